@@ -1,0 +1,37 @@
+//! What works a task: programs, and what is built in.
+
+use std::time::Duration;
+
+use crate::shutdown::Stop;
+use crate::task::{Claim, Outcome};
+
+/// Works tasks of one type. One handler serves every slot, so it keeps nothing from task to task.
+pub trait Handler: Send + Sync {
+    /// Works `claim`'s task to its end. Whatever goes wrong is in the outcome.
+    fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome;
+
+    /// Whether it could run now: a program is there and may be executed. The error is one line that says what is
+    /// wrong and where.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What surrounds one run of a handler.
+pub struct Run<'a> {
+    /// How long it may take, from now.
+    pub timeout: Duration,
+    /// Raised where it must end before that.
+    pub stop: &'a Stop,
+    /// Who hears of it while it runs.
+    pub listener: &'a dyn Listener,
+}
+
+/// Hears what a handler says while it runs. Calls must return quickly: they hold up the handler.
+pub trait Listener: Sync {
+    /// The handler is `percent` (0 to 100) done.
+    fn progress(&self, percent: u8, message: Option<&str>);
+
+    /// The handler printed `line` on its standard error.
+    fn stderr_line(&self, line: &str);
+}

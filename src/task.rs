@@ -1,0 +1,238 @@
+//! The domain: a task, its claim by a worker, and the outcome of an attempt.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+/// The number by which the TaskManager knows a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct TaskId(pub u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| format!("a task's id is a whole number, not {text:?}"))
+    }
+}
+
+/// A task as a claim hands it out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// The name of its type, such as `PrismQ.YouTube.Video.Search`.
+    #[serde(rename = "type")]
+    pub task_type: String,
+    /// A JSON object, unless whoever created the task broke the rules.
+    pub params: Value,
+    /// How often it has been handed out, this time included: from 1.
+    pub attempt: u32,
+    /// Higher goes first, where the strategy asks for it.
+    pub priority: i64,
+}
+
+/// A task while a worker holds it. It serialises as `prismq claim` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Claim {
+    /// The task.
+    #[serde(flatten)]
+    pub task: Task,
+    /// Who claimed it.
+    pub worker_id: String,
+    /// When the claim was asked for, by this machine's clock.
+    pub claimed_at: Timestamp,
+    /// When whoever works the task must be done.
+    pub deadline: Timestamp,
+}
+
+/// What a failure was about. Each has a name in the envelope and a rule on whether trying again may help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorType {
+    /// The params are wrong.
+    Validation,
+    /// A service the handler needs is unavailable.
+    Connection,
+    /// Trying again may help, for a reason only the handler knows.
+    Temporary,
+    /// The handler is misconfigured.
+    Configuration,
+    /// The handler failed in some other way.
+    Handler,
+    /// A signal ended the handler.
+    Crash,
+    /// The handler ran out of time.
+    Timeout,
+    /// The worker was asked to end.
+    Shutdown,
+    /// A name of the handler's own.
+    Other(String),
+}
+
+impl ErrorType {
+    /// The name in the envelope.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Validation => "validation",
+            Self::Connection => "connection",
+            Self::Temporary => "temporary",
+            Self::Configuration => "configuration",
+            Self::Handler => "handler",
+            Self::Crash => "crash",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether a failure of this type may be tried again where the handler does not say.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Connection | Self::Temporary | Self::Crash | Self::Timeout | Self::Shutdown)
+    }
+}
+
+impl From<&str> for ErrorType {
+    fn from(name: &str) -> Self {
+        match name {
+            "validation" => Self::Validation,
+            "connection" => Self::Connection,
+            "temporary" => Self::Temporary,
+            "configuration" => Self::Configuration,
+            "handler" => Self::Handler,
+            "crash" => Self::Crash,
+            "timeout" => Self::Timeout,
+            "shutdown" => Self::Shutdown,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// `None` where it succeeded.
+    pub failure: Option<Failure>,
+    /// What the handler made of the task; null where it printed nothing.
+    pub data: Value,
+    /// The handler's own words on it.
+    pub message: Option<String>,
+    /// What the handler wants kept beside it.
+    pub metadata: Map<String, Value>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// One line for a person.
+    pub error: String,
+    /// What it was about.
+    pub error_type: ErrorType,
+    /// Whether trying again may help.
+    pub retryable: bool,
+}
+
+impl Outcome {
+    /// A success with `data`.
+    #[must_use]
+    pub fn success(data: Value) -> Self {
+        Self { failure: None, data, message: None, metadata: Map::new() }
+    }
+
+    /// A failure, retryable as its type says.
+    #[must_use]
+    pub fn failure(error_type: ErrorType, error: impl Into<String>) -> Self {
+        let retryable = error_type.is_retryable();
+        let failure = Failure { error: error.into(), error_type, retryable };
+        Self { failure: Some(failure), data: Value::Null, message: None, metadata: Map::new() }
+    }
+
+    /// Whether it failed in a way that trying again may mend.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.retryable)
+    }
+}
+
+/// One attempt at one task, ended: what the results file keeps and the TaskManager is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResult {
+    /// The task's number.
+    pub task_id: TaskId,
+    /// The name of its type.
+    pub task_type: String,
+    /// Which handing out of the task this was: from 1.
+    pub attempt: u32,
+    /// Who worked it.
+    pub worker_id: String,
+    /// The TaskManager it came from.
+    pub api_url: String,
+    /// Its params, as the handler got them.
+    pub params: Value,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// When work on it started.
+    pub started_at: Timestamp,
+    /// When work on it ended.
+    pub finished_at: Timestamp,
+}
+
+impl TaskResult {
+    /// From the start of the work to its end, in milliseconds.
+    #[must_use]
+    pub fn duration_ms(&self) -> i64 {
+        (self.finished_at.as_millisecond() - self.started_at.as_millisecond()).max(0)
+    }
+
+    /// The envelope: the result as the TaskManager keeps it, whole.
+    #[must_use]
+    pub fn envelope(&self) -> Value {
+        let mut metadata = self.outcome.metadata.clone();
+        metadata.insert("worker_id".into(), json!(self.worker_id));
+        let Some(failure) = &self.outcome.failure else {
+            metadata.insert("processed_at".into(), json!(self.finished_at));
+            metadata.insert("processing_time".into(), json!(seconds(self.duration_ms())));
+            let mut envelope = json!({"success": true, "data": self.outcome.data, "metadata": metadata});
+            if let Some(message) = &self.outcome.message {
+                envelope["message"] = json!(message);
+            }
+            return envelope;
+        };
+        metadata.insert("failed_at".into(), json!(self.finished_at));
+        let mut envelope = json!({
+            "success": false,
+            "error": failure.error,
+            "error_type": failure.error_type,
+            "retryable": failure.retryable,
+            "metadata": metadata,
+        });
+        if !self.outcome.data.is_null() {
+            envelope["data"] = self.outcome.data.clone();
+        }
+        envelope
+    }
+}
+
+impl Serialize for ErrorType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Milliseconds as seconds. A task's duration is far below 2^53 ms, so nothing is lost.
+#[allow(clippy::cast_precision_loss)]
+fn seconds(milliseconds: i64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
