@@ -4,6 +4,7 @@ pub mod clock;
 pub mod exit;
 pub mod shutdown;
 pub mod task;
+pub mod taskmanager;
 
 /// Runs the program.
 #[must_use]

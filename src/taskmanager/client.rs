@@ -1,0 +1,228 @@
+//! The calls.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::http::{Connection, Http};
+use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
+use super::{Error, Retries};
+use crate::clock::{Clock, Slept};
+use crate::task::{Task, TaskId};
+
+/// Which of the waiting tasks a claim takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The one that waits longest.
+    OldestFirst,
+    /// The one that was created last.
+    NewestFirst,
+    /// The one with the highest priority. (The published server keeps no priorities: there it is the oldest.)
+    HighestPriorityFirst,
+}
+
+impl Order {
+    fn as_wire(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OldestFirst => ("created_at", "ASC"),
+            Self::NewestFirst => ("created_at", "DESC"),
+            Self::HighestPriorityFirst => ("priority", "DESC"),
+        }
+    }
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// `pending`, `claimed`, `completed` or `failed`.
+    pub status: Option<String>,
+    /// An SQL LIKE pattern on the type's name: `%` for any text, `_` for any character.
+    pub type_pattern: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+    /// Without the first so many.
+    pub offset: u32,
+}
+
+/// A client of one TaskManager. Clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    http: Http,
+    retries: Retries,
+    clock: Arc<dyn Clock>,
+}
+
+impl Client {
+    /// A client that tries each call as often as `retries` says. The error is one line for a person: the settings
+    /// cannot be used.
+    pub fn new(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        Ok(Self { http: Http::new(connection)?, retries, clock })
+    }
+
+    /// The same client, more or less patient.
+    #[must_use]
+    pub fn with_retries(&self, retries: Retries) -> Self {
+        Self { retries, ..self.clone() }
+    }
+
+    /// The same client, whose waits end when `clock` says so.
+    #[must_use]
+    pub fn with_clock(&self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self.clone() }
+    }
+
+    /// The base URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.http.url
+    }
+
+    /// `GET /health`, which needs no key.
+    pub fn health(&self) -> Result<Health, Error> {
+        self.get("/health").and_then(|data| self.read("GET /health", &data))
+    }
+
+    /// Whether the key is accepted, by the cheapest call that needs one.
+    pub fn check_key(&self) -> Result<(), Error> {
+        self.get("/tasks?limit=1").map(|_| ())
+    }
+
+    /// Registers a type, or updates the one of that name.
+    pub fn register_type(&self, name: &str, version: &str, schema: &Value) -> Result<Registered, Error> {
+        let path = "/task-types/register";
+        let data = self.post(path, &json!({"name": name, "version": version, "param_schema": schema}))?;
+        self.read(path, &data)
+    }
+
+    /// The type of that name, `None` where the server knows none.
+    pub fn task_type(&self, name: &str) -> Result<Option<TaskType>, Error> {
+        self.lookup(&format!("/task-types/{}", encode(name)))
+    }
+
+    /// All types. The published server cannot do this: [`Error::Refused`] with its words.
+    pub fn task_types(&self) -> Result<Vec<TaskType>, Error> {
+        self.list("/task-types?active_only=true")
+    }
+
+    /// Creates a task, or finds the one of the same type and params. Params are sent with their keys sorted and
+    /// without white space, since servers deduplicate by the bytes.
+    pub fn create(&self, task_type: &str, params: &Value, priority: Option<i64>) -> Result<Created, Error> {
+        let mut body = json!({"type": task_type, "params": params});
+        if let Some(priority) = priority {
+            body["priority"] = json!(priority);
+        }
+        let data = self.post("/tasks", &body)?;
+        wire::created(&data, task_type).map_err(|reason| self.bad_answer("POST /tasks", reason))
+    }
+
+    /// Claims a task of a type for `worker_id`, `None` where there is none.
+    pub fn claim(&self, worker_id: &str, type_id: u64, order: Order) -> Result<Option<Task>, Error> {
+        let (sort_by, sort_order) = order.as_wire();
+        let body =
+            json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
+        match self.post("/tasks/claim", &body) {
+            Ok(data) => self.read("POST /tasks/claim", &data).map(Some),
+            Err(error) if wire::is_empty_queue(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that a task is `percent` (0 to 100) done. It does not prolong the claim.
+    pub fn progress(&self, id: TaskId, worker_id: &str, percent: u8, message: Option<&str>) -> Result<(), Error> {
+        let mut body = json!({"worker_id": worker_id, "progress": percent});
+        if let Some(message) = message {
+            body["message"] = json!(message);
+        }
+        self.post(&format!("/tasks/{id}/progress"), &body).map(|_| ())
+    }
+
+    /// The task of that number, `None` where the server knows none.
+    pub fn task(&self, id: TaskId) -> Result<Option<TaskView>, Error> {
+        self.lookup(&format!("/tasks/{id}"))
+    }
+
+    /// The tasks that `filter` lets through, newest first.
+    pub fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskView>, Error> {
+        let mut path = format!("/tasks?limit={}&offset={}", filter.limit, filter.offset);
+        for (key, value) in [("status", &filter.status), ("type", &filter.type_pattern)] {
+            if let Some(value) = value {
+                // Writing to a String cannot fail.
+                let _ = write!(path, "&{key}={}", encode(value));
+            }
+        }
+        self.list(&path)
+    }
+
+    /// `POST /tasks/{id}/complete`, once: sent again it could hit a later attempt. Sees to nothing else.
+    pub(super) fn complete_once(&self, id: TaskId, body: &Value) -> Result<(), Error> {
+        self.once(&format!("/tasks/{id}/complete"), Some(body)).map(|_| ())
+    }
+
+    pub(super) fn retries(&self) -> Retries {
+        self.retries
+    }
+
+    fn lookup<T: FromWire>(&self, path: &str) -> Result<Option<T>, Error> {
+        match self.get(path) {
+            Ok(data) => wire::single(data).map(|data| self.read(path, &data)).transpose(),
+            Err(Error::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list<T: FromWire>(&self, path: &str) -> Result<Vec<T>, Error> {
+        let data = self.get(path)?;
+        wire::list(&data).map_err(|reason| self.bad_answer(path, reason))
+    }
+
+    fn read<T: FromWire>(&self, call: &str, data: &Value) -> Result<T, Error> {
+        T::from_wire(data).map_err(|reason| self.bad_answer(call, reason))
+    }
+
+    fn bad_answer(&self, call: &str, reason: String) -> Error {
+        Error::BadAnswer { url: self.url().to_owned(), call: call.to_owned(), reason }
+    }
+
+    fn get(&self, path: &str) -> Result<Value, Error> {
+        self.retrying(|| self.once(path, None))
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.retrying(|| self.once(path, Some(body)))
+    }
+
+    fn once(&self, path: &str, body: Option<&Value>) -> Result<Value, Error> {
+        let response = self.http.send(path, body)?;
+        wire::decode(self.url(), path, self.http.has_key(), &response)
+    }
+
+    fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        let mut backoff = self.retries.backoff();
+        for _ in 1..self.retries.tries {
+            match call() {
+                Err(error) if error.is_retryable() => {
+                    self.wait(&error, error.retry_after().unwrap_or_else(|| backoff.jittered()))?;
+                }
+                other => return other,
+            }
+        }
+        call()
+    }
+
+    /// Waits before the next try after `error`.
+    pub(super) fn wait(&self, error: &Error, wait: std::time::Duration) -> Result<(), Error> {
+        let level = if error.retry_after().is_some() { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, wait_s = wait.as_secs_f64(); "{error}; trying again");
+        match self.clock.sleep(wait) {
+            Slept::Whole => Ok(()),
+            Slept::Interrupted => Err(Error::Interrupted),
+        }
+    }
+}
+
+fn encode(text: &str) -> impl std::fmt::Display {
+    const PLAIN: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, &PLAIN).to_string()
+}

@@ -1,0 +1,111 @@
+//! What can go wrong between prismq and the TaskManager, in the terms that callers branch on.
+
+use std::time::Duration;
+
+/// Why a call failed. The text is one line for a person; it never holds the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No whole answer came: no connection, a time-out, an answer cut short.
+    #[error("cannot reach the TaskManager at {url}: {reason}")]
+    Unreachable {
+        /// The base URL.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Something answered that is no TaskManager.
+    #[error("no TaskManager answers at {url}: {reason}")]
+    NotATaskManager {
+        /// The base URL.
+        url: String,
+        /// What came instead.
+        reason: String,
+    },
+    /// It answered that it cannot do the call now, and may later.
+    #[error("the TaskManager at {url} cannot answer now: {reason} ({status})")]
+    Unavailable {
+        /// The base URL.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// Its own words, or what they mean.
+        reason: String,
+        /// How long it asked callers to wait.
+        retry_after: Option<Duration>,
+    },
+    /// It does not accept the key, or not this address.
+    #[error("the TaskManager at {url} refused {}: {message}", if *.with_key { "the key" } else { "a call without a key" })]
+    KeyRefused {
+        /// The base URL.
+        url: String,
+        /// Its own words.
+        message: String,
+        /// Whether a key was sent.
+        with_key: bool,
+    },
+    /// It understood the call and refuses it; the same call would be refused again.
+    #[error("the TaskManager refuses: {message} ({status})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its own words, with its details.
+        message: String,
+    },
+    /// It answered JSON that does not fit the call.
+    #[error("the TaskManager at {url} answered {call} with JSON that makes no sense here: {reason}")]
+    BadAnswer {
+        /// The base URL.
+        url: String,
+        /// The call, as method and path.
+        call: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The program was asked to end while it waited to try again.
+    #[error("interrupted while waiting for the TaskManager")]
+    Interrupted,
+}
+
+impl Error {
+    /// Whether the same call may succeed later (`Retry` in the TaskManager's contract).
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. })
+    }
+
+    /// How long the server asked to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the server says that this worker does not hold the task: another worker does, nobody does, or there is
+    /// no such task. After a report was sent before, this may only mean that the first one arrived.
+    #[must_use]
+    pub fn says_not_claimed(&self) -> bool {
+        match self {
+            Self::Refused { status: 403 | 404, .. } => true,
+            Self::Refused { status: 400, message } => message.contains("not in claimed state"),
+            _ => false,
+        }
+    }
+
+    /// Whether the server says that it does not know the task type.
+    #[must_use]
+    pub fn says_unknown_type(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, message } if message.contains("type"))
+    }
+
+    /// Whether the server has no room for a value of this length.
+    #[must_use]
+    pub fn says_too_long(&self) -> bool {
+        match self {
+            Self::Refused { status: 413, .. } => true,
+            Self::Refused { message, .. } => message.contains("SQLSTATE[22001]"),
+            _ => false,
+        }
+    }
+}

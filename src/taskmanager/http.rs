@@ -1,0 +1,195 @@
+//! One HTTP exchange: a request out, a whole answer back, bounded in time and size.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::{HeaderMap, HeaderValue, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::Error;
+
+/// The most that is read of an answer: 16 MiB.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// How to reach a TaskManager.
+#[derive(Clone)]
+pub struct Connection {
+    /// The base URL, which ends in `/api`.
+    pub api_url: String,
+    /// Sent as `X-API-Key` and shown nowhere.
+    pub api_key: Option<String>,
+    /// PEM certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The longest that connecting may take.
+    pub connect_timeout: Duration,
+    /// The longest that a whole call may take.
+    pub call_timeout: Duration,
+}
+
+impl Connection {
+    /// The standard time-outs: 5 s to connect, 30 s for a whole call.
+    #[must_use]
+    pub fn new(api_url: impl Into<String>, api_key: Option<String>) -> Self {
+        Self {
+            api_url: api_url.into(),
+            api_key,
+            ca_file: None,
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Whether the key would cross a network in clear text: http, to another machine.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let uri: Option<Uri> = self.api_url.parse().ok();
+        uri.is_some_and(|uri| uri.scheme_str() == Some("http") && !is_loopback(&uri))
+    }
+}
+
+/// Shows everything but the key.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("api_url", &self.api_url).finish_non_exhaustive()
+    }
+}
+
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// What came back for a request.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) location: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// A pooled agent that sends single requests.
+#[derive(Clone)]
+pub(super) struct Http {
+    agent: ureq::Agent,
+    key: Option<HeaderValue>,
+    pub(super) url: Arc<str>,
+}
+
+impl Http {
+    /// Fails with a line for a person where the key or the certificates cannot be used.
+    pub(super) fn new(connection: &Connection) -> Result<Self, String> {
+        let uri: Uri =
+            connection.api_url.parse().map_err(|error| format!("{:?} is no URL: {error}", connection.api_url))?;
+        let mut config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0) // a redirect would carry the key to another host
+            .timeout_connect(Some(connection.connect_timeout))
+            .timeout_global(Some(connection.call_timeout))
+            .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(64)
+            .max_idle_connections_per_host(64)
+            .tls_config(TlsConfig::builder().root_certs(root_certs(connection)?).build());
+        if is_loopback(&uri) {
+            config = config.proxy(None);
+        }
+        Ok(Self {
+            agent: config.build().new_agent(),
+            key: connection.api_key.as_deref().map(header).transpose()?,
+            url: connection.api_url.trim_end_matches('/').into(),
+        })
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Sends one request and reads the whole answer, whatever its status.
+    pub(super) fn send(&self, path: &str, body: Option<&Value>) -> Result<Response, Error> {
+        let url = format!("{}{path}", self.url);
+        let answer = match body {
+            None => self.with_key(self.agent.get(&url)).call(),
+            Some(body) => self
+                .with_key(self.agent.post(&url))
+                .header("Content-Type", "application/json")
+                .send(body.to_string().as_bytes()),
+        };
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
+        let body =
+            answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec().map_err(|error| self.broken_off(&error))?;
+        let header = |name| text_header(answer.headers(), name);
+        Ok(Response {
+            status: answer.status().as_u16(),
+            retry_after: header("Retry-After").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
+            location: header("Location"),
+            body,
+        })
+    }
+
+    fn with_key<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.key {
+            Some(key) => request.header("X-API-Key", key),
+            None => request,
+        }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Error {
+        let reason = match error {
+            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
+            ureq::Error::Timeout(_) => "no answer in time".into(),
+            ureq::Error::HostNotFound => "the host name is unknown".into(),
+            other => other.to_string(),
+        };
+        Error::Unreachable { url: self.url.to_string(), reason }
+    }
+
+    fn broken_off(&self, error: &ureq::Error) -> Error {
+        match error {
+            ureq::Error::BodyExceedsLimit(_) => Error::NotATaskManager {
+                url: self.url.to_string(),
+                reason: format!("the answer is longer than {} MiB", MAX_ANSWER >> 20),
+            },
+            ureq::Error::Timeout(_) => {
+                Error::Unreachable { url: self.url.to_string(), reason: "the answer did not end in time".into() }
+            }
+            other => {
+                Error::Unreachable { url: self.url.to_string(), reason: format!("the answer was cut short: {other}") }
+            }
+        }
+    }
+}
+
+fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.trim().to_owned())
+}
+
+fn header(key: &str) -> Result<HeaderValue, String> {
+    // The library's own error is left out on purpose: it could quote the key.
+    let mut value =
+        HeaderValue::from_str(key).map_err(|_| "the API key holds characters that a header cannot carry")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn root_certs(connection: &Connection) -> Result<RootCerts, String> {
+    let Some(path) = &connection.ca_file else {
+        return Ok(RootCerts::PlatformVerifier);
+    };
+    let pem =
+        std::fs::read(path).map_err(|error| format!("cannot read the certificates in {}: {error}", path.display()))?;
+    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(format!("{} holds no PEM certificate", path.display()));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}

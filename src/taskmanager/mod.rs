@@ -1,0 +1,18 @@
+//! The client of the TaskManager: its calls, what they answer, and what to do where they fail.
+//!
+//! Servers differ from their documents and from each other; `wire` alone knows how. Callers see ids as numbers, params
+//! as they were sent, and an empty queue as `None`.
+
+mod client;
+mod deliver;
+mod error;
+mod http;
+mod retry;
+pub mod wire;
+
+pub use client::{Client, Order, TaskFilter};
+pub use deliver::{Delivery, Report};
+pub use error::Error;
+pub use http::Connection;
+pub use retry::{Backoff, Retries};
+pub use wire::{Created, Health, Registered, TaskType, TaskView};

@@ -1,0 +1,422 @@
+//! What goes over the wire, and the only place that knows how the TaskManager's servers differ: in envelopes, in how
+//! they write ids, in lists, in how they say that nothing is there.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::Error;
+use super::http::Response;
+use crate::task::{Task, TaskId};
+
+/// The server turns a result away that is longer than its 64 KiB column. This leaves room for what it adds.
+pub const MAX_RESULT_BYTES: usize = 60_000;
+
+/// The longest error text that is sent, in bytes.
+const MAX_ERROR_BYTES: usize = 8_000;
+
+/// What `GET /health` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// `healthy` where all is well.
+    pub status: String,
+    /// `connected` where all is well.
+    pub database: String,
+}
+
+/// A task type as the TaskManager holds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskType {
+    /// Its number, which claims ask for.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its version, such as `1.0.0`.
+    pub version: String,
+    /// The JSON Schema of its params.
+    pub param_schema: Value,
+    /// Whether tasks of this type can be created.
+    pub is_active: bool,
+}
+
+/// A task type that was registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registered {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// False where a type of that name was updated.
+    pub created: bool,
+}
+
+/// A task that was created, or was there already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Created {
+    /// Its number.
+    pub id: TaskId,
+    /// The name of its type.
+    #[serde(rename = "type")]
+    pub task_type: String,
+    /// `pending` where it is new.
+    pub status: String,
+    /// Whether a task of the same type and params was there already.
+    pub deduplicated: bool,
+}
+
+/// A task as the TaskManager shows it. Times are as the server sends them, in a zone it does not name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskView {
+    /// Its number.
+    pub id: TaskId,
+    /// The name of its type.
+    #[serde(rename = "type")]
+    pub task_type: String,
+    /// `pending`, `claimed`, `completed` or `failed`.
+    pub status: String,
+    /// Left out where the server lists tasks without them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
+    /// Left out where the server lists tasks without them; null where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// The text of its last failure.
+    pub error_message: Option<String>,
+    /// Higher goes first.
+    pub priority: i64,
+    /// 0 to 100.
+    pub progress: i64,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// The worker that has or had it.
+    pub claimed_by: Option<String>,
+    /// When it was last handed out.
+    pub claimed_at: Option<String>,
+    /// When it ended.
+    pub completed_at: Option<String>,
+    /// When it was created.
+    pub created_at: Option<String>,
+}
+
+/// Takes the answer to a call apart: the `data` inside the envelope, or the body itself where there is no envelope.
+pub(super) fn decode(url: &str, call: &str, with_key: bool, response: &Response) -> Result<Value, Error> {
+    let (url, status) = (url.to_owned(), response.status);
+    if (300..400).contains(&status) {
+        let target = response.location.as_deref().unwrap_or("another address");
+        let reason = format!("it redirects to {target}, which prismq does not follow with a key");
+        return Err(Error::NotATaskManager { url, reason });
+    }
+    let body: Value = match serde_json::from_slice(&response.body) {
+        Ok(body) => body,
+        Err(error) => return Err(not_json(url, response, &error)),
+    };
+    if status < 300 && body["success"] != json!(false) {
+        return Ok(unwrap_envelope(body));
+    }
+    let message = error_text(&body).unwrap_or_else(|| format!("it answered {call} with status {status} and no reason"));
+    Err(match status {
+        401 => Error::KeyRefused { url, message, with_key },
+        // A refusal in the other shape is about the key or the address, one in the usual shape about the task.
+        403 if body["success"].is_null() => Error::KeyRefused { url, message, with_key },
+        429 | 502..=504 => {
+            Error::Unavailable { url, status, reason: message, retry_after: retry_after(response, &body) }
+        }
+        500 if !is_final(&message) => Error::Unavailable { url, status, reason: message, retry_after: None },
+        _ => Error::Refused { status, message },
+    })
+}
+
+fn retry_after(response: &Response, body: &Value) -> Option<Duration> {
+    /// However long a server asks for: a worker that waits for a day for a typing error helps nobody.
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let wait = response.retry_after.or_else(|| body["retry_after"].as_u64().map(Duration::from_secs))?;
+    Some(wait.min(LONGEST))
+}
+
+/// The 500s after which the same call would fail again.
+fn is_final(message: &str) -> bool {
+    ["SQLSTATE[22001]", "SQLSTATE[42000]", "Invalid select field", NO_TRANSACTION]
+        .iter()
+        .any(|text| message.contains(text))
+}
+
+/// How the published server says that its queue is empty.
+const NO_TRANSACTION: &str = "There is no active transaction";
+
+/// An answer that is no JSON: a proxy's page, whose status says more than its text, or something else's.
+fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Error {
+    let status = response.status;
+    match status {
+        413 => Error::Refused {
+            status,
+            message: "the request is longer than the server, or a proxy before it, takes".into(),
+        },
+        429 | 502..=504 => Error::Unavailable {
+            url,
+            status,
+            reason: match status {
+                429 => "too many requests",
+                504 => "the proxy before it waits in vain",
+                _ => "the proxy before it cannot reach it",
+            }
+            .into(),
+            retry_after: retry_after(response, &Value::Null),
+        },
+        500 => Error::Unavailable { url, status, reason: "an internal error".into(), retry_after: None },
+        _ if looks_like_html(&response.body) => {
+            Error::NotATaskManager { url, reason: format!("it sent a web page, not JSON (status {status})") }
+        }
+        _ if error.is_eof() && !response.body.is_empty() => {
+            Error::Unreachable { url, reason: "the answer was cut short".into() }
+        }
+        _ => Error::NotATaskManager { url, reason: format!("its answer is not JSON (status {status})") },
+    }
+}
+
+fn looks_like_html(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
+}
+
+fn unwrap_envelope(body: Value) -> Value {
+    match body {
+        Value::Object(mut envelope) if envelope.get("success") == Some(&json!(true)) => {
+            envelope.remove("data").unwrap_or(Value::Object(envelope))
+        }
+        bare => bare,
+    }
+}
+
+/// The server's own words for an error: with its details, on one line.
+fn error_text(body: &Value) -> Option<String> {
+    let title = body["error"].as_str()?;
+    let mut text = match body["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => title.to_owned(),
+    };
+    let details: Vec<&str> = body["details"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !details.is_empty() {
+        text = format!("{text}: {}", details.join("; "));
+    }
+    Some(one_line(&text))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether this answer to a claim means that nothing is there to claim.
+pub(super) fn is_empty_queue(error: &Error) -> bool {
+    match error {
+        Error::Refused { status: 404, message } => message.contains("No available tasks"),
+        Error::Refused { status: 500, message } => message.contains(NO_TRANSACTION),
+        _ => false,
+    }
+}
+
+/// Reads typed values out of a decoded answer. What is wrong with it is one line.
+pub(super) trait FromWire: Sized {
+    fn from_wire(data: &Value) -> Result<Self, String>;
+}
+
+impl FromWire for Health {
+    fn from_wire(data: &Value) -> Result<Self, String> {
+        Ok(Self { status: text(data, "status")?, database: optional_text(data, "database").unwrap_or_default() })
+    }
+}
+
+impl FromWire for TaskType {
+    fn from_wire(data: &Value) -> Result<Self, String> {
+        let mut param_schema = data["param_schema"].clone();
+        heal_schema(&mut param_schema);
+        Ok(Self {
+            id: number(data, "id")?,
+            name: text(data, "name")?,
+            version: optional_text(data, "version").unwrap_or_default(),
+            param_schema,
+            is_active: data["is_active"].as_bool().unwrap_or(integer(&data["is_active"]) != Some(0)),
+        })
+    }
+}
+
+impl FromWire for Registered {
+    fn from_wire(data: &Value) -> Result<Self, String> {
+        Ok(Self {
+            id: number(data, "id")?,
+            name: text(data, "name")?,
+            version: text(data, "version")?,
+            created: data["created"].as_bool().unwrap_or(false),
+        })
+    }
+}
+
+/// The published server leaves the type out where the task was there already.
+pub(super) fn created(data: &Value, task_type: &str) -> Result<Created, String> {
+    Ok(Created {
+        id: TaskId(number(data, "id")?),
+        task_type: task_type.to_owned(),
+        status: text(data, "status")?,
+        deduplicated: [&data["deduplicated"], &data["duplicate"]].contains(&&json!(true)),
+    })
+}
+
+impl FromWire for Task {
+    fn from_wire(data: &Value) -> Result<Self, String> {
+        Ok(Self {
+            id: TaskId(number(data, "id")?),
+            task_type: text(data, "type")?,
+            params: object(data["params"].clone()),
+            attempt: attempts(data)?,
+            priority: integer(&data["priority"]).unwrap_or(0),
+        })
+    }
+}
+
+impl FromWire for TaskView {
+    fn from_wire(data: &Value) -> Result<Self, String> {
+        let optional = |key| optional_text(data, key);
+        Ok(Self {
+            id: TaskId(number(data, "id")?),
+            task_type: text(data, "type")?,
+            status: text(data, "status")?,
+            params: data.get("params").cloned().map(object),
+            result: data.get("result").cloned().map(|result| if result.is_null() { result } else { object(result) }),
+            error_message: optional("error_message"),
+            priority: integer(&data["priority"]).unwrap_or(0),
+            progress: integer(&data["progress"]).unwrap_or(0),
+            attempts: attempts(data)?,
+            claimed_by: optional("claimed_by"),
+            claimed_at: optional("claimed_at"),
+            completed_at: optional("completed_at"),
+            created_at: optional("created_at"),
+        })
+    }
+}
+
+/// The one thing an answer is about: `None` where the server says so by an empty list.
+pub(super) fn single(data: Value) -> Option<Value> {
+    match data {
+        Value::Object(mut object) if object.get("items").is_some_and(Value::is_array) => {
+            single(object.remove("items").unwrap_or_default())
+        }
+        Value::Array(items) => items.into_iter().next(),
+        Value::Null => None,
+        one => Some(one),
+    }
+}
+
+/// The things an answer lists, with or without `items` around them.
+pub(super) fn list<T: FromWire>(data: &Value) -> Result<Vec<T>, String> {
+    let items = data.get("items").unwrap_or(data).as_array().ok_or("it is no list")?;
+    items.iter().map(T::from_wire).collect()
+}
+
+fn text(data: &Value, key: &str) -> Result<String, String> {
+    optional_text(data, key).ok_or_else(|| format!("{key} is missing"))
+}
+
+fn optional_text(data: &Value, key: &str) -> Option<String> {
+    data.get(key)?.as_str().map(str::to_owned)
+}
+
+fn number(data: &Value, key: &str) -> Result<u64, String> {
+    let number = integer(&data[key]).ok_or_else(|| format!("{key} is no number"))?;
+    u64::try_from(number).map_err(|_| format!("{key} is negative"))
+}
+
+fn attempts(data: &Value) -> Result<u32, String> {
+    number(data, "attempts")?.try_into().map_err(|_| "attempts is out of range".into())
+}
+
+/// A whole number, which servers write as a number or as a string of digits.
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The published server cannot tell `{}` from `[]`; where an object belongs, an empty list is one.
+fn object(value: Value) -> Value {
+    match value {
+        Value::Null => Value::Object(Map::new()),
+        Value::Array(items) if items.is_empty() => Value::Object(Map::new()),
+        other => other,
+    }
+}
+
+/// Puts back the objects that the published server has made empty lists of, where a JSON Schema has only objects.
+fn heal_schema(schema: &mut Value) {
+    const OF_SCHEMAS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+    const A_SCHEMA: [&str; 9] = [
+        "additionalProperties",
+        "propertyNames",
+        "items",
+        "contains",
+        "not",
+        "if",
+        "then",
+        "else",
+        "unevaluatedProperties",
+    ];
+    *schema = match schema.take() {
+        Value::Null => json!({}),
+        other => object(other),
+    };
+    let Value::Object(keywords) = schema else { return };
+    for (keyword, value) in keywords {
+        if OF_SCHEMAS.contains(&keyword.as_str()) {
+            *value = object(value.take());
+            value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(heal_schema);
+        } else if A_SCHEMA.contains(&keyword.as_str()) {
+            heal_schema(value);
+        } else if let ("allOf" | "anyOf" | "oneOf" | "prefixItems", Value::Array(schemas)) = (keyword.as_str(), value) {
+            schemas.iter_mut().for_each(heal_schema);
+        }
+    }
+}
+
+/// The result to send for an envelope: the envelope itself, or a summary where it is longer than the server keeps.
+#[must_use]
+pub fn fit(envelope: &Value) -> Value {
+    if json_bytes(envelope) <= MAX_RESULT_BYTES { envelope.clone() } else { summary(envelope) }
+}
+
+/// An envelope without its data, whose length it gives instead.
+#[must_use]
+pub fn summary(envelope: &Value) -> Value {
+    let mut summary = envelope.clone();
+    let Value::Object(fields) = &mut summary else { return summary };
+    let data = fields.remove("data").unwrap_or_default();
+    fields.insert("data_bytes".into(), json!(json_bytes(&data)));
+    if json_bytes(&summary) > MAX_RESULT_BYTES {
+        shorten_texts(&mut summary);
+    }
+    summary
+}
+
+/// For an envelope that is too long even without its data: what a handler wrote at length goes as well.
+fn shorten_texts(envelope: &mut Value) {
+    for key in ["error", "message"] {
+        if let Some(text) = envelope.get(key).and_then(Value::as_str) {
+            envelope[key] = json!(error_within_limit(text));
+        }
+    }
+    if let Some(Value::Object(metadata)) = envelope.get_mut("metadata") {
+        metadata.retain(|key, _| ["worker_id", "processed_at", "processing_time", "failed_at"].contains(&key.as_str()));
+    }
+}
+
+/// The beginning of an error text, as long as is sent of it.
+#[must_use]
+pub fn error_within_limit(error: &str) -> &str {
+    &error[..error.floor_char_boundary(MAX_ERROR_BYTES)]
+}
+
+/// The length of a value as JSON.
+fn json_bytes(value: &Value) -> usize {
+    value.to_string().len()
+}
