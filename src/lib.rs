@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod exit;
 pub mod shutdown;
+pub mod store;
 pub mod task;
 pub mod taskmanager;
 

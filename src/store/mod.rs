@@ -1,0 +1,112 @@
+//! The results file: what is in flight, and every result, on disk before anybody is told of it.
+//!
+//! One SQLite file that many processes open at once. The tables are documented; users query them.
+
+mod claims;
+mod migrations;
+mod results;
+mod statistics;
+mod workers;
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode};
+
+pub use results::{ResultFilter, ResultId, Status, StoredResult};
+pub use statistics::{By, Group};
+pub use workers::{Counters, Process};
+
+/// Why the results file could not be used. The text is one line for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The path leads to nothing that can be a results file: the setting is wrong.
+    #[error("cannot use the results file {}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Reading or writing failed: the disk is full, say.
+    #[error("the results file {} cannot be read or written: {reason}", path.display())]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// An open results file, shared by all threads of the process.
+pub struct Store {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the file, or makes it with the folders it lies in, readable by its owner only.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+        create(path).map_err(|error| unusable(error.to_string()))?;
+        let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
+        prepare(&mut connection).map_err(|error| match error {
+            migrations::Error::Foreign(reason) => unusable(reason),
+            migrations::Error::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::NotADatabase) => unusable("it is no SQLite database".into()),
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                    unusable(error.to_string())
+                }
+                _ => StoreError::Failed { path: path.to_owned(), reason: explain(&error) },
+            },
+        })?;
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `work` on the connection. A thread that panicked in here left no transaction open, since those roll back.
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut connection).map_err(|error| StoreError::Failed { path: self.path.clone(), reason: explain(&error) })
+    }
+}
+
+/// Makes the file, so that it has the right mode before SQLite writes to it; its `-wal` takes the mode over.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    migrations::recognise(connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A result that is marked as reported must survive a power cut: in WAL mode only FULL syncs every commit.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    migrations::apply(connection)
+}
+
+fn explain(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full".into(),
+        Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Times are text of one length, so that they sort and compare as text: `2026-11-22T03:18:35.123Z`.
+fn to_text(time: Timestamp) -> String {
+    format!("{time:.3}")
+}

@@ -1,0 +1,248 @@
+//! The results: one row an attempt.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Store, StoreError, to_text};
+use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
+
+/// The row of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResultId(i64);
+
+/// What a row of `results` says of its attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It succeeded.
+    Completed,
+    /// It failed.
+    Failed,
+    /// The claim was lost before the result was reported; the result is kept all the same.
+    Lost,
+}
+
+impl Status {
+    /// The name in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// A result as the file holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredResult {
+    /// Its row.
+    pub id: ResultId,
+    /// The result.
+    pub result: TaskResult,
+    /// What became of it.
+    pub status: Status,
+    /// When the TaskManager confirmed it, or said that the claim was lost; `None` until then.
+    pub reported_at: Option<Timestamp>,
+}
+
+/// Which results to read.
+#[derive(Debug, Clone, Default)]
+pub struct ResultFilter {
+    /// Of this task only.
+    pub task_id: Option<TaskId>,
+    /// Of this task type only.
+    pub task_type: Option<String>,
+    /// Failed ones only.
+    pub failed: bool,
+    /// Finished at this time or later.
+    pub since: Option<Timestamp>,
+}
+
+const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error, \
+                       error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata";
+
+impl Store {
+    /// Stores the result of an attempt as not reported, and ends its claim, in one transaction.
+    pub fn finish(&self, result: &TaskResult) -> Result<ResultId, StoreError> {
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            insert(&transaction, result)?;
+            let id = ResultId(transaction.last_insert_rowid());
+            transaction
+                .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
+                .execute(params![result.api_url, result.task_id.0, result.attempt])?;
+            transaction.commit()?;
+            Ok(id)
+        })
+    }
+
+    /// Marks a result as confirmed by the TaskManager.
+    pub fn mark_reported(&self, id: ResultId, now: Timestamp) -> Result<(), StoreError> {
+        self.mark("UPDATE results SET reported_at = ?2 WHERE rowid = ?1", id, now)
+    }
+
+    /// Marks a result as settled with its claim lost.
+    pub fn mark_lost(&self, id: ResultId, now: Timestamp) -> Result<(), StoreError> {
+        self.mark("UPDATE results SET reported_at = ?2, status = 'lost' WHERE rowid = ?1", id, now)
+    }
+
+    fn mark(&self, sql: &str, id: ResultId, now: Timestamp) -> Result<(), StoreError> {
+        self.with(|connection| connection.prepare_cached(sql)?.execute(params![id.0, to_text(now)]).map(drop))
+    }
+
+    /// The oldest results that the TaskManager at `api_url` has not confirmed, at most `limit`.
+    pub fn unreported(&self, api_url: &str, limit: u32) -> Result<Vec<StoredResult>, StoreError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid LIMIT ?2");
+        self.with(|connection| {
+            connection.prepare_cached(&sql)?.query_map(params![api_url, limit], read_result)?.collect()
+        })
+    }
+
+    /// How many results wait to be reported, to whichever TaskManager, and since when the oldest does.
+    pub fn count_unreported(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        self.with(|connection| {
+            connection.query_row(
+                "SELECT count(*), min(finished_at) FROM results WHERE reported_at IS NULL",
+                [],
+                |row| Ok((row.get(0)?, optional_time_column(row, 1)?)),
+            )
+        })
+    }
+
+    /// The failure of an earlier attempt at `task`, with the same params, that trying again cannot mend.
+    pub fn final_failure(&self, task: &Task, api_url: &str) -> Result<Option<Failure>, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT error, error_type FROM results
+                     WHERE task_id = ?1 AND api_url = ?2 AND task_type = ?3 AND params = ?4 AND attempt < ?5
+                       AND error IS NOT NULL AND retryable = 0
+                     ORDER BY rowid DESC LIMIT 1",
+                )?
+                .query_row(params![task.id.0, api_url, task.task_type, task.params.to_string(), task.attempt], |row| {
+                    let error_type: String = row.get(1)?;
+                    Ok(Failure { error: row.get(0)?, error_type: error_type.as_str().into(), retryable: false })
+                })
+                .optional()
+        })
+    }
+
+    /// Calls `each` with the results that `filter` lets through, oldest first, one at a time, until it breaks off.
+    pub fn for_each_result<E>(
+        &self,
+        filter: &ResultFilter,
+        mut each: impl FnMut(StoredResult) -> Result<(), E>,
+    ) -> Result<Result<(), E>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM results
+             WHERE (?1 IS NULL OR task_id = ?1) AND (?2 IS NULL OR task_type = ?2)
+               AND (NOT ?3 OR error IS NOT NULL) AND (?4 IS NULL OR finished_at >= ?4)
+             ORDER BY rowid"
+        );
+        self.with(|connection| {
+            let mut statement = connection.prepare(&sql)?;
+            let filter =
+                params![filter.task_id.map(|id| id.0), filter.task_type, filter.failed, filter.since.map(to_text)];
+            for row in statement.query_map(filter, read_result)? {
+                if let Err(stopped) = each(row?) {
+                    return Ok(Err(stopped));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+}
+
+fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
+    let outcome = &result.outcome;
+    let failure = outcome.failure.as_ref();
+    let status = if failure.is_none() { Status::Completed } else { Status::Failed };
+    connection
+        .prepare_cached(
+            "INSERT INTO results (task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error,
+             error_type, retryable, claimed_at, started_at, finished_at, duration_ms, metadata)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        )?
+        .execute(params![
+            result.task_id.0,
+            result.task_type,
+            result.attempt,
+            result.worker_id,
+            result.api_url,
+            status.as_str(),
+            result.params.to_string(),
+            (!outcome.data.is_null()).then(|| outcome.data.to_string()),
+            outcome.message,
+            failure.map(|failure| &failure.error),
+            failure.map(|failure| failure.error_type.as_str()),
+            failure.map(|failure| failure.retryable),
+            to_text(result.claimed_at),
+            to_text(result.started_at),
+            to_text(result.finished_at),
+            result.duration_ms(),
+            (!outcome.metadata.is_empty()).then(|| Value::Object(outcome.metadata.clone()).to_string()),
+        ])
+}
+
+fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
+    let status: String = row.get(6)?;
+    let result = TaskResult {
+        task_id: TaskId(row.get(1)?),
+        task_type: row.get(2)?,
+        attempt: row.get(3)?,
+        worker_id: row.get(4)?,
+        api_url: row.get(5)?,
+        params: json_column(row, 7)?,
+        outcome: Outcome {
+            failure: read_failure(row)?,
+            data: json_column(row, 8)?,
+            message: row.get(9)?,
+            metadata: json_column(row, 17)?.as_object().cloned().unwrap_or_default(),
+        },
+        claimed_at: time_column(row, 13)?,
+        started_at: time_column(row, 14)?,
+        finished_at: time_column(row, 15)?,
+    };
+    let status = match status.as_str() {
+        "lost" => Status::Lost,
+        "failed" => Status::Failed,
+        _ => Status::Completed,
+    };
+    Ok(StoredResult { id: ResultId(row.get(0)?), result, status, reported_at: optional_time_column(row, 16)? })
+}
+
+fn read_failure(row: &Row<'_>) -> rusqlite::Result<Option<Failure>> {
+    let Some(error) = row.get(10)? else { return Ok(None) };
+    let error_type: Option<String> = row.get(11)?;
+    let error_type = error_type.as_deref().unwrap_or("handler").into();
+    Ok(Some(Failure { error, error_type, retryable: row.get::<_, Option<bool>>(12)?.unwrap_or(false) }))
+}
+
+/// JSON in a text column; null where the column is.
+pub(super) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Value::Null) };
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// A time in a text column.
+pub(super) fn time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Ok(optional_time_column(row, column)?.unwrap_or_default())
+}
+
+fn optional_time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| {
+        Timestamp::from_str(&text)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+    })
+    .transpose()
+}
