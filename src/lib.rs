@@ -1,7 +1,9 @@
 //! `prismq` turns any program into a worker of the `PrismQ` `TaskManager`.
 
 pub mod clock;
+pub mod config;
 pub mod exit;
+pub mod handler;
 pub mod shutdown;
 pub mod store;
 pub mod task;
@@ -12,3 +14,4 @@ pub mod taskmanager;
 pub fn run() -> exit::Exit {
     exit::Exit::Done
 }
+pub mod worker;

@@ -1,5 +1,17 @@
 //! What works a task: programs, and what is built in.
 
+mod builtin;
+mod envelope;
+mod environment;
+mod exec;
+mod interruption;
+mod lookup;
+mod pipes;
+mod process;
+
+pub use builtin::{BUILTIN, builtin, builtin_schema};
+pub use exec::{Command, Exec, ExecSettings};
+
 use std::time::Duration;
 
 use crate::shutdown::Stop;

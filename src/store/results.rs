@@ -28,6 +28,12 @@ pub enum Status {
 }
 
 impl Status {
+    /// What an outcome is to be called while its claim holds.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        if outcome.failure.is_none() { Self::Completed } else { Self::Failed }
+    }
+
     /// The name in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -164,7 +170,6 @@ impl Store {
 fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
     let outcome = &result.outcome;
     let failure = outcome.failure.as_ref();
-    let status = if failure.is_none() { Status::Completed } else { Status::Failed };
     connection
         .prepare_cached(
             "INSERT INTO results (task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error,
@@ -177,7 +182,7 @@ fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::R
             result.attempt,
             result.worker_id,
             result.api_url,
-            status.as_str(),
+            Status::of(outcome).as_str(),
             result.params.to_string(),
             (!outcome.data.is_null()).then(|| outcome.data.to_string()),
             outcome.message,

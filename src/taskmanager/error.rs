@@ -73,6 +73,12 @@ impl Error {
         matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. })
     }
 
+    /// Whether the TaskManager has decided against the call. Anything else is a fault on the way, which may pass.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::KeyRefused { .. })
+    }
+
     /// How long the server asked to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

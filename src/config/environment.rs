@@ -1,0 +1,165 @@
+//! The environment, and the `.env` that fills its gaps.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use super::layer::{Key, Layer};
+use super::{ConfigError, Origin, Setting, parse_duration, parse_positive_duration, values};
+use super::{parse_concurrency, parse_max_attempts};
+
+/// Variables and their values.
+pub(super) type Variables = BTreeMap<String, String>;
+
+/// Where variables come from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The variables.
+    pub(super) variables: &'a Variables,
+    /// What says that a setting came from one of them.
+    pub(super) origin: fn(&'static str) -> Origin,
+    /// What paths are relative to.
+    pub(super) base: &'a Path,
+}
+
+/// The layer of `source`. A variable that is empty says nothing.
+pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
+    source.refuse_unavailable()?;
+    Ok(Layer {
+        config: source.path("PRISMQ_CONFIG"),
+        api_url: source.parse("TASKMANAGER_API_URL", values::api_url)?,
+        api_key: source.api_key()?,
+        worker_id: source.parse("WORKER_ID", values::worker_id)?,
+        poll_interval: source.parse("POLL_INTERVAL", parse_positive_duration)?,
+        max_backoff: source.parse("MAX_BACKOFF", parse_positive_duration)?,
+        claim_timeout: source.parse("PRISMQ_CLAIM_TIMEOUT", parse_positive_duration)?,
+        grace_period: source.parse("PRISMQ_GRACE_PERIOD", parse_duration)?,
+        max_tasks: source.parse("MAX_RUNS", values::max_tasks)?,
+        strategy: source.parse("PRISMQ_STRATEGY", str::parse)?,
+        concurrency: source.parse("PRISMQ_CONCURRENCY", parse_concurrency)?,
+        max_attempts: source.parse("PRISMQ_MAX_ATTEMPTS", parse_max_attempts)?,
+        results: source.path("PRISMQ_RESULTS"),
+        ideas: source.path("IDEA_DB_PATH"),
+        log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
+        log_level: source.log_level()?,
+        ca_file: source.path("PRISMQ_CA_FILE"),
+    })
+}
+
+impl Source<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    fn parse<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<Setting<T>>, ConfigError> {
+        let value = self.text(name).map(parse).transpose().map_err(|problem| self.error(name, problem))?;
+        Ok(value.map(|value| Setting::new(value, (self.origin)(name))))
+    }
+
+    fn path(&self, name: &'static str) -> Option<Setting<PathBuf>> {
+        Some(Setting::new(self.base.join(self.text(name)?), (self.origin)(name)))
+    }
+
+    fn api_key(&self) -> Result<Option<Setting<Key>>, ConfigError> {
+        let key = self.parse("TASKMANAGER_API_KEY", |text| values::api_key(text).map(Key::Text))?;
+        let file = self.path("TASKMANAGER_API_KEY_FILE");
+        Ok(key.or_else(|| file.map(|file| Setting::new(Key::File(file.value), file.origin))))
+    }
+
+    fn log_level(&self) -> Result<Option<Setting<String>>, ConfigError> {
+        let filter = self.parse("RUST_LOG", values::log_level)?;
+        // Other programs give DEBUG other meanings: what does not switch it on is not for us.
+        let is_debug = self.text("DEBUG").is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"));
+        Ok(filter.or_else(|| is_debug.then(|| Setting::new("debug".to_owned(), (self.origin)("DEBUG")))))
+    }
+
+    fn refuse_unavailable(&self) -> Result<(), ConfigError> {
+        match self.text("PRISMQ_STATUS_ADDR") {
+            Some(_) => Err(self.error("PRISMQ_STATUS_ADDR", "not available in this version of prismq yet")),
+            None => Ok(()),
+        }
+    }
+
+    fn error(&self, name: &'static str, problem: impl std::fmt::Display) -> ConfigError {
+        ConfigError::at((self.origin)(name), problem)
+    }
+}
+
+/// The variables of the `.env` at `path`; none where there is no such file. The process's own environment is left
+/// as it is.
+pub(super) fn read_dot_env(path: &Path) -> Result<Variables, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_dot_env(text.trim_start_matches('\u{feff}')).map_err(|line| {
+            ConfigError::at(format_args!("{}:{line}", path.display()), "not a line NAME=VALUE")
+                .hint("put a value that holds a space, a quote or a # in single quotes")
+        }),
+        // A folder of that name is a Python environment.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => Ok(Variables::new()),
+        Err(error) => Err(ConfigError::at(path.display(), format_args!("cannot be read: {error}"))),
+    }
+}
+
+/// The variables in `text`, or the number of the first line that is wrong.
+fn parse_dot_env(text: &str) -> Result<Variables, usize> {
+    let taken = Cell::new(0);
+    dotenvy::from_read_iter(Lines { rest: text.as_bytes(), taken: &taken })
+        .map(|item| {
+            item.map_err(|error| match error {
+                // A quote that is never closed takes the rest of the file: its first line is the wrong one.
+                dotenvy::Error::LineParse(wrong, _) => taken.get() - wrong.trim_end_matches('\n').matches('\n').count(),
+                _ => taken.get(),
+            })
+        })
+        .collect()
+}
+
+/// Hands out a text line by line, so that how far its reader has come is known.
+struct Lines<'a> {
+    rest: &'a [u8],
+    taken: &'a Cell<usize>,
+}
+
+impl Read for Lines<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let line = self.rest.iter().position(|&byte| byte == b'\n').map_or(self.rest.len(), |end| end + 1);
+        let length = line.min(buffer.len());
+        buffer[..length].copy_from_slice(&self.rest[..length]);
+        self.rest = &self.rest[length..];
+        if length == line && length > 0 {
+            self.taken.set(self.taken.get() + 1);
+        }
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_mistake_is_known() {
+        for (text, line) in [
+            ("A=1\nB C\n", 2),
+            ("oops", 1),
+            ("# comment\n\n\nA=1\n=x\nB=2\n", 5),
+            ("A=1\nB='open\nC=3\nD=4\n", 2),
+            ("A='two\nlines'\nB\n", 3),
+            ("A=1\nB C # why\nD=1", 2),
+        ] {
+            assert_eq!(parse_dot_env(text), Err(line), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reads_variables_of_any_length() {
+        let long = "x".repeat(50_000);
+        let variables = parse_dot_env(&format!("A=1\nexport B='two words' # why\nLONG={long}\n\nC=\n")).unwrap();
+        let expected = [("A", "1"), ("B", "two words"), ("C", ""), ("LONG", long.as_str())];
+        assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+}

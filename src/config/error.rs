@@ -1,0 +1,56 @@
+//! What is wrong with the settings, for a person.
+
+use std::fmt::Display;
+
+/// A setting that cannot be used: one line that says what is wrong and where. It never holds a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigError {
+    /// What is wrong and where, without a trailing full stop.
+    pub message: String,
+    /// What to do about it, where there is something to do.
+    pub hint: Option<String>,
+}
+
+impl ConfigError {
+    /// `problem`, found at `place`: a variable, a file, a file and its line.
+    pub(super) fn at(place: impl Display, problem: impl Display) -> Self {
+        Self { message: format!("{place}: {problem}"), hint: None }
+    }
+
+    /// The same error with advice.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Advice on `name`, which is none of `known`: the nearest of them, or all where none is near.
+pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
+    // Names are told apart by their letters, however the words are joined: `poll-interval` is near `poll_interval`.
+    let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase(), known);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest {
+        Some(nearest) if likeness(nearest) > 0.8 => format!("did you mean `{nearest}`?"),
+        _ => format!("known are: {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 3] = ["poll_interval", "max_tasks", "strategy"];
+
+    #[test]
+    fn names_the_nearest() {
+        for typo in ["poll_intervall", "poll-interval", "pollinterval", "POLL_INTERVAL", "pol_interval"] {
+            assert_eq!(did_you_mean(typo, &KNOWN), "did you mean `poll_interval`?", "{typo}");
+        }
+    }
+
+    #[test]
+    fn names_all_where_none_is_near() {
+        assert_eq!(did_you_mean("xyz", &KNOWN), "known are: poll_interval, max_tasks, strategy");
+    }
+}

@@ -1,0 +1,124 @@
+//! `prismq.toml`: where it is, and what it says.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::layer::{Key, Layer};
+use super::table::{Document, Table};
+use super::task_type;
+use super::{ConfigError, Origin, Setting, TaskType, parse_duration, parse_positive_duration, values};
+use super::{parse_concurrency, parse_max_attempts};
+
+/// The file's name, in the working folder and in the user's configuration folder.
+const NAME: &str = "prismq.toml";
+
+/// The keys at the top of the file; the last two are refused with a word on why.
+const KEYS: [&str; 19] = [
+    "api_url",
+    "api_key_file",
+    "worker_id",
+    "poll_interval",
+    "max_backoff",
+    "max_tasks",
+    "strategy",
+    "concurrency",
+    "claim_timeout",
+    "max_attempts",
+    "grace_period",
+    "results",
+    "ideas",
+    "log_format",
+    "log_level",
+    "ca_file",
+    "task_type",
+    "api_key",
+    "status_addr",
+];
+
+/// The file in force: `named` by the command line or the environment, else the working folder's, else the user's.
+pub(super) fn find(
+    named: Option<Setting<PathBuf>>,
+    working_dir: &Path,
+    config_home: Option<&Path>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(named) = named {
+        if named.exists() {
+            return Ok(Some(named.value));
+        }
+        return Err(ConfigError::at(named.value.display(), format_args!("no such file ({})", named.origin)));
+    }
+    let users = config_home.map(|home| home.join("prismq").join(NAME));
+    Ok([Some(working_dir.join(NAME)), users].into_iter().flatten().find(|path| path.is_file()))
+}
+
+/// Reads the file at `path`, and the schemas it names.
+pub(super) fn read(path: &Path) -> Result<(Layer, Vec<TaskType>), ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::at(path.display(), format_args!("cannot be read: {error}")))?;
+    let document = Document { path, text: &text };
+    let root = DeTable::parse(&text).map_err(|error| syntax_error(&document, &error))?;
+    let table = Table::new(&document, (0, root.get_ref()), &KEYS)?;
+    refuse(&table)?;
+    Ok((layer(&table)?, task_types(&table)?))
+}
+
+/// The parser's own words span several lines and quote the file, which might hold a key.
+fn syntax_error(document: &Document<'_>, error: &toml::de::Error) -> ConfigError {
+    let problem = error.message().lines().collect::<Vec<_>>().join(", ");
+    document.error(error.span().map_or(0, |span| span.start), format_args!("not valid TOML: {problem}"))
+}
+
+fn refuse(table: &Table<'_>) -> Result<(), ConfigError> {
+    if let Some(entry) = table.get("api_key") {
+        let error = entry.error("keys do not belong in this file");
+        return Err(error.hint("set TASKMANAGER_API_KEY, or name a file that holds the key with `api_key_file`"));
+    }
+    match table.get("status_addr") {
+        Some(entry) => Err(entry.error("not available in this version of prismq yet")),
+        None => Ok(()),
+    }
+}
+
+fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
+    let file = table.document.path;
+    Ok(Layer {
+        config: None,
+        api_url: here(file, table.parse("api_url", values::api_url)?),
+        api_key: here(file, table.path("api_key_file")?.map(Key::File)),
+        worker_id: here(file, table.parse("worker_id", values::worker_id)?),
+        poll_interval: here(file, table.parse("poll_interval", parse_positive_duration)?),
+        max_backoff: here(file, table.parse("max_backoff", parse_positive_duration)?),
+        claim_timeout: here(file, table.parse("claim_timeout", parse_positive_duration)?),
+        grace_period: here(file, table.parse("grace_period", parse_duration)?),
+        max_tasks: here(file, table.parse("max_tasks", values::max_tasks)?),
+        strategy: here(file, table.parse("strategy", str::parse)?),
+        concurrency: here(file, table.parse("concurrency", parse_concurrency)?),
+        max_attempts: here(file, table.parse("max_attempts", parse_max_attempts)?),
+        results: here(file, table.path("results")?),
+        ideas: here(file, table.path("ideas")?),
+        log_format: here(file, table.parse("log_format", str::parse)?),
+        log_level: here(file, table.parse("log_level", values::log_level)?),
+        ca_file: here(file, table.path("ca_file")?),
+    })
+}
+
+fn here<T>(file: &Path, value: Option<T>) -> Option<Setting<T>> {
+    value.map(|value| Setting::new(value, Origin::File(file.to_owned())))
+}
+
+fn task_types(table: &Table<'_>) -> Result<Vec<TaskType>, ConfigError> {
+    let Some(entry) = table.get("task_type") else { return Ok(Vec::new()) };
+    let mut names = BTreeSet::new();
+    let mut types = Vec::new();
+    for (offset, entries) in entry.tables()? {
+        let table = Table::new(table.document, (offset, entries), &task_type::KEYS)?;
+        let task_type = TaskType::read(&table)?;
+        if !names.insert(task_type.name.clone()) {
+            return Err(table.error(format_args!("the task type `{}` is there twice", task_type.name)));
+        }
+        types.push(task_type);
+    }
+    Ok(types)
+}

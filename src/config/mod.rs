@@ -1,0 +1,197 @@
+//! Settings: command line, environment, `.env`, `prismq.toml` and defaults become one [`Config`], each value with
+//! what set it.
+//!
+//! Every source is read into a layer of the same shape; the layers lie over each other in one pure step. Nothing
+//! here changes the process's environment.
+
+mod describe;
+mod duration;
+mod environment;
+mod error;
+mod file;
+mod layer;
+mod log_filter;
+mod setting;
+mod table;
+mod task_type;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+
+use environment::Source;
+use layer::{Key, Layer};
+
+pub use describe::Described;
+pub use duration::{format_duration, parse_duration, parse_positive_duration};
+pub use error::ConfigError;
+pub use layer::Flags;
+pub use log_filter::{LogDirective, parse_log_filter};
+pub use setting::{Origin, Secret, Setting};
+pub use task_type::{Action, Retry, TaskType, task_type_name};
+pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts};
+
+/// Every setting in force. Paths are absolute.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the TaskManager is, without a slash at the end.
+    pub api_url: Setting<String>,
+    /// What it knows this user by.
+    pub api_key: Option<Setting<Secret>>,
+    /// Who this worker is.
+    pub worker_id: Setting<String>,
+    /// The time between two polls of an idle worker; more than zero.
+    pub poll_interval: Setting<Duration>,
+    /// The longest time between two polls; more than zero. It may be below `poll_interval`.
+    pub max_backoff: Setting<Duration>,
+    /// How long the server lets a worker keep a task; more than zero.
+    pub claim_timeout: Setting<Duration>,
+    /// How long handlers may go on after a signal.
+    pub grace_period: Setting<Duration>,
+    /// After how many tasks the worker ends; 0 is never.
+    pub max_tasks: Setting<u64>,
+    /// Which of the waiting tasks comes first.
+    pub strategy: Setting<Strategy>,
+    /// How many tasks are worked at once; at least one.
+    pub concurrency: Setting<usize>,
+    /// How often a task may be handed out before it is failed unrun; at least once.
+    pub max_attempts: Setting<u32>,
+    /// The results file.
+    pub results: Setting<PathBuf>,
+    /// The database of ideas; by default the results file.
+    pub ideas: Setting<PathBuf>,
+    /// How a line of the log looks.
+    pub log_format: Setting<LogFormat>,
+    /// What is logged, as [`parse_log_filter`] reads it.
+    pub log_level: Setting<String>,
+    /// Certificates to trust in place of the system's.
+    pub ca_file: Option<Setting<PathBuf>>,
+    /// The types in `prismq.toml`, in its order. Their names differ.
+    pub task_types: Vec<TaskType>,
+    /// The `prismq.toml` in force.
+    pub file: Option<PathBuf>,
+}
+
+/// What settings are made from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// What the command line gave.
+    pub flags: Flags,
+    /// The process's environment.
+    pub environment: BTreeMap<String, String>,
+    /// The folder the command was called in.
+    pub working_dir: PathBuf,
+    /// The user's configuration folder, where the user has one.
+    pub config_home: Option<PathBuf>,
+    /// The user's data folder, where the user has one.
+    pub data_home: Option<PathBuf>,
+}
+
+impl Sources {
+    /// `flags`, and what surrounds this process.
+    pub fn of_process(flags: Flags) -> Result<Self, ConfigError> {
+        let working_dir = std::env::current_dir()
+            .map_err(|error| ConfigError::at("working folder", format_args!("cannot be found: {error}")))?;
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let user = etcetera::choose_base_strategy().ok();
+        Ok(Self {
+            flags,
+            environment: std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect(),
+            working_dir,
+            config_home: user.as_ref().map(BaseStrategy::config_dir),
+            data_home: user.as_ref().map(BaseStrategy::data_dir),
+        })
+    }
+}
+
+/// Reads every source and lays them over each other.
+pub fn load(sources: Sources) -> Result<Config, ConfigError> {
+    let Sources { flags, environment, working_dir, config_home, data_home } = sources;
+    let dot_env = environment::read_dot_env(&working_dir.join(".env"))?;
+    let process = Source { variables: &environment, origin: Origin::Environment, base: &working_dir };
+    let gaps = Source { variables: &dot_env, origin: Origin::DotEnv, base: &working_dir };
+    let mut layer =
+        Layer::from_flags(flags, &working_dir)?.over(environment::layer(process)?).over(environment::layer(gaps)?);
+
+    let file = file::find(layer.config.take(), &working_dir, config_home.as_deref())?;
+    let (below, task_types) = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    let mut layer = layer.over(below);
+    let api_key = layer.api_key.take().map(read_key).transpose()?;
+    let defaults = Defaults {
+        worker_id: new_worker_id(),
+        results: default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir),
+    };
+    Ok(Config { api_key, task_types, file, ..complete(layer, defaults) })
+}
+
+/// The defaults that differ from process to process.
+struct Defaults {
+    worker_id: String,
+    results: PathBuf,
+}
+
+/// Fills what `layer` leaves open.
+fn complete(layer: Layer, defaults: Defaults) -> Config {
+    let results = or(layer.results, defaults.results);
+    let ideas = or(layer.ideas, results.value.clone());
+    Config {
+        api_url: or(layer.api_url, "http://localhost:8000/api".to_owned()),
+        api_key: None,
+        worker_id: or(layer.worker_id, defaults.worker_id),
+        poll_interval: or(layer.poll_interval, Duration::from_secs(10)),
+        max_backoff: or(layer.max_backoff, Duration::from_secs(60)),
+        claim_timeout: or(layer.claim_timeout, Duration::from_secs(300)),
+        grace_period: or(layer.grace_period, Duration::from_secs(30)),
+        max_tasks: or(layer.max_tasks, 0),
+        strategy: or(layer.strategy, Strategy::Fifo),
+        concurrency: or(layer.concurrency, 1),
+        max_attempts: or(layer.max_attempts, 5),
+        results,
+        ideas,
+        log_format: or(layer.log_format, LogFormat::Text),
+        log_level: or(layer.log_level, "info".to_owned()),
+        ca_file: layer.ca_file,
+        task_types: Vec::new(),
+        file: None,
+    }
+}
+
+fn or<T>(setting: Option<Setting<T>>, default: T) -> Setting<T> {
+    setting.unwrap_or_else(|| Setting::new(default, Origin::Default))
+}
+
+fn read_key(key: Setting<Key>) -> Result<Setting<Secret>, ConfigError> {
+    let secret = match key.value {
+        Key::Text(secret) => secret,
+        Key::File(path) => {
+            let place = format!("API key file {} ({})", path.display(), key.origin);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| ConfigError::at(&place, format_args!("cannot be read: {error}")))?;
+            values::api_key(&text).map_err(|problem| ConfigError::at(&place, problem))?
+        }
+    };
+    Ok(Setting::new(secret, key.origin))
+}
+
+/// `<host>-<8 hex>`: who it is can be read from a list of tasks, and no two processes are the same.
+fn new_worker_id() -> String {
+    let host = hostname::get().map(|host| host.to_string_lossy().into_owned());
+    format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), fastrand::u32(..))
+}
+
+/// The service's state folder (the first of them, where systemd gave several), else the user's data folder. A
+/// process with neither keeps its results where it was called, so that nothing fails that needs no results.
+fn default_results(state_directory: Option<&String>, data_home: Option<&Path>, working_dir: &Path) -> PathBuf {
+    let state = state_directory.and_then(|list| list.split(':').next()).filter(|folder| !folder.is_empty());
+    let folder = match (state, data_home) {
+        (Some(state), _) => working_dir.join(state),
+        (None, Some(home)) => home.join("prismq"),
+        (None, None) => working_dir.to_owned(),
+    };
+    folder.join("results.db")
+}

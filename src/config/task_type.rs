@@ -1,0 +1,213 @@
+//! A task type as `prismq.toml` describes it: its schema, and what works its tasks.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use toml::de::DeValue;
+
+use super::error::did_you_mean;
+use super::table::{Entry, Table};
+use super::{ConfigError, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
+
+/// The keys of a `[[task_type]]`.
+pub(super) const KEYS: [&str; 14] = [
+    "name",
+    "version",
+    "schema",
+    "exec",
+    "handler",
+    "mode",
+    "timeout",
+    "concurrency",
+    "retry",
+    "dir",
+    "env",
+    "pass_env",
+    "clean_env",
+    "max_tasks_per_process",
+];
+const RETRY_KEYS: [&str; 3] = ["max_attempts", "backoff_factor", "delay"];
+const HANDLERS: [&str; 3] = ["echo", "sleep", "fail"];
+const LATER_HANDLERS: [&str; 3] = ["youtube.video", "youtube.search", "youtube.channel"];
+const NOT_YET: &str = "not available in this version of prismq yet";
+
+/// A type of tasks, and what works them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskType {
+    /// Its name, such as `PrismQ.Script.Generate`.
+    pub name: String,
+    /// The version it is registered with.
+    pub version: String,
+    /// The JSON Schema of its params, an object.
+    pub schema: Option<Value>,
+    /// What works its tasks; `None` where this machine only registers or creates them.
+    pub action: Option<Action>,
+    /// How long one run may take; `None`: as long as the claim leaves.
+    pub timeout: Option<Duration>,
+    /// At most so many of its tasks at once; `None`: as many as there are slots.
+    pub concurrency: Option<usize>,
+    /// What happens to failures that trying again may mend.
+    pub retry: Retry,
+    /// The working folder of its handler, absolute.
+    pub dir: PathBuf,
+    /// Variables for its handler.
+    pub env: BTreeMap<String, String>,
+    /// Variables that reach its handler although their names look like secrets.
+    pub pass_env: Vec<String>,
+    /// Whether its handler gets only the few variables that every program needs.
+    pub clean_env: bool,
+}
+
+impl TaskType {
+    /// A type that says nothing but its `name`, with its handler's working folder.
+    #[must_use]
+    pub fn new(name: impl Into<String>, dir: PathBuf) -> Self {
+        Self {
+            name: name.into(),
+            version: "1.0.0".to_owned(),
+            schema: None,
+            action: None,
+            timeout: None,
+            concurrency: None,
+            retry: Retry::NONE,
+            dir,
+            env: BTreeMap::new(),
+            pass_env: Vec::new(),
+            clean_env: false,
+        }
+    }
+
+    /// Reads the type in `table`, and its schema from the file it names.
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
+        let name = table.get("name").ok_or_else(|| table.error("a task type needs a `name`"))?.parse(task_type_name)?;
+        refuse_modes(table)?;
+        let plain = Self::new(name, table.document.folder().to_owned());
+        Ok(Self {
+            version: table.text("version")?.unwrap_or(plain.version),
+            schema: table.get("schema").map(|entry| schema(table, &entry)).transpose()?,
+            action: action(table)?,
+            timeout: table.parse("timeout", parse_positive_duration)?,
+            concurrency: table.parse("concurrency", parse_concurrency)?,
+            retry: table.get("retry").map(|entry| retry(&entry)).transpose()?.unwrap_or(plain.retry),
+            dir: table.path("dir")?.unwrap_or(plain.dir),
+            env: table.get("env").map(|entry| entry.variables()).transpose()?.unwrap_or_default().into_iter().collect(),
+            pass_env: table.get("pass_env").map(|entry| entry.texts()).transpose()?.unwrap_or_default(),
+            clean_env: table.get("clean_env").map(|entry| entry.boolean()).transpose()?.unwrap_or_default(),
+            ..plain
+        })
+    }
+}
+
+/// What works a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// This program with these arguments.
+    Program(Vec<String>),
+    /// This line, by `sh -c`.
+    Shell(String),
+    /// This handler, which is built in.
+    BuiltIn(String),
+}
+
+/// How often a task whose failure trying again may mend is run within one claim, and how long it waits in between.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Runs in all: at least 1.
+    pub max_attempts: u32,
+    /// By how much each wait is longer than the one before: at least 1.
+    pub backoff_factor: f64,
+    /// The first wait.
+    pub delay: Duration,
+}
+
+impl Retry {
+    /// One run.
+    pub const NONE: Self = Self { max_attempts: 1, backoff_factor: 2.0, delay: Duration::from_secs(1) };
+}
+
+/// Checks the name of a task type, on the command line too.
+pub fn task_type_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 255 || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a task type's name is 1 to 255 bytes without white space".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn refuse_modes(table: &Table<'_>) -> Result<(), ConfigError> {
+    if let Some(mode) = table.get("mode") {
+        match mode.text()? {
+            "once" => {}
+            "persistent" => return Err(mode.error(format_args!("\"persistent\" is {NOT_YET}"))),
+            other => return Err(mode.error(format_args!("{other:?} is not a mode: write \"once\""))),
+        }
+    }
+    match table.get("max_tasks_per_process") {
+        Some(entry) => Err(entry.error(format_args!("belongs to mode = \"persistent\", which is {NOT_YET}"))),
+        None => Ok(()),
+    }
+}
+
+fn action(table: &Table<'_>) -> Result<Option<Action>, ConfigError> {
+    match (table.get("exec"), table.get("handler")) {
+        (Some(_), Some(handler)) => Err(handler.error("a task type has `exec` or `handler`, not both")),
+        (Some(exec), None) => program(&exec).map(Some),
+        (None, Some(handler)) => built_in(&handler).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn program(exec: &Entry<'_>) -> Result<Action, ConfigError> {
+    match exec.value() {
+        DeValue::Array(_) => {
+            let words = exec.texts()?;
+            let has_program = words.first().is_some_and(|program| !program.trim().is_empty());
+            if has_program { Ok(Action::Program(words)) } else { Err(exec.error("names no program")) }
+        }
+        DeValue::String(_) => Ok(Action::Shell(exec.text()?.to_owned())),
+        _ => Err(exec.error("must be a list such as [\"python3\", \"work.py\"], or a line for sh in quotes")),
+    }
+}
+
+fn built_in(handler: &Entry<'_>) -> Result<Action, ConfigError> {
+    match handler.text()? {
+        name if HANDLERS.contains(&name) => Ok(Action::BuiltIn(name.to_owned())),
+        name if LATER_HANDLERS.contains(&name) => Err(handler.error(format_args!("{name:?} is {NOT_YET}"))),
+        name => {
+            let error = handler.error(format_args!("{name:?} is not a built-in handler"));
+            Err(error.hint(did_you_mean(name, &HANDLERS)))
+        }
+    }
+}
+
+fn retry(entry: &Entry<'_>) -> Result<Retry, ConfigError> {
+    let table = entry.table(&RETRY_KEYS)?;
+    Ok(Retry {
+        max_attempts: table.parse("max_attempts", parse_max_attempts)?.unwrap_or(3),
+        backoff_factor: table.parse("backoff_factor", backoff_factor)?.unwrap_or(Retry::NONE.backoff_factor),
+        delay: table.parse("delay", parse_duration)?.unwrap_or(Retry::NONE.delay),
+    })
+}
+
+fn backoff_factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 1.0);
+    factor.ok_or_else(|| format!("{text:?} is not a number from 1"))
+}
+
+fn schema(table: &Table<'_>, entry: &Entry<'_>) -> Result<Value, ConfigError> {
+    if entry.value().is_table() {
+        return entry.json();
+    }
+    if !entry.value().is_str() {
+        return Err(entry.error("must be the path of a JSON Schema in quotes, or the schema as a table"));
+    }
+    let path = table.document.folder().join(entry.text()?);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| entry.error(format_args!("{} cannot be read: {error}", path.display())))?;
+    match serde_json::from_str(&text) {
+        Ok(schema @ Value::Object(_)) => Ok(schema),
+        Ok(_) => Err(entry.error(format_args!("{} holds no JSON object", path.display()))),
+        Err(error) => Err(entry.error(format_args!("{} is not JSON: {error}", path.display()))),
+    }
+}

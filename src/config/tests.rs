@@ -1,0 +1,491 @@
+//! The layers together: which source wins, and what is said of mistakes.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A user's machine: a working folder, a configuration folder and a data folder.
+struct Machine {
+    dir: TempDir,
+    flags: Flags,
+    environment: BTreeMap<String, String>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir_all(dir.path().join("work")).unwrap();
+        Self { dir, flags: Flags::default(), environment: BTreeMap::new() }
+    }
+
+    fn file(self, path: &str, text: &str) -> Self {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn toml(self, text: &str) -> Self {
+        self.file("work/prismq.toml", text)
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn flags(mut self, flags: Flags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn sources(&self) -> Sources {
+        Sources {
+            flags: self.flags.clone(),
+            environment: self.environment.clone(),
+            working_dir: self.path("work"),
+            config_home: Some(self.path("home/config")),
+            data_home: Some(self.path("home/data")),
+        }
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        load(self.sources())
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap()
+    }
+
+    /// The error's message, without the machine's folders, and its hint.
+    fn error(&self) -> (String, String) {
+        let error = self.load().unwrap_err();
+        assert!(!error.message.contains('\n'), "one line: {error}");
+        let root = format!("{}/", self.dir.path().display());
+        (error.message.replace(&root, ""), error.hint.unwrap_or_default())
+    }
+}
+
+fn from<T>(setting: &Setting<T>) -> String {
+    setting.origin.to_string()
+}
+
+#[test]
+fn an_empty_machine_has_the_documented_defaults() {
+    let machine = Machine::new();
+    let config = machine.config();
+    assert_eq!(*config.api_url, "http://localhost:8000/api");
+    assert!(config.api_key.is_none());
+    assert_eq!(*config.poll_interval, Duration::from_secs(10));
+    assert_eq!(*config.max_backoff, Duration::from_secs(60));
+    assert_eq!(*config.claim_timeout, Duration::from_secs(300));
+    assert_eq!(*config.grace_period, Duration::from_secs(30));
+    assert_eq!((*config.max_tasks, *config.concurrency, *config.max_attempts), (0, 1, 5));
+    assert_eq!((*config.strategy, *config.log_format), (Strategy::Fifo, LogFormat::Text));
+    assert_eq!(*config.log_level, "info");
+    assert_eq!(*config.results, machine.path("home/data/prismq/results.db"));
+    assert_eq!(config.ideas, config.results);
+    assert!(config.ca_file.is_none() && config.task_types.is_empty() && config.file.is_none());
+    assert!(config.describe().iter().all(|row| row.origin == Origin::Default));
+}
+
+#[test]
+fn the_worker_id_names_the_host_and_is_new_each_time() {
+    let machine = Machine::new();
+    let ids = [machine.config().worker_id.value, machine.config().worker_id.value];
+    assert_ne!(ids[0], ids[1]);
+    let host = hostname::get().unwrap().to_string_lossy().into_owned();
+    for id in ids {
+        let hex = id.strip_prefix(&format!("{host}-")).unwrap();
+        assert!(hex.len() == 8 && hex.chars().all(|c| c.is_ascii_hexdigit()), "{id}");
+    }
+}
+
+#[test]
+fn each_source_covers_the_one_below() {
+    let mut machine = Machine::new().toml("poll_interval = 1");
+    let file = machine.path("work/prismq.toml");
+    let seen = |machine: &Machine| {
+        let setting = machine.config().poll_interval;
+        (setting.as_secs(), setting.origin)
+    };
+    assert_eq!(seen(&machine), (1, Origin::File(file)));
+    machine = machine.file("work/.env", "POLL_INTERVAL=2\n");
+    assert_eq!(seen(&machine), (2, Origin::DotEnv("POLL_INTERVAL")));
+    machine = machine.variable("POLL_INTERVAL", "3");
+    assert_eq!(seen(&machine), (3, Origin::Environment("POLL_INTERVAL")));
+    machine = machine.flags(Flags { poll_interval: Some(Duration::from_secs(4)), ..Flags::default() });
+    assert_eq!(seen(&machine), (4, Origin::Flag));
+}
+
+#[test]
+fn an_empty_variable_is_no_variable() {
+    let machine = Machine::new()
+        .variable("POLL_INTERVAL", "")
+        .variable("TASKMANAGER_API_KEY", "  ")
+        .variable("PRISMQ_STATUS_ADDR", "")
+        .file("work/.env", "POLL_INTERVAL=2");
+    let config = machine.config();
+    assert_eq!(config.poll_interval.origin, Origin::DotEnv("POLL_INTERVAL"));
+    assert!(config.api_key.is_none());
+}
+
+/// `.env.example` is what users copy: each of its lines must work and arrive.
+#[test]
+fn the_example_names_every_variable() {
+    let example = include_str!("../../.env.example");
+    let mut machine = Machine::new().file("work/prismq.toml", "").file("work/key", "hunter2");
+    let not_yet = ["PRISMQ_STATUS_ADDR"];
+    for line in example.lines().filter_map(|line| line.strip_prefix('#')) {
+        let Some((name, value)) = line.split_once('=').filter(|(name, _)| !name.contains(' ')) else { continue };
+        assert!(!value.is_empty(), "{name} has an example");
+        if !not_yet.contains(&name) {
+            machine = machine.variable(name, value);
+        }
+    }
+    machine.environment.insert("PRISMQ_CONFIG".into(), "prismq.toml".into());
+    machine.environment.insert("TASKMANAGER_API_KEY_FILE".into(), "key".into());
+    let rows = machine.config().describe();
+    let silent: Vec<_> = rows.iter().filter(|row| row.origin == Origin::Default).map(|row| row.name).collect();
+    assert!(silent.is_empty(), "not in .env.example: {silent:?}");
+
+    for (covering, covered) in [("TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE"), ("RUST_LOG", "DEBUG")] {
+        let arrives = |machine: &Machine, name| {
+            machine.config().describe().iter().any(|row| matches!(row.origin, Origin::Environment(it) if it == name))
+        };
+        assert!(arrives(&machine, covering) && !arrives(&machine, covered));
+        machine.environment.remove(covering);
+        assert!(arrives(&machine, covered), "{covered} is in .env.example");
+    }
+}
+
+#[test]
+fn every_key_of_the_file_arrives() {
+    let machine = Machine::new().file("work/key", "hunter2").toml(
+        r#"
+        api_url = "https://example.org/api/"
+        api_key_file = "key"
+        worker_id = "me"
+        poll_interval = "500ms"
+        max_backoff = 5
+        max_tasks = 7
+        strategy = "priority"
+        concurrency = 4
+        claim_timeout = "2m"
+        max_attempts = 9
+        grace_period = 0
+        results = "r.db"
+        ideas = "../i.db"
+        log_format = "json"
+        log_level = "warn"
+        ca_file = "ca.pem"
+        "#,
+    );
+    let file = machine.path("work/prismq.toml");
+    let rows: Vec<_> = machine.config().describe().into_iter().map(|row| (row.name, row.value, row.origin)).collect();
+    let shown = |path: &str| machine.path("work").join(path).display().to_string();
+    let expected = [
+        ("config", shown("prismq.toml")),
+        ("api_url", "https://example.org/api".into()),
+        ("api_key", "***".into()),
+        ("worker_id", "me".into()),
+        ("poll_interval", "500ms".into()),
+        ("max_backoff", "5s".into()),
+        ("max_tasks", "7".into()),
+        ("strategy", "priority".into()),
+        ("concurrency", "4".into()),
+        ("claim_timeout", "2m".into()),
+        ("max_attempts", "9".into()),
+        ("grace_period", "0s".into()),
+        ("results", shown("r.db")),
+        ("ideas", shown("../i.db")),
+        ("log_format", "json".into()),
+        ("log_level", "warn".into()),
+        ("ca_file", shown("ca.pem")),
+    ];
+    assert_eq!(rows, expected.map(|(name, value)| (name, value, Origin::File(file.clone()))));
+}
+
+#[test]
+fn the_file_is_looked_for_in_order() {
+    let mut machine = Machine::new().file("home/config/prismq/prismq.toml", "max_tasks = 1");
+    assert_eq!(*machine.config().max_tasks, 1);
+    machine = machine.toml("max_tasks = 2");
+    assert_eq!(*machine.config().max_tasks, 2);
+    machine = machine.file("work/third.toml", "max_tasks = 3").variable("PRISMQ_CONFIG", "third.toml");
+    assert_eq!(*machine.config().max_tasks, 3);
+    machine = machine
+        .file("fourth.toml", "max_tasks = 4")
+        .flags(Flags { config: Some("../fourth.toml".into()), ..Flags::default() });
+    let config = machine.config();
+    assert_eq!((*config.max_tasks, config.file), (4, Some(machine.path("work/../fourth.toml"))));
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let machine = Machine::new().toml("").variable("PRISMQ_CONFIG", "nowhere.toml");
+    assert_eq!(machine.error().0, "work/nowhere.toml: no such file (environment (PRISMQ_CONFIG))");
+    let machine = Machine::new().toml("").flags(Flags { config: Some("gone.toml".into()), ..Flags::default() });
+    assert_eq!(machine.error().0, "work/gone.toml: no such file (command line)");
+}
+
+#[test]
+fn the_key_comes_from_a_variable_or_a_file() {
+    let key = |machine: &Machine| machine.config().api_key.map(|key| (key.expose().to_owned(), from(&key)));
+    let mut machine = Machine::new().file("work/a", "of-a\n").file("work/b", "of-b").toml("api_key_file = 'a'");
+    let file = machine.path("work/prismq.toml").display().to_string();
+    assert_eq!(key(&machine), Some(("of-a".into(), file)));
+    machine = machine.file("work/.env", "TASKMANAGER_API_KEY=of-dot-env");
+    assert_eq!(key(&machine), Some(("of-dot-env".into(), ".env (TASKMANAGER_API_KEY)".into())));
+    machine = machine.variable("TASKMANAGER_API_KEY_FILE", "b");
+    assert_eq!(key(&machine), Some(("of-b".into(), "environment (TASKMANAGER_API_KEY_FILE)".into())));
+    machine = machine.variable("TASKMANAGER_API_KEY", "direct");
+    assert_eq!(key(&machine), Some(("direct".into(), "environment (TASKMANAGER_API_KEY)".into())));
+}
+
+#[test]
+fn a_key_is_never_shown() {
+    let machine = Machine::new().variable("TASKMANAGER_API_KEY", "hunter2");
+    assert!(!format!("{:?}", machine.config()).contains("hunter2"));
+    assert!(!format!("{:?}", machine.config().describe()).contains("hunter2"));
+
+    for machine in [
+        Machine::new().variable("TASKMANAGER_API_KEY", "hunter2\nX: y"),
+        Machine::new().toml("api_key = 'hunter2'"),
+        Machine::new().toml("api_key = 'hunter2"),
+        Machine::new().toml("poll_interval = 1\n'hunter2'"),
+        Machine::new().file("work/.env", "TASKMANAGER_API_KEY='hunter2"),
+        Machine::new().file("work/.env", "TASKMANAGER_API_KEY hunter2"),
+        Machine::new().file("work/k", "hunter2\nhunter2").variable("TASKMANAGER_API_KEY_FILE", "k"),
+    ] {
+        let (message, hint) = machine.error();
+        assert!(!message.contains("hunter2") && !hint.contains("hunter2"), "{message} {hint}");
+    }
+}
+
+#[test]
+fn key_files_that_cannot_be_used_are_named() {
+    let machine = Machine::new().variable("TASKMANAGER_API_KEY_FILE", "gone");
+    let (message, _) = machine.error();
+    assert!(
+        message.starts_with("API key file work/gone (environment (TASKMANAGER_API_KEY_FILE)): cannot"),
+        "{message}"
+    );
+    let machine = Machine::new().file("work/empty", "\n").variable("TASKMANAGER_API_KEY_FILE", "empty");
+    assert!(machine.error().0.ends_with("the key is empty"));
+    let machine = Machine::new().toml("api_key = 'x'");
+    let (message, hint) = machine.error();
+    assert_eq!(message, "work/prismq.toml:1: `api_key`: keys do not belong in this file");
+    assert!(hint.contains("TASKMANAGER_API_KEY") && hint.contains("api_key_file"));
+}
+
+#[test]
+fn the_log_level_has_its_own_order() {
+    let level = |machine: &Machine| (machine.config().log_level.value.clone(), from(&machine.config().log_level));
+    let mut machine = Machine::new().toml("log_level = 'error'").variable("DEBUG", "express:*");
+    assert_eq!(level(&machine).0, "error");
+    machine = machine.variable("DEBUG", "true");
+    assert_eq!(level(&machine), ("debug".into(), "environment (DEBUG)".into()));
+    machine = machine.variable("RUST_LOG", "warn");
+    assert_eq!(level(&machine), ("warn".into(), "environment (RUST_LOG)".into()));
+    machine = machine.flags(Flags { log_level: Some("trace".into()), ..Flags::default() });
+    assert_eq!(level(&machine), ("trace".into(), "command line".into()));
+}
+
+#[test]
+fn results_are_kept_where_the_process_may_write() {
+    let machine = Machine::new().variable("STATE_DIRECTORY", "/var/lib/prismq:/var/lib/other");
+    assert_eq!(*machine.config().results, PathBuf::from("/var/lib/prismq/results.db"));
+    let machine = Machine::new();
+    let homeless = Sources { config_home: None, data_home: None, ..machine.sources() };
+    assert_eq!(*load(homeless).unwrap().results, machine.path("work/results.db"));
+    let config = Machine::new().variable("PRISMQ_RESULTS", "/r.db").config();
+    assert_eq!(*config.ideas, PathBuf::from("/r.db"));
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    let flag = |flags| Machine::new().flags(flags);
+    for (machine, start) in [
+        (
+            Machine::new().toml("\n\npoll_interval = 'x'"),
+            "work/prismq.toml:3: `poll_interval`: \"x\" is not a duration",
+        ),
+        (Machine::new().toml("poll_interval = 0"), "work/prismq.toml:1: `poll_interval`: must be more than 0"),
+        (Machine::new().toml("grace_period = -1"), "work/prismq.toml:1: `grace_period`: \"-1\" is not a duration"),
+        (Machine::new().toml("concurrency = true"), "work/prismq.toml:1: `concurrency`: must be text in quotes"),
+        (Machine::new().toml("results = ''"), "work/prismq.toml:1: `results`: must not be empty"),
+        (Machine::new().toml("a = 1\na = 2"), "work/prismq.toml:2: not valid TOML: duplicate key"),
+        (Machine::new().toml("\nx = [1,"), "work/prismq.toml:2: not valid TOML: "),
+        (Machine::new().toml("status_addr = 'x'"), "work/prismq.toml:1: `status_addr`: not available in this version"),
+        (
+            Machine::new().toml("task_type = 1"),
+            "work/prismq.toml:1: `task_type`: must be a list of tables: write [[task",
+        ),
+        (Machine::new().toml("[task_type]"), "work/prismq.toml:1: `task_type`: must be a list of tables: write [[task"),
+        (Machine::new().variable("MAX_BACKOFF", "0"), "environment (MAX_BACKOFF): must be more than 0"),
+        (Machine::new().variable("PRISMQ_STATUS_ADDR", ":1"), "environment (PRISMQ_STATUS_ADDR): not available"),
+        (Machine::new().variable("RUST_LOG", "loud"), "environment (RUST_LOG): \"loud\" is not a log level"),
+        (Machine::new().file("work/.env", "MAX_RUNS=-1"), ".env (MAX_RUNS): \"-1\" is not a whole number"),
+        (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not a line NAME=VALUE"),
+        (flag(Flags { api_url: Some("nope".into()), ..Flags::default() }), "--api-url: \"nope\" is not a URL"),
+        (flag(Flags { log_level: Some("x".into()), ..Flags::default() }), "--log-level: \"x\" is not a log level"),
+        (flag(Flags { worker_id: Some(String::new()), ..Flags::default() }), "--worker-id: a worker's id is"),
+    ] {
+        let (message, _) = machine.error();
+        assert!(message.starts_with(start), "{message:?} does not start with {start:?}");
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    for (text, line, key, nearest) in [
+        ("max_tasks = 1\npoll_intervall = 1", 2, "poll_intervall", "poll_interval"),
+        ("[[task_type]]\nname = 'a'\nhandlers = 'echo'", 3, "handlers", "handler"),
+        ("[[task_type]]\nname = 'a'\nretry = { max_atempts = 1 }", 3, "max_atempts", "max_attempts"),
+        ("[[task_types]]\nname = 'a'", 1, "task_types", "task_type"),
+    ] {
+        let (message, hint) = Machine::new().toml(text).error();
+        assert_eq!(message, format!("work/prismq.toml:{line}: unknown key `{key}`"));
+        assert_eq!(hint, format!("did you mean `{nearest}`?"));
+    }
+}
+
+#[test]
+fn a_folder_called_dot_env_is_none_of_ours() {
+    assert!(Machine::new().file("work/.env/pyvenv.cfg", "").load().is_ok());
+}
+
+#[test]
+fn a_bare_task_type_has_its_defaults() {
+    let machine = Machine::new().toml("[[task_type]]\nname = 'a'\n[[task_type]]\nname = 'b'\nretry = {}");
+    let types = machine.config().task_types;
+    assert_eq!(types[0], TaskType::new("a", machine.path("work")));
+    assert_eq!((types[0].version.as_str(), types[0].retry.max_attempts), ("1.0.0", 1));
+    let three = Retry { max_attempts: 3, backoff_factor: 2.0, delay: Duration::from_secs(1) };
+    assert_eq!(types[1].retry, three);
+}
+
+#[test]
+fn a_full_task_type_arrives_whole() {
+    let machine = Machine::new().file("work/schemas/s.json", r#"{"type":"object"}"#).toml(
+        r#"
+        [[task_type]]
+        name = "PrismQ.Script.Generate"
+        version = "2.1.0"
+        schema = "schemas/s.json"
+        exec = ["python3", "generate.py"]
+        mode = "once"
+        timeout = "240s"
+        concurrency = 2
+        retry = { max_attempts = 4, backoff_factor = 1.5, delay = "100ms" }
+        dir = "scripts"
+        env = { MODEL = "small", PORT = 8080, FAST = true }
+        pass_env = ["OPENAI_API_KEY"]
+        clean_env = true
+        "#,
+    );
+    let expected = TaskType {
+        name: "PrismQ.Script.Generate".into(),
+        version: "2.1.0".into(),
+        schema: Some(json!({"type": "object"})),
+        action: Some(Action::Program(vec!["python3".into(), "generate.py".into()])),
+        timeout: Some(Duration::from_secs(240)),
+        concurrency: Some(2),
+        retry: Retry { max_attempts: 4, backoff_factor: 1.5, delay: Duration::from_millis(100) },
+        dir: machine.path("work/scripts"),
+        env: [("MODEL", "small"), ("PORT", "8080"), ("FAST", "true")].map(|(a, b)| (a.into(), b.into())).into(),
+        pass_env: vec!["OPENAI_API_KEY".into()],
+        clean_env: true,
+    };
+    assert_eq!(machine.config().task_types, [expected]);
+}
+
+#[test]
+fn actions_and_inline_schemas_are_read() {
+    let types = Machine::new()
+        .toml(
+            r#"
+            [[task_type]]
+            name = "a"
+            exec = "wc -w"
+            [task_type.schema]
+            type = "object"
+            properties.n = { type = "number", minimum = 0.5, maximum = 0x10, enum = [1, true] }
+            [[task_type]]
+            name = "b"
+            handler = "echo"
+            "#,
+        )
+        .config()
+        .task_types;
+    assert_eq!(types[0].action, Some(Action::Shell("wc -w".into())));
+    assert_eq!(types[1].action, Some(Action::BuiltIn("echo".into())));
+    let n = json!({"type": "number", "minimum": 0.5, "maximum": 16, "enum": [1, true]});
+    assert_eq!(types[0].schema, Some(json!({"type": "object", "properties": {"n": n}})));
+}
+
+#[test]
+fn task_types_that_cannot_work_are_refused() {
+    for (text, problem) in [
+        ("", "a task type needs a `name`"),
+        ("name = 'a b'", "`name`: a task type's name is"),
+        ("name = 'a'\nversion = 1", "`version`: must be text in quotes"),
+        ("name = 'a'\nexec = 'x'\nhandler = 'echo'", "`handler`: a task type has `exec` or `handler`, not both"),
+        ("name = 'a'\nexec = []", "`exec`: names no program"),
+        ("name = 'a'\nexec = ['']", "`exec`: names no program"),
+        ("name = 'a'\nexec = ['x', 1]", "`exec`: must be a list of texts"),
+        ("name = 'a'\nexec = 1", "`exec`: must be a list such as"),
+        ("name = 'a'\nhandler = 'ecko'", "`handler`: \"ecko\" is not a built-in handler"),
+        ("name = 'a'\nhandler = 'youtube.search'", "`handler`: \"youtube.search\" is not available in this version"),
+        ("name = 'a'\nmode = 'persistent'", "`mode`: \"persistent\" is not available in this version of prismq yet"),
+        ("name = 'a'\nmode = 'twice'", "`mode`: \"twice\" is not a mode"),
+        ("name = 'a'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode = \"persistent\""),
+        ("name = 'a'\ntimeout = 0", "`timeout`: must be more than 0"),
+        ("name = 'a'\nconcurrency = 0", "`concurrency`: \"0\" is not a number from 1"),
+        ("name = 'a'\nretry = 3", "`retry`: must be a table"),
+        ("name = 'a'\nretry = { max_attempts = 0 }", "`max_attempts`: \"0\" is not a whole number from 1"),
+        ("name = 'a'\nretry = { backoff_factor = 0.5 }", "`backoff_factor`: \"0.5\" is not a number from 1"),
+        ("name = 'a'\nretry = { backoff_factor = inf }", "`backoff_factor`: \"inf\" is not a number from 1"),
+        ("name = 'a'\nenv = { A = [] }", "`env`: must be a table of names and texts"),
+        ("name = 'a'\nenv = { 'A=B' = 'c' }", "`env`: must be a table of names and texts"),
+        ("name = 'a'\npass_env = 'A'", "`pass_env`: must be a list of texts"),
+        ("name = 'a'\nclean_env = 'yes'", "`clean_env`: must be true or false"),
+        ("name = 'a'\nschema = true", "`schema`: must be the path of a JSON Schema"),
+        ("name = 'a'\nschema = { maximum = inf }", "`schema`: holds a number that JSON does not have"),
+        ("name = 'a'\n[[task_type]]\nname = 'a'", "the task type `a` is there twice"),
+    ] {
+        let (message, _) = Machine::new().toml(&format!("[[task_type]]\n{text}")).error();
+        let (place, rest) = message.split_once(": ").unwrap();
+        assert!(place.starts_with("work/prismq.toml:") && rest.starts_with(problem), "{message:?}, not {problem:?}");
+    }
+}
+
+#[test]
+fn schema_files_that_cannot_be_used_are_named() {
+    for (text, problem) in [(None, "cannot be read"), (Some("{"), "is not JSON"), (Some("[]"), "holds no JSON object")]
+    {
+        let mut machine = Machine::new().toml("[[task_type]]\nname = 'a'\nschema = 's.json'");
+        if let Some(text) = text {
+            machine = machine.file("work/s.json", text);
+        }
+        let (message, _) = machine.error();
+        assert!(message.starts_with(&format!("work/prismq.toml:3: `schema`: work/s.json {problem}")), "{message}");
+    }
+}
+
+#[test]
+fn task_types_are_described() {
+    let rows = Machine::new().toml("[[task_type]]\nname = 'a'\nexec = ['wc', '-w']").config().describe();
+    let row = rows.last().unwrap();
+    assert_eq!((row.name, row.value.as_str()), ("task_type", r#"a 1.0.0, exec ["wc", "-w"]"#));
+    assert_eq!(row.origin, rows[0].origin);
+}

@@ -1,0 +1,239 @@
+//! What a setting's text may be. Every source is read by these, so that each accepts and refuses the same.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Secret, parse_log_filter};
+
+/// More threads than this would be a slip of the hand.
+const MOST_SLOTS: usize = 1000;
+
+/// Which of the waiting tasks comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// The oldest.
+    Fifo,
+    /// The newest.
+    Lifo,
+    /// The one with the highest priority.
+    Priority,
+}
+
+impl Strategy {
+    /// Their names.
+    pub const NAMES: [&'static str; 3] = ["fifo", "lifo", "priority"];
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fifo" => Ok(Self::Fifo),
+            "lifo" => Ok(Self::Lifo),
+            "priority" => Ok(Self::Priority),
+            other => Err(format!("{other:?} is not a strategy: write fifo, lifo or priority")),
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fifo => "fifo",
+            Self::Lifo => "lifo",
+            Self::Priority => "priority",
+        })
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+impl LogFormat {
+    /// Their names.
+    pub const NAMES: [&'static str; 2] = ["text", "json"];
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(format!("{other:?} is not a log format: write text or json")),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// A number of slots: from 1 to 1000.
+pub fn parse_concurrency(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|slots| (1..=MOST_SLOTS).contains(slots))
+        .ok_or_else(|| format!("{text:?} is not a number from 1 to {MOST_SLOTS}"))
+}
+
+/// A number of attempts: from 1.
+pub fn parse_max_attempts(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|&attempts| attempts >= 1).ok_or_else(|| format!("{text:?} is not a whole number from 1"))
+}
+
+/// A number of tasks: from 0.
+pub(super) fn max_tasks(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a whole number (0: no limit)"))
+}
+
+/// Where the TaskManager is, without a slash at the end. What might hold a password is never repeated in an error.
+pub(super) fn api_url(text: &str) -> Result<String, String> {
+    const ACCEPTED: &str = "write http:// or https://, a host and a path, such as http://localhost:8000/api";
+    if text.contains('@') {
+        return Err("a URL with a user or a password in it is refused: the API key is set by itself".to_owned());
+    }
+    let rest = match text.split_once("://") {
+        Some((scheme, rest)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => rest,
+        _ => return Err(format!("{text:?} is not a URL it can use: {ACCEPTED}")),
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !is_host_and_port(authority) || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{text:?} has no host that can be used: {ACCEPTED}"));
+    }
+    if path.contains(['?', '#']) {
+        return Err(format!("a URL with a `?` or a `#` is no base to put calls under: {ACCEPTED}"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn is_host_and_port(authority: &str) -> bool {
+    // The colons of an IPv6 address are inside its brackets.
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    !host.is_empty() && port_is_good
+}
+
+/// Who a worker is, for the TaskManager and the logs.
+pub(super) fn worker_id(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
+        return Err("a worker's id is 1 to 255 bytes of text on one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A key that can stand in a header. The error never repeats it.
+pub(super) fn api_key(text: &str) -> Result<Secret, String> {
+    match text.trim() {
+        "" => Err("the key is empty".to_owned()),
+        key if key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') => Ok(Secret::new(key)),
+        _ => Err("the key holds a character that no key can have (a line break or a letter beyond ASCII)".to_owned()),
+    }
+}
+
+/// A filter of the log, checked.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    parse_log_filter(text).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for name in Strategy::NAMES {
+            assert_eq!(name.parse::<Strategy>().unwrap().to_string(), name);
+        }
+        for name in LogFormat::NAMES {
+            assert_eq!(name.parse::<LogFormat>().unwrap().to_string(), name);
+        }
+        assert!("random".parse::<Strategy>().unwrap_err().contains("fifo, lifo or priority"));
+        assert!("xml".parse::<LogFormat>().unwrap_err().contains("text or json"));
+    }
+
+    #[test]
+    fn urls_lose_their_last_slash() {
+        for (text, url) in [
+            ("http://localhost:8000/api", "http://localhost:8000/api"),
+            ("https://api.prismq.nomoos.cz/api/", "https://api.prismq.nomoos.cz/api"),
+            ("http://[::1]:8000/api//", "http://[::1]:8000/api"),
+            ("HTTP://host", "HTTP://host"),
+        ] {
+            assert_eq!(api_url(text).as_deref(), Ok(url));
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused() {
+        for text in [
+            "localhost:8000",
+            "ftp://host/api",
+            "http://",
+            "http:///api",
+            "http://:80/api",
+            "http://host:99999/api",
+            "http://host:port/api",
+            "http://ho st/api",
+            "http://host/a\npi",
+            "http://host/api?x=1",
+            "http://host/api#x",
+        ] {
+            assert!(api_url(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_unseen() {
+        for text in ["http://me:hunter2@host/api", "ftp://hunter2@host", "hunter2@host", "http://me:hun/ter2@host"] {
+            let error = api_url(text).unwrap_err();
+            assert!(error.contains("password") && !error.contains("ter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_their_bounds() {
+        assert_eq!(parse_concurrency("1"), Ok(1));
+        assert_eq!(parse_concurrency("1000"), Ok(1000));
+        for text in ["0", "1001", "-1", "x", "1.5", ""] {
+            assert!(parse_concurrency(text).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_max_attempts("1"), Ok(1));
+        assert!(parse_max_attempts("0").is_err());
+        assert_eq!(max_tasks("0"), Ok(0));
+        assert!(max_tasks("-1").is_err());
+    }
+
+    #[test]
+    fn keys_fit_a_header_and_are_not_repeated() {
+        assert_eq!(api_key(" secret\n").unwrap().expose(), "secret");
+        for text in ["hunt\ner2", "hunterž2"] {
+            assert!(!api_key(text).unwrap_err().contains("hunt"));
+        }
+        assert!(api_key(" \n").unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn worker_ids_are_one_line() {
+        assert_eq!(worker_id("host-1").as_deref(), Ok("host-1"));
+        for text in ["", "a\nb", &"x".repeat(256)] {
+            assert!(worker_id(text).is_err());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Handlers for trying things out, which need no program.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::envelope::{failure, failure_in};
+use super::interruption::Interruption;
+use super::{Handler, Run};
+use crate::shutdown::StopReason;
+use crate::task::{Claim, ErrorType, Outcome};
+
+/// The names of the built-in handlers.
+pub const BUILTIN: &[&str] = &["echo", "sleep", "fail"];
+
+/// The built-in handler called `name`, if there is one.
+#[must_use]
+pub fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
+    match name {
+        "echo" => Some(Arc::new(Echo)),
+        "sleep" => Some(Arc::new(Sleep)),
+        "fail" => Some(Arc::new(Fail)),
+        _ => None,
+    }
+}
+
+/// The JSON Schema of the params that the built-in handler called `name` takes.
+#[must_use]
+pub fn builtin_schema(name: &str) -> Option<Value> {
+    match name {
+        "echo" => Some(json!({"type": "object"})),
+        // No type for the seconds: the published TaskManager takes no whole number for a "number".
+        "sleep" => Some(json!({"type": "object", "properties": {"seconds": {"minimum": 0, "default": 1}}})),
+        "fail" => Some(json!({
+            "type": "object",
+            "properties": {
+                "error": {"type": "string"},
+                "error_type": {"type": "string"},
+                "retryable": {"type": "boolean"},
+            },
+        })),
+        _ => None,
+    }
+}
+
+/// Hands back the params.
+struct Echo;
+
+impl Handler for Echo {
+    fn run(&self, claim: &Claim, _: &Run<'_>) -> Outcome {
+        Outcome::success(claim.task.params.clone())
+    }
+}
+
+/// Does nothing for a while.
+struct Sleep;
+
+impl Handler for Sleep {
+    fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
+        let seconds = claim.task.params.get("seconds").cloned().unwrap_or_else(|| json!(1));
+        let Some(duration) = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
+            let error = format!("seconds must be a number from 0, not {seconds}");
+            return Outcome::failure(ErrorType::Validation, error);
+        };
+        run.stop.wait_for(Some(StopReason::Shutdown), duration.min(run.timeout));
+        if let Some(reason) = run.stop.get() {
+            Interruption::Stopped(reason).outcome("")
+        } else if duration > run.timeout {
+            Interruption::Timeout(run.timeout).outcome("")
+        } else {
+            Outcome::success(json!({"slept": seconds}))
+        }
+    }
+}
+
+/// Fails as the params say.
+struct Fail;
+
+impl Handler for Fail {
+    fn run(&self, claim: &Claim, _: &Run<'_>) -> Outcome {
+        let nothing = Map::new();
+        let words = claim.task.params.as_object().unwrap_or(&nothing);
+        let failure = failure_in(words, failure(ErrorType::Handler, "asked to fail".into()));
+        Outcome { failure: Some(failure), ..Outcome::success(Value::Null) }
+    }
+}

@@ -1,0 +1,93 @@
+//! Makes an outcome of what a handler printed and of how it left.
+
+use serde_json::{Map, Value, json};
+
+use super::interruption::with_last_words;
+use super::process::{Ended, Exit};
+use crate::task::{ErrorType, Failure, Outcome};
+
+/// The outcome of a child that ran.
+pub(super) fn outcome(ended: &Ended) -> Outcome {
+    if let Some(interruption) = ended.interruption {
+        return interruption.outcome(&ended.last_words);
+    }
+    let failure = by_exit(&ended.exit, &ended.last_words);
+    match printed(&ended.stdout) {
+        Value::Object(envelope) if envelope.get("success").is_some_and(Value::is_boolean) => {
+            by_envelope(envelope, failure, &ended.last_words)
+        }
+        data => Outcome { failure, ..Outcome::success(data) },
+    }
+}
+
+/// What was printed, as JSON: text becomes `{"output": text}`, nothing becomes null.
+fn printed(stdout: &[u8]) -> Value {
+    if stdout.trim_ascii().is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_slice(stdout).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(stdout);
+        json!({"output": text.trim_end_matches('\n')})
+    })
+}
+
+/// What the exit says by itself.
+fn by_exit(exit: &Exit, last_words: &str) -> Option<Failure> {
+    let (error_type, error) = match exit {
+        Exit::Code(0) => return None,
+        Exit::Code(code) if last_words.is_empty() => (by_code(*code), format!("exit code {code}")),
+        Exit::Code(code) => (by_code(*code), last_words.to_owned()),
+        Exit::Signal(signal) => (ErrorType::Crash, with_last_words(format!("ended by signal {signal}"), last_words)),
+    };
+    Some(failure(error_type, error))
+}
+
+/// What an exit code other than 0 means, by the names of sysexits.h.
+fn by_code(code: i32) -> ErrorType {
+    match code {
+        65 => ErrorType::Validation,
+        69 => ErrorType::Connection,
+        75 => ErrorType::Temporary,
+        78 => ErrorType::Configuration,
+        _ => ErrorType::Handler,
+    }
+}
+
+/// What the handler says itself. It is believed when it says that it failed; that it succeeded, its exit must confirm.
+fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_words: &str) -> Outcome {
+    let failure = if envelope["success"] == true {
+        by_exit
+    } else {
+        let unexplained = if last_words.is_empty() { "the handler does not say why it failed" } else { last_words };
+        Some(failure_in(&envelope, by_exit.unwrap_or_else(|| failure(ErrorType::Handler, unexplained.into()))))
+    };
+    Outcome {
+        failure,
+        data: envelope.remove("data").unwrap_or_default(),
+        message: envelope.get("message").and_then(Value::as_str).map(str::to_owned),
+        metadata: match envelope.remove("metadata") {
+            Some(Value::Object(metadata)) => metadata,
+            _ => Map::new(),
+        },
+    }
+}
+
+/// The failure that `words` describe by `error`, `error_type` and `retryable`; `default` says what they leave out.
+pub(super) fn failure_in(words: &Map<String, Value>, default: Failure) -> Failure {
+    let text = |name| words.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let error = match words.get("error") {
+        // Better any words than none.
+        Some(error @ (Value::Object(_) | Value::Array(_))) => error.to_string(),
+        _ => text("error").map_or(default.error, str::to_owned),
+    };
+    let (error_type, retryable) = match text("error_type").map(ErrorType::from) {
+        Some(error_type) => (error_type.clone(), error_type.is_retryable()),
+        None => (default.error_type, default.retryable),
+    };
+    Failure { error, error_type, retryable: words.get("retryable").and_then(Value::as_bool).unwrap_or(retryable) }
+}
+
+/// A failure, retryable as its type says.
+pub(super) fn failure(error_type: ErrorType, error: String) -> Failure {
+    Failure { retryable: error_type.is_retryable(), error_type, error }
+}

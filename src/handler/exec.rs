@@ -1,0 +1,143 @@
+//! Handlers that are programs: one process a task.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::environment::{self, Variables, environment};
+use super::interruption::Interruption;
+use super::process::{self, KILL_AFTER, Program};
+use super::{Handler, Run, envelope, lookup};
+use crate::task::{Claim, ErrorType, Outcome, Task};
+
+/// What a handler runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A program and its arguments, run as they are.
+    Program(Vec<String>),
+    /// A line for `sh -c`.
+    Shell(String),
+}
+
+/// How a program is run for each task. It has no `Debug`, for `env` may hold secrets.
+#[derive(Clone)]
+pub struct ExecSettings {
+    /// What is run.
+    pub command: Command,
+    /// The working folder. A program whose name has a slash is relative to it.
+    pub dir: PathBuf,
+    /// Variables that the program gets beside, or in place of, the worker's own.
+    pub env: BTreeMap<String, String>,
+    /// Variables of the worker's that it gets although their names look like those of secrets.
+    pub pass_env: Vec<String>,
+    /// Whether it gets only the few variables that every program needs, `pass_env` and `env`.
+    pub clean_env: bool,
+}
+
+/// A handler that starts a program for each task.
+pub struct Exec {
+    settings: ExecSettings,
+    kill_after: Duration,
+}
+
+impl Exec {
+    /// A handler that runs the program of `settings`.
+    #[must_use]
+    pub fn new(settings: ExecSettings) -> Self {
+        Self { settings, kill_after: KILL_AFTER }
+    }
+
+    /// The same handler, killed `kill_after` it was asked to end; 5 s where this is not called.
+    #[must_use]
+    pub fn kill_after(mut self, kill_after: Duration) -> Self {
+        self.kill_after = kill_after;
+        self
+    }
+
+    /// The executable, looked for as the child would in `variables`.
+    fn find(&self, variables: &Variables) -> Result<PathBuf, String> {
+        let program = match &self.settings.command {
+            Command::Program(words) => words.first().map_or("", String::as_str),
+            Command::Shell(_) => "sh",
+        };
+        lookup::find(program, &self.settings.dir, variables.get(OsStr::new("PATH")).map(|path| path.as_os_str()))
+    }
+
+    fn args(&self) -> Vec<String> {
+        match &self.settings.command {
+            Command::Program(words) => words.iter().skip(1).cloned().collect(),
+            Command::Shell(line) => vec!["-c".into(), line.clone()],
+        }
+    }
+
+    fn program(&self, claim: &Claim) -> Result<Program, String> {
+        let mut variables = environment(env::vars_os(), &self.settings);
+        let path = self.find(&variables)?;
+        variables.extend(environment::of_task(claim));
+        Ok(Program {
+            path,
+            args: self.args(),
+            dir: self.settings.dir.clone(),
+            env: variables.into_iter().collect(),
+            kill_after: self.kill_after,
+        })
+    }
+}
+
+impl Handler for Exec {
+    fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
+        if let Some(reason) = run.stop.get() {
+            return Interruption::Stopped(reason).outcome("");
+        }
+        let program = match self.program(claim) {
+            Ok(program) => program,
+            Err(error) => return Outcome::failure(ErrorType::Configuration, error),
+        };
+        match process::run(&program, input(claim), run) {
+            Ok(ended) => envelope::outcome(&ended),
+            Err(error) => could_not_run(&program, &error),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.find(&environment(env::vars_os(), &self.settings)).map(drop)
+    }
+}
+
+/// What a handler reads: one line of JSON.
+fn input(claim: &Claim) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Input<'a> {
+        #[serde(flatten)]
+        task: &'a Task,
+        worker_id: &'a str,
+        deadline: Timestamp,
+    }
+    let input = Input { task: &claim.task, worker_id: &claim.worker_id, deadline: claim.deadline };
+    // Writing to memory cannot fail, and every key is text.
+    let mut line = serde_json::to_vec(&input).expect("a task can be written as JSON");
+    line.push(b'\n');
+    line
+}
+
+/// The failure of a program that was found but could not be started: the machine's for now, or the settings'.
+fn could_not_run(program: &Program, error: &io::Error) -> Outcome {
+    let path = program.path.display();
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::TXTBSY) => {
+            Outcome::failure(ErrorType::Temporary, format!("{path} could not be run just now: {error}"))
+        }
+        Some(Errno::NOEXEC) => Outcome::failure(
+            ErrorType::Configuration,
+            format!("{path} is no program for this machine: {error}; a script begins with a line such as `#!/bin/sh`"),
+        ),
+        _ => Outcome::failure(ErrorType::Configuration, format!("{path} could not be run: {error}")),
+    }
+}

@@ -1,0 +1,44 @@
+//! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use super::{Event, Observer};
+use crate::taskmanager::Error;
+
+struct Outage {
+    since: Instant,
+    failed_calls: u64,
+}
+
+/// What all calls together say about the TaskManager.
+pub(super) struct Contact<'a> {
+    outage: Mutex<Option<Outage>>,
+    observer: &'a dyn Observer,
+}
+
+impl<'a> Contact<'a> {
+    pub(super) fn new(observer: &'a dyn Observer) -> Self {
+        Self { outage: Mutex::new(None), observer }
+    }
+
+    /// A call was answered. True where that ended an outage.
+    pub(super) fn answered(&self) -> bool {
+        let Some(outage) = self.outage.lock().unwrap_or_else(PoisonError::into_inner).take() else { return false };
+        let Outage { since, failed_calls } = outage;
+        self.observer.event(&Event::OutageEnded { length: since.elapsed(), failed_calls });
+        true
+    }
+
+    /// A call was not answered.
+    pub(super) fn failed(&self, error: &Error) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outage) = outage.as_mut() {
+            outage.failed_calls += 1;
+            return;
+        }
+        *outage = Some(Outage { since: Instant::now(), failed_calls: 1 });
+        drop(outage);
+        self.observer.event(&Event::OutageStarted(error.to_string()));
+    }
+}

@@ -1,0 +1,99 @@
+//! What a worker has to say. The worker knows no terminal and no log; whoever starts it listens.
+
+use std::time::Duration;
+
+use crate::store::Status;
+use crate::task::{Claim, TaskId, TaskResult};
+use crate::taskmanager::Delivery;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A setting will have an effect that its author may not expect.
+    Warning(String),
+    /// A type was registered with the TaskManager.
+    Registered {
+        /// Its name.
+        task_type: &'a str,
+        /// Its number.
+        id: u64,
+    },
+    /// The worker is ready and starts to claim.
+    Ready {
+        /// Names of the types it works.
+        task_types: Vec<&'a str>,
+        /// How many tasks it works at once.
+        concurrency: usize,
+    },
+    /// A task was claimed.
+    Claimed(&'a Claim),
+    /// A handler printed a line on its standard error.
+    HandlerLine(&'a Claim, &'a str),
+    /// An attempt failed and is tried again inside the claim.
+    Retry {
+        /// The task.
+        claim: &'a Claim,
+        /// Why it failed.
+        error: &'a str,
+        /// How long from now.
+        wait: Duration,
+    },
+    /// An attempt ended, and its result is on disk.
+    Finished(&'a TaskResult),
+    /// The fate of a result is known.
+    Reported {
+        /// The task.
+        task_id: TaskId,
+        /// What the result was.
+        status: Status,
+        /// Whether it arrived.
+        delivery: Delivery,
+    },
+    /// A report did not get through; the result is kept and sent later.
+    ReportPostponed {
+        /// The task.
+        task_id: TaskId,
+        /// Why.
+        error: String,
+    },
+    /// The TaskManager refuses a result for good; it stays in the results file.
+    ReportRefused {
+        /// The task.
+        task_id: TaskId,
+        /// The server's words.
+        error: String,
+    },
+    /// The TaskManager does not answer.
+    OutageStarted(String),
+    /// The TaskManager answers again.
+    OutageEnded {
+        /// How long it did not.
+        length: Duration,
+        /// How many calls failed.
+        failed_calls: u64,
+    },
+    /// A type that was there is gone from the TaskManager.
+    TypeGone(&'a str),
+    /// Nothing more is claimed.
+    Closing {
+        /// Whether a signal asked for it.
+        asked: bool,
+        /// Tasks that still run.
+        in_flight: usize,
+    },
+    /// A result could not be stored.
+    NotStored {
+        /// The task.
+        task_id: TaskId,
+        /// Why.
+        error: String,
+        /// Whether the TaskManager has it all the same.
+        reported: bool,
+    },
+}
+
+/// Hears what happens in a worker, from any of its threads.
+pub trait Observer: Sync {
+    /// Something happened. Must return quickly: it holds up the slot.
+    fn event(&self, event: &Event<'_>);
+}

@@ -1,0 +1,155 @@
+//! One claimed task: run, stored, reported, in this order.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::progress::Progress;
+use super::{Event, Observer, WorkerType};
+use crate::clock::{Clock, Slept, Timestamp, after, between};
+use crate::config::Config;
+use crate::handler::{Listener, Run};
+use crate::shutdown::Stop;
+use crate::store::{ResultId, Status, Store, StoreError};
+use crate::task::{Claim, ErrorType, Outcome, Task, TaskResult};
+use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
+
+/// What working a task takes.
+pub struct Executor<'a> {
+    /// The settings in force.
+    pub config: &'a Config,
+    /// Reports results.
+    pub client: Client,
+    /// The results file.
+    pub store: &'a Store,
+    /// Hears what happens.
+    pub observer: &'a dyn Observer,
+    /// Its sleeps end when the worker starts to drain.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Executor<'_> {
+    /// Makes a claim of a task that was handed out by a call made at `claimed_at`.
+    pub fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Timestamp) -> Claim {
+        let worker_id = self.config.worker_id.value.clone();
+        let mut claim = Claim { task, worker_id, claimed_at, deadline: after(claimed_at, worker_type.timeout) };
+        if let Some(schema) = &worker_type.schema {
+            schema.heal(&mut claim.task.params);
+        }
+        claim
+    }
+
+    /// Works a task to its end. Nothing is stored or reported yet.
+    pub fn run(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Result<TaskResult, StoreError> {
+        let started_at = self.clock.now();
+        let outcome = match self.refusal(claim, worker_type)? {
+            Some(refused) => refused,
+            None => self.attempt_with_retries(claim, worker_type, stop),
+        };
+        let Task { id, task_type, params, attempt, .. } = claim.task.clone();
+        Ok(TaskResult {
+            task_id: id,
+            task_type,
+            attempt,
+            worker_id: claim.worker_id.clone(),
+            api_url: self.client.url().to_owned(),
+            params,
+            outcome,
+            claimed_at: claim.claimed_at,
+            started_at,
+            finished_at: self.clock.now(),
+        })
+    }
+
+    /// The outcome of a task that must not run.
+    fn refusal(&self, claim: &Claim, worker_type: &WorkerType) -> Result<Option<Outcome>, StoreError> {
+        let task = &claim.task;
+        let most = self.config.max_attempts.value;
+        if task.attempt > most {
+            let error = format!("handed out {} times, more than max_attempts = {most}: not run again", task.attempt);
+            return Ok(Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error)));
+        }
+        if let Some(failure) = self.store.final_failure(task, self.client.url())? {
+            return Ok(Some(Outcome { failure: Some(failure), ..Outcome::success(serde_json::Value::Null) }));
+        }
+        let checked = worker_type.schema.as_ref().map_or(Ok(()), |schema| schema.check(&task.params));
+        Ok(checked.err().map(|error| Outcome::failure(ErrorType::Validation, error)))
+    }
+
+    /// Tries again what may be tried again, inside the claim, while the deadline allows.
+    fn attempt_with_retries(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
+        let retry = &worker_type.retry;
+        let mut backoff = Backoff::new(retry.delay, retry.backoff_factor, Duration::MAX);
+        let mut tries = 1;
+        loop {
+            let outcome = self.attempt(claim, worker_type, stop);
+            let Some(failure) = outcome.failure.as_ref().filter(|failure| failure.retryable) else { return outcome };
+            let wait = backoff.grow();
+            let in_time = after(self.clock.now(), wait) < claim.deadline;
+            if tries >= retry.max_attempts || !in_time || stop.get().is_some() {
+                return outcome;
+            }
+            self.observer.event(&Event::Retry { claim, error: &failure.error, wait });
+            if self.clock.sleep(wait) == Slept::Interrupted {
+                return outcome;
+            }
+            tries += 1;
+        }
+    }
+
+    fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
+        let progress = Progress::default();
+        let listener = TaskListener { claim, progress: &progress, observer: self.observer };
+        let timeout = between(self.clock.now(), claim.deadline);
+        let client = self.client.with_retries(Retries::NONE);
+        thread::scope(|scope| {
+            scope.spawn(|| progress.send(&client, claim, stop));
+            let outcome = worker_type.handler.run(claim, &Run { timeout, stop, listener: &listener });
+            progress.end();
+            outcome
+        })
+    }
+
+    /// Stores a result, before anybody is told of it.
+    pub fn store(&self, result: &TaskResult) -> Result<ResultId, StoreError> {
+        let id = self.store.finish(result)?;
+        self.observer.event(&Event::Finished(result));
+        Ok(id)
+    }
+
+    /// Marks what became of the report of a stored result.
+    pub fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        match delivery {
+            Delivery::Confirmed => self.store.mark_reported(id, now)?,
+            Delivery::ClaimLost => self.store.mark_lost(id, now)?,
+        }
+        self.observer.event(&Event::Reported {
+            task_id: result.task_id,
+            status: Status::of(&result.outcome),
+            delivery,
+        });
+        Ok(())
+    }
+
+    /// Reports a result for the first time.
+    pub fn report(&self, result: &TaskResult) -> Result<Delivery, Error> {
+        self.client.deliver(&Report::from(result))
+    }
+}
+
+struct TaskListener<'a> {
+    claim: &'a Claim,
+    progress: &'a Progress,
+    observer: &'a dyn Observer,
+}
+
+impl Listener for TaskListener<'_> {
+    fn progress(&self, percent: u8, message: Option<&str>) {
+        self.progress.note(percent, message);
+    }
+
+    fn stderr_line(&self, line: &str) {
+        self.observer.event(&Event::HandlerLine(self.claim, line));
+    }
+}

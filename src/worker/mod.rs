@@ -1,0 +1,211 @@
+//! The worker: claims tasks, works them, keeps their results and reports them, in as many slots as it is given.
+//!
+//! Order of writing, so that nothing is lost: claim, note the claim in the results file, run, store the result as not
+//! reported, report, mark it as reported.
+
+mod contact;
+mod event;
+mod execute;
+mod params;
+mod progress;
+mod queue;
+mod reporter;
+mod slot;
+mod startup;
+mod types;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use event::{Event, Observer};
+pub use execute::Executor;
+pub use types::{TypeError, WorkerType, default_timeout, handler, register};
+
+use self::contact::Contact;
+use self::queue::{Closed, Limits, Queue};
+use self::reporter::Reporter;
+use crate::clock::Clock;
+use crate::config::{self, Config, Strategy};
+use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
+use crate::store::{Counters, Process, Store, StoreError};
+use crate::taskmanager::{Backoff, Client, Error, Order};
+
+/// What a worker is to do, beside what its configuration says.
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    /// The types to work.
+    pub task_types: Vec<config::TaskType>,
+    /// Register the types first.
+    pub register: bool,
+    /// End when nothing is left to do.
+    pub drain: bool,
+    /// End when there was nothing to do for so long.
+    pub exit_after_idle: Option<Duration>,
+}
+
+/// What a worker works with.
+pub struct Tools<'a> {
+    /// The settings in force.
+    pub config: &'a Config,
+    /// Speaks with the TaskManager.
+    pub client: &'a Client,
+    /// The results file.
+    pub store: &'a Store,
+    /// Hears what happens.
+    pub observer: &'a dyn Observer,
+    /// Asks the worker to end.
+    pub shutdown: &'a Arc<Shutdown>,
+}
+
+/// What a worker has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Attempts, by how they ended.
+    pub counters: Counters,
+    /// Results that are in the results file and not confirmed by the TaskManager.
+    pub unreported: usize,
+}
+
+/// Why a worker ended before it was done.
+#[derive(Debug)]
+pub enum WorkerError {
+    /// A task type cannot be worked.
+    Type(TypeError),
+    /// The TaskManager refuses the worker, or could not be reached in time.
+    TaskManager(Error),
+    /// The results file failed.
+    Store(StoreError),
+    /// The system refused a thread.
+    Thread(std::io::Error),
+}
+
+struct Worker<'a> {
+    executor: Executor<'a>,
+    claimer: Client,
+    order: Order,
+    types: Vec<WorkerType>,
+    queue: Arc<Queue>,
+    reporter: Reporter,
+    contact: Contact<'a>,
+    process: Process,
+    counters: Mutex<Counters>,
+    last_noted_poll: Mutex<Option<Instant>>,
+    /// It is to end when the TaskManager cannot be reached.
+    impatient: bool,
+    failure: Mutex<Option<WorkerError>>,
+}
+
+/// Works tasks until the job is done or the program is asked to end.
+pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
+    let Some(types) = startup::resolve(job, tools)? else { return Ok(Summary::default()) };
+    let worker = Worker::new(job, tools, types).map_err(WorkerError::Store)?;
+    worker.heed(tools.shutdown);
+    worker.work(tools)
+}
+
+/// The order in which a strategy takes tasks.
+#[must_use]
+pub fn order(strategy: Strategy) -> Order {
+    match strategy {
+        Strategy::Fifo => Order::OldestFirst,
+        Strategy::Lifo => Order::NewestFirst,
+        Strategy::Priority => Order::HighestPriorityFirst,
+    }
+}
+
+impl<'a> Worker<'a> {
+    fn new(job: &Job, tools: &Tools<'a>, types: Vec<WorkerType>) -> Result<Self, StoreError> {
+        let (config, store) = (tools.config, tools.store);
+        let draining: Arc<dyn Clock> = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
+        let ending = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Ending));
+        let limits =
+            Limits { max_tasks: config.max_tasks.value, drain: job.drain, exit_after_idle: job.exit_after_idle };
+        let backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
+        let concurrency = types.iter().map(|worker_type| worker_type.concurrency).collect();
+        let process = store.start_process(&config.worker_id.value, tools.client.url(), draining.now())?;
+        let left = store.unreported(tools.client.url(), u32::MAX)?;
+        Ok(Self {
+            claimer: tools.client.with_clock(Arc::clone(&draining)),
+            order: order(config.strategy.value),
+            types,
+            queue: Arc::new(Queue::new(limits, concurrency, config.concurrency.value, backoff)),
+            reporter: Reporter::new(left.into_iter().map(|stored| (stored.id, stored.result)).collect()),
+            contact: Contact::new(tools.observer),
+            process,
+            counters: Mutex::default(),
+            last_noted_poll: Mutex::new(None),
+            impatient: is_impatient(job, config),
+            failure: Mutex::new(None),
+            executor: Executor {
+                config,
+                client: tools.client.with_clock(ending),
+                store,
+                observer: tools.observer,
+                clock: draining,
+            },
+        })
+    }
+
+    /// Makes the worker obey the program's shutdown at once, whatever its threads wait for.
+    fn heed(&self, shutdown: &Shutdown) {
+        let queue = Arc::clone(&self.queue);
+        shutdown.on_raise(Phase::Running, move |phase| {
+            queue.ask_to_end();
+            if phase == Phase::Ending {
+                queue.stop_all(StopReason::Kill);
+            }
+        });
+    }
+
+    fn work(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
+        let concurrency = tools.config.concurrency.value;
+        let task_types = self.types.iter().map(|worker_type| worker_type.name.as_str()).collect();
+        tools.observer.event(&Event::Ready { task_types, concurrency });
+        self.queue.set_unreported(self.reporter.unreported());
+        thread::scope(|scope| {
+            for number in 0..concurrency {
+                let slot = thread::Builder::new().name(format!("slot-{number}"));
+                if let Err(error) = slot.spawn_scoped(scope, || slot::run(self)) {
+                    self.queue.slot_ended();
+                    self.fail(WorkerError::Thread(error));
+                }
+            }
+            scope.spawn(|| self.reporter.run(&self.executor, &self.contact, &self.queue));
+            self.wait_for_slots(tools.config.grace_period.value);
+            self.reporter.end();
+        });
+        self.conclude(tools)
+    }
+
+    fn wait_for_slots(&self, grace_period: Duration) {
+        let closed = self.queue.wait_closed();
+        let in_flight = self.queue.in_flight();
+        self.executor.observer.event(&Event::Closing { asked: closed == Closed::Asked, in_flight });
+        if !self.queue.wait_slots_ended(Some(grace_period)) {
+            self.queue.stop_all(StopReason::Shutdown);
+            self.queue.wait_slots_ended(None);
+        }
+    }
+
+    fn conclude(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
+        let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let stopped = tools.store.stop_process(self.process, counters, self.executor.clock.now());
+        if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(failure);
+        }
+        stopped.map_err(WorkerError::Store)?;
+        Ok(Summary { counters, unreported: self.reporter.unreported() })
+    }
+
+    /// Ends the worker for a reason that waiting cannot mend. The first reason stands.
+    fn fail(&self, error: WorkerError) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.queue.close(Closed::Failed);
+    }
+}
+
+/// Whether a worker is to end, rather than wait, when the TaskManager cannot be reached: somebody waits for its end.
+fn is_impatient(job: &Job, config: &Config) -> bool {
+    job.drain || config.max_tasks.value > 0
+}

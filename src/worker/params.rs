@@ -1,0 +1,84 @@
+//! Params are checked before a handler runs: the servers' own checks are partial.
+
+use jsonschema::Validator;
+use serde_json::{Map, Value};
+
+/// A JSON Schema, ready to check params with.
+pub(super) struct Schema {
+    validator: Validator,
+    schema: Value,
+}
+
+impl Schema {
+    /// The error is one line.
+    pub(super) fn new(schema: &Value) -> Result<Self, String> {
+        let validator = jsonschema::options().should_validate_formats(true).build(schema);
+        let validator = validator.map_err(|error| error.to_string())?;
+        Ok(Self { validator, schema: schema.clone() })
+    }
+
+    /// What is wrong with `params`, naming the path within them.
+    pub(super) fn check(&self, params: &Value) -> Result<(), String> {
+        self.validator.validate(params).map_err(|error| {
+            let path = error.instance_path().to_string();
+            format!("params{path}: {error}")
+        })
+    }
+
+    /// Puts back the empty objects that the published server has made empty lists of, where the schema wants objects.
+    pub(super) fn heal(&self, params: &mut Value) {
+        heal(&self.schema, params);
+    }
+}
+
+fn heal(schema: &Value, value: &mut Value) {
+    if schema["type"] == "object" && value.as_array().is_some_and(Vec::is_empty) {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                heal(&schema["properties"][name], field);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| heal(&schema["items"], item)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::new(&json!({
+            "type": "object",
+            "properties": {
+                "max_results": {"type": "integer", "maximum": 50},
+                "filter": {"type": "object"},
+                "tags": {"type": "array"},
+                "parts": {"type": "array", "items": {"type": "object"}},
+            },
+            "required": ["max_results"],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_breach_names_its_path() {
+        let error = schema().check(&json!({"max_results": 99})).unwrap_err();
+        assert!(error.starts_with("params/max_results: ") && error.contains("50"), "{error}");
+        let error = schema().check(&json!({})).unwrap_err();
+        assert!(error.starts_with("params: ") && error.contains("max_results"), "{error}");
+    }
+
+    #[test]
+    fn empty_lists_become_objects_only_where_the_schema_has_objects() {
+        let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
+        schema().heal(&mut params);
+        assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
+        schema().check(&params).unwrap();
+    }
+}

@@ -1,0 +1,361 @@
+//! Whose turn it is to claim, and of which type.
+//!
+//! While tasks come, every slot claims for itself. Once the queue was found empty, one slot alone keeps watch: it polls
+//! with backoff while the others sleep, and when it gets a task it wakes the next. So an idle worker polls once an
+//! interval, however many slots it has.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::shutdown::{Stop, StopReason};
+use crate::taskmanager::Backoff;
+
+/// When the worker claims nothing more.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    /// At most so many tasks in all; 0: no limit.
+    pub(super) max_tasks: u64,
+    /// Once nothing is left to do.
+    pub(super) drain: bool,
+    /// Once it was idle for so long.
+    pub(super) exit_after_idle: Option<Duration>,
+}
+
+/// Why nothing more is claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// All that was asked for is done.
+    Done,
+    /// The program was asked to end.
+    Asked,
+    /// Something went wrong that waiting cannot mend.
+    Failed,
+}
+
+/// What a slot found when it asked for a task of each type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sweep {
+    /// A task of the type with this index.
+    Task(usize),
+    /// Nothing.
+    Empty,
+    /// No answer; the server asked to be left alone for so long.
+    Failed(Option<Duration>),
+}
+
+/// The right to ask once for a task of each type.
+pub(super) struct Turn {
+    /// The type to ask first.
+    pub(super) first: usize,
+    on_watch: bool,
+    finished_before: u64,
+}
+
+struct State {
+    /// Tasks in flight, by type.
+    in_flight: Vec<usize>,
+    /// Slots that are asking now.
+    asking: u64,
+    claimed: u64,
+    finished: u64,
+    /// The type after the last that had a task.
+    first: usize,
+    /// The last sweep found nothing.
+    idle: bool,
+    /// A slot keeps watch, or is asking on its behalf.
+    watched: bool,
+    /// One of the slots that sleep may ask: another has just found a task.
+    wake_next: bool,
+    backoff: Backoff,
+    next_poll: Instant,
+    paused_until: Instant,
+    last_active: Instant,
+    /// Results that the TaskManager has not confirmed.
+    unreported: usize,
+    slots: usize,
+    stops: Vec<Arc<Stop>>,
+    stop_all: Option<StopReason>,
+    closed: Option<Closed>,
+    asked_at: Option<Instant>,
+}
+
+/// The state that slots share.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    limits: Limits,
+    /// How many tasks of each type may be in flight.
+    concurrency: Vec<usize>,
+}
+
+impl Queue {
+    pub(super) fn new(limits: Limits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
+        let now = Instant::now();
+        let state = State {
+            in_flight: vec![0; concurrency.len()],
+            asking: 0,
+            claimed: 0,
+            finished: 0,
+            first: 0,
+            idle: false,
+            watched: false,
+            wake_next: false,
+            backoff,
+            next_poll: now,
+            paused_until: now,
+            last_active: now,
+            unreported: 0,
+            slots,
+            stops: Vec::new(),
+            stop_all: None,
+            closed: None,
+            asked_at: None,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new(), limits, concurrency }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, until: Option<Instant>) -> MutexGuard<'a, State> {
+        match until {
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Waits until it is this slot's turn; `None` where nothing more is to be claimed.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        let mut state = self.lock();
+        let (mut slept, mut on_watch) = (false, false);
+        loop {
+            state.close_when_done(&self.limits);
+            if state.closed.is_some() {
+                self.changed.notify_all();
+                return None;
+            }
+            let wake = state.may_ask_at(&self.limits, &self.concurrency);
+            if state.idle && !state.watched && wake.is_some() {
+                (on_watch, state.watched) = (true, true);
+            }
+            let called = if state.idle { on_watch } else { !slept || state.wake_next };
+            if called && wake.is_some_and(|wake| wake <= Instant::now()) {
+                return Some(state.take_turn(on_watch));
+            }
+            let until = if on_watch { earliest(wake, state.idle_end(&self.limits)) } else { None };
+            state = self.wait(state, until);
+            slept = true;
+        }
+    }
+
+    /// Takes a place for a task of a type, before it is asked for; false where as many as may be are in flight.
+    pub(super) fn reserve(&self, index: usize) -> bool {
+        let mut state = self.lock();
+        let free = state.in_flight[index] < self.concurrency[index];
+        state.in_flight[index] += usize::from(free);
+        free
+    }
+
+    /// Gives back a place that was taken in vain.
+    pub(super) fn release(&self, index: usize) {
+        self.lock().in_flight[index] -= 1;
+    }
+
+    /// Ends a turn with what it found.
+    pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) {
+        let mut state = self.lock();
+        state.asking -= 1;
+        if turn.on_watch {
+            state.watched = false;
+        }
+        match sweep {
+            Sweep::Task(index) => {
+                state.claimed += 1;
+                state.first = (index + 1) % self.concurrency.len();
+                (state.idle, state.wake_next) = (false, true);
+                state.last_active = Instant::now();
+                state.backoff.reset();
+            }
+            // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
+            Sweep::Empty if turn.finished_before != state.finished => {}
+            Sweep::Empty => {
+                state.schedule(turn, None);
+                state.close_when_drained(&self.limits);
+            }
+            Sweep::Failed(pause) => state.schedule(turn, pause),
+        }
+        // All, not one: who goes on is decided by the state, and one that cannot must not swallow the call.
+        self.changed.notify_all();
+    }
+
+    /// Notes that a task of a type is no longer in flight.
+    pub(super) fn finished(&self, index: usize) {
+        let mut state = self.lock();
+        // Where the type was full, or failures go back to the queue, there may be more to claim at once.
+        if state.in_flight[index] == self.concurrency[index] || self.limits.drain {
+            state.idle = false;
+        }
+        state.in_flight[index] -= 1;
+        state.finished += 1;
+        state.last_active = Instant::now();
+        self.changed.notify_all();
+    }
+
+    /// Notes how many results the TaskManager has not confirmed.
+    pub(super) fn set_unreported(&self, unreported: usize) {
+        let mut state = self.lock();
+        if unreported < state.unreported && self.limits.drain {
+            // A failure that has arrived only now is back in the queue.
+            (state.idle, state.wake_next, state.finished) = (false, true, state.finished + 1);
+        }
+        state.unreported = unreported;
+        self.changed.notify_all();
+    }
+
+    /// Claims nothing more. The first reason stands.
+    pub(super) fn close(&self, reason: Closed) {
+        self.lock().closed.get_or_insert(reason);
+        self.changed.notify_all();
+    }
+
+    /// Claims nothing more because the program was asked to end.
+    pub(super) fn ask_to_end(&self) {
+        let mut state = self.lock();
+        state.asked_at.get_or_insert_with(Instant::now);
+        state.closed.get_or_insert(Closed::Asked);
+        self.changed.notify_all();
+    }
+
+    /// Waits until nothing more is claimed, and says why.
+    pub(super) fn wait_closed(&self) -> Closed {
+        let mut state = self.lock();
+        loop {
+            if let Some(closed) = &state.closed {
+                return closed.clone();
+            }
+            state = self.wait(state, None);
+        }
+    }
+
+    /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
+    /// true where they have.
+    pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        while state.slots > 0 {
+            let asked = grace_period.zip(state.asked_at);
+            let deadline = asked.and_then(|(grace_period, asked_at)| asked_at.checked_add(grace_period));
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            state = self.wait(state, deadline);
+        }
+        true
+    }
+
+    /// Notes that a slot has ended.
+    pub(super) fn slot_ended(&self) {
+        self.lock().slots -= 1;
+        self.changed.notify_all();
+    }
+
+    /// The stop of a task that starts to run; raised at once where all tasks are being stopped.
+    pub(super) fn new_stop(&self) -> Arc<Stop> {
+        let stop = Arc::new(Stop::new(None));
+        let mut state = self.lock();
+        stop.raise(state.stop_all);
+        state.stops.push(Arc::clone(&stop));
+        stop
+    }
+
+    /// Forgets the stop of a task that has ended.
+    pub(super) fn drop_stop(&self, stop: &Arc<Stop>) {
+        self.lock().stops.retain(|other| !Arc::ptr_eq(other, stop));
+    }
+
+    /// Stops every task that runs, and every one that still starts.
+    pub(super) fn stop_all(&self, reason: StopReason) {
+        let stops = {
+            let mut state = self.lock();
+            state.stop_all = state.stop_all.max(Some(reason));
+            state.stops.clone()
+        };
+        for stop in stops {
+            stop.raise(Some(reason));
+        }
+    }
+
+    /// How many tasks are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().in_flight.iter().sum()
+    }
+}
+
+impl State {
+    fn take_turn(&mut self, on_watch: bool) -> Turn {
+        self.asking += 1;
+        self.wake_next = false;
+        Turn { first: self.first, on_watch, finished_before: self.finished }
+    }
+
+    /// When a slot may next ask, `None` where that depends on what other slots do.
+    fn may_ask_at(&self, limits: &Limits, concurrency: &[usize]) -> Option<Instant> {
+        let enough = limits.max_tasks > 0 && self.claimed + self.asking >= limits.max_tasks;
+        let full = self.in_flight.iter().zip(concurrency).all(|(in_flight, limit)| in_flight >= limit);
+        if enough || full {
+            return None;
+        }
+        Some(if self.idle { self.next_poll } else { self.paused_until })
+    }
+
+    /// When the worker has been idle for too long.
+    fn idle_end(&self, limits: &Limits) -> Option<Instant> {
+        let busy = self.in_flight.iter().any(|in_flight| *in_flight > 0);
+        limits.exit_after_idle.filter(|_| !busy).and_then(|limit| self.last_active.checked_add(limit))
+    }
+
+    fn close_when_done(&mut self, limits: &Limits) {
+        if self.closed.is_some() {
+            return;
+        }
+        let all_claimed = limits.max_tasks > 0 && self.claimed >= limits.max_tasks;
+        let idle_for_long = self.idle_end(limits).is_some_and(|end| end <= Instant::now()) && self.asking == 0;
+        if all_claimed || idle_for_long {
+            self.closed = Some(Closed::Done);
+        }
+    }
+
+    /// A sweep that found nothing is the end of a drain, where nothing can come back to the queue any more.
+    fn close_when_drained(&mut self, limits: &Limits) {
+        let quiet = self.asking == 0 && self.unreported == 0 && self.in_flight.iter().all(|count| *count == 0);
+        if limits.drain && quiet {
+            self.closed.get_or_insert(Closed::Done);
+        }
+    }
+
+    /// Sets the time of the next poll, once for all slots that found nothing at about the same time.
+    fn schedule(&mut self, turn: &Turn, pause: Option<Duration>) {
+        let now = Instant::now();
+        if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
+            (self.paused_until, self.next_poll, self.idle) = (until, until, true);
+        } else if turn.on_watch || !self.idle {
+            self.idle = true;
+            self.next_poll = now + jittered(self.backoff.grow());
+        }
+    }
+}
+
+/// Half to one and a half times the wait: workers that started together drift apart, and the mean stays what was asked.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + fastrand::f64())
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

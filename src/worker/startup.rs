@@ -1,0 +1,51 @@
+//! Before the first claim: the handlers can run, the TaskManager answers, takes the key and knows the types.
+
+use std::sync::Arc;
+
+use super::contact::Contact;
+use super::{Event, Job, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
+use crate::clock::{Clock, Slept};
+use crate::shutdown::{Phase, SystemClock};
+use crate::taskmanager::{Backoff, Client, Error};
+
+/// The job's types, ready to be worked; `None` where the program was asked to end before the TaskManager answered.
+pub(super) fn resolve(job: &Job, tools: &Tools<'_>) -> Result<Option<Vec<WorkerType>>, WorkerError> {
+    for settings in &job.task_types {
+        let checked = handler(settings).and_then(|handler| {
+            handler.check().map_err(|error| format!("the handler of {} cannot run: {error}", settings.name))
+        });
+        checked.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
+    }
+    let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
+    let client = tools.client.with_clock(clock.clone());
+    let contact = Contact::new(tools.observer);
+    let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, tools.config.max_backoff.value);
+    loop {
+        let error = match try_resolve(job, tools, &client) {
+            Ok(types) => {
+                contact.answered();
+                return Ok(Some(types));
+            }
+            Err(TypeError::TaskManager(Error::Interrupted)) => return Ok(None),
+            Err(TypeError::TaskManager(error)) if error.is_retryable() && !is_impatient(job, tools.config) => error,
+            Err(TypeError::TaskManager(error)) => return Err(WorkerError::TaskManager(error)),
+            Err(error) => return Err(WorkerError::Type(error)),
+        };
+        contact.failed(&error);
+        let wait = error.retry_after().unwrap_or_else(|| backoff.jittered());
+        if clock.sleep(wait) == Slept::Interrupted {
+            return Ok(None);
+        }
+    }
+}
+
+fn try_resolve(job: &Job, tools: &Tools<'_>, client: &Client) -> Result<Vec<WorkerType>, TypeError> {
+    if job.register {
+        for settings in &job.task_types {
+            let registered = register(settings, client).map_err(TypeError::TaskManager)?;
+            tools.observer.event(&Event::Registered { task_type: &settings.name, id: registered.id });
+        }
+    }
+    let mut warn = |warning| tools.observer.event(&Event::Warning(warning));
+    job.task_types.iter().map(|settings| WorkerType::resolve(settings, tools.config, client, &mut warn)).collect()
+}

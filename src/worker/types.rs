@@ -1,0 +1,151 @@
+//! The task types a worker works: what the configuration says of each, joined with what the TaskManager knows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::params::Schema;
+use crate::config::{self, Action, Config, Retry};
+use crate::handler::{Command, Exec, ExecSettings, Handler, builtin, builtin_schema};
+use crate::taskmanager::{Client, Error, Registered, TaskType};
+
+/// A task type, ready to be worked.
+pub struct WorkerType {
+    /// Its name.
+    pub name: String,
+    id: AtomicU64,
+    gone: AtomicBool,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) schema: Option<Schema>,
+    /// The longest an attempt may take.
+    pub(super) timeout: Duration,
+    pub(super) concurrency: usize,
+    pub(super) retry: Retry,
+}
+
+/// Why a type cannot be worked.
+#[derive(Debug)]
+pub enum TypeError {
+    /// The configuration is wrong: one line for a person.
+    Configuration(String),
+    /// The TaskManager knows no type of that name.
+    Unknown(String),
+    /// The TaskManager did not answer, or refused.
+    TaskManager(Error),
+}
+
+impl WorkerType {
+    /// The number by which the TaskManager knows the type.
+    pub(super) fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the number again: the server may have been set up anew. True where the type has gone since the last
+    /// time.
+    pub(super) fn has_gone(&self, client: &Client) -> Result<bool, Error> {
+        let found = client.task_type(&self.name)?;
+        if let Some(found) = &found {
+            self.id.store(found.id, Ordering::Relaxed);
+        }
+        let gone_before = self.gone.swap(found.is_none(), Ordering::Relaxed);
+        Ok(found.is_none() && !gone_before)
+    }
+
+    /// Joins a configured type with what the TaskManager knows of it. `warn` hears of what is odd but works.
+    pub fn resolve(
+        settings: &config::TaskType,
+        config: &Config,
+        client: &Client,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Self, TypeError> {
+        let handler = handler(settings).map_err(TypeError::Configuration)?;
+        let known = client.task_type(&settings.name).map_err(TypeError::TaskManager)?;
+        let known = known.ok_or_else(|| TypeError::Unknown(settings.name.clone()))?;
+        let claim_timeout = config.claim_timeout.value;
+        Ok(Self {
+            name: settings.name.clone(),
+            id: AtomicU64::new(known.id),
+            gone: AtomicBool::new(false),
+            handler,
+            schema: schema(settings, &known, warn).map_err(TypeError::Configuration)?,
+            timeout: timeout(settings, claim_timeout, warn),
+            concurrency: settings.concurrency.unwrap_or(usize::MAX),
+            retry: settings.retry.clone(),
+        })
+    }
+}
+
+/// The handler of a configured type, whether or not it could run now.
+pub fn handler(settings: &config::TaskType) -> Result<Arc<dyn Handler>, String> {
+    let command = match &settings.action {
+        None => return Err(format!("the task type {} has no handler: give it `exec` or `handler`", settings.name)),
+        Some(Action::BuiltIn(name)) => {
+            return builtin(name).ok_or_else(|| format!("{}: no handler {name:?} is built in", settings.name));
+        }
+        Some(Action::Program(arguments)) => Command::Program(arguments.clone()),
+        Some(Action::Shell(line)) => Command::Shell(line.clone()),
+    };
+    Ok(Arc::new(Exec::new(ExecSettings {
+        command,
+        dir: settings.dir.clone(),
+        env: settings.env.clone(),
+        pass_env: settings.pass_env.clone(),
+        clean_env: settings.clean_env,
+    })))
+}
+
+/// Registers a configured type, with its own schema, its built-in handler's, or one that takes any object.
+pub fn register(settings: &config::TaskType, client: &Client) -> Result<Registered, Error> {
+    let schema = settings.schema.clone().or_else(|| match &settings.action {
+        Some(Action::BuiltIn(name)) => builtin_schema(name),
+        _ => None,
+    });
+    client.register_type(&settings.name, &settings.version, &schema.unwrap_or_else(|| json!({"type": "object"})))
+}
+
+/// The configuration's schema is the user's to mend; one of the server's that makes no sense is not checked.
+fn schema(
+    settings: &config::TaskType,
+    known: &TaskType,
+    warn: &mut dyn FnMut(String),
+) -> Result<Option<Schema>, String> {
+    if let Some(schema) = &settings.schema {
+        let schema = Schema::new(schema);
+        return schema.map(Some).map_err(|error| format!("the schema of {} is no JSON Schema: {error}", settings.name));
+    }
+    if known.param_schema == Value::Null {
+        return Ok(None);
+    }
+    match Schema::new(&known.param_schema) {
+        Ok(schema) => Ok(Some(schema)),
+        Err(error) => {
+            warn(format!(
+                "params of {} are not checked: the TaskManager's schema is no JSON Schema: {error}",
+                known.name
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// A handler must be done before its claim runs out.
+fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn FnMut(String)) -> Duration {
+    let Some(timeout) = settings.timeout else {
+        return default_timeout(claim_timeout);
+    };
+    if timeout > claim_timeout {
+        warn(format!(
+            "{}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts are ended after {claim_timeout:?}",
+            settings.name
+        ));
+    }
+    timeout.min(claim_timeout)
+}
+
+/// The claim less 10 s for the report, or half the claim where it is short.
+#[must_use]
+pub fn default_timeout(claim_timeout: Duration) -> Duration {
+    claim_timeout.saturating_sub(Duration::from_secs(10)).max(claim_timeout / 2)
+}
