@@ -1,17 +1,67 @@
-//! `prismq` turns any program into a worker of the `PrismQ` `TaskManager`.
+//! `prismq` turns any program into a worker of the `PrismQ` TaskManager.
+//!
+//! The binary is a thin layer over these rooms. `taskmanager` speaks with the server, `store` keeps results on disk,
+//! `handler` runs what works a task, `worker` is the loop that joins them. `config` and `cli` say what is wanted,
+//! `commands` builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things
+//! out and for small installations.
 
+pub mod cli;
 pub mod clock;
+mod commands;
 pub mod config;
 pub mod exit;
 pub mod handler;
+pub mod logging;
+pub mod output;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod task;
 pub mod taskmanager;
-
-/// Runs the program.
-#[must_use]
-pub fn run() -> exit::Exit {
-    exit::Exit::Done
-}
 pub mod worker;
+
+use clap::Parser;
+use serde_json::json;
+
+use exit::{Exit, UserError};
+
+/// Runs the program: reads the command line, does what it says, prints what went wrong.
+#[must_use]
+pub fn run() -> Exit {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let as_json = cli.global.json;
+    match commands::run(cli) {
+        Ok(exit) => exit,
+        // `prismq results | head`: the reader has what it wanted.
+        Err(error) if output::is_closed_pipe(&error) => Exit::Done,
+        Err(error) => complain(&commands::explain(error), as_json),
+    }
+}
+
+/// Prints an error as one line, and returns the exit code for it.
+fn complain(error: &UserError, as_json: bool) -> Exit {
+    let UserError { exit, message, hint } = error;
+    if as_json {
+        eprintln!("{}", json!({"error": message, "code": *exit as u8, "hint": hint}));
+    } else {
+        let line = hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
+        eprintln!("prismq: {}", output::printable(&line));
+    }
+    *exit
+}
+
+/// What the command line parser has to say: help, the version, or what is wrong.
+fn usage(error: &clap::Error) -> Exit {
+    if error.use_stderr() && std::env::args().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        return complain(&UserError::usage(message).hint("see `prismq --help`"), true);
+    }
+    // Where even this cannot be printed, nobody is left to tell.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}

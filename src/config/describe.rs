@@ -63,6 +63,8 @@ fn text<T: Display>(value: &T) -> String {
     value.to_string()
 }
 
+// A row of a `Setting<PathBuf>` hands out just that.
+#[allow(clippy::ptr_arg)]
 fn path(path: &PathBuf) -> String {
     path.display().to_string()
 }

@@ -6,8 +6,10 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::layer::{Key, Layer};
-use super::{ConfigError, Origin, Setting, parse_duration, parse_positive_duration, values};
-use super::{parse_concurrency, parse_max_attempts};
+use super::{
+    ConfigError, Origin, Setting, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
+    parse_positive_duration, values,
+};
 
 /// Variables and their values.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -35,7 +37,7 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         max_backoff: source.parse("MAX_BACKOFF", parse_positive_duration)?,
         claim_timeout: source.parse("PRISMQ_CLAIM_TIMEOUT", parse_positive_duration)?,
         grace_period: source.parse("PRISMQ_GRACE_PERIOD", parse_duration)?,
-        max_tasks: source.parse("MAX_RUNS", values::max_tasks)?,
+        max_tasks: source.parse("MAX_RUNS", parse_max_tasks)?,
         strategy: source.parse("PRISMQ_STRATEGY", str::parse)?,
         concurrency: source.parse("PRISMQ_CONCURRENCY", parse_concurrency)?,
         max_attempts: source.parse("PRISMQ_MAX_ATTEMPTS", parse_max_attempts)?,

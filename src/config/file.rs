@@ -8,8 +8,10 @@ use toml::de::DeTable;
 use super::layer::{Key, Layer};
 use super::table::{Document, Table};
 use super::task_type;
-use super::{ConfigError, Origin, Setting, TaskType, parse_duration, parse_positive_duration, values};
-use super::{parse_concurrency, parse_max_attempts};
+use super::{
+    ConfigError, Origin, Setting, TaskType, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
+    parse_positive_duration, values,
+};
 
 /// The file's name, in the working folder and in the user's configuration folder.
 const NAME: &str = "prismq.toml";
@@ -92,7 +94,7 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
         max_backoff: here(file, table.parse("max_backoff", parse_positive_duration)?),
         claim_timeout: here(file, table.parse("claim_timeout", parse_positive_duration)?),
         grace_period: here(file, table.parse("grace_period", parse_duration)?),
-        max_tasks: here(file, table.parse("max_tasks", values::max_tasks)?),
+        max_tasks: here(file, table.parse("max_tasks", parse_max_tasks)?),
         strategy: here(file, table.parse("strategy", str::parse)?),
         concurrency: here(file, table.parse("concurrency", parse_concurrency)?),
         max_attempts: here(file, table.parse("max_attempts", parse_max_attempts)?),

@@ -34,7 +34,7 @@ pub use layer::Flags;
 pub use log_filter::{LogDirective, parse_log_filter};
 pub use setting::{Origin, Secret, Setting};
 pub use task_type::{Action, Retry, TaskType, task_type_name};
-pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts};
+pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts, parse_max_tasks};
 
 /// Every setting in force. Paths are absolute.
 #[derive(Debug, Clone)]
@@ -144,8 +144,8 @@ fn complete(layer: Layer, defaults: Defaults) -> Config {
         api_key: None,
         worker_id: or(layer.worker_id, defaults.worker_id),
         poll_interval: or(layer.poll_interval, Duration::from_secs(10)),
-        max_backoff: or(layer.max_backoff, Duration::from_secs(60)),
-        claim_timeout: or(layer.claim_timeout, Duration::from_secs(300)),
+        max_backoff: or(layer.max_backoff, Duration::from_mins(1)),
+        claim_timeout: or(layer.claim_timeout, Duration::from_mins(5)),
         grace_period: or(layer.grace_period, Duration::from_secs(30)),
         max_tasks: or(layer.max_tasks, 0),
         strategy: or(layer.strategy, Strategy::Fifo),

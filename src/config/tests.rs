@@ -1,9 +1,10 @@
 //! The layers together: which source wins, and what is said of mistakes.
 
+mod task_types;
+
 use std::fs;
 use std::time::Duration;
 
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -362,130 +363,4 @@ fn an_unknown_key_names_the_nearest() {
 #[test]
 fn a_folder_called_dot_env_is_none_of_ours() {
     assert!(Machine::new().file("work/.env/pyvenv.cfg", "").load().is_ok());
-}
-
-#[test]
-fn a_bare_task_type_has_its_defaults() {
-    let machine = Machine::new().toml("[[task_type]]\nname = 'a'\n[[task_type]]\nname = 'b'\nretry = {}");
-    let types = machine.config().task_types;
-    assert_eq!(types[0], TaskType::new("a", machine.path("work")));
-    assert_eq!((types[0].version.as_str(), types[0].retry.max_attempts), ("1.0.0", 1));
-    let three = Retry { max_attempts: 3, backoff_factor: 2.0, delay: Duration::from_secs(1) };
-    assert_eq!(types[1].retry, three);
-}
-
-#[test]
-fn a_full_task_type_arrives_whole() {
-    let machine = Machine::new().file("work/schemas/s.json", r#"{"type":"object"}"#).toml(
-        r#"
-        [[task_type]]
-        name = "PrismQ.Script.Generate"
-        version = "2.1.0"
-        schema = "schemas/s.json"
-        exec = ["python3", "generate.py"]
-        mode = "once"
-        timeout = "240s"
-        concurrency = 2
-        retry = { max_attempts = 4, backoff_factor = 1.5, delay = "100ms" }
-        dir = "scripts"
-        env = { MODEL = "small", PORT = 8080, FAST = true }
-        pass_env = ["OPENAI_API_KEY"]
-        clean_env = true
-        "#,
-    );
-    let expected = TaskType {
-        name: "PrismQ.Script.Generate".into(),
-        version: "2.1.0".into(),
-        schema: Some(json!({"type": "object"})),
-        action: Some(Action::Program(vec!["python3".into(), "generate.py".into()])),
-        timeout: Some(Duration::from_secs(240)),
-        concurrency: Some(2),
-        retry: Retry { max_attempts: 4, backoff_factor: 1.5, delay: Duration::from_millis(100) },
-        dir: machine.path("work/scripts"),
-        env: [("MODEL", "small"), ("PORT", "8080"), ("FAST", "true")].map(|(a, b)| (a.into(), b.into())).into(),
-        pass_env: vec!["OPENAI_API_KEY".into()],
-        clean_env: true,
-    };
-    assert_eq!(machine.config().task_types, [expected]);
-}
-
-#[test]
-fn actions_and_inline_schemas_are_read() {
-    let types = Machine::new()
-        .toml(
-            r#"
-            [[task_type]]
-            name = "a"
-            exec = "wc -w"
-            [task_type.schema]
-            type = "object"
-            properties.n = { type = "number", minimum = 0.5, maximum = 0x10, enum = [1, true] }
-            [[task_type]]
-            name = "b"
-            handler = "echo"
-            "#,
-        )
-        .config()
-        .task_types;
-    assert_eq!(types[0].action, Some(Action::Shell("wc -w".into())));
-    assert_eq!(types[1].action, Some(Action::BuiltIn("echo".into())));
-    let n = json!({"type": "number", "minimum": 0.5, "maximum": 16, "enum": [1, true]});
-    assert_eq!(types[0].schema, Some(json!({"type": "object", "properties": {"n": n}})));
-}
-
-#[test]
-fn task_types_that_cannot_work_are_refused() {
-    for (text, problem) in [
-        ("", "a task type needs a `name`"),
-        ("name = 'a b'", "`name`: a task type's name is"),
-        ("name = 'a'\nversion = 1", "`version`: must be text in quotes"),
-        ("name = 'a'\nexec = 'x'\nhandler = 'echo'", "`handler`: a task type has `exec` or `handler`, not both"),
-        ("name = 'a'\nexec = []", "`exec`: names no program"),
-        ("name = 'a'\nexec = ['']", "`exec`: names no program"),
-        ("name = 'a'\nexec = ['x', 1]", "`exec`: must be a list of texts"),
-        ("name = 'a'\nexec = 1", "`exec`: must be a list such as"),
-        ("name = 'a'\nhandler = 'ecko'", "`handler`: \"ecko\" is not a built-in handler"),
-        ("name = 'a'\nhandler = 'youtube.search'", "`handler`: \"youtube.search\" is not available in this version"),
-        ("name = 'a'\nmode = 'persistent'", "`mode`: \"persistent\" is not available in this version of prismq yet"),
-        ("name = 'a'\nmode = 'twice'", "`mode`: \"twice\" is not a mode"),
-        ("name = 'a'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode = \"persistent\""),
-        ("name = 'a'\ntimeout = 0", "`timeout`: must be more than 0"),
-        ("name = 'a'\nconcurrency = 0", "`concurrency`: \"0\" is not a number from 1"),
-        ("name = 'a'\nretry = 3", "`retry`: must be a table"),
-        ("name = 'a'\nretry = { max_attempts = 0 }", "`max_attempts`: \"0\" is not a whole number from 1"),
-        ("name = 'a'\nretry = { backoff_factor = 0.5 }", "`backoff_factor`: \"0.5\" is not a number from 1"),
-        ("name = 'a'\nretry = { backoff_factor = inf }", "`backoff_factor`: \"inf\" is not a number from 1"),
-        ("name = 'a'\nenv = { A = [] }", "`env`: must be a table of names and texts"),
-        ("name = 'a'\nenv = { 'A=B' = 'c' }", "`env`: must be a table of names and texts"),
-        ("name = 'a'\npass_env = 'A'", "`pass_env`: must be a list of texts"),
-        ("name = 'a'\nclean_env = 'yes'", "`clean_env`: must be true or false"),
-        ("name = 'a'\nschema = true", "`schema`: must be the path of a JSON Schema"),
-        ("name = 'a'\nschema = { maximum = inf }", "`schema`: holds a number that JSON does not have"),
-        ("name = 'a'\n[[task_type]]\nname = 'a'", "the task type `a` is there twice"),
-    ] {
-        let (message, _) = Machine::new().toml(&format!("[[task_type]]\n{text}")).error();
-        let (place, rest) = message.split_once(": ").unwrap();
-        assert!(place.starts_with("work/prismq.toml:") && rest.starts_with(problem), "{message:?}, not {problem:?}");
-    }
-}
-
-#[test]
-fn schema_files_that_cannot_be_used_are_named() {
-    for (text, problem) in [(None, "cannot be read"), (Some("{"), "is not JSON"), (Some("[]"), "holds no JSON object")]
-    {
-        let mut machine = Machine::new().toml("[[task_type]]\nname = 'a'\nschema = 's.json'");
-        if let Some(text) = text {
-            machine = machine.file("work/s.json", text);
-        }
-        let (message, _) = machine.error();
-        assert!(message.starts_with(&format!("work/prismq.toml:3: `schema`: work/s.json {problem}")), "{message}");
-    }
-}
-
-#[test]
-fn task_types_are_described() {
-    let rows = Machine::new().toml("[[task_type]]\nname = 'a'\nexec = ['wc', '-w']").config().describe();
-    let row = rows.last().unwrap();
-    assert_eq!((row.name, row.value.as_str()), ("task_type", r#"a 1.0.0, exec ["wc", "-w"]"#));
-    assert_eq!(row.origin, rows[0].origin);
 }

@@ -96,7 +96,7 @@ pub fn parse_max_attempts(text: &str) -> Result<u32, String> {
 }
 
 /// A number of tasks: from 0.
-pub(super) fn max_tasks(text: &str) -> Result<u64, String> {
+pub fn parse_max_tasks(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is not a whole number (0: no limit)"))
 }
 
@@ -216,8 +216,8 @@ mod tests {
         }
         assert_eq!(parse_max_attempts("1"), Ok(1));
         assert!(parse_max_attempts("0").is_err());
-        assert_eq!(max_tasks("0"), Ok(0));
-        assert!(max_tasks("-1").is_err());
+        assert_eq!(parse_max_tasks("0"), Ok(0));
+        assert!(parse_max_tasks("-1").is_err());
     }
 
     #[test]

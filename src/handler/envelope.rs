@@ -13,11 +13,22 @@ pub(super) fn outcome(ended: &Ended) -> Outcome {
     }
     let failure = by_exit(&ended.exit, &ended.last_words);
     match printed(&ended.stdout) {
-        Value::Object(envelope) if envelope.get("success").is_some_and(Value::is_boolean) => {
-            by_envelope(envelope, failure, &ended.last_words)
-        }
+        Value::Object(envelope) if is_envelope(&envelope) => by_envelope(envelope, failure, &ended.last_words),
         data => Outcome { failure, ..Outcome::success(data) },
     }
+}
+
+/// What a handler means by printing `value` and leaving in order. People who work a task by hand say it the same way.
+#[must_use]
+pub fn outcome_of(value: Value) -> Outcome {
+    match value {
+        Value::Object(envelope) if is_envelope(&envelope) => by_envelope(envelope, None, ""),
+        data => Outcome::success(data),
+    }
+}
+
+fn is_envelope(object: &Map<String, Value>) -> bool {
+    object.get("success").is_some_and(Value::is_boolean)
 }
 
 /// What was printed, as JSON: text becomes `{"output": text}`, nothing becomes null.

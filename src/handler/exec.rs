@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,7 +67,8 @@ impl Exec {
             Command::Program(words) => words.first().map_or("", String::as_str),
             Command::Shell(_) => "sh",
         };
-        lookup::find(program, &self.settings.dir, variables.get(OsStr::new("PATH")).map(|path| path.as_os_str()))
+        let search = variables.get(OsStr::new("PATH"));
+        lookup::find(program, &self.settings.dir, search.map(OsString::as_os_str))
     }
 
     fn args(&self) -> Vec<String> {

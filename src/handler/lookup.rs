@@ -81,10 +81,11 @@ fn check_head(path: &Path) -> Result<(), String> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_start();
     // A carriage return is part of the name, as it is to the kernel: that is a mistake to point out.
     let interpreter = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
-    let interpreter = Path::new(OsStr::from_bytes(interpreter));
-    if interpreter.is_relative() || interpreter.exists() {
+    let path_of_it = Path::new(OsStr::from_bytes(interpreter));
+    if path_of_it.is_relative() || path_of_it.exists() {
         return Ok(());
     }
+    let interpreter = String::from_utf8_lossy(interpreter);
     Err(format!("the first line of {} names {interpreter:?} to run it, which does not exist", path.display()))
 }
 

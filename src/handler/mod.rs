@@ -10,6 +10,7 @@ mod pipes;
 mod process;
 
 pub use builtin::{BUILTIN, builtin, builtin_schema};
+pub use envelope::outcome_of;
 pub use exec::{Command, Exec, ExecSettings};
 
 use std::time::Duration;

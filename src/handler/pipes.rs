@@ -220,7 +220,7 @@ impl<'a> ErrorLog<'a> {
     }
 
     fn keep(&mut self, line: &str) {
-        let line = &line[..line.floor_char_boundary(LAST_WORDS_MAX)];
+        let line = start_of(line, LAST_WORDS_MAX);
         self.last.push_back(line.to_owned());
         self.last_bytes += line.len();
         while self.last_bytes > LAST_WORDS_MAX || self.last.len() > LAST_LINES_MAX {
@@ -234,6 +234,15 @@ impl HearLine for ErrorLog<'_> {
         self.pass_on(line);
         self.keep(line);
     }
+}
+
+/// As many whole characters of `line` as fit into `max` bytes.
+fn start_of(line: &str, max: usize) -> &str {
+    let mut end = line.len().min(max);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    &line[..end]
 }
 
 /// A handler's progress reports.
@@ -252,7 +261,7 @@ impl<'a> Reports<'a> {
     fn complain(&mut self, line: &str) {
         if !self.complained {
             self.complained = true;
-            let start = &line[..line.floor_char_boundary(80)];
+            let start = start_of(line, 80);
             self.listener.stderr_line(&format!(
                 "[prismq: not a progress report, ignored: {start:?}; expected {{\"progress\":0 to 100,\"message\":\"…\"}}]"
             ));
@@ -301,5 +310,76 @@ impl Pipes<'_> {
     /// Whether nothing can come any more.
     pub(super) fn are_closed(&self) -> bool {
         self.sources().next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Listener for Heard {
+        fn progress(&self, percent: u8, message: Option<&str>) {
+            self.stderr_line(&format!("{percent} {message:?}"));
+        }
+
+        fn stderr_line(&self, line: &str) {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+    }
+
+    /// The lines passed on of `text` as standard error, which comes in pieces of `size`, and its last words.
+    fn log(text: &str, size: usize) -> (Vec<String>, String) {
+        let heard = Heard::default();
+        let mut lines = Lines::new(ErrorLog::new(&heard));
+        text.as_bytes().chunks(size).for_each(|piece| lines.take(piece));
+        lines.end();
+        let last_words = lines.hearer.last_words();
+        (heard.0.into_inner().unwrap(), last_words)
+    }
+
+    #[test]
+    fn lines_do_not_depend_on_how_they_arrive() {
+        for size in [1, 2, 3, 100] {
+            let (heard, last_words) = log("one\r\n\ntwo ä\nthree", size);
+            assert_eq!(heard, ["one", "", "two ä", "three"], "{size}");
+            assert_eq!(last_words, "one\n\ntwo ä\nthree");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let (heard, last_words) = log(&format!("x{}\nnext", "ä".repeat(LINE_MAX)), 1000);
+        assert_eq!(heard, [format!("x{} …", "ä".repeat(LINE_MAX / 2 - 1)), "next".into()]);
+        assert_eq!(last_words, "next");
+    }
+
+    #[test]
+    fn last_words_are_bounded() {
+        let (_, last_words) = log(&"x".repeat(LINE_MAX), 100_000);
+        assert_eq!(last_words.len(), LAST_WORDS_MAX);
+        let (_, last_words) = log(&"a line of thirty bytes, or so..\n".repeat(1000), 100_000);
+        assert_eq!(last_words.lines().count(), LAST_LINES_MAX);
+        let (_, last_words) = log(&format!("{}\n", "x".repeat(1000)).repeat(10), 100_000);
+        assert_eq!(last_words.lines().count(), 4);
+    }
+
+    #[test]
+    fn empty_lines_are_not_free() {
+        let (heard, _) = log(&"\n".repeat(STDERR_MAX + 10), 100_000);
+        assert_eq!(heard.len(), STDERR_MAX + 1);
+    }
+
+    #[test]
+    fn output_is_kept_up_to_its_limit() {
+        let mut output = Output::default();
+        output.take(&vec![b'x'; OUTPUT_MAX]);
+        assert!(!output.too_long && output.bytes.len() == OUTPUT_MAX);
+        output.take(b"x");
+        assert!(output.too_long && output.bytes.is_empty());
     }
 }

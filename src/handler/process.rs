@@ -82,7 +82,7 @@ pub(super) fn run(program: &Program, input: Vec<u8>, run: &Run<'_>) -> io::Resul
     let until = Instant::now().checked_add(run.timeout);
     let kill_after = program.kill_after;
     Session { run, wake, child, pipes, kill_after, phase: Phase::Running, until, exited: false, interruption: None }
-        .to_end()
+        .finish()
 }
 
 /// Starts `program`, with pipes to it.
@@ -239,7 +239,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn to_end(mut self) -> io::Result<Ended> {
+    fn finish(mut self) -> io::Result<Ended> {
         let mut buffer = vec![0; CHUNK];
         while !self.is_over() {
             self.wait()?;

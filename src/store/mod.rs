@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
@@ -72,6 +72,13 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether this process may write to it now.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        self.with(|connection| {
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(Transaction::rollback)
+        })
     }
 
     /// Runs `work` on the connection. A thread that panicked in here left no transaction open, since those roll back.

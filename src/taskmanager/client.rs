@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::http::{Connection, Http};
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
-use super::{Error, Retries};
+use super::{Backoff, Error, Retries};
 use crate::clock::{Clock, Slept};
 use crate::task::{Task, TaskId};
 
@@ -81,7 +81,8 @@ impl Client {
 
     /// `GET /health`, which needs no key.
     pub fn health(&self) -> Result<Health, Error> {
-        self.get("/health").and_then(|data| self.read("GET /health", &data))
+        let keyless = Self { http: self.http.without_key(), ..self.clone() };
+        keyless.get("/health").and_then(|data| self.read("GET /health", &data))
     }
 
     /// Whether the key is accepted, by the cheapest call that needs one.
@@ -93,7 +94,7 @@ impl Client {
     pub fn register_type(&self, name: &str, version: &str, schema: &Value) -> Result<Registered, Error> {
         let path = "/task-types/register";
         let data = self.post(path, &json!({"name": name, "version": version, "param_schema": schema}))?;
-        self.read(path, &data)
+        self.read(&format!("POST {path}"), &data)
     }
 
     /// The type of that name, `None` where the server knows none.
@@ -122,7 +123,7 @@ impl Client {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
-        match self.post("/tasks/claim", &body) {
+        match self.post(wire::CLAIM, &body) {
             Ok(data) => self.read("POST /tasks/claim", &data).map(Some),
             Err(error) if wire::is_empty_queue(&error) => Ok(None),
             Err(error) => Err(error),
@@ -166,7 +167,7 @@ impl Client {
 
     fn lookup<T: FromWire>(&self, path: &str) -> Result<Option<T>, Error> {
         match self.get(path) {
-            Ok(data) => wire::single(data).map(|data| self.read(path, &data)).transpose(),
+            Ok(data) => wire::single(data).map(|data| self.read(&format!("GET {path}"), &data)).transpose(),
             Err(Error::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -174,7 +175,7 @@ impl Client {
 
     fn list<T: FromWire>(&self, path: &str) -> Result<Vec<T>, Error> {
         let data = self.get(path)?;
-        wire::list(&data).map_err(|reason| self.bad_answer(path, reason))
+        wire::list(&data).map_err(|reason| self.bad_answer(&format!("GET {path}"), reason))
     }
 
     fn read<T: FromWire>(&self, call: &str, data: &Value) -> Result<T, Error> {
@@ -195,24 +196,23 @@ impl Client {
 
     fn once(&self, path: &str, body: Option<&Value>) -> Result<Value, Error> {
         let response = self.http.send(path, body)?;
-        wire::decode(self.url(), path, self.http.has_key(), &response)
+        wire::decode(self.url(), path, self.http.key(), &response)
     }
 
     fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         let mut backoff = self.retries.backoff();
         for _ in 1..self.retries.tries {
             match call() {
-                Err(error) if error.is_retryable() => {
-                    self.wait(&error, error.retry_after().unwrap_or_else(|| backoff.jittered()))?;
-                }
+                Err(error) if error.is_retryable() => self.wait(&error, &mut backoff)?,
                 other => return other,
             }
         }
         call()
     }
 
-    /// Waits before the next try after `error`.
-    pub(super) fn wait(&self, error: &Error, wait: std::time::Duration) -> Result<(), Error> {
+    /// Waits before the next try after `error`: as long as the server asked for, else as `backoff` says.
+    pub(super) fn wait(&self, error: &Error, backoff: &mut Backoff) -> Result<(), Error> {
+        let wait = error.retry_after().unwrap_or_else(|| backoff.jittered());
         let level = if error.retry_after().is_some() { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, wait_s = wait.as_secs_f64(); "{error}; trying again");
         match self.clock.sleep(wait) {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::wire::{self, TaskView};
-use super::{Client, Error};
+use super::{Backoff, Client, Error, Retries};
 use crate::task::{TaskId, TaskResult};
 
 /// What became of a report.
@@ -71,12 +71,14 @@ enum Fate {
 impl Client {
     /// Reports a result for the first time.
     pub fn deliver(&self, report: &Report) -> Result<Delivery, Error> {
+        let Retries { tries, .. } = self.retries();
         match report.send(self) {
             Ok(()) => Ok(Delivery::Confirmed),
             Err(error) if error.says_not_claimed() => self.deliver_again(report),
-            Err(error) if error.is_retryable() && self.retries().tries > 1 => {
-                self.wait(&error, error.retry_after().unwrap_or_else(|| self.retries().backoff().jittered()))?;
-                self.deliver_again(report)
+            Err(error) if error.is_retryable() && tries > 1 => {
+                let mut backoff = self.retries().backoff();
+                self.wait(&error, &mut backoff)?;
+                self.settle_within(report, tries - 1, backoff)
             }
             Err(error) => Err(error),
         }
@@ -84,19 +86,18 @@ impl Client {
 
     /// Reports a result that may have arrived already.
     pub fn deliver_again(&self, report: &Report) -> Result<Delivery, Error> {
-        let mut backoff = self.retries().backoff();
-        let mut tries_left = self.retries().tries;
-        loop {
-            let error = match self.settle(report) {
-                Ok(delivery) => return Ok(delivery),
-                Err(error) => error,
-            };
-            tries_left -= 1;
-            if tries_left == 0 || !(error.is_retryable() || error.says_not_claimed()) {
-                return Err(error);
+        self.settle_within(report, self.retries().tries, self.retries().backoff())
+    }
+
+    fn settle_within(&self, report: &Report, tries: u32, mut backoff: Backoff) -> Result<Delivery, Error> {
+        let once = self.with_retries(Retries::NONE);
+        for _ in 1..tries {
+            match once.settle(report) {
+                Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(&error, &mut backoff)?,
+                other => return other,
             }
-            self.wait(&error, error.retry_after().unwrap_or_else(|| backoff.jittered()))?;
         }
+        once.settle(report)
     }
 
     /// Looks the task up, and sends the report where it has not arrived.

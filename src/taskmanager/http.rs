@@ -1,6 +1,7 @@
 //! One HTTP exchange: a request out, a whole answer back, bounded in time and size.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl fmt::Debug for Connection {
 
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// What came back for a request.
@@ -83,8 +84,7 @@ pub(super) struct Http {
 impl Http {
     /// Fails with a line for a person where the key or the certificates cannot be used.
     pub(super) fn new(connection: &Connection) -> Result<Self, String> {
-        let uri: Uri =
-            connection.api_url.parse().map_err(|error| format!("{:?} is no URL: {error}", connection.api_url))?;
+        let uri = base_uri(&connection.api_url)?;
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0) // a redirect would carry the key to another host
@@ -104,8 +104,14 @@ impl Http {
         })
     }
 
-    pub(super) fn has_key(&self) -> bool {
-        self.key.is_some()
+    /// The key that goes with every request.
+    pub(super) fn key(&self) -> Option<&str> {
+        std::str::from_utf8(self.key.as_ref()?.as_bytes()).ok()
+    }
+
+    /// The same agent, which sends no key.
+    pub(super) fn without_key(&self) -> Self {
+        Self { key: None, ..self.clone() }
     }
 
     /// Sends one request and reads the whole answer, whatever its status.
@@ -118,9 +124,10 @@ impl Http {
                 .header("Content-Type", "application/json")
                 .send(body.to_string().as_bytes()),
         };
-        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
-        let body =
-            answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec().map_err(|error| self.broken_off(&error))?;
+        let mut answer = answer.map_err(|error| self.no_answer(&error))?;
+        // The library turns away what is as long as its limit, not only what is longer.
+        let body = answer.body_mut().with_config().limit(MAX_ANSWER + 1).read_to_vec();
+        let body = body.map_err(|error| self.broken_off(&error))?;
         let header = |name| text_header(answer.headers(), name);
         Ok(Response {
             status: answer.status().as_u16(),
@@ -137,12 +144,19 @@ impl Http {
         }
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> Error {
+    fn no_answer(&self, error: &ureq::Error) -> Error {
         let reason = match error {
+            ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                "it closed the connection without an answer".into()
+            }
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "the host name is unknown".into(),
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
+                let reason = format!("its answer is not HTTP as it should be ({error})");
+                return Error::NotATaskManager { url: self.url.to_string(), reason };
+            }
             other => other.to_string(),
         };
         Error::Unreachable { url: self.url.to_string(), reason }
@@ -161,6 +175,14 @@ impl Http {
                 Error::Unreachable { url: self.url.to_string(), reason: format!("the answer was cut short: {other}") }
             }
         }
+    }
+}
+
+fn base_uri(url: &str) -> Result<Uri, String> {
+    let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => Ok(uri),
+        _ => Err(format!("{url:?} is no URL that starts with http:// or https://")),
     }
 }
 

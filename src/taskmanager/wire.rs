@@ -13,6 +13,10 @@ use crate::task::{Task, TaskId};
 /// The server turns a result away that is longer than its 64 KiB column. This leaves room for what it adds.
 pub const MAX_RESULT_BYTES: usize = 60_000;
 
+/// The length from which a summary is shortened as well. A server that stores a letter as `\u017e` needs three times
+/// the bytes, and there is nothing left to leave out once it has turned the summary away.
+const MAX_SUMMARY_BYTES: usize = 20_000;
+
 /// The longest error text that is sent, in bytes.
 const MAX_ERROR_BYTES: usize = 8_000;
 
@@ -102,10 +106,10 @@ pub struct TaskView {
 }
 
 /// Takes the answer to a call apart: the `data` inside the envelope, or the body itself where there is no envelope.
-pub(super) fn decode(url: &str, call: &str, with_key: bool, response: &Response) -> Result<Value, Error> {
+pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Response) -> Result<Value, Error> {
     let (url, status) = (url.to_owned(), response.status);
     if (300..400).contains(&status) {
-        let target = response.location.as_deref().unwrap_or("another address");
+        let target = response.location.as_deref().map_or("another address".into(), |target| quote(target, key));
         let reason = format!("it redirects to {target}, which prismq does not follow with a key");
         return Err(Error::NotATaskManager { url, reason });
     }
@@ -116,35 +120,45 @@ pub(super) fn decode(url: &str, call: &str, with_key: bool, response: &Response)
     if status < 300 && body["success"] != json!(false) {
         return Ok(unwrap_envelope(body));
     }
-    let message = error_text(&body).unwrap_or_else(|| format!("it answered {call} with status {status} and no reason"));
+    let words = error_text(&body).map(|text| quote(&text, key));
+    if status == 404 && words.as_deref().is_none_or(|words| words == NO_ENDPOINT) {
+        return Err(Error::NotATaskManager { url, reason: format!("it does not know the call {call} (404)") });
+    }
+    let message = words.unwrap_or_else(|| format!("it answered {call} with status {status} and no reason"));
+    let with_key = key.is_some();
     Err(match status {
         401 => Error::KeyRefused { url, message, with_key },
         // A refusal in the other shape is about the key or the address, one in the usual shape about the task.
-        403 if body["success"].is_null() => Error::KeyRefused { url, message, with_key },
+        403 if body["success"].is_null() && body["message"].is_string() => Error::KeyRefused { url, message, with_key },
         429 | 502..=504 => {
             Error::Unavailable { url, status, reason: message, retry_after: retry_after(response, &body) }
         }
-        500 if !is_final(&message) => Error::Unavailable { url, status, reason: message, retry_after: None },
+        500 if !is_final(call, &message) => Error::Unavailable { url, status, reason: message, retry_after: None },
         _ => Error::Refused { status, message },
     })
 }
 
 fn retry_after(response: &Response, body: &Value) -> Option<Duration> {
     /// However long a server asks for: a worker that waits for a day for a typing error helps nobody.
-    const LONGEST: Duration = Duration::from_secs(3600);
+    const LONGEST: Duration = Duration::from_hours(1);
     let wait = response.retry_after.or_else(|| body["retry_after"].as_u64().map(Duration::from_secs))?;
     Some(wait.min(LONGEST))
 }
 
 /// The 500s after which the same call would fail again.
-fn is_final(message: &str) -> bool {
-    ["SQLSTATE[22001]", "SQLSTATE[42000]", "Invalid select field", NO_TRANSACTION]
-        .iter()
-        .any(|text| message.contains(text))
+fn is_final(call: &str, message: &str) -> bool {
+    ["SQLSTATE[22001]", "SQLSTATE[42000]", "Invalid select field"].iter().any(|text| message.contains(text))
+        || (call == CLAIM && message.contains(NO_TRANSACTION))
 }
+
+/// The path of a claim, the only call on which a server without a transaction means an empty queue.
+pub(super) const CLAIM: &str = "/tasks/claim";
 
 /// How the published server says that its queue is empty.
 const NO_TRANSACTION: &str = "There is no active transaction";
+
+/// How it says that the base URL, or the call, is wrong. Unlike its other 404s it says nothing about a task.
+const NO_ENDPOINT: &str = "Endpoint not found";
 
 /// An answer that is no JSON: a proxy's page, whose status says more than its text, or something else's.
 fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Error {
@@ -200,11 +214,24 @@ fn error_text(body: &Value) -> Option<String> {
     if !details.is_empty() {
         text = format!("{text}: {}", details.join("; "));
     }
-    Some(one_line(&text))
+    Some(text)
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// A server's words as one line of an error: not endless, without what would steer a terminal, and without the key,
+/// which a careless server may quote.
+fn quote(text: &str, key: Option<&str>) -> String {
+    const LONGEST: usize = 1000;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|character| !character.is_control()).collect();
+    let line = match key {
+        // A shorter one is no secret, but may be part of a word.
+        Some(key) if key.len() >= 8 => line.replace(key, "***"),
+        _ => line,
+    };
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 /// Whether this answer to a claim means that nothing is there to claim.
@@ -392,7 +419,7 @@ pub fn summary(envelope: &Value) -> Value {
     let Value::Object(fields) = &mut summary else { return summary };
     let data = fields.remove("data").unwrap_or_default();
     fields.insert("data_bytes".into(), json!(json_bytes(&data)));
-    if json_bytes(&summary) > MAX_RESULT_BYTES {
+    if json_bytes(&summary) > MAX_SUMMARY_BYTES {
         shorten_texts(&mut summary);
     }
     summary
@@ -400,7 +427,7 @@ pub fn summary(envelope: &Value) -> Value {
 
 /// For an envelope that is too long even without its data: what a handler wrote at length goes as well.
 fn shorten_texts(envelope: &mut Value) {
-    for key in ["error", "message"] {
+    for key in ["error", "error_type", "message"] {
         if let Some(text) = envelope.get(key).and_then(Value::as_str) {
             envelope[key] = json!(error_within_limit(text));
         }

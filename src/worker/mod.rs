@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use event::{Event, Observer};
 pub use execute::Executor;
+pub use params::check_schema;
 pub use types::{TypeError, WorkerType, default_timeout, handler, register};
 
 use self::contact::Contact;

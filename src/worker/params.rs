@@ -9,11 +9,16 @@ pub(super) struct Schema {
     schema: Value,
 }
 
+/// Whether `schema` is a JSON Schema. The error is one line.
+pub fn check_schema(schema: &Value) -> Result<(), String> {
+    Schema::new(schema).map(drop)
+}
+
 impl Schema {
     /// The error is one line.
     pub(super) fn new(schema: &Value) -> Result<Self, String> {
         let validator = jsonschema::options().should_validate_formats(true).build(schema);
-        let validator = validator.map_err(|error| error.to_string())?;
+        let validator = validator.map_err(|error| format!("this is no JSON Schema: {error}"))?;
         Ok(Self { validator, schema: schema.clone() })
     }
 

@@ -72,7 +72,7 @@ impl WorkerType {
             schema: schema(settings, &known, warn).map_err(TypeError::Configuration)?,
             timeout: timeout(settings, claim_timeout, warn),
             concurrency: settings.concurrency.unwrap_or(usize::MAX),
-            retry: settings.retry.clone(),
+            retry: settings.retry,
         })
     }
 }
@@ -113,7 +113,7 @@ fn schema(
 ) -> Result<Option<Schema>, String> {
     if let Some(schema) = &settings.schema {
         let schema = Schema::new(schema);
-        return schema.map(Some).map_err(|error| format!("the schema of {} is no JSON Schema: {error}", settings.name));
+        return schema.map(Some).map_err(|error| format!("the schema of {}: {error}", settings.name));
     }
     if known.param_schema == Value::Null {
         return Ok(None);
@@ -121,10 +121,7 @@ fn schema(
     match Schema::new(&known.param_schema) {
         Ok(schema) => Ok(Some(schema)),
         Err(error) => {
-            warn(format!(
-                "params of {} are not checked: the TaskManager's schema is no JSON Schema: {error}",
-                known.name
-            ));
+            warn(format!("params of {} are not checked: the TaskManager's schema: {error}", known.name));
             Ok(None)
         }
     }

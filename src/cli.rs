@@ -1,0 +1,433 @@
+//! The command line: what `prismq` can be asked, as clap types and nothing else.
+
+mod flags;
+#[cfg(test)]
+mod tests;
+mod values;
+
+#[cfg(feature = "server")]
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::{
+    LogFormat, Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
+    parse_positive_duration,
+};
+
+pub use values::{Handle, Param};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  it failed
+    2  wrong usage or settings
+    3  no task to claim
+    4  the TaskManager could not be reached
+    5  the TaskManager refused the key
+  130  interrupted
+
+Durations: 10 (seconds), 500ms, 5m, 1h30m.";
+
+const CREATE_TASK_EXAMPLES: &str = "\
+Examples:
+  prismq create-task example.count text='three small words'
+  prismq create-task example.search query=ideas max_results:=5 --wait
+  prismq create-task example.search --params @params.json --priority 10
+  prismq create-task example.search --from many.jsonl > ids.txt";
+
+const CLAIM_EXAMPLES: &str = "\
+Examples:
+  prismq claim example.count               wait for a task, print it, keep it claimed
+  prismq claim example.count --once        one try; exit code 3 where there is none
+  prismq claim example.count --run         work it here and report what comes of it";
+
+const WORK_EXAMPLES: &str = "\
+Examples:
+  prismq work                                     the types in prismq.toml
+  prismq work --handle 'example.count=wc -w'      a type without a file
+  prismq work example.count --concurrency 8 --drain";
+
+/// Turns any program into a worker of the PrismQ TaskManager
+#[derive(Debug, Parser)]
+#[command(name = "prismq", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes, before its name or after it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct GlobalArgs {
+    /// The configuration file [default: ./prismq.toml, else the one in your configuration folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the TaskManager is; it ends in /api [default: port 8000 of this machine]
+    #[arg(long, global = true, value_name = "URL")]
+    pub api_url: Option<String>,
+    /// Who this worker is [default: the host's name and eight hex digits]
+    #[arg(long, global = true, value_name = "ID")]
+    pub worker_id: Option<String>,
+    /// The results file [default: results.db in your data folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub results: Option<PathBuf>,
+    /// The database of ideas [default: the results file]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ideas: Option<PathBuf>,
+    /// How a line of the log looks [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = values::log_format())]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: a level, and MODULE=LEVEL by commas [default: info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Log more: -v debug, -vv trace
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Log less: -q warnings, -qq errors
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// The same as -v
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Print JSON, and errors as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What a worker can be told.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Worker settings")]
+pub struct WorkerArgs {
+    /// The time between two polls while there is nothing to do [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub poll_interval: Option<Duration>,
+    /// The longest time between two polls, after many that found nothing [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub max_backoff: Option<Duration>,
+    /// End after so many tasks; 0 is never [default: 0]
+    #[arg(long, visible_alias = "max-runs", value_name = "N", value_parser = parse_max_tasks)]
+    pub max_tasks: Option<u64>,
+    /// Which of the waiting tasks comes first [default: fifo]
+    #[arg(long, value_parser = values::strategy())]
+    pub strategy: Option<Strategy>,
+    /// How many tasks to work at once [default: 1]
+    #[arg(long, value_name = "N", value_parser = parse_concurrency)]
+    pub concurrency: Option<usize>,
+    /// How long the TaskManager lets a worker keep a task [default: 300s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub claim_timeout: Option<Duration>,
+    /// Fail a task unrun that was handed out more often than this [default: 5]
+    #[arg(long, value_name = "N", value_parser = parse_max_attempts)]
+    pub max_attempts: Option<u32>,
+    /// How long handlers may go on after the first signal [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub grace_period: Option<Duration>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Register or update a task type
+    RegisterType(RegisterTypeArgs),
+    /// Create a task and print its id, or many from a file
+    #[command(after_help = CREATE_TASK_EXAMPLES)]
+    CreateTask(CreateTaskArgs),
+    /// Wait for a task, claim it and print it
+    #[command(after_help = CLAIM_EXAMPLES)]
+    Claim(ClaimArgs),
+    /// Report a claimed task as completed
+    Complete(CompleteArgs),
+    /// Report a claimed task as failed
+    Fail(FailArgs),
+    /// Report how far a claimed task is
+    Progress(ProgressArgs),
+    /// Work tasks until told to stop
+    #[command(after_help = WORK_EXAMPLES)]
+    Work(WorkArgs),
+    /// Check the TaskManager, the key, the types, the handlers and the results file
+    Health(HealthArgs),
+    /// Show what this machine's workers have done: counts, success rate, durations
+    Stats(StatsArgs),
+    /// List the task types that the TaskManager knows
+    ListTypes,
+    /// List the tasks that the TaskManager holds, newest first
+    ListTasks(ListTasksArgs),
+    /// Show a task as the TaskManager holds it
+    ShowTask(ShowTaskArgs),
+    /// Show or export what the results file holds
+    Results(ResultsArgs),
+    /// Run the embedded TaskManager by itself
+    #[cfg(feature = "server")]
+    Serve(ServeArgs),
+    /// See it all at work on this machine, without any settings
+    #[cfg(feature = "server")]
+    Demo,
+    /// Show every setting in force, and where it came from
+    Config(ConfigArgs),
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `register-type`
+#[derive(Debug, Args)]
+pub struct RegisterTypeArgs {
+    /// The type's name
+    #[arg(required_unless_present = "all", value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// Its version [default: the configuration's, else 1.0.0]
+    #[arg(long, value_name = "VERSION", value_parser = NonEmptyStringValueParser::new())]
+    pub version: Option<String>,
+    /// The JSON Schema of its params: a file, - for standard input, or the JSON itself
+    #[arg(long, value_name = "FILE|-|JSON")]
+    pub schema: Option<String>,
+    /// Every type in the configuration
+    #[arg(long, conflicts_with_all = ["name", "version", "schema"])]
+    pub all: bool,
+}
+
+/// `create-task`
+#[derive(Debug, Args)]
+pub struct CreateTaskArgs {
+    /// The task's type
+    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    pub task_type: String,
+    /// Its params: KEY=TEXT is text, KEY:=JSON is any JSON
+    #[arg(value_name = "KEY=TEXT|KEY:=JSON", value_parser = values::param)]
+    pub pairs: Vec<Param>,
+    /// Its params as one JSON object: the JSON itself, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "pairs")]
+    pub params: Option<String>,
+    /// Higher goes first, where the worker's strategy is priority
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub priority: Option<i64>,
+    /// Wait for its end and print its result; exit code 1 if it failed
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait no longer than this
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Create a task for each line, a JSON object, of this file or of - (standard input)
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["pairs", "params", "wait"])]
+    pub from: Option<PathBuf>,
+    /// How many requests to send at once
+    #[arg(long, value_name = "N", requires = "from", default_value = "8", value_parser = parse_concurrency)]
+    pub concurrency: usize,
+}
+
+/// `claim`
+#[derive(Debug, Args)]
+pub struct ClaimArgs {
+    /// The types to claim from [default: the configured ones]
+    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    pub types: Vec<String>,
+    /// Try once; exit code 3 where there is no task
+    #[arg(long)]
+    pub once: bool,
+    /// Work the task here with its handler, and report what comes of it
+    #[arg(long)]
+    pub run: bool,
+    /// Leave the task claimed after it was run
+    #[arg(long, requires = "run")]
+    pub no_report: bool,
+    /// Which of the waiting tasks comes first [default: fifo]
+    #[arg(long, value_parser = values::strategy())]
+    pub strategy: Option<Strategy>,
+    /// Wait for a task no longer than this
+    #[arg(long, value_name = "DURATION", conflicts_with = "once", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `complete`
+#[derive(Debug, Args)]
+pub struct CompleteArgs {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    pub id: u64,
+    /// What came of it: the JSON itself, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub result: Option<String>,
+}
+
+/// `fail`
+#[derive(Debug, Args)]
+pub struct FailArgs {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    pub id: u64,
+    /// Why it failed
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub error: String,
+}
+
+/// `progress`
+#[derive(Debug, Args)]
+pub struct ProgressArgs {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    pub id: u64,
+    /// How far it is, from 0 to 100
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub percent: u8,
+    /// What it is doing
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub message: Option<String>,
+}
+
+/// `work`
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// The types to work [default: the configured ones]
+    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    pub types: Vec<String>,
+    /// Work this type with this command, which sh runs
+    #[arg(long = "handle", value_name = "TYPE=CMD", value_parser = values::handle)]
+    pub handles: Vec<Handle>,
+    /// End when nothing is left to do
+    #[arg(long)]
+    pub drain: bool,
+    /// End after so long without a task
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub exit_after_idle: Option<Duration>,
+    /// Register the configured types first
+    #[arg(long)]
+    pub register: bool,
+    /// Start the embedded TaskManager in the same process
+    #[cfg(feature = "server")]
+    #[arg(long)]
+    pub embedded: bool,
+    /// The worker's settings.
+    #[command(flatten)]
+    pub worker: WorkerArgs,
+}
+
+/// `health`
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Wait for the TaskManager no longer than this
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `stats`
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Only what ended in this time up to now
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub since: Option<Duration>,
+    /// One row for each
+    #[arg(long)]
+    pub by: Option<By>,
+}
+
+/// What statistics are split by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum By {
+    Type,
+    Worker,
+    Hour,
+    Day,
+}
+
+/// `list-tasks`
+#[derive(Debug, Args)]
+pub struct ListTasksArgs {
+    /// Only those of this status
+    #[arg(long)]
+    pub status: Option<Status>,
+    /// Only those whose type is like this; % stands for any text
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub task_type: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Status {
+    Pending,
+    Claimed,
+    Completed,
+    Failed,
+}
+
+/// `show-task`
+#[derive(Debug, Args)]
+pub struct ShowTaskArgs {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    pub id: u64,
+}
+
+/// `results`
+#[derive(Debug, Args)]
+pub struct ResultsArgs {
+    /// Only those of this task
+    #[arg(value_parser = values::task_id)]
+    pub id: Option<u64>,
+    /// Only those of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub task_type: Option<String>,
+    /// Only failures
+    #[arg(long)]
+    pub failed: bool,
+    /// Only what ended in this time up to now
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub since: Option<Duration>,
+    /// How to print them [default: table; jsonl with --json]
+    #[arg(long, conflicts_with = "json")]
+    pub format: Option<ResultsFormat>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ResultsFormat {
+    Table,
+    Jsonl,
+    Csv,
+}
+
+/// `serve`
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The address to listen on; one that others can reach needs an API key
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
+    pub listen: SocketAddr,
+    /// The file that holds its tasks
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// How long a worker may keep a task
+    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = parse_positive_duration)]
+    pub claim_timeout: Duration,
+    /// How often a task is handed out before a failure is its end
+    #[arg(long, value_name = "N", default_value = "3", value_parser = parse_max_attempts)]
+    pub max_attempts: u32,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The worker's settings.
+    #[command(flatten)]
+    pub worker: WorkerArgs,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}

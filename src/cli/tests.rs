@@ -1,0 +1,233 @@
+//! What can be asked, what cannot, and what becomes of it.
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use serde_json::json;
+
+use super::*;
+use crate::exit::Exit;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("prismq").chain(line.split_whitespace()))
+}
+
+fn parsed(line: &str) -> Cli {
+    parse(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn refused(line: &str) -> clap::Error {
+    let error = parse(line).expect_err(line);
+    assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");
+    error
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_of_the_table_is_there() {
+    for line in [
+        "register-type a --version 2.0.0 --schema -",
+        "register-type --all",
+        "create-task a k=v n:=1 --priority -5 --wait --timeout 1m",
+        "create-task a --params - --priority 3",
+        "create-task a --params @p.json",
+        "create-task a --from - --concurrency 4",
+        "claim",
+        "claim a b --once --run --no-report --strategy lifo",
+        "claim a --timeout 0",
+        "complete 7 --result -",
+        "complete 7",
+        "fail 7 --error -x",
+        "progress 7 100 --message half",
+        "work",
+        "work a b --handle c=wc --drain --exit-after-idle 5s --register",
+        "work --poll-interval 1 --max-backoff 2 --max-tasks 0 --strategy priority --concurrency 2",
+        "work --claim-timeout 5m --max-attempts 2 --grace-period 0 --max-runs 3",
+        "health --timeout 2s",
+        "stats --since 1d --by hour",
+        "list-types",
+        "list-tasks --status failed --type a% --limit 5",
+        "show-task 7",
+        "results 7 --type a --failed --since 1h --format csv",
+        "results --json",
+        "config --concurrency 3",
+        "completions zsh",
+    ] {
+        parsed(line);
+    }
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn the_embedded_task_manager_has_its_own_settings() {
+    let Command::Serve(args) = parsed("serve").command else { panic!("serve") };
+    assert_eq!(args.listen, "127.0.0.1:8000".parse().unwrap());
+    assert_eq!((args.claim_timeout, args.max_attempts), (Duration::from_secs(300), 3));
+    let cli = parsed("serve --listen [::1]:0 --db t.db --claim-timeout 2s --max-attempts 1");
+    assert!(cli.flags().claim_timeout.is_none() && cli.flags().max_attempts.is_none());
+    let Command::Serve(args) = cli.command else { panic!("serve") };
+    assert_eq!((args.claim_timeout, args.max_attempts), (Duration::from_secs(2), 1));
+    parsed("demo");
+    parsed("work --embedded");
+    refused("serve --listen localhost");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in [
+        "",
+        "wurk",
+        "register-type",
+        "register-type a --all",
+        "register-type --all --schema -",
+        "create-task",
+        "create-task a k",
+        "create-task a k=v --params {}",
+        "create-task a k=v --from f",
+        "create-task a --params {} --from f",
+        "create-task a --from f --wait",
+        "create-task a --timeout 5",
+        "create-task a --concurrency 5",
+        "create-task a --from f --concurrency 0",
+        "claim --no-report",
+        "claim --once --timeout 5",
+        "claim --strategy random",
+        "complete x",
+        "fail 7",
+        "progress 7 101",
+        "progress 7 -1",
+        "work --handle wc",
+        "work --poll-interval 0",
+        "work --poll-interval -1",
+        "work --concurrency 0",
+        "work --max-attempts 0",
+        "work --max-tasks -1",
+        "work --strategy random",
+        "list-tasks --limit 0",
+        "list-tasks --status done",
+        "stats --by month",
+        "stats --since x",
+        "results --json --format csv",
+        "config --log-format xml",
+        "completions tcsh",
+        "work --status-addr 127.0.0.1:1",
+        "stats --watch",
+        "man",
+    ] {
+        refused(line);
+    }
+}
+
+#[test]
+fn settings_go_before_the_command_or_after_it() {
+    let before = parsed("--json --results r.db --worker-id me -v --config c.toml --ideas i.db config");
+    let after = parsed("config --json --results r.db --worker-id me -v --config c.toml --ideas i.db");
+    for cli in [before, after] {
+        assert!(cli.global.json);
+        let flags = cli.flags();
+        assert_eq!(flags.results, Some("r.db".into()));
+        assert_eq!(flags.ideas, Some("i.db".into()));
+        assert_eq!(flags.config, Some("c.toml".into()));
+        assert_eq!(flags.worker_id.as_deref(), Some("me"));
+        assert_eq!(flags.log_level.as_deref(), Some("debug"));
+    }
+}
+
+#[test]
+fn worker_settings_become_flags() {
+    let settings = "--poll-interval 500ms --max-backoff 5m --max-runs 7 --strategy lifo --concurrency 3 \
+                    --claim-timeout 60 --max-attempts 2 --grace-period 0 --api-url http://h/api --log-format json";
+    for command in ["work", "config"] {
+        let flags = parsed(&format!("{command} {settings}")).flags();
+        assert_eq!(flags.poll_interval, Some(Duration::from_millis(500)));
+        assert_eq!(flags.max_backoff, Some(Duration::from_secs(300)));
+        assert_eq!(flags.max_tasks, Some(7));
+        assert_eq!(flags.strategy, Some(Strategy::Lifo));
+        assert_eq!(flags.concurrency, Some(3));
+        assert_eq!(flags.claim_timeout, Some(Duration::from_secs(60)));
+        assert_eq!(flags.max_attempts, Some(2));
+        assert_eq!(flags.grace_period, Some(Duration::ZERO));
+        assert_eq!(flags.api_url.as_deref(), Some("http://h/api"));
+        assert_eq!(flags.log_format, Some(LogFormat::Json));
+    }
+    assert_eq!(parsed("claim --strategy priority").flags().strategy, Some(Strategy::Priority));
+    assert!(parsed("create-task a --from f --concurrency 4").flags().concurrency.is_none());
+}
+
+#[test]
+fn log_levels_have_short_forms() {
+    for (arguments, level) in [
+        ("", None),
+        ("-v", Some("debug")),
+        ("--debug", Some("debug")),
+        ("-vv", Some("trace")),
+        ("--debug -vv", Some("trace")),
+        ("-q", Some("warn")),
+        ("-qq", Some("error")),
+        ("-q -v", Some("warn")),
+        ("-q --log-level info", Some("info")),
+    ] {
+        assert_eq!(parsed(&format!("work {arguments}")).flags().log_level.as_deref(), level, "{arguments}");
+    }
+}
+
+#[test]
+fn params_and_handlers_arrive_parsed() {
+    let Command::CreateTask(args) = parsed("create-task a text=b n:=[1]").command else { panic!("create-task") };
+    let pairs: Vec<_> = args.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect();
+    assert_eq!(pairs, [("text".to_owned(), json!("b")), ("n".to_owned(), json!([1]))]);
+    let Command::Work(args) = parsed("work --handle a=wc --handle b=cat").command else { panic!("work") };
+    let handles: Vec<_> = args.handles.into_iter().map(|handle| (handle.task_type, handle.command)).collect();
+    assert_eq!(handles, [("a".to_owned(), "wc".to_owned()), ("b".to_owned(), "cat".to_owned())]);
+}
+
+#[test]
+fn help_tells_the_exit_codes_and_shows_examples() {
+    let help = refused_help("--help");
+    for exit in
+        [Exit::Done, Exit::Failed, Exit::Usage, Exit::NoTask, Exit::Unreachable, Exit::KeyRefused, Exit::Interrupted]
+    {
+        let code = (exit as u8).to_string();
+        assert!(help.lines().any(|line| line.split_whitespace().next() == Some(&code)), "{exit:?} in {help}");
+    }
+    for command in ["create-task", "claim", "work"] {
+        let help = refused_help(&format!("{command} --help"));
+        let (_, examples) = help.split_once("Examples:").expect(command);
+        assert!(examples.contains(&format!("prismq {command} ")));
+    }
+}
+
+fn refused_help(line: &str) -> String {
+    let help = parse(line).expect_err(line);
+    assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));
+    help.to_string()
+}
+
+#[test]
+fn every_example_can_be_typed() {
+    for examples in [CREATE_TASK_EXAMPLES, CLAIM_EXAMPLES, WORK_EXAMPLES] {
+        for line in examples.lines().skip(1) {
+            // Two spaces end what is typed; a `>` is the shell's.
+            let typed = line.trim().split("  ").next().unwrap().split(" > ").next().unwrap();
+            Cli::try_parse_from(words(typed)).unwrap_or_else(|error| panic!("{typed}: {error}"));
+        }
+    }
+}
+
+/// The words of a line as a shell splits it, where it knows single quotes and nothing else.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            // There always is a last word: the list starts with one.
+            other => words.last_mut().unwrap().push(other),
+        }
+    }
+    words
+}

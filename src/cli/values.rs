@@ -1,0 +1,108 @@
+//! Arguments that are more than a text.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::Value;
+
+use crate::config::{LogFormat, Strategy, task_type_name};
+
+/// One of a new task's params: `KEY=TEXT`, or `KEY:=JSON`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// A handler given on the command line: `TYPE=CMD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handle {
+    /// The type of the tasks it works.
+    pub task_type: String,
+    /// The line that `sh -c` runs.
+    pub command: String,
+}
+
+pub(super) fn param(text: &str) -> Result<Param, String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=TEXT or KEY:=JSON")?;
+    let (key, value) = match key.strip_suffix(':') {
+        Some(key) => (key, json(value)?),
+        None => (key, Value::String(value.to_owned())),
+    };
+    if key.is_empty() {
+        return Err("there is no key before the `=`: write KEY=TEXT or KEY:=JSON".to_owned());
+    }
+    Ok(Param { key: key.to_owned(), value })
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("what follows `:=` is not JSON ({error}); text takes a plain `=`"))
+}
+
+pub(super) fn handle(text: &str) -> Result<Handle, String> {
+    let (task_type, command) = text.split_once('=').ok_or("write TYPE=COMMAND, such as 'example.count=wc -w'")?;
+    let task_type = task_type_name(task_type)?;
+    if command.trim().is_empty() {
+        return Err("there is no command after the `=`".to_owned());
+    }
+    Ok(Handle { task_type, command: command.to_owned() })
+}
+
+pub(super) fn task_id(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a task's id is a whole number".to_owned())
+}
+
+#[cfg(feature = "server")]
+pub(super) fn address(text: &str) -> Result<std::net::SocketAddr, String> {
+    text.parse().map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:8000".to_owned())
+}
+
+pub(super) fn strategy() -> impl TypedValueParser<Value = Strategy> {
+    PossibleValuesParser::new(Strategy::NAMES).try_map(|name| name.parse::<Strategy>())
+}
+
+pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(LogFormat::NAMES).try_map(|name| name.parse::<LogFormat>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn params_are_text_or_json() {
+        for (text, key, value) in [
+            ("a=1", "a", json!("1")),
+            ("a:=1", "a", json!(1)),
+            ("a:={\"b\":[true]}", "a", json!({"b": [true]})),
+            ("a=", "a", json!("")),
+            ("a=b=c", "a", json!("b=c")),
+            ("url=http://x/?y:=1", "url", json!("http://x/?y:=1")),
+            ("a:b=c", "a:b", json!("c")),
+        ] {
+            assert_eq!(param(text), Ok(Param { key: key.to_owned(), value }), "{text}");
+        }
+    }
+
+    #[test]
+    fn params_that_are_none_are_refused_in_one_line() {
+        for (text, part) in
+            [("a", "KEY=TEXT"), ("=1", "no key"), (":=1", "no key"), ("a:=x", "not JSON"), ("a:=", "JSON")]
+        {
+            let error = param(text).unwrap_err();
+            assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn handlers_are_a_type_and_a_command() {
+        let expected = Handle { task_type: "example.count".into(), command: "wc -w | a=b".into() };
+        assert_eq!(handle("example.count=wc -w | a=b"), Ok(expected));
+        for text in ["example.count", "=wc", "example.count=", "a= ", "a b=wc"] {
+            assert!(handle(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `claim`: one task by hand, to look at or to work here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::setup::{Setup, known_type};
+use super::{errors, types};
+use crate::cli::ClaimArgs;
+use crate::clock::{Clock, Slept, Timestamp, after};
+use crate::config;
+use crate::exit::{Exit, UserError};
+use crate::output::{print_json, print_line, printable};
+use crate::shutdown::{Phase, Stop, StopReason};
+use crate::store::Store;
+use crate::task::{Claim, Task, TaskResult};
+use crate::taskmanager::{Backoff, Client, Delivery, Error};
+use crate::worker::{Event, Executor, Observer, WorkerError, WorkerType, handler, order};
+
+/// A type to ask for: the configuration's, where it is in there, and its number.
+struct Wanted<'a> {
+    name: &'a str,
+    id: u64,
+    configured: Option<&'a config::TaskType>,
+}
+
+/// What a claim by hand works with.
+struct Desk<'a> {
+    args: &'a ClaimArgs,
+    setup: &'a Setup,
+    client: Client,
+    store: Store,
+}
+
+/// `prismq claim`
+pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    setup.heed_signals()?;
+    let desk = Desk { args, setup, client: setup.client()?, store: setup.store()? };
+    let wanted = desk.wanted()?;
+    let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
+    let Some((index, task, claimed_at)) = desk.claim(&wanted)? else {
+        return Ok(if setup.shutdown.get() > Phase::Running { Exit::Interrupted } else { no_task(&wanted) });
+    };
+    match types.get(index) {
+        Some(worker_type) => desk.work(task, claimed_at, worker_type),
+        None => desk.keep(task, claimed_at),
+    }
+}
+
+fn no_task(wanted: &[Wanted<'_>]) -> Exit {
+    let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
+    eprintln!("no task of type {} is waiting", names.join(", "));
+    Exit::NoTask
+}
+
+impl<'a> Desk<'a> {
+    fn wanted(&self) -> anyhow::Result<Vec<Wanted<'a>>> {
+        let mut names: Vec<&str> = self.args.types.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            names.extend(self.setup.config.task_types.iter().map(|task_type| task_type.name.as_str()));
+        }
+        if names.is_empty() {
+            return Err(types::no_types().into());
+        }
+        let find = |name| {
+            let id = known_type(&self.client, name)?.id;
+            Ok(Wanted { name, id, configured: self.setup.configured(name) })
+        };
+        names.into_iter().map(find).collect()
+    }
+
+    /// The types with what works them; a type without a handler is an error before any task is claimed.
+    fn runnable(&self, wanted: &[Wanted<'_>]) -> Result<Vec<WorkerType>, UserError> {
+        let mut warn = |warning| log::warn!("{warning}");
+        let resolve = |wanted: &Wanted<'_>| {
+            let Some(configured) = wanted.configured else {
+                return Err(UserError::usage(format!(
+                    "{} has no handler: it is not in the configuration",
+                    wanted.name
+                ))
+                .hint("describe it in prismq.toml as [[task_type]]"));
+            };
+            handler(configured).and_then(|handler| handler.check()).map_err(UserError::usage)?;
+            let resolved = WorkerType::resolve(configured, &self.setup.config, &self.client, &mut warn);
+            resolved.map_err(|error| WorkerError::Type(error).into())
+        };
+        wanted.iter().map(resolve).collect()
+    }
+
+    /// Waits for a task: once, for as long as `--timeout` says, or until a signal. With it come the index of its type
+    /// and the time of the call.
+    fn claim(&self, wanted: &[Wanted<'_>]) -> anyhow::Result<Option<(usize, Task, Timestamp)>> {
+        let config = &self.setup.config;
+        let clock = self.setup.clock();
+        let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
+        let started = Instant::now();
+        loop {
+            for (index, wanted) in wanted.iter().enumerate() {
+                let claimed_at = clock.now();
+                match self.client.claim(&config.worker_id, wanted.id, order(config.strategy.value)) {
+                    Ok(None) => {}
+                    Ok(Some(task)) => return Ok(Some((index, task, claimed_at))),
+                    Err(Error::Interrupted) => return Ok(None),
+                    Err(error) if error.says_unknown_type() => return Err(errors::unknown_type(wanted.name).into()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let left = self.args.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(started.elapsed()));
+            let over = self.args.once || left.is_zero();
+            if over || clock.sleep(backoff.grow().min(left)) == Slept::Interrupted {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.
+    fn keep(&self, task: Task, claimed_at: Timestamp) -> anyhow::Result<Exit> {
+        let config = &self.setup.config;
+        let deadline = after(claimed_at, config.claim_timeout.value);
+        let claim = Claim { task, worker_id: config.worker_id.value.clone(), claimed_at, deadline };
+        self.store.note_claim(&claim, self.client.url(), None)?;
+        self.print(&claim)?;
+        let id = claim.task.id;
+        eprintln!("claimed until {:.0}; next:", claim.deadline);
+        eprintln!("  prismq complete {id} --result '{{\"answer\":42}}'");
+        eprintln!("  prismq fail {id} --error 'what went wrong'");
+        Ok(Exit::Done)
+    }
+
+    /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
+    fn work(&self, task: Task, claimed_at: Timestamp, worker_type: &WorkerType) -> anyhow::Result<Exit> {
+        let executor = Executor {
+            config: &self.setup.config,
+            client: self.client.clone(),
+            store: &self.store,
+            observer: &Aloud,
+            clock: Arc::new(self.setup.clock()),
+        };
+        let claim = executor.claim(task, worker_type, claimed_at);
+        self.store.note_claim(&claim, self.client.url(), None)?;
+        eprintln!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt);
+        let result = executor.run(&claim, worker_type, &self.stop_on_signals())?;
+        self.print(&result.envelope())?;
+        if self.args.no_report {
+            eprintln!("not reported: task {} stays claimed until {:.0}", claim.task.id, claim.deadline);
+        } else {
+            let id = executor.store(&result)?;
+            let delivery = executor.report(&result)?;
+            executor.settle(id, &result, delivery)?;
+        }
+        Ok(self.exit(&result))
+    }
+
+    fn exit(&self, result: &TaskResult) -> Exit {
+        match &result.outcome.failure {
+            _ if self.setup.shutdown.get() > Phase::Running => Exit::Interrupted,
+            None => Exit::Done,
+            Some(_) => Exit::Failed,
+        }
+    }
+
+    /// There is a person at hand: the first signal asks the handler to end, the second kills it.
+    fn stop_on_signals(&self) -> Arc<Stop> {
+        let stop = Arc::new(Stop::new(None));
+        let raised = Arc::clone(&stop);
+        self.setup.shutdown.on_raise(Phase::Running, move |phase| {
+            raised.raise(Some(if phase == Phase::Ending { StopReason::Kill } else { StopReason::Shutdown }));
+        });
+        stop
+    }
+
+    fn print(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        if self.setup.json {
+            return Ok(print_json(value)?);
+        }
+        Ok(print_line(serde_json::to_string_pretty(value)?)?)
+    }
+}
+
+/// Shows what a handler prints as it comes, and what becomes of its result.
+struct Aloud;
+
+impl Observer for Aloud {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::HandlerLine(_, line) => eprintln!("{}", printable(line)),
+            Event::Retry { error, wait, .. } => eprintln!("{error}; trying again in {wait:.1?}"),
+            Event::Reported { task_id, delivery: Delivery::Confirmed, status } => {
+                eprintln!("reported: task {task_id} {}", status.as_str());
+            }
+            Event::Reported { task_id, delivery: Delivery::ClaimLost, .. } => {
+                eprintln!("the claim was lost: the result of task {task_id} is kept in the results file only");
+            }
+            _ => {}
+        }
+    }
+}

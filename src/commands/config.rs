@@ -1,0 +1,23 @@
+//! `config`: every setting in force, and where it came from.
+
+use serde_json::json;
+
+use super::setup::Setup;
+use crate::exit::Exit;
+use crate::output::{print_json, print_line, table};
+
+/// `prismq config`
+pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
+    let settings = setup.config.describe();
+    if setup.json {
+        let list: Vec<_> = settings
+            .iter()
+            .map(|it| json!({"name": it.name, "value": it.value, "origin": it.origin.to_string()}))
+            .collect();
+        print_json(&list)?;
+    } else {
+        let rows = settings.into_iter().map(|it| [it.name.to_owned(), it.value, it.origin.to_string()]);
+        print_line(table(["SETTING", "VALUE", "FROM"], rows))?;
+    }
+    Ok(Exit::Done)
+}

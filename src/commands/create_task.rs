@@ -1,0 +1,154 @@
+//! `create-task`: one task, or one a line of a file.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::bulk::{Bulk, Tally};
+use super::setup::{Setup, end_on_signals};
+use super::{errors, input};
+use crate::cli::CreateTaskArgs;
+use crate::exit::{Exit, UserError};
+use crate::output::{Stream, buffered, print_json, write_json_line};
+use crate::task::TaskId;
+use crate::taskmanager::{Backoff, Client, Created, TaskView};
+
+/// `prismq create-task`
+pub(super) fn run(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    match &args.from {
+        Some(from) => create_many(from, args, setup),
+        None => create_one(args, setup),
+    }
+}
+
+fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    end_on_signals()?;
+    let params = params(args)?;
+    let client = setup.client()?;
+    let created = match client.create(&args.task_type, &params, args.priority) {
+        Ok(created) => created,
+        Err(error) if error.says_unknown_type() => return Err(errors::unknown_type(&args.task_type).into()),
+        Err(error) => return Err(error.into()),
+    };
+    if created.deduplicated {
+        eprintln!("task {} was there already, with the same params: {}", created.id, created.status);
+    }
+    if !args.wait {
+        print(&created, setup, &mut io::stdout())?;
+        return Ok(Exit::Done);
+    }
+    if !created.deduplicated {
+        eprintln!("task {} created, waiting for its end", created.id);
+    }
+    wait(created.id, args.timeout, setup, &client)
+}
+
+fn print(created: &Created, setup: &Setup, out: &mut dyn Write) -> io::Result<()> {
+    if setup.json { write_json_line(out, created) } else { writeln!(out, "{}", created.id) }
+}
+
+fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
+    let Some(argument) = &args.params else {
+        let pairs = args.pairs.iter().map(|param| (param.key.clone(), param.value.clone()));
+        return Ok(Value::Object(pairs.collect::<Map<_, _>>()));
+    };
+    let params = input::json("--params", argument)?;
+    if params.is_object() {
+        return Ok(params);
+    }
+    Err(UserError::usage("--params: params must be a JSON object").hint("such as '{\"query\":\"startup ideas\"}'"))
+}
+
+/// Waits for a task's end, and prints its result.
+fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let mut backoff = Backoff::new(Duration::from_millis(100), 1.5, Duration::from_secs(5));
+    loop {
+        let Some(task) = client.task(id)? else {
+            return Err(UserError::new(Exit::Failed, format!("task {id} is gone from the TaskManager")).into());
+        };
+        if ["completed", "failed"].contains(&task.status.as_str()) {
+            return print_end(&task, setup);
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let message = format!("task {id} has not ended in time: it is {}", task.status);
+            return Err(UserError::new(Exit::Failed, message)
+                .hint(format!("look again with `prismq show-task {id}`"))
+                .into());
+        }
+        // A signal ends the program from here at once.
+        std::thread::sleep(backoff.grow().min(left.unwrap_or(Duration::MAX)));
+    }
+}
+
+fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
+    if setup.json {
+        print_json(task)?;
+    } else {
+        print_json(&task.result)?;
+    }
+    if task.status == "completed" {
+        return Ok(Exit::Done);
+    }
+    let reason = task.error_message.as_deref().unwrap_or("no reason was given");
+    Err(UserError::new(Exit::Failed, format!("task {} failed: {reason}", task.id)).into())
+}
+
+fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    let screen = MultiProgress::new();
+    setup.log_above(&screen)?;
+    setup.heed_signals()?;
+    let bar = screen.add(ProgressBar::hidden());
+    let input = open(from, &bar)?;
+    let client = setup.client()?;
+    let bulk = Bulk {
+        client: &client,
+        task_type: &args.task_type,
+        priority: args.priority,
+        concurrency: args.concurrency,
+        shutdown: &setup.shutdown,
+    };
+    let mut out = buffered();
+    let tally = bulk.run(input, |line, answer| {
+        let printed = match answer {
+            Ok(created) => print(created, setup, &mut out),
+            Err(reason) => {
+                screen.suspend(|| eprintln!("line {line}: {reason}"));
+                Ok(())
+            }
+        };
+        printed.map_err(|error| UserError::new(Exit::Failed, format!("cannot print: {error}")))
+    });
+    out.flush()?;
+    bar.finish_and_clear();
+    Ok(conclude(&tally?))
+}
+
+fn conclude(tally: &Tally) -> Exit {
+    let Tally { created, deduplicated, failed } = tally;
+    eprintln!("{created} created, {deduplicated} there already, {failed} failed");
+    if *failed == 0 { Exit::Done } else { Exit::Failed }
+}
+
+/// The lines to read; `bar` follows them where the file's length is known.
+fn open(from: &Path, bar: &ProgressBar) -> Result<Box<dyn BufRead + Send>, UserError> {
+    if from == Path::new("-") {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let unreadable = |error| UserError::usage(format!("--from: cannot read {}: {error}", from.display()));
+    let file = File::open(from).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    if Stream::Stderr.is_decorated() {
+        let style = ProgressStyle::with_template("{bar:40} {percent}% {bytes_per_sec} {eta}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_length(length);
+        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+    }
+    Ok(Box::new(BufReader::new(bar.wrap_read(file))))
+}

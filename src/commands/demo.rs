@@ -1,0 +1,128 @@
+//! `demo`: the whole thing on a fresh machine, without any settings. It leaves nothing behind.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+use serde_json::json;
+
+use super::live::Live;
+use super::setup::Setup;
+use super::{serve, stats};
+use crate::config::{self, Action, Config, Flags, Sources, TaskType};
+use crate::exit::{Exit, UserError};
+use crate::output::Stream;
+use crate::server::{Server, Settings};
+use crate::shutdown::Phase;
+use crate::store::{By, Store};
+use crate::taskmanager::{Client, Connection, Retries, TaskFilter};
+use crate::worker::{self, Event, Job, Observer, Summary, Tools};
+
+/// How many tasks are worked.
+const TASKS: u64 = 200;
+
+const TYPE: &str = "example.count";
+
+/// `prismq demo`
+pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
+    let screen = MultiProgress::new();
+    setup.log_above(&screen)?;
+    setup.heed_signals()?;
+    let folder = tempfile::tempdir()?;
+    let any_port = ([127, 0, 0, 1], 0).into();
+    let server = Server::start(&Settings::new(any_port, folder.path().join("taskmanager.db")))
+        .map_err(|error| serve::explain(&error))?;
+    eprintln!("started a TaskManager at {}", server.api_url());
+
+    let connection = Connection::new(server.api_url(), None);
+    let client = Client::new(&connection, Retries::STANDARD, Arc::new(setup.clock())).map_err(UserError::usage)?;
+    create(&client, &counter(folder.path()))?;
+
+    let store = Store::open(&folder.path().join("results.db"))?;
+    let summary = work(&client, &store, folder.path(), setup, &screen)?;
+    if setup.shutdown.get() > Phase::Running {
+        return Ok(Exit::Interrupted);
+    }
+    conclude(&summary, &client, &store, setup)
+}
+
+/// A type whose handler is a program that everybody has: it counts the words of the task.
+fn counter(folder: &Path) -> TaskType {
+    let mut task_type = TaskType::new(TYPE, folder.to_owned());
+    task_type.action = Some(Action::Program(vec!["wc".into(), "-w".into()]));
+    task_type.schema = Some(json!({
+        "type": "object",
+        "properties": {"text": {"type": "string"}},
+        "required": ["text"],
+    }));
+    task_type
+}
+
+fn create(client: &Client, task_type: &TaskType) -> anyhow::Result<()> {
+    worker::register(task_type, client)?;
+    for number in 1..=TASKS {
+        client.create(TYPE, &json!({"text": format!("task number {number} has some words")}), None)?;
+    }
+    eprintln!("registered the task type {TYPE}, worked by `wc -w`, and created {TASKS} tasks");
+    Ok(())
+}
+
+fn work(
+    client: &Client,
+    store: &Store,
+    folder: &Path,
+    setup: &Setup,
+    screen: &MultiProgress,
+) -> anyhow::Result<Summary> {
+    let task_type = counter(folder);
+    let config = settings(client.url(), folder)?;
+    let observer = Bar(Stream::Stderr.is_decorated().then(|| Live::bar(screen, TASKS)));
+    let job = Job { task_types: vec![task_type], drain: true, ..Job::default() };
+    let tools = Tools { config: &config, client, store, observer: &observer, shutdown: &setup.shutdown };
+    let ended = worker::run(&job, &tools);
+    if let Some(live) = &observer.0 {
+        live.end();
+    }
+    Ok(ended.map_err(UserError::from)?)
+}
+
+/// The defaults, whatever the user's own settings are: the demo must not touch the user's TaskManager.
+fn settings(api_url: &str, folder: &Path) -> anyhow::Result<Config> {
+    let flags = Flags { api_url: Some(api_url.to_owned()), concurrency: Some(4), ..Flags::default() };
+    Ok(config::load(Sources { flags, working_dir: folder.to_owned(), ..Sources::default() })?)
+}
+
+/// Shows the bar and nothing else: hundreds of log lines would hide it.
+struct Bar(Option<Live>);
+
+impl Observer for Bar {
+    fn event(&self, event: &Event<'_>) {
+        if let Some(live) = &self.0 {
+            live.event(event);
+        }
+    }
+}
+
+/// Shows what has come back, and what to type next.
+fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) -> anyhow::Result<Exit> {
+    let confirmed = completed(client)?;
+    if summary.counters.completed != TASKS || confirmed != TASKS {
+        let message = format!("the TaskManager has {confirmed} results, not {TASKS}");
+        return Err(UserError::new(Exit::Failed, message).into());
+    }
+    stats::print(store, By::Type, None, setup.json)?;
+    eprintln!("the TaskManager has all {TASKS} results, and everything the demo made is removed again.");
+    eprintln!();
+    eprintln!("Next, for a TaskManager and a worker that stay:");
+    eprintln!("  prismq work --embedded --handle 'example.count=wc -w'");
+    eprintln!("and in another terminal:");
+    eprintln!("  prismq create-task example.count text='three small words' --wait");
+    Ok(Exit::Done)
+}
+
+/// How many tasks the TaskManager shows as completed.
+fn completed(client: &Client) -> anyhow::Result<u64> {
+    let limit = u32::try_from(TASKS)? + 1;
+    let filter = TaskFilter { status: Some("completed".into()), limit, ..TaskFilter::default() };
+    Ok(client.tasks(&filter)?.len().try_into()?)
+}

@@ -1,0 +1,76 @@
+//! Errors of all rooms, as a person reads them: one line, the next step, the exit code.
+
+use crate::config::ConfigError;
+use crate::exit::{Exit, UserError};
+use crate::store::StoreError;
+use crate::taskmanager::Error;
+use crate::worker::{TypeError, WorkerError};
+
+/// Says what an error means for whoever called `prismq`.
+pub(crate) fn explain(error: anyhow::Error) -> UserError {
+    let error = match error.downcast::<UserError>() {
+        Ok(error) => return error,
+        Err(error) => error,
+    };
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return taskmanager(error);
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return store(error);
+    }
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return UserError { exit: Exit::Usage, message: error.message.clone(), hint: error.hint.clone() };
+    }
+    UserError::new(Exit::Failed, format!("{error:#}"))
+}
+
+pub(super) fn taskmanager(error: &Error) -> UserError {
+    let with = |exit| UserError::new(exit, error.to_string());
+    match error {
+        Error::Unreachable { .. } => with(Exit::Unreachable)
+            .hint("is it running, and is TASKMANAGER_API_URL right? `prismq serve` starts one on this machine"),
+        Error::NotATaskManager { .. } => {
+            with(Exit::Unreachable).hint("TASKMANAGER_API_URL must be its base URL, which ends in /api")
+        }
+        Error::Unavailable { .. } => with(Exit::Unreachable).hint("try again later"),
+        Error::KeyRefused { with_key: true, .. } => with(Exit::KeyRefused).hint("check TASKMANAGER_API_KEY"),
+        Error::KeyRefused { with_key: false, .. } => {
+            with(Exit::KeyRefused).hint("set TASKMANAGER_API_KEY, or TASKMANAGER_API_KEY_FILE to a file that holds it")
+        }
+        Error::Interrupted => with(Exit::Interrupted),
+        Error::Refused { message, .. } if message.contains("'params' must be of type object") => {
+            with(Exit::Failed).hint("this TaskManager takes no empty params: give at least one KEY=VALUE")
+        }
+        Error::Refused { .. } | Error::BadAnswer { .. } => with(Exit::Failed),
+    }
+}
+
+fn store(error: &StoreError) -> UserError {
+    match error {
+        StoreError::Unusable { .. } => {
+            UserError::usage(error.to_string()).hint("name another with --results or PRISMQ_RESULTS")
+        }
+        StoreError::Failed { .. } => UserError::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// A task type of that name that the TaskManager does not know.
+pub(super) fn unknown_type(name: &str) -> UserError {
+    UserError::usage(format!("the TaskManager knows no task type {name}"))
+        .hint(format!("register it with `prismq register-type {name}`, or start the worker with --register"))
+}
+
+impl From<WorkerError> for UserError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Type(TypeError::Configuration(message)) => Self::usage(message),
+            WorkerError::Type(TypeError::Unknown(name)) => unknown_type(&name),
+            WorkerError::Type(TypeError::TaskManager(error)) | WorkerError::TaskManager(error) => taskmanager(&error),
+            WorkerError::Store(error) => store(&error),
+            WorkerError::Thread(error) => {
+                Self::new(Exit::Failed, format!("the system refuses a thread for a slot: {error}"))
+                    .hint("lower --concurrency")
+            }
+        }
+    }
+}

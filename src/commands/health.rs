@@ -1,0 +1,135 @@
+//! `health`: whether a worker with these settings could work.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::setup::{Setup, end_on_signals};
+use crate::cli::HealthArgs;
+use crate::clock::{Clock, between};
+use crate::config::Action;
+use crate::exit::Exit;
+use crate::output::{print_json, print_line};
+use crate::store::Store;
+use crate::taskmanager::{Client, Error};
+use crate::worker::handler;
+
+/// `prismq health`
+pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    end_on_signals()?;
+    let client = setup.impatient_client(args.timeout.unwrap_or(Duration::from_secs(5)))?;
+    let mut report = Report { checks: Vec::new(), healthy: true };
+    report.taskmanager(&client);
+    report.types_and_handlers(setup, &client);
+    report.results(setup);
+    report.print(setup.json)?;
+    Ok(if report.healthy { Exit::Done } else { Exit::Failed })
+}
+
+/// What was found, in the order of finding.
+struct Report {
+    checks: Vec<(&'static str, Value)>,
+    healthy: bool,
+}
+
+impl Report {
+    fn add(&mut self, name: &'static str, value: Value) {
+        self.checks.push((name, value));
+    }
+
+    fn taskmanager(&mut self, client: &Client) {
+        let started = Instant::now();
+        let health = client.health();
+        let latency = started.elapsed();
+        self.healthy &= health.is_ok();
+        self.add("api_connectivity", json!(health.is_ok()));
+        if let Err(error) = &health {
+            self.add("api_error", json!(error.to_string()));
+            return;
+        }
+        self.add("api_latency_ms", json!(latency.as_millis()));
+        let accepted = client.check_key();
+        self.healthy &= accepted.is_ok();
+        self.add("api_key_accepted", json!(accepted.is_ok()));
+        if let Err(error) = accepted {
+            self.add("api_error", json!(error.to_string()));
+        }
+    }
+
+    fn types_and_handlers(&mut self, setup: &Setup, client: &Client) {
+        let (mut types, mut handlers) = (serde_json::Map::new(), serde_json::Map::new());
+        for task_type in &setup.config.task_types {
+            let name = &task_type.name;
+            let found = client.task_type(name);
+            self.healthy &= matches!(found, Ok(Some(_)));
+            types.insert(name.clone(), id_of(found));
+            if task_type.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_))) {
+                let checked = handler(task_type).and_then(|handler| handler.check());
+                self.healthy &= checked.is_ok();
+                handlers.insert(name.clone(), checked.map_or_else(|error| json!(error), |()| json!("found")));
+            }
+        }
+        self.add("task_types", Value::Object(types));
+        self.add("handlers", Value::Object(handlers));
+    }
+
+    fn results(&mut self, setup: &Setup) {
+        let now = setup.clock().now();
+        let opened = Store::open(&setup.config.results);
+        let counted = opened.and_then(|store| {
+            store.check_writable()?;
+            store.count_unreported()
+        });
+        self.healthy &= counted.is_ok();
+        self.add("results_writable", json!(counted.is_ok()));
+        match counted {
+            Err(error) => self.add("results_error", json!(error.to_string())),
+            Ok((unreported, oldest)) => {
+                self.add("unreported", json!(unreported));
+                let age = oldest.map(|oldest| between(oldest, now).as_secs());
+                self.add("oldest_unreported_seconds", json!(age));
+            }
+        }
+    }
+
+    fn print(&self, as_json: bool) -> anyhow::Result<()> {
+        if as_json {
+            let mut object = json!({"healthy": self.healthy});
+            for (name, value) in &self.checks {
+                object[*name] = value.clone();
+            }
+            return Ok(print_json(&object)?);
+        }
+        print_line(if self.healthy { "healthy" } else { "not healthy" })?;
+        for (name, value) in &self.checks {
+            match value {
+                Value::Object(entries) => {
+                    for (key, value) in entries {
+                        print_line(format_args!("  {name} {key}: {}", plain(value)))?;
+                    }
+                }
+                value => print_line(format_args!("  {name}: {}", plain(value)))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".into(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        other => other.to_string(),
+    }
+}
+
+fn id_of(found: Result<Option<crate::taskmanager::TaskType>, Error>) -> Value {
+    match found {
+        Ok(Some(found)) => json!(found.id),
+        Ok(None) => json!("unknown to the TaskManager"),
+        Err(_) => json!("not known while the TaskManager does not answer"),
+    }
+}

@@ -1,0 +1,58 @@
+//! The subcommands, one file each: build what they need, call it, print.
+
+mod bulk;
+mod claim;
+mod completions;
+mod config;
+mod create_task;
+#[cfg(feature = "server")]
+mod demo;
+mod errors;
+mod health;
+mod input;
+mod live;
+mod report;
+mod results;
+#[cfg(feature = "server")]
+mod serve;
+mod setup;
+mod stats;
+mod tasks;
+mod types;
+mod work;
+mod worker_log;
+
+pub(crate) use errors::explain;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use setup::Setup;
+
+/// Runs the subcommand that the command line names.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
+    let setup = Setup::new(&cli)?;
+    match cli.command {
+        Command::RegisterType(args) => types::register(&args, &setup),
+        Command::CreateTask(args) => create_task::run(&args, &setup),
+        Command::Claim(args) => claim::run(&args, &setup),
+        Command::Complete(args) => report::complete(&args, &setup),
+        Command::Fail(args) => report::fail(&args, &setup),
+        Command::Progress(args) => report::progress(&args, &setup),
+        Command::Work(args) => work::run(&args, &setup),
+        Command::Health(args) => health::run(&args, &setup),
+        Command::Stats(args) => stats::run(&args, &setup),
+        Command::ListTypes => types::list(&setup),
+        Command::ListTasks(args) => tasks::list(&args, &setup),
+        Command::ShowTask(args) => tasks::show(&args, &setup),
+        Command::Results(args) => results::run(&args, &setup),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(&args, &setup),
+        #[cfg(feature = "server")]
+        Command::Demo => demo::run(&setup),
+        Command::Config(_) => config::run(&setup),
+        Command::Completions(_) => Ok(Exit::Done),
+    }
+}

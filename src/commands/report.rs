@@ -1,0 +1,120 @@
+//! `complete`, `fail` and `progress`: for scripts that claimed a task by hand.
+
+use serde_json::Value;
+
+use super::input;
+use super::setup::{Setup, end_on_signals};
+use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
+use crate::clock::{Clock, after};
+use crate::config::Origin;
+use crate::exit::{Exit, UserError};
+use crate::handler;
+use crate::output::{print_json, print_line};
+use crate::store::Store;
+use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
+use crate::taskmanager::{Client, Delivery, Report};
+
+/// `prismq complete`
+pub(super) fn complete(args: &CompleteArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    let result = args.result.as_deref().map(|argument| input::json("--result", argument)).transpose()?;
+    report(TaskId(args.id), handler::outcome_of(result.unwrap_or(Value::Null)), setup)
+}
+
+/// `prismq fail`
+pub(super) fn fail(args: &FailArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    report(TaskId(args.id), Outcome::failure(ErrorType::Handler, args.error.clone()), setup)
+}
+
+/// `prismq progress`
+pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    end_on_signals()?;
+    let client = setup.client()?;
+    let claim = claim_of(TaskId(args.id), setup, &client, &setup.store()?)?;
+    match client.progress(TaskId(args.id), &claim.worker_id, args.percent, args.message.as_deref()) {
+        Err(error) if error.says_not_claimed() => Err(lost(TaskId(args.id)).into()),
+        other => Ok(other.map(|()| Exit::Done)?),
+    }
+}
+
+/// Stores the result, then reports it: as a worker does.
+fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    end_on_signals()?;
+    let client = setup.client()?;
+    let store = setup.store()?;
+    let claim = claim_of(id, setup, &client, &store)?;
+    let result = result_of(claim, outcome, setup, &client);
+    let row = store.finish(&result)?;
+    match client.deliver(&Report::from(&result))? {
+        Delivery::ClaimLost => {
+            store.mark_lost(row, setup.clock().now())?;
+            Err(lost(id).into())
+        }
+        Delivery::Confirmed => {
+            store.mark_reported(row, setup.clock().now())?;
+            print(&result, setup)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn print(result: &TaskResult, setup: &Setup) -> anyhow::Result<()> {
+    if setup.json {
+        return Ok(print_json(&result.envelope())?);
+    }
+    let done = if result.outcome.failure.is_none() { "completed" } else { "failed" };
+    Ok(print_line(format_args!("task {} {done}", result.task_id))?)
+}
+
+fn lost(id: TaskId) -> UserError {
+    UserError::new(
+        Exit::Failed,
+        format!("task {id} is not claimed by this worker: the claim ran out, or the task has ended"),
+    )
+    .hint(format!("see `prismq show-task {id}`"))
+}
+
+/// The claim that the results file remembers, or, where the user says which worker made it, what the server shows.
+fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow::Result<Claim> {
+    let worker_id = &setup.config.worker_id;
+    if worker_id.origin == Origin::Default {
+        return store.claim(client.url(), id)?.ok_or_else(|| {
+            UserError::new(Exit::Failed, format!("nobody has claimed task {id} with this results file"))
+                .hint("claim it with `prismq claim`, or name who did with --worker-id")
+                .into()
+        });
+    }
+    let Some(task) = client.task(id)? else {
+        return Err(UserError::new(Exit::Failed, format!("the TaskManager knows no task {id}")).into());
+    };
+    let claimed_at = setup.clock().now();
+    Ok(Claim {
+        task: Task {
+            id,
+            task_type: task.task_type,
+            params: task.params.unwrap_or_default(),
+            attempt: task.attempts,
+            priority: task.priority,
+        },
+        worker_id: worker_id.value.clone(),
+        claimed_at,
+        deadline: after(claimed_at, setup.config.claim_timeout.value),
+    })
+}
+
+/// What was done by hand took from the claim until now.
+fn result_of(claim: Claim, outcome: Outcome, setup: &Setup, client: &Client) -> TaskResult {
+    TaskResult {
+        task_id: claim.task.id,
+        task_type: claim.task.task_type,
+        attempt: claim.task.attempt,
+        worker_id: claim.worker_id,
+        api_url: client.url().to_owned(),
+        params: claim.task.params,
+        outcome,
+        claimed_at: claim.claimed_at,
+        started_at: claim.claimed_at,
+        finished_at: setup.clock().now(),
+    }
+}

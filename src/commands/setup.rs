@@ -1,0 +1,107 @@
+//! What the subcommands share: the settings in force, and what is built from them on demand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::MultiProgress;
+
+use super::errors;
+use crate::cli::Cli;
+use crate::config::{self, Config, Sources};
+use crate::exit::{Exit, UserError};
+use crate::logging::{self, Sink};
+use crate::shutdown::{Phase, Shutdown, SystemClock};
+use crate::store::Store;
+use crate::taskmanager::{Client, Connection, Retries, TaskType};
+
+/// The settings in force, and the program's shutdown.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    /// Print JSON.
+    pub(super) json: bool,
+    pub(super) shutdown: Arc<Shutdown>,
+}
+
+impl Setup {
+    pub(super) fn new(cli: &Cli) -> anyhow::Result<Self> {
+        let config = config::load(Sources::of_process(cli.flags())?)?;
+        Ok(Self { config, json: cli.global.json, shutdown: Arc::new(Shutdown::new(Phase::Running)) })
+    }
+
+    /// Sets the log up, on standard error.
+    pub(super) fn log(&self) -> Result<(), UserError> {
+        self.log_to(Sink::Stderr)
+    }
+
+    /// Sets the log up, above the live lines of `screen`.
+    pub(super) fn log_above(&self, screen: &MultiProgress) -> Result<(), UserError> {
+        self.log_to(Sink::Above(screen.clone()))
+    }
+
+    fn log_to(&self, sink: Sink) -> Result<(), UserError> {
+        let config = &self.config;
+        let set_up = logging::init(config.log_format.value, &config.log_level, &config.worker_id, sink);
+        set_up.map_err(UserError::usage)
+    }
+
+    /// From now on the first signal drains, and the second ends what runs.
+    pub(super) fn heed_signals(&self) -> anyhow::Result<()> {
+        let shutdown = Arc::clone(&self.shutdown);
+        ctrlc::set_handler(move || {
+            let next = if shutdown.get() == Phase::Running { Phase::Draining } else { Phase::Ending };
+            shutdown.raise(next);
+        })?;
+        Ok(())
+    }
+
+    /// A client of the TaskManager, whose waits end at the first signal.
+    pub(super) fn client(&self) -> Result<Client, UserError> {
+        self.connect(&self.connection(), Retries::STANDARD)
+    }
+
+    /// A client that tries each call once, for no longer than `timeout`.
+    pub(super) fn impatient_client(&self, timeout: Duration) -> Result<Client, UserError> {
+        let connection = self.connection();
+        let connect_timeout = connection.connect_timeout.min(timeout);
+        self.connect(&Connection { connect_timeout, call_timeout: timeout, ..connection }, Retries::NONE)
+    }
+
+    fn connection(&self) -> Connection {
+        let key = self.config.api_key.as_ref().map(|key| key.expose().to_owned());
+        let ca_file = self.config.ca_file.as_ref().map(|file| file.value.clone());
+        Connection { ca_file, ..Connection::new(self.config.api_url.value.clone(), key) }
+    }
+
+    fn connect(&self, connection: &Connection, retries: Retries) -> Result<Client, UserError> {
+        if connection.is_exposed() {
+            log::warn!("{} is not encrypted: the API key and all tasks can be read on the way", connection.api_url);
+        }
+        Client::new(connection, retries, Arc::new(self.clock())).map_err(UserError::usage)
+    }
+
+    /// A clock whose sleeps end at the first signal.
+    pub(super) fn clock(&self) -> SystemClock {
+        SystemClock::new(Arc::clone(&self.shutdown), Phase::Draining)
+    }
+
+    /// The results file.
+    pub(super) fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.config.results)?)
+    }
+
+    /// The configured task type of that name.
+    pub(super) fn configured(&self, name: &str) -> Option<&config::TaskType> {
+        self.config.task_types.iter().find(|task_type| task_type.name == name)
+    }
+}
+
+/// From now on a signal ends the program at once, with the exit code for it.
+pub(super) fn end_on_signals() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| std::process::exit(Exit::Interrupted as i32))?;
+    Ok(())
+}
+
+/// The task type of that name as the TaskManager knows it.
+pub(super) fn known_type(client: &Client, name: &str) -> anyhow::Result<TaskType> {
+    client.task_type(name)?.ok_or_else(|| errors::unknown_type(name).into())
+}

@@ -1,0 +1,100 @@
+//! `register-type` and `list-types`.
+
+use super::input;
+use super::setup::{Setup, end_on_signals};
+use crate::cli::RegisterTypeArgs;
+use crate::config;
+use crate::exit::{Exit, UserError};
+use crate::output::{print_json, print_line, table};
+use crate::taskmanager::{Client, Error, Registered, TaskType};
+use crate::worker;
+
+/// `prismq register-type`
+pub(super) fn register(args: &RegisterTypeArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    end_on_signals()?;
+    let client = setup.client()?;
+    if args.all {
+        let types = &setup.config.task_types;
+        if types.is_empty() {
+            return Err(no_types().into());
+        }
+        for task_type in types {
+            print(&worker::register(task_type, &client)?, setup)?;
+        }
+        return Ok(Exit::Done);
+    }
+    let Some(name) = &args.name else { return Err(UserError::usage("name a task type, or give --all").into()) };
+    print(&register_one(name, args, setup, &client)?, setup)?;
+    Ok(Exit::Done)
+}
+
+fn register_one(name: &str, args: &RegisterTypeArgs, setup: &Setup, client: &Client) -> anyhow::Result<Registered> {
+    let configured = setup.configured(name);
+    let Some(schema) = &args.schema else {
+        let Some(task_type) = configured else {
+            return Err(UserError::usage(format!("{name} is not in the configuration, so it needs --schema"))
+                .hint("--schema '{\"type\":\"object\"}' takes any params")
+                .into());
+        };
+        let version = args.version.clone().unwrap_or_else(|| task_type.version.clone());
+        return Ok(worker::register(&config::TaskType { version, ..task_type.clone() }, client)?);
+    };
+    let schema = input::schema("--schema", schema)?;
+    worker::check_schema(&schema).map_err(|error| UserError::usage(format!("--schema: {error}")))?;
+    let version = args.version.as_deref().or(configured.map(|it| it.version.as_str())).unwrap_or("1.0.0");
+    Ok(client.register_type(name, version, &schema)?)
+}
+
+fn print(registered: &Registered, setup: &Setup) -> anyhow::Result<()> {
+    if setup.json {
+        return Ok(print_json(registered)?);
+    }
+    let Registered { id, name, version, created } = registered;
+    let done = if *created { "registered" } else { "updated" };
+    Ok(print_line(format_args!("{done} {name} {version} (id {id})"))?)
+}
+
+/// `prismq list-types`
+pub(super) fn list(setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    end_on_signals()?;
+    let client = setup.client()?;
+    let types = match client.task_types() {
+        Ok(types) => types,
+        Err(Error::Refused { status: 500, .. }) => configured_types(setup, &client)?,
+        Err(error) => return Err(error.into()),
+    };
+    if setup.json {
+        types.iter().try_for_each(print_json)?;
+        return Ok(Exit::Done);
+    }
+    let rows = types.into_iter().map(|it| [it.id.to_string(), it.name, it.version, active(it.is_active)]);
+    print_line(table(["ID", "NAME", "VERSION", "ACTIVE"], rows))?;
+    Ok(Exit::Done)
+}
+
+fn active(is_active: bool) -> String {
+    if is_active { "yes" } else { "no" }.into()
+}
+
+/// The published server cannot list its types; those of the configuration can be asked for by name.
+fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskType>> {
+    if setup.config.task_types.is_empty() {
+        return Err(UserError::new(Exit::Failed, "this TaskManager cannot list its task types")
+            .hint("those in prismq.toml can be listed")
+            .into());
+    }
+    log::warn!("this TaskManager cannot list its task types: these are the configured ones");
+    let mut types = Vec::new();
+    for task_type in &setup.config.task_types {
+        types.extend(client.task_type(&task_type.name)?);
+    }
+    Ok(types)
+}
+
+/// No type to work with.
+pub(super) fn no_types() -> UserError {
+    UserError::usage("no task type is named or configured")
+        .hint("name one, or describe it in prismq.toml as [[task_type]]")
+}

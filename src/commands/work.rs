@@ -1,0 +1,105 @@
+//! `work`: the worker.
+
+use indicatif::MultiProgress;
+
+use super::live::Live;
+use super::setup::Setup;
+use super::types;
+use super::worker_log::WorkerLog;
+use crate::cli::WorkArgs;
+use crate::config::{Action, TaskType};
+use crate::exit::{Exit, UserError};
+use crate::output::{Stream, print_json};
+use crate::shutdown::Phase;
+use crate::worker::{self, Job, Summary, Tools};
+
+/// `prismq work`
+pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    let screen = MultiProgress::new();
+    setup.log_above(&screen)?;
+    setup.heed_signals()?;
+    let task_types = task_types(args, setup)?;
+    #[cfg(feature = "server")]
+    let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
+    let client = setup.client()?;
+    let store = setup.store()?;
+    let job = Job {
+        task_types,
+        register: args.register || is_embedded(args),
+        drain: args.drain,
+        exit_after_idle: args.exit_after_idle,
+    };
+    let observer = WorkerLog { live: Stream::Stderr.is_decorated().then(|| Live::spinner(&screen)) };
+    let tools =
+        Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };
+    let ended = worker::run(&job, &tools);
+    if let Some(live) = &observer.live {
+        live.end();
+    }
+    conclude(&ended.map_err(UserError::from)?, setup)
+}
+
+#[cfg(feature = "server")]
+fn is_embedded(args: &WorkArgs) -> bool {
+    args.embedded
+}
+
+#[cfg(not(feature = "server"))]
+fn is_embedded(_: &WorkArgs) -> bool {
+    false
+}
+
+/// Says what was done. Results that are left in the results file are what a signal leaves; whoever waited for the end
+/// of the work hears that they have not arrived.
+fn conclude(summary: &Summary, setup: &Setup) -> anyhow::Result<Exit> {
+    let Summary { counters, unreported } = summary;
+    log::info!(completed = counters.completed, failed = counters.failed, unreported; "ended");
+    if setup.json {
+        print_json(&serde_json::json!({
+            "completed": counters.completed, "failed": counters.failed, "unreported": unreported,
+        }))?;
+    }
+    if *unreported == 0 || setup.shutdown.get() > Phase::Running {
+        return Ok(Exit::Done);
+    }
+    let message = format!("{unreported} results could not be reported; they are in {}", setup.config.results.display());
+    Err(UserError::new(Exit::Unreachable, message).hint("the next worker on this results file reports them").into())
+}
+
+/// The types to work: those named, or all configured ones, and those that `--handle` adds.
+fn task_types(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Vec<TaskType>> {
+    let added: Vec<TaskType> = args.handles.iter().map(added).collect::<Result<_, _>>()?;
+    let mut task_types = added.clone();
+    let mut add = |task_type: &TaskType| {
+        if task_types.iter().all(|there| there.name != task_type.name) {
+            task_types.push(task_type.clone());
+        }
+    };
+    for name in &args.types {
+        if let Some(task_type) = setup.configured(name) {
+            add(task_type);
+        } else if added.iter().all(|it| it.name != *name) {
+            return Err(not_configured(name, setup).into());
+        }
+    }
+    if args.types.is_empty() && added.is_empty() {
+        // Types without a handler are there to be registered or created, elsewhere than here.
+        setup.config.task_types.iter().filter(|it| it.action.is_some()).for_each(add);
+    }
+    if task_types.is_empty() { Err(types::no_types().into()) } else { Ok(task_types) }
+}
+
+fn added(handle: &crate::cli::Handle) -> anyhow::Result<TaskType> {
+    let mut task_type = TaskType::new(handle.task_type.clone(), std::env::current_dir()?);
+    task_type.action = Some(Action::Shell(handle.command.clone()));
+    Ok(task_type)
+}
+
+fn not_configured(name: &str, setup: &Setup) -> UserError {
+    let known: Vec<&str> = setup.config.task_types.iter().map(|it| it.name.as_str()).collect();
+    let error = UserError::usage(format!("the task type {name} is not in the configuration"));
+    match known.as_slice() {
+        [] => error.hint(format!("describe it in prismq.toml, or add --handle '{name}=COMMAND'")),
+        known => error.hint(format!("configured are: {}", known.join(", "))),
+    }
+}

@@ -1,0 +1,380 @@
+//! The log: one line an event on standard error, for people or for programs.
+//!
+//! Events carry their fields as the key-values of `log`. Whatever they hold, a line stays a line.
+
+use std::io::{self, Write};
+
+use env_logger::{Builder, Logger};
+use indicatif::MultiProgress;
+use jiff::Timestamp;
+use log::kv::{self, Key, VisitSource, VisitValue};
+use log::{LevelFilter, Record};
+use serde_json::{Number, Value, json};
+
+use crate::config::{LogFormat, parse_log_filter};
+use crate::output::{printable, printable_json};
+
+/// Libraries that speak from warnings up, unless the filter names them.
+const LIBRARIES: [&str; 2] = ["ureq", "rustls"];
+
+/// At `trace`, ureq prints every byte it sends: the API key with them. It stays below, whatever the filter says.
+const UREQ_MOST: LevelFilter = LevelFilter::Debug;
+
+/// Where lines go.
+pub enum Sink {
+    /// Standard error.
+    Stderr,
+    /// Above the live lines of this display, which is on standard error.
+    Above(MultiProgress),
+}
+
+/// Sets the process's log up, once. `filter` is what [`parse_log_filter`] reads; `worker_id` is part of JSON lines.
+///
+/// The error is one line: a filter that cannot be read, or a log that is set up already.
+pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Result<(), String> {
+    let out: Box<dyn Write + Send> = match sink {
+        Sink::Stderr => Box::new(io::stderr()),
+        Sink::Above(display) => Box::new(Above(display)),
+    };
+    let logger = logger(format, filter, worker_id, out)?;
+    let most = logger.filter();
+    log::set_boxed_logger(Box::new(logger)).map_err(|_| "the log is set up already".to_owned())?;
+    log::set_max_level(most);
+    Ok(())
+}
+
+fn logger(format: LogFormat, filter: &str, worker_id: &str, out: Box<dyn Write + Send>) -> Result<Logger, String> {
+    let directives = parse_log_filter(filter).map_err(|problem| format!("log_level: {problem}"))?;
+    let all =
+        directives.iter().rev().find(|(module, _)| module.is_none()).map_or(LevelFilter::Off, |(_, level)| *level);
+    let mut builder = Builder::new();
+    for library in LIBRARIES {
+        builder.filter(Some(library), all.min(LevelFilter::Warn));
+    }
+    for (module, level) in directives {
+        let is_ureq = module.as_deref().is_some_and(|module| module.starts_with("ureq"));
+        builder.filter(module.as_deref(), if is_ureq { level.min(UREQ_MOST) } else { level });
+    }
+    let worker_id = worker_id.to_owned();
+    builder.format(move |line, record| match format {
+        LogFormat::Text => writeln!(line, "{}", text_line(Timestamp::now(), record)),
+        LogFormat::Json => writeln!(line, "{}", json_line(Timestamp::now(), record, &worker_id)),
+    });
+    Ok(builder.target(env_logger::Target::Pipe(out)).build())
+}
+
+/// `2026-11-22T03:18:35.123Z INFO  message key=value`
+fn text_line(now: Timestamp, record: &Record<'_>) -> String {
+    let message = record.args().to_string();
+    let mut parts = vec![format!("{now:.3} {:<5} {}", record.level(), printable(&message))];
+    parts.extend(fields(record).into_iter().map(|(key, value)| {
+        let value = match value {
+            Value::String(text) if is_word(&text) => text,
+            Value::String(text) => format!("{text:?}"),
+            other => other.to_string(),
+        };
+        format!("{}={value}", printable(&key))
+    }));
+    parts.join(" ")
+}
+
+/// Whether `text` can stand after `key=` as it is.
+fn is_word(text: &str) -> bool {
+    let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '=') || c.is_control();
+    !text.is_empty() && !text.contains(needs_quotes)
+}
+
+/// One JSON object. What every line has comes first; a field never takes the place of another.
+fn json_line(now: Timestamp, record: &Record<'_>, worker_id: &str) -> String {
+    let mut own = fields(record);
+    let mut take = |key: &str| own.iter().position(|(name, _)| name == key).map(|at| own.remove(at).1);
+    let first = [
+        ("timestamp", Some(json!(format!("{now:.3}")))),
+        ("level", Some(json!(record.level().as_str()))),
+        ("message", Some(json!(record.args().to_string()))),
+        ("worker_id", Some(take("worker_id").unwrap_or_else(|| json!(worker_id)))),
+        ("task_id", take("task_id")),
+        ("task_type", take("task_type")),
+        ("module", Some(json!(record.target()))),
+    ];
+    let mut pairs: Vec<(String, Value)> =
+        first.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+    for (key, value) in own {
+        if pairs.iter().all(|(name, _)| *name != key) {
+            pairs.push((key, value));
+        }
+    }
+    let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
+    printable_json(&format!("{{{}}}", pairs.join(","))).into_owned()
+}
+
+/// The record's own fields, in their order. A field that says nothing is left out.
+fn fields(record: &Record<'_>) -> Vec<(String, Value)> {
+    let mut fields = Fields(Vec::new());
+    // The visitor below never fails.
+    let _ = record.key_values().visit(&mut fields);
+    fields.0
+}
+
+struct Fields(Vec<(String, Value)>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
+        let mut json = Json(Value::Null);
+        value.visit(&mut json)?;
+        if !json.0.is_null() {
+            self.0.push((key.as_str().to_owned(), json.0));
+        }
+        Ok(())
+    }
+}
+
+/// A field's value as JSON; what JSON has no form for is its text.
+struct Json(Value);
+
+impl VisitValue<'_> for Json {
+    fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
+        self.0 = Value::String(value.to_string());
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
+        self.0 = Number::from_f64(value).map_or_else(|| json!(value.to_string()), Value::Number);
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+}
+
+/// Writes whole lines above the live lines of a display.
+struct Above(MultiProgress);
+
+impl Write for Above {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        // A display that is not drawn swallows what it is given.
+        if self.0.is_hidden() {
+            io::stderr().write_all(lines)?;
+        } else {
+            self.0.println(String::from_utf8_lossy(lines).trim_end_matches('\n'))?;
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+    use log::{Level, Log};
+
+    use super::*;
+
+    /// What was written, by a log or to a terminal.
+    #[derive(Debug, Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl TermLike for Written {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(&format!("{text}\n"))
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.clone().write_all(text.as_bytes())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    type Pairs<'a> = &'a [(&'a str, kv::Value<'a>)];
+
+    fn event(message: &str, pairs: Pairs<'_>, line: impl Fn(Timestamp, &Record<'_>) -> String) -> String {
+        let now = "2026-11-22T03:18:35.123456Z".parse().unwrap();
+        let mut record = Record::builder();
+        record.level(Level::Info).target("prismq::worker").key_values(&pairs);
+        line(now, &record.args(format_args!("{message}")).build())
+    }
+
+    fn json_of(message: &str, pairs: Pairs<'_>) -> String {
+        event(message, pairs, |now, record| json_line(now, record, "host-1"))
+    }
+
+    #[test]
+    fn text_is_time_level_message_and_fields() {
+        let pairs = [
+            ("task_id", kv::Value::from(12)),
+            ("rate", kv::Value::from(1.5)),
+            ("dry", kv::Value::from(true)),
+            ("task_type", kv::Value::from("a.b")),
+            ("error", kv::Value::from("no \"key\"")),
+            ("empty", kv::Value::from("")),
+            ("nothing", kv::Value::null()),
+        ];
+        let line = event("claimed", &pairs, text_line);
+        let fields = r#"task_id=12 rate=1.5 dry=true task_type=a.b error="no \"key\"" empty="""#;
+        assert_eq!(line, format!("2026-11-22T03:18:35.123Z INFO  claimed {fields}"));
+    }
+
+    #[test]
+    fn json_has_the_documented_fields_first() {
+        let displayed = std::path::Path::new("/x").display();
+        let pairs = [
+            ("seconds", kv::Value::from(1.5)),
+            ("task_type", kv::Value::from("a.b")),
+            ("task_id", kv::Value::from(12_u64)),
+            ("below", kv::Value::from(-3)),
+            ("path", kv::Value::from_display(&displayed)),
+            ("nothing", kv::Value::null()),
+            ("odd", kv::Value::from(f64::NAN)),
+        ];
+        let head =
+            r#"{"timestamp":"2026-11-22T03:18:35.123Z","level":"INFO","message":"claimed","worker_id":"host-1","#;
+        let tail = r#""task_id":12,"task_type":"a.b","module":"prismq::worker","seconds":1.5,"below":-3,"path":"/x","odd":"NaN"}"#;
+        assert_eq!(json_of("claimed", &pairs), format!("{head}{tail}"));
+    }
+
+    #[test]
+    fn no_json_key_is_there_twice() {
+        let pairs = [
+            ("message", kv::Value::from("other")),
+            ("worker_id", kv::Value::from("other-2")),
+            ("a", kv::Value::from(1)),
+            ("a", kv::Value::from(2)),
+        ];
+        let head = r#"{"timestamp":"2026-11-22T03:18:35.123Z","level":"INFO","message":"m","worker_id":"other-2","#;
+        assert_eq!(json_of("m", &pairs), format!("{head}\"module\":\"prismq::worker\",\"a\":1}}"));
+    }
+
+    #[test]
+    fn a_line_stays_a_line() {
+        let evil = "two\nlines\r\u{1b}[2J\u{9b}\u{2028}end";
+        let pairs = [("said", kv::Value::from(evil)), ("key\n", kv::Value::from(1))];
+        for line in [event(evil, &pairs, text_line), json_of(evil, &pairs)] {
+            assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line:?}");
+        }
+        let parsed: Value = serde_json::from_str(&json_of(evil, &pairs)).unwrap();
+        assert_eq!((&parsed["message"], &parsed["said"]), (&json!(evil), &json!(evil)));
+    }
+
+    fn logged(filter: &str, target: &str, level: Level) -> bool {
+        let written = Written::default();
+        let logger = logger(LogFormat::Text, filter, "w", Box::new(written.clone())).unwrap();
+        logger.log(&Record::builder().level(level).target(target).args(format_args!("x")).build());
+        !written.text().is_empty()
+    }
+
+    #[test]
+    fn the_filter_decides() {
+        assert!(logged("info", "prismq::worker", Level::Info));
+        assert!(!logged("info", "prismq::worker", Level::Debug));
+        assert!(logged("warn,prismq::worker=debug", "prismq::worker", Level::Debug));
+        assert!(!logged("warn,prismq::worker=debug", "prismq::store", Level::Info));
+        assert!(!logged("off", "prismq", Level::Error));
+    }
+
+    #[test]
+    fn libraries_keep_quiet_unless_named() {
+        assert!(logged("debug", "ureq::run", Level::Warn));
+        assert!(!logged("debug", "ureq::run", Level::Debug));
+        assert!(!logged("trace", "rustls::conn", Level::Info));
+        assert!(!logged("error", "rustls::conn", Level::Warn));
+        assert!(logged("info,ureq=debug", "ureq::run", Level::Debug));
+        assert!(logged("info,rustls=trace", "rustls::conn", Level::Trace));
+    }
+
+    #[test]
+    fn the_bytes_of_requests_are_never_logged() {
+        for filter in ["trace", "ureq=trace", "ureq_proto=trace", "ureq_proto::util=trace", "u=trace", "ureq_p=trace"] {
+            assert!(!logged(filter, "ureq_proto::util", Level::Trace), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_bad_filter_names_its_setting() {
+        let error = init(LogFormat::Text, "loud", "w", Sink::Stderr).unwrap_err();
+        assert!(error.starts_with("log_level: \"loud\" is not a log level"), "{error}");
+    }
+
+    #[test]
+    fn lines_go_above_the_live_line() {
+        let terminal = Written::default();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let display = MultiProgress::with_draw_target(target);
+        let bar = display.add(ProgressBar::new(1).with_style(ProgressStyle::with_template("live").unwrap()));
+        bar.tick();
+        let logger = logger(LogFormat::Text, "info", "w", Box::new(Above(display))).unwrap();
+        logger.log(&Record::builder().level(Level::Info).target("prismq").args(format_args!("logged")).build());
+        let drawn = terminal.text();
+        let (log, live) = (drawn.find("logged").unwrap(), drawn.rfind("live").unwrap());
+        assert!(log < live, "the live line is drawn again below: {drawn:?}");
+    }
+}

@@ -1,0 +1,97 @@
+//! The envelopes of every answer.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::queue::Refusal;
+
+/// An answer with its data.
+pub(super) struct Success<T>(pub(super) T);
+
+#[derive(Serialize)]
+struct Envelope<T> {
+    success: bool,
+    message: &'static str,
+    data: T,
+    timestamp: i64,
+}
+
+impl<T: Serialize> IntoResponse for Success<T> {
+    fn into_response(self) -> Response {
+        let timestamp = Timestamp::now().as_second();
+        Json(Envelope { success: true, message: "Success", data: self.0, timestamp }).into_response()
+    }
+}
+
+/// An answer that says what is wrong.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    error: String,
+    details: Vec<String>,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), details: Vec::new() }
+    }
+
+    pub(super) fn bad_request(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// A field of the body or the query has no value that makes sense; `detail` says which and why.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self { details: vec![detail.into()], ..Self::bad_request("Validation failed") }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let not_found = |error| Self::new(StatusCode::NOT_FOUND, error);
+        match refusal {
+            Refusal::TypeNotFound => not_found("Task type not found"),
+            Refusal::TaskNotFound => not_found("Task not found"),
+            Refusal::NoTask => not_found("No available tasks"),
+            Refusal::TypeNotActive => Self::bad_request("Task type is not active"),
+            Refusal::BadSchema(why) => Self::bad_request(format!("Invalid JSON schema: {why}")),
+            Refusal::BadParams(why) => Self::bad_request(format!("Parameter validation failed: {why}")),
+            Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
+            Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
+            // The server has no log: whoever called is the one to learn that the disk is full.
+            Refusal::Database(error) => Self {
+                details: vec![error.to_string()],
+                ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+            },
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let timestamp = Timestamp::now().as_second();
+        let mut body = json!({"success": false, "error": self.error, "timestamp": timestamp});
+        if !self.details.is_empty() {
+            body["details"] = json!(self.details);
+        }
+        (self.status, Json(body)).into_response()
+    }
+}
+
+/// Turned away at the door, before the call is looked at: another shape than every other error.
+pub(super) struct TurnedAway {
+    pub(super) status: StatusCode,
+    pub(super) message: &'static str,
+}
+
+impl IntoResponse for TurnedAway {
+    fn into_response(self) -> Response {
+        let timestamp = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
+        let error = self.status.canonical_reason();
+        (self.status, Json(json!({"error": error, "message": self.message, "timestamp": timestamp}))).into_response()
+    }
+}

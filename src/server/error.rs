@@ -1,0 +1,54 @@
+//! Why the embedded TaskManager could not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why the embedded TaskManager could not start. Each is one line that says what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Another program listens there.
+    #[error("another program listens on {0} already: stop it or choose another port")]
+    AddressInUse(SocketAddr),
+    /// The system does not let it listen there.
+    #[error("cannot listen on {address}: {source}")]
+    AddressUnusable {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Without a key, it would take programs' params from anybody on the network.
+    #[error("{0} can be reached by other machines: set an API key, or listen on 127.0.0.1")]
+    KeyRequired(SocketAddr),
+    /// The file is no SQLite database.
+    #[error("{} is not a database: name another file for the TaskManager's tasks", .0.display())]
+    NotADatabase(PathBuf),
+    /// The file is a database, with something else in it.
+    #[error("{} is another program's database: name another file for the TaskManager's tasks", .0.display())]
+    ForeignDatabase(PathBuf),
+    /// A newer prismq has changed its layout.
+    #[error(
+        "{} was written by a newer prismq (layout {found}, this one knows {known}): update prismq or name another file",
+        .path.display()
+    )]
+    NewerDatabase {
+        /// The file.
+        path: PathBuf,
+        /// The layout it has.
+        found: u32,
+        /// The newest layout this program knows.
+        known: u32,
+    },
+    /// The file or its folder cannot be created, read or written.
+    #[error("cannot use {} as the TaskManager's database: {reason}", .path.display())]
+    DatabaseUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What the system or SQLite said.
+        reason: String,
+    },
+    /// The system gives it no thread or no event queue.
+    #[error("cannot start the TaskManager's thread: {0}")]
+    Thread(#[source] io::Error),
+}

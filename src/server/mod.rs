@@ -1,0 +1,130 @@
+//! The embedded TaskManager: the documented contract of the API, in one SQLite file.
+//!
+//! It runs in a thread of its own, on a runtime of its own, and is the only asynchronous code there is. It prints and
+//! logs nothing: what goes wrong is in the answer to whoever called.
+
+mod access;
+mod body;
+mod connection;
+mod database;
+mod envelope;
+mod error;
+mod params;
+mod queue;
+mod routes;
+mod tasks;
+mod types;
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use access::Access;
+use connection::Patience;
+pub use error::ServerError;
+use queue::Queue;
+
+const PATIENCE: Patience = Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3) };
+
+/// What an embedded TaskManager is started with.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where it listens. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// The SQLite file with its types and tasks. It is created, with the folders above it, where it is missing.
+    pub database: PathBuf,
+    /// The key that callers must send. None, or an empty one: programs on this machine need none, others get none.
+    pub api_key: Option<String>,
+    /// How long a claim lasts before the task may be handed out again.
+    pub claim_timeout: Duration,
+    /// How often a task may fail before it stays failed.
+    pub max_attempts: u32,
+}
+
+impl Settings {
+    /// Settings with the API's defaults: no key, claims of 300 seconds, 3 attempts.
+    #[must_use]
+    pub fn new(listen: SocketAddr, database: PathBuf) -> Self {
+        Self { listen, database, api_key: None, claim_timeout: Duration::from_secs(300), max_attempts: 3 }
+    }
+}
+
+/// An embedded TaskManager that runs. Dropping it stops it.
+pub struct Server {
+    address: SocketAddr,
+    /// Both are there until it is stopped.
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Server {
+    /// Starts one; it listens when this returns.
+    pub fn start(settings: &Settings) -> Result<Self, ServerError> {
+        let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
+        if key.is_none() && !settings.listen.ip().is_loopback() {
+            return Err(ServerError::KeyRequired(settings.listen));
+        }
+        let (listener, address) = listen(settings.listen)?;
+        let router = routes::router(Queue::open(settings)?, Access::new(key));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(ServerError::Thread)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("taskmanager".to_owned())
+            .spawn(move || runtime.block_on(connection::serve(listener, router, PATIENCE, stopped)))
+            .map_err(ServerError::Thread)?;
+        Ok(Self { address, running: Some((stop, thread)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients on this machine call it by: `http://127.0.0.1:PORT/api`.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        format!("http://{}/api", SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// Stops it: requests in flight are finished, for a few seconds at most, and the file is closed.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            drop(stop);
+            // Where the thread panicked there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let bind = || -> io::Result<_> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bind().map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => ServerError::AddressInUse(address),
+        _ => ServerError::AddressUnusable { address, source },
+    })
+}

@@ -1,0 +1,210 @@
+//! The rules of the TaskManager: what each call does to types and tasks, and why it refuses.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::Settings;
+use super::database::{self, Json, Time};
+use super::error::ServerError;
+use super::params::{self, Schemas};
+use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, Summary, Task};
+use super::types::{self, TaskType};
+
+/// Why a call was refused.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    TypeNotFound,
+    TypeNotActive,
+    /// The schema is no JSON Schema; why not.
+    BadSchema(String),
+    /// The params break the schema; where and how.
+    BadParams(String),
+    NoTask,
+    TaskNotFound,
+    NotClaimed,
+    ClaimedByAnother,
+    /// The database failed.
+    Database(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// A type that was registered.
+#[derive(Serialize)]
+pub(super) struct Registered {
+    id: i64,
+    name: String,
+    version: String,
+    #[serde(flatten)]
+    how: Registration,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Registration {
+    New { created: bool },
+    Known { updated: bool },
+}
+
+/// A task that was created, or was there.
+#[derive(Serialize)]
+pub(super) struct Created {
+    id: i64,
+    #[serde(rename = "type")]
+    task_type: String,
+    status: String,
+    dedupe_key: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deduplicated: bool,
+}
+
+/// A claim to be.
+pub(super) struct ClaimRequest {
+    pub(super) worker_id: String,
+    pub(super) type_id: i64,
+    pub(super) type_pattern: Option<String>,
+    pub(super) order: Order,
+}
+
+/// What a worker says of an attempt that has ended.
+pub(super) struct Report {
+    pub(super) worker_id: String,
+    pub(super) success: bool,
+    pub(super) result: Option<Value>,
+    pub(super) error: Option<String>,
+}
+
+/// The types and tasks in one database file.
+pub(super) struct Queue {
+    connection: Connection,
+    schemas: Schemas,
+    claim_timeout: Duration,
+    max_attempts: u32,
+}
+
+impl Queue {
+    pub(super) fn open(settings: &Settings) -> std::result::Result<Self, ServerError> {
+        Ok(Self {
+            connection: database::open(&settings.database)?,
+            schemas: Schemas::default(),
+            claim_timeout: settings.claim_timeout,
+            max_attempts: settings.max_attempts,
+        })
+    }
+
+    /// Whether the database answers.
+    pub(super) fn check(&self) -> Result<()> {
+        types::rules(&self.connection, "")?;
+        Ok(())
+    }
+
+    pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<Registered> {
+        params::compile(&schema).map_err(Refusal::BadSchema)?;
+        let transaction = self.transaction()?;
+        let (id, is_new) = types::store(&transaction, &name, &version, &Json(schema))?;
+        transaction.commit()?;
+        let how = if is_new { Registration::New { created: true } } else { Registration::Known { updated: true } };
+        Ok(Registered { id, name, version, how })
+    }
+
+    pub(super) fn task_type(&self, name: &str) -> Result<TaskType> {
+        types::by_name(&self.connection, name)?.ok_or(Refusal::TypeNotFound)
+    }
+
+    pub(super) fn task_types(&self, active_only: bool) -> Result<Vec<TaskType>> {
+        Ok(types::list(&self.connection, active_only)?)
+    }
+
+    /// Stores a task, unless its like was ever stored: then that is the task.
+    pub(super) fn create(&mut self, task_type: String, params: Map<String, Value>, priority: i64) -> Result<Created> {
+        let rules = types::rules(&self.connection, &task_type)?.ok_or(Refusal::TypeNotFound)?;
+        if !rules.is_active {
+            return Err(Refusal::TypeNotActive);
+        }
+        let params = Value::Object(params);
+        self.schemas.check(rules.type_id, &rules.schema, &params).map_err(Refusal::BadParams)?;
+        let params = params.to_string();
+        let dedupe_key = params::dedupe_key(&task_type, &params);
+        let task = NewTask { type_id: rules.type_id, params: &params, priority, dedupe_key: &dedupe_key };
+        if let Some(id) = tasks::insert(&self.connection, &task)? {
+            return Ok(Created { id, task_type, status: "pending".to_owned(), dedupe_key, deduplicated: false });
+        }
+        let (id, status) = tasks::by_key(&self.connection, &dedupe_key)?;
+        Ok(Created { id, task_type, status, dedupe_key, deduplicated: true })
+    }
+
+    /// Hands out a task whose claim has run out, else the pending one that is first. The claim that ran out stands
+    /// until then, so that a late report is not lost for nothing.
+    pub(super) fn claim(&mut self, request: &ClaimRequest) -> Result<Claimed> {
+        let expired = Time::now().earlier_by(self.claim_timeout);
+        let transaction = self.transaction()?;
+        let is_like = types::is_like(&transaction, request.type_id, request.type_pattern.as_deref())?;
+        if !is_like.ok_or(Refusal::TypeNotFound)? {
+            return Err(Refusal::NoTask);
+        }
+        let id = match tasks::expired(&transaction, request.type_id, expired)? {
+            Some(id) => id,
+            None => tasks::next(&transaction, request.type_id, request.order)?.ok_or(Refusal::NoTask)?,
+        };
+        let claimed = tasks::claim(&transaction, id, &request.worker_id)?;
+        transaction.commit()?;
+        Ok(claimed)
+    }
+
+    pub(super) fn progress(&mut self, id: i64, worker_id: &str, progress: i64) -> Result<()> {
+        let transaction = self.transaction()?;
+        attempts_of_claim(&transaction, id, worker_id)?;
+        tasks::set_progress(&transaction, id, progress)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Ends an attempt; the status the task has now.
+    pub(super) fn complete(&mut self, id: i64, report: Report) -> Result<&'static str> {
+        let max_attempts = i64::from(self.max_attempts);
+        let transaction = self.transaction()?;
+        let attempts = attempts_of_claim(&transaction, id, &report.worker_id)?;
+        let status = match report.success {
+            true => "completed",
+            false if attempts < max_attempts => "pending",
+            false => "failed",
+        };
+        let error_message = report.error.filter(|_| !report.success);
+        tasks::end(&transaction, id, &Ending { status, result: report.result.map(Json), error_message })?;
+        transaction.commit()?;
+        Ok(status)
+    }
+
+    pub(super) fn task(&self, id: i64) -> Result<Task> {
+        tasks::by_id(&self.connection, id)?.ok_or(Refusal::TaskNotFound)
+    }
+
+    pub(super) fn tasks(&self, filter: &Filter) -> Result<Vec<Summary>> {
+        Ok(tasks::list(&self.connection, filter)?)
+    }
+
+    /// A transaction that has the file to itself from its start: what it reads still holds when it writes.
+    fn transaction(&mut self) -> Result<Transaction<'_>> {
+        Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+}
+
+/// How often the task has been handed out, where `worker_id` holds it.
+fn attempts_of_claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> Result<i64> {
+    let task = tasks::state(transaction, id)?.ok_or(Refusal::TaskNotFound)?;
+    if task.status != "claimed" {
+        return Err(Refusal::NotClaimed);
+    }
+    if task.claimed_by.as_deref() != Some(worker_id) {
+        return Err(Refusal::ClaimedByAnother);
+    }
+    Ok(task.attempts)
+}

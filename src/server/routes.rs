@@ -1,0 +1,204 @@
+//! The calls: what each takes from a request, and which rule of the queue it asks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::access::{self, Access};
+use super::body::Fields;
+use super::envelope::{Failure, Success};
+use super::queue::{ClaimRequest, Queue, Refusal, Report};
+use super::tasks::{Filter, Order, SortBy};
+
+/// How many tasks a list has where nobody says.
+const DEFAULT_LIMIT: i64 = 50;
+
+const STATUSES: [&str; 4] = ["pending", "claimed", "completed", "failed"];
+
+/// The queue, lent to one call at a time.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Queue>>);
+
+impl Shared {
+    /// A call that panicked has left no transaction open, so the next may go on.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Answer<T> = Result<Success<T>, Failure>;
+
+/// Every call, behind `access`.
+pub(super) fn router(queue: Queue, access: Access) -> Router {
+    let calls = [
+        ("/api/health", get(health)),
+        ("/api/task-types/register", post(register)),
+        ("/api/task-types", get(list_types)),
+        ("/api/task-types/{name}", get(show_type)),
+        ("/api/tasks", get(list_tasks).post(create)),
+        ("/api/tasks/claim", post(claim)),
+        ("/api/tasks/{id}", get(show_task)),
+        ("/api/tasks/{id}/progress", post(progress)),
+        ("/api/tasks/{id}/complete", post(complete)),
+    ];
+    let mut router = Router::new();
+    for (path, methods) in calls {
+        router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
+    }
+    router
+        .fallback(no_endpoint)
+        .method_not_allowed_fallback(no_endpoint)
+        .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
+        .with_state(Shared(Arc::new(Mutex::new(queue))))
+}
+
+async fn no_endpoint() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "Endpoint not found")
+}
+
+async fn health(State(queue): State<Shared>) -> Answer<Value> {
+    queue.lock().check()?;
+    let timestamp = Timestamp::now().as_second();
+    Ok(Success(json!({"status": "healthy", "timestamp": timestamp, "database": "connected"})))
+}
+
+async fn register(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
+    let name = fields.text("name")?;
+    let version = fields.text("version")?;
+    let schema: Map<String, Value> = fields.required("param_schema")?;
+    if !schema.contains_key("type") {
+        return Err(Failure::bad_request("JSON schema must have a \"type\" property"));
+    }
+    Ok(Success(queue.lock().register(name, version, Value::Object(schema))?))
+}
+
+async fn show_type(State(queue): State<Shared>, name: Result<Path<String>, PathRejection>) -> Answer<impl Serialize> {
+    let Path(name) = name.map_err(|_| Refusal::TypeNotFound)?;
+    Ok(Success(queue.lock().task_type(&name)?))
+}
+
+async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Answer<impl Serialize> {
+    let active_only = match parameters?.get("active_only").map(String::as_str) {
+        Some("true" | "1") => true,
+        None | Some("false" | "0") => false,
+        Some(_) => return Err(Failure::invalid("Field 'active_only' must be of type boolean")),
+    };
+    Ok(Success(queue.lock().task_types(active_only)?))
+}
+
+async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
+    let task_type = fields.text("type")?;
+    let params = fields.required("params")?;
+    let priority = fields.optional("priority")?.unwrap_or(0);
+    Ok(Success(queue.lock().create(task_type, params, priority)?))
+}
+
+async fn claim(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
+    let type_id = fields.required("task_type_id")?;
+    let worker_id: Option<String> = fields.optional("worker_id")?;
+    let worker_id = worker_id.filter(|id| !id.is_empty()).ok_or_else(|| Failure::invalid("Worker ID is required"))?;
+    let type_pattern = fields.optional("type_pattern")?;
+    let order = order(&mut fields)?;
+    Ok(Success(queue.lock().claim(&ClaimRequest { worker_id, type_id, type_pattern, order })?))
+}
+
+fn order(fields: &mut Fields) -> Result<Order, Failure> {
+    let by = match fields.optional::<String>("sort_by")?.as_deref() {
+        None | Some("created_at") => SortBy::CreatedAt,
+        Some("priority") => SortBy::Priority,
+        Some("id") => SortBy::Id,
+        Some("attempts") => SortBy::Attempts,
+        Some(_) => {
+            let error = "Invalid sort_by field. Allowed values: created_at, priority, id, attempts";
+            return Err(Failure::bad_request(error));
+        }
+    };
+    let descending = match fields.optional::<String>("sort_order")? {
+        None => false,
+        Some(order) if order.eq_ignore_ascii_case("ASC") => false,
+        Some(order) if order.eq_ignore_ascii_case("DESC") => true,
+        Some(_) => return Err(Failure::bad_request("Invalid sort_order. Allowed values: ASC, DESC")),
+    };
+    Ok(Order { by, descending })
+}
+
+async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -> Answer<Value> {
+    let id = number(id)?;
+    let worker_id = fields.text("worker_id")?;
+    let progress: i64 = fields.required("progress")?;
+    if progress < 0 {
+        return Err(Failure::invalid("Field 'progress' must be at least 0"));
+    }
+    if progress > 100 {
+        return Err(Failure::invalid("Field 'progress' must be at most 100"));
+    }
+    // The message is checked like any other field; the API has no place where it would show.
+    let _: Option<String> = fields.optional("message")?;
+    queue.lock().progress(id, &worker_id, progress)?;
+    Ok(Success(json!({"id": id, "progress": progress})))
+}
+
+async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -> Answer<Value> {
+    let id = number(id)?;
+    let report = Report {
+        worker_id: fields.text("worker_id")?,
+        success: fields.required("success")?,
+        result: fields.any("result"),
+        error: fields.optional("error")?,
+    };
+    let status = queue.lock().complete(id, report)?;
+    Ok(Success(json!({"id": id, "status": status})))
+}
+
+async fn show_task(State(queue): State<Shared>, id: TaskId) -> Answer<impl Serialize> {
+    Ok(Success(queue.lock().task(number(id)?)?))
+}
+
+async fn list_tasks(State(queue): State<Shared>, parameters: Parameters) -> Answer<impl Serialize> {
+    let Query(mut parameters) = parameters?;
+    let status = parameters.remove("status");
+    if status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
+        return Err(Failure::invalid(format!("Field 'status' must be one of: {}", STATUSES.join(", "))));
+    }
+    let filter = Filter {
+        status,
+        task_type: parameters.remove("type"),
+        limit: whole_number(&parameters, "limit", 1)?.unwrap_or(DEFAULT_LIMIT),
+        offset: whole_number(&parameters, "offset", 0)?.unwrap_or(0),
+    };
+    Ok(Success(queue.lock().tasks(&filter)?))
+}
+
+type TaskId = Result<Path<i64>, PathRejection>;
+
+/// What is no number is no task's id.
+fn number(id: TaskId) -> Result<i64, Refusal> {
+    id.map(|Path(id)| id).map_err(|_| Refusal::TaskNotFound)
+}
+
+type Parameters = Result<Query<HashMap<String, String>>, QueryRejection>;
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+/// A parameter of the query that counts from `least`.
+fn whole_number(parameters: &HashMap<String, String>, name: &str, least: i64) -> Result<Option<i64>, Failure> {
+    let Some(text) = parameters.get(name) else { return Ok(None) };
+    let number = text.parse().map_err(|_| Failure::invalid(format!("Field '{name}' must be of type integer")))?;
+    if number < least {
+        return Err(Failure::invalid(format!("Field '{name}' must be at least {least}")));
+    }
+    Ok(Some(number))
+}

@@ -1,0 +1,297 @@
+//! The SQL for tasks.
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, Transaction, params};
+use serde::Serialize;
+
+use super::database::{Json, Time};
+
+/// A task in a list: all but what may be long.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    id: i64,
+    #[serde(rename = "type")]
+    task_type: String,
+    status: String,
+    priority: i64,
+    progress: i64,
+    attempts: i64,
+    claimed_by: Option<String>,
+    claimed_at: Option<Time>,
+    completed_at: Option<Time>,
+    created_at: Time,
+}
+
+/// A task with everything the API shows.
+#[derive(Debug, Serialize)]
+pub(super) struct Task {
+    #[serde(flatten)]
+    summary: Summary,
+    error_message: Option<String>,
+    params: Json,
+    result: Option<Json>,
+}
+
+/// A task as a claim hands it out.
+#[derive(Debug, Serialize)]
+pub(super) struct Claimed {
+    id: i64,
+    #[serde(rename = "type")]
+    task_type: String,
+    params: Json,
+    attempts: i64,
+    priority: i64,
+}
+
+/// A task to be.
+pub(super) struct NewTask<'a> {
+    pub(super) type_id: i64,
+    pub(super) params: &'a str,
+    pub(super) priority: i64,
+    pub(super) dedupe_key: &'a str,
+}
+
+/// What a worker may do with a task depends on these.
+pub(super) struct State {
+    pub(super) status: String,
+    pub(super) attempts: i64,
+    pub(super) claimed_by: Option<String>,
+}
+
+/// How an attempt ended.
+pub(super) struct Ending<'a> {
+    /// What becomes of the task.
+    pub(super) status: &'a str,
+    pub(super) result: Option<Json>,
+    pub(super) error_message: Option<String>,
+}
+
+/// What a list of tasks is narrowed to.
+#[derive(Default)]
+pub(super) struct Filter {
+    pub(super) status: Option<String>,
+    /// A LIKE pattern.
+    pub(super) task_type: Option<String>,
+    pub(super) limit: i64,
+    pub(super) offset: i64,
+}
+
+/// What tasks are handed out by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SortBy {
+    CreatedAt,
+    Priority,
+    Id,
+    Attempts,
+}
+
+/// An order of handing out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) by: SortBy,
+    pub(super) descending: bool,
+}
+
+impl Order {
+    /// Each has an index of its own. Among equals the oldest goes first, except newest first.
+    fn sql(self) -> &'static str {
+        match (self.by, self.descending) {
+            (SortBy::CreatedAt, false) => "created_at, id",
+            (SortBy::CreatedAt, true) => "created_at DESC, id DESC",
+            (SortBy::Priority, false) => "priority, id",
+            (SortBy::Priority, true) => "priority DESC, id",
+            (SortBy::Id, false) => "id",
+            (SortBy::Id, true) => "id DESC",
+            (SortBy::Attempts, false) => "attempts, id",
+            (SortBy::Attempts, true) => "attempts DESC, id",
+        }
+    }
+}
+
+const SUMMARY: &str = "tasks.id, task_types.name, status, priority, progress, attempts, claimed_by, claimed_at, \
+                       completed_at, tasks.created_at";
+
+const EXPIRED: &str = "SELECT id FROM tasks WHERE status = 'claimed' AND type_id = ?1 AND claimed_at <= ?2 \
+                       ORDER BY claimed_at, id LIMIT 1";
+
+fn next_sql(order: Order) -> String {
+    let order = order.sql();
+    format!("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT 1")
+}
+
+/// Stores the task, unless there is one with its key: then `None`.
+pub(super) fn insert(connection: &Connection, task: &NewTask<'_>) -> Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "INSERT INTO tasks (type_id, params, priority, dedupe_key, created_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (dedupe_key) DO NOTHING RETURNING id",
+        )?
+        .query_row(params![task.type_id, task.params, task.priority, task.dedupe_key, Time::now()], |row| row.get(0))
+        .optional()
+}
+
+/// The id and the status of the task with that key.
+pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<(i64, String)> {
+    connection
+        .prepare_cached("SELECT id, status FROM tasks WHERE dedupe_key = ?1")?
+        .query_row([dedupe_key], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// The task of that type whose claim is the longest past its end, `expired` being when claims began that end now.
+pub(super) fn expired(transaction: &Transaction<'_>, type_id: i64, expired: Time) -> Result<Option<i64>> {
+    transaction.prepare_cached(EXPIRED)?.query_row(params![type_id, expired], |row| row.get(0)).optional()
+}
+
+/// The pending task of that type that is first in `order`.
+pub(super) fn next(transaction: &Transaction<'_>, type_id: i64, order: Order) -> Result<Option<i64>> {
+    transaction.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
+}
+
+/// Gives the task to `worker_id`: a new attempt, without progress.
+pub(super) fn claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> Result<Claimed> {
+    transaction
+        .prepare_cached(
+            "UPDATE tasks SET status = 'claimed', attempts = attempts + 1, progress = 0, claimed_by = ?2, \
+             claimed_at = ?3 WHERE id = ?1 RETURNING id, \
+             (SELECT name FROM task_types WHERE task_types.id = type_id), params, attempts, priority",
+        )?
+        .query_row(params![id, worker_id, Time::now()], |row| {
+            Ok(Claimed {
+                id: row.get(0)?,
+                task_type: row.get(1)?,
+                params: row.get(2)?,
+                attempts: row.get(3)?,
+                priority: row.get(4)?,
+            })
+        })
+}
+
+pub(super) fn state(transaction: &Transaction<'_>, id: i64) -> Result<Option<State>> {
+    transaction
+        .prepare_cached("SELECT status, attempts, claimed_by FROM tasks WHERE id = ?1")?
+        .query_row([id], |row| Ok(State { status: row.get(0)?, attempts: row.get(1)?, claimed_by: row.get(2)? }))
+        .optional()
+}
+
+pub(super) fn set_progress(transaction: &Transaction<'_>, id: i64, progress: i64) -> Result<usize> {
+    transaction.prepare_cached("UPDATE tasks SET progress = ?2 WHERE id = ?1")?.execute([id, progress])
+}
+
+/// Ends the attempt. A pending task belongs to nobody; a completed one is all done, whatever its last progress was.
+pub(super) fn end(transaction: &Transaction<'_>, id: i64, ending: &Ending<'_>) -> Result<usize> {
+    transaction
+        .prepare_cached(
+            "UPDATE tasks SET status = ?2, result = ?3, error_message = ?4, \
+             progress = iif(?2 = 'completed', 100, progress), \
+             claimed_by = iif(?2 = 'pending', NULL, claimed_by), \
+             claimed_at = iif(?2 = 'pending', NULL, claimed_at), \
+             completed_at = iif(?2 = 'pending', NULL, ?5) WHERE id = ?1",
+        )?
+        .execute(params![id, ending.status, ending.result, ending.error_message, Time::now()])
+}
+
+pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
+    let sql = format!(
+        "SELECT {SUMMARY}, error_message, params, result FROM tasks JOIN task_types ON task_types.id = type_id \
+         WHERE tasks.id = ?1"
+    );
+    let read = |row: &Row<'_>| {
+        Ok(Task { summary: summary(row)?, error_message: row.get(10)?, params: row.get(11)?, result: row.get(12)? })
+    };
+    connection.prepare_cached(&sql)?.query_row([id], read).optional()
+}
+
+/// The tasks that pass `filter`, newest first.
+pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summary>> {
+    let mut values: Vec<(&str, &dyn ToSql)> = vec![(":limit", &filter.limit), (":offset", &filter.offset)];
+    if let Some(status) = &filter.status {
+        values.push((":status", status));
+    }
+    if let Some(task_type) = &filter.task_type {
+        values.push((":type", task_type));
+    }
+    connection.prepare_cached(&list_sql(filter))?.query_map(values.as_slice(), summary)?.collect()
+}
+
+/// Each combination has its own statement: one for all could not use the index by status.
+fn list_sql(filter: &Filter) -> String {
+    let status = if filter.status.is_some() { "status = :status" } else { "true" };
+    let task_type = if filter.task_type.is_some() { r"task_types.name LIKE :type ESCAPE '\'" } else { "true" };
+    format!(
+        "SELECT {SUMMARY} FROM tasks JOIN task_types ON task_types.id = type_id \
+         WHERE {status} AND {task_type} ORDER BY tasks.id DESC LIMIT :limit OFFSET :offset"
+    )
+}
+
+fn summary(row: &Row<'_>) -> Result<Summary> {
+    Ok(Summary {
+        id: row.get(0)?,
+        task_type: row.get(1)?,
+        status: row.get(2)?,
+        priority: row.get(3)?,
+        progress: row.get(4)?,
+        attempts: row.get(5)?,
+        claimed_by: row.get(6)?,
+        claimed_at: row.get(7)?,
+        completed_at: row.get(8)?,
+        created_at: row.get(9)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDERS: [SortBy; 4] = [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, SortBy::Attempts];
+
+    /// Every step of SQLite's plan for `sql`, in a database as the server creates it.
+    fn plan(sql: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = crate::server::database::open(&folder.path().join("tasks.db")).unwrap();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        // The parameters stay unbound: NULL plans as any other value does.
+        statement.raw_query().mapped(|row| row.get("detail")).collect::<Result<_>>().unwrap()
+    }
+
+    /// One search of `tasks` by an index, and nothing that reads or sorts more rows than it returns.
+    fn assert_flat(sql: &str, index: &str) {
+        let steps = plan(sql);
+        assert_eq!(steps.len(), 1, "{sql}\n{steps:#?}");
+        assert!(steps[0].starts_with("SEARCH tasks USING"), "{sql}\n{steps:#?}");
+        assert!(steps[0].contains(&format!("INDEX {index} ")), "{sql}\n{steps:#?}");
+    }
+
+    #[test]
+    fn a_claim_reads_one_row_in_every_order() {
+        let indexes = ["pending_by_created_at", "pending_by_priority", "pending_by_id", "pending_by_attempts"];
+        for (by, index) in ORDERS.into_iter().zip(indexes) {
+            for descending in [false, true] {
+                let two_way = matches!(by, SortBy::CreatedAt | SortBy::Id) || !descending;
+                let index = if two_way { index.to_owned() } else { format!("{index}_desc") };
+                assert_flat(&next_sql(Order { by, descending }), &index);
+            }
+        }
+    }
+
+    #[test]
+    fn an_expired_claim_is_found_by_its_index() {
+        assert_flat(EXPIRED, "claimed_by_age");
+    }
+
+    #[test]
+    fn a_query_without_an_index_is_not_flat() {
+        let steps = plan("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY progress LIMIT 1");
+        assert!(steps.iter().any(|step| step.contains("USE TEMP B-TREE")), "{steps:#?}");
+    }
+
+    #[test]
+    fn a_list_is_read_in_its_order() {
+        for status in [None, Some("pending".to_owned())] {
+            for task_type in [None, Some("a.%".to_owned())] {
+                let filter = Filter { status: status.clone(), task_type, ..Filter::default() };
+                let steps = plan(&list_sql(&filter));
+                assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+                assert!(status.is_none() || steps[0].contains("tasks_by_status"), "{steps:#?}");
+            }
+        }
+    }
+}

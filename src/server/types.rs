@@ -1,0 +1,95 @@
+//! The SQL for task types.
+
+use rusqlite::{Connection, Result};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde::{Serialize, Serializer};
+
+use super::database::{Json, Time};
+
+/// A task type, as the API shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskType {
+    pub(super) id: i64,
+    name: String,
+    version: String,
+    param_schema: Json,
+    /// A number, 0 or 1, as the published server has it.
+    #[serde(serialize_with = "as_number")]
+    pub(super) is_active: bool,
+    created_at: Time,
+    updated_at: Time,
+}
+
+/// What a new task is checked against.
+pub(super) struct Rules {
+    pub(super) type_id: i64,
+    pub(super) is_active: bool,
+    /// The JSON Schema of its params, as text.
+    pub(super) schema: String,
+}
+
+const COLUMNS: &str = "id, name, version, param_schema, is_active, created_at, updated_at";
+
+pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<TaskType>> {
+    let sql = format!("SELECT {COLUMNS} FROM task_types WHERE name = ?1");
+    connection.prepare_cached(&sql)?.query_row([name], read).optional()
+}
+
+/// All types, or the active ones, by name.
+pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<TaskType>> {
+    let sql = format!("SELECT {COLUMNS} FROM task_types WHERE is_active OR NOT ?1 ORDER BY name");
+    connection.prepare_cached(&sql)?.query_map([active_only], read)?.collect()
+}
+
+pub(super) fn rules(connection: &Connection, name: &str) -> Result<Option<Rules>> {
+    connection
+        .prepare_cached("SELECT id, is_active, param_schema FROM task_types WHERE name = ?1")?
+        .query_row([name], |row| Ok(Rules { type_id: row.get(0)?, is_active: row.get(1)?, schema: row.get(2)? }))
+        .optional()
+}
+
+/// Whether the type's name is like `pattern` (no pattern: it is); `None` where there is no such type.
+pub(super) fn is_like(connection: &Connection, id: i64, pattern: Option<&str>) -> Result<Option<bool>> {
+    connection
+        .prepare_cached(r"SELECT ?2 IS NULL OR name LIKE ?2 ESCAPE '\' FROM task_types WHERE id = ?1")?
+        .query_row(params![id, pattern], |row| row.get(0))
+        .optional()
+}
+
+/// Stores the type under its name; its id, and whether it is new.
+pub(super) fn store(transaction: &Transaction<'_>, name: &str, version: &str, schema: &Json) -> Result<(i64, bool)> {
+    let now = Time::now();
+    let known = transaction
+        .prepare_cached(
+            "UPDATE task_types SET version = ?2, param_schema = ?3, updated_at = ?4 WHERE name = ?1 RETURNING id",
+        )?
+        .query_row(params![name, version, schema, now], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok((id, false));
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO task_types (name, version, param_schema, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)",
+        )?
+        .insert(params![name, version, schema, now])
+        .map(|id| (id, true))
+}
+
+fn read(row: &Row<'_>) -> Result<TaskType> {
+    Ok(TaskType {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        version: row.get(2)?,
+        param_schema: row.get(3)?,
+        is_active: row.get(4)?,
+        created_at: row.get(5)?,
+        updated_at: row.get(6)?,
+    })
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn as_number<S: Serializer>(flag: &bool, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_u8(u8::from(*flag))
+}

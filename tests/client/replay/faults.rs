@@ -1,0 +1,45 @@
+//! Where the server, or what stands before it, cannot answer.
+
+use std::time::Duration;
+
+use prismq::task::TaskId;
+use prismq::taskmanager::{Client, Error};
+use serde_json::json;
+
+use super::Sends::{Exactly, Otherwise};
+use super::{Got, Row, row, shown, unavailable};
+
+fn show_1(client: &Client) -> Got {
+    shown(client.task(TaskId(1)))
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let race = "SQLSTATE[23000]: Integrity constraint violation: 1062 Duplicate entry \
+                '7a5922e7aaf803ed647ee2a68e9dd9d343b87ecad57030cc75f27d9bf39a65ea' for key 'unique_dedupe'";
+    let limited = Error::Unavailable {
+        url: "URL".into(),
+        status: 429,
+        reason: "Rate limit exceeded. Please try again in 60 seconds.".into(),
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    let reason = "it does not know the call /tasks/1 (404)".into();
+    let no_endpoint = Error::NotATaskManager { url: "URL".into(), reason };
+    vec![
+        row("rate limited", Exactly, show_1, Err(limited)),
+        row("backend down", Exactly, show_1, unavailable(502, "the proxy before it cannot reach it")),
+        row("the server's database is down", Exactly, show_1, unavailable(500, "Internal server error")),
+        row(
+            "health while the database is down",
+            Exactly,
+            |client| shown(client.health()),
+            unavailable(500, "Internal server error"),
+        ),
+        row("no such endpoint", Otherwise, show_1, Err(no_endpoint)),
+        row(
+            "create: two at once with the same params",
+            Exactly,
+            |client| shown(client.create("example.any", &json!({"race": 1}), None)),
+            unavailable(500, race),
+        ),
+    ]
+}

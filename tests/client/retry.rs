@@ -1,0 +1,205 @@
+//! What is tried again, how often, and after which waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prismq::task::{Outcome, TaskId};
+use prismq::taskmanager::{Client, Connection, Error, Order, Retries};
+use serde_json::json;
+
+use crate::support::{Answer, FakeClock, Server, recorded};
+use crate::{NOBODY, connection, patient, report};
+
+const THREE: Retries = Retries { tries: 3, ..Retries::STANDARD };
+
+/// How many requests a server sees that gives the same answer to all of them.
+fn requests_for<T>(answer: Answer, call: impl Fn(&Client) -> Result<T, Error>) -> usize {
+    let server = Server::always(answer);
+    let clock = FakeClock::new();
+    let result = call(&patient(&server, THREE, &clock));
+    let requests = server.requests().len();
+    assert_eq!(clock.sleeps().len(), requests - 1, "a wait before every further try");
+    assert_eq!(result.is_err_and(|error| error.is_retryable()), requests > 1);
+    requests
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    let whole = recorded("show a task");
+    for answer in [
+        recorded("rate limited"),
+        Answer::page(429),
+        recorded("backend down"),
+        Answer::error(502, "no"),
+        Answer::page(503),
+        Answer::json(503, &json!({"error": "Service Unavailable", "message": "down for maintenance"})),
+        Answer::page(504),
+        Answer::error(504, "no"),
+        recorded("the server's database is down"),
+        recorded("complete: deadlock in the server's database"),
+        recorded("create: two at once with the same params"),
+        Answer::error(500, "There is no active transaction"), // an empty queue to a claim only
+        Answer::json(500, &json!({})),
+        Answer::page(500),
+        Answer::new(500, "text/html", ""),
+        Answer::close(),
+        Answer::reset(),
+        whole.cut_short(),
+    ] {
+        let seen = [
+            requests_for(answer.clone(), |client| client.task(TaskId(1))),
+            requests_for(answer.clone(), |client| client.create("a.b", &json!({}), None)),
+            requests_for(answer.clone(), |client| client.progress(TaskId(1), "w", 1, None)),
+        ];
+        assert_eq!(seen, [3; 3], "{answer:?}");
+    }
+}
+
+#[test]
+fn nothing_else_is_tried_again() {
+    let refusals = [200, 400, 401, 403, 404, 405, 408, 409, 410, 413, 422, 501, 505, 599];
+    let other_shape = json!({"error": "Title", "message": "text"});
+    let mut answers: Vec<Answer> = refusals.iter().map(|status| Answer::error(*status, "no")).collect();
+    answers.extend([400, 401, 403, 404, 413].map(|status| Answer::json(status, &other_shape)));
+    answers.extend([200, 400, 401, 403, 404, 413, 501].map(Answer::page));
+    answers.extend([301, 302, 303, 307, 308].map(|status| Answer::redirect(status, "/api/tasks/1")));
+    answers.extend([
+        recorded("create: params over 65,535 bytes"),
+        recorded("list tasks: limit below zero"),
+        recorded("list types"),
+        recorded("no such endpoint"),
+        Answer::data(&json!("nonsense")),
+        Answer::json(200, &json!([1])),
+        Answer::new(200, "application/json", "{nonsense"),
+        Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"),
+    ]);
+    for answer in answers {
+        let seen = [
+            requests_for(answer.clone(), |client| client.task(TaskId(1))),
+            requests_for(answer.clone(), |client| client.create("a.b", &json!({}), None)),
+            requests_for(answer.clone(), |client| client.claim("w", 1, Order::OldestFirst)),
+        ];
+        assert_eq!(seen, [1; 3], "{answer:?}");
+    }
+}
+
+#[test]
+fn a_time_out_is_tried_again() {
+    let server = Server::always(Answer::hang());
+    let connection = Connection { call_timeout: Duration::from_millis(30), ..connection(&server) };
+    let client = Client::new(&connection, THREE, FakeClock::new()).unwrap();
+    assert!(client.task(TaskId(1)).unwrap_err().is_retryable());
+    assert_eq!(server.wait_for_requests(3).len(), 3);
+}
+
+#[test]
+fn a_refused_connection_is_tried_again() {
+    let clock = FakeClock::new();
+    let client = Client::new(&Connection::new(NOBODY, None), THREE, clock.clone()).unwrap();
+    assert!(matches!(client.health(), Err(Error::Unreachable { .. })));
+    assert_eq!(clock.sleeps().len(), 2);
+}
+
+#[test]
+fn the_first_good_answer_ends_it() {
+    for faults in 0..5 {
+        let answers = std::iter::repeat_n(recorded("backend down"), faults).chain([recorded("show a task")]);
+        let server = Server::queue(answers);
+        let shown = patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
+        assert_eq!((shown.unwrap().id, server.requests().len()), (TaskId(1), faults + 1));
+    }
+}
+
+#[test]
+fn as_many_tries_as_the_settings_say() {
+    for (tries, seen) in [(0, 1), (1, 1), (2, 2), (7, 7)] {
+        let server = Server::always(recorded("backend down"));
+        let client = patient(&server, Retries::NONE, &FakeClock::new()).with_retries(Retries { tries, ..THREE });
+        client.task(TaskId(1)).unwrap_err();
+        assert_eq!(server.requests().len(), seen, "{tries} tries");
+        client.deliver_again(&report(Outcome::success(json!(1)))).unwrap_err();
+        assert_eq!(server.requests().len(), 2 * seen, "{tries} tries");
+    }
+}
+
+#[test]
+fn waits_double_up_to_the_longest_with_full_jitter() {
+    let retries = Retries { tries: 6, first: Duration::from_secs(1), longest: Duration::from_secs(5) };
+    let limits = [1, 2, 4, 5, 5].map(Duration::from_secs);
+    let server = Server::always(recorded("backend down"));
+    let runs: Vec<Vec<Duration>> = (0..60)
+        .map(|_| {
+            let clock = FakeClock::new();
+            patient(&server, retries, &clock).task(TaskId(1)).unwrap_err();
+            clock.sleeps()
+        })
+        .collect();
+    for (nth, limit) in limits.into_iter().enumerate() {
+        let waits: Vec<Duration> = runs.iter().map(|sleeps| sleeps[nth]).collect();
+        assert!(waits.iter().all(|wait| *wait <= limit), "wait {nth} is over {limit:?}: {waits:?}");
+        assert!(waits.iter().any(|wait| *wait < limit / 3), "wait {nth} keeps to the top: {waits:?}");
+        assert!(waits.iter().any(|wait| *wait > limit * 2 / 3), "wait {nth} keeps to the bottom: {waits:?}");
+    }
+    assert!(runs.iter().all(|sleeps| sleeps.len() == 5));
+}
+
+/// The waits of a client that gets this answer, then a good one.
+fn waits_after(answer: Answer) -> Vec<Duration> {
+    let clock = FakeClock::new();
+    let server = Server::queue([answer, recorded("show a task")]);
+    patient(&server, Retries::STANDARD, &clock).task(TaskId(1)).unwrap();
+    clock.sleeps()
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let limited = |field| json!({"error": "Too Many Requests", "message": "…", "retry_after": field});
+    for (answer, seconds) in [
+        (recorded("rate limited"), 60),
+        (Answer::page(429).header("Retry-After", "7"), 7),
+        (Answer::page(503).header("retry-after", " 8 "), 8),
+        (Answer::error(503, "down").header("Retry-After", "9"), 9),
+        (Answer::error(429, "…").header("Retry-After", "0"), 0),
+        (Answer::json(429, &limited(json!(11))), 11),
+        (Answer::json(429, &limited(json!(11))).header("Retry-After", "12"), 12),
+        (Answer::page(429).header("Retry-After", "86400"), 3600),
+        (Answer::json(429, &limited(json!(u64::MAX))), 3600),
+    ] {
+        assert_eq!(waits_after(answer.clone()), [Duration::from_secs(seconds)], "{answer:?}");
+    }
+}
+
+#[test]
+fn a_retry_after_that_is_no_number_of_seconds_is_left_alone() {
+    for after in ["Sun, 22 Nov 2026 03:18:35 GMT", "-5", "1.5", "", "soon"] {
+        let waits = waits_after(Answer::page(429).header("Retry-After", after));
+        assert!(waits.len() == 1 && waits[0] <= Retries::STANDARD.first, "{after:?}: {waits:?}");
+    }
+    for after in [json!("x"), json!(-1), json!(null), json!([60]), json!(1.5)] {
+        let waits = waits_after(Answer::json(429, &json!({"error": "…", "retry_after": after})));
+        assert!(waits.len() == 1 && waits[0] <= Retries::STANDARD.first, "{after}: {waits:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_wait_ends_the_call() {
+    let server = Server::always(recorded("rate limited"));
+    let clock = FakeClock::interrupting();
+    let client = patient(&server, Retries::STANDARD, &clock);
+    assert_eq!(client.task(TaskId(1)), Err(Error::Interrupted));
+    assert_eq!(client.deliver(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
+    assert_eq!(client.deliver_again(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
+    assert_eq!((server.requests().len(), clock.sleeps().len()), (3, 3));
+    assert!(!Error::Interrupted.is_retryable());
+}
+
+#[test]
+fn a_clock_can_be_replaced() {
+    let server = Server::queue([recorded("backend down"), recorded("show a task"), recorded("backend down")]);
+    let (patience, haste) = (FakeClock::new(), FakeClock::interrupting());
+    let client = patient(&server, Retries::STANDARD, &patience);
+    assert!(client.task(TaskId(1)).is_ok());
+    let other: Arc<FakeClock> = Arc::clone(&haste);
+    assert_eq!(client.with_clock(other).task(TaskId(1)), Err(Error::Interrupted));
+    assert_eq!((patience.sleeps().len(), haste.sleeps().len()), (1, 1));
+}

@@ -1,0 +1,153 @@
+//! How children end, and what they started with them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use prismq::handler::{Exec, Handler, Listener, Run};
+use prismq::shutdown::{Stop, StopReason};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::{Bench, assert_ends, claim, failure};
+
+/// Longer than any machine needs for what should be quick, shorter than what the scripts would take.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A script that ends well where it is asked to: it leaves a file.
+const POLITE: &str = "trap 'touch cleaned; exit 0' TERM; echo ready >&2; while :; do sleep 0.02; done";
+/// A script that ignores being asked.
+const STUBBORN: &str = "trap '' TERM; echo ready >&2; sleep 60";
+
+#[test]
+fn a_time_out_ends_the_whole_group() {
+    let mut bench = Bench::new("sleep 60 & echo $! >&2; wait");
+    bench.timeout = Duration::from_millis(500);
+    let (outcome, took) = bench.run_timed();
+    let failure = failure(&outcome, "timeout");
+    assert!(failure.retryable && failure.error.contains("500ms"), "{failure:?}");
+    assert!(took >= bench.timeout && took < SOON, "{took:?}");
+    assert_ends(bench.printed_pid());
+}
+
+#[test]
+fn a_shutdown_asks_first() {
+    let bench = Bench::new(POLITE).stop_at("ready", StopReason::Shutdown);
+    let (outcome, took) = bench.run_timed();
+    assert!(failure(&outcome, "shutdown").retryable);
+    assert!(took < SOON, "{took:?}");
+    assert!(bench.path("cleaned").exists());
+}
+
+#[test]
+fn the_rest_of_a_group_that_was_asked_may_end_well_after_its_leader() {
+    let slow = "trap 'sleep 0.1; touch cleaned; exit 0' TERM; echo ready >&2; while :; do sleep 0.02; done";
+    let bench = Bench::new(&format!("sh -c \"{slow}\" & wait")).stop_at("ready", StopReason::Shutdown);
+    failure(&bench.run(), "shutdown");
+    assert!(bench.path("cleaned").exists());
+}
+
+#[test]
+fn a_child_that_ignores_being_asked_is_killed() {
+    let mut bench = Bench::new(STUBBORN).stop_at("ready", StopReason::Shutdown);
+    bench.kill_after = Duration::from_millis(100);
+    let (outcome, took) = bench.run_timed();
+    failure(&outcome, "shutdown");
+    assert!(took >= bench.kill_after && took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_child_that_ignores_its_time_out_is_killed() {
+    let mut bench = Bench::new(STUBBORN);
+    bench.timeout = Duration::from_millis(400);
+    bench.kill_after = Duration::from_millis(100);
+    let (outcome, took) = bench.run_timed();
+    failure(&outcome, "timeout");
+    assert!(took >= bench.timeout + bench.kill_after && took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_second_signal_and_a_lost_claim_kill_at_once() {
+    for (reason, error_type) in [(StopReason::Kill, "shutdown"), (StopReason::ClaimLost, "claim_lost")] {
+        let bench = Bench::new(POLITE).stop_at("ready", reason);
+        let (outcome, took) = bench.run_timed();
+        assert!(failure(&outcome, error_type).retryable);
+        assert!(took < SOON, "{took:?}");
+        assert!(!bench.path("cleaned").exists());
+    }
+}
+
+#[test]
+fn a_stop_that_escalates_kills_at_once() {
+    let script = "trap 'echo asked >&2' TERM; echo ready >&2; while :; do sleep 0.02; done";
+    let bench = Bench::new(script).stop_at("ready", StopReason::Shutdown).stop_at("asked", StopReason::Kill);
+    let (outcome, took) = bench.run_timed();
+    failure(&outcome, "shutdown");
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_stop_from_another_thread_is_heard_at_once() {
+    let bench = Bench::new("echo ready >&2; sleep 60");
+    let (outcome, took) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while bench.stderr().is_empty() {
+                thread::yield_now();
+            }
+            bench.heard.stop.raise(Some(StopReason::Kill));
+        });
+        bench.run_timed()
+    });
+    failure(&outcome, "shutdown");
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_stop_raised_before_starts_nothing() {
+    let bench = Bench::new("touch started");
+    bench.heard.stop.raise(Some(StopReason::Shutdown));
+    failure(&bench.run(), "shutdown");
+    assert!(!bench.path("started").exists());
+}
+
+#[test]
+fn what_a_child_leaves_in_its_group_is_killed() {
+    let bench = Bench::new("sleep 60 & echo $! >&2; echo done");
+    let (outcome, took) = bench.run_timed();
+    assert_eq!(outcome.data, json!({"output": "done"}));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_ends(bench.printed_pid());
+}
+
+/// The only slow test: it waits as long as a handler's end may be delayed.
+#[test]
+#[cfg(target_os = "linux")] // macOS has no setsid command.
+fn a_pipe_held_open_from_outside_the_group_delays_the_end_by_two_seconds_at_most() {
+    let escape =
+        "mkfifo escaped; setsid sh -c 'echo $$ >&2; echo > escaped; exec sleep 60' & read _ < escaped; echo done";
+    let bench = Bench::new(escape);
+    let (outcome, took) = bench.run_timed();
+    let _ = kill_process(bench.printed_pid(), Signal::KILL);
+    assert_eq!(outcome.data, json!({"output": "done"}));
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2500), "{took:?}");
+}
+
+#[test]
+fn a_panic_of_the_listener_leaves_no_process() {
+    struct Panics(Mutex<Option<Pid>>);
+    impl Listener for Panics {
+        fn progress(&self, _: u8, _: Option<&str>) {}
+        fn stderr_line(&self, line: &str) {
+            *self.0.lock().unwrap() = Pid::from_raw(line.parse().unwrap());
+            resume_unwind(Box::new("as the test wants it"));
+        }
+    }
+    let bench = Bench::new("echo $$ >&2; sleep 60");
+    let listener = Panics(Mutex::default());
+    let run = Run { timeout: bench.timeout, stop: &Stop::new(None), listener: &listener };
+    let handler = Exec::new(bench.settings.clone());
+    assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
+    let pid = listener.0.lock().unwrap().unwrap();
+    assert_ends(pid);
+}

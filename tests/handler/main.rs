@@ -1,0 +1,143 @@
+//! Handlers, with real processes.
+
+mod answers;
+mod builtin;
+mod ending;
+mod pipes;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prismq::handler::{Command, Exec, ExecSettings, Handler, Listener, Run};
+use prismq::shutdown::{Stop, StopReason};
+use prismq::task::{Claim, Failure, Outcome, Task, TaskId};
+use rustix::process::{Pid, test_kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// What a listener heard, and when it stops the run.
+struct Heard {
+    progress: Mutex<Vec<(u8, Option<String>)>>,
+    stderr: Mutex<Vec<String>>,
+    stop: Arc<Stop>,
+    stop_at: Vec<(&'static str, StopReason)>,
+}
+
+impl Listener for Heard {
+    fn progress(&self, percent: u8, message: Option<&str>) {
+        self.progress.lock().unwrap().push((percent, message.map(str::to_owned)));
+    }
+
+    fn stderr_line(&self, line: &str) {
+        self.stderr.lock().unwrap().push(line.to_owned());
+        for (_, reason) in self.stop_at.iter().filter(|(at, _)| *at == line) {
+            self.stop.raise(Some(*reason));
+        }
+    }
+}
+
+/// A folder with a script in it, and one run of the script.
+struct Bench {
+    dir: TempDir,
+    settings: ExecSettings,
+    params: Value,
+    timeout: Duration,
+    kill_after: Duration,
+    heard: Heard,
+}
+
+impl Bench {
+    fn new(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("handler.sh"), script).unwrap();
+        // Run by name: a file just written cannot be executed while another test's child holds it open, between its
+        // fork and its exec.
+        let command = Command::Program(vec!["sh".into(), "handler.sh".into()]);
+        Self {
+            settings: settings(command, dir.path()),
+            dir,
+            params: json!({}),
+            timeout: Duration::from_secs(60),
+            kill_after: Duration::from_secs(5),
+            heard: Heard {
+                progress: Mutex::default(),
+                stderr: Mutex::default(),
+                stop: Arc::new(Stop::new(None)),
+                stop_at: Vec::new(),
+            },
+        }
+    }
+
+    fn run(&self) -> Outcome {
+        let handler = Exec::new(self.settings.clone()).kill_after(self.kill_after);
+        run(&handler, self.params.clone(), &self.heard, self.timeout)
+    }
+
+    fn run_timed(&self) -> (Outcome, Duration) {
+        let start = Instant::now();
+        (self.run(), start.elapsed())
+    }
+
+    /// Raises `reason` when the script prints `line` on its standard error.
+    fn stop_at(mut self, line: &'static str, reason: StopReason) -> Self {
+        self.heard.stop_at.push((line, reason));
+        self
+    }
+
+    fn stderr(&self) -> Vec<String> {
+        self.heard.stderr.lock().unwrap().clone()
+    }
+
+    /// The process whose number the script printed first.
+    fn printed_pid(&self) -> Pid {
+        let line = self.stderr().first().cloned().expect("the script printed a process number");
+        Pid::from_raw(line.parse().unwrap()).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+fn settings(command: Command, dir: &Path) -> ExecSettings {
+    ExecSettings { command, dir: dir.to_owned(), env: BTreeMap::new(), pass_env: Vec::new(), clean_env: false }
+}
+
+fn run(handler: &dyn Handler, params: Value, heard: &Heard, timeout: Duration) -> Outcome {
+    handler.run(&claim(params), &Run { timeout, stop: &heard.stop, listener: heard })
+}
+
+fn claim(params: Value) -> Claim {
+    Claim {
+        task: Task { id: TaskId(12), task_type: "example.any".into(), params, attempt: 2, priority: -1 },
+        worker_id: "here-1".into(),
+        claimed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+        deadline: "2026-01-01T00:05:00Z".parse().unwrap(),
+    }
+}
+
+/// The failure of `outcome`, which must have failed as `error_type`.
+fn failure(outcome: &Outcome, error_type: &str) -> Failure {
+    let failure = outcome.failure.clone().unwrap_or_else(|| panic!("it succeeded: {outcome:?}"));
+    assert_eq!(failure.error_type.as_str(), error_type, "{failure:?}");
+    failure
+}
+
+/// Waits until the process is gone; a zombie that nobody reaps counts as gone.
+fn assert_ends(pid: Pid) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while is_alive(pid) {
+        assert!(Instant::now() < deadline, "process {pid:?} is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    let is_zombie = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    test_kill_process(pid).is_ok() && !is_zombie
+}
