@@ -1,0 +1,323 @@
+//! The real binary, in an empty folder with an empty home and a clean environment. What a test starts ends with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a condition may take to come true. Only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A working folder, a home beside it, and the environment of every `prismq` that runs there.
+pub(crate) struct Sandbox {
+    folder: TempDir,
+    env: BTreeMap<String, String>,
+}
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["work", "home"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Self { folder, env: BTreeMap::new() }
+    }
+
+    /// The same, where every `prismq` speaks with the TaskManager at `url`.
+    pub(crate) fn at(url: &str) -> Self {
+        Self::new().env("TASKMANAGER_API_URL", url)
+    }
+
+    /// The same with one more variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// A path in the working folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("work").join(name)
+    }
+
+    /// A path in the home folder.
+    pub(crate) fn home(&self, name: &str) -> PathBuf {
+        self.folder.path().join("home").join(name)
+    }
+
+    /// Writes a file into the working folder.
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// What a file in the working folder holds; nothing where it is not there.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// `prismq` with these arguments.
+    pub(crate) fn prismq<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prismq"));
+        command.args(arguments).current_dir(self.path("")).env_clear().envs(&self.env).env("HOME", self.home(""));
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        Prismq { command, stdin: Vec::new() }
+    }
+}
+
+/// A `prismq` that is about to run.
+pub(crate) struct Prismq {
+    command: Command,
+    stdin: Vec<u8>,
+}
+
+impl Prismq {
+    /// The same with more arguments.
+    pub(crate) fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// The same with one more variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The same with something on its standard input, which is empty otherwise.
+    pub(crate) fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.stdin = text.into();
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub(crate) fn run(self) -> Output {
+        self.start().wait()
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Running {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let fed = thread::spawn(move || stdin.write_all(&self.stdin).unwrap_or_default()); // it need not read it
+        let stdout = Captured::of(child.stdout.take().unwrap());
+        let stderr = Captured::of(child.stderr.take().unwrap());
+        Running { child, stdout, stderr, fed: Some(fed) }
+    }
+}
+
+/// What one of the streams of a process holds so far.
+struct Captured {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Captured {
+    fn of(mut stream: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let reader = thread::spawn({
+            let text = Arc::clone(&text);
+            move || {
+                let mut buffer = [0; 8192];
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    text.lock().unwrap().extend_from_slice(&buffer[..count]);
+                }
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    /// The whole, once nobody can write any more.
+    fn end(&mut self) -> String {
+        self.reader.take().unwrap().join().unwrap();
+        self.text()
+    }
+}
+
+/// A `prismq` that runs. Dropping it kills it and what it has started.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Captured,
+    stderr: Captured,
+    fed: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has printed on standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until its standard error holds `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_stderr(&mut self, text: &str) {
+        self.wait_for(&format!("{text:?} on standard error"), |it| it.stderr().contains(text));
+    }
+
+    /// Waits until its standard output holds `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_stdout(&mut self, text: &str) {
+        self.wait_for(&format!("{text:?} on standard output"), |it| it.stdout().contains(text));
+    }
+
+    /// Waits until something holds, as long as it runs.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            let ended = self.child.try_wait().unwrap();
+            let in_time = ended.is_none() && start.elapsed() < PATIENCE;
+            assert!(in_time || holds(self), "waited in vain: {what}; {ended:?}\n{}{}", self.stdout(), self.stderr());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(pid(self.id()), signal).unwrap();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Output {
+        self.wait_for_end();
+        let status = self.child.wait().unwrap();
+        self.fed.take().unwrap().join().unwrap();
+        Output { status, stdout: self.stdout.end(), stderr: self.stderr.end() }
+    }
+
+    #[track_caller]
+    fn wait_for_end(&mut self) {
+        let start = Instant::now();
+        while self.is_running() {
+            assert!(start.elapsed() < PATIENCE, "it does not end\n{}{}", self.stdout(), self.stderr());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kills it alone, as the kernel would where memory runs out. What it has started goes on.
+    pub(crate) fn crash(mut self) -> Output {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        Output { status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let children = descendants(self.id());
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            for child in children {
+                let _ = kill_process(pid(child), Signal::KILL); // it may have ended by itself
+            }
+        }
+    }
+}
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(id.try_into().unwrap()).unwrap()
+}
+
+/// The processes that a process has started, and those that they have.
+fn descendants(id: u32) -> Vec<u32> {
+    let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap().stdout;
+    let listed = String::from_utf8(listed).unwrap();
+    let number = |text: Option<&str>| text.unwrap().parse::<u32>().unwrap();
+    let parents: Vec<(u32, u32)> = listed
+        .lines()
+        .map(|line| {
+            let mut columns = line.split_whitespace();
+            (number(columns.next()), number(columns.next()))
+        })
+        .collect();
+    let mut found = vec![id];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// How a `prismq` ended, and what it printed.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Its exit code; that of a signal is 128 and its number, as shells have it.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap())
+    }
+
+    /// The same, asserted to have ended with this exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "\n{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+
+    /// Standard output as lines of JSON.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+}
