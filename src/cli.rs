@@ -16,7 +16,7 @@ use clap_complete::Shell;
 
 use crate::config::{
     LogFormat, Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration,
+    parse_positive_duration, task_type_name,
 };
 
 pub use values::{Handle, Param};
@@ -181,7 +181,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RegisterTypeArgs {
     /// The type's name
-    #[arg(required_unless_present = "all", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(required_unless_present = "all", value_parser = task_type_name)]
     pub name: Option<String>,
     /// Its version [default: the configuration's, else 1.0.0]
     #[arg(long, value_name = "VERSION", value_parser = NonEmptyStringValueParser::new())]
@@ -198,7 +198,7 @@ pub struct RegisterTypeArgs {
 #[derive(Debug, Args)]
 pub struct CreateTaskArgs {
     /// The task's type
-    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub task_type: String,
     /// Its params: KEY=TEXT is text, KEY:=JSON is any JSON
     #[arg(value_name = "KEY=TEXT|KEY:=JSON", value_parser = values::param)]
@@ -227,7 +227,7 @@ pub struct CreateTaskArgs {
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
     /// The types to claim from [default: the configured ones]
-    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
     /// Try once; exit code 3 where there is no task
     #[arg(long)]
@@ -286,7 +286,7 @@ pub struct ProgressArgs {
 #[derive(Debug, Args)]
 pub struct WorkArgs {
     /// The types to work [default: the configured ones]
-    #[arg(value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
     /// Work this type with this command, which sh runs
     #[arg(long = "handle", value_name = "TYPE=CMD", value_parser = values::handle)]
@@ -415,6 +415,9 @@ pub struct ServeArgs {
     /// How often a task is handed out before a failure is its end
     #[arg(long, value_name = "N", default_value = "3", value_parser = parse_max_attempts)]
     pub max_attempts: u32,
+    /// Fail on purpose, to try clients: drop, reset, deadlock, html, ratelimit, latency=RATE:DURATION, published, seed=N
+    #[arg(long, value_name = "KIND=RATE,...", value_delimiter = ',')]
+    pub fault: Vec<String>,
 }
 
 /// `config`

@@ -10,6 +10,7 @@ pub mod clock;
 mod commands;
 pub mod config;
 pub mod exit;
+mod failpoint;
 pub mod handler;
 pub mod logging;
 pub mod output;
@@ -29,6 +30,7 @@ use exit::{Exit, UserError};
 /// Runs the program: reads the command line, does what it says, prints what went wrong.
 #[must_use]
 pub fn run() -> Exit {
+    let _failpoints = failpoint::set_up();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -46,22 +48,32 @@ pub fn run() -> Exit {
 fn complain(error: &UserError, as_json: bool) -> Exit {
     let UserError { exit, message, hint } = error;
     if as_json {
-        eprintln!("{}", json!({"error": message, "code": *exit as u8, "hint": hint}));
+        let error = json!({"error": message, "code": *exit as u8, "hint": hint});
+        // Where even this cannot be printed, nobody is left to tell.
+        let _ = output::write_json_line(std::io::stderr(), &error);
     } else {
         let line = hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
-        eprintln!("prismq: {}", output::printable(&line));
+        output::note(format_args!("prismq: {line}"));
     }
     *exit
 }
 
 /// What the command line parser has to say: help, the version, or what is wrong.
 fn usage(error: &clap::Error) -> Exit {
-    if error.use_stderr() && std::env::args().any(|argument| argument == "--json") {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        return complain(&UserError::usage(message).hint("see `prismq --help`"), true);
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        return complain(&in_one_line(error), true);
     }
     // Where even this cannot be printed, nobody is left to tell.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// What the parser says in paragraphs: what is wrong, tips, how the command is used.
+fn in_one_line(error: &clap::Error) -> UserError {
+    let text = error.to_string();
+    let mut paragraphs = text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    let message = paragraphs.next().unwrap_or_default();
+    let tip = paragraphs.find_map(|line| line.strip_prefix("tip: ").map(str::to_owned));
+    let hint = tip.unwrap_or_else(|| "see `prismq --help`".to_owned());
+    UserError::usage(message.trim_start_matches("error: ")).hint(hint)
 }

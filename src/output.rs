@@ -39,15 +39,18 @@ impl Stream {
 /// Where the reader is gone (`prismq results | head`) the error is one that [`is_closed_pipe`] knows.
 pub fn print_line(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+    on_stdout(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Prints `text` as a line on standard error. Where nobody reads that any more, nobody is left to tell.
+pub fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
 
 /// Prints `value` as one line of JSON on standard output.
 pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut out = buffered();
-    write_json_line(&mut out, value)?;
-    out.flush()
+    on_stdout(write_json_line(&mut out, value).and_then(|()| out.flush()))
 }
 
 /// Writes `value` as one line of JSON.
@@ -60,6 +63,11 @@ pub fn write_json_line(mut out: impl Write, value: &impl Serialize) -> io::Resul
 #[must_use]
 pub fn buffered() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
+}
+
+/// What came of writing to standard output; an error says that it is about that.
+pub fn on_stdout<T>(written: io::Result<T>) -> io::Result<T> {
+    written.map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
 }
 
 /// Whether `error` only says that the reader of what was printed is gone: the command ends, quietly.

@@ -199,29 +199,27 @@ impl TaskResult {
     /// The envelope: the result as the TaskManager keeps it, whole.
     #[must_use]
     pub fn envelope(&self) -> Value {
-        let mut metadata = self.outcome.metadata.clone();
+        let Outcome { failure, data, message, metadata } = &self.outcome;
+        let mut metadata = metadata.clone();
         metadata.insert("worker_id".into(), json!(self.worker_id));
-        let Some(failure) = &self.outcome.failure else {
+        let mut envelope = Map::from_iter([("success".to_owned(), json!(failure.is_none()))]);
+        if let Some(failure) = failure {
+            metadata.insert("failed_at".into(), json!(self.finished_at));
+            envelope.insert("error".into(), json!(failure.error));
+            envelope.insert("error_type".into(), json!(failure.error_type));
+            envelope.insert("retryable".into(), json!(failure.retryable));
+        } else {
             metadata.insert("processed_at".into(), json!(self.finished_at));
             metadata.insert("processing_time".into(), json!(seconds(self.duration_ms())));
-            let mut envelope = json!({"success": true, "data": self.outcome.data, "metadata": metadata});
-            if let Some(message) = &self.outcome.message {
-                envelope["message"] = json!(message);
-            }
-            return envelope;
-        };
-        metadata.insert("failed_at".into(), json!(self.finished_at));
-        let mut envelope = json!({
-            "success": false,
-            "error": failure.error,
-            "error_type": failure.error_type,
-            "retryable": failure.retryable,
-            "metadata": metadata,
-        });
-        if !self.outcome.data.is_null() {
-            envelope["data"] = self.outcome.data.clone();
         }
-        envelope
+        if failure.is_none() || !data.is_null() {
+            envelope.insert("data".into(), data.clone());
+        }
+        if let Some(message) = message {
+            envelope.insert("message".into(), json!(message));
+        }
+        envelope.insert("metadata".into(), Value::Object(metadata));
+        Value::Object(envelope)
     }
 }
 

@@ -50,7 +50,8 @@ pub(super) fn handle(text: &str) -> Result<Handle, String> {
 }
 
 pub(super) fn task_id(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "a task's id is a whole number".to_owned())
+    // SQLite, MySQL and what the API sends stay below 2^63.
+    text.parse().ok().filter(|id| i64::try_from(*id).is_ok()).ok_or_else(|| "a task's id is a whole number".to_owned())
 }
 
 #[cfg(feature = "server")]

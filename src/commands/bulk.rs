@@ -2,11 +2,13 @@
 //!
 //! A reader hands lines to as many senders as requests may be under way, and a place in line for each answer to the
 //! printer, which takes the answers in the order of the input. Both ways are bounded, so the reader never runs ahead.
+//! Nobody waits for a reader or a sender that hangs: where the printer ends early, the program does.
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -23,13 +25,13 @@ const MAX_LINE: u64 = 16 << 20;
 const AHEAD: usize = 8;
 
 /// What to create.
-pub(super) struct Bulk<'a> {
-    pub(super) client: &'a Client,
-    pub(super) task_type: &'a str,
+pub(super) struct Bulk {
+    pub(super) client: Client,
+    pub(super) task_type: String,
     pub(super) priority: Option<i64>,
     /// Requests under way at once.
     pub(super) concurrency: usize,
-    pub(super) shutdown: &'a Shutdown,
+    pub(super) shutdown: Arc<Shutdown>,
 }
 
 /// What became of the lines.
@@ -44,7 +46,7 @@ pub(super) struct Tally {
 type Answer = Result<Created, LineError>;
 
 /// Why a line made no task.
-pub(super) enum LineError {
+enum LineError {
     /// The line, or its params, are wrong; the next may be right.
     Bad(String),
     /// No other line would fare better.
@@ -56,74 +58,91 @@ struct Job {
     answer: SyncSender<Answer>,
 }
 
-type Place = (u64, Receiver<Answer>);
+/// What the printer takes next.
+enum Next {
+    /// The answer to the line of this number, once it is there.
+    Line(u64, Receiver<Answer>),
+    /// Nothing more comes: all is read, or reading failed.
+    End(Result<(), UserError>),
+    /// A signal came.
+    Interrupted,
+}
 
-impl Bulk<'_> {
+impl Bulk {
     /// Creates a task for each line of `input` and calls `each` with its number and what became of it, in the order of
     /// the input. Ends at the first line whose failure would be every line's.
     pub(super) fn run(
-        &self,
-        input: impl BufRead + Send,
+        self,
+        input: impl BufRead + Send + 'static,
         mut each: impl FnMut(u64, &Result<Created, String>) -> Result<(), UserError>,
     ) -> Result<Tally, UserError> {
-        let (jobs, jobs_to_do) = sync_channel::<Job>(self.concurrency);
-        let (places, in_order) = sync_channel::<Place>(self.concurrency * AHEAD);
-        let jobs_to_do = Mutex::new(jobs_to_do);
-        thread::scope(|scope| {
-            let reader = scope.spawn(move || self.read(input, &jobs, &places));
-            for _ in 0..self.concurrency {
-                scope.spawn(|| self.send(&jobs_to_do));
-            }
-            let mut tally = Tally::default();
-            for (number, answer) in in_order {
-                // A sender that ended without an answer was interrupted.
-                let Ok(answer) = answer.recv() else { break };
-                let answer = match answer {
-                    Err(LineError::Fatal(error)) => return Err(at_line(number, error)),
-                    Err(LineError::Bad(reason)) => Err(reason),
-                    Ok(created) => Ok(created),
-                };
-                tally.count(&answer);
-                each(number, &answer)?;
-            }
-            match reader.join() {
-                Ok(read) => read.map(|()| tally),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        let mut tally = Tally::default();
+        let mut last = 0;
+        for next in self.start(input) {
+            let (number, answer) = match next {
+                Next::Line(number, answer) => (number, answer.recv()),
+                Next::End(end) => return end.map(|()| tally),
+                Next::Interrupted => return Err(interrupted(last)),
+            };
+            let answer = match answer {
+                Ok(Ok(created)) => Ok(created),
+                Ok(Err(LineError::Bad(reason))) => Err(reason),
+                Ok(Err(LineError::Fatal(error))) => return Err(at_line(number, error)),
+                Err(_) => return Err(at_line(number, UserError::new(Exit::Failed, "its request ended unanswered"))),
+            };
+            tally.count(&answer);
+            each(number, &answer).map_err(|error| at_line(number, error))?;
+            last = number;
+        }
+        Ok(tally)
     }
 
-    /// Reads lines until the end, until the program is asked to end, or until nobody wants more.
-    fn read(
-        &self,
-        mut input: impl BufRead,
-        jobs: &SyncSender<Job>,
-        places: &SyncSender<Place>,
-    ) -> Result<(), UserError> {
+    /// Starts the reader and the senders.
+    fn start(self, input: impl BufRead + Send + 'static) -> Receiver<Next> {
+        let (jobs, jobs_to_do) = sync_channel(self.concurrency);
+        let (places, in_order) = sync_channel(self.concurrency * AHEAD);
+        let jobs_to_do = Arc::new(Mutex::new(jobs_to_do));
+        let bulk = Arc::new(self);
+        for _ in 0..bulk.concurrency {
+            let (bulk, jobs_to_do) = (Arc::clone(&bulk), Arc::clone(&jobs_to_do));
+            thread::spawn(move || bulk.send(&jobs_to_do));
+        }
+        let signal = places.clone();
+        let shutdown = Arc::clone(&bulk.shutdown);
+        thread::spawn(move || {
+            shutdown.wait_for(Phase::Draining, Duration::MAX);
+            signal.send(Next::Interrupted)
+        });
+        thread::spawn(move || {
+            let end = bulk.read(input, &jobs, &places);
+            places.send(end)
+        });
+        in_order
+    }
+
+    /// Reads lines until the end, until the program is asked to end, or until nobody wants more. Returns why.
+    fn read(&self, mut input: impl BufRead, jobs: &SyncSender<Job>, places: &SyncSender<Next>) -> Next {
         for number in 1.. {
-            if self.shutdown.get() >= Phase::Draining {
-                let message = format!("interrupted before line {number}; the lines before it are done");
-                return Err(UserError::new(Exit::Interrupted, message));
-            }
-            let mut line = Vec::new();
-            let read = input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line);
-            read.map_err(|error| UserError::new(Exit::Failed, format!("line {number} cannot be read: {error}")))?;
-            if line.is_empty() {
-                break;
-            }
-            if line.len() as u64 > MAX_LINE {
-                let message = format!("line {number} is longer than {} MiB", MAX_LINE >> 20);
-                return Err(UserError::new(Exit::Failed, message));
+            let line = match read_line(&mut input) {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) => {
+                    let message = format!("line {number} cannot be read: {error}");
+                    return Next::End(Err(UserError::new(Exit::Failed, message)));
+                }
+            };
+            if self.shutdown.get() > Phase::Running {
+                return Next::Interrupted;
             }
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let (answer, place) = sync_channel(1);
-            if places.send((number, place)).is_err() || jobs.send(Job { line, answer }).is_err() {
+            if places.send(Next::Line(number, place)).is_err() || jobs.send(Job { line, answer }).is_err() {
                 break;
             }
         }
-        Ok(())
+        Next::End(Ok(()))
     }
 
     fn send(&self, jobs: &Mutex<Receiver<Job>>) {
@@ -138,17 +157,30 @@ impl Bulk<'_> {
     }
 
     fn create(&self, line: &[u8]) -> Answer {
+        if line.len() as u64 > MAX_LINE {
+            return Err(LineError::Bad(format!("it is longer than {} MiB", MAX_LINE >> 20)));
+        }
         let params: Value =
             serde_json::from_slice(line).map_err(|error| LineError::Bad(format!("this is not JSON: {error}")))?;
         if !params.is_object() {
             return Err(LineError::Bad("params must be a JSON object".into()));
         }
-        self.client.create(self.task_type, &params, self.priority).map_err(|error| match &error {
+        self.client.create(&self.task_type, &params, self.priority).map_err(|error| match &error {
             Error::Refused { message, .. } if !error.says_unknown_type() => LineError::Bad(message.clone()),
-            _ if error.says_unknown_type() => LineError::Fatal(errors::unknown_type(self.task_type)),
+            _ if error.says_unknown_type() => LineError::Fatal(errors::unknown_type(&self.task_type)),
             _ => LineError::Fatal(errors::taskmanager(&error)),
         })
     }
+}
+
+/// The next line, `None` at the end. One that is too long is cut: a byte over the limit shows it.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)?;
+    if line.len() as u64 > MAX_LINE && !line.ends_with(b"\n") {
+        input.skip_until(b'\n')?;
+    }
+    Ok(Some(line).filter(|line| !line.is_empty()))
 }
 
 impl Tally {
@@ -161,10 +193,14 @@ impl Tally {
     }
 }
 
+const AGAIN: &str = "run it again: tasks that are there are not made twice";
+
+fn interrupted(last: u64) -> UserError {
+    UserError::new(Exit::Interrupted, format!("interrupted after line {last}")).hint(AGAIN)
+}
+
 fn at_line(number: u64, mut error: UserError) -> UserError {
-    error.message = format!(
-        "line {number}: {}; run it again once that is mended: tasks that are there are not made twice",
-        error.message
-    );
-    error
+    error.message = format!("line {number}: {}", error.message);
+    let hint = error.hint.take().map_or_else(|| AGAIN.to_owned(), |hint| format!("{hint}; then {AGAIN}"));
+    error.hint(hint)
 }

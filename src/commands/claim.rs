@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::setup::{Setup, known_type};
+use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, types};
 use crate::cli::ClaimArgs;
 use crate::clock::{Clock, Slept, Timestamp, after};
 use crate::config;
 use crate::exit::{Exit, UserError};
-use crate::output::{print_json, print_line, printable};
+use crate::output::{note, print_json, print_line};
 use crate::shutdown::{Phase, Stop, StopReason};
 use crate::store::Store;
 use crate::task::{Claim, Task, TaskResult};
@@ -37,11 +37,21 @@ struct Desk<'a> {
 pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.heed_signals()?;
+    if !args.run {
+        setup.end_on_second_signal();
+    }
     let desk = Desk { args, setup, client: setup.client()?, store: setup.store()? };
     let wanted = desk.wanted()?;
     let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
+    if args.run {
+        supervise_handlers();
+    }
     let Some((index, task, claimed_at)) = desk.claim(&wanted)? else {
-        return Ok(if setup.shutdown.get() > Phase::Running { Exit::Interrupted } else { no_task(&wanted) });
+        return if setup.shutdown.get() > Phase::Running {
+            Ok(Exit::Interrupted)
+        } else {
+            Err(no_task(&wanted).into())
+        };
     };
     match types.get(index) {
         Some(worker_type) => desk.work(task, claimed_at, worker_type),
@@ -49,10 +59,9 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
 }
 
-fn no_task(wanted: &[Wanted<'_>]) -> Exit {
+fn no_task(wanted: &[Wanted<'_>]) -> UserError {
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
-    eprintln!("no task of type {} is waiting", names.join(", "));
-    Exit::NoTask
+    UserError::new(Exit::NoTask, format!("no task of type {} is waiting", names.join(", ")))
 }
 
 impl<'a> Desk<'a> {
@@ -82,7 +91,7 @@ impl<'a> Desk<'a> {
                 ))
                 .hint("describe it in prismq.toml as [[task_type]]"));
             };
-            handler(configured).and_then(|handler| handler.check()).map_err(UserError::usage)?;
+            handler(configured, &self.setup.config).and_then(|handler| handler.check()).map_err(UserError::usage)?;
             let resolved = WorkerType::resolve(configured, &self.setup.config, &self.client, &mut warn);
             resolved.map_err(|error| WorkerError::Type(error).into())
         };
@@ -120,13 +129,15 @@ impl<'a> Desk<'a> {
         let config = &self.setup.config;
         let deadline = after(claimed_at, config.claim_timeout.value);
         let claim = Claim { task, worker_id: config.worker_id.value.clone(), claimed_at, deadline };
-        self.store.note_claim(&claim, self.client.url(), None)?;
-        self.print(&claim)?;
+        // Whatever goes wrong now, the task is claimed: whoever claimed it has to hear of it.
+        let noted = self.store.note_claim(&claim, self.client.url(), None);
+        let printed = self.print(&claim);
         let id = claim.task.id;
-        eprintln!("claimed until {:.0}; next:", claim.deadline);
-        eprintln!("  prismq complete {id} --result '{{\"answer\":42}}'");
-        eprintln!("  prismq fail {id} --error 'what went wrong'");
-        Ok(Exit::Done)
+        note(format_args!("claimed until {:.0}; next:", claim.deadline));
+        note(format_args!("  prismq complete {id} --result '{{\"answer\":42}}'"));
+        note(format_args!("  prismq fail {id} --error 'what went wrong'"));
+        noted?;
+        printed.map(|()| Exit::Done)
     }
 
     /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
@@ -140,14 +151,17 @@ impl<'a> Desk<'a> {
         };
         let claim = executor.claim(task, worker_type, claimed_at);
         self.store.note_claim(&claim, self.client.url(), None)?;
-        eprintln!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt);
+        note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
         let result = executor.run(&claim, worker_type, &self.stop_on_signals())?;
         self.print(&result.envelope())?;
         if self.args.no_report {
-            eprintln!("not reported: task {} stays claimed until {:.0}", claim.task.id, claim.deadline);
+            note(format_args!("not reported: task {} stays claimed until {:.0}", claim.task.id, claim.deadline));
         } else {
-            let id = executor.store(&result)?;
-            let delivery = executor.report(&result)?;
+            let stored = executor.store(&result);
+            // The disk may be full: then the TaskManager is the only one left to keep the result.
+            let delivery = executor.report(&result);
+            let id = stored?;
+            let delivery = delivery.map_err(|error| errors::not_reported(result.task_id, &error))?;
             executor.settle(id, &result, delivery)?;
         }
         Ok(self.exit(&result))
@@ -185,13 +199,13 @@ struct Aloud;
 impl Observer for Aloud {
     fn event(&self, event: &Event<'_>) {
         match event {
-            Event::HandlerLine(_, line) => eprintln!("{}", printable(line)),
-            Event::Retry { error, wait, .. } => eprintln!("{error}; trying again in {wait:.1?}"),
+            Event::HandlerLine(_, line) => note(line),
+            Event::Retry { error, wait, .. } => note(format_args!("{error}; trying again in {wait:.1?}")),
             Event::Reported { task_id, delivery: Delivery::Confirmed, status } => {
-                eprintln!("reported: task {task_id} {}", status.as_str());
+                note(format_args!("reported: task {task_id} {}", status.as_str()));
             }
             Event::Reported { task_id, delivery: Delivery::ClaimLost, .. } => {
-                eprintln!("the claim was lost: the result of task {task_id} is kept in the results file only");
+                note(format_args!("the claim was lost: the result of task {task_id} is kept in the results file only"));
             }
             _ => {}
         }

@@ -1,8 +1,9 @@
 //! `create-task`: one task, or one a line of a file.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -13,7 +14,7 @@ use super::setup::{Setup, end_on_signals};
 use super::{errors, input};
 use crate::cli::CreateTaskArgs;
 use crate::exit::{Exit, UserError};
-use crate::output::{Stream, buffered, print_json, write_json_line};
+use crate::output::{Stream, note, print_json, print_line};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Created, TaskView};
 
@@ -36,20 +37,21 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
         Err(error) => return Err(error.into()),
     };
     if created.deduplicated {
-        eprintln!("task {} was there already, with the same params: {}", created.id, created.status);
+        note(format_args!("task {} was there already, with the same params: {}", created.id, created.status));
     }
     if !args.wait {
-        print(&created, setup, &mut io::stdout())?;
+        print(&created, setup)?;
         return Ok(Exit::Done);
     }
     if !created.deduplicated {
-        eprintln!("task {} created, waiting for its end", created.id);
+        note(format_args!("task {} created, waiting for its end", created.id));
     }
     wait(created.id, args.timeout, setup, &client)
 }
 
-fn print(created: &Created, setup: &Setup, out: &mut dyn Write) -> io::Result<()> {
-    if setup.json { write_json_line(out, created) } else { writeln!(out, "{}", created.id) }
+/// Prints a line at once: whoever reads them may wait for each.
+fn print(created: &Created, setup: &Setup) -> io::Result<()> {
+    if setup.json { print_json(created) } else { print_line(created.id) }
 }
 
 fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
@@ -106,33 +108,31 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
     setup.heed_signals()?;
     let bar = screen.add(ProgressBar::hidden());
     let input = open(from, &bar)?;
-    let client = setup.client()?;
+    setup.end_on_second_signal();
     let bulk = Bulk {
-        client: &client,
-        task_type: &args.task_type,
+        client: setup.client()?,
+        task_type: args.task_type.clone(),
         priority: args.priority,
         concurrency: args.concurrency,
-        shutdown: &setup.shutdown,
+        shutdown: Arc::clone(&setup.shutdown),
     };
-    let mut out = buffered();
     let tally = bulk.run(input, |line, answer| {
         let printed = match answer {
-            Ok(created) => print(created, setup, &mut out),
+            Ok(created) => print(created, setup),
             Err(reason) => {
-                screen.suspend(|| eprintln!("line {line}: {reason}"));
+                screen.suspend(|| note(format_args!("line {line}: {reason}")));
                 Ok(())
             }
         };
-        printed.map_err(|error| UserError::new(Exit::Failed, format!("cannot print: {error}")))
+        printed.map_err(|error| UserError::new(Exit::Failed, error.to_string()))
     });
-    out.flush()?;
     bar.finish_and_clear();
     Ok(conclude(&tally?))
 }
 
 fn conclude(tally: &Tally) -> Exit {
     let Tally { created, deduplicated, failed } = tally;
-    eprintln!("{created} created, {deduplicated} there already, {failed} failed");
+    note(format_args!("{created} created, {deduplicated} there already, {failed} failed"));
     if *failed == 0 { Exit::Done } else { Exit::Failed }
 }
 

@@ -11,7 +11,7 @@ use super::setup::Setup;
 use super::{serve, stats};
 use crate::config::{self, Action, Config, Flags, Sources, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::output::Stream;
+use crate::output::{Stream, note};
 use crate::server::{Server, Settings};
 use crate::shutdown::Phase;
 use crate::store::{By, Store};
@@ -32,7 +32,7 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     let any_port = ([127, 0, 0, 1], 0).into();
     let server = Server::start(&Settings::new(any_port, folder.path().join("taskmanager.db")))
         .map_err(|error| serve::explain(&error))?;
-    eprintln!("started a TaskManager at {}", server.api_url());
+    note(format_args!("started a TaskManager at {}", server.api_url()));
 
     let connection = Connection::new(server.api_url(), None);
     let client = Client::new(&connection, Retries::STANDARD, Arc::new(setup.clock())).map_err(UserError::usage)?;
@@ -63,7 +63,7 @@ fn create(client: &Client, task_type: &TaskType) -> anyhow::Result<()> {
     for number in 1..=TASKS {
         client.create(TYPE, &json!({"text": format!("task number {number} has some words")}), None)?;
     }
-    eprintln!("registered the task type {TYPE}, worked by `wc -w`, and created {TASKS} tasks");
+    note(format_args!("registered the task type {TYPE}, worked by `wc -w`, and created {TASKS} tasks"));
     Ok(())
 }
 
@@ -111,12 +111,12 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
         return Err(UserError::new(Exit::Failed, message).into());
     }
     stats::print(store, By::Type, None, setup.json)?;
-    eprintln!("the TaskManager has all {TASKS} results, and everything the demo made is removed again.");
-    eprintln!();
-    eprintln!("Next, for a TaskManager and a worker that stay:");
-    eprintln!("  prismq work --embedded --handle 'example.count=wc -w'");
-    eprintln!("and in another terminal:");
-    eprintln!("  prismq create-task example.count text='three small words' --wait");
+    note(format_args!("the TaskManager has all {TASKS} results, and everything the demo made is removed again."));
+    note("");
+    note("Next, for a TaskManager and a worker that stay:");
+    note("  prismq work --embedded --handle 'example.count=wc -w'");
+    note("and in another terminal:");
+    note("  prismq create-task example.count text='three small words' --wait");
     Ok(Exit::Done)
 }
 

@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::exit::{Exit, UserError};
 use crate::store::StoreError;
+use crate::task::TaskId;
 use crate::taskmanager::Error;
 use crate::worker::{TypeError, WorkerError};
 
@@ -45,10 +46,24 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
     }
 }
 
+/// A result that is in the results file and did not get through.
+pub(super) fn not_reported(id: TaskId, error: &Error) -> UserError {
+    let mut error = taskmanager(error);
+    error.message = format!(
+        "{}; the result of task {id} is kept in the results file, from where `prismq complete {id}` or the next \
+         worker sends it again",
+        error.message
+    );
+    error
+}
+
 fn store(error: &StoreError) -> UserError {
     match error {
         StoreError::Unusable { .. } => {
             UserError::usage(error.to_string()).hint("name another with --results or PRISMQ_RESULTS")
+        }
+        StoreError::WorkerIdInUse { .. } => {
+            UserError::usage(error.to_string()).hint("give each worker an id of its own, or leave WORKER_ID out")
         }
         StoreError::Failed { .. } => UserError::new(Exit::Failed, error.to_string()),
     }
@@ -57,14 +72,17 @@ fn store(error: &StoreError) -> UserError {
 /// A task type of that name that the TaskManager does not know.
 pub(super) fn unknown_type(name: &str) -> UserError {
     UserError::usage(format!("the TaskManager knows no task type {name}"))
-        .hint(format!("register it with `prismq register-type {name}`, or start the worker with --register"))
+        .hint(format!("register it: prismq register-type {name} --schema '{{\"type\":\"object\"}}'"))
 }
 
 impl From<WorkerError> for UserError {
     fn from(error: WorkerError) -> Self {
         match error {
             WorkerError::Type(TypeError::Configuration(message)) => Self::usage(message),
-            WorkerError::Type(TypeError::Unknown(name)) => unknown_type(&name),
+            WorkerError::Type(TypeError::Unknown(name)) => {
+                let hint = format!("start the worker with --register, or register it: prismq register-type {name}");
+                unknown_type(&name).hint(hint)
+            }
             WorkerError::Type(TypeError::TaskManager(error)) | WorkerError::TaskManager(error) => taskmanager(&error),
             WorkerError::Store(error) => store(&error),
             WorkerError::Thread(error) => {

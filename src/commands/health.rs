@@ -11,7 +11,7 @@ use crate::config::Action;
 use crate::exit::Exit;
 use crate::output::{print_json, print_line};
 use crate::store::Store;
-use crate::taskmanager::{Client, Error};
+use crate::taskmanager::{Client, Error, TaskType};
 use crate::worker::handler;
 
 /// `prismq health`
@@ -20,8 +20,8 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     end_on_signals()?;
     let client = setup.impatient_client(args.timeout.unwrap_or(Duration::from_secs(5)))?;
     let mut report = Report { checks: Vec::new(), healthy: true };
-    report.taskmanager(&client);
-    report.types_and_handlers(setup, &client);
+    let answers = report.taskmanager(&client);
+    report.types_and_handlers(setup, Some(&client).filter(|_| answers));
     report.results(setup);
     report.print(setup.json)?;
     Ok(if report.healthy { Exit::Done } else { Exit::Failed })
@@ -38,7 +38,8 @@ impl Report {
         self.checks.push((name, value));
     }
 
-    fn taskmanager(&mut self, client: &Client) {
+    /// Whether it answers and takes the key.
+    fn taskmanager(&mut self, client: &Client) -> bool {
         let started = Instant::now();
         let health = client.health();
         let latency = started.elapsed();
@@ -46,26 +47,28 @@ impl Report {
         self.add("api_connectivity", json!(health.is_ok()));
         if let Err(error) = &health {
             self.add("api_error", json!(error.to_string()));
-            return;
+            return false;
         }
         self.add("api_latency_ms", json!(latency.as_millis()));
         let accepted = client.check_key();
         self.healthy &= accepted.is_ok();
         self.add("api_key_accepted", json!(accepted.is_ok()));
-        if let Err(error) = accepted {
+        if let Err(error) = &accepted {
             self.add("api_error", json!(error.to_string()));
         }
+        accepted.is_ok()
     }
 
-    fn types_and_handlers(&mut self, setup: &Setup, client: &Client) {
+    /// Asks for the types where the TaskManager answers. Otherwise each would be waited for in vain.
+    fn types_and_handlers(&mut self, setup: &Setup, client: Option<&Client>) {
         let (mut types, mut handlers) = (serde_json::Map::new(), serde_json::Map::new());
         for task_type in &setup.config.task_types {
             let name = &task_type.name;
-            let found = client.task_type(name);
-            self.healthy &= matches!(found, Ok(Some(_)));
+            let found = client.map(|client| client.task_type(name));
+            self.healthy &= matches!(found, Some(Ok(Some(_))));
             types.insert(name.clone(), id_of(found));
             if task_type.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_))) {
-                let checked = handler(task_type).and_then(|handler| handler.check());
+                let checked = handler(task_type, &setup.config).and_then(|handler| handler.check());
                 self.healthy &= checked.is_ok();
                 handlers.insert(name.clone(), checked.map_or_else(|error| json!(error), |()| json!("found")));
             }
@@ -126,10 +129,11 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn id_of(found: Result<Option<crate::taskmanager::TaskType>, Error>) -> Value {
+fn id_of(found: Option<Result<Option<TaskType>, Error>>) -> Value {
     match found {
-        Ok(Some(found)) => json!(found.id),
-        Ok(None) => json!("unknown to the TaskManager"),
-        Err(_) => json!("not known while the TaskManager does not answer"),
+        Some(Ok(Some(found))) => json!(found.id),
+        Some(Ok(None)) => json!("unknown to the TaskManager"),
+        Some(Err(error)) => json!(error.to_string()),
+        None => json!("not asked for"),
     }
 }

@@ -30,7 +30,7 @@ impl Live {
     pub(super) fn spinner(screen: &MultiProgress) -> Self {
         // The templates are constants; were one wrong, the default style would be shown.
         let style =
-            ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = screen.add(ProgressBar::new_spinner().with_style(style));
         bar.enable_steady_tick(Duration::from_millis(250));
         Self::new(bar)
@@ -39,7 +39,7 @@ impl Live {
     /// A bar that fills up while `total` tasks are worked.
     #[cfg(feature = "server")]
     pub(super) fn bar(screen: &MultiProgress, total: u64) -> Self {
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}");
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {wide_msg}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         Self::new(screen.add(ProgressBar::new(total).with_style(style)))
     }

@@ -8,6 +8,8 @@ mod create_task;
 #[cfg(feature = "server")]
 mod demo;
 mod errors;
+#[cfg(feature = "server")]
+mod faults;
 mod health;
 mod input;
 mod live;

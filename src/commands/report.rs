@@ -1,16 +1,18 @@
 //! `complete`, `fail` and `progress`: for scripts that claimed a task by hand.
 
+use std::convert::Infallible;
+
 use serde_json::Value;
 
-use super::input;
 use super::setup::{Setup, end_on_signals};
+use super::{errors, input};
 use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
 use crate::clock::{Clock, after};
 use crate::config::Origin;
 use crate::exit::{Exit, UserError};
 use crate::handler;
-use crate::output::{print_json, print_line};
-use crate::store::Store;
+use crate::output::{note, print_json, print_line};
+use crate::store::{ResultFilter, Store, StoreError, StoredResult};
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 use crate::taskmanager::{Client, Delivery, Report};
 
@@ -37,26 +39,30 @@ pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exi
     }
 }
 
-/// Stores the result, then reports it: as a worker does.
+/// Stores the result, then reports it: as a worker does. Where an earlier try got as far as storing it, that is sent.
 fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     end_on_signals()?;
     let client = setup.client()?;
     let store = setup.store()?;
-    let claim = claim_of(id, setup, &client, &store)?;
-    let result = result_of(claim, outcome, setup, &client);
-    let row = store.finish(&result)?;
-    match client.deliver(&Report::from(&result))? {
-        Delivery::ClaimLost => {
-            store.mark_lost(row, setup.clock().now())?;
-            Err(lost(id).into())
-        }
-        Delivery::Confirmed => {
-            store.mark_reported(row, setup.clock().now())?;
-            print(&result, setup)?;
-            Ok(Exit::Done)
-        }
+    let (row, result, delivery) = if let Some(stored) = unreported(id, &client, &store)? {
+        note(format_args!("task {id} has a result already that did not get through: sending that one"));
+        let delivery = client.deliver_again(&Report::from(&stored.result));
+        (stored.id, stored.result, delivery)
+    } else {
+        let claim = claim_of(id, setup, &client, &store)?;
+        let result = result_of(claim, outcome, setup, &client);
+        let row = store.finish(&result)?;
+        let delivery = client.deliver(&Report::from(&result));
+        (row, result, delivery)
+    };
+    let is_lost = delivery.map_err(|error| errors::not_reported(id, &error))? == Delivery::ClaimLost;
+    store.settle(row, &result, is_lost, setup.clock().now())?;
+    if is_lost {
+        return Err(lost(id).into());
     }
+    print(&result, setup)?;
+    Ok(Exit::Done)
 }
 
 fn print(result: &TaskResult, setup: &Setup) -> anyhow::Result<()> {
@@ -75,15 +81,33 @@ fn lost(id: TaskId) -> UserError {
     .hint(format!("see `prismq show-task {id}`"))
 }
 
+/// The result of a task that is no longer claimed and that the TaskManager has not confirmed.
+fn unreported(id: TaskId, client: &Client, store: &Store) -> Result<Option<StoredResult>, StoreError> {
+    if store.claim(client.url(), id)?.is_some() {
+        return Ok(None);
+    }
+    let mut found = None;
+    let of_task = ResultFilter { task_id: Some(id), ..ResultFilter::default() };
+    let Ok(()) = store.for_each_result(&of_task, |stored| {
+        if stored.reported_at.is_none() && stored.result.api_url == client.url() {
+            found = Some(stored);
+        }
+        Ok::<(), Infallible>(())
+    })?;
+    Ok(found)
+}
+
 /// The claim that the results file remembers, or, where the user says which worker made it, what the server shows.
 fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow::Result<Claim> {
     let worker_id = &setup.config.worker_id;
+    let is_meant = |claim: &Claim| worker_id.origin != Origin::Flag || claim.worker_id == worker_id.value;
+    if let Some(claim) = store.claim(client.url(), id)?.filter(is_meant) {
+        return Ok(claim);
+    }
     if worker_id.origin == Origin::Default {
-        return store.claim(client.url(), id)?.ok_or_else(|| {
-            UserError::new(Exit::Failed, format!("nobody has claimed task {id} with this results file"))
-                .hint("claim it with `prismq claim`, or name who did with --worker-id")
-                .into()
-        });
+        return Err(UserError::new(Exit::Failed, format!("nobody has claimed task {id} with this results file"))
+            .hint("claim it with `prismq claim`, or name who did with --worker-id")
+            .into());
     }
     let Some(task) = client.task(id)? else {
         return Err(UserError::new(Exit::Failed, format!("the TaskManager knows no task {id}")).into());

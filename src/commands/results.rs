@@ -8,7 +8,7 @@ use super::setup::Setup;
 use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
 use crate::exit::{Exit, UserError};
-use crate::output::{buffered, printable, write_json_line};
+use crate::output::{buffered, on_stdout, printable, write_json_line};
 use crate::store::{ResultFilter, StoredResult};
 use crate::task::TaskId;
 
@@ -43,14 +43,15 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         since: args.since.and_then(|since| setup.clock().now().checked_sub(since).ok()),
     };
     let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
+    let store = setup.store()?;
     let mut out = buffered();
     let mut found = false;
-    start(format, &mut out)?;
-    setup.store()?.for_each_result(&filter, |stored| {
+    on_stdout(start(format, &mut out))?;
+    let printed = store.for_each_result(&filter, |stored| {
         found = true;
         write(format, &stored, &mut out)
-    })??;
-    out.flush()?;
+    })?;
+    on_stdout(printed.and_then(|()| out.flush()))?;
     if let (Some(id), false) = (args.id, found) {
         return Err(UserError::new(Exit::Failed, format!("the results file holds no result of task {id}")).into());
     }
@@ -111,7 +112,10 @@ fn write_csv(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     });
-    csv::Writer::from_writer(out).write_record(cells).map_err(io::Error::from)
+    let mut line = Vec::new();
+    // Into memory first: this writer keeps errors of what it writes to for itself.
+    csv::Writer::from_writer(&mut line).write_record(cells)?;
+    out.write_all(&line)
 }
 
 fn write_row(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
@@ -126,7 +130,8 @@ fn write_row(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
     if shown.len() < text.len() {
         shown.push('…');
     }
-    let (id, task_type, finished) = (result.task_id.to_string(), &result.task_type, result.finished_at.to_string());
+    let (id, task_type, finished) =
+        (result.task_id.to_string(), &result.task_type, format!("{:.3}", result.finished_at));
     let (attempt, status, ms) = (result.attempt, status.as_str(), result.duration_ms());
     let shown = printable(&shown);
     writeln!(out, "{id:>8}  {task_type:<32} {attempt:>7}  {status:<9} {ms:>9}  {finished:<24}  {shown}")

@@ -6,18 +6,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::faults;
 use super::setup::Setup;
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, UserError};
-use crate::output::{print_json, print_line};
+use crate::output::{note, print_json, print_line};
 use crate::server::{Server, ServerError, Settings};
 use crate::shutdown::Phase;
 
 /// `prismq serve`
 pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    let faults = faults::parse(&args.fault)?;
     setup.log()?;
     setup.heed_signals()?;
+    warn_of(&args.fault, faults.seed);
     let server = Server::start(&Settings {
+        faults,
         claim_timeout: args.claim_timeout,
         max_attempts: args.max_attempts,
         ..settings(args.listen, args.db.clone(), setup)
@@ -28,10 +32,22 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     } else {
         print_line(server.api_url())?;
     }
-    eprintln!("the TaskManager listens; for other shells: export TASKMANAGER_API_URL={}", server.api_url());
+    note(format_args!("the TaskManager listens; for other shells: export TASKMANAGER_API_URL={}", server.api_url()));
     setup.shutdown.wait_for(Phase::Draining, Duration::MAX);
     server.stop();
     Ok(Exit::Done)
+}
+
+/// Says loudly that `faults` are on, and how to have the same again.
+fn warn_of(faults: &[String], seed: u64) {
+    if faults.is_empty() {
+        return;
+    }
+    let drawn = (!faults.iter().any(|fault| fault.starts_with("seed="))).then(|| format!("seed={seed}"));
+    let list = faults.iter().cloned().chain(drawn).collect::<Vec<_>>().join(",");
+    eprintln!(
+        "WARNING: FAULTS ARE ON. This TaskManager fails on purpose, for tests only. The same again: --fault {list}"
+    );
 }
 
 /// The TaskManager that a worker brings along, where its `api_url` says that it is.
@@ -65,14 +81,16 @@ fn address(url: &str) -> Option<SocketAddr> {
 
 /// Says what keeps the embedded TaskManager from starting, and what to do.
 pub(super) fn explain(error: &ServerError) -> UserError {
-    let message = error.to_string();
     match error {
-        ServerError::KeyRequired(_) => {
-            UserError::usage(message).hint("set TASKMANAGER_API_KEY, or listen on 127.0.0.1")
+        ServerError::KeyRequired(address) => UserError::usage(format!("{address} can be reached by other machines"))
+            .hint("set TASKMANAGER_API_KEY, or listen on 127.0.0.1"),
+        ServerError::AddressInUse(address) => {
+            UserError::new(Exit::Failed, format!("another program listens on {address} already"))
+                .hint("stop it, or name another address with --listen, 127.0.0.1:0 for any free one")
         }
-        ServerError::AddressInUse(_) => {
-            UserError::new(Exit::Failed, message).hint("name another with --listen, 127.0.0.1:0 for any free one")
+        ServerError::NotADatabase(_) | ServerError::ForeignDatabase(_) | ServerError::NewerDatabase { .. } => {
+            UserError::usage(error.to_string())
         }
-        _ => UserError::new(Exit::Failed, message),
+        _ => UserError::new(Exit::Failed, error.to_string()),
     }
 }

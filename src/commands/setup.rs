@@ -9,6 +9,7 @@ use super::errors;
 use crate::cli::Cli;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, UserError};
+use crate::handler;
 use crate::logging::{self, Sink};
 use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
@@ -54,6 +55,15 @@ impl Setup {
         Ok(())
     }
 
+    /// From now on the second signal ends the program at once, where there is nothing that it would have to end first.
+    pub(super) fn end_on_second_signal(&self) {
+        self.shutdown.on_raise(Phase::Draining, |phase| {
+            if phase == Phase::Ending {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        });
+    }
+
     /// A client of the TaskManager, whose waits end at the first signal.
     pub(super) fn client(&self) -> Result<Client, UserError> {
         self.connect(&self.connection(), Retries::STANDARD)
@@ -92,6 +102,14 @@ impl Setup {
     /// The configured task type of that name.
     pub(super) fn configured(&self, name: &str) -> Option<&config::TaskType> {
         self.config.task_types.iter().find(|task_type| task_type.name == name)
+    }
+}
+
+/// From now on this process answers for what its handlers start, under a name that no other process has.
+pub(super) fn supervise_handlers() {
+    let token = format!("{:016x}", fastrand::u64(..));
+    if let Err(error) = handler::supervise(&token) {
+        log::warn!("what handlers start outside of their process groups is not ended with them: {error}");
     }
 }
 

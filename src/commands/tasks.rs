@@ -30,7 +30,7 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-/// Servers limit how many they list at once, so this asks until it has enough.
+/// Servers may limit how many they list at once, so this asks until it has enough, or until nothing comes.
 fn fetch(args: &ListTasksArgs, client: &Client) -> Result<Vec<TaskView>, Error> {
     let mut tasks: Vec<TaskView> = Vec::new();
     loop {
@@ -46,11 +46,10 @@ fn fetch(args: &ListTasksArgs, client: &Client) -> Result<Vec<TaskView>, Error> 
             limit,
             offset,
         })?;
-        let is_last = page.len() < limit as usize;
-        tasks.extend(page);
-        if is_last {
+        if page.is_empty() {
             return Ok(tasks);
         }
+        tasks.extend(page);
     }
 }
 

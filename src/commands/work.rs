@@ -62,7 +62,8 @@ fn conclude(summary: &Summary, setup: &Setup) -> anyhow::Result<Exit> {
     if *unreported == 0 || setup.shutdown.get() > Phase::Running {
         return Ok(Exit::Done);
     }
-    let message = format!("{unreported} results could not be reported; they are in {}", setup.config.results.display());
+    let message =
+        format!("results that could not be reported: {unreported}; they are in {}", setup.config.results.display());
     Err(UserError::new(Exit::Unreachable, message).hint("the next worker on this results file reports them").into())
 }
 

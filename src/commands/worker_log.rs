@@ -37,6 +37,15 @@ fn log_start_and_end(event: &Event<'_>) {
         Event::OutageEnded { length, failed_calls } => {
             log::info!(outage_s = rounded(length.as_secs_f64()), failed_calls; "the TaskManager answers again");
         }
+        Event::Paused { task_type, pause } => {
+            let pause_s = pause.as_secs();
+            log::warn!(task_type, pause_s; "too many failures in a row that may pass: claiming none for a while");
+        }
+        Event::Resumed(task_type) => log::info!(task_type; "works again: claiming as usual"),
+        Event::WrongType { task, wanted } => {
+            let (task_id, task_type) = (task.id.0, task.task_type.as_str());
+            log::warn!(task_id, task_type, wanted; "the TaskManager handed out another type's task: not worked");
+        }
         Event::TypeGone(task_type) => log::warn!(task_type; "the TaskManager knows this task type no more"),
         _ => {}
     }
@@ -47,6 +56,17 @@ fn log_task(event: &Event<'_>) {
         Event::Claimed(claim) => {
             let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
             log::info!(task_id, task_type, attempt = claim.task.attempt; "claimed");
+        }
+        Event::LeftoverEnded(leftover) => {
+            log::warn!(task_id = leftover.task_id.0, pid = leftover.pid; "left running by a dead worker: ended");
+        }
+        Event::TakenUp(claim) => {
+            let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
+            log::info!(task_id, task_type, attempt = claim.task.attempt; "left by an earlier process: taken up again");
+        }
+        Event::ClaimRenewed(claim) => {
+            let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
+            log::warn!(task_id, task_type, attempt = claim.task.attempt; "handed out again while it runs: it goes on");
         }
         Event::HandlerLine(claim, line) => {
             log::info!(task_id = claim.task.id.0, task_type = claim.task.task_type.as_str(); "{line}");

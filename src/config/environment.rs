@@ -29,7 +29,7 @@ pub(super) struct Source<'a> {
 pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
     source.refuse_unavailable()?;
     Ok(Layer {
-        config: source.path("PRISMQ_CONFIG"),
+        config: source.path("PRISMQ_CONFIG")?,
         api_url: source.parse("TASKMANAGER_API_URL", values::api_url)?,
         api_key: source.api_key()?,
         worker_id: source.parse("WORKER_ID", values::worker_id)?,
@@ -41,11 +41,11 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         strategy: source.parse("PRISMQ_STRATEGY", str::parse)?,
         concurrency: source.parse("PRISMQ_CONCURRENCY", parse_concurrency)?,
         max_attempts: source.parse("PRISMQ_MAX_ATTEMPTS", parse_max_attempts)?,
-        results: source.path("PRISMQ_RESULTS"),
-        ideas: source.path("IDEA_DB_PATH"),
+        results: source.path("PRISMQ_RESULTS")?,
+        ideas: source.path("IDEA_DB_PATH")?,
         log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
         log_level: source.log_level()?,
-        ca_file: source.path("PRISMQ_CA_FILE"),
+        ca_file: source.path("PRISMQ_CA_FILE")?,
     })
 }
 
@@ -59,17 +59,21 @@ impl Source<'_> {
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<Setting<T>>, ConfigError> {
-        let value = self.text(name).map(parse).transpose().map_err(|problem| self.error(name, problem))?;
+        let checked = |text: &str| {
+            // What is not UTF-8 has been replaced: as a path, it would lead somewhere else.
+            if text.contains(char::REPLACEMENT_CHARACTER) { Err("not UTF-8".to_owned()) } else { parse(text) }
+        };
+        let value = self.text(name).map(checked).transpose().map_err(|problem| self.error(name, problem))?;
         Ok(value.map(|value| Setting::new(value, (self.origin)(name))))
     }
 
-    fn path(&self, name: &'static str) -> Option<Setting<PathBuf>> {
-        Some(Setting::new(self.base.join(self.text(name)?), (self.origin)(name)))
+    fn path(&self, name: &'static str) -> Result<Option<Setting<PathBuf>>, ConfigError> {
+        self.parse(name, |text| Ok(self.base.join(text)))
     }
 
     fn api_key(&self) -> Result<Option<Setting<Key>>, ConfigError> {
         let key = self.parse("TASKMANAGER_API_KEY", |text| values::api_key(text).map(Key::Text))?;
-        let file = self.path("TASKMANAGER_API_KEY_FILE");
+        let file = self.path("TASKMANAGER_API_KEY_FILE")?;
         Ok(key.or_else(|| file.map(|file| Setting::new(Key::File(file.value), file.origin))))
     }
 

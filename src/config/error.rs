@@ -26,7 +26,8 @@ impl ConfigError {
 }
 
 /// Advice on `name`, which is none of `known`: the nearest of them, or all where none is near.
-pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
+#[must_use]
+pub fn did_you_mean(name: &str, known: &[&str]) -> String {
     // Names are told apart by their letters, however the words are joined: `poll-interval` is near `poll_interval`.
     let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase(), known);
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));

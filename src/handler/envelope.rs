@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::interruption::with_last_words;
-use super::process::{Ended, Exit};
+use super::process::Exit;
+use super::session::Ended;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// The outcome of a child that ran.

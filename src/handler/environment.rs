@@ -37,9 +37,21 @@ pub(super) fn of_task(claim: &Claim) -> Variables {
     variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
+/// The values of secrets that it gets because `pass_env` names them.
+pub(super) fn passed_secrets(
+    worker: impl Iterator<Item = (OsString, OsString)>,
+    settings: &ExecSettings,
+) -> Vec<String> {
+    let passed = worker.filter(|(name, _)| looks_secret(name) && is_passed(name, settings));
+    passed.map(|(_, value)| value.to_string_lossy().into_owned()).collect()
+}
+
 fn is_inherited(name: &OsStr, settings: &ExecSettings) -> bool {
-    let passed = settings.pass_env.iter().any(|wanted| name == wanted.as_str());
-    passed || (!looks_secret(name) && (!settings.clean_env || is_clean(name)))
+    is_passed(name, settings) || (!looks_secret(name) && (!settings.clean_env || is_clean(name)))
+}
+
+fn is_passed(name: &OsStr, settings: &ExecSettings) -> bool {
+    settings.pass_env.iter().any(|wanted| name == wanted.as_str())
 }
 
 fn is_never_passed(name: &OsStr) -> bool {
@@ -67,6 +79,7 @@ mod tests {
             env: BTreeMap::new(),
             pass_env: Vec::new(),
             clean_env: false,
+            secrets: Vec::new(),
         }
     }
 
@@ -87,6 +100,14 @@ mod tests {
     fn pass_env_lets_a_secret_through_by_its_exact_name() {
         let settings = ExecSettings { pass_env: vec!["OPENAI_API_KEY".into(), "MISSING".into()], ..settings() };
         assert_eq!(left(&["OPENAI_API_KEY", "openai_api_key", "OTHER_KEY"], &settings), ["OPENAI_API_KEY"]);
+    }
+
+    #[test]
+    fn the_secrets_that_get_through_are_known() {
+        let settings = ExecSettings { pass_env: vec!["MY_TOKEN".into(), "EDITOR".into()], ..settings() };
+        let worker = [("MY_TOKEN", "one"), ("EDITOR", "two"), ("OTHER_TOKEN", "three")];
+        let worker = worker.into_iter().map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(passed_secrets(worker, &settings), ["one"]);
     }
 
     #[test]

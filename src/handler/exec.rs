@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::environment::{self, Variables, environment};
 use super::interruption::Interruption;
-use super::process::{self, KILL_AFTER, Program};
-use super::{Handler, Run, envelope, lookup};
+use super::process::{KILL_AFTER, Program};
+use super::redact::Redactor;
+use super::{Handler, Run, envelope, lookup, session};
 use crate::task::{Claim, ErrorType, Outcome, Task};
 
 /// What a handler runs.
@@ -39,6 +40,9 @@ pub struct ExecSettings {
     pub pass_env: Vec<String>,
     /// Whether it gets only the few variables that every program needs, `pass_env` and `env`.
     pub clean_env: bool,
+    /// Values that are hidden in what the program prints, wherever it may have them from: the TaskManager's key. So are
+    /// those of the variables of `pass_env` whose names look like those of secrets. Values under 4 characters are not.
+    pub secrets: Vec<String>,
 }
 
 /// A handler that starts a program for each task.
@@ -54,7 +58,7 @@ impl Exec {
         Self { settings, kill_after: KILL_AFTER }
     }
 
-    /// The same handler, killed `kill_after` it was asked to end; 5 s where this is not called.
+    /// The same handler, killed `kill_after` after it was asked to end; 5 s where this is not called.
     #[must_use]
     pub fn kill_after(mut self, kill_after: Duration) -> Self {
         self.kill_after = kill_after;
@@ -82,11 +86,15 @@ impl Exec {
         let mut variables = environment(env::vars_os(), &self.settings);
         let path = self.find(&variables)?;
         variables.extend(environment::of_task(claim));
+        let passed = environment::passed_secrets(env::vars_os(), &self.settings);
+        let secrets = self.settings.secrets.iter().chain(&passed).map(String::as_str);
         Ok(Program {
+            task: claim.task.id,
             path,
             args: self.args(),
             dir: self.settings.dir.clone(),
             env: variables.into_iter().collect(),
+            redactor: Redactor::new(secrets),
             kill_after: self.kill_after,
         })
     }
@@ -101,8 +109,8 @@ impl Handler for Exec {
             Ok(program) => program,
             Err(error) => return Outcome::failure(ErrorType::Configuration, error),
         };
-        match process::run(&program, input(claim), run) {
-            Ok(ended) => envelope::outcome(&ended),
+        match session::run(&program, input(claim), run) {
+            Ok(ended) => program.redactor.outcome(envelope::outcome(&ended)),
             Err(error) => could_not_run(&program, &error),
         }
     }

@@ -5,13 +5,31 @@ mod envelope;
 mod environment;
 mod exec;
 mod interruption;
+#[cfg(target_os = "linux")]
+mod leftovers;
+mod lines;
 mod lookup;
 mod pipes;
+#[cfg(target_os = "linux")]
+mod proc;
 mod process;
+mod redact;
+mod session;
+#[cfg(target_os = "linux")]
+mod supervision;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere.rs"]
+mod supervision;
+mod wake;
 
 pub use builtin::{BUILTIN, builtin, builtin_schema};
 pub use envelope::outcome_of;
 pub use exec::{Command, Exec, ExecSettings};
+#[cfg(target_os = "linux")]
+pub use leftovers::{Leftover, end_leftovers};
+pub use supervision::supervise;
+#[cfg(not(target_os = "linux"))]
+pub use supervision::{Leftover, end_leftovers};
 
 use std::time::Duration;
 

@@ -51,13 +51,18 @@ const FORBIDDEN: TurnedAway = TurnedAway {
 
 /// Lets the request pass or turns it away. Anybody may ask for the health.
 pub(super) async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    if request.uri().path().trim_end_matches('/') == "/api/health" {
+    if is_health(&request) {
         return next.run(request).await;
     }
     match access.check(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(turned_away) => turned_away.into_response(),
     }
+}
+
+/// Whether the request asks for the health.
+pub(super) fn is_health(request: &Request) -> bool {
+    request.uri().path().trim_end_matches('/') == "/api/health"
 }
 
 fn digest(key: &[u8]) -> [u8; 32] {

@@ -100,7 +100,7 @@ impl Field for Map<String, Value> {
 }
 
 /// Reads a body whole.
-async fn read(mut body: Body) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read(mut body: Body) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut length = 0;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {

@@ -10,9 +10,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::line::{Breakable, Line};
 
 /// How long the server waits for clients.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +29,8 @@ pub(super) struct Patience {
 pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patience, stopped: oneshot::Receiver<()>) {
     let (drain, drained) = oneshot::channel::<()>();
     let listener = PatientListener { listener, patience: patience.client };
-    let serve = axum::serve(listener, router).with_graceful_shutdown(async {
+    let service = router.into_make_service_with_connect_info::<Line>();
+    let serve = axum::serve(listener, service).with_graceful_shutdown(async {
         let _ = drained.await;
     });
     let serving = tokio::spawn(serve.into_future());
@@ -37,20 +40,20 @@ pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patie
 }
 
 /// Accepts connections that are closed after `patience` without progress.
-struct PatientListener {
+pub(super) struct PatientListener {
     listener: TcpListener,
     patience: Duration,
 }
 
 impl Listener for PatientListener {
-    type Io = Patient<TcpStream>;
+    type Io = Patient<Breakable>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Where the system refuses, answers are slower and as right.
         let _ = stream.set_nodelay(true);
-        (Patient::new(stream, self.patience), address)
+        (Patient::new(Breakable::new(stream), self.patience), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -60,7 +63,7 @@ impl Listener for PatientListener {
 
 /// A stream with a deadline for whatever happens next: a request must begin, be sent whole and answered, and its
 /// answer be taken, each within `patience`. Bytes that trickle in do not put the deadline off.
-struct Patient<S> {
+pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
@@ -71,6 +74,10 @@ struct Patient<S> {
 impl<S> Patient<S> {
     fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, deadline: Box::pin(sleep(patience)), answered: true }
+    }
+
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
     }
 
     fn start_again(&mut self, answered: bool) {

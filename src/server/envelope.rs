@@ -1,7 +1,7 @@
 //! The envelopes of every answer.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,18 +13,32 @@ use super::queue::Refusal;
 pub(super) struct Success<T>(pub(super) T);
 
 #[derive(Serialize)]
-struct Envelope<T> {
+pub(super) struct Envelope<T> {
     success: bool,
     message: &'static str,
     data: T,
     timestamp: i64,
 }
 
+impl<T> Success<T> {
+    pub(super) fn envelope(self) -> Envelope<T> {
+        Envelope { success: true, message: "Success", data: self.0, timestamp: Timestamp::now().as_second() }
+    }
+}
+
 impl<T: Serialize> IntoResponse for Success<T> {
     fn into_response(self) -> Response {
-        let timestamp = Timestamp::now().as_second();
-        Json(Envelope { success: true, message: "Success", data: self.0, timestamp }).into_response()
+        Json(self.envelope()).into_response()
     }
+}
+
+#[derive(Serialize)]
+struct ErrorEnvelope {
+    success: bool,
+    error: String,
+    timestamp: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<String>,
 }
 
 /// An answer that says what is wrong.
@@ -74,10 +88,7 @@ impl From<Refusal> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let timestamp = Timestamp::now().as_second();
-        let mut body = json!({"success": false, "error": self.error, "timestamp": timestamp});
-        if !self.details.is_empty() {
-            body["details"] = json!(self.details);
-        }
+        let body = ErrorEnvelope { success: false, error: self.error, timestamp, details: self.details };
         (self.status, Json(body)).into_response()
     }
 }
@@ -90,8 +101,24 @@ pub(super) struct TurnedAway {
 
 impl IntoResponse for TurnedAway {
     fn into_response(self) -> Response {
-        let timestamp = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
         let error = self.status.canonical_reason();
-        (self.status, Json(json!({"error": error, "message": self.message, "timestamp": timestamp}))).into_response()
+        (self.status, Json(json!({"error": error, "message": self.message, "timestamp": zoned_now()}))).into_response()
     }
+}
+
+/// The time as those write it who turn a call away at the door.
+pub(super) fn zoned_now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
+}
+
+/// The content type under which the published server turns calls away, though what it sends is JSON.
+pub(super) const NOT_QUITE_HTML: (header::HeaderName, &str) = (header::CONTENT_TYPE, "text/html; charset=UTF-8");
+
+/// The page of a reverse proxy that has nothing better to say than `title`.
+pub(super) fn proxy_page(status: StatusCode, title: &str) -> Response {
+    let page = format!(
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+         <hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
+    );
+    (status, [(header::CONTENT_TYPE, "text/html")], page).into_response()
 }

@@ -9,7 +9,10 @@ mod connection;
 mod database;
 mod envelope;
 mod error;
+mod faults;
+mod line;
 mod params;
+mod published;
 mod queue;
 mod routes;
 mod tasks;
@@ -27,6 +30,7 @@ use tokio::sync::oneshot;
 use access::Access;
 use connection::Patience;
 pub use error::ServerError;
+pub use faults::Faults;
 use queue::Queue;
 
 const PATIENCE: Patience = Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3) };
@@ -44,13 +48,22 @@ pub struct Settings {
     pub claim_timeout: Duration,
     /// How often a task may fail before it stays failed.
     pub max_attempts: u32,
+    /// What goes wrong on purpose. Nothing, unless clients are to be tried.
+    pub faults: Faults,
 }
 
 impl Settings {
-    /// Settings with the API's defaults: no key, claims of 300 seconds, 3 attempts.
+    /// Settings with the API's defaults: no key, claims of 300 seconds, 3 attempts, no faults.
     #[must_use]
     pub fn new(listen: SocketAddr, database: PathBuf) -> Self {
-        Self { listen, database, api_key: None, claim_timeout: Duration::from_secs(300), max_attempts: 3 }
+        Self {
+            listen,
+            database,
+            api_key: None,
+            claim_timeout: Duration::from_secs(300),
+            max_attempts: 3,
+            faults: Faults::default(),
+        }
     }
 }
 
@@ -69,7 +82,7 @@ impl Server {
             return Err(ServerError::KeyRequired(settings.listen));
         }
         let (listener, address) = listen(settings.listen)?;
-        let router = routes::router(Queue::open(settings)?, Access::new(key));
+        let router = settings.faults.over(routes::router(Queue::open(settings)?, Access::new(key)));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
         let listener = {
             let _context = runtime.enter();

@@ -135,10 +135,12 @@ impl Queue {
         let params = params.to_string();
         let dedupe_key = params::dedupe_key(&task_type, &params);
         let task = NewTask { type_id: rules.type_id, params: &params, priority, dedupe_key: &dedupe_key };
-        if let Some(id) = tasks::insert(&self.connection, &task)? {
+        let transaction = self.transaction()?;
+        if let Some(id) = tasks::insert(&transaction, &task)? {
+            transaction.commit()?;
             return Ok(Created { id, task_type, status: "pending".to_owned(), dedupe_key, deduplicated: false });
         }
-        let (id, status) = tasks::by_key(&self.connection, &dedupe_key)?;
+        let (id, status) = tasks::by_key(&transaction, &dedupe_key)?;
         Ok(Created { id, task_type, status, dedupe_key, deduplicated: true })
     }
 

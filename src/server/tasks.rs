@@ -118,9 +118,10 @@ fn next_sql(order: Order) -> String {
     format!("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT 1")
 }
 
-/// Stores the task, unless there is one with its key: then `None`.
-pub(super) fn insert(connection: &Connection, task: &NewTask<'_>) -> Result<Option<i64>> {
-    connection
+/// Stores the task, unless there is one with its key: then `None`. Outside a transaction it could not fail where the
+/// disk is full: SQLite would hand the id out first, and commit when nobody listens any more.
+pub(super) fn insert(transaction: &Transaction<'_>, task: &NewTask<'_>) -> Result<Option<i64>> {
+    transaction
         .prepare_cached(
             "INSERT INTO tasks (type_id, params, priority, dedupe_key, created_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT (dedupe_key) DO NOTHING RETURNING id",

@@ -1,19 +1,25 @@
-//! The tasks in flight.
+//! The tasks in flight, and what becomes of those whose process died.
 
-use rusqlite::{OptionalExtension, Row, params};
+use std::collections::HashMap;
 
+use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use super::liveness::is_alive;
 use super::{Process, Store, StoreError, to_text};
 use crate::task::{Claim, Task, TaskId};
+
+/// The columns that [`read_claim`] reads.
+const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id, claimed_at, deadline";
 
 impl Store {
     /// Notes a claim, before the work on it starts. `process` is `None` where nobody works it yet: a person claimed it
     /// by hand. The claim replaces an earlier one of the same task.
-    pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<Process>) -> Result<(), StoreError> {
+    pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id,
-                     process, claimed_at, deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                     process, running, claimed_at, deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9, ?10)",
                 )?
                 .execute(params![
                     api_url,
@@ -23,7 +29,7 @@ impl Store {
                     claim.task.priority,
                     claim.task.params.to_string(),
                     claim.worker_id,
-                    process.map(Process::as_i64),
+                    process.map(Process::number),
                     to_text(claim.claimed_at),
                     to_text(claim.deadline),
                 ])
@@ -33,16 +39,75 @@ impl Store {
 
     /// The claim that was noted for a task, if it is in flight.
     pub fn claim(&self, api_url: &str, id: TaskId) -> Result<Option<Claim>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM claims WHERE api_url = ?1 AND task_id = ?2");
         self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT task_id, task_type, params, attempt, priority, worker_id, claimed_at, deadline
-                     FROM claims WHERE api_url = ?1 AND task_id = ?2",
-                )?
-                .query_row(params![api_url, id.0], read_claim)
-                .optional()
+            connection.prepare_cached(&sql)?.query_row(params![api_url, id.0], read_claim).optional()
         })
     }
+
+    /// Forgets a claim that turned out to be lost.
+    pub fn forget_claim(&self, claim: &Claim, api_url: &str) -> Result<(), StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
+                .execute(params![api_url, claim.task.id.0, claim.task.attempt])
+                .map(drop)
+        })
+    }
+
+    /// Makes the tasks of `types` that dead processes left in flight `process`'s own, and returns them, oldest first.
+    /// Those that were running when their process died are counted for [`Store::deaths`]. Live processes' tasks are
+    /// not touched.
+    pub fn take_over(&self, process: &Process, api_url: &str, types: &[&str]) -> Result<Vec<Claim>, StoreError> {
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut alive: HashMap<i64, bool> = HashMap::from([(process.number(), true)]);
+            let mut claims = Vec::new();
+            for (owner, claim) in owned_claims(&transaction, api_url)? {
+                let wanted = types.contains(&claim.task.task_type.as_str());
+                if wanted && !*alive.entry(owner).or_insert_with(|| is_alive(&self.path, owner)) {
+                    move_claim(&transaction, api_url, &claim, process)?;
+                    claims.push(claim);
+                }
+            }
+            transaction.commit()?;
+            Ok(claims)
+        })
+    }
+
+    /// How often a worker process died while it ran this task.
+    pub fn deaths(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
+        self.with(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT count FROM deaths WHERE api_url = ?1 AND task_id = ?2")?;
+            Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
+        })
+    }
+}
+
+fn owned_claims(transaction: &Transaction<'_>, api_url: &str) -> rusqlite::Result<Vec<(i64, Claim)>> {
+    transaction
+        .prepare(&format!(
+            "SELECT {COLUMNS}, process FROM claims WHERE api_url = ?1 AND process IS NOT NULL ORDER BY claimed_at"
+        ))?
+        .query_map([api_url], |row| Ok((row.get(8)?, read_claim(row)?)))?
+        .collect()
+}
+
+/// A claim that waits to be taken up again is not running: were the new process to die first, it would be innocent.
+fn move_claim(transaction: &Transaction<'_>, api_url: &str, claim: &Claim, to: &Process) -> rusqlite::Result<()> {
+    let task = params![api_url, claim.task.id.0];
+    transaction
+        .prepare_cached(
+            "INSERT INTO deaths (api_url, task_id, count)
+             SELECT api_url, task_id, 1 FROM claims WHERE api_url = ?1 AND task_id = ?2 AND running
+             ON CONFLICT DO UPDATE SET count = count + 1",
+        )?
+        .execute(task)?;
+    transaction
+        .prepare_cached("UPDATE claims SET process = ?3, running = 0 WHERE api_url = ?1 AND task_id = ?2")?
+        .execute(params![api_url, claim.task.id.0, to.number()])?;
+    Ok(())
 }
 
 fn read_claim(row: &Row<'_>) -> rusqlite::Result<Claim> {

@@ -11,6 +11,7 @@ const STEPS: [&str; 1] = ["
         worker_id       TEXT NOT NULL,
         api_url         TEXT NOT NULL,
         pid             INTEGER NOT NULL,
+        mark            TEXT NOT NULL UNIQUE,
         started_at      TEXT NOT NULL,
         last_poll_at    TEXT,
         stopped_at      TEXT,
@@ -27,8 +28,16 @@ const STEPS: [&str; 1] = ["
         params      TEXT NOT NULL,
         worker_id   TEXT NOT NULL,
         process     INTEGER REFERENCES workers (process),
+        running     INTEGER NOT NULL,
         claimed_at  TEXT NOT NULL,
         deadline    TEXT NOT NULL,
+        PRIMARY KEY (api_url, task_id)
+    ) STRICT;
+
+    CREATE TABLE deaths (
+        api_url TEXT NOT NULL,
+        task_id INTEGER NOT NULL,
+        count   INTEGER NOT NULL,
         PRIMARY KEY (api_url, task_id)
     ) STRICT;
 

@@ -3,6 +3,7 @@
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
 mod claims;
+mod liveness;
 mod migrations;
 mod results;
 mod statistics;
@@ -16,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
@@ -40,6 +43,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What happened.
         reason: String,
+    },
+    /// A live process of the same results file has this worker id.
+    #[error("worker id {worker_id} is in use on this results file by process {pid}")]
+    WorkerIdInUse {
+        /// The worker id.
+        worker_id: String,
+        /// The process that has it.
+        pid: u32,
     },
 }
 
@@ -98,7 +109,10 @@ fn create(path: &Path) -> io::Result<()> {
 
 fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
     connection.busy_timeout(Duration::from_secs(10))?;
+    // Closing another program's database must not tidy it up.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     migrations::recognise(connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A result that is marked as reported must survive a power cut: in WAL mode only FULL syncs every commit.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -108,6 +122,8 @@ fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
 fn explain(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
+        // The file beside the database that its processes share cannot grow.
+        _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
         Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
         _ => error.to_string(),
     }

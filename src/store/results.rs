@@ -1,5 +1,6 @@
 //! The results: one row an attempt.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -8,7 +9,8 @@ use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Store, StoreError, to_text};
+use super::workers::live_pid;
+use super::{Process, Store, StoreError, to_text};
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
 /// The row of a result.
@@ -81,34 +83,50 @@ impl Store {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             insert(&transaction, result)?;
             let id = ResultId(transaction.last_insert_rowid());
+            end_claim(&transaction, result)?;
             transaction
-                .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
-                .execute(params![result.api_url, result.task_id.0, result.attempt])?;
+                .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
+                .execute(params![result.api_url, result.task_id.0])?;
             transaction.commit()?;
             Ok(id)
         })
     }
 
-    /// Marks a result as confirmed by the TaskManager.
-    pub fn mark_reported(&self, id: ResultId, now: Timestamp) -> Result<(), StoreError> {
-        self.mark("UPDATE results SET reported_at = ?2 WHERE rowid = ?1", id, now)
-    }
-
-    /// Marks a result as settled with its claim lost.
-    pub fn mark_lost(&self, id: ResultId, now: Timestamp) -> Result<(), StoreError> {
-        self.mark("UPDATE results SET reported_at = ?2, status = 'lost' WHERE rowid = ?1", id, now)
-    }
-
-    fn mark(&self, sql: &str, id: ResultId, now: Timestamp) -> Result<(), StoreError> {
-        self.with(|connection| connection.prepare_cached(sql)?.execute(params![id.0, to_text(now)]).map(drop))
-    }
-
-    /// The oldest results that the TaskManager at `api_url` has not confirmed, at most `limit`.
-    pub fn unreported(&self, api_url: &str, limit: u32) -> Result<Vec<StoredResult>, StoreError> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid LIMIT ?2");
+    /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
+    /// its task was given while it waited.
+    pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
         self.with(|connection| {
-            connection.prepare_cached(&sql)?.query_map(params![api_url, limit], read_result)?.collect()
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction
+                .prepare_cached(
+                    "UPDATE results SET reported_at = ?2, attempt = ?3, status = iif(?4, 'lost', status) WHERE rowid = ?1",
+                )?
+                .execute(params![id.0, to_text(now), result.attempt, lost])?;
+            end_claim(&transaction, result)?;
+            transaction.commit()
+        })
+    }
+
+    /// The results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
+    /// report, oldest first.
+    pub fn left_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
+        self.with(|connection| {
+            let mut busy: HashMap<String, bool> = HashMap::new();
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut left = Vec::new();
+            for stored in statement.query_map([api_url], read_result)? {
+                let stored = stored?;
+                let worker_id = &stored.result.worker_id;
+                if !busy.contains_key(worker_id) {
+                    let live = live_pid(connection, &self.path, worker_id, Some(process))?;
+                    busy.insert(worker_id.clone(), live.is_some());
+                }
+                if !busy[worker_id] {
+                    left.push(stored);
+                }
+            }
+            Ok(left)
         })
     }
 
@@ -141,6 +159,15 @@ impl Store {
         })
     }
 
+    /// Whether there is a result of that attempt at a task.
+    pub fn has_result(&self, api_url: &str, id: TaskId, attempt: u32) -> Result<bool, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = ?3")?
+                .exists(params![id.0, api_url, attempt])
+        })
+    }
+
     /// Calls `each` with the results that `filter` lets through, oldest first, one at a time, until it breaks off.
     pub fn for_each_result<E>(
         &self,
@@ -165,6 +192,12 @@ impl Store {
             Ok(Ok(()))
         })
     }
+}
+
+fn end_claim(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
+        .execute(params![result.api_url, result.task_id.0, result.attempt])
 }
 
 fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {

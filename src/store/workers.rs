@@ -1,17 +1,30 @@
 //! The processes that work on this results file.
 
-use rusqlite::params;
+use std::path::Path;
 
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::liveness::{AliveLock, is_alive};
 use super::{Store, StoreError, to_text};
 use crate::clock::Timestamp;
 
-/// A row of `workers`: one process, from its start to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Process(i64);
+/// A process that works on the results file: a row of `workers`, and a lock that says that it is alive. Dropping it
+/// gives up the lock.
+pub struct Process {
+    number: i64,
+    mark: String,
+    _alive: AliveLock,
+}
 
 impl Process {
-    pub(super) fn as_i64(self) -> i64 {
-        self.0
+    pub(super) fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// What its handlers carry in their environment, so that what they leave behind can be told from other processes.
+    #[must_use]
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 }
 
@@ -25,31 +38,57 @@ pub struct Counters {
 }
 
 impl Store {
-    /// Notes that a worker process has started. It also proves that the file can be written to.
+    /// Notes that a worker process has started. It also proves that the file can be written to. A worker id that a
+    /// live process of this results file uses is refused: the TaskManager could not tell the two apart.
     pub fn start_process(&self, worker_id: &str, api_url: &str, now: Timestamp) -> Result<Process, StoreError> {
-        self.with(|connection| {
-            connection.execute(
-                "INSERT INTO workers (worker_id, api_url, pid, started_at) VALUES (?1, ?2, ?3, ?4)",
-                params![worker_id, api_url, std::process::id(), to_text(now)],
+        let mark = format!("{:016x}", fastrand::u64(..));
+        let started = self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if let Some(pid) = live_pid(&transaction, &self.path, worker_id, None)? {
+                return Ok(Err(StoreError::WorkerIdInUse { worker_id: worker_id.to_owned(), pid }));
+            }
+            transaction.execute(
+                "INSERT INTO workers (worker_id, api_url, pid, mark, started_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![worker_id, api_url, std::process::id(), mark, to_text(now)],
             )?;
-            Ok(Process(connection.last_insert_rowid()))
-        })
+            let number = transaction.last_insert_rowid();
+            // Taken before others can see the row: they must never find it without its lock.
+            let alive = match AliveLock::take(&self.path, number) {
+                Ok(alive) => alive,
+                Err(error) => {
+                    let reason = format!("the lock of this process cannot be taken: {error}");
+                    return Ok(Err(StoreError::Failed { path: self.path.clone(), reason }));
+                }
+            };
+            transaction.commit()?;
+            Ok(Ok(Process { number, mark, _alive: alive }))
+        });
+        started?
+    }
+
+    /// Whether the process whose handlers carry `mark` is alive; `None` where no process of this results file does.
+    pub fn is_mark_alive(&self, mark: &str) -> Result<Option<bool>, StoreError> {
+        let process = self.with(|connection| {
+            let mut statement = connection.prepare_cached("SELECT process FROM workers WHERE mark = ?1")?;
+            statement.query_row([mark], |row| row.get(0)).optional()
+        })?;
+        Ok(process.map(|process| is_alive(&self.path, process)))
     }
 
     /// Notes when a process last polled, and what it has done.
-    pub fn note_poll(&self, process: Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
+    pub fn note_poll(&self, process: &Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
         self.update_process("last_poll_at", process, counters, now)
     }
 
     /// Notes that a process has ended in order.
-    pub fn stop_process(&self, process: Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
+    pub fn stop_process(&self, process: &Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
         self.update_process("stopped_at", process, counters, now)
     }
 
     fn update_process(
         &self,
         time_column: &str,
-        process: Process,
+        process: &Process,
         counters: Counters,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -59,8 +98,27 @@ impl Store {
         self.with(|connection| {
             connection
                 .prepare_cached(&sql)?
-                .execute(params![process.0, to_text(now), counters.completed, counters.failed])
+                .execute(params![process.number, to_text(now), counters.completed, counters.failed])
                 .map(drop)
         })
     }
+}
+
+/// The pid of a live process with that worker id, other than `except`.
+pub(super) fn live_pid(
+    connection: &Connection,
+    results: &Path,
+    worker_id: &str,
+    except: Option<&Process>,
+) -> rusqlite::Result<Option<u32>> {
+    let mut statement =
+        connection.prepare_cached("SELECT process, pid FROM workers WHERE worker_id = ?1 AND stopped_at IS NULL")?;
+    let mut rows = statement.query([worker_id])?;
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        if except.is_none_or(|except| except.number != number) && is_alive(results, number) {
+            return row.get(1).map(Some);
+        }
+    }
+    Ok(None)
 }

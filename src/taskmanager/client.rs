@@ -34,7 +34,7 @@ impl Order {
 }
 
 /// Which tasks to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TaskFilter {
     /// `pending`, `claimed`, `completed` or `failed`.
     pub status: Option<String>,
@@ -44,6 +44,13 @@ pub struct TaskFilter {
     pub limit: u32,
     /// Without the first so many.
     pub offset: u32,
+}
+
+impl Default for TaskFilter {
+    /// The newest 50, as the servers' own default is.
+    fn default() -> Self {
+        Self { status: None, type_pattern: None, limit: 50, offset: 0 }
+    }
 }
 
 /// A client of one TaskManager. Clones share its connections.
@@ -136,7 +143,8 @@ impl Client {
         if let Some(message) = message {
             body["message"] = json!(message);
         }
-        self.post(&format!("/tasks/{id}/progress"), &body).map(|_| ())
+        let path = format!("/tasks/{id}/progress");
+        self.acknowledged(&path, &self.post(&path, &body)?)
     }
 
     /// The task of that number, `None` where the server knows none.
@@ -158,7 +166,13 @@ impl Client {
 
     /// `POST /tasks/{id}/complete`, once: sent again it could hit a later attempt. Sees to nothing else.
     pub(super) fn complete_once(&self, id: TaskId, body: &Value) -> Result<(), Error> {
-        self.once(&format!("/tasks/{id}/complete"), Some(body)).map(|_| ())
+        let path = format!("/tasks/{id}/complete");
+        self.acknowledged(&path, &self.once(&path, Some(body))?)
+    }
+
+    /// A report has only arrived where the answer is about a task: other things answer 200 as well.
+    fn acknowledged(&self, path: &str, data: &Value) -> Result<(), Error> {
+        wire::acknowledges(data).map_err(|reason| self.bad_answer(&format!("POST {path}"), reason))
     }
 
     pub(super) fn retries(&self) -> Retries {
@@ -203,11 +217,15 @@ impl Client {
         let mut backoff = self.retries.backoff();
         for _ in 1..self.retries.tries {
             match call() {
-                Err(error) if error.is_retryable() => self.wait(&error, &mut backoff)?,
+                Err(error) if self.may_retry(&error) => self.wait(&error, &mut backoff)?,
                 other => return other,
             }
         }
         call()
+    }
+
+    fn may_retry(&self, error: &Error) -> bool {
+        error.is_retryable() && (self.retries.waits_as_told || error.retry_after().is_none())
     }
 
     /// Waits before the next try after `error`: as long as the server asked for, else as `backoff` says.

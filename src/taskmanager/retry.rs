@@ -11,12 +11,15 @@ pub struct Retries {
     pub first: Duration,
     /// The longest wait before any try.
     pub longest: Duration,
+    /// Whether to wait as long as the server asks before the next try; else its request is the caller's to obey.
+    pub waits_as_told: bool,
 }
 
 impl Retries {
     /// Five tries, with up to 250 ms, 500 ms, 1 s and 2 s between them: a restart of the server is bridged, and a
     /// script whose server is away hears of it within four seconds.
-    pub const STANDARD: Self = Self { tries: 5, first: Duration::from_millis(250), longest: Duration::from_secs(2) };
+    pub const STANDARD: Self =
+        Self { tries: 5, first: Duration::from_millis(250), longest: Duration::from_secs(2), waits_as_told: true };
 
     /// A single try.
     pub const NONE: Self = Self { tries: 1, ..Self::STANDARD };

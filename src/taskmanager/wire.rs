@@ -1,24 +1,19 @@
 //! What goes over the wire, and the only place that knows how the TaskManager's servers differ: in envelopes, in how
 //! they write ids, in lists, in how they say that nothing is there.
 
+mod schema;
+mod summary;
+
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+pub use summary::{MAX_RESULT_BYTES, error_within_limit, fit, summary};
+
 use super::Error;
 use super::http::Response;
 use crate::task::{Task, TaskId};
-
-/// The server turns a result away that is longer than its 64 KiB column. This leaves room for what it adds.
-pub const MAX_RESULT_BYTES: usize = 60_000;
-
-/// The length from which a summary is shortened as well. A server that stores a letter as `\u017e` needs three times
-/// the bytes, and there is nothing left to leave out once it has turned the summary away.
-const MAX_SUMMARY_BYTES: usize = 20_000;
-
-/// The longest error text that is sent, in bytes.
-const MAX_ERROR_BYTES: usize = 8_000;
 
 /// What `GET /health` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -257,7 +252,7 @@ impl FromWire for Health {
 impl FromWire for TaskType {
     fn from_wire(data: &Value) -> Result<Self, String> {
         let mut param_schema = data["param_schema"].clone();
-        heal_schema(&mut param_schema);
+        schema::heal(&mut param_schema);
         Ok(Self {
             id: number(data, "id")?,
             name: text(data, "name")?,
@@ -322,6 +317,11 @@ impl FromWire for TaskView {
     }
 }
 
+/// Whether an answer is what a report about a task is answered with.
+pub(super) fn acknowledges(data: &Value) -> Result<(), String> {
+    number(data, "id").map(drop)
+}
+
 /// The one thing an answer is about: `None` where the server says so by an empty list.
 pub(super) fn single(data: Value) -> Option<Value> {
     match data {
@@ -373,77 +373,4 @@ fn object(value: Value) -> Value {
         Value::Array(items) if items.is_empty() => Value::Object(Map::new()),
         other => other,
     }
-}
-
-/// Puts back the objects that the published server has made empty lists of, where a JSON Schema has only objects.
-fn heal_schema(schema: &mut Value) {
-    const OF_SCHEMAS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
-    const A_SCHEMA: [&str; 9] = [
-        "additionalProperties",
-        "propertyNames",
-        "items",
-        "contains",
-        "not",
-        "if",
-        "then",
-        "else",
-        "unevaluatedProperties",
-    ];
-    *schema = match schema.take() {
-        Value::Null => json!({}),
-        other => object(other),
-    };
-    let Value::Object(keywords) = schema else { return };
-    for (keyword, value) in keywords {
-        if OF_SCHEMAS.contains(&keyword.as_str()) {
-            *value = object(value.take());
-            value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(heal_schema);
-        } else if A_SCHEMA.contains(&keyword.as_str()) {
-            heal_schema(value);
-        } else if let ("allOf" | "anyOf" | "oneOf" | "prefixItems", Value::Array(schemas)) = (keyword.as_str(), value) {
-            schemas.iter_mut().for_each(heal_schema);
-        }
-    }
-}
-
-/// The result to send for an envelope: the envelope itself, or a summary where it is longer than the server keeps.
-#[must_use]
-pub fn fit(envelope: &Value) -> Value {
-    if json_bytes(envelope) <= MAX_RESULT_BYTES { envelope.clone() } else { summary(envelope) }
-}
-
-/// An envelope without its data, whose length it gives instead.
-#[must_use]
-pub fn summary(envelope: &Value) -> Value {
-    let mut summary = envelope.clone();
-    let Value::Object(fields) = &mut summary else { return summary };
-    let data = fields.remove("data").unwrap_or_default();
-    fields.insert("data_bytes".into(), json!(json_bytes(&data)));
-    if json_bytes(&summary) > MAX_SUMMARY_BYTES {
-        shorten_texts(&mut summary);
-    }
-    summary
-}
-
-/// For an envelope that is too long even without its data: what a handler wrote at length goes as well.
-fn shorten_texts(envelope: &mut Value) {
-    for key in ["error", "error_type", "message"] {
-        if let Some(text) = envelope.get(key).and_then(Value::as_str) {
-            envelope[key] = json!(error_within_limit(text));
-        }
-    }
-    if let Some(Value::Object(metadata)) = envelope.get_mut("metadata") {
-        metadata.retain(|key, _| ["worker_id", "processed_at", "processing_time", "failed_at"].contains(&key.as_str()));
-    }
-}
-
-/// The beginning of an error text, as long as is sent of it.
-#[must_use]
-pub fn error_within_limit(error: &str) -> &str {
-    &error[..error.floor_char_boundary(MAX_ERROR_BYTES)]
-}
-
-/// The length of a value as JSON.
-fn json_bytes(value: &Value) -> usize {
-    value.to_string().len()
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::handler::Leftover;
 use crate::store::Status;
-use crate::task::{Claim, TaskId, TaskResult};
+use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
 
 /// Something that happened.
@@ -27,6 +28,21 @@ pub enum Event<'a> {
     },
     /// A task was claimed.
     Claimed(&'a Claim),
+    /// A task that an earlier process left in flight is taken up again.
+    TakenUp(&'a Claim),
+    /// A process that a handler of a dead worker had left running was ended.
+    LeftoverEnded(Leftover),
+    /// The claim of a task that runs here ran out, and the task was handed out to this worker again: the run goes on.
+    ClaimRenewed(&'a Claim),
+    /// Too many attempts of a type failed in a row in a way that may pass: none is claimed for a while.
+    Paused {
+        /// Its name.
+        task_type: &'a str,
+        /// How long.
+        pause: Duration,
+    },
+    /// A type that was paused is claimed again as usual.
+    Resumed(&'a str),
     /// A handler printed a line on its standard error.
     HandlerLine(&'a Claim, &'a str),
     /// An attempt failed and is tried again inside the claim.
@@ -74,6 +90,13 @@ pub enum Event<'a> {
     },
     /// A type that was there is gone from the TaskManager.
     TypeGone(&'a str),
+    /// The TaskManager handed out a task of another type than was asked for.
+    WrongType {
+        /// The task.
+        task: &'a Task,
+        /// The type that was asked for.
+        wanted: &'a str,
+    },
     /// Nothing more is claimed.
     Closing {
         /// Whether a signal asked for it.

@@ -14,6 +14,9 @@ use crate::store::{ResultId, Status, Store, StoreError};
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskResult};
 use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
 
+/// A task that was in flight at so many deaths of a worker is not run again: it may be what killed them.
+const MOST_DEATHS: u32 = 3;
+
 /// What working a task takes.
 pub struct Executor<'a> {
     /// The settings in force.
@@ -69,6 +72,11 @@ impl Executor<'_> {
             let error = format!("handed out {} times, more than max_attempts = {most}: not run again", task.attempt);
             return Ok(Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error)));
         }
+        let deaths = self.store.deaths(self.client.url(), task.id)?;
+        if deaths >= MOST_DEATHS {
+            let error = format!("a worker died while it ran this task, {deaths} times: not run again");
+            return Ok(Some(Outcome::failure(ErrorType::Other("worker_died".into()), error)));
+        }
         if let Some(failure) = self.store.final_failure(task, self.client.url())? {
             return Ok(Some(Outcome { failure: Some(failure), ..Outcome::success(serde_json::Value::Null) }));
         }
@@ -119,11 +127,7 @@ impl Executor<'_> {
 
     /// Marks what became of the report of a stored result.
     pub fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        match delivery {
-            Delivery::Confirmed => self.store.mark_reported(id, now)?,
-            Delivery::ClaimLost => self.store.mark_lost(id, now)?,
-        }
+        self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
         self.observer.event(&Event::Reported {
             task_id: result.task_id,
             status: Status::of(&result.outcome),

@@ -3,15 +3,19 @@
 //! Order of writing, so that nothing is lost: claim, note the claim in the results file, run, store the result as not
 //! reported, report, mark it as reported.
 
+mod breaker;
 mod contact;
 mod event;
 mod execute;
 mod params;
 mod progress;
 mod queue;
-mod reporter;
+mod recovery;
+mod report;
+mod running;
 mod slot;
 mod startup;
+mod stops;
 mod types;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,12 +29,15 @@ pub use types::{TypeError, WorkerType, default_timeout, handler, register};
 
 use self::contact::Contact;
 use self::queue::{Closed, Limits, Queue};
-use self::reporter::Reporter;
+use self::recovery::Left;
+use self::report::Waiting;
+use self::running::Running;
+use self::stops::Stops;
 use crate::clock::Clock;
 use crate::config::{self, Config, Strategy};
 use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
 use crate::store::{Counters, Process, Store, StoreError};
-use crate::taskmanager::{Backoff, Client, Error, Order};
+use crate::taskmanager::{Backoff, Client, Error, Order, Retries};
 
 /// What a worker is to do, beside what its configuration says.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +94,10 @@ struct Worker<'a> {
     order: Order,
     types: Vec<WorkerType>,
     queue: Arc<Queue>,
-    reporter: Reporter,
+    stops: Arc<Stops>,
+    running: Running,
+    left: Left,
+    waiting: Waiting,
     contact: Contact<'a>,
     process: Process,
     counters: Mutex<Counters>,
@@ -124,37 +134,46 @@ impl<'a> Worker<'a> {
             Limits { max_tasks: config.max_tasks.value, drain: job.drain, exit_after_idle: job.exit_after_idle };
         let backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let concurrency = types.iter().map(|worker_type| worker_type.concurrency).collect();
+        let executor = Executor {
+            config,
+            client: tools.client.with_clock(ending),
+            store,
+            observer: tools.observer,
+            clock: Arc::clone(&draining),
+        };
         let process = store.start_process(&config.worker_id.value, tools.client.url(), draining.now())?;
-        let left = store.unreported(tools.client.url(), u32::MAX)?;
+        recovery::end_leftovers(&executor, &process);
+        let unreported = store.left_unreported(tools.client.url(), &process)?;
         Ok(Self {
-            claimer: tools.client.with_clock(Arc::clone(&draining)),
+            // A server that asks to be left alone is left alone by all slots, not by one.
+            claimer: tools
+                .client
+                .with_clock(draining)
+                .with_retries(Retries { waits_as_told: false, ..Retries::STANDARD }),
             order: order(config.strategy.value),
-            types,
             queue: Arc::new(Queue::new(limits, concurrency, config.concurrency.value, backoff)),
-            reporter: Reporter::new(left.into_iter().map(|stored| (stored.id, stored.result)).collect()),
+            stops: Arc::default(),
+            running: Running::default(),
+            left: recovery::find(&executor, &process, &types)?,
+            waiting: Waiting::new(unreported),
             contact: Contact::new(tools.observer),
+            types,
             process,
             counters: Mutex::default(),
             last_noted_poll: Mutex::new(None),
             impatient: is_impatient(job, config),
             failure: Mutex::new(None),
-            executor: Executor {
-                config,
-                client: tools.client.with_clock(ending),
-                store,
-                observer: tools.observer,
-                clock: draining,
-            },
+            executor,
         })
     }
 
     /// Makes the worker obey the program's shutdown at once, whatever its threads wait for.
     fn heed(&self, shutdown: &Shutdown) {
-        let queue = Arc::clone(&self.queue);
+        let (queue, stops) = (Arc::clone(&self.queue), Arc::clone(&self.stops));
         shutdown.on_raise(Phase::Running, move |phase| {
             queue.ask_to_end();
             if phase == Phase::Ending {
-                queue.stop_all(StopReason::Kill);
+                stops.stop_all(StopReason::Kill);
             }
         });
     }
@@ -163,7 +182,9 @@ impl<'a> Worker<'a> {
         let concurrency = tools.config.concurrency.value;
         let task_types = self.types.iter().map(|worker_type| worker_type.name.as_str()).collect();
         tools.observer.event(&Event::Ready { task_types, concurrency });
-        self.queue.set_unreported(self.reporter.unreported());
+        self.queue.note_unreported(|| self.waiting.unreported());
+        // What does not get through now waits for the reporter's next try.
+        let _ = self.send_waiting();
         thread::scope(|scope| {
             for number in 0..concurrency {
                 let slot = thread::Builder::new().name(format!("slot-{number}"));
@@ -172,9 +193,9 @@ impl<'a> Worker<'a> {
                     self.fail(WorkerError::Thread(error));
                 }
             }
-            scope.spawn(|| self.reporter.run(&self.executor, &self.contact, &self.queue));
+            scope.spawn(|| self.run_reporter());
             self.wait_for_slots(tools.config.grace_period.value);
-            self.reporter.end();
+            self.waiting.end();
         });
         self.conclude(tools)
     }
@@ -184,19 +205,19 @@ impl<'a> Worker<'a> {
         let in_flight = self.queue.in_flight();
         self.executor.observer.event(&Event::Closing { asked: closed == Closed::Asked, in_flight });
         if !self.queue.wait_slots_ended(Some(grace_period)) {
-            self.queue.stop_all(StopReason::Shutdown);
+            self.stops.stop_all(StopReason::Shutdown);
             self.queue.wait_slots_ended(None);
         }
     }
 
     fn conclude(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
         let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let stopped = tools.store.stop_process(self.process, counters, self.executor.clock.now());
+        let stopped = tools.store.stop_process(&self.process, counters, self.executor.clock.now());
         if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(failure);
         }
         stopped.map_err(WorkerError::Store)?;
-        Ok(Summary { counters, unreported: self.reporter.unreported() })
+        Ok(Summary { counters, unreported: self.waiting.unreported() })
     }
 
     /// Ends the worker for a reason that waiting cannot mend. The first reason stands.

@@ -4,10 +4,10 @@
 //! with backoff while the others sleep, and when it gets a task it wakes the next. So an idle worker polls once an
 //! interval, however many slots it has.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::shutdown::{Stop, StopReason};
+use super::breaker::{Breaker, Change, Verdict};
 use crate::taskmanager::Backoff;
 
 /// When the worker claims nothing more.
@@ -20,6 +20,16 @@ pub(super) struct Limits {
     /// Once it was idle for so long.
     pub(super) exit_after_idle: Option<Duration>,
 }
+
+impl Limits {
+    /// Whether the worker goes on until it is told to end.
+    fn is_patient(&self) -> bool {
+        self.max_tasks == 0 && !self.drain
+    }
+}
+
+/// Workers that are started together, by a deployment say, ask for their first task at different times within this.
+const START_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why nothing more is claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +47,32 @@ pub(super) enum Closed {
 pub(super) enum Sweep {
     /// A task of the type with this index.
     Task(usize),
-    /// Nothing.
-    Empty,
+    /// Nothing; whether a type was left out because its breaker is open.
+    Empty { paused: bool },
     /// No answer; the server asked to be left alone for so long.
     Failed(Option<Duration>),
+}
+
+/// What is known of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Nobody has asked yet: one slot looks first, and wakes the others where there is work.
+    Unknown,
+    /// Tasks come.
+    Tasks,
+    /// The last sweep found nothing.
+    Dry,
+}
+
+/// Whether a task of a type may be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It may; the place is taken.
+    Taken,
+    /// As many as may be are in flight, or nothing more is to be claimed.
+    Full,
+    /// The service behind the type seems to be away.
+    Paused,
 }
 
 /// The right to ask once for a task of each type.
@@ -54,14 +86,15 @@ pub(super) struct Turn {
 struct State {
     /// Tasks in flight, by type.
     in_flight: Vec<usize>,
+    /// By type.
+    breakers: Vec<Breaker>,
     /// Slots that are asking now.
     asking: u64,
     claimed: u64,
     finished: u64,
     /// The type after the last that had a task.
     first: usize,
-    /// The last sweep found nothing.
-    idle: bool,
+    flow: Flow,
     /// A slot keeps watch, or is asking on its behalf.
     watched: bool,
     /// One of the slots that sleep may ask: another has just found a task.
@@ -73,8 +106,6 @@ struct State {
     /// Results that the TaskManager has not confirmed.
     unreported: usize,
     slots: usize,
-    stops: Vec<Arc<Stop>>,
-    stop_all: Option<StopReason>,
     closed: Option<Closed>,
     asked_at: Option<Instant>,
 }
@@ -91,23 +122,27 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(limits: Limits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
         let now = Instant::now();
+        let start = if limits.is_patient() {
+            START_WITHIN.min(backoff.clone().grow()).mul_f64(fastrand::f64())
+        } else {
+            Duration::ZERO
+        };
         let state = State {
             in_flight: vec![0; concurrency.len()],
+            breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
             asking: 0,
             claimed: 0,
             finished: 0,
             first: 0,
-            idle: false,
+            flow: Flow::Unknown,
             watched: false,
             wake_next: false,
             backoff,
-            next_poll: now,
+            next_poll: now + start,
             paused_until: now,
             last_active: now,
             unreported: 0,
             slots,
-            stops: Vec::new(),
-            stop_all: None,
             closed: None,
             asked_at: None,
         };
@@ -131,7 +166,7 @@ impl Queue {
     /// Waits until it is this slot's turn; `None` where nothing more is to be claimed.
     pub(super) fn turn(&self) -> Option<Turn> {
         let mut state = self.lock();
-        let (mut slept, mut on_watch) = (false, false);
+        let (mut fresh, mut on_watch) = (true, false);
         loop {
             state.close_when_done(&self.limits);
             if state.closed.is_some() {
@@ -139,30 +174,39 @@ impl Queue {
                 return None;
             }
             let wake = state.may_ask_at(&self.limits, &self.concurrency);
-            if state.idle && !state.watched && wake.is_some() {
+            if state.flow != Flow::Tasks && !state.watched && wake.is_some() {
                 (on_watch, state.watched) = (true, true);
             }
-            let called = if state.idle { on_watch } else { !slept || state.wake_next };
+            let called = if state.flow == Flow::Tasks { fresh || state.wake_next } else { on_watch };
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
                 return Some(state.take_turn(on_watch));
             }
-            let until = if on_watch { earliest(wake, state.idle_end(&self.limits)) } else { None };
+            // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
+            let until = if called { earliest(wake, state.idle_end(&self.limits)) } else { None };
+            fresh &= called;
             state = self.wait(state, until);
-            slept = true;
         }
     }
 
-    /// Takes a place for a task of a type, before it is asked for; false where as many as may be are in flight.
-    pub(super) fn reserve(&self, index: usize) -> bool {
+    /// Takes a place for a task of a type, before it is asked for.
+    pub(super) fn reserve(&self, index: usize) -> Place {
         let mut state = self.lock();
-        let free = state.in_flight[index] < self.concurrency[index];
-        state.in_flight[index] += usize::from(free);
-        free
+        // A turn that was given before the end was asked for takes nothing more.
+        if state.closed.is_some() || state.in_flight[index] >= self.concurrency[index] {
+            return Place::Full;
+        }
+        if !state.breakers[index].admit(Instant::now()) {
+            return Place::Paused;
+        }
+        state.in_flight[index] += 1;
+        Place::Taken
     }
 
     /// Gives back a place that was taken in vain.
     pub(super) fn release(&self, index: usize) {
-        self.lock().in_flight[index] -= 1;
+        let mut state = self.lock();
+        state.in_flight[index] -= 1;
+        state.breakers[index].withdraw();
     }
 
     /// Ends a turn with what it found.
@@ -176,15 +220,17 @@ impl Queue {
             Sweep::Task(index) => {
                 state.claimed += 1;
                 state.first = (index + 1) % self.concurrency.len();
-                (state.idle, state.wake_next) = (false, true);
+                (state.flow, state.wake_next) = (Flow::Tasks, true);
                 state.last_active = Instant::now();
                 state.backoff.reset();
             }
             // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
-            Sweep::Empty if turn.finished_before != state.finished => {}
-            Sweep::Empty => {
+            Sweep::Empty { .. } if turn.finished_before != state.finished => {}
+            Sweep::Empty { paused } => {
                 state.schedule(turn, None);
-                state.close_when_drained(&self.limits);
+                if !paused {
+                    state.close_when_drained(&self.limits);
+                }
             }
             Sweep::Failed(pause) => state.schedule(turn, pause),
         }
@@ -192,25 +238,28 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Notes that a task of a type is no longer in flight.
-    pub(super) fn finished(&self, index: usize) {
+    /// Notes that a task of a type is no longer in flight, and what that says about the type's service.
+    pub(super) fn finished(&self, index: usize, verdict: Verdict) -> Option<Change> {
         let mut state = self.lock();
         // Where the type was full, or failures go back to the queue, there may be more to claim at once.
         if state.in_flight[index] == self.concurrency[index] || self.limits.drain {
-            state.idle = false;
+            state.flow = Flow::Tasks;
         }
         state.in_flight[index] -= 1;
         state.finished += 1;
         state.last_active = Instant::now();
         self.changed.notify_all();
+        state.breakers[index].judge(verdict, Instant::now())
     }
 
-    /// Notes how many results the TaskManager has not confirmed.
-    pub(super) fn set_unreported(&self, unreported: usize) {
+    /// Notes how many results the TaskManager has not confirmed. They are counted under the lock, so that of two
+    /// threads that note it at once, the one that counted last is believed.
+    pub(super) fn note_unreported(&self, count: impl FnOnce() -> usize) {
         let mut state = self.lock();
+        let unreported = count();
         if unreported < state.unreported && self.limits.drain {
             // A failure that has arrived only now is back in the queue.
-            (state.idle, state.wake_next, state.finished) = (false, true, state.finished + 1);
+            (state.flow, state.wake_next, state.finished) = (Flow::Tasks, true, state.finished + 1);
         }
         state.unreported = unreported;
         self.changed.notify_all();
@@ -262,32 +311,6 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The stop of a task that starts to run; raised at once where all tasks are being stopped.
-    pub(super) fn new_stop(&self) -> Arc<Stop> {
-        let stop = Arc::new(Stop::new(None));
-        let mut state = self.lock();
-        stop.raise(state.stop_all);
-        state.stops.push(Arc::clone(&stop));
-        stop
-    }
-
-    /// Forgets the stop of a task that has ended.
-    pub(super) fn drop_stop(&self, stop: &Arc<Stop>) {
-        self.lock().stops.retain(|other| !Arc::ptr_eq(other, stop));
-    }
-
-    /// Stops every task that runs, and every one that still starts.
-    pub(super) fn stop_all(&self, reason: StopReason) {
-        let stops = {
-            let mut state = self.lock();
-            state.stop_all = state.stop_all.max(Some(reason));
-            state.stops.clone()
-        };
-        for stop in stops {
-            stop.raise(Some(reason));
-        }
-    }
-
     /// How many tasks are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.lock().in_flight.iter().sum()
@@ -308,13 +331,13 @@ impl State {
         if enough || full {
             return None;
         }
-        Some(if self.idle { self.next_poll } else { self.paused_until })
+        Some(if self.flow == Flow::Tasks { self.paused_until } else { self.next_poll })
     }
 
-    /// When the worker has been idle for too long.
+    /// When the worker has been idle for too long; it is idle once it has asked for tasks in vain.
     fn idle_end(&self, limits: &Limits) -> Option<Instant> {
-        let busy = self.in_flight.iter().any(|in_flight| *in_flight > 0);
-        limits.exit_after_idle.filter(|_| !busy).and_then(|limit| self.last_active.checked_add(limit))
+        let idle = self.flow == Flow::Dry && self.in_flight.iter().all(|in_flight| *in_flight == 0);
+        limits.exit_after_idle.filter(|_| idle).and_then(|limit| self.last_active.checked_add(limit))
     }
 
     fn close_when_done(&mut self, limits: &Limits) {
@@ -340,9 +363,9 @@ impl State {
     fn schedule(&mut self, turn: &Turn, pause: Option<Duration>) {
         let now = Instant::now();
         if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
-            (self.paused_until, self.next_poll, self.idle) = (until, until, true);
-        } else if turn.on_watch || !self.idle {
-            self.idle = true;
+            (self.paused_until, self.next_poll, self.flow) = (until, until, Flow::Dry);
+        } else if turn.on_watch || self.flow != Flow::Dry {
+            self.flow = Flow::Dry;
             self.next_poll = now + jittered(self.backoff.grow());
         }
     }

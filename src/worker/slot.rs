@@ -4,11 +4,13 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::queue::{Closed, Queue, Sweep};
+use super::breaker::{Change, Verdict};
+use super::queue::{Closed, Place, Queue, Sweep};
+use super::report::Unsettled;
 use super::{Event, Worker, WorkerError, WorkerType};
-use crate::clock::Timestamp;
-use crate::store::{ResultId, StoreError};
-use crate::task::{Claim, Task, TaskResult};
+use crate::failpoint;
+use crate::store::StoreError;
+use crate::task::{Claim, ErrorType, Task, TaskResult};
 use crate::taskmanager::{Delivery, Error};
 
 /// The results file is told of polls no more often than this.
@@ -21,12 +23,11 @@ pub(super) fn run(worker: &Worker<'_>) {
         let found = worker.sweep(turn.first);
         worker.note_poll();
         match found {
-            Found::Task(index, task, claimed_at) => {
+            Found::Task { index, claim, left } => {
                 worker.queue.end_turn(&turn, Sweep::Task(index));
-                worker.work_one(&worker.types[index], task, claimed_at);
-                worker.queue.finished(index);
+                worker.work_one(index, &claim, left);
             }
-            Found::Nothing => worker.queue.end_turn(&turn, Sweep::Empty),
+            Found::Nothing { paused } => worker.queue.end_turn(&turn, Sweep::Empty { paused }),
             Found::NoAnswer(pause) => worker.queue.end_turn(&turn, Sweep::Failed(pause)),
         }
     }
@@ -46,23 +47,38 @@ impl Drop for EndOfSlot<'_> {
 
 /// What asking for a task of each type led to.
 enum Found {
-    /// A task of the type with this index, and when it was asked for.
-    Task(usize, Task, Timestamp),
-    Nothing,
+    /// A task of the type with this index; whether an earlier process left it.
+    Task { index: usize, claim: Claim, left: bool },
+    /// Nothing; whether a type was left out because its breaker is open.
+    Nothing { paused: bool },
     /// No answer; the server asked to be left alone for so long.
     NoAnswer(Option<Duration>),
 }
 
 impl Worker<'_> {
-    /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is.
+    /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
+    /// an earlier process left come first.
     fn sweep(&self, first: usize) -> Found {
+        let mut paused = false;
         for index in (first..self.types.len()).chain(0..first) {
-            if !self.queue.reserve(index) {
-                continue;
+            let worker_type = &self.types[index];
+            match self.queue.reserve(index) {
+                Place::Taken => {}
+                Place::Full => continue,
+                Place::Paused => {
+                    paused = true;
+                    continue;
+                }
+            }
+            if let Some(claim) = self.left.take(index) {
+                return Found::Task { index, claim, left: true };
             }
             let claimed_at = self.executor.clock.now();
-            match self.claim(&self.types[index]) {
-                Ok(Some(task)) => return Found::Task(index, task, claimed_at),
+            match self.claim(worker_type) {
+                Ok(Some(task)) => {
+                    let claim = self.executor.claim(task, worker_type, claimed_at);
+                    return Found::Task { index, claim, left: false };
+                }
                 Ok(None) => self.queue.release(index),
                 Err(error) => {
                     self.queue.release(index);
@@ -70,25 +86,37 @@ impl Worker<'_> {
                 }
             }
         }
-        Found::Nothing
+        Found::Nothing { paused }
     }
 
     fn claim(&self, worker_type: &WorkerType) -> Result<Option<Task>, Error> {
+        let answer = self.claim_by_name(worker_type);
+        if answer.is_ok() && self.contact.answered() {
+            self.waiting.wake();
+        }
+        answer
+    }
+
+    /// While a type is gone, its old number is not used: it may be another type's by now. Where it was so unnoticed,
+    /// the task goes back to the queue when its claim runs out; no handler is given another type's task.
+    fn claim_by_name(&self, worker_type: &WorkerType) -> Result<Option<Task>, Error> {
+        if worker_type.is_gone() && !worker_type.look_up(&self.claimer)? {
+            return Ok(None);
+        }
         let worker_id = &self.executor.config.worker_id.value;
-        let answer = self.claimer.claim(worker_id, worker_type.id(), self.order);
-        let answer = match answer {
+        match self.claimer.claim(worker_id, worker_type.id(), self.order) {
             Err(error) if error.says_unknown_type() => {
-                if worker_type.has_gone(&self.claimer)? {
+                if !worker_type.look_up(&self.claimer)? {
                     self.executor.observer.event(&Event::TypeGone(&worker_type.name));
                 }
                 Ok(None)
             }
+            Ok(Some(task)) if !task.task_type.eq_ignore_ascii_case(&worker_type.name) => {
+                self.executor.observer.event(&Event::WrongType { task: &task, wanted: &worker_type.name });
+                worker_type.look_up(&self.claimer).map(|_| None)
+            }
             other => other,
-        };
-        if answer.is_ok() && self.contact.answered() {
-            self.reporter.wake();
         }
-        answer
     }
 
     /// Sees to a claim that was not answered as it should be; returns how long the server asked to be left alone.
@@ -105,25 +133,42 @@ impl Worker<'_> {
         pause
     }
 
-    fn work_one(&self, worker_type: &WorkerType, task: Task, claimed_at: Timestamp) {
-        let claim = self.executor.claim(task, worker_type, claimed_at);
-        // Where the results file fails, the task stays claimed: the TaskManager hands it out again when the claim ends.
-        if let Err(error) = self.store_and_report(worker_type, &claim) {
-            self.fail(WorkerError::Store(error));
+    /// Works a task, and gives its place back.
+    fn work_one(&self, index: usize, claim: &Claim, left: bool) {
+        let worker_type = &self.types[index];
+        let verdict = match self.store_and_report(worker_type, claim, left) {
+            Ok(verdict) => verdict,
+            // The task stays claimed: the TaskManager hands it out again when the claim ends.
+            Err(error) => {
+                self.fail(WorkerError::Store(error));
+                Verdict::Unknown
+            }
+        };
+        let task_type = worker_type.name.as_str();
+        match self.queue.finished(index, verdict) {
+            Some(Change::Opened(pause)) => self.executor.observer.event(&Event::Paused { task_type, pause }),
+            Some(Change::Closed) => self.executor.observer.event(&Event::Resumed(task_type)),
+            None => {}
         }
     }
 
-    fn store_and_report(&self, worker_type: &WorkerType, claim: &Claim) -> Result<(), StoreError> {
+    fn store_and_report(&self, worker_type: &WorkerType, claim: &Claim, left: bool) -> Result<Verdict, StoreError> {
         let executor = &self.executor;
-        executor.store.note_claim(claim, executor.client.url(), Some(self.process))?;
+        failpoint::reach("claimed");
+        executor.store.note_claim(claim, executor.client.url(), Some(&self.process))?;
+        if !self.running.enter(claim) {
+            executor.observer.event(&Event::ClaimRenewed(claim));
+            return Ok(Verdict::Unknown);
+        }
         executor.observer.event(&Event::Claimed(claim));
-        let stop = self.queue.new_stop();
-        let result = executor.run(claim, worker_type, &stop);
-        self.queue.drop_stop(&stop);
-        let result = result?;
+        failpoint::reach("noted");
+        let mut result = self.run_stoppable(worker_type, claim)?;
+        self.running.renew(&mut result);
         self.count(&result);
+        let verdict = verdict(&result);
+        failpoint::reach("ran");
         match executor.store(&result) {
-            Ok(id) => self.report(id, result),
+            Ok(id) => self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict),
             Err(error) => {
                 self.report_unstored(&result, &error);
                 Err(error)
@@ -131,27 +176,11 @@ impl Worker<'_> {
         }
     }
 
-    fn report(&self, id: ResultId, result: TaskResult) -> Result<(), StoreError> {
-        let task_id = result.task_id;
-        match self.executor.report(&result) {
-            Ok(delivery) => {
-                if self.contact.answered() {
-                    self.reporter.wake();
-                }
-                self.executor.settle(id, &result, delivery)
-            }
-            Err(error) if error.is_refusal() => {
-                self.executor.observer.event(&Event::ReportRefused { task_id, error: error.to_string() });
-                Ok(())
-            }
-            Err(error) => {
-                self.contact.failed(&error);
-                self.executor.observer.event(&Event::ReportPostponed { task_id, error: error.to_string() });
-                self.reporter.take_over(id, result);
-                self.queue.set_unreported(self.reporter.unreported());
-                Ok(())
-            }
-        }
+    fn run_stoppable(&self, worker_type: &WorkerType, claim: &Claim) -> Result<TaskResult, StoreError> {
+        let stop = self.stops.add();
+        let result = self.executor.run(claim, worker_type, &stop);
+        self.stops.remove(&stop);
+        result
     }
 
     /// The disk may be full: then the TaskManager is the only one left to keep the result.
@@ -175,6 +204,17 @@ impl Worker<'_> {
         *last = Some(Instant::now());
         let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         // Where this fails, the next write that matters says so.
-        let _ = self.executor.store.note_poll(self.process, counters, self.executor.clock.now());
+        let _ = self.executor.store.note_poll(&self.process, counters, self.executor.clock.now());
+    }
+}
+
+/// What an attempt says about the service behind its type.
+fn verdict(result: &TaskResult) -> Verdict {
+    match &result.outcome.failure {
+        Some(failure) if [ErrorType::Shutdown, ErrorType::Other("claim_lost".into())].contains(&failure.error_type) => {
+            Verdict::Unknown
+        }
+        Some(failure) if failure.retryable => Verdict::Fails,
+        _ => Verdict::Works,
     }
 }

@@ -42,15 +42,19 @@ impl WorkerType {
         self.id.load(Ordering::Relaxed)
     }
 
-    /// Asks for the number again: the server may have been set up anew. True where the type has gone since the last
-    /// time.
-    pub(super) fn has_gone(&self, client: &Client) -> Result<bool, Error> {
+    /// Whether the TaskManager knew no such type when it was last asked.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the number again: the server may have been set up anew. False where the type is gone.
+    pub(super) fn look_up(&self, client: &Client) -> Result<bool, Error> {
         let found = client.task_type(&self.name)?;
         if let Some(found) = &found {
             self.id.store(found.id, Ordering::Relaxed);
         }
-        let gone_before = self.gone.swap(found.is_none(), Ordering::Relaxed);
-        Ok(found.is_none() && !gone_before)
+        self.gone.store(found.is_none(), Ordering::Relaxed);
+        Ok(found.is_some())
     }
 
     /// Joins a configured type with what the TaskManager knows of it. `warn` hears of what is odd but works.
@@ -60,7 +64,7 @@ impl WorkerType {
         client: &Client,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self, TypeError> {
-        let handler = handler(settings).map_err(TypeError::Configuration)?;
+        let handler = handler(settings, config).map_err(TypeError::Configuration)?;
         let known = client.task_type(&settings.name).map_err(TypeError::TaskManager)?;
         let known = known.ok_or_else(|| TypeError::Unknown(settings.name.clone()))?;
         let claim_timeout = config.claim_timeout.value;
@@ -78,7 +82,7 @@ impl WorkerType {
 }
 
 /// The handler of a configured type, whether or not it could run now.
-pub fn handler(settings: &config::TaskType) -> Result<Arc<dyn Handler>, String> {
+pub fn handler(settings: &config::TaskType, config: &Config) -> Result<Arc<dyn Handler>, String> {
     let command = match &settings.action {
         None => return Err(format!("the task type {} has no handler: give it `exec` or `handler`", settings.name)),
         Some(Action::BuiltIn(name)) => {
@@ -93,6 +97,7 @@ pub fn handler(settings: &config::TaskType) -> Result<Arc<dyn Handler>, String> 
         env: settings.env.clone(),
         pass_env: settings.pass_env.clone(),
         clean_env: settings.clean_env,
+        secrets: config.api_key.iter().map(|key| key.expose().to_owned()).collect(),
     })))
 }
 

@@ -144,6 +144,19 @@ fn looking_and_sending_are_both_tried_again() {
     assert_eq!(clock.sleeps().len(), 3);
 }
 
+/// Somebody else may end the task between the look and the report.
+#[test]
+fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
+    for (then, expected) in [
+        (recorded("show the completed task"), Delivery::Confirmed),
+        (look(&json!({"claimed_by": "worker-2", "attempts": 2})), Delivery::ClaimLost),
+    ] {
+        let server = Server::queue([look(&json!({})), recorded("complete the same again"), then]);
+        let delivery = patient(&server, Retries::STANDARD, &FakeClock::new()).deliver_again(&report(success()));
+        assert_eq!((delivery, server.calls()), (Ok(expected), [LOOK, COMPLETE, LOOK].map(String::from).to_vec()));
+    }
+}
+
 /// A server that is away costs a report as many tries as any other call, not that many lookups for each of them.
 #[test]
 fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
@@ -165,7 +178,7 @@ fn a_rate_limit_is_obeyed_before_a_report_is_sent_again() {
     let clock = FakeClock::new();
     let answers = [recorded("rate limited"), recorded("rate limited"), look(&json!({})), recorded("complete")];
     let delivery = patient(&Server::queue(answers), Retries::STANDARD, &clock).deliver(&report(success()));
-    assert_eq!((delivery, clock.sleeps()), (Ok(Delivery::Confirmed), vec![Duration::from_secs(60); 2]));
+    assert_eq!((delivery, clock.sleeps()), (Ok(Delivery::Confirmed), vec![Duration::from_mins(1); 2]));
 }
 
 #[test]
@@ -253,16 +266,20 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
 /// bytes.
 #[test]
 fn a_summary_is_short_however_much_the_handler_wrote_beside_its_data() {
-    let wordy = "ž".repeat(40_000);
-    let mut success = Outcome { message: Some(wordy.clone()), ..Outcome::success(json!(1)) };
-    success.metadata.insert("notes".into(), json!(wordy));
-    let mut failure = Outcome::failure(ErrorType::Other(wordy.clone()), wordy);
-    failure.metadata = success.metadata.clone();
-    for outcome in [success, failure] {
-        let envelope = sent(&result(outcome))["result"].take();
-        let kept: usize = envelope.to_string().chars().map(|character| if character.is_ascii() { 1 } else { 6 }).sum();
-        assert!(kept < 65_535, "{kept} bytes");
-        assert_eq!(envelope["metadata"]["worker_id"], json!("worker-1"));
+    for wordy in [4_000, 12_000, 40_000].map(|letters| "ž".repeat(letters)) {
+        let long = Outcome::success(json!("x".repeat(60_000)));
+        let mut success = Outcome { message: Some(wordy.clone()), ..long.clone() };
+        success.metadata.insert("notes".into(), json!(wordy));
+        let failure = Outcome::failure(ErrorType::Other(wordy.clone()), wordy);
+        let failure = Outcome { data: long.data, metadata: success.metadata.clone(), ..failure };
+        for outcome in [success, failure] {
+            let envelope = sent(&result(outcome))["result"].take();
+            let escaped = |character: char| if character.is_ascii() { 1 } else { 6 };
+            let kept: usize = envelope.to_string().chars().map(escaped).sum();
+            assert!(kept < 65_535, "{kept} bytes");
+            assert_eq!(envelope["metadata"]["worker_id"], json!("worker-1"));
+            assert_eq!(envelope["data_bytes"], json!(60_002));
+        }
     }
 }
 

@@ -72,6 +72,20 @@ fn tasks() {
 }
 
 #[test]
+fn a_claim_asks_for_an_order() {
+    for (order, sort_by, sort_order) in [
+        (Order::OldestFirst, "created_at", "ASC"),
+        (Order::NewestFirst, "created_at", "DESC"),
+        (Order::HighestPriorityFirst, "priority", "DESC"),
+    ] {
+        let server = Server::queue([Answer::error(404, "No available tasks")]);
+        client(&server).claim("worker-1", 4, order).unwrap();
+        let body = json!({"worker_id": "worker-1", "task_type_id": 4, "sort_by": sort_by, "sort_order": sort_order});
+        assert_eq!(server.requests()[0].json(), body);
+    }
+}
+
+#[test]
 fn a_completed_report() {
     for answer in [json!({"id": 1, "status": "completed"}), json!({"id": 1, "status": "pending"})] {
         for answer in [Answer::data(&answer), Answer::json(200, &answer)] {

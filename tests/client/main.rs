@@ -8,6 +8,7 @@ mod delivery;
 mod documented;
 mod limits;
 mod points;
+mod properties;
 mod replay;
 mod retry;
 mod robustness;

@@ -243,5 +243,5 @@ fn point_14_a_rate_limit_is_obeyed_to_the_second() {
     let server = Server::queue([recorded("rate limited"), recorded("rate limited"), recorded("show a task")]);
     let shown = patient(&server, Retries::STANDARD, &clock).task(TaskId(1)).unwrap().unwrap();
     assert_eq!(shown.id, TaskId(1));
-    assert_eq!(clock.sleeps(), [Duration::from_secs(60); 2]);
+    assert_eq!(clock.sleeps(), [Duration::from_mins(1); 2]);
 }

@@ -1,5 +1,6 @@
 //! The key is in its header and nowhere else: not in an error, not in what is shown for debugging, not in a log.
 
+use std::fmt::{Debug, Write as _};
 use std::sync::{Mutex, Once};
 
 use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource};
@@ -33,7 +34,7 @@ struct Fields<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: KvValue<'kvs>) -> Result<(), KvError> {
-        *self.0 += &format!(" {key}={value}");
+        let _ = write!(self.0, " {key}={value}"); // writing to a String cannot fail
         Ok(())
     }
 }
@@ -61,22 +62,22 @@ fn secret_client(server: &Server, retries: Retries) -> Client {
 fn every_call(client: &Client) -> Vec<String> {
     let report = report(Outcome::success(json!(1)));
     vec![
-        format!("{:?}", client.health()),
-        shown(client.check_key()),
-        shown(client.register_type("a.b", "1", &json!({}))),
-        shown(client.task_type("a.b")),
-        shown(client.task_types()),
-        shown(client.create("a.b", &json!({}), None)),
-        shown(client.claim("w", 1, Order::OldestFirst)),
-        shown(client.progress(TaskId(1), "w", 1, None)),
-        shown(client.task(TaskId(1))),
-        shown(client.tasks(&TaskFilter::default())),
-        shown(client.deliver(&report)),
-        shown(client.deliver_again(&report)),
+        shown(&client.health()),
+        shown(&client.check_key()),
+        shown(&client.register_type("a.b", "1", &json!({}))),
+        shown(&client.task_type("a.b")),
+        shown(&client.task_types()),
+        shown(&client.create("a.b", &json!({}), None)),
+        shown(&client.claim("w", 1, Order::OldestFirst)),
+        shown(&client.progress(TaskId(1), "w", 1, None)),
+        shown(&client.task(TaskId(1))),
+        shown(&client.tasks(&TaskFilter::default())),
+        shown(&client.deliver(&report)),
+        shown(&client.deliver_again(&report)),
     ]
 }
 
-fn shown<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+fn shown<T: Debug>(result: &Result<T, Error>) -> String {
     let text = result.as_ref().map_or_else(ToString::to_string, |_| String::new());
     format!("{result:?} {text}")
 }

@@ -3,8 +3,15 @@
 mod answers;
 mod builtin;
 mod ending;
+#[cfg(target_os = "linux")]
+mod escape;
+#[cfg(target_os = "linux")]
+mod files;
 mod pipes;
+mod redaction;
 mod settings;
+#[path = "../support/process.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use prismq::handler::{Command, Exec, ExecSettings, Handler, Listener, Run};
+use prismq::handler::{Command, Exec, ExecSettings, Handler, Listener, Run, supervise};
 use prismq::shutdown::{Stop, StopReason};
 use prismq::task::{Claim, Failure, Outcome, Task, TaskId};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -23,6 +30,8 @@ use tempfile::TempDir;
 struct Heard {
     progress: Mutex<Vec<(u8, Option<String>)>>,
     stderr: Mutex<Vec<String>>,
+    /// When the script said `leaving`.
+    left_at: Mutex<Option<Instant>>,
     stop: Arc<Stop>,
     stop_at: Vec<(&'static str, StopReason)>,
 }
@@ -34,6 +43,9 @@ impl Listener for Heard {
 
     fn stderr_line(&self, line: &str) {
         self.stderr.lock().unwrap().push(line.to_owned());
+        if line == "leaving" {
+            *self.left_at.lock().unwrap() = Some(Instant::now());
+        }
         for (_, reason) in self.stop_at.iter().filter(|(at, _)| *at == line) {
             self.stop.raise(Some(*reason));
         }
@@ -52,6 +64,7 @@ struct Bench {
 
 impl Bench {
     fn new(script: &str) -> Self {
+        supervise("handler-tests").unwrap();
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("handler.sh"), script).unwrap();
         // Run by name: a file just written cannot be executed while another test's child holds it open, between its
@@ -66,6 +79,7 @@ impl Bench {
             heard: Heard {
                 progress: Mutex::default(),
                 stderr: Mutex::default(),
+                left_at: Mutex::default(),
                 stop: Arc::new(Stop::new(None)),
                 stop_at: Vec::new(),
             },
@@ -104,7 +118,14 @@ impl Bench {
 }
 
 fn settings(command: Command, dir: &Path) -> ExecSettings {
-    ExecSettings { command, dir: dir.to_owned(), env: BTreeMap::new(), pass_env: Vec::new(), clean_env: false }
+    ExecSettings {
+        command,
+        dir: dir.to_owned(),
+        env: BTreeMap::new(),
+        pass_env: Vec::new(),
+        clean_env: false,
+        secrets: Vec::new(),
+    }
 }
 
 fn run(handler: &dyn Handler, params: Value, heard: &Heard, timeout: Duration) -> Outcome {
@@ -125,19 +146,4 @@ fn failure(outcome: &Outcome, error_type: &str) -> Failure {
     let failure = outcome.failure.clone().unwrap_or_else(|| panic!("it succeeded: {outcome:?}"));
     assert_eq!(failure.error_type.as_str(), error_type, "{failure:?}");
     failure
-}
-
-/// Waits until the process is gone; a zombie that nobody reaps counts as gone.
-fn assert_ends(pid: Pid) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while is_alive(pid) {
-        assert!(Instant::now() < deadline, "process {pid:?} is still there");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn is_alive(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    let is_zombie = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
-    test_kill_process(pid).is_ok() && !is_zombie
 }

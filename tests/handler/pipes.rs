@@ -69,6 +69,12 @@ fn output_over_16_mib_is_an_error_and_the_end() {
 }
 
 #[test]
+fn output_may_also_get_too_long_with_a_childs_last_breath() {
+    let outcome = Bench::new("exec head -c 16777217 /dev/zero").run();
+    assert!(failure(&outcome, "handler").error.contains("16 MiB"));
+}
+
+#[test]
 fn a_large_output_arrives_whole() {
     let outcome = Bench::new("printf '\"'; head -c 4194304 /dev/zero | tr '\\0' x; printf '\"'").run();
     assert_eq!(outcome.data.as_str().unwrap().len(), 4 << 20);
@@ -82,10 +88,19 @@ fn standard_error_comes_line_by_line() {
 }
 
 #[test]
-fn standard_error_without_end_is_capped() {
-    let mut bench = Bench::new("exec yes 'what a program says when it has gone mad and nobody stops it' >&2");
-    bench.timeout = Duration::from_millis(500);
-    failure(&bench.run(), "timeout");
+fn standard_error_without_end_does_not_hold_up_the_time_out() {
+    let mut bench = Bench::new("exec yes >&2");
+    bench.timeout = Duration::from_millis(300);
+    let (outcome, took) = bench.run_timed();
+    failure(&outcome, "timeout");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn standard_error_is_capped_but_its_last_words_are_not() {
+    let bench =
+        Bench::new("yes 'what a program says when it goes mad' | head -c 3145728 >&2; printf '\\nbye' >&2; exit 1");
+    assert!(failure(&bench.run(), "handler").error.ends_with("\nbye"));
     let lines = bench.stderr();
     assert!(lines.iter().map(String::len).sum::<usize>() <= (1 << 20) + 200);
     let (last, others) = lines.split_last().unwrap();

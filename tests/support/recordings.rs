@@ -1,5 +1,7 @@
 //! The exchanges recorded from the published TaskManager, in `tests/fixtures/recordings.json`.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use super::Answer;
@@ -26,14 +28,18 @@ pub(crate) enum Body {
 }
 
 /// All of them, in the order they were recorded.
-pub(crate) fn recordings() -> Vec<Recording> {
-    let all: Vec<Value> = serde_json::from_str(include_str!("../fixtures/recordings.json")).unwrap();
-    all.iter().map(read).collect()
+pub(crate) fn recordings() -> &'static [Recording] {
+    static ALL: LazyLock<Vec<Recording>> = LazyLock::new(|| {
+        let all: Vec<Value> = serde_json::from_str(include_str!("../fixtures/recordings.json")).unwrap();
+        all.iter().map(read).collect()
+    });
+    &ALL
 }
 
 /// The answer recorded under `name`.
 pub(crate) fn recorded(name: &str) -> Answer {
-    recordings().into_iter().find(|recording| recording.name == name).unwrap_or_else(|| panic!("no {name:?}")).answer
+    let recording = recordings().iter().find(|recording| recording.name == name);
+    recording.unwrap_or_else(|| panic!("no recording is called {name:?}")).answer.clone()
 }
 
 fn read(exchange: &Value) -> Recording {

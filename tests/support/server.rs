@@ -38,8 +38,8 @@ impl Request {
 /// What the server answers, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     manner: Manner,
 }
@@ -327,6 +327,13 @@ impl Shared {
 /// unread is reset.
 fn read_request(mut stream: &TcpStream) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
+    // Mostly it is all there; what is not comes byte by byte.
+    let mut buffer = [0; 1024];
+    let there = stream.peek(&mut buffer)?;
+    if let Some(end) = buffer[..there].windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+        head.resize(end + 3, 0);
+        stream.read_exact(&mut head)?;
+    }
     while !head.ends_with(b"\r\n\r") {
         let mut byte = [0];
         if stream.read(&mut byte)? == 0 {

@@ -4,5 +4,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod limits;
+mod logs;
+mod outages;
 mod outcomes;
+mod params;
+mod polling;
+mod published;
+mod replayed;
 mod rig;
+mod signals;
+mod slots;
+mod start;

@@ -149,14 +149,14 @@ fn every_kind_of_exit_and_output() {
 
 #[test]
 fn a_handler_that_takes_too_long_is_ended() {
-    let rig = Rig::of(one_attempt(), &[("case", "timeout = \"300ms\"")]);
+    let rig = Rig::of(one_attempt(), &[("case", "timeout = \"1s\"")]);
     let id = rig.case("slow", "echo working >&2; sleep 20");
     rig.drain();
     let error = rig.taskmanager.task(id).error_message.unwrap();
     assert!(error.starts_with("it took longer than ") && error.ends_with("its last words:\nworking"), "{error}");
     assert_ended(&rig, id, "case", &failure(&error, "timeout", true));
     let took = rig.rows("results")[0]["duration_ms"].as_i64().unwrap();
-    assert!((200..5000).contains(&took), "{took}");
+    assert!((900..5000).contains(&took), "{took}");
 }
 
 #[test]
@@ -176,13 +176,12 @@ fn what_may_be_tried_again_is_within_the_claim() {
 
 #[test]
 fn the_deadline_ends_tries_within_the_claim() {
-    let settings = "timeout = \"400ms\"\nretry = { max_attempts = 100, delay = \"150ms\", backoff_factor = 1 }";
+    let settings = "timeout = \"5s\"\nretry = { max_attempts = 100, delay = \"5s\" }";
     let rig = Rig::of(one_attempt(), &[("case", settings)]);
     let id = rig.case("never", "echo x >>never; exit 75");
     rig.drain();
     assert_ended(&rig, id, "case", &failure("exit code 75", "temporary", true));
-    let tries = rig.sandbox.read("never").lines().count();
-    assert!((1..=3).contains(&tries), "{tries}");
+    assert_eq!(rig.sandbox.read("never").lines().count(), 1, "there is no time for a second");
 }
 
 #[test]
@@ -204,7 +203,9 @@ fn built_in_handlers() {
     let names = ["echo", "sleep", "fail"];
     let table = |name: &&str| format!("[[task_type]]\nname = \"a.{name}\"\nhandler = \"{name}\"\n");
     rig.sandbox.write("prismq.toml", names.iter().map(table).collect::<String>());
-    names.iter().for_each(|name| rig.taskmanager.register(&format!("a.{name}")));
+    for name in names {
+        rig.taskmanager.register(&format!("a.{name}"));
+    }
     let echo = rig.taskmanager.create("a.echo", json!({"any": [1, {}]}));
     let sleep = rig.taskmanager.create("a.sleep", json!({"seconds": 0.01}));
     let fail = rig.taskmanager.create("a.fail", json!({"error": "no", "error_type": "connection"}));

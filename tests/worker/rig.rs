@@ -1,6 +1,9 @@
 //! A worker's surroundings: a TaskManager in the test's own process, a sandbox for the binary, and what both hold.
 
+#![allow(dead_code)] // each test binary uses a part of it
+
 use std::net::SocketAddr;
+use std::path::Path;
 
 use prismq::server::{Server, Settings};
 use prismq::task::TaskId;
@@ -34,6 +37,7 @@ pub(crate) fn cases(name: &str, settings: &str) -> String {
 pub(crate) struct TaskManager {
     server: Option<Server>,
     settings: Settings,
+    client: Client,
     _folder: TempDir,
 }
 
@@ -45,6 +49,7 @@ impl TaskManager {
     pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let mut taskmanager = Self::away();
         change(&mut taskmanager.settings);
+        taskmanager.client = client(&taskmanager.settings);
         taskmanager.restart();
         taskmanager
     }
@@ -55,11 +60,11 @@ impl TaskManager {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = SocketAddr::from(([127, 0, 0, 1], port));
         let settings = Settings::new(listen, folder.path().join("tasks.db"));
-        Self { server: None, settings, _folder: folder }
+        Self { server: None, client: client(&settings), settings, _folder: folder }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/api", self.settings.listen)
+        self.client.url().to_owned()
     }
 
     pub(crate) fn stop(&mut self) {
@@ -75,17 +80,37 @@ impl TaskManager {
     /// Starts it with another key.
     pub(crate) fn restart_with_key(&mut self, key: &str) {
         self.settings.api_key = Some(key.into());
+        self.client = client(&self.settings);
         self.restart();
     }
 
-    pub(crate) fn client(&self) -> Client {
-        let connection = Connection::new(self.url(), self.settings.api_key.clone());
-        Client::new(&connection, Retries::STANDARD, FakeClock::new()).unwrap()
+    /// The file that holds its tasks.
+    pub(crate) fn database(&self) -> &Path {
+        &self.settings.database
+    }
+
+    /// Puts what another one holds in the place of what this one held.
+    pub(crate) fn replace_by(&mut self, mut other: Self) {
+        other.stop();
+        self.stop();
+        self.settings.database.set_file_name("replaced.db");
+        std::fs::copy(other.database(), self.database()).unwrap();
+        self.restart();
+    }
+
+    /// Starts it with an empty file.
+    pub(crate) fn restart_anew(&mut self) {
+        self.settings.database.set_file_name("anew.db");
+        self.restart();
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Registers a type that takes anything.
     pub(crate) fn register(&self, name: &str) {
-        self.client().register_type(name, "1.0.0", &json!({"type": "object"})).unwrap();
+        self.client.register_type(name, "1.0.0", &json!({"type": "object"})).unwrap();
     }
 
     /// Creates a task; its number.
@@ -96,18 +121,23 @@ impl TaskManager {
 
     #[allow(clippy::needless_pass_by_value, reason = "calls read better with json!(…) as it is")]
     pub(crate) fn create_with_priority(&self, task_type: &str, params: Value, priority: i64) -> u64 {
-        let created = self.client().create(task_type, &params, Some(priority)).unwrap();
+        let created = self.client.create(task_type, &params, Some(priority)).unwrap();
         assert!(!created.deduplicated, "{params}");
         created.id.0
     }
 
     pub(crate) fn task(&self, id: u64) -> TaskView {
-        self.client().task(TaskId(id)).unwrap().unwrap()
+        self.client.task(TaskId(id)).unwrap().unwrap()
     }
 
     pub(crate) fn status(&self, id: u64) -> String {
         self.task(id).status
     }
+}
+
+fn client(settings: &Settings) -> Client {
+    let connection = Connection::new(format!("http://{}/api", settings.listen), settings.api_key.clone());
+    Client::new(&connection, Retries::STANDARD, FakeClock::new()).unwrap()
 }
 
 /// A TaskManager, and a sandbox whose workers speak with it.
@@ -124,7 +154,9 @@ impl Rig {
 
     /// With types whose tasks name the script that works them, each with its name and more settings.
     pub(crate) fn of(taskmanager: TaskManager, types: &[(&str, &str)]) -> Self {
-        types.iter().for_each(|(name, _)| taskmanager.register(name));
+        for (name, _) in types {
+            taskmanager.register(name);
+        }
         let sandbox = sandbox(&taskmanager.url());
         sandbox.write("prismq.toml", types.iter().map(|(name, settings)| cases(name, settings)).collect::<String>());
         Self { taskmanager, sandbox }
@@ -172,10 +204,10 @@ pub(crate) fn rows(sandbox: &Sandbox, table: &str) -> Vec<Value> {
     read_rows(&sandbox.path("results.db"), table)
 }
 
-pub(crate) fn read_rows(file: &std::path::Path, table: &str) -> Vec<Value> {
+pub(crate) fn read_rows(file: &Path, table: &str) -> Vec<Value> {
     let file = rusqlite::Connection::open(file).unwrap();
     let mut statement = file.prepare(&format!("SELECT * FROM {table} ORDER BY rowid")).unwrap();
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let read = |row: &rusqlite::Row<'_>| {
         let cell = |(index, name): (usize, &String)| {
             use rusqlite::types::ValueRef;

@@ -20,7 +20,7 @@ pub(super) fn rows() -> Vec<Row> {
         url: "URL".into(),
         status: 429,
         reason: "Rate limit exceeded. Please try again in 60 seconds.".into(),
-        retry_after: Some(Duration::from_secs(60)),
+        retry_after: Some(Duration::from_mins(1)),
     };
     let reason = "it does not know the call /tasks/1 (404)".into();
     let no_endpoint = Error::NotATaskManager { url: "URL".into(), reason };

@@ -1,0 +1,141 @@
+//! What `--fault` says.
+
+use std::time::Duration;
+
+use crate::config::{did_you_mean, parse_duration};
+use crate::exit::UserError;
+use crate::server::Faults;
+
+const KINDS: [&str; 8] = ["drop", "reset", "deadlock", "html", "ratelimit", "latency", "published", "seed"];
+
+/// Reads `KIND=RATE` and the like. A seed that is not given is drawn.
+pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
+    let mut faults = Faults { seed: fastrand::u32(..).into(), ..Faults::default() };
+    let mut named = Vec::new();
+    for item in items {
+        let (kind, value) = item.split_once('=').map_or((item.as_str(), None), |(kind, value)| (kind, Some(value)));
+        if !KINDS.contains(&kind) {
+            let error = UserError::usage(format!("--fault {item}: there is no such kind of fault"));
+            return Err(error.hint(did_you_mean(kind, &KINDS)));
+        }
+        if named.contains(&kind) {
+            return Err(UserError::usage(format!("--fault {item}: {kind} is there twice")));
+        }
+        named.push(kind);
+        set(&mut faults, kind, value).map_err(|problem| UserError::usage(format!("--fault {item}: {problem}")))?;
+    }
+    // 70%, 20% and 10% may add up to a little more.
+    if faults.failing() > 1.0 + 1e-9 {
+        return Err(UserError::usage(
+            "--fault: drop, reset, deadlock, html and ratelimit make more than 100% together",
+        ));
+    }
+    Ok(faults)
+}
+
+fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), String> {
+    match (kind, value) {
+        ("published", None) => faults.published = true,
+        ("published", Some(_)) => return Err("it takes no rate: it is all or nothing".to_owned()),
+        ("seed", value) => {
+            let number = value.and_then(|value| value.parse().ok());
+            faults.seed = number.ok_or("write seed=N, a whole number from 0")?;
+        }
+        ("latency", value) => {
+            let (rate_text, delay) = value
+                .and_then(|value| value.split_once(':'))
+                .ok_or("write latency=RATE:DURATION, such as latency=5%:200ms")?;
+            (faults.latency, faults.delay) = (rate(rate_text)?, late(delay)?);
+        }
+        (kind, None) => return Err(format!("write {kind}=RATE, such as {kind}=5%")),
+        ("drop", Some(value)) => faults.drop = rate(value)?,
+        ("reset", Some(value)) => faults.reset = rate(value)?,
+        ("deadlock", Some(value)) => faults.deadlock = rate(value)?,
+        ("html", Some(value)) => faults.html = rate(value)?,
+        (_, Some(value)) => faults.ratelimit = rate(value)?,
+    }
+    Ok(())
+}
+
+/// A share of the calls.
+fn rate(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
+    let rate = number.parse().ok().map(|number: f64| number / whole);
+    rate.filter(|rate| (0.0..=1.0).contains(rate))
+        .ok_or_else(|| format!("{text:?} is no share of the calls: write 0 to 1, or 0% to 100%"))
+}
+
+fn late(text: &str) -> Result<Duration, String> {
+    let delay = parse_duration(text)?;
+    if delay > Faults::LONGEST_DELAY {
+        let longest = Faults::LONGEST_DELAY.as_secs();
+        return Err(format!("{text} is longer than {longest}s, when the server itself gives a connection up"));
+    }
+    Ok(delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(list: &str) -> Result<Faults, UserError> {
+        parse(&list.split(',').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn kinds_have_rates() {
+        let faults =
+            parsed("drop=5%,reset=0.25,deadlock=0,html=100e-3,ratelimit=1%,latency=50%:200ms,published,seed=7");
+        let expected = Faults {
+            drop: 0.05,
+            reset: 0.25,
+            deadlock: 0.0,
+            html: 0.1,
+            ratelimit: 0.01,
+            latency: 0.5,
+            delay: Duration::from_millis(200),
+            published: true,
+            seed: 7,
+        };
+        assert_eq!(faults, Ok(expected));
+        assert_eq!(parsed("drop=100%,latency=1:25s").map(|faults| (faults.drop, faults.latency)), Ok((1.0, 1.0)));
+        assert_eq!(parse(&[]).map(|faults| Faults { seed: 0, ..faults }), Ok(Faults::default()));
+    }
+
+    #[test]
+    fn a_seed_is_drawn_where_none_is_given() {
+        let seeds = [(); 8].map(|()| parsed("drop=1").unwrap().seed);
+        assert!(seeds.iter().any(|seed| *seed != seeds[0]), "{seeds:?}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_one_line() {
+        for (list, message, hint) in [
+            ("dorp=5%", "--fault dorp=5%: there is no such kind of fault", "did you mean `drop`?"),
+            (
+                "published,rate-limit=1",
+                "--fault rate-limit=1: there is no such kind of fault",
+                "did you mean `ratelimit`?",
+            ),
+            ("", "--fault : there is no such kind of fault", "known are: drop, reset"),
+            ("drop", "--fault drop: write drop=RATE, such as drop=5%", ""),
+            ("drop=101%", "--fault drop=101%: \"101%\" is no share of the calls", ""),
+            ("drop=1.01", "--fault drop=1.01: \"1.01\" is no share", ""),
+            ("html=-0.1", "--fault html=-0.1: \"-0.1\" is no share", ""),
+            ("html=nan", "--fault html=nan: \"nan\" is no share", ""),
+            ("html=", "--fault html=: \"\" is no share", ""),
+            ("latency=5%", "--fault latency=5%: write latency=RATE:DURATION", ""),
+            ("latency=5%:soon", "--fault latency=5%:soon: \"soon\" is not a duration", ""),
+            ("latency=5%:26s", "--fault latency=5%:26s: 26s is longer than 25s", ""),
+            ("published=5%", "--fault published=5%: it takes no rate", ""),
+            ("seed=x", "--fault seed=x: write seed=N", ""),
+            ("drop=1%,drop=2%", "--fault drop=2%: drop is there twice", ""),
+            ("drop=60%,html=50%", "--fault: drop, reset, deadlock, html and ratelimit make more than 100%", ""),
+        ] {
+            let error = parsed(list).unwrap_err();
+            assert_eq!(error.exit, crate::exit::Exit::Usage);
+            assert!(error.message.starts_with(message) && !error.message.contains('\n'), "{list}: {error}");
+            assert!(error.hint.unwrap_or_default().starts_with(hint), "{list}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Other processes on Linux: what is told of them under `/proc`, and how they are ended. Any of them may be gone by the
+//! next line.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+/// How long the start of a program may keep its environment from us.
+const UNSETTLED_MAX: Duration = Duration::from_millis(100);
+/// How soon we look again.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// The flag of the kernel's own threads, which have no program.
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// The children of this process's main thread.
+///
+/// They are those it started, and those it adopted: a process is a child of the thread that started it, and the kernel
+/// gives orphans to the first thread that lives.
+pub(super) fn children_of_main_thread() -> io::Result<Vec<Pid>> {
+    let path = format!("/proc/self/task/{}/children", getpid());
+    Ok(fs::read_to_string(path)?.split_ascii_whitespace().filter_map(pid).collect())
+}
+
+/// All processes.
+pub(super) fn all() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| pid(entry.file_name().to_str()?)).collect()
+}
+
+fn pid(text: &str) -> Option<Pid> {
+    text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw)
+}
+
+/// The state of a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// Its parent; `None` for those that the kernel started.
+    pub(super) parent: Option<Pid>,
+    /// Whether it has ended, and waits for its parent to notice.
+    pub(super) is_zombie: bool,
+    /// When it started, in ticks since the machine did.
+    pub(super) started: u64,
+    /// Whether its environment, or that it has none, is what it will be: not while its program starts or exits, nor
+    /// where we may not know.
+    is_settled: bool,
+}
+
+impl Stat {
+    /// The state of `pid`.
+    pub(super) fn of(pid: Pid) -> Option<Self> {
+        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    }
+
+    /// The name, in brackets, may hold anything; it is followed by the third field.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let flags: u32 = fields.get(6)?.parse().ok()?;
+        let environment_end = *fields.get(48)?;
+        Some(Self {
+            parent: pid(fields[1]),
+            is_zombie: fields[0] == "Z",
+            started: fields[19].parse().ok()?,
+            is_settled: environment_end != "0" || flags & KERNEL_THREAD != 0,
+        })
+    }
+}
+
+/// A process that is held, so that its number cannot come to mean another one.
+pub(super) struct Process {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Holds `pid`.
+    pub(super) fn open(pid: Pid) -> io::Result<Self> {
+        Ok(Self { pid, fd: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// Kills it.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.fd, Signal::KILL)?)
+    }
+
+    /// Waits until it has ended, but not after `deadline`; true where it has.
+    pub(super) fn is_gone_by(&self, deadline: Instant) -> bool {
+        loop {
+            let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], left.as_ref()) {
+                Err(Errno::INTR) => {}
+                ready => return ready.is_ok_and(|count| count > 0),
+            }
+        }
+    }
+
+    /// The value of a variable in the environment that its program was started with, where we may read it.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let environment = self.environment();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let value = variables.find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        String::from_utf8(value.to_vec()).ok()
+    }
+
+    /// Empty where we may not read it. It is not there while a program starts or exits: then we look again.
+    fn environment(&self) -> Vec<u8> {
+        let deadline = Instant::now() + UNSETTLED_MAX;
+        loop {
+            let environment = match fs::read(format!("/proc/{}/environ", self.pid)) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Vec::new(),
+                read => read.unwrap_or_default(),
+            };
+            let is_settled = !environment.is_empty() || Stat::of(self.pid).is_none_or(|stat| stat.is_settled);
+            if is_settled || self.is_gone_by(Instant::now() + LOOK_AGAIN) || Instant::now() >= deadline {
+                return environment;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let until_start = "174 0 0 0 0 0 0 0 20 0 1 0 4711";
+        let after_start = "2654208 349 18446744073709551615 1 1 0 0 0 0 0 4096 0 1 0 0 17 0 0 0 0 0 0 1 1 1 1 1";
+        for (state, flags, end, is_zombie, is_settled) in [
+            ("S", 4_194_560, 140_721, false, true),
+            ("R", 4_194_560, 0, false, false),
+            ("Z", 4_194_560, 0, true, false),
+            ("I", 2_129_984, 0, false, true),
+        ] {
+            let head = format!("42 (a) Z 1 (b) {state} 41 42 42 0 -1 {flags}");
+            let stat = Stat::parse(&format!("{head} {until_start} {after_start} 1 {end} 0\n"));
+            assert_eq!(stat, Some(Stat { parent: Pid::from_raw(41), is_zombie, started: 4711, is_settled }));
+        }
+        assert_eq!(Stat::parse("42 (a"), None);
+    }
+
+    #[test]
+    fn we_are_among_all() {
+        assert!(all().contains(&getpid()));
+        let us = Stat::of(getpid()).unwrap();
+        assert!(!us.is_zombie && us.started > 0 && us.parent == rustix::process::getppid());
+        let us = Process::open(getpid()).unwrap();
+        assert_eq!(us.variable("CARGO_MANIFEST_DIR").as_deref(), Some(env!("CARGO_MANIFEST_DIR")));
+        assert_eq!(us.variable("CARGO_MANIFEST"), None);
+        assert!(!us.is_gone_by(Instant::now()));
+    }
+}

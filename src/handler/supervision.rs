@@ -1,0 +1,197 @@
+//! What handlers start outside of their process groups, and what would outlive them there.
+//!
+//! A process that loses its parent becomes a child of its nearest ancestor that adopts orphans. [`supervise`] makes us
+//! one. So, when a handler has ended, all that is left of what it started is our orphans and what is below them; and
+//! when no orphan of a handler is left, nothing of it is, however it detached itself. Which handler an orphan comes
+//! from is told by a mark in its environment.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rustix::process::{
+    DumpableBehavior, Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, waitid,
+};
+
+use super::proc::{self, Process, Stat};
+use crate::task::TaskId;
+
+/// The variable that marks what a handler starts: `<token>-<task's id>-<number of the run>`.
+pub(super) const MARK: &str = "PRISMQ_TASK_MARK";
+
+/// To adopt orphans is a property of the process, as is whose children they are: hence a static.
+static SUPERVISION: OnceLock<Supervision> = OnceLock::new();
+
+struct Supervision {
+    token: String,
+    /// Whether every orphan comes from a handler. Not so where we replaced a program that had children (`other & exec
+    /// prismq`), nor where we adopt those of a whole container, as process 1.
+    only_handlers: bool,
+    runs: AtomicU64,
+    running: Mutex<Vec<Running>>,
+}
+
+/// One run of a handler.
+struct Running {
+    mark: String,
+    /// The handler's own process, and when it started; `None` while it is being started.
+    leader: Option<(Pid, u64)>,
+}
+
+/// Makes this process answer for what its handlers start: what leaves their process groups, into sessions of its own
+/// or by forking twice, is found and ended when they end. Nor can anybody but root read this process's environment and
+/// memory from now on; it leaves no core dump, and only root can trace it.
+///
+/// `token` names this process, for [`end_leftovers`](super::end_leftovers) in later ones, so it must be of no other
+/// process, not even a former one. Only the first call counts. The program must then start children by handlers alone,
+/// at least from its main thread: those it starts otherwise are taken for orphans of handlers.
+///
+/// The error is that the system lacks what it takes: Linux 5.3 with `/proc`. Elsewhere than on Linux nothing is done.
+pub fn supervise(token: &str) -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Process::open(getpid())?;
+    let only_handlers = !getpid().is_init() && proc::children_of_main_thread()?.is_empty();
+    set_child_subreaper(Some(getpid()))?;
+    SUPERVISION.get_or_init(|| Supervision {
+        token: token.to_owned(),
+        only_handlers,
+        runs: AtomicU64::new(1),
+        running: Mutex::default(),
+    });
+    Ok(())
+}
+
+/// What a mark says: the token of the worker's process, and the task.
+pub(super) fn parse(mark: &str) -> Option<(&str, TaskId)> {
+    let (rest, _run) = mark.rsplit_once('-')?;
+    let (token, task) = rest.rsplit_once('-')?;
+    Some((token, task.parse().ok()?))
+}
+
+/// All that one run of a handler starts.
+pub(super) struct Descendants {
+    supervision: &'static Supervision,
+    mark: String,
+}
+
+impl Descendants {
+    /// What a handler that is about to be started for `task` will start; `None` where we do not supervise.
+    pub(super) fn expect(task: TaskId) -> Option<Self> {
+        let supervision = SUPERVISION.get()?;
+        let run = supervision.runs.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{task}-{run}", supervision.token);
+        supervision.running().push(Running { mark: mark.clone(), leader: None });
+        Some(Self { supervision, mark })
+    }
+
+    /// The value of [`MARK`] that it gets.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// The handler was started as `leader`, our child.
+    pub(super) fn started(&self, leader: Pid) {
+        let started = Stat::of(leader).map_or(0, |stat| stat.started);
+        let mut running = self.supervision.running();
+        if let Some(run) = running.iter_mut().find(|run| run.mark == self.mark) {
+            run.leader = Some((leader, started));
+        }
+    }
+
+    /// Reaps the orphans that have ended. Those of a handler that runs for hours would pile up otherwise.
+    pub(super) fn reap(&self) {
+        living_orphans(&self.supervision.running());
+    }
+
+    /// Ends what is left when the handler has exited, and waits until it is gone, but not after `deadline`. Returns how
+    /// many processes are left even so.
+    ///
+    /// What a process has started becomes our orphan as it dies, to be found by the next round; and when there are no
+    /// orphans, there is nothing below them either.
+    pub(super) fn end(&self, deadline: Instant) -> usize {
+        loop {
+            let (dying, immune) = self.kill();
+            if dying.is_empty() {
+                return immune;
+            }
+            if !dying.iter().all(|process| process.is_gone_by(deadline)) || Instant::now() >= deadline {
+                return immune + dying.len();
+            }
+        }
+    }
+
+    /// Kills the orphans that no other run goes on with. Returns what dies, and how many we may not kill.
+    fn kill(&self) -> (Vec<Process>, usize) {
+        // Orphans are only reaped under this lock, so that what is told of one is not told of another.
+        let running = self.supervision.running();
+        let (mut dying, mut immune) = (Vec::new(), 0);
+        for (pid, stat) in living_orphans(&running) {
+            let Ok(orphan) = Process::open(pid) else {
+                immune += 1;
+                continue;
+            };
+            let is_anothers = self.is_anothers(&running, &orphan, &stat);
+            // The environment of one that exits by itself is gone by now: then we cannot know, and need not.
+            if !is_anothers && orphan.kill().is_err() {
+                immune += 1;
+            } else if !is_anothers || orphan.is_gone_by(Instant::now()) {
+                dying.push(orphan);
+            }
+        }
+        (dying, immune)
+    }
+
+    /// Whether an orphan may come from another run, which goes on. One without our mark, since it cleared its
+    /// environment or nobody may read it, comes from a run that started before it did.
+    fn is_anothers(&self, running: &[Running], orphan: &Process, stat: &Stat) -> bool {
+        let mut others = running.iter().filter(|run| run.mark != self.mark);
+        if let Some(mark) = orphan.variable(MARK).filter(|mark| self.supervision.made(mark)) {
+            return others.any(|run| run.mark == mark);
+        }
+        let may_be_older = |run: &Running| run.leader.is_none_or(|(_, started)| started <= stat.started);
+        !self.supervision.only_handlers || others.any(may_be_older)
+    }
+}
+
+impl Drop for Descendants {
+    fn drop(&mut self) {
+        self.supervision.running().retain(|run| run.mark != self.mark);
+    }
+}
+
+impl Supervision {
+    fn made(&self, mark: &str) -> bool {
+        parse(mark).is_some_and(|(token, _)| token == self.token)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Our orphans that live. The others are reaped, but never a child that somebody waits for: a handler's own process.
+fn living_orphans(running: &[Running]) -> Vec<(Pid, Stat)> {
+    // Any child may be the one that is being started.
+    let may_reap = running.iter().all(|run| run.leader.is_some());
+    let is_leader = |pid| running.iter().any(|run| run.leader.is_some_and(|(leader, _)| leader == pid));
+    let mut ended = Vec::new();
+    loop {
+        let children = proc::children_of_main_thread().unwrap_or_default();
+        let orphans = children.into_iter().filter(|pid| !is_leader(*pid) && !ended.contains(pid));
+        let orphans = orphans.filter_map(|pid| Some((pid, Stat::of(pid)?)));
+        let is_zombie = |(pid, stat): &(Pid, Stat)| stat.is_zombie && (!may_reap || is_reaped(*pid));
+        let (zombies, living): (Vec<_>, Vec<_>) = orphans.partition(is_zombie);
+        if zombies.is_empty() {
+            return living;
+        }
+        // Until a moment ago they may have had children, which are ours now.
+        ended.extend(zombies.into_iter().map(|(pid, _)| pid));
+    }
+}
+
+/// Reaps a child that has ended. A zombie has not, where only its first thread did.
+fn is_reaped(pid: Pid) -> bool {
+    let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    !matches!(ended, Ok(None))
+}

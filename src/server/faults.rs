@@ -1,0 +1,165 @@
+//! What goes wrong on purpose, so that programs which call a TaskManager can be tried. It lies over the calls, which
+//! know nothing of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use fastrand::Rng;
+use tokio::time::sleep;
+
+use super::access::is_health;
+use super::body::read;
+use super::envelope::{Failure, NOT_QUITE_HTML, proxy_page, zoned_now};
+use super::line::{Break, Line};
+use super::published;
+
+/// What goes wrong on purpose, and how often: nothing by default. A rate is a share of the calls, from 0 (none) to 1
+/// (all). At most one of `drop`, `reset`, `deadlock`, `html` and `ratelimit` befalls a call, so their rates should
+/// make no more than 1 together. `GET /health` is spared.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Faults {
+    /// The work is done; then the connection is closed without an answer.
+    pub drop: f64,
+    /// The connection is reset, and the work is not done.
+    pub reset: f64,
+    /// The answer is 500 and tells of a deadlock in the database; the work is not done.
+    pub deadlock: f64,
+    /// The answer is 502 and a proxy's HTML page; the work is not done.
+    pub html: f64,
+    /// The answer is 429, with `Retry-After: 1`; the work is not done.
+    pub ratelimit: f64,
+    /// Whatever becomes of the call, its end comes later by `delay`; the work is done before.
+    pub latency: f64,
+    /// How late it then is.
+    pub delay: Duration,
+    /// Whether it answers as the published TaskManager does, not as the documents say.
+    pub published: bool,
+    /// What chance follows: the n-th call of two servers with the same faults and the same seed fares alike.
+    pub seed: u64,
+}
+
+impl Faults {
+    /// The longest delay that makes sense: soon after, the server itself gives the connection up.
+    pub const LONGEST_DELAY: Duration = Duration::from_secs(25);
+
+    /// The share of the calls that fail.
+    #[must_use]
+    pub fn failing(&self) -> f64 {
+        self.failures().iter().map(|(_, rate)| rate).sum()
+    }
+
+    /// The calls of `router`, with these faults.
+    pub(super) fn over(&self, mut router: Router) -> Router {
+        if self.published {
+            router = published::over(router);
+        }
+        if self.failing() > 0.0 || self.latency > 0.0 {
+            let chance = Chance { faults: self.clone(), rng: Mutex::new(Rng::with_seed(self.seed)) };
+            router = router.layer(middleware::from_fn_with_state(Arc::new(chance), befall));
+        }
+        router
+    }
+
+    fn failures(&self) -> [(Fault, f64); 5] {
+        [
+            (Fault::Drop, self.drop),
+            (Fault::Reset, self.reset),
+            (Fault::Instead(deadlock), self.deadlock),
+            (Fault::Instead(bad_gateway), self.html),
+            (Fault::Instead(too_many_requests), self.ratelimit),
+        ]
+    }
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Drop,
+    Reset,
+    /// An answer without the work.
+    Instead(fn() -> Response),
+}
+
+/// What decides over each call.
+struct Chance {
+    faults: Faults,
+    rng: Mutex<Rng>,
+}
+
+impl Chance {
+    /// What befalls the next call, and how late its end comes. Both are drawn for every call, so that the one does
+    /// not change the other.
+    fn draw(&self) -> (Option<Fault>, Duration) {
+        let (mut share, late) = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            (rng.f64(), rng.f64())
+        };
+        let mut fault = None;
+        for (candidate, rate) in self.faults.failures() {
+            if share < rate {
+                fault = Some(candidate);
+                break;
+            }
+            share -= rate;
+        }
+        (fault, if late < self.faults.latency { self.faults.delay } else { Duration::ZERO })
+    }
+}
+
+async fn befall(
+    State(chance): State<Arc<Chance>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_health(&request) {
+        return next.run(request).await;
+    }
+    let (fault, delay) = chance.draw();
+    let answer = match fault {
+        None => next.run(request).await,
+        Some(Fault::Drop) => {
+            let answer = next.run(request).await;
+            line.break_off(Break::Close);
+            answer
+        }
+        Some(Fault::Reset) => {
+            line.break_off(Break::Reset);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Some(Fault::Instead(answer)) => {
+            // Whoever is still sending would not see the answer.
+            let _ = read(request.into_body()).await;
+            answer()
+        }
+    };
+    sleep(delay).await;
+    answer
+}
+
+/// As the published server tells of a deadlock in its database.
+fn deadlock() -> Response {
+    let error = "SQLSTATE[40001]: Serialization failure: 1213 Deadlock found when trying to get lock; try restarting \
+                 transaction";
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+}
+
+fn bad_gateway() -> Response {
+    proxy_page(StatusCode::BAD_GATEWAY, "502 Bad Gateway")
+}
+
+/// As the published server answers where its operator limits calls.
+fn too_many_requests() -> Response {
+    let body = format!(
+        r#"{{"error":"Too Many Requests","message":"Rate limit exceeded. Please try again in 1 seconds.","retry_after":1,"limit":100,"window":60,"timestamp":"{}"}}"#,
+        zoned_now()
+    );
+    let retry_after = (header::RETRY_AFTER, "1");
+    let limits = [("X-RateLimit-Limit", "100"), ("X-RateLimit-Remaining", "0")];
+    (StatusCode::TOO_MANY_REQUESTS, [NOT_QUITE_HTML, retry_after], limits, body).into_response()
+}

@@ -1,0 +1,166 @@
+//! The published TaskManager's ways, laid over the documented ones, for trying clients without it: the answers are
+//! those of its recordings, to the byte where they have the case.
+
+mod answer;
+mod php;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use super::body::read;
+use super::envelope::{Failure, proxy_page};
+
+/// What the proxy before the published server takes of a request: 1 MiB.
+const PROXY_LIMIT: usize = 1 << 20;
+
+/// What a column of its database holds, in bytes of JSON.
+const COLUMN: usize = 65_535;
+
+/// The calls of `documented`, answered as the published server does.
+pub(super) fn over(documented: Router) -> Router {
+    // As a fallback service it is one whole, which can be asked for something else first.
+    let imitate = middleware::from_fn_with_state(Arc::new(Progress::default()), imitate);
+    Router::new().fallback_service(documented).layer(imitate)
+}
+
+/// How far tasks are by their last report: the published server leaves it so when they end.
+#[derive(Default)]
+struct Progress(Mutex<HashMap<String, Value>>);
+
+impl Progress {
+    fn set(&self, id: &Value, percent: &Value) {
+        self.lock().insert(id.to_string(), percent.clone());
+    }
+
+    fn forget(&self, id: &Value) {
+        self.lock().remove(&id.to_string());
+    }
+
+    fn of(&self, id: &Value) -> Value {
+        self.lock().get(&id.to_string()).cloned().unwrap_or(json!(0))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The calls on which the published server has ways of its own.
+#[derive(Debug, Clone, PartialEq)]
+enum Call {
+    Health,
+    Register,
+    ListTypes,
+    ShowType,
+    Create,
+    /// With its limit and offset.
+    ListTasks(i64, i64),
+    Claim,
+    ShowTask,
+    Report,
+    Complete(String),
+    Other,
+}
+
+impl Call {
+    fn of(method: &Method, uri: &Uri) -> Self {
+        let path = uri.path().strip_prefix("/api/").unwrap_or_default();
+        let path: Vec<_> = path.trim_end_matches('/').split('/').collect();
+        match (method.as_str(), path.as_slice()) {
+            ("GET", ["health"]) => Self::Health,
+            ("POST", ["task-types", "register"]) => Self::Register,
+            ("GET", ["task-types"]) => Self::ListTypes,
+            ("GET", ["task-types", _]) => Self::ShowType,
+            ("POST", ["tasks"]) => Self::Create,
+            ("GET", ["tasks"]) => Self::ListTasks(number(uri, "limit="), number(uri, "offset=")),
+            ("POST", ["tasks", "claim"]) => Self::Claim,
+            ("GET", ["tasks", _]) => Self::ShowTask,
+            ("POST", ["tasks", _, "progress"]) => Self::Report,
+            ("POST", ["tasks", id, "complete"]) => Self::Complete((*id).to_owned()),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A number in the query, 0 where there is none.
+fn number(uri: &Uri, key: &str) -> i64 {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    pairs.find_map(|pair| pair.strip_prefix(key)?.parse().ok()).unwrap_or(0)
+}
+
+async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut sent = match read(body).await {
+        Ok(sent) if sent.len() <= PROXY_LIMIT => sent,
+        _ => return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large"),
+    };
+    let call = Call::of(&parts.method, &parts.uri);
+    if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&sent) {
+        let documented = Documented { headers: &parts.headers, next: &next };
+        if let Some(column) = documented.overflows(&call, &fields).await {
+            let error = format!(
+                "SQLSTATE[22001]: String data, right truncated: 1406 Data too long for column '{column}' at row 1"
+            );
+            return Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+        }
+        if call == Call::Create {
+            as_create_reads(&mut fields);
+            sent = Value::Object(fields).to_string().into_bytes();
+        }
+    }
+    let (parts, body) = next.run(Request::from_parts(parts, Body::from(sent))).await.into_parts();
+    // The bodies of the calls are in memory as they are: none ends early.
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    answer::translate(&call, parts, body, &progress)
+}
+
+/// It does not see the priority, and to it an empty object is a list.
+fn as_create_reads(fields: &mut Map<String, Value>) {
+    fields.remove("priority");
+    if fields.get("params") == Some(&json!({})) {
+        fields.insert("params".to_owned(), json!([]));
+    }
+}
+
+/// The calls below, asked on behalf of a request.
+struct Documented<'a> {
+    headers: &'a HeaderMap,
+    next: &'a Next,
+}
+
+impl Documented<'_> {
+    /// The column that cannot hold what is sent, where the call comes so far as to write it.
+    async fn overflows(&self, call: &Call, fields: &Map<String, Value>) -> Option<&'static str> {
+        let is_long = |name| fields.get(name).is_some_and(|value| php::encode(&php::stored(value)).len() > COLUMN);
+        match call {
+            Call::Create if is_long("params") => {
+                let name = utf8_percent_encode(fields.get("type")?.as_str()?, NON_ALPHANUMERIC);
+                self.get(&format!("/api/task-types/{name}")).await.map(|_| "params_json")
+            }
+            Call::Complete(id) if is_long("result") && fields.get("success")?.is_boolean() => {
+                let task = self.get(&format!("/api/tasks/{id}")).await?;
+                let is_held = task["status"] == "claimed" && Some(&task["claimed_by"]) == fields.get("worker_id");
+                is_held.then_some("result_json")
+            }
+            _ => None,
+        }
+    }
+
+    /// The data of an answer, where there is one.
+    async fn get(&self, path: &str) -> Option<Value> {
+        let mut request = Request::get(path).body(Body::empty()).ok()?;
+        request.headers_mut().clone_from(self.headers);
+        let body = self.next.clone().run(request).await.into_body();
+        let mut body: Value = serde_json::from_slice(&to_bytes(body, usize::MAX).await.ok()?).ok()?;
+        (body["success"] == true).then(|| body["data"].take())
+    }
+}

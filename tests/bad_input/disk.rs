@@ -1,0 +1,141 @@
+//! A full disk: a small file system of its own, mounted where the test may.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::rig::{ANY, Rig, complains};
+use crate::support::Output;
+
+/// A rig in whose working folder `disk` is a file system of 2 MiB, with the results file on it.
+struct FullDisk {
+    rig: Rig,
+    disk: PathBuf,
+}
+
+impl FullDisk {
+    /// `None`, with a word on why, where nothing may be mounted.
+    fn new() -> Option<Self> {
+        let rig = Rig::new();
+        let disk = rig.sandbox.path("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "prismq-test"]).arg(&disk).output();
+        match mount {
+            Ok(mount) if mount.status.success() => {}
+            other => {
+                println!("skipped: no file system can be mounted here: {other:?}");
+                return None;
+            }
+        }
+        let disk = Self { rig, disk };
+        disk.run("results").exits(0);
+        Some(disk)
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut file = File::options().create(true).append(true).open(self.disk.join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        while file.write_all(&[0]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.disk.join("filler")).unwrap();
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.rig.prismq(line).args(["--results", "disk/results.db"]).run()
+    }
+
+    fn rows(&self) -> Vec<Value> {
+        self.run("results --json").exits(0).json_lines()
+    }
+
+    /// Creates task 1, which this shell line works.
+    fn task(&self, line: &str) {
+        self.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{line}'''\n"));
+        self.rig.create(ANY, &json!({"n": 1}));
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.disk).status();
+    }
+}
+
+/// A handler that takes all the room on the disk before it prints its result.
+const GLUTTON: &str = "cat /dev/zero 2>/dev/null >disk/filler; echo 42";
+
+#[test]
+fn nothing_is_claimed_where_nothing_can_be_written() {
+    let Some(disk) = FullDisk::new() else { return };
+    disk.task("cat");
+    disk.fill();
+    for line in ["claim example.any --once", "claim example.any --run --once", "work example.any --drain -qq"] {
+        let output = disk.run(line);
+        complains(&output, 1, &["disk/results.db", "the disk is full"]);
+        assert_eq!(disk.rig.task(1)["status"], "pending", "{line}");
+    }
+    let health = disk.run("health --json").exits(1).json();
+    assert_eq!(health["results_writable"], false, "{health}");
+    disk.make_room();
+    disk.run("work example.any --drain -qq").exits(0);
+    assert_eq!(disk.rig.task(1)["status"], "completed");
+}
+
+#[test]
+fn a_report_by_hand_can_be_made_again() {
+    let Some(disk) = FullDisk::new() else { return };
+    disk.task("cat");
+    disk.run("claim example.any --once").exits(0);
+    disk.fill();
+    for line in ["complete 1 --result 42", "fail 1 --error x"] {
+        complains(&disk.run(line), 1, &["disk/results.db", "the disk is full"]);
+        assert_eq!(disk.rig.task(1)["status"], "claimed");
+    }
+    disk.make_room();
+    disk.run("complete 1 --result 42").exits(0);
+    assert_eq!((disk.rig.task(1)["result"]["data"].clone(), disk.rows().len()), (json!(42), 1));
+}
+
+#[test]
+fn a_result_that_cannot_be_stored_is_reported_all_the_same() {
+    for line in ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"] {
+        let Some(disk) = FullDisk::new() else { return };
+        disk.task(GLUTTON);
+        let output = disk.run(line).exits(1);
+        assert!(output.stderr.contains("the disk is full") && !output.stderr.contains("panicked"), "{output:?}");
+        let last = output.stderr.lines().last().unwrap();
+        assert!(last.starts_with("prismq: ") && last.contains("disk/results.db"), "{output:?}");
+        let task = disk.rig.task(1);
+        assert_eq!((&task["status"], &task["result"]["data"]), (&json!("completed"), &json!(42)), "{line}");
+        disk.make_room();
+        assert_eq!(disk.rows(), [] as [Value; 0]);
+        disk.run("work example.any --drain -qq").exits(0);
+    }
+}
+
+#[test]
+fn a_server_without_room_refuses_and_goes_on() {
+    let Some(disk) = FullDisk::new() else { return };
+    let mut serving = disk.rig.start("serve --listen 127.0.0.1:0 --db disk/tasks.db");
+    serving.wait_for_stdout("\n");
+    let url = serving.stdout().trim().to_owned();
+    let run = |line: &str| disk.rig.prismq(line).args(["--api-url", &url]).run();
+    run("register-type a.b --schema {\"type\":\"object\"}").exits(0);
+    disk.fill();
+    let params = json!({"padding": "x".repeat(1_000_000)}).to_string();
+    let refused = disk.rig.prismq("create-task a.b --params - --api-url").args([url.as_str()]).stdin(params).run();
+    assert!([1, 4].contains(&refused.code()) && refused.stdout.is_empty(), "{refused:?}");
+    disk.make_room();
+    run("create-task a.b n=1").exits(0);
+    serving.terminate();
+    let served = serving.wait().exits(0);
+    assert!(!served.stderr.contains("panicked"), "{served:?}");
+    disk.fill();
+    complains(&disk.rig.run("serve --listen 127.0.0.1:0 --db disk/other.db"), 1, &["disk/other.db"]);
+}

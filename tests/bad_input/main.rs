@@ -1,0 +1,15 @@
+//! How `prismq` meets what is wrong: servers, arguments, files, disks and handlers. Each time the right exit code, one
+//! clear line, no panic, and nothing lost.
+#![cfg(feature = "server")]
+
+#[path = "../commands/rig.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod arguments;
+mod disk;
+mod files;
+mod handlers;
+mod settings;

@@ -1,0 +1,139 @@
+//! `health`: each thing that can be wrong, by itself.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::rig::{ANY, NOBODY, Rig};
+use crate::support::{Answer, Output, Server, recorded};
+
+const CONFIG: &str = "[[task_type]]\nname = \"example.any\"\nexec = [\"cat\"]\n";
+
+/// A rig where all is well.
+fn rig() -> Rig {
+    let rig = Rig::new();
+    rig.sandbox.write("prismq.toml", CONFIG);
+    rig
+}
+
+/// Asserts that the report differs from that of a rig where all is well in these fields, and in nothing else that
+/// does not change with time.
+#[track_caller]
+fn assert_unhealthy(output: &Output, differences: &Value) {
+    let mut report = output.json();
+    let mut expected = json!({
+        "healthy": false, "api_connectivity": true, "api_key_accepted": true, "task_types": {"example.any": 1},
+        "handlers": {"example.any": "found"}, "results_writable": true, "unreported": 0,
+        "oldest_unreported_seconds": null,
+    });
+    let fields = report.as_object_mut().unwrap();
+    fields.retain(|key, _| !["api_latency_ms", "api_error", "results_error"].contains(&key.as_str()));
+    expected.as_object_mut().unwrap().extend(differences.as_object().unwrap().clone());
+    expected.as_object_mut().unwrap().retain(|_, value| *value != "left out");
+    assert_eq!(report, expected);
+    assert_eq!((output.code(), output.stderr.as_str()), (1, ""));
+}
+
+#[test]
+fn all_is_well() {
+    let rig = rig();
+    let output = rig.run("health").exits(0);
+    let lines: Vec<&str> = output.stdout.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "healthy");
+    for line in ["api_connectivity: yes", "api_key_accepted: yes", "task_types example.any: 1", "results_writable: yes"]
+    {
+        assert!(lines.contains(&line), "{line} is not in {lines:?}");
+    }
+    assert!(lines.contains(&"handlers example.any: found") && lines.contains(&"unreported: 0"), "{lines:?}");
+    let report = rig.run("health --json").exits(0).json();
+    assert_eq!(report["healthy"], true);
+    assert!(report["api_latency_ms"].is_u64());
+}
+
+#[test]
+fn no_server() {
+    let rig = rig();
+    let output = rig.run(&format!("health --json --api-url {NOBODY}"));
+    assert!(output.json()["api_error"].as_str().unwrap().contains(NOBODY));
+    let types = json!({"example.any": "not asked for"});
+    assert_unhealthy(&output, &json!({"api_connectivity": false, "api_key_accepted": "left out", "task_types": types}));
+    assert!(rig.run(&format!("health --api-url {NOBODY}")).exits(1).stdout.starts_with("not healthy\n"));
+}
+
+#[test]
+fn a_server_whose_database_is_down() {
+    let rig = rig();
+    let server = Server::always(recorded("health while the database is down"));
+    let output = rig.run(&format!("health --json --api-url {}", server.url()));
+    assert!(output.json()["api_error"].as_str().unwrap().contains("Internal server error"));
+    assert_eq!((output.code(), &output.json()["api_connectivity"]), (1, &json!(false)));
+    assert_eq!(server.calls(), ["GET /health"], "it is tried once");
+}
+
+#[test]
+fn a_server_that_does_not_answer_in_time() {
+    let rig = rig();
+    let types: Vec<String> = (0..20).map(|n| format!("[[task_type]]\nname = \"type.{n}\"\n")).collect();
+    rig.sandbox.write("prismq.toml", types.concat());
+    let server = Server::always(Answer::hang());
+    let start = Instant::now();
+    let output = rig.run(&format!("health --json --timeout 300ms --api-url {}", server.url())).exits(1);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(output.json()["api_connectivity"], false);
+}
+
+#[test]
+fn a_refused_key() {
+    let rig = Rig::with_key("a-key-of-the-tests");
+    rig.sandbox.write("prismq.toml", CONFIG);
+    let run = |key: &str| rig.prismq("health --json").env("TASKMANAGER_API_KEY", key).run();
+    rig.prismq("register-type example.any").env("TASKMANAGER_API_KEY", "a-key-of-the-tests").run().exits(0);
+    run("a-key-of-the-tests").exits(0);
+    let types = json!({"example.any": "not asked for"});
+    assert_unhealthy(&run("another-key"), &json!({"api_key_accepted": false, "task_types": types}));
+    assert_unhealthy(&rig.run("health --json"), &json!({"api_key_accepted": false, "task_types": types}));
+}
+
+#[test]
+fn an_unknown_type() {
+    let rig = rig();
+    rig.sandbox.write("prismq.toml", CONFIG.to_owned() + "[[task_type]]\nname = \"no.such\"\n");
+    let types = json!({"example.any": 1, "no.such": "unknown to the TaskManager"});
+    assert_unhealthy(&rig.run("health --json"), &json!({"task_types": types}));
+}
+
+#[test]
+fn a_handler_that_is_not_there() {
+    let rig = rig();
+    rig.sandbox.write("prismq.toml", "[[task_type]]\nname = \"example.any\"\nexec = [\"no-such-program\"]\n");
+    let output = rig.run("health --json");
+    let handlers = output.json()["handlers"].clone();
+    assert!(handlers["example.any"].as_str().unwrap().contains("no-such-program"), "{handlers}");
+    assert_unhealthy(&output, &json!({"handlers": handlers}));
+}
+
+#[test]
+fn a_results_file_that_cannot_be_used() {
+    let rig = rig();
+    rig.sandbox.write("text.db", "this is no database\n");
+    let output = rig.run("health --json --results text.db");
+    assert!(output.json()["results_error"].as_str().unwrap().contains("text.db"), "{}", output.stdout);
+    let gone = json!({"results_writable": false, "unreported": "left out", "oldest_unreported_seconds": "left out"});
+    assert_unhealthy(&output, &gone);
+}
+
+#[test]
+fn results_that_are_not_reported() {
+    let rig = rig();
+    rig.create(ANY, &json!({}));
+    rig.run("claim example.any --once --worker-id me").exits(0);
+    rig.run("complete 1").exits(0);
+    let connection = rusqlite::Connection::open(rig.sandbox.home(".local/share/prismq/results.db")).unwrap();
+    let sql = "UPDATE results SET reported_at = NULL, finished_at = '2020-01-01T00:00:00.000Z'";
+    connection.execute(sql, []).unwrap();
+    let report = rig.run("health --json").exits(0).json();
+    assert_eq!(report["unreported"], 1);
+    assert!(report["oldest_unreported_seconds"].as_u64().unwrap() > 100_000_000, "{report}");
+    assert_eq!(rig.run("stats --json").exits(0).json()["unreported"], 1);
+}

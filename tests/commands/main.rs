@@ -1,0 +1,21 @@
+//! Every command but `work`, through the real binary: what it prints where, as text and as JSON, and its exit code.
+#![cfg(feature = "server")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bulk;
+mod claim;
+mod claim_run;
+mod create;
+mod demo;
+mod health;
+mod report;
+mod results;
+mod rig;
+mod serve;
+mod settings;
+mod tasks;
+mod types;
+mod usage;
+mod wait;

@@ -1,0 +1,138 @@
+//! `list-tasks` and `show-task`.
+
+use serde_json::{Value, json};
+
+use crate::rig::{ANY, Rig, complains};
+use crate::support::{Answer, Request, Sandbox, Server, recorded};
+
+/// A rig with a completed, a claimed and a waiting task of [`ANY`], and a waiting one of another type.
+fn rig() -> Rig {
+    let rig = Rig::new();
+    rig.run("register-type other.one --schema {\"type\":\"object\"}").exits(0);
+    (1..=3).for_each(|n| _ = rig.create(ANY, &json!({"n": n})));
+    rig.create("other.one", &json!({}));
+    rig.run("claim example.any --once --worker-id me").exits(0);
+    rig.run("complete 1").exits(0);
+    rig.run("claim example.any --once --worker-id me").exits(0);
+    rig
+}
+
+fn ids(rig: &Rig, flags: &str) -> Vec<u64> {
+    let lines = rig.run(&format!("list-tasks --json {flags}")).exits(0).json_lines();
+    lines.iter().map(|task| task["id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn tasks_are_listed_newest_first() {
+    let rig = rig();
+    let output = rig.run("list-tasks").exits(0);
+    let rows: Vec<Vec<&str>> = output.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER"]);
+    assert_eq!(rows[1][..4], ["4", "other.one", "pending", "0"]);
+    assert_eq!(rows[3][..4], ["2", ANY, "claimed", "1"]);
+    assert_eq!(rows[3].last(), Some(&"me"));
+    assert_eq!(rows[4][..6], ["1", ANY, "completed", "1", "100", "%"]);
+    assert_eq!((rows.len(), output.stderr.as_str()), (5, ""));
+
+    let lines = rig.run("list-tasks --json").exits(0).json_lines();
+    assert_eq!(lines.len(), 4);
+    for (key, value) in [("id", json!(1)), ("type", json!(ANY)), ("status", json!("completed")), ("attempts", json!(1))]
+    {
+        assert_eq!(lines[3][key], value, "{key}");
+    }
+    assert!(lines[3]["created_at"].as_str().is_some_and(|time| time.len() == 19), "{}", lines[3]);
+}
+
+#[test]
+fn filters_narrow_the_list() {
+    let rig = rig();
+    assert_eq!(ids(&rig, ""), [4, 3, 2, 1]);
+    assert_eq!(ids(&rig, "--status pending"), [4, 3]);
+    assert_eq!(ids(&rig, "--status claimed"), [2]);
+    assert_eq!(ids(&rig, "--status completed"), [1]);
+    assert_eq!(ids(&rig, "--status failed"), [] as [u64; 0]);
+    assert_eq!(ids(&rig, "--type other.one"), [4]);
+    assert_eq!(ids(&rig, "--type other.%"), [4]);
+    assert_eq!(ids(&rig, "--type exam*"), [3, 2, 1]);
+    assert_eq!(ids(&rig, "--type example.any --status pending"), [3]);
+    assert_eq!(ids(&rig, "--limit 2"), [4, 3]);
+    assert_eq!(rig.run("list-tasks --status failed").exits(0).stdout.lines().count(), 1, "the heading alone");
+    for line in ["list-tasks --limit 0", "list-tasks --limit x", "list-tasks --status done"] {
+        rig.run(line).exits(2);
+    }
+}
+
+/// A parameter of a request's query.
+fn parameter(request: &Request, name: &str) -> usize {
+    let (_, query) = request.path.split_once('?').unwrap();
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap();
+    value.parse().unwrap()
+}
+
+/// A server that holds 1,234 tasks and lists at most `most` of them at once.
+fn full(most: usize) -> Server {
+    Server::start(move |request| {
+        let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
+        let page: Vec<Value> = (offset..(offset + limit.min(most)).min(1234))
+            .map(|before| json!({"id": 1234 - before, "type": ANY, "status": "pending", "attempts": 0}))
+            .collect();
+        Answer::data(&json!({"items": page, "count": page.len()}))
+    })
+}
+
+#[test]
+fn a_list_goes_on_over_pages() {
+    for most in [usize::MAX, 100] {
+        let server = full(most);
+        let sandbox = Sandbox::at(&server.url());
+        let list = |limit: &str| {
+            let lines = sandbox.prismq(["list-tasks", "--json", "--limit", limit]).run().exits(0).json_lines();
+            lines.iter().map(|task| task["id"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        assert!(list("50").into_iter().eq((1185..=1234).rev()));
+        assert!(list("1100").into_iter().eq((135..=1234).rev()), "{:?}", server.calls());
+        assert!(list("100000").into_iter().eq((1..=1234).rev()), "{:?}", server.calls());
+    }
+}
+
+#[test]
+fn a_task_is_shown_whole() {
+    let rig = rig();
+    let output = rig.run("show-task 1").exits(0);
+    let task = output.json();
+    assert!(output.stdout.lines().count() > 8 && output.stderr.is_empty());
+    for (key, value) in [("id", json!(1)), ("params", json!({"n": 1})), ("error_message", Value::Null)] {
+        assert_eq!(task[key], value, "{key}");
+    }
+    assert_eq!(task["result"]["success"], true);
+    let line = rig.run("show-task 1 --json").exits(0);
+    assert_eq!((line.stdout.lines().count(), line.json()), (1, task));
+    assert_eq!(rig.task(3)["result"], Value::Null);
+}
+
+#[test]
+fn the_published_servers_tasks_have_the_same_shape() {
+    let server = Server::queue([recorded("show the completed task"), recorded("show it: the empty result is null")]);
+    let sandbox = Sandbox::at(&server.url());
+    let show = || sandbox.prismq(["show-task", "1", "--json"]).run().exits(0).json();
+    let (task, unusual) = (show(), show());
+    assert!(task["id"].is_u64() && task["params"].is_object() && task["result"].is_object(), "{task}");
+    assert_eq!(task["created_at"].as_str().map(str::len), Some(19));
+    assert_eq!(unusual["result"], Value::Null);
+
+    let server = Server::queue([recorded("list tasks"), Answer::data(&json!([]))]);
+    let lines = Sandbox::at(&server.url()).prismq(["list-tasks", "--json"]).run().exits(0).json_lines();
+    assert!(lines.iter().all(|task| task["id"].is_u64()) && !lines.is_empty(), "{lines:?}");
+}
+
+#[test]
+fn a_task_that_is_not_there_is_told() {
+    let rig = Rig::new();
+    complains(&rig.run("show-task 7"), 1, &["knows no task 7"]);
+    let server = Server::queue([recorded("show a task that does not exist")]);
+    complains(&Sandbox::at(&server.url()).prismq(["show-task", "999"]).run(), 1, &["knows no task 999"]);
+    for id in ["x", "-1", "1.5", "9223372036854775808"] {
+        let output = rig.run(&format!("show-task {id}")).exits(2);
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! SIGKILL at each step between claim and 'marked reported'.
+
+use serde_json::{Value, json};
+
+use crate::rig::Rig;
+use crate::support::Output;
+
+/// The exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
+/// Kills a worker at a point, starts another, and returns how often the handler ran.
+#[track_caller]
+fn kill_and_restart(point: &str) -> usize {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; echo '{\"answer\":42}'");
+    rig.work(["--drain"]).env("FAILPOINTS", &format!("{point}=return")).run().exits(KILLED);
+    let second = rig.drain();
+
+    let task = rig.taskmanager.task(id);
+    assert_eq!((task.status.as_str(), task.attempts), ("completed", 1), "{}", second.stderr);
+    assert_eq!(task.result.unwrap()["data"], json!({"answer": 42}));
+    let rows = rig.rows("results");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&rows[0]["status"], &rows[0]["attempt"]), (&json!("completed"), &json!(1)));
+    assert_ne!(rows[0]["reported_at"], Value::Null);
+    assert_eq!(rig.rows("claims"), [] as [Value; 0]);
+    assert_eq!(rig.rows("deaths"), [] as [Value; 0]);
+    rig.sandbox.read("runs").lines().count()
+}
+
+#[test]
+fn killed_after_the_claim_the_task_is_found_at_the_taskmanager() {
+    assert_eq!(kill_and_restart("claimed"), 1);
+}
+
+#[test]
+fn killed_with_the_claim_noted_the_task_is_taken_up_again() {
+    assert_eq!(kill_and_restart("noted"), 1);
+}
+
+#[test]
+fn killed_after_the_run_the_task_is_run_again() {
+    assert_eq!(kill_and_restart("ran"), 2);
+}
+
+#[test]
+fn killed_with_the_result_stored_it_is_reported_without_another_run() {
+    assert_eq!(kill_and_restart("stored"), 1);
+}
+
+#[test]
+fn killed_after_the_report_it_is_not_reported_again() {
+    assert_eq!(kill_and_restart("reported"), 1);
+}
+
+#[test]
+fn killed_when_all_is_done_nothing_is_left_to_do() {
+    assert_eq!(kill_and_restart("marked"), 1);
+}
+
+#[test]
+fn a_worker_with_a_new_id_takes_up_what_an_old_one_left() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; echo 1");
+    let work = |worker_id: &str| rig.work(["--drain", "--worker-id", worker_id]);
+    work("old").env("FAILPOINTS", "noted=return").run().exits(KILLED);
+    work("new").run().exits(0);
+    let task = rig.taskmanager.task(id);
+    assert_eq!((task.status.as_str(), task.claimed_by.as_deref()), ("completed", Some("old")));
+    assert_eq!(rig.rows("results")[0]["worker_id"], json!("old"), "the claim is the old worker's");
+}
+
+#[test]
+fn a_worker_with_a_new_id_reports_what_an_old_one_stored() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; echo 1");
+    let work = |worker_id: &str| rig.work(["--drain", "--worker-id", worker_id]);
+    work("old").env("FAILPOINTS", "stored=return").run().exits(KILLED);
+    assert_eq!(rig.taskmanager.status(id), "claimed");
+    work("new").run().exits(0);
+    assert_eq!(rig.taskmanager.status(id), "completed");
+    assert_eq!(rig.sandbox.read("runs"), "run\n");
+}
+
+#[test]
+fn a_task_that_kills_its_worker_is_failed_unrun_after_three_deaths() {
+    let rig = Rig::start();
+    let id = rig.case("poison", "echo run >> runs; kill -9 $PPID; sleep 10");
+    let worker = || -> Output { rig.work(["--drain"]).run() };
+    for _ in 0..3 {
+        worker().exits(KILLED);
+    }
+    worker().exits(0);
+    assert_eq!(rig.sandbox.read("runs").lines().count(), 3);
+    let row = &rig.rows("results")[0];
+    assert_eq!((&row["error_type"], &row["retryable"]), (&json!("worker_died"), &json!(0)));
+    let error = rig.taskmanager.task(id).error_message.unwrap();
+    assert!(error.contains("died while it ran this task, 3 times"), "{error}");
+}

@@ -1,0 +1,12 @@
+//! The promise of delivery, tried: kills, outages, lost answers and lost claims, through the real binary.
+#![cfg(feature = "server")]
+
+#[path = "../worker/rig.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod breaker;
+mod kills;
+mod outages;
+mod recovery;

@@ -1,0 +1,131 @@
+//! The TaskManager goes away, loses answers, or gives tasks to others.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use prismq::taskmanager::Order;
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, TaskManager};
+use crate::support::{Answer, Server, recorded, wait_for};
+
+#[test]
+fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return() {
+    let mut rig = Rig::start();
+    let ids: Vec<u64> = ["a", "b", "c"]
+        .map(|name| rig.case(name, &format!("touch {name}.started; while ! [ -e go ]; do sleep 0.01; done; echo 1")))
+        .into();
+    let mut worker = rig.work(["--concurrency", "3", "--max-backoff", "60s"]).start();
+    for name in ["a", "b", "c"] {
+        wait_for("the handlers run", || rig.sandbox.path(&format!("{name}.started")).exists().then_some(()));
+    }
+    rig.taskmanager.stop();
+    rig.sandbox.write("go", "");
+    worker.wait_for_stderr("the TaskManager at");
+    wait_for("all results are stored", || (rig.rows("results").len() == 3).then_some(()));
+    assert!(rig.rows("results").iter().all(|row| row["reported_at"] == Value::Null));
+
+    rig.taskmanager.restart();
+    let back = Instant::now();
+    wait_for("all results are reported", || {
+        ids.iter().all(|id| rig.taskmanager.status(*id) == "completed").then_some(())
+    });
+    // A second is promised; these machines are noisy.
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    worker.wait_for_stderr("answers again");
+    worker.terminate();
+    let log = worker.wait().exits(0).stderr;
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((lines("waiting for it"), lines("answers again")), (1, 1), "{log}");
+}
+
+#[test]
+fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
+    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(200));
+    let rig = Rig::of(taskmanager, &[("case", "")]);
+    let id = rig.case("slow", "while ! [ -e go ]; do sleep 0.01; done; echo 1");
+    let worker = rig.work(["--max-tasks", "1"]).start();
+    wait_for("the task is claimed", || (rig.taskmanager.status(id) == "claimed").then_some(()));
+    let client = rig.taskmanager.client();
+    let type_id = client.task_type("case").unwrap().unwrap().id;
+    let claim = || client.claim("another", type_id, Order::OldestFirst).unwrap();
+    wait_for("another worker gets the task", claim);
+    rig.sandbox.write("go", "");
+    let log = worker.wait().exits(0).stderr;
+    assert!(log.contains("claim lost"), "{log}");
+    let row = &rig.rows("results")[0];
+    assert_eq!((&row["status"], &row["data"]), (&json!("lost"), &json!("1")));
+    assert_ne!(row["reported_at"], Value::Null);
+    assert_eq!(rig.taskmanager.task(id).claimed_by.as_deref(), Some("another"));
+}
+
+#[test]
+fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
+    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(200));
+    let rig = Rig::of(taskmanager, &[("case", "")]);
+    let script = "while ! [ -e go ]; do sleep 0.01; done; echo '{\"progress\":50}' >&3; sleep 60";
+    let id = rig.case("slow", script);
+    let worker = rig.work(["--max-tasks", "1"]).start();
+    wait_for("the task is claimed", || (rig.taskmanager.status(id) == "claimed").then_some(()));
+    let client = rig.taskmanager.client();
+    let type_id = client.task_type("case").unwrap().unwrap().id;
+    wait_for("another worker gets it", || client.claim("another", type_id, Order::OldestFirst).unwrap());
+    rig.sandbox.write("go", "");
+    worker.wait().exits(0);
+    assert_eq!(rig.rows("results")[0]["error_type"], json!("claim_lost"));
+}
+
+#[test]
+fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
+    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(100));
+    let rig = Rig::of(taskmanager, &[("case", "")]);
+    let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
+    let id = rig.case("slow", script);
+    let mut worker = rig.work(["--concurrency", "2"]).start();
+    worker.wait_for_stderr("handed out again while it runs");
+    // No further claim is to run out before the result is reported.
+    rig.sandbox.write("go", "");
+    wait_for("it is completed", || (rig.taskmanager.status(id) == "completed").then_some(()));
+    worker.terminate();
+    worker.wait().exits(0);
+    assert_eq!(rig.sandbox.read("runs"), "run\n");
+    let attempts = rig.taskmanager.task(id).attempts;
+    assert!(attempts > 1);
+    let rows = rig.rows("results");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&rows[0]["attempt"], &rows[0]["status"]), (&json!(attempts), &json!("completed")));
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_slots() {
+    let handed_out = AtomicUsize::new(0);
+    let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/task-types/case") => Answer::data(&json!({"id": 1, "name": "case", "version": "1.0.0"})),
+        ("POST", "/tasks/claim") => match handed_out.fetch_add(1, Ordering::SeqCst) {
+            number @ 0..4 => Answer::data(&json!({"id": number + 1, "type": "case", "params": {"n": number},
+                                                       "attempts": 1, "priority": 0})),
+            _ => recorded("rate limited"),
+        },
+        ("POST", _) => Answer::data(&json!({"id": 1, "status": "completed"})),
+        _ => Answer::data(&json!([])),
+    });
+    let sandbox = crate::rig::sandbox(&server.url());
+    // The tasks end one after the other, each at the sight of a file of its own.
+    let handler = "case=read line; while ! [ -e go$PRISMQ_TASK_ID ]; do sleep 0.01; done; echo 1";
+    let mut worker = sandbox.prismq(["work", "--concurrency", "4", "--handle", handler]).start();
+    let claims = || server.calls().iter().filter(|call| *call == "POST /tasks/claim").count();
+    worker.wait_for("four tasks", |_| claims() == 4);
+    let completed = |number: usize| {
+        sandbox.write(&format!("go{number}"), "");
+        wait_for("the report", || server.calls().contains(&format!("POST /tasks/{number}/complete")).then_some(()));
+    };
+    completed(1);
+    wait_for("the answer 429", || (claims() == 5).then_some(()));
+    worker.wait_for_stderr("try again in 60 seconds");
+    (2..=4).for_each(completed);
+    // A slot that was free to ask would do so at once.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(claims(), 5);
+    worker.terminate();
+    worker.wait().exits(0);
+}

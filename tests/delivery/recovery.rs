@@ -1,0 +1,101 @@
+//! What a starting worker takes up, and what it leaves alone.
+
+use prismq::taskmanager::Order;
+use serde_json::json;
+
+use crate::rig::{Rig, WORKER};
+use crate::support::wait_for;
+
+const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
+
+#[test]
+fn a_live_process_keeps_its_tasks() {
+    let rig = Rig::start();
+    let id = rig.case("slow", WAITS);
+    let first = rig.work(["--max-tasks", "1"]).start();
+    wait_for("it runs", || (!rig.sandbox.read("runs").is_empty()).then_some(()));
+    rig.work(["--drain", "--worker-id", "another"]).run().exits(0);
+    rig.sandbox.write("go", "");
+    first.wait().exits(0);
+    assert_eq!(rig.sandbox.read("runs"), "run\n");
+    assert_eq!(rig.taskmanager.task(id).claimed_by.as_deref(), Some(WORKER));
+}
+
+#[test]
+fn a_worker_id_in_use_is_refused() {
+    let rig = Rig::start();
+    let mut first = rig.work([]).start();
+    first.wait_for_stderr("ready");
+    let second = rig.work(["--drain"]).run().exits(2);
+    let pid = first.id().to_string();
+    assert!(second.stderr.contains("worker-1 is in use") && second.stderr.contains(&pid), "{}", second.stderr);
+    first.crash();
+    rig.drain();
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_is_taken_up() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; cat > input; echo 1");
+    let client = rig.taskmanager.client();
+    let type_id = client.task_type("case").unwrap().unwrap().id;
+    client.claim(WORKER, type_id, Order::OldestFirst).unwrap().unwrap();
+    rig.drain();
+    assert_eq!(rig.sandbox.read("runs"), "run\n");
+    let task = rig.taskmanager.task(id);
+    assert_eq!((task.status.as_str(), task.attempts), ("completed", 1));
+}
+
+#[test]
+fn a_claim_of_another_worker_is_left_alone() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs");
+    let client = rig.taskmanager.client();
+    let type_id = client.task_type("case").unwrap().unwrap().id;
+    client.claim("another", type_id, Order::OldestFirst).unwrap().unwrap();
+    rig.drain();
+    assert_eq!(rig.sandbox.read("runs"), "");
+    assert_eq!(rig.taskmanager.status(id), "claimed");
+}
+
+#[test]
+fn a_task_that_another_worker_has_by_now_is_not_taken_up() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; echo 1");
+    rig.work(["--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    // The claim ran out, and the next worker is done already.
+    let connection = rusqlite::Connection::open(rig.taskmanager.database()).unwrap();
+    connection.execute("UPDATE tasks SET claimed_by = 'another', attempts = 2", []).unwrap();
+    rig.drain();
+    assert_eq!(rig.sandbox.read("runs"), "");
+    assert_eq!(rig.rows("claims").len(), 0);
+    assert_eq!(rig.taskmanager.task(id).claimed_by.as_deref(), Some("another"));
+}
+
+#[test]
+fn types_that_the_worker_does_not_work_are_left_to_others() {
+    let rig = Rig::of(crate::rig::TaskManager::start(), &[("case", ""), ("other", "")]);
+    let id = rig.case_of("other", "once", "echo run >> runs; echo 1");
+    rig.work(["other", "--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    rig.work(["case", "--drain"]).run().exits(0);
+    assert_eq!((rig.rows("claims").len(), rig.taskmanager.status(id)), (1, "claimed".into()));
+    rig.work(["other", "--drain"]).run().exits(0);
+    assert_eq!((rig.rows("claims").len(), rig.taskmanager.status(id)), (0, "completed".into()));
+    assert_eq!(rig.rows("results")[0]["task_id"], json!(id));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_handlers_of_a_killed_worker_had_started_is_ended_by_the_next() {
+    let rig = Rig::start();
+    // It leaves its process group and outlives its parent; only the mark in its environment tells whose it is.
+    rig.case("escapes", "setsid sleep 600 & echo $! > pid; [ -e again ] && exit 0; touch again; sleep 600");
+    let first = rig.work([]).start();
+    let pid: u32 = wait_for("the escaped process", || rig.sandbox.read("pid").trim().parse().ok());
+    let runs = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    wait_for("it to run again next time", || rig.sandbox.path("again").exists().then_some(()));
+    first.crash();
+    assert!(runs(), "it does not die with the worker");
+    let log = rig.drain().stderr;
+    assert!(!runs() && log.contains("left running by a dead worker"), "{log}");
+}

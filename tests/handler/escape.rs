@@ -1,0 +1,141 @@
+//! What leaves the process group of its handler, and ends with it all the same.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use prismq::handler::{Exec, Handler, Listener, Run};
+use prismq::shutdown::{Stop, StopReason};
+use serde_json::json;
+
+use crate::support::{assert_ends, is_alive, pid_in, processes_in, wait_for};
+use crate::{Bench, claim, failure};
+
+/// Long before a handler's end is delayed no more by those that hold its pipes.
+const AT_ONCE: Duration = Duration::from_millis(1500);
+
+/// A handler that waits for `escape` to write into the fifo `escaped`, and leaves.
+fn escaping(escape: &str) -> Bench {
+    Bench::new(&format!("mkfifo escaped\n{escape}\nread _ < escaped\necho leaving >&2\necho done"))
+}
+
+#[test]
+fn what_escapes_is_gone_when_its_handler_is() {
+    for escape in [
+        "setsid sh -c 'echo > escaped; exec sleep 60' &",
+        "setsid sh -c 'trap \"\" TERM HUP; echo > escaped; sleep 60; sleep 60' &",
+        // An orphan while its handler still runs.
+        "(setsid sh -c 'echo > escaped; exec sleep 60' &)",
+        // Nothing is left to hear from it.
+        "(setsid sh -c 'echo > escaped; exec sleep 60' <&- >&- 2>&- 3>&- &)",
+        "setsid sh -c 'setsid sh -c \"setsid sleep 60 & echo > escaped; wait\" & sleep 60 & wait' &",
+        // Its parent is in the group, and dies with it.
+        "(setsid sh -c 'echo > escaped; exec sleep 60' & sleep 60) &",
+    ] {
+        let bench = escaping(escape);
+        let (outcome, took) = bench.run_timed();
+        assert_eq!(outcome.data, json!({"output": "done"}), "{escape}");
+        assert_eq!(processes_in(bench.dir.path()), [""; 0], "{escape}");
+        assert!(took < AT_ONCE, "{escape}: {took:?}");
+    }
+}
+
+#[test]
+fn what_escapes_is_gone_after_a_time_out() {
+    let mut bench = Bench::new("exec 2>&- >&- 3>&-; setsid sleep 60 & (setsid sleep 60 &) ; sleep 60");
+    bench.timeout = Duration::from_millis(300);
+    failure(&bench.run(), "timeout");
+    assert_eq!(processes_in(bench.dir.path()), [""; 0]);
+}
+
+#[test]
+fn what_never_stops_forking_is_caught() {
+    let bench = escaping("for n in 1 2 3; do setsid sh hop & done");
+    fs::write(bench.path("hop"), "echo > hopped\n[ -e second ] && echo > escaped\n: > second\nsetsid sh hop &")
+        .unwrap();
+    assert_eq!(bench.run().data, json!({"output": "done"}));
+    assert_eq!(processes_in(bench.dir.path()), [""; 0]);
+}
+
+#[test]
+fn a_panic_of_the_listener_leaves_nothing_either() {
+    struct Panics;
+    impl Listener for Panics {
+        fn progress(&self, _: u8, _: Option<&str>) {}
+        fn stderr_line(&self, _: &str) {
+            resume_unwind(Box::new("as the test wants it"));
+        }
+    }
+    let bench = escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)");
+    let run = Run { timeout: bench.timeout, stop: &Stop::new(None), listener: &Panics };
+    let handler = Exec::new(bench.settings.clone());
+    assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
+    assert_eq!(processes_in(bench.dir.path()), [""; 0]);
+}
+
+/// Whose it was cannot be told, so it may stay as long as a handler that was there before it, here one of another test.
+#[test]
+fn what_has_cleared_its_environment_ends_too() {
+    let bench = escaping("env -i setsid sh -c 'echo $$ > pid; echo > escaped; exec sleep 60' &");
+    bench.run();
+    assert_ends(pid_in(&bench.path("pid")));
+}
+
+#[test]
+fn what_another_handler_started_is_left_alone() {
+    let marked = "(setsid sh -c 'echo $$ > marked; exec sleep 60' &)";
+    let unmarked = "(env -i setsid sh -c 'echo $$ > unmarked; exec sleep 60' &)";
+    let long = Bench::new(&format!("{marked}; {unmarked}; sleep 60"));
+    thread::scope(|scope| {
+        let running = scope.spawn(|| long.run());
+        let [marked, unmarked] = ["marked", "unmarked"].map(|file| pid_in(&long.path(file)));
+        for _ in 0..3 {
+            escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)").run();
+        }
+        assert!(is_alive(marked) && is_alive(unmarked));
+        long.heard.stop.raise(Some(StopReason::Kill));
+        running.join().unwrap();
+        assert!(!is_alive(marked));
+        assert_ends(unmarked);
+    });
+}
+
+/// Whose the escaped process is cannot be told while the handler that was there before runs.
+#[test]
+fn a_pipe_that_is_held_open_delays_the_end_by_two_seconds_at_most() {
+    let before = Bench::new("echo > ready; sleep 60");
+    let bench = escaping("env -i setsid sh -c 'echo $$ > pid; echo > escaped; exec sleep 60' &");
+    thread::scope(|scope| {
+        scope.spawn(|| before.run());
+        wait_for("the handler before", || before.path("ready").exists().then_some(()));
+        let outcome = bench.run();
+        let delay = bench.heard.left_at.lock().unwrap().unwrap().elapsed();
+        before.heard.stop.raise(Some(StopReason::Kill));
+        assert_eq!(outcome.data, json!({"output": "done"}));
+        assert!(delay > Duration::from_millis(1900) && delay < Duration::from_millis(2500), "{delay:?}");
+    });
+    assert_ends(pid_in(&bench.path("pid")));
+}
+
+#[test]
+fn each_slot_gets_the_exit_of_its_own_child() {
+    let finished = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for slot in 0..4 {
+            let finished = &finished;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    // Orphans end before, with and after their handler.
+                    let code = 10 + 10 * slot + round;
+                    let bench =
+                        Bench::new(&format!("(setsid true &); (setsid sleep 0.01 &); (setsid true &); exit {code}"));
+                    assert_eq!(failure(&bench.run(), "handler").error, format!("exit code {code}"));
+                    finished.fetch_add(1, SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(finished.into_inner(), 40);
+}

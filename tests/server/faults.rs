@@ -1,0 +1,220 @@
+//! Faults on purpose: each befalls a client as it says, as often as it says, and no other call.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use prismq::clock::Timestamp;
+use prismq::server::{Faults, Server, Settings};
+use prismq::task::{Outcome, TaskResult};
+use prismq::taskmanager::{Client, Connection, Delivery, Order, Report, Retries};
+use serde_json::{Value, json};
+
+use crate::api::{Api, wait_for};
+use crate::exchange::{Exchange, exchange, send};
+use crate::support::{FakeClock, recorded};
+
+const CREATE: (&str, &str) = ("POST", "/tasks");
+const TASK: &str = r#"{"type":"a","params":{"n":1}}"#;
+
+/// A server with `faults`, and one without any on the same file, which tells what was done.
+struct Faulty {
+    server: Server,
+    truth: Api,
+}
+
+impl Faulty {
+    fn start(faults: Faults) -> Self {
+        let truth = Api::start();
+        truth.register_any("a");
+        let server = Server::start(&Settings { faults, ..truth.settings.clone() }).unwrap();
+        Self { server, truth }
+    }
+
+    fn create(&self) -> Result<Exchange, ErrorKind> {
+        exchange(self.server.address(), CREATE, None, TASK).map_err(|error| error.kind())
+    }
+
+    fn tasks(&self) -> usize {
+        self.truth.get("/tasks").data().as_array().unwrap().len()
+    }
+
+    /// What becomes of `calls` calls, one after the other.
+    fn fates(&self, calls: usize) -> Vec<String> {
+        let call = |_| exchange(self.server.address(), ("GET", "/tasks/1"), None, "");
+        (0..calls)
+            .map(call)
+            .map(|end| end.map_or_else(|error| error.kind().to_string(), |end| end.status.to_string()))
+            .collect()
+    }
+}
+
+#[test]
+fn a_dropped_answer_is_to_work_that_was_done() {
+    let faulty = Faulty::start(Faults { drop: 1.0, ..Faults::default() });
+    assert_eq!(faulty.create(), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(faulty.tasks(), 1);
+}
+
+#[test]
+fn a_reset_connection_is_of_work_that_was_not_done() {
+    let faulty = Faulty::start(Faults { reset: 1.0, ..Faults::default() });
+    assert_eq!(faulty.create(), Err(ErrorKind::ConnectionReset));
+    assert_eq!(faulty.tasks(), 0);
+}
+
+/// That the answer has the status, the type and the body of the recording, up to the time and to `changes`.
+#[track_caller]
+fn assert_recorded(answer: &Exchange, name: &str, changes: &[(&str, &str)]) {
+    let recorded = recorded(name);
+    assert_eq!(answer.status, recorded.status);
+    assert_eq!(answer.header("content-type"), Some(recorded.headers[0].1.as_str()));
+    let mut expected = String::from_utf8(recorded.body).unwrap();
+    for (from, to) in changes {
+        assert!(expected.contains(from), "{from} in {expected}");
+        expected = expected.replace(from, to);
+    }
+    let until_time =
+        |text: &str| text.split_once("\"timestamp\":").map_or(text.to_owned(), |(text, _)| text.to_owned());
+    assert_eq!(until_time(&answer.body), until_time(&expected));
+}
+
+#[test]
+fn other_answers_come_instead_of_the_work() {
+    let deadlock = Faulty::start(Faults { deadlock: 1.0, ..Faults::default() });
+    assert_recorded(&deadlock.create().unwrap(), "complete: deadlock in the server's database", &[]);
+
+    let html = Faulty::start(Faults { html: 1.0, ..Faults::default() });
+    assert_recorded(&html.create().unwrap(), "backend down", &[]);
+
+    let limited = Faulty::start(Faults { ratelimit: 1.0, ..Faults::default() });
+    let answer = limited.create().unwrap();
+    let second = [("in 60 s", "in 1 s"), ("\"retry_after\":60", "\"retry_after\":1"), ("\"limit\":2", "\"limit\":100")];
+    assert_recorded(&answer, "rate limited", &second);
+    for (name, value) in [("Retry-After", "1"), ("X-RateLimit-Limit", "100"), ("X-RateLimit-Remaining", "0")] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+
+    assert_eq!([deadlock, html, limited].map(|faulty| faulty.tasks()), [0; 3]);
+}
+
+#[test]
+fn an_answer_comes_instead_of_work_however_much_was_sent() {
+    let faulty = Faulty::start(Faults { deadlock: 1.0, ..Faults::default() });
+    let long = "x".repeat(8 << 20);
+    assert_eq!(exchange(faulty.server.address(), CREATE, None, &long).unwrap().status, 500);
+}
+
+#[test]
+fn a_late_answer_comes_late() {
+    let delay = Duration::from_millis(150);
+    let faulty = Faulty::start(Faults { latency: 1.0, delay, ..Faults::default() });
+    let start = Instant::now();
+    assert_eq!(faulty.create().map(|answer| answer.status), Ok(200));
+    assert!(start.elapsed() >= delay);
+}
+
+#[test]
+fn the_work_of_a_late_answer_is_done_at_once() {
+    let faulty = Faulty::start(Faults { latency: 1.0, delay: Faults::LONGEST_DELAY, ..Faults::default() });
+    let client = send(faulty.server.address(), CREATE, None, TASK).unwrap();
+    wait_for(|| (faulty.tasks() == 1).then_some(()));
+    drop(client);
+}
+
+#[test]
+fn nothing_befalls_a_call_at_rate_0() {
+    let faulty = Faulty::start(Faults { delay: Faults::LONGEST_DELAY, seed: 7, ..Faults::default() });
+    faulty.create().unwrap();
+    assert_eq!(faulty.fates(50), vec!["200"; 50]);
+    // Nor where another kind has a rate.
+    let faulty = Faulty::start(Faults { html: 0.5, delay: Faults::LONGEST_DELAY, seed: 7, ..Faults::default() });
+    assert!(faulty.fates(50).iter().all(|fate| ["404", "502"].contains(&fate.as_str())));
+}
+
+const MIXED: Faults = Faults {
+    drop: 0.2,
+    reset: 0.1,
+    deadlock: 0.1,
+    html: 0.1,
+    ratelimit: 0.1,
+    latency: 0.0,
+    delay: Duration::ZERO,
+    published: false,
+    seed: 7,
+};
+
+#[test]
+fn each_befalls_as_many_calls_as_its_rate_says() {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for fate in Faulty::start(MIXED).fates(250) {
+        *counts.entry(fate).or_default() += 1;
+    }
+    let expected = [
+        ("unexpected end of file", 50_u32),
+        ("connection reset", 25),
+        ("500", 25),
+        ("502", 25),
+        ("429", 25),
+        ("404", 100),
+    ];
+    assert_eq!(counts.len(), expected.len(), "{counts:?}");
+    for (fate, count) in expected {
+        // About four times the deviation that chance has; and the seed does not change.
+        assert!(counts[fate].abs_diff(count) <= 20, "{fate}: {counts:?}");
+    }
+}
+
+#[test]
+fn chance_follows_the_seed() {
+    let fates = |faults| Faulty::start(faults).fates(60);
+    let once = fates(MIXED);
+    assert_eq!(fates(MIXED), once);
+    assert_eq!(fates(Faults { latency: 0.5, ..MIXED }), once, "that some are late changes nothing else");
+    assert_ne!(fates(Faults { seed: 8, ..MIXED }), once);
+}
+
+#[test]
+fn the_health_is_spared() {
+    let faulty = Faulty::start(Faults { drop: 1.0, latency: 1.0, delay: Faults::LONGEST_DELAY, ..Faults::default() });
+    for path in ["/health", "/health/"] {
+        assert_eq!(exchange(faulty.server.address(), ("GET", path), None, "").unwrap().status, 200);
+    }
+}
+
+#[test]
+fn a_client_gets_its_results_through_all_the_same() {
+    let faulty = Faulty::start(Faults { published: true, ..MIXED });
+    let connection = Connection::new(faulty.server.api_url(), None);
+    let patience = Retries { tries: 50, ..Retries::STANDARD };
+    let client = Client::new(&connection, patience, FakeClock::new()).unwrap();
+    let type_id = client.task_type("a").unwrap().unwrap().id;
+    for n in 0..20 {
+        client.create("a", &json!({"n": n}), None).unwrap();
+    }
+    let mut delivered = Vec::new();
+    while let Some(task) = client.claim("w", type_id, Order::OldestFirst).unwrap() {
+        let now = Timestamp::UNIX_EPOCH;
+        let result = TaskResult {
+            task_id: task.id,
+            task_type: task.task_type,
+            attempt: task.attempt,
+            worker_id: "w".into(),
+            api_url: client.url().into(),
+            params: task.params,
+            outcome: Outcome::success(json!(task.id)),
+            claimed_at: now,
+            started_at: now,
+            finished_at: now,
+        };
+        assert_eq!(client.deliver(&Report::from(&result)), Ok(Delivery::Confirmed));
+        delivered.push(task.id.0);
+    }
+    assert_eq!(faulty.tasks(), 20, "none was created twice");
+    // Where the answer to a claim was lost, the task stays claimed.
+    assert!((10..20).contains(&delivered.len()), "{delivered:?}");
+    for id in delivered {
+        let task = faulty.truth.task(id.try_into().unwrap());
+        assert_eq!((&task["status"], &task["result"]["data"]), (&json!("completed"), &Value::from(id)));
+    }
+}

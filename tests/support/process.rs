@@ -1,0 +1,54 @@
+//! What becomes of processes that a test has started.
+
+#![allow(dead_code)] // every test binary uses a part of it
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the process is gone; a zombie that nobody reaps counts as gone.
+#[track_caller]
+pub(crate) fn assert_ends(pid: Pid) {
+    wait_for(&format!("the end of process {pid}"), || (!is_alive(pid)).then_some(()));
+}
+
+pub(crate) fn is_alive(pid: Pid) -> bool {
+    test_kill_process(pid).is_ok() && !is_zombie(pid)
+}
+
+pub(crate) fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+/// The process number that `file` holds, once it is there whole.
+pub(crate) fn pid_in(file: &Path) -> Pid {
+    wait_for(&file.display().to_string(), || {
+        let text = fs::read_to_string(file).ok()?;
+        Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
+    })
+}
+
+/// The processes whose working folder is `folder`, as their command lines.
+pub(crate) fn processes_in(folder: &Path) -> Vec<String> {
+    let folder = folder.canonicalize().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let there = processes.filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder));
+    there.map(|process| fs::read_to_string(process.join("cmdline")).unwrap_or_default()).collect()
+}

@@ -1,0 +1,121 @@
+//! What is not run, though it was claimed.
+
+use serde_json::{Value, json};
+
+use crate::published::{Fault, Published};
+use crate::rig::{Rig, TaskManager, cases, rows};
+use crate::support::Answer;
+
+/// The attempts at a task by the results file: each with its error's type, and whether it ran.
+fn attempts(rows: &[Value], id: u64) -> Vec<(i64, String)> {
+    let of_task = rows.iter().filter(|row| row["task_id"] == json!(id));
+    of_task.map(|row| (row["attempt"].as_i64().unwrap(), row["error_type"].as_str().unwrap_or("").into())).collect()
+}
+
+fn owned(attempts: &[(i64, &str)]) -> Vec<(i64, String)> {
+    attempts.iter().map(|(attempt, error_type)| (*attempt, (*error_type).into())).collect()
+}
+
+#[test]
+fn a_breach_of_the_servers_schema_names_the_path_within_the_params() {
+    let rig = Rig::start();
+    rig.script("it", "echo ran >>runs");
+    let id = rig.taskmanager.create("case", json!({"case": "it", "filter": {"tags": ["a", 5]}}));
+    // Registered anew after the task was created: the server does not check it again.
+    let tags = json!({"type": "array", "items": {"type": "string"}});
+    let schema = json!({
+        "type": "object",
+        "properties": {"filter": {"type": "object", "properties": {"tags": tags}}},
+    });
+    rig.taskmanager.client().register_type("case", "2.0.0", &schema).unwrap();
+    rig.drain();
+    let task = rig.taskmanager.task(id);
+    let result = task.result.unwrap();
+    assert_eq!(
+        (task.status.as_str(), &result["error_type"], &result["retryable"]),
+        ("failed", &json!("validation"), &json!(false))
+    );
+    let error = task.error_message.unwrap();
+    assert!(error.starts_with("params/filter/tags/1: 5 "), "{error}");
+    assert_eq!(rig.sandbox.read("runs"), "");
+}
+
+#[test]
+fn nested_objects_that_came_as_lists_are_healed_by_the_schema() {
+    let published = Published::start(&["cat"]);
+    let schema = "{ type = \"object\", properties = { filter = { type = \"object\" }, tags = { type = \"array\" } } }";
+    let sandbox = published.sandbox(&format!("[[task_type]]\nname = \"cat\"\nexec = [\"cat\"]\nschema = {schema}\n"));
+    published.create("cat", json!({"filter": {}, "tags": []}));
+    sandbox.prismq(["work", "--drain"]).run().exits(0);
+    assert_eq!(published.completes()[0].1["result"]["data"]["params"], json!({"filter": {}, "tags": []}));
+}
+
+#[test]
+fn a_configured_schema_that_is_none_ends_the_worker() {
+    let rig = Rig::of(TaskManager::start(), &[("case", "schema = { type = \"no such type\" }")]);
+    let output = rig.work(["--drain"]).run().exits(2);
+    assert!(output.stderr.contains("the schema of case: "), "{}", output.stderr);
+}
+
+#[test]
+fn a_schema_of_the_servers_that_is_none_is_not_checked() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    published.create("case", json!({"case": "it"}));
+    let known = json!({"id": 1, "name": "case", "version": "1.0.0", "param_schema": {"type": "no such type"}});
+    published.spoil("GET /task-types/case", Fault::Answer(Answer::data(&known)));
+    let output = sandbox.prismq(["work", "--drain"]).run().exits(0);
+    assert!(output.stderr.contains("params of case are not checked"), "{}", output.stderr);
+    assert_eq!(published.task(1).status, "completed");
+}
+
+#[test]
+fn what_failed_here_for_good_is_failed_again_unrun() {
+    let rig = Rig::of(TaskManager::start(), &[("case", "")]);
+    let hopeless = rig.case("hopeless", "echo ran >>hopeless; echo 'no such channel' >&2; exit 65");
+    let unlucky = rig.case("unlucky", "echo ran >>unlucky; exit 69");
+    rig.drain();
+    let rows = rig.rows("results");
+    assert_eq!(attempts(&rows, hopeless), owned(&[(1, "validation"), (2, "validation"), (3, "validation")]));
+    assert_eq!(attempts(&rows, unlucky), owned(&[(1, "connection"), (2, "connection"), (3, "connection")]));
+    let runs = ["hopeless", "unlucky"].map(|name| rig.sandbox.read(name).lines().count());
+    assert_eq!(runs, [1, 3]);
+    let task = rig.taskmanager.task(hopeless);
+    assert_eq!((task.status.as_str(), task.attempts), ("failed", 3));
+    assert_eq!(task.error_message.as_deref(), Some("no such channel"), "the server hears the first words again");
+}
+
+#[test]
+fn another_results_file_knows_nothing_of_it() {
+    let rig = Rig::start();
+    let id = rig.case("hopeless", "echo ran >>runs; exit 65");
+    rig.work(["--max-tasks", "1"]).run().exits(0);
+    rig.work(["--max-tasks", "1", "--results", "other.db"]).run().exits(0);
+    rig.work(["--max-tasks", "1"]).run().exits(0);
+    assert_eq!(rig.sandbox.read("runs").lines().count(), 2);
+    assert_eq!(rig.taskmanager.task(id).attempts, 3);
+}
+
+#[test]
+fn a_task_handed_out_too_often_is_failed_unrun() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo ran >>runs");
+    let often = published.create_handed_out("case", json!({"case": "it", "n": 1}), 5);
+    let once_more = published.create_handed_out("case", json!({"case": "it", "n": 2}), 4);
+    sandbox.prismq(["work", "--drain"]).run().exits(0);
+    assert_eq!([often, once_more].map(|id| published.task(id).status), ["failed", "completed"]);
+    assert_eq!(sandbox.read("runs"), "ran\n");
+    let row = &rows(&sandbox, "results")[0];
+    assert_eq!(
+        (&row["error_type"], &row["retryable"], &row["attempt"]),
+        (&json!("max_attempts"), &json!(0), &json!(6))
+    );
+    let error = row["error"].as_str().unwrap();
+    assert!(error.contains("6 times") && error.contains("max_attempts = 5"), "{error}");
+
+    let lower = published.create_handed_out("case", json!({"case": "it", "n": 3}), 1);
+    sandbox.prismq(["work", "--drain"]).env("PRISMQ_MAX_ATTEMPTS", "1").run().exits(0);
+    assert_eq!((published.task(lower).status.as_str(), sandbox.read("runs").as_str()), ("failed", "ran\n"));
+}

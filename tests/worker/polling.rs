@@ -1,0 +1,205 @@
+//! How often an idle worker asks, of which types, and in which order.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::published::Published;
+use crate::rig::{Rig, TaskManager, cases};
+use crate::support::{Running, Sandbox, wait_for};
+
+const CLAIM: &str = "POST /tasks/claim";
+
+/// A sandbox with the type `case`, for a worker that has a key.
+fn sandbox_for(published: &Published) -> Sandbox {
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    sandbox
+}
+
+fn start(sandbox: &Sandbox, poll_interval: &str, max_backoff: &str, concurrency: &str) -> Running {
+    let settings = ["--poll-interval", poll_interval, "--max-backoff", max_backoff, "--concurrency", concurrency];
+    sandbox.prismq(["work"]).args(settings).start()
+}
+
+/// Waits until `count` claims have come in all; the moment.
+fn wait_for_claims(published: &Published, count: usize) -> Instant {
+    wait_for("claims", || (published.count(CLAIM) >= count).then_some(()));
+    Instant::now()
+}
+
+/// Waits until the worker has asked, and then for none of its slots to ask for 300 ms; how often it asked by then.
+fn wait_for_quiet(published: &Published) -> usize {
+    let mut last = (0, Instant::now());
+    wait_for("quiet", || {
+        let count = published.count(CLAIM);
+        if count != last.0 {
+            last = (count, Instant::now());
+        }
+        (count > 0 && last.1.elapsed() > Duration::from_millis(300)).then_some(count)
+    })
+}
+
+fn wait_for_completed(published: &Published, id: u64) {
+    wait_for("the task to end", || (published.task(id).status == "completed").then_some(()));
+}
+
+#[test]
+fn an_idle_worker_polls_once_an_interval_whatever_its_slots() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    let _worker = start(&sandbox, "100ms", "100ms", "16");
+    let start = wait_for_claims(&published, 1);
+    // Each slot may ask once at the start. Each wait is from a half to one and a half times the interval.
+    let took = wait_for_claims(&published, 16 + 8) - start;
+    assert!(took > Duration::from_millis(350), "{took:?}");
+}
+
+#[test]
+fn a_task_that_arrives_wakes_one_slot_not_sixteen() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    let _worker = start(&sandbox, "1s", "1s", "16");
+    let before = wait_for_quiet(&published);
+    let start = Instant::now();
+    let id = published.create("case", json!({"case": "it"}));
+    wait_for_completed(&published, id);
+    let asked = published.count(CLAIM) - before;
+    // The one that found it, the one that it woke, and the polls of an idle worker, at most one every 500 ms.
+    let most = 4 + start.elapsed().as_millis() / 500;
+    assert!(asked as u128 <= most, "{asked}, not {most}");
+}
+
+#[test]
+fn tasks_that_arrive_together_wake_as_many_slots() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    let _worker = start(&sandbox, "1s", "1s", "4");
+    wait_for_quiet(&published);
+    // Each waits until all are there.
+    sandbox.write("meet.sh", "echo x >>there; until [ $(wc -l <there) -ge 3 ]; do sleep 0.01; done");
+    let ids = [1, 2, 3].map(|n| published.create("case", json!({"case": "meet", "n": n})));
+    for id in ids {
+        wait_for_completed(&published, id);
+    }
+}
+
+#[test]
+fn waits_grow_while_nothing_comes_and_start_again_with_a_task() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    let _worker = start(&sandbox, "20ms", "10s", "1");
+    let start = wait_for_claims(&published, 1);
+    wait_for("the waits to grow", || (start.elapsed() > Duration::from_secs(2)).then_some(()));
+    let polls = published.count(CLAIM); // each 20 ms after the one before, there would be a hundred
+    assert!((5..25).contains(&polls), "{polls}");
+
+    // The next wait would be of half a second or so.
+    let id = published.create("case", json!({"case": "it"}));
+    wait_for_completed(&published, id);
+    let next_gap = || {
+        let count = published.count(CLAIM);
+        let start = wait_for_claims(&published, count + 1);
+        wait_for_claims(&published, count + 2) - start
+    };
+    let gaps = [next_gap(), next_gap(), next_gap()];
+    assert!(gaps.iter().any(|gap| *gap < Duration::from_millis(150)), "{gaps:?}");
+}
+
+#[test]
+fn waits_do_not_grow_beyond_the_longest() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    let _worker = start(&sandbox, "20ms", "40ms", "1");
+    wait_for_claims(&published, 25); // growing for ever, the last wait would be of five minutes
+}
+
+#[test]
+fn an_idle_worker_ends_at_once_when_asked() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    let end = |concurrency| {
+        let before = published.count(CLAIM);
+        let mut worker = start(&sandbox, "60s", "60s", concurrency);
+        worker.wait_for_stderr("ready");
+        wait_for_claims(&published, before + 1);
+        let start = Instant::now();
+        worker.terminate();
+        worker.wait().exits(0);
+        start.elapsed()
+    };
+    // The best of three: on a busy machine anything may take a second once.
+    let took = ["1", "16", "16"].map(end).into_iter().min().unwrap();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
+fn types_are_asked_in_turn() {
+    let rig = Rig::of(TaskManager::start(), &[("full", ""), ("rare", ""), ("empty", "")]);
+    rig.script("it", "echo 1");
+    let mut full: Vec<u64> = (0..8).map(|n| rig.taskmanager.create("full", json!({"case": "it", "n": n}))).collect();
+    let rare = rig.taskmanager.create("rare", json!({"case": "it"}));
+    rig.drain();
+    full.insert(1, rare);
+    assert_eq!(rig.worked(), full);
+}
+
+#[test]
+fn strategies_order_tasks() {
+    for (strategy, expected) in [("fifo", [1, 2, 3, 4]), ("lifo", [4, 3, 2, 1]), ("priority", [2, 3, 1, 4])] {
+        let rig = Rig::start();
+        rig.script("it", "echo 1");
+        for (n, priority) in [0, 7, 5, -1].into_iter().enumerate() {
+            rig.taskmanager.create_with_priority("case", json!({"case": "it", "n": n}), priority);
+        }
+        rig.work(["--drain", "--strategy", strategy]).run().exits(0);
+        assert_eq!(rig.worked(), expected, "{strategy}");
+    }
+}
+
+#[test]
+fn strategies_are_asked_for_by_name() {
+    for (strategy, by, order) in
+        [("fifo", "created_at", "ASC"), ("lifo", "created_at", "DESC"), ("priority", "priority", "DESC")]
+    {
+        let published = Published::start(&["case"]);
+        sandbox_for(&published).prismq(["work", "--drain", "--strategy", strategy]).run().exits(0);
+        let requests = published.server.requests();
+        let claim = requests.iter().find(|request| request.path == "/tasks/claim").unwrap().json();
+        assert_eq!((&claim["sort_by"], &claim["sort_order"]), (&json!(by), &json!(order)), "{strategy}");
+    }
+}
+
+/// How often the threads of the process have gone to sleep so far.
+#[cfg(target_os = "linux")]
+fn sleeps(id: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap().map(|entry| entry.unwrap().path());
+    let of_thread = |thread: std::path::PathBuf| -> u64 {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap_or_default(); // it may have ended
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.map_or(0, |count| count.trim().parse().unwrap())
+    };
+    threads.map(of_thread).sum()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn waiting_costs_nothing_while_another_slot_asks() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox_for(&published);
+    sandbox.write("it.sh", "until [ -e go ]; do sleep 0.01; done");
+    published.create("case", json!({"case": "it"}));
+    let settings = ["--drain", "--concurrency", "4", "--poll-interval", "60s", "--max-backoff", "60s"];
+    let mut worker = sandbox.prismq(["work"]).args(settings).start();
+    wait_for_quiet(&published); // one slot has the task, one keeps watch, the others sleep
+    published.hold(CLAIM);
+    sandbox.write("go", "");
+    wait_for("the report", || (published.task(1).status == "completed").then_some(()));
+    let before = sleeps(worker.id());
+    thread::sleep(Duration::from_millis(300)); // nothing must happen meanwhile
+    let woken = sleeps(worker.id()) - before;
+    assert!(worker.is_running() && woken < 100, "woken {woken} times");
+    published.release();
+    worker.wait().exits(0);
+}
