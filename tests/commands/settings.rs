@@ -43,7 +43,7 @@ fn each_layer_is_named() {
         assert_eq!(settings[name], (value.to_owned(), origin.to_owned()), "{name}");
     }
     let (results, origin) = &settings["results"];
-    assert!(results.ends_with("/work/r.db") && *origin == file, "{results} {origin}");
+    assert!(results.ends_with("work/r.db") && *origin == file, "{results} {origin}");
     assert_eq!(settings["ideas"].0, *results);
 }
 
