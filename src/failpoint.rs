@@ -22,4 +22,4 @@ pub(crate) fn set_up() -> impl Sized {
 
 /// Nothing, outside of tests.
 #[cfg(not(feature = "failpoints"))]
-pub(crate) fn set_up() {}
+pub(crate) fn set_up() -> impl Sized {}

@@ -1,7 +1,7 @@
 //! What the subcommands share: the settings in force, and what is built from them on demand.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 
@@ -14,6 +14,9 @@ use crate::logging::{self, Sink};
 use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
+
+/// Who signals a process and then its group, as GNU `timeout` does, means it once.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// The settings in force, and the program's shutdown.
 pub(super) struct Setup {
@@ -48,9 +51,14 @@ impl Setup {
     /// From now on the first signal drains, and the second ends what runs.
     pub(super) fn heed_signals(&self) -> anyhow::Result<()> {
         let shutdown = Arc::clone(&self.shutdown);
+        let mut first: Option<Instant> = None;
         ctrlc::set_handler(move || {
-            let next = if shutdown.get() == Phase::Running { Phase::Draining } else { Phase::Ending };
-            shutdown.raise(next);
+            let first = *first.get_or_insert_with(Instant::now);
+            match shutdown.get() {
+                Phase::Running => shutdown.raise(Phase::Draining),
+                _ if first.elapsed() < ONE_SIGNAL => {}
+                _ => shutdown.raise(Phase::Ending),
+            }
         })?;
         Ok(())
     }

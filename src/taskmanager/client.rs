@@ -89,7 +89,7 @@ impl Client {
     /// `GET /health`, which needs no key.
     pub fn health(&self) -> Result<Health, Error> {
         let keyless = Self { http: self.http.without_key(), ..self.clone() };
-        keyless.get("/health").and_then(|data| self.read("GET /health", &data))
+        keyless.get("/health").and_then(|data| self.read("GET /health", data))
     }
 
     /// Whether the key is accepted, by the cheapest call that needs one.
@@ -101,7 +101,7 @@ impl Client {
     pub fn register_type(&self, name: &str, version: &str, schema: &Value) -> Result<Registered, Error> {
         let path = "/task-types/register";
         let data = self.post(path, &json!({"name": name, "version": version, "param_schema": schema}))?;
-        self.read(&format!("POST {path}"), &data)
+        self.read(&format!("POST {path}"), data)
     }
 
     /// The type of that name, `None` where the server knows none.
@@ -131,7 +131,7 @@ impl Client {
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
         match self.post(wire::CLAIM, &body) {
-            Ok(data) => self.read("POST /tasks/claim", &data).map(Some),
+            Ok(data) => self.read("POST /tasks/claim", data).map(Some),
             Err(error) if wire::is_empty_queue(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -181,7 +181,7 @@ impl Client {
 
     fn lookup<T: FromWire>(&self, path: &str) -> Result<Option<T>, Error> {
         match self.get(path) {
-            Ok(data) => wire::single(data).map(|data| self.read(&format!("GET {path}"), &data)).transpose(),
+            Ok(data) => wire::single(data).map(|data| self.read(&format!("GET {path}"), data)).transpose(),
             Err(Error::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -189,10 +189,10 @@ impl Client {
 
     fn list<T: FromWire>(&self, path: &str) -> Result<Vec<T>, Error> {
         let data = self.get(path)?;
-        wire::list(&data).map_err(|reason| self.bad_answer(&format!("GET {path}"), reason))
+        wire::list(data).map_err(|reason| self.bad_answer(&format!("GET {path}"), reason))
     }
 
-    fn read<T: FromWire>(&self, call: &str, data: &Value) -> Result<T, Error> {
+    fn read<T: FromWire>(&self, call: &str, data: Value) -> Result<T, Error> {
         T::from_wire(data).map_err(|reason| self.bad_answer(call, reason))
     }
 

@@ -238,25 +238,25 @@ pub(super) fn is_empty_queue(error: &Error) -> bool {
     }
 }
 
-/// Reads typed values out of a decoded answer. What is wrong with it is one line.
+/// Makes a typed value of a decoded answer, whose large parts are moved, not copied. What is wrong with it is one line.
 pub(super) trait FromWire: Sized {
-    fn from_wire(data: &Value) -> Result<Self, String>;
+    fn from_wire(data: Value) -> Result<Self, String>;
 }
 
 impl FromWire for Health {
-    fn from_wire(data: &Value) -> Result<Self, String> {
-        Ok(Self { status: text(data, "status")?, database: optional_text(data, "database").unwrap_or_default() })
+    fn from_wire(data: Value) -> Result<Self, String> {
+        Ok(Self { status: text(&data, "status")?, database: optional_text(&data, "database").unwrap_or_default() })
     }
 }
 
 impl FromWire for TaskType {
-    fn from_wire(data: &Value) -> Result<Self, String> {
-        let mut param_schema = data["param_schema"].clone();
+    fn from_wire(mut data: Value) -> Result<Self, String> {
+        let mut param_schema = take(&mut data, "param_schema").unwrap_or_default();
         schema::heal(&mut param_schema);
         Ok(Self {
-            id: number(data, "id")?,
-            name: text(data, "name")?,
-            version: optional_text(data, "version").unwrap_or_default(),
+            id: number(&data, "id")?,
+            name: text(&data, "name")?,
+            version: optional_text(&data, "version").unwrap_or_default(),
             param_schema,
             is_active: data["is_active"].as_bool().unwrap_or(integer(&data["is_active"]) != Some(0)),
         })
@@ -264,11 +264,11 @@ impl FromWire for TaskType {
 }
 
 impl FromWire for Registered {
-    fn from_wire(data: &Value) -> Result<Self, String> {
+    fn from_wire(data: Value) -> Result<Self, String> {
         Ok(Self {
-            id: number(data, "id")?,
-            name: text(data, "name")?,
-            version: text(data, "version")?,
+            id: number(&data, "id")?,
+            name: text(&data, "name")?,
+            version: text(&data, "version")?,
             created: data["created"].as_bool().unwrap_or(false),
         })
     }
@@ -285,26 +285,29 @@ pub(super) fn created(data: &Value, task_type: &str) -> Result<Created, String> 
 }
 
 impl FromWire for Task {
-    fn from_wire(data: &Value) -> Result<Self, String> {
+    fn from_wire(mut data: Value) -> Result<Self, String> {
         Ok(Self {
-            id: TaskId(number(data, "id")?),
-            task_type: text(data, "type")?,
-            params: object(data["params"].clone()),
-            attempt: attempts(data)?,
+            id: TaskId(number(&data, "id")?),
+            task_type: text(&data, "type")?,
+            params: object(take(&mut data, "params").unwrap_or_default()),
+            attempt: attempts(&data)?,
             priority: integer(&data["priority"]).unwrap_or(0),
         })
     }
 }
 
 impl FromWire for TaskView {
-    fn from_wire(data: &Value) -> Result<Self, String> {
+    fn from_wire(mut data: Value) -> Result<Self, String> {
+        let params = take(&mut data, "params").map(object);
+        let result = take(&mut data, "result").map(|result| if result.is_null() { result } else { object(result) });
+        let data = &data;
         let optional = |key| optional_text(data, key);
         Ok(Self {
             id: TaskId(number(data, "id")?),
             task_type: text(data, "type")?,
             status: text(data, "status")?,
-            params: data.get("params").cloned().map(object),
-            result: data.get("result").cloned().map(|result| if result.is_null() { result } else { object(result) }),
+            params,
+            result,
             error_message: optional("error_message"),
             priority: integer(&data["priority"]).unwrap_or(0),
             progress: integer(&data["progress"]).unwrap_or(0),
@@ -335,9 +338,15 @@ pub(super) fn single(data: Value) -> Option<Value> {
 }
 
 /// The things an answer lists, with or without `items` around them.
-pub(super) fn list<T: FromWire>(data: &Value) -> Result<Vec<T>, String> {
-    let items = data.get("items").unwrap_or(data).as_array().ok_or("it is no list")?;
-    items.iter().map(T::from_wire).collect()
+pub(super) fn list<T: FromWire>(mut data: Value) -> Result<Vec<T>, String> {
+    match take(&mut data, "items").unwrap_or(data) {
+        Value::Array(items) => items.into_iter().map(T::from_wire).collect(),
+        _ => Err("it is no list".into()),
+    }
+}
+
+fn take(data: &mut Value, key: &str) -> Option<Value> {
+    data.get_mut(key).map(Value::take)
 }
 
 fn text(data: &Value, key: &str) -> Result<String, String> {

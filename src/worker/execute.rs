@@ -112,9 +112,9 @@ impl Executor<'_> {
         let client = self.client.with_retries(Retries::NONE);
         thread::scope(|scope| {
             scope.spawn(|| progress.send(&client, claim, stop));
-            let outcome = worker_type.handler.run(claim, &Run { timeout, stop, listener: &listener });
-            progress.end();
-            outcome
+            // Dropped also where a handler panics: the scope waits for the thread.
+            let _end = progress.end_on_drop();
+            worker_type.handler.run(claim, &Run { timeout, stop, listener: &listener })
         })
     }
 

@@ -24,6 +24,16 @@ pub(super) struct Progress {
     changed: Condvar,
 }
 
+/// The end of a task's progress, when it is dropped.
+pub(super) struct End<'a>(&'a Progress);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.changed.notify_one();
+    }
+}
+
 impl Progress {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,10 +45,9 @@ impl Progress {
         self.changed.notify_one();
     }
 
-    /// Says that no more will come.
-    pub(super) fn end(&self) {
-        self.lock().ended = true;
-        self.changed.notify_one();
+    /// When what is returned is dropped, no more will come.
+    pub(super) fn end_on_drop(&self) -> End<'_> {
+        End(self)
     }
 
     /// Sends what is noted until the end. Reports that fail are not repeated: the next one says more. A task that is

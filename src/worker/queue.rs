@@ -28,8 +28,9 @@ impl Limits {
     }
 }
 
-/// Workers that are started together, by a deployment say, ask for their first task at different times within this.
-const START_WITHIN: Duration = Duration::from_secs(1);
+/// Workers that are started together, by a deployment say, or are told to come back at the same time, ask at different
+/// times within this.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// Why nothing more is claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub(super) enum Sweep {
     Task(usize),
     /// Nothing; whether a type was left out because its breaker is open.
     Empty { paused: bool },
-    /// No answer; the server asked to be left alone for so long.
-    Failed(Option<Duration>),
+    /// No answer about the type with this index; the server asked to be left alone for so long.
+    Failed { index: usize, pause: Option<Duration> },
 }
 
 /// What is known of the queue.
@@ -123,7 +124,7 @@ impl Queue {
     pub(super) fn new(limits: Limits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
         let now = Instant::now();
         let start = if limits.is_patient() {
-            START_WITHIN.min(backoff.clone().grow()).mul_f64(fastrand::f64())
+            SPREAD.min(backoff.clone().grow()).mul_f64(fastrand::f64())
         } else {
             Duration::ZERO
         };
@@ -232,7 +233,11 @@ impl Queue {
                     state.close_when_drained(&self.limits);
                 }
             }
-            Sweep::Failed(pause) => state.schedule(turn, pause),
+            // The next types come first next time: they may fare better.
+            Sweep::Failed { index, pause } => {
+                state.first = (index + 1) % self.concurrency.len();
+                state.schedule(turn, pause);
+            }
         }
         // All, not one: who goes on is decided by the state, and one that cannot must not swallow the call.
         self.changed.notify_all();
@@ -362,18 +367,14 @@ impl State {
     /// Sets the time of the next poll, once for all slots that found nothing at about the same time.
     fn schedule(&mut self, turn: &Turn, pause: Option<Duration>) {
         let now = Instant::now();
+        let pause = pause.map(|pause| pause.saturating_add(SPREAD.mul_f64(fastrand::f64())));
         if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
             (self.paused_until, self.next_poll, self.flow) = (until, until, Flow::Dry);
         } else if turn.on_watch || self.flow != Flow::Dry {
             self.flow = Flow::Dry;
-            self.next_poll = now + jittered(self.backoff.grow());
+            self.next_poll = now + self.backoff.jittered();
         }
     }
-}
-
-/// Half to one and a half times the wait: workers that started together drift apart, and the mean stays what was asked.
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(0.5 + fastrand::f64())
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -28,7 +28,7 @@ pub(super) fn run(worker: &Worker<'_>) {
                 worker.work_one(index, &claim, left);
             }
             Found::Nothing { paused } => worker.queue.end_turn(&turn, Sweep::Empty { paused }),
-            Found::NoAnswer(pause) => worker.queue.end_turn(&turn, Sweep::Failed(pause)),
+            Found::NoAnswer { index, pause } => worker.queue.end_turn(&turn, Sweep::Failed { index, pause }),
         }
     }
 }
@@ -51,8 +51,8 @@ enum Found {
     Task { index: usize, claim: Claim, left: bool },
     /// Nothing; whether a type was left out because its breaker is open.
     Nothing { paused: bool },
-    /// No answer; the server asked to be left alone for so long.
-    NoAnswer(Option<Duration>),
+    /// No answer about the type with this index; the server asked to be left alone for so long.
+    NoAnswer { index: usize, pause: Option<Duration> },
 }
 
 impl Worker<'_> {
@@ -82,7 +82,7 @@ impl Worker<'_> {
                 Ok(None) => self.queue.release(index),
                 Err(error) => {
                     self.queue.release(index);
-                    return Found::NoAnswer(self.no_answer(error));
+                    return Found::NoAnswer { index, pause: self.no_answer(error) };
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use prismq::clock::Timestamp;
@@ -155,6 +156,7 @@ fn a_second_signal_waits_for_no_answer() {
     server.wait_for_requests(2);
     let start = Instant::now();
     running.signal(Signal::INT);
+    thread::sleep(Duration::from_millis(150)); // two at once would be one
     running.signal(Signal::TERM);
     running.wait().exits(130);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());

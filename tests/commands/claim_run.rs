@@ -1,5 +1,8 @@
 //! `claim --run`: a task worked by hand.
 
+use std::thread;
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -129,6 +132,7 @@ fn a_second_signal_kills_the_handler() {
     let mut running = rig.start("claim example.any --run --worker-id me");
     running.wait_for_stderr("started\n");
     running.signal(Signal::INT);
+    thread::sleep(Duration::from_millis(150)); // two at once would be one
     running.signal(Signal::TERM);
     let envelope = running.wait().exits(130).json();
     assert_eq!(envelope["success"], false);

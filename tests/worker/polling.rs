@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::published::Published;
+use crate::published::{Fault, Published};
 use crate::rig::{Rig, TaskManager, cases};
-use crate::support::{Running, Sandbox, wait_for};
+use crate::support::{Running, Sandbox, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 
@@ -49,11 +49,11 @@ fn wait_for_completed(published: &Published, id: u64) {
 fn an_idle_worker_polls_once_an_interval_whatever_its_slots() {
     let published = Published::start(&["case"]);
     let sandbox = sandbox_for(&published);
-    let _worker = start(&sandbox, "100ms", "100ms", "16");
+    let _worker = start(&sandbox, "200ms", "200ms", "16");
     let start = wait_for_claims(&published, 1);
-    // Each slot may ask once at the start. Each wait is from a half to one and a half times the interval.
-    let took = wait_for_claims(&published, 16 + 8) - start;
-    assert!(took > Duration::from_millis(350), "{took:?}");
+    // Each slot may ask once at the start. The mean wait is half the interval.
+    let took = wait_for_claims(&published, 16 + 16) - start;
+    assert!(took > Duration::from_millis(600), "{took:?}");
 }
 
 #[test]
@@ -62,13 +62,11 @@ fn a_task_that_arrives_wakes_one_slot_not_sixteen() {
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "1s", "1s", "16");
     let before = wait_for_quiet(&published);
-    let start = Instant::now();
     let id = published.create("case", json!({"case": "it"}));
     wait_for_completed(&published, id);
     let asked = published.count(CLAIM) - before;
-    // The one that found it, the one that it woke, and the polls of an idle worker, at most one every 500 ms.
-    let most = 4 + start.elapsed().as_millis() / 500;
-    assert!(asked as u128 <= most, "{asked}, not {most}");
+    // The one that found it, the one that it woke, and the polls of an idle worker, two a second in the mean.
+    assert!(asked <= 10, "{asked}");
 }
 
 #[test]
@@ -95,7 +93,7 @@ fn waits_grow_while_nothing_comes_and_start_again_with_a_task() {
     let polls = published.count(CLAIM); // each 20 ms after the one before, there would be a hundred
     assert!((5..25).contains(&polls), "{polls}");
 
-    // The next wait would be of half a second or so.
+    // The next waits would be of up to two seconds and more.
     let id = published.create("case", json!({"case": "it"}));
     wait_for_completed(&published, id);
     let next_gap = || {
@@ -104,7 +102,7 @@ fn waits_grow_while_nothing_comes_and_start_again_with_a_task() {
         wait_for_claims(&published, count + 2) - start
     };
     let gaps = [next_gap(), next_gap(), next_gap()];
-    assert!(gaps.iter().any(|gap| *gap < Duration::from_millis(150)), "{gaps:?}");
+    assert!(gaps.iter().filter(|gap| **gap < Duration::from_millis(250)).count() >= 2, "{gaps:?}");
 }
 
 #[test]
@@ -143,6 +141,19 @@ fn types_are_asked_in_turn() {
     rig.drain();
     full.insert(1, rare);
     assert_eq!(rig.worked(), full);
+}
+
+#[test]
+fn a_type_that_cannot_be_claimed_does_not_starve_the_others() {
+    let published = Published::start(&["broken", "case"]);
+    let sandbox = published.sandbox(&format!("{}\n{}", cases("broken", ""), cases("case", "")));
+    sandbox.write("it.sh", "echo 1");
+    for _ in 0..500 {
+        published.spoil("POST /tasks/claim 1", Fault::Answer(recorded("complete: deadlock in the server's database")));
+    }
+    let id = published.create("case", json!({"case": "it"}));
+    let _worker = start(&sandbox, "20ms", "20ms", "1");
+    wait_for_completed(&published, id);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Asked to end: what runs may finish, what cannot is reported, nothing is lost.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use prismq::taskmanager::TaskView;
@@ -26,6 +27,12 @@ fn busy(script: &str, arguments: &[&str]) -> (Rig, Running) {
 fn ask_to_end(worker: &mut Running) {
     worker.terminate();
     worker.wait_for_stderr("claiming nothing more");
+}
+
+/// The second of two signals: not so soon that both are one.
+fn signal_again(worker: &Running) {
+    thread::sleep(Duration::from_millis(150));
+    worker.terminate();
 }
 
 #[track_caller]
@@ -76,12 +83,22 @@ fn what_does_not_finish_in_time_is_ended_and_reported() {
 }
 
 #[test]
+fn two_signals_at_once_are_one() {
+    let (rig, mut worker) = busy(WAITS, &[]);
+    ask_to_end(&mut worker);
+    worker.terminate();
+    rig.sandbox.write("go", "");
+    worker.wait().exits(0);
+    assert_eq!(rig.taskmanager.task(1).status, "completed");
+}
+
+#[test]
 fn a_second_signal_ends_what_runs_now() {
     let (rig, mut worker) = busy(DEAF, &["--grace-period", "1h"]);
     ask_to_end(&mut worker);
     assert!(worker.is_running());
     let start = Instant::now();
-    worker.terminate();
+    signal_again(&worker);
     worker.wait().exits(0);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_shut_down(&rig);
@@ -93,7 +110,7 @@ fn a_second_signal_also_ends_what_was_asked_to_end_before() {
     worker.terminate();
     worker.wait_for_stderr("claiming nothing more");
     let start = Instant::now();
-    worker.terminate();
+    signal_again(&worker);
     worker.wait().exits(0);
     assert!(start.elapsed() < Duration::from_secs(3), "SIGKILL by itself comes after 5 s: {:?}", start.elapsed());
     assert_shut_down(&rig);
