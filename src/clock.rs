@@ -28,6 +28,12 @@ pub fn after(time: Timestamp, duration: Duration) -> Timestamp {
     time.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
+/// `time` earlier by `duration`, or the first representable time.
+#[must_use]
+pub fn before(time: Timestamp, duration: Duration) -> Timestamp {
+    time.checked_sub(duration).unwrap_or(Timestamp::MIN)
+}
+
 /// The time from `start` to `end`, zero where `end` comes first.
 #[must_use]
 pub fn between(start: Timestamp, end: Timestamp) -> Duration {

@@ -1,12 +1,14 @@
 //! The calls.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::http::{Connection, Http};
+use super::http::{Connection, Http, Method, Request};
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Backoff, Error, Retries};
 use crate::clock::{Clock, Slept};
@@ -31,6 +33,15 @@ impl Order {
             Self::HighestPriorityFirst => ("priority", "DESC"),
         }
     }
+}
+
+/// The answer to a claim.
+#[derive(Debug, Default, PartialEq)]
+pub struct Claimed {
+    /// The task, where there is one.
+    pub task: Option<Task>,
+    /// Whether the server has waited for one, so that the claim began when it answered.
+    pub waited: bool,
 }
 
 /// Which tasks to list.
@@ -127,14 +138,35 @@ impl Client {
 
     /// Claims a task of a type for `worker_id`, `None` where there is none.
     pub fn claim(&self, worker_id: &str, type_id: u64, order: Order) -> Result<Option<Task>, Error> {
+        self.claim_or_wait(worker_id, type_id, order, Duration::ZERO).map(|claimed| claimed.task)
+    }
+
+    /// Claims a task of a type for `worker_id`; where there is none, a server that can waits for one for up to `wait`,
+    /// in whole seconds.
+    pub fn claim_or_wait(&self, worker_id: &str, type_id: u64, order: Order, wait: Duration) -> Result<Claimed, Error> {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
-        match self.post(wire::CLAIM, &body) {
-            Ok(data) => self.read("POST /tasks/claim", data).map(Some),
-            Err(error) if wire::is_empty_queue(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let waited = Cell::new(false);
+        let answer = self.retrying(|| {
+            let response =
+                self.http.send(&Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } })?;
+            waited.set(response.waited);
+            wire::decode(self.url(), wire::CLAIM, self.http.key(), &response)
+        });
+        let task = match answer {
+            Ok(data) => Some(self.read("POST /tasks/claim", data)?),
+            Err(error) if wire::is_empty_queue(&error) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Claimed { task, waited: waited.get() })
+    }
+
+    /// Has the claims of `worker_id` that wait at the server answered at once. One that knows nothing of waiting has
+    /// none, and says so by an error.
+    pub fn withdraw_claims(&self, worker_id: &str) -> Result<(), Error> {
+        let path = format!("{}?worker_id={}", wire::CLAIM, encode(worker_id));
+        self.once(&path, Method::Delete).map(drop)
     }
 
     /// Says that a task is `percent` (0 to 100) done. It does not prolong the claim.
@@ -167,7 +199,7 @@ impl Client {
     /// `POST /tasks/{id}/complete`, once: sent again it could hit a later attempt. Sees to nothing else.
     pub(super) fn complete_once(&self, id: TaskId, body: &Value) -> Result<(), Error> {
         let path = format!("/tasks/{id}/complete");
-        self.acknowledged(&path, &self.once(&path, Some(body))?)
+        self.acknowledged(&path, &self.once(&path, post(body))?)
     }
 
     /// A report has only arrived where the answer is about a task: other things answer 200 as well.
@@ -201,15 +233,15 @@ impl Client {
     }
 
     fn get(&self, path: &str) -> Result<Value, Error> {
-        self.retrying(|| self.once(path, None))
+        self.retrying(|| self.once(path, Method::Get))
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
-        self.retrying(|| self.once(path, Some(body)))
+        self.retrying(|| self.once(path, post(body)))
     }
 
-    fn once(&self, path: &str, body: Option<&Value>) -> Result<Value, Error> {
-        let response = self.http.send(path, body)?;
+    fn once(&self, path: &str, method: Method<'_>) -> Result<Value, Error> {
+        let response = self.http.send(&Request { path, method })?;
         wire::decode(self.url(), path, self.http.key(), &response)
     }
 
@@ -238,6 +270,10 @@ impl Client {
             Slept::Interrupted => Err(Error::Interrupted),
         }
     }
+}
+
+fn post(body: &Value) -> Method<'_> {
+    Method::Post { body, wait: Duration::ZERO }
 }
 
 fn encode(text: &str) -> impl std::fmt::Display {

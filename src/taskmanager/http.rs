@@ -16,6 +16,9 @@ use super::Error;
 /// The most that is read of an answer: 16 MiB.
 const MAX_ANSWER: u64 = 16 << 20;
 
+/// The longest that a call which only spares somebody a wait may take.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How to reach a TaskManager.
 #[derive(Clone)]
 pub struct Connection {
@@ -64,12 +67,31 @@ fn is_loopback(uri: &Uri) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// A request, by its path below the base URL.
+pub(super) struct Request<'a> {
+    pub(super) path: &'a str,
+    pub(super) method: Method<'a>,
+}
+
+/// How a request is made.
+pub(super) enum Method<'a> {
+    Get,
+    /// With a body, and a wait that the server is asked for; none under a second.
+    Post {
+        body: &'a Value,
+        wait: Duration,
+    },
+    Delete,
+}
+
 /// What came back for a request.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
+    /// The server has done as `Prefer: wait` asked.
+    pub(super) waited: bool,
     pub(super) body: Vec<u8>,
 }
 
@@ -115,12 +137,16 @@ impl Http {
     }
 
     /// Sends one request and reads the whole answer, whatever its status.
-    pub(super) fn send(&self, path: &str, body: Option<&Value>) -> Result<Response, Error> {
-        let url = format!("{}{path}", self.url);
-        let answer = match body {
-            None => self.with_key(self.agent.get(&url)).call(),
-            Some(body) => self
-                .with_key(self.agent.post(&url))
+    pub(super) fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let url = format!("{}{}", self.url, request.path);
+        let answer = match request.method {
+            Method::Get => self.with_key(self.agent.get(&url)).call(),
+            Method::Delete => {
+                let request = self.agent.delete(&url).config().timeout_global(Some(DELETE_TIMEOUT)).build();
+                self.with_key(request).call()
+            }
+            Method::Post { body, wait } => self
+                .with_key(self.waiting(self.agent.post(&url), wait))
                 .header("Content-Type", "application/json")
                 .send(body.to_string().as_bytes()),
         };
@@ -133,8 +159,21 @@ impl Http {
             status: answer.status().as_u16(),
             retry_after: header("Retry-After").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
             location: header("Location"),
+            waited: header("Preference-Applied").is_some_and(|applied| applied.to_ascii_lowercase().contains("wait")),
             body,
         })
+    }
+
+    /// Asks the server to hold its answer back for up to `wait`, in whole seconds (RFC 7240), until it has one that is
+    /// worth having.
+    fn waiting<B>(&self, request: ureq::RequestBuilder<B>, wait: Duration) -> ureq::RequestBuilder<B> {
+        match wait.as_secs() {
+            0 => request,
+            seconds => {
+                let timeout = self.agent.config().timeouts().global.map(|timeout| timeout + wait);
+                request.header("Prefer", format!("wait={seconds}")).config().timeout_global(timeout).build()
+            }
+        }
     }
 
     fn with_key<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {

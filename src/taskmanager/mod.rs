@@ -10,7 +10,7 @@ mod http;
 mod retry;
 pub mod wire;
 
-pub use client::{Client, Order, TaskFilter};
+pub use client::{Claimed, Client, Order, TaskFilter};
 pub use deliver::{Delivery, Report};
 pub use error::Error;
 pub use http::Connection;

@@ -39,6 +39,10 @@ use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
 use crate::store::{Counters, Process, Store, StoreError};
 use crate::taskmanager::{Backoff, Client, Error, Order, Retries};
 
+/// How long a claim that waits at the TaskManager is called back for, and how long each try has to show.
+const WITHDRAW_FOR: Duration = Duration::from_secs(1);
+const WITHDRAW_EVERY: Duration = Duration::from_millis(50);
+
 /// What a worker is to do, beside what its configuration says.
 #[derive(Debug, Clone, Default)]
 pub struct Job {
@@ -204,9 +208,21 @@ impl<'a> Worker<'a> {
         let closed = self.queue.wait_closed();
         let in_flight = self.queue.in_flight();
         self.executor.observer.event(&Event::Closing { asked: closed == Closed::Asked, in_flight });
+        self.withdraw_claims();
         if !self.queue.wait_slots_ended(Some(grace_period)) {
             self.stops.stop_all(StopReason::Shutdown);
             self.queue.wait_slots_ended(None);
+        }
+    }
+
+    /// Calls back a claim that waits at the TaskManager. It is answered even so, with the task where it has just got
+    /// one: that is why we do not simply hang up. Several tries, since it may have been on its way there only.
+    fn withdraw_claims(&self) {
+        let client = self.executor.client.with_retries(Retries::NONE);
+        let start = Instant::now();
+        while !self.queue.wait_not_waiting(WITHDRAW_EVERY) && start.elapsed() < WITHDRAW_FOR {
+            // A TaskManager that knows nothing of waiting answers the claim itself soon enough.
+            let _ = client.withdraw_claims(&self.executor.config.worker_id.value);
         }
     }
 

@@ -24,9 +24,12 @@ pub(super) struct Limits {
 impl Limits {
     /// Whether the worker goes on until it is told to end.
     fn is_patient(&self) -> bool {
-        self.max_tasks == 0 && !self.drain
+        self.max_tasks == 0 && !self.drain && self.exit_after_idle.is_none()
     }
 }
+
+/// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Workers that are started together, by a deployment say, or are told to come back at the same time, ask at different
 /// times within this.
@@ -48,8 +51,8 @@ pub(super) enum Closed {
 pub(super) enum Sweep {
     /// A task of the type with this index.
     Task(usize),
-    /// Nothing; whether a type was left out because its breaker is open.
-    Empty { paused: bool },
+    /// Nothing; whether a type was left out because its breaker is open, and whether the server has waited for a task.
+    Empty { paused: bool, waited: bool },
     /// No answer about the type with this index; the server asked to be left alone for so long.
     Failed { index: usize, pause: Option<Duration> },
 }
@@ -80,6 +83,8 @@ pub(super) enum Place {
 pub(super) struct Turn {
     /// The type to ask first.
     pub(super) first: usize,
+    /// How long the server may be asked to wait for a task of the last type.
+    pub(super) wait: Duration,
     on_watch: bool,
     finished_before: u64,
 }
@@ -98,6 +103,8 @@ struct State {
     flow: Flow,
     /// A slot keeps watch, or is asking on its behalf.
     watched: bool,
+    /// It asks in such a way that the server may let it wait.
+    is_waiting: bool,
     /// One of the slots that sleep may ask: another has just found a task.
     wake_next: bool,
     backoff: Backoff,
@@ -137,6 +144,7 @@ impl Queue {
             first: 0,
             flow: Flow::Unknown,
             watched: false,
+            is_waiting: false,
             wake_next: false,
             backoff,
             next_poll: now + start,
@@ -180,7 +188,7 @@ impl Queue {
             }
             let called = if state.flow == Flow::Tasks { fresh || state.wake_next } else { on_watch };
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
-                return Some(state.take_turn(on_watch));
+                return Some(state.take_turn(on_watch, &self.limits));
             }
             // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
             let until = if called { earliest(wake, state.idle_end(&self.limits)) } else { None };
@@ -215,7 +223,7 @@ impl Queue {
         let mut state = self.lock();
         state.asking -= 1;
         if turn.on_watch {
-            state.watched = false;
+            (state.watched, state.is_waiting) = (false, false);
         }
         match sweep {
             Sweep::Task(index) => {
@@ -227,7 +235,13 @@ impl Queue {
             }
             // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
             Sweep::Empty { .. } if turn.finished_before != state.finished => {}
-            Sweep::Empty { paused } => {
+            Sweep::Empty { waited: true, .. } => {
+                // Each type is the last in its turn.
+                state.first = (turn.first + 1) % self.concurrency.len();
+                state.backoff.grow();
+                (state.flow, state.next_poll) = (Flow::Dry, Instant::now());
+            }
+            Sweep::Empty { paused, .. } => {
                 state.schedule(turn, None);
                 if !paused {
                     state.close_when_drained(&self.limits);
@@ -295,6 +309,16 @@ impl Queue {
         }
     }
 
+    /// Waits for up to `timeout` until no slot is on a turn in which the server may let it wait; true where none is.
+    pub(super) fn wait_not_waiting(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.lock();
+        while state.is_waiting && Instant::now() < deadline {
+            state = self.wait(state, Some(deadline));
+        }
+        !state.is_waiting
+    }
+
     /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
     /// true where they have.
     pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
@@ -323,10 +347,18 @@ impl Queue {
 }
 
 impl State {
-    fn take_turn(&mut self, on_watch: bool) -> Turn {
+    fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
         self.asking += 1;
         self.wake_next = false;
-        Turn { first: self.first, on_watch, finished_before: self.finished }
+        let wait = if on_watch && limits.is_patient() { self.longest_wait() } else { Duration::ZERO };
+        self.is_waiting |= !wait.is_zero();
+        Turn { first: self.first, wait, on_watch, finished_before: self.finished }
+    }
+
+    /// How long a server may keep us waiting for a task of one type. Where there are others, no longer than until they
+    /// would be asked again.
+    fn longest_wait(&self) -> Duration {
+        if self.breakers.len() == 1 { LONGEST_WAIT } else { LONGEST_WAIT.min(self.backoff.clone().grow()) }
     }
 
     /// When a slot may next ask, `None` where that depends on what other slots do.

@@ -5,29 +5,33 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::breaker::{Change, Verdict};
-use super::queue::{Closed, Place, Queue, Sweep};
+use super::queue::{Closed, Place, Queue, Sweep, Turn};
 use super::report::Unsettled;
 use super::{Event, Worker, WorkerError, WorkerType};
+use crate::clock::{before, between};
 use crate::failpoint;
 use crate::store::StoreError;
-use crate::task::{Claim, ErrorType, Task, TaskResult};
-use crate::taskmanager::{Delivery, Error};
+use crate::task::{Claim, ErrorType, TaskResult};
+use crate::taskmanager::{Claimed, Delivery, Error};
 
 /// The results file is told of polls no more often than this.
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
+
+/// How long an answer may have been on its way, where the server waited with it.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Works tasks until nothing more is to be claimed.
 pub(super) fn run(worker: &Worker<'_>) {
     let _ended = EndOfSlot(&worker.queue);
     while let Some(turn) = worker.queue.turn() {
-        let found = worker.sweep(turn.first);
+        let found = worker.sweep(&turn);
         worker.note_poll();
         match found {
             Found::Task { index, claim, left } => {
                 worker.queue.end_turn(&turn, Sweep::Task(index));
                 worker.work_one(index, &claim, left);
             }
-            Found::Nothing { paused } => worker.queue.end_turn(&turn, Sweep::Empty { paused }),
+            Found::Nothing { paused, waited } => worker.queue.end_turn(&turn, Sweep::Empty { paused, waited }),
             Found::NoAnswer { index, pause } => worker.queue.end_turn(&turn, Sweep::Failed { index, pause }),
         }
     }
@@ -49,8 +53,8 @@ impl Drop for EndOfSlot<'_> {
 enum Found {
     /// A task of the type with this index; whether an earlier process left it.
     Task { index: usize, claim: Claim, left: bool },
-    /// Nothing; whether a type was left out because its breaker is open.
-    Nothing { paused: bool },
+    /// Nothing; whether a type was left out because its breaker is open, and whether the server has waited for a task.
+    Nothing { paused: bool, waited: bool },
     /// No answer about the type with this index; the server asked to be left alone for so long.
     NoAnswer { index: usize, pause: Option<Duration> },
 }
@@ -58,9 +62,12 @@ enum Found {
 impl Worker<'_> {
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
-    fn sweep(&self, first: usize) -> Found {
-        let mut paused = false;
-        for index in (first..self.types.len()).chain(0..first) {
+    fn sweep(&self, turn: &Turn) -> Found {
+        let (mut paused, mut waited) = (false, false);
+        let count = self.types.len();
+        for number in 1..=count {
+            let index = (turn.first + number - 1) % count;
+            let wait = if number == count { turn.wait } else { Duration::ZERO };
             let worker_type = &self.types[index];
             match self.queue.reserve(index) {
                 Place::Taken => {}
@@ -73,12 +80,8 @@ impl Worker<'_> {
             if let Some(claim) = self.left.take(index) {
                 return Found::Task { index, claim, left: true };
             }
-            let claimed_at = self.executor.clock.now();
-            match self.claim(worker_type) {
-                Ok(Some(task)) => {
-                    let claim = self.executor.claim(task, worker_type, claimed_at);
-                    return Found::Task { index, claim, left: false };
-                }
+            match self.claim(worker_type, wait, &mut waited) {
+                Ok(Some(claim)) => return Found::Task { index, claim, left: false },
                 Ok(None) => self.queue.release(index),
                 Err(error) => {
                     self.queue.release(index);
@@ -86,34 +89,42 @@ impl Worker<'_> {
                 }
             }
         }
-        Found::Nothing { paused }
+        Found::Nothing { paused, waited }
     }
 
-    fn claim(&self, worker_type: &WorkerType) -> Result<Option<Task>, Error> {
-        let answer = self.claim_by_name(worker_type);
-        if answer.is_ok() && self.contact.answered() {
+    /// Asks for a task of a type. The claim begins when it is asked for at the earliest: so it does not end before its
+    /// deadline. Where the server waited for a task, it answered as soon as there was one. `waited` is set where it
+    /// did so for so long that it may be asked again at once.
+    fn claim(&self, worker_type: &WorkerType, wait: Duration, waited: &mut bool) -> Result<Option<Claim>, Error> {
+        let clock = &self.executor.clock;
+        let asked_at = clock.now();
+        let claimed = self.claim_by_name(worker_type, wait)?;
+        if self.contact.answered() {
             self.waiting.wake();
         }
-        answer
+        let on_the_way = between(asked_at, clock.now()).min(ANSWER_TIME);
+        let claimed_at = if claimed.waited { before(clock.now(), on_the_way) } else { asked_at };
+        *waited |= claimed.waited && on_the_way == ANSWER_TIME;
+        Ok(claimed.task.map(|task| self.executor.claim(task, worker_type, claimed_at)))
     }
 
     /// While a type is gone, its old number is not used: it may be another type's by now. Where it was so unnoticed,
     /// the task goes back to the queue when its claim runs out; no handler is given another type's task.
-    fn claim_by_name(&self, worker_type: &WorkerType) -> Result<Option<Task>, Error> {
+    fn claim_by_name(&self, worker_type: &WorkerType, wait: Duration) -> Result<Claimed, Error> {
         if worker_type.is_gone() && !worker_type.look_up(&self.claimer)? {
-            return Ok(None);
+            return Ok(Claimed::default());
         }
         let worker_id = &self.executor.config.worker_id.value;
-        match self.claimer.claim(worker_id, worker_type.id(), self.order) {
+        match self.claimer.claim_or_wait(worker_id, worker_type.id(), self.order, wait) {
             Err(error) if error.says_unknown_type() => {
                 if !worker_type.look_up(&self.claimer)? {
                     self.executor.observer.event(&Event::TypeGone(&worker_type.name));
                 }
-                Ok(None)
+                Ok(Claimed::default())
             }
-            Ok(Some(task)) if !task.task_type.eq_ignore_ascii_case(&worker_type.name) => {
+            Ok(Claimed { task: Some(task), .. }) if !task.task_type.eq_ignore_ascii_case(&worker_type.name) => {
                 self.executor.observer.event(&Event::WrongType { task: &task, wanted: &worker_type.name });
-                worker_type.look_up(&self.claimer).map(|_| None)
+                worker_type.look_up(&self.claimer).map(|_| Claimed::default())
             }
             other => other,
         }

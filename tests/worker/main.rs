@@ -16,3 +16,4 @@ mod rig;
 mod signals;
 mod slots;
 mod start;
+mod waits;

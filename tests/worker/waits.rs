@@ -1,0 +1,139 @@
+//! Servers that can wait for a task, so that nobody need poll.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::published::{Fault, KEY, Published};
+use crate::rig::cases;
+use crate::support::{Answer, Request, Running, Sandbox, Server, recorded, wait_for};
+
+const CLAIM: &str = "POST /tasks/claim";
+
+/// A worker of the types that `published` knows.
+fn worker_of(published: &Published, types: &[&str], poll_interval: &str) -> (Sandbox, Running) {
+    let types: Vec<String> = types.iter().map(|name| cases(name, "")).collect();
+    let sandbox = published.sandbox(&types.join("\n"));
+    sandbox.write("it.sh", "echo 1");
+    let worker = sandbox.prismq(["work", "--poll-interval", poll_interval, "--worker-id", "me"]).start();
+    (sandbox, worker)
+}
+
+/// The type's number and the wait that is asked for, of each claim so far.
+fn claims(published: &Published) -> Vec<(Value, Option<String>)> {
+    let requests = published.server.requests();
+    let claims = requests.iter().filter(|request| request.path == "/tasks/claim");
+    claims.map(|claim| (claim.json()["task_type_id"].clone(), claim.header("Prefer").map(str::to_owned))).collect()
+}
+
+fn empty() -> Answer {
+    recorded("claim: queue empty")
+}
+
+#[test]
+fn only_who_finds_nothing_asks_the_server_to_wait() {
+    let published = Published::start(&["case"]);
+    let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
+    let (_sandbox, _worker) = worker_of(&published, &["case"], "10s");
+    wait_for("the tasks to end", || ids.iter().all(|id| published.task(*id).status == "completed").then_some(()));
+    wait_for("three claims", || (claims(&published).len() == 3).then_some(()));
+    let wait = Some("wait=20".to_owned());
+    assert_eq!(claims(&published), [(json!(1), wait), (json!(1), None), (json!(1), None)]);
+}
+
+#[test]
+fn with_several_types_the_last_of_a_turn_waits_until_the_others_are_due() {
+    let published = Published::start(&["one", "two"]);
+    let (_sandbox, _worker) = worker_of(&published, &["one", "two"], "5s");
+    wait_for("a turn", || (claims(&published).len() == 2).then_some(()));
+    assert_eq!(claims(&published), [(json!(1), None), (json!(2), Some("wait=5".into()))]);
+}
+
+/// A server of one type that makes something of each claim.
+fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Server, Sandbox, Running) {
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/tasks/claim" => claim(request),
+        path if path.starts_with("/task-types/") => Answer::data(&json!({"id": 1, "name": "case", "version": "1"})),
+        path if path.ends_with("/complete") => Answer::data(&json!({"id": 1, "status": "completed"})),
+        _ => Answer::data(&json!([])),
+    });
+    let sandbox = Sandbox::at(&server.url()).env("TASKMANAGER_API_KEY", KEY);
+    sandbox.write("prismq.toml", cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    let worker = sandbox.prismq(["work", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
+    (server, sandbox, worker)
+}
+
+fn count_claims(server: &Server) -> usize {
+    server.calls().iter().filter(|call| call.starts_with(CLAIM)).count()
+}
+
+#[test]
+fn a_server_that_has_waited_is_asked_again_at_once() {
+    let (server, _sandbox, _worker) = server(|_| {
+        thread::sleep(Duration::from_millis(1100));
+        empty().header("Preference-Applied", "wait")
+    });
+    wait_for("three claims", || (count_claims(&server) >= 3).then_some(()));
+}
+
+#[test]
+fn a_server_that_only_says_that_it_waited_is_not_asked_in_a_circle() {
+    let (server, _sandbox, _worker) = server(|_| empty().header("Preference-Applied", "wait"));
+    wait_for("a claim", || (count_claims(&server) > 0).then_some(()));
+    thread::sleep(Duration::from_millis(300));
+    assert!(count_claims(&server) <= 2);
+}
+
+#[test]
+fn waiting_does_not_shorten_the_claim() {
+    let claims = AtomicUsize::new(0);
+    let (_server, sandbox, _worker) = server(move |_| {
+        if claims.fetch_add(1, SeqCst) > 0 {
+            return empty();
+        }
+        thread::sleep(Duration::from_secs(3));
+        let task = json!({"id": 1, "type": "case", "params": {"case": "it"}, "attempts": 1});
+        Answer::data(&task).header("Preference-Applied", "wait")
+    });
+    let result = wait_for("the result", || {
+        let printed = sandbox.prismq(["results", "1", "--format", "jsonl"]).run().stdout;
+        serde_json::from_str::<Value>(&printed).ok()
+    });
+    let [claimed, started]: [jiff::Timestamp; 2] =
+        ["claimed_at", "started_at"].map(|key| result[key].as_str().unwrap().parse().unwrap());
+    let early = started.duration_since(claimed);
+    assert!((1..2).contains(&early.as_secs()), "{early:?}: an answer may be a second on the way");
+}
+
+#[test]
+fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
+    let published = Published::start(&["case"]);
+    published.hold(CLAIM);
+    let (sandbox, worker) = worker_of(&published, &["case"], "10s");
+    wait_for("a claim to wait", || published.is_holding().then_some(()));
+    let id = published.create("case", json!({"case": "it"}));
+    let start = Instant::now();
+    worker.terminate();
+    wait_for("it to be called back", || (published.count("DELETE /tasks/claim?worker_id=me") > 0).then_some(()));
+    published.release();
+    worker.wait().exits(0);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // It was answered with a task even so: none is lost.
+    assert_eq!(published.task(id).status, "completed", "{}", sandbox.read("prismq.toml"));
+}
+
+#[test]
+fn who_does_not_go_on_for_ever_asks_nobody_to_wait() {
+    for ending in [["--drain"].as_slice(), &["--max-tasks", "1"], &["--exit-after-idle", "1s"]] {
+        let published = Published::start(&["case"]);
+        let sandbox = published.sandbox(&cases("case", ""));
+        sandbox.write("it.sh", "echo 1");
+        published.create("case", json!({"case": "it"}));
+        published.spoil(CLAIM, Fault::Answer(recorded("complete: deadlock in the server's database")));
+        sandbox.prismq(["work", "--poll-interval", "20ms"]).args(ending.iter().copied()).run().exits(0);
+        assert!(claims(&published).iter().all(|(_, wait)| wait.is_none()), "{ending:?}");
+    }
+}
