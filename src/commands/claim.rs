@@ -15,7 +15,7 @@ use crate::output::{note, print_json, print_line};
 use crate::shutdown::{Phase, Stop, StopReason};
 use crate::store::Store;
 use crate::task::{Claim, Task, TaskResult};
-use crate::taskmanager::{Backoff, Client, Delivery, Error};
+use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error};
 use crate::worker::{Event, Executor, Observer, WorkerError, WorkerType, handler, order};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
@@ -99,7 +99,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Waits for a task: once, for as long as `--timeout` says, or until a signal. With it come the index of its type
-    /// and the time of the call.
+    /// and the time of its claim.
     fn claim(&self, wanted: &[Wanted<'_>]) -> anyhow::Result<Option<(usize, Task, Timestamp)>> {
         let config = &self.setup.config;
         let clock = self.setup.clock();
@@ -107,10 +107,10 @@ impl<'a> Desk<'a> {
         let started = Instant::now();
         loop {
             for (index, wanted) in wanted.iter().enumerate() {
-                let claimed_at = clock.now();
-                match self.client.claim(&config.worker_id, wanted.id, order(config.strategy.value)) {
-                    Ok(None) => {}
-                    Ok(Some(task)) => return Ok(Some((index, task, claimed_at))),
+                let order = order(config.strategy.value);
+                match self.client.claim_or_wait(&config.worker_id, wanted.id, order, Duration::ZERO) {
+                    Ok(Claimed { task: Some(task), claimed_at, .. }) => return Ok(Some((index, task, claimed_at))),
+                    Ok(_) => {}
                     Err(Error::Interrupted) => return Ok(None),
                     Err(error) if error.says_unknown_type() => return Err(errors::unknown_type(wanted.name).into()),
                     Err(error) => return Err(error.into()),

@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 use super::http::{Connection, Http, Method, Request};
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Backoff, Error, Retries};
-use crate::clock::{Clock, Slept};
+use crate::clock::{Clock, Slept, Timestamp, before, between};
 use crate::task::{Task, TaskId};
+
+/// How long an answer may have been on its way, where the server had waited with it.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// Which of the waiting tasks a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,9 @@ impl Order {
 pub struct Claimed {
     /// The task, where there is one.
     pub task: Option<Task>,
-    /// Whether the server has waited for one, so that the claim began when it answered.
+    /// The earliest time at which the claim can have begun.
+    pub claimed_at: Timestamp,
+    /// Whether the server has waited for one, a second at least: then it may be asked again at once.
     pub waited: bool,
 }
 
@@ -141,17 +146,18 @@ impl Client {
         self.claim_or_wait(worker_id, type_id, order, Duration::ZERO).map(|claimed| claimed.task)
     }
 
-    /// Claims a task of a type for `worker_id`; where there is none, a server that can waits for one for up to `wait`,
+    /// Claims a task of a type for `worker_id`. Where there is none, a server that can waits for one for up to `wait`,
     /// in whole seconds.
     pub fn claim_or_wait(&self, worker_id: &str, type_id: u64, order: Order, wait: Duration) -> Result<Claimed, Error> {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
-        let waited = Cell::new(false);
+        let last_try = Cell::new((self.clock.now(), false));
         let answer = self.retrying(|| {
-            let response =
-                self.http.send(&Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } })?;
-            waited.set(response.waited);
+            let asked_at = self.clock.now();
+            let request = Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } };
+            let response = self.http.send(&request)?;
+            last_try.set((asked_at, response.waited));
             wire::decode(self.url(), wire::CLAIM, self.http.key(), &response)
         });
         let task = match answer {
@@ -159,7 +165,11 @@ impl Client {
             Err(error) if wire::is_empty_queue(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok(Claimed { task, waited: waited.get() })
+        let (asked_at, waited) = last_try.get();
+        // Where the server waited for a task, it has answered as soon as there was one.
+        let ago = between(asked_at, self.clock.now());
+        let claimed_at = if waited { before(self.clock.now(), ago.min(ON_THE_WAY)) } else { asked_at };
+        Ok(Claimed { task, claimed_at, waited: waited && ago >= ON_THE_WAY })
     }
 
     /// Has the claims of `worker_id` that wait at the server answered at once. One that knows nothing of waiting has

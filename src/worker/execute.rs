@@ -32,7 +32,7 @@ pub struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Makes a claim of a task that was handed out by a call made at `claimed_at`.
+    /// Makes a claim of a task that was handed out at `claimed_at`.
     pub fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Timestamp) -> Claim {
         let worker_id = self.config.worker_id.value.clone();
         let mut claim = Claim { task, worker_id, claimed_at, deadline: after(claimed_at, worker_type.timeout) };

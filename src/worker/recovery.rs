@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Event, Executor, WorkerType};
+use super::{Event, Executor, Worker, WorkerType, default_timeout};
 use crate::clock::after;
 use crate::config::Origin;
 use crate::handler;
@@ -17,10 +17,30 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// The next task of a type that was left, oldest first.
-    pub(super) fn take(&self, index: usize) -> Option<Claim> {
+    fn take(&self, index: usize) -> Option<Claim> {
         self.claims[index].lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
+}
+
+impl Worker<'_> {
+    /// The next task of a type that was left, oldest first. One whose claim has run out meanwhile is left to the server.
+    pub(super) fn take_left(&self, index: usize) -> Option<Claim> {
+        loop {
+            let mut claim = self.left.take(index)?;
+            prolong(&self.executor, &self.types[index], &mut claim);
+            if claim.deadline > self.executor.clock.now() {
+                return Some(claim);
+            }
+            // Where this fails, the next write that matters says so.
+            let _ = self.executor.store.forget_claim(&claim, self.executor.client.url());
+        }
+    }
+}
+
+/// What is run again has its whole time again, as far as its claim allows.
+fn prolong(executor: &Executor<'_>, worker_type: &WorkerType, claim: &mut Claim) {
+    let end = after(claim.claimed_at, default_timeout(executor.config.claim_timeout.value));
+    claim.deadline = after(executor.clock.now(), worker_type.timeout).min(end).max(claim.deadline);
 }
 
 /// Answers for what handlers start from now on, and ends what those of dead processes left running.
@@ -40,24 +60,24 @@ pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process) {
 /// claimed by this worker although no answer to that claim ever arrived.
 pub(super) fn find(executor: &Executor<'_>, process: &Process, types: &[WorkerType]) -> Result<Left, StoreError> {
     let left = Left { claims: types.iter().map(|_| Mutex::default()).collect() };
-    let add = |claim: Claim| {
-        if let Some(index) = types.iter().position(|it| it.name == claim.task.task_type) {
-            executor.observer.event(&Event::TakenUp(&claim));
-            left.claims[index].lock().unwrap_or_else(PoisonError::into_inner).push_back(claim);
-        }
+    let add = |index: usize, claim: Claim| {
+        executor.observer.event(&Event::TakenUp(&claim));
+        left.claims[index].lock().unwrap_or_else(PoisonError::into_inner).push_back(claim);
     };
     let api_url = executor.client.url();
     let names: Vec<&str> = types.iter().map(|it| it.name.as_str()).collect();
-    for claim in executor.store.take_over(process, api_url, &names)? {
+    for mut claim in executor.store.take_over(process, api_url, &names)? {
+        let Some(index) = names.iter().position(|name| *name == claim.task.task_type) else { continue };
+        prolong(executor, &types[index], &mut claim);
         if still_holds(executor, &claim) {
-            add(claim);
+            add(index, claim);
         } else {
             executor.store.forget_claim(&claim, api_url)?;
         }
     }
     // A worker id that is new for each process cannot have claimed anything before.
     if executor.config.worker_id.origin != Origin::Default {
-        unheard_claims(executor, types)?.into_iter().for_each(add);
+        unheard_claims(executor, types)?.into_iter().for_each(|(index, claim)| add(index, claim));
     }
     Ok(left)
 }
@@ -82,14 +102,14 @@ fn is_claimed_by(task: &TaskView, worker_id: &str) -> bool {
 
 /// Claims of this worker that the TaskManager knows and the results file does not. Where the TaskManager does not
 /// answer, they are left to it: it hands them out again.
-fn unheard_claims(executor: &Executor<'_>, types: &[WorkerType]) -> Result<Vec<Claim>, StoreError> {
+fn unheard_claims(executor: &Executor<'_>, types: &[WorkerType]) -> Result<Vec<(usize, Claim)>, StoreError> {
     let mut found = Vec::new();
     for task in claimed_tasks(executor).unwrap_or_default() {
-        let Some(worker_type) = types.iter().find(|it| it.name == task.task_type) else { continue };
+        let Some(index) = types.iter().position(|it| it.name == task.task_type) else { continue };
         let known = executor.store.claim(executor.client.url(), task.id)?.is_some()
             || executor.store.has_result(executor.client.url(), task.id, task.attempts)?;
         if let (false, Ok(Some(whole))) = (known, executor.client.task(task.id)) {
-            found.push(claim_again(executor, worker_type, whole));
+            found.push((index, claim_again(executor, &types[index], whole)));
         }
     }
     Ok(found)
@@ -115,7 +135,5 @@ fn claim_again(executor: &Executor<'_>, worker_type: &WorkerType, task: TaskView
         attempt: task.attempts,
         priority: task.priority,
     };
-    let mut claim = executor.claim(task, worker_type, now);
-    claim.deadline = after(now, worker_type.timeout);
-    claim
+    executor.claim(task, worker_type, now)
 }

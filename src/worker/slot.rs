@@ -8,7 +8,6 @@ use super::breaker::{Change, Verdict};
 use super::queue::{Closed, Place, Queue, Sweep, Turn};
 use super::report::Unsettled;
 use super::{Event, Worker, WorkerError, WorkerType};
-use crate::clock::{before, between};
 use crate::failpoint;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, TaskResult};
@@ -16,9 +15,6 @@ use crate::taskmanager::{Claimed, Delivery, Error};
 
 /// The results file is told of polls no more often than this.
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
-
-/// How long an answer may have been on its way, where the server waited with it.
-const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Works tasks until nothing more is to be claimed.
 pub(super) fn run(worker: &Worker<'_>) {
@@ -77,12 +73,18 @@ impl Worker<'_> {
                     continue;
                 }
             }
-            if let Some(claim) = self.left.take(index) {
+            if let Some(claim) = self.take_left(index) {
                 return Found::Task { index, claim, left: true };
             }
-            match self.claim(worker_type, wait, &mut waited) {
-                Ok(Some(claim)) => return Found::Task { index, claim, left: false },
-                Ok(None) => self.queue.release(index),
+            match self.claim(worker_type, wait) {
+                Ok(Claimed { task: Some(task), claimed_at, .. }) => {
+                    let claim = self.executor.claim(task, worker_type, claimed_at);
+                    return Found::Task { index, claim, left: false };
+                }
+                Ok(nothing) => {
+                    self.queue.release(index);
+                    waited |= nothing.waited;
+                }
                 Err(error) => {
                     self.queue.release(index);
                     return Found::NoAnswer { index, pause: self.no_answer(error) };
@@ -92,20 +94,12 @@ impl Worker<'_> {
         Found::Nothing { paused, waited }
     }
 
-    /// Asks for a task of a type. The claim begins when it is asked for at the earliest: so it does not end before its
-    /// deadline. Where the server waited for a task, it answered as soon as there was one. `waited` is set where it
-    /// did so for so long that it may be asked again at once.
-    fn claim(&self, worker_type: &WorkerType, wait: Duration, waited: &mut bool) -> Result<Option<Claim>, Error> {
-        let clock = &self.executor.clock;
-        let asked_at = clock.now();
-        let claimed = self.claim_by_name(worker_type, wait)?;
-        if self.contact.answered() {
+    fn claim(&self, worker_type: &WorkerType, wait: Duration) -> Result<Claimed, Error> {
+        let answer = self.claim_by_name(worker_type, wait);
+        if answer.is_ok() && self.contact.answered() {
             self.waiting.wake();
         }
-        let on_the_way = between(asked_at, clock.now()).min(ANSWER_TIME);
-        let claimed_at = if claimed.waited { before(clock.now(), on_the_way) } else { asked_at };
-        *waited |= claimed.waited && on_the_way == ANSWER_TIME;
-        Ok(claimed.task.map(|task| self.executor.claim(task, worker_type, claimed_at)))
+        answer
     }
 
     /// While a type is gone, its old number is not used: it may be another type's by now. Where it was so unnoticed,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prismq::clock::{Timestamp, after};
 use prismq::task::{Outcome, TaskId};
 use prismq::taskmanager::{Client, Connection, Error, Order, Retries};
 use serde_json::json;
@@ -53,6 +54,18 @@ fn what_may_pass_is_tried_again() {
         ];
         assert_eq!(seen, [3; 3], "{answer:?}");
     }
+}
+
+#[test]
+fn a_claim_begins_with_the_try_that_got_it() {
+    let task = json!({"id": 1, "type": "a", "params": {}, "attempts": 1});
+    let server = Server::queue([recorded("backend down"), Answer::data(&task)]);
+    let clock = FakeClock::new();
+    let client = patient(&server, THREE, &clock);
+    let claimed = client.claim_or_wait("w", 1, Order::OldestFirst, Duration::ZERO).unwrap();
+    let waited: Duration = clock.sleeps().iter().sum();
+    assert_eq!(claimed.claimed_at, after(Timestamp::UNIX_EPOCH, waited), "its time does not run while we wait");
+    assert!(claimed.task.is_some() && !waited.is_zero());
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What a starting worker takes up, and what it leaves alone.
 
+use std::thread;
+use std::time::Duration;
+
 use prismq::taskmanager::Order;
 use serde_json::json;
 
-use crate::rig::{Rig, WORKER};
+use crate::rig::{Rig, WORKER, cases};
 use crate::support::wait_for;
 
 const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
@@ -70,6 +73,19 @@ fn a_task_that_another_worker_has_by_now_is_not_taken_up() {
     assert_eq!(rig.sandbox.read("runs"), "");
     assert_eq!(rig.rows("claims").len(), 0);
     assert_eq!(rig.taskmanager.task(id).claimed_by.as_deref(), Some("another"));
+}
+
+#[test]
+fn a_task_that_is_taken_up_has_its_whole_time_again() {
+    let rig = Rig::start();
+    rig.sandbox.write("prismq.toml", cases("case", "timeout = \"2s\""));
+    let id = rig.case("slow", "echo run >> runs; [ $(wc -l < runs) -gt 1 ] || exec sleep 60; sleep 1.5; echo 1");
+    let first = rig.work([]).start();
+    wait_for("it runs", || (!rig.sandbox.read("runs").is_empty()).then_some(()));
+    thread::sleep(Duration::from_secs(1));
+    first.crash();
+    rig.drain();
+    assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("completed", "run\nrun\n"));
 }
 
 #[test]
