@@ -41,11 +41,10 @@ fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), Strin
             let number = value.and_then(|value| value.parse().ok());
             faults.seed = number.ok_or("write seed=N, a whole number from 0")?;
         }
-        ("latency", value) => {
-            let (rate_text, delay) = value
-                .and_then(|value| value.split_once(':'))
-                .ok_or("write latency=RATE:DURATION, such as latency=5%:200ms")?;
-            (faults.latency, faults.delay) = (rate(rate_text)?, late(delay)?);
+        ("latency", None) => return Err("write latency=DURATION or latency=RATE:DURATION".to_owned()),
+        ("latency", Some(value)) => {
+            let (share, delay) = value.split_once(':').unwrap_or(("100%", value));
+            (faults.latency, faults.delay) = (rate(share)?, late(delay)?);
         }
         (kind, None) => return Err(format!("write {kind}=RATE, such as {kind}=5%")),
         ("drop", Some(value)) => faults.drop = rate(value)?,
@@ -99,6 +98,8 @@ mod tests {
         };
         assert_eq!(faults, Ok(expected));
         assert_eq!(parsed("drop=100%,latency=1:25s").map(|faults| (faults.drop, faults.latency)), Ok((1.0, 1.0)));
+        let late = parsed("latency=20ms").map(|faults| (faults.latency, faults.delay));
+        assert_eq!(late, Ok((1.0, Duration::from_millis(20))), "all calls");
         assert_eq!(parse(&[]).map(|faults| Faults { seed: 0, ..faults }), Ok(Faults::default()));
     }
 
@@ -124,7 +125,8 @@ mod tests {
             ("html=-0.1", "--fault html=-0.1: \"-0.1\" is no share", ""),
             ("html=nan", "--fault html=nan: \"nan\" is no share", ""),
             ("html=", "--fault html=: \"\" is no share", ""),
-            ("latency=5%", "--fault latency=5%: write latency=RATE:DURATION", ""),
+            ("latency", "--fault latency: write latency=DURATION or latency=RATE:DURATION", ""),
+            ("latency=5%", "--fault latency=5%: \"5%\" is not a duration", ""),
             ("latency=5%:soon", "--fault latency=5%:soon: \"soon\" is not a duration", ""),
             ("latency=5%:26s", "--fault latency=5%:26s: 26s is longer than 25s", ""),
             ("published=5%", "--fault published=5%: it takes no rate", ""),

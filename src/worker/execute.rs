@@ -1,6 +1,6 @@
 //! One claimed task: run, stored, reported, in this order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -107,11 +107,18 @@ impl Executor<'_> {
 
     fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
         let progress = Progress::default();
-        let listener = TaskListener { claim, progress: &progress, observer: self.observer };
         let timeout = between(self.clock.now(), claim.deadline);
         let client = self.client.with_retries(Retries::NONE);
         thread::scope(|scope| {
-            scope.spawn(|| progress.send(&client, claim, stop));
+            let send = || {
+                // Without the thread nobody hears of the progress; the task goes on.
+                let _ = thread::Builder::new()
+                    .name("progress".into())
+                    .spawn_scoped(scope, || progress.send(&client, claim, stop));
+            };
+            let sending = Once::new();
+            let start = || sending.call_once(send);
+            let listener = TaskListener { claim, progress: &progress, start: &start, observer: self.observer };
             // Dropped also where a handler panics: the scope waits for the thread.
             let _end = progress.end_on_drop();
             worker_type.handler.run(claim, &Run { timeout, stop, listener: &listener })
@@ -145,12 +152,15 @@ impl Executor<'_> {
 struct TaskListener<'a> {
     claim: &'a Claim,
     progress: &'a Progress,
+    /// Starts to send progress, once: most tasks never tell of any.
+    start: &'a (dyn Fn() + Sync),
     observer: &'a dyn Observer,
 }
 
 impl Listener for TaskListener<'_> {
     fn progress(&self, percent: u8, message: Option<&str>) {
         self.progress.note(percent, message);
+        (self.start)();
     }
 
     fn stderr_line(&self, line: &str) {
