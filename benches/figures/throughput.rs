@@ -1,0 +1,121 @@
+//! How many tasks a second.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Instant;
+
+use prismq::clock::Timestamp;
+use prismq::task::{Outcome, TaskResult};
+use prismq::taskmanager::{Client, Order, Report};
+use serde_json::Value;
+
+use crate::scene::Scene;
+
+/// Tasks of one measurement: so many that starting the worker does not count.
+const TASKS: u64 = 4000;
+const SLOTS: &str = "8";
+const THREADS: usize = 8;
+
+const ECHO: &str = "handler = \"echo\"";
+const PERSISTENT: &str = r#"exec = ["python3", "-u", "-c", """
+import sys, json
+for line in sys.stdin:
+    task = json.loads(line)
+    print(json.dumps({"id": task["id"], "success": True, "data": task["params"]}), flush=True)
+"""]
+mode = "persistent""#;
+
+/// `echo` in the worker over bare calls.
+pub(crate) fn echo() -> f64 {
+    over_bare_calls(ECHO)
+}
+
+/// A warm Python handler over bare calls.
+pub(crate) fn persistent() -> f64 {
+    over_bare_calls(PERSISTENT)
+}
+
+/// Tasks a second with a warm Python handler.
+pub(crate) fn persistent_per_second() -> f64 {
+    worker(&Scene::start(&[], PERSISTENT), TASKS, &["--concurrency", SLOTS])
+}
+
+fn over_bare_calls(type_settings: &str) -> f64 {
+    let scene = Scene::start(&[], type_settings);
+    let bare = bare_calls(&scene);
+    worker(&scene, TASKS, &["--concurrency", SLOTS]) / bare
+}
+
+/// Programs in the worker over a loop that does nothing but start them.
+pub(crate) fn once() -> f64 {
+    let scene = Scene::start(&[], "exec = [\"/bin/true\"]");
+    let bare = per_second(TASKS, || {
+        let program = Command::new("/bin/true").stdin(Stdio::null()).status();
+        assert!(program.is_ok_and(|status| status.success()));
+    });
+    worker(&scene, TASKS, &["--concurrency", SLOTS]) / bare
+}
+
+/// 16 slots, with a server that takes 20 ms for a claim and 20 ms for a report.
+pub(crate) fn slow_server() -> f64 {
+    let scene = Scene::start(&["--fault", "latency=20ms"], ECHO);
+    worker(&scene, 2000, &["--concurrency", "16"]) / (16.0 / 0.040)
+}
+
+/// Tasks a second, from the start of the worker to the end of the last task.
+fn worker(scene: &Scene, tasks: u64, arguments: &[&str]) -> f64 {
+    scene.create(tasks);
+    let start = Instant::now();
+    let limit = tasks.to_string();
+    scene.work(&[arguments, &["--max-tasks", &limit]].concat()).wait();
+    rate(tasks, start)
+}
+
+/// Pairs of a claim and a report a second, by the worker's own client, with nothing in between.
+fn bare_calls(scene: &Scene) -> f64 {
+    scene.create(TASKS);
+    let (client, type_id) = (&scene.client, scene.type_id());
+    per_second(TASKS, || {
+        let task = client.claim("bare", type_id, Order::OldestFirst).expect("it answers").expect("there is one");
+        complete(client, task);
+    })
+}
+
+fn complete(client: &Client, task: prismq::task::Task) {
+    let now = Timestamp::now();
+    let result = TaskResult {
+        task_id: task.id,
+        task_type: task.task_type,
+        attempt: task.attempt,
+        worker_id: "bare".into(),
+        api_url: String::new(),
+        params: Value::Null,
+        outcome: Outcome::success(task.params),
+        claimed_at: now,
+        started_at: now,
+        finished_at: now,
+    };
+    client.deliver(&Report::from(&result)).expect("it answers");
+}
+
+/// How often a second `THREADS` threads can do `work`.
+fn per_second(count: u64, work: impl Fn() + Sync) -> f64 {
+    let done = AtomicU64::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while done.fetch_add(1, Relaxed) < count {
+                    work();
+                }
+            });
+        }
+    });
+    rate(count, start)
+}
+
+#[allow(clippy::cast_precision_loss)] // thousands
+fn rate(count: u64, start: Instant) -> f64 {
+    count as f64 / start.elapsed().as_secs_f64()
+}
