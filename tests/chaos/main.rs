@@ -128,8 +128,10 @@ fn every_task_is_completed_with_its_own_result_whatever_dies() {
 
     let started = Instant::now();
     chaos.workers = WORKERS.iter().map(|id| chaos.worker(id)).collect();
+    // A larger run has its kills spread over all of its tasks.
+    let tasks_a_kill = u32::try_from(tasks / kills).unwrap();
     for kill in 1..=kills {
-        thread::sleep(Duration::from_millis(chaos.random.u64(20..300)));
+        thread::sleep(Duration::from_millis(chaos.random.u64(2..30)) * tasks_a_kill);
         chaos.kill_a_worker();
         if kill == kills / 3 || kill == kills * 2 / 3 {
             chaos.server.take().unwrap().crash();
