@@ -23,3 +23,28 @@ fn a_type_that_keeps_failing_is_paused_and_others_go_on() {
     assert!(log.contains("task_type=case pause_s=10"), "{log}");
     assert_eq!(rig.sandbox.read("runs").lines().count(), 5);
 }
+
+#[test]
+fn after_the_pause_one_task_tries_and_a_drain_waits_for_it() {
+    let taskmanager = TaskManager::with(|settings| settings.max_attempts = 1);
+    let rig = Rig::of(taskmanager, &[("case", "")]);
+    rig.script("away", "echo run >> runs; [ -e back ] || exit 69; until [ -e go ]; do sleep 0.01; done; echo 1");
+    for number in 0..8 {
+        rig.taskmanager.create("case", serde_json::json!({"case": "away", "number": number}));
+    }
+    let runs = || rig.sandbox.read("runs").lines().count();
+    let mut worker = rig.work(["--drain", "--concurrency", "2"]).start();
+    worker.wait_for_stderr("claiming none for a while");
+    let in_flight = |id: u64| rig.taskmanager.status(id) == "claimed";
+    wait_for("what was in flight to fail", || (!(1..=8).any(in_flight)).then_some(()));
+    let before = runs();
+    rig.sandbox.write("back", "");
+    worker.wait_for("one task to try", |_| runs() > before);
+    // A second slot that was free to claim would do so at its next poll, within 75 ms.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(runs(), before + 1);
+    rig.sandbox.write("go", "");
+    let log = worker.wait().exits(0).stderr;
+    assert!(log.contains("works again: claiming as usual task_type=case"), "{log}");
+    assert_eq!(runs(), 8);
+}

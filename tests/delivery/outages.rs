@@ -77,7 +77,7 @@ fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
 
 #[test]
 fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
-    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(100));
+    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(500));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
     let id = rig.case("slow", script);

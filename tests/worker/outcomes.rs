@@ -160,6 +160,16 @@ fn a_handler_that_takes_too_long_is_ended() {
 }
 
 #[test]
+fn a_time_out_over_that_of_the_claim_is_warned_of_and_cut_to_it() {
+    let rig = Rig::of(one_attempt(), &[("case", "timeout = \"1h\"")]);
+    rig.case("slow", "sleep 20");
+    let log = rig.work(["--drain", "--claim-timeout", "1s"]).run().exits(0).stderr;
+    let warning = "case: timeout 3600s is longer than claim_timeout 1s: attempts are ended after 1s";
+    assert!(log.lines().any(|line| line.contains(" WARN ") && line.contains(warning)), "{log}");
+    assert_eq!(rig.rows("results")[0]["error_type"], json!("timeout"));
+}
+
+#[test]
 fn what_may_be_tried_again_is_within_the_claim() {
     let rig = Rig::of(one_attempt(), &[("case", "retry = { max_attempts = 3, delay = \"10ms\" }")]);
     let second = rig.case("second", "echo x >>second; [ $(wc -l <second) -eq 2 ] || exit 75; echo done");

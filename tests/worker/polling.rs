@@ -206,7 +206,7 @@ fn waiting_costs_nothing_while_another_slot_asks() {
     wait_for_quiet(&published); // one slot has the task, one keeps watch, the others sleep
     published.hold(CLAIM);
     sandbox.write("go", "");
-    wait_for("the report", || (published.task(1).status == "completed").then_some(()));
+    wait_for("the slot to ask again", || published.is_holding().then_some(()));
     let before = sleeps(worker.id());
     thread::sleep(Duration::from_millis(300)); // nothing must happen meanwhile
     let woken = sleeps(worker.id()) - before;

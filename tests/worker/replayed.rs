@@ -200,6 +200,23 @@ fn progress_that_is_refused_ends_the_handler() {
 }
 
 #[test]
+fn lost_claims_say_nothing_about_the_service_of_a_type() {
+    let published = Published::start(&["case"]);
+    let sandbox = sandbox(&published, &cases("case", ""));
+    sandbox.write("lost.sh", r#"echo '{"progress":50}' >&3; sleep 20"#);
+    sandbox.write("it.sh", "echo 1");
+    for n in 1..=5 {
+        let id = published.create("case", json!({"case": "lost", "n": n}));
+        published.spoil(&format!("POST /tasks/{id}/progress"), Fault::Stolen);
+    }
+    let last = published.create("case", json!({"case": "it"}));
+    let output = drain(&sandbox);
+    assert_eq!(results(&sandbox).iter().filter(|row| row["error_type"] == json!("claim_lost")).count(), 5);
+    assert_eq!(published.task(last).status, "completed");
+    assert!(!output.stderr.contains("claiming none for a while"), "{}", output.stderr);
+}
+
+#[test]
 fn progress_that_fails_otherwise_harms_nothing() {
     let script = r#"echo '{"progress":50,"message":"half"}' >&3; echo 1"#;
     let (published, rows, _) = one_task(script, |published| {
