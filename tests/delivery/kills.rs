@@ -97,3 +97,15 @@ fn a_task_that_kills_its_worker_is_failed_unrun_after_three_deaths() {
     let error = rig.taskmanager.task(id).error_message.unwrap();
     assert!(error.contains("died while it ran this task, 3 times"), "{error}");
 }
+
+#[test]
+fn deaths_of_workers_that_had_not_yet_taken_a_task_up_again_do_not_count_against_it() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; echo 1");
+    for point in ["noted", "claimed", "claimed", "claimed"] {
+        rig.work(["--drain"]).env("FAILPOINTS", &format!("{point}=return")).run().exits(KILLED);
+    }
+    assert_eq!(rig.rows("deaths")[0]["count"], json!(1));
+    rig.drain();
+    assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("completed", "run\n"));
+}

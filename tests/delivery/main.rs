@@ -1,6 +1,8 @@
 //! The promise of delivery, tried: kills, outages, lost answers and lost claims, through the real binary.
 #![cfg(feature = "server")]
 
+#[path = "../worker/published.rs"]
+mod published;
 #[path = "../worker/rig.rs"]
 mod rig;
 #[path = "../support/mod.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prismq::taskmanager::Order;
 use serde_json::json;
 
+use crate::published::Published;
 use crate::rig::{Rig, WORKER, cases};
 use crate::support::wait_for;
 
@@ -86,6 +87,49 @@ fn a_task_that_is_taken_up_has_its_whole_time_again() {
     first.crash();
     rig.drain();
     assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("completed", "run\nrun\n"));
+}
+
+#[test]
+fn a_task_whose_claim_has_run_out_is_left_to_the_server() {
+    let rig = Rig::start();
+    rig.case("once", "echo run >> runs");
+    rig.work(["--drain", "--claim-timeout", "1s"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    let claim = &rig.rows("claims")[0];
+    let deadline: jiff::Timestamp = claim["deadline"].as_str().unwrap().parse().unwrap();
+    wait_for("the end of the claim", || (deadline < jiff::Timestamp::now()).then_some(()));
+    // Another id: under its own, the worker would find the task at the server.
+    rig.work(["--drain", "--worker-id", "another", "--claim-timeout", "1s"]).run().exits(0);
+    assert_eq!((rig.sandbox.read("runs").as_str(), rig.rows("claims").len()), ("", 0));
+}
+
+#[test]
+fn what_was_left_is_worked_before_anything_new() {
+    let rig = Rig::start();
+    let left = rig.case("left", "echo 1");
+    rig.work(["--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    let new = rig.case("new", "echo 1");
+    rig.drain();
+    assert_eq!(rig.worked(), [left, new]);
+}
+
+#[test]
+fn what_was_not_reported_is_reported_before_the_first_claim() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "stored=return").run().exits(137);
+    let claims = || published.count("POST /tasks/claim");
+    let before = claims();
+    published.hold("POST /tasks/1/complete");
+    let worker = sandbox.prismq(["work", "--drain"]).start();
+    wait_for("the report", || published.is_holding().then_some(()));
+    // A slot that was free to claim would do so at once.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(claims(), before);
+    published.release();
+    worker.wait().exits(0);
+    assert_eq!(published.task(id).status, "completed");
 }
 
 #[test]

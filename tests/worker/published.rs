@@ -1,5 +1,7 @@
 //! A stand-in for the published TaskManager: it keeps tasks, and answers with the recorded bodies, about these tasks.
 
+#![allow(dead_code)] // each test binary uses a part of it
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
