@@ -5,10 +5,10 @@ use std::path::Path;
 
 use prismq::handler::{Leftover, end_leftovers};
 use prismq::task::TaskId;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{assert_ends, is_alive, is_zombie, pid_in, processes_in, wait_for};
-use crate::role::{Running, Worker};
+use crate::role::{Running, Worker, token};
 
 /// A handler with a process in its group, and one that has escaped from it.
 const FAMILY: &str = "sh -c 'echo $$ > member; exec sleep 60' &
@@ -16,8 +16,8 @@ const FAMILY: &str = "sh -c 'echo $$ > member; exec sleep 60' &
     echo $$ > leader; exec sleep 60";
 
 /// A worker that has started [`FAMILY`], with the numbers of the handler, the process in its group and the escaped one.
-fn family(token: &str) -> (Worker, Running, [Pid; 3]) {
-    let mut worker = Worker::new(FAMILY).supervising(token);
+fn family(name: &str) -> (Worker, Running, [Pid; 3]) {
+    let mut worker = Worker::new(FAMILY).supervising(name);
     let running = worker.start();
     let pids = ["leader", "member", "escaped"].map(|file| pid_in(&worker.path(file)));
     (worker, running, pids)
@@ -30,7 +30,7 @@ fn the_handlers_of_a_killed_worker_die_with_it_and_what_they_had_started_by_the_
     assert_ends(leader);
     assert!(is_alive(member) && is_alive(escaped));
 
-    let mut ended = end_leftovers(|token| token == "killed-1");
+    let mut ended = end_leftovers(|it| it == token("killed-1"));
     ended.sort_by_key(|leftover| leftover.pid != member.as_raw_pid());
     let expected = [member, escaped].map(|pid| Leftover { pid: pid.as_raw_pid(), task_id: TaskId(12) });
     assert_eq!(ended, expected);
@@ -42,31 +42,43 @@ fn what_belongs_to_a_living_worker_is_left_alone() {
     let (_worker, mut living, pids) = family("living-1");
     let (_other, mut killed, others) = family("killed-2");
     killed.kill();
-    assert!(!end_leftovers(|token| token == "killed-2").is_empty());
+    assert!(!end_leftovers(|it| it == token("killed-2")).is_empty());
     assert!(!others.into_iter().any(is_alive));
     assert!(pids.into_iter().all(is_alive));
     living.kill();
-    assert!(!end_leftovers(|token| token == "living-1").is_empty());
+    assert!(!end_leftovers(|it| it == token("living-1")).is_empty());
     assert!(!pids.into_iter().any(is_alive));
 }
 
 #[test]
 fn leftovers_that_never_stop_forking_are_caught() {
-    let mut worker = Worker::new("setsid sh hop &\nsetsid sh hop &\nsleep 60").supervising("killed-3");
+    // As many as make it all but certain that one of them slips through the first look.
+    let script = "for n in 1 2 3 4 5 6 7 8; do setsid sh hop & done; sleep 60";
+    let mut worker = Worker::new(script).supervising("killed-3");
     fs::write(worker.path("hop"), "[ -e first ] && : > hopped\n: > first\nsetsid sh hop &").unwrap();
     let mut running = worker.start();
     wait_for("a hop", || worker.path("hopped").exists().then_some(()));
     running.kill();
-    assert!(!end_leftovers(|token| token == "killed-3").is_empty());
+    assert!(!end_leftovers(|it| it == token("killed-3")).is_empty());
     assert_eq!(processes_in(worker.folder.path()), [""; 0]);
 }
 
 #[test]
 fn whoever_looks_for_leftovers_is_spared() {
     // The mark is as that of a leftover, which this process would be.
+    let token = token("killed-4");
     let mut worker =
-        Worker::new("").env("PRISMQ_TASK_MARK", "killed-4-12-1").env("WORKER_ENDS_LEFTOVERS_OF", "killed-4");
+        Worker::new("").env("PRISMQ_TASK_MARK", &format!("{token}-12-1")).env("WORKER_ENDS_LEFTOVERS_OF", &token);
     assert!(worker.run().success());
+}
+
+#[test]
+fn what_was_there_before_the_worker_is_left_alone() {
+    let mut worker = Worker::new("true").in_place_of_a_shell("sleep 60 & echo $! > before").supervising("after-1");
+    assert!(worker.run().success());
+    let before = pid_in(&worker.path("before"));
+    assert!(is_alive(before));
+    kill_process(before, Signal::KILL).unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod process;
 mod support;
 
 mod binary;
+mod group;
 mod killed;
 mod role;
 mod secrecy;

@@ -18,6 +18,11 @@ use tempfile::TempDir;
 /// A user that owns nothing.
 const NOBODY: u32 = 65534;
 
+/// A token of that name, of this run of the tests: another run at the same time must not end its processes.
+pub(crate) fn token(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 /// A worker that runs the script `handler.sh` of its folder for task 12.
 pub(crate) struct Worker {
     pub(crate) folder: TempDir,
@@ -34,9 +39,9 @@ impl Worker {
         Self { folder, command }
     }
 
-    /// The same, which answers for its handlers under this name.
-    pub(crate) fn supervising(self, token: &str) -> Self {
-        self.env("WORKER_TOKEN", token)
+    /// The same, which answers for its handlers under the [`token`] of this name.
+    pub(crate) fn supervising(self, name: &str) -> Self {
+        self.env("WORKER_TOKEN", &token(name))
     }
 
     /// The same with a variable more.
@@ -55,11 +60,25 @@ impl Worker {
             chown(self.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
             let mut command = Command::new(program);
             command.args(self.command.get_args()).current_dir(self.folder.path()).uid(NOBODY).gid(NOBODY);
-            command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            self.command = command;
+            self.replace(command);
         }
         self
+    }
+
+    /// The same in the place of a shell that has run `script` before, in the worker's folder.
+    pub(crate) fn in_place_of_a_shell(mut self, script: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{script}\nexec \"$0\" \"$@\"")]).current_dir(self.folder.path());
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        self.replace(command);
+        self
+    }
+
+    /// Starts by `command`, with the same environment.
+    fn replace(&mut self, mut command: Command) {
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.command = command;
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

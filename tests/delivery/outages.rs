@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use prismq::taskmanager::Order;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager};
+use crate::published::{Fault, Published};
+use crate::rig::{Rig, TaskManager, cases};
 use crate::support::{Answer, Server, recorded, wait_for};
 
 #[test]
@@ -37,6 +38,67 @@ fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return()
     let log = worker.wait().exits(0).stderr;
     let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!((lines("waiting for it"), lines("answers again")), (1, 1), "{log}");
+}
+
+#[test]
+fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
+    for dies in [false, true] {
+        let mut rig = Rig::start();
+        for name in ["a", "b", "c"] {
+            rig.case(name, &format!("touch {name}.started; while ! [ -e {name}.go ]; do sleep 0.01; done; echo 1"));
+        }
+        let mut worker = rig.work(["--concurrency", "3", "--debug"]).start();
+        let started = |name: &str| rig.sandbox.path(&format!("{name}.started")).exists();
+        worker.wait_for("the handlers", |_| ["a", "b", "c"].into_iter().all(started));
+        rig.taskmanager.stop();
+        for (number, name) in ["c", "a", "b"].into_iter().enumerate() {
+            rig.sandbox.write(&format!("{name}.go"), "");
+            worker.wait_for("its report to fail", |it| it.stderr().matches("kept and reported later").count() > number);
+        }
+        if dies {
+            worker.crash();
+            worker = rig.work(["--debug"]).start();
+        }
+        rig.taskmanager.restart();
+        worker.wait_for("all reports", |it| it.stderr().matches(" reported task_id=").count() == 3);
+        let log = worker.stderr();
+        let reported = log.lines().filter_map(|line| line.split_once(" reported task_id=")?.1.parse().ok());
+        assert_eq!(reported.collect::<Vec<u64>>(), [3, 1, 2], "{dies}: {log}");
+    }
+}
+
+#[test]
+fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    let down = || Fault::Answer(recorded("backend down"));
+    published.spoil("POST /tasks/1/complete", down());
+    (0..1000).for_each(|_| published.spoil("GET /tasks/1", down()));
+    // No other call is to wake the reporter.
+    let worker = sandbox.prismq(["work", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
+    wait_for("many tries", || (published.count("GET /tasks/1") >= 12).then_some(()));
+    published.mend();
+    worker.terminate();
+    worker.wait().exits(0);
+    assert_eq!(published.task(id).status, "completed");
+}
+
+#[test]
+fn a_result_that_waits_is_sent_as_soon_as_another_call_succeeds() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    // The slot gives up after five tries. The reporter is told to wait for a minute.
+    published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
+    (0..4).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(recorded("backend down"))));
+    published.spoil("GET /tasks/1", Fault::Answer(recorded("rate limited")));
+    let worker = sandbox.prismq(["work"]).start();
+    wait_for("the report", || (published.task(id).status == "completed").then_some(()));
+    worker.terminate();
+    worker.wait().exits(0);
 }
 
 #[test]
@@ -126,6 +188,40 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_slots() {
     // A slot that was free to ask would do so at once.
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(claims(), 5);
+    worker.terminate();
+    worker.wait().exits(0);
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again() {
+    let handed_out = AtomicUsize::new(0);
+    let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/task-types/one") => Answer::data(&json!({"id": 1, "name": "one", "version": "1.0.0"})),
+        ("GET", "/task-types/two") => Answer::data(&json!({"id": 2, "name": "two", "version": "1.0.0"})),
+        ("POST", "/tasks/claim") => match (handed_out.fetch_add(1, Ordering::SeqCst), &request.json()["task_type_id"]) {
+            (0..2, number) => {
+                let task_type = if *number == json!(1) { "one" } else { "two" };
+                Answer::data(&json!({"id": number, "type": task_type, "params": {}, "attempts": 1, "priority": 0}))
+            }
+            _ => recorded("rate limited"),
+        },
+        ("POST", _) => Answer::data(&json!({"id": 1, "status": "completed"})),
+        _ => Answer::data(&json!([])),
+    });
+    let sandbox = crate::rig::sandbox(&server.url());
+    let wait = "read line; while ! [ -e go$PRISMQ_TASK_ID ]; do sleep 0.01; done; echo 1";
+    let table = |name: &str| format!("[[task_type]]\nname = '{name}'\nexec = '{wait}'\nconcurrency = 1\n");
+    sandbox.write("prismq.toml", table("one") + &table("two"));
+    let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
+    let claims = || server.calls().iter().filter(|call| *call == "POST /tasks/claim").count();
+    worker.wait_for("two tasks", |_| claims() == 2);
+    sandbox.write("go1", "");
+    worker.wait_for_stderr("try again in 60 seconds");
+    sandbox.write("go2", "");
+    wait_for("the report", || server.calls().contains(&"POST /tasks/2/complete".to_owned()).then_some(()));
+    // A slot that was free to ask would do so at once.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(claims(), 3);
     worker.terminate();
     worker.wait().exits(0);
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use prismq::taskmanager::Order;
 use serde_json::json;
 
-use crate::published::Published;
+use crate::published::{Fault, Published};
 use crate::rig::{Rig, WORKER, cases};
-use crate::support::wait_for;
+use crate::support::{Answer, wait_for};
 
 const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
 
@@ -103,6 +103,33 @@ fn a_task_whose_claim_has_run_out_is_left_to_the_server() {
 }
 
 #[test]
+fn what_was_left_is_worked_though_the_server_does_not_say_whose_it_is() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    published.spoil(&format!("GET /tasks/{id}"), Fault::Answer(Answer::page(200)));
+    sandbox.prismq(["work", "--drain"]).run().exits(0);
+    assert_eq!(published.task(id).status, "completed");
+}
+
+#[test]
+fn the_result_of_what_was_left_is_not_reported_for_a_later_attempt() {
+    let rig = Rig::start();
+    let id = rig.case("slow", WAITS);
+    rig.work(["--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    let worker = rig.work(["--drain"]).start();
+    wait_for("it runs", || (!rig.sandbox.read("runs").is_empty()).then_some(()));
+    // Another process with the same worker id and another results file has the task by now.
+    let connection = rusqlite::Connection::open(rig.taskmanager.database()).unwrap();
+    connection.execute("UPDATE tasks SET attempts = 2", []).unwrap();
+    rig.sandbox.write("go", "");
+    worker.wait().exits(0);
+    assert_eq!((rig.taskmanager.status(id).as_str(), &rig.rows("results")[0]["status"]), ("claimed", &json!("lost")));
+}
+
+#[test]
 fn what_was_left_is_worked_before_anything_new() {
     let rig = Rig::start();
     let left = rig.case("left", "echo 1");
@@ -133,12 +160,40 @@ fn what_was_not_reported_is_reported_before_the_first_claim() {
 }
 
 #[test]
+fn a_live_process_keeps_its_results() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    published.create("case", json!({"case": "it"}));
+    published.hold("POST /tasks/1/complete");
+    let first = sandbox.prismq(["work", "--max-tasks", "1"]).start();
+    wait_for("the report", || published.is_holding().then_some(()));
+    sandbox.prismq(["work", "--drain", "--worker-id", "another"]).run().exits(0);
+    published.release();
+    first.wait().exits(0);
+    assert_eq!(published.count("POST /tasks/1/complete"), 1);
+}
+
+#[test]
+fn a_task_that_was_handed_out_to_it_again_is_taken_up_as_that_attempt() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; echo 1");
+    rig.work(["--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
+    let connection = rusqlite::Connection::open(rig.taskmanager.database()).unwrap();
+    connection.execute("UPDATE tasks SET attempts = 2", []).unwrap();
+    rig.drain();
+    assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("completed", "run\n"));
+    assert_eq!(rig.rows("results")[0]["attempt"], json!(2));
+}
+
+#[test]
 fn types_that_the_worker_does_not_work_are_left_to_others() {
     let rig = Rig::of(crate::rig::TaskManager::start(), &[("case", ""), ("other", "")]);
     let id = rig.case_of("other", "once", "echo run >> runs; echo 1");
     rig.work(["other", "--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
     rig.work(["case", "--drain"]).run().exits(0);
     assert_eq!((rig.rows("claims").len(), rig.taskmanager.status(id)), (1, "claimed".into()));
+    assert_eq!(rig.rows("deaths").len(), 0, "it is not even counted");
     rig.work(["other", "--drain"]).run().exits(0);
     assert_eq!((rig.rows("claims").len(), rig.taskmanager.status(id)), (0, "completed".into()));
     assert_eq!(rig.rows("results")[0]["task_id"], json!(id));

@@ -116,6 +116,11 @@ impl Published {
         self.shared.lock().faults.push((call.into(), fault));
     }
 
+    /// Nothing goes wrong any more.
+    pub(crate) fn mend(&self) {
+        self.shared.lock().faults.clear();
+    }
+
     /// Answers no call that begins with `call` until [`Published::release`].
     pub(crate) fn hold(&self, call: &str) {
         self.shared.lock().held = Some(call.into());
