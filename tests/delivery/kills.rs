@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::Rig;
-use crate::support::Output;
+use crate::published::Published;
+use crate::rig::{Rig, cases};
+use crate::support::{Output, wait_for};
 
 /// The exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -56,6 +57,23 @@ fn killed_after_the_report_it_is_not_reported_again() {
 #[test]
 fn killed_when_all_is_done_nothing_is_left_to_do() {
     assert_eq!(kill_and_restart("marked"), 1);
+}
+
+#[test]
+fn killed_with_the_result_stored_under_a_later_claim_it_is_reported_for_that() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    let work = || sandbox.prismq(["work", "--concurrency", "2"]);
+    let mut worker = work().env("FAILPOINTS", "stored=return").start();
+    wait_for("it runs", || (!sandbox.read("runs").is_empty()).then_some(()));
+    published.expire(id);
+    worker.wait_for_stderr("handed out again while it runs");
+    sandbox.write("go", "");
+    worker.wait().exits(KILLED);
+    work().args(["--drain"]).run().exits(0);
+    assert_eq!((published.task(id).status.as_str(), sandbox.read("runs").as_str()), ("completed", "run\n"));
 }
 
 #[test]

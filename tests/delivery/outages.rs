@@ -7,7 +7,7 @@ use prismq::taskmanager::Order;
 use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
-use crate::rig::{Rig, TaskManager, cases};
+use crate::rig::{Rig, TaskManager, cases, rows};
 use crate::support::{Answer, Server, recorded, wait_for};
 
 #[test]
@@ -99,6 +99,49 @@ fn a_result_that_waits_is_sent_as_soon_as_another_call_succeeds() {
     wait_for("the report", || (published.task(id).status == "completed").then_some(()));
     worker.terminate();
     worker.wait().exits(0);
+}
+
+#[test]
+fn a_result_that_waits_is_sent_as_soon_as_another_arrives() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo 1");
+    sandbox.write("slow.sh", "while ! [ -e go ]; do sleep 0.01; done; echo 1");
+    let ids = ["it", "slow"].map(|case| published.create("case", json!({"case": case})));
+    published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
+    (0..4).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(recorded("backend down"))));
+    published.spoil("GET /tasks/1", Fault::Answer(recorded("rate limited")));
+    let worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
+    wait_for("both claims", || (published.count("POST /tasks/claim") >= 2).then_some(()));
+    // No claim succeeds any more.
+    published.hold("POST /tasks/claim");
+    wait_for("the reporter's try", || (published.count("GET /tasks/1") == 5).then_some(()));
+    sandbox.write("go", "");
+    wait_for("both reports", || ids.iter().all(|id| published.task(*id).status == "completed").then_some(()));
+    worker.terminate();
+    published.release();
+    worker.wait().exits(0);
+}
+
+#[test]
+fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo run >> runs; echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    published.hold("POST /tasks/1/complete");
+    let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
+    wait_for("the report", || published.is_holding().then_some(()));
+    published.expire(id);
+    worker.wait_for_stderr("handed out again while it runs");
+    published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("complete the same again")));
+    published.release();
+    wait_for("it is completed", || (published.task(id).status == "completed").then_some(()));
+    worker.terminate();
+    worker.wait().exits(0);
+    assert_eq!(sandbox.read("runs"), "run\n");
+    let row = &rows(&sandbox, "results")[0];
+    assert_eq!((&row["attempt"], &row["status"]), (&json!(2), &json!("completed")));
 }
 
 #[test]
@@ -198,13 +241,15 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again(
     let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/task-types/one") => Answer::data(&json!({"id": 1, "name": "one", "version": "1.0.0"})),
         ("GET", "/task-types/two") => Answer::data(&json!({"id": 2, "name": "two", "version": "1.0.0"})),
-        ("POST", "/tasks/claim") => match (handed_out.fetch_add(1, Ordering::SeqCst), &request.json()["task_type_id"]) {
-            (0..2, number) => {
-                let task_type = if *number == json!(1) { "one" } else { "two" };
-                Answer::data(&json!({"id": number, "type": task_type, "params": {}, "attempts": 1, "priority": 0}))
+        ("POST", "/tasks/claim") => {
+            match (handed_out.fetch_add(1, Ordering::SeqCst), &request.json()["task_type_id"]) {
+                (0..2, number) => {
+                    let task_type = if *number == json!(1) { "one" } else { "two" };
+                    Answer::data(&json!({"id": number, "type": task_type, "params": {}, "attempts": 1, "priority": 0}))
+                }
+                _ => recorded("rate limited"),
             }
-            _ => recorded("rate limited"),
-        },
+        }
         ("POST", _) => Answer::data(&json!({"id": 1, "status": "completed"})),
         _ => Answer::data(&json!([])),
     });

@@ -116,6 +116,11 @@ impl Published {
         self.shared.lock().faults.push((call.into(), fault));
     }
 
+    /// The claim on a task runs out.
+    pub(crate) fn expire(&self, id: u64) {
+        self.shared.lock().task(id).status = "pending".into();
+    }
+
     /// Nothing goes wrong any more.
     pub(crate) fn mend(&self) {
         self.shared.lock().faults.clear();
