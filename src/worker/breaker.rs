@@ -147,6 +147,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_ended_from_outside_says_nothing() {
+        let (mut breaker, now) = (Breaker::new(), Instant::now());
+        for _ in 1..FAILURES {
+            breaker.judge(Verdict::Fails, now);
+            assert_eq!(breaker.judge(Verdict::Unknown, now), None);
+        }
+        assert!(breaker.judge(Verdict::Fails, now).is_some());
+        assert!(breaker.admit(now + seconds(10)));
+        assert_eq!(breaker.judge(Verdict::Unknown, now), None);
+        assert!(!breaker.admit(now + seconds(9)), "it stays open");
+        assert!(breaker.admit(now + seconds(10)), "the next may try");
+    }
+
+    #[test]
     fn what_was_in_flight_does_not_prolong_the_pause() {
         let (mut breaker, now) = opened();
         assert_eq!(breaker.judge(Verdict::Fails, now + seconds(5)), None);
