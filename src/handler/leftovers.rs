@@ -12,8 +12,10 @@ use crate::task::TaskId;
 
 /// How long the leftovers may take to die.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long none may be found among the processes that keep coming on a busy machine.
+/// How long, and in how many looks, none may be found among the processes that keep coming on a busy machine. There a
+/// single look may take as long.
 const QUIET: Duration = Duration::from_millis(100);
+const QUIET_LOOKS: u32 = 10;
 
 /// A process that outlived its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +36,20 @@ pub fn end_leftovers(is_dead: impl Fn(&str) -> bool) -> Vec<Leftover> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen: HashSet<Pid> = ancestors().collect();
     let mut ended = Vec::new();
-    let mut quiet_at = Instant::now() + QUIET;
+    let (mut quiet_at, mut quiet_looks) = (Instant::now() + QUIET, 0);
     // What forks and exits may slip through a look at all processes, and what forks as it is killed leaves another: so
     // we look again, at those that have come since.
     loop {
         let new: Vec<Pid> = proc::all().into_iter().filter(|pid| seen.insert(*pid)).collect();
         let killed: Vec<_> = new.iter().filter_map(|pid| kill(*pid, &is_dead)).collect();
         ended.extend(killed.iter().map(|(leftover, _)| *leftover));
+        quiet_looks += 1;
         if !killed.is_empty() {
-            quiet_at = Instant::now() + QUIET;
+            (quiet_at, quiet_looks) = (Instant::now() + QUIET, 0);
         }
         let are_gone = killed.iter().all(|(_, process)| process.is_gone_by(deadline));
-        if new.is_empty() || !are_gone || Instant::now() >= quiet_at.min(deadline) {
+        let is_quiet = quiet_looks >= QUIET_LOOKS && Instant::now() >= quiet_at;
+        if new.is_empty() || !are_gone || is_quiet || Instant::now() >= deadline {
             return ended;
         }
     }
