@@ -131,6 +131,9 @@ pub struct WorkerArgs {
     /// How long handlers may go on after the first signal [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace_period: Option<Duration>,
+    /// How long results stay in the results file once they are reported; 0 is for ever [default: 0]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub keep_results: Option<Duration>,
 }
 
 /// What to do.

@@ -38,6 +38,7 @@ impl WorkerArgs {
             claim_timeout: self.claim_timeout,
             max_attempts: self.max_attempts,
             grace_period: self.grace_period,
+            keep_results: self.keep_results,
             ..Flags::default()
         }
     }

@@ -139,7 +139,7 @@ fn settings_go_before_the_command_or_after_it() {
 #[test]
 fn worker_settings_become_flags() {
     let settings = "--poll-interval 500ms --max-backoff 5m --max-runs 7 --strategy lifo --concurrency 3 \
-                    --claim-timeout 60 --max-attempts 2 --grace-period 0 --api-url http://h/api --log-format json";
+                    --claim-timeout 60 --max-attempts 2 --grace-period 0 --keep-results 7d --api-url http://h/api --log-format json";
     for command in ["work", "config"] {
         let flags = parsed(&format!("{command} {settings}")).flags();
         assert_eq!(flags.poll_interval, Some(Duration::from_millis(500)));
@@ -150,6 +150,7 @@ fn worker_settings_become_flags() {
         assert_eq!(flags.claim_timeout, Some(Duration::from_secs(60)));
         assert_eq!(flags.max_attempts, Some(2));
         assert_eq!(flags.grace_period, Some(Duration::ZERO));
+        assert_eq!(flags.keep_results, Some(Duration::from_hours(7 * 24)));
         assert_eq!(flags.api_url.as_deref(), Some("http://h/api"));
         assert_eq!(flags.log_format, Some(LogFormat::Json));
     }

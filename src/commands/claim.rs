@@ -152,10 +152,11 @@ impl<'a> Desk<'a> {
         let claim = executor.claim(task, worker_type, claimed_at);
         self.store.note_claim(&claim, self.client.url(), None)?;
         note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
-        let result = executor.run(&claim, worker_type, &self.stop_on_signals())?;
+        let deadline = claim.deadline;
+        let result = executor.run(claim, worker_type, &self.stop_on_signals())?;
         self.print(&result.envelope())?;
         if self.args.no_report {
-            note(format_args!("not reported: task {} stays claimed until {:.0}", claim.task.id, claim.deadline));
+            note(format_args!("not reported: task {} stays claimed until {deadline:.0}", result.task_id));
         } else {
             let stored = executor.store(&result);
             // The disk may be full: then the TaskManager is the only one left to keep the result.

@@ -36,6 +36,7 @@ impl Config {
             row("max_attempts", &self.max_attempts, text),
             row("grace_period", &self.grace_period, duration),
             row("results", &self.results, path),
+            row("keep_results", &self.keep_results, duration),
             row("ideas", &self.ideas, path),
             row("log_format", &self.log_format, text),
             row("log_level", &self.log_level, String::clone),

@@ -42,6 +42,7 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         concurrency: source.parse("PRISMQ_CONCURRENCY", parse_concurrency)?,
         max_attempts: source.parse("PRISMQ_MAX_ATTEMPTS", parse_max_attempts)?,
         results: source.path("PRISMQ_RESULTS")?,
+        keep_results: source.parse("PRISMQ_KEEP_RESULTS", parse_duration)?,
         ideas: source.path("IDEA_DB_PATH")?,
         log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
         log_level: source.log_level()?,

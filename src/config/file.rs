@@ -17,7 +17,7 @@ use super::{
 const NAME: &str = "prismq.toml";
 
 /// The keys at the top of the file; the last two are refused with a word on why.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "api_url",
     "api_key_file",
     "worker_id",
@@ -30,6 +30,7 @@ const KEYS: [&str; 19] = [
     "max_attempts",
     "grace_period",
     "results",
+    "keep_results",
     "ideas",
     "log_format",
     "log_level",
@@ -99,6 +100,7 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
         concurrency: here(file, table.parse("concurrency", parse_concurrency)?),
         max_attempts: here(file, table.parse("max_attempts", parse_max_attempts)?),
         results: here(file, table.path("results")?),
+        keep_results: here(file, table.parse("keep_results", parse_duration)?),
         ideas: here(file, table.path("ideas")?),
         log_format: here(file, table.parse("log_format", str::parse)?),
         log_level: here(file, table.parse("log_level", values::log_level)?),

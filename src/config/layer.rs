@@ -16,6 +16,8 @@ pub struct Flags {
     pub worker_id: Option<String>,
     /// The results file.
     pub results: Option<PathBuf>,
+    /// How long results stay in it; 0 is for ever.
+    pub keep_results: Option<Duration>,
     /// The database of ideas.
     pub ideas: Option<PathBuf>,
     /// How a line of the log looks.
@@ -63,6 +65,7 @@ pub(super) struct Layer {
     pub(super) concurrency: Option<Setting<usize>>,
     pub(super) max_attempts: Option<Setting<u32>>,
     pub(super) results: Option<Setting<PathBuf>>,
+    pub(super) keep_results: Option<Setting<Duration>>,
     pub(super) ideas: Option<Setting<PathBuf>>,
     pub(super) log_format: Option<Setting<LogFormat>>,
     pub(super) log_level: Option<Setting<String>>,
@@ -86,6 +89,7 @@ impl Layer {
             concurrency: self.concurrency.or(lower.concurrency),
             max_attempts: self.max_attempts.or(lower.max_attempts),
             results: self.results.or(lower.results),
+            keep_results: self.keep_results.or(lower.keep_results),
             ideas: self.ideas.or(lower.ideas),
             log_format: self.log_format.or(lower.log_format),
             log_level: self.log_level.or(lower.log_level),
@@ -109,6 +113,7 @@ impl Layer {
             concurrency: flag(flags.concurrency),
             max_attempts: flag(flags.max_attempts),
             results: flag(flags.results.map(path)),
+            keep_results: flag(flags.keep_results),
             ideas: flag(flags.ideas.map(path)),
             log_format: flag(flags.log_format),
             log_level: checked("--log-level", flags.log_level, values::log_level)?,

@@ -63,6 +63,8 @@ pub struct Config {
     pub max_attempts: Setting<u32>,
     /// The results file.
     pub results: Setting<PathBuf>,
+    /// How long results stay in it; 0 is for ever.
+    pub keep_results: Setting<Duration>,
     /// The database of ideas; by default the results file.
     pub ideas: Setting<PathBuf>,
     /// How a line of the log looks.
@@ -152,6 +154,7 @@ fn complete(layer: Layer, defaults: Defaults) -> Config {
         concurrency: or(layer.concurrency, 1),
         max_attempts: or(layer.max_attempts, 5),
         results,
+        keep_results: or(layer.keep_results, Duration::ZERO),
         ideas,
         log_format: or(layer.log_format, LogFormat::Text),
         log_level: or(layer.log_level, "info".to_owned()),

@@ -89,6 +89,7 @@ fn an_empty_machine_has_the_documented_defaults() {
     assert_eq!(*config.max_backoff, Duration::from_secs(60));
     assert_eq!(*config.claim_timeout, Duration::from_secs(300));
     assert_eq!(*config.grace_period, Duration::from_secs(30));
+    assert_eq!(*config.keep_results, Duration::ZERO);
     assert_eq!((*config.max_tasks, *config.concurrency, *config.max_attempts), (0, 1, 5));
     assert_eq!((*config.strategy, *config.log_format), (Strategy::Fifo, LogFormat::Text));
     assert_eq!(*config.log_level, "info");
@@ -184,6 +185,7 @@ fn every_key_of_the_file_arrives() {
         max_attempts = 9
         grace_period = 0
         results = "r.db"
+        keep_results = "7d"
         ideas = "../i.db"
         log_format = "json"
         log_level = "warn"
@@ -207,6 +209,7 @@ fn every_key_of_the_file_arrives() {
         ("max_attempts", "9".into()),
         ("grace_period", "0s".into()),
         ("results", shown("r.db")),
+        ("keep_results", "168h".into()),
         ("ideas", shown("../i.db")),
         ("log_format", "json".into()),
         ("log_level", "warn".into()),

@@ -13,7 +13,8 @@ const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id,
 
 impl Store {
     /// Notes a claim, before the work on it starts. `process` is `None` where nobody works it yet: a person claimed it
-    /// by hand. The claim replaces an earlier one of the same task.
+    /// by hand. The claim replaces an earlier one of the same task. It may be lost in a power cut: the TaskManager knows
+    /// of it.
     pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
@@ -99,9 +100,10 @@ fn move_claim(transaction: &Transaction<'_>, api_url: &str, claim: &Claim, to: &
     let task = params![api_url, claim.task.id.0];
     transaction
         .prepare_cached(
-            "INSERT INTO deaths (api_url, task_id, count)
-             SELECT api_url, task_id, 1 FROM claims WHERE api_url = ?1 AND task_id = ?2 AND running
-             ON CONFLICT DO UPDATE SET count = count + 1",
+            "INSERT INTO deaths (api_url, task_id, count, last_at)
+             SELECT api_url, task_id, 1, strftime('%Y-%m-%dT%H:%M:%fZ', 'now') FROM claims
+             WHERE api_url = ?1 AND task_id = ?2 AND running
+             ON CONFLICT DO UPDATE SET count = count + 1, last_at = excluded.last_at",
         )?
         .execute(task)?;
     transaction

@@ -1,70 +1,21 @@
 //! The schema, as a list of steps that is only ever added to. `user_version` counts the steps taken.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::rollups;
 
 /// Marks a file as prismq's own (`PQrs` in ASCII).
 const APPLICATION_ID: i32 = 0x5051_7273;
 
-const STEPS: [&str; 1] = ["
-    CREATE TABLE workers (
-        process         INTEGER PRIMARY KEY,
-        worker_id       TEXT NOT NULL,
-        api_url         TEXT NOT NULL,
-        pid             INTEGER NOT NULL,
-        mark            TEXT NOT NULL UNIQUE,
-        started_at      TEXT NOT NULL,
-        last_poll_at    TEXT,
-        stopped_at      TEXT,
-        tasks_completed INTEGER NOT NULL DEFAULT 0,
-        tasks_failed    INTEGER NOT NULL DEFAULT 0
-    ) STRICT;
+type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
-    CREATE TABLE claims (
-        api_url     TEXT NOT NULL,
-        task_id     INTEGER NOT NULL,
-        task_type   TEXT NOT NULL,
-        attempt     INTEGER NOT NULL,
-        priority    INTEGER NOT NULL,
-        params      TEXT NOT NULL,
-        worker_id   TEXT NOT NULL,
-        process     INTEGER REFERENCES workers (process),
-        running     INTEGER NOT NULL,
-        claimed_at  TEXT NOT NULL,
-        deadline    TEXT NOT NULL,
-        PRIMARY KEY (api_url, task_id)
-    ) STRICT;
-
-    CREATE TABLE deaths (
-        api_url TEXT NOT NULL,
-        task_id INTEGER NOT NULL,
-        count   INTEGER NOT NULL,
-        PRIMARY KEY (api_url, task_id)
-    ) STRICT;
-
-    CREATE TABLE results (
-        task_id     INTEGER NOT NULL,
-        task_type   TEXT NOT NULL,
-        attempt     INTEGER NOT NULL,
-        worker_id   TEXT NOT NULL,
-        api_url     TEXT NOT NULL,
-        status      TEXT NOT NULL CHECK (status IN ('completed', 'failed', 'lost')),
-        params      TEXT NOT NULL,
-        data        TEXT,
-        message     TEXT,
-        error       TEXT,
-        error_type  TEXT,
-        retryable   INTEGER,
-        claimed_at  TEXT NOT NULL,
-        started_at  TEXT NOT NULL,
-        finished_at TEXT NOT NULL,
-        duration_ms INTEGER NOT NULL,
-        reported_at TEXT,
-        metadata    TEXT
-    ) STRICT;
-    CREATE INDEX results_by_task ON results (task_id);
-    CREATE INDEX results_by_time ON results (finished_at);
-    CREATE INDEX results_unreported ON results (api_url) WHERE reported_at IS NULL;
-"];
+const STEPS: [Step; 2] = [
+    |transaction| transaction.execute_batch(include_str!("migrations/1.sql")),
+    |transaction| {
+        transaction.execute_batch(include_str!("migrations/2.sql"))?;
+        rollups::fill(transaction)
+    },
+];
 
 /// Why a file could not be brought up to date.
 pub(super) enum Error {
@@ -97,9 +48,12 @@ pub(super) fn recognise(connection: &Connection) -> Result<(), Error> {
 
 /// Takes the steps that the file has not seen yet, all or none.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), Error> {
+    if version(connection)? == STEPS.len() {
+        return Ok(());
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for step in STEPS.iter().skip(version(&transaction)?) {
-        transaction.execute_batch(step)?;
+    for step in &STEPS[version(&transaction)?..] {
+        step(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", STEPS.len())?;

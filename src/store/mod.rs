@@ -3,10 +3,16 @@
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
 mod claims;
+mod histogram;
 mod liveness;
 mod migrations;
+mod prune;
 mod results;
+mod rollups;
 mod statistics;
+mod sync;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::fs::{self, OpenOptions};
@@ -24,6 +30,8 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
 pub use workers::{Counters, Process};
+
+use sync::SharedSync;
 
 /// Why the results file could not be used. The text is one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +65,7 @@ pub enum StoreError {
 /// An open results file, shared by all threads of the process.
 pub struct Store {
     connection: Mutex<Connection>,
+    log: SharedSync,
     path: PathBuf,
 }
 
@@ -76,7 +85,8 @@ impl Store {
                 _ => StoreError::Failed { path: path.to_owned(), reason: explain(&error) },
             },
         })?;
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
+        let log = SharedSync::open(path).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
+        Ok(Self { connection: Mutex::new(connection), log, path: path.to_owned() })
     }
 
     /// Where it lies.
@@ -95,7 +105,16 @@ impl Store {
     /// Runs `work` on the connection. A thread that panicked in here left no transaction open, since those roll back.
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut connection).map_err(|error| StoreError::Failed { path: self.path.clone(), reason: explain(&error) })
+        work(&mut connection).map_err(|error| self.failed(explain(&error)))
+    }
+
+    /// Waits until all that this process has committed is on disk. Nobody is held up by that.
+    fn sync(&self) -> Result<(), StoreError> {
+        self.log.sync().map_err(|reason| self.failed(reason))
+    }
+
+    fn failed(&self, reason: String) -> StoreError {
+        StoreError::Failed { path: self.path.clone(), reason }
     }
 }
 
@@ -114,8 +133,9 @@ fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
     migrations::recognise(connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // A result that is marked as reported must survive a power cut: in WAL mode only FULL syncs every commit.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // A commit is not synced; what must survive a power cut is, by `Store::sync`. Checkpoints are synced.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.set_prepared_statement_cache_capacity(32);
     migrations::apply(connection)
 }
 

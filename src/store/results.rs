@@ -1,6 +1,7 @@
 //! The results: one row an attempt.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::workers::live_pid;
-use super::{Process, Store, StoreError, to_text};
+use super::{Process, Store, StoreError, rollups, to_text};
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
 /// The row of a result.
@@ -73,13 +74,18 @@ pub struct ResultFilter {
     pub since: Option<Timestamp>,
 }
 
+/// So many results are read at a time, or as many as make so many bytes.
+const PAGE_ROWS: usize = 1000;
+const PAGE_BYTES: usize = 1 << 20;
+
 const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error, \
                        error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata";
 
 impl Store {
-    /// Stores the result of an attempt as not reported, and ends its claim, in one transaction.
+    /// Stores the result of an attempt as not reported, and ends its claim, in one transaction, which is on disk when
+    /// this returns.
     pub fn finish(&self, result: &TaskResult) -> Result<ResultId, StoreError> {
-        self.with(|connection| {
+        let id = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             insert(&transaction, result)?;
             let id = ResultId(transaction.last_insert_rowid());
@@ -87,29 +93,39 @@ impl Store {
             transaction
                 .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
                 .execute(params![result.api_url, result.task_id.0])?;
+            rollups::add(&transaction, result)?;
             transaction.commit()?;
             Ok(id)
-        })
+        })?;
+        self.sync()?;
+        Ok(id)
     }
 
     /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
-    /// its task was given while it waited.
+    /// its task was given while it waited. A mark that a power cut takes is made again: the task is looked up.
     pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if lost
+                && transaction
+                    .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
+                    .execute([id.0])?
+                    > 0
+            {
+                rollups::add_lost(&transaction, result)?;
+            }
             transaction
-                .prepare_cached(
-                    "UPDATE results SET reported_at = ?2, attempt = ?3, status = iif(?4, 'lost', status) WHERE rowid = ?1",
-                )?
-                .execute(params![id.0, to_text(now), result.attempt, lost])?;
+                .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
+                .execute(params![id.0, to_text(now), result.attempt])?;
             end_claim(&transaction, result)?;
             transaction.commit()
         })
     }
 
     /// The results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
-    /// report, oldest first.
+    /// report, oldest first. They are on disk, also where their process died before its sync.
     pub fn left_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
+        self.sync()?;
         let sql = format!("SELECT {COLUMNS} FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
         self.with(|connection| {
             let mut busy: HashMap<String, bool> = HashMap::new();
@@ -143,6 +159,9 @@ impl Store {
 
     /// The failure of an earlier attempt at `task`, with the same params, that trying again cannot mend.
     pub fn final_failure(&self, task: &Task, api_url: &str) -> Result<Option<Failure>, StoreError> {
+        if task.attempt <= 1 {
+            return Ok(None);
+        }
         self.with(|connection| {
             connection
                 .prepare_cached(
@@ -168,29 +187,62 @@ impl Store {
         })
     }
 
-    /// Calls `each` with the results that `filter` lets through, oldest first, one at a time, until it breaks off.
+    /// Calls `each` with the results that `filter` lets through and that are there now, oldest first, one at a time,
+    /// until it breaks off. They are read in pages: however slow `each` is, nobody who writes waits for it, and the log
+    /// does not grow because of it.
     pub fn for_each_result<E>(
         &self,
         filter: &ResultFilter,
         mut each: impl FnMut(StoredResult) -> Result<(), E>,
     ) -> Result<Result<(), E>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM results
-             WHERE (?1 IS NULL OR task_id = ?1) AND (?2 IS NULL OR task_type = ?2)
-               AND (NOT ?3 OR error IS NOT NULL) AND (?4 IS NULL OR finished_at >= ?4)
-             ORDER BY rowid"
-        );
-        self.with(|connection| {
-            let mut statement = connection.prepare(&sql)?;
-            let filter =
-                params![filter.task_id.map(|id| id.0), filter.task_type, filter.failed, filter.since.map(to_text)];
-            for row in statement.query_map(filter, read_result)? {
-                if let Err(stopped) = each(row?) {
+        let last: i64 = self.with(|connection| {
+            connection.query_row("SELECT coalesce(max(rowid), 0) FROM results", [], |row| row.get(0))
+        })?;
+        let mut from = 0;
+        while from < last {
+            let page = self.page(filter, from..last)?;
+            from = page.last().map_or(last, |stored| stored.id.0);
+            for stored in page {
+                if let Err(stopped) = each(stored) {
                     return Ok(Err(stopped));
                 }
             }
-            Ok(Ok(()))
+        }
+        Ok(Ok(()))
+    }
+
+    /// The first results in `rows` that `filter` lets through. `rows` is without its start, with its end.
+    fn page(&self, filter: &ResultFilter, rows: Range<i64>) -> Result<Vec<StoredResult>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM results WHERE {} ORDER BY rowid LIMIT {PAGE_ROWS}", filter.sql());
+        let since = filter.since.map(to_text);
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut found = statement.query(params![
+                rows.start,
+                rows.end,
+                filter.task_id.map(|id| id.0),
+                filter.task_type,
+                since
+            ])?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while let Some(row) = found.next()?.filter(|_| bytes < PAGE_BYTES) {
+                bytes += row.get_ref(7)?.as_bytes()?.len() + row.get_ref(8)?.as_bytes_or_null()?.map_or(0, <[u8]>::len);
+                page.push(read_result(row)?);
+            }
+            Ok(page)
         })
+    }
+}
+
+impl ResultFilter {
+    /// Only what is asked for, so that an index can be used. The parameters keep their numbers.
+    fn sql(&self) -> String {
+        let mut conditions = vec!["rowid > ?1 AND rowid <= ?2"];
+        conditions.extend(self.task_id.map(|_| "task_id = ?3"));
+        conditions.extend(self.task_type.as_ref().map(|_| "task_type = ?4"));
+        conditions.extend(self.failed.then_some("error IS NOT NULL"));
+        conditions.push(if self.since.is_some() { "finished_at >= ?5" } else { "?5 IS NULL" });
+        conditions.join(" AND ")
     }
 }
 

@@ -43,18 +43,18 @@ impl Executor<'_> {
     }
 
     /// Works a task to its end. Nothing is stored or reported yet.
-    pub fn run(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Result<TaskResult, StoreError> {
+    pub fn run(&self, claim: Claim, worker_type: &WorkerType, stop: &Stop) -> Result<TaskResult, StoreError> {
         let started_at = self.clock.now();
-        let outcome = match self.refusal(claim, worker_type)? {
+        let outcome = match self.refusal(&claim, worker_type)? {
             Some(refused) => refused,
-            None => self.attempt_with_retries(claim, worker_type, stop),
+            None => self.attempt_with_retries(&claim, worker_type, stop),
         };
-        let Task { id, task_type, params, attempt, .. } = claim.task.clone();
+        let Task { id, task_type, params, attempt, .. } = claim.task;
         Ok(TaskResult {
             task_id: id,
             task_type,
             attempt,
-            worker_id: claim.worker_id.clone(),
+            worker_id: claim.worker_id,
             api_url: self.client.url().to_owned(),
             params,
             outcome,

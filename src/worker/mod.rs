@@ -7,6 +7,7 @@ mod breaker;
 mod contact;
 mod event;
 mod execute;
+mod housekeeping;
 mod params;
 mod progress;
 mod queue;
@@ -205,7 +206,7 @@ impl<'a> Worker<'a> {
     }
 
     fn wait_for_slots(&self, grace_period: Duration) {
-        let closed = self.queue.wait_closed();
+        let closed = self.keep_house();
         let in_flight = self.queue.in_flight();
         self.executor.observer.event(&Event::Closing { asked: closed == Closed::Asked, in_flight });
         self.withdraw_claims();

@@ -298,15 +298,14 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until nothing more is claimed, and says why.
-    pub(super) fn wait_closed(&self) -> Closed {
+    /// Waits until nothing more is claimed, and says why; `None` where that does not come within `limit`.
+    pub(super) fn wait_closed(&self, limit: Duration) -> Option<Closed> {
+        let until = Instant::now().checked_add(limit);
         let mut state = self.lock();
-        loop {
-            if let Some(closed) = &state.closed {
-                return closed.clone();
-            }
-            state = self.wait(state, None);
+        while state.closed.is_none() && until.is_none_or(|until| Instant::now() < until) {
+            state = self.wait(state, until);
         }
+        state.closed.clone()
     }
 
     /// Waits for up to `timeout` until no slot is on a turn in which the server may let it wait; true where none is.

@@ -4,31 +4,39 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::clock::Timestamp;
 use crate::task::{Claim, TaskId, TaskResult};
 
-/// The claims of the tasks in hand, each the latest of its task.
+/// The latest claim of a task in hand.
+struct Latest {
+    attempt: u32,
+    claimed_at: Timestamp,
+}
+
+/// The tasks in hand.
 #[derive(Default)]
 pub(super) struct Running {
-    claims: Mutex<HashMap<TaskId, Claim>>,
+    claims: Mutex<HashMap<TaskId, Latest>>,
 }
 
 impl Running {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Claim>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Latest>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a claim. False where its task is in hand already.
     pub(super) fn enter(&self, claim: &Claim) -> bool {
-        self.lock().insert(claim.task.id, claim.clone()).is_none()
+        let latest = Latest { attempt: claim.task.attempt, claimed_at: claim.claimed_at };
+        self.lock().insert(claim.task.id, latest).is_none()
     }
 
     /// Puts a result under the latest claim of its task; false where it is already.
     pub(super) fn renew(&self, result: &mut TaskResult) -> bool {
         let claims = self.lock();
-        let Some(latest) = claims.get(&result.task_id).filter(|claim| claim.task.attempt > result.attempt) else {
+        let Some(latest) = claims.get(&result.task_id).filter(|latest| latest.attempt > result.attempt) else {
             return false;
         };
-        (result.attempt, result.claimed_at) = (latest.task.attempt, latest.claimed_at);
+        (result.attempt, result.claimed_at) = (latest.attempt, latest.claimed_at);
         true
     }
 

@@ -25,7 +25,7 @@ pub(super) fn run(worker: &Worker<'_>) {
         match found {
             Found::Task { index, claim, left } => {
                 worker.queue.end_turn(&turn, Sweep::Task(index));
-                worker.work_one(index, &claim, left);
+                worker.work_one(index, claim, left);
             }
             Found::Nothing { paused, waited } => worker.queue.end_turn(&turn, Sweep::Empty { paused, waited }),
             Found::NoAnswer { index, pause } => worker.queue.end_turn(&turn, Sweep::Failed { index, pause }),
@@ -139,7 +139,7 @@ impl Worker<'_> {
     }
 
     /// Works a task, and gives its place back.
-    fn work_one(&self, index: usize, claim: &Claim, left: bool) {
+    fn work_one(&self, index: usize, claim: Claim, left: bool) {
         let worker_type = &self.types[index];
         let verdict = match self.store_and_report(worker_type, claim, left) {
             Ok(verdict) => verdict,
@@ -157,15 +157,15 @@ impl Worker<'_> {
         }
     }
 
-    fn store_and_report(&self, worker_type: &WorkerType, claim: &Claim, left: bool) -> Result<Verdict, StoreError> {
+    fn store_and_report(&self, worker_type: &WorkerType, claim: Claim, left: bool) -> Result<Verdict, StoreError> {
         let executor = &self.executor;
         failpoint::reach("claimed");
-        executor.store.note_claim(claim, executor.client.url(), Some(&self.process))?;
-        if !self.running.enter(claim) {
-            executor.observer.event(&Event::ClaimRenewed(claim));
+        executor.store.note_claim(&claim, executor.client.url(), Some(&self.process))?;
+        if !self.running.enter(&claim) {
+            executor.observer.event(&Event::ClaimRenewed(&claim));
             return Ok(Verdict::Unknown);
         }
-        executor.observer.event(&Event::Claimed(claim));
+        executor.observer.event(&Event::Claimed(&claim));
         failpoint::reach("noted");
         let mut result = self.run_stoppable(worker_type, claim)?;
         self.running.renew(&mut result);
@@ -181,7 +181,7 @@ impl Worker<'_> {
         }
     }
 
-    fn run_stoppable(&self, worker_type: &WorkerType, claim: &Claim) -> Result<TaskResult, StoreError> {
+    fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim) -> Result<TaskResult, StoreError> {
         let stop = self.stops.add();
         let result = self.executor.run(claim, worker_type, &stop);
         self.stops.remove(&stop);

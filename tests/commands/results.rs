@@ -3,6 +3,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
+use jiff::Timestamp;
+use prismq::store::Store;
+use prismq::task::{Outcome, TaskId, TaskResult};
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, Rig, complains, complains_in_json};
@@ -126,6 +129,42 @@ fn a_reader_that_has_enough_ends_it_quietly() {
         assert_eq!((status.code(), stderr.as_str(), line.is_empty()), (Some(0), "", false), "{format}");
     }
     assert_eq!(rig.run("results --json").exits(0).stdout.lines().count(), 2003);
+}
+
+#[test]
+fn a_slow_reader_does_not_make_the_write_ahead_log_grow() {
+    let rig = Rig::new();
+    let store = Store::open(&rig.sandbox.path("results.db")).unwrap();
+    let store_big_results = |ids: std::ops::Range<u64>| {
+        let now = Timestamp::now();
+        for id in ids {
+            let result = TaskResult {
+                task_id: TaskId(id),
+                task_type: ANY.into(),
+                attempt: 1,
+                worker_id: "me".into(),
+                api_url: rig.url(),
+                params: json!({"padding": "x".repeat(600_000)}),
+                outcome: Outcome::success(Value::Null),
+                claimed_at: now,
+                started_at: now,
+                finished_at: now,
+            };
+            store.finish(&result).unwrap();
+        }
+    };
+    store_big_results(0..10);
+    let mut command = rig.command();
+    command.args(["results", "--results", "results.db", "--format", "jsonl"]).stdout(Stdio::piped());
+    let mut reader = command.spawn().unwrap();
+    let mut output = BufReader::with_capacity(16, reader.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    store_big_results(10..50);
+    let log = std::fs::metadata(rig.sandbox.path("results.db-wal")).unwrap().len();
+    assert!(log < 8 << 20, "{log} bytes, while 24 MB were written");
+    assert_eq!(output.lines().count(), 9, "those that were there when it began");
+    assert!(reader.wait().unwrap().success());
 }
 
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ mod outages;
 mod outcomes;
 mod params;
 mod polling;
+mod pruning;
 mod published;
 mod replayed;
 mod rig;

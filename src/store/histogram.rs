@@ -1,0 +1,116 @@
+//! How durations are spread, in little room: counts in buckets that are as wide as the durations in them are long, so
+//! that every percentile is known to within 1 / 64 of itself (1.6 %).
+
+use std::collections::BTreeMap;
+
+/// Each doubling of the duration has so many buckets. Below twice as many milliseconds, each has a bucket of its own.
+const BUCKETS: u64 = 32;
+
+/// A bucket and its count, as they are stored.
+const STORED: usize = size_of::<u16>() + size_of::<u32>();
+
+/// How many durations lie in each bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Histogram(BTreeMap<u16, u64>);
+
+impl Histogram {
+    /// Counts a duration.
+    pub(super) fn add(&mut self, milliseconds: i64) {
+        *self.0.entry(bucket(milliseconds.unsigned_abs())).or_default() += 1;
+    }
+
+    /// Counts what another has counted.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (bucket, count) in &other.0 {
+            *self.0.entry(*bucket).or_default() += count;
+        }
+    }
+
+    /// The duration that at least `percent` of all do not exceed (nearest rank), in milliseconds.
+    pub(super) fn percentile(&self, percent: u64) -> i64 {
+        let rank = (self.0.values().sum::<u64>() * percent).div_ceil(100);
+        let mut counted = 0;
+        let found = self.0.iter().find(|(_, count)| {
+            counted += **count;
+            counted >= rank
+        });
+        found.map_or(0, |(bucket, _)| middle(*bucket))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let stored = |(bucket, count): (&u16, &u64)| {
+            let count = u32::try_from(*count).unwrap_or(u32::MAX);
+            bucket.to_le_bytes().into_iter().chain(count.to_le_bytes())
+        };
+        self.0.iter().flat_map(stored).collect()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let read = |stored: &[u8; STORED]| {
+            let [low, high, count @ ..] = *stored;
+            (u16::from_le_bytes([low, high]), u32::from_le_bytes(count).into())
+        };
+        Self(bytes.as_chunks().0.iter().map(read).collect())
+    }
+}
+
+/// The number of the bucket: how often the duration must be halved to be below `2 * BUCKETS`, and what is left of it.
+fn bucket(milliseconds: u64) -> u16 {
+    let halvings = halvings(milliseconds);
+    let number = u64::from(halvings) * BUCKETS + (milliseconds >> halvings);
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+fn halvings(milliseconds: u64) -> u32 {
+    (milliseconds / BUCKETS).checked_ilog2().unwrap_or(0)
+}
+
+/// The duration in the middle of a bucket.
+fn middle(bucket: u16) -> i64 {
+    let bucket = u64::from(bucket);
+    let halvings = (bucket / BUCKETS).saturating_sub(1);
+    let lowest = (bucket - halvings * BUCKETS) << halvings;
+    i64::try_from(lowest + ((1 << halvings) >> 1)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(durations: impl IntoIterator<Item = i64>) -> Histogram {
+        let mut histogram = Histogram::default();
+        durations.into_iter().for_each(|milliseconds| histogram.add(milliseconds));
+        histogram
+    }
+
+    #[test]
+    fn every_duration_is_known_to_within_a_64th() {
+        let all = (0..100_000).chain((17..63).flat_map(|bits| [(1 << bits) - 1, 1 << bits, (1 << bits) / 5 * 6]));
+        for milliseconds in all.chain([i64::MAX]) {
+            let found = of([milliseconds]).percentile(50);
+            assert!(found.abs_diff(milliseconds) <= milliseconds.unsigned_abs() / 64, "{milliseconds}: {found}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_nearest_rank() {
+        let exact = of([10, 20, 30, 40]);
+        assert_eq!([1, 25, 26, 50, 75, 76, 100].map(|percent| exact.percentile(percent)), [10, 10, 20, 20, 30, 40, 40]);
+        assert_eq!(Histogram::default().percentile(50), 0);
+    }
+
+    #[test]
+    fn merged_halves_are_the_whole() {
+        let (mut even, odd) = (of((0..5000).step_by(2)), of((1..5000).step_by(2)));
+        even.merge(&odd);
+        assert_eq!(even, of(0..5000));
+    }
+
+    #[test]
+    fn what_is_stored_reads_back() {
+        let histogram = of([0, 1, 1, 63, 64, 65, 1_000_000, i64::MAX]);
+        assert_eq!(Histogram::from_bytes(&histogram.to_bytes()), histogram);
+        assert_eq!(histogram.to_bytes().len(), 6 * STORED, "64 and 65 share a bucket");
+        assert_eq!(Histogram::from_bytes(&[1, 2, 3]), Histogram::default());
+    }
+}

@@ -1,0 +1,170 @@
+//! What is known of each hour without reading its results: counts and durations, by task type and by worker.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::histogram::Histogram;
+use super::{results, to_text};
+use crate::task::TaskResult;
+
+/// By what results are rolled up; the names are those in the table.
+const TYPE: &str = "type";
+const WORKER: &str = "worker";
+/// All workers whose results were pruned, as one: worker ids are new for each process, and would pile up.
+const EARLIER: &str = "earlier workers";
+
+/// The columns that [`Rollup::read`] reads.
+pub(super) const COLUMNS: &str = "completed, failed, lost, duration_ms, first_started_at, last_finished_at, durations";
+
+/// The columns of `results` that [`Rollup::of_row`] reads.
+pub(super) const ROW: &str = "error IS NOT NULL, status = 'lost', duration_ms, started_at, finished_at";
+
+/// Some results, in numbers that can be added to others.
+#[derive(Debug, Default)]
+pub(super) struct Rollup {
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    pub(super) lost: u64,
+    /// The sum of all.
+    pub(super) duration_ms: i64,
+    /// The first start and the last end.
+    pub(super) span: Option<(Timestamp, Timestamp)>,
+    pub(super) durations: Histogram,
+}
+
+impl Rollup {
+    fn one(failed: bool, lost: bool, duration_ms: i64, span: (Timestamp, Timestamp)) -> Self {
+        let mut durations = Histogram::default();
+        durations.add(duration_ms);
+        Self {
+            completed: u64::from(!failed),
+            failed: u64::from(failed),
+            lost: u64::from(lost),
+            duration_ms,
+            span: Some(span),
+            durations,
+        }
+    }
+
+    /// That of one row of `results`, of which [`ROW`] is read from column `first` on.
+    pub(super) fn of_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let span = (results::time_column(row, first + 3)?, results::time_column(row, first + 4)?);
+        Ok(Self::one(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?, span))
+    }
+
+    /// A stored one, of which [`COLUMNS`] are read from column `first` on.
+    pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let durations: Vec<u8> = row.get(first + 6)?;
+        Ok(Self {
+            completed: row.get(first)?,
+            failed: row.get(first + 1)?,
+            lost: row.get(first + 2)?,
+            duration_ms: row.get(first + 3)?,
+            span: Some((results::time_column(row, first + 4)?, results::time_column(row, first + 5)?)),
+            durations: Histogram::from_bytes(&durations),
+        })
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.lost += other.lost;
+        self.duration_ms = self.duration_ms.saturating_add(other.duration_ms);
+        self.span = match (self.span, other.span) {
+            (Some((start, end)), Some((other_start, other_end))) => Some((start.min(other_start), end.max(other_end))),
+            (one, other) => one.or(other),
+        };
+        self.durations.merge(&other.durations);
+    }
+
+    /// Adds it to what is stored for the hour.
+    fn add_to(mut self, connection: &Connection, (kind, hour, name): (&str, &str, &str)) -> rusqlite::Result<()> {
+        let sql = format!("SELECT {COLUMNS} FROM rollups WHERE kind = ?1 AND hour = ?2 AND name = ?3");
+        let mut statement = connection.prepare_cached(&sql)?;
+        if let Some(stored) = statement.query_row([kind, hour, name], |row| Self::read(row, 0)).optional()? {
+            self.merge(&stored);
+        }
+        let (start, end) = self.span.unwrap_or_default();
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO rollups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+            .execute(params![
+                kind,
+                hour,
+                name,
+                self.completed,
+                self.failed,
+                self.lost,
+                self.duration_ms,
+                to_text(start),
+                to_text(end),
+                self.durations.to_bytes(),
+            ])
+            .map(drop)
+    }
+}
+
+/// The hour of a time, such as `2026-11-22T03`.
+pub(super) fn hour(time: Timestamp) -> String {
+    let mut text = to_text(time);
+    text.truncate("2026-11-22T03".len());
+    text
+}
+
+/// Counts a result that was just stored.
+pub(super) fn add(connection: &Connection, result: &TaskResult) -> rusqlite::Result<()> {
+    let hour = hour(result.finished_at);
+    let failed = result.outcome.failure.is_some();
+    for (kind, name) in [(TYPE, &result.task_type), (WORKER, &result.worker_id)] {
+        let one = Rollup::one(failed, false, result.duration_ms(), (result.started_at, result.finished_at));
+        one.add_to(connection, (kind, &hour, name))?;
+    }
+    Ok(())
+}
+
+/// Counts the claim of a result as lost.
+pub(super) fn add_lost(connection: &Connection, result: &TaskResult) -> rusqlite::Result<()> {
+    let hour = hour(result.finished_at);
+    let mut statement =
+        connection.prepare_cached("UPDATE rollups SET lost = lost + 1 WHERE kind = ?1 AND hour = ?2 AND name = ?3")?;
+    statement.execute([TYPE, &hour, &result.task_type])?;
+    if statement.execute([WORKER, &hour, &result.worker_id])? == 0 {
+        statement.execute([EARLIER, &hour, ""])?;
+    }
+    Ok(())
+}
+
+/// Counts all results that are there: of a file that is older than the rollups.
+pub(super) fn fill(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare(&format!("SELECT {ROW}, task_type, worker_id FROM results"))?;
+    let mut rows = statement.query([])?;
+    let mut found: HashMap<(&str, String, String), Rollup> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let one = Rollup::of_row(row, 0)?;
+        let hour = one.span.map(|(_, end)| hour(end)).unwrap_or_default();
+        for (kind, name) in [(TYPE, row.get(5)?), (WORKER, row.get(6)?)] {
+            found.entry((kind, hour.clone(), name)).or_default().merge(&one);
+        }
+    }
+    for ((kind, hour, name), rollup) in found {
+        rollup.add_to(transaction, (kind, &hour, &name))?;
+    }
+    Ok(())
+}
+
+/// Makes the workers of the oldest hour before `before` that still has some into one. False where none has.
+pub(super) fn forget_workers(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<bool> {
+    let oldest: Option<String> = transaction
+        .prepare_cached("SELECT min(hour) FROM rollups WHERE kind = ?1 AND hour < ?2")?
+        .query_row([WORKER, &hour(before)], |row| row.get(0))?;
+    let Some(oldest) = oldest else { return Ok(false) };
+    let mut all = Rollup::default();
+    let sql = format!("SELECT {COLUMNS} FROM rollups WHERE kind = ?1 AND hour = ?2");
+    for rollup in transaction.prepare_cached(&sql)?.query_map([WORKER, &oldest], |row| Rollup::read(row, 0))? {
+        all.merge(&rollup?);
+    }
+    all.add_to(transaction, (EARLIER, &oldest, ""))?;
+    transaction.execute("DELETE FROM rollups WHERE kind = ?1 AND hour = ?2", [WORKER, &oldest])?;
+    Ok(true)
+}

@@ -1,0 +1,262 @@
+//! The results file by its own calls: what is synced, rolled up, migrated, pruned, read in pages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
+
+const URL: &str = "http://localhost:8000/api";
+
+struct File {
+    store: Store,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.db");
+        prepare(&path);
+        Self { store: Store::open(&path).unwrap(), path, _folder: folder }
+    }
+
+    fn sql(&self) -> Connection {
+        Connection::open(&self.path).unwrap()
+    }
+
+    fn count(&self, of: &str) -> u64 {
+        self.sql().query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get(0)).unwrap()
+    }
+
+    /// Stores a result, reported.
+    fn add(&self, result: &TaskResult) -> ResultId {
+        let id = self.store.finish(result).unwrap();
+        self.store.settle(id, result, false, result.finished_at).unwrap();
+        id
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn result(id: u64, finished: &str, took: Duration) -> TaskResult {
+    let finished_at = time(finished);
+    let started_at = finished_at - took;
+    TaskResult {
+        task_id: TaskId(id),
+        task_type: "example.any".into(),
+        attempt: 1,
+        worker_id: "worker-1".into(),
+        api_url: URL.into(),
+        params: json!({"n": id}),
+        outcome: Outcome::success(json!(id)),
+        claimed_at: started_at,
+        started_at,
+        finished_at,
+    }
+}
+
+fn failed(result: TaskResult) -> TaskResult {
+    TaskResult { outcome: Outcome::failure(ErrorType::Handler, "no"), ..result }
+}
+
+fn claim(id: u64) -> Claim {
+    let task = Task { id: TaskId(id), task_type: "example.any".into(), params: json!({}), attempt: 1, priority: 0 };
+    let now = Timestamp::now();
+    Claim { task, worker_id: "worker-1".into(), claimed_at: now, deadline: now }
+}
+
+#[test]
+fn only_results_wait_for_the_disk() {
+    let mut file = File::new();
+    let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
+    let stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
+    let id = file.store.finish(&stored).unwrap();
+    file.store.log = SharedSync::broken();
+    file.store.note_claim(&claim(1), URL, Some(&process)).unwrap();
+    file.store.settle(id, &stored, false, Timestamp::now()).unwrap();
+    file.store.note_poll(&process, Counters::default(), Timestamp::now()).unwrap();
+    let error = file.store.finish(&stored).unwrap_err().to_string();
+    assert!(error.contains("results.db cannot be read or written: "), "{error}");
+    assert!(file.store.left_unreported(URL, &process).is_err(), "what is reported is on disk");
+}
+
+#[test]
+fn results_that_come_at_once_are_all_stored() {
+    let file = File::new();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let store = &file.store;
+            scope.spawn(move || {
+                for number in 0..20 {
+                    let stored = result(thread * 20 + number, "2026-11-22T03:18:35Z", Duration::from_millis(number));
+                    store.finish(&stored).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(file.count("results"), 160);
+    assert_eq!(file.store.statistics(By::Type, None).unwrap()[0].completed, 160);
+}
+
+/// Groups in short: name, completed, failed, lost, median.
+fn groups(store: &Store, by: By, since: Option<&str>) -> Vec<(String, u64, u64, u64, i64)> {
+    let groups = store.statistics(by, since.map(time)).unwrap();
+    groups.into_iter().map(|it| (it.name, it.completed, it.failed, it.lost, it.p50_ms)).collect()
+}
+
+/// Two hours of results.
+fn two_hours() -> File {
+    let file = File::new();
+    for (minute, took) in [(5, 10), (30, 20), (55, 30)] {
+        file.add(&result(minute, &format!("2026-11-22T03:{minute:02}:00Z"), Duration::from_millis(took)));
+    }
+    let other = failed(result(4, "2026-11-22T04:00:00Z", Duration::from_millis(40)));
+    let other = TaskResult { task_type: "other".into(), worker_id: "worker-2".into(), ..other };
+    let id = file.store.finish(&other).unwrap();
+    for _ in 0..2 {
+        file.store.settle(id, &other, true, Timestamp::now()).unwrap();
+    }
+    file
+}
+
+#[test]
+fn statistics_need_no_results() {
+    let file = two_hours();
+    file.sql().execute("DELETE FROM results", []).unwrap();
+    let any = |name: &str| (name.to_owned(), 3, 0, 0, 20);
+    let other = |name: &str| (name.to_owned(), 0, 1, 1, 40);
+    assert_eq!(groups(&file.store, By::Type, None), [any("example.any"), other("other")]);
+    assert_eq!(groups(&file.store, By::Worker, None), [any("worker-1"), other("worker-2")]);
+    assert_eq!(groups(&file.store, By::Hour, None), [any("2026-11-22T03:00Z"), other("2026-11-22T04:00Z")]);
+    assert_eq!(groups(&file.store, By::Day, None), [("2026-11-22".into(), 3, 1, 1, 20)]);
+    let day = &file.store.statistics(By::Day, None).unwrap()[0];
+    assert!((day.mean_ms - 25.0).abs() < 1e-9 && (day.success_rate - 0.75).abs() < 1e-9, "{day:?}");
+    // From 03:04:59.99 to 04:00:00.
+    assert!((day.per_second - 4.0 / 3300.01).abs() < 1e-9, "{day:?}");
+}
+
+#[test]
+fn the_hour_in_which_a_span_begins_is_read_from_its_results() {
+    let file = two_hours();
+    let counted =
+        |since: &str| groups(&file.store, By::Day, Some(since)).iter().map(|it| (it.1, it.2)).collect::<Vec<_>>();
+    assert_eq!(counted("2026-11-22T02:59:59Z"), [(3, 1)]);
+    assert_eq!(counted("2026-11-22T03:30:00Z"), [(2, 1)]);
+    assert_eq!(counted("2026-11-22T03:30:00.001Z"), [(1, 1)]);
+    assert_eq!(counted("2026-11-22T04:00:00Z"), [(0, 1)]);
+    assert_eq!(counted("2026-11-22T04:00:01Z"), []);
+}
+
+/// A file of layout 1, as the version before rollups left it: thirty results of two hours, one of them lost, one not
+/// reported; two claims; a death.
+fn old_file() -> File {
+    File::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-1.sqlite")).unwrap())
+}
+
+#[test]
+fn a_file_of_layout_1_is_brought_up_to_date() {
+    let file = old_file();
+    let count = |name: &str, completed, failed, lost| (name.to_owned(), completed, failed, lost);
+    let found: Vec<_> = groups(&file.store, By::Type, None).into_iter().map(|it| (it.0, it.1, it.2, it.3)).collect();
+    assert_eq!(found, [count("example.any", 16, 4, 1), count("example.other", 8, 2, 0)]);
+    assert_eq!(groups(&file.store, By::Hour, None).iter().map(|it| it.1 + it.2).sum::<u64>(), 30);
+    assert_eq!((file.count("results"), file.count("claims"), file.count("rollups")), (30, 2, 10));
+    assert_eq!(file.store.deaths(URL, TaskId(31)).unwrap(), 1);
+    let process = file.store.start_process("worker-3", URL, Timestamp::now()).unwrap();
+    assert_eq!(file.store.left_unreported(URL, &process).unwrap().len(), 1);
+    let again = Store::open(&file.path).unwrap();
+    assert_eq!(groups(&again, By::Type, None), groups(&file.store, By::Type, None));
+}
+
+#[test]
+fn old_results_are_pruned_in_steps_and_their_numbers_stay() {
+    let file = File::new();
+    for number in 0..450 {
+        let old = result(number, "2026-11-22T03:18:35Z", Duration::from_millis(number));
+        file.add(&TaskResult { worker_id: format!("worker-{}", number % 50), ..old });
+    }
+    let unreported = result(450, "2026-11-22T03:18:35Z", Duration::ZERO);
+    let id = file.store.finish(&unreported).unwrap();
+    file.add(&result(451, "2026-11-22T04:00:00Z", Duration::ZERO));
+    let by_type = groups(&file.store, By::Type, None);
+    let before = time("2026-11-22T04:00:00Z");
+    let mut left = Vec::new();
+    while file.store.prune(before).unwrap() {
+        left.push((file.count("results"), file.count("rollups")));
+    }
+    assert_eq!(left, [(252, 53), (52, 53), (2, 4)], "two hours, each with one worker");
+    assert_eq!(groups(&file.store, By::Type, None), by_type);
+    let workers = groups(&file.store, By::Worker, None);
+    assert_eq!((workers[0].0.as_str(), workers[0].1, workers.len()), ("(earlier workers)", 451, 2), "{workers:?}");
+    file.store.settle(id, &unreported, true, Timestamp::now()).unwrap();
+    let lost = |by| groups(&file.store, by, None).iter().map(|it| it.3).sum::<u64>();
+    assert_eq!((lost(By::Type), lost(By::Worker)), (1, 1));
+}
+
+#[test]
+fn processes_and_deaths_are_forgotten_once_they_are_old() {
+    let file = old_file();
+    file.sql()
+        .execute_batch(
+            "INSERT INTO workers (worker_id, api_url, pid, mark, started_at, stopped_at) VALUES
+                 ('old', '', 1, 'a', '2026-01-01T00:00:00.000Z', '2026-01-02T00:00:00.000Z'),
+                 ('killed', '', 1, 'b', '2026-01-01T00:00:00.000Z', NULL),
+                 ('long', '', 1, 'c', '2026-01-01T00:00:00.000Z', '2026-11-20T00:00:00.000Z'),
+                 ('live', '', 1, 'd', '2026-01-01T00:00:00.000Z', NULL),
+                 ('waits', '', 1, 'e', '2026-01-01T00:00:00.000Z', NULL);
+             UPDATE results SET worker_id = 'waits' WHERE reported_at IS NULL;
+             UPDATE deaths SET last_at = '2026-01-01T00:00:00.000Z';
+             INSERT INTO deaths SELECT api_url, task_id + 100, count, last_at FROM deaths;
+             INSERT INTO deaths SELECT api_url, task_id + 200, count, '2026-11-20T00:00:00.000Z' FROM deaths LIMIT 1;",
+        )
+        .unwrap();
+    let _live = liveness::AliveLock::take(&file.path, 6).unwrap();
+    let process = file.store.start_process("new", URL, time("2026-11-22T03:00:00Z")).unwrap();
+    file.store.forget_ended(&process, time("2026-12-15T00:00:00Z")).unwrap();
+    let names = |sql: &str| -> Vec<String> {
+        let connection = file.sql();
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    // `worker-2` has a claim, `waits` a result.
+    assert_eq!(names("SELECT worker_id FROM workers"), ["worker-2", "long", "live", "waits", "new"]);
+    assert_eq!(names("SELECT CAST(task_id AS TEXT) FROM deaths"), ["31", "231"]);
+}
+
+#[test]
+fn results_are_read_to_the_last_that_was_there() {
+    let file = File::new();
+    let big = "x".repeat(400_000);
+    for number in 0..10 {
+        let outcome = Outcome::success(json!(big));
+        file.store.finish(&TaskResult { outcome, ..result(number, "2026-11-22T03:18:35Z", Duration::ZERO) }).unwrap();
+    }
+    let mut found = Vec::new();
+    let Ok(()) = file
+        .store
+        .for_each_result(&ResultFilter::default(), |stored| {
+            found.push(stored.result.task_id.0);
+            // Nobody holds the file meanwhile; what is added now is not printed.
+            file.store.finish(&result(100, "2026-11-22T03:18:35Z", Duration::ZERO)).map(drop)
+        })
+        .unwrap()
+    else {
+        panic!("it broke off")
+    };
+    assert_eq!(found, (0..10).collect::<Vec<_>>());
+    assert_eq!(file.count("results"), 20);
+}

@@ -1,0 +1,34 @@
+//! While the slots work, the thread that waits for them keeps the results file from growing for ever.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::queue::Closed;
+
+/// The pause between two steps while there is something to take out: the slots have the file for most of the time.
+const BETWEEN_STEPS: Duration = Duration::from_millis(20);
+/// How often it is looked whether there is.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+impl Worker<'_> {
+    /// Takes out old results in small steps until nothing more is claimed; says why that is.
+    pub(super) fn keep_house(&self) -> Closed {
+        // Where this fails, the next write that matters says so.
+        let _ = self.executor.store.forget_ended(&self.process, self.executor.clock.now());
+        loop {
+            if let Some(closed) = self.queue.wait_closed(self.prune()) {
+                return closed;
+            }
+        }
+    }
+
+    /// Takes out some old results, where there are any; returns when to come again.
+    fn prune(&self) -> Duration {
+        let keep = self.executor.config.keep_results.value;
+        if keep.is_zero() {
+            return Duration::MAX;
+        }
+        let Ok(before) = self.executor.clock.now().checked_sub(keep) else { return Duration::MAX };
+        if self.executor.store.prune(before) == Ok(true) { BETWEEN_STEPS } else { LOOK_EVERY.min(keep) }
+    }
+}
