@@ -27,6 +27,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+pub use prune::Pruning;
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
 pub use workers::{Counters, Process};

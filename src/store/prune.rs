@@ -8,27 +8,44 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use super::liveness::is_alive;
 use super::{Process, Store, StoreError, rollups, to_text};
 
-/// So many rows are taken out at a time: who else writes waits for a few milliseconds at most.
+/// So many rows are looked at in a step: who else writes waits for a few milliseconds at most.
 const STEP: usize = 200;
 
 /// How long ended processes, and deaths over a task that did not come back, are remembered.
 const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
+/// One passage through the results that were finished before some time, oldest first.
+#[derive(Debug)]
+pub struct Pruning {
+    before: Timestamp,
+    /// The end and the row of the last result that was looked at.
+    seen: (String, i64),
+}
+
+impl Pruning {
+    /// Is to take out what was finished before `before`.
+    #[must_use]
+    pub fn new(before: Timestamp) -> Self {
+        Self { before, seen: (String::new(), 0) }
+    }
+}
+
 impl Store {
-    /// Takes out some of the results that were finished before `before` and are settled; their numbers stay in the
-    /// rollups. True where there may be more.
-    pub fn prune(&self, before: Timestamp) -> Result<bool, StoreError> {
+    /// Goes one step on: takes out what is settled of the next results. Their numbers stay in the rollups. True where
+    /// there may be more.
+    pub fn prune(&self, pruning: &mut Pruning) -> Result<bool, StoreError> {
+        let Pruning { before, seen } = pruning;
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let pruned = transaction
-                .prepare_cached(
-                    "DELETE FROM results WHERE rowid IN (
-                         SELECT rowid FROM results WHERE finished_at < ?1 AND reported_at IS NOT NULL
-                         ORDER BY finished_at LIMIT ?2)",
-                )?
-                .execute(params![to_text(before), STEP])?;
-            let more = pruned == STEP || rollups::forget_workers(&transaction, before)?;
+            let old = finished_before(&transaction, *before, seen)?;
+            for (row, ..) in old.iter().filter(|(.., settled)| *settled) {
+                transaction.prepare_cached("DELETE FROM results WHERE rowid = ?1")?.execute([row])?;
+            }
+            let more = old.len() == STEP || rollups::forget_workers(&transaction, *before)?;
             transaction.commit()?;
+            if let Some((row, finished_at, _)) = old.into_iter().last() {
+                *seen = (finished_at, row);
+            }
             Ok(more)
         })
     }
@@ -52,6 +69,21 @@ impl Store {
             transaction.commit()
         })
     }
+}
+
+/// The next results after the one that was seen last: their rows, their ends, and whether they are settled.
+fn finished_before(
+    transaction: &Transaction<'_>,
+    before: Timestamp,
+    (finished_at, row): &(String, i64),
+) -> rusqlite::Result<Vec<(i64, String, bool)>> {
+    transaction
+        .prepare_cached(
+            "SELECT rowid, finished_at, reported_at IS NOT NULL FROM results
+             WHERE finished_at < ?1 AND (finished_at, rowid) > (?2, ?3) ORDER BY finished_at, rowid LIMIT ?4",
+        )?
+        .query_map(params![to_text(before), finished_at, row, STEP], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
 }
 
 /// Processes that have not polled since `before`, and have neither a claim nor a result that waits. One that was only

@@ -193,9 +193,9 @@ fn old_results_are_pruned_in_steps_and_their_numbers_stay() {
     let id = file.store.finish(&unreported).unwrap();
     file.add(&result(451, "2026-11-22T04:00:00Z", Duration::ZERO));
     let by_type = groups(&file.store, By::Type, None);
-    let before = time("2026-11-22T04:00:00Z");
+    let mut pruning = Pruning::new(time("2026-11-22T04:00:00Z"));
     let mut left = Vec::new();
-    while file.store.prune(before).unwrap() {
+    while file.store.prune(&mut pruning).unwrap() {
         left.push((file.count("results"), file.count("rollups")));
     }
     assert_eq!(left, [(252, 53), (52, 53), (2, 4)], "two hours, each with one worker");

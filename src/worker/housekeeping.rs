@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::queue::Closed;
+use crate::store::Pruning;
 
 /// The pause between two steps while there is something to take out: the slots have the file for most of the time.
 const BETWEEN_STEPS: Duration = Duration::from_millis(20);
@@ -15,20 +16,24 @@ impl Worker<'_> {
     pub(super) fn keep_house(&self) -> Closed {
         // Where this fails, the next write that matters says so.
         let _ = self.executor.store.forget_ended(&self.process, self.executor.clock.now());
+        let mut pruning = None;
         loop {
-            if let Some(closed) = self.queue.wait_closed(self.prune()) {
+            if let Some(closed) = self.queue.wait_closed(self.prune(&mut pruning)) {
                 return closed;
             }
         }
     }
 
     /// Takes out some old results, where there are any; returns when to come again.
-    fn prune(&self) -> Duration {
+    fn prune(&self, under_way: &mut Option<Pruning>) -> Duration {
         let keep = self.executor.config.keep_results.value;
-        if keep.is_zero() {
-            return Duration::MAX;
+        let before = self.executor.clock.now().checked_sub(keep);
+        let (false, Ok(before)) = (keep.is_zero(), before) else { return Duration::MAX };
+        let mut pruning = under_way.take().unwrap_or_else(|| Pruning::new(before));
+        if self.executor.store.prune(&mut pruning) != Ok(true) {
+            return LOOK_EVERY.min(keep);
         }
-        let Ok(before) = self.executor.clock.now().checked_sub(keep) else { return Duration::MAX };
-        if self.executor.store.prune(before) == Ok(true) { BETWEEN_STEPS } else { LOOK_EVERY.min(keep) }
+        *under_way = Some(pruning);
+        BETWEEN_STEPS
     }
 }

@@ -89,6 +89,16 @@ fn the_file_stops_growing() {
 }
 
 #[test]
+fn processes_that_ended_long_ago_are_forgotten() {
+    let rig = Rig::start();
+    rig.drain();
+    let file = rusqlite::Connection::open(rig.sandbox.path("results.db")).unwrap();
+    file.execute("UPDATE workers SET stopped_at = '2026-01-01T00:00:00.000Z'", []).unwrap();
+    rig.drain();
+    assert_eq!(number(&rig, "SELECT CAST(group_concat(process) AS INTEGER) FROM workers"), 2);
+}
+
+#[test]
 fn results_stay_for_ever_where_nothing_else_is_asked_for() {
     let rig = Rig::start();
     store_old_results(&rig);
