@@ -1,44 +1,54 @@
 //! How durations are spread, in little room: counts in buckets that are as wide as the durations in them are long, so
 //! that every percentile is known to within 1 / 64 of itself (1.6 %).
 
-use std::collections::BTreeMap;
-
 /// Each doubling of the duration has so many buckets. Below twice as many milliseconds, each has a bucket of its own.
 const BUCKETS: u64 = 32;
 
 /// A bucket and its count, as they are stored.
 const STORED: usize = size_of::<u16>() + size_of::<u32>();
 
-/// How many durations lie in each bucket.
+/// How many durations lie in each bucket, in the order of the buckets, without empty ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Histogram(BTreeMap<u16, u64>);
+pub(super) struct Histogram(Vec<(u16, u64)>);
 
 impl Histogram {
     /// Counts a duration.
     pub(super) fn add(&mut self, milliseconds: i64) {
-        *self.0.entry(bucket(milliseconds.unsigned_abs())).or_default() += 1;
+        self.count(0, bucket(milliseconds.unsigned_abs()), 1);
     }
 
     /// Counts what another has counted.
     pub(super) fn merge(&mut self, other: &Self) {
-        for (bucket, count) in &other.0 {
-            *self.0.entry(*bucket).or_default() += count;
+        let mut from = 0;
+        for &(bucket, count) in &other.0 {
+            from = self.count(from, bucket, count);
         }
+    }
+
+    /// Adds to a bucket that is not before the place `from`; returns its place.
+    fn count(&mut self, from: usize, bucket: u16, count: u64) -> usize {
+        let place = from + self.0[from..].partition_point(|(there, _)| *there < bucket);
+        match self.0.get_mut(place) {
+            Some((there, counted)) if *there == bucket => *counted += count,
+            _ => self.0.insert(place, (bucket, count)),
+        }
+        place
     }
 
     /// The duration that at least `percent` of all do not exceed (nearest rank), in milliseconds.
     pub(super) fn percentile(&self, percent: u64) -> i64 {
-        let rank = (self.0.values().sum::<u64>() * percent).div_ceil(100);
+        let all: u64 = self.0.iter().map(|(_, count)| count).sum();
+        let rank = (all * percent).div_ceil(100);
         let mut counted = 0;
         let found = self.0.iter().find(|(_, count)| {
-            counted += **count;
+            counted += count;
             counted >= rank
         });
         found.map_or(0, |(bucket, _)| middle(*bucket))
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let stored = |(bucket, count): (&u16, &u64)| {
+        let stored = |(bucket, count): &(u16, u64)| {
             let count = u32::try_from(*count).unwrap_or(u32::MAX);
             bucket.to_le_bytes().into_iter().chain(count.to_le_bytes())
         };

@@ -56,14 +56,13 @@ impl Rollup {
 
     /// A stored one, of which [`COLUMNS`] are read from column `first` on.
     pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        let durations: Vec<u8> = row.get(first + 6)?;
         Ok(Self {
             completed: row.get(first)?,
             failed: row.get(first + 1)?,
             lost: row.get(first + 2)?,
             duration_ms: row.get(first + 3)?,
             span: Some((results::time_column(row, first + 4)?, results::time_column(row, first + 5)?)),
-            durations: Histogram::from_bytes(&durations),
+            durations: Histogram::from_bytes(row.get_ref(first + 6)?.as_blob()?),
         })
     }
 
