@@ -91,6 +91,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -103,7 +104,9 @@ mod tests {
 
         /// Waits until so many threads wait for the round that comes next.
         fn wait_for_members(&self, count: usize) {
+            let deadline = Instant::now() + Duration::from_secs(20);
             while Arc::strong_count(&self.lock().next) <= count {
+                assert!(Instant::now() < deadline, "nobody waits");
                 thread::yield_now();
             }
         }
