@@ -31,7 +31,7 @@ impl Worker<'_> {
         let (false, Ok(before)) = (keep.is_zero(), before) else { return Duration::MAX };
         let mut pruning = under_way.take().unwrap_or_else(|| Pruning::new(before));
         if self.executor.store.prune(&mut pruning) != Ok(true) {
-            return LOOK_EVERY.min(keep);
+            return LOOK_EVERY;
         }
         *under_way = Some(pruning);
         BETWEEN_STEPS
