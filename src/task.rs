@@ -153,14 +153,19 @@ impl Outcome {
     #[must_use]
     pub fn failure(error_type: ErrorType, error: impl Into<String>) -> Self {
         let retryable = error_type.is_retryable();
-        let failure = Failure { error: error.into(), error_type, retryable };
-        Self { failure: Some(failure), data: Value::Null, message: None, metadata: Map::new() }
+        Failure { error: error.into(), error_type, retryable }.into()
     }
 
     /// Whether it failed in a way that trying again may mend.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.retryable)
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::success(Value::Null) }
     }
 }
 

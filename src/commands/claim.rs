@@ -153,7 +153,9 @@ impl<'a> Desk<'a> {
         self.store.note_claim(&claim, self.client.url(), None)?;
         note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
         let deadline = claim.deadline;
-        let result = executor.run(claim, worker_type, &self.stop_on_signals())?;
+        let stop = self.stop_on_signals();
+        let result = executor.run(claim, worker_type, &stop)?;
+        worker_type.end_idle(&stop);
         self.print(&result.envelope())?;
         if self.args.no_report {
             note(format_args!("not reported: task {} stays claimed until {deadline:.0}", result.task_id));

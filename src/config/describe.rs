@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Action, Config, Origin, Setting, TaskType, format_duration};
+use super::{Action, Config, Mode, Origin, Setting, TaskType, format_duration};
 
 /// One setting, its value as it would be written, and what set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn duration(duration: &Duration) -> String {
     format_duration(*duration)
 }
 
-/// The type, and what works it.
+/// The type, what works it, and how.
 fn summary(task_type: &TaskType) -> String {
     let action = match &task_type.action {
         Some(Action::Program(words)) => format!("exec {words:?}"),
@@ -82,5 +82,10 @@ fn summary(task_type: &TaskType) -> String {
         Some(Action::BuiltIn(name)) => format!("handler {name:?}"),
         None => "no handler".to_owned(),
     };
-    format!("{} {}, {action}", task_type.name, task_type.version)
+    let mode = match task_type.mode {
+        Mode::Once => String::new(),
+        Mode::Persistent { max_tasks: None } => ", persistent".to_owned(),
+        Mode::Persistent { max_tasks: Some(max_tasks) } => format!(", persistent, {max_tasks} tasks per process"),
+    };
+    format!("{} {}, {action}{mode}", task_type.name, task_type.version)
 }

@@ -33,7 +33,7 @@ pub use error::{ConfigError, did_you_mean};
 pub use layer::Flags;
 pub use log_filter::{LogDirective, parse_log_filter};
 pub use setting::{Origin, Secret, Setting};
-pub use task_type::{Action, Retry, TaskType, task_type_name};
+pub use task_type::{Action, Mode, Retry, TaskType, task_type_name};
 pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts, parse_max_tasks};
 
 /// Every setting in force. Paths are absolute.

@@ -1,6 +1,7 @@
 //! A task type as `prismq.toml` describes it: its schema, and what works its tasks.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct TaskType {
     pub schema: Option<Value>,
     /// What works its tasks; `None` where this machine only registers or creates them.
     pub action: Option<Action>,
+    /// How its program is run.
+    pub mode: Mode,
     /// How long one run may take; `None`: as long as the claim leaves.
     pub timeout: Option<Duration>,
     /// At most so many of its tasks at once; `None`: as many as there are slots.
@@ -69,6 +72,7 @@ impl TaskType {
             version: "1.0.0".to_owned(),
             schema: None,
             action: None,
+            mode: Mode::Once,
             timeout: None,
             concurrency: None,
             retry: Retry::NONE,
@@ -82,12 +86,12 @@ impl TaskType {
     /// Reads the type in `table`, and its schema from the file it names.
     pub(super) fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
         let name = table.get("name").ok_or_else(|| table.error("a task type needs a `name`"))?.parse(task_type_name)?;
-        refuse_modes(table)?;
         let plain = Self::new(name, table.document.folder().to_owned());
         Ok(Self {
             version: table.text("version")?.unwrap_or(plain.version),
             schema: table.get("schema").map(|entry| schema(table, &entry)).transpose()?,
             action: action(table)?,
+            mode: mode(table)?,
             timeout: table.parse("timeout", parse_positive_duration)?,
             concurrency: table.parse("concurrency", parse_concurrency)?,
             retry: table.get("retry").map(|entry| retry(&entry)).transpose()?.unwrap_or(plain.retry),
@@ -109,6 +113,18 @@ pub enum Action {
     Shell(String),
     /// This handler, which is built in.
     BuiltIn(String),
+}
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A process a task.
+    Once,
+    /// A process works one task after another.
+    Persistent {
+        /// At most so many; `None`: no limit.
+        max_tasks: Option<NonZeroU32>,
+    },
 }
 
 /// How often a task whose failure trying again may mend is run within one claim, and how long it waits in between.
@@ -135,18 +151,29 @@ pub fn task_type_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn refuse_modes(table: &Table<'_>) -> Result<(), ConfigError> {
-    if let Some(mode) = table.get("mode") {
-        match mode.text()? {
-            "once" => {}
-            "persistent" => return Err(mode.error(format_args!("\"persistent\" is {NOT_YET}"))),
-            other => return Err(mode.error(format_args!("{other:?} is not a mode: write \"once\""))),
-        }
-    }
+fn mode(table: &Table<'_>) -> Result<Mode, ConfigError> {
+    let is_persistent = match table.get("mode") {
+        None => false,
+        Some(mode) => match mode.text()? {
+            "once" => false,
+            "persistent" if table.get("handler").is_some() => {
+                return Err(mode.error("a built-in handler has no process to keep: \"persistent\" belongs to `exec`"));
+            }
+            "persistent" => true,
+            other => {
+                return Err(mode.error(format_args!("{other:?} is not a mode: write \"once\" or \"persistent\"")));
+            }
+        },
+    };
     match table.get("max_tasks_per_process") {
-        Some(entry) => Err(entry.error(format_args!("belongs to mode = \"persistent\", which is {NOT_YET}"))),
-        None => Ok(()),
+        Some(entry) if !is_persistent => Err(entry.error("belongs to mode = \"persistent\"")),
+        _ if !is_persistent => Ok(Mode::Once),
+        max_tasks => Ok(Mode::Persistent { max_tasks: max_tasks.map(|entry| entry.parse(tasks)).transpose()? }),
     }
+}
+
+fn tasks(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a whole number from 1"))
 }
 
 fn action(table: &Table<'_>) -> Result<Option<Action>, ConfigError> {

@@ -2,21 +2,43 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answer::{Answer, Everything};
 use super::interruption::with_last_words;
 use super::process::Exit;
 use super::session::Ended;
 use crate::task::{ErrorType, Failure, Outcome};
 
-/// The outcome of a child that ran.
-pub(super) fn outcome(ended: &Ended) -> Outcome {
-    if let Some(interruption) = ended.interruption {
+/// The outcome of a child whose exit and output are its answer.
+pub(super) fn outcome(ended: &Ended<Everything>) -> Outcome {
+    if let Some(interruption) = &ended.interruption {
         return interruption.outcome(&ended.last_words);
     }
     let failure = by_exit(&ended.exit, &ended.last_words);
-    match printed(&ended.stdout) {
+    match printed(&ended.stdout.bytes) {
         Value::Object(envelope) if is_envelope(&envelope) => by_envelope(envelope, failure, &ended.last_words),
         data => Outcome { failure, ..Outcome::success(data) },
     }
+}
+
+/// The outcome of a task whose answer is one line.
+pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: &str) -> Outcome {
+    by_envelope(envelope, None, last_words)
+}
+
+/// The outcome of a child that should have lived on.
+pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>) -> Outcome {
+    let Ended { exit, interruption, stdout, last_words, .. } = ended;
+    if let Some(interruption) = interruption {
+        return interruption.outcome(&last_words);
+    }
+    if let Some(envelope) = stdout.envelope {
+        return outcome_of_answer(envelope, &last_words);
+    }
+    let failure = by_exit(&exit, &last_words).unwrap_or_else(|| {
+        let error = with_last_words("it exited with code 0 before it answered".into(), &last_words);
+        failure(ErrorType::Handler, error)
+    });
+    failure.into()
 }
 
 /// What a handler means by printing `value` and leaving in order. People who work a task by hand say it the same way.
@@ -67,7 +89,7 @@ fn by_code(code: i32) -> ErrorType {
 
 /// What the handler says itself. It is believed when it says that it failed; that it succeeded, its exit must confirm.
 fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_words: &str) -> Outcome {
-    let failure = if envelope["success"] == true {
+    let failure = if envelope.get("success") == Some(&Value::Bool(true)) {
         by_exit
     } else {
         let unexplained = if last_words.is_empty() { "the handler does not say why it failed" } else { last_words };

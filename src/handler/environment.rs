@@ -26,14 +26,25 @@ pub(super) fn environment(worker: impl Iterator<Item = (OsString, OsString)>, se
 
 /// What it gets beside that for the task of `claim`.
 pub(super) fn of_task(claim: &Claim) -> Variables {
-    let variables = [
+    let mut variables = of_process(claim);
+    variables.extend(named([
         ("PRISMQ_TASK_ID", claim.task.id.to_string()),
-        ("PRISMQ_TASK_TYPE", claim.task.task_type.clone()),
         ("PRISMQ_ATTEMPT", claim.task.attempt.to_string()),
-        ("PRISMQ_WORKER_ID", claim.worker_id.clone()),
         ("PRISMQ_DEADLINE", claim.deadline.to_string()),
+    ]));
+    variables
+}
+
+/// What it gets beside that where it works more tasks after that of `claim`: what is the same for all of them.
+pub(super) fn of_process(claim: &Claim) -> Variables {
+    named([
+        ("PRISMQ_TASK_TYPE", claim.task.task_type.clone()),
+        ("PRISMQ_WORKER_ID", claim.worker_id.clone()),
         ("PRISMQ_PROGRESS_FD", PROGRESS_FD.to_string()),
-    ];
+    ])
+}
+
+fn named<const N: usize>(variables: [(&str, String); N]) -> Variables {
     variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 

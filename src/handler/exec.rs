@@ -11,12 +11,16 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::answer::Everything;
+use super::envelope::{self, failure};
 use super::environment::{self, Variables, environment};
 use super::interruption::Interruption;
+use super::pipes::Input;
 use super::process::{KILL_AFTER, Program};
 use super::redact::Redactor;
-use super::{Handler, Run, envelope, lookup, session};
-use crate::task::{Claim, ErrorType, Outcome, Task};
+use super::session::{Ended, Link, Session, Terms};
+use super::{Handler, Run, lookup};
+use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 
 /// What a handler runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +52,17 @@ pub struct ExecSettings {
 /// A handler that starts a program for each task.
 pub struct Exec {
     settings: ExecSettings,
-    kill_after: Duration,
+    redactor: Redactor,
+    pub(super) kill_after: Duration,
 }
 
 impl Exec {
     /// A handler that runs the program of `settings`.
     #[must_use]
     pub fn new(settings: ExecSettings) -> Self {
-        Self { settings, kill_after: KILL_AFTER }
+        let passed = environment::passed_secrets(env::vars_os(), &settings);
+        let redactor = Redactor::new(settings.secrets.iter().chain(&passed).map(String::as_str));
+        Self { settings, redactor, kill_after: KILL_AFTER }
     }
 
     /// The same handler, killed `kill_after` after it was asked to end; 5 s where this is not called.
@@ -82,21 +89,17 @@ impl Exec {
         }
     }
 
-    fn program(&self, claim: &Claim) -> Result<Program, String> {
-        let mut variables = environment(env::vars_os(), &self.settings);
-        let path = self.find(&variables)?;
-        variables.extend(environment::of_task(claim));
-        let passed = environment::passed_secrets(env::vars_os(), &self.settings);
-        let secrets = self.settings.secrets.iter().chain(&passed).map(String::as_str);
-        Ok(Program {
-            task: claim.task.id,
-            path,
-            args: self.args(),
-            dir: self.settings.dir.clone(),
-            env: variables.into_iter().collect(),
-            redactor: Redactor::new(secrets),
-            kill_after: self.kill_after,
-        })
+    /// What is run for `task`, which gets `variables` beside those that it gets for every task.
+    pub(super) fn program(&self, task: TaskId, variables: Variables) -> Result<Program, String> {
+        let mut env = environment(env::vars_os(), &self.settings);
+        let path = self.find(&env)?;
+        env.extend(variables);
+        Ok(Program { task, path, args: self.args(), dir: self.settings.dir.clone(), env: env.into_iter().collect() })
+    }
+
+    /// What of the program's output nobody may see.
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 }
 
@@ -105,13 +108,14 @@ impl Handler for Exec {
         if let Some(reason) = run.stop.get() {
             return Interruption::Stopped(reason).outcome("");
         }
-        let program = match self.program(claim) {
+        let program = match self.program(claim.task.id, environment::of_task(claim)) {
             Ok(program) => program,
             Err(error) => return Outcome::failure(ErrorType::Configuration, error),
         };
-        match session::run(&program, input(claim), run) {
-            Ok(ended) => program.redactor.outcome(envelope::outcome(&ended)),
-            Err(error) => could_not_run(&program, &error),
+        let terms = Terms { run, redactor: &self.redactor, kill_after: self.kill_after };
+        match work(&program, input(claim), &terms) {
+            Ok(ended) => self.redactor.outcome(envelope::outcome(&ended)),
+            Err(error) => could_not_run(&program, &error).into(),
         }
     }
 
@@ -120,8 +124,16 @@ impl Handler for Exec {
     }
 }
 
+/// Runs `program` on `input` to its end. The error is that it could not be started or watched.
+fn work(program: &Program, input: Vec<u8>, terms: &Terms<'_>) -> io::Result<Ended<Everything>> {
+    let input = Input { bytes: input, is_last: true };
+    let mut session = Session::new(Link::start(program)?, input, Everything::default(), terms);
+    session.work()?;
+    session.end()
+}
+
 /// What a handler reads: one line of JSON.
-fn input(claim: &Claim) -> Vec<u8> {
+pub(super) fn input(claim: &Claim) -> Vec<u8> {
     #[derive(Serialize)]
     struct Input<'a> {
         #[serde(flatten)]
@@ -137,16 +149,16 @@ fn input(claim: &Claim) -> Vec<u8> {
 }
 
 /// The failure of a program that was found but could not be started: the machine's for now, or the settings'.
-fn could_not_run(program: &Program, error: &io::Error) -> Outcome {
+pub(super) fn could_not_run(program: &Program, error: &io::Error) -> Failure {
     let path = program.path.display();
     match Errno::from_io_error(error) {
         Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::TXTBSY) => {
-            Outcome::failure(ErrorType::Temporary, format!("{path} could not be run just now: {error}"))
+            failure(ErrorType::Temporary, format!("{path} could not be run just now: {error}"))
         }
-        Some(Errno::NOEXEC) => Outcome::failure(
+        Some(Errno::NOEXEC) => failure(
             ErrorType::Configuration,
             format!("{path} is no program for this machine: {error}; a script begins with a line such as `#!/bin/sh`"),
         ),
-        _ => Outcome::failure(ErrorType::Configuration, format!("{path} could not be run: {error}")),
+        _ => failure(ErrorType::Configuration, format!("{path} could not be run: {error}")),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::pipes::OUTPUT_MAX;
+use super::answer::OUTPUT_MAX;
 use crate::shutdown::StopReason;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// Why a handler was ended before it was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Interruption {
     /// It took longer than this.
     Timeout(Duration),
@@ -15,21 +15,23 @@ pub(super) enum Interruption {
     Stopped(StopReason),
     /// It printed more than [`OUTPUT_MAX`] bytes as its result.
     OutputTooLong,
+    /// It printed a line that makes no sense: what is wrong with it.
+    Misspoke(String),
 }
 
 impl Interruption {
     /// The failure it makes of the attempt; `last_words` are what the handler printed before.
-    pub(super) fn outcome(self, last_words: &str) -> Outcome {
+    pub(super) fn outcome(&self, last_words: &str) -> Outcome {
         let error = with_last_words(self.error(), last_words);
         match self {
             Self::Timeout(_) => Outcome::failure(ErrorType::Timeout, error),
             Self::Stopped(StopReason::Shutdown | StopReason::Kill) => Outcome::failure(ErrorType::Shutdown, error),
             Self::Stopped(StopReason::ClaimLost) => claim_lost(error),
-            Self::OutputTooLong => Outcome::failure(ErrorType::Handler, error),
+            Self::OutputTooLong | Self::Misspoke(_) => Outcome::failure(ErrorType::Handler, error),
         }
     }
 
-    fn error(self) -> String {
+    fn error(&self) -> String {
         match self {
             Self::Timeout(timeout) => format!("it took longer than {timeout:?} and was ended"),
             Self::Stopped(StopReason::Shutdown | StopReason::Kill) => "ended because the worker shuts down".into(),
@@ -37,6 +39,7 @@ impl Interruption {
             Self::OutputTooLong => {
                 format!("killed because it printed more than {} MiB on its standard output", OUTPUT_MAX >> 20)
             }
+            Self::Misspoke(problem) => format!("killed because it printed {problem}"),
         }
     }
 }
@@ -44,11 +47,7 @@ impl Interruption {
 /// The failure of an attempt whose task is another worker's by now. It says nothing against the task, so the attempt
 /// must never count as one that is not worth another try.
 fn claim_lost(error: String) -> Outcome {
-    let error_type = ErrorType::Other("claim_lost".into());
-    Outcome {
-        failure: Some(Failure { error, error_type, retryable: true }),
-        ..Outcome::success(serde_json::Value::Null)
-    }
+    Failure { error, error_type: ErrorType::Other("claim_lost".into()), retryable: true }.into()
 }
 
 /// What happened, then what the handler said before it did.

@@ -72,19 +72,32 @@ impl<H: HearLine> Sink for Lines<H> {
     }
 }
 
+/// Who hears what a child says, and what of it nobody may hear.
+#[derive(Clone, Copy)]
+pub(super) struct Ears<'a> {
+    pub(super) listener: &'a dyn Listener,
+    pub(super) redactor: &'a Redactor,
+}
+
+impl Ears<'_> {
+    /// The start of `line`, to be shown to whoever writes the handler.
+    pub(super) fn start_of(&self, line: &str) -> String {
+        start_of(&self.redactor.start_of_text(line), 80).to_owned()
+    }
+}
+
 /// A handler's standard error: passed on as it comes, up to [`STDERR_MAX`], and its last lines kept.
 pub(super) struct ErrorLog<'a> {
-    listener: &'a dyn Listener,
-    redactor: &'a Redactor,
+    ears: Ears<'a>,
     passed_on: usize,
     last: VecDeque<String>,
     last_bytes: usize,
 }
 
 impl<'a> ErrorLog<'a> {
-    /// Passes on to `listener` what `redactor` leaves.
-    pub(super) fn new(listener: &'a dyn Listener, redactor: &'a Redactor) -> Self {
-        Self { listener, redactor, passed_on: 0, last: VecDeque::new(), last_bytes: 0 }
+    /// Passes it on to `ears`.
+    pub(super) fn new(ears: Ears<'a>) -> Self {
+        Self { ears, passed_on: 0, last: VecDeque::new(), last_bytes: 0 }
     }
 
     /// The last lines, as the text of an error; empty where nothing was printed.
@@ -99,11 +112,8 @@ impl<'a> ErrorLog<'a> {
         }
         // The line break counts, or empty lines would be free.
         self.passed_on += line.len() + 1;
-        if self.passed_on > STDERR_MAX {
-            self.listener.stderr_line("[prismq: the rest of its standard error is not shown, it is over 1 MiB]");
-        } else {
-            self.listener.stderr_line(line);
-        }
+        let rest = "[prismq: the rest of its standard error is not shown, it is over 1 MiB]";
+        self.ears.listener.stderr_line(if self.passed_on > STDERR_MAX { rest } else { line });
     }
 
     fn keep(&mut self, line: &str) {
@@ -118,8 +128,8 @@ impl<'a> ErrorLog<'a> {
 
 impl HearLine for ErrorLog<'_> {
     fn line(&mut self, line: &str, cut: bool) {
-        let line =
-            if cut { format!("{} …", self.redactor.start_of_text(line)).into() } else { self.redactor.text(line) };
+        let redactor = self.ears.redactor;
+        let line = if cut { format!("{} …", redactor.start_of_text(line)).into() } else { redactor.text(line) };
         self.pass_on(&line);
         self.keep(&line);
     }
@@ -136,24 +146,29 @@ fn start_of(line: &str, max: usize) -> &str {
 
 /// A handler's progress reports.
 pub(super) struct Reports<'a> {
-    listener: &'a dyn Listener,
-    redactor: &'a Redactor,
+    pub(super) ears: Ears<'a>,
     complained: bool,
 }
 
 impl<'a> Reports<'a> {
-    /// Passes on to `listener` what `redactor` leaves.
-    pub(super) fn new(listener: &'a dyn Listener, redactor: &'a Redactor) -> Self {
-        Self { listener, redactor, complained: false }
+    /// Passes them on to `ears`.
+    pub(super) fn new(ears: Ears<'a>) -> Self {
+        Self { ears, complained: false }
+    }
+
+    /// Passes on `report`, which was read from `line`.
+    pub(super) fn report(&mut self, report: &Map<String, Value>, line: &str) {
+        let Some(percent) = report.get("progress").and_then(percent) else { return self.complain(line) };
+        let message = report.get("message").and_then(Value::as_str).map(|message| self.ears.redactor.text(message));
+        self.ears.listener.progress(percent, message.as_deref());
     }
 
     /// Says once, to whoever writes the handler, that something there is not understood.
     fn complain(&mut self, line: &str) {
         if !self.complained {
             self.complained = true;
-            let line = self.redactor.start_of_text(line);
-            let start = start_of(&line, 80);
-            self.listener.stderr_line(&format!(
+            let start = self.ears.start_of(line);
+            self.ears.listener.stderr_line(&format!(
                 "[prismq: not a progress report, ignored: {start:?}; expected {{\"progress\":0 to 100,\"message\":\"…\"}}]"
             ));
         }
@@ -162,10 +177,7 @@ impl<'a> Reports<'a> {
 
 impl HearLine for Reports<'_> {
     fn line(&mut self, line: &str, _: bool) {
-        let report: Map<String, Value> = serde_json::from_str(line).unwrap_or_default();
-        let Some(percent) = report.get("progress").and_then(percent) else { return self.complain(line) };
-        let message = report.get("message").and_then(Value::as_str).map(|message| self.redactor.text(message));
-        self.listener.progress(percent, message.as_deref());
+        self.report(&serde_json::from_str(line).unwrap_or_default(), line);
     }
 }
 
@@ -198,7 +210,7 @@ mod tests {
     fn log(text: &str, size: usize) -> (Vec<String>, String) {
         let heard = Heard::default();
         let redactor = Redactor::new(["hunter2"]);
-        let mut lines = Lines::new(ErrorLog::new(&heard, &redactor));
+        let mut lines = Lines::new(ErrorLog::new(Ears { listener: &heard, redactor: &redactor }));
         text.as_bytes().chunks(size).for_each(|piece| lines.take(piece));
         lines.end();
         let last_words = lines.hearer.last_words();

@@ -1,5 +1,6 @@
 //! What works a task: programs, and what is built in.
 
+mod answer;
 mod builtin;
 mod envelope;
 mod environment;
@@ -9,6 +10,7 @@ mod interruption;
 mod leftovers;
 mod lines;
 mod lookup;
+mod persistent;
 mod pipes;
 #[cfg(target_os = "linux")]
 mod proc;
@@ -27,6 +29,7 @@ pub use envelope::outcome_of;
 pub use exec::{Command, Exec, ExecSettings};
 #[cfg(target_os = "linux")]
 pub use leftovers::{Leftover, end_leftovers};
+pub use persistent::Persistent;
 pub use supervision::supervise;
 #[cfg(not(target_os = "linux"))]
 pub use supervision::{Leftover, end_leftovers};
@@ -36,7 +39,7 @@ use std::time::Duration;
 use crate::shutdown::Stop;
 use crate::task::{Claim, Outcome};
 
-/// Works tasks of one type. One handler serves every slot, so it keeps nothing from task to task.
+/// Works tasks of one type. One handler serves every slot, several at once.
 pub trait Handler: Send + Sync {
     /// Works `claim`'s task to its end. Whatever goes wrong is in the outcome.
     fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome;
@@ -46,6 +49,9 @@ pub trait Handler: Send + Sync {
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
+
+    /// Ends what it keeps for tasks to come, since there are none: in order, unless `stop` is raised.
+    fn end_idle(&self, _stop: &Stop) {}
 }
 
 /// What surrounds one run of a handler.

@@ -5,41 +5,72 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::lines::{ErrorLog, Lines, Reports};
+use super::lines::{Ears, ErrorLog, Lines, Reports};
 
-/// The most a handler may print as its result, in bytes.
-pub(super) const OUTPUT_MAX: usize = 16 << 20;
+/// Our ends of the pipes to a child, none of which ever blocks; `None` where one is closed.
+pub(super) struct Ends {
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) progress: Option<OwnedFd>,
+}
+
+impl Ends {
+    /// The ends of pipes that were just opened.
+    pub(super) fn new([stdin, stdout, stderr, progress]: [OwnedFd; 4]) -> io::Result<Self> {
+        for fd in [&stdin, &stdout, &stderr, &progress] {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), progress: Some(progress) })
+    }
+}
+
+/// What a child is given to read.
+pub(super) struct Input {
+    pub(super) bytes: Vec<u8>,
+    /// Whether nothing comes after it.
+    pub(super) is_last: bool,
+}
 
 /// The end of a pipe that feeds a child.
 pub(super) struct Feed {
     fd: Option<OwnedFd>,
-    input: Vec<u8>,
+    input: Input,
     written: usize,
 }
 
 impl Feed {
-    /// Feeds `input` into `fd`, then closes it.
-    pub(super) fn new(fd: OwnedFd, input: Vec<u8>) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self { fd: Some(fd), input, written: 0 })
+    /// Feeds `input` into `fd`, and closes it where that was the last.
+    fn new(fd: Option<OwnedFd>, input: Input) -> Self {
+        Self { fd, input, written: 0 }
     }
 
-    /// The open end, to wait on.
+    /// The open end, to wait on, while there is something to write.
     pub(super) fn fd(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref()
+        self.fd.as_ref().filter(|_| !self.is_written() || self.input.is_last)
     }
 
     /// Writes what the pipe takes now. A child that closed its end wants no more: that is its right.
     pub(super) fn write(&mut self) {
-        let Some(fd) = &self.fd else { return };
-        match rustix::io::write(fd, &self.input[self.written..]) {
+        let Some(fd) = self.fd() else { return };
+        match rustix::io::write(fd, &self.input.bytes[self.written..]) {
             Ok(count) => self.written += count,
             Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => self.written = self.input.len(),
+            Err(_) => return self.close(),
         }
-        if self.written == self.input.len() {
+        if self.is_written() && self.input.is_last {
             self.close();
         }
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.input.bytes.len()
+    }
+
+    /// Whether the child has not read any of it, as far as the system tells.
+    pub(super) fn is_untouched(&self) -> bool {
+        let unread = self.fd.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
+        self.written == 0 || unread.is_some_and(|unread| unread >= self.written as u64)
     }
 
     /// Gives up on what is not written yet.
@@ -65,9 +96,8 @@ pub(super) struct Source<S> {
 
 impl<S: Sink> Source<S> {
     /// Reads from `fd` into `sink`.
-    pub(super) fn new(fd: OwnedFd, sink: S) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self { fd: Some(fd), sink })
+    fn new(fd: Option<OwnedFd>, sink: S) -> Self {
+        Self { fd, sink }
     }
 
     /// The open end, to wait on.
@@ -91,48 +121,41 @@ impl<S: Sink> Source<S> {
         }
     }
 
-    /// Closes the pipe and hands over what came out of it.
-    pub(super) fn finish(mut self) -> S {
+    /// The pipe, and what came out of it.
+    fn finish(mut self) -> (Option<OwnedFd>, S) {
         self.sink.end();
-        self.sink
+        (self.fd, self.sink)
     }
 }
 
-/// A handler's standard output, up to [`OUTPUT_MAX`].
-#[derive(Default)]
-pub(super) struct Output {
-    /// What was printed.
-    pub(super) bytes: Vec<u8>,
-    /// Whether there was more than may be kept.
-    pub(super) too_long: bool,
+/// Everything between us and one child, for one task. `O` takes its standard output.
+pub(super) struct Pipes<'a, O> {
+    pub(super) stdin: Feed,
+    pub(super) stdout: Source<O>,
+    stderr: Source<Lines<ErrorLog<'a>>>,
+    progress: Source<Lines<Reports<'a>>>,
 }
 
-impl Sink for Output {
-    fn take(&mut self, bytes: &[u8]) {
-        self.too_long |= self.bytes.len() + bytes.len() > OUTPUT_MAX;
-        if self.too_long {
-            self.bytes = Vec::new();
-        } else {
-            self.bytes.extend_from_slice(bytes);
+impl<'a, O: Sink> Pipes<'a, O> {
+    /// Gives `input` to the child at the other side of `ends`, and hears what it says with `ears`.
+    pub(super) fn new(ends: Ends, input: Input, stdout: O, ears: Ears<'a>) -> Self {
+        Self {
+            stdin: Feed::new(ends.stdin, input),
+            stdout: Source::new(ends.stdout, stdout),
+            stderr: Source::new(ends.stderr, Lines::new(ErrorLog::new(ears))),
+            progress: Source::new(ends.progress, Lines::new(Reports::new(ears))),
         }
     }
-}
 
-/// Everything between us and one child.
-pub(super) struct Pipes<'a> {
-    pub(super) stdin: Feed,
-    pub(super) stdout: Source<Output>,
-    pub(super) stderr: Source<Lines<ErrorLog<'a>>>,
-    pub(super) progress: Source<Lines<Reports<'a>>>,
-}
-
-impl Pipes<'_> {
     /// The ends to wait on until they can be read.
     pub(super) fn sources(&self) -> impl Iterator<Item = &OwnedFd> {
         [self.stdout.fd(), self.stderr.fd(), self.progress.fd()].into_iter().flatten()
     }
 
     /// Moves on what can be moved without waiting. Asking every pipe is simpler than to keep track of which is ready.
+    ///
+    /// Standard output comes first: what the child had said elsewhere before it printed its answer is then heard with
+    /// the answer, since a pipe holds no more than the buffer.
     pub(super) fn transfer(&mut self, buffer: &mut [u8]) {
         self.stdin.write();
         self.stdout.read(buffer);
@@ -144,18 +167,12 @@ impl Pipes<'_> {
     pub(super) fn are_closed(&self) -> bool {
         self.sources().next().is_none()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_is_kept_up_to_its_limit() {
-        let mut output = Output::default();
-        output.take(&vec![b'x'; OUTPUT_MAX]);
-        assert!(!output.too_long && output.bytes.len() == OUTPUT_MAX);
-        output.take(b"x");
-        assert!(output.too_long && output.bytes.is_empty());
+    /// The pipes, what came out of standard output, and the last lines of standard error.
+    pub(super) fn finish(self) -> (Ends, O, String) {
+        let (stdout, output) = self.stdout.finish();
+        let (progress, _) = self.progress.finish();
+        let (stderr, lines) = self.stderr.finish();
+        (Ends { stdin: self.stdin.fd, stdout, stderr, progress }, output, lines.hearer.last_words())
     }
 }

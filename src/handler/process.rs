@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,8 @@ use command_fds::{CommandFdExt, FdMapping};
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, waitid};
 
-use super::redact::Redactor;
 use super::supervision::{Descendants, MARK};
-use super::wake::Wake;
+use super::wake::{Wake, Waker};
 use crate::task::TaskId;
 
 /// How long a handler that was asked to end has until it is killed.
@@ -33,7 +33,7 @@ const OPEN_FDS: &str = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "
 
 /// What to run.
 pub(super) struct Program {
-    /// What it is run for.
+    /// What it is started for.
     pub(super) task: TaskId,
     /// The executable, absolute.
     pub(super) path: PathBuf,
@@ -43,10 +43,6 @@ pub(super) struct Program {
     pub(super) dir: PathBuf,
     /// The whole environment.
     pub(super) env: Vec<(OsString, OsString)>,
-    /// What of its output nobody may see.
-    pub(super) redactor: Redactor,
-    /// How long it has from SIGTERM to SIGKILL.
-    pub(super) kill_after: Duration,
 }
 
 /// How a child left.
@@ -80,21 +76,12 @@ impl Child {
         let descendants = Descendants::expect(program.task);
         let mut command = command(program, progress)?;
         command.envs(descendants.iter().map(|descendants| (MARK, descendants.mark())));
-        let process = command.spawn()?;
+        let (process, waiter) = start_and_wait(command, wake.waker())?;
         let group = Pid::from_child(&process);
         if let Some(descendants) = &descendants {
             descendants.started(group);
         }
-        let mut child = Self { process, group, descendants, waiter: None, reaped: false };
-        let waker = wake.waker();
-        let wait = move || {
-            // NOWAIT leaves the child a zombie, so that its number stays its own while we may still signal the group.
-            // An error means that there is no such child, so it has exited all the more.
-            let _ = retry_on_intr(|| waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
-            waker.exited();
-        };
-        child.waiter = Some(thread::Builder::new().name("waiter".into()).spawn(wait)?);
-        Ok(child)
+        Ok(Self { process, group, descendants, waiter: Some(waiter), reaped: false })
     }
 
     /// Standard input, output and error.
@@ -146,6 +133,28 @@ impl Drop for Child {
     }
 }
 
+/// Starts `command` in a thread that waits for its exit. A child dies with the thread that started it, and this one
+/// lives as long as the child does, whichever threads use the child in the meantime.
+fn start_and_wait(mut command: Command, waker: Waker) -> io::Result<(std::process::Child, JoinHandle<()>)> {
+    let (started, start) = mpsc::sync_channel(1);
+    let work = move || {
+        let process = command.spawn();
+        // It holds the child's end of the progress pipe, whose end we would never see.
+        drop(command);
+        let pid = process.as_ref().ok().map(Pid::from_child);
+        let _ = started.send(process);
+        if let Some(pid) = pid {
+            // NOWAIT leaves the child a zombie, so that its number stays its own while we may still signal the group.
+            // An error means that there is no such child, so it has exited all the more.
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+            waker.exited();
+        }
+    };
+    let waiter = thread::Builder::new().name("waiter".into()).spawn(work)?;
+    let process = start.recv().map_err(io::Error::other)??;
+    Ok((process, waiter))
+}
+
 fn command(program: &Program, progress: OwnedFd) -> io::Result<Command> {
     let mut command = Command::new(&program.path);
     command.args(&program.args).current_dir(&program.dir);
@@ -186,7 +195,7 @@ fn open_fds() -> io::Result<Vec<RawFd>> {
 }
 
 /// Has the kernel kill this process when its parent does not live any more, which must be `parent`. What the kernel
-/// watches is the thread that started it: ours waits until the child has ended.
+/// watches is the thread that started it: see [`start_and_wait`].
 #[cfg(target_os = "linux")]
 fn die_with(parent: Pid) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

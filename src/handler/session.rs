@@ -1,5 +1,5 @@
-//! One run of a program: a child from its start to its end, in the calling thread, by one poll over the pipes to it and
-//! a wake pipe.
+//! What passes between us and a child while it works: in the calling thread, by one poll over the pipes to it and a wake
+//! pipe.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,9 +10,10 @@ use rustix::process::Signal;
 
 use super::Run;
 use super::interruption::Interruption;
-use super::lines::{ErrorLog, Lines, Reports};
-use super::pipes::{Feed, Output, Pipes, Source};
+use super::lines::Ears;
+use super::pipes::{Ends, Input, Pipes, Sink};
 use super::process::{Child, Exit, LINGER, Program};
+use super::redact::Redactor;
 use super::wake::Wake;
 use crate::shutdown::StopReason;
 
@@ -21,54 +22,72 @@ const REAP_EVERY: Duration = Duration::from_secs(1);
 /// What is read at once, in bytes: as much as a pipe holds.
 const CHUNK: usize = 64 << 10;
 
+/// A child, and what connects us with it. Dropping it kills the child.
+pub(super) struct Link {
+    child: Child,
+    wake: Wake,
+    pub(super) ends: Ends,
+    reap_at: Instant,
+}
+
+impl Link {
+    /// Starts `program`.
+    pub(super) fn start(program: &Program) -> io::Result<Self> {
+        let wake = Wake::new()?;
+        // Opened before the child is: the lowest free numbers are taken, so 3 can hardly be the number of the pipe by
+        // which the standard library hears of a failed exec, and which the child's progress would then overwrite.
+        let (progress, progress_of_child) = io::pipe()?;
+        let mut child = Child::start(program, progress_of_child.into(), &wake)?;
+        let [stdin, stdout, stderr] = child.take_pipes()?;
+        let ends = Ends::new([stdin, stdout, stderr, progress.into()])?;
+        Ok(Self { child, wake, ends, reap_at: Instant::now() + REAP_EVERY })
+    }
+}
+
+/// What takes the standard output of a child, and what follows from it for the child.
+pub(super) trait Output: Sink {
+    /// Why the child must be ended for what it printed.
+    fn fault(&self) -> Option<Interruption>;
+
+    /// Whether it has printed all that is wanted of it; then it need not exit.
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
+
+/// On which terms a child works.
+pub(super) struct Terms<'a> {
+    pub(super) run: &'a Run<'a>,
+    /// What of its output nobody may see.
+    pub(super) redactor: &'a Redactor,
+    /// How long it has from SIGTERM to SIGKILL.
+    pub(super) kill_after: Duration,
+}
+
 /// What is left of a child that has ended.
-pub(super) struct Ended {
+pub(super) struct Ended<O> {
     /// How it left.
     pub(super) exit: Exit,
     /// Why we ended it, where we did.
     pub(super) interruption: Option<Interruption>,
+    /// Whether it had read nothing of its input.
+    pub(super) untouched: bool,
     /// What it printed as its result.
-    pub(super) stdout: Vec<u8>,
+    pub(super) stdout: O,
     /// The last lines of its standard error.
     pub(super) last_words: String,
 }
 
-/// Runs `program` on `input` to its end. The error is that it could not be started or watched.
-pub(super) fn run(program: &Program, input: Vec<u8>, run: &Run<'_>) -> io::Result<Ended> {
-    let wake = Wake::new()?;
-    let (child, pipes) = start(program, input, run, &wake)?;
-    wake.on_raise(run.stop);
-    let now = Instant::now();
-    let session = Session {
-        run,
-        wake,
-        child,
-        pipes,
-        kill_after: program.kill_after,
-        phase: Phase::Running,
-        until: now.checked_add(run.timeout),
-        reap_at: now + REAP_EVERY,
-        exited: false,
-        interruption: None,
-    };
-    session.finish()
-}
-
-/// Starts `program`, with pipes to it.
-fn start<'a>(program: &'a Program, input: Vec<u8>, run: &Run<'a>, wake: &Wake) -> io::Result<(Child, Pipes<'a>)> {
-    // Opened before the child is: the lowest free numbers are taken, so 3 can hardly be the number of the pipe by
-    // which the standard library hears of a failed exec, and which the child's progress would then overwrite.
-    let (progress, progress_of_child) = io::pipe()?;
-    let mut child = Child::start(program, progress_of_child.into(), wake)?;
-    let [stdin, stdout, stderr] = child.take_pipes()?;
-    let redactor = &program.redactor;
-    let pipes = Pipes {
-        stdin: Feed::new(stdin, input)?,
-        stdout: Source::new(stdout, Output::default())?,
-        stderr: Source::new(stderr, Lines::new(ErrorLog::new(run.listener, redactor)))?,
-        progress: Source::new(progress.into(), Lines::new(Reports::new(run.listener, redactor)))?,
-    };
-    Ok((child, pipes))
+/// What is left of a child's work where it lives on.
+pub(super) struct Parted<O> {
+    /// It, for more work.
+    pub(super) link: Link,
+    /// Whether it was given all of its input, so that more may follow.
+    pub(super) is_fed: bool,
+    /// What it printed as its result.
+    pub(super) stdout: O,
+    /// The last lines of its standard error.
+    pub(super) last_words: String,
 }
 
 /// How hard the child has been asked to end.
@@ -82,48 +101,89 @@ enum Phase {
     Killed,
 }
 
-/// One child on its way to its end.
-struct Session<'a> {
-    run: &'a Run<'a>,
+/// One child at its work.
+pub(super) struct Session<'a, O> {
+    terms: &'a Terms<'a>,
     wake: Wake,
     child: Child,
-    pipes: Pipes<'a>,
-    kill_after: Duration,
+    pipes: Pipes<'a, O>,
     phase: Phase,
     /// When the phase, or after the child's exit the wait for its pipes, is over; `None` for never.
     until: Option<Instant>,
     reap_at: Instant,
     exited: bool,
+    untouched: bool,
     interruption: Option<Interruption>,
 }
 
-impl Session<'_> {
-    fn finish(mut self) -> io::Result<Ended> {
+impl<'a, O: Output> Session<'a, O> {
+    /// Gives `input` to the child, whose standard output goes to `stdout`.
+    pub(super) fn new(link: Link, input: Input, stdout: O, terms: &'a Terms<'a>) -> Self {
+        let Terms { run, redactor, .. } = terms;
+        let Link { child, wake, ends, reap_at } = link;
+        wake.on_raise(run.stop);
+        Self {
+            terms,
+            wake,
+            child,
+            pipes: Pipes::new(ends, input, stdout, Ears { listener: run.listener, redactor }),
+            phase: Phase::Running,
+            until: Instant::now().checked_add(run.timeout),
+            reap_at,
+            exited: false,
+            untouched: false,
+            interruption: None,
+        }
+    }
+
+    /// Goes on until the child has exited, or has printed all that is wanted; true where it lives.
+    pub(super) fn work(&mut self) -> io::Result<bool> {
         let mut buffer = vec![0; CHUNK];
+        // The pipe is empty: mostly all of the input fits into it.
+        self.pipes.stdin.write();
         while !self.is_over() {
             self.wait()?;
             self.pipes.transfer(&mut buffer);
             if self.wake.brings_exit() {
                 self.note_exit();
             }
-            self.obey();
+            if !self.is_done() {
+                self.obey();
+            }
             self.reap_orphans();
         }
+        Ok(!self.exited)
+    }
+
+    /// Leaves the child to other work, when this is done.
+    pub(super) fn part(self) -> Parted<O> {
+        let Self { child, wake, pipes, reap_at, .. } = self;
+        let is_fed = pipes.stdin.fd().is_none();
+        let (ends, stdout, last_words) = pipes.finish();
+        Parted { link: Link { child, wake, ends, reap_at }, is_fed, stdout, last_words }
+    }
+
+    /// Ends the child, and what it left, when it has exited.
+    pub(super) fn end(mut self) -> io::Result<Ended<O>> {
         let exit = self.child.end()?;
         let left = self.child.end_descendants();
         if left > 0 {
-            self.run.listener.stderr_line(&format!("[prismq: {left} of the processes it started cannot be ended]"));
+            let line = format!("[prismq: {left} of the processes it started cannot be ended]");
+            self.terms.run.listener.stderr_line(&line);
         }
-        let Output { bytes: stdout, too_long } = self.pipes.stdout.finish();
-        self.pipes.progress.finish();
-        let last_words = self.pipes.stderr.finish().hearer.last_words();
-        // It may also have become too long only after the child's exit.
-        let interruption = self.interruption.or(too_long.then_some(Interruption::OutputTooLong));
-        Ok(Ended { exit, interruption, stdout, last_words })
+        let (_, stdout, last_words) = self.pipes.finish();
+        // There may also be a fault in what was printed only with the last breath.
+        let interruption = self.interruption.or_else(|| stdout.fault());
+        Ok(Ended { exit, interruption, untouched: self.untouched, stdout, last_words })
     }
 
     fn is_over(&self) -> bool {
-        self.exited && (self.pipes.are_closed() || self.time_is_up())
+        self.is_done() || (self.exited && (self.pipes.are_closed() || self.time_is_up()))
+    }
+
+    /// Whether the child is done, and goes on to live.
+    fn is_done(&self) -> bool {
+        self.phase == Phase::Running && !self.exited && self.pipes.stdout.sink().is_complete()
     }
 
     fn time_is_up(&self) -> bool {
@@ -155,6 +215,7 @@ impl Session<'_> {
     /// the pipes are waited for a little.
     fn note_exit(&mut self) {
         self.exited = true;
+        self.untouched = self.pipes.stdin.is_untouched();
         self.pipes.stdin.close();
         let linger = Instant::now() + LINGER;
         let kill_at = self.until.filter(|_| self.phase == Phase::Asked);
@@ -167,15 +228,15 @@ impl Session<'_> {
 
     /// Ends the child where its time is up, it prints too much, or the worker says so.
     fn obey(&mut self) {
-        if self.pipes.stdout.sink().too_long {
-            self.interrupt(Interruption::OutputTooLong);
+        if let Some(fault) = self.pipes.stdout.sink().fault() {
+            self.interrupt(fault);
         }
-        if let Some(reason) = self.run.stop.get() {
+        if let Some(reason) = self.terms.run.stop.get() {
             self.interrupt(Interruption::Stopped(reason));
         }
         if !self.exited && self.time_is_up() {
             match self.phase {
-                Phase::Running => self.interrupt(Interruption::Timeout(self.run.timeout)),
+                Phase::Running => self.interrupt(Interruption::Timeout(self.terms.run.timeout)),
                 Phase::Asked | Phase::Killed => self.kill(),
             }
         }
@@ -186,7 +247,9 @@ impl Session<'_> {
         let kills = match interruption {
             Interruption::Timeout(_) | Interruption::Stopped(StopReason::Shutdown) => false,
             // With a lost claim, another worker may be at the same task already: every moment is one too many.
-            Interruption::OutputTooLong | Interruption::Stopped(StopReason::Kill | StopReason::ClaimLost) => true,
+            Interruption::Stopped(StopReason::Kill | StopReason::ClaimLost)
+            | Interruption::OutputTooLong
+            | Interruption::Misspoke(_) => true,
         };
         if kills && self.phase != Phase::Killed {
             self.kill();
@@ -201,7 +264,7 @@ impl Session<'_> {
     fn ask(&mut self) {
         self.child.signal(Signal::TERM);
         self.phase = Phase::Asked;
-        self.until = Instant::now().checked_add(self.kill_after);
+        self.until = Instant::now().checked_add(self.terms.kill_after);
     }
 
     fn kill(&mut self) {

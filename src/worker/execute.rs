@@ -78,7 +78,7 @@ impl Executor<'_> {
             return Ok(Some(Outcome::failure(ErrorType::Other("worker_died".into()), error)));
         }
         if let Some(failure) = self.store.final_failure(task, self.client.url())? {
-            return Ok(Some(Outcome { failure: Some(failure), ..Outcome::success(serde_json::Value::Null) }));
+            return Ok(Some(failure.into()));
         }
         let checked = worker_type.schema.as_ref().map_or(Ok(()), |schema| schema.check(&task.params));
         Ok(checked.err().map(|error| Outcome::failure(ErrorType::Validation, error)))
@@ -105,20 +105,21 @@ impl Executor<'_> {
         }
     }
 
+    /// Most handlers report no progress: what sends it is started by the first report.
     fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
-        let progress = Progress::default();
+        let (progress, first) = (&Progress::default(), Once::new());
         let timeout = between(self.clock.now(), claim.deadline);
-        let client = self.client.with_retries(Retries::NONE);
         thread::scope(|scope| {
-            let send = || {
-                // Without the thread nobody hears of the progress; the task goes on.
-                let _ = thread::Builder::new()
-                    .name("progress".into())
-                    .spawn_scoped(scope, || progress.send(&client, claim, stop));
+            let note = |percent, message: Option<&str>| {
+                progress.note(percent, message);
+                first.call_once(|| {
+                    let client = self.client.with_retries(Retries::NONE);
+                    let sender = thread::Builder::new().name("progress".into());
+                    // Without the thread nobody hears of the progress; the task goes on.
+                    let _ = sender.spawn_scoped(scope, move || progress.send(&client, claim, stop));
+                });
             };
-            let sending = Once::new();
-            let start = || sending.call_once(send);
-            let listener = TaskListener { claim, progress: &progress, start: &start, observer: self.observer };
+            let listener = TaskListener { claim, note: &note, observer: self.observer };
             // Dropped also where a handler panics: the scope waits for the thread.
             let _end = progress.end_on_drop();
             worker_type.handler.run(claim, &Run { timeout, stop, listener: &listener })
@@ -151,16 +152,13 @@ impl Executor<'_> {
 
 struct TaskListener<'a> {
     claim: &'a Claim,
-    progress: &'a Progress,
-    /// Starts to send progress, once: most tasks never tell of any.
-    start: &'a (dyn Fn() + Sync),
+    note: &'a (dyn Fn(u8, Option<&str>) + Sync),
     observer: &'a dyn Observer,
 }
 
 impl Listener for TaskListener<'_> {
     fn progress(&self, percent: u8, message: Option<&str>) {
-        self.progress.note(percent, message);
-        (self.start)();
+        (self.note)(percent, message);
     }
 
     fn stderr_line(&self, line: &str) {

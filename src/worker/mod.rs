@@ -200,6 +200,7 @@ impl<'a> Worker<'a> {
             }
             scope.spawn(|| self.run_reporter());
             self.wait_for_slots(tools.config.grace_period.value);
+            self.end_idle_handlers();
             self.waiting.end();
         });
         self.conclude(tools)
@@ -225,6 +226,16 @@ impl<'a> Worker<'a> {
             // A TaskManager that knows nothing of waiting answers the claim itself soon enough.
             let _ = client.withdraw_claims(&self.executor.config.worker_id.value);
         }
+    }
+
+    /// Ends what handlers keep for tasks to come, all at once: none of them is to wait for another.
+    fn end_idle_handlers(&self) {
+        let stop = self.stops.add();
+        thread::scope(|scope| {
+            for worker_type in &self.types {
+                scope.spawn(|| worker_type.end_idle(&stop));
+            }
+        });
     }
 
     fn conclude(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {

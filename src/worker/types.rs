@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::params::Schema;
-use crate::config::{self, Action, Config, Retry};
-use crate::handler::{Command, Exec, ExecSettings, Handler, builtin, builtin_schema};
+use crate::config::{self, Action, Config, Mode, Retry};
+use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, builtin_schema};
+use crate::shutdown::Stop;
 use crate::taskmanager::{Client, Error, Registered, TaskType};
 
 /// A task type, ready to be worked.
@@ -57,6 +58,11 @@ impl WorkerType {
         Ok(found.is_some())
     }
 
+    /// Ends the processes that its handler keeps for tasks to come.
+    pub fn end_idle(&self, stop: &Stop) {
+        self.handler.end_idle(stop);
+    }
+
     /// Joins a configured type with what the TaskManager knows of it. `warn` hears of what is odd but works.
     pub fn resolve(
         settings: &config::TaskType,
@@ -91,14 +97,18 @@ pub fn handler(settings: &config::TaskType, config: &Config) -> Result<Arc<dyn H
         Some(Action::Program(arguments)) => Command::Program(arguments.clone()),
         Some(Action::Shell(line)) => Command::Shell(line.clone()),
     };
-    Ok(Arc::new(Exec::new(ExecSettings {
+    let exec = Exec::new(ExecSettings {
         command,
         dir: settings.dir.clone(),
         env: settings.env.clone(),
         pass_env: settings.pass_env.clone(),
         clean_env: settings.clean_env,
         secrets: config.api_key.iter().map(|key| key.expose().to_owned()).collect(),
-    })))
+    });
+    Ok(match settings.mode {
+        Mode::Once => Arc::new(exec),
+        Mode::Persistent { max_tasks } => Arc::new(Persistent::new(exec, max_tasks)),
+    })
 }
 
 /// Registers a configured type, with its own schema, its built-in handler's, or one that takes any object.

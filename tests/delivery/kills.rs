@@ -9,11 +9,21 @@ use crate::support::{Output, wait_for};
 /// The exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
 
-/// Kills a worker at a point, starts another, and returns how often the handler ran.
+/// Kills a worker at a point, starts another, and returns how often the handler ran: the same, whether each task has a
+/// process of its own or not.
 #[track_caller]
 fn kill_and_restart(point: &str) -> usize {
     let rig = Rig::start();
     let id = rig.case("once", "echo run >> runs; echo '{\"answer\":42}'");
+    let once = assert_delivered(point, &rig, id);
+    let rig = Rig::warm("while next; do echo run >> runs; answer '{\"answer\":42}'; done", "");
+    let id = rig.create_warm(1)[0];
+    assert_eq!(assert_delivered(point, &rig, id), once);
+    once
+}
+
+#[track_caller]
+fn assert_delivered(point: &str, rig: &Rig, id: u64) -> usize {
     rig.work(["--drain"]).env("FAILPOINTS", &format!("{point}=return")).run().exits(KILLED);
     let second = rig.drain();
 

@@ -12,6 +12,9 @@ mod redaction;
 mod settings;
 #[path = "../support/process.rs"]
 mod support;
+mod warm;
+mod warm_ends;
+mod warm_talk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,6 +37,18 @@ struct Heard {
     left_at: Mutex<Option<Instant>>,
     stop: Arc<Stop>,
     stop_at: Vec<(&'static str, StopReason)>,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self {
+            progress: Mutex::default(),
+            stderr: Mutex::default(),
+            left_at: Mutex::default(),
+            stop: Arc::new(Stop::new(None)),
+            stop_at: Vec::new(),
+        }
+    }
 }
 
 impl Listener for Heard {
@@ -76,13 +91,7 @@ impl Bench {
             params: json!({}),
             timeout: Duration::from_secs(60),
             kill_after: Duration::from_secs(5),
-            heard: Heard {
-                progress: Mutex::default(),
-                stderr: Mutex::default(),
-                left_at: Mutex::default(),
-                stop: Arc::new(Stop::new(None)),
-                stop_at: Vec::new(),
-            },
+            heard: Heard::new(),
         }
     }
 

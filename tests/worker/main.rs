@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
 mod limits;
 mod logs;
 mod outages;
@@ -18,3 +19,4 @@ mod signals;
 mod slots;
 mod start;
 mod waits;
+mod warm;

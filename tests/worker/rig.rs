@@ -162,6 +162,22 @@ impl Rig {
         Self { taskmanager, sandbox }
     }
 
+    /// With the type `warm`, whose tasks are worked by processes that run `script` for one after another. One failure is
+    /// the end of a task.
+    pub(crate) fn warm(script: &str, settings: &str) -> Self {
+        let rig = Self::of(TaskManager::with(|settings| settings.max_attempts = 1), &[]);
+        rig.taskmanager.register("warm");
+        rig.script("warm", &format!("{}\n{script}", include_str!("../support/talk.sh")));
+        let table = "[[task_type]]\nname = 'warm'\nexec = ['sh', 'warm.sh']\nmode = 'persistent'";
+        rig.sandbox.write("prismq.toml", format!("{table}\n{settings}\n"));
+        rig
+    }
+
+    /// Creates tasks of the type `warm`; their numbers.
+    pub(crate) fn create_warm(&self, count: u64) -> Vec<u64> {
+        (0..count).map(|n| self.taskmanager.create("warm", json!({"n": n}))).collect()
+    }
+
     /// Creates a task of the type `case` that `script` works; its number.
     pub(crate) fn case(&self, name: &str, script: &str) -> u64 {
         self.case_of("case", name, script)

@@ -1,10 +1,11 @@
 //! What `[[task_type]]` may say.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::{Action, Retry, TaskType};
+use super::super::{Action, Mode, Retry, TaskType};
 use super::Machine;
 
 #[test]
@@ -26,7 +27,8 @@ fn a_full_task_type_arrives_whole() {
         version = "2.1.0"
         schema = "schemas/s.json"
         exec = ["python3", "generate.py"]
-        mode = "once"
+        mode = "persistent"
+        max_tasks_per_process = 500
         timeout = "240s"
         concurrency = 2
         retry = { max_attempts = 4, backoff_factor = 1.5, delay = "100ms" }
@@ -43,6 +45,7 @@ fn a_full_task_type_arrives_whole() {
         action: Some(Action::Program(vec!["python3".into(), "generate.py".into()])),
         timeout: Some(Duration::from_secs(240)),
         concurrency: Some(2),
+        mode: Mode::Persistent { max_tasks: NonZeroU32::new(500) },
         retry: Retry { max_attempts: 4, backoff_factor: 1.5, delay: Duration::from_millis(100) },
         dir: machine.path("work/scripts"),
         env: [("MODEL", "small"), ("PORT", "8080"), ("FAST", "true")].map(|(a, b)| (a.into(), b.into())).into(),
@@ -89,9 +92,11 @@ fn task_types_that_cannot_work_are_refused() {
         ("name = 'a'\nexec = 1", "`exec`: must be a list such as"),
         ("name = 'a'\nhandler = 'ecko'", "`handler`: \"ecko\" is not a built-in handler"),
         ("name = 'a'\nhandler = 'youtube.search'", "`handler`: \"youtube.search\" is not available in this version"),
-        ("name = 'a'\nmode = 'persistent'", "`mode`: \"persistent\" is not available in this version of prismq yet"),
+        ("name = 'a'\nmode = 'persistent'\nhandler = 'echo'", "`mode`: a built-in handler has no process to keep"),
         ("name = 'a'\nmode = 'twice'", "`mode`: \"twice\" is not a mode"),
         ("name = 'a'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode = \"persistent\""),
+        ("name = 'a'\nmode = 'once'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode"),
+        ("name = 'a'\nmode = 'persistent'\nmax_tasks_per_process = 0", "`max_tasks_per_process`: \"0\" is not a whole"),
         ("name = 'a'\ntimeout = 0", "`timeout`: must be more than 0"),
         ("name = 'a'\nconcurrency = 0", "`concurrency`: \"0\" is not a number from 1"),
         ("name = 'a'\nretry = 3", "`retry`: must be a table"),
@@ -127,8 +132,19 @@ fn schema_files_that_cannot_be_used_are_named() {
 
 #[test]
 fn task_types_are_described() {
-    let rows = Machine::new().toml("[[task_type]]\nname = 'a'\nexec = ['wc', '-w']").config().describe();
-    let row = rows.last().unwrap();
-    assert_eq!((row.name, row.value.as_str()), ("task_type", r#"a 1.0.0, exec ["wc", "-w"]"#));
-    assert_eq!(row.origin, rows[0].origin);
+    for (text, description) in [
+        ("", r#"a 1.0.0, exec ["wc", "-w"]"#),
+        ("mode = 'once'", r#"a 1.0.0, exec ["wc", "-w"]"#),
+        ("mode = 'persistent'", r#"a 1.0.0, exec ["wc", "-w"], persistent"#),
+        (
+            "mode = 'persistent'\nmax_tasks_per_process = 5",
+            r#"a 1.0.0, exec ["wc", "-w"], persistent, 5 tasks per process"#,
+        ),
+    ] {
+        let toml = format!("[[task_type]]\nname = 'a'\nexec = ['wc', '-w']\n{text}");
+        let rows = Machine::new().toml(&toml).config().describe();
+        let row = rows.last().unwrap();
+        assert_eq!((row.name, row.value.as_str()), ("task_type", description));
+        assert_eq!(row.origin, rows[0].origin);
+    }
 }
