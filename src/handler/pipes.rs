@@ -176,3 +176,41 @@ impl<'a, O: Sink> Pipes<'a, O> {
         (Ends { stdin: self.stdin.fd, stdout, stderr, progress }, output, lines.hearer.last_words())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeWriter, Write};
+
+    use super::*;
+    use crate::handler::Listener;
+    use crate::handler::redact::Redactor;
+
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn progress(&self, _: u8, _: Option<&str>) {}
+        fn stderr_line(&self, _: &str) {}
+    }
+
+    /// Takes an answer with which, at the last moment, something is said on standard error.
+    struct Answer(PipeWriter);
+
+    impl Sink for Answer {
+        fn take(&mut self, _: &[u8]) {
+            self.0.write_all(b"said with it\n").unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_an_answer_is_heard_with_it() {
+        let [stdin, mut stdout, stderr, progress] = [(); 4].map(|()| io::pipe().unwrap());
+        let ends = Ends::new([stdin.1.into(), stdout.0.into(), stderr.0.into(), progress.0.into()]).unwrap();
+        let redactor = Redactor::new([]);
+        let ears = Ears { listener: &Deaf, redactor: &redactor };
+        let input = Input { bytes: Vec::new(), is_last: false };
+        let mut pipes = Pipes::new(ends, input, Answer(stderr.1), ears);
+        stdout.1.write_all(b"answer\n").unwrap();
+        pipes.transfer(&mut [0; 64]);
+        assert_eq!(pipes.finish().2, "said with it");
+    }
+}
