@@ -55,21 +55,20 @@ impl Persistent {
     }
 
     /// An idle process that can take a task.
-    fn take(&self, listener: &dyn Listener) -> Option<Warm> {
+    fn take(&self, run: &Run<'_>) -> Option<Warm> {
         loop {
             // The lock is let go of before the process is looked at, or ended.
             let warm = self.idle().pop()?;
-            match warm.trouble() {
-                None => return Some(warm),
-                Some(trouble) => tell(listener, trouble),
-            }
+            let Some(trouble) = warm.trouble() else { return Some(warm) };
+            tell(run.listener, trouble);
+            self.dismiss(warm, run.stop, run.listener);
         }
     }
 
     /// Works a task, with as many processes as it takes to find one that lives. A new one is the last that is tried.
     fn work(&self, claim: &Claim, run: &Run<'_>) -> Result<Outcome, Failure> {
         loop {
-            let warm = match self.take(run.listener) {
+            let warm = match self.take(run) {
                 Some(warm) => warm,
                 None => self.start(claim)?,
             };
@@ -98,7 +97,7 @@ impl Persistent {
             let Parted { link, is_fed, stdout, last_words } = session.part();
             let warm = Warm { link, tasks: tasks + 1 };
             if is_fed && !stdout.goes_on() {
-                self.keep(warm, run.stop);
+                self.keep(warm, run);
             } else {
                 tell(run.listener, "it did not stop with its answer, or answered before it had read its task");
             }
@@ -110,17 +109,18 @@ impl Persistent {
     }
 
     /// Keeps a process for the next task, unless it has worked enough of them.
-    fn keep(&self, warm: Warm, stop: &Stop) {
+    fn keep(&self, warm: Warm, run: &Run<'_>) {
         if self.max_tasks.is_some_and(|max_tasks| warm.tasks >= max_tasks.get()) {
-            self.dismiss(warm, stop);
+            self.dismiss(warm, run.stop, run.listener);
         } else {
             self.idle().push(warm);
         }
     }
 
-    /// Ends a process that has no task. It may leave by itself when it finds its standard input at its end.
-    fn dismiss(&self, warm: Warm, stop: &Stop) {
-        let run = Run { timeout: LEAVE, stop, listener: &Nobody };
+    /// Ends a process that has no task. It may leave by itself when it finds its standard input at its end. `listener`
+    /// hears what it still has to say.
+    fn dismiss(&self, warm: Warm, stop: &Stop, listener: &dyn Listener) {
+        let run = Run { timeout: LEAVE, stop, listener };
         let kill_after = self.exec.kill_after.min(KILL_IDLE_AFTER);
         let terms = Terms { run: &run, redactor: self.exec.redactor(), kill_after };
         let nothing = Input { bytes: Vec::new(), is_last: true };
@@ -148,7 +148,7 @@ impl Handler for Persistent {
         let idle = mem::take(&mut *self.idle());
         thread::scope(|scope| {
             for warm in idle {
-                scope.spawn(|| self.dismiss(warm, stop));
+                scope.spawn(|| self.dismiss(warm, stop, &Nobody));
             }
         });
     }

@@ -7,6 +7,7 @@ use prismq::handler::Command;
 use prismq::task::Outcome;
 use serde_json::{Value, json};
 
+use crate::support::assert_ends;
 use crate::warm::{LOYAL, Warm};
 use crate::{Heard, failure};
 
@@ -76,6 +77,18 @@ fn standard_error_belongs_to_the_task_at_hand() {
         warm.give_heard(json!({}), &heard);
         assert_eq!(*heard.stderr.lock().unwrap(), [format!("one {id}"), format!("two {id}")]);
     }
+}
+
+#[test]
+fn what_a_process_said_before_it_died_without_a_task_is_heard_with_the_next_one() {
+    let warm =
+        Warm::new("[ -e died ] && next && answer 2; touch died; next; answer $$; echo 'out of luck' >&2; exit 1");
+    let first = warm.pid();
+    assert_ends(first);
+    let heard = Heard::new();
+    assert_eq!(warm.give_heard(json!({}), &heard), Outcome::success(json!(2)));
+    let stderr = heard.stderr.lock().unwrap();
+    assert!(stderr.len() == 2 && stderr[0].contains("is replaced") && stderr[1] == "out of luck", "{stderr:?}");
 }
 
 #[test]
