@@ -25,8 +25,8 @@ pub(super) struct Patience {
     pub(super) stop: Duration,
 }
 
-/// Serves until the other end of `stopped` is dropped. Connections that are still open then end with the runtime.
-pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patience, stopped: oneshot::Receiver<()>) {
+/// Serves until `stopped` is over. Connections that are still open then end with the runtime.
+pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patience, stopped: impl Future) {
     let (drain, drained) = oneshot::channel::<()>();
     let listener = PatientListener { listener, patience: patience.client };
     let service = router.into_make_service_with_connect_info::<Line>();
@@ -34,7 +34,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patie
         let _ = drained.await;
     });
     let serving = tokio::spawn(serve.into_future());
-    let _ = stopped.await;
+    stopped.await;
     drop(drain);
     let _ = timeout(patience.stop, serving).await;
 }
@@ -46,7 +46,7 @@ pub(super) struct PatientListener {
 }
 
 impl Listener for PatientListener {
-    type Io = Patient<Breakable>;
+    type Io = Patient;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
@@ -62,22 +62,22 @@ impl Listener for PatientListener {
 }
 
 /// A stream with a deadline for whatever happens next: a request must begin, be sent whole and answered, and its
-/// answer be taken, each within `patience`. Bytes that trickle in do not put the deadline off.
-pub(super) struct Patient<S> {
-    stream: S,
+/// answer be taken, each within `patience`. Bytes that trickle in do not put the deadline off; a call that waits does.
+pub(super) struct Patient {
+    stream: Breakable,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
     /// The last thing that happened was an answer: what comes in now begins a request.
     answered: bool,
 }
 
-impl<S> Patient<S> {
-    fn new(stream: S, patience: Duration) -> Self {
+impl Patient {
+    fn new(stream: Breakable, patience: Duration) -> Self {
         Self { stream, patience, deadline: Box::pin(sleep(patience)), answered: true }
     }
 
-    pub(super) fn get_ref(&self) -> &S {
-        &self.stream
+    pub(super) fn line(&self) -> &Line {
+        self.stream.line()
     }
 
     fn start_again(&mut self, answered: bool) {
@@ -87,11 +87,17 @@ impl<S> Patient<S> {
 
     /// What to say where the stream is not ready.
     fn pending<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        self.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        while self.deadline.as_mut().poll(context).is_ready() {
+            if !self.line().is_held() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.start_again(self.answered);
+        }
+        Poll::Pending
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -110,7 +116,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Patient<S> {
+impl Patient {
     fn written(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if poll.is_pending() {
             return self.pending(context);
@@ -120,7 +126,7 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(context, poll)
@@ -155,7 +161,8 @@ mod tests {
     use std::thread::{self, JoinHandle};
     use std::time::Instant;
 
-    use axum::routing::post;
+    use axum::extract::ConnectInfo;
+    use axum::routing::{get, post};
     use tokio::runtime::Builder;
 
     use super::*;
@@ -171,7 +178,12 @@ mod tests {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let router = Router::new().fallback(post(|body: String| async { body }));
+        let held = |ConnectInfo(line): ConnectInfo<Line>| async move {
+            let _hold = line.hold();
+            sleep(3 * PATIENCE.client).await;
+            "held"
+        };
+        let router = Router::new().route("/held", get(held)).fallback(post(|body: String| async { body }));
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || runtime.block_on(serve(listener, router, patience, stopped)));
         (client, stop, thread)
@@ -222,6 +234,14 @@ mod tests {
             client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
             read_until(&mut client, "hello");
         }
+    }
+
+    #[test]
+    fn a_client_whose_call_is_held_is_kept() {
+        let (mut client, _stop, _) = start(PATIENCE);
+        client.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        read_until(&mut client, "held");
+        assert!(is_closed(&mut client), "and then it is as any other");
     }
 
     #[test]

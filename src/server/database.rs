@@ -118,6 +118,11 @@ impl Time {
         Self(Timestamp::now().as_microsecond())
     }
 
+    /// How long it is since `earlier`; nothing where the clock has been set back before it.
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
     pub(super) fn earlier_by(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }

@@ -1,7 +1,9 @@
-//! Connections that can be broken on purpose, in the middle of a call.
+//! What a call and the connection it came on know of each other: that the one waits, that the other is to be broken on
+//! purpose.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -23,19 +25,44 @@ pub(super) enum Break {
 
 /// A connection, for a call that came on it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Line(Arc<OnceLock<Break>>);
+pub(super) struct Line(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    broken: OnceLock<Break>,
+    held: AtomicUsize,
+}
 
 impl Line {
     /// Nothing more is sent on it.
     pub(super) fn break_off(&self, how: Break) {
         // Where it is broken already, it stays so.
-        let _ = self.0.set(how);
+        let _ = self.0.broken.set(how);
+    }
+
+    /// Until the hold is dropped, nothing happens on it, and it is kept.
+    pub(super) fn hold(&self) -> Hold {
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        Hold(self.clone())
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.0.held.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A call that waits.
+pub(super) struct Hold(Line);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Connected<IncomingStream<'_, PatientListener>> for Line {
     fn connect_info(stream: IncomingStream<'_, PatientListener>) -> Self {
-        stream.io().get_ref().line.clone()
+        stream.io().line().clone()
     }
 }
 
@@ -50,9 +77,13 @@ impl Breakable {
         Self { stream, line: Line::default() }
     }
 
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
     /// Fails where the line is broken. The stream is dropped for it, and so closed.
     fn check(&self) -> io::Result<()> {
-        match self.line.0.get() {
+        match self.line.0.broken.get() {
             None => return Ok(()),
             Some(Break::Close) => {}
             Some(Break::Reset) => self.stream.set_zero_linger()?,

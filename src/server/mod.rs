@@ -17,10 +17,12 @@ mod queue;
 mod routes;
 mod tasks;
 mod types;
+mod waits;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ use access::Access;
 use connection::Patience;
 pub use error::ServerError;
 pub use faults::Faults;
-use queue::Queue;
+use queue::{Queue, Shared};
 
 const PATIENCE: Patience = Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3) };
 
@@ -82,13 +84,19 @@ impl Server {
             return Err(ServerError::KeyRequired(settings.listen));
         }
         let (listener, address) = listen(settings.listen)?;
-        let router = settings.faults.over(routes::router(Queue::open(settings)?, Access::new(key)));
+        let queue = Shared::new(Queue::open(settings)?);
+        let waits = Arc::clone(&queue.waits);
+        let router = settings.faults.over(routes::router(queue, Access::new(key)));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
         let listener = {
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(ServerError::Thread)?
         };
         let (stop, stopped) = oneshot::channel();
+        let stopped = async move {
+            let _ = stopped.await;
+            waits.close();
+        };
         let thread = thread::Builder::new()
             .name("taskmanager".to_owned())
             .spawn(move || runtime.block_on(connection::serve(listener, router, PATIENCE, stopped)))

@@ -98,7 +98,12 @@ fn number(uri: &Uri, key: &str) -> i64 {
 }
 
 async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // It knows of no claims that wait, and of nothing to withdraw.
+    parts.headers.remove("Prefer");
+    if parts.method == Method::DELETE {
+        parts.uri = Uri::from_static("/api");
+    }
     let mut sent = match read(body).await {
         Ok(sent) if sent.len() <= PROXY_LIMIT => sent,
         _ => return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large"),

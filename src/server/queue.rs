@@ -1,5 +1,6 @@
 //! The rules of the TaskManager: what each call does to types and tasks, and why it refuses.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -10,8 +11,9 @@ use super::Settings;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
 use super::params::{self, Schemas};
-use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, Summary, Task};
+use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, TaskType};
+use super::waits::Waits;
 
 /// Why a call was refused.
 #[derive(Debug)]
@@ -83,12 +85,31 @@ pub(super) struct Report {
     pub(super) error: Option<String>,
 }
 
+/// The queue, lent to one call at a time, and the claims that wait for it.
+#[derive(Clone)]
+pub(super) struct Shared {
+    queue: Arc<Mutex<Queue>>,
+    pub(super) waits: Arc<Waits>,
+}
+
+impl Shared {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self { waits: Arc::clone(&queue.waits), queue: Arc::new(Mutex::new(queue)) }
+    }
+
+    /// A call that panicked has left no transaction open, so the next may go on.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The types and tasks in one database file.
 pub(super) struct Queue {
     connection: Connection,
     schemas: Schemas,
     claim_timeout: Duration,
     max_attempts: u32,
+    waits: Arc<Waits>,
 }
 
 impl Queue {
@@ -98,6 +119,7 @@ impl Queue {
             schemas: Schemas::default(),
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
+            waits: Arc::default(),
         })
     }
 
@@ -138,21 +160,25 @@ impl Queue {
         let transaction = self.transaction()?;
         if let Some(id) = tasks::insert(&transaction, &task)? {
             transaction.commit()?;
+            self.waits.tell(rules.type_id);
             return Ok(Created { id, task_type, status: "pending".to_owned(), dedupe_key, deduplicated: false });
         }
         let (id, status) = tasks::by_key(&transaction, &dedupe_key)?;
         Ok(Created { id, task_type, status, dedupe_key, deduplicated: true })
     }
 
+    /// Refuses a claim that no task will ever be there for: of a type that is unknown, or not like the pattern.
+    pub(super) fn admit(&self, request: &ClaimRequest) -> Result<()> {
+        let is_like = types::is_like(&self.connection, request.type_id, request.type_pattern.as_deref())?;
+        if is_like.ok_or(Refusal::TypeNotFound)? { Ok(()) } else { Err(Refusal::NoTask) }
+    }
+
     /// Hands out a task whose claim has run out, else the pending one that is first. The claim that ran out stands
     /// until then, so that a late report is not lost for nothing.
     pub(super) fn claim(&mut self, request: &ClaimRequest) -> Result<Claimed> {
         let expired = Time::now().earlier_by(self.claim_timeout);
+        self.admit(request)?;
         let transaction = self.transaction()?;
-        let is_like = types::is_like(&transaction, request.type_id, request.type_pattern.as_deref())?;
-        if !is_like.ok_or(Refusal::TypeNotFound)? {
-            return Err(Refusal::NoTask);
-        }
         let id = match tasks::expired(&transaction, request.type_id, expired)? {
             Some(id) => id,
             None => tasks::next(&transaction, request.type_id, request.order)?.ok_or(Refusal::NoTask)?,
@@ -162,9 +188,16 @@ impl Queue {
         Ok(claimed)
     }
 
+    /// How long it takes until a claim of that type can run out, be it one that is made from now on.
+    pub(super) fn until_expiry(&self, type_id: i64) -> Result<Duration> {
+        let oldest = tasks::oldest_claim(&self.connection, type_id)?;
+        let age = oldest.map_or(Duration::ZERO, |claimed_at| Time::now().since(claimed_at));
+        Ok(self.claim_timeout.saturating_sub(age))
+    }
+
     pub(super) fn progress(&mut self, id: i64, worker_id: &str, progress: i64) -> Result<()> {
         let transaction = self.transaction()?;
-        attempts_of_claim(&transaction, id, worker_id)?;
+        held_by(&transaction, id, worker_id)?;
         tasks::set_progress(&transaction, id, progress)?;
         Ok(transaction.commit()?)
     }
@@ -173,15 +206,18 @@ impl Queue {
     pub(super) fn complete(&mut self, id: i64, report: Report) -> Result<&'static str> {
         let max_attempts = i64::from(self.max_attempts);
         let transaction = self.transaction()?;
-        let attempts = attempts_of_claim(&transaction, id, &report.worker_id)?;
+        let task = held_by(&transaction, id, &report.worker_id)?;
         let status = match report.success {
             true => "completed",
-            false if attempts < max_attempts => "pending",
+            false if task.attempts < max_attempts => "pending",
             false => "failed",
         };
         let error_message = report.error.filter(|_| !report.success);
         tasks::end(&transaction, id, &Ending { status, result: report.result.map(Json), error_message })?;
         transaction.commit()?;
+        if status == "pending" {
+            self.waits.tell(task.type_id);
+        }
         Ok(status)
     }
 
@@ -199,8 +235,8 @@ impl Queue {
     }
 }
 
-/// How often the task has been handed out, where `worker_id` holds it.
-fn attempts_of_claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> Result<i64> {
+/// The task, where `worker_id` holds it.
+fn held_by(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> Result<State> {
     let task = tasks::state(transaction, id)?.ok_or(Refusal::TaskNotFound)?;
     if task.status != "claimed" {
         return Err(Refusal::NotClaimed);
@@ -208,5 +244,5 @@ fn attempts_of_claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) ->
     if task.claimed_by.as_deref() != Some(worker_id) {
         return Err(Refusal::ClaimedByAnother);
     }
-    Ok(task.attempts)
+    Ok(task)
 }

@@ -1,13 +1,14 @@
 //! The calls: what each takes from a request, and which rule of the queue it asks.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,36 +17,27 @@ use serde_json::{Map, Value, json};
 use super::access::{self, Access};
 use super::body::Fields;
 use super::envelope::{Failure, Success};
-use super::queue::{ClaimRequest, Queue, Refusal, Report};
+use super::line::Line;
+use super::queue::{ClaimRequest, Refusal, Report, Shared};
 use super::tasks::{Filter, Order, SortBy};
+use super::waits;
 
 /// How many tasks a list has where nobody says.
 const DEFAULT_LIMIT: i64 = 50;
 
 const STATUSES: [&str; 4] = ["pending", "claimed", "completed", "failed"];
 
-/// The queue, lent to one call at a time.
-#[derive(Clone)]
-struct Shared(Arc<Mutex<Queue>>);
-
-impl Shared {
-    /// A call that panicked has left no transaction open, so the next may go on.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 type Answer<T> = Result<Success<T>, Failure>;
 
 /// Every call, behind `access`.
-pub(super) fn router(queue: Queue, access: Access) -> Router {
+pub(super) fn router(queue: Shared, access: Access) -> Router {
     let calls = [
         ("/api/health", get(health)),
         ("/api/task-types/register", post(register)),
         ("/api/task-types", get(list_types)),
         ("/api/task-types/{name}", get(show_type)),
         ("/api/tasks", get(list_tasks).post(create)),
-        ("/api/tasks/claim", post(claim)),
+        ("/api/tasks/claim", post(claim).delete(withdraw)),
         ("/api/tasks/{id}", get(show_task)),
         ("/api/tasks/{id}/progress", post(progress)),
         ("/api/tasks/{id}/complete", post(complete)),
@@ -58,7 +50,7 @@ pub(super) fn router(queue: Queue, access: Access) -> Router {
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
         .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
-        .with_state(Shared(Arc::new(Mutex::new(queue))))
+        .with_state(queue)
 }
 
 async fn no_endpoint() -> Failure {
@@ -102,13 +94,37 @@ async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl 
     Ok(Success(queue.lock().create(task_type, params, priority)?))
 }
 
-async fn claim(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
+async fn claim(
+    State(queue): State<Shared>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Failure> {
+    let request = claim_request(fields)?;
+    let Some(patience) = waits::preference(&headers) else {
+        return Ok(Success(queue.lock().claim(&request)?).into_response());
+    };
+    let _hold = line.hold();
+    let claimed = waits::claim(&queue, &request, patience).await?;
+    let answer: Answer<_> = claimed.map(Success).ok_or(Refusal::NoTask.into());
+    Ok(([("Preference-Applied", "wait")], answer).into_response())
+}
+
+/// Has the claims of a worker that wait answered at once.
+async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> Answer<Value> {
+    let Query(parameters) = parameters?;
+    let worker_id = parameters.get("worker_id").filter(|id| !id.is_empty());
+    let worker_id = worker_id.ok_or_else(|| Failure::invalid("Worker ID is required"))?;
+    Ok(Success(json!({"withdrawn": queue.waits.withdraw(worker_id)})))
+}
+
+fn claim_request(mut fields: Fields) -> Result<ClaimRequest, Failure> {
     let type_id = fields.required("task_type_id")?;
     let worker_id: Option<String> = fields.optional("worker_id")?;
     let worker_id = worker_id.filter(|id| !id.is_empty()).ok_or_else(|| Failure::invalid("Worker ID is required"))?;
     let type_pattern = fields.optional("type_pattern")?;
     let order = order(&mut fields)?;
-    Ok(Success(queue.lock().claim(&ClaimRequest { worker_id, type_id, type_pattern, order })?))
+    Ok(ClaimRequest { worker_id, type_id, type_pattern, order })
 }
 
 fn order(fields: &mut Fields) -> Result<Order, Failure> {

@@ -52,6 +52,7 @@ pub(super) struct NewTask<'a> {
 
 /// What a worker may do with a task depends on these.
 pub(super) struct State {
+    pub(super) type_id: i64,
     pub(super) status: String,
     pub(super) attempts: i64,
     pub(super) claimed_by: Option<String>,
@@ -113,6 +114,9 @@ const SUMMARY: &str = "tasks.id, task_types.name, status, priority, progress, at
 const EXPIRED: &str = "SELECT id FROM tasks WHERE status = 'claimed' AND type_id = ?1 AND claimed_at <= ?2 \
                        ORDER BY claimed_at, id LIMIT 1";
 
+const OLDEST_CLAIM: &str = "SELECT claimed_at FROM tasks WHERE status = 'claimed' AND type_id = ?1 \
+                            ORDER BY claimed_at LIMIT 1";
+
 fn next_sql(order: Order) -> String {
     let order = order.sql();
     format!("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT 1")
@@ -142,6 +146,11 @@ pub(super) fn expired(transaction: &Transaction<'_>, type_id: i64, expired: Time
     transaction.prepare_cached(EXPIRED)?.query_row(params![type_id, expired], |row| row.get(0)).optional()
 }
 
+/// When the claim of that type began that runs out first.
+pub(super) fn oldest_claim(connection: &Connection, type_id: i64) -> Result<Option<Time>> {
+    connection.prepare_cached(OLDEST_CLAIM)?.query_row([type_id], |row| row.get(0)).optional()
+}
+
 /// The pending task of that type that is first in `order`.
 pub(super) fn next(transaction: &Transaction<'_>, type_id: i64, order: Order) -> Result<Option<i64>> {
     transaction.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
@@ -168,8 +177,10 @@ pub(super) fn claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> 
 
 pub(super) fn state(transaction: &Transaction<'_>, id: i64) -> Result<Option<State>> {
     transaction
-        .prepare_cached("SELECT status, attempts, claimed_by FROM tasks WHERE id = ?1")?
-        .query_row([id], |row| Ok(State { status: row.get(0)?, attempts: row.get(1)?, claimed_by: row.get(2)? }))
+        .prepare_cached("SELECT type_id, status, attempts, claimed_by FROM tasks WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(State { type_id: row.get(0)?, status: row.get(1)?, attempts: row.get(2)?, claimed_by: row.get(3)? })
+        })
         .optional()
 }
 
@@ -276,6 +287,7 @@ mod tests {
     #[test]
     fn an_expired_claim_is_found_by_its_index() {
         assert_flat(EXPIRED, "claimed_by_age");
+        assert_flat(OLDEST_CLAIM, "claimed_by_age");
     }
 
     #[test]

@@ -15,3 +15,4 @@ mod published;
 mod serve;
 mod tasks;
 mod types;
+mod waits;

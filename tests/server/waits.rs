@@ -1,0 +1,339 @@
+//! Claims that wait: `Prefer: wait=N`, over sockets of their own.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prismq::server::Server;
+use serde_json::{Value, json};
+
+use crate::api::{Api, wait_for};
+use crate::exchange::exchange;
+
+/// What an answer that is not held up comes within, on a machine that has other things to do.
+const SOON: Duration = Duration::from_secs(8);
+
+/// A connection on which a claim may wait.
+struct Waiter(BufReader<TcpStream>);
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Answer {
+    fn is_applied(&self) -> bool {
+        self.head.contains("\r\npreference-applied: wait\r\n")
+    }
+
+    /// The id and the attempts of the task that came of the wait.
+    #[track_caller]
+    fn task(&self) -> (i64, i64) {
+        assert!(self.status == 200 && self.is_applied(), "{} {}", self.head, self.body);
+        (self.body["data"]["id"].as_i64().unwrap(), self.body["data"]["attempts"].as_i64().unwrap())
+    }
+
+    /// Asserts that nothing came of the wait.
+    #[track_caller]
+    fn is_none(&self) {
+        assert!(self.status == 404 && self.is_applied(), "{} {}", self.head, self.body);
+        assert_eq!(self.body["error"], json!("No available tasks"));
+    }
+}
+
+impl Waiter {
+    /// One whose connection the server has accepted.
+    fn new(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut waiter = Self(BufReader::new(stream));
+        waiter.send("GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(waiter.answer().status, 200);
+        waiter
+    }
+
+    fn send(&mut self, request: &str) {
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+    }
+
+    /// Sends a claim of the worker `waiter` with these header lines.
+    fn claim(&mut self, type_id: i64, headers: &str) {
+        self.claim_for("waiter", type_id, headers);
+    }
+
+    fn claim_for(&mut self, worker_id: &str, type_id: i64, headers: &str) {
+        let body = json!({"worker_id": worker_id, "task_type_id": type_id}).to_string();
+        let length = body.len();
+        self.send(&format!(
+            "POST /api/tasks/claim HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        ));
+    }
+
+    fn answer(&mut self) -> Answer {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(self.0.read_line(&mut head).unwrap(), 0, "closed after {head:?}");
+        }
+        let head = head.to_lowercase();
+        let length = head.split("\r\ncontent-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, body: serde_json::from_slice(&body).unwrap(), head }
+    }
+
+    /// Nothing has come yet.
+    fn is_waiting(&self) -> bool {
+        let stream = self.0.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+/// One who waits for a task of that type.
+fn waiting(api: &Api, type_id: i64, headers: &str) -> Waiter {
+    waiting_for("waiter", api, type_id, headers)
+}
+
+/// The same for this worker. The server has seen the claim: it has answered others that came after it.
+fn waiting_for(worker_id: &str, api: &Api, type_id: i64, headers: &str) -> Waiter {
+    let mut waiter = Waiter::new(&api.server);
+    waiter.claim_for(worker_id, type_id, headers);
+    for _ in 0..3 {
+        api.get("/health").data();
+    }
+    assert!(waiter.is_waiting(), "{:?}", waiter.answer().head);
+    waiter
+}
+
+const WAIT: &str = "Prefer: wait=60\r\n";
+
+const WITHDRAW: &str = "/tasks/claim?worker_id=waiter";
+
+fn api() -> (Api, i64) {
+    let api = Api::start();
+    let type_id = api.register_any("a");
+    (api, type_id)
+}
+
+#[test]
+fn a_claim_waits_for_a_task() {
+    let (api, type_id) = api();
+    let other = api.register_any("b");
+    let mut waiter = waiting(&api, type_id, "Prefer: respond-async, WAIT=20\r\n");
+    api.create("b", json!({}));
+    api.claim("w", other).data();
+    assert!(waiter.is_waiting(), "another type's task is none of its business");
+    let start = Instant::now();
+    let id = api.create("a", json!({}));
+    assert_eq!(waiter.answer().task(), (id, 1));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    // The connection is as good as before.
+    let id = api.create("a", json!({"n": 2}));
+    waiter.claim(type_id, WAIT);
+    assert_eq!(waiter.answer().task(), (id, 1));
+}
+
+#[test]
+fn a_wait_ends_after_its_time() {
+    let (api, type_id) = api();
+    let start = Instant::now();
+    let mut waiter = waiting(&api, type_id, "Prefer: wait=1\r\n");
+    waiter.answer().is_none();
+    assert!(start.elapsed() >= Duration::from_secs(1) && start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_claim_that_need_not_or_cannot_wait_is_answered_at_once() {
+    let (api, type_id) = api();
+    let start = Instant::now();
+    let mut waiter = Waiter::new(&api.server);
+    for headers in ["", "Prefer: wait=soon\r\n", "Prefer: respond-async\r\n"] {
+        waiter.claim(type_id, headers);
+        let answer = waiter.answer();
+        assert!(answer.status == 404 && !answer.is_applied(), "{headers}: {}", answer.head);
+    }
+    waiter.claim(999, WAIT);
+    let answer = waiter.answer();
+    assert_eq!((answer.status, &answer.body["error"]), (404, &json!("Task type not found")));
+    let pattern = json!({"worker_id": "w", "task_type_id": type_id, "type_pattern": "b.%"}).to_string();
+    let answer = api.send("POST", "/tasks/claim", &[("Prefer", "wait=60")], &pattern);
+    answer.assert_error(404, "No available tasks");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_published_server_does_not_wait() {
+    let api = Api::start_with(|settings| settings.faults.published = true);
+    api.post("/task-types/register", json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}));
+    let start = Instant::now();
+    let mut waiter = Waiter::new(&api.server);
+    waiter.claim(1, WAIT);
+    let answer = waiter.answer();
+    assert!(answer.status == 500 && !answer.is_applied(), "{}", answer.head);
+    api.send("DELETE", WITHDRAW, &[], "").assert_error(404, "Endpoint not found");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_worker_withdraws_its_claims_alone() {
+    let (api, type_id) = api();
+    let other = api.register_any("b");
+    let start = Instant::now();
+    let mut withdrawn = [type_id, other, type_id].map(|id| waiting(&api, id, WAIT));
+    let mut kept = waiting_for("another", &api, type_id, WAIT);
+    let withdraw = || api.send("DELETE", WITHDRAW, &[], "").data();
+    assert_eq!(withdraw(), json!({"withdrawn": 3}));
+    withdrawn.iter_mut().for_each(|waiter| waiter.answer().is_none());
+    assert_eq!(withdraw(), json!({"withdrawn": 0}));
+    assert!(kept.is_waiting());
+    let id = api.create("a", json!({}));
+    assert_eq!(kept.answer().task(), (id, 1));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    // The next claim of a worker that has withdrawn waits as any other.
+    drop(waiting(&api, type_id, WAIT));
+    for nobody in ["", "?worker_id="] {
+        api.send("DELETE", &format!("/tasks/claim{nobody}"), &[], "").assert_invalid("Worker ID is required");
+    }
+}
+
+#[test]
+fn only_who_has_the_key_withdraws() {
+    let api = Api::start_with(|settings| settings.api_key = Some("the-key".to_owned()));
+    let key = [("X-API-Key", "the-key")];
+    let schema = json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}).to_string();
+    api.send("POST", "/task-types/register", &key, &schema).data();
+    let waiter = waiting(&api, 1, &format!("{WAIT}X-API-Key: the-key\r\n"));
+    assert_eq!(api.send("DELETE", WITHDRAW, &[], "").status, 401);
+    assert!(waiter.is_waiting());
+    assert_eq!(api.send("DELETE", WITHDRAW, &key, "").data(), json!({"withdrawn": 1}));
+}
+
+#[test]
+fn each_claim_that_waits_has_one_answer_though_it_is_withdrawn_while_tasks_come() {
+    let (api, type_id) = api();
+    let mut waiters: Vec<Waiter> = (0..40).map(|_| waiting(&api, type_id, WAIT)).collect();
+    let client = api.client();
+    let creating = thread::spawn(move || {
+        for n in 0..20 {
+            let task = json!({"type": "a", "params": {"n": n}}).to_string();
+            client.send("POST", "/tasks", &[], &task).data();
+        }
+    });
+    wait_for(|| (!waiters[4].is_waiting()).then_some(()));
+    let withdrawn = api.send("DELETE", WITHDRAW, &[], "").data()["withdrawn"].as_u64().unwrap();
+    creating.join().unwrap();
+    let answers: Vec<Answer> = waiters.iter_mut().map(Waiter::answer).collect();
+    let got = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!(got >= 5 && got + usize::try_from(withdrawn).unwrap() == 40, "{got} {withdrawn}");
+    assert_eq!(api.get("/tasks?status=claimed&limit=50").data().as_array().unwrap().len(), got);
+    assert!(waiters.iter().all(Waiter::is_waiting), "nothing comes after the answer");
+}
+
+#[test]
+fn nothing_is_claimed_for_a_client_that_has_gone() {
+    let (api, type_id) = api();
+    for n in 0..20 {
+        drop(waiting(&api, type_id, WAIT));
+        // What was never read resets the connection when it is closed.
+        let mut reset = Waiter::new(&api.server);
+        reset.send("GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        wait_for(|| (!reset.is_waiting()).then_some(()));
+        reset.claim(type_id, WAIT);
+        drop(reset);
+        let id = api.create("a", json!({"n": n}));
+        assert_eq!(api.task(id)["status"], json!("pending"));
+        let claimed = api.claim("w", type_id).data();
+        assert_eq!((&claimed["id"], &claimed["attempts"]), (&json!(id), &json!(1)));
+    }
+}
+
+#[test]
+fn a_claim_that_waits_gets_what_another_failed() {
+    let (api, type_id) = api();
+    let id = api.create("a", json!({}));
+    api.claim("w", type_id).data();
+    let mut waiter = waiting(&api, type_id, WAIT);
+    let start = Instant::now();
+    api.post(&format!("/tasks/{id}/complete"), json!({"worker_id": "w", "success": false, "error": "e"})).data();
+    assert_eq!(waiter.answer().task(), (id, 2));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_claim_that_waits_gets_what_another_lost() {
+    let api = Api::start_with(|settings| settings.claim_timeout = Duration::from_secs(1));
+    let type_id = api.register_any("a");
+    let id = api.create("a", json!({}));
+    api.claim("w", type_id).data();
+    let start = Instant::now();
+    let mut waiter = Waiter::new(&api.server);
+    waiter.claim(type_id, WAIT);
+    assert_eq!(waiter.answer().task(), (id, 2));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn claims_that_wait_are_answered_when_the_server_stops() {
+    let (api, type_id) = api();
+    let mut waiters = [waiting(&api, type_id, WAIT), waiting(&api, type_id, WAIT)];
+    let start = Instant::now();
+    api.server.stop();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    waiters.iter_mut().for_each(|waiter| waiter.answer().is_none());
+}
+
+#[test]
+fn a_task_goes_to_the_one_who_has_waited_longest() {
+    let (api, type_id) = api();
+    let [mut first, second, mut third] = [(); 3].map(|()| waiting(&api, type_id, WAIT));
+    let id = api.create("a", json!({"n": 1}));
+    assert_eq!(first.answer().task(), (id, 1));
+    assert!(second.is_waiting() && third.is_waiting());
+    drop(second);
+    let id = api.create("a", json!({"n": 2}));
+    assert_eq!(third.answer().task(), (id, 1));
+}
+
+#[test]
+fn many_claims_wait_and_hold_up_nobody() {
+    let (api, type_id) = api();
+    let other = api.register_any("b");
+    let mut waiters: Vec<Waiter> = (0..200).map(|_| waiting(&api, type_id, WAIT)).collect();
+    let start = Instant::now();
+    for n in 0..20 {
+        let id = api.create("b", json!({"n": n}));
+        api.claim("w", other).data();
+        api.post(&format!("/tasks/{id}/complete"), json!({"worker_id": "w", "success": true})).data();
+    }
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(waiters.iter().all(Waiter::is_waiting));
+    let ids: Vec<i64> = (0..200).map(|n| api.create("a", json!({"n": n}))).collect();
+    let claimed: Vec<i64> = waiters.iter_mut().map(|waiter| waiter.answer().task().0).collect();
+    assert_eq!(claimed, ids, "first come, first served");
+}
+
+#[test]
+fn faults_befall_claims_that_wait_as_others() {
+    let api = Api::start_with(|settings| settings.faults.drop = 1.0);
+    // Every call does its work, and none is answered.
+    let lost = |method: &str, path: &str, body: &Value| {
+        let error = exchange(api.server.address(), (method, path), None, &body.to_string()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    };
+    lost("POST", "/task-types/register", &json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}));
+    let mut waiter = Waiter::new(&api.server);
+    waiter.claim(1, WAIT);
+    for n in 0..3 {
+        lost("POST", "/tasks", &json!({"type": "a", "params": {"n": n}}));
+    }
+    assert_eq!(waiter.0.read(&mut [0]).unwrap(), 0, "closed without an answer");
+    let database = rusqlite::Connection::open(&api.settings.database).unwrap();
+    let claimed: i64 =
+        database.query_row("SELECT count(*) FROM tasks WHERE claimed_by = 'waiter'", [], |row| row.get(0)).unwrap();
+    assert_eq!(claimed, 1);
+}
