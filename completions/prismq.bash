@@ -1101,7 +1101,7 @@ _prismq() {
             return 0
             ;;
         prismq__subcmd__serve)
-            opts="-v -q -h --listen --db --claim-timeout --max-attempts --fault --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            opts="-v -q -h --listen --db --claim-timeout --max-attempts --keep --fault --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1120,6 +1120,10 @@ _prismq() {
                     return 0
                     ;;
                 --max-attempts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

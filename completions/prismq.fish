@@ -282,6 +282,7 @@ complete -c prismq -n "__fish_prismq_using_subcommand serve" -l listen -d 'The a
 complete -c prismq -n "__fish_prismq_using_subcommand serve" -l db -d 'The file that holds its tasks' -r -F
 complete -c prismq -n "__fish_prismq_using_subcommand serve" -l claim-timeout -d 'How long a worker may keep a task' -r
 complete -c prismq -n "__fish_prismq_using_subcommand serve" -l max-attempts -d 'How often a task is handed out before a failure is its end' -r
+complete -c prismq -n "__fish_prismq_using_subcommand serve" -l keep -d 'How long to keep tasks that have completed or failed [default: for ever]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand serve" -l fault -d 'Fail on purpose, to try clients: drop, reset, deadlock, html, ratelimit, latency=RATE:DURATION, published, seed=N' -r
 complete -c prismq -n "__fish_prismq_using_subcommand serve" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
 complete -c prismq -n "__fish_prismq_using_subcommand serve" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r

@@ -347,6 +347,7 @@ _arguments "${_arguments_options[@]}" : \
 '--db=[The file that holds its tasks]:FILE:_files' \
 '--claim-timeout=[How long a worker may keep a task]:DURATION:_default' \
 '--max-attempts=[How often a task is handed out before a failure is its end]:N:_default' \
+'--keep=[How long to keep tasks that have completed or failed \[default\: for ever\]]:DURATION:_default' \
 '*--fault=[Fail on purpose, to try clients\: drop, reset, deadlock, html, ratelimit, latency=RATE\:DURATION, published, seed=N]:KIND=RATE,...:_default' \
 '--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
 '--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \

@@ -418,6 +418,9 @@ pub struct ServeArgs {
     /// How often a task is handed out before a failure is its end
     #[arg(long, value_name = "N", default_value = "3", value_parser = parse_max_attempts)]
     pub max_attempts: u32,
+    /// How long to keep tasks that have completed or failed [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub keep: Option<Duration>,
     /// Fail on purpose, to try clients: drop, reset, deadlock, html, ratelimit, latency=RATE:DURATION, published, seed=N
     #[arg(long, value_name = "KIND=RATE,...", value_delimiter = ',')]
     pub fault: Vec<String>,

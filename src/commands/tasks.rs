@@ -1,11 +1,13 @@
 //! `list-tasks` and `show-task`: what the TaskManager holds.
 
-use super::setup::{Setup, end_on_signals};
+use std::io::Write;
+
 use clap::ValueEnum;
 
+use super::setup::{Setup, end_on_signals};
 use crate::cli::{ListTasksArgs, ShowTaskArgs};
 use crate::exit::{Exit, UserError};
-use crate::output::{print_json, print_line, table};
+use crate::output::{buffered, on_stdout, print_json, print_line, table, write_json_line};
 use crate::task::TaskId;
 use crate::taskmanager::{Client, Error, TaskFilter, TaskView};
 
@@ -16,40 +18,59 @@ const PAGE: u32 = 500;
 pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     end_on_signals()?;
-    let tasks = fetch(args, &setup.client()?)?;
+    let mut pages = Pages::new(args, setup.client()?);
     if setup.json {
-        tasks.iter().try_for_each(print_json)?;
+        while let Some(page) = pages.next()? {
+            let mut out = buffered();
+            let written = page.iter().try_for_each(|task| write_json_line(&mut out, task));
+            on_stdout(written.and_then(|()| out.flush()))?;
+        }
         return Ok(Exit::Done);
     }
-    let rows = tasks.into_iter().map(|task| {
-        let [attempts, progress] = [task.attempts.to_string(), format!("{} %", task.progress)];
-        let (created, worker) = (task.created_at.unwrap_or_default(), task.claimed_by.unwrap_or_default());
-        [task.id.to_string(), task.task_type, task.status, attempts, progress, created, worker]
-    });
+    let mut rows = Vec::new();
+    while let Some(page) = pages.next()? {
+        rows.extend(page.into_iter().map(row));
+    }
     print_line(table(["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER"], rows))?;
     Ok(Exit::Done)
 }
 
-/// Servers may limit how many they list at once, so this asks until it has enough, or until nothing comes.
-fn fetch(args: &ListTasksArgs, client: &Client) -> Result<Vec<TaskView>, Error> {
-    let mut tasks: Vec<TaskView> = Vec::new();
-    loop {
-        let offset = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        let limit = args.limit.saturating_sub(offset).min(PAGE);
-        if limit == 0 {
-            return Ok(tasks);
-        }
-        let type_pattern = args.task_type.as_ref().map(|pattern| pattern.replace('*', "%"));
-        let page = client.tasks(&TaskFilter {
+fn row(task: TaskView) -> [String; 7] {
+    let [attempts, progress] = [task.attempts.to_string(), format!("{} %", task.progress)];
+    let (created, worker) = (task.created_at.unwrap_or_default(), task.claimed_by.unwrap_or_default());
+    [task.id.to_string(), task.task_type, task.status, attempts, progress, created, worker]
+}
+
+/// The list, page by page.
+struct Pages {
+    client: Client,
+    filter: TaskFilter,
+    left: u32,
+}
+
+impl Pages {
+    fn new(args: &ListTasksArgs, client: Client) -> Self {
+        let filter = TaskFilter {
             status: args.status.and_then(|status| Some(status.to_possible_value()?.get_name().to_owned())),
-            type_pattern,
-            limit,
-            offset,
-        })?;
-        if page.is_empty() {
-            return Ok(tasks);
+            type_pattern: args.task_type.as_ref().map(|pattern| pattern.replace('*', "%")),
+            ..TaskFilter::default()
+        };
+        Self { client, filter, left: args.limit }
+    }
+
+    /// Servers may limit how many they list at once, so this goes on until it has enough, or until nothing comes.
+    fn next(&mut self) -> Result<Option<Vec<TaskView>>, Error> {
+        if self.left == 0 {
+            return Ok(None);
         }
-        tasks.extend(page);
+        self.filter.limit = self.left.min(PAGE);
+        let page = self.client.tasks(&self.filter)?;
+        let Some(last) = page.last() else { return Ok(None) };
+        let count = u32::try_from(page.len()).unwrap_or(u32::MAX);
+        self.filter.before = Some(last.id);
+        self.filter.offset = self.filter.offset.saturating_add(count);
+        self.left = self.left.saturating_sub(count);
+        Ok(Some(page))
     }
 }
 

@@ -17,16 +17,16 @@ use super::error::ServerError;
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"PqTM");
 
 /// The newest layout, `user_version` in the file.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Each brings the layout from its index to the next number. Append only: files with every older layout exist.
-const MIGRATIONS: [&str; LAYOUT as usize] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; LAYOUT as usize] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Enough for every statement there is, so that each is compiled once.
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 64;
 
 /// Opens the database in `path`, creates what is missing, and brings its layout up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, ServerError> {

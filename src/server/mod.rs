@@ -10,6 +10,9 @@ mod database;
 mod envelope;
 mod error;
 mod faults;
+#[cfg(test)]
+mod growth;
+mod keep;
 mod line;
 mod params;
 mod published;
@@ -50,12 +53,14 @@ pub struct Settings {
     pub claim_timeout: Duration,
     /// How often a task may fail before it stays failed.
     pub max_attempts: u32,
+    /// How long tasks are kept that have completed or failed. None: for ever.
+    pub keep: Option<Duration>,
     /// What goes wrong on purpose. Nothing, unless clients are to be tried.
     pub faults: Faults,
 }
 
 impl Settings {
-    /// Settings with the API's defaults: no key, claims of 300 seconds, 3 attempts, no faults.
+    /// Settings with the API's defaults: no key, claims of 300 seconds, 3 attempts, all kept, no faults.
     #[must_use]
     pub fn new(listen: SocketAddr, database: PathBuf) -> Self {
         Self {
@@ -64,6 +69,7 @@ impl Settings {
             api_key: None,
             claim_timeout: Duration::from_secs(300),
             max_attempts: 3,
+            keep: None,
             faults: Faults::default(),
         }
     }
@@ -86,6 +92,7 @@ impl Server {
         let (listener, address) = listen(settings.listen)?;
         let queue = Shared::new(Queue::open(settings)?);
         let waits = Arc::clone(&queue.waits);
+        let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), keep));
         let router = settings.faults.over(routes::router(queue, Access::new(key)));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
         let listener = {
@@ -99,7 +106,12 @@ impl Server {
         };
         let thread = thread::Builder::new()
             .name("taskmanager".to_owned())
-            .spawn(move || runtime.block_on(connection::serve(listener, router, PATIENCE, stopped)))
+            .spawn(move || {
+                if let Some(keeping) = keeping {
+                    runtime.spawn(keeping);
+                }
+                runtime.block_on(connection::serve(listener, router, PATIENCE, stopped));
+            })
             .map_err(ServerError::Thread)?;
         Ok(Self { address, running: Some((stop, thread)) })
     }

@@ -91,6 +91,13 @@ impl Call {
     }
 }
 
+/// The same without the key to page by, of which it does not know.
+fn without_key(uri: Uri) -> Uri {
+    let Some(query) = uri.query().filter(|query| query.contains("before=")) else { return uri };
+    let pairs: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("before=")).collect();
+    format!("{}?{}", uri.path(), pairs.join("&")).parse().unwrap_or(uri)
+}
+
 /// A number in the query, 0 where there is none.
 fn number(uri: &Uri, key: &str) -> i64 {
     let mut pairs = uri.query().unwrap_or_default().split('&');
@@ -104,6 +111,7 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
     if parts.method == Method::DELETE {
         parts.uri = Uri::from_static("/api");
     }
+    parts.uri = without_key(parts.uri);
     let mut sent = match read(body).await {
         Ok(sent) if sent.len() <= PROXY_LIMIT => sent,
         _ => return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large"),

@@ -1,7 +1,7 @@
 //! The rules of the TaskManager: what each call does to types and tasks, and why it refuses.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::Serialize;
@@ -14,6 +14,9 @@ use super::params::{self, Schemas};
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, TaskType};
 use super::waits::Waits;
+
+/// How long a removal of several tasks may hold up calls. Not all are alike: one with a long result takes longer.
+const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
 
 /// Why a call was refused.
 #[derive(Debug)]
@@ -221,6 +224,22 @@ impl Queue {
         Ok(status)
     }
 
+    /// Removes tasks that ended before `time`, the oldest first: `most`, or as many as there is time for. Whether there
+    /// may be more.
+    pub(super) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
+        let start = Instant::now();
+        let transaction = self.transaction()?;
+        let mut more = true;
+        for _ in 0..most {
+            more = tasks::remove_ended(&transaction, time)?;
+            if !more || start.elapsed() > LONGEST_REMOVAL {
+                break;
+            }
+        }
+        transaction.commit()?;
+        Ok(more)
+    }
+
     pub(super) fn task(&self, id: i64) -> Result<Task> {
         tasks::by_id(&self.connection, id)?.ok_or(Refusal::TaskNotFound)
     }
@@ -232,6 +251,23 @@ impl Queue {
     /// A transaction that has the file to itself from its start: what it reads still holds when it writes.
     fn transaction(&mut self) -> Result<Transaction<'_>> {
         Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// Calls `step` at each step that SQLite takes.
+    pub(super) fn on_step(&mut self, mut step: impl FnMut() + Send + 'static) {
+        let go_on = move || {
+            step();
+            false
+        };
+        self.connection.progress_handler(1, Some(go_on)).unwrap();
+    }
+
+    /// From now on, every claim has run out.
+    pub(super) fn expire_claims(&mut self) {
+        self.claim_timeout = Duration::ZERO;
     }
 }
 

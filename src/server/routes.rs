@@ -19,13 +19,11 @@ use super::body::Fields;
 use super::envelope::{Failure, Success};
 use super::line::Line;
 use super::queue::{ClaimRequest, Refusal, Report, Shared};
-use super::tasks::{Filter, Order, SortBy};
+use super::tasks::{Filter, Order, STATUSES, SortBy};
 use super::waits;
 
 /// How many tasks a list has where nobody says.
 const DEFAULT_LIMIT: i64 = 50;
-
-const STATUSES: [&str; 4] = ["pending", "claimed", "completed", "failed"];
 
 type Answer<T> = Result<Success<T>, Failure>;
 
@@ -181,16 +179,19 @@ async fn show_task(State(queue): State<Shared>, id: TaskId) -> Answer<impl Seria
 
 async fn list_tasks(State(queue): State<Shared>, parameters: Parameters) -> Answer<impl Serialize> {
     let Query(mut parameters) = parameters?;
-    let status = parameters.remove("status");
-    if status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
+    let wanted = parameters.remove("status");
+    let status = STATUSES.into_iter().find(|status| wanted.as_deref() == Some(status));
+    if wanted.is_some() && status.is_none() {
         return Err(Failure::invalid(format!("Field 'status' must be one of: {}", STATUSES.join(", "))));
     }
-    let filter = Filter {
-        status,
-        task_type: parameters.remove("type"),
-        limit: whole_number(&parameters, "limit", 1)?.unwrap_or(DEFAULT_LIMIT),
-        offset: whole_number(&parameters, "offset", 0)?.unwrap_or(0),
+    let limit = whole_number(&parameters, "limit", 1)?.unwrap_or(DEFAULT_LIMIT);
+    let offset = whole_number(&parameters, "offset", 0)?.unwrap_or(0);
+    // Who names the task to go on from need not have those before it counted.
+    let (before, offset) = match whole_number(&parameters, "before", 1)? {
+        Some(before) => (before, 0),
+        None => (i64::MAX, offset),
     };
+    let filter = Filter { status, task_type: parameters.remove("type"), before, limit, offset };
     Ok(Success(queue.lock().tasks(&filter)?))
 }
 

@@ -41,6 +41,14 @@ pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<Tas
     connection.prepare_cached(&sql)?.query_map([active_only], read)?.collect()
 }
 
+/// The types whose names are like `pattern`.
+pub(super) fn like(connection: &Connection, pattern: &str) -> Result<Vec<i64>> {
+    connection
+        .prepare_cached(r"SELECT id FROM task_types WHERE name LIKE ?1 ESCAPE '\'")?
+        .query_map([pattern], |row| row.get(0))?
+        .collect()
+}
+
 pub(super) fn rules(connection: &Connection, name: &str) -> Result<Option<Rules>> {
     connection
         .prepare_cached("SELECT id, is_active, param_schema FROM task_types WHERE name = ?1")?

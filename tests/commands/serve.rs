@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::rig::{complains, complains_in_json};
-use crate::support::{Running, Sandbox};
+use crate::support::{Running, Sandbox, wait_for};
 
 const ANY_PORT: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 
@@ -74,6 +74,21 @@ fn attempts_are_limited_as_asked() {
 }
 
 #[test]
+fn tasks_that_have_ended_are_kept_as_long_as_asked() {
+    let sandbox = Sandbox::new();
+    let mut serving = sandbox.prismq(ANY_PORT).args(["--keep", "100ms"]).start();
+    let url = url(&mut serving);
+    let run = |line: &str| sandbox.prismq(line.split(' ')).env("TASKMANAGER_API_URL", &url).run();
+    run("register-type a.b --schema {\"type\":\"object\"}").exits(0);
+    run("create-task a.b n=1").exits(0);
+    run("create-task a.b n=2").exits(0);
+    run("claim a.b --once").exits(0);
+    run("complete 1").exits(0);
+    wait_for("the first to be removed", || (run("show-task 1").code() == 1).then_some(()));
+    run("show-task 2").exits(0);
+}
+
+#[test]
 fn it_stops_at_once_whoever_is_connected() {
     for signal in [Signal::TERM, Signal::INT] {
         let sandbox = Sandbox::new();
@@ -120,7 +135,8 @@ fn a_database_that_is_not_its_own_is_left_alone() {
     let output = sandbox.prismq(ANY_PORT).args(["--db", "text"]).run();
     complains(&output, 2, &["text", "not a database"]);
     assert_eq!(sandbox.read("text"), "this is no database\n");
-    for arguments in [["--listen", "localhost:x"], ["--listen", "127.0.0.1"], ["--claim-timeout", "0"]] {
+    for arguments in [["--listen", "localhost:x"], ["--listen", "127.0.0.1"], ["--claim-timeout", "0"], ["--keep", "0"]]
+    {
         sandbox.prismq(["serve"]).args(arguments).run().exits(2);
     }
 }

@@ -1,5 +1,8 @@
 //! `list-tasks` and `show-task`.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, mpsc};
+
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, Rig, complains};
@@ -69,7 +72,7 @@ fn parameter(request: &Request, name: &str) -> usize {
     value.parse().unwrap()
 }
 
-/// A server that holds 1,234 tasks and lists at most `most` of them at once.
+/// A server that pages by offset, holds 1,234 tasks and lists at most `most` of them at once.
 fn full(most: usize) -> Server {
     Server::start(move |request| {
         let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
@@ -93,6 +96,66 @@ fn a_list_goes_on_over_pages() {
         assert!(list("1100").into_iter().eq((135..=1234).rev()), "{:?}", server.calls());
         assert!(list("100000").into_iter().eq((1..=1234).rev()), "{:?}", server.calls());
     }
+}
+
+/// A server that pages by key and holds so many tasks; another task comes with every page that is asked for.
+fn growing(count: usize) -> Server {
+    let newest = AtomicUsize::new(count);
+    Server::start(move |request| {
+        let newest = newest.fetch_add(1, SeqCst);
+        let next = if request.path.contains("before=") { parameter(request, "before") - 1 } else { newest };
+        let page: Vec<Value> = (1..=next)
+            .rev()
+            .take(parameter(request, "limit"))
+            .map(|id| json!({"id": id, "type": ANY, "status": "pending", "attempts": 0}))
+            .collect();
+        Answer::data(&json!(page))
+    })
+}
+
+#[test]
+fn a_list_misses_and_repeats_nothing_while_tasks_come() {
+    let server = growing(1700);
+    let list = ["list-tasks", "--json", "--limit", "100000"];
+    let lines = Sandbox::at(&server.url()).prismq(list).run().exits(0).json_lines();
+    let ids = lines.iter().map(|task| task["id"].as_u64().unwrap());
+    assert!(ids.eq((1..=1700).rev()), "{:?}", server.calls());
+}
+
+/// The most memory that a process has had so far, in KiB.
+#[cfg(target_os = "linux")]
+fn peak_memory(process: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+    peak.trim().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_long_list_takes_no_more_memory_than_a_short_one() {
+    let (sender, process) = mpsc::channel();
+    let (process, early) = (Mutex::new((process, None)), AtomicUsize::new(0));
+    let server = Server::start(move |request| {
+        let offset = parameter(request, "offset");
+        let (receiver, known) = &mut *process.lock().unwrap();
+        let peak = peak_memory(*known.get_or_insert_with(|| receiver.recv().unwrap()));
+        if offset == 5000 {
+            early.store(peak, SeqCst);
+        }
+        if offset >= 100_000 {
+            let early = early.load(SeqCst);
+            assert!(peak < early + 4096, "{early} KiB have grown to {peak}");
+            return Answer::data(&json!([]));
+        }
+        let page: Vec<Value> = (0..500)
+            .map(|n| json!({"id": 200_000 - offset - n, "type": ANY, "status": "pending", "attempts": 0}))
+            .collect();
+        Answer::data(&json!(page))
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let listing = sandbox.prismq(["list-tasks", "--json", "--limit", "1000000"]).start();
+    sender.send(listing.id()).unwrap();
+    assert_eq!(listing.wait().exits(0).stdout.lines().count(), 100_000);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod claims;
 mod exchange;
 mod faults;
 mod http;
+mod keep;
 mod lifecycle;
 mod published;
 mod serve;

@@ -161,6 +161,25 @@ fn tasks_are_listed_newest_first() {
     assert_eq!(ids(r"?type=a%5C_%25&limit=2"), [60, 57], "an underscore that is none of LIKE's");
     assert_eq!(ids("?type=a%25&status=claimed"), [1]);
     assert_eq!(ids("?type=none"), [0; 0]);
+    assert_eq!(ids("?before=59&limit=3"), [58, 57, 56]);
+    assert_eq!(ids("?before=3&offset=50"), [2, 1], "who goes on from a task need not count");
+    assert_eq!(ids("?before=59&type=a.%25&limit=2"), [58, 56]);
+    assert_eq!(ids("?before=4&status=pending&type=a%25"), [3, 2]);
+    assert_eq!(ids("?before=1"), [0; 0]);
+}
+
+#[test]
+fn the_published_server_knows_no_key_to_page_by() {
+    let api = Api::start_with(|settings| settings.faults.published = true);
+    api.post("/task-types/register", json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}));
+    for n in 1..=3 {
+        api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
+    }
+    let list = |query: &str| api.get(&format!("/tasks?{query}")).body["data"].take();
+    let first = list("limit=1");
+    assert_eq!(first["items"][0]["id"], json!(3));
+    assert_eq!(list("limit=1&before=3"), first);
+    assert_eq!(list("limit=1&before=3&offset=1")["items"][0]["id"], json!(2));
 }
 
 #[test]
@@ -185,6 +204,7 @@ fn a_list_that_makes_no_sense_is_refused() {
     api.get("/tasks?limit=0").assert_invalid("Field 'limit' must be at least 1");
     api.get("/tasks?limit=many").assert_invalid("Field 'limit' must be of type integer");
     api.get("/tasks?limit=99999999999999999999").assert_invalid("Field 'limit' must be of type integer");
+    api.get("/tasks?before=0").assert_invalid("Field 'before' must be at least 1");
     api.get("/tasks?offset=-1").assert_invalid("Field 'offset' must be at least 0");
     api.get("/tasks?status=lost").assert_invalid("Field 'status' must be one of: pending, claimed, completed, failed");
 }

@@ -188,7 +188,9 @@ fn a_worker_withdraws_its_claims_alone() {
     let mut kept = waiting_for("another", &api, type_id, WAIT);
     let withdraw = || api.send("DELETE", WITHDRAW, &[], "").data();
     assert_eq!(withdraw(), json!({"withdrawn": 3}));
-    withdrawn.iter_mut().for_each(|waiter| waiter.answer().is_none());
+    for waiter in &mut withdrawn {
+        waiter.answer().is_none();
+    }
     assert_eq!(withdraw(), json!({"withdrawn": 0}));
     assert!(kept.is_waiting());
     let id = api.create("a", json!({}));
@@ -265,15 +267,21 @@ fn a_claim_that_waits_gets_what_another_failed() {
 }
 
 #[test]
-fn a_claim_that_waits_gets_what_another_lost() {
+fn claims_that_wait_get_what_others_lost() {
     let api = Api::start_with(|settings| settings.claim_timeout = Duration::from_secs(1));
     let type_id = api.register_any("a");
-    let id = api.create("a", json!({}));
-    api.claim("w", type_id).data();
+    let ids = [1, 2].map(|n| api.create("a", json!({"n": n})));
     let start = Instant::now();
-    let mut waiter = Waiter::new(&api.server);
-    waiter.claim(type_id, WAIT);
-    assert_eq!(waiter.answer().task(), (id, 2));
+    let mut waiters = ids.map(|_| {
+        api.claim("w", type_id).data();
+        Waiter::new(&api.server)
+    });
+    for waiter in &mut waiters {
+        waiter.claim(type_id, WAIT);
+    }
+    let mut claimed = waiters.map(|mut waiter| waiter.answer().task());
+    claimed.sort_unstable();
+    assert_eq!(claimed, ids.map(|id| (id, 2)));
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
 
@@ -284,7 +292,9 @@ fn claims_that_wait_are_answered_when_the_server_stops() {
     let start = Instant::now();
     api.server.stop();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    waiters.iter_mut().for_each(|waiter| waiter.answer().is_none());
+    for waiter in &mut waiters {
+        waiter.answer().is_none();
+    }
 }
 
 #[test]

@@ -195,7 +195,7 @@ pub(super) fn looks() -> Vec<Row> {
             Exactly,
             |client| {
                 let (status, type_pattern) = (Some("completed".into()), Some("PrismQ.YouTube.%".into()));
-                shown(client.tasks(&TaskFilter { status, type_pattern, limit: 5, offset: 0 }))
+                shown(client.tasks(&TaskFilter { status, type_pattern, limit: 5, ..TaskFilter::default() }))
             },
             Ok(json!([first()])),
         ),

@@ -1,0 +1,115 @@
+//! What calls cost as tasks pile up. SQLite's own steps are counted, so that no other load makes a difference.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::{Map, json};
+
+use super::Settings;
+use super::database::Time;
+use super::queue::{ClaimRequest, Queue, Report};
+use super::tasks::{Filter, Order, STATUSES, SortBy};
+
+/// The last of them has no tasks.
+const TYPES: i64 = 21;
+
+/// For each type but the last, five tasks of eight wait, and one each is claimed, has completed and has failed.
+const FILL: &str = "
+    WITH RECURSIVE numbers (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?1),
+    mixed AS (SELECT n, 1 + n % 20 AS type_id, n / 20 % 8 AS place FROM numbers)
+    INSERT INTO tasks
+        (type_id, status, priority, attempts, claimed_by, claimed_at, completed_at, created_at, dedupe_key, params)
+    SELECT type_id, iif(place < 5, 'pending', CASE place WHEN 5 THEN 'claimed' WHEN 6 THEN 'completed' ELSE 'failed' END),
+        n * 7919 % 10, n % 3, iif(place < 5, NULL, 'w'), iif(place < 5, NULL, n), iif(place < 6, NULL, n), n, n, '{}'
+    FROM mixed";
+
+/// A queue that counts its steps.
+struct Counted {
+    queue: Queue,
+    steps: Arc<AtomicU64>,
+    counts: Vec<(String, u64)>,
+}
+
+impl Counted {
+    fn with_tasks(count: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tasks.db");
+        // Claims last until they are told not to.
+        let settings = Settings { claim_timeout: Duration::MAX, ..Settings::new(([127, 0, 0, 1], 0).into(), path) };
+        let mut queue = Queue::open(&settings).unwrap();
+        for n in 1..=TYPES {
+            queue.register(format!("type.{n}"), "1".to_owned(), json!({"type": "object"})).unwrap();
+        }
+        let filling = Connection::open(&settings.database).unwrap();
+        filling.pragma_update(None, "synchronous", "off").unwrap();
+        filling.execute(FILL, [count]).unwrap();
+        let steps = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&steps);
+        queue.on_step(move || _ = counter.fetch_add(1, Ordering::Relaxed));
+        Self { queue, steps, counts: Vec::new() }
+    }
+
+    fn count<T>(&mut self, what: impl Into<String>, call: impl FnOnce(&mut Queue) -> T) -> T {
+        let before = self.steps.load(Ordering::Relaxed);
+        let result = call(&mut self.queue);
+        self.counts.push((what.into(), self.steps.load(Ordering::Relaxed) - before));
+        result
+    }
+
+    fn count_claims(&mut self) {
+        for by in [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, SortBy::Attempts] {
+            for descending in [false, true] {
+                let order = Order { by, descending };
+                let id = self.count(format!("claim by {order:?}"), |queue| claim(queue, order));
+                self.count("progress", |queue| queue.progress(id, "me", 50).unwrap());
+                let report = |success| Report { worker_id: "me".to_owned(), success, result: None, error: None };
+                self.count("complete", |queue| queue.complete(id, report(descending)).unwrap());
+            }
+        }
+        self.count("look for an expiry", |queue| queue.until_expiry(1).unwrap());
+        self.queue.expire_claims();
+        self.count("claim an expired one", |queue| claim(queue, Order { by: SortBy::CreatedAt, descending: false }));
+    }
+
+    fn count_lists(&mut self) {
+        for status in [None].into_iter().chain(STATUSES.map(Some)) {
+            for task_type in [None, Some("type.7"), Some("type.%"), Some("type.21")] {
+                for before in [i64::MAX, 500] {
+                    let task_type = task_type.map(str::to_owned);
+                    let what = format!("list {status:?} {task_type:?} {before}");
+                    let filter = Filter { status, task_type, before, limit: 5, offset: 0 };
+                    self.count(what, |queue| queue.tasks(&filter).unwrap());
+                }
+            }
+        }
+    }
+}
+
+fn claim(queue: &mut Queue, order: Order) -> i64 {
+    let request = ClaimRequest { worker_id: "me".to_owned(), type_id: 3, type_pattern: None, order };
+    serde_json::to_value(queue.claim(&request).unwrap()).unwrap()["id"].as_i64().unwrap()
+}
+
+/// The steps of every call, with so many tasks.
+fn steps(tasks: u32) -> Vec<(String, u64)> {
+    let mut counted = Counted::with_tasks(tasks);
+    for what in ["create", "find"] {
+        counted.count(what, |queue| queue.create("type.1".to_owned(), Map::new(), 0).unwrap());
+    }
+    counted.count("show", |queue| queue.task(400).unwrap());
+    counted.count_lists();
+    counted.count("remove", |queue| queue.remove_ended(Time::now(), 1).unwrap());
+    counted.count_claims();
+    counted.counts
+}
+
+#[test]
+fn no_call_takes_more_steps_where_there_are_more_tasks() {
+    let (few, many) = (steps(1_000), steps(100_000));
+    assert_eq!(few.len(), many.len());
+    for ((what, few), (_, many)) in few.iter().zip(&many) {
+        assert!(*few > 0 && *many <= 2 * few, "{what}: {few} steps grow to {many}");
+    }
+}
