@@ -228,36 +228,35 @@ pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
 
 /// The tasks that pass `filter`, newest first.
 pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summary>> {
-    let most = filter.limit.saturating_add(filter.offset);
-    let mut ids = match &filter.task_type {
-        None => ids(connection, &ids_sql(filter.status, false), params![filter.before, most])?,
-        Some(pattern) => ids_of_types(connection, filter, pattern, most)?,
+    let ids = match &filter.task_type {
+        None => ids(connection, &ids_sql(filter.status, false), params![filter.before, filter.limit, filter.offset])?,
+        Some(pattern) => ids_of_types(connection, filter, pattern)?,
     };
-    ids.sort_unstable_by(|one, other| other.cmp(one));
-    let page = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
     let sql = format!("SELECT {SUMMARY} FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
-    let page = ids.into_iter().skip(page(filter.offset)).take(page(filter.limit));
-    page.map(|id| statement.query_row([id], summary)).collect()
+    ids.into_iter().map(|id| statement.query_row([id], summary)).collect()
 }
 
-/// The newest of each type that is like `pattern`, and of each status: one index has each of these in its order, and
-/// none has them together.
-fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str, most: i64) -> Result<Vec<i64>> {
+/// The newest of each type that is like `pattern`, and of each status, put together: one index has each of these in its
+/// order, and none has them all.
+fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Result<Vec<i64>> {
+    let most = filter.limit.saturating_add(filter.offset);
     let mut found = Vec::new();
     for type_id in types::like(connection, pattern)? {
         for status in STATUSES.iter().filter(|status| filter.status.is_none_or(|wanted| wanted == **status)) {
-            found.extend(ids(connection, &ids_sql(Some(status), true), params![filter.before, most, type_id])?);
+            found.extend(ids(connection, &ids_sql(Some(status), true), params![filter.before, most, 0, type_id])?);
         }
     }
-    Ok(found)
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(found.into_iter().skip(count(filter.offset)).take(count(filter.limit)).collect())
 }
 
 /// Each combination has its own statement: one for all could not use the indexes.
 fn ids_sql(status: Option<&str>, of_type: bool) -> String {
     let status = status.map_or_else(String::new, |status| format!("status = '{status}' AND"));
-    let of_type = if of_type { "type_id = ?3 AND" } else { "" };
-    format!("SELECT id FROM tasks WHERE {of_type} {status} id < ?1 ORDER BY id DESC LIMIT ?2")
+    let of_type = if of_type { "type_id = ?4 AND" } else { "" };
+    format!("SELECT id FROM tasks WHERE {of_type} {status} id < ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3")
 }
 
 fn ids(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<Vec<i64>> {
