@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::http::{Connection, Http, Method, Request};
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Backoff, Error, Retries};
-use crate::clock::{Clock, Slept, Timestamp, before, between};
+use crate::clock::{Clock, Slept, Timestamp, before};
 use crate::task::{Task, TaskId};
 
 /// How long an answer may have been on its way, where the server had waited with it.
@@ -45,8 +45,8 @@ pub struct Claimed {
     pub task: Option<Task>,
     /// The earliest time at which the claim can have begun.
     pub claimed_at: Timestamp,
-    /// Whether the server has waited for one, a second at least: then it may be asked again at once.
-    pub waited: bool,
+    /// Whether the server waits where it is asked to.
+    pub waits: bool,
 }
 
 /// Which tasks to list.
@@ -168,11 +168,10 @@ impl Client {
             Err(error) if wire::is_empty_queue(&error) => None,
             Err(error) => return Err(error),
         };
-        let (asked_at, waited) = last_try.get();
+        let (asked_at, waits) = last_try.get();
         // Where the server waited for a task, it has answered as soon as there was one.
-        let ago = between(asked_at, self.clock.now());
-        let claimed_at = if waited { before(self.clock.now(), ago.min(ON_THE_WAY)) } else { asked_at };
-        Ok(Claimed { task, claimed_at, waited: waited && ago >= ON_THE_WAY })
+        let claimed_at = if waits { asked_at.max(before(self.clock.now(), ON_THE_WAY)) } else { asked_at };
+        Ok(Claimed { task, claimed_at, waits })
     }
 
     /// Has the claims of `worker_id` that wait at the server answered at once. One that knows nothing of waiting has

@@ -30,6 +30,8 @@ impl Limits {
 
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// What it has waited at least.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Workers that are started together, by a deployment say, or are told to come back at the same time, ask at different
 /// times within this.
@@ -51,8 +53,8 @@ pub(super) enum Closed {
 pub(super) enum Sweep {
     /// A task of the type with this index.
     Task(usize),
-    /// Nothing; whether a type was left out because its breaker is open, and whether the server has waited for a task.
-    Empty { paused: bool, waited: bool },
+    /// Nothing; whether a type was left out because its breaker is open.
+    Empty { paused: bool },
     /// No answer about the type with this index; the server asked to be left alone for so long.
     Failed { index: usize, pause: Option<Duration> },
 }
@@ -66,6 +68,16 @@ enum Flow {
     Tasks,
     /// The last sweep found nothing.
     Dry,
+}
+
+/// Who polls while the queue is dry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Nobody,
+    /// One slot keeps watch, or asks.
+    Kept,
+    /// It asks in such a way that the server may let it wait.
+    MayWait,
 }
 
 /// Whether a task of a type may be claimed.
@@ -85,6 +97,7 @@ pub(super) struct Turn {
     pub(super) first: usize,
     /// How long the server may be asked to wait for a task of the last type.
     pub(super) wait: Duration,
+    start: Instant,
     on_watch: bool,
     finished_before: u64,
 }
@@ -101,10 +114,9 @@ struct State {
     /// The type after the last that had a task.
     first: usize,
     flow: Flow,
-    /// A slot keeps watch, or is asking on its behalf.
-    watched: bool,
-    /// It asks in such a way that the server may let it wait.
-    is_waiting: bool,
+    watch: Watch,
+    /// The server waits for a task where it is asked to.
+    server_waits: bool,
     /// One of the slots that sleep may ask: another has just found a task.
     wake_next: bool,
     backoff: Backoff,
@@ -143,8 +155,8 @@ impl Queue {
             finished: 0,
             first: 0,
             flow: Flow::Unknown,
-            watched: false,
-            is_waiting: false,
+            watch: Watch::Nobody,
+            server_waits: false,
             wake_next: false,
             backoff,
             next_poll: now + start,
@@ -183,8 +195,8 @@ impl Queue {
                 return None;
             }
             let wake = state.may_ask_at(&self.limits, &self.concurrency);
-            if state.flow != Flow::Tasks && !state.watched && wake.is_some() {
-                (on_watch, state.watched) = (true, true);
+            if state.flow != Flow::Tasks && state.watch == Watch::Nobody && wake.is_some() {
+                (on_watch, state.watch) = (true, Watch::Kept);
             }
             let called = if state.flow == Flow::Tasks { fresh || state.wake_next } else { on_watch };
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
@@ -218,12 +230,17 @@ impl Queue {
         state.breakers[index].withdraw();
     }
 
+    /// Notes whether the server waits for a task where it is asked to.
+    pub(super) fn note_server_waits(&self, waits: bool) {
+        self.lock().server_waits = waits;
+    }
+
     /// Ends a turn with what it found.
     pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) {
         let mut state = self.lock();
         state.asking -= 1;
         if turn.on_watch {
-            (state.watched, state.is_waiting) = (false, false);
+            state.watch = Watch::Nobody;
         }
         match sweep {
             Sweep::Task(index) => {
@@ -235,13 +252,9 @@ impl Queue {
             }
             // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
             Sweep::Empty { .. } if turn.finished_before != state.finished => {}
-            Sweep::Empty { waited: true, .. } => {
-                // Each type is the last in its turn.
+            Sweep::Empty { paused } => {
+                // Each type is the last in its turn, for which a server waits.
                 state.first = (turn.first + 1) % self.concurrency.len();
-                state.backoff.grow();
-                (state.flow, state.next_poll) = (Flow::Dry, Instant::now());
-            }
-            Sweep::Empty { paused, .. } => {
                 state.schedule(turn, None);
                 if !paused {
                     state.close_when_drained(&self.limits);
@@ -308,14 +321,14 @@ impl Queue {
         state.closed.clone()
     }
 
-    /// Waits for up to `timeout` until no slot is on a turn in which the server may let it wait; true where none is.
+    /// Waits for up to `timeout` until no slot asks in such a way that the server may let it wait; true where none does.
     pub(super) fn wait_not_waiting(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
-        while state.is_waiting && Instant::now() < deadline {
+        while state.watch == Watch::MayWait && Instant::now() < deadline {
             state = self.wait(state, Some(deadline));
         }
-        !state.is_waiting
+        state.watch != Watch::MayWait
     }
 
     /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
@@ -350,8 +363,16 @@ impl State {
         self.asking += 1;
         self.wake_next = false;
         let wait = if on_watch && limits.is_patient() { self.longest_wait() } else { Duration::ZERO };
-        self.is_waiting |= !wait.is_zero();
-        Turn { first: self.first, wait, on_watch, finished_before: self.finished }
+        if !wait.is_zero() {
+            self.watch = Watch::MayWait;
+        }
+        Turn { first: self.first, wait, start: Instant::now(), on_watch, finished_before: self.finished }
+    }
+
+    /// Whether a server that waits is the place to wait at, after a turn that found nothing. Not where it was asked to
+    /// wait and did not: one that only says that it does would be asked in a circle.
+    fn may_wait_at_server(&self, turn: &Turn) -> bool {
+        self.server_waits && (turn.wait.is_zero() || turn.start.elapsed() >= SHORTEST_WAIT)
     }
 
     /// How long a server may keep us waiting for a task of one type. Where there are others, no longer than until they
@@ -403,7 +424,8 @@ impl State {
             (self.paused_until, self.next_poll, self.flow) = (until, until, Flow::Dry);
         } else if turn.on_watch || self.flow != Flow::Dry {
             self.flow = Flow::Dry;
-            self.next_poll = now + self.backoff.jittered();
+            let wait = self.backoff.jittered();
+            self.next_poll = if self.may_wait_at_server(turn) { now } else { now + wait };
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn run(worker: &Worker<'_>) {
                 worker.queue.end_turn(&turn, Sweep::Task(index));
                 worker.work_one(index, claim, left);
             }
-            Found::Nothing { paused, waited } => worker.queue.end_turn(&turn, Sweep::Empty { paused, waited }),
+            Found::Nothing { paused } => worker.queue.end_turn(&turn, Sweep::Empty { paused }),
             Found::NoAnswer { index, pause } => worker.queue.end_turn(&turn, Sweep::Failed { index, pause }),
         }
     }
@@ -49,8 +49,8 @@ impl Drop for EndOfSlot<'_> {
 enum Found {
     /// A task of the type with this index; whether an earlier process left it.
     Task { index: usize, claim: Claim, left: bool },
-    /// Nothing; whether a type was left out because its breaker is open, and whether the server has waited for a task.
-    Nothing { paused: bool, waited: bool },
+    /// Nothing; whether a type was left out because its breaker is open.
+    Nothing { paused: bool },
     /// No answer about the type with this index; the server asked to be left alone for so long.
     NoAnswer { index: usize, pause: Option<Duration> },
 }
@@ -59,7 +59,7 @@ impl Worker<'_> {
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
     fn sweep(&self, turn: &Turn) -> Found {
-        let (mut paused, mut waited) = (false, false);
+        let mut paused = false;
         let count = self.types.len();
         for number in 1..=count {
             let index = (turn.first + number - 1) % count;
@@ -81,25 +81,25 @@ impl Worker<'_> {
                     let claim = self.executor.claim(task, worker_type, claimed_at);
                     return Found::Task { index, claim, left: false };
                 }
-                Ok(nothing) => {
-                    self.queue.release(index);
-                    waited |= nothing.waited;
-                }
+                Ok(_) => self.queue.release(index),
                 Err(error) => {
                     self.queue.release(index);
                     return Found::NoAnswer { index, pause: self.no_answer(error) };
                 }
             }
         }
-        Found::Nothing { paused, waited }
+        Found::Nothing { paused }
     }
 
     fn claim(&self, worker_type: &WorkerType, wait: Duration) -> Result<Claimed, Error> {
-        let answer = self.claim_by_name(worker_type, wait);
-        if answer.is_ok() && self.contact.answered() {
+        let claimed = self.claim_by_name(worker_type, wait)?;
+        if self.contact.answered() {
             self.waiting.wake();
         }
-        answer
+        if !wait.is_zero() {
+            self.queue.note_server_waits(claimed.waits);
+        }
+        Ok(claimed)
     }
 
     /// While a type is gone, its old number is not used: it may be another type's by now. Where it was so unnoticed,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
-use crate::rig::cases;
+use crate::rig::{Rig, cases};
 use crate::support::{Answer, Request, Running, Sandbox, Server, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
@@ -136,4 +136,25 @@ fn who_does_not_go_on_for_ever_asks_nobody_to_wait() {
         sandbox.prismq(["work", "--poll-interval", "20ms"]).args(ending.iter().copied()).run().exits(0);
         assert!(claims(&published).iter().all(|(_, wait)| wait.is_none()), "{ending:?}");
     }
+}
+
+#[test]
+fn the_embedded_taskmanager_waits_and_is_left_at_once() {
+    let rig = Rig::start();
+    rig.sandbox.write("it.sh", "echo 1");
+    let args = ["--poll-interval", "60s", "--max-backoff", "60s", "--concurrency", "4"];
+    let mut worker = rig.work(args).start();
+    worker.wait_for_stderr("ready");
+    // By polling, each but the first would start up to a minute later.
+    for n in 0..5 {
+        let id = rig.taskmanager.create("case", json!({"case": "it", "n": n}));
+        wait_for("the task to end", || (rig.taskmanager.status(id) == "completed").then_some(()));
+    }
+    let start = Instant::now();
+    worker.terminate();
+    worker.wait().exits(0);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Nobody waits any more, so nothing is handed out to who has gone.
+    let id = rig.taskmanager.create("case", json!({"case": "it", "n": 5}));
+    assert_eq!((rig.taskmanager.status(id).as_str(), rig.taskmanager.task(id).attempts), ("pending", 0));
 }

@@ -28,7 +28,7 @@ fn wait_after(sweep: Sweep) -> Duration {
 
 #[test]
 fn workers_that_found_nothing_together_ask_again_at_different_times() {
-    let waits = [(); 64].map(|()| wait_after(Sweep::Empty { paused: false, waited: false }));
+    let waits = [(); 64].map(|()| wait_after(Sweep::Empty { paused: false }));
     assert!(are_spread(&waits, SPREAD * 5), "{waits:?}");
 }
 
