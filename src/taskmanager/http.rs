@@ -10,8 +10,10 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::DefaultConnector;
 
 use super::Error;
+use super::resolver::Remembering;
 
 /// The most that is read of an answer: 16 MiB.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -120,7 +122,7 @@ impl Http {
             config = config.proxy(None);
         }
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: ureq::Agent::with_parts(config.build(), DefaultConnector::default(), Remembering::default()),
             key: connection.api_key.as_deref().map(header).transpose()?,
             url: connection.api_url.trim_end_matches('/').into(),
         })

@@ -7,6 +7,7 @@ mod client;
 mod deliver;
 mod error;
 mod http;
+mod resolver;
 mod retry;
 pub mod wire;
 

@@ -1,8 +1,8 @@
 //! Whose turn it is to claim, and of which type.
 //!
 //! While tasks come, every slot claims for itself. Once the queue was found empty, one slot alone keeps watch: it polls
-//! with backoff while the others sleep, and when it gets a task it wakes the next. So an idle worker polls once an
-//! interval, however many slots it has.
+//! with backoff while the others sleep, or waits at a server that can. When it gets a task it wakes two, and each of
+//! those that gets one two more. So an idle worker polls once an interval, however many slots it has.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ impl Limits {
 
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// So many sleeping slots are woken by a slot that finds a task: where there are many tasks, all are soon at work, and
+/// a single task costs two calls in vain.
+const CALLED_BY_A_TASK: usize = 2;
 /// What it has waited at least.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -117,8 +120,8 @@ struct State {
     watch: Watch,
     /// The server waits for a task where it is asked to.
     server_waits: bool,
-    /// One of the slots that sleep may ask: another has just found a task.
-    wake_next: bool,
+    /// So many of the slots that sleep may ask: others have just found tasks.
+    called: usize,
     backoff: Backoff,
     next_poll: Instant,
     paused_until: Instant,
@@ -133,7 +136,10 @@ struct State {
 /// The state that slots share.
 pub(super) struct Queue {
     state: Mutex<State>,
+    /// What slots wait for.
     changed: Condvar,
+    /// What the worker's main thread waits for: that nothing more is claimed, and then that all ends.
+    ending: Condvar,
     limits: Limits,
     /// How many tasks of each type may be in flight.
     concurrency: Vec<usize>,
@@ -157,7 +163,7 @@ impl Queue {
             flow: Flow::Unknown,
             watch: Watch::Nobody,
             server_waits: false,
-            wake_next: false,
+            called: 0,
             backoff,
             next_poll: now + start,
             paused_until: now,
@@ -167,20 +173,18 @@ impl Queue {
             closed: None,
             asked_at: None,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), limits, concurrency }
+        Self { state: Mutex::new(state), changed: Condvar::new(), ending: Condvar::new(), limits, concurrency }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, until: Option<Instant>) -> MutexGuard<'a, State> {
-        match until {
-            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-            }
+    /// Tells all who wait, not one: who goes on is decided by the state, and one that cannot must not swallow the call.
+    fn tell(&self, state: &State) {
+        self.changed.notify_all();
+        if state.closed.is_some() {
+            self.ending.notify_all();
         }
     }
 
@@ -191,21 +195,24 @@ impl Queue {
         loop {
             state.close_when_done(&self.limits);
             if state.closed.is_some() {
-                self.changed.notify_all();
+                self.tell(&state);
                 return None;
             }
             let wake = state.may_ask_at(&self.limits, &self.concurrency);
             if state.flow != Flow::Tasks && state.watch == Watch::Nobody && wake.is_some() {
                 (on_watch, state.watch) = (true, Watch::Kept);
             }
-            let called = if state.flow == Flow::Tasks { fresh || state.wake_next } else { on_watch };
+            let called = if state.flow == Flow::Tasks { fresh || state.called > 0 } else { on_watch };
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
+                if !fresh {
+                    state.called = state.called.saturating_sub(1);
+                }
                 return Some(state.take_turn(on_watch, &self.limits));
             }
             // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
             let until = if called { earliest(wake, state.idle_end(&self.limits)) } else { None };
             fresh &= called;
-            state = self.wait(state, until);
+            state = wait(&self.changed, state, until);
         }
     }
 
@@ -246,7 +253,7 @@ impl Queue {
             Sweep::Task(index) => {
                 state.claimed += 1;
                 state.first = (index + 1) % self.concurrency.len();
-                (state.flow, state.wake_next) = (Flow::Tasks, true);
+                (state.flow, state.called) = (Flow::Tasks, CALLED_BY_A_TASK);
                 state.last_active = Instant::now();
                 state.backoff.reset();
             }
@@ -266,8 +273,7 @@ impl Queue {
                 state.schedule(turn, pause);
             }
         }
-        // All, not one: who goes on is decided by the state, and one that cannot must not swallow the call.
-        self.changed.notify_all();
+        self.tell(&state);
     }
 
     /// Notes that a task of a type is no longer in flight, and what that says about the type's service.
@@ -280,7 +286,7 @@ impl Queue {
         state.in_flight[index] -= 1;
         state.finished += 1;
         state.last_active = Instant::now();
-        self.changed.notify_all();
+        self.tell(&state);
         state.breakers[index].judge(verdict, Instant::now())
     }
 
@@ -291,16 +297,17 @@ impl Queue {
         let unreported = count();
         if unreported < state.unreported && self.limits.drain {
             // A failure that has arrived only now is back in the queue.
-            (state.flow, state.wake_next, state.finished) = (Flow::Tasks, true, state.finished + 1);
+            (state.flow, state.called, state.finished) = (Flow::Tasks, 1, state.finished + 1);
         }
         state.unreported = unreported;
-        self.changed.notify_all();
+        self.tell(&state);
     }
 
     /// Claims nothing more. The first reason stands.
     pub(super) fn close(&self, reason: Closed) {
-        self.lock().closed.get_or_insert(reason);
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.closed.get_or_insert(reason);
+        self.tell(&state);
     }
 
     /// Claims nothing more because the program was asked to end.
@@ -308,7 +315,7 @@ impl Queue {
         let mut state = self.lock();
         state.asked_at.get_or_insert_with(Instant::now);
         state.closed.get_or_insert(Closed::Asked);
-        self.changed.notify_all();
+        self.tell(&state);
     }
 
     /// Waits until nothing more is claimed, and says why; `None` where that does not come within `limit`.
@@ -316,7 +323,7 @@ impl Queue {
         let until = Instant::now().checked_add(limit);
         let mut state = self.lock();
         while state.closed.is_none() && until.is_none_or(|until| Instant::now() < until) {
-            state = self.wait(state, until);
+            state = wait(&self.ending, state, until);
         }
         state.closed.clone()
     }
@@ -326,7 +333,7 @@ impl Queue {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while state.watch == Watch::MayWait && Instant::now() < deadline {
-            state = self.wait(state, Some(deadline));
+            state = wait(&self.ending, state, Some(deadline));
         }
         state.watch != Watch::MayWait
     }
@@ -341,15 +348,16 @@ impl Queue {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return false;
             }
-            state = self.wait(state, deadline);
+            state = wait(&self.ending, state, deadline);
         }
         true
     }
 
     /// Notes that a slot has ended.
     pub(super) fn slot_ended(&self) {
-        self.lock().slots -= 1;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.slots -= 1;
+        self.tell(&state);
     }
 
     /// How many tasks are in flight.
@@ -361,7 +369,6 @@ impl Queue {
 impl State {
     fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
         self.asking += 1;
-        self.wake_next = false;
         let wait = if on_watch && limits.is_patient() { self.longest_wait() } else { Duration::ZERO };
         if !wait.is_zero() {
             self.watch = Watch::MayWait;
@@ -426,6 +433,16 @@ impl State {
             self.flow = Flow::Dry;
             let wait = self.backoff.jittered();
             self.next_poll = if self.may_wait_at_server(turn) { now } else { now + wait };
+        }
+    }
+}
+
+fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>, until: Option<Instant>) -> MutexGuard<'a, State> {
+    match until {
+        None => on.wait(state).unwrap_or_else(PoisonError::into_inner),
+        Some(until) => {
+            let left = until.saturating_duration_since(Instant::now());
+            on.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
         }
     }
 }

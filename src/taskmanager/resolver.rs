@@ -1,0 +1,108 @@
+//! Looking up the TaskManager's address: once in a while, not for each call.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+/// How long an address is good: a server that moves is found again within this time.
+const GOOD_FOR: Duration = Duration::from_secs(30);
+
+/// Remembers the last answer. The library's own resolver starts a thread for each call, whose connection is open
+/// already as a rule.
+#[derive(Default)]
+pub(super) struct Remembering {
+    last: Mutex<Option<Answer>>,
+    resolver: DefaultResolver,
+}
+
+struct Answer {
+    to: Uri,
+    addresses: Vec<SocketAddr>,
+    good_until: Instant,
+}
+
+impl Answer {
+    fn is_about(&self, uri: &Uri) -> bool {
+        self.to.scheme() == uri.scheme() && self.to.authority() == uri.authority()
+    }
+}
+
+impl Resolver for Remembering {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        if let Some(addresses) = address_in(uri).or_else(|| self.remembered(uri)) {
+            let mut resolved = self.empty();
+            for address in addresses {
+                resolved.push(address);
+            }
+            return Ok(resolved);
+        }
+        let resolved = self.resolver.resolve(uri, config, timeout)?;
+        let answer = Answer { to: uri.clone(), addresses: resolved.to_vec(), good_until: Instant::now() + GOOD_FOR };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        Ok(resolved)
+    }
+}
+
+impl Remembering {
+    fn remembered(&self, uri: &Uri) -> Option<Vec<SocketAddr>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = last.as_ref().filter(|answer| answer.is_about(uri) && Instant::now() < answer.good_until)?;
+        Some(answer.addresses.clone())
+    }
+}
+
+/// The address that a URI names as a number.
+fn address_in(uri: &Uri) -> Option<Vec<SocketAddr>> {
+    let address: IpAddr = uri.host()?.trim_matches(['[', ']']).parse().ok()?;
+    let port = uri.port_u16().or(match uri.scheme_str()? {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    })?;
+    Some(vec![SocketAddr::new(address, port)])
+}
+
+impl fmt::Debug for Remembering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remembering").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_its_own_answer() {
+        for (uri, expected) in [
+            ("http://127.0.0.1:8000/api", Some("127.0.0.1:8000")),
+            ("http://127.0.0.1/api", Some("127.0.0.1:80")),
+            ("https://[::1]/api", Some("[::1]:443")),
+            ("http://localhost:8000/api", None),
+        ] {
+            let found = address_in(&uri.parse().unwrap());
+            assert_eq!(found, expected.map(|address| vec![address.parse().unwrap()]), "{uri}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_remembered_for_a_while_and_for_its_host_only() {
+        let resolver = Remembering::default();
+        let remember = |good_until| {
+            let (to, addresses) = ("http://a.example/api".parse().unwrap(), vec!["192.0.2.1:80".parse().unwrap()]);
+            *resolver.last.lock().unwrap() = Some(Answer { to, addresses, good_until });
+        };
+        let remembered = |uri: &str| resolver.remembered(&uri.parse().unwrap()).is_some();
+        remember(Instant::now() + GOOD_FOR);
+        assert!(remembered("http://a.example/api/health"));
+        assert!(!remembered("http://a.example:81/api") && !remembered("https://a.example/api"));
+        remember(Instant::now());
+        assert!(!remembered("http://a.example/api"), "it is too old");
+    }
+}
