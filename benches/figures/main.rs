@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench figures            # all figures
 //! cargo bench --bench figures -- idle    # those whose name holds `idle`
+//! cargo bench --bench figures -- steps   # where the time of one task goes
 //! ```
 //!
 //! `PRISMQ_BENCH_RUNS` is how often each is measured: 5 where it is not set.
@@ -94,13 +95,30 @@ fn main() {
             figure.print(runs);
         }
     }
+    if wanted.is_empty() || wanted.iter().any(|part| part == "steps") {
+        print_steps(runs);
+    }
+}
+
+/// Where the time of one task goes.
+fn print_steps(runs: usize) {
+    println!("\n| one at a time | µs, median | least to most of {runs} |\n|---|---|---|");
+    let all: Vec<_> = (0..runs).map(|_| throughput::steps()).collect();
+    for (step, (name, _)) in all[0].iter().enumerate() {
+        let (least, median, most) = spread(all.iter().map(|steps| steps[step].1).collect());
+        println!("| {name} | {} | {} to {} |", short(median), short(least), short(most));
+    }
+}
+
+/// The least, the median and the most.
+fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[0], values[values.len() / 2], values[values.len() - 1])
 }
 
 impl Figure {
     fn print(&self, runs: usize) {
-        let mut values: Vec<f64> = (0..runs).map(|_| (self.measure)()).collect();
-        values.sort_by(f64::total_cmp);
-        let (least, median, most) = (values[0], values[runs / 2], values[runs - 1]);
+        let (least, median, most) = spread((0..runs).map(|_| (self.measure)()).collect());
         let (bar, is_met) = match self.bar {
             Bar::AtLeast(bar) => (format!("≥ {bar}"), median >= bar),
             Bar::AtMost(bar) => (format!("≤ {bar}"), median <= bar),

@@ -16,6 +16,7 @@ use crate::scene::Scene;
 const TASKS: u64 = 4000;
 const SLOTS: &str = "8";
 const THREADS: usize = 8;
+const TRUE: &str = "exec = [\"/bin/true\"]";
 
 const ECHO: &str = "handler = \"echo\"";
 const PERSISTENT: &str = r#"exec = ["python3", "-u", "-c", """
@@ -43,24 +44,21 @@ pub(crate) fn persistent_per_second() -> f64 {
 
 fn over_bare_calls(type_settings: &str) -> f64 {
     let scene = Scene::start(&[], type_settings);
-    let bare = bare_calls(&scene);
+    let bare = bare_calls(&scene, THREADS, TASKS);
     worker(&scene, TASKS, &["--concurrency", SLOTS]) / bare
 }
 
 /// Programs in the worker over a loop that does nothing but start them.
 pub(crate) fn once() -> f64 {
-    let scene = Scene::start(&[], "exec = [\"/bin/true\"]");
-    let bare = per_second(TASKS, || {
-        let program = Command::new("/bin/true").stdin(Stdio::null()).status();
-        assert!(program.is_ok_and(|status| status.success()));
-    });
+    let scene = Scene::start(&[], TRUE);
+    let bare = per_second(THREADS, TASKS, run_true);
     worker(&scene, TASKS, &["--concurrency", SLOTS]) / bare
 }
 
 /// 16 slots, with a server that takes 20 ms for a claim and 20 ms for a report.
 pub(crate) fn slow_server() -> f64 {
     let scene = Scene::start(&["--fault", "latency=20ms"], ECHO);
-    worker(&scene, 2000, &["--concurrency", "16"]) / (16.0 / 0.040)
+    worker(&scene, TASKS, &["--concurrency", "16"]) / (16.0 / 0.040)
 }
 
 /// Tasks a second, from the start of the worker to the end of the last task.
@@ -72,11 +70,30 @@ fn worker(scene: &Scene, tasks: u64, arguments: &[&str]) -> f64 {
     rate(tasks, start)
 }
 
+/// Where the time of one task goes: what one thread, or a worker with one slot, takes for a task, in microseconds.
+pub(crate) fn steps() -> Vec<(&'static str, f64)> {
+    const FEW: u64 = 1000;
+    let micros = |per_second: f64| 1e6 / per_second;
+    let one_slot = |type_settings| micros(worker(&Scene::start(&[], type_settings), FEW, &["--concurrency", "1"]));
+    vec![
+        ("a claim and a report, bare", micros(bare_calls(&Scene::start(&[], ECHO), 1, FEW))),
+        ("a task with `echo`", one_slot(ECHO)),
+        ("a task with a persistent Python handler", one_slot(PERSISTENT)),
+        ("a start of `/bin/true`, bare", micros(per_second(1, FEW, run_true))),
+        ("a task with `/bin/true`", one_slot(TRUE)),
+    ]
+}
+
+fn run_true() {
+    let program = Command::new("/bin/true").stdin(Stdio::null()).status();
+    assert!(program.is_ok_and(|status| status.success()));
+}
+
 /// Pairs of a claim and a report a second, by the worker's own client, with nothing in between.
-fn bare_calls(scene: &Scene) -> f64 {
-    scene.create(TASKS);
+fn bare_calls(scene: &Scene, threads: usize, count: u64) -> f64 {
+    scene.create(count);
     let (client, type_id) = (&scene.client, scene.type_id());
-    per_second(TASKS, || {
+    per_second(threads, count, || {
         let task = client.claim("bare", type_id, Order::OldestFirst).expect("it answers").expect("there is one");
         complete(client, task);
     })
@@ -99,12 +116,12 @@ fn complete(client: &Client, task: prismq::task::Task) {
     client.deliver(&Report::from(&result)).expect("it answers");
 }
 
-/// How often a second `THREADS` threads can do `work`.
-fn per_second(count: u64, work: impl Fn() + Sync) -> f64 {
+/// How often a second so many threads can do `work`.
+fn per_second(threads: usize, count: u64, work: impl Fn() + Sync) -> f64 {
     let done = AtomicU64::new(0);
     let start = Instant::now();
     thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while done.fetch_add(1, Relaxed) < count {
                     work();
