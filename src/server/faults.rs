@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use fastrand::Rng;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::access::is_health;
 use super::body::read;
@@ -33,7 +33,7 @@ pub struct Faults {
     pub html: f64,
     /// The answer is 429, with `Retry-After: 1`; the work is not done.
     pub ratelimit: f64,
-    /// Whatever becomes of the call, its end comes later by `delay`; the work is done before.
+    /// Whatever becomes of the call, its end comes no sooner than `delay` after it; the work is done before.
     pub latency: f64,
     /// How late it then is.
     pub delay: Duration,
@@ -121,6 +121,7 @@ async fn befall(
         return next.run(request).await;
     }
     let (fault, delay) = chance.draw();
+    let no_sooner = Instant::now() + delay;
     let answer = match fault {
         None => next.run(request).await,
         Some(Fault::Drop) => {
@@ -138,7 +139,7 @@ async fn befall(
             answer()
         }
     };
-    sleep(delay).await;
+    sleep_until(no_sooner).await;
     answer
 }
 
