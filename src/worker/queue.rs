@@ -4,106 +4,29 @@
 //! with backoff while the others sleep, or waits at a server that can. When it gets a task it wakes two, and each of
 //! those that gets one two more. So an idle worker polls once an interval, however many slots it has.
 
+mod terms;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+pub(super) use terms::{Closed, Limits, Place, Sweep, Turn};
+use terms::{Flow, Watch};
 
 use super::breaker::{Breaker, Change, Verdict};
 use crate::taskmanager::Backoff;
 
-/// When the worker claims nothing more.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Limits {
-    /// At most so many tasks in all; 0: no limit.
-    pub(super) max_tasks: u64,
-    /// Once nothing is left to do.
-    pub(super) drain: bool,
-    /// Once it was idle for so long.
-    pub(super) exit_after_idle: Option<Duration>,
-}
-
-impl Limits {
-    /// Whether the worker goes on until it is told to end.
-    fn is_patient(&self) -> bool {
-        self.max_tasks == 0 && !self.drain && self.exit_after_idle.is_none()
-    }
-}
-
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// What it has waited at least.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// So many sleeping slots are woken by a slot that finds a task: where there are many tasks, all are soon at work, and
 /// a single task costs two calls in vain.
 const CALLED_BY_A_TASK: usize = 2;
-/// What it has waited at least.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-
 /// Workers that are started together, by a deployment say, or are told to come back at the same time, ask at different
 /// times within this.
 const SPREAD: Duration = Duration::from_secs(1);
-
-/// Why nothing more is claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// All that was asked for is done.
-    Done,
-    /// The program was asked to end.
-    Asked,
-    /// Something went wrong that waiting cannot mend.
-    Failed,
-}
-
-/// What a slot found when it asked for a task of each type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sweep {
-    /// A task of the type with this index.
-    Task(usize),
-    /// Nothing; whether a type was left out because its breaker is open.
-    Empty { paused: bool },
-    /// No answer about the type with this index; the server asked to be left alone for so long.
-    Failed { index: usize, pause: Option<Duration> },
-}
-
-/// What is known of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    /// Nobody has asked yet: one slot looks first, and wakes the others where there is work.
-    Unknown,
-    /// Tasks come.
-    Tasks,
-    /// The last sweep found nothing.
-    Dry,
-}
-
-/// Who polls while the queue is dry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    Nobody,
-    /// One slot keeps watch, or asks.
-    Kept,
-    /// It asks in such a way that the server may let it wait.
-    MayWait,
-}
-
-/// Whether a task of a type may be claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// It may; the place is taken.
-    Taken,
-    /// As many as may be are in flight, or nothing more is to be claimed.
-    Full,
-    /// The service behind the type seems to be away.
-    Paused,
-}
-
-/// The right to ask once for a task of each type.
-pub(super) struct Turn {
-    /// The type to ask first.
-    pub(super) first: usize,
-    /// How long the server may be asked to wait for a task of the last type.
-    pub(super) wait: Duration,
-    start: Instant,
-    on_watch: bool,
-    finished_before: u64,
-}
 
 struct State {
     /// Tasks in flight, by type.
@@ -453,6 +376,3 @@ fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
         (one, other) => one.or(other),
     }
 }
-
-#[cfg(test)]
-mod tests;
