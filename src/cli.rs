@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{
-    LogFormat, Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration, task_type_name,
+    Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration, task_type_name,
 };
 
+pub use flags::{GlobalArgs, WorkerArgs};
 pub use values::{Handle, Param};
 
 const EXIT_CODES: &str = "\
@@ -62,78 +62,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// What every command takes, before its name or after it.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Settings")]
-pub struct GlobalArgs {
-    /// The configuration file [default: ./prismq.toml, else the one in your configuration folder]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where the TaskManager is; it ends in /api [default: port 8000 of this machine]
-    #[arg(long, global = true, value_name = "URL")]
-    pub api_url: Option<String>,
-    /// Who this worker is [default: the host's name and eight hex digits]
-    #[arg(long, global = true, value_name = "ID")]
-    pub worker_id: Option<String>,
-    /// The results file [default: results.db in your data folder]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub results: Option<PathBuf>,
-    /// The database of ideas [default: the results file]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub ideas: Option<PathBuf>,
-    /// How a line of the log looks [default: text]
-    #[arg(long, global = true, value_name = "FORMAT", value_parser = values::log_format())]
-    pub log_format: Option<LogFormat>,
-    /// What is logged: a level, and MODULE=LEVEL by commas [default: info]
-    #[arg(long, global = true, value_name = "LEVEL")]
-    pub log_level: Option<String>,
-    /// Log more: -v debug, -vv trace
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
-    /// Log less: -q warnings, -qq errors
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub quiet: u8,
-    /// The same as -v
-    #[arg(long, global = true)]
-    pub debug: bool,
-    /// Print JSON, and errors as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-}
-
-/// What a worker can be told.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Worker settings")]
-pub struct WorkerArgs {
-    /// The time between two polls while there is nothing to do [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
-    pub poll_interval: Option<Duration>,
-    /// The longest time between two polls, after many that found nothing [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
-    pub max_backoff: Option<Duration>,
-    /// End after so many tasks; 0 is never [default: 0]
-    #[arg(long, visible_alias = "max-runs", value_name = "N", value_parser = parse_max_tasks)]
-    pub max_tasks: Option<u64>,
-    /// Which of the waiting tasks comes first [default: fifo]
-    #[arg(long, value_parser = values::strategy())]
-    pub strategy: Option<Strategy>,
-    /// How many tasks to work at once [default: 1]
-    #[arg(long, value_name = "N", value_parser = parse_concurrency)]
-    pub concurrency: Option<usize>,
-    /// How long the TaskManager lets a worker keep a task [default: 300s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
-    pub claim_timeout: Option<Duration>,
-    /// Fail a task unrun that was handed out more often than this [default: 5]
-    #[arg(long, value_name = "N", value_parser = parse_max_attempts)]
-    pub max_attempts: Option<u32>,
-    /// How long handlers may go on after the first signal [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub grace_period: Option<Duration>,
-    /// How long results stay in the results file once they are reported; 0 is for ever [default: 0]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub keep_results: Option<Duration>,
 }
 
 /// What to do.

@@ -152,7 +152,7 @@ fn worker_settings_become_flags() {
         assert_eq!(flags.grace_period, Some(Duration::ZERO));
         assert_eq!(flags.keep_results, Some(Duration::from_hours(7 * 24)));
         assert_eq!(flags.api_url.as_deref(), Some("http://h/api"));
-        assert_eq!(flags.log_format, Some(LogFormat::Json));
+        assert_eq!(flags.log_format, Some(crate::config::LogFormat::Json));
     }
     assert_eq!(parsed("claim --strategy priority").flags().strategy, Some(Strategy::Priority));
     assert!(parsed("create-task a --from f --concurrency 4").flags().concurrency.is_none());

@@ -35,6 +35,8 @@ struct State {
     breakers: Vec<Breaker>,
     /// Slots that are asking now.
     asking: u64,
+    /// Places that they hold for tasks which they may get.
+    reserved: usize,
     claimed: u64,
     finished: u64,
     /// The type after the last that had a task.
@@ -43,6 +45,8 @@ struct State {
     watch: Watch,
     /// The server waits for a task where it is asked to.
     server_waits: bool,
+    /// The last sweep was not answered. Then a claim is not to wait: its answer tells that the server is back.
+    unanswered: bool,
     /// So many of the slots that sleep may ask: others have just found tasks.
     called: usize,
     backoff: Backoff,
@@ -80,12 +84,14 @@ impl Queue {
             in_flight: vec![0; concurrency.len()],
             breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
             asking: 0,
+            reserved: 0,
             claimed: 0,
             finished: 0,
             first: 0,
             flow: Flow::Unknown,
             watch: Watch::Nobody,
             server_waits: false,
+            unanswered: false,
             called: 0,
             backoff,
             next_poll: now + start,
@@ -150,6 +156,7 @@ impl Queue {
             return Place::Paused;
         }
         state.in_flight[index] += 1;
+        state.reserved += 1;
         Place::Taken
     }
 
@@ -157,6 +164,7 @@ impl Queue {
     pub(super) fn release(&self, index: usize) {
         let mut state = self.lock();
         state.in_flight[index] -= 1;
+        state.reserved -= 1;
         state.breakers[index].withdraw();
     }
 
@@ -172,9 +180,11 @@ impl Queue {
         if turn.on_watch {
             state.watch = Watch::Nobody;
         }
+        state.unanswered = matches!(sweep, Sweep::Failed { .. });
         match sweep {
             Sweep::Task(index) => {
                 state.claimed += 1;
+                state.reserved -= 1;
                 state.first = (index + 1) % self.concurrency.len();
                 (state.flow, state.called) = (Flow::Tasks, CALLED_BY_A_TASK);
                 state.last_active = Instant::now();
@@ -285,14 +295,16 @@ impl Queue {
 
     /// How many tasks are in flight.
     pub(super) fn in_flight(&self) -> usize {
-        self.lock().in_flight.iter().sum()
+        let state = self.lock();
+        state.in_flight.iter().sum::<usize>() - state.reserved
     }
 }
 
 impl State {
     fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
         self.asking += 1;
-        let wait = if on_watch && limits.is_patient() { self.longest_wait() } else { Duration::ZERO };
+        let may_wait = on_watch && limits.is_patient() && !self.unanswered;
+        let wait = if may_wait { self.longest_wait() } else { Duration::ZERO };
         if !wait.is_zero() {
             self.watch = Watch::MayWait;
         }

@@ -112,17 +112,18 @@ fn waiting_does_not_shorten_the_claim() {
 fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
     let published = Published::start(&["case"]);
     published.hold(CLAIM);
-    let (sandbox, worker) = worker_of(&published, &["case"], "10s");
+    let (_sandbox, worker) = worker_of(&published, &["case"], "10s");
     wait_for("a claim to wait", || published.is_holding().then_some(()));
     let id = published.create("case", json!({"case": "it"}));
     let start = Instant::now();
     worker.terminate();
     wait_for("it to be called back", || (published.count("DELETE /tasks/claim?worker_id=me") > 0).then_some(()));
     published.release();
-    worker.wait().exits(0);
+    let log = worker.wait().exits(0).stderr;
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(log.contains("claiming nothing more in_flight=0"), "what waits is no task in flight: {log}");
     // It was answered with a task even so: none is lost.
-    assert_eq!(published.task(id).status, "completed", "{}", sandbox.read("prismq.toml"));
+    assert_eq!(published.task(id).status, "completed");
 }
 
 #[test]
@@ -157,4 +158,17 @@ fn the_embedded_taskmanager_waits_and_is_left_at_once() {
     // Nobody waits any more, so nothing is handed out to who has gone.
     let id = rig.taskmanager.create("case", json!({"case": "it", "n": 5}));
     assert_eq!((rig.taskmanager.status(id).as_str(), rig.taskmanager.task(id).attempts), ("pending", 0));
+}
+
+#[test]
+fn the_end_of_an_outage_is_not_waited_for_with_a_task() {
+    let mut rig = Rig::start();
+    let mut worker = rig.work([]).start();
+    worker.wait_for_stderr("ready");
+    rig.taskmanager.stop();
+    worker.wait_for_stderr("waiting for it");
+    rig.taskmanager.restart();
+    let start = Instant::now();
+    worker.wait_for_stderr("answers again");
+    assert!(start.elapsed() < Duration::from_secs(10), "a claim that waits is answered after 20 s only");
 }
