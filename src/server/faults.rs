@@ -2,7 +2,8 @@
 //! know nothing of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
@@ -10,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use fastrand::Rng;
-use tokio::time::{Instant, sleep_until};
+use tokio::{task, time};
 
 use super::access::is_health;
 use super::body::read;
@@ -121,7 +122,7 @@ async fn befall(
         return next.run(request).await;
     }
     let (fault, delay) = chance.draw();
-    let no_sooner = Instant::now() + delay;
+    let start = Instant::now();
     let answer = match fault {
         None => next.run(request).await,
         Some(Fault::Drop) => {
@@ -139,8 +140,22 @@ async fn befall(
             answer()
         }
     };
-    sleep_until(no_sooner).await;
+    if !delay.is_zero() {
+        sleep_until(start + delay).await;
+    }
     answer
+}
+
+/// Sleeps more exactly than the runtime, whose timer is up to two milliseconds late: too much to try the speed of
+/// clients by. The rest is slept in a thread.
+async fn sleep_until(end: Instant) {
+    const LATE: Duration = Duration::from_millis(2);
+    if let Some(early) = end.checked_sub(LATE) {
+        time::sleep_until(early.into()).await;
+    }
+    let rest = move || thread::sleep(end.saturating_duration_since(Instant::now()));
+    // It fails only where the server ends.
+    let _ = task::spawn_blocking(rest).await;
 }
 
 /// As the published server tells of a deadlock in its database.
