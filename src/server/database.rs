@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use serde::{Serialize, Serializer};
@@ -88,11 +89,13 @@ fn version(connection: &Connection) -> rusqlite::Result<u32> {
     Ok(u32::try_from(version).unwrap_or(u32::MAX))
 }
 
-/// Write-ahead logging that is synced at each commit: what the TaskManager has confirmed survives a power cut.
+/// Write-ahead logging. A commit is not synced: what the TaskManager confirms is, by [`Log`](super::log::Log).
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    // Otherwise SQLite compiles a statement anew for each value that its plan might depend on.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(connection)
 }

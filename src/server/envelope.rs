@@ -62,6 +62,14 @@ impl Failure {
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
         Self { details: vec![detail.into()], ..Self::bad_request("Validation failed") }
     }
+
+    /// The database failed. The server has no log: whoever called is the one to learn that the disk is full.
+    pub(super) fn internal(error: &impl ToString) -> Self {
+        Self {
+            details: vec![error.to_string()],
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+        }
+    }
 }
 
 impl From<Refusal> for Failure {
@@ -76,11 +84,7 @@ impl From<Refusal> for Failure {
             Refusal::BadParams(why) => Self::bad_request(format!("Parameter validation failed: {why}")),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
-            // The server has no log: whoever called is the one to learn that the disk is full.
-            Refusal::Database(error) => Self {
-                details: vec![error.to_string()],
-                ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
-            },
+            Refusal::Database(error) => Self::internal(&error),
         }
     }
 }

@@ -14,6 +14,7 @@ mod faults;
 mod growth;
 mod keep;
 mod line;
+mod log;
 mod params;
 mod published;
 mod queue;
@@ -36,6 +37,7 @@ use access::Access;
 use connection::Patience;
 pub use error::ServerError;
 pub use faults::Faults;
+use log::Log;
 use queue::{Queue, Shared};
 
 const PATIENCE: Patience = Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3) };
@@ -91,9 +93,13 @@ impl Server {
         }
         let (listener, address) = listen(settings.listen)?;
         let queue = Shared::new(Queue::open(settings)?);
+        let log = Log::open(&settings.database).map_err(|error| ServerError::DatabaseUnusable {
+            path: settings.database.clone(),
+            reason: format!("its write-ahead log: {error}"),
+        })?;
         let waits = Arc::clone(&queue.waits);
         let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), keep));
-        let router = settings.faults.over(routes::router(queue, Access::new(key)));
+        let router = settings.faults.over(routes::router(queue, log, Access::new(key)));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
         let listener = {
             let _context = runtime.enter();

@@ -18,6 +18,7 @@ use super::access::{self, Access};
 use super::body::Fields;
 use super::envelope::{Failure, Success};
 use super::line::Line;
+use super::log::{self, Log};
 use super::queue::{ClaimRequest, Refusal, Report, Shared};
 use super::tasks::{Filter, Order, STATUSES, SortBy};
 use super::waits;
@@ -27,8 +28,8 @@ const DEFAULT_LIMIT: i64 = 50;
 
 type Answer<T> = Result<Success<T>, Failure>;
 
-/// Every call, behind `access`.
-pub(super) fn router(queue: Shared, access: Access) -> Router {
+/// Every call, behind `access`. What a call changes is in `log`.
+pub(super) fn router(queue: Shared, log: Log, access: Access) -> Router {
     let calls = [
         ("/api/health", get(health)),
         ("/api/task-types/register", post(register)),
@@ -47,6 +48,7 @@ pub(super) fn router(queue: Shared, access: Access) -> Router {
     router
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
+        .layer(middleware::from_fn_with_state(Arc::new(log), log::sync_changes))
         .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
         .with_state(queue)
 }

@@ -43,7 +43,7 @@ pub(super) async fn claim(
         let mut look_again = deadline;
         if place.is_first() {
             let mut queue = queue.lock();
-            // Between the claim and the answer nothing is waited for: who is still there now gets it.
+            // Between the claim and the answer only the disk is waited for: who is still there now gets it.
             match queue.claim(request) {
                 Err(Refusal::NoTask) => {}
                 decided => return decided.map(Some),

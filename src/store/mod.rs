@@ -136,6 +136,8 @@ fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A commit is not synced; what must survive a power cut is, by `Store::sync`. Checkpoints are synced.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Otherwise SQLite compiles a statement anew for each value that its plan might depend on.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(32);
     migrations::apply(connection)
 }
