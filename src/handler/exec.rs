@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -115,7 +115,7 @@ impl Handler for Exec {
         let terms = Terms { run, redactor: &self.redactor, kill_after: self.kill_after };
         match work(&program, input(claim), &terms) {
             Ok(ended) => self.redactor.outcome(envelope::outcome(&ended)),
-            Err(error) => could_not_run(&program, &error).into(),
+            Err(error) => could_not_run(&program.path, &error).into(),
         }
     }
 
@@ -149,8 +149,8 @@ pub(super) fn input(claim: &Claim) -> Vec<u8> {
 }
 
 /// The failure of a program that was found but could not be started: the machine's for now, or the settings'.
-pub(super) fn could_not_run(program: &Program, error: &io::Error) -> Failure {
-    let path = program.path.display();
+pub(super) fn could_not_run(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
     match Errno::from_io_error(error) {
         Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::TXTBSY) => {
             failure(ErrorType::Temporary, format!("{path} could not be run just now: {error}"))

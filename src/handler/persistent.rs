@@ -6,9 +6,12 @@
 use std::io;
 use std::mem;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::answer::{Answer, Everything};
 use super::envelope::{self, failure};
@@ -16,11 +19,11 @@ use super::exec::{Exec, could_not_run, input};
 use super::interruption::Interruption;
 use super::lines::Ears;
 use super::pipes::Input;
+use super::process::Program;
 use super::session::{Link, Parted, Session, Terms};
 use super::{Handler, Listener, Run, environment};
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Failure, Outcome};
-use rustix::io::Errno;
 
 /// How long a process has to leave by itself when there are no more tasks, before it is asked to.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -82,7 +85,8 @@ impl Persistent {
     fn start(&self, claim: &Claim) -> Result<Warm, Failure> {
         let program = self.exec.program(claim.task.id, environment::of_process(claim));
         let program = program.map_err(|error| failure(ErrorType::Configuration, error))?;
-        let link = Link::start(&program).map_err(|error| could_not_run(&program, &error))?;
+        let path = program.path.clone();
+        let link = start_with_keeper(program).map_err(|error| could_not_run(&path, &error))?;
         Ok(Warm { link, tasks: 0 })
     }
 
@@ -166,6 +170,22 @@ impl Warm {
             Ok(_) => Some("it printed something between two tasks"),
         }
     }
+}
+
+/// Starts `program` in a thread that lives as long as it does, whichever threads use it in the meantime: a child dies
+/// with the thread that started it.
+fn start_with_keeper(program: Program) -> io::Result<Link> {
+    let (started, start) = mpsc::sync_channel(1);
+    let keep = move || {
+        let link = Link::start(&program).and_then(|link| Ok((link.exit()?, link)));
+        let (exit, link) = link.map_or_else(|error| (None, Err(error)), |(exit, link)| (Some(exit), Ok(link)));
+        let _ = started.send(link);
+        if let Some(exit) = exit {
+            let _ = retry_on_intr(|| poll(&mut [PollFd::new(&exit, PollFlags::IN)], None));
+        }
+    };
+    thread::Builder::new().name("keeper".into()).spawn(keep)?;
+    start.recv().map_err(io::Error::other)?
 }
 
 fn unwatched(error: &io::Error) -> Failure {

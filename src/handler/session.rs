@@ -2,6 +2,7 @@
 //! pipe.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,13 +35,13 @@ impl Link {
     /// Starts `program`.
     pub(super) fn start(program: &Program) -> io::Result<Self> {
         let wake = Wake::new()?;
-        // Opened before the child is: the lowest free numbers are taken, so 3 can hardly be the number of the pipe by
-        // which the standard library hears of a failed exec, and which the child's progress would then overwrite.
-        let (progress, progress_of_child) = io::pipe()?;
-        let mut child = Child::start(program, progress_of_child.into(), &wake)?;
-        let [stdin, stdout, stderr] = child.take_pipes()?;
-        let ends = Ends::new([stdin, stdout, stderr, progress.into()])?;
+        let (child, ends) = Child::start(program)?;
         Ok(Self { child, wake, ends, reap_at: Instant::now() + REAP_EVERY })
+    }
+
+    /// What is ready to be read when the child has exited.
+    pub(super) fn exit(&self) -> io::Result<OwnedFd> {
+        self.child.as_fd().try_clone_to_owned()
     }
 }
 
@@ -142,9 +143,9 @@ impl<'a, O: Output> Session<'a, O> {
         // The pipe is empty: mostly all of the input fits into it.
         self.pipes.stdin.write();
         while !self.is_over() {
-            self.wait()?;
+            let exits = self.wait()?;
             self.pipes.transfer(&mut buffer);
-            if self.wake.brings_exit() {
+            if exits {
                 self.note_exit();
             }
             if !self.is_done() {
@@ -190,17 +191,23 @@ impl<'a, O: Output> Session<'a, O> {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 
-    /// Waits until there is something to do.
-    fn wait(&self) -> io::Result<()> {
+    /// Waits until there is something to do; true where that is that the child has just exited.
+    fn wait(&self) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+        fds.extend((!self.exited).then(|| PollFd::new(&self.child, PollFlags::IN)));
         fds.extend(self.pipes.sources().map(|source| PollFd::new(source, PollFlags::IN)));
         fds.extend(self.pipes.stdin.fd().map(|feed| PollFd::new(feed, PollFlags::OUT)));
         let until = self.until.map_or(self.reap_at, |until| until.min(self.reap_at));
         let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
         match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        let is_ready = |index: usize| !fds[index].revents().is_empty();
+        if is_ready(0) {
+            self.wake.drain();
+        }
+        Ok(!self.exited && is_ready(1))
     }
 
     fn reap_orphans(&mut self) {

@@ -1,6 +1,6 @@
-//! Which files a child has open.
+//! What a child has of ours: open files and signals.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
 
@@ -25,4 +25,22 @@ fn a_child_has_no_file_open_but_its_four() {
     bench.settings.command = Command::Shell("ls /proc/$$/fd; true".into());
     assert_eq!(bench.run().data, json!({"output": "0\n1\n2\n3"}));
     drop((inherited, reader, writer, socket));
+}
+
+/// Also those that we handle, ignore or hold back.
+#[test]
+fn a_child_has_the_usual_signals() {
+    let mut bench = Bench::new("");
+    let _ = ctrlc::set_handler(|| {});
+    bench.settings.command = Command::Program(vec!["cat".into(), "/proc/self/status".into()]);
+    let status = bench.run().data["output"].as_str().unwrap().to_owned();
+    // SIGPIPE we ignore ourselves; what else is ignored stays so.
+    let ignored = signals(&fs::read_to_string("/proc/self/status").unwrap(), "SigIgn:") & !(1 << (13 - 1));
+    let [blocked, caught] = ["SigBlk:", "SigCgt:"].map(|name| signals(&status, name));
+    assert_eq!((blocked, signals(&status, "SigIgn:"), caught), (0, ignored, 0));
+}
+
+fn signals(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
 }

@@ -1,0 +1,108 @@
+//! Starting a child where there is no parent-death signal and no file that tells of an exit: by the standard library,
+//! and a thread that waits.
+
+use std::fs;
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+use std::thread::{self, JoinHandle};
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid};
+
+use super::{PROGRESS_FD, Program};
+use crate::handler::supervision::MARK;
+
+/// Where the system lists our open files.
+const OPEN_FDS: &str = "/dev/fd";
+
+/// A child process.
+pub(super) struct Process {
+    pid: Pid,
+    /// At its end when the child has exited.
+    exited: PipeReader,
+    waiter: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts `program`, marked with `mark`, and with `files` as its first ones.
+    pub(super) fn start(program: &Program, mark: Option<&str>, files: [OwnedFd; 4]) -> io::Result<Self> {
+        let (exited, waiting) = io::pipe()?;
+        let pid = Pid::from_child(&command(program, files)?.envs(mark.map(|mark| (MARK, mark))).spawn()?);
+        let wait = move || {
+            // NOWAIT leaves the child a zombie, so that its number stays its own while we may still signal the group.
+            // An error means that there is no such child, so it has exited all the more.
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+            drop(waiting);
+        };
+        let waiter = thread::Builder::new().name("waiter".into()).spawn(wait);
+        if waiter.is_err() {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = wait_for(pid);
+        }
+        Ok(Self { pid, exited, waiter: Some(waiter?) })
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until it has exited, and reaps it. To be called once.
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        // The waiter comes first: it must never wait for a number that is free again.
+        if let Some(waiter) = self.waiter.take() {
+            let _ = waiter.join();
+        }
+        wait_for(self.pid)
+    }
+}
+
+/// Ready to be read when it has exited.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.exited.as_fd()
+    }
+}
+
+fn wait_for(pid: Pid) -> io::Result<ExitStatus> {
+    let ended = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
+    // Without NOHANG there always is one.
+    ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+}
+
+fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -> io::Result<Command> {
+    let mut command = Command::new(&program.path);
+    command.args(&program.args).current_dir(&program.dir);
+    command.env_clear().envs(program.env.iter().map(|(name, value)| (name, value)));
+    command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+    let mapping = FdMapping { parent_fd: progress, child_fd: PROGRESS_FD };
+    command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
+    close_others_on_exec(&mut command)?;
+    Ok(command)
+}
+
+/// Has the other files closed on exec. Those that we open are anyway, also those that we open after this; but not those
+/// that were open when we started.
+#[allow(unsafe_code)]
+fn close_others_on_exec(command: &mut Command) -> io::Result<()> {
+    let others: Vec<RawFd> = open_fds()?.into_iter().filter(|fd| *fd > PROGRESS_FD).collect();
+    let first_steps = move || {
+        for fd in &others {
+            // SAFETY: the number is used for this one call; where no file has it any more, the call says so.
+            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+            let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec, a child of a process with threads must neither allocate nor take a lock, whose
+    // owner may not exist in it. These steps only make system calls.
+    unsafe { command.pre_exec(first_steps) };
+    Ok(())
+}
+
+fn open_fds() -> io::Result<Vec<RawFd>> {
+    let names = fs::read_dir(OPEN_FDS)?.flatten().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
