@@ -129,6 +129,8 @@ pub struct Outcome {
     pub message: Option<String>,
     /// What the handler wants kept beside it.
     pub metadata: Map<String, Value>,
+    /// Until when the handler wants no more tasks of this type.
+    pub not_before: Option<Timestamp>,
 }
 
 /// Why an attempt failed.
@@ -146,7 +148,7 @@ impl Outcome {
     /// A success with `data`.
     #[must_use]
     pub fn success(data: Value) -> Self {
-        Self { failure: None, data, message: None, metadata: Map::new() }
+        Self { failure: None, data, message: None, metadata: Map::new(), not_before: None }
     }
 
     /// A failure, retryable as its type says.
@@ -204,7 +206,7 @@ impl TaskResult {
     /// The envelope: the result as the TaskManager keeps it, whole.
     #[must_use]
     pub fn envelope(&self) -> Value {
-        let Outcome { failure, data, message, metadata } = &self.outcome;
+        let Outcome { failure, data, message, metadata, not_before: _ } = &self.outcome;
         let mut metadata = metadata.clone();
         metadata.insert("worker_id".into(), json!(self.worker_id));
         let mut envelope = Map::from_iter([("success".to_owned(), json!(failure.is_none()))]);

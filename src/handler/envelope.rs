@@ -103,6 +103,7 @@ fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_
             Some(Value::Object(metadata)) => metadata,
             _ => Map::new(),
         },
+        not_before: None,
     }
 }
 

@@ -23,6 +23,7 @@ mod supervision;
 #[path = "elsewhere.rs"]
 mod supervision;
 mod wake;
+pub mod youtube;
 
 pub use builtin::{BUILTIN, builtin, builtin_schema};
 pub use envelope::outcome_of;
@@ -36,6 +37,8 @@ pub use supervision::{Leftover, end_leftovers};
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::shutdown::Stop;
 use crate::task::{Claim, Outcome};
 
@@ -48,6 +51,11 @@ pub trait Handler: Send + Sync {
     /// wrong and where.
     fn check(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// When it can take tasks again, where it cannot now: a quota is used up, say. Asked before each claim.
+    fn not_before(&self) -> Option<Timestamp> {
+        None
     }
 
     /// Ends what it keeps for tasks to come, since there are none: in order, unless `stop` is raised.

@@ -75,12 +75,13 @@ impl Redactor {
         if self.finder.is_none() {
             return outcome;
         }
-        let Outcome { failure, data, message, metadata } = outcome;
+        let Outcome { failure, data, message, metadata, not_before } = outcome;
         Outcome {
             failure: failure.map(|failure| self.failure(failure)),
             data: self.value(data),
             message: message.map(|message| self.string(message)),
             metadata: self.object(metadata),
+            not_before,
         }
     }
 
@@ -200,6 +201,7 @@ mod tests {
             data: json!({"hunter2": [{"deep": "a hunter2"}, 123_456, 1_234_567, true, null]}),
             message: Some("hunter2!".into()),
             metadata: Map::from_iter([("is hunter2".into(), "hunter2".into())]),
+            not_before: None,
         };
         let redacted = redactor.outcome(outcome);
         let failure = redacted.failure.unwrap();

@@ -296,6 +296,7 @@ fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
             data: json_column(row, 8)?,
             message: row.get(9)?,
             metadata: json_column(row, 17)?.as_object().cloned().unwrap_or_default(),
+            not_before: None,
         },
         claimed_at: time_column(row, 13)?,
         started_at: time_column(row, 14)?,
