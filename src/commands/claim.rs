@@ -13,7 +13,7 @@ use crate::config;
 use crate::exit::{Exit, UserError};
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::{Phase, Stop, StopReason};
-use crate::store::Store;
+use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
 use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error};
 use crate::worker::{Event, Executor, Observer, WorkerError, WorkerType, handler, order};
@@ -40,7 +40,9 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if !args.run {
         setup.end_on_second_signal();
     }
-    let desk = Desk { args, setup, client: setup.client()?, store: setup.store()? };
+    let client = setup.client()?;
+    let store = if args.run { setup.store_with_ideas()? } else { setup.store()? };
+    let desk = Desk { args, setup, client, store };
     let wanted = desk.wanted()?;
     let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
     if args.run {
@@ -154,18 +156,15 @@ impl<'a> Desk<'a> {
         note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
         let deadline = claim.deadline;
         let stop = self.stop_on_signals();
-        let result = executor.run(claim, worker_type, &stop)?;
+        let mut result = executor.run(claim, worker_type, &stop)?;
         worker_type.end_idle(&stop);
-        self.print(&result.envelope())?;
         if self.args.no_report {
+            self.print(&result.envelope())?;
             note(format_args!("not reported: task {} stays claimed until {deadline:.0}", result.task_id));
         } else {
-            let stored = executor.store(&result);
-            // The disk may be full: then the TaskManager is the only one left to keep the result.
-            let delivery = executor.report(&result);
-            let id = stored?;
-            let delivery = delivery.map_err(|error| errors::not_reported(result.task_id, &error))?;
-            executor.settle(id, &result, delivery)?;
+            let stored = executor.store(&mut result);
+            self.print(&result.envelope())?;
+            report(&executor, stored, &result)?;
         }
         Ok(self.exit(&result))
     }
@@ -194,6 +193,20 @@ impl<'a> Desk<'a> {
         }
         Ok(print_line(serde_json::to_string_pretty(value)?)?)
     }
+}
+
+/// Reports a result, also where it could not be stored: the disk may be full, and then the TaskManager is the only one
+/// left to keep it. A task whose ideas could not be kept is not done.
+fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result: &TaskResult) -> anyhow::Result<()> {
+    if let Err(error) = &stored
+        && error.is_of_ideas()
+    {
+        return Err(error.clone().into());
+    }
+    let delivery = executor.report(result);
+    let id = stored?;
+    let delivery = delivery.map_err(|error| errors::not_reported(result.task_id, &error))?;
+    Ok(executor.settle(id, result, delivery)?)
 }
 
 /// Shows what a handler prints as it comes, and what becomes of its result.

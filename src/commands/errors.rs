@@ -65,7 +65,10 @@ fn store(error: &StoreError) -> UserError {
         StoreError::WorkerIdInUse { .. } => {
             UserError::usage(error.to_string()).hint("give each worker an id of its own, or leave WORKER_ID out")
         }
-        StoreError::Failed { .. } => UserError::new(Exit::Failed, error.to_string()),
+        StoreError::IdeasUnusable { .. } => {
+            UserError::usage(error.to_string()).hint("name another database with --ideas or IDEA_DB_PATH")
+        }
+        StoreError::Failed { .. } | StoreError::IdeasFailed { .. } => UserError::new(Exit::Failed, error.to_string()),
     }
 }
 

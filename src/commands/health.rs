@@ -1,5 +1,6 @@
 //! `health`: whether a worker with these settings could work.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -79,20 +80,33 @@ impl Report {
 
     fn results(&mut self, setup: &Setup) {
         let now = setup.clock().now();
-        let opened = Store::open(&setup.config.results);
-        let counted = opened.and_then(|store| {
+        let opened = Store::open(&setup.config.results).and_then(|store| {
             store.check_writable()?;
-            store.count_unreported()
+            Ok((store.count_unreported()?, store))
         });
-        self.healthy &= counted.is_ok();
-        self.add("results_writable", json!(counted.is_ok()));
-        match counted {
+        self.healthy &= opened.is_ok();
+        self.add("results_writable", json!(opened.is_ok()));
+        match opened {
             Err(error) => self.add("results_error", json!(error.to_string())),
-            Ok((unreported, oldest)) => {
+            Ok(((unreported, oldest), store)) => {
                 self.add("unreported", json!(unreported));
                 let age = oldest.map(|oldest| between(oldest, now).as_secs());
                 self.add("oldest_unreported_seconds", json!(age));
+                self.ideas(store, &setup.config.ideas);
             }
+        }
+    }
+
+    /// Whether ideas can be kept, where there is a place for them already.
+    fn ideas(&mut self, store: Store, path: &Path) {
+        let held = store.with_ideas_in(path).and_then(|store| store.holds_ideas());
+        if held == Ok(false) {
+            return;
+        }
+        self.healthy &= held.is_ok();
+        self.add("ideas_writable", json!(held.is_ok()));
+        if let Err(error) = held {
+            self.add("ideas_error", json!(error.to_string()));
         }
     }
 

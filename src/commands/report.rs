@@ -12,14 +12,16 @@ use crate::config::Origin;
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::output::{note, print_json, print_line};
-use crate::store::{ResultFilter, Store, StoreError, StoredResult};
+use crate::store::{ResultFilter, Store, StoreError, StoredResult, check_ideas};
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 use crate::taskmanager::{Client, Delivery, Report};
 
 /// `prismq complete`
 pub(super) fn complete(args: &CompleteArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let result = args.result.as_deref().map(|argument| input::json("--result", argument)).transpose()?;
-    report(TaskId(args.id), handler::outcome_of(result.unwrap_or(Value::Null)), setup)
+    let outcome = handler::outcome_of(result.unwrap_or(Value::Null));
+    check_ideas(&outcome).map_err(|error| UserError::usage(format!("--result: {error}")))?;
+    report(TaskId(args.id), outcome, setup)
 }
 
 /// `prismq fail`
@@ -44,15 +46,15 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     end_on_signals()?;
     let client = setup.client()?;
-    let store = setup.store()?;
+    let store = setup.store_with_ideas()?;
     let (row, result, delivery) = if let Some(stored) = unreported(id, &client, &store)? {
         note(format_args!("task {id} has a result already that did not get through: sending that one"));
         let delivery = client.deliver_again(&Report::from(&stored.result));
         (stored.id, stored.result, delivery)
     } else {
         let claim = claim_of(id, setup, &client, &store)?;
-        let result = result_of(claim, outcome, setup, &client);
-        let row = store.finish(&result)?;
+        let mut result = result_of(claim, outcome, setup, &client);
+        let row = store.finish(&mut result)?;
         let delivery = client.deliver(&Report::from(&result));
         (row, result, delivery)
     };

@@ -107,6 +107,11 @@ impl Setup {
         Ok(Store::open(&self.config.results)?)
     }
 
+    /// The results file, to store results in, and the place for their ideas.
+    pub(super) fn store_with_ideas(&self) -> anyhow::Result<Store> {
+        Ok(self.store()?.with_ideas_in(&self.config.ideas)?)
+    }
+
     /// The configured task type of that name.
     pub(super) fn configured(&self, name: &str) -> Option<&config::TaskType> {
         self.config.task_types.iter().find(|task_type| task_type.name == name)

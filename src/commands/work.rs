@@ -22,7 +22,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     #[cfg(feature = "server")]
     let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
     let client = setup.client()?;
-    let store = setup.store()?;
+    let store = setup.store_with_ideas()?;
     let job = Job {
         task_types,
         register: args.register || is_embedded(args),

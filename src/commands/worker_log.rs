@@ -76,6 +76,9 @@ fn log_task(event: &Event<'_>) {
             log::warn!(task_id, task_type, wait_s = rounded(wait.as_secs_f64()); "{error}; trying again");
         }
         Event::Finished(result) => log_finished(result),
+        Event::IdeasNotKept { task_id, error } => {
+            log::error!(task_id = task_id.0; "{error}; the task is not reported, to be worked again");
+        }
         Event::NotStored { task_id, error, reported } => {
             let comfort = if *reported { "the TaskManager has its result" } else { "its result is lost here" };
             log::error!(task_id = task_id.0; "{error}; {comfort}");

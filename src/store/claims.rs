@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params}
 
 use super::liveness::is_alive;
 use super::{Process, Store, StoreError, to_text};
-use crate::task::{Claim, Task, TaskId};
+use crate::task::{Claim, Task, TaskId, TaskResult};
 
 /// The columns that [`read_claim`] reads.
 const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id, claimed_at, deadline";
@@ -52,6 +52,16 @@ impl Store {
             connection
                 .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
                 .execute(params![api_url, claim.task.id.0, claim.task.attempt])
+                .map(drop)
+        })
+    }
+
+    /// Notes that a task is not run now although its claim lasts: its process ends for a reason that is not the task's.
+    pub fn interrupt_claim(&self, result: &TaskResult) -> Result<(), StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("UPDATE claims SET running = 0 WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
+                .execute(params![result.api_url, result.task_id.0, result.attempt])
                 .map(drop)
         })
     }

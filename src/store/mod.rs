@@ -4,6 +4,7 @@
 
 mod claims;
 mod histogram;
+mod ideas;
 mod liveness;
 mod migrations;
 mod prune;
@@ -17,7 +18,7 @@ mod workers;
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,11 +28,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+pub use ideas::check_ideas;
 pub use prune::Pruning;
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
 pub use workers::{Counters, Process};
 
+use ideas::IdeaDatabase;
 use sync::SharedSync;
 
 /// Why the results file could not be used. The text is one line for a person.
@@ -53,6 +56,22 @@ pub enum StoreError {
         /// What happened.
         reason: String,
     },
+    /// There is no place for ideas: the setting is wrong, or a table of another make is in their place.
+    #[error("cannot keep ideas in {}: {reason}", path.display())]
+    IdeasUnusable {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Reading or writing ideas failed, in a database that is not the results file.
+    #[error("the database of ideas {} cannot be read or written: {reason}", path.display())]
+    IdeasFailed {
+        /// The database.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
     /// A live process of the same results file has this worker id.
     #[error("worker id {worker_id} is in use on this results file by process {pid}")]
     WorkerIdInUse {
@@ -63,11 +82,21 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it is ideas that could not be kept, rather than results.
+    #[must_use]
+    pub fn is_of_ideas(&self) -> bool {
+        matches!(self, Self::IdeasUnusable { .. } | Self::IdeasFailed { .. })
+    }
+}
+
 /// An open results file, shared by all threads of the process.
 pub struct Store {
     connection: Mutex<Connection>,
     log: SharedSync,
     path: PathBuf,
+    /// Where ideas go, if not into the results file.
+    ideas: Option<IdeaDatabase>,
 }
 
 impl Store {
@@ -87,7 +116,33 @@ impl Store {
             },
         })?;
         let log = SharedSync::open(path).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
-        Ok(Self { connection: Mutex::new(connection), log, path: path.to_owned() })
+        Ok(Self { connection: Mutex::new(connection), log, path: path.to_owned(), ideas: None })
+    }
+
+    /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
+    pub fn with_ideas_in(mut self, path: &Path) -> Result<Self, StoreError> {
+        if !is_same_file(&self.path, path) {
+            self.ideas = Some(IdeaDatabase::open(path)?);
+            return Ok(self);
+        }
+        self.with(|connection| match ideas::recognise(connection) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => self.ideas_refused(error).map(Err),
+        })??;
+        Ok(self)
+    }
+
+    /// Whether it has been given a place for ideas, or has some.
+    pub fn holds_ideas(&self) -> Result<bool, StoreError> {
+        if self.ideas.is_some() { Ok(true) } else { self.with(|connection| ideas::exists(connection)) }
+    }
+
+    /// What is wrong with the table of ideas in the results file, where that is what is wrong.
+    fn ideas_refused(&self, error: migrations::Error) -> rusqlite::Result<StoreError> {
+        match error {
+            migrations::Error::Foreign(reason) => Ok(StoreError::IdeasUnusable { path: self.path.clone(), reason }),
+            migrations::Error::Sqlite(error) => Err(error),
+        }
     }
 
     /// Where it lies.
@@ -117,6 +172,12 @@ impl Store {
     fn failed(&self, reason: String) -> StoreError {
         StoreError::Failed { path: self.path.clone(), reason }
     }
+}
+
+/// Whether two paths lead to the same file, one of which is there.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    file(one) == file(other)
 }
 
 /// Makes the file, so that it has the right mode before SQLite writes to it; its `-wal` takes the mode over.

@@ -10,8 +10,10 @@ use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::ideas::{self, Idea};
 use super::workers::live_pid;
 use super::{Process, Store, StoreError, rollups, to_text};
+use crate::failpoint;
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
 /// The row of a result.
@@ -82,11 +84,41 @@ const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, s
                        error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata";
 
 impl Store {
-    /// Stores the result of an attempt as not reported, and ends its claim, in one transaction, which is on disk when
-    /// this returns.
-    pub fn finish(&self, result: &TaskResult) -> Result<ResultId, StoreError> {
-        let id = self.with(|connection| {
+    /// Stores the result of an attempt as not reported, with its ideas, and ends its claim, in one transaction, which
+    /// is on disk when this returns. Ideas that go to another database are written there first. The result learns their
+    /// rows.
+    pub fn finish(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
+        let ideas = ideas::ideas_of(result).map_err(|error| self.failed(error))?;
+        let id = match &self.ideas {
+            _ if ideas.is_empty() => self.insert(result, &ideas)?,
+            Some(elsewhere) => {
+                let rows = elsewhere.keep(&ideas, result.finished_at)?;
+                failpoint::reach("ideas");
+                ideas::fill(&mut result.outcome.data, &ideas, &rows);
+                self.insert(result, &[])?
+            }
+            None => {
+                // Rows that are not there after all must not be told of.
+                let mut stored = result.clone();
+                let id = self.insert(&mut stored, &ideas)?;
+                *result = stored;
+                id
+            }
+        };
+        self.sync()?;
+        Ok(id)
+    }
+
+    fn insert(&self, result: &mut TaskResult, ideas: &[Idea]) -> Result<ResultId, StoreError> {
+        self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !ideas.is_empty() {
+                match ideas::keep(&transaction, ideas, result.finished_at) {
+                    Ok(rows) => ideas::fill(&mut result.outcome.data, ideas, &rows),
+                    Err(error) => return self.ideas_refused(error).map(Err),
+                }
+                failpoint::reach("ideas");
+            }
             insert(&transaction, result)?;
             let id = ResultId(transaction.last_insert_rowid());
             end_claim(&transaction, result)?;
@@ -95,10 +127,8 @@ impl Store {
                 .execute(params![result.api_url, result.task_id.0])?;
             rollups::add(&transaction, result)?;
             transaction.commit()?;
-            Ok(id)
-        })?;
-        self.sync()?;
-        Ok(id)
+            Ok(Ok(id))
+        })?
     }
 
     /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that

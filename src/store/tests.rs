@@ -42,7 +42,7 @@ impl File {
 
     /// Stores a result, reported.
     fn add(&self, result: &TaskResult) -> ResultId {
-        let id = self.store.finish(result).unwrap();
+        let id = self.store.finish(&mut result.clone()).unwrap();
         self.store.settle(id, result, false, result.finished_at).unwrap();
         id
     }
@@ -83,13 +83,13 @@ fn claim(id: u64) -> Claim {
 fn only_results_wait_for_the_disk() {
     let mut file = File::new();
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
-    let stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
-    let id = file.store.finish(&stored).unwrap();
+    let mut stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
+    let id = file.store.finish(&mut stored).unwrap();
     file.store.log = SharedSync::broken();
     file.store.note_claim(&claim(1), URL, Some(&process)).unwrap();
     file.store.settle(id, &stored, false, Timestamp::now()).unwrap();
     file.store.note_poll(&process, Counters::default(), Timestamp::now()).unwrap();
-    let error = file.store.finish(&stored).unwrap_err().to_string();
+    let error = file.store.finish(&mut stored).unwrap_err().to_string();
     assert!(error.contains("results.db cannot be read or written: "), "{error}");
     assert!(file.store.left_unreported(URL, &process).is_err(), "what is reported is on disk");
 }
@@ -102,8 +102,8 @@ fn results_that_come_at_once_are_all_stored() {
             let store = &file.store;
             scope.spawn(move || {
                 for number in 0..20 {
-                    let stored = result(thread * 20 + number, "2026-11-22T03:18:35Z", Duration::from_millis(number));
-                    store.finish(&stored).unwrap();
+                    let took = Duration::from_millis(number);
+                    store.finish(&mut result(thread * 20 + number, "2026-11-22T03:18:35Z", took)).unwrap();
                 }
             });
         }
@@ -126,7 +126,7 @@ fn two_hours() -> File {
     }
     let other = failed(result(4, "2026-11-22T04:00:00Z", Duration::from_millis(40)));
     let other = TaskResult { task_type: "other".into(), worker_id: "worker-2".into(), ..other };
-    let id = file.store.finish(&other).unwrap();
+    let id = file.store.finish(&mut other.clone()).unwrap();
     for _ in 0..2 {
         file.store.settle(id, &other, true, Timestamp::now()).unwrap();
     }
@@ -190,7 +190,7 @@ fn old_results_are_pruned_in_steps_and_their_numbers_stay() {
         file.add(&TaskResult { worker_id: format!("worker-{}", number % 50), ..old });
     }
     let unreported = result(450, "2026-11-22T03:18:35Z", Duration::ZERO);
-    let id = file.store.finish(&unreported).unwrap();
+    let id = file.store.finish(&mut unreported.clone()).unwrap();
     file.add(&result(451, "2026-11-22T04:00:00Z", Duration::ZERO));
     let by_type = groups(&file.store, By::Type, None);
     let mut pruning = Pruning::new(time("2026-11-22T04:00:00Z"));
@@ -243,7 +243,9 @@ fn results_are_read_to_the_last_that_was_there() {
     let big = "x".repeat(400_000);
     for number in 0..10 {
         let outcome = Outcome::success(json!(big));
-        file.store.finish(&TaskResult { outcome, ..result(number, "2026-11-22T03:18:35Z", Duration::ZERO) }).unwrap();
+        file.store
+            .finish(&mut TaskResult { outcome, ..result(number, "2026-11-22T03:18:35Z", Duration::ZERO) })
+            .unwrap();
     }
     let mut found = Vec::new();
     let Ok(()) = file
@@ -251,7 +253,7 @@ fn results_are_read_to_the_last_that_was_there() {
         .for_each_result(&ResultFilter::default(), |stored| {
             found.push(stored.result.task_id.0);
             // Nobody holds the file meanwhile; what is added now is not printed.
-            file.store.finish(&result(100, "2026-11-22T03:18:35Z", Duration::ZERO)).map(drop)
+            file.store.finish(&mut result(100, "2026-11-22T03:18:35Z", Duration::ZERO)).map(drop)
         })
         .unwrap()
     else {

@@ -104,6 +104,13 @@ pub enum Event<'a> {
         /// Tasks that still run.
         in_flight: usize,
     },
+    /// The ideas of a result could not be kept: nothing of it is stored or reported.
+    IdeasNotKept {
+        /// The task.
+        task_id: TaskId,
+        /// Why.
+        error: String,
+    },
     /// A result could not be stored.
     NotStored {
         /// The task.

@@ -10,8 +10,8 @@ use crate::clock::{Clock, Slept, Timestamp, after, between};
 use crate::config::Config;
 use crate::handler::{Listener, Run};
 use crate::shutdown::Stop;
-use crate::store::{ResultId, Status, Store, StoreError};
-use crate::task::{Claim, ErrorType, Outcome, Task, TaskResult};
+use crate::store::{ResultId, Status, Store, StoreError, check_ideas};
+use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskResult};
 use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
 
 /// A task that was in flight at so many deaths of a worker is not run again: it may be what killed them.
@@ -47,7 +47,7 @@ impl Executor<'_> {
         let started_at = self.clock.now();
         let outcome = match self.refusal(&claim, worker_type)? {
             Some(refused) => refused,
-            None => self.attempt_with_retries(&claim, worker_type, stop),
+            None => with_sound_ideas(self.attempt_with_retries(&claim, worker_type, stop)),
         };
         let Task { id, task_type, params, attempt, .. } = claim.task;
         Ok(TaskResult {
@@ -126,8 +126,8 @@ impl Executor<'_> {
         })
     }
 
-    /// Stores a result, before anybody is told of it.
-    pub fn store(&self, result: &TaskResult) -> Result<ResultId, StoreError> {
+    /// Stores a result with its ideas, before anybody is told of it.
+    pub fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let id = self.store.finish(result)?;
         self.observer.event(&Event::Finished(result));
         Ok(id)
@@ -147,6 +147,17 @@ impl Executor<'_> {
     /// Reports a result for the first time.
     pub fn report(&self, result: &TaskResult) -> Result<Delivery, Error> {
         self.client.deliver(&Report::from(result))
+    }
+}
+
+/// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.
+fn with_sound_ideas(outcome: Outcome) -> Outcome {
+    match check_ideas(&outcome) {
+        Ok(()) => outcome,
+        Err(error) => {
+            let failure = Failure { error, error_type: ErrorType::Handler, retryable: false };
+            Outcome { failure: Some(failure), ..outcome }
+        }
     }
 }
 

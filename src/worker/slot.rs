@@ -172,10 +172,10 @@ impl Worker<'_> {
         self.count(&result);
         let verdict = verdict(&result);
         failpoint::reach("ran");
-        match executor.store(&result) {
+        match executor.store(&mut result) {
             Ok(id) => self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict),
             Err(error) => {
-                self.report_unstored(&result, &error);
+                self.not_stored(&result, &error);
                 Err(error)
             }
         }
@@ -188,11 +188,19 @@ impl Worker<'_> {
         result
     }
 
-    /// The disk may be full: then the TaskManager is the only one left to keep the result.
-    fn report_unstored(&self, result: &TaskResult, error: &StoreError) {
-        let reported = matches!(self.executor.report(result), Ok(Delivery::Confirmed));
-        let (task_id, error) = (result.task_id, error.to_string());
-        self.executor.observer.event(&Event::NotStored { task_id, error, reported });
+    /// The disk may be full: then the TaskManager is the only one left to keep the result. Where it is the ideas that
+    /// could not be kept, it must not hear that the task is done: the task is worked again.
+    fn not_stored(&self, result: &TaskResult, error: &StoreError) {
+        let executor = &self.executor;
+        let (task_id, text) = (result.task_id, error.to_string());
+        if error.is_of_ideas() {
+            // Where this fails, the end of this process counts as one more death over the task.
+            let _ = executor.store.interrupt_claim(result);
+            executor.observer.event(&Event::IdeasNotKept { task_id, error: text });
+        } else {
+            let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
+            executor.observer.event(&Event::NotStored { task_id, error: text, reported });
+        }
     }
 
     fn count(&self, result: &TaskResult) {

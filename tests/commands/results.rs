@@ -138,7 +138,7 @@ fn a_slow_reader_does_not_make_the_write_ahead_log_grow() {
     let store_big_results = |ids: std::ops::Range<u64>| {
         let now = Timestamp::now();
         for id in ids {
-            let result = TaskResult {
+            let mut result = TaskResult {
                 task_id: TaskId(id),
                 task_type: ANY.into(),
                 attempt: 1,
@@ -150,7 +150,7 @@ fn a_slow_reader_does_not_make_the_write_ahead_log_grow() {
                 started_at: now,
                 finished_at: now,
             };
-            store.finish(&result).unwrap();
+            store.finish(&mut result).unwrap();
         }
     };
     store_big_results(0..10);

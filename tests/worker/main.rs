@@ -5,6 +5,7 @@
 mod support;
 
 mod examples;
+mod ideas;
 mod limits;
 mod logs;
 mod outages;

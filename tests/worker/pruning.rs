@@ -18,7 +18,7 @@ fn store_old_results(rig: &Rig) {
     let store = Store::open(&rig.sandbox.path("results.db")).unwrap();
     let finished_at = Timestamp::now() - 2 * HOUR;
     let store_one = &|number: u64| {
-        let result = TaskResult {
+        let mut result = TaskResult {
             task_id: TaskId(1000 + number),
             task_type: "old".into(),
             attempt: 1,
@@ -31,7 +31,7 @@ fn store_old_results(rig: &Rig) {
             started_at: finished_at,
             finished_at,
         };
-        let id = store.finish(&result).unwrap();
+        let id = store.finish(&mut result).unwrap();
         if number > 0 {
             store.settle(id, &result, false, finished_at).unwrap();
         }

@@ -1,0 +1,70 @@
+//! A database of ideas that is not the results file. It may be another program's: of it, only the table is touched.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use super::entry::Idea;
+use super::table;
+use crate::clock::Timestamp;
+use crate::store::migrations::Error;
+use crate::store::{StoreError, create, explain};
+
+/// An open database of ideas, shared by all threads of the process.
+pub(in crate::store) struct IdeaDatabase {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl IdeaDatabase {
+    /// Opens the database, or makes an empty one, readable by its owner only. The table is made when there are ideas.
+    pub(in crate::store) fn open(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::IdeasUnusable { path: path.to_owned(), reason };
+        create(path).map_err(|error| unusable(error.to_string()))?;
+        let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
+        prepare(&mut connection).map_err(|error| failure(path, error))?;
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
+    }
+
+    /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
+    pub(in crate::store) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        keep(&mut connection, ideas, now).map_err(|error| failure(&self.path, error))
+    }
+}
+
+fn keep(connection: &mut Connection, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let rows = table::keep(&transaction, ideas, now)?;
+    transaction.commit()?;
+    Ok(rows)
+}
+
+fn prepare(connection: &mut Connection) -> Result<(), Error> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // Closing a database that is refused must not tidy it up.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    table::recognise(connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    // Whatever its journal, which is not ours to choose, a commit is on disk: FULL leaves out the folder of a journal.
+    connection.pragma_update(None, "synchronous", "EXTRA")?;
+    Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(Transaction::rollback)?)
+}
+
+fn failure(path: &Path, error: Error) -> StoreError {
+    let path = path.to_owned();
+    let error = match error {
+        Error::Foreign(reason) => return StoreError::IdeasUnusable { path, reason },
+        Error::Sqlite(error) => error,
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::IdeasUnusable { path, reason: "it is no SQLite database".into() },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            StoreError::IdeasUnusable { path, reason: error.to_string() }
+        }
+        _ => StoreError::IdeasFailed { path, reason: explain(&error) },
+    }
+}

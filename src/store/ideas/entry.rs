@@ -1,0 +1,201 @@
+//! An entry of a result's `data.ideas`: what it may hold, and how the rest of the result comes to know its row.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use rusqlite::types::Value as Cell;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::task::{Outcome, TaskResult};
+
+/// What a field takes. Null is as good as nothing for each.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    WholeNumber,
+    /// A list of texts.
+    Words,
+    /// An object whose values are text, or are made so.
+    Texts,
+    Object,
+}
+
+/// The fields of an idea, which are columns of the table.
+const FIELDS: [(&str, Kind); 15] = [
+    ("title", Kind::Text),
+    ("description", Kind::Text),
+    ("content", Kind::Text),
+    ("keywords", Kind::Words),
+    ("source_type", Kind::Text),
+    ("metadata", Kind::Texts),
+    ("source_id", Kind::Text),
+    ("source_url", Kind::Text),
+    ("source_platform", Kind::Text),
+    ("source_created_by", Kind::Text),
+    ("source_created_at", Kind::Text),
+    ("score", Kind::WholeNumber),
+    ("category", Kind::Text),
+    ("subcategory_relevance", Kind::Object),
+    ("contextual_category_scores", Kind::Object),
+];
+
+impl Kind {
+    /// What a column holds where the first entry for its row says nothing.
+    fn default(self) -> &'static str {
+        match self {
+            Self::Text | Self::WholeNumber => "NULL",
+            Self::Words => "'[]'",
+            Self::Texts | Self::Object => "'{}'",
+        }
+    }
+
+    /// The cell that a value makes; the error says what is wrong with it.
+    fn cell(self, value: &Value) -> Result<Cell, String> {
+        match self {
+            Self::Text => value.as_str().map(|text| Cell::Text(text.into())).ok_or("is no text".into()),
+            Self::WholeNumber => value.as_i64().map(Cell::Integer).ok_or("is no whole number".into()),
+            Self::Words => match value.as_array() {
+                Some(words) if words.iter().all(Value::is_string) => Ok(Cell::Text(value.to_string())),
+                _ => Err("is no list of texts".into()),
+            },
+            Self::Texts => texts(value.as_object().ok_or("is no object")?),
+            Self::Object => value.is_object().then(|| Cell::Text(value.to_string())).ok_or("is no object".into()),
+        }
+    }
+}
+
+fn texts(object: &Map<String, Value>) -> Result<Cell, String> {
+    let text = |(name, value): (&String, &Value)| {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => return Err(format!("holds no text under {name:?}")),
+        };
+        Ok((name.clone(), Value::String(text)))
+    };
+    let texts: Map<_, _> = object.iter().map(text).collect::<Result<_, _>>()?;
+    Ok(Cell::Text(Value::Object(texts).to_string()))
+}
+
+/// The names of the fields, as the table has them.
+pub(super) fn fields() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(name, _)| *name)
+}
+
+/// The names of the fields, with what their columns hold where nothing is said.
+pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FIELDS.iter().map(|(name, kind)| (*name, kind.default()))
+}
+
+/// An idea to be kept.
+pub(in crate::store) struct Idea {
+    /// In the order of [`fields`]; `None` for what the entry says nothing of.
+    pub(super) cells: Vec<Option<Cell>>,
+}
+
+impl Idea {
+    fn of(entry: &Value) -> Result<Self, String> {
+        let entry = entry.as_object().ok_or(" is no object")?;
+        if let Some(name) = entry.keys().find(|name| fields().all(|field| field != name.as_str())) {
+            return Err(format!(" has a field {name:?}, which ideas do not have"));
+        }
+        let cell = |&(name, kind): &(&str, Kind)| match entry.get(name) {
+            None | Some(Value::Null) if name == "title" => Err(".title is missing".into()),
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => kind.cell(value).map(Some).map_err(|error| format!(".{name} {error}")),
+        };
+        Ok(Self { cells: FIELDS.iter().map(cell).collect::<Result<_, String>>()? })
+    }
+
+    /// The cell of a field.
+    fn cell(&self, field: &str) -> Option<&Cell> {
+        fields().position(|name| name == field).and_then(|index| self.cells[index].as_ref())
+    }
+
+    fn text(&self, field: &str) -> Option<&str> {
+        match self.cell(field) {
+            Some(Cell::Text(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What it is known by: its id at its source, and the source.
+    pub(super) fn source(&self) -> (Option<&str>, Option<&Cell>) {
+        (self.text("source_id"), self.cell("source_platform"))
+    }
+
+    /// Gives one that has no id at its source one by which it is known when its task is run again.
+    fn name_after(&mut self, result: &TaskResult, number: usize) {
+        if self.text("source_id").is_some() {
+            return;
+        }
+        // A TaskManager that starts anew gives out the same numbers again, for other tasks.
+        let task = [&result.api_url, "\0", &result.task_type, "\0", &result.params.to_string()].concat();
+        let mut name = format!("prismq:{}:{number}:", result.task_id);
+        for byte in &Sha256::digest(task)[..8] {
+            // Writing to a string cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        for (cell, field) in self.cells.iter_mut().zip(fields()) {
+            if field == "source_id" {
+                *cell = Some(Cell::Text(name.clone()));
+            }
+        }
+    }
+}
+
+/// Whether the ideas of an outcome, if it has any, can be kept. The error is one line that names the entry and the field.
+pub fn check_ideas(outcome: &Outcome) -> Result<(), String> {
+    entries(outcome).map(drop)
+}
+
+/// The ideas of a result, in their order; none where it failed.
+pub(in crate::store) fn ideas_of(result: &TaskResult) -> Result<Vec<Idea>, String> {
+    let mut ideas = entries(&result.outcome)?;
+    for (number, idea) in ideas.iter_mut().enumerate() {
+        idea.name_after(result, number);
+    }
+    Ok(ideas)
+}
+
+fn entries(outcome: &Outcome) -> Result<Vec<Idea>, String> {
+    let Some(entries) = outcome.data.get("ideas").and_then(Value::as_array).filter(|_| outcome.failure.is_none())
+    else {
+        return Ok(Vec::new());
+    };
+    let read = |(number, entry)| Idea::of(entry).map_err(|error| format!("data.ideas[{number}]{error}"));
+    entries.iter().enumerate().map(read).collect()
+}
+
+/// Tells `data` the rows of its ideas: each entry gets its `id`, and whatever else is known by the same id as an idea
+/// and has room for an `idea_id`, that.
+pub(in crate::store) fn fill(data: &mut Value, ideas: &[Idea], rows: &[i64]) {
+    let mut known = HashMap::new();
+    for (idea, row) in ideas.iter().zip(rows) {
+        if let Some(source_id) = idea.text("source_id") {
+            known.entry(source_id).or_insert(*row);
+        }
+    }
+    fill_idea_ids(data, &known);
+    let entries = data.get_mut("ideas").and_then(Value::as_array_mut);
+    for (entry, row) in entries.into_iter().flatten().zip(rows) {
+        entry["id"] = json!(row);
+    }
+}
+
+fn fill_idea_ids(value: &mut Value, known: &HashMap<&str, i64>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_idea_ids(item, known)),
+        Value::Object(fields) => {
+            if fields.get("idea_id").is_some_and(Value::is_null) {
+                let mut ids = fields.iter().filter(|(name, _)| *name == "id" || name.ends_with("_id"));
+                let row = ids.find_map(|(_, id)| known.get(id.as_str()?));
+                fields.insert("idea_id".into(), json!(row));
+            }
+            fields.values_mut().for_each(|field| fill_idea_ids(field, known));
+        }
+        _ => {}
+    }
+}

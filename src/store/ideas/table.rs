@@ -1,0 +1,110 @@
+//! The table `IdeaInspiration`. It may be another program's, and older than prismq: it is used as it is, or not at all.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, ToSql, Transaction, params};
+
+use super::entry::{Idea, defaults, fields};
+use crate::clock::Timestamp;
+use crate::store::migrations::Error;
+
+/// Older tables do not have it: they get it.
+const ADDED_LATER: &str = "source_platform";
+
+/// The columns that are not the handler's to fill.
+const OURS: [&str; 3] = ["id", "created_at", "updated_at"];
+
+/// What there is of the table.
+#[derive(PartialEq)]
+enum Shape {
+    Missing,
+    Old,
+    Current,
+}
+
+/// Whether there is a table of that name, or a view.
+pub(in crate::store) fn exists(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'IdeaInspiration' COLLATE NOCASE")?.exists([])
+}
+
+/// Whether ideas can be kept in this database. Changes nothing.
+pub(in crate::store) fn recognise(connection: &Connection) -> Result<(), Error> {
+    shape(connection).map(drop)
+}
+
+/// Writes ideas, and makes the table first where that is needed. Returns the row of each.
+pub(in crate::store) fn keep(transaction: &Transaction<'_>, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, Error> {
+    match shape(transaction)? {
+        Shape::Missing => transaction.execute_batch(include_str!("table.sql"))?,
+        Shape::Old => transaction.execute_batch("ALTER TABLE IdeaInspiration ADD COLUMN source_platform TEXT")?,
+        Shape::Current => {}
+    }
+    // As CURRENT_TIMESTAMP has it, which other programs leave to the table's defaults; Python reads both.
+    let now = now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string();
+    ideas.iter().map(|idea| Ok(keep_one(transaction, idea, &now)?)).collect()
+}
+
+fn keep_one(connection: &Connection, idea: &Idea, now: &str) -> rusqlite::Result<i64> {
+    let (source_id, source_platform) = idea.source();
+    let known: Option<i64> = connection
+        .prepare_cached("SELECT min(id) FROM IdeaInspiration WHERE source_id = ?1 AND source_platform IS ?2")?
+        .query_row(params![source_id, source_platform], |row| row.get(0))?;
+    let mut cells: Vec<&dyn ToSql> = idea.cells.iter().map(|cell| cell as &dyn ToSql).collect();
+    cells.push(&now);
+    if let Some(row) = known {
+        cells.push(&row);
+        connection.prepare_cached(&update())?.execute(&cells[..])?;
+        return Ok(row);
+    }
+    connection.prepare_cached(&insert())?.execute(&cells[..])?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn insert() -> String {
+    let names: Vec<&str> = fields().collect();
+    let now = names.len() + 1;
+    let values: Vec<String> =
+        defaults().enumerate().map(|(index, (_, default))| format!("coalesce(?{}, {default})", index + 1)).collect();
+    let (names, values) = (names.join(", "), values.join(", "));
+    format!("INSERT INTO IdeaInspiration ({names}, created_at, updated_at) VALUES ({values}, ?{now}, ?{now})")
+}
+
+/// What an entry says nothing of stays: another program may have filled it in.
+fn update() -> String {
+    let set: Vec<String> =
+        fields().enumerate().map(|(index, name)| format!("{name} = coalesce(?{}, {name})", index + 1)).collect();
+    let now = set.len() + 1;
+    format!("UPDATE IdeaInspiration SET {}, updated_at = ?{now} WHERE id = ?{}", set.join(", "), now + 1)
+}
+
+fn shape(connection: &Connection) -> Result<Shape, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT lower(name), pk = 1 AND upper(type) = 'INTEGER' FROM pragma_table_xinfo('IdeaInspiration')",
+    )?;
+    let columns = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let columns: Vec<(String, bool)> = columns.collect::<rusqlite::Result<_>>()?;
+    if columns.is_empty() {
+        return Ok(Shape::Missing);
+    }
+    let found: BTreeSet<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let wanted: BTreeSet<&str> = fields().chain(OURS).collect();
+    let lacking: Vec<&str> = wanted.difference(&found).copied().collect();
+    let more: Vec<&str> = found.difference(&wanted).copied().collect();
+    let is_numbered = columns.iter().any(|(name, is_key)| name == "id" && *is_key);
+    match lacking[..] {
+        [] if more.is_empty() && is_numbered => Ok(Shape::Current),
+        [ADDED_LATER] if more.is_empty() && is_numbered => Ok(Shape::Old),
+        _ => Err(Error::Foreign(foreign(&lacking, &more))),
+    }
+}
+
+/// What sets another table apart.
+fn foreign(lacking: &[&str], more: &[&str]) -> String {
+    let differs = match (lacking, more) {
+        ([] | [ADDED_LATER], []) => "its id is no INTEGER PRIMARY KEY".into(),
+        (lacking, []) => format!("it lacks {}", lacking.join(", ")),
+        ([], more) => format!("it has {} besides", more.join(", ")),
+        (lacking, more) => format!("it lacks {}, and has {} besides", lacking.join(", "), more.join(", ")),
+    };
+    format!("its table IdeaInspiration is another one: {differs}")
+}

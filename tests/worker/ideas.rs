@@ -1,0 +1,415 @@
+//! Ideas that handlers find, as rows of `IdeaInspiration`: in the results file, and in a database of somebody else's.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, TaskManager, read_rows};
+use crate::support::{Output, wait_for};
+
+/// A table as programs made it before there was a `source_platform`.
+const OLD_TABLE: &str = "CREATE TABLE IdeaInspiration (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, description TEXT, content TEXT, keywords TEXT,
+    source_type TEXT, metadata TEXT, source_id TEXT, source_url TEXT, source_created_by TEXT, source_created_at TEXT,
+    score INTEGER, category TEXT, subcategory_relevance TEXT, contextual_category_scores TEXT,
+    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
+    INSERT INTO IdeaInspiration (title, source_id) VALUES ('An old one', 'bees-1');";
+
+/// A table of that name that is about something else.
+const FOREIGN_TABLE: &str = "CREATE TABLE IdeaInspiration (
+    id INTEGER PRIMARY KEY, idea_id INTEGER NOT NULL, inspiration_id INTEGER NOT NULL, created_at TEXT);
+    INSERT INTO IdeaInspiration VALUES (1, 2, 3, '');";
+
+/// Creates a task whose handler prints `data`; its number.
+fn task(rig: &Rig, name: &str, data: &Value) -> u64 {
+    rig.sandbox.write(&format!("{name}.json"), data.to_string());
+    rig.case(name, &format!("echo run >> runs; cat {name}.json"))
+}
+
+fn bees() -> Value {
+    json!({"title": "Why bees dance", "source_id": "bees-1", "source_platform": "garden"})
+}
+
+fn ideas(rig: &Rig) -> Vec<Value> {
+    rig.rows("IdeaInspiration")
+}
+
+/// Titles, with the ids of their rows.
+fn titles(database: &Path) -> Vec<(i64, String)> {
+    let rows = read_rows(database, "IdeaInspiration");
+    rows.iter().map(|row| (row["id"].as_i64().unwrap(), row["title"].as_str().unwrap().to_owned())).collect()
+}
+
+/// The data of the result that the TaskManager has, which is what the results file has.
+#[track_caller]
+fn data(rig: &Rig, id: u64) -> Value {
+    let task = rig.taskmanager.task(id);
+    assert_eq!(task.status, "completed");
+    let data = task.result.unwrap()["data"].clone();
+    let row = rig.rows("results").into_iter().find(|row| row["task_id"] == json!(id)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(row["data"].as_str().unwrap()).unwrap(), data);
+    data
+}
+
+/// What a database says of itself, and its tables.
+fn nature(path: &Path) -> (i32, i32, String, Vec<Value>) {
+    let database = Connection::open(path).unwrap();
+    let pragma = |name: &str| database.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+    let journal = database.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    (pragma("application_id"), pragma("user_version"), journal, read_rows(path, "sqlite_schema"))
+}
+
+fn execute(path: &Path, sql: &str) {
+    Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+#[test]
+fn every_field_of_an_idea_is_stored_and_the_result_knows_the_row() {
+    let rig = Rig::start();
+    let whole = json!({
+        "title": "Why bees dance", "description": "In short", "content": "At length", "keywords": ["bees", "Tänze"],
+        "source_type": "video", "source_platform": "garden", "source_id": "bees-1", "source_url": "https://a.example/1",
+        "source_created_by": "Beekeepers", "source_created_at": "2026-01-02T03:04:05Z", "score": 80,
+        "category": "nature", "subcategory_relevance": {"insects": 90}, "contextual_category_scores": {"de": 10.5},
+        "metadata": {"views": 12, "hd": true, "tags": "a b", "likes": null},
+    });
+    let given = json!({
+        "ideas": [whole, {"title": "More bees", "source_id": "bees-2"}],
+        "videos": [
+            {"video_id": "bees-2", "title": "bees-1", "idea_id": null},
+            {"video_id": "wasps", "idea_id": null},
+            {"video_id": "bees-1", "idea_id": 99},
+            {"video_id": "bees-1"},
+        ],
+        "found": {"best": {"id": "bees-1", "idea_id": null}},
+    });
+    let id = task(&rig, "bees", &given);
+    rig.drain();
+
+    let mut rows = ideas(&rig);
+    for row in &mut rows {
+        let row = row.as_object_mut().unwrap();
+        let [created_at, updated_at] = ["created_at", "updated_at"].map(|name| row.remove(name).unwrap());
+        assert_eq!((created_at.as_str().unwrap().len(), &created_at), ("2026-11-22 03:18:35.123".len(), &updated_at));
+    }
+    let expected = json!([
+        {
+            "id": 1, "title": "Why bees dance", "description": "In short", "content": "At length",
+            "keywords": "[\"bees\",\"Tänze\"]", "source_type": "video", "source_platform": "garden",
+            "source_id": "bees-1", "source_url": "https://a.example/1", "source_created_by": "Beekeepers",
+            "source_created_at": "2026-01-02T03:04:05Z", "score": 80, "category": "nature",
+            "metadata": "{\"hd\":\"true\",\"likes\":\"\",\"tags\":\"a b\",\"views\":\"12\"}",
+            "subcategory_relevance": "{\"insects\":90}", "contextual_category_scores": "{\"de\":10.5}",
+        },
+        {
+            "id": 2, "title": "More bees", "description": null, "content": null, "keywords": "[]", "source_type": null,
+            "source_platform": null, "source_id": "bees-2", "source_url": null, "source_created_by": null,
+            "source_created_at": null, "score": null, "category": null, "metadata": "{}",
+            "subcategory_relevance": "{}", "contextual_category_scores": "{}",
+        },
+    ]);
+    assert_eq!(json!(rows), expected);
+
+    let mut known = given;
+    known["ideas"][0]["id"] = json!(1);
+    known["ideas"][1]["id"] = json!(2);
+    known["videos"][0]["idea_id"] = json!(2);
+    known["found"]["best"]["idea_id"] = json!(1);
+    assert_eq!(data(&rig, id), known);
+}
+
+#[test]
+fn the_same_source_again_updates_its_row_and_leaves_what_others_filled_in() {
+    let rig = Rig::start();
+    let mut first = bees();
+    first["description"] = json!("In short");
+    first["content"] = json!("At length");
+    task(&rig, "first", &json!({"ideas": [first]}));
+    rig.drain();
+    let old = "score = 7, category = 'nature', created_at = '2026-01-01 00:00:00', updated_at = created_at";
+    execute(&rig.sandbox.path("results.db"), &format!("UPDATE IdeaInspiration SET {old}"));
+
+    let mut second = bees();
+    second["title"] = json!("How bees dance");
+    second["content"] = json!("");
+    second["description"] = Value::Null;
+    let mut elsewhere = bees();
+    elsewhere["source_platform"] = json!("meadow");
+    let id = task(&rig, "second", &json!({"ideas": [second, elsewhere, bees()], "bees_id": "bees-1", "idea_id": null}));
+    rig.drain();
+    let rows = ideas(&rig);
+    let row = &rows[0];
+    assert_eq!(rows.len(), 2, "another platform's is another: {rows:?}");
+    assert_eq!(
+        (&row["title"], &row["content"], &row["description"]),
+        (&bees()["title"], &json!(""), &json!("In short"))
+    );
+    assert_eq!((&row["score"], &row["category"]), (&json!(7), &json!("nature")));
+    assert_eq!(row["created_at"], "2026-01-01 00:00:00");
+    assert!(row["updated_at"].as_str() > Some("2026-01-02"), "{row}");
+    let data = data(&rig, id);
+    let ids: Vec<&Value> = data["ideas"].as_array().unwrap().iter().map(|idea| &idea["id"]).collect();
+    assert_eq!((ids, &data["idea_id"]), (vec![&json!(1), &json!(2), &json!(1)], &json!(1)));
+}
+
+#[test]
+fn who_has_no_ideas_is_not_troubled() {
+    let rig = Rig::start();
+    for (name, value) in [("none", json!([])), ("count", json!(3)), ("text", json!("many")), ("null", Value::Null)] {
+        let given = json!({"ideas": value, "bees_id": "bees-1", "idea_id": null});
+        let id = task(&rig, name, &given);
+        rig.drain();
+        assert_eq!(data(&rig, id), given);
+    }
+    let failed = task(&rig, "failed", &json!({"success": false, "error": "no", "data": {"ideas": [bees(), 1]}}));
+    rig.drain();
+    assert_eq!(rig.taskmanager.task(failed).error_message.as_deref(), Some("no"));
+    assert!(!nature(&rig.sandbox.path("results.db")).3.iter().any(|it| it["name"] == "IdeaInspiration"));
+}
+
+#[test]
+fn an_idea_that_makes_no_sense_fails_its_task_and_none_is_stored() {
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let bad = |name: &str, value: Value| {
+        let mut idea = bees();
+        idea[name] = value;
+        idea
+    };
+    let cases = [
+        (json!("Why bees dance"), " is no object"),
+        (json!({"source_id": "x"}), ".title is missing"),
+        (bad("title", Value::Null), ".title is missing"),
+        (bad("title", json!(1)), ".title is no text"),
+        (bad("source_id", json!(17)), ".source_id is no text"),
+        (bad("keywords", json!("bees, dances")), ".keywords is no list of texts"),
+        (bad("keywords", json!(["bees", 1])), ".keywords is no list of texts"),
+        (bad("score", json!(0.5)), ".score is no whole number"),
+        (bad("score", json!("80")), ".score is no whole number"),
+        (bad("metadata", json!([])), ".metadata is no object"),
+        (bad("metadata", json!({"tags": ["a"]})), ".metadata holds no text under \"tags\""),
+        (bad("subcategory_relevance", json!("{}")), ".subcategory_relevance is no object"),
+        (bad("tittle", json!("x")), " has a field \"tittle\", which ideas do not have"),
+        (bad("id", json!(1)), " has a field \"id\", which ideas do not have"),
+    ];
+    for (number, (bad, error)) in cases.iter().enumerate() {
+        let given = json!({"ideas": [bees(), bad]});
+        let id = task(&rig, &format!("bad-{number}"), &given);
+        rig.drain();
+        let row = rig.rows("results").pop().unwrap();
+        assert_eq!(row["error"], format!("data.ideas[1]{error}"));
+        assert_eq!((&row["error_type"], &row["retryable"]), (&json!("handler"), &json!(0)));
+        assert_eq!(row["data"], given.to_string());
+        assert_eq!(rig.taskmanager.status(id), "failed");
+    }
+    assert!(!nature(&rig.sandbox.path("results.db")).3.iter().any(|it| it["name"] == "IdeaInspiration"));
+}
+
+/// Kills a worker between the ideas of a task and its result, and returns the rows that it leaves, of ideas and of
+/// results. The next worker finds the task as it was.
+#[track_caller]
+fn killed_between(rig: &Rig, arguments: &[&str], database: &str) -> (usize, usize) {
+    let bees =
+        json!({"ideas": [bees(), {"title": "No id of its own"}, {"title": "No id of its own", "source_id": ""}]});
+    let id = task(rig, "bees", &bees);
+    let work = || rig.work(["--drain"]).args(arguments.iter().copied());
+    work().env("FAILPOINTS", "ideas=return").run().exits(137);
+    let count = |path: &str, table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let database = Connection::open(rig.sandbox.path(path)).unwrap();
+        database.query_row(&sql, [], |row| row.get(0)).unwrap_or(0)
+    };
+    let left = (count(database, "IdeaInspiration"), count("results.db", "results"));
+    work().run().exits(0);
+    assert_eq!(rig.sandbox.read("runs").lines().count(), 2);
+    assert_eq!((count(database, "IdeaInspiration"), count("results.db", "results")), (3, 1));
+    let data = data(rig, id);
+    let ids: Vec<&Value> = data["ideas"].as_array().unwrap().iter().map(|idea| &idea["id"]).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    left
+}
+
+#[test]
+fn killed_between_ideas_and_result_neither_is_there() {
+    assert_eq!(killed_between(&Rig::start(), &[], "results.db"), (0, 0));
+}
+
+#[test]
+fn killed_between_ideas_in_another_database_and_the_result_the_rows_are_updated() {
+    assert_eq!(killed_between(&Rig::start(), &["--ideas", "ideas.db"], "ideas.db"), (3, 0));
+}
+
+#[test]
+fn ideas_without_an_id_are_those_of_their_task() {
+    let mut rig = Rig::start();
+    let idea = json!({"ideas": [{"title": "No id of its own"}]});
+    let ids = [task(&rig, "one", &idea), task(&rig, "two", &idea)];
+    rig.drain();
+    assert_eq!(ids.map(|id| data(&rig, id)["ideas"][0]["id"].clone()), [1, 2]);
+    rig.taskmanager.stop();
+    rig.taskmanager.restart_anew();
+    rig.taskmanager.register("case");
+    let again = task(&rig, "three", &json!({"ideas": [{"title": "Of a task with an old number"}]}));
+    assert_eq!(again, ids[0]);
+    rig.drain();
+    let found = titles(&rig.sandbox.path("results.db"));
+    assert_eq!(found[2..], [(3, "Of a task with an old number".into())], "{found:?}");
+    let source_id = ideas(&rig)[0]["source_id"].clone();
+    assert!(source_id.as_str().unwrap().starts_with(&format!("prismq:{}:0:", ids[0])), "{source_id}");
+}
+
+#[test]
+fn another_programs_database_takes_ideas_and_stays_what_it_is() {
+    for journal in ["delete", "wal"] {
+        let rig = Rig::start();
+        let path = rig.sandbox.path("shared.db");
+        execute(&path, &format!("PRAGMA journal_mode = {journal}"));
+        execute(&path, "PRAGMA application_id = 7; PRAGMA user_version = 3; CREATE TABLE theirs (x);");
+        let before = nature(&path);
+        let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
+        rig.work(["--drain"]).env("IDEA_DB_PATH", "shared.db").run().exits(0);
+        let after = nature(&path);
+        assert_eq!((after.0, after.1, after.2.as_str()), (7, 3, journal));
+        assert_eq!(after.3[0], before.3[0]);
+        assert_eq!(titles(&path), [(1, "Why bees dance".into())]);
+        assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
+        assert!(!nature(&rig.sandbox.path("results.db")).3.iter().any(|it| it["name"] == "IdeaInspiration"));
+    }
+}
+
+#[test]
+fn the_results_file_by_another_name_is_the_results_file() {
+    let rig = Rig::start();
+    std::os::unix::fs::symlink("results.db", rig.sandbox.path("link.db")).unwrap();
+    assert_eq!(killed_between(&rig, &["--ideas", "link.db"], "results.db"), (0, 0));
+}
+
+#[test]
+fn an_old_table_gets_the_column_that_it_lacks() {
+    for database in ["shared.db", "results.db"] {
+        let rig = Rig::start();
+        rig.drain();
+        let path = rig.sandbox.path(database);
+        execute(&path, OLD_TABLE);
+        task(&rig, "bees", &json!({"ideas": [bees()]}));
+        rig.work(["--drain", "--ideas", database]).run().exits(0);
+        assert_eq!(titles(&path), [(1, "An old one".into()), (2, "Why bees dance".into())]);
+        let platforms: Vec<Value> =
+            read_rows(&path, "IdeaInspiration").iter().map(|row| row["source_platform"].clone()).collect();
+        assert_eq!(platforms, [Value::Null, json!("garden")], "whose the old one is nobody knows");
+    }
+}
+
+#[track_caller]
+fn assert_refuses(output: &Output, words: &[&str]) {
+    let last = output.stderr.lines().last().unwrap_or_default();
+    assert!(words.iter().all(|word| last.contains(word)), "{}", output.stderr);
+}
+
+#[test]
+fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
+    let another = "its table IdeaInspiration is another one: it lacks ";
+    let no_key = OLD_TABLE.replace("INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT");
+    let tables = [
+        (FOREIGN_TABLE.into(), format!("{another}category, content, ")),
+        (FOREIGN_TABLE.into(), "updated_at, and has idea_id, inspiration_id besides".into()),
+        (OLD_TABLE.replace(" source_url TEXT,", ""), format!("{another}source_platform, source_url")),
+        (
+            OLD_TABLE.replace("score INTEGER", "score INTEGER, stars INTEGER"),
+            format!("{another}source_platform, and has stars besides"),
+        ),
+        (no_key, "its id is no INTEGER PRIMARY KEY".into()),
+    ];
+    for (table, words) in &tables {
+        for database in ["shared.db", "results.db"] {
+            let rig = Rig::start();
+            rig.drain();
+            let path = rig.sandbox.path(database);
+            execute(&path, table);
+            let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
+            let before = (nature(&path), read_rows(&path, "IdeaInspiration"));
+            for command in [&["work", "--drain"][..], &["claim", "case", "--run", "--once"], &["complete", "1"]] {
+                let run = rig.sandbox.prismq(command.iter().copied()).args(["--ideas", database]).run();
+                assert_refuses(&run.exits(2), &["cannot keep ideas in", database, words]);
+            }
+            assert_eq!((nature(&path), read_rows(&path, "IdeaInspiration")), before, "{words}");
+            assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("pending", ""));
+        }
+    }
+}
+
+#[test]
+fn what_can_be_no_database_of_ideas_is_refused_before_any_claim() {
+    let rig = Rig::start();
+    let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
+    rig.sandbox.write("text.db", "this is no database\n");
+    for (path, words) in [("text.db", "it is no SQLite database"), (".", "directory"), ("text.db/x.db", "x.db")] {
+        let output = rig.work(["--drain", "--ideas", path]).run().exits(2);
+        assert_refuses(&output, &["cannot keep ideas in", words]);
+        assert!(output.stderr.contains("--ideas or IDEA_DB_PATH"), "{}", output.stderr);
+    }
+    assert_eq!(rig.taskmanager.status(id), "pending");
+}
+
+#[test]
+fn a_task_whose_ideas_cannot_be_kept_is_worked_again_by_the_next_worker() {
+    let rig = Rig::start();
+    let path = rig.sandbox.path("shared.db");
+    rig.sandbox.write("bees.json", json!({"ideas": [bees()]}).to_string());
+    let id = rig.case("bees", "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; cat bees.json");
+    let work = || rig.work(["--drain", "--ideas", "shared.db"]);
+    // More often than a task may be in flight when its worker dies.
+    for run in 1..=4 {
+        let worker = work().start();
+        wait_for("it runs", || (rig.sandbox.read("runs").lines().count() == run).then_some(()));
+        execute(&path, FOREIGN_TABLE);
+        rig.sandbox.write("go", "");
+        let output = worker.wait().exits(2);
+        assert_refuses(&output, &["cannot keep ideas in", "it lacks category"]);
+        assert!(output.stderr.contains("the task is not reported, to be worked again"), "{}", output.stderr);
+        assert_eq!((rig.taskmanager.status(id).as_str(), rig.worked()), ("claimed", vec![]));
+        execute(&path, "DROP TABLE IdeaInspiration");
+        std::fs::remove_file(rig.sandbox.path("go")).unwrap();
+    }
+    rig.sandbox.write("go", "");
+    work().run().exits(0);
+    assert_eq!((rig.taskmanager.task(id).attempts, titles(&path).len()), (1, 1));
+    assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
+}
+
+#[test]
+fn two_workers_that_find_the_same_at_once_make_one_row() {
+    for database in ["results.db", "shared.db"] {
+        let rig = Rig::start();
+        rig.sandbox
+            .write("bees.json", json!({"ideas": [bees(), {"title": "More bees", "source_id": "bees-2"}]}).to_string());
+        rig.script("bees", "cat bees.json");
+        let ids: Vec<u64> =
+            (0..40).map(|number| rig.taskmanager.create("case", json!({"case": "bees", "n": number}))).collect();
+        let work = |id| rig.work(["--drain", "--concurrency", "4", "--worker-id", id, "--ideas", database]);
+        let workers = ["one", "two"].map(|id| work(id).start());
+        for worker in workers {
+            worker.wait().exits(0);
+        }
+        assert_eq!(titles(&rig.sandbox.path(database)).len(), 2);
+        for id in ids {
+            let data = data(&rig, id);
+            assert_eq!((&data["ideas"][0]["id"], &data["ideas"][1]["id"]), (&json!(1), &json!(2)));
+        }
+    }
+}
+
+#[test]
+fn who_completes_a_task_by_hand_leaves_ideas_as_well() {
+    let rig = Rig::start();
+    let id = task(&rig, "bees", &Value::Null);
+    let run = |arguments: &[&str]| rig.sandbox.prismq(arguments.iter().copied()).run();
+    run(&["claim", "case", "--once"]).exits(0);
+    let refused = run(&["complete", "1", "--result", r#"{"ideas":[{"title":1}]}"#]).exits(2);
+    assert_refuses(&refused, &["--result: data.ideas[0].title is no text"]);
+    run(&["complete", "1", "--result", &json!({"ideas": [bees()]}).to_string()]).exits(0);
+    assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
+    let id = task(&rig, "more", &json!({"ideas": [{"title": "More bees"}]}));
+    let shown = run(&["claim", "case", "--run", "--once", "--json"]).exits(0).json();
+    assert_eq!((&shown["data"]["ideas"][0]["id"], data(&rig, id)["ideas"][0]["id"].as_i64()), (&json!(2), Some(2)));
+}
