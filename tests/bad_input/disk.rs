@@ -120,6 +120,32 @@ fn a_result_that_cannot_be_stored_is_reported_all_the_same() {
 }
 
 #[test]
+fn a_task_whose_ideas_find_no_room_is_not_done() {
+    for line in ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"] {
+        let Some(disk) = FullDisk::new() else { return };
+        let ideas = r#"{"ideas":[{"title":"Bees","source_id":"bees-1"}]}"#;
+        disk.task(&format!("cat /dev/zero 2>/dev/null >disk/filler; echo '{ideas}'"));
+        let run = |line: &str| disk.rig.prismq(line).args(["--ideas", "disk/ideas.db"]).run();
+        let output = run(line).exits(1);
+        let last = output.stderr.lines().last().unwrap();
+        assert!(
+            last.starts_with("prismq: ") && last.ends_with("disk/ideas.db cannot be read or written: the disk is full")
+        );
+        let task = disk.rig.task(1);
+        assert_eq!((&task["status"], disk.rig.results()), (&json!("claimed"), vec![]), "{line}");
+        disk.make_room();
+        if line.starts_with("claim") {
+            disk.rig.sandbox.write("result.json", ideas);
+            run("complete 1 --result @result.json").exits(0);
+        } else {
+            disk.task(&format!("echo '{ideas}'"));
+            run("work example.any --drain -qq").exits(0);
+        }
+        assert_eq!(disk.rig.task(1)["result"]["data"]["ideas"][0]["id"], 1, "{line}");
+    }
+}
+
+#[test]
 fn a_server_without_room_refuses_and_goes_on() {
     let Some(disk) = FullDisk::new() else { return };
     let mut serving = disk.rig.start("serve --listen 127.0.0.1:0 --db disk/tasks.db");

@@ -124,6 +124,22 @@ fn a_results_file_that_cannot_be_used() {
 }
 
 #[test]
+fn a_place_where_no_ideas_can_be_kept() {
+    let rig = rig();
+    assert_eq!(rig.run("health --json").exits(0).json()["ideas_writable"], Value::Null, "nobody asked for ideas");
+    let healthy = rig.run("health --json --ideas ideas.db").exits(0).json();
+    assert_eq!(healthy["ideas_writable"], true, "{healthy}");
+    let results = rig.sandbox.home(".local/share/prismq/results.db");
+    for (path, ideas) in [(results, ""), (rig.sandbox.path("other.db"), "--ideas other.db")] {
+        rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE IdeaInspiration (id)").unwrap();
+        let output = rig.run(&format!("health --json {ideas}"));
+        let error = output.json()["ideas_error"].as_str().unwrap().to_owned();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("it lacks category"), "{error}");
+        assert_unhealthy(&output, &json!({"ideas_writable": false, "ideas_error": error}));
+    }
+}
+
+#[test]
 fn results_that_are_not_reported() {
     let rig = rig();
     rig.create(ANY, &json!({}));

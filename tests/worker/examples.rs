@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::published::Published;
 use crate::rig::rows;
+use crate::support::{Answer, Server};
 
 const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/handlers/prismq.toml");
 
@@ -68,4 +69,30 @@ fn php_counts_words() {
 #[test]
 fn warm_php_counts_words() {
     assert_counts("example.count.php.warm", ["php", "php-cli"]);
+}
+
+const FEED: &str = "<rss><channel><title>Bees</title>
+    <item><title>Why bees dance</title><guid>bees-1</guid><link>https://a.example/1</link><category>bees</category></item>
+    <item><guid>bees-2</guid><pubDate>Sun, 22 Nov 2026 03:18:35 GMT</pubDate></item>
+</channel></rss>";
+
+#[test]
+fn python_leaves_the_posts_of_a_feed_as_ideas() {
+    let (published, feed) = (Published::start(&["example.feed"]), Server::always(Answer::new(200, "text/xml", FEED)));
+    let sandbox = published.sandbox("").env("PRISMQ_CONFIG", SETTINGS);
+    let task = published.create("example.feed", json!({"url": feed.url()}));
+    published.create("example.feed", json!({"url": "http://127.0.0.1:1/feed"}));
+    sandbox.prismq(["work", "--max-tasks", "2", "example.feed"]).run().exits(0);
+
+    let ideas = rows(&sandbox, "IdeaInspiration");
+    let known: Vec<_> = ideas.iter().map(|idea| (&idea["title"], &idea["source_id"], &idea["keywords"])).collect();
+    let dance = (&json!("Why bees dance"), &json!("bees-1"), &json!("[\"bees\"]"));
+    assert_eq!(known, [dance, (&json!("Untitled"), &json!("bees-2"), &json!("[]"))]);
+    assert_eq!(ideas[1]["source_created_at"], "Sun, 22 Nov 2026 03:18:35 GMT");
+    assert_eq!(ideas[0]["metadata"], json!({"feed": feed.url()}).to_string());
+    let posts = &published.task(task).result["data"]["posts"];
+    let second = json!({"post_id": "bees-2", "title": "Untitled", "idea_id": 2});
+    assert_eq!(*posts, json!([{"post_id": "bees-1", "title": "Why bees dance", "idea_id": 1}, second]));
+    let results = rows(&sandbox, "results");
+    assert_eq!((&results[1]["error_type"], &results[1]["retryable"]), (&json!("connection"), &json!(1)));
 }
