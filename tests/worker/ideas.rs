@@ -384,6 +384,7 @@ fn two_workers_that_find_the_same_at_once_make_one_row() {
         rig.sandbox
             .write("bees.json", json!({"ideas": [bees(), {"title": "More bees", "source_id": "bees-2"}]}).to_string());
         rig.script("bees", "cat bees.json");
+        rig.drain();
         let ids: Vec<u64> =
             (0..40).map(|number| rig.taskmanager.create("case", json!({"case": "bees", "n": number}))).collect();
         let work = |id| rig.work(["--drain", "--concurrency", "4", "--worker-id", id, "--ideas", database]);
