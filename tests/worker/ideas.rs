@@ -1,4 +1,4 @@
-//! Ideas that handlers find, as rows of `IdeaInspiration`: in the results file, and in a database of somebody else's.
+//! Ideas that handlers find, as rows of `IdeaInspiration`.
 
 use std::path::Path;
 
@@ -6,28 +6,15 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, TaskManager, read_rows};
-use crate::support::{Output, wait_for};
-
-/// A table as programs made it before there was a `source_platform`.
-const OLD_TABLE: &str = "CREATE TABLE IdeaInspiration (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, description TEXT, content TEXT, keywords TEXT,
-    source_type TEXT, metadata TEXT, source_id TEXT, source_url TEXT, source_created_by TEXT, source_created_at TEXT,
-    score INTEGER, category TEXT, subcategory_relevance TEXT, contextual_category_scores TEXT,
-    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
-    INSERT INTO IdeaInspiration (title, source_id) VALUES ('An old one', 'bees-1');";
-
-/// A table of that name that is about something else.
-const FOREIGN_TABLE: &str = "CREATE TABLE IdeaInspiration (
-    id INTEGER PRIMARY KEY, idea_id INTEGER NOT NULL, inspiration_id INTEGER NOT NULL, created_at TEXT);
-    INSERT INTO IdeaInspiration VALUES (1, 2, 3, '');";
+use crate::support::Output;
 
 /// Creates a task whose handler prints `data`; its number.
-fn task(rig: &Rig, name: &str, data: &Value) -> u64 {
+pub(crate) fn task(rig: &Rig, name: &str, data: &Value) -> u64 {
     rig.sandbox.write(&format!("{name}.json"), data.to_string());
     rig.case(name, &format!("echo run >> runs; cat {name}.json"))
 }
 
-fn bees() -> Value {
+pub(crate) fn bees() -> Value {
     json!({"title": "Why bees dance", "source_id": "bees-1", "source_platform": "garden"})
 }
 
@@ -36,14 +23,14 @@ fn ideas(rig: &Rig) -> Vec<Value> {
 }
 
 /// Titles, with the ids of their rows.
-fn titles(database: &Path) -> Vec<(i64, String)> {
+pub(crate) fn titles(database: &Path) -> Vec<(i64, String)> {
     let rows = read_rows(database, "IdeaInspiration");
     rows.iter().map(|row| (row["id"].as_i64().unwrap(), row["title"].as_str().unwrap().to_owned())).collect()
 }
 
 /// The data of the result that the TaskManager has, which is what the results file has.
 #[track_caller]
-fn data(rig: &Rig, id: u64) -> Value {
+pub(crate) fn data(rig: &Rig, id: u64) -> Value {
     let task = rig.taskmanager.task(id);
     assert_eq!(task.status, "completed");
     let data = task.result.unwrap()["data"].clone();
@@ -53,15 +40,22 @@ fn data(rig: &Rig, id: u64) -> Value {
 }
 
 /// What a database says of itself, and its tables.
-fn nature(path: &Path) -> (i32, i32, String, Vec<Value>) {
+pub(crate) fn nature(path: &Path) -> (i32, i32, String, Vec<Value>) {
     let database = Connection::open(path).unwrap();
     let pragma = |name: &str| database.pragma_query_value(None, name, |row| row.get(0)).unwrap();
     let journal = database.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     (pragma("application_id"), pragma("user_version"), journal, read_rows(path, "sqlite_schema"))
 }
 
-fn execute(path: &Path, sql: &str) {
+pub(crate) fn execute(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+/// Asserts that the last words of a command hold these.
+#[track_caller]
+pub(crate) fn assert_refuses(output: &Output, words: &[&str]) {
+    let last = output.stderr.lines().last().unwrap_or_default();
+    assert!(words.iter().all(|word| last.contains(word)), "{}", output.stderr);
 }
 
 #[test]
@@ -240,6 +234,13 @@ fn killed_between_ideas_in_another_database_and_the_result_the_rows_are_updated(
 }
 
 #[test]
+fn the_results_file_by_another_name_is_the_results_file() {
+    let rig = Rig::start();
+    std::os::unix::fs::symlink("results.db", rig.sandbox.path("link.db")).unwrap();
+    assert_eq!(killed_between(&rig, &["--ideas", "link.db"], "results.db"), (0, 0));
+}
+
+#[test]
 fn ideas_without_an_id_are_those_of_their_task() {
     let mut rig = Rig::start();
     let idea = json!({"ideas": [{"title": "No id of its own"}]});
@@ -257,126 +258,6 @@ fn ideas_without_an_id_are_those_of_their_task() {
     let source_id = ideas(&rig)[0]["source_id"].clone();
     assert!(source_id.as_str().unwrap().starts_with(&format!("prismq:{}:0:", ids[0])), "{source_id}");
 }
-
-#[test]
-fn another_programs_database_takes_ideas_and_stays_what_it_is() {
-    for journal in ["delete", "wal"] {
-        let rig = Rig::start();
-        let path = rig.sandbox.path("shared.db");
-        execute(&path, &format!("PRAGMA journal_mode = {journal}"));
-        execute(&path, "PRAGMA application_id = 7; PRAGMA user_version = 3; CREATE TABLE theirs (x);");
-        let before = nature(&path);
-        let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
-        rig.work(["--drain"]).env("IDEA_DB_PATH", "shared.db").run().exits(0);
-        let after = nature(&path);
-        assert_eq!((after.0, after.1, after.2.as_str()), (7, 3, journal));
-        assert_eq!(after.3[0], before.3[0]);
-        assert_eq!(titles(&path), [(1, "Why bees dance".into())]);
-        assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
-        assert!(!nature(&rig.sandbox.path("results.db")).3.iter().any(|it| it["name"] == "IdeaInspiration"));
-    }
-}
-
-#[test]
-fn the_results_file_by_another_name_is_the_results_file() {
-    let rig = Rig::start();
-    std::os::unix::fs::symlink("results.db", rig.sandbox.path("link.db")).unwrap();
-    assert_eq!(killed_between(&rig, &["--ideas", "link.db"], "results.db"), (0, 0));
-}
-
-#[test]
-fn an_old_table_gets_the_column_that_it_lacks() {
-    for database in ["shared.db", "results.db"] {
-        let rig = Rig::start();
-        rig.drain();
-        let path = rig.sandbox.path(database);
-        execute(&path, OLD_TABLE);
-        task(&rig, "bees", &json!({"ideas": [bees()]}));
-        rig.work(["--drain", "--ideas", database]).run().exits(0);
-        assert_eq!(titles(&path), [(1, "An old one".into()), (2, "Why bees dance".into())]);
-        let platforms: Vec<Value> =
-            read_rows(&path, "IdeaInspiration").iter().map(|row| row["source_platform"].clone()).collect();
-        assert_eq!(platforms, [Value::Null, json!("garden")], "whose the old one is nobody knows");
-    }
-}
-
-#[track_caller]
-fn assert_refuses(output: &Output, words: &[&str]) {
-    let last = output.stderr.lines().last().unwrap_or_default();
-    assert!(words.iter().all(|word| last.contains(word)), "{}", output.stderr);
-}
-
-#[test]
-fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
-    let another = "its table IdeaInspiration is another one: it lacks ";
-    let no_key = OLD_TABLE.replace("INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT");
-    let tables = [
-        (FOREIGN_TABLE.into(), format!("{another}category, content, ")),
-        (FOREIGN_TABLE.into(), "updated_at, and has idea_id, inspiration_id besides".into()),
-        (OLD_TABLE.replace(" source_url TEXT,", ""), format!("{another}source_platform, source_url")),
-        (
-            OLD_TABLE.replace("score INTEGER", "score INTEGER, stars INTEGER"),
-            format!("{another}source_platform, and has stars besides"),
-        ),
-        (no_key, "its id is no INTEGER PRIMARY KEY".into()),
-    ];
-    for (table, words) in &tables {
-        for database in ["shared.db", "results.db"] {
-            let rig = Rig::start();
-            rig.drain();
-            let path = rig.sandbox.path(database);
-            execute(&path, table);
-            let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
-            let before = (nature(&path), read_rows(&path, "IdeaInspiration"));
-            for command in [&["work", "--drain"][..], &["claim", "case", "--run", "--once"], &["complete", "1"]] {
-                let run = rig.sandbox.prismq(command.iter().copied()).args(["--ideas", database]).run();
-                assert_refuses(&run.exits(2), &["cannot keep ideas in", database, words]);
-            }
-            assert_eq!((nature(&path), read_rows(&path, "IdeaInspiration")), before, "{words}");
-            assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("pending", ""));
-        }
-    }
-}
-
-#[test]
-fn what_can_be_no_database_of_ideas_is_refused_before_any_claim() {
-    let rig = Rig::start();
-    let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
-    rig.sandbox.write("text.db", "this is no database\n");
-    for (path, words) in [("text.db", "it is no SQLite database"), (".", "directory"), ("text.db/x.db", "x.db")] {
-        let output = rig.work(["--drain", "--ideas", path]).run().exits(2);
-        assert_refuses(&output, &["cannot keep ideas in", words]);
-        assert!(output.stderr.contains("--ideas or IDEA_DB_PATH"), "{}", output.stderr);
-    }
-    assert_eq!(rig.taskmanager.status(id), "pending");
-}
-
-#[test]
-fn a_task_whose_ideas_cannot_be_kept_is_worked_again_by_the_next_worker() {
-    let rig = Rig::start();
-    let path = rig.sandbox.path("shared.db");
-    rig.sandbox.write("bees.json", json!({"ideas": [bees()]}).to_string());
-    let id = rig.case("bees", "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; cat bees.json");
-    let work = || rig.work(["--drain", "--ideas", "shared.db"]);
-    // More often than a task may be in flight when its worker dies.
-    for run in 1..=4 {
-        let worker = work().start();
-        wait_for("it runs", || (rig.sandbox.read("runs").lines().count() == run).then_some(()));
-        execute(&path, FOREIGN_TABLE);
-        rig.sandbox.write("go", "");
-        let output = worker.wait().exits(2);
-        assert_refuses(&output, &["cannot keep ideas in", "it lacks category"]);
-        assert!(output.stderr.contains("the task is not reported, to be worked again"), "{}", output.stderr);
-        assert_eq!((rig.taskmanager.status(id).as_str(), rig.worked()), ("claimed", vec![]));
-        execute(&path, "DROP TABLE IdeaInspiration");
-        std::fs::remove_file(rig.sandbox.path("go")).unwrap();
-    }
-    rig.sandbox.write("go", "");
-    work().run().exits(0);
-    assert_eq!((rig.taskmanager.task(id).attempts, titles(&path).len()), (1, 1));
-    assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
-}
-
 #[test]
 fn two_workers_that_find_the_same_at_once_make_one_row() {
     for database in ["results.db", "shared.db"] {

@@ -6,6 +6,7 @@ mod support;
 
 mod examples;
 mod ideas;
+mod ideas_elsewhere;
 mod limits;
 mod logs;
 mod outages;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::task::{Outcome, TaskResult};
 
-/// What a field takes. Null is as good as nothing for each.
+/// What a field takes. Null says nothing, for each.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
@@ -114,21 +114,22 @@ impl Idea {
         fields().position(|name| name == field).and_then(|index| self.cells[index].as_ref())
     }
 
-    fn text(&self, field: &str) -> Option<&str> {
-        match self.cell(field) {
+    /// Its id at its source; an empty one is none.
+    fn source_id(&self) -> Option<&str> {
+        match self.cell("source_id") {
             Some(Cell::Text(text)) if !text.is_empty() => Some(text),
             _ => None,
         }
     }
 
     /// What it is known by: its id at its source, and the source.
-    pub(super) fn source(&self) -> (Option<&str>, Option<&Cell>) {
-        (self.text("source_id"), self.cell("source_platform"))
+    pub(super) fn source(&self) -> [Option<&Cell>; 2] {
+        [self.cell("source_id"), self.cell("source_platform")]
     }
 
     /// Gives one that has no id at its source one by which it is known when its task is run again.
     fn name_after(&mut self, result: &TaskResult, number: usize) {
-        if self.text("source_id").is_some() {
+        if self.source_id().is_some() {
             return;
         }
         // A TaskManager that starts anew gives out the same numbers again, for other tasks.
@@ -138,10 +139,8 @@ impl Idea {
             // Writing to a string cannot fail.
             let _ = write!(name, "{byte:02x}");
         }
-        for (cell, field) in self.cells.iter_mut().zip(fields()) {
-            if field == "source_id" {
-                *cell = Some(Cell::Text(name.clone()));
-            }
+        if let Some(index) = fields().position(|field| field == "source_id") {
+            self.cells[index] = Some(Cell::Text(name));
         }
     }
 }
@@ -174,7 +173,7 @@ fn entries(outcome: &Outcome) -> Result<Vec<Idea>, String> {
 pub(in crate::store) fn fill(data: &mut Value, ideas: &[Idea], rows: &[i64]) {
     let mut known = HashMap::new();
     for (idea, row) in ideas.iter().zip(rows) {
-        if let Some(source_id) = idea.text("source_id") {
+        if let Some(source_id) = idea.source_id() {
             known.entry(source_id).or_insert(*row);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, ToSql, Transaction, params};
+use rusqlite::{Connection, ToSql, Transaction};
 
 use super::entry::{Idea, defaults, fields};
 use crate::clock::Timestamp;
@@ -15,7 +15,6 @@ const ADDED_LATER: &str = "source_platform";
 const OURS: [&str; 3] = ["id", "created_at", "updated_at"];
 
 /// What there is of the table.
-#[derive(PartialEq)]
 enum Shape {
     Missing,
     Old,
@@ -45,10 +44,9 @@ pub(in crate::store) fn keep(transaction: &Transaction<'_>, ideas: &[Idea], now:
 }
 
 fn keep_one(connection: &Connection, idea: &Idea, now: &str) -> rusqlite::Result<i64> {
-    let (source_id, source_platform) = idea.source();
     let known: Option<i64> = connection
         .prepare_cached("SELECT min(id) FROM IdeaInspiration WHERE source_id = ?1 AND source_platform IS ?2")?
-        .query_row(params![source_id, source_platform], |row| row.get(0))?;
+        .query_row(idea.source(), |row| row.get(0))?;
     let mut cells: Vec<&dyn ToSql> = idea.cells.iter().map(|cell| cell as &dyn ToSql).collect();
     cells.push(&now);
     if let Some(row) = known {
