@@ -32,8 +32,9 @@ impl From<rusqlite::Error> for Error {
 
 /// Whether a file is empty, or of a version that this one can bring up to date. Changes nothing.
 pub(super) fn recognise(connection: &Connection) -> Result<(), Error> {
-    let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    // In this order: another process may be making the tables, and the mark with them.
     let tables: usize = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application_id != APPLICATION_ID && tables > 0 {
         return Err(Error::Foreign("it is another program's database".into()));
     }

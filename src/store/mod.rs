@@ -21,7 +21,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
@@ -36,6 +37,9 @@ pub use workers::{Counters, Process};
 
 use ideas::IdeaDatabase;
 use sync::SharedSync;
+
+/// How long a statement waits for another process that has the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the results file could not be used. The text is one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -189,18 +193,31 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     // Closing another program's database must not tidy it up.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     migrations::recognise(connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    log_ahead(connection)?;
     // A commit is not synced; what must survive a power cut is, by `Store::sync`. Checkpoints are synced.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // Otherwise SQLite compiles a statement anew for each value that its plan might depend on.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(32);
     migrations::apply(connection)
+}
+
+/// Turns write-ahead logging on. Where another process is just doing the same, SQLite does not wait for it: we do.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let done = connection.pragma_update(None, "journal_mode", "WAL");
+        let is_busy = done.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
+        if !is_busy || Instant::now() >= deadline {
+            return done;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn explain(error: &rusqlite::Error) -> String {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -92,6 +94,22 @@ fn only_results_wait_for_the_disk() {
     let error = file.store.finish(&mut stored).unwrap_err().to_string();
     assert!(error.contains("results.db cannot be read or written: "), "{error}");
     assert!(file.store.left_unreported(URL, &process).is_err(), "what is reported is on disk");
+}
+
+#[test]
+fn a_new_file_is_opened_by_several_at_once() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, together) = (&folder.path().join("results.db"), &Barrier::new(8));
+        thread::scope(|scope| {
+            let open = || {
+                together.wait();
+                Store::open(path).map(drop)
+            };
+            let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            assert!(opening.into_iter().all(|thread| thread.join().unwrap() == Ok(())));
+        });
+    }
 }
 
 #[test]
