@@ -243,9 +243,12 @@ pub struct WorkArgs {
 /// `health`
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Wait for the TaskManager no longer than this
+    /// Wait for the TaskManager, and for what --external asks, no longer than this
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub timeout: Option<Duration>,
+    /// Ask other services as well: YouTube, whether it accepts the key (one unit of the quota)
+    #[arg(long)]
+    pub external: bool,
 }
 
 /// `stats`

@@ -93,7 +93,8 @@ impl<'a> Desk<'a> {
                 ))
                 .hint("describe it in prismq.toml as [[task_type]]"));
             };
-            handler(configured, &self.setup.config).and_then(|handler| handler.check()).map_err(UserError::usage)?;
+            let checked = handler(configured, &self.setup.config, None).and_then(|handler| handler.check());
+            checked.map_err(UserError::usage)?;
             let resolved = WorkerType::resolve(configured, &self.setup.config, &self.client, &mut warn);
             resolved.map_err(|error| WorkerError::Type(error).into())
         };

@@ -8,22 +8,25 @@ use serde_json::{Value, json};
 use super::setup::{Setup, end_on_signals};
 use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
-use crate::config::Action;
+use crate::config::{Action, TaskType};
 use crate::exit::Exit;
+use crate::handler::youtube;
 use crate::output::{print_json, print_line};
 use crate::store::Store;
-use crate::taskmanager::{Client, Error, TaskType};
-use crate::worker::handler;
+use crate::taskmanager::{self, Client, Error};
+use crate::worker::{handler, youtube_settings};
 
 /// `prismq health`
 pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     end_on_signals()?;
-    let client = setup.impatient_client(args.timeout.unwrap_or(Duration::from_secs(5)))?;
+    let timeout = args.timeout.unwrap_or(Duration::from_secs(5));
+    let client = setup.impatient_client(timeout)?;
     let mut report = Report { checks: Vec::new(), healthy: true };
     let answers = report.taskmanager(&client);
     report.types_and_handlers(setup, Some(&client).filter(|_| answers));
     report.results(setup);
+    report.youtube(setup, args.external.then_some(timeout));
     report.print(setup.json)?;
     Ok(if report.healthy { Exit::Done } else { Exit::Failed })
 }
@@ -69,13 +72,33 @@ impl Report {
             self.healthy &= matches!(found, Some(Ok(Some(_))));
             types.insert(name.clone(), id_of(found));
             if task_type.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_))) {
-                let checked = handler(task_type, &setup.config).and_then(|handler| handler.check());
+                let checked = handler(task_type, &setup.config, None).and_then(|handler| handler.check());
                 self.healthy &= checked.is_ok();
                 handlers.insert(name.clone(), checked.map_or_else(|error| json!(error), |()| json!("found")));
             }
         }
         self.add("task_types", Value::Object(types));
         self.add("handlers", Value::Object(handlers));
+    }
+
+    /// Whether there is a key for the handlers that read YouTube, where there are any; and whether it is accepted, which
+    /// is asked for no longer than `timeout`.
+    fn youtube(&mut self, setup: &Setup, timeout: Option<Duration>) {
+        if !setup.config.task_types.iter().any(TaskType::reads_youtube) {
+            return;
+        }
+        let has_key = setup.config.youtube_api_key.is_some();
+        self.healthy &= has_key;
+        let mut found = json!({"key_set": has_key});
+        if let Some(timeout) = timeout.filter(|_| has_key) {
+            let accepted = youtube::check_key(&youtube_settings(&setup.config, None, false), timeout);
+            self.healthy &= accepted.is_ok();
+            found["key_accepted"] = json!(accepted.is_ok());
+            if let Err(error) = accepted {
+                found["error"] = json!(error);
+            }
+        }
+        self.add("youtube_api", found);
     }
 
     fn results(&mut self, setup: &Setup) {
@@ -143,7 +166,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn id_of(found: Option<Result<Option<TaskType>, Error>>) -> Value {
+fn id_of(found: Option<Result<Option<taskmanager::TaskType>, Error>>) -> Value {
     match found {
         Some(Ok(Some(found))) => json!(found.id),
         Some(Ok(None)) => json!("unknown to the TaskManager"),

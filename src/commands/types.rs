@@ -31,16 +31,17 @@ pub(super) fn register(args: &RegisterTypeArgs, setup: &Setup) -> anyhow::Result
 
 fn register_one(name: &str, args: &RegisterTypeArgs, setup: &Setup, client: &Client) -> anyhow::Result<Registered> {
     let configured = setup.configured(name);
-    let Some(schema) = &args.schema else {
-        let Some(task_type) = configured else {
-            return Err(UserError::usage(format!("{name} is not in the configuration, so it needs --schema"))
-                .hint("--schema '{\"type\":\"object\"}' takes any params")
-                .into());
-        };
+    if let (None, Some(task_type)) = (&args.schema, configured) {
         let version = args.version.clone().unwrap_or_else(|| task_type.version.clone());
         return Ok(worker::register(&config::TaskType { version, ..task_type.clone() }, client)?);
+    }
+    let schema = match &args.schema {
+        Some(schema) => input::schema("--schema", schema)?,
+        None => worker::usual_schema(name).ok_or_else(|| {
+            UserError::usage(format!("{name} is not in the configuration, so it needs --schema"))
+                .hint("--schema '{\"type\":\"object\"}' takes any params")
+        })?,
     };
-    let schema = input::schema("--schema", schema)?;
     worker::check_schema(&schema).map_err(|error| UserError::usage(format!("--schema: {error}")))?;
     let version = args.version.as_deref().or(configured.map(|it| it.version.as_str())).unwrap_or("1.0.0");
     Ok(client.register_type(name, version, &schema)?)

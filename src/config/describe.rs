@@ -41,6 +41,8 @@ impl Config {
             row("log_format", &self.log_format, text),
             row("log_level", &self.log_level, String::clone),
             optional("ca_file", self.ca_file.as_ref(), path, "the system's certificates"),
+            row("youtube_api_url", &self.youtube_api_url, String::clone),
+            optional("youtube_api_key", self.youtube_api_key.as_ref(), |_| "***".to_owned(), "none"),
         ];
         let origin = rows[0].origin.clone();
         let types = self.task_types.iter();
@@ -87,5 +89,6 @@ fn summary(task_type: &TaskType) -> String {
         Mode::Persistent { max_tasks: None } => ", persistent".to_owned(),
         Mode::Persistent { max_tasks: Some(max_tasks) } => format!(", persistent, {max_tasks} tasks per process"),
     };
-    format!("{} {}, {action}{mode}", task_type.name, task_type.version)
+    let subtitles = if task_type.subtitles { ", with subtitles" } else { "" };
+    format!("{} {}, {action}{mode}{subtitles}", task_type.name, task_type.version)
 }

@@ -31,7 +31,7 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
     Ok(Layer {
         config: source.path("PRISMQ_CONFIG")?,
         api_url: source.parse("TASKMANAGER_API_URL", values::api_url)?,
-        api_key: source.api_key()?,
+        api_key: source.key("TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE")?,
         worker_id: source.parse("WORKER_ID", values::worker_id)?,
         poll_interval: source.parse("POLL_INTERVAL", parse_positive_duration)?,
         max_backoff: source.parse("MAX_BACKOFF", parse_positive_duration)?,
@@ -47,6 +47,8 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
         log_level: source.log_level()?,
         ca_file: source.path("PRISMQ_CA_FILE")?,
+        youtube_api_url: source.parse("YOUTUBE_API_URL", values::api_url)?,
+        youtube_api_key: source.key("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE")?,
     })
 }
 
@@ -72,9 +74,10 @@ impl Source<'_> {
         self.parse(name, |text| Ok(self.base.join(text)))
     }
 
-    fn api_key(&self) -> Result<Option<Setting<Key>>, ConfigError> {
-        let key = self.parse("TASKMANAGER_API_KEY", |text| values::api_key(text).map(Key::Text))?;
-        let file = self.path("TASKMANAGER_API_KEY_FILE")?;
+    /// The key in the variable `name`, else that in the file which the variable `file` names.
+    fn key(&self, name: &'static str, file: &'static str) -> Result<Option<Setting<Key>>, ConfigError> {
+        let key = self.parse(name, |text| values::api_key(text).map(Key::Text))?;
+        let file = self.path(file)?;
         Ok(key.or_else(|| file.map(|file| Setting::new(Key::File(file.value), file.origin))))
     }
 

@@ -16,8 +16,8 @@ use super::{
 /// The file's name, in the working folder and in the user's configuration folder.
 const NAME: &str = "prismq.toml";
 
-/// The keys at the top of the file; the last two are refused with a word on why.
-const KEYS: [&str; 20] = [
+/// The keys at the top of the file; the last three are refused with a word on why.
+const KEYS: [&str; 23] = [
     "api_url",
     "api_key_file",
     "worker_id",
@@ -35,8 +35,11 @@ const KEYS: [&str; 20] = [
     "log_format",
     "log_level",
     "ca_file",
+    "youtube_api_url",
+    "youtube_api_key_file",
     "task_type",
     "api_key",
+    "youtube_api_key",
     "status_addr",
 ];
 
@@ -74,9 +77,14 @@ fn syntax_error(document: &Document<'_>, error: &toml::de::Error) -> ConfigError
 }
 
 fn refuse(table: &Table<'_>) -> Result<(), ConfigError> {
-    if let Some(entry) = table.get("api_key") {
-        let error = entry.error("keys do not belong in this file");
-        return Err(error.hint("set TASKMANAGER_API_KEY, or name a file that holds the key with `api_key_file`"));
+    for (key, variable, file) in [
+        ("api_key", "TASKMANAGER_API_KEY", "api_key_file"),
+        ("youtube_api_key", "YOUTUBE_API_KEY", "youtube_api_key_file"),
+    ] {
+        if let Some(entry) = table.get(key) {
+            let error = entry.error("keys do not belong in this file");
+            return Err(error.hint(format!("set {variable}, or name a file that holds the key with `{file}`")));
+        }
     }
     match table.get("status_addr") {
         Some(entry) => Err(entry.error("not available in this version of prismq yet")),
@@ -105,6 +113,8 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
         log_format: here(file, table.parse("log_format", str::parse)?),
         log_level: here(file, table.parse("log_level", values::log_level)?),
         ca_file: here(file, table.path("ca_file")?),
+        youtube_api_url: here(file, table.parse("youtube_api_url", values::api_url)?),
+        youtube_api_key: here(file, table.path("youtube_api_key_file")?.map(Key::File)),
     })
 }
 

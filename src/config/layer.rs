@@ -42,7 +42,7 @@ pub struct Flags {
     pub max_attempts: Option<u32>,
 }
 
-/// The API key, or where it is.
+/// An API key, or where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
     Text(Secret),
@@ -70,6 +70,8 @@ pub(super) struct Layer {
     pub(super) log_format: Option<Setting<LogFormat>>,
     pub(super) log_level: Option<Setting<String>>,
     pub(super) ca_file: Option<Setting<PathBuf>>,
+    pub(super) youtube_api_url: Option<Setting<String>>,
+    pub(super) youtube_api_key: Option<Setting<Key>>,
 }
 
 impl Layer {
@@ -94,6 +96,8 @@ impl Layer {
             log_format: self.log_format.or(lower.log_format),
             log_level: self.log_level.or(lower.log_level),
             ca_file: self.ca_file.or(lower.ca_file),
+            youtube_api_url: self.youtube_api_url.or(lower.youtube_api_url),
+            youtube_api_key: self.youtube_api_key.or(lower.youtube_api_key),
         }
     }
 
@@ -119,6 +123,8 @@ impl Layer {
             log_level: checked("--log-level", flags.log_level, values::log_level)?,
             api_key: None,
             ca_file: None,
+            youtube_api_url: None,
+            youtube_api_key: None,
         })
     }
 }

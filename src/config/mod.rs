@@ -73,6 +73,10 @@ pub struct Config {
     pub log_level: Setting<String>,
     /// Certificates to trust in place of the system's.
     pub ca_file: Option<Setting<PathBuf>>,
+    /// Where the YouTube Data API is, without a slash at the end.
+    pub youtube_api_url: Setting<String>,
+    /// What it knows this user by.
+    pub youtube_api_key: Option<Setting<Secret>>,
     /// The types in `prismq.toml`, in its order. Their names differ.
     pub task_types: Vec<TaskType>,
     /// The `prismq.toml` in force.
@@ -123,12 +127,14 @@ pub fn load(sources: Sources) -> Result<Config, ConfigError> {
     let file = file::find(layer.config.take(), &working_dir, config_home.as_deref())?;
     let (below, task_types) = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let mut layer = layer.over(below);
-    let api_key = layer.api_key.take().map(read_key).transpose()?;
+    let api_key = layer.api_key.take().map(|key| read_key("API key file", key)).transpose()?;
+    let youtube_api_key = layer.youtube_api_key.take();
+    let youtube_api_key = youtube_api_key.map(|key| read_key("YouTube API key file", key)).transpose()?;
     let defaults = Defaults {
         worker_id: new_worker_id(),
         results: default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir),
     };
-    Ok(Config { api_key, task_types, file, ..complete(layer, defaults) })
+    Ok(Config { api_key, youtube_api_key, task_types, file, ..complete(layer, defaults) })
 }
 
 /// The defaults that differ from process to process.
@@ -159,6 +165,8 @@ fn complete(layer: Layer, defaults: Defaults) -> Config {
         log_format: or(layer.log_format, LogFormat::Text),
         log_level: or(layer.log_level, "info".to_owned()),
         ca_file: layer.ca_file,
+        youtube_api_url: or(layer.youtube_api_url, "https://www.googleapis.com/youtube/v3".to_owned()),
+        youtube_api_key: None,
         task_types: Vec::new(),
         file: None,
     }
@@ -168,11 +176,12 @@ fn or<T>(setting: Option<Setting<T>>, default: T) -> Setting<T> {
     setting.unwrap_or_else(|| Setting::new(default, Origin::Default))
 }
 
-fn read_key(key: Setting<Key>) -> Result<Setting<Secret>, ConfigError> {
+/// The key itself; `what` names the file that it may be in.
+fn read_key(what: &str, key: Setting<Key>) -> Result<Setting<Secret>, ConfigError> {
     let secret = match key.value {
         Key::Text(secret) => secret,
         Key::File(path) => {
-            let place = format!("API key file {} ({})", path.display(), key.origin);
+            let place = format!("{what} {} ({})", path.display(), key.origin);
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| ConfigError::at(&place, format_args!("cannot be read: {error}")))?;
             values::api_key(&text).map_err(|problem| ConfigError::at(&place, problem))?

@@ -13,7 +13,7 @@ use super::table::{Entry, Table};
 use super::{ConfigError, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
 
 /// The keys of a `[[task_type]]`.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "name",
     "version",
     "schema",
@@ -28,11 +28,12 @@ pub(super) const KEYS: [&str; 14] = [
     "pass_env",
     "clean_env",
     "max_tasks_per_process",
+    "subtitles",
 ];
 const RETRY_KEYS: [&str; 3] = ["max_attempts", "backoff_factor", "delay"];
-const HANDLERS: [&str; 3] = ["echo", "sleep", "fail"];
-const LATER_HANDLERS: [&str; 3] = ["youtube.video", "youtube.search", "youtube.channel"];
-const NOT_YET: &str = "not available in this version of prismq yet";
+const HANDLERS: [&str; 6] = ["echo", "sleep", "fail", "youtube.video", "youtube.search", "youtube.channel"];
+/// What the names of those begin with that read YouTube.
+const YOUTUBE: &str = "youtube.";
 
 /// A type of tasks, and what works them.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +62,8 @@ pub struct TaskType {
     pub pass_env: Vec<String>,
     /// Whether its handler gets only the few variables that every program needs.
     pub clean_env: bool,
+    /// Whether its handler, which reads YouTube, asks for subtitles.
+    pub subtitles: bool,
 }
 
 impl TaskType {
@@ -80,14 +83,21 @@ impl TaskType {
             env: BTreeMap::new(),
             pass_env: Vec::new(),
             clean_env: false,
+            subtitles: false,
         }
+    }
+
+    /// Whether it is worked by a handler that reads YouTube.
+    #[must_use]
+    pub fn reads_youtube(&self) -> bool {
+        matches!(&self.action, Some(Action::BuiltIn(name)) if name.starts_with(YOUTUBE))
     }
 
     /// Reads the type in `table`, and its schema from the file it names.
     pub(super) fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
         let name = table.get("name").ok_or_else(|| table.error("a task type needs a `name`"))?.parse(task_type_name)?;
         let plain = Self::new(name, table.document.folder().to_owned());
-        Ok(Self {
+        let task_type = Self {
             version: table.text("version")?.unwrap_or(plain.version),
             schema: table.get("schema").map(|entry| schema(table, &entry)).transpose()?,
             action: action(table)?,
@@ -99,8 +109,15 @@ impl TaskType {
             env: table.get("env").map(|entry| entry.variables()).transpose()?.unwrap_or_default().into_iter().collect(),
             pass_env: table.get("pass_env").map(|entry| entry.texts()).transpose()?.unwrap_or_default(),
             clean_env: table.get("clean_env").map(|entry| entry.boolean()).transpose()?.unwrap_or_default(),
+            subtitles: table.get("subtitles").map(|entry| entry.boolean()).transpose()?.unwrap_or_default(),
             ..plain
-        })
+        };
+        match table.get("subtitles") {
+            Some(entry) if !task_type.reads_youtube() => {
+                Err(entry.error("belongs to a handler that reads YouTube, such as handler = \"youtube.video\""))
+            }
+            _ => Ok(task_type),
+        }
     }
 }
 
@@ -200,7 +217,6 @@ fn program(exec: &Entry<'_>) -> Result<Action, ConfigError> {
 fn built_in(handler: &Entry<'_>) -> Result<Action, ConfigError> {
     match handler.text()? {
         name if HANDLERS.contains(&name) => Ok(Action::BuiltIn(name.to_owned())),
-        name if LATER_HANDLERS.contains(&name) => Err(handler.error(format_args!("{name:?} is {NOT_YET}"))),
         name => {
             let error = handler.error(format_args!("{name:?} is not a built-in handler"));
             Err(error.hint(did_you_mean(name, &HANDLERS)))

@@ -154,12 +154,18 @@ fn the_example_names_every_variable() {
         }
     }
     machine.environment.insert("PRISMQ_CONFIG".into(), "prismq.toml".into());
-    machine.environment.insert("TASKMANAGER_API_KEY_FILE".into(), "key".into());
+    for name in ["TASKMANAGER_API_KEY_FILE", "YOUTUBE_API_KEY_FILE"] {
+        machine.environment.insert(name.into(), "key".into());
+    }
     let rows = machine.config().describe();
     let silent: Vec<_> = rows.iter().filter(|row| row.origin == Origin::Default).map(|row| row.name).collect();
     assert!(silent.is_empty(), "not in .env.example: {silent:?}");
 
-    for (covering, covered) in [("TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE"), ("RUST_LOG", "DEBUG")] {
+    for (covering, covered) in [
+        ("TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE"),
+        ("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE"),
+        ("RUST_LOG", "DEBUG"),
+    ] {
         let arrives = |machine: &Machine, name| {
             machine.config().describe().iter().any(|row| matches!(row.origin, Origin::Environment(it) if it == name))
         };
@@ -190,6 +196,8 @@ fn every_key_of_the_file_arrives() {
         log_format = "json"
         log_level = "warn"
         ca_file = "ca.pem"
+        youtube_api_url = "http://localhost:9000/youtube/v3/"
+        youtube_api_key_file = "key"
         "#,
     );
     let file = machine.path("work/prismq.toml");
@@ -214,6 +222,8 @@ fn every_key_of_the_file_arrives() {
         ("log_format", "json".into()),
         ("log_level", "warn".into()),
         ("ca_file", shown("ca.pem")),
+        ("youtube_api_url", "http://localhost:9000/youtube/v3".into()),
+        ("youtube_api_key", "***".into()),
     ];
     assert_eq!(rows, expected.map(|(name, value)| (name, value, Origin::File(file.clone()))));
 }
@@ -256,12 +266,33 @@ fn the_key_comes_from_a_variable_or_a_file() {
 }
 
 #[test]
+fn the_youtube_key_comes_from_the_same_places() {
+    let key = |machine: &Machine| machine.config().youtube_api_key.map(|key| (key.expose().to_owned(), from(&key)));
+    let mut machine = Machine::new().file("work/a", "of-a\n").file("work/b", "of-b").toml("youtube_api_key_file = 'a'");
+    let file = machine.path("work/prismq.toml").display().to_string();
+    assert_eq!(key(&machine), Some(("of-a".into(), file)));
+    machine = machine.file("work/.env", "YOUTUBE_API_KEY_FILE=b");
+    assert_eq!(key(&machine), Some(("of-b".into(), ".env (YOUTUBE_API_KEY_FILE)".into())));
+    machine = machine.variable("YOUTUBE_API_KEY", "direct");
+    assert_eq!(key(&machine), Some(("direct".into(), "environment (YOUTUBE_API_KEY)".into())));
+    let (message, _) = Machine::new().variable("YOUTUBE_API_KEY_FILE", "gone").error();
+    assert!(message.starts_with("YouTube API key file work/gone (environment (YOUTUBE_API_KEY_FILE)): "), "{message}");
+    let (message, hint) = Machine::new().toml("youtube_api_key = 'x'").error();
+    assert_eq!(message, "work/prismq.toml:1: `youtube_api_key`: keys do not belong in this file");
+    assert!(hint.contains("YOUTUBE_API_KEY") && hint.contains("youtube_api_key_file"));
+}
+
+#[test]
 fn a_key_is_never_shown() {
-    let machine = Machine::new().variable("TASKMANAGER_API_KEY", "hunter2");
-    assert!(!format!("{:?}", machine.config()).contains("hunter2"));
-    assert!(!format!("{:?}", machine.config().describe()).contains("hunter2"));
+    for name in ["TASKMANAGER_API_KEY", "YOUTUBE_API_KEY"] {
+        let machine = Machine::new().variable(name, "hunter2");
+        assert!(!format!("{:?}", machine.config()).contains("hunter2"));
+        assert!(!format!("{:?}", machine.config().describe()).contains("hunter2"));
+    }
 
     for machine in [
+        Machine::new().variable("YOUTUBE_API_KEY", "hunter2\nX: y"),
+        Machine::new().toml("youtube_api_key = 'hunter2'"),
         Machine::new().variable("TASKMANAGER_API_KEY", "hunter2\nX: y"),
         Machine::new().toml("api_key = 'hunter2'"),
         Machine::new().toml("api_key = 'hunter2"),

@@ -1,4 +1,4 @@
-//! Handlers for trying things out, which need no program.
+//! Handlers that need no program: those for trying things out are here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::envelope::{failure, failure_in};
 use super::interruption::Interruption;
-use super::{Handler, Run};
+use super::{Handler, Run, youtube};
 use crate::shutdown::StopReason;
 use crate::task::{Claim, ErrorType, Outcome};
 
-/// The names of the built-in handlers.
+/// The names of the handlers for trying things out.
 pub const BUILTIN: &[&str] = &["echo", "sleep", "fail"];
 
-/// The built-in handler called `name`, if there is one.
+/// The handler for trying things out called `name`, if there is one.
 #[must_use]
 pub fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
     match name {
@@ -40,7 +40,7 @@ pub fn builtin_schema(name: &str) -> Option<Value> {
                 "retryable": {"type": "boolean"},
             },
         })),
-        _ => None,
+        _ => youtube::schema(name),
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub use event::{Event, Observer};
 pub use execute::Executor;
 pub use params::check_schema;
-pub use types::{TypeError, WorkerType, default_timeout, handler, register};
+pub use types::{TypeError, WorkerType, default_timeout, handler, register, usual_schema, youtube_settings};
 
 use self::contact::Contact;
 use self::queue::{Closed, Limits, Queue};

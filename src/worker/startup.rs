@@ -11,7 +11,7 @@ use crate::taskmanager::{Backoff, Client, Error};
 /// The job's types, ready to be worked; `None` where the program was asked to end before the TaskManager answered.
 pub(super) fn resolve(job: &Job, tools: &Tools<'_>) -> Result<Option<Vec<WorkerType>>, WorkerError> {
     for settings in &job.task_types {
-        let checked = handler(settings, tools.config).and_then(|handler| {
+        let checked = handler(settings, tools.config, None).and_then(|handler| {
             handler.check().map_err(|error| format!("the handler of {} cannot run: {error}", settings.name))
         });
         checked.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;

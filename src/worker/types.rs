@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::params::Schema;
 use crate::config::{self, Action, Config, Mode, Retry};
+use crate::handler::youtube::{self, Ledger};
 use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, builtin_schema};
 use crate::shutdown::Stop;
 use crate::taskmanager::{Client, Error, Registered, TaskType};
@@ -70,7 +71,7 @@ impl WorkerType {
         client: &Client,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self, TypeError> {
-        let handler = handler(settings, config).map_err(TypeError::Configuration)?;
+        let handler = handler(settings, config, ledger()).map_err(TypeError::Configuration)?;
         let known = client.task_type(&settings.name).map_err(TypeError::TaskManager)?;
         let known = known.ok_or_else(|| TypeError::Unknown(settings.name.clone()))?;
         let claim_timeout = config.claim_timeout.value;
@@ -87,12 +88,23 @@ impl WorkerType {
     }
 }
 
-/// The handler of a configured type, whether or not it could run now.
-pub fn handler(settings: &config::TaskType, config: &Config) -> Result<Arc<dyn Handler>, String> {
+/// What handlers that read YouTube share with other workers.
+fn ledger() -> Option<Arc<dyn Ledger>> {
+    None
+}
+
+/// The handler of a configured type, whether or not it could run now. `ledger` counts what those spend that read YouTube.
+pub fn handler(
+    settings: &config::TaskType,
+    config: &Config,
+    ledger: Option<Arc<dyn Ledger>>,
+) -> Result<Arc<dyn Handler>, String> {
     let command = match &settings.action {
         None => return Err(format!("the task type {} has no handler: give it `exec` or `handler`", settings.name)),
         Some(Action::BuiltIn(name)) => {
-            return builtin(name).ok_or_else(|| format!("{}: no handler {name:?} is built in", settings.name));
+            let youtube = || youtube::handler(name, youtube_settings(config, ledger, settings.subtitles));
+            let built_in = builtin(name).or_else(youtube);
+            return built_in.ok_or_else(|| format!("{}: no handler {name:?} is built in", settings.name));
         }
         Some(Action::Program(arguments)) => Command::Program(arguments.clone()),
         Some(Action::Shell(line)) => Command::Shell(line.clone()),
@@ -103,7 +115,7 @@ pub fn handler(settings: &config::TaskType, config: &Config) -> Result<Arc<dyn H
         env: settings.env.clone(),
         pass_env: settings.pass_env.clone(),
         clean_env: settings.clean_env,
-        secrets: config.api_key.iter().map(|key| key.expose().to_owned()).collect(),
+        secrets: config.api_key.iter().chain(&config.youtube_api_key).map(|key| key.expose().to_owned()).collect(),
     });
     Ok(match settings.mode {
         Mode::Once => Arc::new(exec),
@@ -111,11 +123,29 @@ pub fn handler(settings: &config::TaskType, config: &Config) -> Result<Arc<dyn H
     })
 }
 
+/// What handlers that read YouTube work with.
+#[must_use]
+pub fn youtube_settings(config: &Config, ledger: Option<Arc<dyn Ledger>>, subtitles: bool) -> youtube::Settings {
+    youtube::Settings {
+        url: config.youtube_api_url.value.clone(),
+        key: config.youtube_api_key.as_ref().map(|key| key.expose().to_owned()),
+        ledger,
+        subtitles,
+    }
+}
+
+/// The schema that is known of the task type `name` where nobody says anything of it.
+#[must_use]
+pub fn usual_schema(name: &str) -> Option<Value> {
+    builtin_schema(youtube::usual_handler(name)?)
+}
+
 /// Registers a configured type, with its own schema, its built-in handler's, or one that takes any object.
 pub fn register(settings: &config::TaskType, client: &Client) -> Result<Registered, Error> {
     let schema = settings.schema.clone().or_else(|| match &settings.action {
         Some(Action::BuiltIn(name)) => builtin_schema(name),
-        _ => None,
+        Some(_) => None,
+        None => usual_schema(&settings.name),
     });
     client.register_type(&settings.name, &settings.version, &schema.unwrap_or_else(|| json!({"type": "object"})))
 }

@@ -51,6 +51,7 @@ fn a_full_task_type_arrives_whole() {
         env: [("MODEL", "small"), ("PORT", "8080"), ("FAST", "true")].map(|(a, b)| (a.into(), b.into())).into(),
         pass_env: vec!["OPENAI_API_KEY".into()],
         clean_env: true,
+        subtitles: false,
     };
     assert_eq!(machine.config().task_types, [expected]);
 }
@@ -69,12 +70,18 @@ fn actions_and_inline_schemas_are_read() {
             [[task_type]]
             name = "b"
             handler = "echo"
+            [[task_type]]
+            name = "c"
+            handler = "youtube.channel"
+            subtitles = true
             "#,
         )
         .config()
         .task_types;
     assert_eq!(types[0].action, Some(Action::Shell("wc -w".into())));
     assert_eq!(types[1].action, Some(Action::BuiltIn("echo".into())));
+    assert_eq!(types[2].action, Some(Action::BuiltIn("youtube.channel".into())));
+    assert!(types[2].subtitles && types[2].reads_youtube() && !types[1].reads_youtube());
     let n = json!({"type": "number", "minimum": 0.5, "maximum": 16, "enum": [1, true]});
     assert_eq!(types[0].schema, Some(json!({"type": "object", "properties": {"n": n}})));
 }
@@ -91,7 +98,10 @@ fn task_types_that_cannot_work_are_refused() {
         ("name = 'a'\nexec = ['x', 1]", "`exec`: must be a list of texts"),
         ("name = 'a'\nexec = 1", "`exec`: must be a list such as"),
         ("name = 'a'\nhandler = 'ecko'", "`handler`: \"ecko\" is not a built-in handler"),
-        ("name = 'a'\nhandler = 'youtube.search'", "`handler`: \"youtube.search\" is not available in this version"),
+        ("name = 'a'\nhandler = 'youtube.serch'", "`handler`: \"youtube.serch\" is not a built-in handler"),
+        ("name = 'a'\nhandler = 'youtube.video'\nsubtitles = 1", "`subtitles`: must be true or false"),
+        ("name = 'a'\nhandler = 'echo'\nsubtitles = true", "`subtitles`: belongs to a handler that reads YouTube"),
+        ("name = 'a'\nexec = 'x'\nsubtitles = false", "`subtitles`: belongs to a handler that reads YouTube"),
         ("name = 'a'\nmode = 'persistent'\nhandler = 'echo'", "`mode`: a built-in handler has no process to keep"),
         ("name = 'a'\nmode = 'twice'", "`mode`: \"twice\" is not a mode"),
         ("name = 'a'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode = \"persistent\""),

@@ -1,0 +1,148 @@
+//! One call of the API: a request out, a whole answer back, bounded in time and size.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::{HeaderValue, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, RequestBuilder};
+
+use super::refusal::{Kind, Refusal, Reply};
+use crate::shutdown::Stop;
+
+/// The longest that connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that a whole call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much later than that it is given up for lost.
+const LATE: Duration = Duration::from_secs(5);
+/// The most that is read of an answer: 16 MiB.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// A query by its parameters.
+pub(super) type Query = Vec<(&'static str, String)>;
+
+/// A pooled agent that makes single calls.
+pub(super) struct Api {
+    agent: Agent,
+    key: Option<HeaderValue>,
+    url: String,
+}
+
+/// A call without the object that was asked for.
+pub(super) enum Miss {
+    /// Somebody raised the stop.
+    Stopped,
+    /// The API did not answer, or said no.
+    Refused(Refusal),
+}
+
+impl Api {
+    /// An agent for the API below `url`. A key that no header can carry is none.
+    pub(super) fn new(url: &str, key: Option<&str>) -> Self {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0) // a redirect would carry the key to another host
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
+        if is_here(url) {
+            config = config.proxy(None);
+        }
+        let key = key.and_then(|key| HeaderValue::from_str(key).ok()).map(|mut key| {
+            key.set_sensitive(true);
+            key
+        });
+        Self { agent: config.build().into(), key, url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// Whether there is a key to call with.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Asks for what `resource` lists by `query`. The call runs in a thread of its own, so that `stop` ends the wait for
+    /// it at once.
+    pub(super) fn list(&self, resource: &str, query: &Query, timeout: Duration, stop: &Stop) -> Result<Value, Miss> {
+        let timeout = timeout.min(CALL_TIMEOUT);
+        let request = self.request(resource, query, timeout);
+        let (answered, told) = mpsc::channel();
+        let stopped = answered.clone();
+        // Whoever waited may have gone: then nobody needs to be told.
+        stop.on_raise(None, move |_| drop(stopped.send(None)));
+        let call = move || drop(answered.send(Some(send(request))));
+        thread::Builder::new()
+            .name("youtube".into())
+            .spawn(call)
+            .map_err(|error| Miss::Refused(not_reached(format!("no thread for a call: {error}"))))?;
+        match told.recv_timeout(timeout + LATE) {
+            Ok(None) => Err(Miss::Stopped),
+            Ok(Some(reply)) => reply.and_then(|reply| reply.read()).map_err(Miss::Refused),
+            Err(_) => Err(Miss::Refused(lost("no answer in time"))),
+        }
+    }
+
+    fn request(
+        &self,
+        resource: &str,
+        query: &Query,
+        timeout: Duration,
+    ) -> RequestBuilder<ureq::typestate::WithoutBody> {
+        let pairs = query.iter().map(|(name, value)| (name, value));
+        let request = self.agent.get(format!("{}/{resource}", self.url)).query_pairs(pairs);
+        let request = request.config().timeout_global(Some(timeout)).build();
+        match &self.key {
+            Some(key) => request.header("X-Goog-Api-Key", key),
+            None => request,
+        }
+    }
+}
+
+/// Whether `url` is on this machine, which no proxy would reach.
+fn is_here(url: &str) -> bool {
+    let uri: Option<Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, Refusal> {
+    let mut answer = request.call().map_err(|error| no_answer(&error))?;
+    let retry_after =
+        answer.headers().get("Retry-After").and_then(|seconds| seconds.to_str().ok()?.trim().parse().ok());
+    let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+    Ok(Reply {
+        status: answer.status().as_u16(),
+        retry_after: retry_after.map(Duration::from_secs),
+        body: body.map_err(|error| lost(format!("the answer was cut short: {error}")))?,
+    })
+}
+
+fn no_answer(error: &ureq::Error) -> Refusal {
+    match error {
+        ureq::Error::HostNotFound => not_reached("the host name is unknown"),
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_reached("no connection in time"),
+        ureq::Error::Timeout(_) => lost("no answer in time"),
+        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => not_reached(error.to_string()),
+        ureq::Error::Io(error) => lost(error.to_string()),
+        other => lost(other.to_string()),
+    }
+}
+
+/// A call that has not got as far as to the API.
+fn not_reached(reason: impl AsRef<str>) -> Refusal {
+    unreachable(reason.as_ref(), false)
+}
+
+/// A call that the API may have got.
+fn lost(reason: impl AsRef<str>) -> Refusal {
+    unreachable(reason.as_ref(), true)
+}
+
+fn unreachable(reason: &str, counted: bool) -> Refusal {
+    let kind = Kind::Again { after: None, counted };
+    Refusal { kind, reason: format!("YouTube could not be reached: {reason}") }
+}

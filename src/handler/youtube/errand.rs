@@ -1,0 +1,137 @@
+//! Calls on behalf of one task: paid for, tried again where that may help, and ended with the task.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::api::{Api, Miss, Query};
+use super::ledger::{Ledger, Spent};
+use super::refusal::{Kind, Refusal};
+use super::trouble::Trouble;
+use crate::handler::Run;
+use crate::handler::interruption::Interruption;
+use crate::shutdown::StopReason;
+use crate::task::ErrorType;
+
+/// How often a call is tried.
+const TRIES: u32 = 3;
+/// The longest wait before the second try; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// What one task does at the API.
+pub(super) struct Errand<'a> {
+    api: &'a Api,
+    pub(super) ledger: Option<&'a dyn Ledger>,
+    pub(super) run: &'a Run<'a>,
+    until: Option<Instant>,
+    spent: Cell<u64>,
+}
+
+impl<'a> Errand<'a> {
+    pub(super) fn new(api: &'a Api, ledger: Option<&'a dyn Ledger>, run: &'a Run<'a>) -> Self {
+        Self { api, ledger, run, until: Instant::now().checked_add(run.timeout), spent: Cell::new(0) }
+    }
+
+    /// How long the task still has.
+    pub(super) fn left(&self) -> Duration {
+        self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// An error where the task has to end.
+    pub(super) fn go_on(&self) -> Result<(), Trouble> {
+        match self.run.stop.get() {
+            Some(reason) => Err(Trouble::Interrupted(Interruption::Stopped(reason))),
+            None if self.left().is_zero() => Err(Trouble::Interrupted(Interruption::Timeout(self.run.timeout))),
+            None => Ok(()),
+        }
+    }
+
+    /// What `resource` lists by `query`, a call that costs `units`. Each try that the API may have counted is paid for.
+    pub(super) fn list(&self, resource: &str, query: &Query, units: u64) -> Result<Value, Trouble> {
+        let mut is_paid = false;
+        let mut tries = 1;
+        loop {
+            self.go_on()?;
+            if !is_paid {
+                self.pay(units)?;
+            }
+            let refusal = match self.api.list(resource, query, self.left(), self.run.stop) {
+                Ok(answer) => return Ok(answer),
+                // The stop says why.
+                Err(Miss::Stopped) => continue,
+                Err(Miss::Refused(refusal)) => refusal,
+            };
+            let Kind::Again { after, counted } = refusal.kind else { return Err(self.trouble(refusal)) };
+            self.go_on()?;
+            if tries == TRIES {
+                let error = format!("{} ({TRIES} tries)", refusal.reason);
+                return Err(Trouble::Failed(ErrorType::Connection, error));
+            }
+            self.wait(after.unwrap_or_else(|| backoff(tries)), &refusal.reason)?;
+            is_paid = !counted;
+            tries += 1;
+        }
+    }
+
+    /// What is left of the day, for the result.
+    pub(super) fn quota(&self) -> Value {
+        let spent = self.spent.get();
+        // The task is done: a ledger that cannot be read now is no reason to lose it.
+        match self.ledger.and_then(|ledger| ledger.budget().ok()) {
+            Some(day) => json!({
+                "spent": spent, "used": day.used, "left": day.left(), "limit": day.limit, "resets_at": day.resets_at,
+            }),
+            None => json!({"spent": spent}),
+        }
+    }
+
+    fn pay(&self, units: u64) -> Result<(), Trouble> {
+        if let Some(ledger) = self.ledger {
+            if ledger.spend(units).map_err(unusable)? == Spent::Exhausted {
+                let day = ledger.budget().map_err(unusable)?;
+                return Err(Trouble::Quota(format!(
+                    "the YouTube quota of the day is used up: {units} of its units are needed, {} are left; the next day starts at {}",
+                    day.left(),
+                    day.resets_at
+                )));
+            }
+        }
+        self.spent.set(self.spent.get() + units);
+        Ok(())
+    }
+
+    fn wait(&self, wait: Duration, reason: &str) -> Result<(), Trouble> {
+        if wait >= self.left() {
+            let error =
+                format!("{reason}; the next try would be {wait:.0?} from now, which is later than the task's end");
+            return Err(Trouble::Failed(ErrorType::Connection, error));
+        }
+        self.run.stop.wait_for(Some(StopReason::Shutdown), wait);
+        Ok(())
+    }
+
+    fn trouble(&self, refusal: Refusal) -> Trouble {
+        let Refusal { kind, reason } = refusal;
+        match kind {
+            Kind::Quota => match self.ledger.map_or(Ok(()), Ledger::exhaust) {
+                Ok(()) => Trouble::Quota(format!("the YouTube quota of the day is used up: {reason}")),
+                Err(error) => unusable(error),
+            },
+            Kind::Key => Trouble::Key(format!("the YouTube key cannot be used: {reason}")),
+            Kind::Missing => Trouble::Missing(reason),
+            Kind::Params => Trouble::Failed(ErrorType::Validation, reason),
+            Kind::Other | Kind::Again { .. } => Trouble::Failed(ErrorType::Handler, reason),
+        }
+    }
+}
+
+/// The ledger cannot be used: it may be locked, or the disk full.
+pub(super) fn unusable(error: String) -> Trouble {
+    Trouble::Failed(ErrorType::Temporary, error)
+}
+
+/// The wait after so many tries, with full jitter: tasks that failed together do not come back together.
+fn backoff(tries: u32) -> Duration {
+    (FIRST_WAIT * 2_u32.saturating_pow(tries - 1)).mul_f64(fastrand::f64())
+}

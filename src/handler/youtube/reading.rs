@@ -1,0 +1,75 @@
+//! What is read for each kind of task, and what the result says of it.
+
+use serde_json::{Value, json};
+
+use super::errand::Errand;
+use super::params::{Search, Uploads, Wanted};
+use super::records::Video;
+use super::trouble::Trouble;
+use crate::task::Claim;
+
+/// One task at work.
+pub(super) struct Reading<'a> {
+    pub(super) claim: &'a Claim,
+    pub(super) errand: &'a Errand<'a>,
+    /// Whether subtitles are wanted.
+    pub(super) subtitles: bool,
+}
+
+impl Reading<'_> {
+    /// What the result says of what is wanted.
+    pub(super) fn data(&self, wanted: &Wanted) -> Result<Value, Trouble> {
+        match wanted {
+            Wanted::Video(id) => self.video(id),
+            Wanted::Search(search) => self.search(search),
+            Wanted::Uploads(uploads) => self.uploads(uploads),
+        }
+    }
+
+    fn video(&self, id: &str) -> Result<Value, Trouble> {
+        let videos = self.errand.videos(&[id.to_owned()])?;
+        let video = videos.get(id).ok_or_else(|| Trouble::Missing(format!("there is no public video {id}")))?;
+        Ok(json!({
+            "video_id": id,
+            "title": Video(video).title(),
+            "view_count": Video(video).view_count(),
+            "idea_id": null,
+            "ideas": [self.record(id, video)?],
+        }))
+    }
+
+    fn search(&self, search: &Search) -> Result<Value, Trouble> {
+        let mut data = self.list(&self.errand.search(search)?)?;
+        data["search_query"] = json!(search.query);
+        Ok(data)
+    }
+
+    fn uploads(&self, Uploads { channel, max_videos }: &Uploads) -> Result<Value, Trouble> {
+        let uploader = self.errand.uploader(channel)?;
+        let uploader = uploader.ok_or_else(|| Trouble::Missing(format!("there is no channel {}", channel.name())))?;
+        let mut data = self.list(&self.errand.uploads(&uploader, *max_videos)?)?;
+        data["channel_id"] = json!(uploader.id);
+        data["channel_title"] = json!(uploader.title);
+        Ok(data)
+    }
+
+    /// The videos with these ids, in this order. Those that are gone by now are named by themselves.
+    fn list(&self, ids: &[String]) -> Result<Value, Trouble> {
+        let found = self.errand.videos(ids)?;
+        let (mut videos, mut errors, mut ideas) = (Vec::new(), Vec::new(), Vec::new());
+        for id in ids {
+            if let Some(video) = found.get(id) {
+                videos.push(json!({"video_id": id, "title": Video(video).title(), "idea_id": null}));
+                ideas.push(self.record(id, video)?);
+            } else {
+                errors.push(json!({"video_id": id, "error": "the video is gone, or not public"}));
+            }
+        }
+        Ok(json!({"videos": videos, "errors": errors, "ideas": ideas}))
+    }
+
+    fn record(&self, id: &str, video: &Value) -> Result<Value, Trouble> {
+        let subtitles = if self.subtitles { self.errand.subtitles(self.claim, id)? } else { None };
+        Ok(Video(video).record(subtitles.as_deref()))
+    }
+}

@@ -1,0 +1,84 @@
+//! The automatic English subtitles of a video, by `yt-dlp` where it is there: the API gives them to nobody but the
+//! video's owner.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::errand::Errand;
+use super::records::address;
+use super::text::of_subtitles;
+use super::trouble::Trouble;
+use crate::handler::exec::{Command, Exec, ExecSettings};
+use crate::handler::{Handler, Run};
+use crate::task::Claim;
+
+/// The longest that it may take for one video.
+const LONGEST: Duration = Duration::from_secs(60);
+/// How much of the task's time is left to what comes after.
+const RESERVE: Duration = Duration::from_secs(3);
+/// How long it has to end when it is asked to.
+const KILL_AFTER: Duration = Duration::from_secs(1);
+
+impl Errand<'_> {
+    /// The text of the subtitles of a video; `None` where there are none to be had, which is said on the log.
+    pub(super) fn subtitles(&self, claim: &Claim, id: &str) -> Result<Option<String>, Trouble> {
+        let timeout = self.left().saturating_sub(RESERVE).min(LONGEST);
+        let read = if timeout.is_zero() {
+            Err("the task has no time left for them".to_owned())
+        } else {
+            let run = Run { timeout, ..*self.run };
+            tempfile::tempdir()
+                .and_then(|folder| fetch(folder.path(), claim, id, &run))
+                .unwrap_or_else(|error| Err(format!("no folder for them: {error}")))
+        };
+        self.go_on()?;
+        Ok(read.map_err(|reason| self.run.listener.stderr_line(&format!("no subtitles of {id}: {reason}"))).ok())
+    }
+}
+
+/// Has the subtitles written into `folder`, and reads them. The inner error is one line on why there are none.
+fn fetch(folder: &Path, claim: &Claim, id: &str, run: &Run<'_>) -> io::Result<Result<String, String>> {
+    let outcome = Exec::new(settings(folder, id)).kill_after(KILL_AFTER).run(claim, run);
+    if let Some(failure) = outcome.failure {
+        return Ok(Err(failure.error.lines().next().unwrap_or_default().to_owned()));
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "vtt") {
+            let text = of_subtitles(&String::from_utf8_lossy(&fs::read(path)?).replace("\r\n", "\n"));
+            return Ok(if text.is_empty() { Err("they are empty".into()) } else { Ok(text) });
+        }
+    }
+    Ok(Err("the video has none".into()))
+}
+
+fn settings(folder: &Path, id: &str) -> ExecSettings {
+    let words = [
+        "yt-dlp",
+        "--ignore-config",
+        "--quiet",
+        "--no-progress",
+        "--no-playlist",
+        "--skip-download",
+        "--write-auto-subs",
+        "--sub-langs",
+        "en",
+        "--sub-format",
+        "vtt",
+        "--output",
+        "subtitles.%(ext)s",
+        "--",
+        &address(id),
+    ];
+    ExecSettings {
+        command: Command::Program(words.map(str::to_owned).into()),
+        dir: folder.to_owned(),
+        env: BTreeMap::new(),
+        pass_env: Vec::new(),
+        clean_env: false,
+        secrets: Vec::new(),
+    }
+}
