@@ -543,7 +543,7 @@ _prismq() {
             return 0
             ;;
         prismq__subcmd__health)
-            opts="-v -q -h --timeout --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            opts="-v -q -h --timeout --external --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -182,7 +182,7 @@ complete -c prismq -n "__fish_prismq_using_subcommand work" -s q -l quiet -d 'Lo
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l debug -d 'The same as -v'
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l json -d 'Print JSON, and errors as JSON'
 complete -c prismq -n "__fish_prismq_using_subcommand work" -s h -l help -d 'Print help'
-complete -c prismq -n "__fish_prismq_using_subcommand health" -l timeout -d 'Wait for the TaskManager no longer than this' -r
+complete -c prismq -n "__fish_prismq_using_subcommand health" -l timeout -d 'Wait for the TaskManager, and for what --external asks, no longer than this' -r
 complete -c prismq -n "__fish_prismq_using_subcommand health" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
 complete -c prismq -n "__fish_prismq_using_subcommand health" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand health" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r
@@ -191,6 +191,7 @@ complete -c prismq -n "__fish_prismq_using_subcommand health" -l ideas -d 'The d
 complete -c prismq -n "__fish_prismq_using_subcommand health" -l log-format -d 'How a line of the log looks [default: text]' -r -f -a "text\t''
 json\t''"
 complete -c prismq -n "__fish_prismq_using_subcommand health" -l log-level -d 'What is logged: a level, and MODULE=LEVEL by commas [default: info]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand health" -l external -d 'Ask other services as well: YouTube, whether it accepts the key (one unit of the quota)'
 complete -c prismq -n "__fish_prismq_using_subcommand health" -s v -l verbose -d 'Log more: -v debug, -vv trace'
 complete -c prismq -n "__fish_prismq_using_subcommand health" -s q -l quiet -d 'Log less: -q warnings, -qq errors'
 complete -c prismq -n "__fish_prismq_using_subcommand health" -l debug -d 'The same as -v'

@@ -217,7 +217,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (health)
 _arguments "${_arguments_options[@]}" : \
-'--timeout=[Wait for the TaskManager no longer than this]:DURATION:_default' \
+'--timeout=[Wait for the TaskManager, and for what --external asks, no longer than this]:DURATION:_default' \
 '--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
 '--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
 '--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
@@ -225,6 +225,7 @@ _arguments "${_arguments_options[@]}" : \
 '--ideas=[The database of ideas \[default\: the results file\]]:FILE:_files' \
 '--log-format=[How a line of the log looks \[default\: text\]]:FORMAT:(text json)' \
 '--log-level=[What is logged\: a level, and MODULE=LEVEL by commas \[default\: info\]]:LEVEL:_default' \
+'--external[Ask other services as well\: YouTube, whether it accepts the key (one unit of the quota)]' \
 '*-v[Log more\: -v debug, -vv trace]' \
 '*--verbose[Log more\: -v debug, -vv trace]' \
 '*-q[Log less\: -q warnings, -qq errors]' \

@@ -88,7 +88,7 @@ impl Errand<'_> {
         let unknown: Vec<&str> = ids.iter().filter(|id| !videos.contains_key(*id)).map(String::as_str).collect();
         for batch in unknown.chunks(PAGE) {
             let query = query([("part", "snippet,statistics,contentDetails"), ("id", &batch.join(","))]);
-            let found: Vec<(String, Value)> = by_id(self.list("videos", &query, 1)?);
+            let found = by_id(&self.list("videos", &query, 1)?);
             if let Some(ledger) = self.ledger {
                 ledger.remember(&found).map_err(unusable)?;
             }
@@ -111,8 +111,8 @@ fn texts(answer: &Value, place: &str) -> Vec<String> {
     items(answer).filter_map(|item| Some(item.pointer(place)?.as_str()?.to_owned())).collect()
 }
 
-fn by_id(answer: Value) -> Vec<(String, Value)> {
-    items(&answer).filter_map(|item| Some((item["id"].as_str()?.to_owned(), item.clone()))).collect()
+fn by_id(answer: &Value) -> Vec<(String, Value)> {
+    items(answer).filter_map(|item| Some((item["id"].as_str()?.to_owned(), item.clone()))).collect()
 }
 
 /// The first of each, in their order.

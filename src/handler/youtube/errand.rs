@@ -87,15 +87,15 @@ impl<'a> Errand<'a> {
     }
 
     fn pay(&self, units: u64) -> Result<(), Trouble> {
-        if let Some(ledger) = self.ledger {
-            if ledger.spend(units).map_err(unusable)? == Spent::Exhausted {
-                let day = ledger.budget().map_err(unusable)?;
-                return Err(Trouble::Quota(format!(
-                    "the YouTube quota of the day is used up: {units} of its units are needed, {} are left; the next day starts at {}",
-                    day.left(),
-                    day.resets_at
-                )));
-            }
+        if let Some(ledger) = self.ledger
+            && ledger.spend(units).map_err(unusable)? == Spent::Exhausted
+        {
+            let day = ledger.budget().map_err(unusable)?;
+            return Err(Trouble::Quota(format!(
+                "the YouTube quota of the day is used up: {units} of its units are needed, {} are left; the next day starts at {}",
+                day.left(),
+                day.resets_at
+            )));
         }
         self.spent.set(self.spent.get() + units);
         Ok(())

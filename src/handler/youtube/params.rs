@@ -72,8 +72,8 @@ pub(super) fn search(params: &Value) -> Result<Search, String> {
         max_results: number(params, "max_results", 50)?.unwrap_or(10),
         duration: one_of(params, "duration", &DURATIONS)?.unwrap_or("short").to_owned(),
         order: one_of(params, "order", &ORDERS)?.unwrap_or("viewCount").to_owned(),
-        language: two_letters(params, "language", "en")?.map(|language| language.to_ascii_lowercase()),
-        region: two_letters(params, "region", "US")?.map(|region| region.to_ascii_uppercase()),
+        language: two_letters(params, "language", "en")?.map(str::to_ascii_lowercase),
+        region: two_letters(params, "region", "US")?.map(str::to_ascii_uppercase),
     })
 }
 
