@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::published::Published;
-use crate::rig::rows;
+use crate::rig::{TaskManager, rows, sandbox};
 use crate::support::{Answer, Server};
 
 const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/handlers/prismq.toml");
@@ -71,28 +71,55 @@ fn warm_php_counts_words() {
     assert_counts("example.count.php.warm", ["php", "php-cli"]);
 }
 
-const FEED: &str = "<rss><channel><title>Bees</title>
-    <item><title>Why bees dance</title><guid>bees-1</guid><link>https://a.example/1</link><category>bees</category></item>
-    <item><guid>bees-2</guid><pubDate>Sun, 22 Nov 2026 03:18:35 GMT</pubDate></item>
-</channel></rss>";
+/// Reads a forum that gives this answer by the example for such sites; what was asked, and the result.
+#[track_caller]
+fn read_forum(answer: Answer, forum: &str) -> (String, Value) {
+    let taskmanager = TaskManager::start();
+    let server = Server::always(answer);
+    let url = format!("http://{}", server.address());
+    let sandbox = sandbox(&taskmanager.url()).env("PRISMQ_CONFIG", SETTINGS).env("FORUM_URL", &url);
+    let sandbox = sandbox.env("FORUM_TOKEN", "the-token-of-the-tests");
+    sandbox.prismq(["register-type", "example.posts"]).run().exits(0);
+    let id = taskmanager.create("example.posts", json!({"forum": forum, "max_posts": 2}));
+    let worked = sandbox.prismq(["claim", "example.posts", "--once", "--run", "--json"]).run();
+    let request = server.requests().remove(0);
+    assert_eq!(request.header("Authorization"), Some("Bearer the-token-of-the-tests"));
+    assert_eq!(rows(&sandbox, "results")[0]["task_id"], id);
+    assert!(!worked.stdout.contains("the-token") && !worked.stderr.contains("the-token"), "{worked:?}");
+    (request.path, worked.json())
+}
 
 #[test]
-fn python_leaves_the_posts_of_a_feed_as_ideas() {
-    let (published, feed) = (Published::start(&["example.feed"]), Server::always(Answer::new(200, "text/xml", FEED)));
-    let sandbox = published.sandbox("").env("PRISMQ_CONFIG", SETTINGS);
-    let task = published.create("example.feed", json!({"url": feed.url()}));
-    published.create("example.feed", json!({"url": "http://127.0.0.1:1/feed"}));
-    sandbox.prismq(["work", "--max-tasks", "2", "example.feed"]).run().exits(0);
+fn python_reads_a_forum() {
+    let post = json!({
+        "id": "t1", "title": "Ferris", "selftext": "A crab", "subreddit": "rust", "permalink": "/r/rust/comments/t1/",
+        "author": "somebody", "created_utc": 1_700_000_000, "ups": 7,
+    });
+    let listing = json!({"kind": "Listing", "data": {"children": [{"kind": "t3", "data": post}]}});
+    let (asked, result) = read_forum(Answer::json(200, &listing), "rust");
+    assert_eq!(asked, "/r/rust/top.json?limit=2");
+    assert_eq!(result["data"]["posts"], json!([{"post_id": "t1", "title": "Ferris"}]));
+    let idea = &result["data"]["ideas"][0];
+    for (name, value) in [
+        ("title", json!("Ferris")),
+        ("content", json!("A crab")),
+        ("keywords", json!(["forum_post", "rust"])),
+        ("source_id", json!("t1")),
+        ("source_created_at", json!("2023-11-14T22:13:20+00:00")),
+        ("metadata", json!({"ups": "7", "num_comments": ""})),
+    ] {
+        assert_eq!(idea[name], value, "{name}");
+    }
+    assert_eq!(idea.as_object().unwrap().len(), 15, "every column but those that the results file fills in");
+}
 
-    let ideas = rows(&sandbox, "IdeaInspiration");
-    let known: Vec<_> = ideas.iter().map(|idea| (&idea["title"], &idea["source_id"], &idea["keywords"])).collect();
-    let dance = (&json!("Why bees dance"), &json!("bees-1"), &json!("[\"bees\"]"));
-    assert_eq!(known, [dance, (&json!("Untitled"), &json!("bees-2"), &json!("[]"))]);
-    assert_eq!(ideas[1]["source_created_at"], "Sun, 22 Nov 2026 03:18:35 GMT");
-    assert_eq!(ideas[0]["metadata"], json!({"feed": feed.url()}).to_string());
-    let posts = &published.task(task).result["data"]["posts"];
-    let second = json!({"post_id": "bees-2", "title": "Untitled", "idea_id": 2});
-    assert_eq!(*posts, json!([{"post_id": "bees-1", "title": "Why bees dance", "idea_id": 1}, second]));
-    let results = rows(&sandbox, "results");
-    assert_eq!((&results[1]["error_type"], &results[1]["retryable"]), (&json!("connection"), &json!(1)));
+#[test]
+fn a_forum_that_fails_is_told_apart() {
+    for (status, error_type, retryable) in [(404, "validation", false), (401, "configuration", false)] {
+        let (_, result) = read_forum(Answer::page(status), "no/such forum");
+        assert_eq!((&result["error_type"], &result["retryable"]), (&json!(error_type), &json!(retryable)), "{result}");
+    }
+    let (asked, result) = read_forum(Answer::page(503), "a/b ?");
+    assert_eq!(asked, "/r/a%2Fb%20%3F/top.json?limit=2");
+    assert_eq!((&result["error_type"], &result["retryable"]), (&json!("temporary"), &json!(true)), "{result}");
 }
