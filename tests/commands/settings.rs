@@ -98,7 +98,10 @@ fn what_is_wrong_is_named_with_its_place() {
         ("api_key = \"hunter2\"\n", &["prismq.toml", "api_key", "api_key_file"]),
         ("[[task_type]]\nname = \"a\"\nexce = [\"wc\"]\n", &["prismq.toml", "exce", "did you mean `exec`?"]),
         ("[[task_type]]\nname = \"a\"\nmode = \"twice\"\n", &["prismq.toml:3", "twice", "persistent"]),
-        ("[[task_type]]\nname = \"a\"\nhandler = \"youtube.search\"\n", &["youtube.search", "not available"]),
+        (
+            "[[task_type]]\nname = \"a\"\nhandler = \"youtube.serch\"\n",
+            &["youtube.serch", "did you mean `youtube.search`?"],
+        ),
         ("[[task_type]]\nname = \"a\"\n[[task_type]]\nname = \"a\"\n", &["prismq.toml", "`a` is there twice"]),
         ("poll_interval = \n", &["prismq.toml:1"]),
         ("\u{0}", &["prismq.toml"]),

@@ -87,3 +87,11 @@ fn private_videos_of_a_channel_are_named() {
     let data = bench.succeed(NAME, json!({"channel_url": "@handle"}));
     assert_eq!((ids(&data), &data["errors"][0]["video_id"]), (vec![id(1)], &json!("private-one")));
 }
+
+#[test]
+fn a_video_that_is_listed_twice_is_read_once() {
+    let bench = Bench::new(YouTube::start().with_videos([video(1), video(1), video(2)]));
+    assert_eq!(ids(&bench.succeed(NAME, json!({"channel_url": "@handle"}))), [id(1), id(2)]);
+    let data = bench.succeed("youtube.search", json!({"search_query": "bees"}));
+    assert_eq!((ids(&data), data["ideas"].as_array().unwrap().len()), (vec![id(1), id(2)], 2));
+}

@@ -94,7 +94,7 @@ fn nobody_is_asked_where_subtitles_are_not_wanted() {
 fn a_task_goes_on_without_subtitles() {
     let cases = [
         (None, "\"yt-dlp\" is not on the PATH"),
-        (Some("echo 'ERROR: Video unavailable' >&2; exit 1"), "Video unavailable"),
+        (Some("echo 'WARNING: slow' >&2; echo 'ERROR: Video unavailable' >&2; exit 1"), ": ERROR: Video unavailable"),
         (Some("exit 0"), "the video has none"),
         (Some("echo WEBVTT > subtitles.en.vtt"), "they are empty"),
         (Some("kill -9 $$"), "signal 9"),

@@ -29,30 +29,41 @@ impl Errand<'_> {
         let read = if timeout.is_zero() {
             Err("the task has no time left for them".to_owned())
         } else {
-            let run = Run { timeout, ..*self.run };
-            tempfile::tempdir()
-                .and_then(|folder| fetch(folder.path(), claim, id, &run))
-                .unwrap_or_else(|error| Err(format!("no folder for them: {error}")))
+            fetch(claim, id, &Run { timeout, ..*self.run })
         };
         self.go_on()?;
         Ok(read.map_err(|reason| self.run.listener.stderr_line(&format!("no subtitles of {id}: {reason}"))).ok())
     }
 }
 
-/// Has the subtitles written into `folder`, and reads them. The inner error is one line on why there are none.
-fn fetch(folder: &Path, claim: &Claim, id: &str, run: &Run<'_>) -> io::Result<Result<String, String>> {
-    let outcome = Exec::new(settings(folder, id)).kill_after(KILL_AFTER).run(claim, run);
+/// Has the subtitles written into a folder, and reads them. The error is one line on why there are none.
+fn fetch(claim: &Claim, id: &str, run: &Run<'_>) -> Result<String, String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("there can be no folder for them: {error}"))?;
+    let outcome = Exec::new(settings(folder.path(), id)).kill_after(KILL_AFTER).run(claim, run);
     if let Some(failure) = outcome.failure {
-        return Ok(Err(failure.error.lines().next().unwrap_or_default().to_owned()));
+        // It says much before it says what was wrong.
+        let mut lines = failure.error.lines();
+        let line = lines.clone().rfind(|line| line.starts_with("ERROR")).or_else(|| lines.next());
+        return Err(line.unwrap_or_default().to_owned());
     }
+    let written = read(folder.path()).map_err(|error| format!("they cannot be read: {error}"))?;
+    match written.as_deref().map(of_subtitles) {
+        None => Err("the video has none".into()),
+        Some(text) if text.is_empty() => Err("they are empty".into()),
+        Some(text) => Ok(text),
+    }
+}
+
+/// The file of subtitles in `folder`, if there is one.
+fn read(folder: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "vtt") {
-            let text = of_subtitles(&String::from_utf8_lossy(&fs::read(path)?).replace("\r\n", "\n"));
-            return Ok(if text.is_empty() { Err("they are empty".into()) } else { Ok(text) });
+            let text = String::from_utf8_lossy(&fs::read(path)?).replace("\r\n", "\n");
+            return Ok(Some(text));
         }
     }
-    Ok(Err("the video has none".into()))
+    Ok(None)
 }
 
 fn settings(folder: &Path, id: &str) -> ExecSettings {
