@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, complains};
-use crate::standin::{CHANNEL, KEY, YouTube, id, video};
+use crate::standin::{CHANNEL, KEY, YouTube, access_not_configured, id, quota_exceeded, video};
 
 const VIDEO: &str = "PrismQ.YouTube.Video.Single";
 const SEARCH: &str = "PrismQ.YouTube.Video.Search";
@@ -157,6 +157,10 @@ fn health_tells_of_the_key() {
     assert_eq!(api.requests().len(), 0, "nothing is asked without --external");
     assert_eq!(youtube("health --json --external", 0), json!({"key_set": true, "key_accepted": true}));
     assert_eq!(api.called(), ["videos"]);
+    api.answer_with([quota_exceeded()]);
+    assert_eq!(youtube("health --json --external", 0)["key_accepted"], true);
+    api.answer_with([access_not_configured()]);
+    assert_eq!(youtube("health --json --external", 1)["key_accepted"], false);
 
     rig.sandbox.write(".env", format!("YOUTUBE_API_URL={}\nYOUTUBE_API_KEY=another\n", api.url()));
     let refused = youtube("health --json --external", 1);

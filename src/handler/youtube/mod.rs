@@ -1,6 +1,6 @@
 //! Handlers that read YouTube through its Data API, version 3.
 //!
-//! A task becomes an [`Errand`](errand::Errand): its calls are paid for in the [`Ledger`], made by one agent, and what
+//! A task becomes an errand: its calls are paid for in the [`Ledger`], made by one agent, and what
 //! they bring becomes records.
 
 mod address;
@@ -27,6 +27,7 @@ use self::calls::SEARCH_UNITS;
 use self::errand::Errand;
 use self::params::Wanted;
 use self::reading::Reading;
+use self::refusal::Refusal;
 use self::trouble::Trouble;
 use super::redact::Redactor;
 use super::{Handler, Run};
@@ -98,8 +99,11 @@ pub fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
     }
     let query = vec![("part", "id".to_owned()), ("id", ANY_VIDEO.to_owned())];
     match api.list("videos", &query, timeout, &Stop::new(None)) {
-        Ok(_) | Err(Miss::Stopped) => Ok(()),
-        Err(Miss::Refused(refusal)) => Err(Redactor::new(settings.key.as_deref()).text(&refusal.reason).into_owned()),
+        // Whose quota is used up has a key.
+        Err(Miss::Refused(Refusal { kind, reason })) if kind != refusal::Kind::Quota => {
+            Err(Redactor::new(settings.key.as_deref()).text(&reason).into_owned())
+        }
+        _ => Ok(()),
     }
 }
 
