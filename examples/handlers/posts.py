@@ -49,10 +49,6 @@ def idea(post):
         "source_created_by": post.get("author"),
         "source_created_at": posted and datetime.fromtimestamp(posted, timezone.utc).isoformat(),
         "metadata": {name: str(post.get(name, "")) for name in ("ups", "num_comments")},
-        "score": None,
-        "category": None,
-        "subcategory_relevance": {},
-        "contextual_category_scores": {},
     }
 
 
@@ -61,5 +57,6 @@ forum = params.get("forum")
 if not isinstance(forum, str) or not forum:
     leave(65, "params.forum is missing, or is no text")
 posts = ask(forum, params.get("max_posts", 10))
-titles = [{"post_id": post["id"], "title": post.get("title")} for post in posts]
+# Each `idea_id` is filled in as the ideas are stored.
+titles = [{"post_id": post["id"], "title": post.get("title"), "idea_id": None} for post in posts]
 print(json.dumps({"forum": forum, "posts": titles, "ideas": [idea(post) for post in posts]}))

@@ -28,10 +28,6 @@ fn a_video_becomes_a_record() {
         "source_platform": "youtube",
         "source_created_by": "The channel",
         "source_created_at": "2026-01-02T03:04:05Z",
-        "score": null,
-        "category": null,
-        "subcategory_relevance": {},
-        "contextual_category_scores": {},
     });
     let quota = json!({"spent": 1, "used": 1, "left": 9999, "limit": 10000, "resets_at": "2026-11-23T08:00:00Z"});
     let expected = json!({
