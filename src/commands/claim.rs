@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::setup::{Setup, known_type, supervise_handlers};
-use super::{errors, types};
+use super::{errors, quota, types};
 use crate::cli::ClaimArgs;
 use crate::clock::{Clock, Slept, Timestamp, after};
 use crate::config;
@@ -16,7 +16,7 @@ use crate::shutdown::{Phase, Stop, StopReason};
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
 use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error};
-use crate::worker::{Event, Executor, Observer, WorkerError, WorkerType, handler, order};
+use crate::worker::{Event, Executor, Observer, SharedLedger, WorkerError, WorkerType, handler, order};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
 struct Wanted<'a> {
@@ -30,7 +30,8 @@ struct Desk<'a> {
     args: &'a ClaimArgs,
     setup: &'a Setup,
     client: Client,
-    store: Store,
+    store: Arc<Store>,
+    ledger: Arc<SharedLedger>,
 }
 
 /// `prismq claim`
@@ -41,18 +42,19 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
         setup.end_on_second_signal();
     }
     let client = setup.client()?;
-    let store = if args.run { setup.store_with_ideas()? } else { setup.store()? };
-    let desk = Desk { args, setup, client, store };
+    let store = Arc::new(if args.run { setup.store_with_ideas()? } else { setup.store()? });
+    let ledger = Arc::new(quota::ledger(&store, setup));
+    let desk = Desk { args, setup, client, store, ledger };
     let wanted = desk.wanted()?;
     let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
     if args.run {
         supervise_handlers();
     }
-    let Some((index, task, claimed_at)) = desk.claim(&wanted)? else {
+    let Some((index, task, claimed_at)) = desk.claim(&wanted, &types)? else {
         return if setup.shutdown.get() > Phase::Running {
             Ok(Exit::Interrupted)
         } else {
-            Err(no_task(&wanted).into())
+            Err(no_task(&wanted, &types, setup.clock().now()).into())
         };
     };
     match types.get(index) {
@@ -61,9 +63,15 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
 }
 
-fn no_task(wanted: &[Wanted<'_>]) -> UserError {
+/// Says so, and which types have handlers that want no task now.
+fn no_task(wanted: &[Wanted<'_>], types: &[WorkerType], now: Timestamp) -> UserError {
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
-    UserError::new(Exit::NoTask, format!("no task of type {} is waiting", names.join(", ")))
+    let error = UserError::new(Exit::NoTask, format!("no task of type {} is waiting", names.join(", ")));
+    let held = |it: &WorkerType| it.not_before(now).map(|until| format!("{} is not claimed until {until:.0}", it.name));
+    match types.iter().filter_map(held).collect::<Vec<_>>() {
+        held if held.is_empty() => error,
+        held => error.hint(held.join("; ")),
+    }
 }
 
 impl<'a> Desk<'a> {
@@ -95,7 +103,7 @@ impl<'a> Desk<'a> {
             };
             let checked = handler(configured, &self.setup.config, None).and_then(|handler| handler.check());
             checked.map_err(UserError::usage)?;
-            let resolved = WorkerType::resolve(configured, &self.setup.config, &self.client, &mut warn);
+            let resolved = WorkerType::resolve(configured, &self.setup.config, &self.client, &self.ledger, &mut warn);
             resolved.map_err(|error| WorkerError::Type(error).into())
         };
         wanted.iter().map(resolve).collect()
@@ -103,13 +111,16 @@ impl<'a> Desk<'a> {
 
     /// Waits for a task: once, for as long as `--timeout` says, or until a signal. With it come the index of its type
     /// and the time of its claim.
-    fn claim(&self, wanted: &[Wanted<'_>]) -> anyhow::Result<Option<(usize, Task, Timestamp)>> {
+    fn claim(&self, wanted: &[Wanted<'_>], types: &[WorkerType]) -> anyhow::Result<Option<(usize, Task, Timestamp)>> {
         let config = &self.setup.config;
         let clock = self.setup.clock();
         let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let started = Instant::now();
         loop {
             for (index, wanted) in wanted.iter().enumerate() {
+                if types.get(index).is_some_and(|it| it.not_before(clock.now()).is_some()) {
+                    continue;
+                }
                 let order = order(config.strategy.value);
                 match self.client.claim_or_wait(&config.worker_id, wanted.id, order, Duration::ZERO) {
                     Ok(Claimed { task: Some(task), claimed_at, .. }) => return Ok(Some((index, task, claimed_at))),

@@ -38,7 +38,7 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     let client = Client::new(&connection, Retries::STANDARD, Arc::new(setup.clock())).map_err(UserError::usage)?;
     create(&client, &counter(folder.path()))?;
 
-    let store = Store::open(&folder.path().join("results.db"))?;
+    let store = Arc::new(Store::open(&folder.path().join("results.db"))?);
     let summary = work(&client, &store, folder.path(), setup, &screen)?;
     if setup.shutdown.get() > Phase::Running {
         return Ok(Exit::Interrupted);
@@ -69,7 +69,7 @@ fn create(client: &Client, task_type: &TaskType) -> anyhow::Result<()> {
 
 fn work(
     client: &Client,
-    store: &Store,
+    store: &Arc<Store>,
     folder: &Path,
     setup: &Setup,
     screen: &MultiProgress,
@@ -110,7 +110,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
         let message = format!("the TaskManager has {confirmed} results, not {TASKS}");
         return Err(UserError::new(Exit::Failed, message).into());
     }
-    stats::print(store, By::Type, None, setup.json)?;
+    stats::print(&store.statistics(By::Type, None)?, store.count_unreported()?.0, None, setup.json)?;
     note(format_args!("the TaskManager has all {TASKS} results, and everything the demo made is removed again."));
     note("");
     note("Next, for a TaskManager and a worker that stay:");

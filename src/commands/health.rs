@@ -1,16 +1,17 @@
 //! `health`: whether a worker with these settings could work.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::quota;
 use super::setup::{Setup, end_on_signals};
 use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
-use crate::config::{Action, TaskType};
+use crate::config::{Action, Config};
 use crate::exit::Exit;
-use crate::handler::youtube;
+use crate::handler::youtube::{self, Ledger};
 use crate::output::{print_json, print_line};
 use crate::store::Store;
 use crate::taskmanager::{self, Client, Error};
@@ -25,8 +26,8 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let mut report = Report { checks: Vec::new(), healthy: true };
     let answers = report.taskmanager(&client);
     report.types_and_handlers(setup, Some(&client).filter(|_| answers));
-    report.results(setup);
-    report.youtube(setup, args.external.then_some(timeout));
+    let store = report.results(setup);
+    report.youtube(setup, store.as_ref(), args.external.then_some(timeout));
     report.print(setup.json)?;
     Ok(if report.healthy { Exit::Done } else { Exit::Failed })
 }
@@ -81,48 +82,61 @@ impl Report {
         self.add("handlers", Value::Object(handlers));
     }
 
-    /// Whether there is a key for the handlers that read YouTube, where there are any; and whether it is accepted, which
-    /// is asked for no longer than `timeout`.
-    fn youtube(&mut self, setup: &Setup, timeout: Option<Duration>) {
-        if !setup.config.task_types.iter().any(TaskType::reads_youtube) {
+    /// Whether there is a key for the handlers that read YouTube, where there are any; whether it is accepted, which is
+    /// asked for no longer than `timeout`; and what the day has left.
+    fn youtube(&mut self, setup: &Setup, store: Option<&Arc<Store>>, timeout: Option<Duration>) {
+        if !quota::is_needed(setup) {
             return;
         }
+        let ledger = store.map(|store| -> Arc<dyn Ledger> { Arc::new(quota::ledger(store, setup)) });
         let has_key = setup.config.youtube_api_key.is_some();
         self.healthy &= has_key;
         let mut found = json!({"key_set": has_key});
         if let Some(timeout) = timeout.filter(|_| has_key) {
-            let accepted = youtube::check_key(&youtube_settings(&setup.config, None, false), timeout);
+            let accepted = youtube::check_key(&youtube_settings(&setup.config, ledger.clone(), false), timeout);
             self.healthy &= accepted.is_ok();
             found["key_accepted"] = json!(accepted.is_ok());
             if let Err(error) = accepted {
                 found["error"] = json!(error);
             }
         }
+        match ledger.map(|ledger| ledger.budget()) {
+            Some(Ok(budget)) => quota::add_to(&mut found, &budget),
+            Some(Err(error)) => {
+                self.healthy = false;
+                found["quota_error"] = json!(error);
+            }
+            None => {}
+        }
         self.add("youtube_api", found);
     }
 
-    fn results(&mut self, setup: &Setup) {
+    /// The results file, where it can be opened.
+    fn results(&mut self, setup: &Setup) -> Option<Arc<Store>> {
         let now = setup.clock().now();
-        let opened = Store::open(&setup.config.results).and_then(|store| {
+        let opened = Store::open(&setup.config.results).map(Arc::new);
+        let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
             store.check_writable()?;
-            Ok((store.count_unreported()?, store))
+            store.count_unreported()
         });
-        self.healthy &= opened.is_ok();
-        self.add("results_writable", json!(opened.is_ok()));
-        match opened {
+        self.healthy &= counted.is_ok();
+        self.add("results_writable", json!(counted.is_ok()));
+        match counted {
             Err(error) => self.add("results_error", json!(error.to_string())),
-            Ok(((unreported, oldest), store)) => {
+            Ok((unreported, oldest)) => {
                 self.add("unreported", json!(unreported));
                 let age = oldest.map(|oldest| between(oldest, now).as_secs());
                 self.add("oldest_unreported_seconds", json!(age));
-                self.ideas(store, &setup.config.ideas);
+                self.ideas(&setup.config);
             }
         }
+        opened.ok()
     }
 
     /// Whether ideas can be kept, where there is a place for them already.
-    fn ideas(&mut self, store: Store, path: &Path) {
-        let held = store.with_ideas_in(path).and_then(|store| store.holds_ideas());
+    fn ideas(&mut self, config: &Config) {
+        let store = Store::open(&config.results).and_then(|store| store.with_ideas_in(&config.ideas));
+        let held = store.and_then(|store| store.holds_ideas());
         if held == Ok(false) {
             return;
         }

@@ -13,6 +13,7 @@ mod faults;
 mod health;
 mod input;
 mod live;
+mod quota;
 mod report;
 mod results;
 #[cfg(feature = "server")]

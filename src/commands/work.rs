@@ -1,5 +1,7 @@
 //! `work`: the worker.
 
+use std::sync::Arc;
+
 use indicatif::MultiProgress;
 
 use super::live::Live;
@@ -11,6 +13,7 @@ use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
 use crate::output::{Stream, print_json};
 use crate::shutdown::Phase;
+use crate::taskmanager::{Client, TaskFilter};
 use crate::worker::{self, Job, Summary, Tools};
 
 /// `prismq work`
@@ -22,7 +25,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     #[cfg(feature = "server")]
     let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
     let client = setup.client()?;
-    let store = setup.store_with_ideas()?;
+    let store = Arc::new(setup.store_with_ideas()?);
     let job = Job {
         task_types,
         register: args.register || is_embedded(args),
@@ -36,7 +39,12 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if let Some(live) = &observer.live {
         live.end();
     }
-    conclude(&ended.map_err(UserError::from)?, setup)
+    let summary = ended.map_err(UserError::from)?;
+    let done = conclude(&summary, setup)?;
+    if args.drain && setup.shutdown.get() == Phase::Running {
+        refuse_held(&summary, &client)?;
+    }
+    Ok(done)
 }
 
 #[cfg(feature = "server")]
@@ -52,7 +60,7 @@ fn is_embedded(_: &WorkArgs) -> bool {
 /// Says what was done. Results that are left in the results file are what a signal leaves; whoever waited for the end
 /// of the work hears that they have not arrived.
 fn conclude(summary: &Summary, setup: &Setup) -> anyhow::Result<Exit> {
-    let Summary { counters, unreported } = summary;
+    let Summary { counters, unreported, .. } = summary;
     log::info!(completed = counters.completed, failed = counters.failed, unreported; "ended");
     if setup.json {
         print_json(&serde_json::json!({
@@ -65,6 +73,23 @@ fn conclude(summary: &Summary, setup: &Setup) -> anyhow::Result<Exit> {
     let message =
         format!("results that could not be reported: {unreported}; they are in {}", setup.config.results.display());
     Err(UserError::new(Exit::Unreachable, message).hint("the next worker on this results file reports them").into())
+}
+
+/// A drain is not done while tasks wait whose type is not claimed now.
+fn refuse_held(summary: &Summary, client: &Client) -> anyhow::Result<()> {
+    for (task_type, until) in &summary.held {
+        let pending = TaskFilter {
+            status: Some("pending".into()),
+            // A pattern that fits other names as well, where the name has a `_`.
+            type_pattern: Some(task_type.clone()),
+            ..TaskFilter::default()
+        };
+        if client.tasks(&pending)?.iter().any(|task| task.task_type.eq_ignore_ascii_case(task_type)) {
+            let message = format!("tasks are left: {task_type} is not claimed until {until:.0}");
+            return Err(UserError::new(Exit::Failed, message).hint("drain again then").into());
+        }
+    }
+    Ok(())
 }
 
 /// The types to work: those named, or all configured ones, and those that `--handle` adds.

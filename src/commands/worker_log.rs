@@ -42,6 +42,15 @@ fn log_start_and_end(event: &Event<'_>) {
             log::warn!(task_type, pause_s; "too many failures in a row that may pass: claiming none for a while");
         }
         Event::Resumed(task_type) => log::info!(task_type; "works again: claiming as usual"),
+        Event::Held { task_type, until, reason } => {
+            let reason = reason.unwrap_or("its handler takes no tasks before");
+            log::warn!(task_type; "not claimed until {until:.0}: {reason}");
+        }
+        Event::HoldOver(task_type) => log::info!(task_type; "claimed again"),
+        Event::QuotaLow(budget) => {
+            let (used, left) = (budget.used, budget.left());
+            log::warn!(used, left; "most of today's YouTube quota is used; it resets at {:.0}", budget.resets_at);
+        }
         Event::WrongType { task, wanted } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
             log::warn!(task_id, task_type, wanted; "the TaskManager handed out another type's task: not worked");

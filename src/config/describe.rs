@@ -38,6 +38,8 @@ impl Config {
             row("results", &self.results, path),
             row("keep_results", &self.keep_results, duration),
             row("ideas", &self.ideas, path),
+            row("youtube_daily_quota", &self.youtube_daily_quota, text),
+            row("youtube_cache", &self.youtube_cache, duration),
             row("log_format", &self.log_format, text),
             row("log_level", &self.log_level, String::clone),
             optional("ca_file", self.ca_file.as_ref(), path, "the system's certificates"),

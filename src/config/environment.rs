@@ -44,6 +44,8 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         results: source.path("PRISMQ_RESULTS")?,
         keep_results: source.parse("PRISMQ_KEEP_RESULTS", parse_duration)?,
         ideas: source.path("IDEA_DB_PATH")?,
+        youtube_daily_quota: source.parse("YOUTUBE_DAILY_QUOTA_LIMIT", values::daily_quota)?,
+        youtube_cache: source.parse("YOUTUBE_CACHE", parse_duration)?,
         log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
         log_level: source.log_level()?,
         ca_file: source.path("PRISMQ_CA_FILE")?,

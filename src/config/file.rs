@@ -17,7 +17,7 @@ use super::{
 const NAME: &str = "prismq.toml";
 
 /// The keys at the top of the file; the last three are refused with a word on why.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 25] = [
     "api_url",
     "api_key_file",
     "worker_id",
@@ -32,6 +32,8 @@ const KEYS: [&str; 23] = [
     "results",
     "keep_results",
     "ideas",
+    "youtube_daily_quota",
+    "youtube_cache",
     "log_format",
     "log_level",
     "ca_file",
@@ -110,6 +112,8 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
         results: here(file, table.path("results")?),
         keep_results: here(file, table.parse("keep_results", parse_duration)?),
         ideas: here(file, table.path("ideas")?),
+        youtube_daily_quota: here(file, table.parse("youtube_daily_quota", values::daily_quota)?),
+        youtube_cache: here(file, table.parse("youtube_cache", parse_duration)?),
         log_format: here(file, table.parse("log_format", str::parse)?),
         log_level: here(file, table.parse("log_level", values::log_level)?),
         ca_file: here(file, table.path("ca_file")?),

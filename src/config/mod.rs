@@ -67,6 +67,10 @@ pub struct Config {
     pub keep_results: Setting<Duration>,
     /// The database of ideas; by default the results file.
     pub ideas: Setting<PathBuf>,
+    /// The units of the YouTube Data API that may be used a day; at least one.
+    pub youtube_daily_quota: Setting<u32>,
+    /// How long what YouTube says of a video is used again; 0 is never.
+    pub youtube_cache: Setting<Duration>,
     /// How a line of the log looks.
     pub log_format: Setting<LogFormat>,
     /// What is logged, as [`parse_log_filter`] reads it.
@@ -162,6 +166,8 @@ fn complete(layer: Layer, defaults: Defaults) -> Config {
         results,
         keep_results: or(layer.keep_results, Duration::ZERO),
         ideas,
+        youtube_daily_quota: or(layer.youtube_daily_quota, 10_000),
+        youtube_cache: or(layer.youtube_cache, Duration::from_hours(1)),
         log_format: or(layer.log_format, LogFormat::Text),
         log_level: or(layer.log_level, "info".to_owned()),
         ca_file: layer.ca_file,

@@ -92,6 +92,7 @@ fn an_empty_machine_has_the_documented_defaults() {
     assert_eq!(*config.keep_results, Duration::ZERO);
     assert_eq!((*config.max_tasks, *config.concurrency, *config.max_attempts), (0, 1, 5));
     assert_eq!((*config.strategy, *config.log_format), (Strategy::Fifo, LogFormat::Text));
+    assert_eq!((*config.youtube_daily_quota, *config.youtube_cache), (10_000, Duration::from_secs(3600)));
     assert_eq!(*config.log_level, "info");
     assert_eq!(*config.results, machine.path("home/data/prismq/results.db"));
     assert_eq!(config.ideas, config.results);
@@ -193,6 +194,8 @@ fn every_key_of_the_file_arrives() {
         results = "r.db"
         keep_results = "7d"
         ideas = "../i.db"
+        youtube_daily_quota = 50000
+        youtube_cache = 0
         log_format = "json"
         log_level = "warn"
         ca_file = "ca.pem"
@@ -219,6 +222,8 @@ fn every_key_of_the_file_arrives() {
         ("results", shown("r.db")),
         ("keep_results", "168h".into()),
         ("ideas", shown("../i.db")),
+        ("youtube_daily_quota", "50000".into()),
+        ("youtube_cache", "0s".into()),
         ("log_format", "json".into()),
         ("log_level", "warn".into()),
         ("ca_file", shown("ca.pem")),

@@ -100,6 +100,11 @@ pub fn parse_max_tasks(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is not a whole number (0: no limit)"))
 }
 
+/// A number of units a day: from 1.
+pub(super) fn daily_quota(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|&units| units >= 1).ok_or_else(|| format!("{text:?} is not a whole number from 1"))
+}
+
 /// Where the TaskManager is, without a slash at the end. What might hold a password is never repeated in an error.
 pub(super) fn api_url(text: &str) -> Result<String, String> {
     const ACCEPTED: &str = "write http:// or https://, a host and a path, such as http://localhost:8000/api";
@@ -216,6 +221,10 @@ mod tests {
         }
         assert_eq!(parse_max_attempts("1"), Ok(1));
         assert!(parse_max_attempts("0").is_err());
+        assert_eq!(daily_quota("1000000"), Ok(1_000_000));
+        for text in ["0", "-1", "many"] {
+            assert!(daily_quota(text).is_err(), "{text:?}");
+        }
         assert_eq!(parse_max_tasks("0"), Ok(0));
         assert!(parse_max_tasks("-1").is_err());
     }

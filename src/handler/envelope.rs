@@ -1,38 +1,44 @@
 //! Makes an outcome of what a handler printed and of how it left.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::Listener;
 use super::answer::{Answer, Everything};
 use super::interruption::with_last_words;
 use super::process::Exit;
 use super::session::Ended;
 use crate::task::{ErrorType, Failure, Outcome};
 
-/// The outcome of a child whose exit and output are its answer.
-pub(super) fn outcome(ended: &Ended<Everything>) -> Outcome {
+/// The outcome of a child whose exit and output are its answer. `listener` hears what in it makes no sense.
+pub(super) fn outcome(ended: &Ended<Everything>, listener: &dyn Listener) -> Outcome {
     if let Some(interruption) = &ended.interruption {
         return interruption.outcome(&ended.last_words);
     }
     let failure = by_exit(&ended.exit, &ended.last_words);
     match printed(&ended.stdout.bytes) {
-        Value::Object(envelope) if is_envelope(&envelope) => by_envelope(envelope, failure, &ended.last_words),
+        Value::Object(envelope) if is_envelope(&envelope) => {
+            let not_before = not_before(&envelope, listener);
+            Outcome { not_before, ..by_envelope(envelope, failure, &ended.last_words) }
+        }
         data => Outcome { failure, ..Outcome::success(data) },
     }
 }
 
 /// The outcome of a task whose answer is one line.
-pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: &str) -> Outcome {
-    by_envelope(envelope, None, last_words)
+pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: &str, listener: &dyn Listener) -> Outcome {
+    let not_before = not_before(&envelope, listener);
+    Outcome { not_before, ..by_envelope(envelope, None, last_words) }
 }
 
 /// The outcome of a child that should have lived on.
-pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>) -> Outcome {
+pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>, listener: &dyn Listener) -> Outcome {
     let Ended { exit, interruption, stdout, last_words, .. } = ended;
     if let Some(interruption) = interruption {
         return interruption.outcome(&last_words);
     }
     if let Some(envelope) = stdout.envelope {
-        return outcome_of_answer(envelope, &last_words);
+        return outcome_of_answer(envelope, &last_words, listener);
     }
     let failure = by_exit(&exit, &last_words).unwrap_or_else(|| {
         let error = with_last_words("it exited with code 0 before it answered".into(), &last_words);
@@ -105,6 +111,16 @@ fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_
         },
         not_before: None,
     }
+}
+
+/// Until when the handler wants no more tasks of its type.
+fn not_before(envelope: &Map<String, Value>, listener: &dyn Listener) -> Option<Timestamp> {
+    let value = envelope.get("not_before").filter(|value| !value.is_null())?;
+    let time = value.as_str().and_then(|text| text.parse().ok());
+    if time.is_none() {
+        listener.stderr_line("[prismq: `not_before` is ignored: it is no time such as \"2026-11-22T08:00:00Z\"]");
+    }
+    time
 }
 
 /// The failure that `words` describe by `error`, `error_type` and `retryable`; `default` says what they leave out.

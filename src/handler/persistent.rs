@@ -105,11 +105,12 @@ impl Persistent {
             } else {
                 tell(run.listener, "it did not stop with its answer, or answered before it had read its task");
             }
-            return Ok(Some(envelope::outcome_of_answer(stdout.envelope.unwrap_or_default(), &last_words)));
+            let answer = stdout.envelope.unwrap_or_default();
+            return Ok(Some(envelope::outcome_of_answer(answer, &last_words, run.listener)));
         }
         let ended = session.end()?;
         let missed = tasks > 0 && ended.untouched && ended.interruption.is_none();
-        Ok((!missed).then(|| envelope::outcome_of_end(ended)))
+        Ok((!missed).then(|| envelope::outcome_of_end(ended, run.listener)))
     }
 
     /// Keeps a process for the next task, unless it has worked enough of them.

@@ -15,6 +15,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod workers;
+mod youtube;
 
 use std::fs::{self, OpenOptions};
 use std::io;

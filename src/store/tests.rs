@@ -15,6 +15,7 @@ use super::*;
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 
 const URL: &str = "http://localhost:8000/api";
+const DAY: jiff::civil::Date = jiff::civil::date(2026, 11, 21);
 
 struct File {
     store: Store,
@@ -185,19 +186,42 @@ fn old_file() -> File {
     File::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-1.sqlite")).unwrap())
 }
 
+/// The same of layout 2, as the version before YouTube left it.
+fn file_of_layout_2() -> File {
+    File::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-2.sqlite")).unwrap())
+}
+
 #[test]
-fn a_file_of_layout_1_is_brought_up_to_date() {
-    let file = old_file();
-    let count = |name: &str, completed, failed, lost| (name.to_owned(), completed, failed, lost);
-    let found: Vec<_> = groups(&file.store, By::Type, None).into_iter().map(|it| (it.0, it.1, it.2, it.3)).collect();
-    assert_eq!(found, [count("example.any", 16, 4, 1), count("example.other", 8, 2, 0)]);
-    assert_eq!(groups(&file.store, By::Hour, None).iter().map(|it| it.1 + it.2).sum::<u64>(), 30);
-    assert_eq!((file.count("results"), file.count("claims"), file.count("rollups")), (30, 2, 10));
-    assert_eq!(file.store.deaths(URL, TaskId(31)).unwrap(), 1);
-    let process = file.store.start_process("worker-3", URL, Timestamp::now()).unwrap();
-    assert_eq!(file.store.left_unreported(URL, &process).unwrap().len(), 1);
-    let again = Store::open(&file.path).unwrap();
-    assert_eq!(groups(&again, By::Type, None), groups(&file.store, By::Type, None));
+fn files_of_earlier_layouts_are_brought_up_to_date() {
+    for file in [old_file(), file_of_layout_2()] {
+        let count = |name: &str, completed, failed, lost| (name.to_owned(), completed, failed, lost);
+        let found = groups(&file.store, By::Type, None);
+        let found: Vec<_> = found.into_iter().map(|it| (it.0, it.1, it.2, it.3)).collect();
+        assert_eq!(found, [count("example.any", 16, 4, 1), count("example.other", 8, 2, 0)]);
+        assert_eq!(groups(&file.store, By::Hour, None).iter().map(|it| it.1 + it.2).sum::<u64>(), 30);
+        assert_eq!((file.count("results"), file.count("claims"), file.count("rollups")), (30, 2, 10));
+        assert_eq!(file.store.deaths(URL, TaskId(31)).unwrap(), 1);
+        let process = file.store.start_process("worker-3", URL, Timestamp::now()).unwrap();
+        assert_eq!(file.store.left_unreported(URL, &process).unwrap().len(), 1);
+        assert_eq!(file.store.use_youtube_units(DAY, 7, 10).unwrap(), Some(7));
+        let again = Store::open(&file.path).unwrap();
+        assert_eq!(groups(&again, By::Type, None), groups(&file.store, By::Type, None));
+        assert_eq!(again.youtube_units(DAY).unwrap(), 7);
+    }
+}
+
+#[test]
+fn old_videos_are_pruned_in_steps() {
+    let file = File::new();
+    let (old, new) = (time("2026-11-22T03:00:00Z"), time("2026-11-22T04:00:00Z"));
+    let videos: Vec<_> = (0..450).map(|number| (number.to_string(), json!(number))).collect();
+    file.store.keep_youtube_videos(&videos, old).unwrap();
+    file.store.keep_youtube_videos(&[("new".into(), json!({}))], new).unwrap();
+    let mut left = Vec::new();
+    while file.store.prune_youtube_videos(new).unwrap() {
+        left.push(file.count("youtube_videos"));
+    }
+    assert_eq!((left, file.count("youtube_videos")), (vec![251, 51], 1));
 }
 
 #[test]
@@ -243,6 +267,8 @@ fn processes_and_deaths_are_forgotten_once_they_are_old() {
         )
         .unwrap();
     let _live = liveness::AliveLock::take(&file.path, 6).unwrap();
+    file.store.use_youtube_units(DAY, 1, 1).unwrap();
+    file.store.use_youtube_units(jiff::civil::date(2026, 11, 14), 1, 1).unwrap();
     let process = file.store.start_process("new", URL, time("2026-11-22T03:00:00Z")).unwrap();
     file.store.forget_ended(&process, time("2026-12-15T00:00:00Z")).unwrap();
     let names = |sql: &str| -> Vec<String> {
@@ -253,6 +279,7 @@ fn processes_and_deaths_are_forgotten_once_they_are_old() {
     // `worker-2` has a claim, `waits` a result.
     assert_eq!(names("SELECT worker_id FROM workers"), ["worker-2", "long", "live", "waits", "new"]);
     assert_eq!(names("SELECT CAST(task_id AS TEXT) FROM deaths"), ["31", "231"]);
+    assert_eq!(names("SELECT day FROM youtube_quota"), ["2026-11-21"]);
 }
 
 #[test]

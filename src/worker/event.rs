@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::handler::Leftover;
+use crate::handler::youtube::Budget;
 use crate::store::Status;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
@@ -43,6 +45,19 @@ pub enum Event<'a> {
     },
     /// A type that was paused is claimed again as usual.
     Resumed(&'a str),
+    /// A type is not claimed for a while, since its handler wants no tasks.
+    Held {
+        /// Its name.
+        task_type: &'a str,
+        /// Until when.
+        until: Timestamp,
+        /// Why, in the handler's words.
+        reason: Option<&'a str>,
+    },
+    /// A type that was held is claimed again.
+    HoldOver(&'a str),
+    /// Most of the day's units of the YouTube Data API are used.
+    QuotaLow(Budget),
     /// A handler printed a line on its standard error.
     HandlerLine(&'a Claim, &'a str),
     /// An attempt failed and is tried again inside the claim.

@@ -4,6 +4,8 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::progress::Progress;
 use super::{Event, Observer, WorkerType};
 use crate::clock::{Clock, Slept, Timestamp, after, between};
@@ -45,10 +47,13 @@ impl Executor<'_> {
     /// Works a task to its end. Nothing is stored or reported yet.
     pub fn run(&self, claim: Claim, worker_type: &WorkerType, stop: &Stop) -> Result<TaskResult, StoreError> {
         let started_at = self.clock.now();
-        let outcome = match self.refusal(&claim, worker_type)? {
+        let mut outcome = match self.refusal(&claim, worker_type)? {
             Some(refused) => refused,
             None => with_sound_ideas(self.attempt_with_retries(&claim, worker_type, stop)),
         };
+        if let Some(not_before) = outcome.not_before {
+            outcome.metadata.insert("not_before".into(), json!(not_before));
+        }
         let Task { id, task_type, params, attempt, .. } = claim.task;
         Ok(TaskResult {
             task_id: id,
@@ -92,8 +97,10 @@ impl Executor<'_> {
         loop {
             let outcome = self.attempt(claim, worker_type, stop);
             let Some(failure) = outcome.failure.as_ref().filter(|failure| failure.retryable) else { return outcome };
-            let wait = backoff.grow();
-            let in_time = after(self.clock.now(), wait) < claim.deadline;
+            let now = self.clock.now();
+            let not_before = outcome.not_before.map_or(Duration::ZERO, |time| between(now, time));
+            let wait = backoff.grow().max(not_before);
+            let in_time = after(now, wait) < claim.deadline;
             if tries >= retry.max_attempts || !in_time || stop.get().is_some() {
                 return outcome;
             }

@@ -12,13 +12,14 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 impl Worker<'_> {
-    /// Takes out old results in small steps until nothing more is claimed; says why that is.
+    /// Takes out old results and videos in small steps until nothing more is claimed; says why that is.
     pub(super) fn keep_house(&self) -> Closed {
         // Where this fails, the next write that matters says so.
         let _ = self.executor.store.forget_ended(&self.process, self.executor.clock.now());
         let mut pruning = None;
         loop {
-            if let Some(closed) = self.queue.wait_closed(self.prune(&mut pruning)) {
+            let next = self.prune(&mut pruning).min(self.prune_videos());
+            if let Some(closed) = self.queue.wait_closed(next) {
                 return closed;
             }
         }
@@ -35,5 +36,9 @@ impl Worker<'_> {
         }
         *under_way = Some(pruning);
         BETWEEN_STEPS
+    }
+
+    fn prune_videos(&self) -> Duration {
+        if self.ledger.prune() == Ok(true) { BETWEEN_STEPS } else { LOOK_EVERY }
     }
 }

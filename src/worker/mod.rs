@@ -7,6 +7,7 @@ mod breaker;
 mod contact;
 mod event;
 mod execute;
+mod hold;
 mod housekeeping;
 mod params;
 mod progress;
@@ -18,6 +19,7 @@ mod slot;
 mod startup;
 mod stops;
 mod types;
+mod youtube;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -27,6 +29,7 @@ pub use event::{Event, Observer};
 pub use execute::Executor;
 pub use params::check_schema;
 pub use types::{TypeError, WorkerType, default_timeout, handler, register, usual_schema, youtube_settings};
+pub use youtube::SharedLedger;
 
 use self::contact::Contact;
 use self::queue::{Closed, Limits, Queue};
@@ -34,7 +37,7 @@ use self::recovery::Left;
 use self::report::Waiting;
 use self::running::Running;
 use self::stops::Stops;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, Strategy};
 use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
 use crate::store::{Counters, Process, Store, StoreError};
@@ -64,7 +67,7 @@ pub struct Tools<'a> {
     /// Speaks with the TaskManager.
     pub client: &'a Client,
     /// The results file.
-    pub store: &'a Store,
+    pub store: &'a Arc<Store>,
     /// Hears what happens.
     pub observer: &'a dyn Observer,
     /// Asks the worker to end.
@@ -72,12 +75,14 @@ pub struct Tools<'a> {
 }
 
 /// What a worker has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Attempts, by how they ended.
     pub counters: Counters,
     /// Results that are in the results file and not confirmed by the TaskManager.
     pub unreported: usize,
+    /// The types that are not claimed now since their handlers want no tasks, and until when.
+    pub held: Vec<(String, Timestamp)>,
 }
 
 /// Why a worker ended before it was done.
@@ -98,6 +103,7 @@ struct Worker<'a> {
     claimer: Client,
     order: Order,
     types: Vec<WorkerType>,
+    ledger: Arc<SharedLedger>,
     queue: Arc<Queue>,
     stops: Arc<Stops>,
     running: Running,
@@ -114,8 +120,10 @@ struct Worker<'a> {
 
 /// Works tasks until the job is done or the program is asked to end.
 pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
-    let Some(types) = startup::resolve(job, tools)? else { return Ok(Summary::default()) };
-    let worker = Worker::new(job, tools, types).map_err(WorkerError::Store)?;
+    let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
+    let ledger = Arc::new(SharedLedger::new(Arc::clone(tools.store), tools.config, clock));
+    let Some(types) = startup::resolve(job, tools, &ledger)? else { return Ok(Summary::default()) };
+    let worker = Worker::new(job, tools, types, ledger).map_err(WorkerError::Store)?;
     worker.heed(tools.shutdown);
     worker.work(tools)
 }
@@ -131,7 +139,12 @@ pub fn order(strategy: Strategy) -> Order {
 }
 
 impl<'a> Worker<'a> {
-    fn new(job: &Job, tools: &Tools<'a>, types: Vec<WorkerType>) -> Result<Self, StoreError> {
+    fn new(
+        job: &Job,
+        tools: &Tools<'a>,
+        types: Vec<WorkerType>,
+        ledger: Arc<SharedLedger>,
+    ) -> Result<Self, StoreError> {
         let (config, store) = (tools.config, tools.store);
         let draining: Arc<dyn Clock> = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
         let ending = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Ending));
@@ -163,6 +176,7 @@ impl<'a> Worker<'a> {
             waiting: Waiting::new(unreported),
             contact: Contact::new(tools.observer),
             types,
+            ledger,
             process,
             counters: Mutex::default(),
             last_noted_poll: Mutex::new(None),
@@ -245,7 +259,7 @@ impl<'a> Worker<'a> {
             return Err(failure);
         }
         stopped.map_err(WorkerError::Store)?;
-        Ok(Summary { counters, unreported: self.waiting.unreported() })
+        Ok(Summary { counters, unreported: self.waiting.unreported(), held: self.still_held() })
     }
 
     /// Ends the worker for a reason that waiting cannot mend. The first reason stands.

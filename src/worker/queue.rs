@@ -4,6 +4,7 @@
 //! with backoff while the others sleep, or waits at a server that can. When it gets a task it wakes two, and each of
 //! those that gets one two more. So an idle worker polls once an interval, however many slots it has.
 
+mod due;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,8 @@ struct State {
     backoff: Backoff,
     next_poll: Instant,
     paused_until: Instant,
+    /// When a type that is not claimed now may be.
+    due: Option<Instant>,
     last_active: Instant,
     /// Results that the TaskManager has not confirmed.
     unreported: usize,
@@ -96,6 +99,7 @@ impl Queue {
             backoff,
             next_poll: now + start,
             paused_until: now,
+            due: None,
             last_active: now,
             unreported: 0,
             slots,
@@ -367,7 +371,7 @@ impl State {
         } else if turn.on_watch || self.flow != Flow::Dry {
             self.flow = Flow::Dry;
             let wait = self.backoff.jittered();
-            self.next_poll = if self.may_wait_at_server(turn) { now } else { now + wait };
+            self.next_poll = if self.may_wait_at_server(turn) { now } else { self.until_due(now + wait) };
         }
     }
 }

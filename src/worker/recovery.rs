@@ -1,7 +1,7 @@
 //! Before the first claim: what earlier processes of this results file left is taken up again.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Event, Executor, Worker, WorkerType, default_timeout};
 use crate::clock::after;
@@ -17,16 +17,21 @@ pub(super) struct Left {
 }
 
 impl Left {
-    fn take(&self, index: usize) -> Option<Claim> {
-        self.claims[index].lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    fn of_type(&self, index: usize) -> MutexGuard<'_, VecDeque<Claim>> {
+        self.claims[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Worker<'_> {
+    /// Whether a type has tasks that were left.
+    pub(super) fn is_any_left(&self, index: usize) -> bool {
+        !self.left.of_type(index).is_empty()
+    }
+
     /// The next task of a type that was left, oldest first. One whose claim has run out meanwhile is left to the server.
     pub(super) fn take_left(&self, index: usize) -> Option<Claim> {
         loop {
-            let mut claim = self.left.take(index)?;
+            let mut claim = self.left.of_type(index).pop_front()?;
             prolong(&self.executor, &self.types[index], &mut claim);
             if claim.deadline > self.executor.clock.now() {
                 return Some(claim);
@@ -62,7 +67,7 @@ pub(super) fn find(executor: &Executor<'_>, process: &Process, types: &[WorkerTy
     let left = Left { claims: types.iter().map(|_| Mutex::default()).collect() };
     let add = |index: usize, claim: Claim| {
         executor.observer.event(&Event::TakenUp(&claim));
-        left.claims[index].lock().unwrap_or_else(PoisonError::into_inner).push_back(claim);
+        left.of_type(index).push_back(claim);
     };
     let api_url = executor.client.url();
     let names: Vec<&str> = types.iter().map(|it| it.name.as_str()).collect();

@@ -49,7 +49,7 @@ impl Drop for EndOfSlot<'_> {
 enum Found {
     /// A task of the type with this index; whether an earlier process left it.
     Task { index: usize, claim: Claim, left: bool },
-    /// Nothing; whether a type was left out because its breaker is open.
+    /// Nothing; whether a type was left out that may be claimed soon.
     Nothing { paused: bool },
     /// No answer about the type with this index; the server asked to be left alone for so long.
     NoAnswer { index: usize, pause: Option<Duration> },
@@ -59,12 +59,16 @@ impl Worker<'_> {
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
     fn sweep(&self, turn: &Turn) -> Found {
-        let mut paused = false;
+        let held = self.held();
+        let mut paused = held.is_soon();
         let count = self.types.len();
-        for number in 1..=count {
-            let index = (turn.first + number - 1) % count;
-            let wait = if number == count { turn.wait } else { Duration::ZERO };
-            let worker_type = &self.types[index];
+        let indices = (turn.first..turn.first + count).map(|index| index % count);
+        let last = indices.clone().rfind(|index| !held.is(*index));
+        let longest = held.first_due().map_or(turn.wait, |due| due.min(turn.wait));
+        for index in indices {
+            if held.is(index) && !self.is_any_left(index) {
+                continue;
+            }
             match self.queue.reserve(index) {
                 Place::Taken => {}
                 Place::Full => continue,
@@ -76,9 +80,14 @@ impl Worker<'_> {
             if let Some(claim) = self.take_left(index) {
                 return Found::Task { index, claim, left: true };
             }
-            match self.claim(worker_type, wait) {
+            if held.is(index) {
+                self.queue.release(index);
+                continue;
+            }
+            let wait = if last == Some(index) { longest } else { Duration::ZERO };
+            match self.claim(&self.types[index], wait) {
                 Ok(Claimed { task: Some(task), claimed_at, .. }) => {
-                    let claim = self.executor.claim(task, worker_type, claimed_at);
+                    let claim = self.executor.claim(task, &self.types[index], claimed_at);
                     return Found::Task { index, claim, left: false };
                 }
                 Ok(_) => self.queue.release(index),
@@ -170,10 +179,17 @@ impl Worker<'_> {
         let mut result = self.run_stoppable(worker_type, claim)?;
         self.running.renew(&mut result);
         self.count(&result);
-        let verdict = verdict(&result);
+        if let Some(budget) = self.ledger.take_warning() {
+            executor.observer.event(&Event::QuotaLow(budget));
+        }
         failpoint::reach("ran");
         match executor.store(&mut result) {
-            Ok(id) => self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict),
+            Ok(id) => {
+                // Before the task can be back in the queue.
+                let held = self.hold(worker_type, &result.outcome);
+                let verdict = verdict(&result, held);
+                self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict)
+            }
             Err(error) => {
                 self.not_stored(&result, &error);
                 Err(error)
@@ -221,9 +237,10 @@ impl Worker<'_> {
     }
 }
 
-/// What an attempt says about the service behind its type.
-fn verdict(result: &TaskResult) -> Verdict {
+/// What an attempt says about the service behind its type. Where the type is `held`, its handler knows when to go on.
+fn verdict(result: &TaskResult, held: bool) -> Verdict {
     match &result.outcome.failure {
+        Some(_) if held => Verdict::Unknown,
         Some(failure) if [ErrorType::Shutdown, ErrorType::Other("claim_lost".into())].contains(&failure.error_type) => {
             Verdict::Unknown
         }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use super::contact::Contact;
-use super::{Event, Job, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
+use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
 use crate::clock::{Clock, Slept};
 use crate::shutdown::{Phase, SystemClock};
 use crate::taskmanager::{Backoff, Client, Error};
 
 /// The job's types, ready to be worked; `None` where the program was asked to end before the TaskManager answered.
-pub(super) fn resolve(job: &Job, tools: &Tools<'_>) -> Result<Option<Vec<WorkerType>>, WorkerError> {
+pub(super) fn resolve(
+    job: &Job,
+    tools: &Tools<'_>,
+    ledger: &Arc<SharedLedger>,
+) -> Result<Option<Vec<WorkerType>>, WorkerError> {
     for settings in &job.task_types {
         let checked = handler(settings, tools.config, None).and_then(|handler| {
             handler.check().map_err(|error| format!("the handler of {} cannot run: {error}", settings.name))
@@ -21,7 +25,7 @@ pub(super) fn resolve(job: &Job, tools: &Tools<'_>) -> Result<Option<Vec<WorkerT
     let contact = Contact::new(tools.observer);
     let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, tools.config.max_backoff.value);
     loop {
-        let error = match try_resolve(job, tools, &client) {
+        let error = match try_resolve(job, tools, &client, ledger) {
             Ok(types) => {
                 contact.answered();
                 return Ok(Some(types));
@@ -39,7 +43,12 @@ pub(super) fn resolve(job: &Job, tools: &Tools<'_>) -> Result<Option<Vec<WorkerT
     }
 }
 
-fn try_resolve(job: &Job, tools: &Tools<'_>, client: &Client) -> Result<Vec<WorkerType>, TypeError> {
+fn try_resolve(
+    job: &Job,
+    tools: &Tools<'_>,
+    client: &Client,
+    ledger: &Arc<SharedLedger>,
+) -> Result<Vec<WorkerType>, TypeError> {
     if job.register {
         for settings in &job.task_types {
             let registered = register(settings, client).map_err(TypeError::TaskManager)?;
@@ -47,5 +56,6 @@ fn try_resolve(job: &Job, tools: &Tools<'_>, client: &Client) -> Result<Vec<Work
         }
     }
     let mut warn = |warning| tools.observer.event(&Event::Warning(warning));
-    job.task_types.iter().map(|settings| WorkerType::resolve(settings, tools.config, client, &mut warn)).collect()
+    let mut resolve = |settings| WorkerType::resolve(settings, tools.config, client, ledger, &mut warn);
+    job.task_types.iter().map(&mut resolve).collect()
 }

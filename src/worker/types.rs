@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::SharedLedger;
+use super::hold::Hold;
 use super::params::Schema;
+use crate::clock::Timestamp;
 use crate::config::{self, Action, Config, Mode, Retry};
 use crate::handler::youtube::{self, Ledger};
 use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, builtin_schema};
@@ -25,6 +28,7 @@ pub struct WorkerType {
     pub(super) timeout: Duration,
     pub(super) concurrency: usize,
     pub(super) retry: Retry,
+    pub(super) hold: Hold,
 }
 
 /// Why a type cannot be worked.
@@ -59,19 +63,27 @@ impl WorkerType {
         Ok(found.is_some())
     }
 
+    /// When its handler takes tasks again, where it takes none at `now`.
+    #[must_use]
+    pub fn not_before(&self, now: Timestamp) -> Option<Timestamp> {
+        self.handler.not_before().filter(|until| *until > now)
+    }
+
     /// Ends the processes that its handler keeps for tasks to come.
     pub fn end_idle(&self, stop: &Stop) {
         self.handler.end_idle(stop);
     }
 
-    /// Joins a configured type with what the TaskManager knows of it. `warn` hears of what is odd but works.
+    /// Joins a configured type with what the TaskManager knows of it. `ledger` is for handlers that read YouTube; `warn` hears of what is odd but works.
     pub fn resolve(
         settings: &config::TaskType,
         config: &Config,
         client: &Client,
+        ledger: &Arc<SharedLedger>,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self, TypeError> {
-        let handler = handler(settings, config, ledger()).map_err(TypeError::Configuration)?;
+        let ledger: Arc<dyn Ledger> = ledger.clone();
+        let handler = handler(settings, config, Some(ledger)).map_err(TypeError::Configuration)?;
         let known = client.task_type(&settings.name).map_err(TypeError::TaskManager)?;
         let known = known.ok_or_else(|| TypeError::Unknown(settings.name.clone()))?;
         let claim_timeout = config.claim_timeout.value;
@@ -84,13 +96,9 @@ impl WorkerType {
             timeout: timeout(settings, claim_timeout, warn),
             concurrency: settings.concurrency.unwrap_or(usize::MAX),
             retry: settings.retry,
+            hold: Hold::default(),
         })
     }
-}
-
-/// What handlers that read YouTube share with other workers.
-fn ledger() -> Option<Arc<dyn Ledger>> {
-    None
 }
 
 /// The handler of a configured type, whether or not it could run now. `ledger` counts what those spend that read YouTube.

@@ -5,6 +5,7 @@
 mod support;
 
 mod examples;
+mod holds;
 mod ideas;
 mod ideas_elsewhere;
 mod limits;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::rig::{Rig, complains};
 use crate::standin::{CHANNEL, KEY, YouTube, access_not_configured, id, quota_exceeded, video};
 
-const VIDEO: &str = "PrismQ.YouTube.Video.Single";
-const SEARCH: &str = "PrismQ.YouTube.Video.Search";
+pub(crate) const VIDEO: &str = "PrismQ.YouTube.Video.Single";
+pub(crate) const SEARCH: &str = "PrismQ.YouTube.Video.Search";
 const CHANNELS: &str = "PrismQ.YouTube.Channel.Scrape";
 
 const CONFIG: &str = r#"
@@ -30,7 +30,7 @@ pub(crate) fn rig(api: &YouTube, config: &str) -> Rig {
 }
 
 /// The same with the three usual types, registered.
-fn registered(api: &YouTube) -> Rig {
+pub(crate) fn registered(api: &YouTube) -> Rig {
     let rig = rig(api, CONFIG);
     rig.run("register-type --all").exits(0);
     rig
@@ -152,7 +152,12 @@ fn the_schemas_ask_for_nothing_that_the_published_server_gets_wrong() {
 fn health_tells_of_the_key() {
     let api = YouTube::start().with_videos([video(1)]);
     let rig = registered(&api);
-    let youtube = |line: &str, code: i32| rig.run(line).exits(code).json()["youtube_api"].clone();
+    let youtube = |line: &str, code: i32| {
+        let mut found = rig.run(line).exits(code).json()["youtube_api"].take();
+        // What is left of the day is day.rs's.
+        found.as_object_mut().unwrap().retain(|name, _| ["key_set", "key_accepted", "error"].contains(&name.as_str()));
+        found
+    };
     assert_eq!(youtube("health --json", 0), json!({"key_set": true}));
     assert_eq!(api.requests().len(), 0, "nothing is asked without --external");
     assert_eq!(youtube("health --json --external", 0), json!({"key_set": true, "key_accepted": true}));

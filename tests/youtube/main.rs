@@ -9,6 +9,7 @@ mod bench;
 mod binary;
 mod channel;
 mod contract;
+mod day;
 mod quota;
 mod resilience;
 #[cfg(feature = "server")]

@@ -36,7 +36,7 @@ pub(in crate::worker) enum Closed {
 pub(in crate::worker) enum Sweep {
     /// A task of the type with this index.
     Task(usize),
-    /// Nothing; whether a type was left out because its breaker is open.
+    /// Nothing; whether a type was left out that may be claimed soon.
     Empty { paused: bool },
     /// No answer about the type with this index; the server asked to be left alone for so long.
     Failed { index: usize, pause: Option<Duration> },

@@ -1,4 +1,4 @@
-//! That workers do not ask in step.
+//! When it is asked: not in step with other workers, and when a type is due.
 
 use super::*;
 
@@ -38,4 +38,34 @@ fn workers_that_are_told_to_come_back_at_the_same_time_do_not() {
     let waits = [(); 64].map(|()| wait_after(Sweep::Failed { index: 0, pause: Some(pause) }));
     assert!(waits.iter().all(|wait| *wait >= pause), "{waits:?}");
     assert!(are_spread(&waits.map(|wait| wait.saturating_sub(pause)), SPREAD / 2), "{waits:?}");
+}
+
+/// A queue whose next poll was set for half a minute or later by a sweep that ended so.
+fn far(sweep: Sweep) -> Queue {
+    let queue = Queue::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    while queue.lock().next_poll < Instant::now() + SPREAD * 30 {
+        let turn = queue.lock().take_turn(true, &Limits::default());
+        queue.end_turn(&turn, sweep);
+    }
+    queue
+}
+
+#[test]
+fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
+    let due = || Instant::now() + SPREAD * 5;
+    let queue = far(Sweep::Empty { paused: false });
+    queue.note_due(SPREAD * 5);
+    assert!(queue.lock().next_poll <= due());
+    for _ in 0..10 {
+        let turn = queue.lock().take_turn(true, &Limits::default());
+        queue.end_turn(&turn, Sweep::Empty { paused: false });
+        assert!(queue.lock().next_poll <= due(), "another poll in vain does not forget it");
+    }
+}
+
+#[test]
+fn a_server_that_asked_to_be_left_alone_is_left_alone_though_a_type_is_due() {
+    let queue = far(Sweep::Failed { index: 0, pause: Some(SPREAD * 60) });
+    queue.note_due(SPREAD);
+    assert!(queue.lock().next_poll > Instant::now() + SPREAD * 30);
 }

@@ -1,0 +1,200 @@
+//! The ledger against a clock that is set by hand.
+
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::Slept;
+
+struct SetClock(Mutex<Timestamp>);
+
+impl SetClock {
+    fn set(&self, now: &str) {
+        *self.0.lock().unwrap() = time(now);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    fn sleep(&self, _: Duration) -> Slept {
+        Slept::Whole
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A ledger of 10,000 units that keeps videos for an hour.
+struct Rig {
+    folder: TempDir,
+    clock: Arc<SetClock>,
+    ledger: SharedLedger,
+}
+
+impl Rig {
+    fn at(now: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SetClock(Mutex::new(time(now))));
+        let ledger = ledger(folder.path(), &clock, 10_000);
+        Self { folder, clock, ledger }
+    }
+
+    /// That of another process on the same file.
+    fn another(&self, limit: u64) -> SharedLedger {
+        ledger(self.folder.path(), &self.clock, limit)
+    }
+
+    fn used(&self) -> u64 {
+        self.ledger.budget().unwrap().used
+    }
+}
+
+fn ledger(folder: &Path, clock: &Arc<SetClock>, limit: u64) -> SharedLedger {
+    let store = Arc::new(Store::open(&folder.join("results.db")).unwrap());
+    let keep = Duration::from_hours(1);
+    SharedLedger { store, clock: clock.clone(), limit, keep, warning: Mutex::default() }
+}
+
+fn video(id: &str) -> (String, Value) {
+    (id.to_owned(), json!({"kind": "youtube#video", "id": id}))
+}
+
+fn ids(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+#[test]
+fn a_day_ends_at_midnight_in_los_angeles_in_every_season() {
+    for (now, day, end) in [
+        ("2026-01-15T07:59:59.999Z", "2026-01-14", "2026-01-15T08:00:00Z"),
+        ("2026-01-15T08:00:00Z", "2026-01-15", "2026-01-16T08:00:00Z"),
+        ("2026-07-15T06:59:59.999Z", "2026-07-14", "2026-07-15T07:00:00Z"),
+        ("2026-07-15T07:00:00Z", "2026-07-15", "2026-07-16T07:00:00Z"),
+        // 23 hours, then 25.
+        ("2026-03-08T08:00:00Z", "2026-03-08", "2026-03-09T07:00:00Z"),
+        ("2026-03-09T06:59:59Z", "2026-03-08", "2026-03-09T07:00:00Z"),
+        ("2026-11-01T07:00:00Z", "2026-11-01", "2026-11-02T08:00:00Z"),
+        ("2026-11-02T07:59:59Z", "2026-11-01", "2026-11-02T08:00:00Z"),
+        // The rules hold on after the last year that is listed.
+        ("2050-07-15T12:00:00Z", "2050-07-15", "2050-07-16T07:00:00Z"),
+        ("2050-12-15T12:00:00Z", "2050-12-15", "2050-12-16T08:00:00Z"),
+    ] {
+        assert_eq!(day_at(time(now)), (day.parse().unwrap(), time(end)), "{now}");
+    }
+    assert_eq!(day_at(Timestamp::MAX).1, Timestamp::MAX);
+}
+
+#[test]
+fn what_is_used_counts_until_midnight_and_for_every_process() {
+    for (before, after) in [
+        ("2026-01-15T07:59:59Z", "2026-01-15T08:00:00Z"),
+        ("2026-07-15T06:59:59Z", "2026-07-15T07:00:00Z"),
+        ("2026-11-02T07:59:59Z", "2026-11-02T08:00:00Z"),
+    ] {
+        let rig = Rig::at(before);
+        assert_eq!(rig.used(), 0);
+        assert_eq!(rig.ledger.spend(9900), Ok(Spent::Counted));
+        assert_eq!(rig.ledger.spend(101), Ok(Spent::Exhausted));
+        assert_eq!(rig.another(10_000).spend(100), Ok(Spent::Counted));
+        assert_eq!(rig.ledger.spend(1), Ok(Spent::Exhausted));
+        let resets_at = time(after);
+        assert_eq!(rig.ledger.budget(), Ok(Budget { limit: 10_000, used: 10_000, resets_at }));
+        rig.clock.set(after);
+        assert_eq!((rig.used(), rig.another(10_000).spend(100)), (0, Ok(Spent::Counted)));
+        assert_eq!(rig.used(), 100);
+        rig.clock.set(before);
+        assert_eq!(rig.used(), 10_000);
+    }
+}
+
+#[test]
+fn nothing_is_counted_beyond_the_limit_though_all_spend_at_once() {
+    const LIMIT: u64 = 100;
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    let ledgers: Vec<_> = (0..8).map(|_| rig.another(LIMIT)).collect();
+    let start = Barrier::new(ledgers.len());
+    let spend = |ledger: &SharedLedger| {
+        start.wait();
+        (0..20).filter(|_| ledger.spend(3).unwrap() == Spent::Counted).count()
+    };
+    let counted: usize = thread::scope(|scope| {
+        let spenders: Vec<_> = ledgers.iter().map(|ledger| scope.spawn(|| spend(ledger))).collect();
+        spenders.into_iter().map(|spender| spender.join().unwrap()).sum()
+    });
+    assert_eq!((counted, rig.used()), (33, 99));
+}
+
+#[test]
+fn a_first_wish_beyond_the_limit_is_not_granted_either() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    assert_eq!(rig.another(99).spend(100), Ok(Spent::Exhausted));
+    assert_eq!(rig.used(), 0);
+}
+
+#[test]
+fn a_day_is_used_up_when_the_api_says_so() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    rig.ledger.exhaust().unwrap();
+    assert_eq!(rig.ledger.budget().unwrap().left(), 0);
+    assert_eq!(rig.another(10_000).spend(1), Ok(Spent::Exhausted));
+    rig.another(500).exhaust().unwrap();
+    assert_eq!(rig.used(), 10_000, "a lower limit takes nothing back");
+    rig.clock.set("2026-07-16T12:00:00Z");
+    assert_eq!(rig.ledger.spend(1), Ok(Spent::Counted));
+}
+
+#[test]
+fn a_warning_is_due_once_a_day_from_four_fifths_on() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    rig.ledger.spend(7999).unwrap();
+    assert_eq!(rig.ledger.take_warning(), None);
+    rig.ledger.spend(1).unwrap();
+    let due = rig.ledger.take_warning().unwrap();
+    assert_eq!((due.used, due.left()), (8000, 2000));
+    rig.ledger.spend(1).unwrap();
+    assert_eq!(rig.ledger.take_warning(), None);
+    rig.clock.set("2026-07-16T12:00:00Z");
+    rig.ledger.spend(9000).unwrap();
+    assert_eq!(rig.ledger.take_warning().unwrap().used, 9000);
+}
+
+#[test]
+fn videos_are_used_again_for_an_hour_by_every_process() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    rig.ledger.remember(&[video("one"), video("two")]).unwrap();
+    rig.clock.set("2026-07-15T12:30:00Z");
+    rig.ledger.remember(&[video("two"), ("it's".to_owned(), json!(null))]).unwrap();
+    let found = rig.another(1).cached(&ids(&["one", "two", "it's", "three"])).unwrap();
+    assert_eq!(found, HashMap::from([video("one"), video("two"), ("it's".to_owned(), json!(null))]));
+    rig.clock.set("2026-07-15T13:00:00Z");
+    assert_eq!(rig.ledger.cached(&ids(&["one", "two"])).unwrap(), HashMap::from([video("two")]));
+    assert_eq!(rig.ledger.prune(), Ok(false));
+    rig.clock.set("2026-07-15T12:00:00Z");
+    assert_eq!(
+        rig.ledger.cached(&ids(&["one", "two"])).unwrap().len(),
+        2,
+        "what is an hour old is not used, but there"
+    );
+    rig.clock.set("2026-07-15T13:30:01Z");
+    rig.ledger.prune().unwrap();
+    rig.clock.set("2026-07-15T12:00:00Z");
+    assert_eq!(rig.ledger.cached(&ids(&["one", "two", "it's"])).unwrap().len(), 0);
+}
+
+#[test]
+fn no_video_is_kept_where_the_cache_is_off() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    let off = SharedLedger { keep: Duration::ZERO, ..rig.another(1) };
+    off.remember(&[video("one")]).unwrap();
+    assert_eq!(rig.ledger.cached(&ids(&["one"])).unwrap(), HashMap::new());
+    rig.ledger.remember(&[video("one")]).unwrap();
+    assert_eq!(off.cached(&ids(&["one"])).unwrap(), HashMap::new());
+}

@@ -1,0 +1,211 @@
+//! Handlers that say until when they want no more tasks.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use prismq::store::Store;
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, TaskManager};
+use crate::support::{Running, wait_for};
+
+/// A TaskManager whose failed tasks are not handed out again.
+fn one_attempt() -> TaskManager {
+    TaskManager::with(|settings| settings.max_attempts = 1)
+}
+
+/// A script that answers with `envelope` and a time `from_now`, and notes that it ran.
+fn holding(from_now: Duration, envelope: &str) -> String {
+    let until = Timestamp::now() + from_now;
+    format!("echo run >>runs; echo '{{{envelope},\"not_before\":\"{until}\"}}'")
+}
+
+const QUOTA: &str = r#""success":false,"error":"the quota is used up","error_type":"quota","retryable":true"#;
+const DONE: &str = r#""success":true,"data":1"#;
+
+fn create(rig: &Rig, count: u64, name: &str) -> Vec<u64> {
+    (0..count).map(|n| rig.taskmanager.create("case", json!({"case": name, "n": n}))).collect()
+}
+
+fn runs(rig: &Rig) -> usize {
+    rig.sandbox.read("runs").lines().count()
+}
+
+fn wait_for_status(rig: &Rig, id: u64, status: &str) {
+    wait_for("the task's end", || (rig.taskmanager.status(id) == status).then_some(()));
+}
+
+/// Ends a worker; its log.
+fn log_of(worker: Running) -> String {
+    worker.terminate();
+    worker.wait().exits(0).stderr
+}
+
+fn count(log: &str, words: &str) -> usize {
+    log.lines().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn a_type_is_not_claimed_before_the_time_and_others_go_on() {
+    let rig = Rig::of(one_attempt(), &[("case", ""), ("other", "")]);
+    rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+    let ids = create(&rig, 5, "held");
+    let mut worker = rig.work([]).start();
+    worker.wait_for_stderr("not claimed until");
+    let others = [1, 2].map(|n| {
+        let id = rig.case_of("other", &format!("fine-{n}"), "echo 1");
+        wait_for_status(&rig, id, "completed");
+        id
+    });
+    // By then, the type would have been asked for again.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!((runs(&rig), rig.taskmanager.status(ids[0]).as_str()), (1, "failed"));
+    assert!(ids[1..].iter().all(|id| rig.taskmanager.task(*id).attempts == 0), "their attempts are not burnt");
+    assert_eq!(rig.worked(), [ids[0], others[0], others[1]]);
+    let log = log_of(worker);
+    assert_eq!(count(&log, "not claimed until"), 1, "{log}");
+    let line = log.lines().find(|line| line.contains("not claimed until")).unwrap();
+    assert!(line.contains(": the quota is used up") && line.contains("task_type=case"), "{line}");
+}
+
+#[test]
+fn it_is_claimed_again_when_the_time_has_come_though_the_next_poll_is_far() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    let until = Timestamp::now() + Duration::from_secs(4);
+    let id = rig.case("held", &format!("echo '{{{DONE},\"not_before\":\"{until}\"}}'"));
+    let settings = ["--poll-interval", "60s", "--max-backoff", "60s", "--concurrency", "3"];
+    let mut worker = rig.work(settings).start();
+    worker.wait_for_stderr("not claimed until");
+    // A claim that waits at the TaskManager is called back.
+    thread::sleep(Duration::from_millis(500));
+    let next = rig.case("next", "echo 2");
+    wait_for_status(&rig, next, "completed");
+    let claimed_at: Timestamp = rig.rows("results")[1]["claimed_at"].as_str().unwrap().parse().unwrap();
+    let late = claimed_at.duration_since(until).as_millis();
+    assert!((0..2000).contains(&late), "{late} ms after the time");
+    let log = log_of(worker);
+    assert_eq!((rig.worked(), count(&log, "not claimed until"), count(&log, "claimed again")), (vec![id, next], 1, 1));
+}
+
+#[test]
+fn it_is_held_by_the_answer_of_a_warm_process_too() {
+    let until = Timestamp::now() + Duration::from_secs(3600);
+    let answer = format!(r#"{{\"id\":$id,\"success\":true,\"not_before\":\"{until}\"}}"#);
+    let rig = Rig::warm(&format!("while next; do echo \"{answer}\"; done"), "");
+    let ids = rig.create_warm(2);
+    let mut worker = rig.work([]).start();
+    worker.wait_for_stderr("not claimed until");
+    wait_for_status(&rig, ids[0], "completed");
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(rig.taskmanager.status(ids[1]), "pending");
+    log_of(worker);
+}
+
+#[test]
+fn the_time_is_kept_with_the_result() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    let id = rig.case("held", r#"echo '{"success":true,"not_before":"2026-01-01T01:00:00+01:00"}'"#);
+    rig.drain();
+    let metadata: Value = serde_json::from_str(rig.rows("results")[0]["metadata"].as_str().unwrap()).unwrap();
+    assert_eq!(metadata["not_before"], "2026-01-01T00:00:00Z");
+    assert_eq!(rig.taskmanager.task(id).result.unwrap()["metadata"]["not_before"], "2026-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_time_that_is_over_or_makes_no_sense_holds_nothing() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    for (name, time) in
+        [("past", r#""2026-01-01T00:00:00Z""#), ("soon", r#""soon""#), ("number", "5"), ("null", "null")]
+    {
+        rig.case(name, &format!("echo '{{\"success\":true,\"not_before\":{time}}}'"));
+    }
+    let log = rig.drain().stderr;
+    assert_eq!((rig.worked().len(), count(&log, "not claimed until")), (4, 0), "{log}");
+    assert_eq!(count(&log, "`not_before` is ignored"), 2, "{log}");
+}
+
+#[test]
+fn a_drain_waits_for_a_short_time() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    rig.case("held", &holding(Duration::from_secs(2), QUOTA));
+    rig.case("next", "echo 1");
+    let log = rig.work(["--drain", "--poll-interval", "60s", "--max-backoff", "60s"]).run().exits(0).stderr;
+    assert_eq!((rig.worked().len(), count(&log, "claimed again")), (2, 1), "{log}");
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_long_time_and_says_what_is_left() {
+    let rig = Rig::of(one_attempt(), &[("case", ""), ("other", "")]);
+    rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+    create(&rig, 2, "held");
+    rig.case_of("other", "fine", "echo 1");
+    let output = rig.work(["--drain"]).run().exits(1);
+    assert_eq!(rig.worked().len(), 2);
+    let errors = output.stderr.lines().filter(|line| line.contains("tasks are left: case is not claimed until"));
+    assert_eq!(errors.count(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn a_drain_that_has_worked_all_is_done_though_a_type_is_held() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    rig.case("held", &holding(Duration::from_secs(3600), DONE));
+    rig.drain();
+    assert_eq!(rig.worked().len(), 1);
+}
+
+#[test]
+fn a_worker_whose_types_are_held_is_idle() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+    create(&rig, 2, "held");
+    rig.work(["--exit-after-idle", "300ms"]).run().exits(0);
+    assert_eq!(rig.worked().len(), 1);
+}
+
+#[test]
+fn no_retry_comes_before_the_time() {
+    let rig = Rig::of(one_attempt(), &[("case", "retry = { max_attempts = 2, delay = '10ms' }")]);
+    let start = Instant::now();
+    rig.case("held", &holding(Duration::from_millis(1500), QUOTA));
+    rig.drain();
+    assert!(start.elapsed() > Duration::from_millis(1500) && runs(&rig) == 2);
+
+    let rig = Rig::of(one_attempt(), &[("case", "retry = { max_attempts = 2, delay = '10ms' }")]);
+    rig.case("held", &holding(Duration::from_secs(3600), QUOTA));
+    rig.drain();
+    assert_eq!(runs(&rig), 1, "the claim would be over before");
+}
+
+#[test]
+fn failures_that_name_a_time_do_not_pause_the_type_as_if_its_service_were_away() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    for n in 0..6 {
+        rig.case(&format!("held-{n}"), &format!("sleep 0.2; {}", holding(Duration::from_secs(3), QUOTA)));
+    }
+    let log = rig.work(["--drain", "--concurrency", "6"]).run().exits(0).stderr;
+    assert_eq!((rig.worked().len(), count(&log, "for a while")), (6, 0), "{log}");
+}
+
+#[test]
+fn the_day_s_units_of_youtube_are_shown() {
+    let rig = Rig::start();
+    let stats = |arguments: &[&str]| {
+        rig.sandbox
+            .prismq(["stats"])
+            .args(arguments.iter().copied())
+            .env("YOUTUBE_DAILY_QUOTA_LIMIT", "1000")
+            .run()
+            .exits(0)
+    };
+    assert!(stats(&["--json"]).json().get("youtube_quota").is_none(), "nothing has used any");
+    assert!(!stats(&[]).stdout.contains("YouTube"));
+    let today = Timestamp::now().in_tz("America/Los_Angeles").unwrap();
+    let store = Store::open(&rig.sandbox.path("results.db")).unwrap();
+    store.use_youtube_units(today.date(), 101, 10_000).unwrap();
+    let quota = stats(&["--json"]).json()["youtube_quota"].take();
+    let midnight = today.date().tomorrow().unwrap().in_tz("America/Los_Angeles").unwrap().timestamp();
+    assert_eq!(quota, json!({"limit": 1000, "used": 101, "left": 899, "resets_at": midnight.to_string()}));
+    let line = format!("YouTube: 101 of 1000 units used, 899 left until {midnight}");
+    assert!(stats(&[]).stdout.lines().any(|it| it == line), "{line}");
+}
