@@ -35,8 +35,8 @@ struct Supervision {
 /// One run of a handler.
 struct Running {
     mark: String,
-    /// The handler's own process, and when it started; `None` while it is being started.
-    leader: Option<(Pid, u64)>,
+    /// The handler's own process; `None` while it is being started.
+    leader: Option<Pid>,
 }
 
 /// Makes this process answer for what its handlers start: what leaves their process groups, into sessions of its own
@@ -92,10 +92,9 @@ impl Descendants {
 
     /// The handler was started as `leader`, our child.
     pub(super) fn started(&self, leader: Pid) {
-        let started = Stat::of(leader).map_or(0, |stat| stat.started);
         let mut running = self.supervision.running();
         if let Some(run) = running.iter_mut().find(|run| run.mark == self.mark) {
-            run.leader = Some((leader, started));
+            run.leader = Some(leader);
         }
     }
 
@@ -149,7 +148,9 @@ impl Descendants {
         if let Some(mark) = orphan.variable(MARK).filter(|mark| self.supervision.made(mark)) {
             return others.any(|run| run.mark == mark);
         }
-        let may_be_older = |run: &Running| run.leader.is_none_or(|(_, started)| started <= stat.started);
+        // One whose leader is gone is ending what is its own itself.
+        let is_older = |leader| Stat::of(leader).is_some_and(|leader| leader.started <= stat.started);
+        let may_be_older = |run: &Running| run.leader.is_none_or(is_older);
         !self.supervision.only_handlers || others.any(may_be_older)
     }
 }
@@ -174,7 +175,7 @@ impl Supervision {
 fn living_orphans(running: &[Running]) -> Vec<(Pid, Stat)> {
     // Any child may be the one that is being started.
     let may_reap = running.iter().all(|run| run.leader.is_some());
-    let is_leader = |pid| running.iter().any(|run| run.leader.is_some_and(|(leader, _)| leader == pid));
+    let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
     let mut ended = Vec::new();
     loop {
         let children = proc::children_of_main_thread().unwrap_or_default();

@@ -215,8 +215,9 @@ unsafe fn reset_signals() -> Result<(), c_int> {
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
             let mut action: libc::sigaction = mem::zeroed();
-            let known = libc::sigaction(signal, ptr::null(), &raw mut action) == 0;
-            if known && (action.sa_sigaction != libc::SIG_IGN || signal == libc::SIGPIPE) {
+            libc::sigaction(signal, ptr::null(), &raw mut action);
+            let is_ours = ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction);
+            if is_ours || signal == libc::SIGPIPE {
                 libc::signal(signal, libc::SIG_DFL);
             }
         }
