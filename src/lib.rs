@@ -3,7 +3,7 @@
 //! The binary is a thin layer over these rooms. `taskmanager` speaks with the server, `store` keeps results on disk,
 //! `handler` runs what works a task, `worker` is the loop that joins them. `config` and `cli` say what is wanted,
 //! `commands` builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things
-//! out and for small installations.
+//! out and for small installations, and shows what a worker does, which `metrics` counts.
 
 pub mod cli;
 pub mod clock;
@@ -13,6 +13,8 @@ pub mod exit;
 mod failpoint;
 pub mod handler;
 pub mod logging;
+#[cfg(feature = "server")]
+pub mod metrics;
 pub mod output;
 #[cfg(feature = "server")]
 pub mod server;

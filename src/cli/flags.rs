@@ -1,5 +1,6 @@
 //! The command line as one source of settings.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::{ArgAction, Args};
 use super::{Cli, Command, values};
 use crate::config::{
     Flags, LogFormat, Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration,
+    parse_positive_duration, parse_status_addr,
 };
 
 /// What every command takes, before its name or after it.
@@ -81,6 +82,9 @@ pub struct WorkerArgs {
     /// How long results stay in the results file once they are reported; 0 is for ever [default: 0]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub keep_results: Option<Duration>,
+    /// Show health, metrics and a page on this address, such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_status_addr)]
+    pub status_addr: Option<SocketAddr>,
 }
 
 impl Cli {
@@ -119,6 +123,7 @@ impl WorkerArgs {
             max_attempts: self.max_attempts,
             grace_period: self.grace_period,
             keep_results: self.keep_results,
+            status_addr: self.status_addr,
             ..Flags::default()
         }
     }

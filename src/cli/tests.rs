@@ -113,7 +113,7 @@ fn what_makes_no_sense_is_refused() {
         "results --json --format csv",
         "config --log-format xml",
         "completions tcsh",
-        "work --status-addr 127.0.0.1:1",
+        "work --status-addr localhost",
         "stats --watch",
         "man",
     ] {

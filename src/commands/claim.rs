@@ -229,7 +229,7 @@ impl Observer for Aloud {
         match event {
             Event::HandlerLine(_, line) => note(line),
             Event::Retry { error, wait, .. } => note(format_args!("{error}; trying again in {wait:.1?}")),
-            Event::Reported { task_id, delivery: Delivery::Confirmed, status } => {
+            Event::Reported { task_id, delivery: Delivery::Confirmed, status, .. } => {
                 note(format_args!("reported: task {task_id} {}", status.as_str()));
             }
             Event::Reported { task_id, delivery: Delivery::ClaimLost, .. } => {

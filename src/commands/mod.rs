@@ -20,6 +20,8 @@ mod results;
 mod serve;
 mod setup;
 mod stats;
+#[cfg_attr(not(feature = "server"), path = "no_status.rs")]
+mod status;
 mod tasks;
 mod types;
 mod work;

@@ -6,8 +6,8 @@ use indicatif::MultiProgress;
 
 use super::live::Live;
 use super::setup::Setup;
-use super::types;
 use super::worker_log::WorkerLog;
+use super::{status, types};
 use crate::cli::WorkArgs;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
@@ -24,7 +24,11 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let task_types = task_types(args, setup)?;
     #[cfg(feature = "server")]
     let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
-    let client = setup.client()?;
+    let status = status::start(&task_types, setup)?;
+    let mut client = setup.client()?;
+    if let Some(status) = &status {
+        client = client.with_meter(status.meter());
+    }
     let store = Arc::new(setup.store_with_ideas()?);
     let job = Job {
         task_types,
@@ -32,7 +36,10 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         drain: args.drain,
         exit_after_idle: args.exit_after_idle,
     };
-    let observer = WorkerLog { live: Stream::Stderr.is_decorated().then(|| Live::spinner(&screen)) };
+    let observer = WorkerLog {
+        live: Stream::Stderr.is_decorated().then(|| Live::spinner(&screen)),
+        also: status.as_ref().map(|status| status.observer(setup.clock())),
+    };
     let tools =
         Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };
     let ended = worker::run(&job, &tools);

@@ -9,12 +9,17 @@ use crate::worker::{Event, Observer};
 /// Logs what happens in a worker.
 pub(super) struct WorkerLog {
     pub(super) live: Option<Live>,
+    /// Hears the same.
+    pub(super) also: Option<Box<dyn Observer>>,
 }
 
 impl Observer for WorkerLog {
     fn event(&self, event: &Event<'_>) {
         if let Some(live) = &self.live {
             live.event(event);
+        }
+        if let Some(also) = &self.also {
+            also.event(event);
         }
         log_start_and_end(event);
         log_task(event);
@@ -27,7 +32,8 @@ fn log_start_and_end(event: &Event<'_>) {
         Event::Warning(warning) => log::warn!("{warning}"),
         Event::Registered { task_type, id } => log::info!(task_type, type_id = id; "registered the task type"),
         Event::Ready { task_types, concurrency } => {
-            log::info!(task_types = task_types.join(" "), concurrency; "ready");
+            let names: Vec<&str> = task_types.iter().map(|(name, _)| *name).collect();
+            log::info!(task_types = names.join(" "), concurrency; "ready");
         }
         Event::Closing { asked, in_flight } => {
             let why = if *asked { "asked to end" } else { "done" };
@@ -109,7 +115,7 @@ fn log_finished(result: &TaskResult) {
 
 fn log_report(event: &Event<'_>) {
     match event {
-        Event::Reported { task_id, delivery: Delivery::ClaimLost, status } => {
+        Event::Reported { task_id, delivery: Delivery::ClaimLost, status, .. } => {
             let kept = if *status == Status::Completed { "result" } else { "failure" };
             log::warn!(task_id = task_id.0; "claim lost: the {kept} is kept in the results file only");
         }

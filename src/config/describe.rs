@@ -42,6 +42,7 @@ impl Config {
             row("youtube_cache", &self.youtube_cache, duration),
             row("log_format", &self.log_format, text),
             row("log_level", &self.log_level, String::clone),
+            optional("status_addr", self.status_addr.as_ref(), text, "none"),
             optional("ca_file", self.ca_file.as_ref(), path, "the system's certificates"),
             row("youtube_api_url", &self.youtube_api_url, String::clone),
             optional("youtube_api_key", self.youtube_api_key.as_ref(), |_| "***".to_owned(), "none"),

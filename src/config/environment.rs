@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::layer::{Key, Layer};
 use super::{
     ConfigError, Origin, Setting, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration, values,
+    parse_positive_duration, parse_status_addr, values,
 };
 
 /// Variables and their values.
@@ -27,7 +27,6 @@ pub(super) struct Source<'a> {
 
 /// The layer of `source`. A variable that is empty says nothing.
 pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
-    source.refuse_unavailable()?;
     Ok(Layer {
         config: source.path("PRISMQ_CONFIG")?,
         api_url: source.parse("TASKMANAGER_API_URL", values::api_url)?,
@@ -48,6 +47,7 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         youtube_cache: source.parse("YOUTUBE_CACHE", parse_duration)?,
         log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
         log_level: source.log_level()?,
+        status_addr: source.parse("PRISMQ_STATUS_ADDR", parse_status_addr)?,
         ca_file: source.path("PRISMQ_CA_FILE")?,
         youtube_api_url: source.parse("YOUTUBE_API_URL", values::api_url)?,
         youtube_api_key: source.key("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE")?,
@@ -88,13 +88,6 @@ impl Source<'_> {
         // Other programs give DEBUG other meanings: what does not switch it on is not for us.
         let is_debug = self.text("DEBUG").is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"));
         Ok(filter.or_else(|| is_debug.then(|| Setting::new("debug".to_owned(), (self.origin)("DEBUG")))))
-    }
-
-    fn refuse_unavailable(&self) -> Result<(), ConfigError> {
-        match self.text("PRISMQ_STATUS_ADDR") {
-            Some(_) => Err(self.error("PRISMQ_STATUS_ADDR", "not available in this version of prismq yet")),
-            None => Ok(()),
-        }
     }
 
     fn error(&self, name: &'static str, problem: impl std::fmt::Display) -> ConfigError {

@@ -10,13 +10,13 @@ use super::table::{Document, Table};
 use super::task_type;
 use super::{
     ConfigError, Origin, Setting, TaskType, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration, values,
+    parse_positive_duration, parse_status_addr, values,
 };
 
 /// The file's name, in the working folder and in the user's configuration folder.
 const NAME: &str = "prismq.toml";
 
-/// The keys at the top of the file; the last three are refused with a word on why.
+/// The keys at the top of the file; the last two are refused with a word on why.
 const KEYS: [&str; 25] = [
     "api_url",
     "api_key_file",
@@ -36,13 +36,13 @@ const KEYS: [&str; 25] = [
     "youtube_cache",
     "log_format",
     "log_level",
+    "status_addr",
     "ca_file",
     "youtube_api_url",
     "youtube_api_key_file",
     "task_type",
     "api_key",
     "youtube_api_key",
-    "status_addr",
 ];
 
 /// The file in force: `named` by the command line or the environment, else the working folder's, else the user's.
@@ -88,10 +88,7 @@ fn refuse(table: &Table<'_>) -> Result<(), ConfigError> {
             return Err(error.hint(format!("set {variable}, or name a file that holds the key with `{file}`")));
         }
     }
-    match table.get("status_addr") {
-        Some(entry) => Err(entry.error("not available in this version of prismq yet")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
@@ -116,6 +113,7 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
         youtube_cache: here(file, table.parse("youtube_cache", parse_duration)?),
         log_format: here(file, table.parse("log_format", str::parse)?),
         log_level: here(file, table.parse("log_level", values::log_level)?),
+        status_addr: here(file, table.parse("status_addr", parse_status_addr)?),
         ca_file: here(file, table.path("ca_file")?),
         youtube_api_url: here(file, table.parse("youtube_api_url", values::api_url)?),
         youtube_api_key: here(file, table.path("youtube_api_key_file")?.map(Key::File)),

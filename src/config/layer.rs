@@ -1,5 +1,6 @@
 //! What one source of settings says, and how sources lie over each other.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Flags {
     pub concurrency: Option<usize>,
     /// How often a task may be handed out before it is failed unrun; at least once.
     pub max_attempts: Option<u32>,
+    /// Where health and figures are shown.
+    pub status_addr: Option<SocketAddr>,
 }
 
 /// An API key, or where it is.
@@ -71,6 +74,7 @@ pub(super) struct Layer {
     pub(super) youtube_cache: Option<Setting<Duration>>,
     pub(super) log_format: Option<Setting<LogFormat>>,
     pub(super) log_level: Option<Setting<String>>,
+    pub(super) status_addr: Option<Setting<SocketAddr>>,
     pub(super) ca_file: Option<Setting<PathBuf>>,
     pub(super) youtube_api_url: Option<Setting<String>>,
     pub(super) youtube_api_key: Option<Setting<Key>>,
@@ -99,6 +103,7 @@ impl Layer {
             youtube_cache: self.youtube_cache.or(lower.youtube_cache),
             log_format: self.log_format.or(lower.log_format),
             log_level: self.log_level.or(lower.log_level),
+            status_addr: self.status_addr.or(lower.status_addr),
             ca_file: self.ca_file.or(lower.ca_file),
             youtube_api_url: self.youtube_api_url.or(lower.youtube_api_url),
             youtube_api_key: self.youtube_api_key.or(lower.youtube_api_key),
@@ -125,6 +130,7 @@ impl Layer {
             ideas: flag(flags.ideas.map(path)),
             log_format: flag(flags.log_format),
             log_level: checked("--log-level", flags.log_level, values::log_level)?,
+            status_addr: flag(flags.status_addr),
             api_key: None,
             youtube_daily_quota: None,
             youtube_cache: None,

@@ -19,6 +19,7 @@ mod tests;
 mod values;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub use layer::Flags;
 pub use log_filter::{LogDirective, parse_log_filter};
 pub use setting::{Origin, Secret, Setting};
 pub use task_type::{Action, Mode, Retry, TaskType, task_type_name};
-pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts, parse_max_tasks};
+pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts, parse_max_tasks, parse_status_addr};
 
 /// Every setting in force. Paths are absolute.
 #[derive(Debug, Clone)]
@@ -75,6 +76,8 @@ pub struct Config {
     pub log_format: Setting<LogFormat>,
     /// What is logged, as [`parse_log_filter`] reads it.
     pub log_level: Setting<String>,
+    /// Where health and figures are shown.
+    pub status_addr: Option<Setting<SocketAddr>>,
     /// Certificates to trust in place of the system's.
     pub ca_file: Option<Setting<PathBuf>>,
     /// Where the YouTube Data API is, without a slash at the end.
@@ -170,6 +173,7 @@ fn complete(layer: Layer, defaults: Defaults) -> Config {
         youtube_cache: or(layer.youtube_cache, Duration::from_hours(1)),
         log_format: or(layer.log_format, LogFormat::Text),
         log_level: or(layer.log_level, "info".to_owned()),
+        status_addr: layer.status_addr,
         ca_file: layer.ca_file,
         youtube_api_url: or(layer.youtube_api_url, "https://www.googleapis.com/youtube/v3".to_owned()),
         youtube_api_key: None,

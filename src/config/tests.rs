@@ -96,6 +96,7 @@ fn an_empty_machine_has_the_documented_defaults() {
     assert_eq!(*config.log_level, "info");
     assert_eq!(*config.results, machine.path("home/data/prismq/results.db"));
     assert_eq!(config.ideas, config.results);
+    assert!(config.status_addr.is_none());
     assert!(config.ca_file.is_none() && config.task_types.is_empty() && config.file.is_none());
     assert!(config.describe().iter().all(|row| row.origin == Origin::Default));
 }
@@ -146,13 +147,10 @@ fn an_empty_variable_is_no_variable() {
 fn the_example_names_every_variable() {
     let example = include_str!("../../.env.example");
     let mut machine = Machine::new().file("work/prismq.toml", "").file("work/key", "hunter2");
-    let not_yet = ["PRISMQ_STATUS_ADDR"];
     for line in example.lines().filter_map(|line| line.strip_prefix('#')) {
         let Some((name, value)) = line.split_once('=').filter(|(name, _)| !name.contains(' ')) else { continue };
         assert!(!value.is_empty(), "{name} has an example");
-        if !not_yet.contains(&name) {
-            machine = machine.variable(name, value);
-        }
+        machine = machine.variable(name, value);
     }
     machine.environment.insert("PRISMQ_CONFIG".into(), "prismq.toml".into());
     for name in ["TASKMANAGER_API_KEY_FILE", "YOUTUBE_API_KEY_FILE"] {
@@ -198,6 +196,7 @@ fn every_key_of_the_file_arrives() {
         youtube_cache = 0
         log_format = "json"
         log_level = "warn"
+        status_addr = "[::1]:9090"
         ca_file = "ca.pem"
         youtube_api_url = "http://localhost:9000/youtube/v3/"
         youtube_api_key_file = "key"
@@ -226,6 +225,7 @@ fn every_key_of_the_file_arrives() {
         ("youtube_cache", "0s".into()),
         ("log_format", "json".into()),
         ("log_level", "warn".into()),
+        ("status_addr", "[::1]:9090".into()),
         ("ca_file", shown("ca.pem")),
         ("youtube_api_url", "http://localhost:9000/youtube/v3".into()),
         ("youtube_api_key", "***".into()),
@@ -365,14 +365,17 @@ fn mistakes_are_named_with_their_place() {
         (Machine::new().toml("results = ''"), "work/prismq.toml:1: `results`: must not be empty"),
         (Machine::new().toml("a = 1\na = 2"), "work/prismq.toml:2: not valid TOML: duplicate key"),
         (Machine::new().toml("\nx = [1,"), "work/prismq.toml:2: not valid TOML: "),
-        (Machine::new().toml("status_addr = 'x'"), "work/prismq.toml:1: `status_addr`: not available in this version"),
+        (
+            Machine::new().toml("status_addr = 'x'"),
+            "work/prismq.toml:1: `status_addr`: \"x\" is no address with a port",
+        ),
         (
             Machine::new().toml("task_type = 1"),
             "work/prismq.toml:1: `task_type`: must be a list of tables: write [[task",
         ),
         (Machine::new().toml("[task_type]"), "work/prismq.toml:1: `task_type`: must be a list of tables: write [[task"),
         (Machine::new().variable("MAX_BACKOFF", "0"), "environment (MAX_BACKOFF): must be more than 0"),
-        (Machine::new().variable("PRISMQ_STATUS_ADDR", ":1"), "environment (PRISMQ_STATUS_ADDR): not available"),
+        (Machine::new().variable("PRISMQ_STATUS_ADDR", ":1"), "environment (PRISMQ_STATUS_ADDR): \":1\" is no"),
         (Machine::new().variable("RUST_LOG", "loud"), "environment (RUST_LOG): \"loud\" is not a log level"),
         (Machine::new().file("work/.env", "MAX_RUNS=-1"), ".env (MAX_RUNS): \"-1\" is not a whole number"),
         (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not a line NAME=VALUE"),

@@ -1,6 +1,7 @@
 //! What a setting's text may be. Every source is read by these, so that each accepts and refuses the same.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::{Secret, parse_log_filter};
@@ -98,6 +99,12 @@ pub fn parse_max_attempts(text: &str) -> Result<u32, String> {
 /// A number of tasks: from 0.
 pub fn parse_max_tasks(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is not a whole number (0: no limit)"))
+}
+
+/// An address to listen on.
+pub fn parse_status_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no address with a port: write 127.0.0.1:9090, or 0.0.0.0:9090 for all"))
 }
 
 /// A number of units a day: from 1.

@@ -4,6 +4,7 @@ use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use axum::Router;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::line::{Breakable, Line};
@@ -23,12 +24,15 @@ pub(super) struct Patience {
     pub(super) client: Duration,
     /// For requests in flight, once it is asked to stop.
     pub(super) stop: Duration,
+    /// How many clients may be connected; further ones wait until one goes or is left.
+    pub(super) connections: usize,
 }
 
 /// Serves until `stopped` is over. Connections that are still open then end with the runtime.
 pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patience, stopped: impl Future) {
     let (drain, drained) = oneshot::channel::<()>();
-    let listener = PatientListener { listener, patience: patience.client };
+    let places = Arc::new(Semaphore::new(patience.connections));
+    let listener = PatientListener { listener, patience: patience.client, places };
     let service = router.into_make_service_with_connect_info::<Line>();
     let serve = axum::serve(listener, service).with_graceful_shutdown(async {
         let _ = drained.await;
@@ -43,6 +47,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patie
 pub(super) struct PatientListener {
     listener: TcpListener,
     patience: Duration,
+    places: Arc<Semaphore>,
 }
 
 impl Listener for PatientListener {
@@ -50,10 +55,12 @@ impl Listener for PatientListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        // It is never closed, so that there is a place in the end.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Where the system refuses, answers are slower and as right.
         let _ = stream.set_nodelay(true);
-        (Patient::new(Breakable::new(stream), self.patience), address)
+        (Patient { _place: place, ..Patient::new(Breakable::new(stream), self.patience) }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -69,11 +76,13 @@ pub(super) struct Patient {
     deadline: Pin<Box<Sleep>>,
     /// The last thing that happened was an answer: what comes in now begins a request.
     answered: bool,
+    /// Free again when the stream is dropped.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Patient {
     fn new(stream: Breakable, patience: Duration) -> Self {
-        Self { stream, patience, deadline: Box::pin(sleep(patience)), answered: true }
+        Self { stream, patience, deadline: Box::pin(sleep(patience)), answered: true, _place: None }
     }
 
     pub(super) fn line(&self) -> &Line {
@@ -167,7 +176,8 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { client: Duration::from_millis(100), stop: Duration::from_millis(50) };
+    const PATIENCE: Patience =
+        Patience { client: Duration::from_millis(100), stop: Duration::from_millis(50), connections: 1 };
 
     /// Stops the server when it is dropped.
     type Stop = oneshot::Sender<()>;
@@ -224,6 +234,17 @@ mod tests {
         while !is_closed(&mut client) && client.write_all(b"b").is_ok() {
             assert!(start.elapsed() < Duration::from_secs(10));
         }
+    }
+
+    #[test]
+    fn a_client_beyond_the_last_place_waits_for_one() {
+        let begun = Instant::now();
+        let (silent, _stop, _) = start(PATIENCE);
+        let mut next = Client::connect(silent.peer_addr().unwrap()).unwrap();
+        next.set_read_timeout(silent.read_timeout().unwrap()).unwrap();
+        next.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+        read_until(&mut next, "hello");
+        assert!(begun.elapsed() >= PATIENCE.client, "the silent one was left first");
     }
 
     #[test]

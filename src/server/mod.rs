@@ -1,7 +1,8 @@
 //! The embedded TaskManager: the documented contract of the API, in one SQLite file.
 //!
-//! It runs in a thread of its own, on a runtime of its own, and is the only asynchronous code there is. It prints and
-//! logs nothing: what goes wrong is in the answer to whoever called.
+//! It runs in a thread of its own, on a runtime of its own. It prints and logs nothing: what goes wrong is in the answer
+//! to whoever called. The status endpoint of a worker is served in the same way, and together they are the only
+//! asynchronous code there is.
 
 mod access;
 mod body;
@@ -19,6 +20,7 @@ mod params;
 mod published;
 mod queue;
 mod routes;
+mod status;
 mod tasks;
 mod types;
 mod waits;
@@ -31,7 +33,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use access::Access;
 use connection::Patience;
@@ -39,8 +41,10 @@ pub use error::ServerError;
 pub use faults::Faults;
 use log::Log;
 use queue::{Queue, Shared};
+pub use status::{RunningStatus, StatusServer};
 
-const PATIENCE: Patience = Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3) };
+const PATIENCE: Patience =
+    Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3), connections: Semaphore::MAX_PERMITS };
 
 /// What an embedded TaskManager is started with.
 #[derive(Clone)]
@@ -80,7 +84,12 @@ impl Settings {
 /// An embedded TaskManager that runs. Dropping it stops it.
 pub struct Server {
     address: SocketAddr,
-    /// Both are there until it is stopped.
+    _thread: ServerThread,
+}
+
+/// A thread that serves. Dropping it ends it.
+struct ServerThread {
+    /// Both are there until it is ended.
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -100,26 +109,18 @@ impl Server {
         let waits = Arc::clone(&queue.waits);
         let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), keep));
         let router = settings.faults.over(routes::router(queue, log, Access::new(key)));
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
-        let listener = {
-            let _context = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(ServerError::Thread)?
+        let serve = |listener, stopped: oneshot::Receiver<()>| async move {
+            if let Some(keeping) = keeping {
+                tokio::spawn(keeping);
+            }
+            let stopped = async move {
+                let _ = stopped.await;
+                waits.close();
+            };
+            connection::serve(listener, router, PATIENCE, stopped).await;
         };
-        let (stop, stopped) = oneshot::channel();
-        let stopped = async move {
-            let _ = stopped.await;
-            waits.close();
-        };
-        let thread = thread::Builder::new()
-            .name("taskmanager".to_owned())
-            .spawn(move || {
-                if let Some(keeping) = keeping {
-                    runtime.spawn(keeping);
-                }
-                runtime.block_on(connection::serve(listener, router, PATIENCE, stopped));
-            })
-            .map_err(ServerError::Thread)?;
-        Ok(Self { address, running: Some((stop, thread)) })
+        let thread = ServerThread::start("taskmanager", listener, serve).map_err(ServerError::Thread)?;
+        Ok(Self { address, _thread: thread })
     }
 
     /// Where it listens.
@@ -145,7 +146,26 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl ServerThread {
+    /// Serves on `listener`, by what `serve` does until its second argument is over.
+    fn start<F: Future<Output = ()>>(
+        name: &str,
+        listener: TcpListener,
+        serve: impl FnOnce(tokio::net::TcpListener, oneshot::Receiver<()>) -> F + Send + 'static,
+    ) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread =
+            thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(serve(listener, stopped)))?;
+        Ok(Self { running: Some((stop, thread)) })
+    }
+}
+
+impl Drop for ServerThread {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             drop(stop);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::http::{Connection, Http, Method, Request};
+use super::http::{Connection, Http, Meter, Method, Request};
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Backoff, Error, Retries};
 use crate::clock::{Clock, Slept, Timestamp, before};
@@ -97,6 +97,12 @@ impl Client {
     #[must_use]
     pub fn with_clock(&self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self.clone() }
+    }
+
+    /// The same client, of whose requests `meter` hears.
+    #[must_use]
+    pub fn with_meter(&self, meter: Meter) -> Self {
+        Self { http: self.http.with_meter(meter), ..self.clone() }
     }
 
     /// The base URL.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
@@ -69,10 +69,53 @@ fn is_loopback(uri: &Uri) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// One request and what came of it, for whoever counts them.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange {
+    /// The call, by the name of a command that makes it, say: one of a few.
+    pub call: &'static str,
+    /// The HTTP status of the answer, where a whole one came.
+    pub status: Option<u16>,
+    /// From the first byte that was sent to the last that was read.
+    pub took: Duration,
+    /// The server was asked to hold its answer back until there is a task.
+    pub held: bool,
+}
+
+/// Hears of every exchange, from the thread that made it.
+pub type Meter = Arc<dyn Fn(&Exchange) + Send + Sync>;
+
 /// A request, by its path below the base URL.
 pub(super) struct Request<'a> {
     pub(super) path: &'a str,
     pub(super) method: Method<'a>,
+}
+
+impl Request<'_> {
+    /// Its name for a [`Meter`].
+    fn call(&self) -> &'static str {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let mut parts = path.trim_start_matches('/').split('/');
+        match (&self.method, parts.next(), parts.next(), parts.next()) {
+            (Method::Get, Some("health"), None, None) => "health",
+            (Method::Get, Some("tasks"), None, None) => "list_tasks",
+            (Method::Get, Some("tasks"), Some(_), None) => "show_task",
+            (Method::Get, Some("task-types"), None, None) => "list_types",
+            (Method::Get, Some("task-types"), Some(_), None) => "show_type",
+            (Method::Post { .. }, Some("tasks"), None, None) => "create_task",
+            (Method::Post { .. }, Some("task-types"), Some("register"), None) => "register_type",
+            (Method::Post { .. }, Some("tasks"), Some("claim"), None) if self.is_held() => "claim_wait",
+            (Method::Post { .. }, Some("tasks"), Some("claim"), None) => "claim",
+            (Method::Delete, Some("tasks"), Some("claim"), None) => "withdraw_claims",
+            (Method::Post { .. }, Some("tasks"), Some(_), Some("complete")) => "complete",
+            (Method::Post { .. }, Some("tasks"), Some(_), Some("progress")) => "progress",
+            _ => "other",
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.method, Method::Post { wait, .. } if wait.as_secs() > 0)
+    }
 }
 
 /// How a request is made.
@@ -103,6 +146,7 @@ pub(super) struct Http {
     agent: ureq::Agent,
     key: Option<HeaderValue>,
     pub(super) url: Arc<str>,
+    meter: Option<Meter>,
 }
 
 impl Http {
@@ -125,6 +169,7 @@ impl Http {
             agent: ureq::Agent::with_parts(config.build(), DefaultConnector::default(), Remembering::default()),
             key: connection.api_key.as_deref().map(header).transpose()?,
             url: connection.api_url.trim_end_matches('/').into(),
+            meter: None,
         })
     }
 
@@ -138,8 +183,23 @@ impl Http {
         Self { key: None, ..self.clone() }
     }
 
+    /// The same agent, of whose requests `meter` hears.
+    pub(super) fn with_meter(&self, meter: Meter) -> Self {
+        Self { meter: Some(meter), ..self.clone() }
+    }
+
     /// Sends one request and reads the whole answer, whatever its status.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
+        let start = Instant::now();
+        let response = self.exchange(request);
+        if let Some(meter) = &self.meter {
+            let status = response.as_ref().ok().map(|response| response.status);
+            meter(&Exchange { call: request.call(), status, took: start.elapsed(), held: request.is_held() });
+        }
+        response
+    }
+
+    fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
         let url = format!("{}{}", self.url, request.path);
         let answer = match request.method {
             Method::Get => self.with_key(self.agent.get(&url)).call(),

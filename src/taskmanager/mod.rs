@@ -14,6 +14,6 @@ pub mod wire;
 pub use client::{Claimed, Client, Order, TaskFilter};
 pub use deliver::{Delivery, Report};
 pub use error::Error;
-pub use http::Connection;
+pub use http::{Connection, Exchange, Meter};
 pub use retry::{Backoff, Retries};
 pub use wire::{Created, Health, Registered, TaskType, TaskView};

@@ -23,10 +23,15 @@ pub enum Event<'a> {
     },
     /// The worker is ready and starts to claim.
     Ready {
-        /// Names of the types it works.
-        task_types: Vec<&'a str>,
+        /// The types it works, each with its number.
+        task_types: Vec<(&'a str, u64)>,
         /// How many tasks it works at once.
         concurrency: usize,
+    },
+    /// A slot has asked for a task, and was answered or not.
+    Polled {
+        /// How long from now the next one asks, where there is room for a task.
+        next: Duration,
     },
     /// A task was claimed.
     Claimed(&'a Claim),
@@ -75,10 +80,19 @@ pub enum Event<'a> {
     Reported {
         /// The task.
         task_id: TaskId,
+        /// The name of its type.
+        task_type: &'a str,
         /// What the result was.
         status: Status,
         /// Whether it arrived.
         delivery: Delivery,
+    },
+    /// So many results wait to be reported.
+    Unreported {
+        /// How many.
+        count: usize,
+        /// When the oldest of them was finished.
+        oldest: Option<Timestamp>,
     },
     /// A report did not get through; the result is kept and sent later.
     ReportPostponed {

@@ -145,6 +145,7 @@ impl Executor<'_> {
         self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
         self.observer.event(&Event::Reported {
             task_id: result.task_id,
+            task_type: &result.task_type,
             status: Status::of(&result.outcome),
             delivery,
         });

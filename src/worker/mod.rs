@@ -199,9 +199,9 @@ impl<'a> Worker<'a> {
 
     fn work(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
         let concurrency = tools.config.concurrency.value;
-        let task_types = self.types.iter().map(|worker_type| worker_type.name.as_str()).collect();
+        let task_types = self.types.iter().map(|it| (it.name.as_str(), it.id())).collect();
         tools.observer.event(&Event::Ready { task_types, concurrency });
-        self.queue.note_unreported(|| self.waiting.unreported());
+        self.note_unreported();
         // What does not get through now waits for the reporter's next try.
         let _ = self.send_waiting();
         thread::scope(|scope| {

@@ -177,8 +177,8 @@ impl Queue {
         self.lock().server_waits = waits;
     }
 
-    /// Ends a turn with what it found.
-    pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) {
+    /// Ends a turn with what it found; returns how long from now the next is due, where there is room for a task.
+    pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) -> Duration {
         let mut state = self.lock();
         state.asking -= 1;
         if turn.on_watch {
@@ -211,6 +211,7 @@ impl Queue {
             }
         }
         self.tell(&state);
+        state.next_turn().saturating_duration_since(Instant::now())
     }
 
     /// Notes that a task of a type is no longer in flight, and what that says about the type's service.
@@ -334,7 +335,11 @@ impl State {
         if enough || full {
             return None;
         }
-        Some(if self.flow == Flow::Tasks { self.paused_until } else { self.next_poll })
+        Some(self.next_turn())
+    }
+
+    fn next_turn(&self) -> Instant {
+        if self.flow == Flow::Tasks { self.paused_until } else { self.next_poll }
     }
 
     /// When the worker has been idle for too long; it is idle once it has asked for tasks in vain.

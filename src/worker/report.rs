@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Event, Worker};
+use crate::clock::Timestamp;
 use crate::failpoint;
 use crate::store::{ResultId, StoreError, StoredResult};
 use crate::task::TaskResult;
@@ -32,24 +33,32 @@ impl From<StoredResult> for Unsettled {
 
 struct State {
     waiting: VecDeque<Unsettled>,
-    /// Results that wait, and the one that is being sent.
-    unreported: usize,
+    /// When the one was finished that is being sent.
+    in_hand: Option<Timestamp>,
     woken: bool,
     ended_at: Option<Instant>,
+}
+
+impl State {
+    fn unreported(&self) -> usize {
+        self.waiting.len() + usize::from(self.in_hand.is_some())
+    }
 }
 
 /// The results that wait to be reported again.
 pub(super) struct Waiting {
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while somebody is told how many there are: of two threads, the one that counted last is heard last.
+    telling: Mutex<()>,
 }
 
 impl Waiting {
     /// Starts with results that an earlier process left.
     pub(super) fn new(left: Vec<StoredResult>) -> Self {
-        let waiting: VecDeque<_> = left.into_iter().map(Unsettled::from).collect();
-        let state = State { unreported: waiting.len(), waiting, woken: false, ended_at: None };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let waiting = left.into_iter().map(Unsettled::from).collect();
+        let state = State { waiting, in_hand: None, woken: false, ended_at: None };
+        Self { state: Mutex::new(state), changed: Condvar::new(), telling: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -58,7 +67,17 @@ impl Waiting {
 
     /// How many results the TaskManager has not confirmed.
     pub(super) fn unreported(&self) -> usize {
-        self.lock().unreported
+        self.lock().unreported()
+    }
+
+    /// Tells how many there are, and when the oldest was finished.
+    fn tell(&self, listen: impl FnOnce(usize, Option<Timestamp>)) {
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
+        let oldest = state.in_hand.or_else(|| Some(state.waiting.front()?.result.finished_at));
+        let count = state.unreported();
+        drop(state);
+        listen(count, oldest);
     }
 
     /// The TaskManager answers again: try at once.
@@ -80,7 +99,6 @@ impl Waiting {
     fn add(&self, unsettled: Unsettled) {
         let mut state = self.lock();
         state.waiting.push_back(unsettled);
-        state.unreported += 1;
         self.changed.notify_all();
     }
 
@@ -108,11 +126,31 @@ impl Waiting {
     fn next(&self) -> Option<Unsettled> {
         let mut state = self.lock();
         let too_late = state.ended_at.is_some_and(|ended_at| ended_at.elapsed() > LAST_TRIES);
-        if too_late { None } else { state.waiting.pop_front() }
+        let next = if too_late { None } else { state.waiting.pop_front() };
+        state.in_hand = next.as_ref().map(|unsettled| unsettled.result.finished_at);
+        next
+    }
+
+    /// Puts back what could not be sent.
+    fn put_back(&self, unsettled: Unsettled) {
+        let mut state = self.lock();
+        state.waiting.push_front(unsettled);
+        state.in_hand = None;
+    }
+
+    /// The fate of what was in hand is known.
+    fn let_go(&self) {
+        self.lock().in_hand = None;
     }
 }
 
 impl Worker<'_> {
+    /// Tells how many results wait.
+    pub(super) fn note_unreported(&self) {
+        self.queue.note_unreported(|| self.waiting.unreported());
+        self.waiting.tell(|count, oldest| self.executor.observer.event(&Event::Unreported { count, oldest }));
+    }
+
     /// Reports a result that was just stored; keeps it for later where that does not get through.
     pub(super) fn report(&self, mut unsettled: Unsettled) -> Result<(), StoreError> {
         failpoint::reach("stored");
@@ -122,7 +160,7 @@ impl Worker<'_> {
                 let (task_id, error) = (unsettled.result.task_id, error.to_string());
                 self.executor.observer.event(&Event::ReportPostponed { task_id, error });
                 self.waiting.add(unsettled);
-                self.queue.note_unreported(|| self.waiting.unreported());
+                self.note_unreported();
                 Ok(())
             }
             answer => self.settle(&unsettled, answer),
@@ -156,15 +194,15 @@ impl Worker<'_> {
                 && !error.is_refusal()
             {
                 self.contact.failed(error);
-                self.waiting.lock().waiting.push_front(unsettled);
+                self.waiting.put_back(unsettled);
                 return answer.map(drop);
             }
             if let Err(error) = self.settle(&unsettled, answer) {
                 let (task_id, error) = (unsettled.result.task_id, error.to_string());
                 self.executor.observer.event(&Event::NotStored { task_id, error, reported: true });
             }
-            self.waiting.lock().unreported -= 1;
-            self.queue.note_unreported(|| self.waiting.unreported());
+            self.waiting.let_go();
+            self.note_unreported();
         }
         Ok(())
     }

@@ -24,11 +24,11 @@ pub(super) fn run(worker: &Worker<'_>) {
         worker.note_poll();
         match found {
             Found::Task { index, claim, left } => {
-                worker.queue.end_turn(&turn, Sweep::Task(index));
+                worker.end_turn(&turn, Sweep::Task(index));
                 worker.work_one(index, claim, left);
             }
-            Found::Nothing { paused } => worker.queue.end_turn(&turn, Sweep::Empty { paused }),
-            Found::NoAnswer { index, pause } => worker.queue.end_turn(&turn, Sweep::Failed { index, pause }),
+            Found::Nothing { paused } => worker.end_turn(&turn, Sweep::Empty { paused }),
+            Found::NoAnswer { index, pause } => worker.end_turn(&turn, Sweep::Failed { index, pause }),
         }
     }
 }
@@ -56,6 +56,11 @@ enum Found {
 }
 
 impl Worker<'_> {
+    fn end_turn(&self, turn: &Turn, sweep: Sweep) {
+        let next = self.queue.end_turn(turn, sweep);
+        self.executor.observer.event(&Event::Polled { next });
+    }
+
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
     fn sweep(&self, turn: &Turn) -> Found {

@@ -37,6 +37,7 @@ pub(super) fn resolve(
         };
         contact.failed(&error);
         let wait = error.retry_after().unwrap_or_else(|| backoff.jittered());
+        tools.observer.event(&Event::Polled { next: wait });
         if clock.sleep(wait) == Slept::Interrupted {
             return Ok(None);
         }

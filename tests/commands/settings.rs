@@ -123,7 +123,7 @@ fn variables_and_flags_are_named_too() {
         ("POLL_INTERVAL", "soon", ["environment (POLL_INTERVAL)", "not a duration"]),
         ("PRISMQ_STRATEGY", "random", ["environment (PRISMQ_STRATEGY)", "fifo, lifo or priority"]),
         ("TASKMANAGER_API_URL", "localhost", ["environment (TASKMANAGER_API_URL)", "http://"]),
-        ("PRISMQ_STATUS_ADDR", "127.0.0.1:1", ["environment (PRISMQ_STATUS_ADDR)", "not available"]),
+        ("PRISMQ_STATUS_ADDR", "localhost", ["environment (PRISMQ_STATUS_ADDR)", "write 127.0.0.1:9090"]),
     ] {
         complains(&Sandbox::new().env(name, value).prismq(["config"]).run(), 2, &words);
         let sandbox = Sandbox::new();

@@ -1,0 +1,115 @@
+//! What a worker does, shown on `status_addr`: its events become figures.
+
+use std::sync::Arc;
+
+use super::setup::Setup;
+use crate::clock::{Clock, between};
+use crate::config::{Action, TaskType};
+use crate::exit::{Exit, UserError};
+use crate::metrics::{Attempt, Metrics};
+use crate::server::{RunningStatus, ServerError, StatusServer};
+use crate::shutdown::SystemClock;
+use crate::task::TaskResult;
+use crate::taskmanager::{Delivery, Exchange, Meter};
+use crate::worker::{Event, Observer};
+
+/// A status endpoint at work.
+pub(super) struct Status {
+    metrics: Arc<Metrics>,
+    _server: RunningStatus,
+}
+
+/// Starts the endpoint where one is asked for, for a worker of these types.
+pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
+    let Some(address) = &setup.config.status_addr else { return Ok(None) };
+    let server = StatusServer::bind(address.value).map_err(|error| explain(&error))?;
+    let by_program = |it: &&TaskType| it.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_)));
+    let programs = task_types.iter().filter(by_program).map(|it| it.name.clone()).collect();
+    let metrics = Arc::new(Metrics::new(setup.config.worker_id.value.clone(), programs)?);
+    log::info!(address = server.address().to_string().as_str(); "health and metrics are shown");
+    let running = server.start(Arc::clone(&metrics)).map_err(|error| explain(&error))?;
+    Ok(Some(Status { metrics, _server: running }))
+}
+
+fn explain(error: &ServerError) -> UserError {
+    match error {
+        ServerError::AddressInUse(address) => {
+            UserError::usage(format!("status_addr: another program listens on {address} already"))
+                .hint("name another address, or leave it out")
+        }
+        ServerError::AddressUnusable { .. } => UserError::usage(format!("status_addr: {error}")),
+        _ => UserError::new(Exit::Failed, error.to_string()),
+    }
+}
+
+impl Status {
+    /// Counts a client's requests.
+    pub(super) fn meter(&self) -> Meter {
+        let metrics = Arc::clone(&self.metrics);
+        Arc::new(move |it: &Exchange| metrics.requested(it.call, it.status, it.took, it.held))
+    }
+
+    /// Turns events into figures, by the time of `clock`.
+    pub(super) fn observer(&self, clock: SystemClock) -> Box<dyn Observer> {
+        Box::new(Figures { metrics: Arc::clone(&self.metrics), clock })
+    }
+}
+
+struct Figures {
+    metrics: Arc<Metrics>,
+    clock: SystemClock,
+}
+
+impl Observer for Figures {
+    fn event(&self, event: &Event<'_>) {
+        self.of_worker(event);
+        self.of_task(event);
+    }
+}
+
+impl Figures {
+    fn of_worker(&self, event: &Event<'_>) {
+        let metrics = &self.metrics;
+        match event {
+            Event::Ready { task_types, .. } => metrics.ready(task_types),
+            Event::Polled { next } => metrics.polled(*next),
+            Event::OutageStarted(error) => metrics.contact_lost(error),
+            Event::OutageEnded { .. } => metrics.contact_found(),
+            Event::Paused { task_type, .. } => metrics.paused(task_type, true),
+            Event::Resumed(task_type) => metrics.paused(task_type, false),
+            Event::Held { task_type, .. } => metrics.held(task_type, true),
+            Event::HoldOver(task_type) => metrics.held(task_type, false),
+            Event::TypeGone(task_type) => metrics.type_gone(task_type),
+            Event::Unreported { count, oldest } => {
+                metrics.unreported(*count, oldest.map(|oldest| between(oldest, self.clock.now())));
+            }
+            _ => {}
+        }
+    }
+
+    fn of_task(&self, event: &Event<'_>) {
+        let metrics = &self.metrics;
+        match event {
+            Event::Claimed(claim) => {
+                let time = between(self.clock.now(), claim.deadline);
+                metrics.claimed(claim.task.id.0, &claim.task.task_type, time);
+            }
+            Event::ClaimRenewed(claim) => metrics.claimed_again(&claim.task.task_type),
+            Event::Finished(result) => metrics.finished(&attempt(result)),
+            Event::IdeasNotKept { task_id, error } | Event::NotStored { task_id, error, .. } => {
+                metrics.not_stored(task_id.0, error);
+            }
+            Event::Reported { task_type, delivery: Delivery::ClaimLost, .. } => metrics.claim_lost(task_type),
+            _ => {}
+        }
+    }
+}
+
+fn attempt(result: &TaskResult) -> Attempt<'_> {
+    Attempt {
+        id: result.task_id.0,
+        task_type: &result.task_type,
+        seconds: between(result.started_at, result.finished_at).as_secs_f64(),
+        error_type: result.outcome.failure.as_ref().map(|failure| failure.error_type.as_str()),
+    }
+}

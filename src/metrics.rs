@@ -1,0 +1,310 @@
+//! What a worker does, counted as it happens and read at any time: for Prometheus, and for whoever asks how it is.
+//!
+//! Every call is short, and none waits for anything but others of them.
+
+mod activity;
+mod families;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use activity::{Activity, Contact};
+use families::Families;
+
+/// Handlers name error types as they like, and each name is a series that stays: further ones are counted as `other`.
+const MOST_ERROR_TYPES: usize = 50;
+
+/// Why a metric could not be made or written.
+pub type MetricsError = prometheus::Error;
+
+/// The figures of one worker.
+pub struct Metrics {
+    families: Families,
+    activity: Mutex<Activity>,
+    error_types: Mutex<BTreeSet<String>>,
+    worker_id: String,
+    handlers: Vec<String>,
+    started: Instant,
+}
+
+/// An attempt that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The task's number.
+    pub id: u64,
+    /// The name of its type.
+    pub task_type: &'a str,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The type of the error, where it failed.
+    pub error_type: Option<&'a str>,
+}
+
+/// How a worker is. The names are those of `prismq health --json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// Its loop turns.
+    pub healthy: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who it is.
+    pub worker_id: String,
+    /// The version of prismq.
+    pub version: &'static str,
+    /// How long it has been running.
+    pub uptime_seconds: u64,
+    /// The TaskManager answers.
+    pub api_connectivity: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_error: Option<String>,
+    /// How long the last answer took.
+    pub api_latency_ms: Option<u64>,
+    /// The TaskManager has taken the key; not known before its first answer.
+    pub api_key_accepted: Option<bool>,
+    /// The types it works, each with its number, or none where the TaskManager does not know it any more.
+    pub task_types: BTreeMap<String, Option<u64>>,
+    /// The last result could be stored.
+    pub results_writable: bool,
+    /// Why it could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub results_error: Option<String>,
+    /// Results that wait to be reported.
+    pub unreported: usize,
+    /// How long ago the oldest of them was finished.
+    pub oldest_unreported_seconds: Option<u64>,
+    /// The types that a program works, which was found when the worker started.
+    pub handlers: BTreeMap<String, &'static str>,
+    /// Memory of the worker's process, where the system tells.
+    pub memory_usage_mb: Option<f64>,
+    /// Tasks that run.
+    pub tasks_in_flight: usize,
+    /// Attempts that have ended.
+    pub tasks_processed: u64,
+    /// Those of them that failed.
+    pub tasks_failed: u64,
+    /// Attempts in a row that failed.
+    pub consecutive_errors: u32,
+    /// When it last asked for a task.
+    pub seconds_since_poll: Option<u64>,
+}
+
+impl Metrics {
+    /// The figures of the worker `worker_id`, which starts now and works the types `handlers` by programs.
+    pub fn new(worker_id: String, handlers: Vec<String>) -> Result<Self, MetricsError> {
+        let started = Instant::now();
+        Ok(Self {
+            families: Families::new()?,
+            activity: Mutex::new(Activity::new(started)),
+            error_types: Mutex::default(),
+            worker_id,
+            handlers,
+            started,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker is ready to work these types, which the TaskManager knows by these numbers.
+    pub fn ready(&self, types: &[(&str, u64)]) {
+        let mut activity = self.lock();
+        activity.contact = Contact::Answers;
+        for (name, id) in types {
+            self.families.show_type(name);
+            activity.types.insert((*name).to_owned(), Some(*id));
+        }
+    }
+
+    /// The TaskManager does not know a type any more.
+    pub fn type_gone(&self, task_type: &str) {
+        self.lock().types.insert(task_type.to_owned(), None);
+    }
+
+    /// The loop has asked for a task; where there is room for one, it asks again after `next`.
+    pub fn polled(&self, next: Duration) {
+        self.lock().polled(next, Instant::now());
+    }
+
+    /// A task runs from now on, for `time` at most.
+    pub fn claimed(&self, id: u64, task_type: &str, time: Duration) {
+        self.families.claimed.with_label_values(&[task_type]).inc();
+        self.lock().claimed(id, task_type, time, Instant::now());
+        self.families.in_flight.with_label_values(&[task_type]).inc();
+    }
+
+    /// A task that runs was claimed once more.
+    pub fn claimed_again(&self, task_type: &str) {
+        self.families.claimed.with_label_values(&[task_type]).inc();
+    }
+
+    /// An attempt has ended, and its result is stored.
+    pub fn finished(&self, attempt: &Attempt<'_>) {
+        let Attempt { id, task_type, seconds, error_type } = *attempt;
+        self.leave(id);
+        self.families.duration.with_label_values(&[task_type]).observe(seconds);
+        match error_type {
+            None => self.families.completed.with_label_values(&[task_type]).inc(),
+            Some(error_type) => {
+                self.families.failed.with_label_values(&[task_type, self.error_type(error_type)]).inc();
+            }
+        }
+        let mut activity = self.lock();
+        activity.store_error = None;
+        activity.processed += 1;
+        activity.failed += u64::from(error_type.is_some());
+        activity.consecutive_errors = if error_type.is_some() { activity.consecutive_errors + 1 } else { 0 };
+    }
+
+    /// The result of an attempt, or what became of its report, could not be stored.
+    pub fn not_stored(&self, id: u64, error: &str) {
+        self.leave(id);
+        self.lock().store_error = Some(error.to_owned());
+    }
+
+    fn leave(&self, id: u64) {
+        let ended = self.lock().ended(id, Instant::now());
+        if let Some(ended) = ended {
+            self.families.in_flight.with_label_values(&[&ended.task_type]).dec();
+        }
+    }
+
+    /// The claim of a result was lost.
+    pub fn claim_lost(&self, task_type: &str) {
+        self.families.lost.with_label_values(&[task_type]).inc();
+    }
+
+    /// So many results wait to be reported, the oldest of which was finished so long ago.
+    pub fn unreported(&self, count: usize, oldest: Option<Duration>) {
+        let mut activity = self.lock();
+        activity.unreported = count;
+        activity.oldest_unreported = oldest.and_then(|age| Instant::now().checked_sub(age));
+    }
+
+    /// A type's breaker is open, or is not.
+    pub fn paused(&self, task_type: &str, paused: bool) {
+        self.families.paused.with_label_values(&[task_type]).set(paused.into());
+    }
+
+    /// A type's handler wants no tasks, or takes them again.
+    pub fn held(&self, task_type: &str, held: bool) {
+        self.families.held.with_label_values(&[task_type]).set(held.into());
+    }
+
+    /// The TaskManager answers again.
+    pub fn contact_found(&self) {
+        self.lock().contact = Contact::Answers;
+    }
+
+    /// The TaskManager does not answer.
+    pub fn contact_lost(&self, error: &str) {
+        self.lock().contact = Contact::Lost(error.to_owned());
+    }
+
+    /// A request to the TaskManager was answered with `status`, or not at all. `held` where the server was asked to
+    /// hold its answer back: then it says nothing of how fast the server is.
+    pub fn requested(&self, call: &str, status: Option<u16>, took: Duration, held: bool) {
+        let text = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.families.requests.with_label_values(&[call, &text]).inc();
+        self.families.request_duration.with_label_values(&[call]).observe(took.as_secs_f64());
+        if status.is_some() && !held {
+            self.lock().last_call = Some(took);
+        }
+    }
+
+    /// The name under which a handler's error type is counted.
+    fn error_type<'a>(&self, name: &'a str) -> &'a str {
+        let mut known = self.error_types.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(name) {
+            return name;
+        }
+        if known.len() >= MOST_ERROR_TYPES || name.len() > 64 {
+            return "other";
+        }
+        known.insert(name.to_owned());
+        name
+    }
+
+    /// Why the TaskManager cannot be worked with, where that is so.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        match &self.lock().contact {
+            Contact::None => Some("the TaskManager has not answered yet".to_owned()),
+            Contact::Lost(error) => Some(error.clone()),
+            Contact::Answers => None,
+        }
+    }
+
+    /// How the worker is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let memory = self.families.resident_bytes();
+        let now = Instant::now();
+        let since = |time: Instant| now.saturating_duration_since(time).as_secs();
+        let activity = self.lock();
+        let reason = activity.stuck(now);
+        let api_error = if let Contact::Lost(error) = &activity.contact { Some(error.clone()) } else { None };
+        Health {
+            healthy: reason.is_none(),
+            reason,
+            worker_id: self.worker_id.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: since(self.started),
+            api_connectivity: matches!(activity.contact, Contact::Answers),
+            api_error,
+            api_latency_ms: activity.last_call.map(|took| took.as_millis().try_into().unwrap_or(u64::MAX)),
+            // A key that is refused ends the worker.
+            api_key_accepted: (!activity.types.is_empty()).then_some(true),
+            task_types: activity.types.clone(),
+            results_writable: activity.store_error.is_none(),
+            results_error: activity.store_error.clone(),
+            unreported: activity.unreported,
+            oldest_unreported_seconds: activity.oldest_unreported.map(since),
+            handlers: self.handlers.iter().map(|name| (name.clone(), "found")).collect(),
+            memory_usage_mb: memory.map(|bytes| (bytes / 104_857.6).round() / 10.0),
+            tasks_in_flight: activity.in_flight.len(),
+            tasks_processed: activity.processed,
+            tasks_failed: activity.failed,
+            consecutive_errors: activity.consecutive_errors,
+            seconds_since_poll: activity.polled.map(since),
+        }
+    }
+
+    /// All metrics, in the text format of Prometheus.
+    pub fn text(&self) -> Result<Vec<u8>, MetricsError> {
+        let now = Instant::now();
+        {
+            let activity = self.lock();
+            let oldest = activity.oldest_unreported.map_or(0, |time| now.saturating_duration_since(time).as_secs());
+            self.families.oldest_unreported.set(oldest.try_into().unwrap_or(i64::MAX));
+            self.families.unreported.set(activity.unreported.try_into().unwrap_or(i64::MAX));
+            self.families.consecutive_errors.set(activity.consecutive_errors.into());
+            self.families.healthy.set(activity.stuck(now).is_none().into());
+            self.families.taskmanager_up.set(matches!(activity.contact, Contact::Answers).into());
+        }
+        self.families.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_cannot_make_series_without_end() {
+        let metrics = Metrics::new("me".into(), Vec::new()).unwrap();
+        for number in 0..200 {
+            let error_type = format!("error {number}");
+            let attempt = Attempt { id: number, task_type: "a", seconds: 1.0, error_type: Some(&error_type) };
+            metrics.finished(&attempt);
+        }
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert_eq!(text.matches("prismq_tasks_failed_total{").count(), MOST_ERROR_TYPES + 1, "{text}");
+        assert!(text.contains("prismq_tasks_failed_total{error_type=\"other\",type=\"a\"} 150"), "{text}");
+    }
+}

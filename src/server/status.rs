@@ -1,0 +1,167 @@
+//! The status endpoint of a worker: how it is, for programs and for people.
+//!
+//! It shows types, counts and errors of calls, never params, results or keys, and asks for no key. Answers are made at
+//! most a few times a second, however often they are asked for.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use super::connection::{self, Patience};
+use super::{ServerError, ServerThread, listen};
+use crate::metrics::Metrics;
+
+/// Few clients, and none for long: what they hold open are file descriptors that handlers need.
+const PATIENCE: Patience =
+    Patience { client: Duration::from_secs(5), stop: Duration::from_millis(500), connections: 64 };
+/// An answer is given again for so long.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// An address that is taken for the status endpoint, on which nobody answers yet.
+pub struct StatusServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// The status endpoint at work. Dropping it ends it.
+pub struct RunningStatus {
+    _thread: ServerThread,
+}
+
+impl StatusServer {
+    /// Takes the address, or says why that cannot be.
+    pub fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+        let (listener, address) = listen(address)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers from now on, in a thread of its own.
+    pub fn start(self, metrics: Arc<Metrics>) -> Result<RunningStatus, ServerError> {
+        let router = router(metrics);
+        let serve = |listener, stopped| connection::serve(listener, router, PATIENCE, stopped);
+        let thread = ServerThread::start("status", self.listener, serve).map_err(ServerError::Thread)?;
+        Ok(RunningStatus { _thread: thread })
+    }
+}
+
+/// Only GET and, with it, HEAD: the router refuses the rest.
+fn router(metrics: Arc<Metrics>) -> Router {
+    let page = move |make: fn(&Shown) -> Answer| {
+        let shown = Arc::new(Shown::new(Arc::clone(&metrics), make));
+        get(|State(shown): State<Arc<Shown>>| async move { shown.answer() }).with_state(shown)
+    };
+    Router::new()
+        .route("/health", page(health))
+        .route("/ready", page(ready))
+        .route("/metrics", page(figures))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /health, /ready and /metrics\n") })
+}
+
+#[derive(Clone)]
+struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, self.content_type),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        (self.status, headers, self.body).into_response()
+    }
+}
+
+/// What is shown under one path.
+struct Shown {
+    metrics: Arc<Metrics>,
+    make: fn(&Self) -> Answer,
+    last: Mutex<Option<(Instant, Answer)>>,
+    processor: Mutex<Processor>,
+}
+
+impl Shown {
+    fn new(metrics: Arc<Metrics>, make: fn(&Self) -> Answer) -> Self {
+        Self { metrics, make, last: Mutex::default(), processor: Mutex::new(Processor::now()) }
+    }
+
+    fn answer(&self) -> Answer {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = last.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
+            return answer.clone();
+        }
+        let answer = (self.make)(self);
+        *last = Some((Instant::now(), answer.clone()));
+        answer
+    }
+}
+
+fn health(shown: &Shown) -> Answer {
+    let health = shown.metrics.health();
+    let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut body = json!(health);
+    body["cpu_percent"] = json!(shown.processor.lock().unwrap_or_else(PoisonError::into_inner).percent());
+    in_json(status, &body)
+}
+
+fn ready(shown: &Shown) -> Answer {
+    match shown.metrics.not_ready() {
+        None => in_json(StatusCode::OK, &json!({"ready": true})),
+        Some(reason) => in_json(StatusCode::SERVICE_UNAVAILABLE, &json!({"ready": false, "reason": reason})),
+    }
+}
+
+fn figures(shown: &Shown) -> Answer {
+    match shown.metrics.text() {
+        Ok(text) => Answer {
+            status: StatusCode::OK,
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            body: text.into(),
+        },
+        Err(error) => in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": error.to_string()})),
+    }
+}
+
+fn in_json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    Answer { status, content_type: "application/json", body: format!("{body}\n").into() }
+}
+
+/// How busy the process is between two looks.
+struct Processor {
+    looked: Instant,
+    used: Duration,
+}
+
+impl Processor {
+    fn now() -> Self {
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        Self { looked: Instant::now(), used: Duration::try_from(used).unwrap_or_default() }
+    }
+
+    /// The share of one processor that was used since the last look, in percent.
+    fn percent(&mut self) -> f64 {
+        let now = Self::now();
+        let used = now.used.saturating_sub(self.used).as_secs_f64();
+        let passed = now.looked.duration_since(self.looked).as_secs_f64().max(0.001);
+        *self = now;
+        (used / passed * 1000.0).round() / 10.0
+    }
+}

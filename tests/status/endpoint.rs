@@ -1,0 +1,117 @@
+//! The endpoint itself: what it answers to, and whom it does not let hold it up.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::rig::Rig;
+use crate::support::wait_for;
+use crate::watched::Watched;
+
+#[test]
+fn an_address_in_use_is_said_before_anything_is_claimed() {
+    let rig = Rig::start();
+    let id = rig.case("good", "echo 1");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
+    let output = rig.work(["--drain", "--status-addr", &taken.to_string()]).run().exits(2);
+    let line = format!(
+        "prismq: status_addr: another program listens on {taken} already; name another address, or leave it out\n"
+    );
+    assert_eq!(output.stderr, line);
+    assert_eq!(rig.taskmanager.status(id), "pending");
+}
+
+#[test]
+fn the_address_may_come_from_the_environment() {
+    let rig = Rig::start();
+    let output = rig.work(["--drain"]).env("PRISMQ_STATUS_ADDR", "127.0.0.1:0").run().exits(0);
+    assert!(output.stderr.contains("health and metrics are shown address=127.0.0.1:"), "{}", output.stderr);
+}
+
+#[test]
+fn it_answers_reads_of_what_is_there_and_nothing_else() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let head = |method: &str, path: &str| {
+        let (head, body) = worker.ask(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        (head, body.is_empty())
+    };
+    wait_for("the first answer", || (worker.get("/ready").0 == 200).then_some(()));
+    for path in ["/health", "/ready", "/metrics"] {
+        let (answer, is_empty) = head("HEAD", path);
+        assert!(is_empty && answer.starts_with("HTTP/1.1 200 OK"), "{path}: {answer}");
+        for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+            let (answer, _) = head(method, path);
+            assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET,HEAD"), "{method}: {answer}");
+        }
+    }
+    assert_eq!((worker.get("/nothing").0, worker.get("/api/tasks").0), (404, 404));
+    let (answer, _) = worker.ask("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+}
+
+#[test]
+fn a_client_that_sends_its_request_byte_by_byte_is_left() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let mut slow = TcpStream::connect(worker.address).unwrap();
+    slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    slow.write_all(b"GET /health HTTP/1.1\r\nX-Long: ").unwrap();
+    let is_open = |mut stream: &TcpStream| match stream.read(&mut [0; 64]) {
+        Ok(count) => count > 0,
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    };
+    let begun = Instant::now();
+    while is_open(&slow) && slow.write_all(b"a").is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "it is still open");
+    }
+    assert_eq!(worker.get("/health").0, 200, "others are served");
+}
+
+#[test]
+fn a_request_without_end_is_refused() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let mut stream = TcpStream::connect(worker.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let line = [b"X-Long: ".as_slice(), &[b'a'; 1000], b"\r\n"].concat();
+    let _ = stream.write_all(b"GET /health HTTP/1.1\r\n");
+    let sent = (0..10_000).take_while(|_| stream.write_all(&line).is_ok()).count();
+    assert!(sent < 10_000, "it read ten megabytes of head");
+}
+
+#[test]
+fn many_requests_are_answered_from_few_looks_while_the_slots_work() {
+    const TASKS: u64 = 60;
+    let rig = Rig::start();
+    rig.script("it", "echo 1");
+    let worker = Watched::start(&rig, ["--concurrency", "2"]);
+    wait_for("the first answer", || (worker.get("/ready").0 == 200).then_some(()));
+    let (asked, begun) = (AtomicUsize::new(0), Instant::now());
+    for n in 0..TASKS {
+        rig.taskmanager.create("case", json!({"case": "it", "n": n}));
+    }
+    let bodies: BTreeSet<String> = thread::scope(|scope| {
+        let ask = || {
+            let mut bodies = BTreeSet::new();
+            while worker.health()["tasks_processed"] != json!(TASKS) {
+                for _ in 0..20 {
+                    bodies.insert(worker.get("/health").1);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            bodies
+        };
+        let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect()
+    });
+    let (asked, looks) = (asked.into_inner(), begun.elapsed().as_millis() / 200 + 2);
+    assert!(bodies.len() as u128 <= looks, "{} looks for {asked} requests, {looks} are enough", bodies.len());
+    assert!(asked > 5 * bodies.len(), "{asked} requests show nothing");
+}

@@ -1,0 +1,12 @@
+//! What a worker shows on `--status-addr`, through the real binary.
+#![cfg(feature = "server")]
+
+#[path = "../worker/rig.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod endpoint;
+mod health;
+mod metrics;
+mod watched;

@@ -1,0 +1,62 @@
+//! A worker with a status address, and what it answers there.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::rig::Rig;
+use crate::support::{Running, wait_for};
+
+/// A worker that shows how it is on a free port.
+pub(crate) struct Watched {
+    pub(crate) running: Running,
+    pub(crate) address: SocketAddr,
+}
+
+impl Watched {
+    #[track_caller]
+    pub(crate) fn start<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut running = rig.work(["--status-addr", "127.0.0.1:0"]).args(arguments).start();
+        let line = "health and metrics are shown address=";
+        running.wait_for(line, |it| it.stderr().split_once(line).is_some_and(|(_, rest)| rest.contains('\n')));
+        let log = running.stderr();
+        let address = log.split_once(line).unwrap().1.lines().next().unwrap().parse().unwrap();
+        Self { running, address }
+    }
+
+    /// The status and the body of the answer to a GET.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let (head, body) = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// The head and the body of the answer to a request.
+    #[track_caller]
+    pub(crate) fn ask(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    #[track_caller]
+    pub(crate) fn health(&self) -> Value {
+        serde_json::from_str(&self.get("/health").1).unwrap()
+    }
+
+    /// Waits until the metrics hold this line.
+    #[track_caller]
+    pub(crate) fn wait_for_metric(&self, line: &str) {
+        let holds = || {
+            let text = self.get("/metrics").1;
+            text.lines().any(|it| it == line).then_some(())
+        };
+        wait_for(line, holds);
+    }
+}
