@@ -6,7 +6,9 @@ mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deploy;
 mod endpoint;
 mod health;
 mod metrics;
+mod promtool;
 mod watched;
