@@ -4,6 +4,8 @@
 
 mod activity;
 mod families;
+mod history;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,8 @@ use serde::Serialize;
 
 use activity::{Activity, Contact};
 use families::Families;
+use history::History;
+pub use view::{Ended, Minute, RunningTask, TypeView, View};
 
 /// Handlers name error types as they like, and each name is a series that stays: further ones are counted as `other`.
 const MOST_ERROR_TYPES: usize = 50;
@@ -24,6 +28,7 @@ pub type MetricsError = prometheus::Error;
 pub struct Metrics {
     families: Families,
     activity: Mutex<Activity>,
+    history: Mutex<History>,
     error_types: Mutex<BTreeSet<String>>,
     worker_id: String,
     handlers: Vec<String>,
@@ -39,8 +44,8 @@ pub struct Attempt<'a> {
     pub task_type: &'a str,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// The type of the error, where it failed.
-    pub error_type: Option<&'a str>,
+    /// The type of the error and its text, where it failed.
+    pub failure: Option<(&'a str, &'a str)>,
 }
 
 /// How a worker is. The names are those of `prismq health --json`.
@@ -100,6 +105,7 @@ impl Metrics {
         Ok(Self {
             families: Families::new()?,
             activity: Mutex::new(Activity::new(started)),
+            history: Mutex::new(History::new(started)),
             error_types: Mutex::default(),
             worker_id,
             handlers,
@@ -145,20 +151,21 @@ impl Metrics {
 
     /// An attempt has ended, and its result is stored.
     pub fn finished(&self, attempt: &Attempt<'_>) {
-        let Attempt { id, task_type, seconds, error_type } = *attempt;
+        let Attempt { id, task_type, seconds, failure } = *attempt;
         self.leave(id);
         self.families.duration.with_label_values(&[task_type]).observe(seconds);
-        match error_type {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).add(attempt, Instant::now());
+        match failure {
             None => self.families.completed.with_label_values(&[task_type]).inc(),
-            Some(error_type) => {
+            Some((error_type, _)) => {
                 self.families.failed.with_label_values(&[task_type, self.error_type(error_type)]).inc();
             }
         }
         let mut activity = self.lock();
         activity.store_error = None;
         activity.processed += 1;
-        activity.failed += u64::from(error_type.is_some());
-        activity.consecutive_errors = if error_type.is_some() { activity.consecutive_errors + 1 } else { 0 };
+        activity.failed += u64::from(failure.is_some());
+        activity.consecutive_errors = if failure.is_some() { activity.consecutive_errors + 1 } else { 0 };
     }
 
     /// The result of an attempt, or what became of its report, could not be stored.
@@ -186,14 +193,23 @@ impl Metrics {
         activity.oldest_unreported = oldest.and_then(|age| Instant::now().checked_sub(age));
     }
 
-    /// A type's breaker is open, or is not.
-    pub fn paused(&self, task_type: &str, paused: bool) {
-        self.families.paused.with_label_values(&[task_type]).set(paused.into());
+    /// A type's breaker is open for so long, or is not.
+    pub fn paused(&self, task_type: &str, pause: Option<Duration>) {
+        self.families.paused.with_label_values(&[task_type]).set(pause.is_some().into());
+        set(&mut self.lock().paused, task_type, pause.and_then(|pause| Instant::now().checked_add(pause)));
     }
 
-    /// A type's handler wants no tasks, or takes them again.
-    pub fn held(&self, task_type: &str, held: bool) {
-        self.families.held.with_label_values(&[task_type]).set(held.into());
+    /// A type's handler wants no tasks until some time, or takes them again.
+    pub fn held(&self, task_type: &str, until: Option<String>) {
+        self.families.held.with_label_values(&[task_type]).set(until.is_some().into());
+        set(&mut self.lock().held, task_type, until);
+    }
+
+    /// A handler has said how far its task is.
+    pub fn progress(&self, id: u64, percent: u8, message: Option<&str>) {
+        if let Some(task) = self.lock().in_flight.get_mut(&id) {
+            task.progress = Some((percent, message.unwrap_or_default().to_owned()));
+        }
     }
 
     /// The TaskManager answers again.
@@ -291,6 +307,13 @@ impl Metrics {
     }
 }
 
+fn set<T>(map: &mut BTreeMap<String, T>, key: &str, value: Option<T>) {
+    match value {
+        Some(value) => map.insert(key.to_owned(), value),
+        None => map.remove(key),
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,7 +323,7 @@ mod tests {
         let metrics = Metrics::new("me".into(), Vec::new()).unwrap();
         for number in 0..200 {
             let error_type = format!("error {number}");
-            let attempt = Attempt { id: number, task_type: "a", seconds: 1.0, error_type: Some(&error_type) };
+            let attempt = Attempt { id: number, task_type: "a", seconds: 1.0, failure: Some((&error_type, "x")) };
             metrics.finished(&attempt);
         }
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();

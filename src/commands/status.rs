@@ -75,10 +75,10 @@ impl Figures {
             Event::Polled { next } => metrics.polled(*next),
             Event::OutageStarted(error) => metrics.contact_lost(error),
             Event::OutageEnded { .. } => metrics.contact_found(),
-            Event::Paused { task_type, .. } => metrics.paused(task_type, true),
-            Event::Resumed(task_type) => metrics.paused(task_type, false),
-            Event::Held { task_type, .. } => metrics.held(task_type, true),
-            Event::HoldOver(task_type) => metrics.held(task_type, false),
+            Event::Paused { task_type, pause } => metrics.paused(task_type, Some(*pause)),
+            Event::Resumed(task_type) => metrics.paused(task_type, None),
+            Event::Held { task_type, until, .. } => metrics.held(task_type, Some(format!("{until:.0}"))),
+            Event::HoldOver(task_type) => metrics.held(task_type, None),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
             Event::Unreported { count, oldest } => {
                 metrics.unreported(*count, oldest.map(|oldest| between(oldest, self.clock.now())));
@@ -94,6 +94,7 @@ impl Figures {
                 let time = between(self.clock.now(), claim.deadline);
                 metrics.claimed(claim.task.id.0, &claim.task.task_type, time);
             }
+            Event::Progress { task_id, percent, message } => metrics.progress(task_id.0, *percent, *message),
             Event::ClaimRenewed(claim) => metrics.claimed_again(&claim.task.task_type),
             Event::Finished(result) => metrics.finished(&attempt(result)),
             Event::IdeasNotKept { task_id, error } | Event::NotStored { task_id, error, .. } => {
@@ -110,6 +111,6 @@ fn attempt(result: &TaskResult) -> Attempt<'_> {
         id: result.task_id.0,
         task_type: &result.task_type,
         seconds: between(result.started_at, result.finished_at).as_secs_f64(),
-        error_type: result.outcome.failure.as_ref().map(|failure| failure.error_type.as_str()),
+        failure: result.outcome.failure.as_ref().map(|it| (it.error_type.as_str(), it.error.as_str())),
     }
 }

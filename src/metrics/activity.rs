@@ -11,6 +11,9 @@ const LONGEST_TURN: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     pub(super) task_type: String,
+    pub(super) since: Instant,
+    /// In percent, with the handler's own words.
+    pub(super) progress: Option<(u8, String)>,
     ends_by: Instant,
 }
 
@@ -36,6 +39,9 @@ pub(super) struct Activity {
     pub(super) contact: Contact,
     pub(super) last_call: Option<Duration>,
     pub(super) types: BTreeMap<String, Option<u64>>,
+    /// Types that are not claimed, and when that ends.
+    pub(super) paused: BTreeMap<String, Instant>,
+    pub(super) held: BTreeMap<String, String>,
     pub(super) unreported: usize,
     pub(super) oldest_unreported: Option<Instant>,
     pub(super) store_error: Option<String>,
@@ -54,6 +60,8 @@ impl Activity {
             contact: Contact::None,
             last_call: None,
             types: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            held: BTreeMap::new(),
             unreported: 0,
             oldest_unreported: None,
             store_error: None,
@@ -72,7 +80,7 @@ impl Activity {
     pub(super) fn claimed(&mut self, id: u64, task_type: &str, time: Duration, now: Instant) {
         self.turned = now;
         let ends_by = now.checked_add(time).unwrap_or(now);
-        self.in_flight.insert(id, InFlight { task_type: task_type.to_owned(), ends_by });
+        self.in_flight.insert(id, InFlight { task_type: task_type.to_owned(), since: now, progress: None, ends_by });
     }
 
     /// Takes a task out that runs no more.

@@ -1,7 +1,10 @@
 //! The status endpoint of a worker: how it is, for programs and for people.
 //!
-//! It shows types, counts and errors of calls, never params, results or keys, and asks for no key. Answers are made at
+//! It shows types, counts and what handlers say of their progress and errors, never params, results or keys as such, and
+//! asks for no key. Answers are made at
 //! most a few times a second, however often they are asked for.
+
+mod page;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,27 +69,38 @@ fn router(metrics: Arc<Metrics>) -> Router {
         get(|State(shown): State<Arc<Shown>>| async move { shown.answer() }).with_state(shown)
     };
     Router::new()
+        .route("/", page(for_people))
         .route("/health", page(health))
         .route("/ready", page(ready))
         .route("/metrics", page(figures))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /health, /ready and /metrics\n") })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /, /health, /ready and /metrics\n") })
 }
 
 #[derive(Clone)]
 struct Answer {
     status: StatusCode,
     content_type: &'static str,
+    /// What a browser may do with it: nothing, where it is no page.
+    policy: Arc<str>,
     body: Bytes,
+}
+
+impl Answer {
+    fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type, policy: "default-src 'none'".into(), body: body.into() }
+    }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let headers = [
             (header::CONTENT_TYPE, self.content_type),
+            (header::CONTENT_SECURITY_POLICY, &*self.policy),
             (header::CACHE_CONTROL, "no-store"),
+            (header::REFERRER_POLICY, "no-referrer"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ];
-        (self.status, headers, self.body).into_response()
+        (self.status, headers.map(|(name, value)| (name, value.to_owned())), self.body).into_response()
     }
 }
 
@@ -114,6 +128,11 @@ impl Shown {
     }
 }
 
+fn for_people(shown: &Shown) -> Answer {
+    let page = page::page(&shown.metrics.view());
+    Answer { policy: page::policy().into(), ..Answer::new(StatusCode::OK, "text/html; charset=utf-8", page) }
+}
+
 fn health(shown: &Shown) -> Answer {
     let health = shown.metrics.health();
     let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -131,17 +150,13 @@ fn ready(shown: &Shown) -> Answer {
 
 fn figures(shown: &Shown) -> Answer {
     match shown.metrics.text() {
-        Ok(text) => Answer {
-            status: StatusCode::OK,
-            content_type: "text/plain; version=0.0.4; charset=utf-8",
-            body: text.into(),
-        },
+        Ok(text) => Answer::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
         Err(error) => in_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": error.to_string()})),
     }
 }
 
 fn in_json(status: StatusCode, body: &serde_json::Value) -> Answer {
-    Answer { status, content_type: "application/json", body: format!("{body}\n").into() }
+    Answer::new(status, "application/json", format!("{body}\n"))
 }
 
 /// How busy the process is between two looks.

@@ -63,6 +63,15 @@ pub enum Event<'a> {
     HoldOver(&'a str),
     /// Most of the day's units of the YouTube Data API are used.
     QuotaLow(Budget),
+    /// A handler said how far it is.
+    Progress {
+        /// The task.
+        task_id: TaskId,
+        /// From 0 to 100.
+        percent: u8,
+        /// Its own words.
+        message: Option<&'a str>,
+    },
     /// A handler printed a line on its standard error.
     HandlerLine(&'a Claim, &'a str),
     /// An attempt failed and is tried again inside the claim.

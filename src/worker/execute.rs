@@ -119,6 +119,7 @@ impl Executor<'_> {
         thread::scope(|scope| {
             let note = |percent, message: Option<&str>| {
                 progress.note(percent, message);
+                self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
                 first.call_once(|| {
                     let client = self.client.with_retries(Retries::NONE);
                     let sender = thread::Builder::new().name("progress".into());

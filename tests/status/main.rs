@@ -10,5 +10,6 @@ mod deploy;
 mod endpoint;
 mod health;
 mod metrics;
+mod page;
 mod promtool;
 mod watched;

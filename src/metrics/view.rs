@@ -1,0 +1,106 @@
+//! What a worker does, at a glance: for a page.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::{Health, Metrics};
+
+/// What a worker is doing and has done lately.
+#[derive(Debug)]
+pub struct View {
+    /// How it is.
+    pub health: Health,
+    /// The tasks that run, by their number.
+    pub running: Vec<RunningTask>,
+    /// The last hour, the present minute last.
+    pub minutes: Vec<Minute>,
+    /// The types, by name.
+    pub types: Vec<TypeView>,
+    /// The attempts that ended last, the newest first.
+    pub ended: Vec<Ended>,
+}
+
+/// A task that runs.
+#[derive(Debug)]
+pub struct RunningTask {
+    /// Its number.
+    pub id: u64,
+    /// The name of its type.
+    pub task_type: String,
+    /// How long it has been running.
+    pub age: Duration,
+    /// In percent, with the handler's own words.
+    pub progress: Option<(u8, String)>,
+}
+
+/// What was done in a minute.
+#[derive(Debug, Clone, Copy)]
+pub struct Minute {
+    /// Attempts that succeeded.
+    pub completed: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+}
+
+/// A type.
+#[derive(Debug)]
+pub struct TypeView {
+    /// Its name.
+    pub name: String,
+    /// The median and the 95th percentile of its last durations, in seconds.
+    pub seconds: Option<(f64, f64)>,
+    /// Its breaker is open for so much longer.
+    pub paused: Option<Duration>,
+    /// Its handler wants no tasks before this time.
+    pub held: Option<String>,
+}
+
+/// An attempt that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The task's number.
+    pub id: u64,
+    /// The name of its type.
+    pub task_type: String,
+    /// How long ago it ended.
+    pub ago: Duration,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The type of the error and the beginning of its text.
+    pub failure: Option<(String, String)>,
+}
+
+impl Metrics {
+    /// What the worker does, at a glance.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let health = self.health();
+        let now = Instant::now();
+        let since = |time: Instant| now.saturating_duration_since(time);
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let minutes =
+            history.minutes(now).into_iter().map(|(completed, failed)| Minute { completed, failed }).collect();
+        let ended = history.recent.iter().map(|it| Ended {
+            id: it.id,
+            task_type: it.task_type.clone(),
+            ago: since(it.ended),
+            seconds: it.seconds,
+            failure: it.failure.clone(),
+        });
+        let ended = ended.collect();
+        let activity = self.lock();
+        let running = activity.in_flight.iter().map(|(id, it)| RunningTask {
+            id: *id,
+            task_type: it.task_type.clone(),
+            age: since(it.since),
+            progress: it.progress.clone(),
+        });
+        let types = activity.types.keys().map(|name| TypeView {
+            name: name.clone(),
+            seconds: history.percentiles(name),
+            paused: activity.paused.get(name).map(|until| until.saturating_duration_since(now)),
+            held: activity.held.get(name).cloned(),
+        });
+        View { health, running: running.collect(), minutes, types: types.collect(), ended }
+    }
+}

@@ -1,0 +1,65 @@
+//! The page for people.
+
+use crate::rig::{Rig, TaskManager};
+use crate::support::wait_for;
+use crate::watched::Watched;
+
+/// Waits until the page holds all of this; what it is then.
+#[track_caller]
+fn wait_for_page(worker: &Watched, texts: &[&str]) -> String {
+    let found = || {
+        let (status, page) = worker.get("/");
+        assert_eq!(status, 200);
+        texts.iter().all(|text| page.contains(text)).then_some(page)
+    };
+    wait_for(&format!("{texts:?} on the page"), found)
+}
+
+#[test]
+fn it_tells_what_runs_and_what_has_ended() {
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = Watched::start(&rig, []);
+    wait_for_page(&worker, &["It is well, and waits for tasks", "Nothing.", "None yet."]);
+    let script = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.01; done; echo 1";
+    let id = rig.case("slow", script);
+    let row = format!("<td>{id}</td><td>case</td>");
+    wait_for_page(&worker, &["It is well, and works a task", &row, "value=\"40\"", "40 % page 4"]);
+    rig.sandbox.write("go", "");
+    wait_for_page(&worker, &["waits for tasks", "1 completed, 0 failed", &format!("{row}<td>completed</td>")]);
+    rig.case("bad", "echo 'no such host' >&2; exit 65");
+    wait_for_page(&worker, &["1 completed, 1 failed", "validation: no such host", "class=\"failed\""]);
+}
+
+#[test]
+fn it_says_that_the_taskmanager_is_away() {
+    let mut rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    wait_for_page(&worker, &["It is well"]);
+    rig.taskmanager.stop();
+    wait_for_page(&worker, &["It waits for the TaskManager: cannot reach", "class=\"state bad\""]);
+}
+
+#[test]
+fn what_tasks_and_handlers_say_is_text_and_no_script() {
+    const EVIL: &str = "</script><script>alert(1)</script><img src=x onerror=alert(2)>";
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = Watched::start(&rig, []);
+    rig.script("evil", &format!("echo '{EVIL}' >&2; exit 65"));
+    rig.taskmanager.create("case", serde_json::json!({"case": "evil", "text": EVIL}));
+    let page = wait_for_page(&worker, &["&lt;script&gt;alert(1)"]);
+    assert!(!page.contains("<script>alert") && !page.contains("<img"), "{page}");
+    assert_eq!(page.matches("<script>").count(), 1, "its own");
+}
+
+#[test]
+fn a_browser_may_do_nothing_but_what_the_page_needs() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let (head, page) = worker.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    for elsewhere in ["http://", "https://", "//", "src=", "href="] {
+        assert!(!page.contains(elsewhere), "{elsewhere}: {page}");
+    }
+    assert!(!page.contains("style="), "the policy forbids it: {page}");
+}
