@@ -106,6 +106,8 @@ pub enum Command {
     Config(ConfigArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),
+    /// Print the man page, or write one for each command
+    Man(ManArgs),
 }
 
 /// `register-type`
@@ -370,4 +372,12 @@ pub struct ConfigArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write the page of every command into this folder instead
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
 }

@@ -55,6 +55,7 @@ fn every_command_of_the_table_is_there() {
         "results --json",
         "config --concurrency 3",
         "completions zsh",
+        "man --dir pages",
     ] {
         parsed(line);
     }
@@ -115,7 +116,7 @@ fn what_makes_no_sense_is_refused() {
         "completions tcsh",
         "work --status-addr localhost",
         "stats --watch",
-        "man",
+        "man work",
     ] {
         refused(line);
     }

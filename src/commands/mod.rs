@@ -13,6 +13,7 @@ mod faults;
 mod health;
 mod input;
 mod live;
+mod man;
 mod quota;
 mod report;
 mod results;
@@ -35,8 +36,10 @@ use setup::Setup;
 
 /// Runs the subcommand that the command line names.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
-    if let Command::Completions(args) = &cli.command {
-        return completions::run(args);
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args),
+        Command::Man(args) => return man::run(args),
+        _ => {}
     }
     let setup = Setup::new(&cli)?;
     match cli.command {
@@ -58,6 +61,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         #[cfg(feature = "server")]
         Command::Demo => demo::run(&setup),
         Command::Config(_) => config::run(&setup),
-        Command::Completions(_) => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
     }
 }

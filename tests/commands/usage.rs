@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::rig::{NOBODY, Rig, complains_in_json, plain};
+use crate::rig::{NOBODY, Rig, complains, complains_in_json, plain};
 use crate::support::{Output, Sandbox};
 
 fn run(line: &str) -> Output {
@@ -33,6 +33,7 @@ fn help_and_the_version_are_results() {
         "demo",
         "config",
         "completions",
+        "man",
     ] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "{command} is not in the help");
         let of_command = run(&format!("{command} --help")).exits(0);
@@ -54,12 +55,30 @@ fn every_shell_gets_its_completions() {
 }
 
 #[test]
+fn every_command_has_a_man_page() {
+    let printed = run("man").exits(0);
+    assert_eq!(printed.stderr, "");
+    let sandbox = Sandbox::new();
+    let written = sandbox.prismq(["man", "--dir", "share/man1"]).run().exits(0);
+    assert_eq!((written.stdout.as_str(), written.stderr.as_str()), ("", ""));
+    assert_eq!(sandbox.read("share/man1/prismq.1"), printed.stdout);
+    for (command, option) in [("work", "drain"), ("create-task", "priority"), ("man", "dir")] {
+        let page = sandbox.read(&format!("share/man1/prismq-{command}.1"));
+        assert!(page.starts_with(".ie") && page.contains(&format!("\\-\\-{option}")), "{command}: {page}");
+        assert!(printed.stdout.contains(&format!("prismq\\-{}(1)", command.replace('-', "\\-"))), "{command}");
+    }
+    sandbox.write("file", "");
+    complains(&sandbox.prismq(["man", "--dir", "file/man"]).run(), 2, &["--dir", "file/man"]);
+}
+
+#[test]
 fn completions_do_not_depend_on_settings() {
     let sandbox = Sandbox::new();
     sandbox.write("prismq.toml", "nonsense");
     sandbox.write(".env", "nonsense");
     sandbox.prismq(["completions", "bash"]).run().exits(0);
     sandbox.prismq(["--help"]).run().exits(0);
+    sandbox.prismq(["man"]).run().exits(0);
 }
 
 #[test]

@@ -1,0 +1,36 @@
+//! `man`: the man pages, made from the same definition as `--help`.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_mangen::{Man, generate_to};
+
+use crate::cli::{Cli, ManArgs};
+use crate::exit::{Exit, UserError};
+use crate::output::{buffered, on_stdout};
+
+/// `prismq man`
+pub(super) fn run(args: &ManArgs) -> anyhow::Result<Exit> {
+    match &args.dir {
+        Some(folder) => write_all(folder)?,
+        None => print()?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints the page of the program.
+fn print() -> anyhow::Result<()> {
+    let mut page = Vec::new();
+    // The `help` command has no page.
+    Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page)?;
+    let mut out = buffered();
+    Ok(on_stdout(out.write_all(&page).and_then(|()| out.flush()))?)
+}
+
+/// Writes the page of the program and one for each subcommand.
+fn write_all(folder: &Path) -> Result<(), UserError> {
+    let written = fs::create_dir_all(folder).and_then(|()| generate_to(Cli::command(), folder));
+    written.map_err(|error| UserError::usage(format!("--dir: cannot write to {}: {error}", folder.display())))
+}
