@@ -67,6 +67,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a first prismq.toml, .env and handler into this folder; nothing is overwritten
+    Init,
     /// Register or update a task type
     RegisterType(RegisterTypeArgs),
     /// Create a task and print its id, or many from a file

@@ -29,6 +29,7 @@ fn the_definition_is_sound() {
 #[test]
 fn every_command_of_the_table_is_there() {
     for line in [
+        "init",
         "register-type a --version 2.0.0 --schema -",
         "register-type --all",
         "create-task a k=v n:=1 --priority -5 --wait --timeout 1m",

@@ -11,6 +11,7 @@ mod errors;
 #[cfg(feature = "server")]
 mod faults;
 mod health;
+mod init;
 mod input;
 mod live;
 mod man;
@@ -39,6 +40,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
+        Command::Init => return init::run(cli.global.json),
         _ => {}
     }
     let setup = Setup::new(&cli)?;
@@ -61,6 +63,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         #[cfg(feature = "server")]
         Command::Demo => demo::run(&setup),
         Command::Config(_) => config::run(&setup),
-        Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Init => Ok(Exit::Done),
     }
 }

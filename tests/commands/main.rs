@@ -10,6 +10,7 @@ mod claim_run;
 mod create;
 mod demo;
 mod health;
+mod init;
 mod report;
 mod results;
 mod rig;

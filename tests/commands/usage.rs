@@ -16,6 +16,7 @@ fn help_and_the_version_are_results() {
     let help = run("--help").exits(0);
     assert_eq!(help.stderr, "");
     for command in [
+        "init",
         "register-type",
         "create-task",
         "claim",

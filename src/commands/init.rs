@@ -1,0 +1,101 @@
+//! `init`: the files of a first worker, in the current folder. What is there already stays as it is.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::exit::{Exit, UserError};
+use crate::output::{note, print_json, print_line};
+
+const CONFIG: &str = "prismq.toml";
+const CONFIG_TEXT: &str = include_str!("init/prismq.toml");
+const VARIABLES: &str = include_str!("../../.env.example");
+
+/// The handler, and how it is run.
+const PYTHON: Handler =
+    Handler { file: "hello.py", text: include_str!("init/hello.py"), exec: r#"["python3", "hello.py"]"# };
+/// The same for machines without Python.
+const SHELL: Handler = Handler { file: "hello.sh", text: include_str!("init/hello.sh"), exec: r#"["sh", "hello.sh"]"# };
+
+/// What to type next.
+const NEXT: [(&str, &str); 5] = [
+    ("prismq serve", "a TaskManager, in a terminal of its own; or name yours in .env"),
+    ("prismq register-type --all", "tells it of the types in prismq.toml"),
+    ("prismq create-task example.hello name=Ada", "a first task"),
+    ("prismq work --drain", "works what is there; without --drain it goes on"),
+    ("prismq results", "what came of it"),
+];
+
+struct Handler {
+    file: &'static str,
+    text: &'static str,
+    exec: &'static str,
+}
+
+/// A file to write, and who may read it.
+struct File<'a> {
+    name: &'a str,
+    text: String,
+    mode: u32,
+}
+
+/// `prismq init`. It heeds no settings: they may be what is not there yet.
+pub(super) fn run(as_json: bool) -> anyhow::Result<Exit> {
+    let (mut written, mut kept) = (Vec::new(), Vec::new());
+    let has_config = Path::new(CONFIG).exists();
+    for file in files(if has_python() { &PYTHON } else { &SHELL }, has_config) {
+        let is_new = create(&file)
+            .map_err(|error| UserError::new(Exit::Failed, format!("cannot write {}: {error}", file.name)))?;
+        if is_new { &mut written } else { &mut kept }.push(file.name);
+    }
+    let next = if has_config { &[][..] } else { &NEXT };
+    if as_json {
+        let next: Vec<&str> = next.iter().map(|(command, _)| *command).collect();
+        print_json(&json!({"written": written, "kept": kept, "next": next}))?;
+        return Ok(Exit::Done);
+    }
+    for name in written {
+        print_line(format_args!("written: {name}"))?;
+    }
+    for name in kept {
+        note(format_args!("{name} was there already: left as it is"));
+    }
+    for (command, why) in next {
+        note(format_args!("  {command:<43} {why}"));
+    }
+    Ok(Exit::Done)
+}
+
+/// The configuration comes last: it is there once all that it names is. With one of somebody's own, no handler is
+/// wanted.
+fn files(handler: &Handler, has_config: bool) -> Vec<File<'static>> {
+    // The first line says how to copy the example.
+    let variables = VARIABLES.split_once('\n').map_or(VARIABLES, |(_, rest)| rest);
+    let variables = format!(
+        "# Settings of this machine, keys among them: not for version control. Take the `#` off what you set.\n{variables}"
+    );
+    let config = CONFIG_TEXT.replace(PYTHON.exec, handler.exec);
+    let mut files = vec![File { name: ".env", text: variables, mode: 0o600 }];
+    if !has_config {
+        files.push(File { name: handler.file, text: handler.text.to_owned(), mode: 0o666 });
+    }
+    files.push(File { name: CONFIG, text: config, mode: 0o666 });
+    files
+}
+
+/// Writes a file, unless something of its name is there; false then.
+fn create(file: &File<'_>) -> io::Result<bool> {
+    match OpenOptions::new().write(true).create_new(true).mode(file.mode).open(file.name) {
+        Ok(mut opened) => opened.write_all(file.text.as_bytes()).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn has_python() -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join("python3").is_file()))
+}
