@@ -96,6 +96,10 @@ pub enum Command {
     ListTasks(ListTasksArgs),
     /// Show a task as the TaskManager holds it
     ShowTask(ShowTaskArgs),
+    /// Tell the story of a task: who claimed it when, how each attempt ended, how it was reported
+    Explain(ExplainArgs),
+    /// Run a task's handler once more, here, without telling anybody
+    Replay(ReplayArgs),
     /// Show or export what the results file holds
     Results(ResultsArgs),
     /// Run the embedded TaskManager by itself
@@ -303,6 +307,22 @@ pub enum Status {
 /// `show-task`
 #[derive(Debug, Args)]
 pub struct ShowTaskArgs {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    pub id: u64,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    pub id: u64,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
     /// The task's id
     #[arg(value_parser = values::task_id)]
     pub id: u64,

@@ -52,6 +52,8 @@ fn every_command_of_the_table_is_there() {
         "list-types",
         "list-tasks --status failed --type a% --limit 5",
         "show-task 7",
+        "explain 7",
+        "replay 7",
         "results 7 --type a --failed --since 1h --format csv",
         "results --json",
         "config --concurrency 3",

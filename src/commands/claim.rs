@@ -12,7 +12,7 @@ use crate::clock::{Clock, Slept, Timestamp, after};
 use crate::config;
 use crate::exit::{Exit, UserError};
 use crate::output::{note, print_json, print_line};
-use crate::shutdown::{Phase, Stop, StopReason};
+use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
 use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error};
@@ -167,7 +167,7 @@ impl<'a> Desk<'a> {
         self.store.note_claim(&claim, self.client.url(), None)?;
         note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
         let deadline = claim.deadline;
-        let stop = self.stop_on_signals();
+        let stop = self.setup.stop_on_signals();
         let mut result = executor.run(claim, worker_type, &stop)?;
         worker_type.end_idle(&stop);
         if self.args.no_report {
@@ -187,16 +187,6 @@ impl<'a> Desk<'a> {
             None => Exit::Done,
             Some(_) => Exit::Failed,
         }
-    }
-
-    /// There is a person at hand: the first signal asks the handler to end, the second kills it.
-    fn stop_on_signals(&self) -> Arc<Stop> {
-        let stop = Arc::new(Stop::new(None));
-        let raised = Arc::clone(&stop);
-        self.setup.shutdown.on_raise(Phase::Running, move |phase| {
-            raised.raise(Some(if phase == Phase::Ending { StopReason::Kill } else { StopReason::Shutdown }));
-        });
-        stop
     }
 
     fn print(&self, value: &impl Serialize) -> anyhow::Result<()> {

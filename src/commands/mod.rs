@@ -8,6 +8,7 @@ mod create_task;
 #[cfg(feature = "server")]
 mod demo;
 mod errors;
+mod explain;
 #[cfg(feature = "server")]
 mod faults;
 mod health;
@@ -16,6 +17,7 @@ mod input;
 mod live;
 mod man;
 mod quota;
+mod replay;
 mod report;
 mod results;
 #[cfg(feature = "server")]
@@ -57,6 +59,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::ListTypes => types::list(&setup),
         Command::ListTasks(args) => tasks::list(&args, &setup),
         Command::ShowTask(args) => tasks::show(&args, &setup),
+        Command::Explain(args) => explain::run(&args, &setup),
+        Command::Replay(args) => replay::run(&args, &setup),
         Command::Results(args) => results::run(&args, &setup),
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(&args, &setup),

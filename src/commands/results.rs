@@ -81,7 +81,7 @@ fn write(format: ResultsFormat, stored: &StoredResult, out: &mut impl Write) -> 
 }
 
 /// A row of the table `results` as JSON.
-fn fields(stored: &StoredResult) -> Value {
+pub(super) fn fields(stored: &StoredResult) -> Value {
     let StoredResult { result, status, reported_at, .. } = stored;
     let failure = result.outcome.failure.as_ref();
     json!({

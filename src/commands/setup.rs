@@ -11,7 +11,7 @@ use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::logging::{self, Sink};
-use crate::shutdown::{Phase, Shutdown, SystemClock};
+use crate::shutdown::{Phase, Shutdown, Stop, StopReason, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
 
@@ -70,6 +70,16 @@ impl Setup {
                 std::process::exit(Exit::Interrupted as i32);
             }
         });
+    }
+
+    /// There is a person at hand: the first signal asks the handler to end, the second kills it.
+    pub(super) fn stop_on_signals(&self) -> Arc<Stop> {
+        let stop = Arc::new(Stop::new(None));
+        let raised = Arc::clone(&stop);
+        self.shutdown.on_raise(Phase::Running, move |phase| {
+            raised.raise(Some(if phase == Phase::Ending { StopReason::Kill } else { StopReason::Shutdown }));
+        });
+        stop
     }
 
     /// A client of the TaskManager, whose waits end at the first signal.

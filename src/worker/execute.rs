@@ -160,7 +160,8 @@ impl Executor<'_> {
 }
 
 /// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.
-fn with_sound_ideas(outcome: Outcome) -> Outcome {
+#[must_use]
+pub fn with_sound_ideas(outcome: Outcome) -> Outcome {
     match check_ideas(&outcome) {
         Ok(()) => outcome,
         Err(error) => {

@@ -16,6 +16,7 @@ mod results;
 mod rig;
 mod serve;
 mod settings;
+mod story;
 mod tasks;
 mod types;
 mod usage;

@@ -58,6 +58,12 @@ impl Rig {
         self
     }
 
+    /// The sandbox without the TaskManager.
+    pub(crate) fn stop(self) -> Sandbox {
+        self.server.stop();
+        self.sandbox
+    }
+
     pub(crate) fn url(&self) -> String {
         self.server.api_url()
     }

@@ -29,6 +29,8 @@ fn help_and_the_version_are_results() {
         "list-types",
         "list-tasks",
         "show-task",
+        "explain",
+        "replay",
         "results",
         "serve",
         "demo",

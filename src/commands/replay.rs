@@ -1,0 +1,115 @@
+//! `replay`: a task's handler once more, here, to debug it. Nobody is told of it, and nothing is stored.
+
+use std::sync::Arc;
+
+use super::setup::{Setup, supervise_handlers};
+use super::{explain, quota};
+use crate::cli::ReplayArgs;
+use crate::clock::{Clock, after};
+use crate::config::TaskType;
+use crate::exit::{Exit, UserError};
+use crate::handler::{Handler, Listener, Run};
+use crate::output::{note, print_json, print_line};
+use crate::shutdown::Phase;
+use crate::store::Store;
+use crate::task::{Claim, Task, TaskId, TaskResult};
+use crate::worker::{default_timeout, handler, with_sound_ideas};
+
+/// `prismq replay`
+pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
+    setup.log()?;
+    setup.heed_signals()?;
+    let store = Arc::new(setup.store()?);
+    let task = find(TaskId(args.id), setup, &store)?;
+    let settings = settings(&task.task_type, setup)?;
+    let ledger = Arc::new(quota::ledger(&store, setup));
+    let handler = handler(settings, &setup.config, Some(ledger)).map_err(UserError::usage)?;
+    handler.check().map_err(UserError::usage)?;
+    supervise_handlers();
+    note(format_args!("running the handler of task {} ({}) again", task.id, task.task_type));
+    let result = work(task, settings, &*handler, setup);
+    let envelope = result.envelope();
+    if setup.json {
+        print_json(&envelope)?;
+    } else {
+        print_line(serde_json::to_string_pretty(&envelope)?)?;
+    }
+    note("neither stored nor reported");
+    Ok(match result.outcome.failure {
+        _ if setup.shutdown.get() > Phase::Running => Exit::Interrupted,
+        None => Exit::Done,
+        Some(_) => Exit::Failed,
+    })
+}
+
+/// The task as its last handler got it: from the results file, else from the TaskManager.
+fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
+    let client = setup.client()?;
+    if let Some(claim) = store.claim(client.url(), id)? {
+        return Ok(claim.task);
+    }
+    if let Some(stored) = explain::attempts(store, client.url(), id)?.pop() {
+        let TaskResult { task_type, params, attempt, .. } = stored.result;
+        return Ok(Task { id, task_type, params, attempt, priority: 0 });
+    }
+    let Some(task) = client.task(id)? else {
+        let message = format!("neither the TaskManager nor the results file knows a task {id}");
+        return Err(UserError::new(Exit::Failed, message).into());
+    };
+    Ok(Task {
+        id,
+        task_type: task.task_type,
+        params: task.params.unwrap_or_default(),
+        attempt: task.attempts.max(1),
+        priority: task.priority,
+    })
+}
+
+/// How tasks of that type are worked here.
+fn settings<'a>(task_type: &str, setup: &'a Setup) -> Result<&'a TaskType, UserError> {
+    setup.configured(task_type).ok_or_else(|| {
+        UserError::usage(format!("{task_type} has no handler: it is not in the configuration"))
+            .hint("describe it in prismq.toml as [[task_type]]")
+    })
+}
+
+/// Runs the handler once, as a worker that has just claimed the task would.
+fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -> TaskResult {
+    let clock = setup.clock();
+    let started_at = clock.now();
+    let claim_timeout = setup.config.claim_timeout.value;
+    let timeout = settings.timeout.map_or(default_timeout(claim_timeout), |timeout| timeout.min(claim_timeout));
+    let worker_id = setup.config.worker_id.value.clone();
+    let claim = Claim { task, worker_id, claimed_at: started_at, deadline: after(started_at, timeout) };
+    let stop = setup.stop_on_signals();
+    let outcome = with_sound_ideas(handler.run(&claim, &Run { timeout, stop: &stop, listener: &Aloud }));
+    handler.end_idle(&stop);
+    TaskResult {
+        task_id: claim.task.id,
+        task_type: claim.task.task_type,
+        attempt: claim.task.attempt,
+        worker_id: claim.worker_id,
+        api_url: setup.config.api_url.value.clone(),
+        params: claim.task.params,
+        outcome,
+        claimed_at: started_at,
+        started_at,
+        finished_at: clock.now(),
+    }
+}
+
+/// Shows what a handler says as it comes.
+struct Aloud;
+
+impl Listener for Aloud {
+    fn progress(&self, percent: u8, message: Option<&str>) {
+        match message {
+            Some(message) => note(format_args!("{percent} %: {message}")),
+            None => note(format_args!("{percent} %")),
+        }
+    }
+
+    fn stderr_line(&self, line: &str) {
+        note(line);
+    }
+}
