@@ -2,6 +2,8 @@
 //!
 //! Events carry their fields as the key-values of `log`. Whatever they hold, a line stays a line.
 
+mod journal;
+
 use std::io::{self, Write};
 
 use env_logger::{Builder, Logger};
@@ -36,14 +38,28 @@ pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Res
         Sink::Stderr => Box::new(io::stderr()),
         Sink::Above(display) => Box::new(Above(display)),
     };
-    let logger = logger(format, filter, worker_id, out)?;
+    let style = match format {
+        LogFormat::Text if journal::is_behind_stderr() => Style::Journal,
+        LogFormat::Text => Style::Text,
+        LogFormat::Json => Style::Json,
+    };
+    let logger = logger(style, filter, worker_id, out)?;
     let most = logger.filter();
     log::set_boxed_logger(Box::new(logger)).map_err(|_| "the log is set up already".to_owned())?;
     log::set_max_level(most);
     Ok(())
 }
 
-fn logger(format: LogFormat, filter: &str, worker_id: &str, out: Box<dyn Write + Send>) -> Result<Logger, String> {
+/// How a line looks.
+#[derive(Clone, Copy)]
+enum Style {
+    Text,
+    /// Text for the systemd journal.
+    Journal,
+    Json,
+}
+
+fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send>) -> Result<Logger, String> {
     let directives = parse_log_filter(filter).map_err(|problem| format!("log_level: {problem}"))?;
     let all =
         directives.iter().rev().find(|(module, _)| module.is_none()).map_or(LevelFilter::Off, |(_, level)| *level);
@@ -56,17 +72,18 @@ fn logger(format: LogFormat, filter: &str, worker_id: &str, out: Box<dyn Write +
         builder.filter(module.as_deref(), if is_ureq { level.min(UREQ_MOST) } else { level });
     }
     let worker_id = worker_id.to_owned();
-    builder.format(move |line, record| match format {
-        LogFormat::Text => writeln!(line, "{}", text_line(Timestamp::now(), record)),
-        LogFormat::Json => writeln!(line, "{}", json_line(Timestamp::now(), record, &worker_id)),
+    builder.format(move |line, record| match style {
+        Style::Text => writeln!(line, "{:.3} {}", Timestamp::now(), text(record)),
+        Style::Journal => writeln!(line, "<{}>{}", journal::priority(record.level()), text(record)),
+        Style::Json => writeln!(line, "{}", json_line(Timestamp::now(), record, &worker_id)),
     });
     Ok(builder.target(env_logger::Target::Pipe(out)).build())
 }
 
-/// `2026-11-22T03:18:35.123Z INFO  message key=value`
-fn text_line(now: Timestamp, record: &Record<'_>) -> String {
+/// `INFO  message key=value`
+fn text(record: &Record<'_>) -> String {
     let message = record.args().to_string();
-    let mut parts = vec![format!("{now:.3} {:<5} {}", record.level(), printable(&message))];
+    let mut parts = vec![format!("{:<5} {}", record.level(), printable(&message))];
     parts.extend(fields(record).into_iter().map(|(key, value)| {
         let value = match value {
             Value::String(text) if is_word(&text) => text,
@@ -269,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_time_level_message_and_fields() {
+    fn text_is_level_message_and_fields() {
         let pairs = [
             ("task_id", kv::Value::from(12)),
             ("rate", kv::Value::from(1.5)),
@@ -279,9 +296,9 @@ mod tests {
             ("empty", kv::Value::from("")),
             ("nothing", kv::Value::null()),
         ];
-        let line = event("claimed", &pairs, text_line);
+        let line = event("claimed", &pairs, |_, record| text(record));
         let fields = r#"task_id=12 rate=1.5 dry=true task_type=a.b error="no \"key\"" empty="""#;
-        assert_eq!(line, format!("2026-11-22T03:18:35.123Z INFO  claimed {fields}"));
+        assert_eq!(line, format!("INFO  claimed {fields}"));
     }
 
     #[test]
@@ -318,7 +335,7 @@ mod tests {
     fn a_line_stays_a_line() {
         let evil = "two\nlines\r\u{1b}[2J\u{9b}\u{2028}end";
         let pairs = [("said", kv::Value::from(evil)), ("key\n", kv::Value::from(1))];
-        for line in [event(evil, &pairs, text_line), json_of(evil, &pairs)] {
+        for line in [event(evil, &pairs, |_, record| text(record)), json_of(evil, &pairs)] {
             assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line:?}");
         }
         let parsed: Value = serde_json::from_str(&json_of(evil, &pairs)).unwrap();
@@ -327,7 +344,7 @@ mod tests {
 
     fn logged(filter: &str, target: &str, level: Level) -> bool {
         let written = Written::default();
-        let logger = logger(LogFormat::Text, filter, "w", Box::new(written.clone())).unwrap();
+        let logger = logger(Style::Text, filter, "w", Box::new(written.clone())).unwrap();
         logger.log(&Record::builder().level(level).target(target).args(format_args!("x")).build());
         !written.text().is_empty()
     }
@@ -371,7 +388,7 @@ mod tests {
         let display = MultiProgress::with_draw_target(target);
         let bar = display.add(ProgressBar::new(1).with_style(ProgressStyle::with_template("live").unwrap()));
         bar.tick();
-        let logger = logger(LogFormat::Text, "info", "w", Box::new(Above(display))).unwrap();
+        let logger = logger(Style::Text, "info", "w", Box::new(Above(display))).unwrap();
         logger.log(&Record::builder().level(Level::Info).target("prismq").args(format_args!("logged")).build());
         let drawn = terminal.text();
         let (log, live) = (drawn.find("logged").unwrap(), drawn.rfind("live").unwrap());

@@ -26,6 +26,7 @@ mod setup;
 mod stats;
 #[cfg_attr(not(feature = "server"), path = "no_status.rs")]
 mod status;
+mod systemd;
 mod tasks;
 mod types;
 mod work;

@@ -6,6 +6,7 @@ use indicatif::MultiProgress;
 
 use super::live::Live;
 use super::setup::Setup;
+use super::systemd::Systemd;
 use super::worker_log::WorkerLog;
 use super::{status, types};
 use crate::cli::WorkArgs;
@@ -35,10 +36,12 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         register: args.register || is_embedded(args),
         drain: args.drain,
         exit_after_idle: args.exit_after_idle,
+        watchdog: Systemd::watchdog(),
     };
     let observer = WorkerLog {
         live: Stream::Stderr.is_decorated().then(|| Live::spinner(&screen)),
         also: status.as_ref().map(|status| status.observer(setup.clock())),
+        systemd: Systemd::of_environment(),
     };
     let tools =
         Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };

@@ -1,6 +1,7 @@
-//! A worker's events as log lines, and as a live line where there is one.
+//! A worker's events as log lines, as a live line where there is one, and for the service manager where there is one.
 
 use super::live::Live;
+use super::systemd::Systemd;
 use crate::store::Status;
 use crate::task::TaskResult;
 use crate::taskmanager::Delivery;
@@ -11,6 +12,7 @@ pub(super) struct WorkerLog {
     pub(super) live: Option<Live>,
     /// Hears the same.
     pub(super) also: Option<Box<dyn Observer>>,
+    pub(super) systemd: Option<Systemd>,
 }
 
 impl Observer for WorkerLog {
@@ -20,6 +22,9 @@ impl Observer for WorkerLog {
         }
         if let Some(also) = &self.also {
             also.event(event);
+        }
+        if let Some(systemd) = &self.systemd {
+            systemd.event(event);
         }
         log_start_and_end(event);
         log_task(event);
@@ -39,6 +44,7 @@ fn log_start_and_end(event: &Event<'_>) {
             let why = if *asked { "asked to end" } else { "done" };
             log::info!(in_flight; "{why}: claiming nothing more");
         }
+        Event::Hanging(why) => log::error!("the worker hangs: {why}"),
         Event::OutageStarted(error) => log::warn!("{error}; waiting for it"),
         Event::OutageEnded { length, failed_calls } => {
             log::info!(outage_s = rounded(length.as_secs_f64()), failed_calls; "the TaskManager answers again");

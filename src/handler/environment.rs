@@ -9,8 +9,9 @@ use crate::task::Claim;
 
 /// What makes a variable's name look like that of a secret.
 const SECRET: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
-/// The TaskManager's key, which no handler ever gets.
-const NEVER: [&str; 2] = ["TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE"];
+/// What no handler ever gets: the TaskManager's key, and the way to speak to the service manager in our name.
+const NEVER: [&str; 5] =
+    ["TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 /// What is left of the worker's environment in a clean one, beside `LC_*`.
 const CLEAN: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
 
@@ -122,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn the_task_managers_key_never_gets_through() {
-        let names = ["TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE"];
+    fn what_is_for_us_alone_never_gets_through() {
+        let names = NEVER;
         let settings = ExecSettings {
             pass_env: names.map(String::from).to_vec(),
             env: names.map(|name| (name.into(), "configured".into())).into(),

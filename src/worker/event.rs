@@ -135,6 +135,10 @@ pub enum Event<'a> {
         /// The type that was asked for.
         wanted: &'a str,
     },
+    /// The worker's loop turns: its main thread is at work, and no slot hangs. Told again and again.
+    Turning,
+    /// Its loop does not turn as it should, and why it is thought so.
+    Hanging(String),
     /// Nothing more is claimed.
     Closing {
         /// Whether a signal asked for it.

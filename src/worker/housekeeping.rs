@@ -18,7 +18,8 @@ impl Worker<'_> {
         let _ = self.executor.store.forget_ended(&self.process, self.executor.clock.now());
         let mut pruning = None;
         loop {
-            let next = self.prune(&mut pruning).min(self.prune_videos());
+            let next = self.prune(&mut pruning).min(self.prune_videos()).min(self.pulse.every());
+            self.beat();
             if let Some(closed) = self.queue.wait_closed(next) {
                 return closed;
             }

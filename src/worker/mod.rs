@@ -11,6 +11,7 @@ mod hold;
 mod housekeeping;
 mod params;
 mod progress;
+mod pulse;
 mod queue;
 mod recovery;
 mod report;
@@ -32,6 +33,7 @@ pub use types::{TypeError, WorkerType, default_timeout, handler, register, usual
 pub use youtube::SharedLedger;
 
 use self::contact::Contact;
+use self::pulse::Pulse;
 use self::queue::{Closed, Limits, Queue};
 use self::recovery::Left;
 use self::report::Waiting;
@@ -58,6 +60,8 @@ pub struct Job {
     pub drain: bool,
     /// End when there was nothing to do for so long.
     pub exit_after_idle: Option<Duration>,
+    /// Somebody takes the worker for hanging where there is no [`Event::Turning`] for so long.
+    pub watchdog: Option<Duration>,
 }
 
 /// What a worker works with.
@@ -106,6 +110,7 @@ struct Worker<'a> {
     ledger: Arc<SharedLedger>,
     queue: Arc<Queue>,
     stops: Arc<Stops>,
+    pulse: Pulse,
     running: Running,
     left: Left,
     waiting: Waiting,
@@ -171,6 +176,7 @@ impl<'a> Worker<'a> {
             order: order(config.strategy.value),
             queue: Arc::new(Queue::new(limits, concurrency, config.concurrency.value, backoff)),
             stops: Arc::default(),
+            pulse: Pulse::new(job.watchdog, config.concurrency.value),
             running: Running::default(),
             left: recovery::find(&executor, &process, &types)?,
             waiting: Waiting::new(unreported),
@@ -203,11 +209,11 @@ impl<'a> Worker<'a> {
         tools.observer.event(&Event::Ready { task_types, concurrency });
         self.note_unreported();
         // What does not get through now waits for the reporter's next try.
-        let _ = self.send_waiting();
+        let _ = self.send_waiting(|| self.beat());
         thread::scope(|scope| {
             for number in 0..concurrency {
                 let slot = thread::Builder::new().name(format!("slot-{number}"));
-                if let Err(error) = slot.spawn_scoped(scope, || slot::run(self)) {
+                if let Err(error) = slot.spawn_scoped(scope, move || slot::run(self, number)) {
                     self.queue.slot_ended();
                     self.fail(WorkerError::Thread(error));
                 }
@@ -225,9 +231,9 @@ impl<'a> Worker<'a> {
         let in_flight = self.queue.in_flight();
         self.executor.observer.event(&Event::Closing { asked: closed == Closed::Asked, in_flight });
         self.withdraw_claims();
-        if !self.queue.wait_slots_ended(Some(grace_period)) {
+        if !self.wait_slots_ended(Some(grace_period)) {
             self.stops.stop_all(StopReason::Shutdown);
-            self.queue.wait_slots_ended(None);
+            self.wait_slots_ended(None);
         }
     }
 

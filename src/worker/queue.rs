@@ -4,6 +4,7 @@
 //! with backoff while the others sleep, or waits at a server that can. When it gets a task it wakes two, and each of
 //! those that gets one two more. So an idle worker polls once an interval, however many slots it has.
 
+mod asleep;
 mod due;
 mod terms;
 #[cfg(test)]
@@ -277,18 +278,22 @@ impl Queue {
     }
 
     /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
-    /// true where they have.
-    pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
+    /// true where they have, `None` where neither comes within `limit`.
+    pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>, limit: Duration) -> Option<bool> {
+        let until = Instant::now() + limit;
         let mut state = self.lock();
         while state.slots > 0 {
             let asked = grace_period.zip(state.asked_at);
             let deadline = asked.and_then(|(grace_period, asked_at)| asked_at.checked_add(grace_period));
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return false;
+                return Some(false);
             }
-            state = wait(&self.ending, state, deadline);
+            if until <= Instant::now() {
+                return None;
+            }
+            state = wait(&self.ending, state, earliest(deadline, Some(until)));
         }
-        true
+        Some(true)
     }
 
     /// Notes that a slot has ended.

@@ -172,7 +172,7 @@ impl Worker<'_> {
         let mut backoff = Backoff::new(Duration::from_millis(250), 2.0, LONGEST_WAIT);
         let mut due = Instant::now();
         while self.waiting.wait(due) {
-            due = match self.send_waiting() {
+            due = match self.send_waiting(|| ()) {
                 Ok(()) => {
                     backoff.reset();
                     Instant::now()
@@ -185,10 +185,11 @@ impl Worker<'_> {
         }
     }
 
-    /// Sends what waits, oldest first, until nothing does or the TaskManager does not answer.
-    pub(super) fn send_waiting(&self) -> Result<(), Error> {
+    /// Sends what waits, oldest first, until nothing does or the TaskManager does not answer. Calls `each` before each.
+    pub(super) fn send_waiting(&self, each: impl Fn()) -> Result<(), Error> {
         let client = self.executor.client.with_retries(Retries::NONE);
         while let Some(mut unsettled) = self.waiting.next() {
+            each();
             let answer = self.deliver(&client, &mut unsettled);
             if let Err(error) = &answer
                 && !error.is_refusal()

@@ -8,6 +8,7 @@ use super::breaker::{Change, Verdict};
 use super::queue::{Closed, Place, Queue, Sweep, Turn};
 use super::report::Unsettled;
 use super::{Event, Worker, WorkerError, WorkerType};
+use crate::clock::between;
 use crate::failpoint;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, TaskResult};
@@ -17,19 +18,22 @@ use crate::taskmanager::{Claimed, Delivery, Error};
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
 
 /// Works tasks until nothing more is to be claimed.
-pub(super) fn run(worker: &Worker<'_>) {
+pub(super) fn run(worker: &Worker<'_>, number: usize) {
     let _ended = EndOfSlot(&worker.queue);
     while let Some(turn) = worker.queue.turn() {
+        worker.pulse.back_in(number, turn.wait);
         let found = worker.sweep(&turn);
         worker.note_poll();
         match found {
             Found::Task { index, claim, left } => {
+                worker.pulse.back_in(number, between(worker.executor.clock.now(), claim.deadline));
                 worker.end_turn(&turn, Sweep::Task(index));
                 worker.work_one(index, claim, left);
             }
             Found::Nothing { paused } => worker.end_turn(&turn, Sweep::Empty { paused }),
             Found::NoAnswer { index, pause } => worker.end_turn(&turn, Sweep::Failed { index, pause }),
         }
+        worker.pulse.rests(number);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Before the first claim: the handlers can run, the TaskManager answers, takes the key and knows the types.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::contact::Contact;
+use super::pulse::beat_of;
 use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
 use crate::clock::{Clock, Slept};
 use crate::shutdown::{Phase, SystemClock};
@@ -38,8 +40,22 @@ pub(super) fn resolve(
         contact.failed(&error);
         let wait = error.retry_after().unwrap_or_else(|| backoff.jittered());
         tools.observer.event(&Event::Polled { next: wait });
-        if clock.sleep(wait) == Slept::Interrupted {
+        if rest(wait, job, tools, &*clock) == Slept::Interrupted {
             return Ok(None);
+        }
+    }
+}
+
+/// Waits, and says meanwhile that it does.
+fn rest(wait: Duration, job: &Job, tools: &Tools<'_>, clock: &dyn Clock) -> Slept {
+    let mut left = wait;
+    loop {
+        tools.observer.event(&Event::Turning);
+        let step = job.watchdog.map_or(left, |watchdog| beat_of(watchdog).min(left));
+        left -= step;
+        let slept = clock.sleep(step);
+        if slept == Slept::Interrupted || left.is_zero() {
+            return slept;
         }
     }
 }

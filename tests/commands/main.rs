@@ -11,6 +11,7 @@ mod create;
 mod demo;
 mod health;
 mod init;
+mod journal;
 mod report;
 mod results;
 mod rig;

@@ -21,5 +21,6 @@ mod rig;
 mod signals;
 mod slots;
 mod start;
+mod systemd;
 mod waits;
 mod warm;

@@ -69,3 +69,26 @@ fn a_server_that_asked_to_be_left_alone_is_left_alone_though_a_type_is_due() {
     queue.note_due(SPREAD);
     assert!(queue.lock().next_poll > Instant::now() + SPREAD * 30);
 }
+
+#[test]
+fn a_queue_that_nobody_watches_is_asleep() {
+    let queue = Queue::new(Limits::default(), vec![1], 2, Backoff::new(SPREAD, 1.0, SPREAD));
+    let (long_ago, slack) = (Instant::now() - SPREAD * 60, SPREAD * 30);
+    assert!(!queue.is_asleep(slack), "it has only started");
+    {
+        let mut state = queue.lock();
+        (state.next_poll, state.paused_until, state.last_active) = (long_ago, long_ago, long_ago);
+    }
+    assert!(queue.is_asleep(slack));
+    let turn = queue.lock().take_turn(true, &Limits::default());
+    assert!(!queue.is_asleep(slack), "somebody asks");
+    assert_eq!(queue.reserve(0), Place::Taken);
+    queue.end_turn(&turn, Sweep::Task(0));
+    queue.lock().last_active = long_ago;
+    assert!(!queue.is_asleep(slack), "nothing more may be claimed");
+    queue.finished(0, Verdict::Works);
+    queue.lock().last_active = long_ago;
+    assert!(queue.is_asleep(slack));
+    queue.close(Closed::Done);
+    assert!(!queue.is_asleep(slack), "it is to end");
+}

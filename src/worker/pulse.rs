@@ -1,0 +1,103 @@
+//! Whether the worker's loop turns, for a service manager that restarts what hangs.
+//!
+//! The main thread says so, again and again, unless a slot hangs. A slot whose handler runs for an hour does not, nor one
+//! that waits at the TaskManager: before it does what may take long, each slot says when it will be back at the latest.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Event, Worker};
+
+/// A beat that nobody waits for is still one.
+const UNHURRIED: Duration = Duration::from_secs(60);
+
+/// When each slot will be back.
+pub(super) struct Pulse {
+    /// How often it is said that the loop turns.
+    every: Duration,
+    /// What calls, the results file and the end of a handler may take. Far more than they do: all have time-outs.
+    slack: Duration,
+    /// By slot; `None` while it waits for its turn.
+    back_by: Mutex<Vec<Option<Instant>>>,
+}
+
+impl Pulse {
+    /// For a manager that wants to hear at least every `watchdog`, where there is one.
+    pub(super) fn new(watchdog: Option<Duration>, slots: usize) -> Self {
+        let watchdog = watchdog.unwrap_or(UNHURRIED * 2);
+        Self { every: beat_of(watchdog), slack: watchdog * 2, back_by: Mutex::new(vec![None; slots]) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
+        self.back_by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the main thread may wait before it speaks again.
+    pub(super) fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// The slot will be back in `time`, and what is around that.
+    pub(super) fn back_in(&self, slot: usize, time: Duration) {
+        self.lock()[slot] = Instant::now().checked_add(time.saturating_add(self.slack));
+    }
+
+    /// The slot waits for its turn, or has ended.
+    pub(super) fn rests(&self, slot: usize) {
+        self.lock()[slot] = None;
+    }
+
+    /// The first slot that should be back and is not.
+    fn overdue(&self, now: Instant) -> Option<usize> {
+        self.lock().iter().position(|back_by| back_by.is_some_and(|back_by| back_by < now))
+    }
+}
+
+/// How often a manager hears of us that wants to at least every `watchdog`: twice as often, as systemd advises.
+pub(super) fn beat_of(watchdog: Duration) -> Duration {
+    (watchdog / 2).max(Duration::from_millis(10))
+}
+
+impl Worker<'_> {
+    /// Says that the loop turns, or why it does not.
+    pub(super) fn beat(&self) {
+        let event = if let Some(slot) = self.pulse.overdue(Instant::now()) {
+            Event::Hanging(format!("slot {slot} should be back with its task, and is not"))
+        } else if self.queue.is_asleep(self.pulse.slack) {
+            Event::Hanging("no slot asks for tasks, although one should".into())
+        } else {
+            Event::Turning
+        };
+        self.executor.observer.event(&event);
+    }
+
+    /// Waits until all slots have ended, or `grace_period` is over; true where they have.
+    pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
+        loop {
+            self.beat();
+            if let Some(ended) = self.queue.wait_slots_ended(grace_period, self.pulse.every()) {
+                return ended;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_overdue_when_its_time_and_the_slack_are_over() {
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let pulse = Pulse::new(Some(minute), 2);
+        assert_eq!((pulse.every(), pulse.overdue(Instant::now() + hour)), (minute / 2, None));
+        pulse.back_in(1, hour);
+        assert_eq!(pulse.overdue(Instant::now() + hour + minute), None);
+        assert_eq!(pulse.overdue(Instant::now() + hour + 3 * minute), Some(1));
+        pulse.back_in(1, 2 * hour);
+        assert_eq!(pulse.overdue(Instant::now() + hour + 3 * minute), None);
+        pulse.rests(1);
+        pulse.back_in(0, Duration::MAX);
+        assert_eq!(pulse.overdue(Instant::now() + 24 * hour), None);
+    }
+}
