@@ -34,6 +34,9 @@ _prismq() {
             prismq,demo)
                 cmd="prismq__subcmd__demo"
                 ;;
+            prismq,explain)
+                cmd="prismq__subcmd__explain"
+                ;;
             prismq,fail)
                 cmd="prismq__subcmd__fail"
                 ;;
@@ -43,17 +46,26 @@ _prismq() {
             prismq,help)
                 cmd="prismq__subcmd__help"
                 ;;
+            prismq,init)
+                cmd="prismq__subcmd__init"
+                ;;
             prismq,list-tasks)
                 cmd="prismq__subcmd__list__subcmd__tasks"
                 ;;
             prismq,list-types)
                 cmd="prismq__subcmd__list__subcmd__types"
                 ;;
+            prismq,man)
+                cmd="prismq__subcmd__man"
+                ;;
             prismq,progress)
                 cmd="prismq__subcmd__progress"
                 ;;
             prismq,register-type)
                 cmd="prismq__subcmd__register__subcmd__type"
+                ;;
+            prismq,replay)
+                cmd="prismq__subcmd__replay"
                 ;;
             prismq,results)
                 cmd="prismq__subcmd__results"
@@ -88,6 +100,9 @@ _prismq() {
             prismq__subcmd__help,demo)
                 cmd="prismq__subcmd__help__subcmd__demo"
                 ;;
+            prismq__subcmd__help,explain)
+                cmd="prismq__subcmd__help__subcmd__explain"
+                ;;
             prismq__subcmd__help,fail)
                 cmd="prismq__subcmd__help__subcmd__fail"
                 ;;
@@ -97,17 +112,26 @@ _prismq() {
             prismq__subcmd__help,help)
                 cmd="prismq__subcmd__help__subcmd__help"
                 ;;
+            prismq__subcmd__help,init)
+                cmd="prismq__subcmd__help__subcmd__init"
+                ;;
             prismq__subcmd__help,list-tasks)
                 cmd="prismq__subcmd__help__subcmd__list__subcmd__tasks"
                 ;;
             prismq__subcmd__help,list-types)
                 cmd="prismq__subcmd__help__subcmd__list__subcmd__types"
                 ;;
+            prismq__subcmd__help,man)
+                cmd="prismq__subcmd__help__subcmd__man"
+                ;;
             prismq__subcmd__help,progress)
                 cmd="prismq__subcmd__help__subcmd__progress"
                 ;;
             prismq__subcmd__help,register-type)
                 cmd="prismq__subcmd__help__subcmd__register__subcmd__type"
+                ;;
+            prismq__subcmd__help,replay)
+                cmd="prismq__subcmd__help__subcmd__replay"
                 ;;
             prismq__subcmd__help,results)
                 cmd="prismq__subcmd__help__subcmd__results"
@@ -131,7 +155,7 @@ _prismq() {
 
     case "${cmd}" in
         prismq)
-            opts="-v -q -h -V --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help --version register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help"
+            opts="-v -q -h -V --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help --version init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -496,6 +520,48 @@ _prismq() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        prismq__subcmd__explain)
+            opts="-v -q -h --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --worker-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ideas)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         prismq__subcmd__fail)
             opts="-v -q -h --error --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -589,7 +655,7 @@ _prismq() {
             return 0
             ;;
         prismq__subcmd__help)
-            opts="register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help"
+            opts="init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -686,6 +752,20 @@ _prismq() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        prismq__subcmd__help__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         prismq__subcmd__help__subcmd__fail)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -728,6 +808,20 @@ _prismq() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        prismq__subcmd__help__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         prismq__subcmd__help__subcmd__list__subcmd__tasks)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -756,6 +850,20 @@ _prismq() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        prismq__subcmd__help__subcmd__man)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         prismq__subcmd__help__subcmd__progress)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -771,6 +879,20 @@ _prismq() {
             return 0
             ;;
         prismq__subcmd__help__subcmd__register__subcmd__type)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        prismq__subcmd__help__subcmd__replay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -847,6 +969,48 @@ _prismq() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        prismq__subcmd__init)
+            opts="-v -q -h --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --worker-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ideas)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -950,6 +1114,52 @@ _prismq() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        prismq__subcmd__man)
+            opts="-v -q -h --dir --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --worker-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ideas)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         prismq__subcmd__progress)
             opts="-v -q -h --message --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1011,6 +1221,48 @@ _prismq() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --worker-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ideas)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        prismq__subcmd__replay)
+            opts="-v -q -h --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -38,6 +38,7 @@ complete -c prismq -n "__fish_prismq_needs_command" -l debug -d 'The same as -v'
 complete -c prismq -n "__fish_prismq_needs_command" -l json -d 'Print JSON, and errors as JSON'
 complete -c prismq -n "__fish_prismq_needs_command" -s h -l help -d 'Print help'
 complete -c prismq -n "__fish_prismq_needs_command" -s V -l version -d 'Print version'
+complete -c prismq -n "__fish_prismq_needs_command" -f -a "init" -d 'Write a first prismq.toml, .env and handler into this folder; nothing is overwritten'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "register-type" -d 'Register or update a task type'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "create-task" -d 'Create a task and print its id, or many from a file'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "claim" -d 'Wait for a task, claim it and print it'
@@ -50,12 +51,28 @@ complete -c prismq -n "__fish_prismq_needs_command" -f -a "stats" -d 'Show what 
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "list-types" -d 'List the task types that the TaskManager knows'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "list-tasks" -d 'List the tasks that the TaskManager holds, newest first'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "show-task" -d 'Show a task as the TaskManager holds it'
+complete -c prismq -n "__fish_prismq_needs_command" -f -a "explain" -d 'Tell the story of a task: who claimed it when, how each attempt ended, how it was reported'
+complete -c prismq -n "__fish_prismq_needs_command" -f -a "replay" -d 'Run a task\'s handler once more, here, without telling anybody'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "results" -d 'Show or export what the results file holds'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "serve" -d 'Run the embedded TaskManager by itself'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "demo" -d 'See it all at work on this machine, without any settings'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "config" -d 'Show every setting in force, and where it came from'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c prismq -n "__fish_prismq_needs_command" -f -a "man" -d 'Print the man page, or write one for each command'
 complete -c prismq -n "__fish_prismq_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l results -d 'The results file [default: results.db in your data folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l ideas -d 'The database of ideas [default: the results file]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l log-format -d 'How a line of the log looks [default: text]' -r -f -a "text\t''
+json\t''"
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l log-level -d 'What is logged: a level, and MODULE=LEVEL by commas [default: info]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand init" -s v -l verbose -d 'Log more: -v debug, -vv trace'
+complete -c prismq -n "__fish_prismq_using_subcommand init" -s q -l quiet -d 'Log less: -q warnings, -qq errors'
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l debug -d 'The same as -v'
+complete -c prismq -n "__fish_prismq_using_subcommand init" -l json -d 'Print JSON, and errors as JSON'
+complete -c prismq -n "__fish_prismq_using_subcommand init" -s h -l help -d 'Print help'
 complete -c prismq -n "__fish_prismq_using_subcommand register-type" -l version -d 'Its version [default: the configuration\'s, else 1.0.0]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand register-type" -l schema -d 'The JSON Schema of its params: a file, - for standard input, or the JSON itself' -r
 complete -c prismq -n "__fish_prismq_using_subcommand register-type" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
@@ -260,6 +277,32 @@ complete -c prismq -n "__fish_prismq_using_subcommand show-task" -s q -l quiet -
 complete -c prismq -n "__fish_prismq_using_subcommand show-task" -l debug -d 'The same as -v'
 complete -c prismq -n "__fish_prismq_using_subcommand show-task" -l json -d 'Print JSON, and errors as JSON'
 complete -c prismq -n "__fish_prismq_using_subcommand show-task" -s h -l help -d 'Print help'
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l results -d 'The results file [default: results.db in your data folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l ideas -d 'The database of ideas [default: the results file]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l log-format -d 'How a line of the log looks [default: text]' -r -f -a "text\t''
+json\t''"
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l log-level -d 'What is logged: a level, and MODULE=LEVEL by commas [default: info]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -s v -l verbose -d 'Log more: -v debug, -vv trace'
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -s q -l quiet -d 'Log less: -q warnings, -qq errors'
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l debug -d 'The same as -v'
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -l json -d 'Print JSON, and errors as JSON'
+complete -c prismq -n "__fish_prismq_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l results -d 'The results file [default: results.db in your data folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l ideas -d 'The database of ideas [default: the results file]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l log-format -d 'How a line of the log looks [default: text]' -r -f -a "text\t''
+json\t''"
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l log-level -d 'What is logged: a level, and MODULE=LEVEL by commas [default: info]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -s v -l verbose -d 'Log more: -v debug, -vv trace'
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -s q -l quiet -d 'Log less: -q warnings, -qq errors'
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l debug -d 'The same as -v'
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -l json -d 'Print JSON, and errors as JSON'
+complete -c prismq -n "__fish_prismq_using_subcommand replay" -s h -l help -d 'Print help'
 complete -c prismq -n "__fish_prismq_using_subcommand results" -l type -d 'Only those of this type' -r
 complete -c prismq -n "__fish_prismq_using_subcommand results" -l since -d 'Only what ended in this time up to now' -r
 complete -c prismq -n "__fish_prismq_using_subcommand results" -l format -d 'How to print them [default: table; jsonl with --json]' -r -f -a "table\t''
@@ -348,21 +391,39 @@ complete -c prismq -n "__fish_prismq_using_subcommand completions" -s q -l quiet
 complete -c prismq -n "__fish_prismq_using_subcommand completions" -l debug -d 'The same as -v'
 complete -c prismq -n "__fish_prismq_using_subcommand completions" -l json -d 'Print JSON, and errors as JSON'
 complete -c prismq -n "__fish_prismq_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "register-type" -d 'Register or update a task type'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "create-task" -d 'Create a task and print its id, or many from a file'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "claim" -d 'Wait for a task, claim it and print it'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "complete" -d 'Report a claimed task as completed'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "fail" -d 'Report a claimed task as failed'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "progress" -d 'Report how far a claimed task is'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "work" -d 'Work tasks until told to stop'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "health" -d 'Check the TaskManager, the key, the types, the handlers and the results file'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "stats" -d 'Show what this machine\'s workers have done: counts, success rate, durations'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "list-types" -d 'List the task types that the TaskManager knows'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "list-tasks" -d 'List the tasks that the TaskManager holds, newest first'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "show-task" -d 'Show a task as the TaskManager holds it'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "results" -d 'Show or export what the results file holds'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "serve" -d 'Run the embedded TaskManager by itself'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "demo" -d 'See it all at work on this machine, without any settings'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "config" -d 'Show every setting in force, and where it came from'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from register-type create-task claim complete fail progress work health stats list-types list-tasks show-task results serve demo config completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l dir -d 'Write the page of every command into this folder instead' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l results -d 'The results file [default: results.db in your data folder]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l ideas -d 'The database of ideas [default: the results file]' -r -F
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l log-format -d 'How a line of the log looks [default: text]' -r -f -a "text\t''
+json\t''"
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l log-level -d 'What is logged: a level, and MODULE=LEVEL by commas [default: info]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand man" -s v -l verbose -d 'Log more: -v debug, -vv trace'
+complete -c prismq -n "__fish_prismq_using_subcommand man" -s q -l quiet -d 'Log less: -q warnings, -qq errors'
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l debug -d 'The same as -v'
+complete -c prismq -n "__fish_prismq_using_subcommand man" -l json -d 'Print JSON, and errors as JSON'
+complete -c prismq -n "__fish_prismq_using_subcommand man" -s h -l help -d 'Print help'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "init" -d 'Write a first prismq.toml, .env and handler into this folder; nothing is overwritten'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "register-type" -d 'Register or update a task type'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "create-task" -d 'Create a task and print its id, or many from a file'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "claim" -d 'Wait for a task, claim it and print it'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "complete" -d 'Report a claimed task as completed'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "fail" -d 'Report a claimed task as failed'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "progress" -d 'Report how far a claimed task is'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "work" -d 'Work tasks until told to stop'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "health" -d 'Check the TaskManager, the key, the types, the handlers and the results file'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "stats" -d 'Show what this machine\'s workers have done: counts, success rate, durations'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "list-types" -d 'List the task types that the TaskManager knows'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "list-tasks" -d 'List the tasks that the TaskManager holds, newest first'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "show-task" -d 'Show a task as the TaskManager holds it'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "explain" -d 'Tell the story of a task: who claimed it when, how each attempt ended, how it was reported'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "replay" -d 'Run a task\'s handler once more, here, without telling anybody'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "results" -d 'Show or export what the results file holds'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "serve" -d 'Run the embedded TaskManager by itself'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "demo" -d 'See it all at work on this machine, without any settings'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "config" -d 'Show every setting in force, and where it came from'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "man" -d 'Print the man page, or write one for each command'
+complete -c prismq -n "__fish_prismq_using_subcommand help; and not __fish_seen_subcommand_from init register-type create-task claim complete fail progress work health stats list-types list-tasks show-task explain replay results serve demo config completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

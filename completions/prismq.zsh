@@ -41,7 +41,26 @@ _prismq() {
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:prismq-command-$line[1]:"
         case $line[1] in
-            (register-type)
+            (init)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
+'--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
+'--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
+'--results=[The results file \[default\: results.db in your data folder\]]:FILE:_files' \
+'--ideas=[The database of ideas \[default\: the results file\]]:FILE:_files' \
+'--log-format=[How a line of the log looks \[default\: text\]]:FORMAT:(text json)' \
+'--log-level=[What is logged\: a level, and MODULE=LEVEL by commas \[default\: info\]]:LEVEL:_default' \
+'*-v[Log more\: -v debug, -vv trace]' \
+'*--verbose[Log more\: -v debug, -vv trace]' \
+'*-q[Log less\: -q warnings, -qq errors]' \
+'*--quiet[Log less\: -q warnings, -qq errors]' \
+'--debug[The same as -v]' \
+'--json[Print JSON, and errors as JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(register-type)
 _arguments "${_arguments_options[@]}" : \
 '--version=[Its version \[default\: the configuration'\''s, else 1.0.0\]]:VERSION:_default' \
 '--schema=[The JSON Schema of its params\: a file, - for standard input, or the JSON itself]:FILE|-|JSON:_default' \
@@ -318,6 +337,46 @@ _arguments "${_arguments_options[@]}" : \
 ':id -- The task'\''s id:_default' \
 && ret=0
 ;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
+'--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
+'--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
+'--results=[The results file \[default\: results.db in your data folder\]]:FILE:_files' \
+'--ideas=[The database of ideas \[default\: the results file\]]:FILE:_files' \
+'--log-format=[How a line of the log looks \[default\: text\]]:FORMAT:(text json)' \
+'--log-level=[What is logged\: a level, and MODULE=LEVEL by commas \[default\: info\]]:LEVEL:_default' \
+'*-v[Log more\: -v debug, -vv trace]' \
+'*--verbose[Log more\: -v debug, -vv trace]' \
+'*-q[Log less\: -q warnings, -qq errors]' \
+'*--quiet[Log less\: -q warnings, -qq errors]' \
+'--debug[The same as -v]' \
+'--json[Print JSON, and errors as JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- The task'\''s id:_default' \
+&& ret=0
+;;
+(replay)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
+'--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
+'--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
+'--results=[The results file \[default\: results.db in your data folder\]]:FILE:_files' \
+'--ideas=[The database of ideas \[default\: the results file\]]:FILE:_files' \
+'--log-format=[How a line of the log looks \[default\: text\]]:FORMAT:(text json)' \
+'--log-level=[What is logged\: a level, and MODULE=LEVEL by commas \[default\: info\]]:LEVEL:_default' \
+'*-v[Log more\: -v debug, -vv trace]' \
+'*--verbose[Log more\: -v debug, -vv trace]' \
+'*-q[Log less\: -q warnings, -qq errors]' \
+'*--quiet[Log less\: -q warnings, -qq errors]' \
+'--debug[The same as -v]' \
+'--json[Print JSON, and errors as JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- The task'\''s id:_default' \
+&& ret=0
+;;
 (results)
 _arguments "${_arguments_options[@]}" : \
 '--type=[Only those of this type]:TYPE:_default' \
@@ -435,6 +494,26 @@ _arguments "${_arguments_options[@]}" : \
 ':shell -- The shell:(bash elvish fish powershell zsh)' \
 && ret=0
 ;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+'--dir=[Write the page of every command into this folder instead]:FOLDER:_files' \
+'--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
+'--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
+'--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
+'--results=[The results file \[default\: results.db in your data folder\]]:FILE:_files' \
+'--ideas=[The database of ideas \[default\: the results file\]]:FILE:_files' \
+'--log-format=[How a line of the log looks \[default\: text\]]:FORMAT:(text json)' \
+'--log-level=[What is logged\: a level, and MODULE=LEVEL by commas \[default\: info\]]:LEVEL:_default' \
+'*-v[Log more\: -v debug, -vv trace]' \
+'*--verbose[Log more\: -v debug, -vv trace]' \
+'*-q[Log less\: -q warnings, -qq errors]' \
+'*--quiet[Log less\: -q warnings, -qq errors]' \
+'--debug[The same as -v]' \
+'--json[Print JSON, and errors as JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 ":: :_prismq__subcmd__help_commands" \
@@ -447,7 +526,11 @@ _arguments "${_arguments_options[@]}" : \
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:prismq-help-command-$line[1]:"
         case $line[1] in
-            (register-type)
+            (init)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(register-type)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
@@ -495,6 +578,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(replay)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (results)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -515,6 +606,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -531,6 +626,7 @@ esac
 (( $+functions[_prismq_commands] )) ||
 _prismq_commands() {
     local commands; commands=(
+'init:Write a first prismq.toml, .env and handler into this folder; nothing is overwritten' \
 'register-type:Register or update a task type' \
 'create-task:Create a task and print its id, or many from a file' \
 'claim:Wait for a task, claim it and print it' \
@@ -543,11 +639,14 @@ _prismq_commands() {
 'list-types:List the task types that the TaskManager knows' \
 'list-tasks:List the tasks that the TaskManager holds, newest first' \
 'show-task:Show a task as the TaskManager holds it' \
+'explain:Tell the story of a task\: who claimed it when, how each attempt ended, how it was reported' \
+'replay:Run a task'\''s handler once more, here, without telling anybody' \
 'results:Show or export what the results file holds' \
 'serve:Run the embedded TaskManager by itself' \
 'demo:See it all at work on this machine, without any settings' \
 'config:Show every setting in force, and where it came from' \
 'completions:Print the completions for a shell' \
+'man:Print the man page, or write one for each command' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'prismq commands' commands "$@"
@@ -582,6 +681,11 @@ _prismq__subcmd__demo_commands() {
     local commands; commands=()
     _describe -t commands 'prismq demo commands' commands "$@"
 }
+(( $+functions[_prismq__subcmd__explain_commands] )) ||
+_prismq__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq explain commands' commands "$@"
+}
 (( $+functions[_prismq__subcmd__fail_commands] )) ||
 _prismq__subcmd__fail_commands() {
     local commands; commands=()
@@ -595,6 +699,7 @@ _prismq__subcmd__health_commands() {
 (( $+functions[_prismq__subcmd__help_commands] )) ||
 _prismq__subcmd__help_commands() {
     local commands; commands=(
+'init:Write a first prismq.toml, .env and handler into this folder; nothing is overwritten' \
 'register-type:Register or update a task type' \
 'create-task:Create a task and print its id, or many from a file' \
 'claim:Wait for a task, claim it and print it' \
@@ -607,11 +712,14 @@ _prismq__subcmd__help_commands() {
 'list-types:List the task types that the TaskManager knows' \
 'list-tasks:List the tasks that the TaskManager holds, newest first' \
 'show-task:Show a task as the TaskManager holds it' \
+'explain:Tell the story of a task\: who claimed it when, how each attempt ended, how it was reported' \
+'replay:Run a task'\''s handler once more, here, without telling anybody' \
 'results:Show or export what the results file holds' \
 'serve:Run the embedded TaskManager by itself' \
 'demo:See it all at work on this machine, without any settings' \
 'config:Show every setting in force, and where it came from' \
 'completions:Print the completions for a shell' \
+'man:Print the man page, or write one for each command' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'prismq help commands' commands "$@"
@@ -646,6 +754,11 @@ _prismq__subcmd__help__subcmd__demo_commands() {
     local commands; commands=()
     _describe -t commands 'prismq help demo commands' commands "$@"
 }
+(( $+functions[_prismq__subcmd__help__subcmd__explain_commands] )) ||
+_prismq__subcmd__help__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq help explain commands' commands "$@"
+}
 (( $+functions[_prismq__subcmd__help__subcmd__fail_commands] )) ||
 _prismq__subcmd__help__subcmd__fail_commands() {
     local commands; commands=()
@@ -661,6 +774,11 @@ _prismq__subcmd__help__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'prismq help help commands' commands "$@"
 }
+(( $+functions[_prismq__subcmd__help__subcmd__init_commands] )) ||
+_prismq__subcmd__help__subcmd__init_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq help init commands' commands "$@"
+}
 (( $+functions[_prismq__subcmd__help__subcmd__list-tasks_commands] )) ||
 _prismq__subcmd__help__subcmd__list-tasks_commands() {
     local commands; commands=()
@@ -671,6 +789,11 @@ _prismq__subcmd__help__subcmd__list-types_commands() {
     local commands; commands=()
     _describe -t commands 'prismq help list-types commands' commands "$@"
 }
+(( $+functions[_prismq__subcmd__help__subcmd__man_commands] )) ||
+_prismq__subcmd__help__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq help man commands' commands "$@"
+}
 (( $+functions[_prismq__subcmd__help__subcmd__progress_commands] )) ||
 _prismq__subcmd__help__subcmd__progress_commands() {
     local commands; commands=()
@@ -680,6 +803,11 @@ _prismq__subcmd__help__subcmd__progress_commands() {
 _prismq__subcmd__help__subcmd__register-type_commands() {
     local commands; commands=()
     _describe -t commands 'prismq help register-type commands' commands "$@"
+}
+(( $+functions[_prismq__subcmd__help__subcmd__replay_commands] )) ||
+_prismq__subcmd__help__subcmd__replay_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq help replay commands' commands "$@"
 }
 (( $+functions[_prismq__subcmd__help__subcmd__results_commands] )) ||
 _prismq__subcmd__help__subcmd__results_commands() {
@@ -706,6 +834,11 @@ _prismq__subcmd__help__subcmd__work_commands() {
     local commands; commands=()
     _describe -t commands 'prismq help work commands' commands "$@"
 }
+(( $+functions[_prismq__subcmd__init_commands] )) ||
+_prismq__subcmd__init_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq init commands' commands "$@"
+}
 (( $+functions[_prismq__subcmd__list-tasks_commands] )) ||
 _prismq__subcmd__list-tasks_commands() {
     local commands; commands=()
@@ -716,6 +849,11 @@ _prismq__subcmd__list-types_commands() {
     local commands; commands=()
     _describe -t commands 'prismq list-types commands' commands "$@"
 }
+(( $+functions[_prismq__subcmd__man_commands] )) ||
+_prismq__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq man commands' commands "$@"
+}
 (( $+functions[_prismq__subcmd__progress_commands] )) ||
 _prismq__subcmd__progress_commands() {
     local commands; commands=()
@@ -725,6 +863,11 @@ _prismq__subcmd__progress_commands() {
 _prismq__subcmd__register-type_commands() {
     local commands; commands=()
     _describe -t commands 'prismq register-type commands' commands "$@"
+}
+(( $+functions[_prismq__subcmd__replay_commands] )) ||
+_prismq__subcmd__replay_commands() {
+    local commands; commands=()
+    _describe -t commands 'prismq replay commands' commands "$@"
 }
 (( $+functions[_prismq__subcmd__results_commands] )) ||
 _prismq__subcmd__results_commands() {

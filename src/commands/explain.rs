@@ -88,13 +88,11 @@ impl Story {
     }
 
     fn unknown(self) -> anyhow::Error {
-        match self.server {
-            Err(error) => error.into(),
-            Ok(_) => {
-                let message = format!("neither the TaskManager nor the results file knows a task {}", self.id);
-                UserError::new(Exit::Failed, message).hint(format!("asked was {}", self.api_url)).into()
-            }
+        if let Err(error) = self.server {
+            return error.into();
         }
+        let message = format!("neither the TaskManager nor the results file knows a task {}", self.id);
+        UserError::new(Exit::Failed, message).hint(format!("asked was {}", self.api_url)).into()
     }
 
     fn to_json(&self) -> Value {
@@ -171,13 +169,11 @@ impl Story {
             "completed" | "failed" => &task.completed_at,
             _ => &None,
         };
-        let mut words = format!("{} at the TaskManager, handed out {}", task.status, times(task.attempts));
-        if let Some(worker) = task.claimed_by.as_ref().filter(|_| task.status == "claimed") {
-            words += &format!(", now to {worker}");
-        }
-        if let Some(error) = task.error_message.as_ref().filter(|_| task.status != "completed") {
-            words += &format!("; its last failure: {error}");
-        }
+        let worker = task.claimed_by.as_ref().filter(|_| task.status == "claimed");
+        let worker = worker.map_or_else(String::new, |worker| format!(", now to {worker}"));
+        let error = task.error_message.as_ref().filter(|_| task.status != "completed");
+        let error = error.map_or_else(String::new, |error| format!("; its last failure: {error}"));
+        let words = format!("{} at the TaskManager, handed out {}{worker}{error}", task.status, times(task.attempts));
         events.push((time.clone().unwrap_or_default(), words));
     }
 }

@@ -1,4 +1,4 @@
-//! What a service manager hears of a worker (sd_notify): that it is up, what it does, that its loop turns, that it ends.
+//! What a service manager hears of a worker (`sd_notify`): that it is up, what it does, that its loop turns, that it ends.
 
 use std::env;
 use std::sync::{Mutex, PoisonError};
@@ -51,7 +51,7 @@ impl Systemd {
             Event::OutageStarted(error) => state.turn(Phase::Waiting, &format!("{error}; waiting for it")),
             Event::OutageEnded { .. } => state.turn(Phase::Up, "the TaskManager answers again"),
             Event::Closing { in_flight, .. } => {
-                state.turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"))
+                state.turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
             }
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
