@@ -335,7 +335,7 @@ _prismq() {
             return 0
             ;;
         prismq__subcmd__config)
-            opts="-v -q -h --poll-interval --max-backoff --max-runs --max-tasks --strategy --concurrency --claim-timeout --max-attempts --grace-period --keep-results --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            opts="-v -q -h --poll-interval --max-backoff --max-runs --max-tasks --strategy --concurrency --claim-timeout --max-attempts --grace-period --keep-results --status-addr --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -378,6 +378,10 @@ _prismq() {
                     return 0
                     ;;
                 --keep-results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status-addr)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1511,7 +1515,7 @@ _prismq() {
             return 0
             ;;
         prismq__subcmd__work)
-            opts="-v -q -h --handle --drain --exit-after-idle --register --embedded --poll-interval --max-backoff --max-runs --max-tasks --strategy --concurrency --claim-timeout --max-attempts --grace-period --keep-results --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
+            opts="-v -q -h --handle --drain --exit-after-idle --register --embedded --poll-interval --max-backoff --max-runs --max-tasks --strategy --concurrency --claim-timeout --max-attempts --grace-period --keep-results --status-addr --config --api-url --worker-id --results --ideas --log-format --log-level --verbose --quiet --debug --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1562,6 +1566,10 @@ _prismq() {
                     return 0
                     ;;
                 --keep-results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status-addr)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -183,6 +183,7 @@ complete -c prismq -n "__fish_prismq_using_subcommand work" -l claim-timeout -d 
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l max-attempts -d 'Fail a task unrun that was handed out more often than this [default: 5]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l grace-period -d 'How long handlers may go on after the first signal [default: 30s]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l keep-results -d 'How long results stay in the results file once they are reported; 0 is for ever [default: 0]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand work" -l status-addr -d 'Show health, metrics and a page on this address, such as 127.0.0.1:9090' -r
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand work" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r
@@ -365,6 +366,7 @@ complete -c prismq -n "__fish_prismq_using_subcommand config" -l claim-timeout -
 complete -c prismq -n "__fish_prismq_using_subcommand config" -l max-attempts -d 'Fail a task unrun that was handed out more often than this [default: 5]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand config" -l grace-period -d 'How long handlers may go on after the first signal [default: 30s]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand config" -l keep-results -d 'How long results stay in the results file once they are reported; 0 is for ever [default: 0]' -r
+complete -c prismq -n "__fish_prismq_using_subcommand config" -l status-addr -d 'Show health, metrics and a page on this address, such as 127.0.0.1:9090' -r
 complete -c prismq -n "__fish_prismq_using_subcommand config" -l config -d 'The configuration file [default: ./prismq.toml, else the one in your configuration folder]' -r -F
 complete -c prismq -n "__fish_prismq_using_subcommand config" -l api-url -d 'Where the TaskManager is; it ends in /api [default: port 8000 of this machine]' -r
 complete -c prismq -n "__fish_prismq_using_subcommand config" -l worker-id -d 'Who this worker is [default: the host\'s name and eight hex digits]' -r

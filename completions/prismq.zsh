@@ -213,6 +213,7 @@ _arguments "${_arguments_options[@]}" : \
 '--max-attempts=[Fail a task unrun that was handed out more often than this \[default\: 5\]]:N:_default' \
 '--grace-period=[How long handlers may go on after the first signal \[default\: 30s\]]:DURATION:_default' \
 '--keep-results=[How long results stay in the results file once they are reported; 0 is for ever \[default\: 0\]]:DURATION:_default' \
+'--status-addr=[Show health, metrics and a page on this address, such as 127.0.0.1\:9090]:ADDRESS:_default' \
 '--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
 '--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
 '--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
@@ -457,6 +458,7 @@ _arguments "${_arguments_options[@]}" : \
 '--max-attempts=[Fail a task unrun that was handed out more often than this \[default\: 5\]]:N:_default' \
 '--grace-period=[How long handlers may go on after the first signal \[default\: 30s\]]:DURATION:_default' \
 '--keep-results=[How long results stay in the results file once they are reported; 0 is for ever \[default\: 0\]]:DURATION:_default' \
+'--status-addr=[Show health, metrics and a page on this address, such as 127.0.0.1\:9090]:ADDRESS:_default' \
 '--config=[The configuration file \[default\: ./prismq.toml, else the one in your configuration folder\]]:FILE:_files' \
 '--api-url=[Where the TaskManager is; it ends in /api \[default\: port 8000 of this machine\]]:URL:_default' \
 '--worker-id=[Who this worker is \[default\: the host'\''s name and eight hex digits\]]:ID:_default' \
