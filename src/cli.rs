@@ -14,9 +14,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{
-    Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration, task_type_name,
-};
+#[cfg(feature = "server")]
+use crate::config::parse_max_attempts;
+use crate::config::{Strategy, parse_concurrency, parse_duration, parse_positive_duration, task_type_name};
 
 pub use flags::{GlobalArgs, WorkerArgs};
 pub use values::{Handle, Param};
