@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::{Event, Worker};
 
-/// A beat that nobody waits for is still one.
-const UNHURRIED: Duration = Duration::from_secs(60);
+/// As if somebody wanted to hear so often, where nobody does: a slot that hangs is an error in the log even so.
+const UNWATCHED: Duration = Duration::from_secs(300);
 
 /// When each slot will be back.
 pub(super) struct Pulse {
@@ -24,7 +24,7 @@ pub(super) struct Pulse {
 impl Pulse {
     /// For a manager that wants to hear at least every `watchdog`, where there is one.
     pub(super) fn new(watchdog: Option<Duration>, slots: usize) -> Self {
-        let watchdog = watchdog.unwrap_or(UNHURRIED * 2);
+        let watchdog = watchdog.unwrap_or(UNWATCHED);
         Self { every: beat_of(watchdog), slack: watchdog * 2, back_by: Mutex::new(vec![None; slots]) }
     }
 
