@@ -1,6 +1,5 @@
 //! The results: one row an attempt.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -11,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::ideas::{self, Idea};
+use super::liveness::is_alive;
 use super::workers::live_pid;
 use super::{Process, Store, StoreError, rollups, to_text};
 use crate::failpoint;
@@ -152,28 +152,47 @@ impl Store {
         })
     }
 
-    /// The results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
+    /// Takes the results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
     /// report, oldest first. They are on disk, also where their process died before its sync.
-    pub fn left_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
+    pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
         self.sync()?;
-        let sql = format!("SELECT {COLUMNS} FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
+        let sql =
+            format!("SELECT {COLUMNS}, process FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
         self.with(|connection| {
-            let mut busy: HashMap<String, bool> = HashMap::new();
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut left = Vec::new();
-            for stored in statement.query_map([api_url], read_result)? {
-                let stored = stored?;
-                let worker_id = &stored.result.worker_id;
-                if !busy.contains_key(worker_id) {
-                    let live = live_pid(connection, &self.path, worker_id, Some(process))?;
-                    busy.insert(worker_id.clone(), live.is_some());
-                }
-                if !busy[worker_id] {
-                    left.push(stored);
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut unreported = Vec::new();
+            for row in
+                transaction.prepare_cached(&sql)?.query_map([api_url], |row| Ok((read_result(row)?, row.get(18)?)))?
+            {
+                unreported.push(row?);
+            }
+            let mut taken = Vec::new();
+            for (stored, owner) in unreported {
+                if !self.is_anothers(&transaction, &stored, owner, process)? {
+                    transaction
+                        .prepare_cached("UPDATE results SET process = ?1 WHERE rowid = ?2")?
+                        .execute([process.number(), stored.id.0])?;
+                    taken.push(stored);
                 }
             }
-            Ok(left)
+            transaction.commit()?;
+            Ok(taken)
         })
+    }
+
+    /// Whether another live process than `process` reports a result. Of one that was worked by hand, or stored by an
+    /// older version, no process is known: then it is any with its worker id.
+    fn is_anothers(
+        &self,
+        connection: &rusqlite::Connection,
+        stored: &StoredResult,
+        owner: Option<i64>,
+        process: &Process,
+    ) -> rusqlite::Result<bool> {
+        match owner {
+            Some(owner) => Ok(owner != process.number() && is_alive(&self.path, owner)),
+            None => Ok(live_pid(connection, &self.path, &stored.result.worker_id, Some(process))?.is_some()),
+        }
     }
 
     /// How many results wait to be reported, to whichever TaskManager, and since when the oldest does.
@@ -288,8 +307,9 @@ fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::R
     connection
         .prepare_cached(
             "INSERT INTO results (task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error,
-             error_type, retryable, claimed_at, started_at, finished_at, duration_ms, metadata)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             error_type, retryable, claimed_at, started_at, finished_at, duration_ms, metadata, process)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+             (SELECT process FROM claims WHERE api_url = ?5 AND task_id = ?1))",
         )?
         .execute(params![
             result.task_id.0,

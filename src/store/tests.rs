@@ -94,7 +94,7 @@ fn only_results_wait_for_the_disk() {
     file.store.note_poll(&process, Counters::default(), Timestamp::now()).unwrap();
     let error = file.store.finish(&mut stored).unwrap_err().to_string();
     assert!(error.contains("results.db cannot be read or written: "), "{error}");
-    assert!(file.store.left_unreported(URL, &process).is_err(), "what is reported is on disk");
+    assert!(file.store.take_unreported(URL, &process).is_err(), "what is reported is on disk");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn files_of_earlier_layouts_are_brought_up_to_date() {
         assert_eq!((file.count("results"), file.count("claims"), file.count("rollups")), (30, 2, 10));
         assert_eq!(file.store.deaths(URL, TaskId(31)).unwrap(), 1);
         let process = file.store.start_process("worker-3", URL, Timestamp::now()).unwrap();
-        assert_eq!(file.store.left_unreported(URL, &process).unwrap().len(), 1);
+        assert_eq!(file.store.take_unreported(URL, &process).unwrap().len(), 1);
         assert_eq!(file.store.use_youtube_units(DAY, 7, 10).unwrap(), Some(7));
         let again = Store::open(&file.path).unwrap();
         assert_eq!(groups(&again, By::Type, None), groups(&file.store, By::Type, None));

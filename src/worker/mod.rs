@@ -166,7 +166,7 @@ impl<'a> Worker<'a> {
         };
         let process = store.start_process(&config.worker_id.value, tools.client.url(), draining.now())?;
         recovery::end_leftovers(&executor, &process);
-        let unreported = store.left_unreported(tools.client.url(), &process)?;
+        let unreported = store.take_unreported(tools.client.url(), &process)?;
         Ok(Self {
             // A server that asks to be left alone is left alone by all slots, not by one.
             claimer: tools

@@ -83,6 +83,12 @@ impl Chaos {
         file.query_row("SELECT coalesce(max(count), 0) FROM deaths", [], |row| row.get(0)).unwrap_or(0)
     }
 
+    fn unreported(&self) -> u64 {
+        let file = self.results_file();
+        // Busy, say: then it is asked again.
+        file.query_row("SELECT count(*) FROM results WHERE reported_at IS NULL", [], |row| row.get(0)).unwrap_or(1)
+    }
+
     fn results_file(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.sandbox.path("results.db")).unwrap()
     }
@@ -143,6 +149,8 @@ fn every_task_is_completed_with_its_own_result_whatever_dies() {
         assert!(started.elapsed() < patience, "not completed in time: {:#?}", chaos.not_completed());
         thread::sleep(Duration::from_millis(50 + tasks / 10));
     }
+    // A worker that is told to end tries once more what waits, and may meet a fault.
+    wait_for("every result to be reported", || (chaos.unreported() == 0).then_some(()));
     for worker in chaos.workers.drain(..) {
         worker.terminate();
         worker.wait().exits(0);

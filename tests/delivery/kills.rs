@@ -110,6 +110,27 @@ fn a_worker_with_a_new_id_reports_what_an_old_one_stored() {
     assert_eq!(rig.sandbox.read("runs"), "run\n");
 }
 
+/// Whose worker id it bears is alive, but knows nothing of it.
+#[test]
+fn what_a_dead_worker_stored_for_another_is_reported_though_that_one_is_back() {
+    let rig = Rig::start();
+    let id = rig.case("once", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    let work = |worker_id: &str| rig.work(["--worker-id", worker_id]);
+    work("old").env("FAILPOINTS", "noted=return").run().exits(KILLED);
+    let taker = work("taker").env("FAILPOINTS", "stored=return").start();
+    wait_for("it to be taken up", || (!rig.sandbox.read("runs").is_empty()).then_some(()));
+    let mut old = work("old").start();
+    old.wait_for_stderr("ready");
+    rig.sandbox.write("go", "");
+    taker.wait().exits(KILLED);
+    work("new").args(["--drain"]).run().exits(0);
+    assert_eq!(rig.taskmanager.status(id), "completed");
+    assert_ne!(rig.rows("results")[0]["reported_at"], Value::Null);
+    old.terminate();
+    old.wait().exits(0);
+    assert_eq!(rig.sandbox.read("runs"), "run\n");
+}
+
 #[test]
 fn a_task_that_kills_its_worker_is_failed_unrun_after_three_deaths() {
     let rig = Rig::start();

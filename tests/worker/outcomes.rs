@@ -32,6 +32,7 @@ impl Expected {
             "task_type": task_type,
             "attempt": 1,
             "worker_id": WORKER,
+            "process": 1,
             "api_url": api_url,
             "status": if failure.is_some() { "failed" } else { "completed" },
             "params": params.to_string(),

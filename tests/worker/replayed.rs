@@ -112,7 +112,7 @@ fn a_mix_of_outcomes_is_completed() {
     assert_eq!(sandbox.read("runs"), "ran\n", "what cannot be mended is not run again");
     let row = without_times(results(&sandbox).remove(0));
     let expected = json!({
-        "task_id": json, "task_type": "case", "attempt": 1, "worker_id": worker, "api_url": published.url(),
+        "task_id": json, "task_type": "case", "attempt": 1, "worker_id": worker, "process": 1, "api_url": published.url(),
         "status": "completed", "params": r#"{"case":"json","filter":[]}"#, "data": r#"{"none":{},"videos":5}"#,
         "message": null, "error": null, "error_type": null, "retryable": null, "metadata": null,
     });

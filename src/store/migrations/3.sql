@@ -9,3 +9,6 @@ CREATE TABLE youtube_videos (
     fetched_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX youtube_videos_by_time ON youtube_videos (fetched_at);
+
+-- Which process has stored a result, and reports it.
+ALTER TABLE results ADD COLUMN process INTEGER;
