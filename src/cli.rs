@@ -1,12 +1,12 @@
 //! The command line: what `prismq` can be asked, as clap types and nothing else.
 
 mod flags;
+#[cfg(feature = "server")]
+mod serve;
 #[cfg(test)]
 mod tests;
 mod values;
 
-#[cfg(feature = "server")]
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-#[cfg(feature = "server")]
-use crate::config::parse_max_attempts;
 use crate::config::{Strategy, parse_concurrency, parse_duration, parse_positive_duration, task_type_name};
 
 pub use flags::{GlobalArgs, WorkerArgs};
+#[cfg(feature = "server")]
+pub use serve::ServeArgs;
 pub use values::{Handle, Param};
 
 const EXIT_CODES: &str = "\
@@ -355,30 +355,6 @@ pub enum ResultsFormat {
     Table,
     Jsonl,
     Csv,
-}
-
-/// `serve`
-#[cfg(feature = "server")]
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// The address to listen on; one that others can reach needs an API key
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
-    pub listen: SocketAddr,
-    /// The file that holds its tasks
-    #[arg(long, value_name = "FILE")]
-    pub db: Option<PathBuf>,
-    /// How long a worker may keep a task
-    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = parse_positive_duration)]
-    pub claim_timeout: Duration,
-    /// How often a task is handed out before a failure is its end
-    #[arg(long, value_name = "N", default_value = "3", value_parser = parse_max_attempts)]
-    pub max_attempts: u32,
-    /// How long to keep tasks that have completed or failed [default: for ever]
-    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
-    pub keep: Option<Duration>,
-    /// Fail on purpose, to try clients: drop, reset, deadlock, html, ratelimit, latency=RATE:DURATION, published, seed=N
-    #[arg(long, value_name = "KIND=RATE,...", value_delimiter = ',')]
-    pub fault: Vec<String>,
 }
 
 /// `config`

@@ -10,11 +10,13 @@ mod system;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process_group};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 
 use super::pipes::Ends;
 use super::supervision::Descendants;
@@ -123,4 +125,11 @@ impl Drop for Child {
             self.end_descendants();
         }
     }
+}
+
+/// Waits until our child has exited, and reaps it.
+fn reap(pid: Pid) -> io::Result<ExitStatus> {
+    let ended = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
+    // Without NOHANG there always is one.
+    ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())).ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }

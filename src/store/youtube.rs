@@ -35,6 +35,16 @@ impl Store {
         })
     }
 
+    /// Counts `units` of `day` as not used after all.
+    pub fn give_youtube_units_back(&self, day: Date, units: u64) -> Result<(), StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("UPDATE youtube_quota SET used = max(used - ?2, 0) WHERE day = ?1")?
+                .execute(params![day.to_string(), units])
+                .map(drop)
+        })
+    }
+
     /// Counts all of `limit` as used on `day`.
     pub fn use_up_youtube_units(&self, day: Date, limit: u64) -> Result<(), StoreError> {
         self.with(|connection| {

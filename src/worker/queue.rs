@@ -6,6 +6,7 @@
 
 mod asleep;
 mod due;
+mod ending;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -255,45 +256,6 @@ impl Queue {
         state.asked_at.get_or_insert_with(Instant::now);
         state.closed.get_or_insert(Closed::Asked);
         self.tell(&state);
-    }
-
-    /// Waits until nothing more is claimed, and says why; `None` where that does not come within `limit`.
-    pub(super) fn wait_closed(&self, limit: Duration) -> Option<Closed> {
-        let until = Instant::now().checked_add(limit);
-        let mut state = self.lock();
-        while state.closed.is_none() && until.is_none_or(|until| Instant::now() < until) {
-            state = wait(&self.ending, state, until);
-        }
-        state.closed.clone()
-    }
-
-    /// Waits for up to `timeout` until no slot asks in such a way that the server may let it wait; true where none does.
-    pub(super) fn wait_not_waiting(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        let mut state = self.lock();
-        while state.watch == Watch::MayWait && Instant::now() < deadline {
-            state = wait(&self.ending, state, Some(deadline));
-        }
-        state.watch != Watch::MayWait
-    }
-
-    /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
-    /// true where they have, `None` where neither comes within `limit`.
-    pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>, limit: Duration) -> Option<bool> {
-        let until = Instant::now() + limit;
-        let mut state = self.lock();
-        while state.slots > 0 {
-            let asked = grace_period.zip(state.asked_at);
-            let deadline = asked.and_then(|(grace_period, asked_at)| asked_at.checked_add(grace_period));
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Some(false);
-            }
-            if until <= Instant::now() {
-                return None;
-            }
-            state = wait(&self.ending, state, earliest(deadline, Some(until)));
-        }
-        Some(true)
     }
 
     /// Notes that a slot has ended.

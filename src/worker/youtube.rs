@@ -79,6 +79,11 @@ impl Ledger for SharedLedger {
         Ok(Spent::Counted)
     }
 
+    fn give_back(&self, units: u64) -> Result<(), String> {
+        let (day, _) = day_at(self.clock.now());
+        self.store.give_youtube_units_back(day, units).map_err(|error| error.to_string())
+    }
+
     fn exhaust(&self) -> Result<(), String> {
         let (day, _) = day_at(self.clock.now());
         self.store.use_up_youtube_units(day, self.limit).map_err(|error| error.to_string())

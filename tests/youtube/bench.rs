@@ -38,6 +38,11 @@ impl Ledger for Memory {
         Ok(Spent::Counted)
     }
 
+    fn give_back(&self, units: u64) -> Result<(), String> {
+        *self.used.lock().unwrap() -= units;
+        Ok(())
+    }
+
     fn exhaust(&self) -> Result<(), String> {
         *self.used.lock().unwrap() = self.limit;
         Ok(())

@@ -64,4 +64,5 @@ fn a_key_that_is_not_accepted_holds_its_type() {
     let log = rig.run("work --drain").exits(1).stderr;
     assert!(log.contains("not claimed until") && log.contains("the YouTube key cannot be used"), "{log}");
     assert_eq!(rig.task(searches[1])["attempts"], 0);
+    assert_eq!(rig.run("health --json").json()["youtube_api"]["used"], 0, "that cost nothing");
 }

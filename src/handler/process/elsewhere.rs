@@ -4,15 +4,15 @@
 use std::fs;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::thread::{self, JoinHandle};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::{PROGRESS_FD, Program};
+use super::{PROGRESS_FD, Program, reap};
 use crate::handler::supervision::MARK;
 
 /// Where the system lists our open files.
@@ -40,7 +40,7 @@ impl Process {
         let waiter = thread::Builder::new().name("waiter".into()).spawn(wait);
         if waiter.is_err() {
             let _ = kill_process(pid, Signal::KILL);
-            let _ = wait_for(pid);
+            let _ = reap(pid);
         }
         Ok(Self { pid, exited, waiter: Some(waiter?) })
     }
@@ -55,7 +55,7 @@ impl Process {
         if let Some(waiter) = self.waiter.take() {
             let _ = waiter.join();
         }
-        wait_for(self.pid)
+        reap(self.pid)
     }
 }
 
@@ -64,12 +64,6 @@ impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.exited.as_fd()
     }
-}
-
-fn wait_for(pid: Pid) -> io::Result<ExitStatus> {
-    let ended = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
-    // Without NOHANG there always is one.
-    ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())).ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }
 
 fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -> io::Result<Command> {

@@ -10,15 +10,13 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
 
 use libc::{c_char, c_int, c_uint, c_void, pid_t};
-use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use super::{PROGRESS_FD, Program};
+use super::{PROGRESS_FD, Program, reap};
 use crate::handler::supervision::MARK;
 
 /// In units of 16 bytes, by which a stack is aligned. The child only makes system calls on it.
@@ -41,7 +39,7 @@ impl Process {
             Ok(fd) => Ok(Self { pid, fd }),
             Err(error) => {
                 let _ = kill_process(pid, Signal::KILL);
-                let _ = wait(pid);
+                let _ = reap(pid);
                 Err(error.into())
             }
         }
@@ -53,7 +51,7 @@ impl Process {
 
     /// Waits until it has exited, and reaps it. To be called once.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
-        wait(self.pid)
+        reap(self.pid)
     }
 }
 
@@ -62,12 +60,6 @@ impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn wait(pid: Pid) -> io::Result<ExitStatus> {
-    let ended = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
-    // Without NOHANG there always is one.
-    ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())).ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }
 
 /// What a program is started with, as the system wants it.
@@ -140,7 +132,7 @@ impl<'a> Launch<'a> {
         match self.error {
             None => Ok(pid),
             Some(error) => {
-                let _ = wait(pid);
+                let _ = reap(pid);
                 Err(io::Error::from_raw_os_error(error))
             }
         }

@@ -47,29 +47,29 @@ impl<'a> Errand<'a> {
         }
     }
 
-    /// What `resource` lists by `query`, a call that costs `units`. Each try that the API may have counted is paid for.
+    /// What `resource` lists by `query`, a call that costs `units`. Each try is paid for; what the API cannot have counted
+    /// is given back.
     pub(super) fn list(&self, resource: &str, query: &Query, units: u64) -> Result<Value, Trouble> {
-        let mut is_paid = false;
         let mut tries = 1;
         loop {
             self.go_on()?;
-            if !is_paid {
-                self.pay(units)?;
-            }
+            self.pay(units)?;
             let refusal = match self.api.list(resource, query, self.left(), self.run.stop) {
                 Ok(answer) => return Ok(answer),
                 // The stop says why.
                 Err(Miss::Stopped) => continue,
                 Err(Miss::Refused(refusal)) => refusal,
             };
-            let Kind::Again { after, counted } = refusal.kind else { return Err(self.trouble(refusal)) };
+            if refusal.kind.is_free() {
+                self.give_back(units)?;
+            }
+            let Kind::Again { after, .. } = refusal.kind else { return Err(self.trouble(refusal)) };
             self.go_on()?;
             if tries == TRIES {
                 let error = format!("{} ({TRIES} tries)", refusal.reason);
                 return Err(Trouble::Failed(ErrorType::Connection, error));
             }
             self.wait(after.unwrap_or_else(|| backoff(tries)), &refusal.reason)?;
-            is_paid = !counted;
             tries += 1;
         }
     }
@@ -99,6 +99,11 @@ impl<'a> Errand<'a> {
         }
         self.spent.set(self.spent.get() + units);
         Ok(())
+    }
+
+    fn give_back(&self, units: u64) -> Result<(), Trouble> {
+        self.spent.set(self.spent.get() - units);
+        self.ledger.map_or(Ok(()), |ledger| ledger.give_back(units)).map_err(unusable)
     }
 
     fn wait(&self, wait: Duration, reason: &str) -> Result<(), Trouble> {

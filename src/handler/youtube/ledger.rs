@@ -42,6 +42,9 @@ pub trait Ledger: Send + Sync {
     /// Counts `units` as used, before the call that costs them is made.
     fn spend(&self, units: u64) -> Result<Spent, String>;
 
+    /// Takes back units that were counted for a call which the API did not count.
+    fn give_back(&self, units: u64) -> Result<(), String>;
+
     /// The API says that nothing is left of the day.
     fn exhaust(&self) -> Result<(), String>;
 

@@ -93,17 +93,14 @@ pub fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
     if !api.has_key() {
         return Err(no_key());
     }
-    if let Some(ledger) = &settings.ledger {
-        // A day that is used up is no reason not to ask: the key is what is in question.
-        ledger.spend(1)?;
-    }
     let query = vec![("part", "id".to_owned()), ("id", ANY_VIDEO.to_owned())];
     match api.list("videos", &query, timeout, &Stop::new(None)) {
         // Whose quota is used up has a key.
         Err(Miss::Refused(Refusal { kind, reason })) if kind != refusal::Kind::Quota => {
             Err(Redactor::new(settings.key.as_deref()).text(&reason).into_owned())
         }
-        _ => Ok(()),
+        // A day that is used up is no reason not to ask: the key is what is in question.
+        _ => settings.ledger.as_ref().map_or(Ok(()), |ledger| ledger.spend(1).map(drop)),
     }
 }
 

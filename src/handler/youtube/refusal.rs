@@ -48,6 +48,13 @@ pub(super) enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether the call cannot have cost the owner of the quota any units.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self, Self::Key | Self::Again { counted: false, .. })
+    }
+}
+
 impl Reply {
     /// The object that was asked for.
     pub(super) fn read(&self) -> Result<Value, Refusal> {
