@@ -164,11 +164,11 @@ impl<'a> Desk<'a> {
             clock: Arc::new(self.setup.clock()),
         };
         let claim = executor.claim(task, worker_type, claimed_at);
-        self.store.note_claim(&claim, self.client.url(), None)?;
+        let deaths = self.store.note_claim(&claim, self.client.url(), None)?;
         note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
         let deadline = claim.deadline;
         let stop = self.setup.stop_on_signals();
-        let mut result = executor.run(claim, worker_type, &stop)?;
+        let mut result = executor.run(claim, deaths, worker_type, &stop)?;
         worker_type.end_idle(&stop);
         if self.args.no_report {
             self.print(&result.envelope())?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::liveness::is_alive;
 use super::{Process, Store, StoreError, to_text};
@@ -14,9 +14,9 @@ const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id,
 impl Store {
     /// Notes a claim, before the work on it starts. `process` is `None` where nobody works it yet: a person claimed it
     /// by hand. The claim replaces an earlier one of the same task. It may be lost in a power cut: the TaskManager knows
-    /// of it.
-    pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<(), StoreError> {
-        self.with(|connection| {
+    /// of it. Returns how often a worker died over the task, as [`Store::deaths`] does.
+    pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<u32, StoreError> {
+        self.write(|connection| {
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id,
@@ -33,8 +33,8 @@ impl Store {
                     process.map(Process::number),
                     to_text(claim.claimed_at),
                     to_text(claim.deadline),
-                ])
-                .map(drop)
+                ])?;
+            deaths(connection, api_url, claim.task.id)
         })
     }
 
@@ -88,12 +88,13 @@ impl Store {
 
     /// How often a worker process died while it ran this task.
     pub fn deaths(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
-        self.with(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT count FROM deaths WHERE api_url = ?1 AND task_id = ?2")?;
-            Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
-        })
+        self.with(|connection| deaths(connection, api_url, id))
     }
+}
+
+fn deaths(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::Result<u32> {
+    let mut statement = connection.prepare_cached("SELECT count FROM deaths WHERE api_url = ?1 AND task_id = ?2")?;
+    Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 fn owned_claims(transaction: &Transaction<'_>, api_url: &str) -> rusqlite::Result<Vec<(i64, Claim)>> {

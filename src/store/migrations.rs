@@ -9,13 +9,14 @@ const APPLICATION_ID: i32 = 0x5051_7273;
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     |transaction| transaction.execute_batch(include_str!("migrations/1.sql")),
     |transaction| {
         transaction.execute_batch(include_str!("migrations/2.sql"))?;
-        rollups::fill(transaction)
+        rollups::add_after(transaction, 0)
     },
     |transaction| transaction.execute_batch(include_str!("migrations/3.sql")),
+    |transaction| transaction.execute_batch(include_str!("migrations/4.sql")),
 ];
 
 /// Why a file could not be brought up to date.

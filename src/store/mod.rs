@@ -14,6 +14,7 @@ mod statistics;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod workers;
 mod youtube;
 
@@ -21,7 +22,6 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ pub use workers::{Counters, Process};
 
 use ideas::IdeaDatabase;
 use sync::SharedSync;
+use turns::Turns;
 
 /// How long a statement waits for another process that has the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,7 +98,7 @@ impl StoreError {
 
 /// An open results file, shared by all threads of the process.
 pub struct Store {
-    connection: Mutex<Connection>,
+    turns: Turns,
     log: SharedSync,
     path: PathBuf,
     /// Where ideas go, if not into the results file.
@@ -121,7 +122,7 @@ impl Store {
             },
         })?;
         let log = SharedSync::open(path).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
-        Ok(Self { connection: Mutex::new(connection), log, path: path.to_owned(), ideas: None })
+        Ok(Self { turns: Turns::new(connection), log, path: path.to_owned(), ideas: None })
     }
 
     /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
@@ -163,10 +164,14 @@ impl Store {
         })
     }
 
-    /// Runs `work` on the connection. A thread that panicked in here left no transaction open, since those roll back.
+    /// Runs `work` on the connection.
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut connection).map_err(|error| self.failed(explain(&error)))
+        self.turns.alone(work).map_err(|reason| self.failed(reason))
+    }
+
+    /// Runs `work` in a transaction that other slots may share, all of it or nothing; it is committed when this returns.
+    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.turns.together(work).map_err(|reason| self.failed(reason))
     }
 
     /// Waits until all that this process has committed is on disk. Nobody is held up by that.

@@ -37,10 +37,12 @@ impl Store {
         let Pruning { before, seen } = pruning;
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            rollups::catch_up(&transaction)?;
             let old = finished_before(&transaction, *before, seen)?;
             for (row, ..) in old.iter().filter(|(.., settled)| *settled) {
                 transaction.prepare_cached("DELETE FROM results WHERE rowid = ?1")?.execute([row])?;
             }
+            rollups::all_counted(&transaction)?;
             let more = old.len() == STEP || rollups::forget_workers(&transaction, *before)?;
             transaction.commit()?;
             if let Some((row, finished_at, _)) = old.into_iter().last() {

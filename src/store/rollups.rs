@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::histogram::Histogram;
-use super::{results, to_text};
+use super::{ResultId, results, to_text};
 use crate::task::TaskResult;
 
 /// By what results are rolled up; the names are those in the table.
@@ -111,19 +111,29 @@ pub(super) fn hour(time: Timestamp) -> String {
     text
 }
 
-/// Counts a result that was just stored.
-pub(super) fn add(connection: &Connection, result: &TaskResult) -> rusqlite::Result<()> {
-    let hour = hour(result.finished_at);
-    let failed = result.outcome.failure.is_some();
-    for (kind, name) in [(TYPE, &result.task_type), (WORKER, &result.worker_id)] {
-        let one = Rollup::one(failed, false, result.duration_ms(), (result.started_at, result.finished_at));
-        one.add_to(connection, (kind, &hour, name))?;
-    }
-    Ok(())
+/// The last result that was counted; later ones have later rows.
+pub(super) fn last_counted(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT result FROM rolled_up")?.query_row([], |row| row.get(0))
 }
 
-/// Counts the claim of a result as lost.
-pub(super) fn add_lost(connection: &Connection, result: &TaskResult) -> rusqlite::Result<()> {
+/// Counts the results that were not counted yet.
+pub(super) fn catch_up(connection: &Connection) -> rusqlite::Result<()> {
+    add_after(connection, last_counted(connection)?)?;
+    all_counted(connection)
+}
+
+/// Notes that all results that are there were counted. Where the last ones were taken out, their rows are given to new
+/// results, so this has to be said again.
+pub(super) fn all_counted(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "UPDATE rolled_up SET result = (SELECT coalesce(max(rowid), 0) FROM results)";
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+/// Counts the claim of a result as lost; where the result was not counted yet, its row says so when it is.
+pub(super) fn add_lost(connection: &Connection, id: ResultId, result: &TaskResult) -> rusqlite::Result<()> {
+    if id.0 > last_counted(connection)? {
+        return Ok(());
+    }
     let hour = hour(result.finished_at);
     let mut statement =
         connection.prepare_cached("UPDATE rollups SET lost = lost + 1 WHERE kind = ?1 AND hour = ?2 AND name = ?3")?;
@@ -134,10 +144,11 @@ pub(super) fn add_lost(connection: &Connection, result: &TaskResult) -> rusqlite
     Ok(())
 }
 
-/// Counts all results that are there: of a file that is older than the rollups.
-pub(super) fn fill(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare(&format!("SELECT {ROW}, task_type, worker_id FROM results"))?;
-    let mut rows = statement.query([])?;
+/// Counts the results after row `last`.
+pub(super) fn add_after(connection: &Connection, last: i64) -> rusqlite::Result<()> {
+    let sql = format!("SELECT {ROW}, task_type, worker_id FROM results WHERE rowid > ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([last])?;
     let mut found: HashMap<(&str, String, String), Rollup> = HashMap::new();
     while let Some(row) = rows.next()? {
         let one = Rollup::of_row(row, 0)?;
@@ -147,7 +158,7 @@ pub(super) fn fill(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         }
     }
     for ((kind, hour, name), rollup) in found {
-        rollup.add_to(transaction, (kind, &hour, &name))?;
+        rollup.add_to(connection, (kind, &hour, &name))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rusqlite::params;
 use serde::Serialize;
 
 use super::rollups::{self, Rollup};
@@ -70,31 +71,31 @@ pub struct Group {
 
 impl Store {
     /// The results finished at `since` or later, in groups, the groups in the order of their names. Whole hours come
-    /// from the rollups, the rest of the hour of `since` from its results.
+    /// from the rollups and the last results, the rest of the hour of `since` from its results.
     pub fn statistics(&self, by: By, since: Option<Timestamp>) -> Result<Vec<Group>, StoreError> {
-        let since_hour = since.map(rollups::hour);
+        let since_hour = since.map(rollups::hour).unwrap_or_default();
+        // Later than every time of that hour, and not later than the next one; empty where all hours are whole.
+        let whole_from = since.map(|_| format!("{since_hour}:60")).unwrap_or_default();
         let (name, which) = by.of_rollup();
-        let whole = format!("SELECT {name}, {} FROM rollups WHERE {which} AND hour > ?1", rollups::COLUMNS);
-        let rest = format!(
-            "SELECT {}, {} FROM results WHERE finished_at >= ?1 AND finished_at < ?2",
-            by.of_result(),
-            rollups::ROW
+        let rolled_up = format!("SELECT {name}, {} FROM rollups WHERE {which} AND hour > ?1", rollups::COLUMNS);
+        let columns = format!("SELECT {}, {} FROM results WHERE", by.of_result(), rollups::ROW);
+        let the_rest = format!(
+            "{columns} finished_at >= ?1 AND finished_at < ?2 UNION ALL {columns} rowid > ?3 AND finished_at >= ?2"
         );
         self.with(|connection| {
             // One view of both tables.
             let transaction = connection.transaction()?;
             let mut found: BTreeMap<String, Rollup> = BTreeMap::new();
-            let mut statement = transaction.prepare(&whole)?;
-            let mut rows = statement.query([since_hour.as_deref().unwrap_or_default()])?;
+            let mut statement = transaction.prepare(&rolled_up)?;
+            let mut rows = statement.query([since_hour])?;
             while let Some(row) = rows.next()? {
                 found.entry(row.get(0)?).or_default().merge(&Rollup::read(row, 1)?);
             }
-            if let (Some(since), Some(hour)) = (since, since_hour) {
-                let mut statement = transaction.prepare(&rest)?;
-                let mut rows = statement.query([to_text(since), format!("{hour}:60")])?;
-                while let Some(row) = rows.next()? {
-                    found.entry(row.get(0)?).or_default().merge(&Rollup::of_row(row, 1)?);
-                }
+            let mut statement = transaction.prepare(&the_rest)?;
+            let since = since.map(to_text).unwrap_or_default();
+            let mut rows = statement.query(params![since, whole_from, rollups::last_counted(&transaction)?])?;
+            while let Some(row) = rows.next()? {
+                found.entry(row.get(0)?).or_default().merge(&Rollup::of_row(row, 1)?);
             }
             Ok(found.into_iter().map(|(name, rollup)| Group::new(name, &rollup)).collect())
         })

@@ -43,6 +43,11 @@ impl File {
         self.sql().query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get(0)).unwrap()
     }
 
+    /// Counts all results in the rollups.
+    fn roll_up(&self) {
+        self.store.with(|connection| rollups::catch_up(connection)).unwrap();
+    }
+
     /// Stores a result, reported.
     fn add(&self, result: &TaskResult) -> ResultId {
         let id = self.store.finish(&mut result.clone()).unwrap();
@@ -155,6 +160,7 @@ fn two_hours() -> File {
 #[test]
 fn statistics_need_no_results() {
     let file = two_hours();
+    file.roll_up();
     file.sql().execute("DELETE FROM results", []).unwrap();
     let any = |name: &str| (name.to_owned(), 3, 0, 0, 20);
     let other = |name: &str| (name.to_owned(), 0, 1, 1, 40);
@@ -166,6 +172,36 @@ fn statistics_need_no_results() {
     assert!((day.mean_ms - 25.0).abs() < 1e-9 && (day.success_rate - 0.75).abs() < 1e-9, "{day:?}");
     // From 03:04:59.99 to 04:00:00.
     assert!((day.per_second - 4.0 / 3300.01).abs() < 1e-9, "{day:?}");
+}
+
+#[test]
+fn each_result_is_counted_once_however_far_the_rollups_are() {
+    let file = File::new();
+    let numbers = || groups(&file.store, By::Day, None).iter().map(|it| (it.1, it.3)).collect::<Vec<_>>();
+    let mut ids = Vec::new();
+    for number in 0..300 {
+        ids.push(file.store.finish(&mut result(number, "2026-11-22T03:18:35Z", Duration::ZERO)).unwrap());
+        assert_eq!(numbers(), [(number + 1, 0)]);
+    }
+    assert_eq!(file.count("rollups"), 2);
+    // One that was counted, and one that was not yet.
+    for index in [0, 299] {
+        let result = result(index, "2026-11-22T03:18:35Z", Duration::ZERO);
+        file.store.settle(ids[usize::try_from(index).unwrap()], &result, true, Timestamp::now()).unwrap();
+    }
+    assert_eq!(numbers(), [(300, 2)]);
+    file.roll_up();
+    assert_eq!(numbers(), [(300, 2)]);
+}
+
+#[test]
+fn results_that_come_after_all_were_pruned_are_counted() {
+    let file = File::new();
+    file.add(&result(1, "2026-11-22T03:18:35Z", Duration::ZERO));
+    while file.store.prune(&mut Pruning::new(time("2026-11-22T04:00:00Z"))).unwrap() {}
+    assert_eq!(file.count("results"), 0);
+    file.add(&result(2, "2026-11-22T05:18:35Z", Duration::ZERO));
+    assert_eq!(groups(&file.store, By::Type, None)[0].1, 2);
 }
 
 #[test]

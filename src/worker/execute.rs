@@ -44,10 +44,16 @@ impl Executor<'_> {
         claim
     }
 
-    /// Works a task to its end. Nothing is stored or reported yet.
-    pub fn run(&self, claim: Claim, worker_type: &WorkerType, stop: &Stop) -> Result<TaskResult, StoreError> {
+    /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
+    pub fn run(
+        &self,
+        claim: Claim,
+        deaths: u32,
+        worker_type: &WorkerType,
+        stop: &Stop,
+    ) -> Result<TaskResult, StoreError> {
         let started_at = self.clock.now();
-        let mut outcome = match self.refusal(&claim, worker_type)? {
+        let mut outcome = match self.refusal(&claim, deaths, worker_type)? {
             Some(refused) => refused,
             None => with_sound_ideas(self.attempt_with_retries(&claim, worker_type, stop)),
         };
@@ -70,14 +76,13 @@ impl Executor<'_> {
     }
 
     /// The outcome of a task that must not run.
-    fn refusal(&self, claim: &Claim, worker_type: &WorkerType) -> Result<Option<Outcome>, StoreError> {
+    fn refusal(&self, claim: &Claim, deaths: u32, worker_type: &WorkerType) -> Result<Option<Outcome>, StoreError> {
         let task = &claim.task;
         let most = self.config.max_attempts.value;
         if task.attempt > most {
             let error = format!("handed out {} times, more than max_attempts = {most}: not run again", task.attempt);
             return Ok(Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error)));
         }
-        let deaths = self.store.deaths(self.client.url(), task.id)?;
         if deaths >= MOST_DEATHS {
             let error = format!("a worker died while it ran this task, {deaths} times: not run again");
             return Ok(Some(Outcome::failure(ErrorType::Other("worker_died".into()), error)));

@@ -178,14 +178,14 @@ impl Worker<'_> {
     fn store_and_report(&self, worker_type: &WorkerType, claim: Claim, left: bool) -> Result<Verdict, StoreError> {
         let executor = &self.executor;
         failpoint::reach("claimed");
-        executor.store.note_claim(&claim, executor.client.url(), Some(&self.process))?;
+        let deaths = executor.store.note_claim(&claim, executor.client.url(), Some(&self.process))?;
         if !self.running.enter(&claim) {
             executor.observer.event(&Event::ClaimRenewed(&claim));
             return Ok(Verdict::Unknown);
         }
         executor.observer.event(&Event::Claimed(&claim));
         failpoint::reach("noted");
-        let mut result = self.run_stoppable(worker_type, claim)?;
+        let mut result = self.run_stoppable(worker_type, claim, deaths)?;
         self.running.renew(&mut result);
         self.count(&result);
         if let Some(budget) = self.ledger.take_warning() {
@@ -206,9 +206,9 @@ impl Worker<'_> {
         }
     }
 
-    fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim) -> Result<TaskResult, StoreError> {
+    fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, deaths: u32) -> Result<TaskResult, StoreError> {
         let stop = self.stops.add();
-        let result = self.executor.run(claim, worker_type, &stop);
+        let result = self.executor.run(claim, deaths, worker_type, &stop);
         self.stops.remove(&stop);
         result
     }
