@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 
 use super::Error;
+use super::gather::Gathering;
 use super::resolver::Remembering;
 
 /// The most that is read of an answer: 16 MiB.
@@ -165,8 +166,9 @@ impl Http {
         if is_loopback(&uri) {
             config = config.proxy(None);
         }
+        let connector = DefaultConnector::default().chain(Gathering);
         Ok(Self {
-            agent: ureq::Agent::with_parts(config.build(), DefaultConnector::default(), Remembering::default()),
+            agent: ureq::Agent::with_parts(config.build(), connector, Remembering::default()),
             key: connection.api_key.as_deref().map(header).transpose()?,
             url: connection.api_url.trim_end_matches('/').into(),
             meter: None,

@@ -6,6 +6,7 @@
 mod client;
 mod deliver;
 mod error;
+mod gather;
 mod http;
 mod resolver;
 mod retry;
