@@ -80,9 +80,16 @@ impl Sandbox {
 
     /// `prismq` with these arguments.
     pub(crate) fn prismq<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prismq"));
+        self.program(env!("CARGO_BIN_EXE_prismq"), arguments)
+    }
+
+    /// Another program with these arguments.
+    pub(crate) fn program<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.path("")).env_clear().envs(&self.env).env("HOME", self.home(""));
-        command.env("PATH", std::env::var_os("PATH").unwrap());
+        if !self.env.contains_key("PATH") {
+            command.env("PATH", std::env::var_os("PATH").unwrap());
+        }
         Prismq { command, stdin: Vec::new() }
     }
 }
