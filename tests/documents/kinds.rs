@@ -12,7 +12,7 @@ pub(crate) fn check(story: &mut Story, language: &str, file: &Path) {
     let name = file.to_str().unwrap();
     let text = fs::read_to_string(file).unwrap();
     match language {
-        "json" => is_json(&text),
+        "json" | "jsonl" => is_json(&text),
         "toml" => story.succeeds("prismq", &["config", "--config", name]),
         "python" => story.succeeds("python3", &["-m", "py_compile", name]),
         "js" => story.succeeds("node", &["--check", name]),

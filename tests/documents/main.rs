@@ -31,6 +31,7 @@ macro_rules! documents {
 documents! {
     the_readme_does_what_it_says: "README.md",
     deploying_does_what_it_says: "deploy/README.md",
+    commands_do_what_they_say: "docs/commands.md",
     configuration_does_what_it_says: "docs/configuration.md",
     development_does_what_it_says: "docs/development.md",
     handlers_do_what_they_say: "docs/handlers.md",

@@ -23,7 +23,7 @@ pub(crate) fn blocks(document: &str) -> Vec<Block> {
             line: number + 1,
             language: language.to_owned(),
             mark: mark.to_owned(),
-            text: text.map(|line| format!("{line}\n")).collect(),
+            text: text.flat_map(|line| [line, "\n"]).collect(),
         });
     }
     blocks

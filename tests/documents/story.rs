@@ -146,7 +146,8 @@ impl Story {
 
     /// No task has failed, and every terminal is closed by a signal, as a reader does it, the last one first.
     fn end(mut self) {
-        assert_eq!(self.run_commands("prismq results --failed --format jsonl").exits(0).stdout, "");
+        let failed = self.run_commands("prismq results --failed --format jsonl").exits(0).stdout;
+        assert_eq!(failed, "", "{}: a task has failed", self.document);
         while let Some(terminal) = self.terminals.pop() {
             terminal.terminate();
             terminal.wait().exits(0);
