@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::promtool::promtool;
-use crate::repository;
+use crate::read;
 use crate::story::Story;
 
 /// Sees that the text of `file`, in a language, is sound.
@@ -13,13 +13,14 @@ pub(crate) fn check(story: &mut Story, language: &str, file: &Path) {
     let text = fs::read_to_string(file).unwrap();
     match language {
         "json" | "jsonl" => is_json(&text),
+        "toml" if name.ends_with("Cargo.toml") => _ = text.parse::<toml::Table>().unwrap(),
         "toml" => story.succeeds("prismq", &["config", "--config", name]),
         "python" => story.succeeds("python3", &["-m", "py_compile", name]),
         "js" => story.succeeds("node", &["--check", name]),
         "php" => story.succeeds("php", &["-l", name]),
         "sh" | "bash" => story.succeeds("bash", &["-n", name]),
         "sql" => story.succeeds("sh", &["-c", &format!("sqlite3 -bail ~/.local/share/prismq/results.db < {name}")]),
-        "rust" => is_an_example(&text),
+        "rust" => is_tried_by_rustdoc(story.document()),
         "yaml" => promtool(&["check", "config", "--syntax-only", "/dev/stdin"], &text),
         "ini" => is_a_unit(&text),
         _ => panic!("nobody knows how to try a block of {language:?}"),
@@ -33,12 +34,10 @@ fn is_json(text: &str) {
     }
 }
 
-/// Rust is compiled and run where it stands as an example; the document shows it as it is there.
-fn is_an_example(text: &str) {
-    let examples = fs::read_dir(repository("examples")).unwrap().map(|entry| entry.unwrap().path());
-    let mut sources = examples.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    let found = sources.any(|path| fs::read_to_string(path).unwrap().contains(text));
-    assert!(found, "no file in examples/ holds this, word for word");
+/// Rust is compiled with the crate's own documentation, where that includes the document.
+fn is_tried_by_rustdoc(document: &str) {
+    let included = read("src/lib.rs").contains(&format!("include_str!(\"../{document}\")"));
+    assert!(included, "src/lib.rs does not include {document} for rustdoc to try");
 }
 
 fn is_a_unit(text: &str) {

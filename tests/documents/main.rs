@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod commands;
+mod complete;
 mod kinds;
 mod links;
 mod markdown;

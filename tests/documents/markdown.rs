@@ -18,6 +18,7 @@ pub(crate) fn blocks(document: &str) -> Vec<Block> {
     while let Some((number, line)) = lines.next() {
         let Some(info) = line.trim_start().strip_prefix("```") else { continue };
         let (language, mark) = info.split_once(' ').unwrap_or((info, ""));
+        let language = language.split(',').next().unwrap_or_default();
         let text = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim_start() != "```");
         blocks.push(Block {
             line: number + 1,

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use serde_json::json;
 
 use crate::markdown::{self, Block};
-use crate::support::{Answer, Output, Running, Sandbox, Server};
+use crate::support::{Answer, Output, Prismq, Running, Sandbox, Server};
 use crate::{kinds, read, repository};
 
 /// Blocks that no test can run, by document and first line. Whoever adds one says so here.
@@ -27,6 +27,14 @@ const NOT_TESTED: &[(&str, &str)] = &[
     ("docs/performance.md", "cargo bench --bench figures            # all, half an hour"),
     ("docs/reliability.md", "PRISMQ_CHAOS_TASKS=10000 PRISMQ_CHAOS_KILLS=300 cargo test --test chaos -- --nocapture"),
 ];
+
+#[test]
+fn whatever_is_not_tested_is_still_there() {
+    for (document, first) in NOT_TESTED {
+        let blocks = markdown::blocks(&read(document));
+        assert!(blocks.iter().any(|block| block.text.lines().next() == Some(*first)), "{document}: {first}");
+    }
+}
 
 /// Tells a document's story; a block that fails is named by its line.
 pub(crate) fn run(document: &'static str) {
@@ -59,8 +67,6 @@ impl Story {
         let youtube = Server::always(Answer::json(200, &json!({"items": []})));
         let forum = Server::always(Answer::json(200, &json!({"data": {"children": []}})));
         let sandbox = Sandbox::new().env("YOUTUBE_API_URL", &format!("http://{}", youtube.address()));
-        let path = format!("{}:{}", sandbox.home("../bin").display(), std::env::var("PATH").unwrap());
-        let sandbox = sandbox.env("PATH", &path);
         fs::create_dir(sandbox.home("../bin")).unwrap();
         symlink(env!("CARGO_BIN_EXE_prismq"), sandbox.home("../bin/prismq")).unwrap();
         fs::write(sandbox.home("../shell"), "").unwrap();
@@ -103,8 +109,19 @@ impl Story {
         kinds::check(self, language, &path);
     }
 
-    pub(crate) fn succeeds(&mut self, program: &str, arguments: &[&str]) {
-        self.sandbox.program(program, arguments.iter().copied()).run().exits(0);
+    pub(crate) fn document(&self) -> &str {
+        self.document
+    }
+
+    /// Runs a program, which must end well.
+    pub(crate) fn succeeds(&self, program: &str, arguments: &[&str]) {
+        self.program(program, arguments).run().exits(0);
+    }
+
+    /// A program of the reader's, who has `prismq` on the `PATH`.
+    fn program(&self, program: &str, arguments: &[&str]) -> Prismq {
+        let path = format!("{}:{}", self.sandbox.home("../bin").display(), std::env::var("PATH").unwrap());
+        self.sandbox.program(program, arguments.iter().copied()).env("PATH", &path)
     }
 
     /// Runs commands where those before have left off: in their folder, with their variables.
@@ -113,7 +130,7 @@ impl Story {
         let shell = shell.display();
         let text = self.localised(text);
         let script = format!("set -e\n. {shell}\n{text}\n{{ export -p; echo \"cd '$PWD'\"; }} > {shell}");
-        self.sandbox.program("sh", ["-c", &script]).run()
+        self.program("sh", &["-c", &script]).run()
     }
 
     /// Runs a command that goes on, and waits until it says that it is ready.
@@ -121,7 +138,7 @@ impl Story {
         let (text, port) = free_port(text);
         let shell = self.sandbox.home("../shell");
         let script = format!(". {}\nexec {}", shell.display(), self.localised(&text));
-        let mut running = self.sandbox.program("sh", ["-c", &script]).start();
+        let mut running = self.program("sh", &["-c", &script]).start();
         let is_ready = |it: &Running| it.stderr().contains(" ready ") || it.stderr().contains("TaskManager listens");
         running.wait_for("it is ready", is_ready);
         if let Some(port) = port {

@@ -1,6 +1,7 @@
 //! The real binary, in an empty folder with an empty home and a clean environment. What a test starts ends with it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -83,13 +84,15 @@ impl Sandbox {
         self.program(env!("CARGO_BIN_EXE_prismq"), arguments)
     }
 
-    /// Another program with these arguments.
-    pub(crate) fn program<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
+    /// Another program, in its place.
+    pub(crate) fn program<'a>(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Prismq {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.path("")).env_clear().envs(&self.env).env("HOME", self.home(""));
-        if !self.env.contains_key("PATH") {
-            command.env("PATH", std::env::var_os("PATH").unwrap());
-        }
+        command.env("PATH", std::env::var_os("PATH").unwrap());
         Prismq { command, stdin: Vec::new() }
     }
 }
