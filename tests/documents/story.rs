@@ -139,10 +139,10 @@ impl Story {
         let shell = self.sandbox.home("../shell");
         let script = format!(". {}\nexec {}", shell.display(), self.localised(&text));
         let mut running = self.program("sh", &["-c", &script]).start();
-        let is_ready = |it: &Running| it.stderr().contains(" ready ") || it.stderr().contains("TaskManager listens");
+        let is_ready = |it: &Running| it.stderr().contains(" ready ") || it.stdout().ends_with("/api\n");
         running.wait_for("it is ready", is_ready);
         if let Some(port) = port {
-            let said = running.stderr();
+            let said = running.stdout() + &running.stderr();
             let address = said.split("127.0.0.1:").nth(1).expect("it says where it listens");
             let real: String = address.chars().take_while(char::is_ascii_digit).collect();
             self.ports.retain(|(known, _)| *known != port);
