@@ -30,3 +30,13 @@ fn every_command_is_in_the_readme() {
     let mut missing = names.filter(|name| *name != "help" && !readme.contains(&format!("`{name}")));
     assert_eq!(missing.next(), None);
 }
+
+#[test]
+fn every_alert_has_its_advice() {
+    let document = read("docs/operations.md");
+    for line in read("deploy/alerts.yml").lines() {
+        if let Some((_, alert)) = line.split_once("alert: ") {
+            assert!(document.contains(&format!("| `{alert}` |")), "docs/operations.md does not know {alert}");
+        }
+    }
+}
