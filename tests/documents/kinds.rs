@@ -8,7 +8,7 @@ use crate::read;
 use crate::story::Story;
 
 /// Sees that the text of `file`, in a language, is sound.
-pub(crate) fn check(story: &mut Story, language: &str, file: &Path) {
+pub(crate) fn check(story: &Story, language: &str, file: &Path) {
     let name = file.to_str().unwrap();
     let text = fs::read_to_string(file).unwrap();
     match language {

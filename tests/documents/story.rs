@@ -55,7 +55,7 @@ pub(crate) struct Story {
     document: &'static str,
     sandbox: Sandbox,
     terminals: Vec<Running>,
-    /// The ports that the document names, and those that are meant: all machines have other ones to spare.
+    /// The ports that the document names, and the free ones that stand for them.
     ports: Vec<(String, u16)>,
     /// What the last commands printed.
     printed: String,
@@ -103,7 +103,7 @@ impl Story {
     }
 
     /// Writes a file as the reader would, and sees that it is sound.
-    fn check(&mut self, language: &str, name: &str, text: &str) {
+    fn check(&self, language: &str, name: &str, text: &str) {
         let path = self.sandbox.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
