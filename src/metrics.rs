@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use activity::{Activity, Contact};
+use activity::{Activity, Contact, InFlight, Loop};
 use families::Families;
 use history::History;
 pub use view::{Ended, Minute, RunningTask, TypeView, View};
@@ -30,9 +30,45 @@ pub struct Metrics {
     activity: Mutex<Activity>,
     history: Mutex<History>,
     error_types: Mutex<BTreeSet<String>>,
-    worker_id: String,
-    handlers: Vec<String>,
+    of: Facts,
     started: Instant,
+}
+
+/// What is known of a worker from the start.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Who it is.
+    pub worker_id: String,
+    /// The types that it works by programs.
+    pub handlers: Vec<String>,
+    /// Whether a key for YouTube is set, where types read it.
+    pub youtube_key: Option<bool>,
+}
+
+/// What a worker knows of the YouTube Data API.
+#[derive(Debug, Clone, Serialize)]
+pub struct YouTube {
+    /// A key for it is set.
+    pub key_set: bool,
+    /// The units of the day, once they were looked at.
+    #[serde(flatten)]
+    pub quota: Option<Quota>,
+}
+
+/// The units of a day, for all who share them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Quota {
+    /// Those of a whole day.
+    pub limit: u64,
+    /// Those that are used.
+    pub used: u64,
+    /// Those that are left.
+    pub left: u64,
+    /// When the next day starts, as RFC 3339.
+    pub resets_at: String,
+    /// The same, for whoever wants to know how long that is.
+    #[serde(skip)]
+    pub resets: Option<Instant>,
 }
 
 /// An attempt that has ended.
@@ -84,6 +120,9 @@ pub struct Health {
     pub oldest_unreported_seconds: Option<u64>,
     /// The types that a program works, which was found when the worker started.
     pub handlers: BTreeMap<String, &'static str>,
+    /// YouTube's API, where types read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub youtube_api: Option<YouTube>,
     /// Memory of the worker's process, where the system tells.
     pub memory_usage_mb: Option<f64>,
     /// Tasks that run.
@@ -99,16 +138,15 @@ pub struct Health {
 }
 
 impl Metrics {
-    /// The figures of the worker `worker_id`, which starts now and works the types `handlers` by programs.
-    pub fn new(worker_id: String, handlers: Vec<String>) -> Result<Self, MetricsError> {
+    /// The figures of a worker that starts now.
+    pub fn new(of: Facts) -> Result<Self, MetricsError> {
         let started = Instant::now();
         Ok(Self {
             families: Families::new()?,
-            activity: Mutex::new(Activity::new(started)),
+            activity: Mutex::new(Activity::new()),
             history: Mutex::new(History::new(started)),
             error_types: Mutex::default(),
-            worker_id,
-            handlers,
+            of,
             started,
         })
     }
@@ -132,15 +170,27 @@ impl Metrics {
         self.lock().types.insert(task_type.to_owned(), None);
     }
 
-    /// The loop has asked for a task; where there is room for one, it asks again after `next`.
-    pub fn polled(&self, next: Duration) {
-        self.lock().polled(next, Instant::now());
+    /// The worker's loop turns, which it says again within some time.
+    pub fn turns(&self, again: Duration) {
+        // A time beyond what can be told of never comes.
+        self.lock().its_loop = Instant::now().checked_add(again).map(Loop::Turns);
     }
 
-    /// A task runs from now on, for `time` at most.
-    pub fn claimed(&self, id: u64, task_type: &str, time: Duration) {
+    /// The worker says that its loop does not turn, and why.
+    pub fn hangs(&self, reason: &str) {
+        self.lock().its_loop = Some(Loop::Hangs(reason.to_owned()));
+    }
+
+    /// The loop has asked for a task.
+    pub fn polled(&self) {
+        self.lock().polled = Some(Instant::now());
+    }
+
+    /// A task runs from now on.
+    pub fn claimed(&self, id: u64, task_type: &str) {
         self.families.claimed.with_label_values(&[task_type]).inc();
-        self.lock().claimed(id, task_type, time, Instant::now());
+        let task = InFlight { task_type: task_type.to_owned(), since: Instant::now(), progress: None };
+        self.lock().in_flight.insert(id, task);
         self.families.in_flight.with_label_values(&[task_type]).inc();
     }
 
@@ -175,7 +225,7 @@ impl Metrics {
     }
 
     fn leave(&self, id: u64) {
-        let ended = self.lock().ended(id, Instant::now());
+        let ended = self.lock().in_flight.remove(&id);
         if let Some(ended) = ended {
             self.families.in_flight.with_label_values(&[&ended.task_type]).dec();
         }
@@ -199,10 +249,15 @@ impl Metrics {
         set(&mut self.lock().paused, task_type, pause.and_then(|pause| Instant::now().checked_add(pause)));
     }
 
-    /// A type's handler wants no tasks until some time, or takes them again.
-    pub fn held(&self, task_type: &str, until: Option<String>) {
-        self.families.held.with_label_values(&[task_type]).set(until.is_some().into());
-        set(&mut self.lock().held, task_type, until);
+    /// A type's handler wants no tasks for so long, or takes them again.
+    pub fn held(&self, task_type: &str, time: Option<Duration>) {
+        self.families.held.with_label_values(&[task_type]).set(time.is_some().into());
+        set(&mut self.lock().held, task_type, time.and_then(|time| Instant::now().checked_add(time)));
+    }
+
+    /// So many units of YouTube's day are used, and so on.
+    pub fn quota(&self, quota: Quota) {
+        self.lock().quota = Some(quota);
     }
 
     /// A handler has said how far its task is.
@@ -268,7 +323,7 @@ impl Metrics {
         Health {
             healthy: reason.is_none(),
             reason,
-            worker_id: self.worker_id.clone(),
+            worker_id: self.of.worker_id.clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: since(self.started),
             api_connectivity: matches!(activity.contact, Contact::Answers),
@@ -281,7 +336,8 @@ impl Metrics {
             results_error: activity.store_error.clone(),
             unreported: activity.unreported,
             oldest_unreported_seconds: activity.oldest_unreported.map(since),
-            handlers: self.handlers.iter().map(|name| (name.clone(), "found")).collect(),
+            handlers: self.of.handlers.iter().map(|name| (name.clone(), "found")).collect(),
+            youtube_api: self.of.youtube_key.map(|key_set| YouTube { key_set, quota: activity.quota.clone() }),
             memory_usage_mb: memory.map(|bytes| (bytes / 104_857.6).round() / 10.0),
             tasks_in_flight: activity.in_flight.len(),
             tasks_processed: activity.processed,
@@ -320,7 +376,7 @@ mod tests {
 
     #[test]
     fn handlers_cannot_make_series_without_end() {
-        let metrics = Metrics::new("me".into(), Vec::new()).unwrap();
+        let metrics = Metrics::new(Facts::default()).unwrap();
         for number in 0..200 {
             let error_type = format!("error {number}");
             let attempt = Attempt { id: number, task_type: "a", seconds: 1.0, failure: Some((&error_type, "x")) };

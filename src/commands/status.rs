@@ -1,12 +1,14 @@
 //! What a worker does, shown on `status_addr`: its events become figures.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::setup::Setup;
 use crate::clock::{Clock, between};
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::metrics::{Attempt, Metrics};
+use crate::handler::youtube::Budget;
+use crate::metrics::{Attempt, Facts, Metrics, Quota};
 use crate::server::{RunningStatus, ServerError, StatusServer};
 use crate::shutdown::SystemClock;
 use crate::task::TaskResult;
@@ -25,7 +27,12 @@ pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Op
     let server = StatusServer::bind(address.value).map_err(|error| explain(&error))?;
     let by_program = |it: &&TaskType| it.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_)));
     let programs = task_types.iter().filter(by_program).map(|it| it.name.clone()).collect();
-    let metrics = Arc::new(Metrics::new(setup.config.worker_id.value.clone(), programs)?);
+    let facts = Facts {
+        worker_id: setup.config.worker_id.value.clone(),
+        handlers: programs,
+        youtube_key: task_types.iter().any(TaskType::reads_youtube).then(|| setup.config.youtube_api_key.is_some()),
+    };
+    let metrics = Arc::new(Metrics::new(facts)?);
     log::info!(address = server.address().to_string().as_str(); "health and metrics are shown");
     let running = server.start(Arc::clone(&metrics)).map_err(|error| explain(&error))?;
     Ok(Some(Status { metrics, _server: running }))
@@ -72,13 +79,18 @@ impl Figures {
         let metrics = &self.metrics;
         match event {
             Event::Ready { task_types, .. } => metrics.ready(task_types),
-            Event::Polled { next } => metrics.polled(*next),
+            Event::Turning { again } => metrics.turns(*again),
+            Event::Hanging(reason) => metrics.hangs(reason),
+            Event::Polled => metrics.polled(),
             Event::OutageStarted(error) => metrics.contact_lost(error),
             Event::OutageEnded { .. } => metrics.contact_found(),
             Event::Paused { task_type, pause } => metrics.paused(task_type, Some(*pause)),
             Event::Resumed(task_type) => metrics.paused(task_type, None),
-            Event::Held { task_type, until, .. } => metrics.held(task_type, Some(format!("{until:.0}"))),
+            Event::Held { task_type, until, .. } => {
+                metrics.held(task_type, Some(between(self.clock.now(), *until)));
+            }
             Event::HoldOver(task_type) => metrics.held(task_type, None),
+            Event::Quota(budget) => metrics.quota(self.quota(budget)),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
             Event::Unreported { count, oldest } => {
                 metrics.unreported(*count, oldest.map(|oldest| between(oldest, self.clock.now())));
@@ -87,13 +99,20 @@ impl Figures {
         }
     }
 
+    fn quota(&self, budget: &Budget) -> Quota {
+        Quota {
+            limit: budget.limit,
+            used: budget.used,
+            left: budget.left(),
+            resets_at: budget.resets_at.to_string(),
+            resets: Instant::now().checked_add(between(self.clock.now(), budget.resets_at)),
+        }
+    }
+
     fn of_task(&self, event: &Event<'_>) {
         let metrics = &self.metrics;
         match event {
-            Event::Claimed(claim) => {
-                let time = between(self.clock.now(), claim.deadline);
-                metrics.claimed(claim.task.id.0, &claim.task.task_type, time);
-            }
+            Event::Claimed(claim) => metrics.claimed(claim.task.id.0, &claim.task.task_type),
             Event::Progress { task_id, percent, message } => metrics.progress(task_id.0, *percent, *message),
             Event::ClaimRenewed(claim) => metrics.claimed_again(&claim.task.task_type),
             Event::Finished(result) => metrics.finished(&attempt(result)),

@@ -55,7 +55,7 @@ impl Systemd {
             }
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
-            Event::Turning => state.turns(),
+            Event::Turning { .. } => state.turns(),
             _ => {}
         }
     }
@@ -78,11 +78,14 @@ impl State {
     }
 
     fn turns(&self) {
-        if self.phase == Phase::Up {
-            let numbers = format!("completed: {}, failed: {}", self.completed, self.failed);
-            tell(&[NotifyState::Watchdog, NotifyState::Status(&numbers)]);
-        } else {
-            tell(&[NotifyState::Watchdog]);
+        match self.phase {
+            // The manager's watchdog sleeps until we are up.
+            Phase::Starting => {}
+            Phase::Up => {
+                let numbers = format!("completed: {}, failed: {}", self.completed, self.failed);
+                tell(&[NotifyState::Watchdog, NotifyState::Status(&numbers)]);
+            }
+            Phase::Waiting | Phase::Ending => tell(&[NotifyState::Watchdog]),
         }
     }
 }

@@ -7,14 +7,15 @@ use super::Attempt;
 
 /// The minutes that are remembered.
 pub(super) const MINUTES: u64 = 60;
-/// The attempts that are remembered one by one.
-const RECENT: usize = 20;
+/// The attempts that are remembered one by one, and as many of those that failed.
+const RECENT: usize = 12;
 /// The durations of a type that are remembered.
 const DURATIONS: usize = 200;
 /// What is kept of an error's text.
 const ERROR_CHARACTERS: usize = 300;
 
 /// An attempt that has ended lately.
+#[derive(Clone)]
 pub(super) struct Recent {
     pub(super) id: u64,
     pub(super) task_type: String,
@@ -37,12 +38,29 @@ pub(super) struct History {
     minutes: VecDeque<Minute>,
     /// The newest first.
     pub(super) recent: VecDeque<Recent>,
-    durations: BTreeMap<String, VecDeque<f64>>,
+    /// The newest first: the others must not push them out.
+    pub(super) failures: VecDeque<Recent>,
+    types: BTreeMap<String, OfType>,
+}
+
+/// What was done of a type since the worker started.
+#[derive(Default)]
+pub(super) struct OfType {
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    /// The last ones, in seconds.
+    durations: VecDeque<f64>,
 }
 
 impl History {
     pub(super) fn new(started: Instant) -> Self {
-        Self { started, minutes: VecDeque::new(), recent: VecDeque::new(), durations: BTreeMap::new() }
+        Self {
+            started,
+            minutes: VecDeque::new(),
+            recent: VecDeque::new(),
+            failures: VecDeque::new(),
+            types: BTreeMap::new(),
+        }
     }
 
     fn minute(&self, now: Instant) -> u64 {
@@ -55,21 +73,33 @@ impl History {
             self.minutes.push_back(Minute { number, completed: 0, failed: 0 });
             self.minutes.retain(|minute| minute.number + MINUTES > number);
         }
+        let completed = attempt.failure.is_none();
         if let Some(minute) = self.minutes.back_mut() {
-            *if attempt.failure.is_none() { &mut minute.completed } else { &mut minute.failed } += 1;
+            *if completed { &mut minute.completed } else { &mut minute.failed } += 1;
         }
-        let durations = self.durations.entry(attempt.task_type.to_owned()).or_default();
-        durations.push_back(attempt.seconds);
-        durations.drain(..durations.len().saturating_sub(DURATIONS));
+        let of_type = self.types.entry(attempt.task_type.to_owned()).or_default();
+        *if completed { &mut of_type.completed } else { &mut of_type.failed } += 1;
+        of_type.durations.push_back(attempt.seconds);
+        of_type.durations.drain(..of_type.durations.len().saturating_sub(DURATIONS));
         let cut = |text: &str| text.chars().take(ERROR_CHARACTERS).collect();
-        self.recent.push_front(Recent {
+        let recent = Recent {
             id: attempt.id,
             task_type: attempt.task_type.to_owned(),
             ended: now,
             seconds: attempt.seconds,
             failure: attempt.failure.map(|(error_type, text)| (cut(error_type), cut(text))),
-        });
+        };
+        if !completed {
+            self.failures.push_front(recent.clone());
+            self.failures.truncate(RECENT);
+        }
+        self.recent.push_front(recent);
         self.recent.truncate(RECENT);
+    }
+
+    /// What was done of a type, where anything was.
+    pub(super) fn of_type(&self, task_type: &str) -> Option<&OfType> {
+        self.types.get(task_type)
     }
 
     /// What completed and what failed in each of the last minutes, the present one last.
@@ -84,10 +114,12 @@ impl History {
         }
         minutes
     }
+}
 
-    /// The median and the 95th percentile of a type's last durations, in seconds.
-    pub(super) fn percentiles(&self, task_type: &str) -> Option<(f64, f64)> {
-        let mut sorted: Vec<f64> = self.durations.get(task_type)?.iter().copied().collect();
+impl OfType {
+    /// The median and the 95th percentile of the last durations, in seconds.
+    pub(super) fn percentiles(&self) -> Option<(f64, f64)> {
+        let mut sorted: Vec<f64> = self.durations.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         let at = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied();
         at(50).zip(at(95))
@@ -123,11 +155,21 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_last_durations() {
         let mut history = History::new(Instant::now());
-        assert_eq!(history.percentiles("a"), None);
+        assert!(history.of_type("a").is_none());
         (0..DURATIONS).for_each(|_| history.add(&attempt(9.0, None), Instant::now()));
         (1..=DURATIONS)
             .for_each(|number| history.add(&attempt(f64::from(u8::try_from(number).unwrap()), None), Instant::now()));
-        assert_eq!(history.percentiles("a"), Some((100.0, 190.0)));
+        assert_eq!(history.of_type("a").unwrap().percentiles(), Some((100.0, 190.0)));
         assert_eq!(history.recent.len(), RECENT);
+    }
+
+    #[test]
+    fn what_completes_does_not_push_out_what_failed() {
+        let mut history = History::new(Instant::now());
+        history.add(&attempt(1.0, Some(("handler", "x"))), Instant::now());
+        (0..3 * RECENT).for_each(|_| history.add(&attempt(1.0, None), Instant::now()));
+        assert_eq!((history.recent.len(), history.failures.len()), (RECENT, 1));
+        let of_type = history.of_type("a").unwrap();
+        assert_eq!((of_type.completed, of_type.failed), (3 * RECENT as u64, 1));
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use super::activity::Activity;
+use super::history::{History, OfType, Recent};
 use super::{Health, Metrics};
 
 /// What a worker is doing and has done lately.
@@ -18,6 +20,8 @@ pub struct View {
     pub types: Vec<TypeView>,
     /// The attempts that ended last, the newest first.
     pub ended: Vec<Ended>,
+    /// Those that failed last, the newest first.
+    pub failed: Vec<Ended>,
 }
 
 /// A task that runs.
@@ -47,12 +51,20 @@ pub struct Minute {
 pub struct TypeView {
     /// Its name.
     pub name: String,
+    /// The TaskManager knows it.
+    pub known: bool,
+    /// Its tasks that run.
+    pub running: usize,
+    /// Attempts that succeeded, since the worker started.
+    pub completed: u64,
+    /// Attempts that failed, since then.
+    pub failed: u64,
     /// The median and the 95th percentile of its last durations, in seconds.
     pub seconds: Option<(f64, f64)>,
     /// Its breaker is open for so much longer.
     pub paused: Option<Duration>,
-    /// Its handler wants no tasks before this time.
-    pub held: Option<String>,
+    /// Its handler wants no tasks for so much longer.
+    pub held: Option<Duration>,
 }
 
 /// An attempt that has ended.
@@ -80,14 +92,13 @@ impl Metrics {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let minutes =
             history.minutes(now).into_iter().map(|(completed, failed)| Minute { completed, failed }).collect();
-        let ended = history.recent.iter().map(|it| Ended {
-            id: it.id,
-            task_type: it.task_type.clone(),
-            ago: since(it.ended),
-            seconds: it.seconds,
-            failure: it.failure.clone(),
-        });
-        let ended = ended.collect();
+        let ended = |recent: &Recent| Ended {
+            id: recent.id,
+            task_type: recent.task_type.clone(),
+            ago: since(recent.ended),
+            seconds: recent.seconds,
+            failure: recent.failure.clone(),
+        };
         let activity = self.lock();
         let running = activity.in_flight.iter().map(|(id, it)| RunningTask {
             id: *id,
@@ -95,12 +106,28 @@ impl Metrics {
             age: since(it.since),
             progress: it.progress.clone(),
         });
-        let types = activity.types.keys().map(|name| TypeView {
-            name: name.clone(),
-            seconds: history.percentiles(name),
-            paused: activity.paused.get(name).map(|until| until.saturating_duration_since(now)),
-            held: activity.held.get(name).cloned(),
-        });
-        View { health, running: running.collect(), minutes, types: types.collect(), ended }
+        View {
+            health,
+            running: running.collect(),
+            minutes,
+            types: activity.types.keys().map(|name| type_view(name, &activity, &history, now)).collect(),
+            ended: history.recent.iter().map(ended).collect(),
+            failed: history.failures.iter().map(ended).collect(),
+        }
+    }
+}
+
+fn type_view(name: &str, activity: &Activity, history: &History, now: Instant) -> TypeView {
+    let done = history.of_type(name);
+    let left = |until: &Instant| until.saturating_duration_since(now);
+    TypeView {
+        name: name.to_owned(),
+        known: activity.types.get(name).is_some_and(Option::is_some),
+        running: activity.in_flight.values().filter(|it| it.task_type == name).count(),
+        completed: done.map_or(0, |it| it.completed),
+        failed: done.map_or(0, |it| it.failed),
+        seconds: done.and_then(OfType::percentiles),
+        paused: activity.paused.get(name).map(left),
+        held: activity.held.get(name).map(left),
     }
 }

@@ -29,10 +29,7 @@ pub enum Event<'a> {
         concurrency: usize,
     },
     /// A slot has asked for a task, and was answered or not.
-    Polled {
-        /// How long from now the next one asks, where there is room for a task.
-        next: Duration,
-    },
+    Polled,
     /// A task was claimed.
     Claimed(&'a Claim),
     /// A task that an earlier process left in flight is taken up again.
@@ -61,6 +58,8 @@ pub enum Event<'a> {
     },
     /// A type that was held is claimed again.
     HoldOver(&'a str),
+    /// What a handler that reads YouTube has seen of the day's units.
+    Quota(Budget),
     /// Most of the day's units of the YouTube Data API are used.
     QuotaLow(Budget),
     /// A handler said how far it is.
@@ -135,8 +134,11 @@ pub enum Event<'a> {
         /// The type that was asked for.
         wanted: &'a str,
     },
-    /// The worker's loop turns: its main thread is at work, and no slot hangs. Told again and again.
-    Turning,
+    /// The worker's loop turns: its main thread is at work, and no slot hangs.
+    Turning {
+        /// It is told again within this time. Who hears nothing for longer may take the worker for hanging.
+        again: Duration,
+    },
     /// Its loop does not turn as it should, and why it is thought so.
     Hanging(String),
     /// Nothing more is claimed.

@@ -60,7 +60,7 @@ pub struct Job {
     pub drain: bool,
     /// End when there was nothing to do for so long.
     pub exit_after_idle: Option<Duration>,
-    /// Somebody takes the worker for hanging where there is no [`Event::Turning`] for so long.
+    /// Somebody takes the worker for hanging where there is no [`Event::Turning`] for so long. Nobody: as if for five minutes.
     pub watchdog: Option<Duration>,
 }
 

@@ -1,4 +1,5 @@
-//! Whether the worker's loop turns, for a service manager that restarts what hangs.
+//! Whether the worker's loop turns. Nobody else judges it: a service manager that restarts what hangs and whoever asks
+//! for the worker's health hear the same words.
 //!
 //! The main thread says so, again and again, unless a slot hangs. A slot whose handler runs for an hour does not, nor one
 //! that waits at the TaskManager: before it does what may take long, each slot says when it will be back at the latest.
@@ -8,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use super::{Event, Worker};
 
-/// As if somebody wanted to hear so often, where nobody does: a slot that hangs is an error in the log even so.
+/// As if a manager wanted to hear so often, where none does: longer than a call with all its tries at a TaskManager that
+/// keeps every one of them hanging.
 const UNWATCHED: Duration = Duration::from_secs(300);
 
 /// When each slot will be back.
 pub(super) struct Pulse {
-    /// How often it is said that the loop turns.
-    every: Duration,
+    /// How long at most until it is said again that the loop turns.
+    again: Duration,
     /// What calls, the results file and the end of a handler may take. Far more than they do: all have time-outs.
     slack: Duration,
     /// By slot; `None` while it waits for its turn.
@@ -24,8 +26,8 @@ pub(super) struct Pulse {
 impl Pulse {
     /// For a manager that wants to hear at least every `watchdog`, where there is one.
     pub(super) fn new(watchdog: Option<Duration>, slots: usize) -> Self {
-        let watchdog = watchdog.unwrap_or(UNWATCHED);
-        Self { every: beat_of(watchdog), slack: watchdog * 2, back_by: Mutex::new(vec![None; slots]) }
+        let again = again(watchdog);
+        Self { again, slack: again * 2, back_by: Mutex::new(vec![None; slots]) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
@@ -34,7 +36,7 @@ impl Pulse {
 
     /// How long the main thread may wait before it speaks again.
     pub(super) fn every(&self) -> Duration {
-        self.every
+        beat_of(self.again)
     }
 
     /// The slot will be back in `time`, and what is around that.
@@ -53,9 +55,14 @@ impl Pulse {
     }
 }
 
-/// How often a manager hears of us that wants to at least every `watchdog`: twice as often, as systemd advises.
-pub(super) fn beat_of(watchdog: Duration) -> Duration {
-    (watchdog / 2).max(Duration::from_millis(10))
+/// How long at most until a manager that wants to hear of us every `watchdog`, or nobody, hears of us again.
+pub(super) fn again(watchdog: Option<Duration>) -> Duration {
+    watchdog.unwrap_or(UNWATCHED)
+}
+
+/// How often who must hear of us `again` within some time does: twice as often, as systemd advises.
+pub(super) fn beat_of(again: Duration) -> Duration {
+    (again / 2).max(Duration::from_millis(10))
 }
 
 impl Worker<'_> {
@@ -66,7 +73,7 @@ impl Worker<'_> {
         } else if self.queue.is_asleep(self.pulse.slack) {
             Event::Hanging("no slot asks for tasks, although one should".into())
         } else {
-            Event::Turning
+            Event::Turning { again: self.pulse.again }
         };
         self.executor.observer.event(&event);
     }

@@ -179,8 +179,8 @@ impl Queue {
         self.lock().server_waits = waits;
     }
 
-    /// Ends a turn with what it found; returns how long from now the next is due, where there is room for a task.
-    pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) -> Duration {
+    /// Ends a turn with what it found.
+    pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) {
         let mut state = self.lock();
         state.asking -= 1;
         if turn.on_watch {
@@ -213,7 +213,6 @@ impl Queue {
             }
         }
         self.tell(&state);
-        state.next_turn().saturating_duration_since(Instant::now())
     }
 
     /// Notes that a task of a type is no longer in flight, and what that says about the type's service.

@@ -61,14 +61,15 @@ enum Found {
 
 impl Worker<'_> {
     fn end_turn(&self, turn: &Turn, sweep: Sweep) {
-        let next = self.queue.end_turn(turn, sweep);
-        self.executor.observer.event(&Event::Polled { next });
+        self.queue.end_turn(turn, sweep);
+        self.executor.observer.event(&Event::Polled);
     }
 
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
     fn sweep(&self, turn: &Turn) -> Found {
         let held = self.held();
+        self.tell_quota();
         let mut paused = held.is_soon();
         let count = self.types.len();
         let indices = (turn.first..turn.first + count).map(|index| index % count);
@@ -188,9 +189,7 @@ impl Worker<'_> {
         let mut result = self.run_stoppable(worker_type, claim, deaths)?;
         self.running.renew(&mut result);
         self.count(&result);
-        if let Some(budget) = self.ledger.take_warning() {
-            executor.observer.event(&Event::QuotaLow(budget));
-        }
+        self.tell_quota();
         failpoint::reach("ran");
         match executor.store(&mut result) {
             Ok(id) => {
@@ -203,6 +202,16 @@ impl Worker<'_> {
                 self.not_stored(&result, &error);
                 Err(error)
             }
+        }
+    }
+
+    /// Tells what was seen of the day's YouTube units.
+    fn tell_quota(&self) {
+        if let Some(budget) = self.ledger.take_seen() {
+            self.executor.observer.event(&Event::Quota(budget));
+        }
+        if let Some(budget) = self.ledger.take_warning() {
+            self.executor.observer.event(&Event::QuotaLow(budget));
         }
     }
 

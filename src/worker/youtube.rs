@@ -30,6 +30,8 @@ pub struct SharedLedger {
     /// How long a video is used again; zero: never.
     keep: Duration,
     warning: Mutex<Warning>,
+    /// What handlers have last seen of the day, until it is told.
+    seen: Mutex<Option<Budget>>,
 }
 
 #[derive(Default)]
@@ -43,12 +45,17 @@ impl SharedLedger {
     /// The ledger in `store`, by the settings in force and the time of `clock`.
     pub fn new(store: Arc<Store>, config: &Config, clock: Arc<dyn Clock>) -> Self {
         let (limit, keep) = (u64::from(config.youtube_daily_quota.value), config.youtube_cache.value);
-        Self { store, clock, limit, keep, warning: Mutex::default() }
+        Self { store, clock, limit, keep, warning: Mutex::default(), seen: Mutex::default() }
     }
 
     /// What is left of the day, once a day after this process has used units of the last fifth.
     pub(super) fn take_warning(&self) -> Option<Budget> {
         self.warning.lock().unwrap_or_else(PoisonError::into_inner).due.take()
+    }
+
+    /// What handlers have last seen of the day's units, where it was not taken before.
+    pub(super) fn take_seen(&self) -> Option<Budget> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Takes out some of the videos that are too old to be used again. True where there may be more.
@@ -68,7 +75,9 @@ impl Ledger for SharedLedger {
     fn budget(&self) -> Result<Budget, String> {
         let (day, resets_at) = day_at(self.clock.now());
         let used = self.store.youtube_units(day).map_err(|error| error.to_string())?;
-        Ok(Budget { limit: self.limit, used, resets_at })
+        let budget = Budget { limit: self.limit, used, resets_at };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget.clone());
+        Ok(budget)
     }
 
     fn spend(&self, units: u64) -> Result<Spent, String> {

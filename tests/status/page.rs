@@ -22,12 +22,12 @@ fn it_tells_what_runs_and_what_has_ended() {
     wait_for_page(&worker, &["It is well, and waits for tasks", "Nothing.", "None yet."]);
     let script = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.01; done; echo 1";
     let id = rig.case("slow", script);
-    let row = format!("<td>{id}</td><td>case</td>");
+    let row = format!("<span class=\"soft\">#{id}</span> case");
     wait_for_page(&worker, &["It is well, and works a task", &row, "value=\"40\"", "40 % page 4"]);
     rig.sandbox.write("go", "");
-    wait_for_page(&worker, &["waits for tasks", "1 completed, 0 failed", &format!("{row}<td>completed</td>")]);
+    wait_for_page(&worker, &["waits for tasks", "1 completed, 0 failed", "completed</span> in ", &row]);
     rig.case("bad", "echo 'no such host' >&2; exit 65");
-    wait_for_page(&worker, &["1 completed, 1 failed", "validation: no such host", "class=\"failed\""]);
+    wait_for_page(&worker, &["1 completed, 1 failed", "validation</span>: no such host", "class=\"failed\""]);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn it_says_that_the_taskmanager_is_away() {
     let worker = Watched::start(&rig, []);
     wait_for_page(&worker, &["It is well"]);
     rig.taskmanager.stop();
-    wait_for_page(&worker, &["It waits for the TaskManager: cannot reach", "class=\"state bad\""]);
+    wait_for_page(&worker, &["It waits for the TaskManager: cannot reach", "class=\"state warn\""]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A worker with a status address, and what it answers there.
 
+#![allow(dead_code)] // each test binary uses a part of it
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

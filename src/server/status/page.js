@@ -1,5 +1,6 @@
 setInterval(async () => {
-  if (document.hidden) return;
+  /* Whoever copies an error is not to lose it. */
+  if (document.hidden || !getSelection().isCollapsed) return;
   try {
     const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(5000) });
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -1,13 +1,14 @@
 //! The page for people: one document that needs nothing else, and reads well without its script.
 
-use std::time::Duration;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use crate::metrics::{Ended, Health, Minute, RunningTask, TypeView, View};
+use crate::metrics::{Ended, Health, Minute, Quota, RunningTask, TypeView, View};
 
 const STYLE: &str = include_str!("page.css");
 /// Puts a new `main` in the place of the old one, every two seconds.
@@ -26,26 +27,34 @@ pub(super) fn policy() -> String {
 
 /// The whole document. What is put into it is escaped, unless it is named `PreEscaped`.
 pub(super) fn page(view: &View) -> String {
-    let (is_good, words) = state(view);
+    let (level, words) = state(view);
+    let health = &view.health;
     let document = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (view.health.worker_id) ": " (words) }
+                title { (health.worker_id) ": " (words) }
                 style { (PreEscaped(STYLE)) }
                 noscript { meta http-equiv="refresh" content="5"; }
             }
             body {
                 main {
-                    h1 { "prismq " (view.health.version) " · " (view.health.worker_id) }
-                    p class=(if is_good { "state" } else { "state bad" }) { (words) }
-                    (facts(&view.health))
+                    header {
+                        h1 { (health.worker_id) }
+                        p class={ "state " (level) } { (words) }
+                        (tiles(health))
+                    }
                     (running(&view.running))
                     (chart(&view.minutes))
                     (types(&view.types))
+                    (failed(&view.failed))
                     (ended(&view.ended))
+                    footer.soft {
+                        "prismq " (health.version)
+                        @if let Some(memory) = health.memory_usage_mb { ", " (memory) " MB" }
+                    }
                 }
                 script { (PreEscaped(SCRIPT)) }
             }
@@ -54,68 +63,107 @@ pub(super) fn page(view: &View) -> String {
     document.into_string()
 }
 
-/// How the worker is, in words; whether that is good.
-fn state(view: &View) -> (bool, String) {
+/// How the worker is, in words, and how good that is: `good`, `warn` or `bad`, as the classes are called.
+fn state(view: &View) -> (&'static str, String) {
     let health = &view.health;
+    let paused = view.types.iter().find(|it| it.paused.is_some());
     match (&health.reason, &health.api_error, view.running.len()) {
-        (Some(reason), _, _) => (false, format!("It hangs: {reason}")),
-        (_, Some(error), _) => (false, format!("It waits for the TaskManager: {error}")),
-        _ if !health.api_connectivity => (false, "It starts: the TaskManager has not answered yet".to_owned()),
-        _ if !health.results_writable => (false, "The last result could not be stored".to_owned()),
-        _ if view.types.iter().any(|it| it.paused.is_some()) => {
-            (false, "It goes on, but too many tasks of a type fail".to_owned())
+        (Some(reason), _, _) => ("bad", format!("It hangs: {reason}")),
+        _ if !health.results_writable => ("bad", "The last result could not be stored".to_owned()),
+        (_, Some(error), _) => ("warn", format!("It waits for the TaskManager: {error}")),
+        _ if !health.api_connectivity => ("warn", "It starts: the TaskManager has not answered yet".to_owned()),
+        _ if paused.is_some() => {
+            let name = paused.map(|it| it.name.as_str()).unwrap_or_default();
+            ("warn", format!("It goes on, but too many tasks of {name} fail"))
         }
-        (_, _, 0) => (true, "It is well, and waits for tasks".to_owned()),
-        (_, _, 1) => (true, "It is well, and works a task".to_owned()),
-        (_, _, count) => (true, format!("It is well, and works {count} tasks")),
+        (_, _, 0) => ("good", "It is well, and waits for tasks".to_owned()),
+        (_, _, 1) => ("good", "It is well, and works a task".to_owned()),
+        (_, _, count) => ("good", format!("It is well, and works {count} tasks")),
     }
 }
 
-fn facts(health: &Health) -> Markup {
-    let poll = health.seconds_since_poll.map(|seconds| age(Duration::from_secs(seconds)));
+/// The figures that are looked for first.
+fn tiles(health: &Health) -> Markup {
+    let ago = |seconds: u64| format!("{} ago", age(Duration::from_secs(seconds)));
     let completed = health.tasks_processed - health.tasks_failed;
+    let asked = health.seconds_since_poll.map_or_else(String::new, |poll| format!("asked for tasks {}", ago(poll)));
+    let took = health.api_latency_ms.filter(|_| health.api_error.is_none());
+    let latency = took.map_or_else(|| "–".to_owned(), |took| format!("{took} ms"));
+    let answers = match (&health.api_latency_ms, &health.api_error) {
+        (None, None) => "no answer yet",
+        (_, None) => "for its last answer",
+        (_, Some(_)) => "away",
+    };
     html! {
-        ul.facts {
-            li { "up " (age(Duration::from_secs(health.uptime_seconds))) }
-            li { (completed) " completed, " (health.tasks_failed) " failed" }
-            @if let Some(poll) = poll { li { "last asked " (poll) " ago" } }
-            @if let Some(latency) = health.api_latency_ms { li { "the TaskManager answers in " (latency) " ms" } }
-            @if let Some(memory) = health.memory_usage_mb { li { (memory) " MB" } }
-            @if health.unreported > 0 {
-                li.bad-text {
-                    (health.unreported) " unreported"
-                    @if let Some(oldest) = health.oldest_unreported_seconds {
-                        ", the oldest for " (age(Duration::from_secs(oldest)))
-                    }
-                }
+        ul.tiles {
+            (tile("In flight", health.tasks_in_flight, &asked))
+            (tile("Completed", completed, &format!("since it started {}", ago(health.uptime_seconds))))
+            (tile("Failed", health.tasks_failed, &share(health.tasks_failed, health.tasks_processed)))
+            li.bad-text[health.unreported > 0] {
+                h2 { "Unreported" }
+                strong { (health.unreported) }
+                @if let Some(oldest) = health.oldest_unreported_seconds {
+                    p { "the oldest ended " (ago(oldest)) }
+                } @else { p { "results that wait" } }
             }
+            (tile("TaskManager", latency, answers))
+            @if let Some(quota) = health.youtube_api.as_ref().and_then(|it| it.quota.as_ref()) { (units(quota)) }
         }
         @if let Some(error) = &health.results_error { p.bad-text { (error) } }
     }
 }
 
+fn tile(name: &str, figure: impl Display, words: &str) -> Markup {
+    html! { li { h2 { (name) } strong { (figure.to_string()) } p { (words) } } }
+}
+
+fn units(quota: &Quota) -> Markup {
+    let resets = quota.resets.map(|time| age(time.saturating_duration_since(Instant::now())));
+    html! {
+        li.bad-text[quota.left == 0] {
+            h2 { "YouTube today" }
+            strong { (quota.left) }
+            p { "units left of " (quota.limit) @if let Some(resets) = resets { "; a new day in " (resets) } }
+            meter min="0" max=(quota.limit) value=(quota.used) { (quota.used) }
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> String {
+    match (100 * part + whole / 2).checked_div(whole) {
+        None => "of no attempts".to_owned(),
+        Some(percent) => format!("{percent} % of {whole} attempts"),
+    }
+}
+
 fn running(tasks: &[RunningTask]) -> Markup {
     html! {
-        h2 { "In flight" }
-        @if tasks.is_empty() { p.soft { "Nothing." } } @else {
-            table {
-                tr { th { "Task" } th { "Type" } th { "Progress" } th.number { "For" } }
+        section {
+            h2 { "In flight" }
+            @if tasks.is_empty() { p.soft { "Nothing." } }
+            ul.rows {
                 @for task in tasks {
-                    tr {
-                        td { (task.id) }
-                        td { (task.task_type) }
-                        td {
-                            @if let Some((percent, message)) = &task.progress {
-                                progress max="100" value=(percent) { (percent) " %" }
-                                " " span.soft { (percent) " % " (message) }
-                            }
+                    li {
+                        (line(&named(task.id, &task.task_type), &age(task.age)))
+                        @if let Some((percent, message)) = &task.progress {
+                            progress max="100" value=(percent) { (percent) " %" }
+                            p.soft { (percent) " % " (message) }
                         }
-                        td.number { (age(task.age)) }
                     }
                 }
             }
         }
     }
+}
+
+/// What a row is about, and a figure at its end.
+fn line(what: &Markup, figure: &str) -> Markup {
+    html! { div.line { p { (what) } " " p.figure { (figure) } } }
+}
+
+/// A task by its number and its type.
+fn named(id: u64, task_type: &str) -> Markup {
+    html! { span.soft { "#" (id) } " " (task_type) }
 }
 
 /// A bar a minute, what failed on top of what completed.
@@ -123,15 +171,22 @@ fn chart(minutes: &[Minute]) -> Markup {
     let (completed, failed) =
         minutes.iter().fold((0, 0), |(completed, failed), it| (completed + it.completed, failed + it.failed));
     let most = minutes.iter().map(|it| it.completed + it.failed).max().unwrap_or(0).max(1);
-    let label = format!("{completed} completed and {failed} failed in the last hour, {most} in the busiest minute");
+    let words = format!("{completed} completed, {failed} failed; {most} in the busiest minute");
     html! {
-        h2 { "The last hour" }
-        p.soft { (completed) " completed, " (failed) " failed; " (most) " in the busiest minute" }
-        svg viewBox=(format!("0 0 {} {most}", minutes.len())) preserveAspectRatio="none" role="img" aria-label=(label) {
-            @for (x, it) in minutes.iter().enumerate() {
-                @let top = most - it.completed;
-                @if it.completed > 0 { (bar("completed", x, top, it.completed)) }
-                @if it.failed > 0 { (bar("failed", x, top - it.failed, it.failed)) }
+        section {
+            h2 { "The last hour" }
+            @if completed + failed == 0 { p.soft { "No task has ended." } } @else {
+                p.soft { (words) }
+                svg.chart viewBox=(format!("0 0 {} {most}", minutes.len())) preserveAspectRatio="none" role="img" aria-label=(words) {
+                    @for (x, it) in minutes.iter().enumerate().filter(|(_, it)| it.completed + it.failed > 0) {
+                        g {
+                            title { (minutes.len() - 1 - x) " min ago: " (it.completed) " completed, " (it.failed) " failed" }
+                            (bar("completed", x, most - it.completed, it.completed))
+                            (bar("failed", x, most - it.completed - it.failed, it.failed))
+                        }
+                    }
+                }
+                div.line.soft { p { "an hour ago" } " " p { "now" } }
             }
         }
     }
@@ -142,21 +197,71 @@ fn bar(class: &str, x: usize, y: u64, height: u64) -> Markup {
 }
 
 fn types(types: &[TypeView]) -> Markup {
+    let longest = types.iter().filter_map(|it| it.seconds).map(|(_, p95)| p95).fold(0.001, f64::max);
     html! {
-        h2 { "Types" }
-        table {
-            tr { th { "Type" } th.number { "Median" } th.number { "p95" } th { "Claimed" } }
-            @for it in types {
-                tr {
-                    td { (it.name) }
-                    td.number { @if let Some((median, _)) = it.seconds { (seconds(median)) } }
-                    td.number { @if let Some((_, p95)) = it.seconds { (seconds(p95)) } }
-                    td {
-                        @if let Some(left) = it.paused {
-                            span.bad-text { "paused: too many failures in a row; tried again in " (age(left)) }
-                        } @else if let Some(until) = &it.held {
-                            span.bad-text { "not before " (until) ", as its handler says" }
-                        } @else { "yes" }
+        section {
+            h2 { "Types" }
+            @if types.is_empty() { p.soft { "Not known yet." } }
+            ul.rows {
+                @for it in types {
+                    li {
+                        @let p95 = it.seconds.map(|(_, p95)| format!("p95 {}", seconds(p95))).unwrap_or_default();
+                        (line(&html! { (it.name) }, &p95))
+                        @if let Some((median, p95)) = it.seconds { (durations(median / longest, p95 / longest)) }
+                        p.soft {
+                            (it.running) " in flight, " (it.completed) " completed, " (it.failed) " failed"
+                            @if let Some((median, _)) = it.seconds { "; median " (seconds(median)) }
+                        }
+                        (unclaimed(it))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The median and the 95th percentile, as shares of the longest of all types.
+fn durations(median: f64, p95: f64) -> Markup {
+    let bar = |class: &str, share: f64| {
+        html! { rect class=(class) width=(format!("{:.1}", 100.0 * share)) height="1" {} }
+    };
+    html! {
+        svg.durations viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true" {
+            (bar("p95", p95)) (bar("median", median))
+        }
+    }
+}
+
+/// Why a type is not claimed now, where that is so.
+fn unclaimed(it: &TypeView) -> Markup {
+    let when = |left: Duration| {
+        if left.as_secs() == 0 { "now".to_owned() } else { format!("in {}", age(left)) }
+    };
+    html! {
+        @if !it.known {
+            p.bad-text { "The TaskManager does not know it any more." }
+        } @else if let Some(left) = it.paused {
+            p.bad-text { "Paused: too many failures in a row; one is tried " (when(left)) "." }
+        } @else if let Some(left) = it.held {
+            p.warn-text { "Not claimed: its handler wants no tasks; claimed again " (when(left)) "." }
+        }
+    }
+}
+
+/// The attempts that failed last, each with its error.
+fn failed(attempts: &[Ended]) -> Markup {
+    html! {
+        @if !attempts.is_empty() {
+            section.wide {
+                h2 { "Last errors" }
+                ul.rows {
+                    @for it in attempts {
+                        li {
+                            (line(&named(it.id, &it.task_type), &format!("{} ago", age(it.ago))))
+                            @if let Some((error_type, text)) = &it.failure {
+                                p { span.bad-text { (error_type) } ": " (text) }
+                            }
+                        }
                     }
                 }
             }
@@ -166,21 +271,19 @@ fn types(types: &[TypeView]) -> Markup {
 
 fn ended(attempts: &[Ended]) -> Markup {
     html! {
-        h2 { "Last results" }
-        @if attempts.is_empty() { p.soft { "None yet." } } @else {
-            table {
-                tr { th { "Task" } th { "Type" } th { "Result" } th.number { "Took" } th.number { "Ago" } }
+        section {
+            h2 { "Last results" }
+            @if attempts.is_empty() { p.soft { "None yet." } }
+            ul.rows {
                 @for it in attempts {
-                    tr {
-                        td { (it.id) }
-                        td { (it.task_type) }
-                        td {
-                            @if let Some((error_type, text)) = &it.failure {
-                                span.bad-text { "failed" } ": " (error_type) ": " (text)
-                            } @else { "completed" }
+                    li {
+                        (line(&named(it.id, &it.task_type), &format!("{} ago", age(it.ago))))
+                        p.soft {
+                            @if let Some((error_type, _)) = &it.failure {
+                                span.bad-text { "failed" } " (" (error_type) ")"
+                            } @else { span.good-text { "completed" } }
+                            " in " (seconds(it.seconds))
                         }
-                        td.number { (seconds(it.seconds)) }
-                        td.number { (age(it.ago)) }
                     }
                 }
             }

@@ -60,7 +60,7 @@ impl Rig {
 fn ledger(folder: &Path, clock: &Arc<SetClock>, limit: u64) -> SharedLedger {
     let store = Arc::new(Store::open(&folder.join("results.db")).unwrap());
     let keep = Duration::from_hours(1);
-    SharedLedger { store, clock: clock.clone(), limit, keep, warning: Mutex::default() }
+    SharedLedger { store, clock: clock.clone(), limit, keep, warning: Mutex::default(), seen: Mutex::default() }
 }
 
 fn video(id: &str) -> (String, Value) {

@@ -1,0 +1,12 @@
+//! The pages for people, in a real browser.
+#![cfg(feature = "server")]
+
+mod browser;
+#[path = "../worker/rig.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../status/watched.rs"]
+mod watched;
+
+mod worker;

@@ -1,0 +1,155 @@
+//! The page of a worker.
+
+use std::thread;
+
+use serde_json::json;
+
+use crate::browser::{Browser, processes_of};
+use crate::rig::{Rig, TaskManager};
+use crate::support::wait_for;
+use crate::watched::Watched;
+
+/// What would run, were it not taken for text.
+const EVIL: &str = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2><b onmouseover=x>b</b>";
+
+/// A task that says how far it is, and ends when there is a file `go`.
+const SLOW: &str = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.01; done; echo 1";
+
+fn rig() -> Rig {
+    Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
+}
+
+/// A browser that shows the worker's page, where there is a browser.
+fn look_at(worker: &Watched) -> Option<Browser> {
+    let browser = Browser::start()?;
+    browser.open(&url(worker));
+    browser.wait_for(&["It is well"]);
+    Some(browser)
+}
+
+fn url(worker: &Watched) -> String {
+    format!("http://{}/", worker.address)
+}
+
+#[test]
+fn it_follows_a_task_to_its_end_without_being_loaded_again() {
+    let rig = rig();
+    let worker = Watched::start(&rig, []);
+    let Some(browser) = look_at(&worker) else { return };
+    browser.wait_for(&["waits for tasks", "Nothing.", "None yet."]);
+    browser.run("window.seen = 'from the start'");
+    let id = rig.case("slow", SLOW);
+    browser.wait_for(&["works a task", &format!("#{id} case"), "40 % page 4"]);
+    assert_eq!(browser.run("return document.querySelector('progress').value"), 40);
+    rig.sandbox.write("go", "");
+    browser.wait_for(&["waits for tasks", "completed in", "1 completed, 0 failed; 1 in the busiest minute"]);
+    rig.case("bad", "echo 'no such host' >&2; exit 65");
+    browser.wait_for(&["validation: no such host"]);
+    assert_eq!(browser.run("return document.querySelectorAll('svg.chart rect').length"), 2);
+
+    assert_eq!(browser.run("return window.seen"), "from the start");
+    let requests = browser.requests();
+    assert!(requests.len() > 2 && requests.iter().all(|it| *it == url(&worker)), "{requests:?}");
+    assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn no_script_runs_that_a_task_or_its_handler_has_brought() {
+    let rig = rig();
+    let worker = Watched::start(&rig, []);
+    let Some(browser) = look_at(&worker) else { return };
+    let failure = json!({"success": false, "error": EVIL, "error_type": EVIL, "retryable": false});
+    let progress = json!({"progress": 40, "message": EVIL});
+    rig.sandbox.write("progress", format!("{progress}\n"));
+    rig.sandbox.write("failure", failure.to_string());
+    rig.script("evil", "cat progress >&3; until [ -e go ]; do sleep 0.01; done; cat failure");
+    rig.taskmanager.create("case", json!({"case": "evil", "title": EVIL}));
+    browser.wait_for(&[&format!("40 % {EVIL}")]);
+    rig.sandbox.write("go", "");
+    browser.wait_for(&[&format!("{EVIL}: {EVIL}"), &format!("failed ({EVIL})")]);
+    // Also as a page that comes from the worker like this.
+    browser.open(&url(&worker));
+    browser.wait_for(&[&format!("{EVIL}: {EVIL}")]);
+    let found =
+        "return [typeof window.pwned, document.images.length, document.querySelectorAll('main b, main script').length]";
+    assert_eq!(browser.run(found), json!(["undefined", 0, 0]));
+    assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new(), "nothing was tried that the policy forbids");
+}
+
+/// The least contrast of a text with what is behind it, and that text; no text is on a picture.
+const LEAST_CONTRAST: &str = r"
+    const light = (color) => {
+        const [r, g, b] = color.match(/[\d.]+/g).slice(0, 3).map((it) => it / 255)
+            .map((it) => it <= 0.04045 ? it / 12.92 : ((it + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (it) => {
+        const color = getComputedStyle(it).backgroundColor;
+        return color === 'rgba(0, 0, 0, 0)' ? ground(it.parentElement) : color;
+    };
+    let least = [21, ''];
+    for (const it of document.querySelectorAll('main *')) {
+        if (![...it.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+        if (!it.checkVisibility() || it.closest('svg, progress, meter')) continue;
+        const [low, high] = [light(getComputedStyle(it).color), light(ground(it))].sort((a, b) => a - b);
+        const contrast = (high + 0.05) / (low + 0.05);
+        if (contrast < least[0]) least = [contrast, it.outerHTML];
+    }
+    return least";
+
+#[test]
+fn it_fits_a_phone_by_day_and_by_night() {
+    let name = "Long.Name".repeat(8);
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
+    let worker = Watched::start(&rig, ["--concurrency", "2"]);
+    let Some(browser) = look_at(&worker) else { return };
+    browser.become_a_phone();
+    rig.case_of(&name, "bad", &format!("echo {} >&2; exit 65", "word".repeat(60)));
+    rig.case("good", "echo 1");
+    browser.wait_for(&["validation: word", "completed in"]);
+    rig.case("slow", SLOW);
+    browser.wait_for(&["40 % page 4"]);
+    let mut grounds = Vec::new();
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        let widths = browser.run("return [document.documentElement.scrollWidth, innerWidth]");
+        assert_eq!(widths, json!([390, 390]), "{scheme}: it scrolls sideways");
+        let least = browser.run(LEAST_CONTRAST);
+        assert!(least[0].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
+        grounds.push(browser.run("return getComputedStyle(document.body).backgroundColor"));
+    }
+    assert_ne!(grounds[0], grounds[1]);
+}
+
+#[test]
+fn it_can_be_read_and_stays_up_to_date_without_scripts() {
+    let rig = rig();
+    let worker = Watched::start(&rig, []);
+    let Some(browser) = Browser::start() else { return };
+    browser.disable_scripts();
+    browser.open(&url(&worker));
+    browser.wait_for(&["It is well, and waits for tasks", "In flight", "The last hour", "Types", "Last results"]);
+    let id = rig.case("good", "echo 1");
+    browser.wait_for(&[&format!("#{id} case"), "completed in"]);
+}
+
+#[test]
+fn it_says_that_the_worker_is_gone() {
+    let rig = rig();
+    let worker = Watched::start(&rig, []);
+    let Some(browser) = look_at(&worker) else { return };
+    drop(worker);
+    browser.wait_for(&["The worker does not answer. What follows is what it said last.", "In flight"]);
+}
+
+#[test]
+fn nothing_is_left_of_a_browser_after_a_test_that_failed_either() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = browser.folder().to_owned();
+    assert!(processes_of(&folder).len() > 1, "the browser names its folder");
+    let test = thread::Builder::new().name("a_test_that_fails_on_purpose".into());
+    let failed = test.spawn(move || browser.open("no address")).unwrap().join();
+    assert!(failed.is_err());
+    wait_for("the end of all its processes", || processes_of(&folder).is_empty().then_some(()));
+    assert!(!folder.exists());
+}
