@@ -87,6 +87,41 @@ fn a_request_without_end_is_refused() {
 }
 
 #[test]
+fn a_body_without_end_is_not_read() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let mut stream = TcpStream::connect(worker.address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    let chunk = [b"fa0\r\n".as_slice(), &[b'a'; 4000], b"\r\n"].concat();
+    let _ = stream.write_all(b"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let sent = (0..5000).take_while(|_| stream.write_all(&chunk).is_ok()).count();
+    assert!(sent < 5000, "it read twenty megabytes of body");
+    assert_eq!(worker.get("/health").0, 200, "others are served");
+}
+
+#[test]
+fn a_client_that_never_reads_its_answers_is_left() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let mut stream = TcpStream::connect(worker.address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(15))).unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    let error = (0..10_000).find_map(|_| stream.write_all(requests.as_bytes()).err());
+    let error = error.expect("it went on reading");
+    assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it kept the connection: {error}");
+}
+
+#[test]
+fn clients_that_say_nothing_do_not_keep_others_out() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    // More than there are places.
+    let silent: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(worker.address).unwrap()).collect();
+    assert_eq!(worker.get("/health").0, 200);
+    drop(silent);
+}
+
+#[test]
 fn many_requests_are_answered_from_few_looks_while_the_slots_work() {
     const TASKS: u64 = 60;
     let rig = Rig::start();
@@ -97,21 +132,22 @@ fn many_requests_are_answered_from_few_looks_while_the_slots_work() {
     for n in 0..TASKS {
         rig.taskmanager.create("case", json!({"case": "it", "n": n}));
     }
-    let bodies: BTreeSet<String> = thread::scope(|scope| {
-        let ask = || {
-            let mut bodies = BTreeSet::new();
-            while worker.health()["tasks_processed"] != json!(TASKS) {
-                for _ in 0..20 {
-                    bodies.insert(worker.get("/health").1);
-                    asked.fetch_add(1, Ordering::Relaxed);
-                }
+    let ask = |path: &str| {
+        let mut bodies = BTreeSet::new();
+        while worker.health()["tasks_processed"] != json!(TASKS) {
+            for _ in 0..20 {
+                bodies.insert(worker.get(path).1);
+                asked.fetch_add(1, Ordering::Relaxed);
             }
-            bodies
-        };
-        let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
-        askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect()
+        }
+        bodies.len()
+    };
+    // Each answer that is made differs from the one before: by a time in it, or by what it counts.
+    let made: Vec<usize> = thread::scope(|scope| {
+        let askers = ["/", "/health", "/metrics"].map(|path| scope.spawn(move || ask(path)));
+        askers.map(|asker| asker.join().unwrap()).into()
     });
     let (asked, looks) = (asked.into_inner(), begun.elapsed().as_millis() / 200 + 2);
-    assert!(bodies.len() as u128 <= looks, "{} looks for {asked} requests, {looks} are enough", bodies.len());
-    assert!(asked > 5 * bodies.len(), "{asked} requests show nothing");
+    assert!(made.iter().all(|made| *made as u128 <= looks), "{made:?} looks for {asked} requests, {looks} are enough");
+    assert!(asked > 5 * made.iter().sum::<usize>(), "{asked} requests show nothing");
 }

@@ -69,3 +69,20 @@ fn health_says_what_is_known_of_the_worker() {
     });
     assert_eq!(health, expected);
 }
+
+#[test]
+fn a_slot_that_hangs_makes_it_unhealthy_in_the_words_of_the_log() {
+    let rig = Rig::of(TaskManager::start(), &[("case", "timeout = \"100ms\"")]);
+    // A slot that is late by twice the watchdog's time hangs.
+    let worker = rig.work([]).env("WATCHDOG_USEC", "400000").env("FAILPOINTS", "noted=1*sleep(60000)");
+    let mut worker = Watched::of(worker);
+    wait_for_status(&worker, "/ready", 200);
+    wait_for_status(&worker, "/health", 200);
+    rig.case("it", "echo 1");
+    let reason = "slot 0 should be back with its task, and is not";
+    let answer = wait_for("the reason", || Some(worker.health()).filter(|it| it["reason"] == reason));
+    assert_eq!((&answer["healthy"], worker.get("/health").0), (&json!(false), 503));
+    worker.running.wait_for_stderr(&format!("the worker hangs: {reason}"));
+    worker.wait_for_metric("prismq_healthy 0");
+    wait_for("the same on the page", || worker.get("/").1.contains("It hangs: slot 0").then_some(()));
+}

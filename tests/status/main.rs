@@ -13,3 +13,4 @@ mod metrics;
 mod page;
 mod promtool;
 mod watched;
+mod youtube;

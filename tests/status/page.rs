@@ -40,6 +40,46 @@ fn it_says_that_the_taskmanager_is_away() {
 }
 
 #[test]
+fn it_tells_of_a_type_that_is_paused_and_remembers_errors_longer_than_results() {
+    let types = [("case", ""), ("other", "")];
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &types);
+    let worker = Watched::start(&rig, []);
+    for number in 0..5 {
+        rig.case(&format!("away-{number}"), &format!("echo 'away {number}' >&2; exit 69"));
+    }
+    wait_for_page(&worker, &["too many tasks of case fail", "Paused: too many failures in a row", "100 % of 5"]);
+    for number in 0..20 {
+        rig.case_of("other", &format!("good-{number}"), "echo 1");
+    }
+    let page = wait_for_page(&worker, &["0 in flight, 20 completed, 0 failed; median", "away 4"]);
+    let (_, results) = page.split_once("Last results").unwrap();
+    assert!(!results.contains(" case"), "{results}");
+}
+
+#[test]
+fn it_tells_what_waits_to_be_reported() {
+    let mut rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
+    rig.taskmanager.stop();
+    rig.sandbox.write("go", "");
+    wait_for_page(&worker, &["It waits for the TaskManager", "Unreported</h2><strong>1</strong>", "the oldest ended"]);
+    rig.taskmanager.restart();
+    wait_for_page(&worker, &["It is well", "Unreported</h2><strong>0</strong>"]);
+}
+
+#[test]
+fn it_tells_of_a_type_that_is_gone() {
+    let mut rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    wait_for_page(&worker, &["It is well"]);
+    rig.taskmanager.stop();
+    rig.taskmanager.restart_anew();
+    wait_for_page(&worker, &["The TaskManager does not know it any more."]);
+}
+
+#[test]
 fn what_tasks_and_handlers_say_is_text_and_no_script() {
     const EVIL: &str = "</script><script>alert(1)</script><img src=x onerror=alert(2)>";
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);

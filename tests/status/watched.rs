@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::rig::Rig;
-use crate::support::{Running, wait_for};
+use crate::support::{Prismq, Running, wait_for};
 
 /// A worker that shows how it is on a free port.
 pub(crate) struct Watched {
@@ -20,7 +20,13 @@ pub(crate) struct Watched {
 impl Watched {
     #[track_caller]
     pub(crate) fn start<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut running = rig.work(["--status-addr", "127.0.0.1:0"]).args(arguments).start();
+        Self::of(rig.work(arguments))
+    }
+
+    /// The same of a worker that is about to run.
+    #[track_caller]
+    pub(crate) fn of(worker: Prismq) -> Self {
+        let mut running = worker.args(["--status-addr", "127.0.0.1:0"]).start();
         let line = "health and metrics are shown address=";
         running.wait_for(line, |it| it.stderr().split_once(line).is_some_and(|(_, rest)| rest.contains('\n')));
         let log = running.stderr();

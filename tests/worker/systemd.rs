@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use crate::rig::{Rig, TaskManager};
-use crate::support::{Prismq, Running, wait_for};
+use crate::support::{Answer, Prismq, Running, Server, wait_for};
 
 /// What the manager waits for at most, in microseconds. A slot hangs when it is late by twice as much.
 const WATCHDOG_USEC: &str = "400000";
@@ -111,6 +111,18 @@ fn a_worker_that_waits_for_its_taskmanager_is_up() {
     rig.taskmanager.restart();
     manager.waits_for_status("waiting for tasks");
     end(worker);
+}
+
+#[test]
+fn a_worker_whose_taskmanager_wants_to_be_left_alone_is_up() {
+    let rig = Rig::start();
+    let busy = Server::always(Answer::error(429, "later").header("Retry-After", "60"));
+    let manager = Manager::of(&rig);
+    let worker = manager.service(rig.work(["--api-url", &busy.url()])).start();
+    manager.next_with("READY");
+    manager.feels_the_pulse();
+    end(worker);
+    assert_eq!(busy.requests().len(), 1);
 }
 
 #[test]
