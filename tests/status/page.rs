@@ -76,7 +76,7 @@ fn it_tells_of_a_type_that_is_gone() {
     wait_for_page(&worker, &["It is well"]);
     rig.taskmanager.stop();
     rig.taskmanager.restart_anew();
-    wait_for_page(&worker, &["The TaskManager does not know it any more."]);
+    wait_for_page(&worker, &["the TaskManager knows no case any more", "The TaskManager does not know it any more."]);
 }
 
 #[test]

@@ -66,20 +66,30 @@ pub(super) fn page(view: &View) -> String {
 /// How the worker is, in words, and how good that is: `good`, `warn` or `bad`, as the classes are called.
 fn state(view: &View) -> (&'static str, String) {
     let health = &view.health;
-    let paused = view.types.iter().find(|it| it.paused.is_some());
-    match (&health.reason, &health.api_error, view.running.len()) {
-        (Some(reason), _, _) => ("bad", format!("It hangs: {reason}")),
-        _ if !health.results_writable => ("bad", "The last result could not be stored".to_owned()),
-        (_, Some(error), _) => ("warn", format!("It waits for the TaskManager: {error}")),
-        _ if !health.api_connectivity => ("warn", "It starts: the TaskManager has not answered yet".to_owned()),
-        _ if paused.is_some() => {
-            let name = paused.map(|it| it.name.as_str()).unwrap_or_default();
-            ("warn", format!("It goes on, but too many tasks of {name} fail"))
-        }
-        (_, _, 0) => ("good", "It is well, and waits for tasks".to_owned()),
-        (_, _, 1) => ("good", "It is well, and works a task".to_owned()),
-        (_, _, count) => ("good", format!("It is well, and works {count} tasks")),
+    if let Some(reason) = &health.reason {
+        return ("bad", format!("It hangs: {reason}"));
     }
+    if !health.results_writable {
+        return ("bad", "The last result could not be stored".to_owned());
+    }
+    if let Some(error) = &health.api_error {
+        return ("warn", format!("It waits for the TaskManager: {error}"));
+    }
+    if !health.api_connectivity {
+        return ("warn", "It starts: the TaskManager has not answered yet".to_owned());
+    }
+    if let Some(gone) = view.types.iter().find(|it| !it.known) {
+        return ("warn", format!("It goes on, but the TaskManager knows no {} any more", gone.name));
+    }
+    if let Some(paused) = view.types.iter().find(|it| it.paused.is_some()) {
+        return ("warn", format!("It goes on, but too many tasks of {} fail", paused.name));
+    }
+    let words = match view.running.len() {
+        0 => "It is well, and waits for tasks".to_owned(),
+        1 => "It is well, and works a task".to_owned(),
+        count => format!("It is well, and works {count} tasks"),
+    };
+    ("good", words)
 }
 
 /// The figures that are looked for first.
@@ -139,7 +149,7 @@ fn share(part: u64, whole: u64) -> String {
 fn running(tasks: &[RunningTask]) -> Markup {
     html! {
         section {
-            h2 { "In flight" }
+            h2 { "Tasks in flight" }
             @if tasks.is_empty() { p.soft { "Nothing." } }
             ul.rows {
                 @for task in tasks {
