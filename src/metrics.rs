@@ -91,6 +91,11 @@ impl Metrics {
         self.lock().types.insert(task_type.to_owned(), None);
     }
 
+    /// The TaskManager knows a type again, by this number.
+    pub fn type_found(&self, task_type: &str, id: u64) {
+        self.lock().types.insert(task_type.to_owned(), Some(id));
+    }
+
     /// The worker's loop turns, which it says again within some time.
     pub fn turns(&self, again: Duration) {
         // A time beyond what can be told of never comes.

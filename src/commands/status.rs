@@ -91,6 +91,7 @@ impl Figures {
             }
             Event::HoldOver(task_type) => metrics.held(task_type, None),
             Event::Quota(budget) => metrics.quota(self.quota(budget)),
+            Event::TypeFound { task_type, id } => metrics.type_found(task_type, *id),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
             Event::Unreported { count, oldest } => {
                 metrics.unreported(*count, oldest.map(|oldest| between(oldest, self.clock.now())));

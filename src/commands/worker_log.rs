@@ -68,6 +68,9 @@ fn log_start_and_end(event: &Event<'_>) {
             log::warn!(task_id, task_type, wanted; "the TaskManager handed out another type's task: not worked");
         }
         Event::TypeGone(task_type) => log::warn!(task_type; "the TaskManager knows this task type no more"),
+        Event::TypeFound { task_type, id } => {
+            log::info!(task_type, type_id = id; "the TaskManager knows this task type again");
+        }
         _ => {}
     }
 }

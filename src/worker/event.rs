@@ -127,6 +127,13 @@ pub enum Event<'a> {
     },
     /// A type that was there is gone from the TaskManager.
     TypeGone(&'a str),
+    /// A type that was gone is there again.
+    TypeFound {
+        /// Its name.
+        task_type: &'a str,
+        /// Its number, which may be another than before.
+        id: u64,
+    },
     /// The TaskManager handed out a task of another type than was asked for.
     WrongType {
         /// The task.

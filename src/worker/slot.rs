@@ -124,23 +124,33 @@ impl Worker<'_> {
     /// While a type is gone, its old number is not used: it may be another type's by now. Where it was so unnoticed,
     /// the task goes back to the queue when its claim runs out; no handler is given another type's task.
     fn claim_by_name(&self, worker_type: &WorkerType, wait: Duration) -> Result<Claimed, Error> {
-        if worker_type.is_gone() && !worker_type.look_up(&self.claimer)? {
+        if worker_type.is_gone() && !self.look_up(worker_type)? {
             return Ok(Claimed::default());
         }
         let worker_id = &self.executor.config.worker_id.value;
         match self.claimer.claim_or_wait(worker_id, worker_type.id(), self.order, wait) {
-            Err(error) if error.says_unknown_type() => {
-                if !worker_type.look_up(&self.claimer)? {
-                    self.executor.observer.event(&Event::TypeGone(&worker_type.name));
-                }
-                Ok(Claimed::default())
-            }
+            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Claimed::default()),
             Ok(Claimed { task: Some(task), .. }) if !task.task_type.eq_ignore_ascii_case(&worker_type.name) => {
                 self.executor.observer.event(&Event::WrongType { task: &task, wanted: &worker_type.name });
-                worker_type.look_up(&self.claimer).map(|_| Claimed::default())
+                self.look_up(worker_type).map(|_| Claimed::default())
             }
             other => other,
         }
+    }
+
+    /// Whether the TaskManager knows a type, by whatever number. Tells where that is new.
+    fn look_up(&self, worker_type: &WorkerType) -> Result<bool, Error> {
+        let was_gone = worker_type.is_gone();
+        let is_found = worker_type.look_up(&self.claimer)?;
+        let task_type = worker_type.name.as_str();
+        match (was_gone, is_found) {
+            (false, false) => self.executor.observer.event(&Event::TypeGone(task_type)),
+            (true, true) => {
+                self.executor.observer.event(&Event::TypeFound { task_type, id: worker_type.id() });
+            }
+            _ => {}
+        }
+        Ok(is_found)
     }
 
     /// Sees to a claim that was not answered as it should be; returns how long the server asked to be left alone.

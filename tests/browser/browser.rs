@@ -1,4 +1,4 @@
-//! A headless Chromium that does as it is told, in words of the W3C's WebDriver protocol to its chromedriver.
+//! A headless Chromium that does as it is told, in the W3C's `WebDriver` protocol.
 //!
 //! Each has a folder of its own for all that it writes. Dropping it ends it; where the test has failed, a picture of what
 //! it showed stays in `target/tmp`.
@@ -18,7 +18,7 @@ use ureq::Agent;
 
 use crate::support::wait_for;
 
-/// Asks for nothing that the page does not ask for. There is no sandbox for root, as who containers run.
+/// What keeps it from asking for anything of its own, and lets it run in a container, where there is no sandbox.
 const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
@@ -36,7 +36,7 @@ pub(crate) struct Browser {
     agent: Agent,
     /// The URL of its session.
     session: String,
-    _driver: Driver,
+    driver: Driver,
 }
 
 impl Browser {
@@ -60,7 +60,7 @@ impl Browser {
         }}});
         let sessions = format!("http://127.0.0.1:{}/session", driver.port);
         let id = post(&agent, &sessions, &wanted)["sessionId"].as_str().unwrap().to_owned();
-        Some(Self { agent, session: format!("{sessions}/{id}"), _driver: driver })
+        Some(Self { agent, session: format!("{sessions}/{id}"), driver })
     }
 
     #[track_caller]
@@ -148,7 +148,7 @@ impl Browser {
 
     /// Where it keeps its files.
     pub(crate) fn folder(&self) -> &Path {
-        self._driver.folder.path()
+        self.driver.folder.path()
     }
 }
 
@@ -156,7 +156,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         if thread::panicking() {
             let name = thread::current().name().unwrap_or("browser").replace("::", ".");
-            self.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("png"));
+            self.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png")));
         }
         let _ = self.agent.delete(&self.session).call(); // what is left is killed
     }
@@ -178,8 +178,7 @@ struct Driver {
     process: Child,
     port: u16,
     folder: TempDir,
-    /// It may have more to say.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Driver {
@@ -188,10 +187,13 @@ impl Driver {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("HOME", folder.path()).env("TMPDIR", folder.path());
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        // From here on, it ends with us.
+        let mut driver = Self { process, port: 0, folder, stdout };
         let port = |line: String| line.split_once("started successfully on port ")?.1.trim_matches('.').parse().ok();
-        let port = stdout.by_ref().lines().map_while(Result::ok).find_map(port).expect("chromedriver names its port");
-        Some(Self { process, port, folder, _stdout: stdout })
+        let mut lines = driver.stdout.by_ref().lines().map_while(Result::ok);
+        driver.port = lines.find_map(port).expect("chromedriver names its port");
+        Some(driver)
     }
 }
 

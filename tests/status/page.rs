@@ -70,13 +70,16 @@ fn it_tells_what_waits_to_be_reported() {
 }
 
 #[test]
-fn it_tells_of_a_type_that_is_gone() {
+fn it_tells_of_a_type_that_is_gone_until_it_is_back() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
     wait_for_page(&worker, &["It is well"]);
     rig.taskmanager.stop();
     rig.taskmanager.restart_anew();
     wait_for_page(&worker, &["the TaskManager knows no case any more", "The TaskManager does not know it any more."]);
+    assert_eq!(worker.health()["task_types"], serde_json::json!({"case": null}));
+    rig.taskmanager.register("case");
+    wait_for_page(&worker, &["It is well, and waits for tasks"]);
 }
 
 #[test]
