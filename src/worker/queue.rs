@@ -55,7 +55,7 @@ struct State {
     backoff: Backoff,
     next_poll: Instant,
     paused_until: Instant,
-    /// When a type that is not claimed now may be.
+    /// When a type that is not claimed now may be, as far as was noted since the last turn began.
     due: Option<Instant>,
     last_active: Instant,
     /// Results that the TaskManager has not confirmed.
@@ -274,6 +274,7 @@ impl Queue {
 impl State {
     fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
         self.asking += 1;
+        self.due = None;
         let may_wait = on_watch && limits.is_patient() && !self.unanswered;
         let wait = if may_wait { self.longest_wait() } else { Duration::ZERO };
         if !wait.is_zero() {

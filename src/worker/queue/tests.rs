@@ -58,9 +58,19 @@ fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
     assert!(queue.lock().next_poll <= due());
     for _ in 0..10 {
         let turn = queue.lock().take_turn(true, &Limits::default());
+        queue.note_due(SPREAD * 5);
         queue.end_turn(&turn, Sweep::Empty { paused: false });
         assert!(queue.lock().next_poll <= due(), "another poll in vain does not forget it");
     }
+}
+
+#[test]
+fn a_type_that_falls_due_during_a_turn_in_vain_is_asked_for_at_once() {
+    let queue = far(Sweep::Empty { paused: false });
+    let turn = queue.lock().take_turn(true, &Limits::default());
+    queue.note_due(Duration::ZERO);
+    queue.end_turn(&turn, Sweep::Empty { paused: true });
+    assert!(queue.lock().next_poll <= Instant::now());
 }
 
 #[test]
