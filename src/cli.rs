@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::{Strategy, parse_concurrency, parse_duration, parse_positive_duration, task_type_name};
@@ -265,9 +265,15 @@ pub struct StatsArgs {
     /// Only what ended in this time up to now
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub since: Option<Duration>,
-    /// One row for each
+    /// One row for each [default: type]
     #[arg(long)]
     pub by: Option<By>,
+    /// Show them again every two seconds, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Write them as a page with charts into this file, or - for standard output
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["watch", "json"], value_hint = ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
 }
 
 /// What statistics are split by.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 /// Where a command writes: results to standard output, everything else to standard error.
@@ -27,11 +27,87 @@ impl Stream {
         }
     }
 
-    /// Whether it may have colours, bars and live lines: a terminal, and `NO_COLOR` is not set.
+    /// Whether it may have colours, bars and live lines: a terminal that is not dumb, and `NO_COLOR` is not set.
     #[must_use]
     pub fn is_decorated(self) -> bool {
-        self.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        self.can_move_cursor() && variable("NO_COLOR").is_none()
     }
+
+    /// Whether it is a terminal on which lines can be drawn over.
+    #[must_use]
+    pub fn can_move_cursor(self) -> bool {
+        self.is_terminal() && variable("TERM").is_some_and(|term| term != "dumb")
+    }
+}
+
+/// How a stream may be written to for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Bars and the like, which take signs beyond ASCII.
+    pub has_bars: bool,
+    /// Whether the locale has such signs.
+    pub is_utf8: bool,
+    /// The columns of the terminal.
+    pub width: usize,
+    has_colours: bool,
+}
+
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// All is well.
+    Good,
+    /// Something failed.
+    Bad,
+    /// Less important than the rest.
+    Soft,
+}
+
+impl Look {
+    /// What the stream, the locale and the environment allow.
+    #[must_use]
+    pub fn of(stream: Stream) -> Self {
+        let term = match stream {
+            Stream::Stdout => console::Term::stdout(),
+            Stream::Stderr => console::Term::stderr(),
+        };
+        Self {
+            has_bars: stream.is_decorated() && is_utf8(),
+            is_utf8: is_utf8(),
+            width: term.size().1.into(),
+            has_colours: stream.is_decorated() && variable("CLICOLOR").is_none_or(|value| value != "0"),
+        }
+    }
+
+    /// Text alone.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { has_bars: false, is_utf8: false, width: 80, has_colours: false }
+    }
+
+    /// `text` in this colour, where there are colours.
+    #[must_use]
+    pub fn paint(&self, text: &str, colour: Colour) -> String {
+        let style = console::Style::new().force_styling(self.has_colours);
+        let style = match colour {
+            Colour::Good => style.green(),
+            Colour::Bad => style.red(),
+            Colour::Soft => style.dim(),
+        };
+        if text.is_empty() { String::new() } else { style.apply_to(text).to_string() }
+    }
+}
+
+/// A variable that is set to more than nothing.
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Whether the locale has more signs than ASCII's.
+fn is_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
+    let locale = locale.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8")
 }
 
 /// Prints `text` and a line break on standard output.
@@ -80,13 +156,27 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// A table without borders: a heading, then one line a row. Control characters in cells are escaped.
 #[must_use]
 pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    laid_out(heading, rows).trim_fmt()
+}
+
+/// The same for numbers, which end below each other; the first column has their names.
+#[must_use]
+pub fn numbers<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = laid_out(heading, rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+fn laid_out<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(heading);
     table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell).into_owned())));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.trim_fmt()
+    table
 }
 
 /// `text` on one line that leaves a terminal as it is: line breaks and other control characters are escaped.

@@ -48,7 +48,8 @@ fn every_command_of_the_table_is_there() {
         "work --poll-interval 1 --max-backoff 2 --max-tasks 0 --strategy priority --concurrency 2",
         "work --claim-timeout 5m --max-attempts 2 --grace-period 0 --max-runs 3",
         "health --timeout 2s",
-        "stats --since 1d --by hour",
+        "stats --since 1d --by hour --watch",
+        "stats --html -",
         "list-types",
         "list-tasks --status failed --type a% --limit 5",
         "show-task 7",
@@ -118,7 +119,8 @@ fn what_makes_no_sense_is_refused() {
         "config --log-format xml",
         "completions tcsh",
         "work --status-addr localhost",
-        "stats --watch",
+        "stats --watch --html f",
+        "stats --html f --json",
         "man work",
     ] {
         refused(line);

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::live::Live;
 use super::setup::Setup;
+use super::stats::Figures;
 use super::{serve, stats};
+use crate::clock::Clock;
 use crate::config::{self, Action, Config, Flags, Sources, TaskType};
 use crate::exit::{Exit, UserError};
 use crate::output::{Stream, note};
@@ -110,7 +112,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
         let message = format!("the TaskManager has {confirmed} results, not {TASKS}");
         return Err(UserError::new(Exit::Failed, message).into());
     }
-    stats::print(&store.statistics(By::Type, None)?, store.count_unreported()?.0, None, setup.json)?;
+    stats::print(&Figures::of(store, By::Type, None, setup.clock().now())?, setup.json)?;
     note(format_args!("the TaskManager has all {TASKS} results, and everything the demo made is removed again."));
     note("");
     note("Next, for a TaskManager and a worker that stay:");

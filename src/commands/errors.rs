@@ -57,7 +57,7 @@ pub(super) fn not_reported(id: TaskId, error: &Error) -> UserError {
     error
 }
 
-fn store(error: &StoreError) -> UserError {
+pub(super) fn store(error: &StoreError) -> UserError {
     match error {
         StoreError::Unusable { .. } => {
             UserError::usage(error.to_string()).hint("name another with --results or PRISMQ_RESULTS")

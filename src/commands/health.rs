@@ -1,21 +1,23 @@
 //! `health`: whether a worker with these settings could work.
 
+mod report;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::quota;
 use super::setup::{Setup, end_on_signals};
+use super::{errors, quota};
 use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
-use crate::config::{Action, Config};
+use crate::config::{Action, TaskType, format_duration};
 use crate::exit::Exit;
 use crate::handler::youtube::{self, Ledger};
-use crate::output::{print_json, print_line};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{handler, youtube_settings};
+use report::Report;
 
 /// `prismq health`
 pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -23,168 +25,190 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     end_on_signals()?;
     let timeout = args.timeout.unwrap_or(Duration::from_secs(5));
     let client = setup.impatient_client(timeout)?;
-    let mut report = Report { checks: Vec::new(), healthy: true };
-    let answers = report.taskmanager(&client);
-    report.types_and_handlers(setup, Some(&client).filter(|_| answers));
-    let store = report.results(setup);
-    report.youtube(setup, store.as_ref(), args.external.then_some(timeout));
-    report.print(setup.json)?;
-    Ok(if report.healthy { Exit::Done } else { Exit::Failed })
+    let mut health = Health { setup, report: Report::default() };
+    let answers = health.taskmanager(&client);
+    health.types_and_handlers(Some(&client).filter(|_| answers));
+    let store = health.results();
+    health.youtube(store.as_ref(), args.external.then_some(timeout));
+    health.report.print(setup.json)?;
+    Ok(if health.report.is_healthy() { Exit::Done } else { Exit::Failed })
 }
 
-/// What was found, in the order of finding.
-struct Report {
-    checks: Vec<(&'static str, Value)>,
-    healthy: bool,
+/// Looks at one thing after the other.
+struct Health<'a> {
+    setup: &'a Setup,
+    report: Report,
 }
 
-impl Report {
-    fn add(&mut self, name: &'static str, value: Value) {
-        self.checks.push((name, value));
-    }
-
+impl Health<'_> {
     /// Whether it answers and takes the key.
     fn taskmanager(&mut self, client: &Client) -> bool {
         let started = Instant::now();
         let health = client.health();
-        let latency = started.elapsed();
-        self.healthy &= health.is_ok();
-        self.add("api_connectivity", json!(health.is_ok()));
+        let latency = started.elapsed().as_millis();
+        self.report.field("api_connectivity", json!(health.is_ok()));
         if let Err(error) = &health {
-            self.add("api_error", json!(error.to_string()));
+            self.refused("TaskManager", error);
             return false;
         }
-        self.add("api_latency_ms", json!(latency.as_millis()));
+        self.report.field("api_latency_ms", json!(latency));
+        self.report.good("TaskManager", format!("answers at {} in {latency} ms", client.url()));
         let accepted = client.check_key();
-        self.healthy &= accepted.is_ok();
-        self.add("api_key_accepted", json!(accepted.is_ok()));
-        if let Err(error) = &accepted {
-            self.add("api_error", json!(error.to_string()));
+        self.report.field("api_key_accepted", json!(accepted.is_ok()));
+        match &accepted {
+            Err(error) => self.refused("API key", error),
+            Ok(()) if self.setup.config.api_key.is_none() => {
+                self.report.good("API key", "none is set, none is asked for")
+            }
+            Ok(()) => self.report.good("API key", "accepted"),
         }
         accepted.is_ok()
     }
 
+    fn refused(&mut self, what: &str, error: &Error) {
+        self.report.field("api_error", json!(error.to_string()));
+        self.report.bad(what, error.to_string(), errors::taskmanager(error).hint);
+    }
+
     /// Asks for the types where the TaskManager answers. Otherwise each would be waited for in vain.
-    fn types_and_handlers(&mut self, setup: &Setup, client: Option<&Client>) {
-        let (mut types, mut handlers) = (serde_json::Map::new(), serde_json::Map::new());
-        for task_type in &setup.config.task_types {
+    fn types_and_handlers(&mut self, client: Option<&Client>) {
+        let (mut types, mut handlers) = (Map::new(), Map::new());
+        for task_type in &self.setup.config.task_types {
             let name = &task_type.name;
-            let found = client.map(|client| client.task_type(name));
-            self.healthy &= matches!(found, Some(Ok(Some(_))));
-            types.insert(name.clone(), id_of(found));
+            types.insert(name.clone(), self.task_type(name, client.map(|client| client.task_type(name))));
             if task_type.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_))) {
-                let checked = handler(task_type, &setup.config, None).and_then(|handler| handler.check());
-                self.healthy &= checked.is_ok();
-                handlers.insert(name.clone(), checked.map_or_else(|error| json!(error), |()| json!("found")));
+                handlers.insert(name.clone(), self.handler(task_type));
             }
         }
-        self.add("task_types", Value::Object(types));
-        self.add("handlers", Value::Object(handlers));
+        self.report.field("task_types", Value::Object(types));
+        self.report.field("handlers", Value::Object(handlers));
+    }
+
+    fn task_type(&mut self, name: &str, found: Option<Result<Option<taskmanager::TaskType>, Error>>) -> Value {
+        let what = format!("type {name}");
+        match found {
+            Some(Ok(Some(found))) => {
+                self.report.good(what, format!("known to the TaskManager as number {}", found.id));
+                json!(found.id)
+            }
+            Some(Ok(None)) => {
+                let unknown = "unknown to the TaskManager";
+                self.report.bad(what, unknown, Some(format!("register it: prismq register-type {name}")));
+                json!(unknown)
+            }
+            Some(Err(error)) => {
+                self.report.bad(what, error.to_string(), errors::taskmanager(&error).hint);
+                json!(error.to_string())
+            }
+            None => {
+                self.report.unknown(what, "not asked for");
+                json!("not asked for")
+            }
+        }
+    }
+
+    fn handler(&mut self, task_type: &TaskType) -> Value {
+        let config = &self.setup.config;
+        let what = format!("handler of {}", task_type.name);
+        match handler(task_type, config, None).and_then(|handler| handler.check()) {
+            Ok(()) => {
+                self.report.good(what, "found");
+                json!("found")
+            }
+            Err(error) => {
+                let file = config.file.as_ref().map_or("prismq.toml".into(), |file| file.display().to_string());
+                self.report.bad(what, error.clone(), Some(format!("correct the type's `exec` or `dir` in {file}")));
+                json!(error)
+            }
+        }
     }
 
     /// Whether there is a key for the handlers that read YouTube, where there are any; whether it is accepted, which is
     /// asked for no longer than `timeout`; and what the day has left.
-    fn youtube(&mut self, setup: &Setup, store: Option<&Arc<Store>>, timeout: Option<Duration>) {
+    fn youtube(&mut self, store: Option<&Arc<Store>>, timeout: Option<Duration>) {
+        let setup = self.setup;
         if !quota::is_needed(setup) {
             return;
         }
         let ledger = store.map(|store| -> Arc<dyn Ledger> { Arc::new(quota::ledger(store, setup)) });
         let has_key = setup.config.youtube_api_key.is_some();
-        self.healthy &= has_key;
         let mut found = json!({"key_set": has_key});
-        if let Some(timeout) = timeout.filter(|_| has_key) {
-            let accepted = youtube::check_key(&youtube_settings(&setup.config, ledger.clone(), false), timeout);
-            self.healthy &= accepted.is_ok();
-            found["key_accepted"] = json!(accepted.is_ok());
-            if let Err(error) = accepted {
-                found["error"] = json!(error);
+        match timeout.filter(|_| has_key) {
+            Some(timeout) => {
+                let accepted = youtube::check_key(&youtube_settings(&setup.config, ledger.clone(), false), timeout);
+                self.youtube_key(accepted, &mut found);
             }
+            None if has_key => self.report.good("YouTube key", "set; --external asks whether it is accepted"),
+            None => self.report.bad("YouTube key", "not set", Some("set YOUTUBE_API_KEY".to_owned())),
         }
         match ledger.map(|ledger| ledger.budget()) {
-            Some(Ok(budget)) => quota::add_to(&mut found, &budget),
+            Some(Ok(budget)) => {
+                let (left, limit, resets_at) = (budget.left(), budget.limit, budget.resets_at);
+                self.report.good("YouTube quota", format!("{left} of {limit} units left until {resets_at:.0}"));
+                quota::add_to(&mut found, &budget);
+            }
             Some(Err(error)) => {
-                self.healthy = false;
+                self.report.bad("YouTube quota", error.clone(), None);
                 found["quota_error"] = json!(error);
             }
             None => {}
         }
-        self.add("youtube_api", found);
+        self.report.field("youtube_api", found);
+    }
+
+    fn youtube_key(&mut self, accepted: Result<(), String>, found: &mut Value) {
+        found["key_accepted"] = json!(accepted.is_ok());
+        match accepted {
+            Ok(()) => self.report.good("YouTube key", "accepted"),
+            Err(error) => {
+                self.report.bad("YouTube key", error.clone(), Some("check YOUTUBE_API_KEY".to_owned()));
+                found["error"] = json!(error);
+            }
+        }
     }
 
     /// The results file, where it can be opened.
-    fn results(&mut self, setup: &Setup) -> Option<Arc<Store>> {
-        let now = setup.clock().now();
-        let opened = Store::open(&setup.config.results).map(Arc::new);
+    fn results(&mut self) -> Option<Arc<Store>> {
+        let opened = Store::open(&self.setup.config.results).map(Arc::new);
         let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
             store.check_writable()?;
             store.count_unreported()
         });
-        self.healthy &= counted.is_ok();
-        self.add("results_writable", json!(counted.is_ok()));
+        self.report.field("results_writable", json!(counted.is_ok()));
         match counted {
-            Err(error) => self.add("results_error", json!(error.to_string())),
+            Err(error) => self.unusable("results file", "results_error", &error),
             Ok((unreported, oldest)) => {
-                self.add("unreported", json!(unreported));
-                let age = oldest.map(|oldest| between(oldest, now).as_secs());
-                self.add("oldest_unreported_seconds", json!(age));
-                self.ideas(&setup.config);
+                let age = oldest.map(|oldest| between(oldest, self.setup.clock().now()).as_secs());
+                self.report.field("unreported", json!(unreported));
+                self.report.field("oldest_unreported_seconds", json!(age));
+                let waiting = age.filter(|_| unreported > 0).map_or_else(String::new, |age| {
+                    let age = format_duration(Duration::from_secs(age));
+                    format!("; {unreported} wait to be reported by the next worker, the oldest for {age}")
+                });
+                self.report.good("results file", format!("{}{waiting}", self.setup.config.results.display()));
+                self.ideas();
             }
         }
         opened.ok()
     }
 
+    fn unusable(&mut self, what: &str, field: &'static str, error: &StoreError) {
+        self.report.field(field, json!(error.to_string()));
+        self.report.bad(what, error.to_string(), errors::store(error).hint);
+    }
+
     /// Whether ideas can be kept, where there is a place for them already.
-    fn ideas(&mut self, config: &Config) {
+    fn ideas(&mut self) {
+        let config = &self.setup.config;
         let store = Store::open(&config.results).and_then(|store| store.with_ideas_in(&config.ideas));
         let held = store.and_then(|store| store.holds_ideas());
         if held == Ok(false) {
             return;
         }
-        self.healthy &= held.is_ok();
-        self.add("ideas_writable", json!(held.is_ok()));
-        if let Err(error) = held {
-            self.add("ideas_error", json!(error.to_string()));
+        self.report.field("ideas_writable", json!(held.is_ok()));
+        match held {
+            Err(error) => self.unusable("ideas", "ideas_error", &error),
+            Ok(_) => self.report.good("ideas", config.ideas.display().to_string()),
         }
-    }
-
-    fn print(&self, as_json: bool) -> anyhow::Result<()> {
-        if as_json {
-            let mut object = json!({"healthy": self.healthy});
-            for (name, value) in &self.checks {
-                object[*name] = value.clone();
-            }
-            return Ok(print_json(&object)?);
-        }
-        print_line(if self.healthy { "healthy" } else { "not healthy" })?;
-        for (name, value) in &self.checks {
-            match value {
-                Value::Object(entries) => {
-                    for (key, value) in entries {
-                        print_line(format_args!("  {name} {key}: {}", plain(value)))?;
-                    }
-                }
-                value => print_line(format_args!("  {name}: {}", plain(value)))?,
-            }
-        }
-        Ok(())
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "none".into(),
-        Value::Bool(true) => "yes".into(),
-        Value::Bool(false) => "no".into(),
-        other => other.to_string(),
-    }
-}
-
-fn id_of(found: Option<Result<Option<taskmanager::TaskType>, Error>>) -> Value {
-    match found {
-        Some(Ok(Some(found))) => json!(found.id),
-        Some(Ok(None)) => json!("unknown to the TaskManager"),
-        Some(Err(error)) => json!(error.to_string()),
-        None => json!("not asked for"),
     }
 }

@@ -1,5 +1,13 @@
-//! `stats`: the results file in numbers.
+//! `stats`: the results file in numbers, for a terminal, a pipe, a program or a browser.
 
+mod figures;
+mod report;
+mod text;
+mod watch;
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -8,60 +16,72 @@ use super::quota;
 use super::setup::Setup;
 use crate::cli::{self, StatsArgs};
 use crate::clock::Clock;
-use crate::exit::Exit;
-use crate::handler::youtube::Budget;
-use crate::output::{print_json, print_line, table};
-use crate::store::{By, Group};
+use crate::exit::{Exit, UserError};
+use crate::output::{Look, Stream, buffered, on_stdout, print_json, print_line};
+use crate::store::{By, Store};
+
+pub(super) use figures::Figures;
 
 /// `prismq stats`
 pub(super) fn run(args: &StatsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    let since = args.since.and_then(|since| setup.clock().now().checked_sub(since).ok());
+    let store = Arc::new(setup.store()?);
+    if args.watch {
+        return watch::run(setup, || gather(args, setup, &store));
+    }
+    let figures = gather(args, setup, &store)?;
+    match &args.html {
+        Some(file) => write_report(file, &report::page(&figures, &figures::last_days(&store, figures.now)?))?,
+        None => print(&figures, setup.json)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn gather(args: &StatsArgs, setup: &Setup, store: &Arc<Store>) -> anyhow::Result<Figures> {
+    let now = setup.clock().now();
+    let quota = quota::of_today(store, setup).map_err(anyhow::Error::msg)?;
     let by = match args.by {
         None | Some(cli::By::Type) => By::Type,
         Some(cli::By::Worker) => By::Worker,
         Some(cli::By::Hour) => By::Hour,
         Some(cli::By::Day) => By::Day,
     };
-    let store = Arc::new(setup.store()?);
-    let quota = quota::of_today(&store, setup).map_err(anyhow::Error::msg)?;
-    let quota = Some(quota).filter(|quota| quota.used > 0 || quota::is_needed(setup));
-    print(&store.statistics(by, since)?, store.count_unreported()?.0, quota.as_ref(), setup.json)?;
-    Ok(Exit::Done)
+    Ok(Figures {
+        hours: figures::last_hours(store, now)?,
+        quota: Some(quota).filter(|quota| quota.used > 0 || quota::is_needed(setup)),
+        ..Figures::of(store, by, args.since.and_then(|since| now.checked_sub(since).ok()), now)?
+    })
 }
 
 /// Prints the results in numbers, how many of them are not reported, and what is left of the day's quota of YouTube.
-pub(super) fn print(groups: &[Group], unreported: u64, quota: Option<&Budget>, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn print(figures: &Figures, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        let mut report = json!({"groups": groups, "unreported": unreported});
-        if let Some(quota) = quota {
-            quota::add_to(&mut report["youtube_quota"], quota);
-        }
-        return Ok(print_json(&report)?);
+        return print_as_json(figures);
     }
-    let heading = ["NAME", "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "PER SECOND"];
-    print_line(table(heading, groups.iter().map(row)))?;
-    if unreported > 0 {
-        print_line(format_args!("{unreported} not reported yet"))?;
-    }
-    if let Some(quota) = quota {
-        let (used, limit, left) = (quota.used, quota.limit, quota.left());
-        print_line(format_args!("YouTube: {used} of {limit} units used, {left} left until {:.0}", quota.resets_at))?;
-    }
-    Ok(())
+    Ok(print_line(text::lines(figures, &Look::of(Stream::Stdout)).join("\n"))?)
 }
 
-fn row(group: &Group) -> [String; 10] {
-    [
-        group.name.clone(),
-        group.completed.to_string(),
-        group.failed.to_string(),
-        group.lost.to_string(),
-        format!("{:.1} %", group.success_rate * 100.0),
-        format!("{:.0} ms", group.mean_ms),
-        format!("{} ms", group.p50_ms),
-        format!("{} ms", group.p95_ms),
-        format!("{} ms", group.p99_ms),
-        format!("{:.1}", group.per_second),
-    ]
+fn print_as_json(figures: &Figures) -> anyhow::Result<()> {
+    let mut report = json!({"groups": figures.groups, "unreported": figures.unreported});
+    if let Some(quota) = &figures.quota {
+        quota::add_to(&mut report["youtube_quota"], quota);
+    }
+    Ok(print_json(&report)?)
+}
+
+/// Writes the report into `file`, whole or not at all; `-` is standard output.
+fn write_report(file: &Path, page: &str) -> anyhow::Result<()> {
+    if file == Path::new("-") {
+        let mut out = buffered();
+        return Ok(on_stdout(out.write_all(page.as_bytes()).and_then(|()| out.flush()))?);
+    }
+    // A file of its own beside it takes its place: whoever reads it meanwhile has the old one or the new one.
+    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let readable = std::fs::Permissions::from_mode(0o666);
+    let written = tempfile::Builder::new().permissions(readable).tempfile_in(folder).and_then(|mut new| {
+        new.write_all(page.as_bytes())?;
+        Ok(new.persist(file)?)
+    });
+    let failed = |error| UserError::new(Exit::Failed, format!("--html: cannot write {}: {error}", file.display()));
+    Ok(written.map(drop).map_err(failed)?)
 }

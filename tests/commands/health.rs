@@ -34,17 +34,27 @@ fn assert_unhealthy(output: &Output, differences: &Value) {
     assert_eq!((output.code(), output.stderr.as_str()), (1, ""));
 }
 
+/// The line for people about one thing.
+#[track_caller]
+fn line_of<'a>(output: &'a Output, check: &str) -> &'a str {
+    let mut lines = output.stdout.lines().map(str::trim);
+    lines.find(|line| line.contains(&format!("{check}  "))).unwrap_or_else(|| panic!("{check}: {output:?}"))
+}
+
 #[test]
 fn all_is_well() {
     let rig = rig();
     let output = rig.run("health").exits(0);
-    let lines: Vec<&str> = output.stdout.lines().map(str::trim).collect();
-    assert_eq!(lines[0], "healthy");
-    for line in ["api_connectivity: yes", "api_key_accepted: yes", "task_types example.any: 1", "results_writable: yes"]
-    {
-        assert!(lines.contains(&line), "{line} is not in {lines:?}");
+    assert_eq!(output.stdout.lines().next(), Some("healthy"));
+    for (check, found) in [
+        ("TaskManager", "answers at http://127.0.0.1:"),
+        ("API key", "none is set, none is asked for"),
+        ("type example.any", "known to the TaskManager as number 1"),
+        ("handler of example.any", "found"),
+        ("results file", "/results.db"),
+    ] {
+        assert!(line_of(&output, check).starts_with("ok ") && line_of(&output, check).contains(found), "{output:?}");
     }
-    assert!(lines.contains(&"handlers example.any: found") && lines.contains(&"unreported: 0"), "{lines:?}");
     let report = rig.run("health --json").exits(0).json();
     assert_eq!(report["healthy"], true);
     assert!(report["api_latency_ms"].is_u64());
@@ -152,4 +162,40 @@ fn results_that_are_not_reported() {
     assert_eq!(report["unreported"], 1);
     assert!(report["oldest_unreported_seconds"].as_u64().unwrap() > 100_000_000, "{report}");
     assert_eq!(rig.run("stats --json").exits(0).json()["unreported"], 1);
+}
+
+#[test]
+fn each_failed_check_says_what_to_do() {
+    let rig = rig();
+    let gone = "[[task_type]]\nname = \"no.such\"\nexec = [\"no-such-program\"]\n";
+    rig.sandbox.write("prismq.toml", CONFIG.to_owned() + gone);
+    let output = rig.run("health").exits(1);
+    for (check, found, advice) in [
+        ("type no.such", "unknown to the TaskManager", "-> register it: prismq register-type no.such"),
+        ("handler of no.such", "no-such-program", "-> correct the type's `exec` or `dir` in /"),
+    ] {
+        assert!(line_of(&output, check).starts_with("FAIL ") && line_of(&output, check).contains(found), "{output:?}");
+        let next = output.stdout.lines().skip_while(|line| !line.contains(check)).nth(1).unwrap();
+        assert!(next.trim().starts_with(advice), "{next}");
+    }
+    let away = rig.run(&format!("health --api-url {NOBODY} --results prismq.toml")).exits(1);
+    assert!(line_of(&away, "TaskManager").starts_with("FAIL ") && away.stdout.contains("-> is it running"), "{away:?}");
+    assert!(line_of(&away, "type no.such").starts_with("? ") && away.stdout.contains("not asked for"), "{away:?}");
+    assert!(away.stdout.contains("-> name another with --results"), "{away:?}");
+    assert_eq!(away.stdout.matches("->").count(), 3, "{away:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_shows_ticks_and_crosses() {
+    let rig = rig();
+    rig.sandbox.write("prismq.toml", CONFIG.to_owned() + "[[task_type]]\nname = \"no.such\"\n");
+    let shown = rig.prismq("health").on_terminal().run().exits(1).stdout;
+    assert!(
+        shown.contains("\x1b[32m✓\x1b[0m TaskManager") && shown.contains("\x1b[31m✗\x1b[0m type no.such"),
+        "{shown}"
+    );
+    assert!(shown.contains("    → register it"), "{shown}");
+    let plain = rig.prismq("health").env("NO_COLOR", "1").on_terminal().run().exits(1).stdout;
+    assert!(plain.contains("  ✓ TaskManager") && !plain.contains('\x1b'), "{plain:?}");
 }

@@ -17,6 +17,7 @@ mod results;
 mod rig;
 mod serve;
 mod settings;
+mod stats;
 mod story;
 mod tasks;
 mod types;

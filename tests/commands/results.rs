@@ -1,4 +1,4 @@
-//! `results` and `stats`.
+//! `results`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::rig::{ANY, Rig, complains, complains_in_json};
 
 /// A rig whose results file holds two successes of [`ANY`] and a failure of another type, in this order.
-fn rig() -> Rig {
+pub(crate) fn rig() -> Rig {
     let rig = Rig::new();
     rig.run("register-type other.one --schema {\"type\":\"object\"}").exits(0);
     for (task_type, report) in [
@@ -186,31 +186,6 @@ fn output_to(rig: &Rig, line: &str, stdout: Stdio) -> crate::support::Output {
     let child = command.spawn().unwrap().wait_with_output().unwrap();
     let stderr = String::from_utf8(child.stderr).unwrap();
     crate::support::Output { status: child.status, stdout: String::new(), stderr }
-}
-
-#[test]
-fn statistics_count_what_was_done() {
-    let rig = rig();
-    let output = rig.run("stats").exits(0);
-    let rows: Vec<Vec<&str>> = output.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0][..5], ["NAME", "COMPLETED", "FAILED", "LOST", "SUCCESS"]);
-    assert_eq!(rows[1][..6], [ANY, "2", "0", "0", "100.0", "%"]);
-    assert_eq!(rows[2][..6], ["other.one", "0", "1", "0", "0.0", "%"]);
-    assert_eq!((rows.len(), output.stderr.as_str()), (3, ""));
-
-    let stats = rig.run("stats --json").exits(0).json();
-    assert_eq!((&stats["groups"][0]["completed"], &stats["unreported"]), (&json!(2), &json!(0)));
-    let names = |flags: &str| {
-        let stats = rig.run(&format!("stats --json {flags}")).exits(0).json();
-        stats["groups"].as_array().unwrap().iter().map(|group| group["name"].clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(names("--by type"), [ANY, "other.one"]);
-    assert_eq!(names("--by worker"), ["me"]);
-    assert_eq!(names("--since 1ms"), [] as [&str; 0]);
-    for (by, length) in [("hour", "2026-11-22T03:00Z".len()), ("day", "2026-11-22".len())] {
-        let names = names(&format!("--by {by}"));
-        assert!((1..=2).contains(&names.len()) && names[0].as_str().unwrap().len() == length, "{names:?}");
-    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ impl Sandbox {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.path("")).env_clear().envs(&self.env).env("HOME", self.home(""));
         command.env("PATH", std::env::var_os("PATH").unwrap());
-        Prismq { command, stdin: Vec::new() }
+        Prismq { command, stdin: Vec::new(), is_typed_to: false }
     }
 }
 
@@ -101,6 +101,8 @@ impl Sandbox {
 pub(crate) struct Prismq {
     command: Command,
     stdin: Vec<u8>,
+    /// Whether its standard input stays open.
+    is_typed_to: bool,
 }
 
 impl Prismq {
@@ -122,6 +124,20 @@ impl Prismq {
         self
     }
 
+    /// The same on a terminal of its own, 100 columns wide and 30 rows high, whose locale has all signs. What it writes
+    /// to either stream is its standard output, and [`Running::type_in`] types.
+    pub(crate) fn on_terminal(self) -> Self {
+        let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let line = words.map(quoted).collect::<Vec<_>>().join(" ");
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &format!("stty cols 100 rows 30; exec {line}"), "/dev/null"]);
+        command.current_dir(self.command.get_current_dir().unwrap()).env_clear();
+        command.envs([("TERM", "xterm"), ("LANG", "C.UTF-8"), ("SHELL", "/bin/sh")]);
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self { command, is_typed_to: true, ..self }
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub(crate) fn run(self) -> Output {
@@ -134,10 +150,13 @@ impl Prismq {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        let fed = thread::spawn(move || stdin.write_all(&self.stdin).unwrap_or_default()); // it need not read it
+        let fed = thread::spawn(move || {
+            stdin.write_all(&self.stdin).unwrap_or_default(); // it need not read it
+            self.is_typed_to.then_some(stdin)
+        });
         let stdout = Captured::of(child.stdout.take().unwrap());
         let stderr = Captured::of(child.stderr.take().unwrap());
-        Running { child, stdout, stderr, fed: Some(fed) }
+        Running { child, stdout, stderr, fed: Some(fed), keyboard: None }
     }
 }
 
@@ -178,7 +197,8 @@ pub(crate) struct Running {
     child: Child,
     stdout: Captured,
     stderr: Captured,
-    fed: Option<JoinHandle<()>>,
+    fed: Option<JoinHandle<Option<ChildStdin>>>,
+    keyboard: Option<ChildStdin>,
 }
 
 impl Running {
@@ -220,6 +240,14 @@ impl Running {
         }
     }
 
+    /// Types on its terminal: `\x03` is Ctrl-C.
+    pub(crate) fn type_in(&mut self, keys: &str) {
+        if let Some(fed) = self.fed.take() {
+            self.keyboard = fed.join().unwrap();
+        }
+        self.keyboard.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -238,7 +266,9 @@ impl Running {
     pub(crate) fn wait(mut self) -> Output {
         self.wait_for_end();
         let status = self.child.wait().unwrap();
-        self.fed.take().unwrap().join().unwrap();
+        if let Some(fed) = self.fed.take() {
+            fed.join().unwrap();
+        }
         Output { status, stdout: self.stdout.end(), stderr: self.stderr.end() }
     }
 

@@ -1,0 +1,155 @@
+//! The numbers as a page: one document that needs nothing else, with charts drawn in SVG and no script.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::figures::{Figures, Slice};
+use super::text::{duration, duration_ms, rate, what};
+use crate::store::Group;
+
+const STYLE: &str = include_str!("report.css");
+
+/// What a browser may do for the page: apply its style.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+
+/// The whole document. What is put into it is escaped, unless it is named `PreEscaped`.
+pub(super) fn page(figures: &Figures, days: &[Slice]) -> String {
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "prismq stats, " (format!("{:.0}", figures.now)) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "prismq stats" }
+                p.soft {
+                    (format!("{:.0}", figures.now))
+                    @if let Some(since) = figures.since { "; the table counts from " (format!("{since:.0}")) " on" }
+                }
+                (facts(figures))
+                (bars("The last 24 hours", "hour", &figures.hours))
+                (bars("The last 30 days", "day", days))
+                (table(figures))
+            }
+        }
+    };
+    document.into_string()
+}
+
+fn facts(figures: &Figures) -> Markup {
+    let sum = |count: fn(&Group) -> u64| figures.groups.iter().map(count).sum::<u64>();
+    html! {
+        ul.facts {
+            li { b { (sum(|it| it.completed)) } " completed" }
+            li { b { (sum(|it| it.failed)) } " failed" }
+            li { b { (sum(|it| it.lost)) } " lost" }
+            li { b { (figures.unreported) } " not reported yet" }
+            @if let Some(quota) = &figures.quota {
+                li { b { (quota.left()) } " of " (quota.limit) " units of YouTube left" }
+            }
+        }
+    }
+}
+
+/// A bar an hour or a day, what failed on top of what completed.
+fn bars(title: &str, unit: &str, slices: &[Slice]) -> Markup {
+    let (completed, failed) =
+        slices.iter().fold((0, 0), |(completed, failed), it| (completed + it.completed, failed + it.failed));
+    let most = slices.iter().map(Slice::all).max().unwrap_or(0).max(1);
+    let told = format!("{completed} completed, {failed} failed, at most {most} in one {unit}");
+    html! {
+        h2 { (title) }
+        @if completed + failed == 0 { p.soft { "Nothing ended." } } @else {
+            figure {
+                p.soft { (told) }
+                svg.bars viewBox=(format!("0 0 {} {most}", slices.len())) preserveAspectRatio="none" role="img"
+                    aria-label=(told) {
+                    @for (x, it) in slices.iter().enumerate() { (bar(x, it, most)) }
+                }
+                figcaption {
+                    @for it in slices.first().iter().chain(&slices.last()) { span { (it.name) } }
+                }
+            }
+        }
+    }
+}
+
+/// The ground is there to be pointed at: a short bar is hard to meet.
+fn bar(x: usize, slice: &Slice, most: u64) -> Markup {
+    let x = format!("{x}.1");
+    let rect =
+        |class: &str, y: u64, height: u64| html! { rect class=(class) x=(x) y=(y) width="0.8" height=(height) {} };
+    let top = most - slice.completed;
+    html! {
+        g {
+            title { (slice.name) ": " (slice.completed) " completed, " (slice.failed) " failed" }
+            rect x=(x) y="0" width="0.8" height=(most) fill="transparent" {}
+            @if slice.completed > 0 { (rect("completed", top, slice.completed)) }
+            @if slice.failed > 0 { (rect("failed", top - slice.failed, slice.failed)) }
+        }
+    }
+}
+
+fn table(figures: &Figures) -> Markup {
+    let what = what(figures.by).to_lowercase();
+    let longest = figures.groups.iter().map(|group| group.p99_ms).max().unwrap_or(0);
+    html! {
+        h2 { "By " (what) }
+        @if figures.groups.is_empty() { p.soft { "Nothing." } } @else {
+            div.wide {
+                table {
+                    tr {
+                        th { (what[..1].to_uppercase()) (what[1..]) }
+                        @for name in ["Completed", "Failed", "Lost", "Success", "Mean", "p50", "p95", "p99", "Rate"] {
+                            th.number { (name) }
+                        }
+                        th { "p50 to p99" }
+                    }
+                    @for group in &figures.groups { (row(group, longest)) }
+                }
+            }
+            p.soft {
+                "Percentiles are to within 1.6 %. The bar goes from p50 to p99, with a mark at p95, on a logarithmic \
+                 scale that ends at " (duration_ms(longest)) "."
+            }
+        }
+    }
+}
+
+fn row(group: &Group, longest: i64) -> Markup {
+    let percent = format!("{:.1} %", group.success_rate * 100.0);
+    html! {
+        tr {
+            td.name { (group.name) }
+            td.number { (group.completed) }
+            td.number { (group.failed) }
+            td.number { (group.lost) }
+            td.number { (percent) }
+            td.number { (duration(group.mean_ms)) }
+            @for ms in [group.p50_ms, group.p95_ms, group.p99_ms] { td.number { (duration_ms(ms)) } }
+            td.number { (rate(group.per_second)) }
+            td { (range(group, longest)) }
+        }
+    }
+}
+
+/// How the durations are spread, between nothing and `longest`.
+#[allow(clippy::cast_precision_loss)] // milliseconds are far below 2^53
+fn range(group: &Group, longest: i64) -> Markup {
+    let place = |ms: i64| 100.0 * (ms as f64).ln_1p() / (longest.max(1) as f64).ln_1p();
+    let [p50, p95, p99] = [group.p50_ms, group.p95_ms, group.p99_ms].map(place);
+    let mark = |class: &str, x: f64, width: f64| {
+        let (x, width) = (format!("{:.2}", x.min(100.0 - width)), format!("{width:.2}"));
+        html! { rect class=(class) x=(x) y="2" width=(width) height="6" {} }
+    };
+    html! {
+        svg.range viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" {
+            rect.ground x="0" y="4.5" width="100" height="1" {}
+            (mark("completed", p50, (p99 - p50).max(1.5)))
+            (mark("most", p95, 1.0))
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The numbers as lines: a table, and on a terminal bars and a sparkline.
+
+use std::time::Duration;
+
+use super::figures::{Figures, Slice};
+use crate::config::format_duration;
+use crate::output::{Colour, Look, numbers};
+use crate::store::{By, Group};
+
+/// The longest bar, and the shortest that says anything.
+const BAR: std::ops::RangeInclusive<usize> = 6..=30;
+
+/// An hour in which nothing ended, and more and more.
+const SPARKS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// All there is to say, a line each.
+pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
+    let heading = [what(figures.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
+    let table = numbers(heading, figures.groups.iter().map(row));
+    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    if look.has_bars {
+        add_bars(&mut lines, &figures.groups, look);
+        lines.extend(sparklines(&figures.hours, look));
+    }
+    if figures.unreported > 0 {
+        lines.push(format!("{} not reported yet", figures.unreported));
+    }
+    if let Some(quota) = &figures.quota {
+        let (used, limit, left) = (quota.used, quota.limit, quota.left());
+        lines.push(format!("YouTube: {used} of {limit} units used, {left} left until {:.0}", quota.resets_at));
+    }
+    lines
+}
+
+/// What a group is, as the heading of its column.
+pub(super) fn what(by: By) -> &'static str {
+    match by {
+        By::Type => "TYPE",
+        By::Worker => "WORKER",
+        By::Hour => "HOUR",
+        By::Day => "DAY",
+    }
+}
+
+fn row(group: &Group) -> [String; 10] {
+    [
+        group.name.clone(),
+        group.completed.to_string(),
+        group.failed.to_string(),
+        group.lost.to_string(),
+        format!("{:.1} %", group.success_rate * 100.0),
+        duration(group.mean_ms),
+        duration_ms(group.p50_ms),
+        duration_ms(group.p95_ms),
+        duration_ms(group.p99_ms),
+        rate(group.per_second),
+    ]
+}
+
+/// So many milliseconds, no finer than a person reads them.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a mean of durations is no less than zero
+pub(super) fn duration(ms: f64) -> String {
+    match ms {
+        ms if ms < 9_999.5 => format!("{ms:.0} ms"),
+        ms if ms < 120_000.0 => format!("{:.1} s", ms / 1000.0),
+        ms => format_duration(Duration::from_secs((ms / 1000.0).round() as u64)),
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // milliseconds are far below 2^53
+pub(super) fn duration_ms(ms: i64) -> String {
+    duration(ms as f64)
+}
+
+/// In the unit in which it is a number above one, where there is one.
+pub(super) fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate >= 1.0 => format!("{rate:.1}/s"),
+        rate if rate * 60.0 >= 1.0 => format!("{:.1}/min", rate * 60.0),
+        rate => format!("{:.1}/h", rate * 3600.0),
+    }
+}
+
+/// A bar behind each row, as long as the row's share of the longest, where the terminal has room for it.
+fn add_bars(lines: &mut [String], groups: &[Group], look: &Look) {
+    let used = lines.iter().map(|line| console::measure_text_width(line)).max().unwrap_or(0) + 2;
+    let room = look.width.saturating_sub(used).min(*BAR.end());
+    let most = groups.iter().map(|group| group.completed + group.failed).max().unwrap_or(0);
+    if room < *BAR.start() {
+        return;
+    }
+    for (line, group) in lines.iter_mut().skip(1).zip(groups) {
+        let padding = used - console::measure_text_width(line);
+        *line = format!("{line}{:padding$}{}", "", bar(group, most, room, look));
+    }
+}
+
+/// What completed, then what failed; each shows where there is any.
+fn bar(group: &Group, most: u64, room: usize, look: &Look) -> String {
+    let cells = |count: u64| scaled(count, most, room);
+    let failed = cells(group.failed).max(usize::from(group.failed > 0));
+    let completed = cells(group.completed + group.failed).max(1).saturating_sub(failed);
+    let completed = completed.max(usize::from(group.completed > 0 && failed < room));
+    look.paint(&"█".repeat(completed), Colour::Good) + &look.paint(&"▒".repeat(failed), Colour::Bad)
+}
+
+/// `count` of `most` as a share of `room`, to the nearest.
+fn scaled(count: u64, most: u64, room: usize) -> usize {
+    let room = room as u64;
+    usize::try_from((count * room * 2 + most).checked_div(most * 2).unwrap_or(0)).unwrap_or(0)
+}
+
+/// What completed in each of the last hours, and what failed where anything did.
+fn sparklines(hours: &[Slice], look: &Look) -> Vec<String> {
+    let line = |label: &str, count: fn(&Slice) -> u64, colour: Colour, word: &str| {
+        let counts: Vec<u64> = hours.iter().map(count).collect();
+        let sum: u64 = counts.iter().sum();
+        (sum > 0).then(|| format!("{label:<15}{}  {sum} {word}", look.paint(&sparkline(&counts), colour)))
+    };
+    let completed = line("last 24 hours", |hour| hour.completed, Colour::Good, "completed");
+    let label = if completed.is_some() { "" } else { "last 24 hours" };
+    let failed = line(label, |hour| hour.failed, Colour::Bad, "failed");
+    let found: Vec<String> = [completed, failed].into_iter().flatten().collect();
+    if found.is_empty() { found } else { std::iter::once(String::new()).chain(found).collect() }
+}
+
+fn sparkline(counts: &[u64]) -> String {
+    let most = counts.iter().max().copied().unwrap_or(0);
+    let spark = |count: &u64| match count {
+        0 => SPARKS[0],
+        // Any at all is more than none.
+        count => SPARKS[scaled(*count, most, SPARKS.len() - 1).max(1)],
+    };
+    counts.iter().map(spark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_fine_as_people_read_them() {
+        for (ms, text) in [
+            (0.0, "0 ms"),
+            (9_999.0, "9999 ms"),
+            (10_000.0, "10.0 s"),
+            (119_900.0, "119.9 s"),
+            (120_000.0, "2m"),
+            (5_400_000.0, "1h30m"),
+        ] {
+            assert_eq!(duration(ms), text);
+        }
+    }
+
+    #[test]
+    fn rates_are_numbers_that_can_be_read() {
+        for (per_second, text) in
+            [(12.34, "12.3/s"), (1.0, "1.0/s"), (0.5, "30.0/min"), (0.001, "3.6/h"), (0.0, "0.0/h")]
+        {
+            assert_eq!(rate(per_second), text);
+        }
+    }
+
+    #[test]
+    fn a_sparkline_shows_the_least_and_the_most() {
+        assert_eq!(sparkline(&[0, 1, 500, 1000]), "·▁▄█");
+        assert_eq!(sparkline(&[7, 7]), "██");
+        assert_eq!(sparkline(&[0, 0]), "··");
+        assert_eq!(sparkline(&[]), "");
+    }
+
+    #[test]
+    fn a_bar_shows_what_failed_however_little() {
+        let look = Look::plain();
+        let shown = |completed, failed, most| bar(&Group { completed, failed, ..Group::default() }, most, 10, &look);
+        assert_eq!(shown(1000, 0, 1000), "██████████");
+        assert_eq!(shown(999, 1, 1000), "█████████▒");
+        assert_eq!(shown(0, 1, 1000), "▒");
+        assert_eq!(shown(1, 0, 1000), "█");
+        assert_eq!(shown(500, 500, 1000), "█████▒▒▒▒▒");
+        assert_eq!(shown(1, 1, 1000), "█▒");
+        assert_eq!(shown(1, 999, 1000), "▒▒▒▒▒▒▒▒▒▒");
+    }
+}
