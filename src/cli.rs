@@ -1,5 +1,6 @@
 //! The command line: what `prismq` can be asked, as clap types and nothing else.
 
+mod examples;
 mod flags;
 #[cfg(feature = "server")]
 mod serve;
@@ -33,25 +34,6 @@ Exit codes:
 
 Durations: 10 (seconds), 500ms, 5m, 1h30m.";
 
-const CREATE_TASK_EXAMPLES: &str = "\
-Examples:
-  prismq create-task example.count text='three small words'
-  prismq create-task example.search query=ideas max_results:=5 --wait
-  prismq create-task example.search --params @params.json --priority 10
-  prismq create-task example.search --from many.jsonl > ids.txt";
-
-const CLAIM_EXAMPLES: &str = "\
-Examples:
-  prismq claim example.count               wait for a task, print it, keep it claimed
-  prismq claim example.count --once        one try; exit code 3 where there is none
-  prismq claim example.count --run         work it here and report what comes of it";
-
-const WORK_EXAMPLES: &str = "\
-Examples:
-  prismq work                                     the types in prismq.toml
-  prismq work --handle 'example.count=wc -w'      a type without a file
-  prismq work example.count --concurrency 8 --drain";
-
 /// Turns any program into a worker of the PrismQ TaskManager
 #[derive(Debug, Parser)]
 #[command(name = "prismq", version, after_help = EXIT_CODES, max_term_width = 100)]
@@ -68,51 +50,69 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a first prismq.toml, .env and handler into this folder; nothing is overwritten
+    #[command(after_help = examples::INIT)]
     Init,
     /// Register or update a task type
+    #[command(after_help = examples::REGISTER_TYPE)]
     RegisterType(RegisterTypeArgs),
     /// Create a task and print its id, or many from a file
-    #[command(after_help = CREATE_TASK_EXAMPLES)]
+    #[command(after_help = examples::CREATE_TASK)]
     CreateTask(CreateTaskArgs),
     /// Wait for a task, claim it and print it
-    #[command(after_help = CLAIM_EXAMPLES)]
+    #[command(after_help = examples::CLAIM)]
     Claim(ClaimArgs),
     /// Report a claimed task as completed
+    #[command(after_help = examples::COMPLETE)]
     Complete(CompleteArgs),
     /// Report a claimed task as failed
+    #[command(after_help = examples::FAIL)]
     Fail(FailArgs),
     /// Report how far a claimed task is
+    #[command(after_help = examples::PROGRESS)]
     Progress(ProgressArgs),
     /// Work tasks until told to stop
-    #[command(after_help = WORK_EXAMPLES)]
+    #[command(after_help = examples::WORK)]
     Work(WorkArgs),
     /// Check the TaskManager, the key, the types, the handlers and the results file
+    #[command(after_help = examples::HEALTH)]
     Health(HealthArgs),
     /// Show what this machine's workers have done: counts, success rate, durations
+    #[command(after_help = examples::STATS)]
     Stats(StatsArgs),
     /// List the task types that the TaskManager knows
+    #[command(after_help = examples::LIST_TYPES)]
     ListTypes,
     /// List the tasks that the TaskManager holds, newest first
+    #[command(after_help = examples::LIST_TASKS)]
     ListTasks(ListTasksArgs),
     /// Show a task as the TaskManager holds it
+    #[command(after_help = examples::SHOW_TASK)]
     ShowTask(ShowTaskArgs),
     /// Tell the story of a task: who claimed it when, how each attempt ended, how it was reported
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Run a task's handler once more, here, without telling anybody
+    #[command(after_help = examples::REPLAY)]
     Replay(ReplayArgs),
     /// Show or export what the results file holds
+    #[command(after_help = examples::RESULTS)]
     Results(ResultsArgs),
     /// Run the embedded TaskManager by itself
     #[cfg(feature = "server")]
+    #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
     /// See it all at work on this machine, without any settings
     #[cfg(feature = "server")]
+    #[command(after_help = examples::DEMO)]
     Demo,
     /// Show every setting in force, and where it came from
+    #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
     /// Print the completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Print the man page, or write one for each command
+    #[command(after_help = examples::MAN)]
     Man(ManArgs),
 }
 
@@ -126,7 +126,7 @@ pub struct RegisterTypeArgs {
     #[arg(long, value_name = "VERSION", value_parser = NonEmptyStringValueParser::new())]
     pub version: Option<String>,
     /// The JSON Schema of its params: a file, - for standard input, or the JSON itself
-    #[arg(long, value_name = "FILE|-|JSON")]
+    #[arg(long, value_name = "FILE|-|JSON", value_hint = ValueHint::AnyPath)]
     pub schema: Option<String>,
     /// Every type in the configuration
     #[arg(long, conflicts_with_all = ["name", "version", "schema"])]
@@ -155,7 +155,7 @@ pub struct CreateTaskArgs {
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// Create a task for each line, a JSON object, of this file or of - (standard input)
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["pairs", "params", "wait"])]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["pairs", "params", "wait"], value_hint = ValueHint::FilePath)]
     pub from: Option<PathBuf>,
     /// How many requests to send at once
     #[arg(long, value_name = "N", requires = "from", default_value = "8", value_parser = parse_concurrency)]
@@ -228,7 +228,7 @@ pub struct WorkArgs {
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
     /// Work this type with this command, which sh runs
-    #[arg(long = "handle", value_name = "TYPE=CMD", value_parser = values::handle)]
+    #[arg(long = "handle", value_name = "TYPE=CMD", value_parser = values::handle, value_hint = ValueHint::CommandString)]
     pub handles: Vec<Handle>,
     /// End when nothing is left to do
     #[arg(long)]
@@ -382,6 +382,6 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write the page of every command into this folder instead
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
 }

@@ -32,6 +32,9 @@ use exit::{Exit, UserError};
 /// Runs the program: reads the command line, does what it says, prints what went wrong.
 #[must_use]
 pub fn run() -> Exit {
+    if commands::answer_shell() {
+        return Exit::Done;
+    }
     let _failpoints = failpoint::set_up();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

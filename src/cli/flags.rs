@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::{Cli, Command, values};
 use crate::config::{
@@ -17,37 +17,37 @@ use crate::config::{
 #[command(next_help_heading = "Settings")]
 pub struct GlobalArgs {
     /// The configuration file [default: ./prismq.toml, else the one in your configuration folder]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// Where the TaskManager is; it ends in /api [default: port 8000 of this machine]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub api_url: Option<String>,
     /// Who this worker is [default: the host's name and eight hex digits]
     #[arg(long, global = true, value_name = "ID")]
     pub worker_id: Option<String>,
     /// The results file [default: results.db in your data folder]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub results: Option<PathBuf>,
     /// The database of ideas [default: the results file]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ideas: Option<PathBuf>,
     /// How a line of the log looks [default: text]
-    #[arg(long, global = true, value_name = "FORMAT", value_parser = values::log_format())]
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = values::log_format(), help_heading = "Output")]
     pub log_format: Option<LogFormat>,
     /// What is logged: a level, and MODULE=LEVEL by commas [default: info]
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Output")]
     pub log_level: Option<String>,
     /// Log more: -v debug, -vv trace
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
-    /// Log less: -q warnings, -qq errors
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    /// Say less: -q only warnings, -qq only errors
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     pub quiet: u8,
     /// The same as -v
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub debug: bool,
     /// Print JSON, and errors as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
 }
 

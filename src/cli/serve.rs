@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::values;
 use crate::config::{parse_max_attempts, parse_positive_duration};
@@ -16,7 +16,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
     pub listen: SocketAddr,
     /// The file that holds its tasks
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub db: Option<PathBuf>,
     /// How long a worker may keep a task
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = parse_positive_duration)]

@@ -1,19 +1,85 @@
-//! `completions`: what a shell needs to complete `prismq`'s command line.
+//! `completions`: the script that lets a shell complete `prismq`'s command line, and what it asks for at each Tab.
+//!
+//! The script holds no words itself. It calls `prismq` with what has been typed so far and a variable that says so,
+//! and is told the commands, options and files that fit there, and the task types: those of the `prismq.toml` in force,
+//! and those that the TaskManager knows, where it answers at once.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::Write;
+use std::time::Duration;
 
-use clap::CommandFactory;
-use clap_complete::generate;
+use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap_complete::env::Shells;
+use clap_complete::{ArgValueCandidates, CompleteEnv, CompletionCandidate};
 
-use crate::cli::{Cli, CompletionsArgs};
-use crate::exit::Exit;
+use super::setup::Setup;
+use crate::cli::{Cli, CompletionsArgs, GlobalArgs};
+use crate::config::Flags;
+use crate::exit::{Exit, UserError};
 use crate::output::{buffered, on_stdout};
+
+/// Set by the script, to the name of its shell.
+const ASKS: &str = "PRISMQ_COMPLETE";
+
+/// How long somebody who has pressed Tab may wait for the TaskManager.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What an argument that is a task type is called.
+const TYPE_NAMES: [&str; 3] = ["TYPE", "NAME", "PATTERN"];
 
 /// `prismq completions`
 pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
+    let shells = Shells::builtins();
+    let name = args.shell.to_string();
+    let shell = shells.completer(&name).ok_or_else(|| UserError::usage(format!("{name} has no completions")))?;
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "prismq", &mut script);
+    shell.write_registration(ASKS, "prismq", "prismq", "prismq", &mut script)?;
     let mut out = buffered();
     on_stdout(out.write_all(&script).and_then(|()| out.flush()))?;
     Ok(Exit::Done)
+}
+
+/// Answers a shell's script; false where none has called. Whatever goes wrong, nothing is said: somebody is typing.
+pub(crate) fn answer() -> bool {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // Without words this would print a script of its own making.
+    let typed = words.iter().position(|word| word == "--").map(|at| words[at + 1..].to_vec());
+    if std::env::var_os(ASKS).is_none() || typed.is_none() {
+        return false;
+    }
+    let typed = typed.unwrap_or_default();
+    let folder = std::env::current_dir().ok();
+    let factory = || with_task_types(Cli::command(), &typed);
+    CompleteEnv::with_factory(factory).var(ASKS).try_complete(words, folder.as_deref()).unwrap_or(true)
+}
+
+fn with_task_types(command: Command, typed: &[OsString]) -> Command {
+    let typed = typed.to_vec();
+    let candidates = ArgValueCandidates::new(move || task_types(&typed));
+    let is_type = |arg: &Arg| arg.get_value_names().is_some_and(|names| TYPE_NAMES.contains(&names[0].as_str()));
+    command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|arg| if is_type(&arg) { arg.add(candidates.clone()) } else { arg })
+    })
+}
+
+fn task_types(typed: &[OsString]) -> Vec<CompletionCandidate> {
+    let Ok(setup) = Setup::with(settings(typed), false) else { return Vec::new() };
+    let mut names: BTreeSet<String> = setup.config.task_types.iter().map(|it| it.name.clone()).collect();
+    if let Some(known) = setup.impatient_client(PATIENCE).ok().and_then(|client| client.task_types().ok()) {
+        names.extend(known.into_iter().map(|it| it.name));
+    }
+    // What another program has registered need not be fit for a terminal.
+    names.into_iter().filter(|name| !name.contains(char::is_control)).map(CompletionCandidate::new).collect()
+}
+
+/// The settings in a command line that is not finished.
+fn settings(typed: &[OsString]) -> Flags {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(typed);
+    let global = matches.ok().and_then(|matches| GlobalArgs::from_arg_matches(&matches).ok());
+    global.map_or_else(Flags::default, |global| Flags {
+        config: global.config,
+        api_url: global.api_url,
+        ..Flags::default()
+    })
 }

@@ -32,6 +32,7 @@ mod types;
 mod work;
 mod worker_log;
 
+pub(crate) use completions::answer as answer_shell;
 pub(crate) use errors::explain;
 
 use crate::cli::{Cli, Command};

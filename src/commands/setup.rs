@@ -7,7 +7,7 @@ use indicatif::MultiProgress;
 
 use super::errors;
 use crate::cli::Cli;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, ConfigError, Flags, Sources};
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::logging::{self, Sink};
@@ -28,8 +28,12 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(cli: &Cli) -> anyhow::Result<Self> {
-        let config = config::load(Sources::of_process(cli.flags())?)?;
-        Ok(Self { config, json: cli.global.json, shutdown: Arc::new(Shutdown::new(Phase::Running)) })
+        Ok(Self::with(cli.flags(), cli.global.json)?)
+    }
+
+    pub(super) fn with(flags: Flags, json: bool) -> Result<Self, ConfigError> {
+        let config = config::load(Sources::of_process(flags)?)?;
+        Ok(Self { config, json, shutdown: Arc::new(Shutdown::new(Phase::Running)) })
     }
 
     /// Sets the log up, on standard error.
