@@ -58,7 +58,7 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
         let _ = output::write_json_line(std::io::stderr(), &error);
     } else {
         let line = hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
-        output::note(format_args!("prismq: {line}"));
+        output::say(format_args!("prismq: {line}"));
     }
     *exit
 }

@@ -36,7 +36,7 @@ pub enum Sink {
 pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Result<(), String> {
     let out: Box<dyn Write + Send> = match sink {
         Sink::Stderr => Box::new(io::stderr()),
-        Sink::Above(display) => Box::new(Above(display)),
+        Sink::Above(display) => Box::new(Above { display, out: io::stderr() }),
     };
     let style = match format {
         LogFormat::Text if journal::is_behind_stderr() => Style::Journal,
@@ -186,21 +186,20 @@ impl VisitValue<'_> for Json {
 }
 
 /// Writes whole lines above the live lines of a display.
-struct Above(MultiProgress);
+struct Above<W> {
+    display: MultiProgress,
+    out: W,
+}
 
-impl Write for Above {
+impl<W: Write> Write for Above<W> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        // A display that is not drawn swallows what it is given.
-        if self.0.is_hidden() {
-            io::stderr().write_all(lines)?;
-        } else {
-            self.0.println(String::from_utf8_lossy(lines).trim_end_matches('\n'))?;
-        }
+        // The display's own `println` would fill the lines up with blanks.
+        self.display.suspend(|| self.out.write_all(lines))?;
         Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        self.out.flush()
     }
 }
 
@@ -388,7 +387,7 @@ mod tests {
         let display = MultiProgress::with_draw_target(target);
         let bar = display.add(ProgressBar::new(1).with_style(ProgressStyle::with_template("live").unwrap()));
         bar.tick();
-        let logger = logger(Style::Text, "info", "w", Box::new(Above(display))).unwrap();
+        let logger = logger(Style::Text, "info", "w", Box::new(Above { display, out: terminal.clone() })).unwrap();
         logger.log(&Record::builder().level(Level::Info).target("prismq").args(format_args!("logged")).build());
         let drawn = terminal.text();
         let (log, live) = (drawn.find("logged").unwrap(), drawn.rfind("live").unwrap());

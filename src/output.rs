@@ -118,8 +118,15 @@ pub fn print_line(text: impl Display) -> io::Result<()> {
     on_stdout(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Prints `text` as a line on standard error. Where nobody reads that any more, nobody is left to tell.
+/// Says something good to know as a line on standard error, unless `-q` or the log's level wants less than that.
 pub fn note(text: impl Display) {
+    if log::max_level() >= log::LevelFilter::Info {
+        say(text);
+    }
+}
+
+/// Says what went wrong as a line on standard error. Where nobody reads that any more, nobody is left to tell.
+pub fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
 

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, quota, types};
 use crate::cli::ClaimArgs;
 use crate::clock::{Clock, Slept, Timestamp, after};
 use crate::config;
 use crate::exit::{Exit, UserError};
-use crate::output::{note, print_json, print_line};
+use crate::output::{note, print_json, print_line, say};
 use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
@@ -116,6 +117,8 @@ impl<'a> Desk<'a> {
         let clock = self.setup.clock();
         let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let started = Instant::now();
+        let names: Vec<&str> = wanted.iter().map(|it| it.name).collect();
+        let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         loop {
             for (index, wanted) in wanted.iter().enumerate() {
                 if types.get(index).is_some_and(|it| it.not_before(clock.now()).is_some()) {
@@ -218,12 +221,12 @@ impl Observer for Aloud {
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::HandlerLine(_, line) => note(line),
-            Event::Retry { error, wait, .. } => note(format_args!("{error}; trying again in {wait:.1?}")),
+            Event::Retry { error, wait, .. } => say(format_args!("{error}; trying again in {wait:.1?}")),
             Event::Reported { task_id, delivery: Delivery::Confirmed, status, .. } => {
                 note(format_args!("reported: task {task_id} {}", status.as_str()));
             }
             Event::Reported { task_id, delivery: Delivery::ClaimLost, .. } => {
-                note(format_args!("the claim was lost: the result of task {task_id} is kept in the results file only"));
+                say(format_args!("the claim was lost: the result of task {task_id} is kept in the results file only"));
             }
             _ => {}
         }

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use super::bulk::{Bulk, Tally};
-use super::setup::{Setup, end_on_signals};
+use super::live::{self, Waiting};
+use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::CreateTaskArgs;
 use crate::exit::{Exit, UserError};
-use crate::output::{Stream, note, print_json, print_line};
+use crate::output::{Stream, note, print_json, print_line, say};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Created, TaskView};
 
@@ -28,14 +28,16 @@ pub(super) fn run(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> 
 
 fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let params = params(args)?;
     let client = setup.client()?;
+    let waiting = Waiting::for_taskmanager(setup);
     let created = match client.create(&args.task_type, &params, args.priority) {
         Ok(created) => created,
         Err(error) if error.says_unknown_type() => return Err(errors::unknown_type(&args.task_type).into()),
         Err(error) => return Err(error.into()),
     };
+    drop(waiting);
     if created.deduplicated {
         note(format_args!("task {} was there already, with the same params: {}", created.id, created.status));
     }
@@ -70,13 +72,16 @@ fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
 fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(100), 1.5, Duration::from_secs(5));
+    let waiting = Waiting::for_taskmanager(setup);
     loop {
         let Some(task) = client.task(id)? else {
             return Err(UserError::new(Exit::Failed, format!("task {id} is gone from the TaskManager")).into());
         };
         if ["completed", "failed"].contains(&task.status.as_str()) {
+            drop(waiting);
             return print_end(&task, setup);
         }
+        waiting.say(format!("task {id} is {}, {} %", task.status, task.progress));
         let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
             let message = format!("task {id} has not ended in time: it is {}", task.status);
@@ -103,11 +108,9 @@ fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
 }
 
 fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
-    let screen = MultiProgress::new();
-    setup.log_above(&screen)?;
+    setup.log()?;
     setup.heed_signals()?;
-    let bar = screen.add(ProgressBar::hidden());
-    let input = open(from, &bar)?;
+    let (input, progress) = open(from, setup)?;
     setup.end_on_second_signal();
     let bulk = Bulk {
         client: setup.client()?,
@@ -116,17 +119,24 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
         concurrency: args.concurrency,
         shutdown: Arc::clone(&setup.shutdown),
     };
+    let shares_terminal = Stream::Stdout.is_terminal() && live::is_wanted();
+    let is_counted = progress.bar().length().is_none();
     let tally = bulk.run(input, |line, answer| {
         let printed = match answer {
+            // On a terminal both are in one place.
+            Ok(created) if shares_terminal => setup.screen.suspend(|| print(created, setup)),
             Ok(created) => print(created, setup),
             Err(reason) => {
-                screen.suspend(|| note(format_args!("line {line}: {reason}")));
+                setup.screen.suspend(|| say(format_args!("line {line}: {reason}")));
                 Ok(())
             }
         };
+        if is_counted {
+            progress.bar().inc(1);
+        }
         printed.map_err(|error| UserError::new(Exit::Failed, error.to_string()))
     });
-    bar.finish_and_clear();
+    drop(progress);
     Ok(conclude(&tally?))
 }
 
@@ -136,19 +146,14 @@ fn conclude(tally: &Tally) -> Exit {
     if *failed == 0 { Exit::Done } else { Exit::Failed }
 }
 
-/// The lines to read; `bar` follows them where the file's length is known.
-fn open(from: &Path, bar: &ProgressBar) -> Result<Box<dyn BufRead + Send>, UserError> {
+/// The lines to read, and how far that is: of standard input nobody knows the length, so its lines are counted.
+fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting), UserError> {
     if from == Path::new("-") {
-        return Ok(Box::new(BufReader::new(io::stdin())));
+        return Ok((Box::new(BufReader::new(io::stdin())), Waiting::counting("lines", setup)));
     }
     let unreadable = |error| UserError::usage(format!("--from: cannot read {}: {error}", from.display()));
     let file = File::open(from).map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    if Stream::Stderr.is_decorated() {
-        let style = ProgressStyle::with_template("{bar:40} {percent}% {bytes_per_sec} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_length(length);
-        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-    }
-    Ok(Box::new(BufReader::new(bar.wrap_read(file))))
+    let progress = Waiting::reading(file.metadata().map_err(unreadable)?.len(), setup);
+    let file = progress.bar().wrap_read(file);
+    Ok((Box::new(BufReader::new(file)), progress))
 }

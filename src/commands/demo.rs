@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use indicatif::MultiProgress;
 use serde_json::json;
 
-use super::live::Live;
+use super::live::{self, Live, Waiting};
 use super::setup::Setup;
 use super::stats::Figures;
 use super::{serve, stats};
 use crate::clock::Clock;
 use crate::config::{self, Action, Config, Flags, Sources, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::output::{Stream, note};
+use crate::output::note;
 use crate::server::{Server, Settings};
 use crate::shutdown::Phase;
 use crate::store::{By, Store};
@@ -27,8 +26,7 @@ const TYPE: &str = "example.count";
 
 /// `prismq demo`
 pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
-    let screen = MultiProgress::new();
-    setup.log_above(&screen)?;
+    setup.log()?;
     setup.heed_signals()?;
     let folder = tempfile::tempdir()?;
     let any_port = ([127, 0, 0, 1], 0).into();
@@ -38,10 +36,10 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
 
     let connection = Connection::new(server.api_url(), None);
     let client = Client::new(&connection, Retries::STANDARD, Arc::new(setup.clock())).map_err(UserError::usage)?;
-    create(&client, &counter(folder.path()))?;
+    create(&client, &counter(folder.path()), setup)?;
 
     let store = Arc::new(Store::open(&folder.path().join("results.db"))?);
-    let summary = work(&client, &store, folder.path(), setup, &screen)?;
+    let summary = work(&client, &store, folder.path(), setup)?;
     if setup.shutdown.get() > Phase::Running {
         return Ok(Exit::Interrupted);
     }
@@ -60,25 +58,24 @@ fn counter(folder: &Path) -> TaskType {
     task_type
 }
 
-fn create(client: &Client, task_type: &TaskType) -> anyhow::Result<()> {
+fn create(client: &Client, task_type: &TaskType, setup: &Setup) -> anyhow::Result<()> {
     worker::register(task_type, client)?;
+    let waiting = Waiting::for_what(format!("creating {TASKS} tasks"), setup);
     for number in 1..=TASKS {
+        if setup.shutdown.get() > Phase::Running {
+            return Err(UserError::new(Exit::Interrupted, "interrupted").into());
+        }
         client.create(TYPE, &json!({"text": format!("task number {number} has some words")}), None)?;
     }
+    drop(waiting);
     note(format_args!("registered the task type {TYPE}, worked by `wc -w`, and created {TASKS} tasks"));
     Ok(())
 }
 
-fn work(
-    client: &Client,
-    store: &Arc<Store>,
-    folder: &Path,
-    setup: &Setup,
-    screen: &MultiProgress,
-) -> anyhow::Result<Summary> {
+fn work(client: &Client, store: &Arc<Store>, folder: &Path, setup: &Setup) -> anyhow::Result<Summary> {
     let task_type = counter(folder);
     let config = settings(client.url(), folder)?;
-    let observer = Bar(Stream::Stderr.is_decorated().then(|| Live::bar(screen, TASKS)));
+    let observer = Bar(live::is_wanted().then(|| Live::bar(&setup.screen, TASKS)));
     let job = Job { task_types: vec![task_type], drain: true, ..Job::default() };
     let tools = Tools { config: &config, client, store, observer: &observer, shutdown: &setup.shutdown };
     let ended = worker::run(&job, &tools);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::results;
-use super::setup::{Setup, end_on_signals};
+use super::setup::Setup;
 use crate::cli::ExplainArgs;
 use crate::clock::Timestamp;
 use crate::exit::{Exit, UserError};
-use crate::output::{note, print_json, print_line, printable};
+use crate::output::{print_json, print_line, printable, say};
 use crate::store::{ResultFilter, Status, Store, StoreError, StoredResult};
 use crate::task::{Claim, TaskId};
 use crate::taskmanager::{Error, TaskView};
@@ -38,7 +38,7 @@ struct Story {
 /// `prismq explain`
 pub(super) fn run(args: &ExplainArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let story = Story::find(TaskId(args.id), setup)?;
     if story.is_blank() {
         return Err(story.unknown());
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ExplainArgs, setup: &Setup) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if let Err(error) = &story.server {
-        note(format_args!("{error}; what follows is from the results file alone"));
+        say(format_args!("{error}; what follows is from the results file alone"));
     }
     story.print()?;
     Ok(Exit::Done)

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::setup::{Setup, end_on_signals};
+use super::live::Waiting;
+use super::setup::Setup;
 use super::{errors, quota};
 use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
@@ -22,14 +23,16 @@ use report::Report;
 /// `prismq health`
 pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let timeout = args.timeout.unwrap_or(Duration::from_secs(5));
     let client = setup.impatient_client(timeout)?;
+    let waiting = Waiting::for_taskmanager(setup);
     let mut health = Health { setup, report: Report::default() };
     let answers = health.taskmanager(&client);
     health.types_and_handlers(Some(&client).filter(|_| answers));
     let store = health.results();
     health.youtube(store.as_ref(), args.external.then_some(timeout));
+    drop(waiting);
     health.report.print(setup.json)?;
     Ok(if health.report.is_healthy() { Exit::Done } else { Exit::Failed })
 }

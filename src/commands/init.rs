@@ -8,8 +8,9 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::cli::GlobalArgs;
 use crate::exit::{Exit, UserError};
-use crate::output::{note, print_json, print_line};
+use crate::output::{print_json, print_line, say};
 
 const CONFIG: &str = "prismq.toml";
 const CONFIG_TEXT: &str = include_str!("init/prismq.toml");
@@ -44,7 +45,7 @@ struct File<'a> {
 }
 
 /// `prismq init`. It heeds no settings: they may be what is not there yet.
-pub(super) fn run(as_json: bool) -> anyhow::Result<Exit> {
+pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
     let (mut written, mut kept) = (Vec::new(), Vec::new());
     let has_config = Path::new(CONFIG).exists();
     for file in files(if has_python() { &PYTHON } else { &SHELL }, has_config) {
@@ -53,7 +54,7 @@ pub(super) fn run(as_json: bool) -> anyhow::Result<Exit> {
         if is_new { &mut written } else { &mut kept }.push(file.name);
     }
     let next = if has_config { &[][..] } else { &NEXT };
-    if as_json {
+    if global.json {
         let next: Vec<&str> = next.iter().map(|(command, _)| *command).collect();
         print_json(&json!({"written": written, "kept": kept, "next": next}))?;
         return Ok(Exit::Done);
@@ -61,11 +62,14 @@ pub(super) fn run(as_json: bool) -> anyhow::Result<Exit> {
     for name in written {
         print_line(format_args!("written: {name}"))?;
     }
+    if global.quiet > 0 {
+        return Ok(Exit::Done);
+    }
     for name in kept {
-        note(format_args!("{name} was there already: left as it is"));
+        say(format_args!("{name} was there already: left as it is"));
     }
     for (command, why) in next {
-        note(format_args!("  {command:<43} {why}"));
+        say(format_args!("  {command:<43} {why}"));
     }
     Ok(Exit::Done)
 }

@@ -1,13 +1,24 @@
-//! The live line of a worker on a terminal: what is done, how fast, what runs. Logs go above it.
+//! Live lines on a terminal: what a worker does and how fast, what a command waits for. Logs go above them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use log::LevelFilter;
 
+use super::setup::Setup;
+use crate::output::Stream;
 use crate::task::{TaskId, TaskResult};
 use crate::worker::Event;
+
+/// So long nobody minds waiting.
+const NO_WAIT: Duration = Duration::from_secs(1);
+
+const TICK: Duration = Duration::from_millis(250);
 
 /// Running tasks that are named; the rest are counted.
 const NAMED: usize = 3;
@@ -19,7 +30,85 @@ struct State {
     running: BTreeMap<TaskId, String>,
 }
 
-/// A live line; hidden where standard error is no terminal.
+/// Whether there may be live lines: somebody is looking, and has not asked for quiet.
+pub(super) fn is_wanted() -> bool {
+    Stream::Stderr.is_decorated() && log::max_level() >= LevelFilter::Info
+}
+
+/// A line that says what a command waits for, once that takes longer than a second. Dropping it takes it away; that
+/// comes before anything is printed.
+pub(super) struct Waiting {
+    bar: ProgressBar,
+    /// Dropped at the end.
+    ended: Option<Sender<()>>,
+    shows: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    /// Waiting for something of which nobody knows how long it takes.
+    pub(super) fn for_what(message: impl Into<Cow<'static, str>>, setup: &Setup) -> Self {
+        Self::on(ProgressBar::no_length(), "{spinner} {wide_msg}", setup).saying(message)
+    }
+
+    /// Counting things of which nobody knows how many there are.
+    pub(super) fn counting(things: &'static str, setup: &Setup) -> Self {
+        Self::on(ProgressBar::no_length(), "{spinner} {human_pos} {msg}", setup).saying(things)
+    }
+
+    /// Reading so many bytes.
+    pub(super) fn reading(bytes: u64, setup: &Setup) -> Self {
+        Self::on(ProgressBar::new(bytes), "{bar:40} {percent:>3} %, {eta} left", setup)
+    }
+
+    /// Waiting for the TaskManager's answer.
+    pub(super) fn for_taskmanager(setup: &Setup) -> Self {
+        Self::for_what(format!("waiting for the TaskManager at {}", setup.config.api_url.value), setup)
+    }
+
+    fn on(bar: ProgressBar, template: &str, setup: &Setup) -> Self {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        // The templates are constants; were one wrong, the default style would be shown.
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let (ended, end) = channel();
+        let (screen, shown) = (setup.screen.clone(), bar.clone());
+        let shows = is_wanted().then(|| {
+            thread::spawn(move || {
+                if end.recv_timeout(NO_WAIT) == Err(RecvTimeoutError::Timeout) {
+                    screen.add(shown).enable_steady_tick(TICK);
+                }
+            })
+        });
+        Self { bar, ended: Some(ended), shows }
+    }
+
+    fn saying(self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.bar.set_message(message);
+        self
+    }
+
+    /// Says something else from now on.
+    pub(super) fn say(&self, message: String) {
+        self.bar.set_message(message);
+    }
+
+    /// What it shows, for what moves it on.
+    pub(super) fn bar(&self) -> &ProgressBar {
+        &self.bar
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.ended = None;
+        if let Some(shows) = self.shows.take() {
+            // It does not panic; if it did, there would be no line to take away.
+            let _ = shows.join();
+        }
+        self.bar.finish_and_clear();
+    }
+}
+
+/// The line of a worker.
 pub(super) struct Live {
     bar: ProgressBar,
     state: Mutex<State>,
@@ -32,7 +121,7 @@ impl Live {
         let style =
             ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = screen.add(ProgressBar::new_spinner().with_style(style));
-        bar.enable_steady_tick(Duration::from_millis(250));
+        bar.enable_steady_tick(TICK);
         Self::new(bar)
     }
 

@@ -20,6 +20,7 @@ mod quota;
 mod replay;
 mod report;
 mod results;
+mod screen;
 #[cfg(feature = "server")]
 mod serve;
 mod setup;
@@ -44,7 +45,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
-        Command::Init => return init::run(cli.global.json),
+        Command::Init => return init::run(&cli.global),
         _ => {}
     }
     let setup = Setup::new(&cli)?;

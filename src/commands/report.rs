@@ -4,7 +4,8 @@ use std::convert::Infallible;
 
 use serde_json::Value;
 
-use super::setup::{Setup, end_on_signals};
+use super::live::Waiting;
+use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
 use crate::clock::{Clock, after};
@@ -32,7 +33,7 @@ pub(super) fn fail(args: &FailArgs, setup: &Setup) -> anyhow::Result<Exit> {
 /// `prismq progress`
 pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let client = setup.client()?;
     let claim = claim_of(TaskId(args.id), setup, &client, &setup.store()?)?;
     match client.progress(TaskId(args.id), &claim.worker_id, args.percent, args.message.as_deref()) {
@@ -44,11 +45,13 @@ pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exi
 /// Stores the result, then reports it: as a worker does. Where an earlier try got as far as storing it, that is sent.
 fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let client = setup.client()?;
     let store = setup.store_with_ideas()?;
+    let waiting = Waiting::for_taskmanager(setup);
     let (row, result, delivery) = if let Some(stored) = unreported(id, &client, &store)? {
-        note(format_args!("task {id} has a result already that did not get through: sending that one"));
+        let what = format!("task {id} has a result already that did not get through: sending that one");
+        setup.screen.suspend(|| note(what));
         let delivery = client.deliver_again(&Report::from(&stored.result));
         (stored.id, stored.result, delivery)
     } else {
@@ -58,6 +61,7 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
         let delivery = client.deliver(&Report::from(&result));
         (row, result, delivery)
     };
+    drop(waiting);
     let is_lost = delivery.map_err(|error| errors::not_reported(id, &error))? == Delivery::ClaimLost;
     store.settle(row, &result, is_lost, setup.clock().now())?;
     if is_lost {

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::live::Waiting;
 use super::setup::Setup;
 use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
 use crate::exit::{Exit, UserError};
-use crate::output::{buffered, on_stdout, printable, write_json_line};
+use crate::output::{Stream, buffered, on_stdout, printable, write_json_line};
 use crate::store::{ResultFilter, StoredResult};
 use crate::task::TaskId;
 
@@ -46,9 +47,14 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let store = setup.store()?;
     let mut out = buffered();
     let mut found = false;
+    // On a terminal the rows themselves show how far it is.
+    let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
     on_stdout(start(format, &mut out))?;
     let printed = store.for_each_result(&filter, |stored| {
         found = true;
+        if let Some(progress) = &progress {
+            progress.bar().inc(1);
+        }
         write(format, &stored, &mut out)
     })?;
     on_stdout(printed.and_then(|()| out.flush()))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 
-use super::errors;
+use super::{errors, screen};
 use crate::cli::Cli;
 use crate::config::{self, Config, ConfigError, Flags, Sources};
 use crate::exit::{Exit, UserError};
@@ -24,6 +24,8 @@ pub(super) struct Setup {
     /// Print JSON.
     pub(super) json: bool,
     pub(super) shutdown: Arc<Shutdown>,
+    /// The live lines on standard error, which the log goes above.
+    pub(super) screen: MultiProgress,
 }
 
 impl Setup {
@@ -33,30 +35,27 @@ impl Setup {
 
     pub(super) fn with(flags: Flags, json: bool) -> Result<Self, ConfigError> {
         let config = config::load(Sources::of_process(flags)?)?;
-        Ok(Self { config, json, shutdown: Arc::new(Shutdown::new(Phase::Running)) })
+        Ok(Self { config, json, shutdown: Arc::new(Shutdown::new(Phase::Running)), screen: screen::screen() })
     }
 
-    /// Sets the log up, on standard error.
+    /// Sets the log up, on standard error, above the live lines where there may be any.
     pub(super) fn log(&self) -> Result<(), UserError> {
-        self.log_to(Sink::Stderr)
-    }
-
-    /// Sets the log up, above the live lines of `screen`.
-    pub(super) fn log_above(&self, screen: &MultiProgress) -> Result<(), UserError> {
-        self.log_to(Sink::Above(screen.clone()))
-    }
-
-    fn log_to(&self, sink: Sink) -> Result<(), UserError> {
         let config = &self.config;
-        let set_up = logging::init(config.log_format.value, &config.log_level, &config.worker_id, sink);
+        let set_up = logging::init(
+            config.log_format.value,
+            &config.log_level,
+            &config.worker_id,
+            Sink::Above(self.screen.clone()),
+        );
         set_up.map_err(UserError::usage)
     }
 
     /// From now on the first signal drains, and the second ends what runs.
     pub(super) fn heed_signals(&self) -> anyhow::Result<()> {
-        let shutdown = Arc::clone(&self.shutdown);
+        let (shutdown, screen) = (Arc::clone(&self.shutdown), self.screen.clone());
         let mut first: Option<Instant> = None;
         ctrlc::set_handler(move || {
+            screen::erase_echo(&screen);
             let first = *first.get_or_insert_with(Instant::now);
             match shutdown.get() {
                 Phase::Running => shutdown.raise(Phase::Draining),
@@ -69,11 +68,19 @@ impl Setup {
 
     /// From now on the second signal ends the program at once, where there is nothing that it would have to end first.
     pub(super) fn end_on_second_signal(&self) {
-        self.shutdown.on_raise(Phase::Draining, |phase| {
+        let screen = self.screen.clone();
+        self.shutdown.on_raise(Phase::Draining, move |phase| {
             if phase == Phase::Ending {
-                std::process::exit(Exit::Interrupted as i32);
+                end_now(&screen);
             }
         });
+    }
+
+    /// From now on a signal ends the program at once, with the exit code for it.
+    pub(super) fn end_on_signals(&self) -> anyhow::Result<()> {
+        let screen = self.screen.clone();
+        ctrlc::set_handler(move || end_now(&screen))?;
+        Ok(())
     }
 
     /// There is a person at hand: the first signal asks the handler to end, the second kills it.
@@ -140,10 +147,10 @@ pub(super) fn supervise_handlers() {
     }
 }
 
-/// From now on a signal ends the program at once, with the exit code for it.
-pub(super) fn end_on_signals() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| std::process::exit(Exit::Interrupted as i32))?;
-    Ok(())
+/// Ends the program for a signal. The live lines are taken away, and nobody draws them again.
+fn end_now(screen: &MultiProgress) {
+    screen::erase_echo(screen);
+    screen.suspend(|| std::process::exit(Exit::Interrupted as i32));
 }
 
 /// The task type of that name as the TaskManager knows it.

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
-use super::setup::{Setup, end_on_signals};
+use super::live::Waiting;
+use super::setup::Setup;
 use crate::cli::{ListTasksArgs, ShowTaskArgs};
 use crate::exit::{Exit, UserError};
 use crate::output::{buffered, on_stdout, print_json, print_line, table, write_json_line};
@@ -17,7 +18,7 @@ const PAGE: u32 = 500;
 /// `prismq list-tasks`
 pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let mut pages = Pages::new(args, setup.client()?);
     if setup.json {
         while let Some(page) = pages.next()? {
@@ -27,10 +28,12 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
         }
         return Ok(Exit::Done);
     }
+    let waiting = Waiting::for_taskmanager(setup);
     let mut rows = Vec::new();
     while let Some(page) = pages.next()? {
         rows.extend(page.into_iter().map(row));
     }
+    drop(waiting);
     print_line(table(["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER"], rows))?;
     Ok(Exit::Done)
 }
@@ -77,10 +80,12 @@ impl Pages {
 /// `prismq show-task`
 pub(super) fn show(args: &ShowTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
+    let waiting = Waiting::for_taskmanager(setup);
     let Some(task) = setup.client()?.task(TaskId(args.id))? else {
         return Err(UserError::new(Exit::Failed, format!("the TaskManager knows no task {}", args.id)).into());
     };
+    drop(waiting);
     if setup.json {
         print_json(&task)?;
     } else {

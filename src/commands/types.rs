@@ -1,7 +1,8 @@
 //! `register-type` and `list-types`.
 
 use super::input;
-use super::setup::{Setup, end_on_signals};
+use super::live::Waiting;
+use super::setup::Setup;
 use crate::cli::RegisterTypeArgs;
 use crate::config;
 use crate::exit::{Exit, UserError};
@@ -12,7 +13,7 @@ use crate::worker;
 /// `prismq register-type`
 pub(super) fn register(args: &RegisterTypeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let client = setup.client()?;
     if args.all {
         let types = &setup.config.task_types;
@@ -20,12 +21,18 @@ pub(super) fn register(args: &RegisterTypeArgs, setup: &Setup) -> anyhow::Result
             return Err(no_types().into());
         }
         for task_type in types {
-            print(&worker::register(task_type, &client)?, setup)?;
+            let waiting = Waiting::for_taskmanager(setup);
+            let registered = worker::register(task_type, &client)?;
+            drop(waiting);
+            print(&registered, setup)?;
         }
         return Ok(Exit::Done);
     }
     let Some(name) = &args.name else { return Err(UserError::usage("name a task type, or give --all").into()) };
-    print(&register_one(name, args, setup, &client)?, setup)?;
+    let waiting = Waiting::for_taskmanager(setup);
+    let registered = register_one(name, args, setup, &client)?;
+    drop(waiting);
+    print(&registered, setup)?;
     Ok(Exit::Done)
 }
 
@@ -59,13 +66,15 @@ fn print(registered: &Registered, setup: &Setup) -> anyhow::Result<()> {
 /// `prismq list-types`
 pub(super) fn list(setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    end_on_signals()?;
+    setup.end_on_signals()?;
     let client = setup.client()?;
+    let waiting = Waiting::for_taskmanager(setup);
     let types = match client.task_types() {
         Ok(types) => types,
         Err(Error::Refused { status: 500, .. }) => configured_types(setup, &client)?,
         Err(error) => return Err(error.into()),
     };
+    drop(waiting);
     if setup.json {
         types.iter().try_for_each(print_json)?;
         return Ok(Exit::Done);

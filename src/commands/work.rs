@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use indicatif::MultiProgress;
-
-use super::live::Live;
+use super::live::{self, Live};
 use super::setup::Setup;
 use super::systemd::Systemd;
 use super::worker_log::WorkerLog;
@@ -12,15 +10,14 @@ use super::{status, types};
 use crate::cli::WorkArgs;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::output::{Stream, print_json};
+use crate::output::print_json;
 use crate::shutdown::Phase;
 use crate::taskmanager::{Client, TaskFilter};
 use crate::worker::{self, Job, Summary, Tools};
 
 /// `prismq work`
 pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
-    let screen = MultiProgress::new();
-    setup.log_above(&screen)?;
+    setup.log()?;
     setup.heed_signals()?;
     let task_types = task_types(args, setup)?;
     #[cfg(feature = "server")]
@@ -39,7 +36,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         watchdog: Systemd::watchdog(),
     };
     let observer = WorkerLog {
-        live: Stream::Stderr.is_decorated().then(|| Live::spinner(&screen)),
+        live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
         also: status.as_ref().map(|status| status.observer(setup.clock())),
         systemd: Systemd::of_environment(),
     };

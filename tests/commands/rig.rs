@@ -110,7 +110,12 @@ impl Rig {
 
 /// `prismq` as a plain command that speaks with the TaskManager at `url`.
 pub(crate) fn plain(sandbox: &Sandbox, url: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_prismq"));
+    plain_program(env!("CARGO_BIN_EXE_prismq"), sandbox, url)
+}
+
+/// Another program in the same surroundings.
+pub(crate) fn plain_program(program: &str, sandbox: &Sandbox, url: &str) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(sandbox.path("")).env_clear().env("HOME", sandbox.home("")).env("TASKMANAGER_API_URL", url);
     command.env("PATH", std::env::var_os("PATH").unwrap());
     command

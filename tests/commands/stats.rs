@@ -79,7 +79,7 @@ fn a_watched_terminal_is_drawn_over_until_ctrl_c() {
     watched.type_in("\x03");
     let shown = watched.wait().exits(0).stdout;
     assert!(shown.contains("\x1b[7A\r"), "the next frame starts where the first did: {shown:?}");
-    assert!(shown.ends_with("\r\n\x1b[J^C\r\x1b[J"), "the cursor is on a line of its own: {shown:?}");
+    assert!(shown.ends_with("\r\n\x1b[J^C\r\x1b[K"), "the cursor is on a line of its own: {shown:?}");
     assert!(!shown.contains("\x1b[?"), "no mode of the terminal was changed: {shown:?}");
 }
 

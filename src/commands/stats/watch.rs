@@ -30,7 +30,6 @@ pub(super) fn run(setup: &Setup, gather: impl Fn() -> anyhow::Result<Figures>) -
             break;
         }
     }
-    screen.end()?;
     Ok(Exit::Done)
 }
 
@@ -53,11 +52,6 @@ impl Screen {
         let drawn = frame(&lines, self.last.map(|(old, count)| (old == size).then_some(count)));
         self.last = Some((size, lines.len()));
         write(&drawn)
-    }
-
-    /// Leaves the last frame, and the cursor below it; the `^C` that the terminal shows is taken away.
-    fn end(&self) -> io::Result<()> {
-        if self.last.is_some() { write("\r\x1b[J") } else { Ok(()) }
     }
 }
 

@@ -1,0 +1,78 @@
+//! Where live lines are drawn: standard error, where a person looks at it.
+
+use std::io::{self, Write};
+
+use console::Term;
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+
+use crate::output::Stream;
+
+/// How often lines are drawn, at most, in a second.
+const OFTEN: u8 = 20;
+
+/// Room for the `^C` that a terminal writes where the cursor is, with a blank.
+const ROOM: u16 = 3;
+
+/// The live lines of this process; there are none where nobody could see them.
+pub(super) fn screen() -> MultiProgress {
+    MultiProgress::with_draw_target(if Stream::Stderr.is_decorated() {
+        ProgressDrawTarget::term_like_with_hz(Box::new(Narrow(Term::buffered_stderr())), OFTEN)
+    } else {
+        ProgressDrawTarget::hidden()
+    })
+}
+
+/// Takes away the `^C` that a terminal has written where the cursor was.
+pub(super) fn erase_echo(screen: &MultiProgress) {
+    if Stream::Stderr.can_move_cursor() {
+        // Where this cannot be written, nobody sees the rest either.
+        let _ = screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"));
+    }
+}
+
+/// A terminal that seems a little narrower than it is. Lines are filled up to its width, so on its whole width a `^C`
+/// would go to the next line, and that would be taken away in place of the live line.
+#[derive(Debug)]
+struct Narrow(Term);
+
+impl TermLike for Narrow {
+    fn width(&self) -> u16 {
+        TermLike::width(&self.0).saturating_sub(ROOM).max(1)
+    }
+
+    fn height(&self) -> u16 {
+        TermLike::height(&self.0)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_up(lines)
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_down(lines)
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_right(columns)
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_left(columns)
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.0.write_line(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,130 @@
+//! On a terminal: lines that say what is waited for, and what Ctrl-C leaves. Everywhere: what `-q` leaves out.
+
+use serde_json::json;
+
+use crate::rig::{ANY, Rig};
+#[cfg(target_os = "linux")]
+use crate::support::{Answer, Running, Server};
+
+/// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows then. It must be fit for a prompt.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn interrupted(mut running: Running, code: i32) -> String {
+    running.type_in("\x03");
+    let written = running.wait().exits(code).stdout;
+    let [rows, columns] = [30, 100].map(|size| size.try_into().unwrap());
+    let mut terminal = vt100::Parser::new(rows, columns, 0);
+    terminal.process(written.as_bytes());
+    let screen = terminal.screen();
+    assert_eq!(screen.cursor_position().1, 0, "the cursor is on a line of its own: {}", screen.contents());
+    assert!(!screen.hide_cursor() && !screen.alternate_screen(), "the terminal is as it was");
+    assert!(!screen.contents().contains("^C"), "{}", screen.contents());
+    screen.contents()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_waits_for_a_task_is_told_so() {
+    let rig = Rig::new();
+    let mut claim = rig.prismq("claim example.any").on_terminal().start();
+    claim.wait_for_stdout("waiting for a task of type example.any");
+    assert_eq!(interrupted(claim, 130), "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_waits_for_a_result_sees_how_far_it_is() {
+    let rig = Rig::new();
+    let mut wait = rig.prismq("create-task example.any a=1 --wait").on_terminal().start();
+    wait.wait_for_stdout("task 1 is pending, 0 %");
+    rig.run("claim example.any --once --worker-id me").exits(0);
+    rig.run("progress 1 40").exits(0);
+    wait.wait_for_stdout("task 1 is claimed, 40 %");
+    assert_eq!(interrupted(wait, 130), "task 1 created, waiting for its end");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_waits_for_the_taskmanager_is_told_so() {
+    let rig = Rig::new();
+    let server = Server::always(Answer::hang());
+    for command in ["health --timeout 20s", "list-types", "list-tasks", "show-task 1", "create-task a b=c"] {
+        let line = format!("{command} --api-url {}", server.url());
+        let mut asking = rig.prismq(&line).on_terminal().start();
+        asking.wait_for_stdout(&format!("waiting for the TaskManager at {}", server.url()));
+        assert_eq!(interrupted(asking, 130), "", "{command}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_bar_is_taken_away_and_what_happened_is_left() {
+    let rig = Rig::new();
+    let lines: String = (0..100_000).map(|number| format!("{{\"n\":{number}}}\n")).collect();
+    rig.sandbox.write("many.jsonl", lines);
+    let mut create = rig.prismq("create-task example.any --from many.jsonl").on_terminal().start();
+    create.wait_for_stdout(" left");
+    let shown = interrupted(create, 130);
+    let shown: Vec<&str> = shown.lines().collect();
+    let [ids @ .., last] = shown.as_slice() else { panic!("{shown:?}") };
+    assert!(last.starts_with("prismq: interrupted after line "), "{shown:?}");
+    // The error's line is longer than the terminal is wide.
+    let ids = ids.iter().filter(|line| !line.starts_with("prismq")).copied().collect::<Vec<_>>();
+    assert!(ids.len() > 20 && ids.iter().all(|id| id.parse::<u64>().is_ok()), "{shown:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_log_goes_above_the_line_of_a_worker() {
+    let rig = Rig::new();
+    rig.create(ANY, &json!({"a": 1}));
+    let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=true"]).on_terminal().start();
+    work.wait_for_stdout("1 completed, 0 failed");
+    let shown = interrupted(work, 0);
+    assert!(shown.lines().all(|line| line.contains("Z INFO ")), "{shown}");
+    assert!(shown.lines().next_back().unwrap().contains("ended completed=1 failed=0"), "{shown}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_demo_can_be_left() {
+    let rig = Rig::new();
+    let mut demo = rig.prismq("demo").on_terminal().start();
+    demo.wait_for_stdout("/200 ");
+    let shown = interrupted(demo, 130);
+    assert!(shown.contains("created 200 tasks") && !shown.contains("/200"), "{shown}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_quick_or_unwanted_draws_no_line() {
+    let rig = Rig::new();
+    let quick = rig.prismq("list-types").on_terminal().run().exits(0);
+    assert!(quick.stdout.contains(ANY) && !quick.stdout.contains("waiting"), "{quick:?}");
+    rig.create(ANY, &json!({"a": 1}));
+    for (flag, name, value) in [("-q", "A", "b"), ("-v", "NO_COLOR", "1"), ("-v", "TERM", "dumb")] {
+        let line = ["work", flag, "--handle", "example.any=echo", "--exit-after-idle", "1500ms"];
+        let work = rig.sandbox.prismq(line).env(name, value).on_terminal().run().exits(0);
+        assert!(!work.stdout.contains('\x1b') && !work.stdout.contains("0 failed,"), "{flag} {name}: {work:?}");
+    }
+}
+
+#[test]
+fn quiet_commands_say_only_what_is_wrong() {
+    let rig = Rig::new();
+    rig.sandbox.write("tasks.jsonl", "{\"a\":1}\nno json\n");
+    let told = rig.run("create-task example.any --from tasks.jsonl").exits(1);
+    assert!(told.stderr.ends_with("1 created, 0 there already, 1 failed\n"), "{told:?}");
+    let quiet = rig.run("create-task example.any --from tasks.jsonl -q").exits(1);
+    assert!(quiet.stderr.starts_with("line 2: this is not JSON") && quiet.stderr.lines().count() == 1, "{quiet:?}");
+    for (line, code) in [
+        ("create-task example.any a:=1 -q", 0),
+        ("claim example.any --once -q --worker-id me", 0),
+        ("explain 1 -q", 0),
+        ("init -q", 0),
+    ] {
+        let output = rig.run(line).exits(code);
+        assert_eq!(output.stderr, "", "{line}");
+    }
+    assert!(rig.run("show-task 77 -qq").exits(1).stderr.starts_with("prismq: the TaskManager knows no task 77"));
+}
