@@ -167,7 +167,7 @@ impl Bulk {
         }
         self.client.create(&self.task_type, &params, self.priority).map_err(|error| match &error {
             Error::Refused { message, .. } if !error.says_unknown_type() => LineError::Bad(message.clone()),
-            _ if error.says_unknown_type() => LineError::Fatal(errors::unknown_type(&self.task_type)),
+            _ if error.says_unknown_type() => LineError::Fatal(errors::unknown_type_at(&self.client, &self.task_type)),
             _ => LineError::Fatal(errors::taskmanager(&error)),
         })
     }

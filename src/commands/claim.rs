@@ -129,7 +129,9 @@ impl<'a> Desk<'a> {
                     Ok(Claimed { task: Some(task), claimed_at, .. }) => return Ok(Some((index, task, claimed_at))),
                     Ok(_) => {}
                     Err(Error::Interrupted) => return Ok(None),
-                    Err(error) if error.says_unknown_type() => return Err(errors::unknown_type(wanted.name).into()),
+                    Err(error) if error.says_unknown_type() => {
+                        return Err(errors::unknown_type_at(&self.client, wanted.name).into());
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -34,7 +34,7 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let waiting = Waiting::for_taskmanager(setup);
     let created = match client.create(&args.task_type, &params, args.priority) {
         Ok(created) => created,
-        Err(error) if error.says_unknown_type() => return Err(errors::unknown_type(&args.task_type).into()),
+        Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(&client, &args.task_type).into()),
         Err(error) => return Err(error.into()),
     };
     drop(waiting);

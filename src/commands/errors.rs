@@ -4,8 +4,11 @@ use crate::config::ConfigError;
 use crate::exit::{Exit, UserError};
 use crate::store::StoreError;
 use crate::task::TaskId;
-use crate::taskmanager::Error;
+use crate::taskmanager::{Client, Error, TaskType};
 use crate::worker::{TypeError, WorkerError};
+
+/// Names that are so many slips of the fingers apart may be meant to be the same.
+const SLIPS: usize = 2;
 
 /// Says what an error means for whoever called `prismq`.
 pub(crate) fn explain(error: anyhow::Error) -> UserError {
@@ -76,6 +79,16 @@ pub(super) fn store(error: &StoreError) -> UserError {
 pub(super) fn unknown_type(name: &str) -> UserError {
     UserError::usage(format!("the TaskManager knows no task type {name}"))
         .hint(format!("register it: prismq register-type {name} --schema '{{\"type\":\"object\"}}'"))
+}
+
+/// The same, where it is not known what the TaskManager does know: it may be a slip of the fingers.
+pub(super) fn unknown_type_at(client: &Client, name: &str) -> UserError {
+    let slips = |known: &TaskType| strsim::damerau_levenshtein(&known.name.to_lowercase(), &name.to_lowercase());
+    let known = client.task_types().unwrap_or_default();
+    match known.iter().min_by_key(|known| slips(known)).filter(|known| slips(known) <= SLIPS) {
+        Some(near) => unknown_type(name).hint(format!("did you mean {}?", near.name)),
+        None => unknown_type(name),
+    }
 }
 
 impl From<WorkerError> for UserError {

@@ -61,7 +61,7 @@ impl Health<'_> {
         match &accepted {
             Err(error) => self.refused("API key", error),
             Ok(()) if self.setup.config.api_key.is_none() => {
-                self.report.good("API key", "none is set, none is asked for")
+                self.report.good("API key", "none is set, none is asked for");
             }
             Ok(()) => self.report.good("API key", "accepted"),
         }

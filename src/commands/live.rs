@@ -70,11 +70,11 @@ impl Waiting {
         // The templates are constants; were one wrong, the default style would be shown.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (ended, end) = channel();
-        let (screen, shown) = (setup.screen.clone(), bar.clone());
+        let (screen, line) = (setup.screen.clone(), bar.clone());
         let shows = is_wanted().then(|| {
             thread::spawn(move || {
                 if end.recv_timeout(NO_WAIT) == Err(RecvTimeoutError::Timeout) {
-                    screen.add(shown).enable_steady_tick(TICK);
+                    screen.add(line).enable_steady_tick(TICK);
                 }
             })
         });

@@ -155,5 +155,5 @@ fn end_now(screen: &MultiProgress) {
 
 /// The task type of that name as the TaskManager knows it.
 pub(super) fn known_type(client: &Client, name: &str) -> anyhow::Result<TaskType> {
-    client.task_type(name)?.ok_or_else(|| errors::unknown_type(name).into())
+    client.task_type(name)?.ok_or_else(|| errors::unknown_type_at(client, name).into())
 }

@@ -60,8 +60,8 @@ fn who_waits_for_the_taskmanager_is_told_so() {
 #[test]
 fn a_bar_is_taken_away_and_what_happened_is_left() {
     let rig = Rig::new();
-    let lines: String = (0..100_000).map(|number| format!("{{\"n\":{number}}}\n")).collect();
-    rig.sandbox.write("many.jsonl", lines);
+    let lines: Vec<String> = (0..100_000).map(|number| format!("{{\"n\":{number}}}")).collect();
+    rig.sandbox.write("many.jsonl", lines.join("\n"));
     let mut create = rig.prismq("create-task example.any --from many.jsonl").on_terminal().start();
     create.wait_for_stdout(" left");
     let shown = interrupted(create, 130);

@@ -175,3 +175,14 @@ fn a_claimed_task_is_named_even_where_it_cannot_be_printed() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("prismq complete 1"));
     rig.run("complete 1").exits(0);
 }
+
+#[test]
+fn a_slip_in_the_name_of_a_type_is_pointed_out() {
+    let rig = Rig::new();
+    rig.sandbox.write("one.jsonl", "{\"a\":1}\n");
+    for line in ["create-task exmaple.any a=1", "create-task Example.Anny --from one.jsonl", "claim example.an --once"]
+    {
+        complains(&rig.run(line), 2, &["the TaskManager knows no task type", "did you mean example.any?"]);
+    }
+    complains(&rig.run("create-task no.such a=1"), 2, &["register it: prismq register-type no.such"]);
+}

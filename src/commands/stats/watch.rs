@@ -49,9 +49,18 @@ impl Screen {
         let title = look.paint(&format!("{title}; Ctrl-C ends it"), Colour::Soft);
         let mut lines: Vec<String> = std::iter::once(title).chain(lines).collect();
         cut(&mut lines, size);
-        let drawn = frame(&lines, self.last.map(|(old, count)| (old == size).then_some(count)));
+        let drawn = frame(&lines, &self.start(size));
         self.last = Some((size, lines.len()));
         write(&drawn)
+    }
+
+    /// What brings the cursor to where the last frame starts. In a terminal of another size nobody knows where that is.
+    fn start(&self, size: (u16, u16)) -> String {
+        match self.last {
+            None => String::new(),
+            Some((old, count)) if old == size => format!("\x1b[{count}A"),
+            Some(_) => "\x1b[H\x1b[2J".to_owned(),
+        }
     }
 }
 
@@ -79,14 +88,9 @@ fn cut(lines: &mut Vec<String>, (columns, rows): (u16, u16)) {
     }
 }
 
-/// What draws `lines` over the frame before, of which `before` says how many lines it has: `None` where there is none,
-/// `Some(None)` where the terminal has another size since, so that nobody knows where they are.
-fn frame(lines: &[String], before: Option<Option<usize>>) -> String {
-    let mut drawn = match before {
-        None => String::new(),
-        Some(Some(count)) => format!("\x1b[{count}A"),
-        Some(None) => "\x1b[H\x1b[2J".to_owned(),
-    };
+/// What draws `lines` over whatever is there, after `start`.
+fn frame(lines: &[String], start: &str) -> String {
+    let mut drawn = start.to_owned();
     for line in lines {
         // Writing to a String does not fail.
         let _ = write!(drawn, "\r{line}\x1b[K\n");
@@ -124,8 +128,15 @@ mod tests {
 
     #[test]
     fn a_frame_covers_the_one_before() {
-        assert_eq!(frame(&lines(1), None), "\rline 0\x1b[K\n\x1b[J");
-        assert_eq!(frame(&lines(1), Some(Some(3))), "\x1b[3A\rline 0\x1b[K\n\x1b[J");
-        assert_eq!(frame(&lines(1), Some(None)), "\x1b[H\x1b[2J\rline 0\x1b[K\n\x1b[J");
+        let mut screen = Screen::default();
+        let mut drawn = |count, size| {
+            let drawn = frame(&lines(1), &screen.start(size));
+            screen.last = Some((size, count));
+            drawn
+        };
+        let line = "\rline 0\x1b[K\n\x1b[J";
+        assert_eq!(drawn(3, (80, 24)), line);
+        assert_eq!(drawn(1, (80, 24)), format!("\x1b[3A{line}"));
+        assert_eq!(drawn(1, (70, 24)), format!("\x1b[H\x1b[2J{line}"));
     }
 }
