@@ -194,9 +194,11 @@ impl Http {
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
         let start = Instant::now();
         let response = self.exchange(request);
+        let status = response.as_ref().ok().map(|response| response.status);
+        let (call, took) = (request.call(), start.elapsed());
+        log::debug!(call, status, seconds = took.as_secs_f64(); "asked the TaskManager");
         if let Some(meter) = &self.meter {
-            let status = response.as_ref().ok().map(|response| response.status);
-            meter(&Exchange { call: request.call(), status, took: start.elapsed(), held: request.is_held() });
+            meter(&Exchange { call, status, took, held: request.is_held() });
         }
         response
     }

@@ -128,3 +128,10 @@ fn quiet_commands_say_only_what_is_wrong() {
     }
     assert!(rig.run("show-task 77 -qq").exits(1).stderr.starts_with("prismq: the TaskManager knows no task 77"));
 }
+
+#[test]
+fn verbose_commands_tell_of_each_call() {
+    let rig = Rig::new();
+    let output = rig.run("list-types -v").exits(0);
+    assert!(output.stderr.contains("DEBUG asked the TaskManager call=list_types status=200 seconds=0."), "{output:?}");
+}
