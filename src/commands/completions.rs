@@ -43,15 +43,11 @@ pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 /// Answers a shell's script; false where none has called. Whatever goes wrong, nothing is said: somebody is typing.
 pub(crate) fn answer() -> bool {
     let words: Vec<OsString> = std::env::args_os().collect();
-    // Without words this would print a script of its own making.
-    let typed = words.iter().position(|word| word == "--").map(|at| words[at + 1..].to_vec());
-    if std::env::var_os(ASKS).is_none() || typed.is_none() {
-        return false;
-    }
-    let typed = typed.unwrap_or_default();
+    let start = words.iter().position(|word| word == "--");
+    let (Some(start), Some(_)) = (start, std::env::var_os(ASKS)) else { return false };
     let folder = std::env::current_dir().ok();
-    let factory = || with_task_types(Cli::command(), &typed);
-    CompleteEnv::with_factory(factory).var(ASKS).try_complete(words, folder.as_deref()).unwrap_or(true)
+    let factory = || with_task_types(Cli::command(), &words[start + 1..]);
+    CompleteEnv::with_factory(factory).var(ASKS).try_complete(words.clone(), folder.as_deref()).unwrap_or(true)
 }
 
 fn with_task_types(command: Command, typed: &[OsString]) -> Command {
@@ -69,8 +65,9 @@ fn task_types(typed: &[OsString]) -> Vec<CompletionCandidate> {
     if let Some(known) = setup.impatient_client(PATIENCE).ok().and_then(|client| client.task_types().ok()) {
         names.extend(known.into_iter().map(|it| it.name));
     }
-    // What another program has registered need not be fit for a terminal.
-    names.into_iter().filter(|name| !name.contains(char::is_control)).map(CompletionCandidate::new).collect()
+    // The shell takes them over as they are, and whoever has registered one might have written `$(…)`.
+    let is_plain = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "._-:/".contains(c));
+    names.into_iter().filter(is_plain).map(CompletionCandidate::new).collect()
 }
 
 /// The settings in a command line that is not finished.

@@ -37,6 +37,8 @@ fn task_types_are_those_of_the_configuration_and_of_the_taskmanager() {
         assert_eq!(words(&offers(&format!("prismq {typed}"))), ["configured.one", ANY], "{typed}");
     }
     assert_eq!(words(&offers("prismq create-task exa")), [ANY]);
+    rig.run("register-type example.$(reboot) --schema {\"type\":\"object\"}").exits(0);
+    assert_eq!(words(&offers("prismq create-task exa")), [ANY], "what a shell would run is not offered");
     assert_eq!(words(&offers(&format!("prismq --api-url {NOBODY} create-task "))), ["configured.one"]);
     rig.sandbox.write("other.toml", CONFIG.replace("one", "two"));
     assert_eq!(words(&offers("prismq create-task --config other.toml conf")), ["configured.two"]);
