@@ -1,28 +1,63 @@
-//! `prismq` turns any program into a worker of the `PrismQ` TaskManager.
+//! `prismq` turns any program into a worker of the `PrismQ` TaskManager; with this crate, a handler in Rust does as
+//! well:
 //!
-//! The binary is a thin layer over these rooms. `taskmanager` speaks with the server, `store` keeps results on disk,
-//! `handler` runs what works a task, `worker` is the loop that joins them. `config` and `cli` say what is wanted,
-//! `commands` builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things
-//! out and for small installations, and shows what a worker does, which `metrics` counts.
+//! ```no_run
+#![doc = include_str!("../examples/count.rs")]
+//! ```
+//!
+//! A [`Handler`] works tasks of one type, and a function is one. [`Worker::builder`] says what else there is to say.
+//! The worker claims a task, runs the handler, keeps the [`Outcome`] in a local `SQLite` file, and reports it. It works
+//! many tasks at once, survives outages of the TaskManager, and says what it does to the `log` crate.
+//!
+//! What takes long should look at its [`Run`] now and then: a thread cannot be ended from outside, so a handler that
+//! never looks goes on when its time is up, and holds up the end of the worker.
+//!
+//! In `Cargo.toml`, `default-features = false` leaves out the embedded TaskManager, which a worker does not need.
 
+// The rooms. They are public for this package's own binary, tests, benchmarks and fuzz target, and may change at any
+// time: what others can rely on is re-exported below.
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod clock;
 mod commands;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod exit;
 mod failpoint;
+#[doc(hidden)]
 pub mod handler;
+mod library;
+#[doc(hidden)]
 pub mod logging;
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod output;
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod server;
+#[doc(hidden)]
 pub mod shutdown;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod task;
+#[doc(hidden)]
 pub mod taskmanager;
+#[doc(hidden)]
 pub mod worker;
+
+pub use clock::Timestamp;
+pub use config::{ConfigError, Strategy};
+pub use handler::{Handler, Run};
+pub use library::{ShutdownHandle, Worker, WorkerBuilder};
+pub use store::{Counters, StoreError};
+pub use task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
+pub use taskmanager::Error as TaskManagerError;
+pub use worker::{Summary, TypeError, WorkerError};
 
 use clap::Parser;
 use serde_json::json;
@@ -30,6 +65,7 @@ use serde_json::json;
 use exit::{Exit, UserError};
 
 /// Runs the program: reads the command line, does what it says, prints what went wrong.
+#[doc(hidden)]
 #[must_use]
 pub fn run() -> Exit {
     if commands::answer_shell() {

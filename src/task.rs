@@ -154,8 +154,7 @@ impl Outcome {
     /// A failure, retryable as its type says.
     #[must_use]
     pub fn failure(error_type: ErrorType, error: impl Into<String>) -> Self {
-        let retryable = error_type.is_retryable();
-        Failure { error: error.into(), error_type, retryable }.into()
+        Failure::new(error_type, error).into()
     }
 
     /// Whether it failed in a way that trying again may mend.
@@ -168,6 +167,21 @@ impl Outcome {
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::success(Value::Null) }
+    }
+}
+
+impl From<Result<Value, Failure>> for Outcome {
+    fn from(result: Result<Value, Failure>) -> Self {
+        result.map_or_else(Self::from, Self::success)
+    }
+}
+
+impl Failure {
+    /// A failure, retryable as its type says.
+    #[must_use]
+    pub fn new(error_type: ErrorType, error: impl Into<String>) -> Self {
+        let retryable = error_type.is_retryable();
+        Self { error: error.into(), error_type, retryable }
     }
 }
 

@@ -102,9 +102,10 @@ impl<'a> Desk<'a> {
                 ))
                 .hint("describe it in prismq.toml as [[task_type]]"));
             };
-            let checked = handler(configured, &self.setup.config, None).and_then(|handler| handler.check());
-            checked.map_err(UserError::usage)?;
-            let resolved = WorkerType::resolve(configured, &self.setup.config, &self.client, &self.ledger, &mut warn);
+            let handler =
+                handler(configured, &self.setup.config, Some(self.ledger.clone())).map_err(UserError::usage)?;
+            handler.check().map_err(UserError::usage)?;
+            let resolved = WorkerType::resolve(configured, handler, &self.setup.config, &self.client, &mut warn);
             resolved.map_err(|error| WorkerError::Type(error).into())
         };
         wanted.iter().map(resolve).collect()

@@ -23,7 +23,7 @@ pub(crate) fn explain(error: anyhow::Error) -> UserError {
         return store(error);
     }
     if let Some(error) = error.downcast_ref::<ConfigError>() {
-        return UserError { exit: Exit::Usage, message: error.message.clone(), hint: error.hint.clone() };
+        return config(error);
     }
     UserError::new(Exit::Failed, format!("{error:#}"))
 }
@@ -60,6 +60,10 @@ pub(super) fn not_reported(id: TaskId, error: &Error) -> UserError {
     error
 }
 
+fn config(error: &ConfigError) -> UserError {
+    UserError { exit: Exit::Usage, message: error.message.clone(), hint: error.hint.clone() }
+}
+
 pub(super) fn store(error: &StoreError) -> UserError {
     match error {
         StoreError::Unusable { .. } => {
@@ -94,6 +98,7 @@ pub(super) fn unknown_type_at(client: &Client, name: &str) -> UserError {
 impl From<WorkerError> for UserError {
     fn from(error: WorkerError) -> Self {
         match error {
+            WorkerError::Config(error) => config(&error),
             WorkerError::Type(TypeError::Configuration(message)) => Self::usage(message),
             WorkerError::Type(TypeError::Unknown(name)) => {
                 let hint = format!("start the worker with --register, or register it: prismq register-type {name}");
@@ -101,10 +106,7 @@ impl From<WorkerError> for UserError {
             }
             WorkerError::Type(TypeError::TaskManager(error)) | WorkerError::TaskManager(error) => taskmanager(&error),
             WorkerError::Store(error) => store(&error),
-            WorkerError::Thread(error) => {
-                Self::new(Exit::Failed, format!("the system refuses a thread for a slot: {error}"))
-                    .hint("lower --concurrency")
-            }
+            WorkerError::Thread(_) => Self::new(Exit::Failed, error.to_string()).hint("lower --concurrency"),
         }
     }
 }

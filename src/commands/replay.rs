@@ -82,7 +82,7 @@ fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -
     let worker_id = setup.config.worker_id.value.clone();
     let claim = Claim { task, worker_id, claimed_at: started_at, deadline: after(started_at, timeout) };
     let stop = setup.stop_on_signals();
-    let outcome = with_sound_ideas(handler.run(&claim, &Run { timeout, stop: &stop, listener: &Aloud }));
+    let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &Aloud)));
     handler.end_idle(&stop);
     TaskResult {
         task_id: claim.task.id,

@@ -1,7 +1,7 @@
 //! What the subcommands share: the settings in force, and what is built from them on demand.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::MultiProgress;
 
@@ -10,13 +10,11 @@ use crate::cli::Cli;
 use crate::config::{self, Config, ConfigError, Flags, Sources};
 use crate::exit::{Exit, UserError};
 use crate::handler;
+use crate::library;
 use crate::logging::{self, Sink};
 use crate::shutdown::{Phase, Shutdown, Stop, StopReason, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
-
-/// Who signals a process and then its group, as GNU `timeout` does, means it once.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// The settings in force, and the program's shutdown.
 pub(super) struct Setup {
@@ -52,18 +50,8 @@ impl Setup {
 
     /// From now on the first signal drains, and the second ends what runs.
     pub(super) fn heed_signals(&self) -> anyhow::Result<()> {
-        let (shutdown, screen) = (Arc::clone(&self.shutdown), self.screen.clone());
-        let mut first: Option<Instant> = None;
-        ctrlc::set_handler(move || {
-            screen::erase_echo(&screen);
-            let first = *first.get_or_insert_with(Instant::now);
-            match shutdown.get() {
-                Phase::Running => shutdown.raise(Phase::Draining),
-                _ if first.elapsed() < ONE_SIGNAL => {}
-                _ => shutdown.raise(Phase::Ending),
-            }
-        })?;
-        Ok(())
+        let screen = self.screen.clone();
+        Ok(library::heed_signals(&self.shutdown, move || screen::erase_echo(&screen))?)
     }
 
     /// From now on the second signal ends the program at once, where there is nothing that it would have to end first.
@@ -95,27 +83,18 @@ impl Setup {
 
     /// A client of the TaskManager, whose waits end at the first signal.
     pub(super) fn client(&self) -> Result<Client, UserError> {
-        self.connect(&self.connection(), Retries::STANDARD)
+        self.connect(&library::connection(&self.config), Retries::STANDARD)
     }
 
     /// A client that tries each call once, for no longer than `timeout`.
     pub(super) fn impatient_client(&self, timeout: Duration) -> Result<Client, UserError> {
-        let connection = self.connection();
+        let connection = library::connection(&self.config);
         let connect_timeout = connection.connect_timeout.min(timeout);
         self.connect(&Connection { connect_timeout, call_timeout: timeout, ..connection }, Retries::NONE)
     }
 
-    fn connection(&self) -> Connection {
-        let key = self.config.api_key.as_ref().map(|key| key.expose().to_owned());
-        let ca_file = self.config.ca_file.as_ref().map(|file| file.value.clone());
-        Connection { ca_file, ..Connection::new(self.config.api_url.value.clone(), key) }
-    }
-
     fn connect(&self, connection: &Connection, retries: Retries) -> Result<Client, UserError> {
-        if connection.is_exposed() {
-            log::warn!("{} is not encrypted: the API key and all tasks can be read on the way", connection.api_url);
-        }
-        Client::new(connection, retries, Arc::new(self.clock())).map_err(UserError::usage)
+        library::connect(connection, retries, Arc::new(self.clock())).map_err(UserError::usage)
     }
 
     /// A clock whose sleeps end at the first signal.

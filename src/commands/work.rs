@@ -34,6 +34,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         drain: args.drain,
         exit_after_idle: args.exit_after_idle,
         watchdog: Systemd::watchdog(),
+        ..Job::default()
     };
     let observer = WorkerLog {
         live: live::is_wanted().then(|| Live::spinner(&setup.screen)),

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{ConfigError, LogFormat, Origin, Secret, Setting, Strategy, values};
+use super::{format_duration, parse_positive_duration};
 
-/// What the command line gave. Paths are relative to the working folder.
+/// What the command line gave, or a program that builds a worker. Paths are relative to the working folder.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// The configuration file.
     pub config: Option<PathBuf>,
     /// Where the TaskManager is.
     pub api_url: Option<String>,
+    /// What it knows this user by. Never from the command line, where others could see it.
+    pub api_key: Option<Secret>,
     /// Who the worker is.
     pub worker_id: Option<String>,
     /// The results file.
@@ -43,6 +46,26 @@ pub struct Flags {
     pub max_attempts: Option<u32>,
     /// Where health and figures are shown.
     pub status_addr: Option<SocketAddr>,
+}
+
+impl Flags {
+    /// Checks the values, for a caller who has not parsed them from texts.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let duration = |it: Option<Duration>| it.map(format_duration);
+        check("api_url", self.api_url.clone(), values::api_url)?;
+        check("api_key", self.api_key.as_ref().map(Secret::expose), values::api_key)?;
+        check("worker_id", self.worker_id.clone(), values::worker_id)?;
+        check("poll_interval", duration(self.poll_interval), parse_positive_duration)?;
+        check("max_backoff", duration(self.max_backoff), parse_positive_duration)?;
+        check("claim_timeout", duration(self.claim_timeout), parse_positive_duration)?;
+        check("concurrency", self.concurrency, values::parse_concurrency)?;
+        check("max_attempts", self.max_attempts, values::parse_max_attempts)
+    }
+}
+
+fn check<T>(name: &str, value: Option<impl ToString>, parse: fn(&str) -> Result<T, String>) -> Result<(), ConfigError> {
+    let parsed = value.map(|value| parse(&value.to_string())).transpose();
+    parsed.map(drop).map_err(|problem| ConfigError::at(name, problem))
 }
 
 /// An API key, or where it is.
@@ -131,7 +154,7 @@ impl Layer {
             log_format: flag(flags.log_format),
             log_level: checked("--log-level", flags.log_level, values::log_level)?,
             status_addr: flag(flags.status_addr),
-            api_key: None,
+            api_key: flag(flags.api_key.map(Key::Text)),
             youtube_daily_quota: None,
             youtube_cache: None,
             ca_file: None,

@@ -133,31 +133,26 @@ pub fn load(sources: Sources) -> Result<Config, ConfigError> {
 
     let file = file::find(layer.config.take(), &working_dir, config_home.as_deref())?;
     let (below, task_types) = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
-    let mut layer = layer.over(below);
-    let api_key = layer.api_key.take().map(|key| read_key("API key file", key)).transpose()?;
-    let youtube_api_key = layer.youtube_api_key.take();
-    let youtube_api_key = youtube_api_key.map(|key| read_key("YouTube API key file", key)).transpose()?;
-    let defaults = Defaults {
-        worker_id: new_worker_id(),
-        results: default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir),
-    };
-    Ok(Config { api_key, youtube_api_key, task_types, file, ..complete(layer, defaults) })
+    let results = default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir);
+    Ok(Config { task_types, file, ..complete(layer.over(below), results)? })
 }
 
-/// The defaults that differ from process to process.
-struct Defaults {
-    worker_id: String,
-    results: PathBuf,
+/// What the flags say, and defaults for the rest: no environment, no `.env`, no file.
+pub fn of_flags(sources: Sources) -> Result<Config, ConfigError> {
+    let Sources { flags, working_dir, data_home, .. } = sources;
+    let results = default_results(None, data_home.as_deref(), &working_dir);
+    complete(Layer::from_flags(flags, &working_dir)?, results)
 }
 
-/// Fills what `layer` leaves open.
-fn complete(layer: Layer, defaults: Defaults) -> Config {
-    let results = or(layer.results, defaults.results);
+/// Reads the keys, and fills what `layer` leaves open. `results` is where the results are by default.
+fn complete(layer: Layer, results: PathBuf) -> Result<Config, ConfigError> {
+    let results = or(layer.results, results);
     let ideas = or(layer.ideas, results.value.clone());
-    Config {
+    let youtube_api_key = layer.youtube_api_key.map(|key| read_key("YouTube API key file", key)).transpose()?;
+    Ok(Config {
         api_url: or(layer.api_url, "http://localhost:8000/api".to_owned()),
-        api_key: None,
-        worker_id: or(layer.worker_id, defaults.worker_id),
+        api_key: layer.api_key.map(|key| read_key("API key file", key)).transpose()?,
+        worker_id: layer.worker_id.unwrap_or_else(|| Setting::new(new_worker_id(), Origin::Default)),
         poll_interval: or(layer.poll_interval, Duration::from_secs(10)),
         max_backoff: or(layer.max_backoff, Duration::from_mins(1)),
         claim_timeout: or(layer.claim_timeout, Duration::from_mins(5)),
@@ -176,10 +171,10 @@ fn complete(layer: Layer, defaults: Defaults) -> Config {
         status_addr: layer.status_addr,
         ca_file: layer.ca_file,
         youtube_api_url: or(layer.youtube_api_url, "https://www.googleapis.com/youtube/v3".to_owned()),
-        youtube_api_key: None,
+        youtube_api_key,
         task_types: Vec::new(),
         file: None,
-    }
+    })
 }
 
 fn or<T>(setting: Option<Setting<T>>, default: T) -> Setting<T> {

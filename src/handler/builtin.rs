@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::envelope::{failure, failure_in};
-use super::interruption::Interruption;
 use super::{Handler, Run, youtube};
-use crate::shutdown::StopReason;
 use crate::task::{Claim, ErrorType, Outcome};
 
 /// The names of the handlers for trying things out.
@@ -63,14 +61,7 @@ impl Handler for Sleep {
             let error = format!("seconds must be a number from 0, not {seconds}");
             return Outcome::failure(ErrorType::Validation, error);
         };
-        run.stop.wait_for(Some(StopReason::Shutdown), duration.min(run.timeout));
-        if let Some(reason) = run.stop.get() {
-            Interruption::Stopped(reason).outcome("")
-        } else if duration > run.timeout {
-            Interruption::Timeout(run.timeout).outcome("")
-        } else {
-            Outcome::success(json!({"slept": seconds}))
-        }
+        run.sleep(duration).unwrap_or_else(|| Outcome::success(json!({"slept": seconds})))
     }
 }
 

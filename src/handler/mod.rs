@@ -16,6 +16,7 @@ mod pipes;
 mod proc;
 mod process;
 mod redact;
+mod run;
 mod session;
 #[cfg(target_os = "linux")]
 mod supervision;
@@ -31,11 +32,10 @@ pub use exec::{Command, Exec, ExecSettings};
 #[cfg(target_os = "linux")]
 pub use leftovers::{Leftover, end_leftovers};
 pub use persistent::Persistent;
+pub use run::{Listener, Run};
 pub use supervision::supervise;
 #[cfg(not(target_os = "linux"))]
 pub use supervision::{Leftover, end_leftovers};
-
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -43,12 +43,16 @@ use crate::shutdown::Stop;
 use crate::task::{Claim, Outcome};
 
 /// Works tasks of one type. One handler serves every slot, several at once.
+///
+/// A function or a closure does as well, if it takes a claim and its run, and returns an [`Outcome`] or a
+/// `Result<serde_json::Value, Failure>`.
 pub trait Handler: Send + Sync {
-    /// Works `claim`'s task to its end. Whatever goes wrong is in the outcome.
+    /// Works `claim`'s task to its end. Whatever goes wrong is in the outcome; a panic is a failure as well
+    /// (`handler`, not tried again).
     fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome;
 
-    /// Whether it could run now: a program is there and may be executed. The error is one line that says what is
-    /// wrong and where.
+    /// Whether it could run now: what it needs is there. Asked once, before the first claim. The error is one line that
+    /// says what is wrong and where.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
@@ -59,24 +63,17 @@ pub trait Handler: Send + Sync {
     }
 
     /// Ends what it keeps for tasks to come, since there are none: in order, unless `stop` is raised.
+    // For handlers that keep processes; what others keep is dropped with them.
+    #[doc(hidden)]
     fn end_idle(&self, _stop: &Stop) {}
 }
 
-/// What surrounds one run of a handler.
-pub struct Run<'a> {
-    /// How long it may take, from now.
-    pub timeout: Duration,
-    /// Raised where it must end before that.
-    pub stop: &'a Stop,
-    /// Who hears of it while it runs.
-    pub listener: &'a dyn Listener,
-}
-
-/// Hears what a handler says while it runs. Calls must return quickly: they hold up the handler.
-pub trait Listener: Sync {
-    /// The handler is `percent` (0 to 100) done.
-    fn progress(&self, percent: u8, message: Option<&str>);
-
-    /// The handler printed `line` on its standard error.
-    fn stderr_line(&self, line: &str);
+impl<F, R> Handler for F
+where
+    F: Fn(&Claim, &Run<'_>) -> R + Send + Sync,
+    R: Into<Outcome>,
+{
+    fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
+        self(claim, run).into()
+    }
 }

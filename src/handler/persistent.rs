@@ -125,7 +125,7 @@ impl Persistent {
     /// Ends a process that has no task. It may leave by itself when it finds its standard input at its end. `listener`
     /// hears what it still has to say.
     fn dismiss(&self, warm: Warm, stop: &Stop, listener: &dyn Listener) {
-        let run = Run { timeout: LEAVE, stop, listener };
+        let run = Run::new(LEAVE, stop, listener);
         let kill_after = self.exec.kill_after.min(KILL_IDLE_AFTER);
         let terms = Terms { run: &run, redactor: self.exec.redactor(), kill_after };
         let nothing = Input { bytes: Vec::new(), is_last: true };

@@ -1,5 +1,7 @@
 //! One claimed task: run, stored, reported, in this order.
 
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
@@ -135,7 +137,9 @@ impl Executor<'_> {
             let listener = TaskListener { claim, note: &note, observer: self.observer };
             // Dropped also where a handler panics: the scope waits for the thread.
             let _end = progress.end_on_drop();
-            worker_type.handler.run(claim, &Run { timeout, stop, listener: &listener })
+            let run = Run::new(timeout, stop, &listener);
+            // Nothing of a handler is looked at after it has panicked but the handler itself, whose business it is.
+            panic::catch_unwind(AssertUnwindSafe(|| worker_type.handler.run(claim, &run))).unwrap_or_else(panicked)
         })
     }
 
@@ -162,6 +166,14 @@ impl Executor<'_> {
     pub fn report(&self, result: &TaskResult) -> Result<Delivery, Error> {
         self.client.deliver(&Report::from(result))
     }
+}
+
+/// What a panic says of the attempt: as where a program exits with another code than those that mean something.
+#[allow(clippy::needless_pass_by_value, reason = "as `unwrap_or_else` hands it over")]
+fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word");
+    Outcome::failure(ErrorType::Handler, format!("the handler panicked: {text}"))
 }
 
 /// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.

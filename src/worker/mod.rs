@@ -22,6 +22,7 @@ mod stops;
 mod types;
 mod youtube;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,7 +41,8 @@ use self::report::Waiting;
 use self::running::Running;
 use self::stops::Stops;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{self, Config, Strategy};
+use crate::config::{self, Config, ConfigError, Strategy};
+use crate::handler::Handler;
 use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
 use crate::store::{Counters, Process, Store, StoreError};
 use crate::taskmanager::{Backoff, Client, Error, Order, Retries};
@@ -50,10 +52,12 @@ const WITHDRAW_FOR: Duration = Duration::from_secs(1);
 const WITHDRAW_EVERY: Duration = Duration::from_millis(50);
 
 /// What a worker is to do, beside what its configuration says.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct Job {
     /// The types to work.
     pub task_types: Vec<config::TaskType>,
+    /// What works those of them, by name, for which the configuration's handler is not asked.
+    pub handlers: BTreeMap<String, Arc<dyn Handler>>,
     /// Register the types first.
     pub register: bool,
     /// End when nothing is left to do.
@@ -89,16 +93,23 @@ pub struct Summary {
     pub held: Vec<(String, Timestamp)>,
 }
 
-/// Why a worker ended before it was done.
-#[derive(Debug)]
+/// Why a worker could not start, or ended before it was done. The text is one line for a person.
+#[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A task type cannot be worked.
+    #[error(transparent)]
     Type(TypeError),
     /// The TaskManager refuses the worker, or could not be reached in time.
+    #[error(transparent)]
     TaskManager(Error),
     /// The results file failed.
-    Store(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refused a thread.
+    #[error("the system refuses a thread for a slot: {0}")]
     Thread(std::io::Error),
 }
 
@@ -165,7 +176,8 @@ impl<'a> Worker<'a> {
             clock: Arc::clone(&draining),
         };
         let process = store.start_process(&config.worker_id.value, tools.client.url(), draining.now())?;
-        recovery::end_leftovers(&executor, &process);
+        let runs_programs = job.task_types.iter().any(|it| !job.handlers.contains_key(&it.name));
+        recovery::end_leftovers(&executor, &process, runs_programs);
         let unreported = store.take_unreported(tools.client.url(), &process)?;
         Ok(Self {
             // A server that asks to be left alone is left alone by all slots, not by one.

@@ -48,9 +48,10 @@ fn prolong(executor: &Executor<'_>, worker_type: &WorkerType, claim: &mut Claim)
     claim.deadline = after(executor.clock.now(), worker_type.timeout).min(end).max(claim.deadline);
 }
 
-/// Answers for what handlers start from now on, and ends what those of dead processes left running.
-pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process) {
-    if let Err(error) = handler::supervise(process.mark()) {
+/// Answers for what handlers start from now on, where they are programs, and ends what those of dead processes left
+/// running. A process whose handlers are its own code is left as it is: its children are none of our business.
+pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process, runs_programs: bool) {
+    if runs_programs && let Err(error) = handler::supervise(process.mark()) {
         let warning = format!("what handlers start outside of their process groups is not ended with them: {error}");
         executor.observer.event(&Event::Warning(warning));
     }

@@ -7,6 +7,8 @@ use super::contact::Contact;
 use super::pulse::{again, beat_of};
 use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
 use crate::clock::{Clock, Slept};
+use crate::config;
+use crate::handler::Handler;
 use crate::shutdown::{Phase, SystemClock};
 use crate::taskmanager::{Backoff, Client, Error, Retries};
 
@@ -16,12 +18,8 @@ pub(super) fn resolve(
     tools: &Tools<'_>,
     ledger: &Arc<SharedLedger>,
 ) -> Result<Option<Vec<WorkerType>>, WorkerError> {
-    for settings in &job.task_types {
-        let checked = handler(settings, tools.config, None).and_then(|handler| {
-            handler.check().map_err(|error| format!("the handler of {} cannot run: {error}", settings.name))
-        });
-        checked.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
-    }
+    let handlers: Result<Vec<_>, _> = job.task_types.iter().map(|it| checked_handler(it, job, tools, ledger)).collect();
+    let handlers = handlers.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
     let mut client = tools.client.with_clock(clock.clone());
     if !is_impatient(job, tools.config) {
@@ -31,7 +29,7 @@ pub(super) fn resolve(
     let contact = Contact::new(tools.observer);
     let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, tools.config.max_backoff.value);
     loop {
-        let error = match try_resolve(job, tools, &client, ledger) {
+        let error = match try_resolve(job, &handlers, tools, &client) {
             Ok(types) => {
                 contact.answered();
                 return Ok(Some(types));
@@ -47,6 +45,21 @@ pub(super) fn resolve(
             return Ok(None);
         }
     }
+}
+
+/// The handler of a type: the caller's own, or what the configuration says. The error is one line on why it cannot run.
+fn checked_handler(
+    settings: &config::TaskType,
+    job: &Job,
+    tools: &Tools<'_>,
+    ledger: &Arc<SharedLedger>,
+) -> Result<Arc<dyn Handler>, String> {
+    let handler = match job.handlers.get(&settings.name) {
+        Some(handler) => Arc::clone(handler),
+        None => handler(settings, tools.config, Some(ledger.clone()))?,
+    };
+    handler.check().map_err(|error| format!("the handler of {} cannot run: {error}", settings.name))?;
+    Ok(handler)
 }
 
 /// Waits, and says meanwhile that it does.
@@ -70,9 +83,9 @@ fn beat(job: &Job, tools: &Tools<'_>) {
 
 fn try_resolve(
     job: &Job,
+    handlers: &[Arc<dyn Handler>],
     tools: &Tools<'_>,
     client: &Client,
-    ledger: &Arc<SharedLedger>,
 ) -> Result<Vec<WorkerType>, TypeError> {
     if job.register {
         for settings in &job.task_types {
@@ -82,9 +95,9 @@ fn try_resolve(
         }
     }
     let mut warn = |warning| tools.observer.event(&Event::Warning(warning));
-    let mut resolve = |settings| {
+    let mut resolve = |(settings, handler): (_, &Arc<_>)| {
         beat(job, tools);
-        WorkerType::resolve(settings, tools.config, client, ledger, &mut warn)
+        WorkerType::resolve(settings, Arc::clone(handler), tools.config, client, &mut warn)
     };
-    job.task_types.iter().map(&mut resolve).collect()
+    job.task_types.iter().zip(handlers).map(&mut resolve).collect()
 }

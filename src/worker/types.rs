@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::SharedLedger;
 use super::hold::Hold;
 use super::params::Schema;
 use crate::clock::Timestamp;
@@ -31,14 +30,17 @@ pub struct WorkerType {
     pub(super) hold: Hold,
 }
 
-/// Why a type cannot be worked.
-#[derive(Debug)]
+/// Why a type cannot be worked. The text is one line for a person.
+#[derive(Debug, thiserror::Error)]
 pub enum TypeError {
-    /// The configuration is wrong: one line for a person.
+    /// The configuration is wrong, or the handler cannot run: one line for a person.
+    #[error("{0}")]
     Configuration(String),
     /// The TaskManager knows no type of that name.
+    #[error("the TaskManager knows no task type {0}")]
     Unknown(String),
     /// The TaskManager did not answer, or refused.
+    #[error(transparent)]
     TaskManager(Error),
 }
 
@@ -74,16 +76,15 @@ impl WorkerType {
         self.handler.end_idle(stop);
     }
 
-    /// Joins a configured type with what the TaskManager knows of it. `ledger` is for handlers that read YouTube; `warn` hears of what is odd but works.
+    /// Joins a configured type and its handler with what the TaskManager knows of it. `warn` hears of what is odd but
+    /// works.
     pub fn resolve(
         settings: &config::TaskType,
+        handler: Arc<dyn Handler>,
         config: &Config,
         client: &Client,
-        ledger: &Arc<SharedLedger>,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self, TypeError> {
-        let ledger: Arc<dyn Ledger> = ledger.clone();
-        let handler = handler(settings, config, Some(ledger)).map_err(TypeError::Configuration)?;
         let known = client.task_type(&settings.name).map_err(TypeError::TaskManager)?;
         let known = known.ok_or_else(|| TypeError::Unknown(settings.name.clone()))?;
         let claim_timeout = config.claim_timeout.value;

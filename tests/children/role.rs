@@ -157,7 +157,8 @@ fn run_handler(folder: &Path) {
         claimed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
         deadline: "2026-01-01T00:05:00Z".parse().unwrap(),
     };
-    let run = Run { timeout: Duration::from_secs(60), stop: &Stop::new(None), listener: &Deaf };
+    let stop = Stop::new(None);
+    let run = Run::new(Duration::from_secs(60), &stop, &Deaf);
     let failure = exec.run(&claim, &run).failure;
     assert_eq!(failure, None);
 }

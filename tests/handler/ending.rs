@@ -136,7 +136,8 @@ fn a_panic_of_the_listener_leaves_no_process() {
     }
     let bench = Bench::new("echo $$ >&2; sleep 60");
     let listener = Panics(Mutex::default());
-    let run = Run { timeout: bench.timeout, stop: &Stop::new(None), listener: &listener };
+    let stop = Stop::new(None);
+    let run = Run::new(bench.timeout, &stop, &listener);
     let handler = Exec::new(bench.settings.clone());
     assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
     let pid = listener.0.lock().unwrap().unwrap();

@@ -70,7 +70,8 @@ fn a_panic_of_the_listener_leaves_nothing_either() {
         }
     }
     let bench = escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)");
-    let run = Run { timeout: bench.timeout, stop: &Stop::new(None), listener: &Panics };
+    let stop = Stop::new(None);
+    let run = Run::new(bench.timeout, &stop, &Panics);
     let handler = Exec::new(bench.settings.clone());
     assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
     assert_eq!(processes_in(bench.dir.path()), [""; 0]);

@@ -138,7 +138,7 @@ fn settings(command: Command, dir: &Path) -> ExecSettings {
 }
 
 fn run(handler: &dyn Handler, params: Value, heard: &Heard, timeout: Duration) -> Outcome {
-    handler.run(&claim(params), &Run { timeout, stop: &heard.stop, listener: heard })
+    handler.run(&claim(params), &Run::new(timeout, &heard.stop, heard))
 }
 
 fn claim(params: Value) -> Claim {

@@ -53,7 +53,7 @@ impl Warm {
         *given += 1;
         claim.task.id = TaskId(*given);
         drop(given);
-        self.handler.run(&claim, &Run { timeout: self.bench.timeout, stop: &heard.stop, listener: heard })
+        self.handler.run(&claim, &Run::new(self.bench.timeout, &heard.stop, heard))
     }
 
     /// The number of the process that works the next task, which is one of [`LOYAL`].

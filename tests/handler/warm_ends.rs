@@ -51,7 +51,7 @@ fn a_second_signal_kills_them_at_once() {
         Bench::new("read -r line; echo '{\"id\":12,\"success\":true}'; trap '' TERM; while :; do sleep 0.02; done");
     let handler = Persistent::new(Exec::new(bench.settings.clone()), None);
     let stop = Stop::new(None);
-    let run = Run { timeout: bench.timeout, stop: &stop, listener: &bench.heard };
+    let run = Run::new(bench.timeout, &stop, &bench.heard);
     assert_eq!(handler.run(&claim(json!({})), &run).failure, None);
     stop.raise(Some(StopReason::Kill));
     let start = Instant::now();
@@ -111,7 +111,8 @@ fn a_panic_of_the_listener_leaves_no_process() {
     }
     let bench = Bench::new("echo $$ > pid; read -r line; echo '{\"id\":12,\"progress\":1}'; sleep 60");
     let handler = Persistent::new(Exec::new(bench.settings.clone()), None);
-    let run = Run { timeout: bench.timeout, stop: &Stop::new(None), listener: &Panics };
+    let stop = Stop::new(None);
+    let run = Run::new(bench.timeout, &stop, &Panics);
     assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
     let pid: Pid = pid_in(&bench.path("pid"));
     assert_ends(pid);

@@ -99,7 +99,7 @@ impl Bench {
     }
 
     pub(crate) fn run_by(&self, handler: &dyn Handler, params: Value) -> Outcome {
-        handler.run(&claim(params), &Run { timeout: self.timeout, stop: &self.stop, listener: &Deaf })
+        handler.run(&claim(params), &Run::new(self.timeout, &self.stop, &Deaf))
     }
 
     /// The data of a task that succeeds.

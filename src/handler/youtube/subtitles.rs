@@ -29,7 +29,7 @@ impl Errand<'_> {
         let read = if timeout.is_zero() {
             Err("the task has no time left for them".to_owned())
         } else {
-            fetch(claim, id, &Run { timeout, ..*self.run })
+            fetch(claim, id, &Run::new(timeout, self.run.stop, self.run.listener))
         };
         self.go_on()?;
         Ok(read.map_err(|reason| self.run.listener.stderr_line(&format!("no subtitles of {id}: {reason}"))).ok())

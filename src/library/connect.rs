@@ -1,0 +1,22 @@
+//! The way to the TaskManager that the settings name.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::taskmanager::{Client, Connection, Retries};
+
+/// How to reach it.
+pub(crate) fn connection(config: &Config) -> Connection {
+    let key = config.api_key.as_ref().map(|key| key.expose().to_owned());
+    let ca_file = config.ca_file.as_ref().map(|file| file.value.clone());
+    Connection { ca_file, ..Connection::new(config.api_url.value.clone(), key) }
+}
+
+/// A client of it. The error is one line on what is wrong with the settings.
+pub(crate) fn connect(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Client, String> {
+    if connection.is_exposed() {
+        log::warn!("{} is not encrypted: the API key and all tasks can be read on the way", connection.api_url);
+    }
+    Client::new(connection, retries, clock)
+}
