@@ -1,0 +1,148 @@
+//! What a worker is built from, how it ends, and what it leaves to the next.
+
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use prismq::{Claim, Outcome, Run, Worker, WorkerBuilder, WorkerError};
+use serde_json::{Value, json};
+
+use crate::{Bench, TYPE};
+
+fn nothing(_: &Claim, _: &Run<'_>) -> Outcome {
+    Outcome::success(Value::Null)
+}
+
+#[test]
+fn what_makes_no_sense_is_named() {
+    type Change = fn(WorkerBuilder) -> WorkerBuilder;
+    let changes: [(Change, &str); 9] = [
+        (|it| it.api_url("nowhere"), "api_url: \"nowhere\" is not a URL"),
+        (|it| it.api_key("a\nb"), "api_key: the key holds a character"),
+        (|it| it.worker_id(""), "worker_id: a worker's id is"),
+        (|it| it.concurrency(0), "concurrency: \"0\" is not a number from 1 to 1000"),
+        (|it| it.max_attempts(0), "max_attempts: \"0\" is not a whole number from 1"),
+        (|it| it.poll_interval(Duration::ZERO), "poll_interval: must be more than 0"),
+        (|it| it.max_backoff(Duration::ZERO), "max_backoff: must be more than 0"),
+        (|it| it.claim_timeout(Duration::ZERO), "claim_timeout: must be more than 0"),
+        (|it| it.handler("a b", nothing), "a task type's name is"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let builder = || Worker::builder().results(folder.path().join("results.db"));
+    for (change, expected) in changes {
+        let error = change(builder().handler(TYPE, nothing)).build().err().unwrap();
+        assert!(matches!(&error, WorkerError::Config(_)) && error.to_string().starts_with(expected), "{error}");
+    }
+    let error = builder().build().err().unwrap().to_string();
+    assert!(error.contains("needs a handler"), "{error}");
+    let error = builder().results("/dev/null/results.db").handler(TYPE, nothing).build().err().unwrap();
+    assert!(matches!(error, WorkerError::Store(_)), "{error:?}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error_for_who_waits_for_the_end() {
+    let mut bench = Bench::start();
+    bench.taskmanager.stop();
+    let error = bench.worker().handler(TYPE, nothing).drain().build().unwrap().run().unwrap_err();
+    assert!(matches!(error, WorkerError::TaskManager(_)), "{error:?}");
+    assert!(error.to_string().starts_with("cannot reach the TaskManager at http://127.0.0.1:"), "{error}");
+}
+
+#[test]
+fn a_type_is_unknown_unless_it_is_registered() {
+    let bench = Bench::start();
+    let worker = || bench.worker().handler("new.type", nothing).drain();
+    let error = worker().build().unwrap().run().unwrap_err().to_string();
+    assert_eq!(error, "the TaskManager knows no task type new.type");
+    worker().register().build().unwrap().run().unwrap();
+    assert!(bench.taskmanager.client().task_type("new.type").unwrap().is_some());
+}
+
+#[test]
+fn a_handle_lets_handlers_finish() {
+    let bench = Bench::start();
+    let id = bench.taskmanager.create(TYPE, json!({}));
+    let (began, begins) = channel();
+    let (go, gone) = channel::<()>();
+    let gone = Mutex::new(gone);
+    let handler = move |_: &Claim, _: &Run<'_>| {
+        began.send(()).unwrap();
+        gone.lock().unwrap().recv().unwrap();
+        Outcome::success(json!("done"))
+    };
+    let worker = bench.worker().handler(TYPE, handler).build().unwrap();
+    let handle = worker.shutdown_handle();
+    let running = thread::spawn(|| worker.run());
+    begins.recv().unwrap();
+    handle.drain();
+    let late = bench.taskmanager.create(TYPE, json!({"late": true}));
+    go.send(()).unwrap();
+    assert_eq!(running.join().unwrap().unwrap().counters.completed, 1);
+    assert_eq!([id, late].map(|id| bench.taskmanager.status(id)), ["completed", "pending"]);
+}
+
+#[test]
+fn a_handle_interrupts_handlers_at_the_end_of_the_grace_period_or_at_once() {
+    for at_once in [false, true] {
+        let bench = Bench::start();
+        bench.taskmanager.create(TYPE, json!({}));
+        let (began, begins) = channel();
+        let handler = move |_: &Claim, run: &Run<'_>| {
+            began.send(()).unwrap();
+            run.sleep(Duration::from_secs(3600)).expect("it is interrupted")
+        };
+        let grace_period = if at_once { Duration::from_secs(3600) } else { Duration::from_millis(50) };
+        let worker = bench.worker().handler(TYPE, handler).grace_period(grace_period).build().unwrap();
+        let handle = worker.shutdown_handle();
+        let running = thread::spawn(|| worker.run());
+        begins.recv().unwrap();
+        if at_once {
+            handle.end()
+        } else {
+            handle.drain()
+        }
+        assert_eq!(running.join().unwrap().unwrap().counters.failed, 1);
+        assert_eq!(bench.results()[0]["error_type"], "shutdown");
+    }
+}
+
+#[test]
+fn the_next_worker_reports_what_this_one_could_not() {
+    let mut bench = Bench::start();
+    let id = bench.taskmanager.create(TYPE, json!({}));
+    let (began, begins) = channel();
+    let (go, gone) = channel::<()>();
+    let gone = Mutex::new(gone);
+    let handler = move |_: &Claim, _: &Run<'_>| {
+        began.send(()).unwrap();
+        gone.lock().unwrap().recv().unwrap();
+        Outcome::success(json!("done"))
+    };
+    let worker = bench.worker().handler(TYPE, handler).max_tasks(1).build().unwrap();
+    let running = thread::spawn(|| worker.run());
+    begins.recv().unwrap();
+    bench.taskmanager.stop();
+    go.send(()).unwrap();
+    assert_eq!(running.join().unwrap().unwrap().unreported, 1);
+    assert!(bench.results()[0]["reported_at"].is_null());
+
+    bench.taskmanager.restart();
+    assert_eq!(bench.taskmanager.status(id), "claimed");
+    bench.worker().handler(TYPE, nothing).drain().build().unwrap().run().unwrap();
+    assert_eq!(bench.taskmanager.task(id).result.unwrap()["data"], "done");
+    assert_eq!(bench.results().len(), 1);
+}
+
+/// A worker of programs adopts their orphans and hides its memory. One that runs none leaves its process alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_process_is_left_as_it_was() {
+    use rustix::process::{DumpableBehavior, child_subreaper, dumpable_behavior};
+
+    let bench = Bench::start();
+    bench.taskmanager.create(TYPE, json!({}));
+    bench.worker().handler(TYPE, nothing).drain().build().unwrap().run().unwrap();
+    assert_eq!(child_subreaper().unwrap(), None);
+    assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+}

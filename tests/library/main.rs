@@ -1,0 +1,49 @@
+//! The library, as a program in Rust uses it.
+#![cfg(feature = "server")]
+
+mod built;
+mod example;
+mod handlers;
+#[path = "../worker/rig.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use prismq::{Worker, WorkerBuilder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::rig::{TaskManager, read_rows};
+
+/// The type that all of them work.
+const TYPE: &str = "a.b";
+
+/// A TaskManager that knows [`TYPE`], and a folder for the results file.
+struct Bench {
+    taskmanager: TaskManager,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let taskmanager = TaskManager::start();
+        taskmanager.register(TYPE);
+        Self { taskmanager, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A worker without a handler, which polls fast.
+    fn worker(&self) -> WorkerBuilder {
+        Worker::builder()
+            .api_url(self.taskmanager.url())
+            .results(self.folder.path().join("results.db"))
+            .poll_interval(Duration::from_millis(50))
+            .max_backoff(Duration::from_millis(50))
+    }
+
+    /// The rows of the table `results`.
+    fn results(&self) -> Vec<Value> {
+        read_rows(&self.folder.path().join("results.db"), "results")
+    }
+}
