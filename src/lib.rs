@@ -64,6 +64,11 @@ use serde_json::json;
 
 use exit::{Exit, UserError};
 
+/// The snippets in Rust of `docs/handlers.md`, tried.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/handlers.md")]
+struct HandlersDocument;
+
 /// Runs the program: reads the command line, does what it says, prints what went wrong.
 #[doc(hidden)]
 #[must_use]

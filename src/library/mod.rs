@@ -51,7 +51,6 @@ pub struct Worker {
 
 impl Worker {
     /// Starts with the defaults, and no handler.
-    #[must_use]
     pub fn builder() -> WorkerBuilder {
         WorkerBuilder::default()
     }

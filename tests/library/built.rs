@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use prismq::{Claim, Outcome, Run, Worker, WorkerBuilder, WorkerError};
+use prismq::{Claim, Outcome, Run, ShutdownHandle, Worker, WorkerBuilder, WorkerError};
 use serde_json::{Value, json};
 
 use crate::{Bench, TYPE};
@@ -97,11 +97,8 @@ fn a_handle_interrupts_handlers_at_the_end_of_the_grace_period_or_at_once() {
         let handle = worker.shutdown_handle();
         let running = thread::spawn(|| worker.run());
         begins.recv().unwrap();
-        if at_once {
-            handle.end()
-        } else {
-            handle.drain()
-        }
+        let stop = if at_once { ShutdownHandle::end } else { ShutdownHandle::drain };
+        stop(&handle);
         assert_eq!(running.join().unwrap().unwrap().counters.failed, 1);
         assert_eq!(bench.results()[0]["error_type"], "shutdown");
     }
