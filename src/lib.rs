@@ -14,8 +14,13 @@
 //!
 //! In `Cargo.toml`, `default-features = false` leaves out the embedded TaskManager, which a worker does not need.
 
-// The rooms. They are public for this package's own binary, tests, benchmarks and fuzz target, and may change at any
-// time: what others can rely on is re-exported below.
+// The rooms. `taskmanager` speaks with the server, `store` keeps results on disk, `handler` runs what works a task,
+// `worker` is the loop that joins them, `library` its public face. `config` and `cli` say what is wanted, `commands`
+// builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things out and for
+// small installations, and shows what a worker does, which `metrics` counts.
+//
+// They are public, and hidden, for this package's own tests, benchmarks and fuzz target, and may change at any time:
+// what others can rely on is re-exported below.
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]

@@ -1,5 +1,7 @@
 //! What a worker is built from, how it ends, and what it leaves to the next.
 
+use std::fs;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -38,6 +40,27 @@ fn what_makes_no_sense_is_named() {
     assert!(error.contains("needs a handler"), "{error}");
     let error = builder().results("/dev/null/results.db").handler(TYPE, nothing).build().err().unwrap();
     assert!(matches!(error, WorkerError::Store(_)), "{error:?}");
+}
+
+/// Set where this test runs once more, in a process of its own with settings that are wrong.
+const INNER: &str = "INNER_TEST";
+
+#[test]
+fn the_environment_and_files_are_read_where_that_is_asked_for() {
+    if std::env::var_os(INNER).is_some() {
+        let builder = || Worker::builder().results("results.db").handler(TYPE, nothing);
+        builder().build().unwrap();
+        let error = builder().from_environment().build().err().unwrap().to_string();
+        assert!(error.starts_with("environment (POLL_INTERVAL): must be more than 0"), "{error}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("prismq.toml"), "no_such_key = 1").unwrap();
+    let mut inner = Command::new(std::env::current_exe().unwrap());
+    inner.args(["--exact", "built::the_environment_and_files_are_read_where_that_is_asked_for"]);
+    let output = inner.env(INNER, "yes").env("POLL_INTERVAL", "0").current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[test]
