@@ -2,10 +2,12 @@
 
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use prismq::handler::{self, Exec, ExecSettings, Handler, Listener, Run, end_leftovers, supervise};
@@ -86,11 +88,21 @@ impl Worker {
     }
 
     pub(crate) fn start(&mut self) -> Running {
-        Running(self.command.spawn().unwrap())
+        Running(self.spawn())
     }
 
     pub(crate) fn run(&mut self) -> ExitStatus {
-        self.command.status().unwrap()
+        self.spawn().wait().unwrap()
+    }
+
+    /// A copied program is busy while a child that another test has just forked has not let go of its descriptors.
+    fn spawn(&mut self) -> Child {
+        loop {
+            match self.command.spawn() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+                spawned => return spawned.unwrap(),
+            }
+        }
     }
 }
 

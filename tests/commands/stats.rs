@@ -105,7 +105,7 @@ fn the_page_holds_all_and_needs_nothing_else() {
     let rig = rig();
     let evil = "a<script>alert(1)</script>&\"";
     let connection = rusqlite::Connection::open(rig.sandbox.home(".local/share/prismq/results.db")).unwrap();
-    connection.execute("UPDATE rollups SET name = ?1 WHERE name = 'other.one'", [evil]).unwrap();
+    connection.execute("UPDATE results SET task_type = ?1 WHERE task_type = 'other.one'", [evil]).unwrap();
     let page = rig.run("stats --html -").exits(0).stdout;
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"), "{page}");
     for part in [
