@@ -215,14 +215,14 @@ impl Rig {
     }
 }
 
-/// All rows of a table of the results file in the sandbox, in the order they were written.
+/// All rows of a table of the results file in the sandbox, in the order of their keys: where there is none, as written.
 pub(crate) fn rows(sandbox: &Sandbox, table: &str) -> Vec<Value> {
     read_rows(&sandbox.path("results.db"), table)
 }
 
 pub(crate) fn read_rows(file: &Path, table: &str) -> Vec<Value> {
     let file = rusqlite::Connection::open(file).unwrap();
-    let mut statement = file.prepare(&format!("SELECT * FROM {table} ORDER BY rowid")).unwrap();
+    let mut statement = file.prepare(&format!("SELECT * FROM {table}")).unwrap();
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let read = |row: &rusqlite::Row<'_>| {
         let cell = |(index, name): (usize, &String)| {
