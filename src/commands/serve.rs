@@ -29,11 +29,12 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     });
     let server = server.map_err(|error| explain(&error))?;
     if setup.json {
-        print_json(&json!({"api_url": server.api_url()}))?;
+        print_json(&json!({"api_url": server.api_url(), "page_url": server.page_url()}))?;
     } else {
         print_line(server.api_url())?;
     }
-    note(format_args!("the TaskManager listens; for other shells: export TASKMANAGER_API_URL={}", server.api_url()));
+    note(format_args!("the TaskManager listens; its page for people is {}", server.page_url()));
+    note(format_args!("for other shells: export TASKMANAGER_API_URL={}", server.api_url()));
     setup.shutdown.wait_for(Phase::Draining, Duration::MAX);
     server.stop();
     Ok(Exit::Done)
@@ -61,7 +62,7 @@ pub(super) fn embedded(setup: &Setup) -> Result<Server, UserError> {
     let mut settings = settings(listen, None, setup);
     settings.claim_timeout = setup.config.claim_timeout.value;
     let server = Server::start(&settings).map_err(|error| explain(&error))?;
-    log::info!(api_url = server.api_url().as_str(); "the embedded TaskManager listens");
+    log::info!(api_url = server.api_url().as_str(), page_url = server.page_url().as_str(); "the embedded TaskManager listens");
     Ok(server)
 }
 

@@ -24,11 +24,21 @@ impl Access {
         key.map_or(Self::Local, |key| Self::Key(digest(key.as_bytes())))
     }
 
+    /// Whether a key must be shown.
+    pub(super) fn needs_key(&self) -> bool {
+        matches!(self, Self::Key(_))
+    }
+
+    /// Whether this is the key.
+    pub(super) fn is_key(&self, sent: &[u8]) -> bool {
+        matches!(self, Self::Key(key) if *key == digest(sent))
+    }
+
     fn check(&self, headers: &HeaderMap) -> Result<(), TurnedAway> {
         match self {
-            Self::Key(key) => {
-                let sent = headers.get("X-API-Key").map(|value| digest(value.as_bytes()));
-                if sent == Some(*key) { Ok(()) } else { Err(UNAUTHORIZED) }
+            Self::Key(_) => {
+                let sent = headers.get("X-API-Key").is_some_and(|value| self.is_key(value.as_bytes()));
+                if sent { Ok(()) } else { Err(UNAUTHORIZED) }
             }
             // A page of another site may post here, and then its origin is named; or it may have its own name lead
             // to this machine, and then that is the host.
@@ -65,11 +75,13 @@ pub(super) fn is_health(request: &Request) -> bool {
     request.uri().path().trim_end_matches('/') == "/api/health"
 }
 
-fn digest(key: &[u8]) -> [u8; 32] {
+/// What a secret is kept and compared as.
+pub(super) fn digest(key: &[u8]) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
-fn names_this_machine(headers: &HeaderMap) -> bool {
+/// Whether the request calls this machine by one of its own names.
+pub(super) fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else {
         return true; // HTTP/1.0, which no browser speaks
     };

@@ -1,5 +1,6 @@
 //! Opening the database file, its layout and its migrations.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -18,10 +19,11 @@ use super::error::ServerError;
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"PqTM");
 
 /// The newest layout, `user_version` in the file.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Each brings the layout from its index to the next number. Append only: files with every older layout exist.
-const MIGRATIONS: [&str; LAYOUT as usize] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: [&str; LAYOUT as usize] =
+    [include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,9 +113,12 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// How the API writes times.
+const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
+
 /// A point in time as the database keeps it: microseconds since 1970, so that tasks created within one second keep
 /// their order. The API shows whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Time(i64);
 
 impl Time {
@@ -128,6 +133,15 @@ impl Time {
 
     pub(super) fn earlier_by(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    pub(super) fn later_by(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// The number of its minute since 1970.
+    pub(super) fn minute(self) -> i64 {
+        self.0.div_euclid(60_000_000)
     }
 }
 
@@ -146,7 +160,17 @@ impl FromSql for Time {
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let time = Timestamp::from_microsecond(self.0).map_err(serde::ser::Error::custom)?;
-        serializer.collect_str(&time.strftime("%Y-%m-%d %H:%M:%S"))
+        serializer.collect_str(&time.strftime(FORMAT))
+    }
+}
+
+/// As the API writes it; nothing where it is out of all range.
+impl Display for Time {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(formatter, "{}", time.strftime(FORMAT)),
+            Err(_) => Ok(()),
+        }
     }
 }
 

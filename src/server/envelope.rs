@@ -44,9 +44,9 @@ struct ErrorEnvelope {
 /// An answer that says what is wrong.
 #[derive(Debug)]
 pub(super) struct Failure {
-    status: StatusCode,
-    error: String,
-    details: Vec<String>,
+    pub(super) status: StatusCode,
+    pub(super) error: String,
+    pub(super) details: Vec<String>,
 }
 
 impl Failure {
@@ -83,6 +83,7 @@ impl From<Refusal> for Failure {
             Refusal::BadSchema(why) => Self::bad_request(format!("Invalid JSON schema: {why}")),
             Refusal::BadParams(why) => Self::bad_request(format!("Parameter validation failed: {why}")),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
+            Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
             Refusal::Database(error) => Self::internal(&error),
         }

@@ -73,6 +73,20 @@ impl Counted {
         self.count("claim an expired one", |queue| claim(queue, Order { by: SortBy::CreatedAt, descending: false }));
     }
 
+    /// What the page asks. Only its first look counts the tasks.
+    fn count_looks(&mut self) {
+        self.queue.overview().unwrap();
+        self.count("overview", |queue| queue.overview().unwrap());
+        self.count("task on the page", |queue| queue.shown(400).unwrap());
+        for status in [None].into_iter().chain(STATUSES.map(Some)) {
+            let filter = Filter { status, task_type: None, before: 700, limit: 5, offset: 0 };
+            self.count(format!("page of {status:?}"), |queue| queue.listed(&filter).unwrap());
+        }
+        let failed = Filter { status: Some("failed"), task_type: None, before: i64::MAX, limit: 1, offset: 0 };
+        let id = self.queue.listed(&failed).unwrap()[0].task.id;
+        self.count("put back", |queue| queue.put_back(id).unwrap());
+    }
+
     fn count_lists(&mut self) {
         for status in [None].into_iter().chain(STATUSES.map(Some)) {
             for task_type in [None, Some("type.7"), Some("type.%"), Some("type.21")] {
@@ -100,6 +114,7 @@ fn steps(tasks: u32) -> Vec<(String, u64)> {
     }
     counted.count("show", |queue| queue.task(400).unwrap());
     counted.count_lists();
+    counted.count_looks();
     counted.count("remove", |queue| queue.remove_ended(Time::now(), 1).unwrap());
     counted.count_claims();
     counted.counts
@@ -107,7 +122,7 @@ fn steps(tasks: u32) -> Vec<(String, u64)> {
 
 #[test]
 fn no_call_takes_more_steps_where_there_are_more_tasks() {
-    let (few, many) = (steps(1_000), steps(100_000));
+    let (few, many) = (steps(10_000), steps(100_000));
     assert_eq!(few.len(), many.len());
     for ((what, few), (_, many)) in few.iter().zip(&many) {
         assert!(*few > 0 && *many <= 2 * few, "{what}: {few} steps grow to {many}");

@@ -63,7 +63,8 @@ impl Log {
 pub(super) async fn sync_changes(State(log): State<Arc<Log>>, request: Request, next: Next) -> Response {
     let changes = request.method() != Method::GET;
     let answer = next.run(request).await;
-    if !changes || !answer.status().is_success() {
+    let done = answer.status().is_success() || answer.status().is_redirection();
+    if !changes || !done {
         return answer;
     }
     match log.sync().await {

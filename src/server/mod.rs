@@ -5,8 +5,10 @@
 //! asynchronous code there is.
 
 mod access;
+mod attempts;
 mod body;
 mod connection;
+mod console;
 mod database;
 mod envelope;
 mod error;
@@ -16,11 +18,13 @@ mod growth;
 mod keep;
 mod line;
 mod log;
+mod page;
 mod params;
 mod published;
 mod queue;
 mod routes;
 mod status;
+mod tally;
 mod tasks;
 mod types;
 mod waits;
@@ -32,8 +36,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
 use tokio::runtime;
 use tokio::sync::{Semaphore, oneshot};
+use tower::ServiceExt;
 
 use access::Access;
 use connection::Patience;
@@ -108,7 +115,7 @@ impl Server {
         })?;
         let waits = Arc::clone(&queue.waits);
         let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), keep));
-        let router = settings.faults.over(routes::router(queue, log, Access::new(key)));
+        let router = router(settings, queue, Arc::new(log), address.port());
         let serve = |listener, stopped: oneshot::Receiver<()>| async move {
             if let Some(keeping) = keeping {
                 tokio::spawn(keeping);
@@ -140,10 +147,30 @@ impl Server {
         format!("http://{}/api", SocketAddr::new(ip, self.address.port()))
     }
 
+    /// Its page for people, as a browser on this machine calls it.
+    #[must_use]
+    pub fn page_url(&self) -> String {
+        self.api_url().trim_end_matches("api").to_owned()
+    }
+
     /// Stops it: requests in flight are finished, for a few seconds at most, and the file is closed.
     pub fn stop(self) {
         drop(self);
     }
+}
+
+/// The API under `/api`, with its faults, and the page everywhere else.
+fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Router {
+    let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
+    let access = Arc::new(Access::new(key));
+    let api = settings.faults.over(routes::router(queue.clone(), Arc::clone(&log), Arc::clone(&access)));
+    let page = console::router(queue, log, access, port);
+    // Not by routes: what is caught from a path would be an argument of the calls as well.
+    Router::new().fallback(async move |request: Request| {
+        let path = request.uri().path();
+        let is_call = path == "/api" || path.starts_with("/api/");
+        (if is_call { api } else { page }).oneshot(request).await
+    })
 }
 
 impl ServerThread {

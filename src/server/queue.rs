@@ -1,16 +1,21 @@
 //! The rules of the TaskManager: what each call does to types and tasks, and why it refuses.
 
+mod look;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(super) use look::{Excerpt, Listed, Overview, Seen, Shown, TypeCounts};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Settings;
+use super::attempts::{self, Fate};
 use super::database::{self, Json, Time};
 use super::error::ServerError;
 use super::params::{self, Schemas};
+use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, TaskType};
 use super::waits::Waits;
@@ -31,6 +36,7 @@ pub(super) enum Refusal {
     TaskNotFound,
     NotClaimed,
     ClaimedByAnother,
+    NotFailed,
     /// The database failed.
     Database(rusqlite::Error),
 }
@@ -63,13 +69,13 @@ enum Registration {
 /// A task that was created, or was there.
 #[derive(Serialize)]
 pub(super) struct Created {
-    id: i64,
+    pub(super) id: i64,
     #[serde(rename = "type")]
     task_type: String,
     status: String,
     dedupe_key: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    deduplicated: bool,
+    pub(super) deduplicated: bool,
 }
 
 /// A claim to be.
@@ -113,6 +119,7 @@ pub(super) struct Queue {
     claim_timeout: Duration,
     max_attempts: u32,
     waits: Arc<Waits>,
+    tally: Tally,
 }
 
 impl Queue {
@@ -123,6 +130,7 @@ impl Queue {
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
             waits: Arc::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -163,6 +171,7 @@ impl Queue {
         let transaction = self.transaction()?;
         if let Some(id) = tasks::insert(&transaction, &task)? {
             transaction.commit()?;
+            self.tally.moved(rules.type_id, None, Some("pending"));
             self.waits.tell(rules.type_id);
             return Ok(Created { id, task_type, status: "pending".to_owned(), dedupe_key, deduplicated: false });
         }
@@ -182,12 +191,19 @@ impl Queue {
         let expired = Time::now().earlier_by(self.claim_timeout);
         self.admit(request)?;
         let transaction = self.transaction()?;
-        let id = match tasks::expired(&transaction, request.type_id, expired)? {
+        let expired = tasks::expired(&transaction, request.type_id, expired)?;
+        let id = match expired {
             Some(id) => id,
             None => tasks::next(&transaction, request.type_id, request.order)?.ok_or(Refusal::NoTask)?,
         };
+        if expired.is_some() {
+            attempts::keep(&transaction, id, Fate::Expired, None)?;
+        }
         let claimed = tasks::claim(&transaction, id, &request.worker_id)?;
         transaction.commit()?;
+        if expired.is_none() {
+            self.tally.moved(request.type_id, Some("pending"), Some("claimed"));
+        }
         Ok(claimed)
     }
 
@@ -216,12 +232,32 @@ impl Queue {
             false => "failed",
         };
         let error_message = report.error.filter(|_| !report.success);
+        if status == "pending" {
+            attempts::keep(&transaction, id, Fate::Failed, error_message.as_deref())?;
+        }
         tasks::end(&transaction, id, &Ending { status, result: report.result.map(Json), error_message })?;
         transaction.commit()?;
+        self.tally.moved(task.type_id, Some("claimed"), Some(status));
         if status == "pending" {
             self.waits.tell(task.type_id);
         }
         Ok(status)
+    }
+
+    /// Puts a task back that has failed, to be tried as often as a new one. What it failed with is kept.
+    pub(super) fn put_back(&mut self, id: i64) -> Result<()> {
+        let transaction = self.transaction()?;
+        let task = tasks::state(&transaction, id)?.ok_or(Refusal::TaskNotFound)?;
+        if task.status != "failed" {
+            return Err(Refusal::NotFailed);
+        }
+        let error = tasks::error_message(&transaction, id)?;
+        attempts::keep(&transaction, id, Fate::PutBack, error.as_deref())?;
+        tasks::put_back(&transaction, id)?;
+        transaction.commit()?;
+        self.tally.moved(task.type_id, Some("failed"), Some("pending"));
+        self.waits.tell(task.type_id);
+        Ok(())
     }
 
     /// Removes tasks that ended before `time`, the oldest first: `most`, or as many as there is time for. Whether there
@@ -229,14 +265,19 @@ impl Queue {
     pub(super) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
         let start = Instant::now();
         let transaction = self.transaction()?;
-        let mut more = true;
-        for _ in 0..most {
-            more = tasks::remove_ended(&transaction, time)?;
-            if !more || start.elapsed() > LONGEST_REMOVAL {
-                break;
+        let (mut more, mut removed) = (true, Vec::new());
+        while more && removed.len() < most && start.elapsed() <= LONGEST_REMOVAL {
+            let ended = tasks::remove_ended(&transaction, time)?;
+            more = ended.is_some();
+            if let Some((id, type_id, status)) = ended {
+                attempts::remove(&transaction, id)?;
+                removed.push((type_id, status));
             }
         }
         transaction.commit()?;
+        for (type_id, status) in removed {
+            self.tally.moved(type_id, Some(&status), None);
+        }
         Ok(more)
     }
 

@@ -29,7 +29,7 @@ const DEFAULT_LIMIT: i64 = 50;
 type Answer<T> = Result<Success<T>, Failure>;
 
 /// Every call, behind `access`. What a call changes is in `log`.
-pub(super) fn router(queue: Shared, log: Log, access: Access) -> Router {
+pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Router {
     let calls = [
         ("/api/health", get(health)),
         ("/api/task-types/register", post(register)),
@@ -48,8 +48,8 @@ pub(super) fn router(queue: Shared, log: Log, access: Access) -> Router {
     router
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
-        .layer(middleware::from_fn_with_state(Arc::new(log), log::sync_changes))
-        .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
+        .layer(middleware::from_fn_with_state(log, log::sync_changes))
+        .layer(middleware::from_fn_with_state(access, access::check))
         .with_state(queue)
 }
 

@@ -9,17 +9,17 @@ use super::types;
 /// A task in a list: all but what may be long.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
-    id: i64,
+    pub(super) id: i64,
     #[serde(rename = "type")]
-    task_type: String,
-    status: String,
-    priority: i64,
-    progress: i64,
-    attempts: i64,
-    claimed_by: Option<String>,
-    claimed_at: Option<Time>,
-    completed_at: Option<Time>,
-    created_at: Time,
+    pub(super) task_type: String,
+    pub(super) status: String,
+    pub(super) priority: i64,
+    pub(super) progress: i64,
+    pub(super) attempts: i64,
+    pub(super) claimed_by: Option<String>,
+    pub(super) claimed_at: Option<Time>,
+    pub(super) completed_at: Option<Time>,
+    pub(super) created_at: Time,
 }
 
 /// A task with everything the API shows.
@@ -114,7 +114,7 @@ impl Order {
     }
 }
 
-const SUMMARY: &str = "tasks.id, task_types.name, status, priority, progress, attempts, claimed_by, claimed_at, \
+pub(super) const SUMMARY: &str = "tasks.id, task_types.name, status, priority, progress, attempts, claimed_by, claimed_at, \
                        completed_at, tasks.created_at";
 
 const EXPIRED: &str = "SELECT id FROM tasks WHERE status = 'claimed' AND type_id = ?1 AND claimed_at <= ?2 \
@@ -124,7 +124,8 @@ const OLDEST_CLAIM: &str = "SELECT claimed_at FROM tasks WHERE status = 'claimed
                             ORDER BY claimed_at LIMIT 1";
 
 const REMOVE_ENDED: &str = "DELETE FROM tasks WHERE id = (\
-                            SELECT id FROM tasks WHERE completed_at < ?1 ORDER BY completed_at LIMIT 1)";
+                            SELECT id FROM tasks WHERE completed_at < ?1 ORDER BY completed_at LIMIT 1) \
+                            RETURNING id, type_id, status";
 
 fn next_sql(order: Order) -> String {
     let order = order.sql();
@@ -210,9 +211,27 @@ pub(super) fn end(transaction: &Transaction<'_>, id: i64, ending: &Ending<'_>) -
         .execute(params![id, ending.status, ending.result, ending.error_message, Time::now()])
 }
 
-/// Removes the task that ended first, if that was before `time`; whether it did.
-pub(super) fn remove_ended(transaction: &Transaction<'_>, time: Time) -> Result<bool> {
-    transaction.prepare_cached(REMOVE_ENDED)?.execute([time]).map(|removed| removed > 0)
+/// What the task failed with.
+pub(super) fn error_message(connection: &Connection, id: i64) -> Result<Option<String>> {
+    connection.prepare_cached("SELECT error_message FROM tasks WHERE id = ?1")?.query_row([id], |row| row.get(0))
+}
+
+/// Puts a failed task back as if it had never been tried. What it failed with stays until it ends again.
+pub(super) fn put_back(transaction: &Transaction<'_>, id: i64) -> Result<usize> {
+    transaction
+        .prepare_cached(
+            "UPDATE tasks SET status = 'pending', attempts = 0, progress = 0, claimed_by = NULL, claimed_at = NULL, \
+             completed_at = NULL WHERE id = ?1",
+        )?
+        .execute([id])
+}
+
+/// Removes the task that ended first, if that was before `time`; its id, its type and the status it had.
+pub(super) fn remove_ended(transaction: &Transaction<'_>, time: Time) -> Result<Option<(i64, i64, String)>> {
+    transaction
+        .prepare_cached(REMOVE_ENDED)?
+        .query_row([time], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
 }
 
 pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
@@ -263,7 +282,7 @@ fn ids(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<Vec<
     connection.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect()
 }
 
-fn summary(row: &Row<'_>) -> Result<Summary> {
+pub(super) fn summary(row: &Row<'_>) -> Result<Summary> {
     Ok(Summary {
         id: row.get(0)?,
         task_type: row.get(1)?,

@@ -41,6 +41,14 @@ pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<Tas
     connection.prepare_cached(&sql)?.query_map([active_only], read)?.collect()
 }
 
+/// All types by name: the id, the name, the version, and whether it is active.
+pub(super) fn names(connection: &Connection) -> Result<Vec<(i64, String, String, bool)>> {
+    connection
+        .prepare_cached("SELECT id, name, version, is_active FROM task_types ORDER BY name")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect()
+}
+
 /// The types whose names are like `pattern`.
 pub(super) fn like(connection: &Connection, pattern: &str) -> Result<Vec<i64>> {
     connection

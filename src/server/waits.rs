@@ -4,7 +4,7 @@
 //! that there may be one, and when a claim of the type may have run out. So nobody polls, a task goes to who has waited
 //! longest, and a claim that is dropped because its client has left takes nothing: the next in the line looks instead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,6 +106,11 @@ impl Waits {
     /// Ends all waits of that worker; how many.
     pub(super) fn withdraw(&self, worker_id: &str) -> usize {
         self.lock().all().filter(|waiting| waiting.worker_id == worker_id && waiting.end()).count()
+    }
+
+    /// The workers whose claims wait.
+    pub(super) fn workers(&self) -> HashSet<String> {
+        self.lock().all().map(|waiting| waiting.worker_id.clone()).collect()
     }
 
     /// Ends all waits, those to come too.

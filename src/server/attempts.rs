@@ -1,0 +1,98 @@
+//! The SQL for attempts of which the row of their task tells no more, because another followed. A task that completes at
+//! its first attempt has none, so keeping them costs it nothing.
+
+use rusqlite::{Connection, Result, Row, Transaction, params};
+
+use super::database::Time;
+
+/// How many are kept of a task: one whose workers die is handed out for ever.
+const MOST: i64 = 50;
+
+/// Characters that are kept of an error.
+const LONGEST_ERROR: i64 = 4_000;
+
+/// Why another attempt could follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It failed, and was not the last that the task had.
+    Failed,
+    /// Its claim ran out, and was handed to another.
+    Expired,
+    /// The task had failed for good, and somebody put it back.
+    PutBack,
+}
+
+impl Fate {
+    const ALL: [Self; 3] = [Self::Failed, Self::Expired, Self::PutBack];
+
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::PutBack => "put back",
+        }
+    }
+}
+
+/// An attempt that another followed.
+#[derive(Debug)]
+pub(super) struct PastAttempt {
+    pub(super) attempt: i64,
+    pub(super) worker_id: Option<String>,
+    pub(super) claimed_at: Option<Time>,
+    /// When the task ended with it.
+    pub(super) ended_at: Option<Time>,
+    /// When the task was free for another attempt.
+    pub(super) left_at: Time,
+    pub(super) fate: Fate,
+    pub(super) error: Option<String>,
+}
+
+/// Keeps what the row of the task tells of its last attempt, before that is overwritten.
+pub(super) fn keep(transaction: &Transaction<'_>, task_id: i64, fate: Fate, error: Option<&str>) -> Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO past_attempts (task_id, attempt, worker_id, claimed_at, ended_at, left_at, fate, error) \
+             SELECT id, attempts, claimed_by, claimed_at, completed_at, ?2, ?3, substr(?4, 1, ?5) FROM tasks \
+             WHERE id = ?1",
+        )?
+        .execute(params![task_id, Time::now(), fate.sql(), error, LONGEST_ERROR])?;
+    transaction
+        .prepare_cached(
+            "DELETE FROM past_attempts WHERE task_id = ?1 AND id <= (\
+             SELECT id FROM past_attempts WHERE task_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute([task_id, MOST])?;
+    Ok(())
+}
+
+/// Forgets those of a task.
+pub(super) fn remove(transaction: &Transaction<'_>, task_id: i64) -> Result<()> {
+    transaction.prepare_cached("DELETE FROM past_attempts WHERE task_id = ?1")?.execute([task_id])?;
+    Ok(())
+}
+
+/// Those of a task, newest first.
+pub(super) fn of_task(connection: &Connection, task_id: i64) -> Result<Vec<PastAttempt>> {
+    connection
+        .prepare_cached(
+            "SELECT attempt, worker_id, claimed_at, ended_at, left_at, fate, error FROM past_attempts \
+             WHERE task_id = ?1 ORDER BY id DESC",
+        )?
+        .query_map([task_id], read)?
+        .collect()
+}
+
+fn read(row: &Row<'_>) -> Result<PastAttempt> {
+    let fate: String = row.get(5)?;
+    Ok(PastAttempt {
+        attempt: row.get(0)?,
+        worker_id: row.get(1)?,
+        claimed_at: row.get(2)?,
+        ended_at: row.get(3)?,
+        left_at: row.get(4)?,
+        // The table has no others.
+        fate: Fate::ALL.into_iter().find(|it| it.sql() == fate).unwrap_or(Fate::Failed),
+        error: row.get(6)?,
+    })
+}

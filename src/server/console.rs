@@ -1,0 +1,276 @@
+//! The page of the embedded TaskManager: what it holds, who works it, and two things to do by hand: create a task and
+//! put a failed one back.
+//!
+//! It asks the same queue as the API, under the same rules. Faults that are made on purpose spare it.
+
+mod fields;
+mod form;
+mod overview;
+mod session;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Form as Posted, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::access::Access;
+use super::envelope::Failure;
+use super::log::{self, Log};
+use super::page::Page;
+use super::queue::{Refusal, Shared};
+use super::tasks::{Filter, STATUSES};
+use fields::Typed;
+use form::Form;
+use session::Sessions;
+
+/// Tasks on one page of a list.
+const PAGE: i64 = 50;
+
+/// What the page works with.
+struct Console {
+    queue: Shared,
+    access: Arc<Access>,
+    sessions: Sessions,
+}
+
+/// The page, for a server that listens on `port`. What its forms change is in `log`.
+pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>, port: u16) -> Router {
+    let console = Arc::new(Console { queue, access, sessions: Sessions::new(port) });
+    Router::new()
+        .route("/", get(show_overview))
+        .route("/tasks", get(list_tasks))
+        .route("/tasks/{id}", get(show_task))
+        .route("/tasks/{id}/put-back", post(put_back))
+        .route("/new", get(show_form).post(create))
+        .route("/sign-in", post(sign_in))
+        .route("/sign-out", post(sign_out))
+        .fallback(no_page)
+        .method_not_allowed_fallback(no_page)
+        .layer(middleware::from_fn_with_state(log, log::sync_changes))
+        .layer(middleware::from_fn_with_state(Arc::clone(&console), session::guard))
+        .with_state(console)
+}
+
+impl Console {
+    fn show(&self, title: &str, main: Markup) -> Response {
+        self.page(title, main, true).answer(StatusCode::OK)
+    }
+
+    /// A page with the ways to the others.
+    fn page(&self, title: &str, main: Markup, is_live: bool) -> Page {
+        let header = html! {
+            strong { "prismq serve" }
+            nav {
+                a href="/" { "Overview" }
+                a href=(list_link(Some("pending"), None, None)) { "Tasks" }
+                a href="/new" { "New task" }
+            }
+            @if self.access.needs_key() {
+                form method="post" action="/sign-out" { button.link { "Sign out" } }
+            }
+        };
+        Page { title: format!("{title} · prismq serve"), header, main, is_live }
+    }
+}
+
+/// What is said where a page cannot be shown.
+fn trouble(status: StatusCode, why: &str) -> Response {
+    let header = html! { strong { "prismq serve" } nav { a href="/" { "Overview" } } };
+    let main = html! { h1 { (status.canonical_reason().unwrap_or("Trouble")) } p { (why) } };
+    Page { title: "prismq serve".to_owned(), header, main, is_live: false }.answer(status)
+}
+
+struct Trouble(Failure);
+
+impl<T: Into<Failure>> From<T> for Trouble {
+    fn from(failure: T) -> Self {
+        Self(failure.into())
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let Failure { status, error, details } = self.0;
+        let said: Vec<_> = [error].into_iter().chain(details).collect();
+        trouble(status, &said.join(": "))
+    }
+}
+
+type Answer = Result<Response, Trouble>;
+
+async fn no_page() -> Response {
+    trouble(StatusCode::NOT_FOUND, "There is no such page.")
+}
+
+async fn show_overview(State(console): State<Arc<Console>>) -> Answer {
+    let overview = console.queue.lock().overview()?;
+    Ok(console.show("Overview", overview::main(&overview)))
+}
+
+async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typed>) -> Answer {
+    let status = query.get("status").and_then(|wanted| STATUSES.into_iter().find(|status| status == wanted));
+    let task_type = query.get("type").map(String::as_str);
+    let before = query.get("before").and_then(|before| before.parse().ok());
+    let filter = Filter {
+        status,
+        task_type: task_type.map(exactly),
+        before: before.unwrap_or(i64::MAX),
+        limit: PAGE + 1,
+        offset: 0,
+    };
+    let (mut tasks, types) = {
+        let mut queue = console.queue.lock();
+        (queue.listed(&filter)?, queue.counts()?)
+    };
+    // One more than is shown tells that there are more.
+    let more = tasks.len() > PAGE as usize;
+    tasks.truncate(PAGE as usize);
+    let next = tasks.last().filter(|_| more).map(|it| it.task.id);
+    let mut counts = [0; STATUSES.len()];
+    for it in types.iter().filter(|it| task_type.is_none_or(|name| name == it.name)) {
+        counts.iter_mut().zip(it.counts).for_each(|(sum, count)| *sum += count);
+    }
+    let list = tasks::List { status, task_type, goes_on: before.is_some(), counts, tasks: &tasks, next };
+    Ok(console.show(status.unwrap_or("all tasks"), tasks::list(&list)))
+}
+
+/// The LIKE pattern of this very name.
+fn exactly(name: &str) -> String {
+    name.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_")
+}
+
+type TaskId = Result<Path<i64>, PathRejection>;
+
+async fn show_task(State(console): State<Arc<Console>>, id: TaskId, Query(query): Query<Typed>) -> Answer {
+    let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
+    let shown = console.queue.lock().shown(id)?;
+    let note = match query.get("is").map(String::as_str) {
+        Some("new") => Some("Created."),
+        Some("old") => Some("Not created: this task was there already, with the same params."),
+        Some("back") => Some("Put back."),
+        _ => None,
+    };
+    Ok(console.show(&format!("Task {id}"), tasks::task(&shown, note)))
+}
+
+async fn put_back(State(console): State<Arc<Console>>, id: TaskId) -> Answer {
+    let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
+    console.queue.lock().put_back(id)?;
+    Ok(see(&format!("/tasks/{id}?is=back")))
+}
+
+async fn show_form(State(console): State<Arc<Console>>, Query(query): Query<Typed>) -> Answer {
+    let Some(task_type) = query.get("type") else {
+        let types = console.queue.lock().counts()?;
+        return Ok(console.page("New task", form::choice(&types), false).answer(StatusCode::OK));
+    };
+    let as_json = query.get("as").is_some_and(|kind| kind == "json");
+    Ok(console.form(task_type, as_json, &Typed::new(), None)?)
+}
+
+async fn create(State(console): State<Arc<Console>>, Posted(typed): Posted<Typed>) -> Answer {
+    let task_type = typed.get("type").ok_or(Refusal::TypeNotFound)?;
+    let schema = console.queue.lock().schema(task_type)?;
+    let priority = typed.get("priority").map_or("", |text| text.trim());
+    let priority = if priority.is_empty() { Ok(0) } else { priority.parse() };
+    let made = match (fields::params(&fields::of(&schema), &typed), priority) {
+        (Err(error), _) => Err(error),
+        (_, Err(_)) => Err("The priority is no whole number.".to_owned()),
+        (Ok(params), Ok(priority)) => match console.queue.lock().create(task_type.clone(), params, priority) {
+            Err(Refusal::BadParams(why)) => Err(why),
+            Err(refusal) => return Err(refusal.into()),
+            Ok(created) => Ok(created),
+        },
+    };
+    match made {
+        Ok(created) if created.deduplicated => Ok(see(&format!("/tasks/{}?is=old", created.id))),
+        Ok(created) => Ok(see(&format!("/tasks/{}?is=new", created.id))),
+        Err(why) => Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, Some(&why))?),
+    }
+}
+
+impl Console {
+    /// The form for a task of that type, with what was typed and why that was refused.
+    fn form(&self, task_type: &str, as_json: bool, typed: &Typed, error: Option<&str>) -> Result<Response, Refusal> {
+        let schema = self.queue.lock().schema(task_type)?;
+        let fields = fields::of(&schema);
+        let as_json = as_json || fields.is_empty();
+        let form = Form { task_type, schema: &schema, fields: &fields, as_json, typed, error };
+        let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        Ok(self.page("New task", form.main(), false).answer(status))
+    }
+}
+
+async fn sign_in(State(console): State<Arc<Console>>, headers: HeaderMap, Posted(typed): Posted<Typed>) -> Answer {
+    let next = typed.get("next").filter(|next| is_path(next)).map_or("/", String::as_str);
+    if !console.access.needs_key() {
+        return Ok(see(next));
+    }
+    if !typed.get("key").is_some_and(|key| console.access.is_key(key.trim().as_bytes())) {
+        return Ok(sign_in_page(next, true));
+    }
+    let cookie = console.sessions.begin(&headers).map_err(|error| Failure::internal(&error))?;
+    Ok(([(header::SET_COOKIE, cookie)], see(next)).into_response())
+}
+
+async fn sign_out(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
+    ([(header::SET_COOKIE, console.sessions.end(&headers))], see("/")).into_response()
+}
+
+/// Where the key is asked for, on the way to `next`.
+fn sign_in_page(next: &str, was_wrong: bool) -> Response {
+    let main = html! {
+        h1 { "Sign in" }
+        @if was_wrong { p.trouble role="alert" { "This is not the key." } }
+        form method="post" action="/sign-in" {
+            input type="hidden" name="next" value=(next);
+            div.field {
+                label for="key" { "API key" }
+                input #key name="key" type="password" autocomplete="current-password" required autofocus
+                    aria-describedby="whose";
+                p.soft #whose { "The one that this TaskManager was started with, TASKMANAGER_API_KEY." }
+            }
+            button { "Sign in" }
+        }
+    };
+    let header = html! { strong { "prismq serve" } };
+    Page { title: "Sign in · prismq serve".to_owned(), header, main, is_live: false }.answer(StatusCode::UNAUTHORIZED)
+}
+
+/// Whether this leads to a page here: what starts with two slashes leads to another host.
+fn is_path(next: &str) -> bool {
+    next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control)
+}
+
+/// Has the browser ask for another page.
+fn see(path: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
+}
+
+fn list_link(status: Option<&str>, task_type: Option<&str>, before: Option<i64>) -> String {
+    let status = status.map(|status| format!("status={status}"));
+    let task_type = task_type.map(|name| format!("type={}", percent(name)));
+    let before = before.map(|id| format!("before={id}"));
+    let query: Vec<_> = [status, task_type, before].into_iter().flatten().collect();
+    if query.is_empty() { "/tasks".to_owned() } else { format!("/tasks?{}", query.join("&")) }
+}
+
+fn new_link(task_type: &str) -> String {
+    format!("/new?type={}", percent(task_type))
+}
+
+fn task_link(id: i64) -> Markup {
+    html! { a href=(format!("/tasks/{id}")) { (id) } }
+}
+
+fn percent(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}

@@ -1,0 +1,178 @@
+//! From a JSON Schema to the fields of a form, and from what was typed back to params.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+/// What a browser sent, by the names of its fields.
+pub(super) type Typed = HashMap<String, String>;
+
+/// The field for params that are written as JSON.
+pub(super) const WHOLE: &str = "json";
+
+/// A property of the params.
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) is_required: bool,
+    pub(super) description: Option<String>,
+    /// What it is when nobody changes it, as it would be typed.
+    pub(super) default: String,
+}
+
+/// How a property is typed.
+#[derive(Debug, PartialEq)]
+pub(super) enum Kind {
+    Line,
+    Number,
+    /// One of these values.
+    Choice(Vec<Value>),
+    /// Anything, as JSON.
+    Json,
+}
+
+/// The fields for params of that schema, those first that are required. None where it names no properties.
+pub(super) fn of(schema: &Value) -> Vec<Field> {
+    let Some(properties) = schema["properties"].as_object() else { return Vec::new() };
+    let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let field = |(name, schema): (&String, &Value)| {
+        let kind = Kind::of(schema);
+        Field {
+            default: schema.get("default").map_or_else(String::new, |value| kind.typed(value)),
+            description: schema["description"].as_str().map(str::to_owned),
+            is_required: required.contains(&name.as_str()),
+            name: name.clone(),
+            kind,
+        }
+    };
+    let mut fields: Vec<_> = properties.iter().map(field).collect();
+    fields.sort_by_key(|field| !field.is_required);
+    fields
+}
+
+impl Kind {
+    fn of(schema: &Value) -> Self {
+        if let Some(values) = schema["enum"].as_array() {
+            return Self::Choice(values.clone());
+        }
+        match schema["type"].as_str() {
+            Some("string") => Self::Line,
+            Some("integer" | "number") => Self::Number,
+            Some("boolean") => Self::Choice(vec![json!(true), json!(false)]),
+            _ => Self::Json,
+        }
+    }
+
+    /// What one types for `value`.
+    pub(super) fn typed(&self, value: &Value) -> String {
+        match (self, value) {
+            (Self::Line, Value::String(text)) => text.clone(),
+            _ => value.to_string(),
+        }
+    }
+
+    /// The value that was typed. What is none of its kind is the text: the schema is there to refuse it.
+    fn value(&self, text: &str) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::Line => Ok(text.into()),
+            Self::Json => serde_json::from_str(text),
+            Self::Number | Self::Choice(_) => Ok(serde_json::from_str(text.trim()).unwrap_or_else(|_| text.into())),
+        }
+    }
+}
+
+impl Field {
+    /// A property for params to begin with: its default, or what shows that it is required.
+    pub(super) fn example(&self) -> Option<(String, Value)> {
+        let default = self.kind.value(&self.default).ok().filter(|_| !self.default.is_empty());
+        let value = default.or(self.is_required.then_some(Value::Null))?;
+        Some((self.name.clone(), value))
+    }
+
+    /// What it is called in the form, where other fields must not be mistaken for it.
+    pub(super) fn id(&self) -> String {
+        format!("params.{}", self.name)
+    }
+
+    /// Whether `error`, in the words of the schema's check, is about it.
+    pub(super) fn is_meant_by(&self, error: &str) -> bool {
+        let pointer = format!("/{}", self.name.replace('~', "~0").replace('/', "~1"));
+        let inside = error.strip_prefix(&pointer).is_some_and(|rest| rest.starts_with([':', '/']));
+        inside || error.starts_with(&format!("{} is a required property", json!(self.name)))
+    }
+}
+
+/// The params that were typed; a field that is empty is left out. The error is in the words of the schema's check.
+pub(super) fn params(fields: &[Field], typed: &Typed) -> Result<Map<String, Value>, String> {
+    if let Some(text) = typed.get(WHOLE) {
+        return serde_json::from_str(text).map_err(|error| format!("The params are no JSON object: {error}"));
+    }
+    let mut params = Map::new();
+    for field in fields {
+        let text = typed.get(&field.id()).map_or("", String::as_str);
+        if !text.is_empty() {
+            let value = field.kind.value(text).map_err(|error| format!("/{}: this is no JSON: {error}", field.name))?;
+            params.insert(field.name.clone(), value);
+        }
+    }
+    Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "required": ["url"],
+            "properties": {
+                "deep": {"type": "boolean", "default": false},
+                "limit": {"type": "integer", "default": 20},
+                "size": {"enum": ["s", "m", 3]},
+                "tags": {"type": "array"},
+                "url": {"type": "string", "description": "where it is"},
+            },
+        })
+    }
+
+    #[test]
+    fn each_property_has_a_field_of_its_kind() {
+        let fields = of(&schema());
+        let names: Vec<_> = fields.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["url", "deep", "limit", "size", "tags"], "what is required comes first");
+        let kinds: Vec<_> = fields.iter().map(|it| &it.kind).collect();
+        let yes_or_no = Kind::Choice(vec![json!(true), json!(false)]);
+        let sizes = Kind::Choice(vec![json!("s"), json!("m"), json!(3)]);
+        assert_eq!(kinds, [&Kind::Line, &yes_or_no, &Kind::Number, &sizes, &Kind::Json]);
+        assert_eq!((fields[1].default.as_str(), fields[2].default.as_str()), ("false", "20"));
+    }
+
+    #[test]
+    fn what_is_typed_becomes_a_value_of_its_kind() {
+        let typed = |pairs: &[(&str, &str)]| {
+            let typed = pairs.iter().map(|(name, text)| (format!("params.{name}"), (*text).to_owned())).collect();
+            params(&of(&schema()), &typed).map(Value::Object)
+        };
+        let all = [("url", "5"), ("deep", "true"), ("limit", " 7"), ("size", "\"m\""), ("tags", "[1, {}]")];
+        assert_eq!(typed(&all), Ok(json!({"url": "5", "deep": true, "limit": 7, "size": "m", "tags": [1, {}]})));
+        assert_eq!(typed(&[("url", "x"), ("deep", ""), ("limit", "")]), Ok(json!({"url": "x"})), "empty: left out");
+        assert_eq!(typed(&[("limit", "many")]), Ok(json!({"limit": "many"})), "for the schema to refuse");
+        assert!(typed(&[("tags", "[1")]).unwrap_err().starts_with("/tags: this is no JSON: "));
+    }
+
+    #[test]
+    fn an_error_is_shown_at_the_field_that_it_means() {
+        let named = |name: &str| Field {
+            name: name.to_owned(),
+            kind: Kind::Line,
+            is_required: false,
+            description: None,
+            default: String::new(),
+        };
+        assert!(named("max").is_meant_by("/max: value is greater than the maximum of 50"));
+        assert!(named("a/b").is_meant_by("/a~1b/1: value is not valid"));
+        assert!(named("query").is_meant_by("\"query\" is a required property"));
+        assert!(!named("max").is_meant_by("/maximum: value is not a number"));
+    }
+}

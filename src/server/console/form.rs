@@ -1,0 +1,132 @@
+//! The form that creates a task.
+
+use maud::{Markup, html};
+use serde_json::{Map, Value};
+
+use super::fields::{Field, Kind, Typed, WHOLE};
+use super::new_link;
+use crate::server::queue::TypeCounts;
+
+/// A form as it is shown.
+pub(super) struct Form<'a> {
+    pub(super) task_type: &'a str,
+    pub(super) schema: &'a Value,
+    pub(super) fields: &'a [Field],
+    /// Whether the params are written as JSON.
+    pub(super) as_json: bool,
+    /// What was typed before.
+    pub(super) typed: &'a Typed,
+    /// Why that was refused.
+    pub(super) error: Option<&'a str>,
+}
+
+/// The types to choose from.
+pub(super) fn choice(types: &[TypeCounts]) -> Markup {
+    html! {
+        h1 { "New task" }
+        @if types.is_empty() {
+            p { "No task type is registered. " code { "prismq register-type" } " registers one." }
+        } @else {
+            p { "Of which type?" }
+            ul { @for it in types.iter().filter(|it| it.is_active) { li { a href=(new_link(&it.name)) { (it.name) } } } }
+        }
+    }
+}
+
+impl Form<'_> {
+    pub(super) fn main(&self) -> Markup {
+        let named = self.fields.iter().any(|field| self.is_wrong(field));
+        html! {
+            h1 { "New task of type " (self.task_type) }
+            @if let Some(error) = self.error { p.trouble role="alert" { @if named { "Not created: see the field that is marked." } @else { (error) } } }
+            form method="post" action="/new" {
+                input type="hidden" name="type" value=(self.task_type);
+                @if self.as_json { (self.whole()) } @else { @for field in self.fields { (self.field(field)) } }
+                div.field {
+                    label for="priority" { "Priority" }
+                    input #priority name="priority" inputmode="numeric" autocomplete="off" value=(self.value("priority", "0"));
+                }
+                button { "Create the task" }
+            }
+            @if !self.as_json {
+                p.field { a href=(format!("{}&as=json", new_link(self.task_type))) { "Write the params as JSON instead" } }
+            } @else if !self.fields.is_empty() {
+                p.field { a href=(new_link(self.task_type)) { "Fill in a form instead" } }
+            }
+            details.field {
+                summary { "The schema of the params" }
+                pre { (serde_json::to_string_pretty(self.schema).unwrap_or_default()) }
+            }
+        }
+    }
+
+    /// What was typed into a field, or what it begins with.
+    fn value<'a>(&'a self, id: &str, default: &'a str) -> &'a str {
+        self.typed.get(id).map_or(default, String::as_str)
+    }
+
+    fn is_wrong(&self, field: &Field) -> bool {
+        !self.as_json && self.error.is_some_and(|error| field.is_meant_by(error))
+    }
+
+    fn whole(&self) -> Markup {
+        let example: Map<String, Value> = self.fields.iter().filter_map(Field::example).collect();
+        let example = serde_json::to_string_pretty(&example).unwrap_or_default();
+        html! {
+            div.field {
+                label for=(WHOLE) { "Params " span.soft { "a JSON object" } }
+                textarea #(WHOLE) name=(WHOLE) rows="12" spellcheck="false" required {
+                    // The parser of HTML drops a line break that comes first.
+                    "\n" (self.value(WHOLE, &example))
+                }
+            }
+        }
+    }
+
+    fn field(&self, field: &Field) -> Markup {
+        let id = field.id();
+        let error = self.error.filter(|_| self.is_wrong(field));
+        let hint = format!("{id}.hint");
+        html! {
+            div.field {
+                label for=(id) {
+                    (field.name) " "
+                    span.soft { @if field.is_required { "required" } @if field.kind == Kind::Json { " JSON" } }
+                }
+                (self.input(field, &id, error.is_some().then_some("true"), &hint))
+                div id=(hint) {
+                    @if let Some(error) = error { p.bad-text role="alert" { (error) } }
+                    @if let Some(description) = &field.description { p.soft { (description) } }
+                }
+            }
+        }
+    }
+
+    fn input(&self, field: &Field, id: &str, invalid: Option<&str>, hint: &str) -> Markup {
+        let value = self.value(id, &field.default);
+        let required = field.is_required;
+        let mode = (field.kind == Kind::Number).then_some("decimal");
+        html! {
+            @match &field.kind {
+                Kind::Choice(values) => {
+                    select id=(id) name=(id) required[required] aria-invalid=[invalid] aria-describedby=(hint) {
+                        option value="" { "–" }
+                        @for it in values {
+                            option value=(it.to_string()) selected[it.to_string() == value] {
+                                @if let Some(text) = it.as_str() { (text) } @else { (it) }
+                            }
+                        }
+                    }
+                }
+                Kind::Json => {
+                    textarea id=(id) name=(id) rows="4" spellcheck="false" required[required] aria-invalid=[invalid]
+                        aria-describedby=(hint) { "\n" (value) }
+                }
+                Kind::Line | Kind::Number => {
+                    input id=(id) name=(id) value=(value) inputmode=[mode] autocomplete="off" required[required]
+                        aria-invalid=[invalid] aria-describedby=(hint);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Lists of tasks, and one task by itself.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::{list_link, task_link};
+use crate::server::attempts::{Fate, PastAttempt};
+use crate::server::database::Time;
+use crate::server::page::{ago, grouped, span};
+use crate::server::queue::{Excerpt, Listed, Shown};
+use crate::server::tasks::{STATUSES, Summary};
+
+/// What a list is of.
+pub(super) struct List<'a> {
+    pub(super) status: Option<&'static str>,
+    pub(super) task_type: Option<&'a str>,
+    /// Whether newer tasks were left out.
+    pub(super) goes_on: bool,
+    /// The tasks of each status, of this type where it is of one.
+    pub(super) counts: [u64; STATUSES.len()],
+    pub(super) tasks: &'a [Listed],
+    /// Where the next page goes on.
+    pub(super) next: Option<i64>,
+}
+
+pub(super) fn list(list: &List<'_>) -> Markup {
+    html! {
+        h1 {
+            @match list.task_type { Some(name) => { "Tasks of type " (name) }, None => "Tasks" }
+        }
+        @if list.task_type.is_some() { p { a href=(list_link(list.status, None, None)) { "of all types" } } }
+        (tabs(list))
+        @if list.tasks.is_empty() { p.soft { "None." } } @else { (table(list)) }
+        ul.tabs {
+            @if list.goes_on { li { a href=(list_link(list.status, list.task_type, None)) { "newest" } } }
+            @if let Some(next) = list.next {
+                li { a rel="next" href=(list_link(list.status, list.task_type, Some(next))) { "older" } }
+            }
+        }
+    }
+}
+
+fn tabs(list: &List<'_>) -> Markup {
+    let counted = STATUSES.into_iter().zip(list.counts).map(|(status, count)| (Some(status), count));
+    html! {
+        ul.tabs {
+            @for (status, count) in counted.chain([(None, list.counts.iter().sum())]) {
+                @let is_here = (status == list.status).then_some("page");
+                li {
+                    a href=(list_link(status, list.task_type, None)) aria-current=[is_here] {
+                        (status.unwrap_or("all"))
+                    }
+                    " " span.soft { (grouped(count)) }
+                }
+            }
+        }
+    }
+}
+
+fn table(list: &List<'_>) -> Markup {
+    html! {
+        table {
+            tr {
+                th { "Task" }
+                @if list.task_type.is_none() { th { "Type" } }
+                @if list.status.is_none() { th { "Status" } }
+                th { (heading(list.status)) }
+                th.number.wide { "Attempts" }
+                th.number { "When" }
+            }
+            @for it in list.tasks {
+                tr {
+                    td { (task_link(it.task.id)) }
+                    @if list.task_type.is_none() { td { (it.task.task_type) } }
+                    @if list.status.is_none() { td .bad-text[it.task.status == "failed"] { (it.task.status) } }
+                    td { (what(it)) }
+                    td.number.wide { (it.task.attempts) }
+                    td.number { (ago(last_change(&it.task))) }
+                }
+            }
+        }
+    }
+}
+
+fn heading(status: Option<&str>) -> &'static str {
+    match status {
+        Some("pending") => "Priority",
+        Some("failed") => "Error",
+        Some("claimed" | "completed") => "Worker",
+        _ => "",
+    }
+}
+
+/// What matters of a task in its status.
+fn what(listed: &Listed) -> Markup {
+    let task = &listed.task;
+    let worker = task.claimed_by.as_deref().unwrap_or_default();
+    html! {
+        @match task.status.as_str() {
+            "pending" => (priority(task.priority)),
+            "claimed" => { (worker) " " (progress(task.progress)) },
+            "failed" => span.bad-text { (listed.error.as_deref().unwrap_or("without a word")) },
+            _ => { (worker) @if let Some(took) = took(task) { span.soft { " took " (took) } } },
+        }
+    }
+}
+
+fn priority(priority: i64) -> Markup {
+    html! { @if priority == 0 { span.soft { "0" } } @else { (priority) } }
+}
+
+fn progress(percent: i64) -> Markup {
+    html! { progress max="100" value=(percent) {} " " span.soft { (percent) " %" } }
+}
+
+fn took(task: &Summary) -> Option<String> {
+    Some(span(task.completed_at?.since(task.claimed_at?)))
+}
+
+fn last_change(task: &Summary) -> Time {
+    task.completed_at.or(task.claimed_at).unwrap_or(task.created_at)
+}
+
+/// One task, with `note` before it.
+pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
+    let task = &shown.task;
+    html! {
+        @if let Some(note) = note { p.note role="status" { (note) } }
+        h1 { "Task " (task.id) " · " span .bad-text[task.status == "failed"] { (task.status) } }
+        (facts(shown))
+        @if task.status == "failed" {
+            form.field method="post" action=(format!("/tasks/{}/put-back", task.id)) {
+                button { "Put it back" }
+                " " span.soft { "It is tried again, as often as a new task." }
+            }
+        }
+        @if let Some(error) = &shown.error {
+            h2 { @if task.status == "failed" { "Error" } @else { "Error of an earlier attempt" } }
+            pre.bad-text { (error.text) }
+            (the_rest(error, task.id))
+        }
+        h2 { "Params" }
+        (json(&shown.params, task.id))
+        @if let Some(result) = &shown.result {
+            h2 { "Result" }
+            (json(result, task.id))
+        }
+        (history(shown))
+    }
+}
+
+fn facts(shown: &Shown) -> Markup {
+    let task = &shown.task;
+    html! {
+        ul.facts {
+            li { a href=(list_link(None, Some(&task.task_type), None)) { (task.task_type) } }
+            li { "priority " (task.priority) }
+            li { (task.attempts) @if task.attempts == 1 { " attempt" } @else { " attempts" } }
+            li { "created " (ago(task.created_at)) }
+            @if task.status == "claimed" { li { (progress(task.progress)) } }
+            @if let Some(expires_at) = shown.expires_at {
+                @let left = expires_at.since(Time::now());
+                @if left.is_zero() { li.bad-text { "its claim has run out: who claims next gets it" } }
+                @else { li { "its claim runs out in " (span(left)) } }
+            }
+        }
+    }
+}
+
+fn json(excerpt: &Excerpt, id: i64) -> Markup {
+    let value = excerpt.is_whole().then(|| serde_json::from_str::<Value>(&excerpt.text).ok()).flatten();
+    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    html! {
+        pre { (pretty.as_deref().unwrap_or(&excerpt.text)) }
+        (the_rest(excerpt, id))
+    }
+}
+
+fn the_rest(excerpt: &Excerpt, id: i64) -> Markup {
+    html! {
+        @if !excerpt.is_whole() {
+            p.soft {
+                "The start of " (grouped(excerpt.length as u64)) " characters. "
+                code { "prismq show-task " (id) " --json" } " shows them all."
+            }
+        }
+    }
+}
+
+/// What is known of each attempt, newest first.
+fn history(shown: &Shown) -> Markup {
+    let task = &shown.task;
+    html! {
+        h2 { "History" }
+        table {
+            tr { th { "Attempt" } th { "Worker" } th { "Claimed" } th { "What became of it" } }
+            @if let Some(claimed_at) = task.claimed_at {
+                tr {
+                    td { (task.attempts) }
+                    td { (task.claimed_by.as_deref().unwrap_or_default()) }
+                    td.when { (ago(claimed_at)) }
+                    td {
+                        @match (task.completed_at, took(task)) {
+                            (Some(time), Some(took)) => { (task.status) " " (ago(time)) " after " (took) },
+                            _ => "in flight",
+                        }
+                    }
+                }
+            }
+            @for it in &shown.past { (past(it)) }
+            tr { td {} td {} td.when { (ago(task.created_at)) } td { "created" } }
+        }
+    }
+}
+
+fn past(attempt: &PastAttempt) -> Markup {
+    let left = ago(attempt.left_at);
+    html! {
+        tr {
+            td { (attempt.attempt) }
+            td { (attempt.worker_id.as_deref().unwrap_or_default()) }
+            td.when { @if let Some(time) = attempt.claimed_at { (ago(time)) } }
+            td {
+                @match (attempt.fate, attempt.ended_at) {
+                    (Fate::Expired, _) => { "nobody reported it: its claim ran out, and went to another " (left) },
+                    (Fate::PutBack, Some(time)) => { "failed " (ago(time)) ", put back by hand " (left) },
+                    (Fate::PutBack, None) => { "put back by hand " (left) },
+                    (Fate::Failed, _) => { "failed " (left) ", to be tried again" },
+                }
+                @if let Some(error) = &attempt.error { p.bad-text { (error) } }
+            }
+        }
+    }
+}

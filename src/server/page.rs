@@ -1,0 +1,136 @@
+//! What the pages share: the document around them, what a browser may do for it, and how figures are said.
+
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
+
+use super::database::Time;
+
+const STYLE: &str = include_str!("page/page.css");
+/// Puts a new `main` in the place of one that is live, every three seconds.
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// A document that needs nothing else, and reads well without its script.
+pub(super) struct Page {
+    pub(super) title: String,
+    /// The ways to other pages.
+    pub(super) header: Markup,
+    pub(super) main: Markup,
+    /// Whether it stays up to date by itself. One that people write into does not.
+    pub(super) is_live: bool,
+}
+
+impl Page {
+    /// What is put into it is escaped, unless it is named `PreEscaped`.
+    fn document(&self) -> String {
+        let document = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (self.title) }
+                    style { (PreEscaped(STYLE)) }
+                    @if self.is_live { noscript { meta http-equiv="refresh" content="10"; } }
+                }
+                body {
+                    header { (self.header) }
+                    p.away role="status" hidden { "The server does not answer. This is what it said last." }
+                    main data-live[self.is_live] { (self.main) }
+                    @if self.is_live { script { (PreEscaped(SCRIPT)) } }
+                }
+            }
+        };
+        document.into_string()
+    }
+
+    pub(super) fn answer(&self, status: StatusCode) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+            (header::CONTENT_SECURITY_POLICY, policy()),
+            (header::CACHE_CONTROL, "no-store".to_owned()),
+            // With `no-referrer`, browsers would hide the origin of its own forms as well.
+            (header::REFERRER_POLICY, "same-origin".to_owned()),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        ];
+        (status, headers, self.document()).into_response()
+    }
+}
+
+/// What a browser may do for a page: apply this very style, run this very script, and talk to the server it came from.
+fn policy() -> String {
+    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
+    format!(
+        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+}
+
+/// A bar for each pair of what completed and what failed, the one on top of the other.
+pub(super) fn chart(label: &str, bars: &[(u64, u64)]) -> Markup {
+    let most = bars.iter().map(|(completed, failed)| completed + failed).max().unwrap_or(0).max(1);
+    let bar = |class: &str, x: usize, y: u64, height: u64| {
+        html! { @if height > 0 { rect class=(class) x=(x) y=(y) width="0.8" height=(height) {} } }
+    };
+    html! {
+        svg viewBox=(format!("0 0 {} {most}", bars.len())) preserveAspectRatio="none" role="img" aria-label=(label) {
+            @for (x, (completed, failed)) in bars.iter().enumerate() {
+                (bar("completed", x, most - completed, *completed))
+                (bar("failed", x, most - completed - failed, *failed))
+            }
+        }
+    }
+}
+
+/// A time as people say it, and exactly for who points at it.
+pub(super) fn ago(time: Time) -> Markup {
+    let exact = time.to_string();
+    html! {
+        time datetime=(format!("{}Z", exact.replace(' ', "T"))) title=(format!("{exact} UTC")) {
+            (span(Time::now().since(time))) " ago"
+        }
+    }
+}
+
+/// A duration as people say it, in one unit.
+pub(super) fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 if duration.as_millis() > 0 => format!("{} ms", duration.as_millis()),
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A number with its digits in groups of three.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+const live = () => document.querySelector("main[data-live]");
+
+// What somebody is about to press, to copy or to write into stays as it is.
+const inUse = (main) => {
+  const active = document.activeElement;
+  return (main.contains(active) && active.matches("button, input, select, textarea")) || !getSelection().isCollapsed;
+};
+
+setInterval(async () => {
+  const main = live();
+  if (!main || document.hidden || inUse(main)) return;
+  const away = document.querySelector(".away");
+  try {
+    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (inUse(main)) return;
+    const focused = main.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    document.title = next.title;
+    main.replaceWith(next.querySelector("main"));
+    if (focused) document.querySelector(`main a[href="${CSS.escape(focused)}"]`)?.focus();
+    away.hidden = true;
+  } catch {
+    away.hidden = false;
+  }
+}, 3000);

@@ -1,0 +1,174 @@
+//! What people are shown of the queue. Each look reads about what it shows, however many tasks there are.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::Value;
+
+use super::{Queue, Refusal, Result};
+use crate::server::attempts::{self, PastAttempt};
+use crate::server::database::Time;
+use crate::server::tally::{Counts, MINUTES, Minute};
+use crate::server::tasks::{self, Filter, SUMMARY, Summary};
+use crate::server::types;
+
+/// Characters that are shown of a text in a list, and by itself.
+const LINE: i64 = 200;
+const LONGEST: i64 = 64 * 1024;
+
+/// Tasks in flight, and tasks that ended last, whose workers are looked for.
+const LAST: i64 = 500;
+
+/// Everything at a glance.
+pub(in crate::server) struct Overview {
+    pub(in crate::server) types: Vec<TypeCounts>,
+    /// The present one last.
+    pub(in crate::server) minutes: [Minute; MINUTES],
+    /// Who claimed last comes first.
+    pub(in crate::server) workers: Vec<Seen>,
+}
+
+/// A type and its tasks.
+pub(in crate::server) struct TypeCounts {
+    pub(in crate::server) name: String,
+    pub(in crate::server) version: String,
+    pub(in crate::server) is_active: bool,
+    pub(in crate::server) counts: Counts,
+}
+
+/// A worker, by its claims.
+pub(in crate::server) struct Seen {
+    pub(in crate::server) worker_id: String,
+    /// Its last claim, and the task it was of.
+    pub(in crate::server) last: Option<(Time, i64)>,
+    pub(in crate::server) in_flight: usize,
+    /// It asks for a task just now.
+    pub(in crate::server) waits: bool,
+}
+
+/// A task in a list, with the start of what it failed with.
+pub(in crate::server) struct Listed {
+    pub(in crate::server) task: Summary,
+    pub(in crate::server) error: Option<String>,
+}
+
+/// A task by itself.
+pub(in crate::server) struct Shown {
+    pub(in crate::server) task: Summary,
+    pub(in crate::server) error: Option<Excerpt>,
+    pub(in crate::server) params: Excerpt,
+    pub(in crate::server) result: Option<Excerpt>,
+    /// Newest first.
+    pub(in crate::server) past: Vec<PastAttempt>,
+    /// When its claim runs out.
+    pub(in crate::server) expires_at: Option<Time>,
+}
+
+/// A text, or the start of a long one.
+pub(in crate::server) struct Excerpt {
+    pub(in crate::server) text: String,
+    /// The length of the whole, in characters.
+    pub(in crate::server) length: usize,
+}
+
+impl Excerpt {
+    pub(in crate::server) fn is_whole(&self) -> bool {
+        i64::try_from(self.length).is_ok_and(|length| length <= LONGEST)
+    }
+}
+
+impl Queue {
+    pub(in crate::server) fn overview(&mut self) -> Result<Overview> {
+        let types = self.counts()?;
+        let minutes = self.tally.look(&self.connection)?.minutes();
+        let workers = workers(&self.connection, self.waits.workers())?;
+        Ok(Overview { types, minutes, workers })
+    }
+
+    /// Every type with its tasks, by name.
+    pub(in crate::server) fn counts(&mut self) -> Result<Vec<TypeCounts>> {
+        let tally = self.tally.look(&self.connection)?;
+        let of_type =
+            |(id, name, version, is_active)| TypeCounts { name, version, is_active, counts: tally.of_type(id) };
+        Ok(types::names(&self.connection)?.into_iter().map(of_type).collect())
+    }
+
+    /// The tasks that pass `filter`, newest first.
+    pub(in crate::server) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
+        let mut errors =
+            self.connection.prepare_cached("SELECT substr(error_message, 1, ?2) FROM tasks WHERE id = ?1")?;
+        let mut with_error = |task: Summary| -> Result<Listed> {
+            let error = errors.query_row([task.id, LINE], |row| row.get(0)).optional()?.flatten();
+            Ok(Listed { task, error })
+        };
+        tasks::list(&self.connection, filter)?.into_iter().map(&mut with_error).collect()
+    }
+
+    pub(in crate::server) fn shown(&self, id: i64) -> Result<Shown> {
+        let sql = format!(
+            "SELECT {SUMMARY}, substr(error_message, 1, ?2), length(error_message), substr(params, 1, ?2), \
+             length(params), substr(result, 1, ?2), length(result) \
+             FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1"
+        );
+        let read = |row: &Row<'_>| {
+            let task = tasks::summary(row)?;
+            let claimed_at = task.claimed_at.filter(|_| task.status == "claimed");
+            Ok(Shown {
+                expires_at: claimed_at.map(|time| time.later_by(self.claim_timeout)),
+                task,
+                error: excerpt(row, 10)?,
+                params: excerpt(row, 12)?.unwrap_or(Excerpt { text: String::new(), length: 0 }),
+                result: excerpt(row, 14)?,
+                past: attempts::of_task(&self.connection, id)?,
+            })
+        };
+        let shown = self.connection.prepare_cached(&sql)?.query_row([id, LONGEST], read).optional()?;
+        shown.ok_or(Refusal::TaskNotFound)
+    }
+
+    /// The schema of a type's params.
+    pub(in crate::server) fn schema(&self, task_type: &str) -> Result<Value> {
+        let rules = types::rules(&self.connection, task_type)?.ok_or(Refusal::TypeNotFound)?;
+        // It was parsed before it was stored.
+        Ok(serde_json::from_str(&rules.schema).unwrap_or_default())
+    }
+}
+
+fn excerpt(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Excerpt>> {
+    let Some(text) = row.get(column)? else { return Ok(None) };
+    Ok(Some(Excerpt { text, length: row.get(column + 1)? }))
+}
+
+const IN_FLIGHT: &str =
+    "SELECT claimed_by, claimed_at, id FROM tasks WHERE status = 'claimed' ORDER BY id DESC LIMIT ?1";
+
+const ENDED: &str = "SELECT claimed_by, claimed_at, id FROM tasks WHERE completed_at > 0 \
+                     ORDER BY completed_at DESC LIMIT ?1";
+
+/// The workers of the tasks in flight and of those that ended last, and those that wait.
+fn workers(connection: &Connection, waiting: HashSet<String>) -> Result<Vec<Seen>> {
+    let mut seen: HashMap<String, Seen> = HashMap::new();
+    for (sql, in_flight) in [(IN_FLIGHT, 1), (ENDED, 0)] {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([LAST])?;
+        while let Some(row) = rows.next()? {
+            let (worker_id, claimed_at): (Option<String>, Option<Time>) = (row.get(0)?, row.get(1)?);
+            let (Some(worker_id), Some(claimed_at)) = (worker_id, claimed_at) else { continue };
+            let worker = seen.entry(worker_id.clone()).or_insert_with(|| Seen::new(worker_id));
+            worker.in_flight += in_flight;
+            worker.last = worker.last.max(Some((claimed_at, row.get(2)?)));
+        }
+    }
+    for worker_id in waiting {
+        seen.entry(worker_id.clone()).or_insert_with(|| Seen::new(worker_id)).waits = true;
+    }
+    let mut seen: Vec<_> = seen.into_values().collect();
+    seen.sort_unstable_by(|one, other| (other.last, &one.worker_id).cmp(&(one.last, &other.worker_id)));
+    Ok(seen)
+}
+
+impl Seen {
+    fn new(worker_id: String) -> Self {
+        Self { worker_id, last: None, in_flight: 0, waits: false }
+    }
+}

@@ -1,0 +1,129 @@
+//! How many tasks there are of each type and status, and how many ended in each minute of the last hour: counted once,
+//! at the first look, and kept in memory from then on as tasks change. So claims and reports pay nothing for it, and a
+//! look costs the same however many tasks there are.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Result};
+
+use super::database::Time;
+use super::tasks::STATUSES;
+
+/// The minutes that are told of.
+pub(super) const MINUTES: usize = 60;
+
+/// Where another process changes the file all the time, counting takes at most this part of the time.
+const SHARE: u32 = 100;
+
+/// The tasks of each status, in the order of [`STATUSES`].
+pub(super) type Counts = [u64; STATUSES.len()];
+
+/// The tasks that ended in one minute.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Minute {
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+}
+
+/// Nothing, until somebody looks.
+#[derive(Default)]
+pub(super) struct Tally(Option<Counted>);
+
+/// What was counted, and has been kept since.
+pub(super) struct Counted {
+    by_type: HashMap<i64, Counts>,
+    /// By the number of the minute since 1970.
+    by_minute: HashMap<i64, Minute>,
+    /// The file's own number of changes that other processes made.
+    version: i64,
+    at: Instant,
+    took: Duration,
+}
+
+impl Tally {
+    /// A task of that type has another status now. One that was created had none, one that was removed has none.
+    pub(super) fn moved(&mut self, type_id: i64, from: Option<&str>, to: Option<&str>) {
+        let Some(counted) = &mut self.0 else { return };
+        let counts = counted.by_type.entry(type_id).or_default();
+        if let Some(count) = from.and_then(place).map(|place| &mut counts[place]) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(place) = to.and_then(place) {
+            counts[place] += 1;
+        }
+        if from == Some("claimed") {
+            counted.ended(Time::now().minute(), to.unwrap_or_default(), 1);
+        }
+    }
+
+    /// The counts, as of now. Where another process changes the file they may be a little old.
+    pub(super) fn look(&mut self, connection: &Connection) -> Result<&Counted> {
+        let version: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let is_good = |it: &Counted| it.version == version || it.at.elapsed() < it.took * SHARE;
+        let counted = match self.0.take().filter(is_good) {
+            Some(counted) => counted,
+            None => Counted::count(connection, version)?,
+        };
+        Ok(self.0.insert(counted))
+    }
+}
+
+const COUNT: &str = "SELECT type_id, status, count(*) FROM tasks GROUP BY type_id, status";
+
+const COUNT_ENDED: &str = "SELECT completed_at / 60000000, status, count(*) FROM tasks WHERE completed_at >= ?1 \
+                           GROUP BY 1, 2";
+
+impl Counted {
+    fn count(connection: &Connection, version: i64) -> Result<Self> {
+        let at = Instant::now();
+        let mut this = Self { by_type: HashMap::new(), by_minute: HashMap::new(), version, at, took: Duration::ZERO };
+        let mut statement = connection.prepare_cached(COUNT)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let status: String = row.get(1)?;
+            if let Some(place) = place(&status) {
+                this.by_type.entry(row.get(0)?).or_default()[place] = row.get(2)?;
+            }
+        }
+        let mut statement = connection.prepare_cached(COUNT_ENDED)?;
+        let mut rows = statement.query([Time::now().earlier_by(Duration::from_mins(MINUTES as u64))])?;
+        while let Some(row) = rows.next()? {
+            let status: String = row.get(1)?;
+            this.ended(row.get(0)?, &status, row.get(2)?);
+        }
+        this.took = at.elapsed();
+        Ok(this)
+    }
+
+    fn ended(&mut self, minute: i64, status: &str, count: u64) {
+        let ended = self.by_minute.entry(minute).or_default();
+        match status {
+            "completed" => ended.completed += count,
+            "failed" => ended.failed += count,
+            _ => {}
+        }
+        if self.by_minute.len() > 2 * MINUTES {
+            self.by_minute.retain(|it, _| *it > minute - MINUTES as i64);
+        }
+    }
+
+    /// The tasks of that type.
+    pub(super) fn of_type(&self, type_id: i64) -> Counts {
+        self.by_type.get(&type_id).copied().unwrap_or_default()
+    }
+
+    /// The last hour, the present minute last.
+    pub(super) fn minutes(&self) -> [Minute; MINUTES] {
+        let first = Time::now().minute() - MINUTES as i64;
+        let mut minutes = [Minute::default(); MINUTES];
+        for (minute, number) in minutes.iter_mut().zip(first + 1..) {
+            *minute = self.by_minute.get(&number).copied().unwrap_or_default();
+        }
+        minutes
+    }
+}
+
+fn place(status: &str) -> Option<usize> {
+    STATUSES.iter().position(|it| *it == status)
+}
