@@ -62,7 +62,8 @@ pub(super) fn embedded(setup: &Setup) -> Result<Server, UserError> {
     let mut settings = settings(listen, None, setup);
     settings.claim_timeout = setup.config.claim_timeout.value;
     let server = Server::start(&settings).map_err(|error| explain(&error))?;
-    log::info!(api_url = server.api_url().as_str(), page_url = server.page_url().as_str(); "the embedded TaskManager listens");
+    let (api_url, page_url) = (server.api_url(), server.page_url());
+    log::info!(api_url = api_url.as_str(), page_url = page_url.as_str(); "the embedded TaskManager listens");
     Ok(server)
 }
 

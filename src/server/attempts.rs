@@ -1,5 +1,5 @@
-//! The SQL for attempts of which the row of their task tells no more, because another followed. A task that completes at
-//! its first attempt has none, so keeping them costs it nothing.
+//! The SQL for attempts of which the row of their task tells no more, because another followed. A task that completes
+//! at its first attempt has none, so keeping them costs it nothing.
 
 use rusqlite::{Connection, Result, Row, Transaction, params};
 

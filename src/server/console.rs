@@ -32,7 +32,7 @@ use form::Form;
 use session::Sessions;
 
 /// Tasks on one page of a list.
-const PAGE: i64 = 50;
+const PAGE: u16 = 50;
 
 /// What the page works with.
 struct Console {
@@ -79,6 +79,16 @@ impl Console {
         };
         Page { title: format!("{title} · prismq serve"), header, main, is_live }
     }
+
+    /// The form for a task of that type, with what was typed and why that was refused.
+    fn form(&self, task_type: &str, as_json: bool, typed: &Typed, error: Option<&str>) -> Result<Response, Refusal> {
+        let schema = self.queue.lock().schema(task_type)?;
+        let fields = fields::of(&schema);
+        let as_json = as_json || fields.is_empty();
+        let form = Form { task_type, schema: &schema, fields: &fields, as_json, typed, error };
+        let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        Ok(self.page("New task", form.main(), false).answer(status))
+    }
 }
 
 /// What is said where a page cannot be shown.
@@ -123,7 +133,7 @@ async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typ
         status,
         task_type: task_type.map(exactly),
         before: before.unwrap_or(i64::MAX),
-        limit: PAGE + 1,
+        limit: i64::from(PAGE) + 1,
         offset: 0,
     };
     let (mut tasks, types) = {
@@ -131,8 +141,8 @@ async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typ
         (queue.listed(&filter)?, queue.counts()?)
     };
     // One more than is shown tells that there are more.
-    let more = tasks.len() > PAGE as usize;
-    tasks.truncate(PAGE as usize);
+    let more = tasks.len() > usize::from(PAGE);
+    tasks.truncate(usize::from(PAGE));
     let next = tasks.last().filter(|_| more).map(|it| it.task.id);
     let mut counts = [0; STATUSES.len()];
     for it in types.iter().filter(|it| task_type.is_none_or(|name| name == it.name)) {
@@ -194,18 +204,6 @@ async fn create(State(console): State<Arc<Console>>, Posted(typed): Posted<Typed
         Ok(created) if created.deduplicated => Ok(see(&format!("/tasks/{}?is=old", created.id))),
         Ok(created) => Ok(see(&format!("/tasks/{}?is=new", created.id))),
         Err(why) => Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, Some(&why))?),
-    }
-}
-
-impl Console {
-    /// The form for a task of that type, with what was typed and why that was refused.
-    fn form(&self, task_type: &str, as_json: bool, typed: &Typed, error: Option<&str>) -> Result<Response, Refusal> {
-        let schema = self.queue.lock().schema(task_type)?;
-        let fields = fields::of(&schema);
-        let as_json = as_json || fields.is_empty();
-        let form = Form { task_type, schema: &schema, fields: &fields, as_json, typed, error };
-        let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-        Ok(self.page("New task", form.main(), false).answer(status))
     }
 }
 

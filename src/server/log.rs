@@ -150,8 +150,11 @@ mod tests {
         let log = Arc::new(Log::of(File::from(OwnedFd::from(writer))));
         let router = Router::new().route("/", get(async || "read").post(async || "written"));
         let router: Router = router.route("/no", post(async || StatusCode::NOT_FOUND));
+        let router = router.route("/moved", post(async || StatusCode::SEE_OTHER));
         let router = router.layer(middleware::from_fn_with_state(log, sync_changes));
-        for (method, path, status) in [("GET", "/", 200), ("POST", "/", 500), ("POST", "/no", 404)] {
+        for (method, path, status) in
+            [("GET", "/", 200), ("POST", "/", 500), ("POST", "/moved", 500), ("POST", "/no", 404)]
+        {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
             let answer = runtime().block_on(router.clone().oneshot(request)).unwrap();
             assert_eq!(answer.status(), status, "{method} {path}");

@@ -1,4 +1,4 @@
-//! The embedded TaskManager: the documented contract of the API, in one SQLite file.
+//! The embedded TaskManager: the documented contract of the API, in one SQLite file, and a page for people.
 //!
 //! It runs in a thread of its own, on a runtime of its own. It prints and logs nothing: what goes wrong is in the answer
 //! to whoever called. The status endpoint of a worker is served in the same way, and together they are the only

@@ -89,12 +89,17 @@ pub(super) fn chart(label: &str, bars: &[(u64, u64)]) -> Markup {
     }
 }
 
+/// How what is bad is marked.
+pub(super) fn bad(is_bad: bool) -> Option<&'static str> {
+    is_bad.then_some("bad-text")
+}
+
 /// A time as people say it, and exactly for who points at it.
 pub(super) fn ago(time: Time) -> Markup {
     let exact = time.to_string();
     html! {
         time datetime=(format!("{}Z", exact.replace(' ', "T"))) title=(format!("{exact} UTC")) {
-            (span(Time::now().since(time))) " ago"
+            (span(Duration::from_secs(Time::now().since(time).as_secs()))) " ago"
         }
     }
 }

@@ -10,8 +10,8 @@ use rusqlite::{Connection, Result};
 use super::database::Time;
 use super::tasks::STATUSES;
 
-/// The minutes that are told of.
-pub(super) const MINUTES: usize = 60;
+/// How many minutes are told of.
+const MINUTES: i64 = 60;
 
 /// Where another process changes the file all the time, counting takes at most this part of the time.
 const SHARE: u32 = 100;
@@ -87,7 +87,7 @@ impl Counted {
             }
         }
         let mut statement = connection.prepare_cached(COUNT_ENDED)?;
-        let mut rows = statement.query([Time::now().earlier_by(Duration::from_mins(MINUTES as u64))])?;
+        let mut rows = statement.query([Time::now().earlier_by(Duration::from_mins(MINUTES.unsigned_abs()))])?;
         while let Some(row) = rows.next()? {
             let status: String = row.get(1)?;
             this.ended(row.get(0)?, &status, row.get(2)?);
@@ -103,9 +103,7 @@ impl Counted {
             "failed" => ended.failed += count,
             _ => {}
         }
-        if self.by_minute.len() > 2 * MINUTES {
-            self.by_minute.retain(|it, _| *it > minute - MINUTES as i64);
-        }
+        self.by_minute.retain(|it, _| *it > minute - MINUTES);
     }
 
     /// The tasks of that type.
@@ -114,16 +112,28 @@ impl Counted {
     }
 
     /// The last hour, the present minute last.
-    pub(super) fn minutes(&self) -> [Minute; MINUTES] {
-        let first = Time::now().minute() - MINUTES as i64;
-        let mut minutes = [Minute::default(); MINUTES];
-        for (minute, number) in minutes.iter_mut().zip(first + 1..) {
-            *minute = self.by_minute.get(&number).copied().unwrap_or_default();
-        }
-        minutes
+    pub(super) fn last_hour(&self) -> Vec<Minute> {
+        let now = Time::now().minute();
+        (now - MINUTES + 1..=now).map(|minute| self.by_minute.get(&minute).copied().unwrap_or_default()).collect()
     }
 }
 
 fn place(status: &str) -> Option<usize> {
     STATUSES.iter().position(|it| *it == status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_reads_no_task() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = crate::server::database::open(&folder.path().join("tasks.db")).unwrap();
+        for (sql, index) in [(COUNT, "tasks_by_type"), (COUNT_ENDED, "tasks_by_end")] {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let step: String = statement.raw_query().next().unwrap().unwrap().get("detail").unwrap();
+            assert!(step.contains(&format!("USING COVERING INDEX {index}")), "{step}");
+        }
+    }
 }

@@ -30,6 +30,8 @@ fn the_url_is_all_that_is_printed() {
     let url = url(&mut serving);
     assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/api"), "{url}");
     serving.wait_for_stderr(&format!("export TASKMANAGER_API_URL={url}\n"));
+    let page = url.trim_end_matches("api");
+    serving.wait_for_stderr(&format!("its page for people is {page}\n"));
     let health = sandbox.prismq(["health", "--json", "--api-url", &url]).run().exits(0).json();
     assert_eq!(health["api_connectivity"], true);
     serving.terminate();
@@ -39,7 +41,9 @@ fn the_url_is_all_that_is_printed() {
     let mut serving = sandbox.prismq(ANY_PORT).args(["--json"]).start();
     serving.wait_for_stdout("\n");
     serving.terminate();
-    assert!(serving.wait().exits(0).json()["api_url"].as_str().unwrap().ends_with("/api"));
+    let said = serving.wait().exits(0).json();
+    let api_url = said["api_url"].as_str().unwrap();
+    assert_eq!(api_url.strip_suffix("api"), said["page_url"].as_str());
 }
 
 #[test]

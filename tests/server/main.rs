@@ -6,14 +6,18 @@ mod support;
 
 mod access;
 mod api;
+mod browser;
 mod claims;
 mod exchange;
 mod faults;
+mod forms;
 mod http;
 mod keep;
 mod lifecycle;
+mod page;
 mod published;
 mod serve;
+mod sessions;
 mod tasks;
 mod types;
 mod waits;

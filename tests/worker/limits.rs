@@ -169,6 +169,8 @@ fn an_embedded_taskmanager_comes_and_goes_with_the_worker() {
     sandbox.write("it.sh", "echo 1");
     let mut worker = sandbox.prismq(["work", "--embedded"]).start();
     worker.wait_for_stderr("ready");
+    let page = taskmanager.url().trim_end_matches("api").to_owned();
+    assert!(worker.stderr().contains(&format!("page_url={page}\n")), "{}", worker.stderr());
     let id = taskmanager.create("case", json!({"case": "it"}));
     worker.wait_for("the task to end", |_| taskmanager.status(id) == "completed");
     worker.terminate();

@@ -94,11 +94,16 @@ impl Field {
         format!("params.{}", self.name)
     }
 
-    /// Whether `error`, in the words of the schema's check, is about it.
-    pub(super) fn is_meant_by(&self, error: &str) -> bool {
-        let pointer = format!("/{}", self.name.replace('~', "~0").replace('/', "~1"));
-        let inside = error.strip_prefix(&pointer).is_some_and(|rest| rest.starts_with([':', '/']));
-        inside || error.starts_with(&format!("{} is a required property", json!(self.name)))
+    /// Where it is in the params, as the schema's check says it.
+    fn pointer(&self) -> String {
+        format!("/{}", self.name.replace('~', "~0").replace('/', "~1"))
+    }
+
+    /// What `error`, in the words of the schema's check, says of it.
+    pub(super) fn error_in<'a>(&self, error: &'a str) -> Option<&'a str> {
+        let inside = error.strip_prefix(&self.pointer()).filter(|rest| rest.starts_with([':', '/']));
+        let missing = || error.starts_with(&format!("{} is a required property", json!(self.name))).then_some(error);
+        inside.map(|rest| rest.trim_start_matches(": ")).or_else(missing)
     }
 }
 
@@ -111,7 +116,8 @@ pub(super) fn params(fields: &[Field], typed: &Typed) -> Result<Map<String, Valu
     for field in fields {
         let text = typed.get(&field.id()).map_or("", String::as_str);
         if !text.is_empty() {
-            let value = field.kind.value(text).map_err(|error| format!("/{}: this is no JSON: {error}", field.name))?;
+            let no_json = |error| format!("{}: this is no JSON: {error}", field.pointer());
+            let value = field.kind.value(text).map_err(no_json)?;
             params.insert(field.name.clone(), value);
         }
     }
@@ -170,9 +176,13 @@ mod tests {
             description: None,
             default: String::new(),
         };
-        assert!(named("max").is_meant_by("/max: value is greater than the maximum of 50"));
-        assert!(named("a/b").is_meant_by("/a~1b/1: value is not valid"));
-        assert!(named("query").is_meant_by("\"query\" is a required property"));
-        assert!(!named("max").is_meant_by("/maximum: value is not a number"));
+        for (name, error, said) in [
+            ("max", "/max: value is too large", Some("value is too large")),
+            ("a/b", "/a~1b/1: value is not valid", Some("/1: value is not valid")),
+            ("query", "\"query\" is a required property", Some("\"query\" is a required property")),
+            ("max", "/maximum: value is too large", None),
+        ] {
+            assert_eq!(named(name).error_in(error), said);
+        }
     }
 }

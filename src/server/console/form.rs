@@ -28,28 +28,36 @@ pub(super) fn choice(types: &[TypeCounts]) -> Markup {
             p { "No task type is registered. " code { "prismq register-type" } " registers one." }
         } @else {
             p { "Of which type?" }
-            ul { @for it in types.iter().filter(|it| it.is_active) { li { a href=(new_link(&it.name)) { (it.name) } } } }
+            ul {
+                @for it in types.iter().filter(|it| it.is_active) { li { a href=(new_link(&it.name)) { (it.name) } } }
+            }
         }
     }
 }
 
 impl Form<'_> {
     pub(super) fn main(&self) -> Markup {
-        let named = self.fields.iter().any(|field| self.is_wrong(field));
+        let named = self.fields.iter().any(|field| self.error_in(field).is_some());
         html! {
             h1 { "New task of type " (self.task_type) }
-            @if let Some(error) = self.error { p.trouble role="alert" { @if named { "Not created: see the field that is marked." } @else { (error) } } }
+            @if let Some(error) = self.error {
+                p.trouble role="alert" {
+                    @if named { "Not created: see the field that is marked." } @else { (error) }
+                }
+            }
             form method="post" action="/new" {
                 input type="hidden" name="type" value=(self.task_type);
                 @if self.as_json { (self.whole()) } @else { @for field in self.fields { (self.field(field)) } }
                 div.field {
                     label for="priority" { "Priority" }
-                    input #priority name="priority" inputmode="numeric" autocomplete="off" value=(self.value("priority", "0"));
+                    input #priority name="priority" inputmode="numeric" autocomplete="off"
+                        value=(self.value("priority", "0"));
                 }
                 button { "Create the task" }
             }
             @if !self.as_json {
-                p.field { a href=(format!("{}&as=json", new_link(self.task_type))) { "Write the params as JSON instead" } }
+                @let link = format!("{}&as=json", new_link(self.task_type));
+                p.field { a href=(link) { "Write the params as JSON instead" } }
             } @else if !self.fields.is_empty() {
                 p.field { a href=(new_link(self.task_type)) { "Fill in a form instead" } }
             }
@@ -65,8 +73,9 @@ impl Form<'_> {
         self.typed.get(id).map_or(default, String::as_str)
     }
 
-    fn is_wrong(&self, field: &Field) -> bool {
-        !self.as_json && self.error.is_some_and(|error| field.is_meant_by(error))
+    /// What is wrong with a field.
+    fn error_in(&self, field: &Field) -> Option<&str> {
+        self.error.filter(|_| !self.as_json).and_then(|error| field.error_in(error))
     }
 
     fn whole(&self) -> Markup {
@@ -85,7 +94,7 @@ impl Form<'_> {
 
     fn field(&self, field: &Field) -> Markup {
         let id = field.id();
-        let error = self.error.filter(|_| self.is_wrong(field));
+        let error = self.error_in(field);
         let hint = format!("{id}.hint");
         html! {
             div.field {
@@ -112,9 +121,8 @@ impl Form<'_> {
                     select id=(id) name=(id) required[required] aria-invalid=[invalid] aria-describedby=(hint) {
                         option value="" { "–" }
                         @for it in values {
-                            option value=(it.to_string()) selected[it.to_string() == value] {
-                                @if let Some(text) = it.as_str() { (text) } @else { (it) }
-                            }
+                            @let json = it.to_string();
+                            option value=(json) selected[json == value] { (it.as_str().unwrap_or(&json)) }
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{list_link, new_link, task_link};
-use crate::server::page::{ago, chart, grouped};
+use crate::server::page::{ago, bad, chart, grouped};
 use crate::server::queue::{Overview, Seen, TypeCounts};
 use crate::server::tally::Minute;
 use crate::server::tasks::STATUSES;
@@ -19,12 +19,12 @@ pub(super) fn main(overview: &Overview) -> Markup {
                 @let count: u64 = overview.types.iter().map(|it| it.counts[place]).sum();
                 li {
                     a href=(list_link(Some(status), None, None)) {
-                        b .bad-text[status == "failed" && count > 0] { (grouped(count)) } (status)
+                        b class=[bad(status == "failed" && count > 0)] { (grouped(count)) } (status)
                     }
                 }
             }
         }
-        (last_hour(&overview.minutes))
+        (last_hour(&overview.last_hour))
         (types(&overview.types))
         (workers(&overview.workers))
     }
@@ -42,7 +42,7 @@ fn state(overview: &Overview) -> &'static str {
         (0, _) => "Nothing waits: every task is in flight",
         (_, 0) if overview.workers.iter().all(|worker| !worker.waits) => "Tasks wait, and no worker has one",
         (_, 0) => "Tasks wait for a worker of their type",
-        _ => "Workers are at it",
+        _ => "Workers are at work",
     }
 }
 
@@ -60,6 +60,7 @@ fn last_hour(minutes: &[Minute]) -> Markup {
         h2 { "The last hour" }
         p.soft { (said) }
         (chart(&said, &bars))
+        p.axis.soft { span { "an hour ago" } span { "now" } }
     }
 }
 
@@ -69,7 +70,7 @@ fn types(types: &[TypeCounts]) -> Markup {
         @if types.is_empty() {
             p.soft { "None. " code { "prismq register-type" } " registers one." }
         } @else {
-            table {
+            table.headed {
                 tr {
                     th { "Type" }
                     th.wide { "Version" }
@@ -81,12 +82,10 @@ fn types(types: &[TypeCounts]) -> Markup {
                         td { (it.name) @if !it.is_active { span.soft { " (not active)" } } }
                         td.wide.soft { (it.version) }
                         @for (status, count) in STATUSES.into_iter().zip(it.counts) {
+                            @let link = list_link(Some(status), Some(&it.name), None);
                             td.number {
-                                @if count == 0 { span.soft { "0" } } @else {
-                                    a .bad-text[status == "failed"] href=(list_link(Some(status), Some(&it.name), None)) {
-                                        (grouped(count))
-                                    }
-                                }
+                                @if count == 0 { span.soft { "0" } }
+                                @else { a class=[bad(status == "failed")] href=(link) { (grouped(count)) } }
                             }
                         }
                         td.wide.number { @if it.is_active { a href=(new_link(&it.name)) { "new task" } } }
@@ -110,8 +109,8 @@ fn workers(workers: &[Seen]) -> Markup {
                         td { (it.worker_id) @if it.waits { span.soft { " waits for a task" } } }
                         td.number { (it.in_flight) }
                         @if let Some((time, id)) = it.last {
-                            td.when { (ago(time)) }
-                            td.wide { (task_link(id)) }
+                            td.short { (ago(time)) }
+                            td.wide.short { (task_link(id)) }
                         } @else {
                             td.soft { "none yet" }
                             td.wide {}

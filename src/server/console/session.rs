@@ -1,7 +1,7 @@
 //! Who may see the page and use its forms.
 //!
-//! Where there is a key, a browser shows it once and then carries a token in a cookie. Where there is none, whoever uses
-//! this machine may. Either way a form counts only where the page itself sent it: a browser says from where.
+//! Where there is a key, a browser shows it once and then carries a token in a cookie. Where there is none, whoever
+//! uses this machine may. Either way a form counts only where the page itself sent it: a browser says from where.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

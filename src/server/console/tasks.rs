@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{list_link, task_link};
 use crate::server::attempts::{Fate, PastAttempt};
 use crate::server::database::Time;
-use crate::server::page::{ago, grouped, span};
+use crate::server::page::{ago, bad, grouped, span};
 use crate::server::queue::{Excerpt, Listed, Shown};
 use crate::server::tasks::{STATUSES, Summary};
 
@@ -70,9 +70,9 @@ fn table(list: &List<'_>) -> Markup {
             }
             @for it in list.tasks {
                 tr {
-                    td { (task_link(it.task.id)) }
+                    td.short { (task_link(it.task.id)) }
                     @if list.task_type.is_none() { td { (it.task.task_type) } }
-                    @if list.status.is_none() { td .bad-text[it.task.status == "failed"] { (it.task.status) } }
+                    @if list.status.is_none() { td class=[bad(it.task.status == "failed")] { (it.task.status) } }
                     td { (what(it)) }
                     td.number.wide { (it.task.attempts) }
                     td.number { (ago(last_change(&it.task))) }
@@ -124,25 +124,26 @@ fn last_change(task: &Summary) -> Time {
 /// One task, with `note` before it.
 pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
     let task = &shown.task;
+    let of_which = if task.completed_at.is_some() { "" } else { " of an earlier attempt" };
     html! {
         @if let Some(note) = note { p.note role="status" { (note) } }
-        h1 { "Task " (task.id) " · " span .bad-text[task.status == "failed"] { (task.status) } }
+        h1 { "Task " (task.id) " · " span class=[bad(task.status == "failed")] { (task.status) } }
         (facts(shown))
         @if task.status == "failed" {
             form.field method="post" action=(format!("/tasks/{}/put-back", task.id)) {
                 button { "Put it back" }
-                " " span.soft { "It is tried again, as often as a new task." }
+                p.soft { "It is tried again, as often as a new task." }
             }
         }
         @if let Some(error) = &shown.error {
-            h2 { @if task.status == "failed" { "Error" } @else { "Error of an earlier attempt" } }
+            h2 { "Error" (of_which) }
             pre.bad-text { (error.text) }
             (the_rest(error, task.id))
         }
         h2 { "Params" }
         (json(&shown.params, task.id))
         @if let Some(result) = &shown.result {
-            h2 { "Result" }
+            h2 { "Result" (of_which) }
             (json(result, task.id))
         }
         (history(shown))
@@ -192,13 +193,13 @@ fn history(shown: &Shown) -> Markup {
     let task = &shown.task;
     html! {
         h2 { "History" }
-        table {
+        table.trailed {
             tr { th { "Attempt" } th { "Worker" } th { "Claimed" } th { "What became of it" } }
             @if let Some(claimed_at) = task.claimed_at {
                 tr {
                     td { (task.attempts) }
                     td { (task.claimed_by.as_deref().unwrap_or_default()) }
-                    td.when { (ago(claimed_at)) }
+                    td.short { (ago(claimed_at)) }
                     td {
                         @match (task.completed_at, took(task)) {
                             (Some(time), Some(took)) => { (task.status) " " (ago(time)) " after " (took) },
@@ -208,7 +209,7 @@ fn history(shown: &Shown) -> Markup {
                 }
             }
             @for it in &shown.past { (past(it)) }
-            tr { td {} td {} td.when { (ago(task.created_at)) } td { "created" } }
+            tr { td {} td {} td.short { (ago(task.created_at)) } td { "created" } }
         }
     }
 }
@@ -219,7 +220,7 @@ fn past(attempt: &PastAttempt) -> Markup {
         tr {
             td { (attempt.attempt) }
             td { (attempt.worker_id.as_deref().unwrap_or_default()) }
-            td.when { @if let Some(time) = attempt.claimed_at { (ago(time)) } }
+            td.short { @if let Some(time) = attempt.claimed_at { (ago(time)) } }
             td {
                 @match (attempt.fate, attempt.ended_at) {
                     (Fate::Expired, _) => { "nobody reported it: its claim ran out, and went to another " (left) },

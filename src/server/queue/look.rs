@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Queue, Refusal, Result};
 use crate::server::attempts::{self, PastAttempt};
 use crate::server::database::Time;
-use crate::server::tally::{Counts, MINUTES, Minute};
+use crate::server::tally::{Counts, Minute};
 use crate::server::tasks::{self, Filter, SUMMARY, Summary};
 use crate::server::types;
 
@@ -22,8 +22,8 @@ const LAST: i64 = 500;
 /// Everything at a glance.
 pub(in crate::server) struct Overview {
     pub(in crate::server) types: Vec<TypeCounts>,
-    /// The present one last.
-    pub(in crate::server) minutes: [Minute; MINUTES],
+    /// By minutes, the present one last.
+    pub(in crate::server) last_hour: Vec<Minute>,
     /// Who claimed last comes first.
     pub(in crate::server) workers: Vec<Seen>,
 }
@@ -80,9 +80,9 @@ impl Excerpt {
 impl Queue {
     pub(in crate::server) fn overview(&mut self) -> Result<Overview> {
         let types = self.counts()?;
-        let minutes = self.tally.look(&self.connection)?.minutes();
+        let last_hour = self.tally.look(&self.connection)?.last_hour();
         let workers = workers(&self.connection, self.waits.workers())?;
-        Ok(Overview { types, minutes, workers })
+        Ok(Overview { types, last_hour, workers })
     }
 
     /// Every type with its tasks, by name.
