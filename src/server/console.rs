@@ -228,15 +228,17 @@ fn sign_in_page(next: &str, was_wrong: bool) -> Response {
     let main = html! {
         h1 { "Sign in" }
         @if was_wrong { p.trouble role="alert" { "This is not the key." } }
-        form method="post" action="/sign-in" {
-            input type="hidden" name="next" value=(next);
-            div.field {
-                label for="key" { "API key" }
-                input #key name="key" type="password" autocomplete="current-password" required autofocus
-                    aria-describedby="whose";
-                p.soft #whose { "The one that this TaskManager was started with, TASKMANAGER_API_KEY." }
+        section {
+            form method="post" action="/sign-in" {
+                input type="hidden" name="next" value=(next);
+                div.field {
+                    label for="key" { "API key" }
+                    input #key name="key" type="password" autocomplete="current-password" required autofocus
+                        aria-describedby="whose";
+                    p.soft #whose { "The one that this TaskManager was started with, TASKMANAGER_API_KEY." }
+                }
+                button { "Sign in" }
             }
-            button { "Sign in" }
         }
     };
     let header = html! { strong { "prismq serve" } };

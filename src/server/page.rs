@@ -1,8 +1,11 @@
-//! What the pages share: the document around them, what a browser may do for it, and how figures are said.
+//! What the pages for people share, of the embedded TaskManager and of a worker: the document around them, what a
+//! browser may do for it, and how figures are said and drawn.
 
+use std::fmt::Display;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,13 +15,39 @@ use sha2::{Digest, Sha256};
 use super::database::Time;
 
 const STYLE: &str = include_str!("page/page.css");
-/// Puts a new `main` in the place of one that is live, every three seconds.
+/// Puts a new `main` in the place of one that is live, every two seconds.
 const SCRIPT: &str = include_str!("page/page.js");
+
+/// What a browser may do for a page: apply this very style, run this very script, and talk to the server it came from.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
+    format!(
+        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+});
+
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+
+/// The headers of what is served at a page's address. Only a page may have a browser do anything.
+pub(super) fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 5] {
+    let policy = if content_type == HTML { POLICY.as_str() } else { "default-src 'none'" };
+    [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-store"),
+        // With `no-referrer`, browsers would hide the origin of its own forms as well.
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ]
+}
 
 /// A document that needs nothing else, and reads well without its script.
 pub(super) struct Page {
     pub(super) title: String,
-    /// The ways to other pages.
+    /// Whose page it is, and the ways to others.
     pub(super) header: Markup,
     pub(super) main: Markup,
     /// Whether it stays up to date by itself. One that people write into does not.
@@ -27,7 +56,7 @@ pub(super) struct Page {
 
 impl Page {
     /// What is put into it is escaped, unless it is named `PreEscaped`.
-    fn document(&self) -> String {
+    pub(super) fn document(&self) -> String {
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -36,11 +65,11 @@ impl Page {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     title { (self.title) }
                     style { (PreEscaped(STYLE)) }
-                    @if self.is_live { noscript { meta http-equiv="refresh" content="10"; } }
+                    @if self.is_live { noscript { meta http-equiv="refresh" content="5"; } }
                 }
                 body {
                     header { (self.header) }
-                    p.away role="status" hidden { "The server does not answer. This is what it said last." }
+                    p.away role="status" hidden { "Nobody answers here any more. What follows is what was said last." }
                     main data-live[self.is_live] { (self.main) }
                     @if self.is_live { script { (PreEscaped(SCRIPT)) } }
                 }
@@ -50,40 +79,45 @@ impl Page {
     }
 
     pub(super) fn answer(&self, status: StatusCode) -> Response {
-        let headers = [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
-            (header::CONTENT_SECURITY_POLICY, policy()),
-            (header::CACHE_CONTROL, "no-store".to_owned()),
-            // With `no-referrer`, browsers would hide the origin of its own forms as well.
-            (header::REFERRER_POLICY, "same-origin".to_owned()),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-        ];
-        (status, headers, self.document()).into_response()
+        (status, headers(HTML), self.document()).into_response()
     }
 }
 
-/// What a browser may do for a page: apply this very style, run this very script, and talk to the server it came from.
-fn policy() -> String {
-    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
-    format!(
-        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'",
-        hash(STYLE),
-        hash(SCRIPT)
-    )
+/// How it is, in words; how good that is: `good`, `warn` or `bad`, as the classes are called.
+pub(super) fn state(level: &str, words: impl Display) -> Markup {
+    html! { h1 class={ "state " (level) } { (words.to_string()) } }
 }
 
-/// A bar for each pair of what completed and what failed, the one on top of the other.
-pub(super) fn chart(label: &str, bars: &[(u64, u64)]) -> Markup {
-    let most = bars.iter().map(|(completed, failed)| completed + failed).max().unwrap_or(0).max(1);
+/// What completed and what failed in each minute of the last hour, the one on top of the other.
+pub(super) fn last_hour(minutes: &[(u64, u64)]) -> Markup {
+    let (completed, failed) = minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    let most = minutes.iter().map(|(completed, failed)| completed + failed).max().unwrap_or(0);
+    let [all_completed, all_failed, busiest] = [completed, failed, most].map(grouped);
+    let words = format!("{all_completed} completed, {all_failed} failed; {busiest} in the busiest minute");
+    html! {
+        section {
+            h2 { "The last hour" }
+            @if most == 0 { p.soft { "No task has ended." } } @else {
+                p.soft { (words) }
+                (chart(&words, minutes, most))
+                div.line.soft { p { "an hour ago" } " " p { "now" } }
+            }
+        }
+    }
+}
+
+fn chart(label: &str, minutes: &[(u64, u64)], most: u64) -> Markup {
     let bar = |class: &str, x: usize, y: u64, height: u64| {
         html! { @if height > 0 { rect class=(class) x=(x) y=(y) width="0.8" height=(height) {} } }
     };
     html! {
-        svg viewBox=(format!("0 0 {} {most}", bars.len())) preserveAspectRatio="none" role="img" aria-label=(label) {
-            @for (x, (completed, failed)) in bars.iter().enumerate() {
-                (bar("completed", x, most - completed, *completed))
-                (bar("failed", x, most - completed - failed, *failed))
+        svg.chart viewBox=(format!("0 0 {} {most}", minutes.len())) preserveAspectRatio="none" role="img" aria-label=(label) {
+            @for (x, (completed, failed)) in minutes.iter().enumerate().filter(|(_, it)| it.0 + it.1 > 0) {
+                g {
+                    title { (minutes.len() - 1 - x) " min ago: " (completed) " completed, " (failed) " failed" }
+                    (bar("completed", x, most - completed, *completed))
+                    (bar("failed", x, most - completed - failed, *failed))
+                }
             }
         }
     }

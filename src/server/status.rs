@@ -1,8 +1,7 @@
 //! The status endpoint of a worker: how it is, for programs and for people.
 //!
 //! It shows types, counts and what handlers say of their progress and errors, never params, results or keys as such, and
-//! asks for no key. Answers are made at
-//! most a few times a second, however often they are asked for.
+//! asks for no key. Answers are made at most a few times a second, however often they are asked for.
 
 mod page;
 
@@ -13,13 +12,14 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use super::connection::{self, Patience};
+use super::page::{HTML, headers};
 use super::{ServerError, ServerThread, listen};
 use crate::metrics::Metrics;
 
@@ -80,27 +80,18 @@ fn router(metrics: Arc<Metrics>) -> Router {
 struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    /// What a browser may do with it: nothing, where it is no page.
-    policy: Arc<str>,
     body: Bytes,
 }
 
 impl Answer {
     fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type, policy: "default-src 'none'".into(), body: body.into() }
+        Self { status, content_type, body: body.into() }
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let headers = [
-            (header::CONTENT_TYPE, self.content_type),
-            (header::CONTENT_SECURITY_POLICY, &*self.policy),
-            (header::CACHE_CONTROL, "no-store"),
-            (header::REFERRER_POLICY, "no-referrer"),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ];
-        (self.status, headers.map(|(name, value)| (name, value.to_owned())), self.body).into_response()
+        (self.status, headers(self.content_type), self.body).into_response()
     }
 }
 
@@ -129,8 +120,7 @@ impl Shown {
 }
 
 fn for_people(shown: &Shown) -> Answer {
-    let page = page::page(&shown.metrics.view());
-    Answer { policy: page::policy().into(), ..Answer::new(StatusCode::OK, "text/html; charset=utf-8", page) }
+    Answer::new(StatusCode::OK, HTML, page::page(&shown.metrics.view()).document())
 }
 
 fn health(shown: &Shown) -> Answer {

@@ -31,6 +31,31 @@ const FLAGS: [&str; 9] = [
     "--disable-dev-shm-usage",
 ];
 
+/// What would run, were it not taken for text.
+pub(crate) const EVIL: &str =
+    "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2><b onmouseover=x>b</b>";
+
+/// The least contrast of a text with what is behind it, and that text; no text is on a picture.
+const LEAST_CONTRAST: &str = r"
+    const light = (color) => {
+        const [r, g, b] = color.match(/[\d.]+/g).slice(0, 3).map((it) => it / 255)
+            .map((it) => it <= 0.04045 ? it / 12.92 : ((it + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (it) => {
+        const color = getComputedStyle(it).backgroundColor;
+        return color === 'rgba(0, 0, 0, 0)' ? ground(it.parentElement) : color;
+    };
+    let least = [21, ''];
+    for (const it of document.querySelectorAll('body *')) {
+        if (![...it.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+        if (!it.checkVisibility() || it.closest('svg, progress, meter, script')) continue;
+        const [low, high] = [light(getComputedStyle(it).color), light(ground(it))].sort((a, b) => a - b);
+        const contrast = (high + 0.05) / (low + 0.05);
+        if (contrast < least[0]) least = [contrast, it.outerHTML];
+    }
+    return least";
+
 /// A browser with one window.
 pub(crate) struct Browser {
     agent: Agent,
@@ -40,6 +65,10 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
+    /// What [`EVIL`] would have brought into a page: what it has set, and how many pictures and elements.
+    pub(crate) const BROUGHT_ALONG: &str =
+        "return [typeof window.pwned, document.images.length, document.querySelectorAll('main b, main script').length]";
+
     /// A new one; `None` where there is none on this machine.
     ///
     /// Whoever develops need not have it; where changes are accepted, it is installed.
@@ -103,15 +132,36 @@ impl Browser {
 
     /// From now on, the user likes `dark`, or `light`.
     #[track_caller]
-    pub(crate) fn prefer(&self, scheme: &str) {
+    fn prefer(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.developer("Emulation.setEmulatedMedia", &features);
+    }
+
+    /// From now on, each page runs this before its own scripts.
+    #[track_caller]
+    pub(crate) fn run_before_pages(&self, script: &str) {
+        self.developer("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
     }
 
     /// From now on, pages run no scripts.
     #[track_caller]
     pub(crate) fn disable_scripts(&self) {
         self.developer("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    }
+
+    /// Asserts that the page is as wide as the screen and its texts stand out, by day and by night, which are different.
+    #[track_caller]
+    pub(crate) fn assert_reads_well(&self, width: u64) {
+        let grounds = ["light", "dark"].map(|scheme| {
+            self.prefer(scheme);
+            let path = self.run("return location.pathname");
+            let widths = self.run("return [document.documentElement.scrollWidth, innerWidth]");
+            assert_eq!(widths, json!([width, width]), "{path}, {scheme}: it scrolls sideways");
+            let least = self.run(LEAST_CONTRAST);
+            assert!(least[0].as_f64().unwrap() >= 4.5, "{path}, {scheme}: {least}");
+            self.run("return getComputedStyle(document.body).backgroundColor")
+        });
+        assert_ne!(grounds[0], grounds[1]);
     }
 
     /// What the console has complained of since it was last asked for.

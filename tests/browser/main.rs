@@ -2,6 +2,7 @@
 #![cfg(feature = "server")]
 
 mod browser;
+mod console;
 #[path = "../worker/rig.rs"]
 mod rig;
 #[path = "../support/mod.rs"]

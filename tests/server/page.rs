@@ -40,13 +40,15 @@ fn it_tells_how_the_queue_is() {
     }
     report(&api, 1, "one", true);
     report(&api, 2, "two", false);
-    let counts = |place: &str, status: &str| format!("<a href=\"/tasks?status={status}\"><b>{place}</b>{status}</a>");
+    let counts = |place: &str, status: &str| {
+        format!("<a href=\"/tasks?status={status}\"><h2>{status}</h2><strong>{place}</strong></a>")
+    };
     let page = browser.get("/").has(&[
         "Workers are at work",
         &counts("2", "pending"),
         &counts("1", "claimed"),
         &counts("1", "completed"),
-        "<b class=\"bad-text\">1</b>failed",
+        "<strong class=\"bad-text\">1</strong>",
         "1 completed, 1 failed; 2 in the busiest minute",
         "<rect class=\"completed\" x=\"59\"",
         "href=\"/tasks?status=failed&amp;type=a%2Eb\">1</a>",

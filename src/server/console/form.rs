@@ -27,9 +27,13 @@ pub(super) fn choice(types: &[TypeCounts]) -> Markup {
         @if types.is_empty() {
             p { "No task type is registered. " code { "prismq register-type" } " registers one." }
         } @else {
-            p { "Of which type?" }
-            ul {
-                @for it in types.iter().filter(|it| it.is_active) { li { a href=(new_link(&it.name)) { (it.name) } } }
+            section {
+                h2 { "Of which type?" }
+                ul.rows {
+                    @for it in types.iter().filter(|it| it.is_active) {
+                        li { a href=(new_link(&it.name)) { (it.name) } }
+                    }
+                }
             }
         }
     }
@@ -45,6 +49,21 @@ impl Form<'_> {
                     @if named { "Not created: see the field that is marked." } @else { (error) }
                 }
             }
+            section { (self.inputs()) }
+            @if !self.as_json {
+                p { a href=(format!("{}&as=json", new_link(self.task_type))) { "Write the params as JSON instead" } }
+            } @else if !self.fields.is_empty() {
+                p { a href=(new_link(self.task_type)) { "Fill in a form instead" } }
+            }
+            details {
+                summary { "The schema of the params" }
+                pre { (serde_json::to_string_pretty(self.schema).unwrap_or_default()) }
+            }
+        }
+    }
+
+    fn inputs(&self) -> Markup {
+        html! {
             form method="post" action="/new" {
                 input type="hidden" name="type" value=(self.task_type);
                 @if self.as_json { (self.whole()) } @else { @for field in self.fields { (self.field(field)) } }
@@ -54,16 +73,6 @@ impl Form<'_> {
                         value=(self.value("priority", "0"));
                 }
                 button { "Create the task" }
-            }
-            @if !self.as_json {
-                @let link = format!("{}&as=json", new_link(self.task_type));
-                p.field { a href=(link) { "Write the params as JSON instead" } }
-            } @else if !self.fields.is_empty() {
-                p.field { a href=(new_link(self.task_type)) { "Fill in a form instead" } }
-            }
-            details.field {
-                summary { "The schema of the params" }
-                pre { (serde_json::to_string_pretty(self.schema).unwrap_or_default()) }
             }
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn list(list: &List<'_>) -> Markup {
         }
         @if list.task_type.is_some() { p { a href=(list_link(list.status, None, None)) { "of all types" } } }
         (tabs(list))
-        @if list.tasks.is_empty() { p.soft { "None." } } @else { (table(list)) }
+        @if list.tasks.is_empty() { p.soft { "None." } } @else { section { (table(list)) } }
         ul.tabs {
             @if list.goes_on { li { a href=(list_link(list.status, list.task_type, None)) { "newest" } } }
             @if let Some(next) = list.next {
@@ -65,7 +65,7 @@ fn table(list: &List<'_>) -> Markup {
                 @if list.task_type.is_none() { th { "Type" } }
                 @if list.status.is_none() { th { "Status" } }
                 th { (heading(list.status)) }
-                th.number.wide { "Attempts" }
+                th.number.roomy { "Attempts" }
                 th.number { "When" }
             }
             @for it in list.tasks {
@@ -74,7 +74,7 @@ fn table(list: &List<'_>) -> Markup {
                     @if list.task_type.is_none() { td { (it.task.task_type) } }
                     @if list.status.is_none() { td class=[bad(it.task.status == "failed")] { (it.task.status) } }
                     td { (what(it)) }
-                    td.number.wide { (it.task.attempts) }
+                    td.number.roomy { (it.task.attempts) }
                     td.number { (ago(last_change(&it.task))) }
                 }
             }
@@ -130,21 +130,27 @@ pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
         h1 { "Task " (task.id) " · " span class=[bad(task.status == "failed")] { (task.status) } }
         (facts(shown))
         @if task.status == "failed" {
-            form.field method="post" action=(format!("/tasks/{}/put-back", task.id)) {
+            form method="post" action=(format!("/tasks/{}/put-back", task.id)) {
                 button { "Put it back" }
                 p.soft { "It is tried again, as often as a new task." }
             }
         }
         @if let Some(error) = &shown.error {
-            h2 { "Error" (of_which) }
-            pre.bad-text { (error.text) }
-            (the_rest(error, task.id))
+            section {
+                h2 { "Error" (of_which) }
+                pre.bad-text { (error.text) }
+                (the_rest(error, task.id))
+            }
         }
-        h2 { "Params" }
-        (json(&shown.params, task.id))
+        section {
+            h2 { "Params" }
+            (json(&shown.params, task.id))
+        }
         @if let Some(result) = &shown.result {
-            h2 { "Result" (of_which) }
-            (json(result, task.id))
+            section {
+                h2 { "Result" (of_which) }
+                (json(result, task.id))
+            }
         }
         (history(shown))
     }
@@ -192,24 +198,26 @@ fn the_rest(excerpt: &Excerpt, id: i64) -> Markup {
 fn history(shown: &Shown) -> Markup {
     let task = &shown.task;
     html! {
-        h2 { "History" }
-        table.trailed {
-            tr { th { "Attempt" } th { "Worker" } th { "Claimed" } th { "What became of it" } }
-            @if let Some(claimed_at) = task.claimed_at {
-                tr {
-                    td { (task.attempts) }
-                    td { (task.claimed_by.as_deref().unwrap_or_default()) }
-                    td.short { (ago(claimed_at)) }
-                    td {
-                        @match (task.completed_at, took(task)) {
-                            (Some(time), Some(took)) => { (task.status) " " (ago(time)) " after " (took) },
-                            _ => "in flight",
+        section {
+            h2 { "History" }
+            table.trailed {
+                tr { th { "Attempt" } th { "Worker" } th { "Claimed" } th { "What became of it" } }
+                @if let Some(claimed_at) = task.claimed_at {
+                    tr {
+                        td { (task.attempts) }
+                        td { (task.claimed_by.as_deref().unwrap_or_default()) }
+                        td.short { (ago(claimed_at)) }
+                        td {
+                            @match (task.completed_at, took(task)) {
+                                (Some(time), Some(took)) => { (task.status) " " (ago(time)) " after " (took) },
+                                _ => "in flight",
+                            }
                         }
                     }
                 }
+                @for it in &shown.past { (past(it)) }
+                tr { td {} td {} td.short { (ago(task.created_at)) } td { "created" } }
             }
-            @for it in &shown.past { (past(it)) }
-            tr { td {} td {} td.short { (ago(task.created_at)) } td { "created" } }
         }
     }
 }

@@ -1,6 +1,6 @@
 const live = () => document.querySelector("main[data-live]");
 
-// What somebody is about to press, to copy or to write into stays as it is.
+/* What somebody is about to press, to copy or to write into stays as it is. */
 const inUse = (main) => {
   const active = document.activeElement;
   return (main.contains(active) && active.matches("button, input, select, textarea")) || !getSelection().isCollapsed;
@@ -22,4 +22,4 @@ setInterval(async () => {
   } catch {
     away.hidden = false;
   }
-}, 3000);
+}, 2000);

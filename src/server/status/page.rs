@@ -1,70 +1,39 @@
-//! The page for people: one document that needs nothing else, and reads well without its script.
+//! The page for people.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sha2::{Digest, Sha256};
+use maud::{Markup, html};
 
-use crate::metrics::{Ended, Health, Minute, Quota, RunningTask, TypeView, View};
+use crate::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
+use crate::server::page::{Page, bad, last_hour, span, state};
 
-const STYLE: &str = include_str!("page.css");
-/// Puts a new `main` in the place of the old one, every two seconds.
-const SCRIPT: &str = include_str!("page.js");
-
-/// What a browser may do for the page: apply this very style, run this very script, and ask this address again.
-pub(super) fn policy() -> String {
-    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
-    format!(
-        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'",
-        hash(STYLE),
-        hash(SCRIPT)
-    )
-}
-
-/// The whole document. What is put into it is escaped, unless it is named `PreEscaped`.
-pub(super) fn page(view: &View) -> String {
-    let (level, words) = state(view);
+pub(super) fn page(view: &View) -> Page {
+    let (level, words) = condition(view);
     let health = &view.health;
-    let document = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (health.worker_id) ": " (words) }
-                style { (PreEscaped(STYLE)) }
-                noscript { meta http-equiv="refresh" content="5"; }
-            }
-            body {
-                main {
-                    header {
-                        h1 { (health.worker_id) }
-                        p class={ "state " (level) } { (words) }
-                        (tiles(health))
-                    }
-                    (running(&view.running))
-                    (chart(&view.minutes))
-                    (types(&view.types))
-                    (failed(&view.failed))
-                    (ended(&view.ended))
-                    footer.soft {
-                        "prismq " (health.version)
-                        @if let Some(memory) = health.memory_usage_mb { ", " (memory) " MB" }
-                    }
-                }
-                script { (PreEscaped(SCRIPT)) }
-            }
+    let minutes: Vec<_> = view.minutes.iter().map(|it| (it.completed, it.failed)).collect();
+    let main = html! {
+        (state(level, &words))
+        (tiles(health))
+        @if let Some(error) = &health.results_error { p.bad-text { (error) } }
+        div.columns {
+            (running(&view.running))
+            (last_hour(&minutes))
+            (types(&view.types))
+            (failed(&view.failed))
+            (ended(&view.ended))
+        }
+        footer.soft {
+            "prismq " (health.version)
+            @if let Some(memory) = health.memory_usage_mb { ", " (memory) " MB" }
         }
     };
-    document.into_string()
+    let title = format!("{}: {words}", health.worker_id);
+    Page { title, header: html! { strong { (health.worker_id) } }, main, is_live: true }
 }
 
 /// How the worker is, in words, and how good that is: `good`, `warn` or `bad`, as the classes are called.
-fn state(view: &View) -> (&'static str, String) {
+fn condition(view: &View) -> (&'static str, String) {
     let health = &view.health;
     if let Some(reason) = &health.reason {
         return ("bad", format!("It hangs: {reason}"));
@@ -94,7 +63,7 @@ fn state(view: &View) -> (&'static str, String) {
 
 /// The figures that are looked for first.
 fn tiles(health: &Health) -> Markup {
-    let ago = |seconds: u64| format!("{} ago", age(Duration::from_secs(seconds)));
+    let ago = |seconds: u64| format!("{} ago", span(Duration::from_secs(seconds)));
     let completed = health.tasks_processed - health.tasks_failed;
     let asked = health.seconds_since_poll.map_or_else(String::new, |poll| format!("asked for tasks {}", ago(poll)));
     let took = health.api_latency_ms.filter(|_| health.api_error.is_none());
@@ -109,7 +78,7 @@ fn tiles(health: &Health) -> Markup {
             (tile("In flight", health.tasks_in_flight, &asked))
             (tile("Completed", completed, &format!("since it started {}", ago(health.uptime_seconds))))
             (tile("Failed", health.tasks_failed, &share(health.tasks_failed, health.tasks_processed)))
-            li.bad-text[health.unreported > 0] {
+            li class=[bad(health.unreported > 0)] {
                 h2 { "Unreported" }
                 strong { (health.unreported) }
                 @if let Some(oldest) = health.oldest_unreported_seconds {
@@ -119,7 +88,6 @@ fn tiles(health: &Health) -> Markup {
             (tile("TaskManager", latency, answers))
             @if let Some(quota) = health.youtube_api.as_ref().and_then(|it| it.quota.as_ref()) { (units(quota)) }
         }
-        @if let Some(error) = &health.results_error { p.bad-text { (error) } }
     }
 }
 
@@ -128,9 +96,9 @@ fn tile(name: &str, figure: impl Display, words: &str) -> Markup {
 }
 
 fn units(quota: &Quota) -> Markup {
-    let resets = quota.resets.map(|time| age(time.saturating_duration_since(Instant::now())));
+    let resets = quota.resets.map(|time| span(time.saturating_duration_since(Instant::now())));
     html! {
-        li.bad-text[quota.left == 0] {
+        li class=[bad(quota.left == 0)] {
             h2 { "YouTube today" }
             strong { (quota.left) }
             p { "units left of " (quota.limit) @if let Some(resets) = resets { "; a new day in " (resets) } }
@@ -154,7 +122,7 @@ fn running(tasks: &[RunningTask]) -> Markup {
             ul.rows {
                 @for task in tasks {
                     li {
-                        (line(&named(task.id, &task.task_type), &age(task.age)))
+                        (line(&named(task.id, &task.task_type), &span(task.age)))
                         @if let Some((percent, message)) = &task.progress {
                             progress max="100" value=(percent) { (percent) " %" }
                             p.soft { (percent) " % " (message) }
@@ -174,36 +142,6 @@ fn line(what: &Markup, figure: &str) -> Markup {
 /// A task by its number and its type.
 fn named(id: u64, task_type: &str) -> Markup {
     html! { span.soft { "#" (id) } " " (task_type) }
-}
-
-/// A bar a minute, what failed on top of what completed.
-fn chart(minutes: &[Minute]) -> Markup {
-    let (completed, failed) =
-        minutes.iter().fold((0, 0), |(completed, failed), it| (completed + it.completed, failed + it.failed));
-    let most = minutes.iter().map(|it| it.completed + it.failed).max().unwrap_or(0).max(1);
-    let words = format!("{completed} completed, {failed} failed; {most} in the busiest minute");
-    html! {
-        section {
-            h2 { "The last hour" }
-            @if completed + failed == 0 { p.soft { "No task has ended." } } @else {
-                p.soft { (words) }
-                svg.chart viewBox=(format!("0 0 {} {most}", minutes.len())) preserveAspectRatio="none" role="img" aria-label=(words) {
-                    @for (x, it) in minutes.iter().enumerate().filter(|(_, it)| it.completed + it.failed > 0) {
-                        g {
-                            title { (minutes.len() - 1 - x) " min ago: " (it.completed) " completed, " (it.failed) " failed" }
-                            (bar("completed", x, most - it.completed, it.completed))
-                            (bar("failed", x, most - it.completed - it.failed, it.failed))
-                        }
-                    }
-                }
-                div.line.soft { p { "an hour ago" } " " p { "now" } }
-            }
-        }
-    }
-}
-
-fn bar(class: &str, x: usize, y: u64, height: u64) -> Markup {
-    html! { rect class=(class) x=(x) y=(y) width="0.8" height=(height) {} }
 }
 
 fn types(types: &[TypeView]) -> Markup {
@@ -245,7 +183,7 @@ fn durations(median: f64, p95: f64) -> Markup {
 /// Why a type is not claimed now, where that is so.
 fn unclaimed(it: &TypeView) -> Markup {
     let when = |left: Duration| {
-        if left.as_secs() == 0 { "now".to_owned() } else { format!("in {}", age(left)) }
+        if left.as_secs() == 0 { "now".to_owned() } else { format!("in {}", span(left)) }
     };
     html! {
         @if !it.known {
@@ -262,12 +200,12 @@ fn unclaimed(it: &TypeView) -> Markup {
 fn failed(attempts: &[Ended]) -> Markup {
     html! {
         @if !attempts.is_empty() {
-            section.wide {
+            section.full {
                 h2 { "Last errors" }
                 ul.rows {
                     @for it in attempts {
                         li {
-                            (line(&named(it.id, &it.task_type), &format!("{} ago", age(it.ago))))
+                            (line(&named(it.id, &it.task_type), &format!("{} ago", span(it.ago))))
                             @if let Some((error_type, text)) = &it.failure {
                                 p { span.bad-text { (error_type) } ": " (text) }
                             }
@@ -287,7 +225,7 @@ fn ended(attempts: &[Ended]) -> Markup {
             ul.rows {
                 @for it in attempts {
                     li {
-                        (line(&named(it.id, &it.task_type), &format!("{} ago", age(it.ago))))
+                        (line(&named(it.id, &it.task_type), &format!("{} ago", span(it.ago))))
                         p.soft {
                             @if let Some((error_type, _)) = &it.failure {
                                 span.bad-text { "failed" } " (" (error_type) ")"
@@ -306,15 +244,5 @@ fn seconds(seconds: f64) -> String {
         ..1.0 => format!("{:.0} ms", seconds * 1000.0),
         1.0..10.0 => format!("{seconds:.1} s"),
         _ => format!("{seconds:.0} s"),
-    }
-}
-
-/// A time as people say it, in one unit.
-fn age(age: Duration) -> String {
-    match age.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
     }
 }
