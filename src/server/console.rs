@@ -26,7 +26,7 @@ use super::envelope::Failure;
 use super::log::{self, Log};
 use super::page::Page;
 use super::queue::{Refusal, Shared};
-use super::tasks::{Filter, STATUSES};
+use super::tasks::{Filter, STATUSES, Side};
 use fields::Typed;
 use form::Form;
 use session::Sessions;
@@ -128,28 +128,34 @@ async fn show_overview(State(console): State<Arc<Console>>) -> Answer {
 async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typed>) -> Answer {
     let status = query.get("status").and_then(|wanted| STATUSES.into_iter().find(|status| status == wanted));
     let task_type = query.get("type").map(String::as_str);
-    let before = query.get("before").and_then(|before| before.parse().ok());
-    let filter = Filter {
-        status,
-        task_type: task_type.map(exactly),
-        before: before.unwrap_or(i64::MAX),
-        limit: i64::from(PAGE) + 1,
-        offset: 0,
-    };
+    let side = side(&query);
+    let limit = i64::from(PAGE) + 1;
+    let filter =
+        Filter { status, task_type: task_type.map(exactly), side: side.unwrap_or(Side::NEWEST), limit, offset: 0 };
     let (mut tasks, types) = {
         let mut queue = console.queue.lock();
         (queue.listed(&filter)?, queue.counts()?)
     };
-    // One more than is shown tells that there are more.
+    // One more than is shown tells that there are more on that side.
     let more = tasks.len() > usize::from(PAGE);
-    tasks.truncate(usize::from(PAGE));
-    let next = tasks.last().filter(|_| more).map(|it| it.task.id);
+    let after = matches!(side, Some(Side::After(_)));
+    if more {
+        tasks.remove(if after { 0 } else { tasks.len() - 1 });
+    }
+    let newer = tasks.first().filter(|_| if after { more } else { side.is_some() }).map(|it| Side::After(it.task.id));
+    let older = tasks.last().filter(|_| after || more).map(|it| Side::Before(it.task.id));
     let mut counts = [0; STATUSES.len()];
     for it in types.iter().filter(|it| task_type.is_none_or(|name| name == it.name)) {
         counts.iter_mut().zip(it.counts).for_each(|(sum, count)| *sum += count);
     }
-    let list = tasks::List { status, task_type, goes_on: before.is_some(), counts, tasks: &tasks, next };
+    let list = tasks::List { status, task_type, counts, tasks: &tasks, newer, older };
     Ok(console.show(status.unwrap_or("all tasks"), tasks::list(&list)))
+}
+
+/// Where a list goes on, if it does not begin with the newest.
+fn side(query: &Typed) -> Option<Side> {
+    let id = |name| query.get(name).and_then(|id| id.parse().ok());
+    id("after").map(Side::After).or_else(|| id("before").map(Side::Before))
 }
 
 /// The LIKE pattern of this very name.
@@ -255,11 +261,14 @@ fn see(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
 }
 
-fn list_link(status: Option<&str>, task_type: Option<&str>, before: Option<i64>) -> String {
+fn list_link(status: Option<&str>, task_type: Option<&str>, side: Option<Side>) -> String {
     let status = status.map(|status| format!("status={status}"));
     let task_type = task_type.map(|name| format!("type={}", percent(name)));
-    let before = before.map(|id| format!("before={id}"));
-    let query: Vec<_> = [status, task_type, before].into_iter().flatten().collect();
+    let side = side.map(|side| match side {
+        Side::Before(id) => format!("before={id}"),
+        Side::After(id) => format!("after={id}"),
+    });
+    let query: Vec<_> = [status, task_type, side].into_iter().flatten().collect();
     if query.is_empty() { "/tasks".to_owned() } else { format!("/tasks?{}", query.join("&")) }
 }
 

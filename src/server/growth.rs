@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use super::Settings;
 use super::database::Time;
 use super::queue::{ClaimRequest, Queue, Report};
-use super::tasks::{Filter, Order, STATUSES, SortBy};
+use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
 
 /// The last of them has no tasks.
 const TYPES: i64 = 21;
@@ -79,10 +79,10 @@ impl Counted {
         self.count("overview", |queue| queue.overview().unwrap());
         self.count("task on the page", |queue| queue.shown(400).unwrap());
         for status in [None].into_iter().chain(STATUSES.map(Some)) {
-            let filter = Filter { status, task_type: None, before: 700, limit: 5, offset: 0 };
+            let filter = Filter { status, task_type: None, side: Side::Before(700), limit: 5, offset: 0 };
             self.count(format!("page of {status:?}"), |queue| queue.listed(&filter).unwrap());
         }
-        let failed = Filter { status: Some("failed"), task_type: None, before: i64::MAX, limit: 1, offset: 0 };
+        let failed = Filter { status: Some("failed"), task_type: None, side: Side::NEWEST, limit: 1, offset: 0 };
         let id = self.queue.listed(&failed).unwrap()[0].task.id;
         self.count("put back", |queue| queue.put_back(id).unwrap());
     }
@@ -90,10 +90,10 @@ impl Counted {
     fn count_lists(&mut self) {
         for status in [None].into_iter().chain(STATUSES.map(Some)) {
             for task_type in [None, Some("type.7"), Some("type.%"), Some("type.21")] {
-                for before in [i64::MAX, 500] {
+                for side in [Side::NEWEST, Side::Before(500), Side::After(500)] {
                     let task_type = task_type.map(str::to_owned);
-                    let what = format!("list {status:?} {task_type:?} {before}");
-                    let filter = Filter { status, task_type, before, limit: 5, offset: 0 };
+                    let what = format!("list {status:?} {task_type:?} {side:?}");
+                    let filter = Filter { status, task_type, side, limit: 5, offset: 0 };
                     self.count(what, |queue| queue.tasks(&filter).unwrap());
                 }
             }

@@ -20,7 +20,7 @@ use super::envelope::{Failure, Success};
 use super::line::Line;
 use super::log::{self, Log};
 use super::queue::{ClaimRequest, Refusal, Report, Shared};
-use super::tasks::{Filter, Order, STATUSES, SortBy};
+use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
 use super::waits;
 
 /// How many tasks a list has where nobody says.
@@ -189,11 +189,11 @@ async fn list_tasks(State(queue): State<Shared>, parameters: Parameters) -> Answ
     let limit = whole_number(&parameters, "limit", 1)?.unwrap_or(DEFAULT_LIMIT);
     let offset = whole_number(&parameters, "offset", 0)?.unwrap_or(0);
     // Who names the task to go on from need not have those before it counted.
-    let (before, offset) = match whole_number(&parameters, "before", 1)? {
-        Some(before) => (before, 0),
-        None => (i64::MAX, offset),
+    let (side, offset) = match whole_number(&parameters, "before", 1)? {
+        Some(before) => (Side::Before(before), 0),
+        None => (Side::NEWEST, offset),
     };
-    let filter = Filter { status, task_type: parameters.remove("type"), before, limit, offset };
+    let filter = Filter { status, task_type: parameters.remove("type"), side, limit, offset };
     Ok(Success(queue.lock().tasks(&filter)?))
 }
 

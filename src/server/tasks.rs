@@ -73,10 +73,26 @@ pub(super) struct Filter {
     pub(super) status: Option<&'static str>,
     /// A LIKE pattern.
     pub(super) task_type: Option<String>,
-    /// Only tasks with lower ids.
-    pub(super) before: i64,
+    pub(super) side: Side,
     pub(super) limit: i64,
     pub(super) offset: i64,
+}
+
+/// The tasks next to one, that it leaves out: those with lower ids, or with higher ones.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Side {
+    Before(i64),
+    After(i64),
+}
+
+impl Side {
+    pub(super) const NEWEST: Self = Self::Before(i64::MAX);
+
+    fn id(self) -> i64 {
+        match self {
+            Self::Before(id) | Self::After(id) => id,
+        }
+    }
 }
 
 /// Every status there is.
@@ -247,35 +263,45 @@ pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
 
 /// The tasks that pass `filter`, newest first.
 pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summary>> {
-    let ids = match &filter.task_type {
-        None => ids(connection, &ids_sql(filter.status, false), params![filter.before, filter.limit, filter.offset])?,
+    let mut ids = match &filter.task_type {
+        None => {
+            let sql = ids_sql(filter.side, filter.status, false);
+            ids(connection, &sql, params![filter.side.id(), filter.limit, filter.offset])?
+        }
         Some(pattern) => ids_of_types(connection, filter, pattern)?,
     };
+    ids.sort_unstable_by(|one, other| other.cmp(one));
     let sql = format!("SELECT {SUMMARY} FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     ids.into_iter().map(|id| statement.query_row([id], summary)).collect()
 }
 
-/// The newest of each type that is like `pattern`, and of each status, put together: one index has each of these in its
+/// The nearest of each type that is like `pattern`, and of each status, put together: one index has each of these in its
 /// order, and none has them all.
 fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Result<Vec<i64>> {
     let most = filter.limit.saturating_add(filter.offset);
     let mut found = Vec::new();
     for type_id in types::like(connection, pattern)? {
         for status in STATUSES.iter().filter(|status| filter.status.is_none_or(|wanted| wanted == **status)) {
-            found.extend(ids(connection, &ids_sql(Some(status), true), params![filter.before, most, 0, type_id])?);
+            let sql = ids_sql(filter.side, Some(status), true);
+            found.extend(ids(connection, &sql, params![filter.side.id(), most, 0, type_id])?);
         }
     }
-    found.sort_unstable_by(|one, other| other.cmp(one));
+    found.sort_unstable_by_key(|id| id.abs_diff(filter.side.id()));
     let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(found.into_iter().skip(count(filter.offset)).take(count(filter.limit)).collect())
 }
 
-/// Each combination has its own statement: one for all could not use the indexes.
-fn ids_sql(status: Option<&str>, of_type: bool) -> String {
+/// The ids on that side, the nearest first. Each combination has its own statement: one for all could not use the
+/// indexes.
+fn ids_sql(side: Side, status: Option<&str>, of_type: bool) -> String {
     let status = status.map_or_else(String::new, |status| format!("status = '{status}' AND"));
     let of_type = if of_type { "type_id = ?4 AND" } else { "" };
-    format!("SELECT id FROM tasks WHERE {of_type} {status} id < ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3")
+    let (than, order) = match side {
+        Side::Before(_) => ("<", "DESC"),
+        Side::After(_) => (">", "ASC"),
+    };
+    format!("SELECT id FROM tasks WHERE {of_type} {status} id {than} ?1 ORDER BY id {order} LIMIT ?2 OFFSET ?3")
 }
 
 fn ids(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<Vec<i64>> {
@@ -346,10 +372,12 @@ mod tests {
 
     #[test]
     fn a_list_reads_what_it_shows() {
-        assert_flat(&ids_sql(None, false), "PRIMARY KEY");
-        for status in STATUSES {
-            assert_flat(&ids_sql(Some(status), false), "tasks_by_status");
-            assert_flat(&ids_sql(Some(status), true), "tasks_by_type");
+        for side in [Side::NEWEST, Side::After(0)] {
+            assert_flat(&ids_sql(side, None, false), "PRIMARY KEY");
+            for status in STATUSES {
+                assert_flat(&ids_sql(side, Some(status), false), "tasks_by_status");
+                assert_flat(&ids_sql(side, Some(status), true), "tasks_by_type");
+            }
         }
     }
 }

@@ -20,8 +20,17 @@ fn listed(browser: &Browser, path: &str) -> (Vec<i64>, Option<String>) {
     let page = browser.get(path).body;
     let links = page.split("href=\"").skip(1).filter_map(|rest| rest.split_once('"').map(|(link, _)| link));
     let ids = links.filter_map(|link| link.strip_prefix("/tasks/")?.parse().ok()).collect();
-    let next = page.split_once("rel=\"next\" href=\"").map(|(_, rest)| rest.split('"').next().unwrap());
-    (ids, next.map(|link| link.replace("&amp;", "&")))
+    (ids, link(&page, "next"))
+}
+
+/// Where a list goes on to newer tasks.
+fn newer(browser: &Browser, path: &str) -> Option<String> {
+    link(&browser.get(path).body, "prev")
+}
+
+fn link(page: &str, rel: &str) -> Option<String> {
+    let (_, rest) = page.split_once(&format!("rel=\"{rel}\" href=\""))?;
+    Some(rest.split('"').next()?.replace("&amp;", "&"))
 }
 
 #[test]
@@ -107,10 +116,20 @@ fn a_list_goes_on_by_the_last_task_that_it_showed() {
     assert_eq!(second, (21..=70).rev().collect::<Vec<_>>());
     let (third, next) = listed(&browser, &next.unwrap());
     assert_eq!((third, next), ((1..=20).rev().collect(), None));
+    // And back, to what came in between.
+    let mut path = "/tasks?status=pending&before=21".to_owned();
+    for expected in [21..=70, 71..=120, 121..=121] {
+        path = newer(&browser, &path).unwrap();
+        assert_eq!(listed(&browser, &path).0, expected.rev().collect::<Vec<_>>());
+    }
+    assert_eq!(newer(&browser, &path), None);
+    assert_eq!(newer(&browser, "/tasks"), None);
 
     let (of_type, next) = listed(&browser, "/tasks?type=a_b");
     assert_eq!(of_type, (1..=121).rev().filter(|n| n % 2 == 1).take(50).collect::<Vec<_>>(), "the name is no pattern");
     assert_eq!(listed(&browser, &next.unwrap()), ((1..=21).rev().filter(|n| n % 2 == 1).collect(), None));
+    let of_type = listed(&browser, &newer(&browser, "/tasks?type=a_b&before=21").unwrap()).0;
+    assert_eq!(of_type, (21..=119).rev().filter(|n| n % 2 == 1).collect::<Vec<_>>());
     assert_eq!(listed(&browser, "/tasks?status=failed"), (Vec::new(), None));
     browser.get("/tasks?status=nonsense&before=x").has(&["<h1>Tasks</h1>"]);
 }

@@ -8,19 +8,18 @@ use crate::server::attempts::{Fate, PastAttempt};
 use crate::server::database::Time;
 use crate::server::page::{ago, bad, grouped, span};
 use crate::server::queue::{Excerpt, Listed, Shown};
-use crate::server::tasks::{STATUSES, Summary};
+use crate::server::tasks::{STATUSES, Side, Summary};
 
 /// What a list is of.
 pub(super) struct List<'a> {
     pub(super) status: Option<&'static str>,
     pub(super) task_type: Option<&'a str>,
-    /// Whether newer tasks were left out.
-    pub(super) goes_on: bool,
     /// The tasks of each status, of this type where it is of one.
     pub(super) counts: [u64; STATUSES.len()],
     pub(super) tasks: &'a [Listed],
-    /// Where the next page goes on.
-    pub(super) next: Option<i64>,
+    /// Where the tasks go on that are newer than these, and older.
+    pub(super) newer: Option<Side>,
+    pub(super) older: Option<Side>,
 }
 
 pub(super) fn list(list: &List<'_>) -> Markup {
@@ -32,9 +31,12 @@ pub(super) fn list(list: &List<'_>) -> Markup {
         (tabs(list))
         @if list.tasks.is_empty() { p.soft { "None." } } @else { section { (table(list)) } }
         ul.tabs {
-            @if list.goes_on { li { a href=(list_link(list.status, list.task_type, None)) { "newest" } } }
-            @if let Some(next) = list.next {
-                li { a rel="next" href=(list_link(list.status, list.task_type, Some(next))) { "older" } }
+            @if list.newer.is_some() {
+                li { a href=(list_link(list.status, list.task_type, None)) { "newest" } }
+                li { a rel="prev" href=(list_link(list.status, list.task_type, list.newer)) { "newer" } }
+            }
+            @if list.older.is_some() {
+                li { a rel="next" href=(list_link(list.status, list.task_type, list.older)) { "older" } }
             }
         }
     }
@@ -59,23 +61,23 @@ fn tabs(list: &List<'_>) -> Markup {
 
 fn table(list: &List<'_>) -> Markup {
     html! {
-        table {
+        table.trailed {
             tr {
                 th { "Task" }
                 @if list.task_type.is_none() { th { "Type" } }
                 @if list.status.is_none() { th { "Status" } }
+                th { "When" }
+                th.roomy { "Attempts" }
                 th { (heading(list.status)) }
-                th.number.roomy { "Attempts" }
-                th.number { "When" }
             }
             @for it in list.tasks {
                 tr {
                     td.short { (task_link(it.task.id)) }
                     @if list.task_type.is_none() { td { (it.task.task_type) } }
-                    @if list.status.is_none() { td class=[bad(it.task.status == "failed")] { (it.task.status) } }
+                    @if list.status.is_none() { td.short { span class=[bad(it.task.status == "failed")] { (it.task.status) } } }
+                    td.short { (ago(last_change(&it.task))) }
+                    td.roomy { (it.task.attempts) }
                     td { (what(it)) }
-                    td.number.roomy { (it.task.attempts) }
-                    td.number { (ago(last_change(&it.task))) }
                 }
             }
         }
@@ -87,7 +89,7 @@ fn heading(status: Option<&str>) -> &'static str {
         Some("pending") => "Priority",
         Some("failed") => "Error",
         Some("claimed" | "completed") => "Worker",
-        _ => "",
+        _ => "Priority, worker or error",
     }
 }
 
@@ -130,7 +132,7 @@ pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
         h1 { "Task " (task.id) " · " span class=[bad(task.status == "failed")] { (task.status) } }
         (facts(shown))
         @if task.status == "failed" {
-            form method="post" action=(format!("/tasks/{}/put-back", task.id)) {
+            form.facts method="post" action=(format!("/tasks/{}/put-back", task.id)) {
                 button { "Put it back" }
                 p.soft { "It is tried again, as often as a new task." }
             }
