@@ -108,7 +108,7 @@ fn what(listed: &Listed) -> Markup {
 }
 
 fn priority(priority: i64) -> Markup {
-    html! { @if priority == 0 { span.soft { "0" } } @else { (priority) } }
+    html! { @if priority != 0 { (priority) } }
 }
 
 fn progress(percent: i64) -> Markup {
