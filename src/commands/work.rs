@@ -10,6 +10,7 @@ use super::{status, types};
 use crate::cli::WorkArgs;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
+use crate::library::WORKER;
 use crate::output::print_json;
 use crate::shutdown::Phase;
 use crate::taskmanager::{Client, TaskFilter};
@@ -69,7 +70,7 @@ fn is_embedded(_: &WorkArgs) -> bool {
 /// of the work hears that they have not arrived.
 fn conclude(summary: &Summary, setup: &Setup) -> anyhow::Result<Exit> {
     let Summary { counters, unreported, .. } = summary;
-    log::info!(completed = counters.completed, failed = counters.failed, unreported; "ended");
+    log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "ended");
     if setup.json {
         print_json(&serde_json::json!({
             "completed": counters.completed, "failed": counters.failed, "unreported": unreported,

@@ -1,9 +1,15 @@
 //! A worker's events as log lines.
 
 use crate::store::Status;
-use crate::task::TaskResult;
+use crate::task::{Claim, TaskResult};
 use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer};
+
+/// The room that most events belong to. A filter (`log_level`) can go by these names, so they stay.
+pub(crate) const WORKER: &str = "prismq::worker";
+const HANDLER: &str = "prismq::handler";
+const STORE: &str = "prismq::store";
+const TASKMANAGER: &str = "prismq::taskmanager";
 
 /// Logs what happens in a worker.
 pub(crate) struct EventLog;
@@ -18,42 +24,49 @@ impl Observer for EventLog {
 
 fn log_start_and_end(event: &Event<'_>) {
     match event {
-        Event::Warning(warning) => log::warn!("{warning}"),
-        Event::Registered { task_type, id } => log::info!(task_type, type_id = id; "registered the task type"),
+        Event::Warning(warning) => log::warn!(target: WORKER, "{warning}"),
+        Event::Registered { task_type, id } => {
+            log::info!(target: WORKER, task_type, type_id = id; "registered the task type");
+        }
         Event::Ready { task_types, concurrency } => {
             let names: Vec<&str> = task_types.iter().map(|(name, _)| *name).collect();
-            log::info!(task_types = names.join(" "), concurrency; "ready");
+            log::info!(target: WORKER, task_types = names.join(" "), concurrency; "ready");
         }
         Event::Closing { asked, in_flight } => {
             let why = if *asked { "asked to end" } else { "done" };
-            log::info!(in_flight; "{why}: claiming nothing more");
+            let rest = if *asked && *in_flight > 0 { "; a second signal ends what still runs" } else { "" };
+            log::info!(target: WORKER, in_flight; "{why}: claiming nothing more{rest}");
         }
-        Event::Hanging(why) => log::error!("the worker hangs: {why}"),
-        Event::OutageStarted(error) => log::warn!("{error}; waiting for it"),
+        Event::Hanging(why) => log::error!(target: WORKER, "the worker hangs: {why}"),
+        Event::OutageStarted(error) => log::warn!(target: TASKMANAGER, "{error}; waiting for it"),
         Event::OutageEnded { length, failed_calls } => {
-            log::info!(outage_s = rounded(length.as_secs_f64()), failed_calls; "the TaskManager answers again");
+            let outage_s = rounded(length.as_secs_f64());
+            log::info!(target: TASKMANAGER, outage_s, failed_calls; "the TaskManager answers again");
         }
         Event::Paused { task_type, pause } => {
-            let pause_s = pause.as_secs();
-            log::warn!(task_type, pause_s; "too many failures in a row that may pass: claiming none for a while");
+            let (pause_s, why) = (pause.as_secs(), "too many failures in a row that may pass");
+            log::warn!(target: WORKER, task_type, pause_s; "{why}: claiming none for a while");
         }
-        Event::Resumed(task_type) => log::info!(task_type; "works again: claiming as usual"),
+        Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "works again: claiming as usual"),
         Event::Held { task_type, until, reason } => {
             let reason = reason.unwrap_or("its handler takes no tasks before");
-            log::warn!(task_type; "not claimed until {until:.0}: {reason}");
+            log::warn!(target: WORKER, task_type; "not claimed until {until:.0}: {reason}");
         }
-        Event::HoldOver(task_type) => log::info!(task_type; "claimed again"),
+        Event::HoldOver(task_type) => log::info!(target: WORKER, task_type; "claimed again"),
         Event::QuotaLow(budget) => {
-            let (used, left) = (budget.used, budget.left());
-            log::warn!(used, left; "most of today's YouTube quota is used; it resets at {:.0}", budget.resets_at);
+            let (used, left, resets_at) = (budget.used, budget.left(), budget.resets_at);
+            log::warn!(target: WORKER, used, left; "most of today's YouTube quota is used; it resets at {resets_at:.0}");
         }
         Event::WrongType { task, wanted } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
-            log::warn!(task_id, task_type, wanted; "the TaskManager handed out another type's task: not worked");
+            let what = "the TaskManager handed out another type's task";
+            log::warn!(target: WORKER, task_id, task_type, wanted; "{what}: not worked");
         }
-        Event::TypeGone(task_type) => log::warn!(task_type; "the TaskManager knows this task type no more"),
+        Event::TypeGone(task_type) => {
+            log::warn!(target: TASKMANAGER, task_type; "the TaskManager knows this task type no more");
+        }
         Event::TypeFound { task_type, id } => {
-            log::info!(task_type, type_id = id; "the TaskManager knows this task type again");
+            log::info!(target: TASKMANAGER, task_type, type_id = id; "the TaskManager knows this task type again");
         }
         _ => {}
     }
@@ -62,46 +75,52 @@ fn log_start_and_end(event: &Event<'_>) {
 fn log_task(event: &Event<'_>) {
     match event {
         Event::Claimed(claim) => {
-            let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
-            log::info!(task_id, task_type, attempt = claim.task.attempt; "claimed");
+            let (task_id, task_type, attempt) = attempt_of(claim);
+            log::info!(target: WORKER, task_id, task_type, attempt; "claimed");
         }
         Event::LeftoverEnded(leftover) => {
-            log::warn!(task_id = leftover.task_id.0, pid = leftover.pid; "left running by a dead worker: ended");
+            let (task_id, pid) = (leftover.task_id.0, leftover.pid);
+            log::warn!(target: WORKER, task_id, pid; "left running by a dead worker: ended");
         }
         Event::TakenUp(claim) => {
-            let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
-            log::info!(task_id, task_type, attempt = claim.task.attempt; "left by an earlier process: taken up again");
+            let (task_id, task_type, attempt) = attempt_of(claim);
+            log::info!(target: WORKER, task_id, task_type, attempt; "left by an earlier process: taken up again");
         }
         Event::ClaimRenewed(claim) => {
-            let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
-            log::warn!(task_id, task_type, attempt = claim.task.attempt; "handed out again while it runs: it goes on");
+            let (task_id, task_type, attempt) = attempt_of(claim);
+            log::warn!(target: WORKER, task_id, task_type, attempt; "handed out again while it runs: it goes on");
         }
         Event::HandlerLine(claim, line) => {
-            log::info!(task_id = claim.task.id.0, task_type = claim.task.task_type.as_str(); "{line}");
+            let (task_id, task_type, _) = attempt_of(claim);
+            log::info!(target: HANDLER, task_id, task_type; "{line}");
         }
         Event::Retry { claim, error, wait } => {
-            let (task_id, task_type) = (claim.task.id.0, claim.task.task_type.as_str());
-            log::warn!(task_id, task_type, wait_s = rounded(wait.as_secs_f64()); "{error}; trying again");
+            let ((task_id, task_type, _), wait_s) = (attempt_of(claim), rounded(wait.as_secs_f64()));
+            log::warn!(target: WORKER, task_id, task_type, wait_s; "{error}; trying again");
         }
         Event::Finished(result) => log_finished(result),
         Event::IdeasNotKept { task_id, error } => {
-            log::error!(task_id = task_id.0; "{error}; the task is not reported, to be worked again");
+            log::error!(target: STORE, task_id = task_id.0; "{error}; the task is not reported, to be worked again");
         }
         Event::NotStored { task_id, error, reported } => {
             let comfort = if *reported { "the TaskManager has its result" } else { "its result is lost here" };
-            log::error!(task_id = task_id.0; "{error}; {comfort}");
+            log::error!(target: STORE, task_id = task_id.0; "{error}; {comfort}");
         }
         _ => {}
     }
 }
 
+fn attempt_of(claim: &Claim) -> (u64, &str, u32) {
+    (claim.task.id.0, claim.task.task_type.as_str(), claim.task.attempt)
+}
+
 fn log_finished(result: &TaskResult) {
     let (task_id, task_type, ms) = (result.task_id.0, result.task_type.as_str(), result.duration_ms());
     match &result.outcome.failure {
-        None => log::info!(task_id, task_type, duration_ms = ms; "completed"),
+        None => log::info!(target: WORKER, task_id, task_type, duration_ms = ms; "completed"),
         Some(failure) => {
-            let (error_type, retryable) = (failure.error_type.as_str(), failure.retryable);
-            log::warn!(task_id, task_type, duration_ms = ms, error_type, retryable; "failed: {}", failure.error);
+            let (error_type, retryable, error) = (failure.error_type.as_str(), failure.retryable, &failure.error);
+            log::warn!(target: WORKER, task_id, task_type, duration_ms = ms, error_type, retryable; "failed: {error}");
         }
     }
 }
@@ -110,16 +129,16 @@ fn log_report(event: &Event<'_>) {
     match event {
         Event::Reported { task_id, delivery: Delivery::ClaimLost, status, .. } => {
             let kept = if *status == Status::Completed { "result" } else { "failure" };
-            log::warn!(task_id = task_id.0; "claim lost: the {kept} is kept in the results file only");
+            log::warn!(target: WORKER, task_id = task_id.0; "claim lost: the {kept} is kept in the results file only");
         }
         Event::Reported { task_id, delivery: Delivery::Confirmed, .. } => {
-            log::debug!(task_id = task_id.0; "reported");
+            log::debug!(target: WORKER, task_id = task_id.0; "reported");
         }
         Event::ReportPostponed { task_id, error } => {
-            log::debug!(task_id = task_id.0; "the result is kept and reported later: {error}");
+            log::debug!(target: WORKER, task_id = task_id.0; "the result is kept and reported later: {error}");
         }
         Event::ReportRefused { task_id, error } => {
-            log::error!(task_id = task_id.0; "the result stays in the results file: {error}");
+            log::error!(target: WORKER, task_id = task_id.0; "the result stays in the results file: {error}");
         }
         _ => {}
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
-pub(crate) use log::EventLog;
+pub(crate) use log::{EventLog, WORKER};
 pub(crate) use signals::heed as heed_signals;
 
 use crate::config::Config;

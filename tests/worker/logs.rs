@@ -49,9 +49,25 @@ fn json_lines_have_the_documented_fields() {
         (&failed["task_id"], &failed["error_type"], &failed["retryable"]),
         (&json!(2), &json!("validation"), &json!(false))
     );
+    for line in &log {
+        let is_printed = ["a \"quoted\"\u{1b}[1m word", "two", "lines"].contains(&line["message"].as_str().unwrap());
+        assert_eq!(line["module"], if is_printed { "prismq::handler" } else { "prismq::worker" }, "{line}");
+    }
     let ended = lines(&log, "ended")[0];
     assert_eq!((&ended["completed"], &ended["failed"], &ended["unreported"]), (&json!(1), &json!(1), &json!(0)));
     assert_eq!(ended, log.last().unwrap());
+}
+
+#[test]
+fn what_handlers_print_can_be_left_out_of_the_log() {
+    let whole = log(&[]);
+    for filter in ["prismq::handler=off", "prismq::handler=warn", "info,prismq::handler=warn"] {
+        let log = log(&["--log-level", filter]);
+        assert!(whole.contains("word") && !log.contains("word"), "{filter}: {log}");
+        assert!(log.contains("INFO  completed") && log.contains("INFO  ended"), "{filter}: {log}");
+    }
+    let log = log(&["--log-level", "error,prismq::handler=info"]);
+    assert!(log.lines().count() == 3 && log.contains("word"), "{log}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn what_runs_may_finish() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let (rig, mut worker) = busy(WAITS, &[]);
         worker.signal(signal);
-        worker.wait_for_stderr("asked to end: claiming nothing more in_flight=1");
+        worker.wait_for_stderr("asked to end: claiming nothing more; a second signal ends what still runs in_flight=1");
         assert!(worker.is_running());
         rig.sandbox.write("go", "");
         worker.wait().exits(0);
