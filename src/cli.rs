@@ -22,7 +22,22 @@ pub use flags::{GlobalArgs, WorkerArgs};
 pub use serve::ServeArgs;
 pub use values::{Handle, Param};
 
+/// The options that every command takes are in the help of each, and would hide the commands here.
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Commands:
+{subcommands}{after-help}";
+
+const MORE: &str = "\
+`prismq COMMAND --help` has its options and examples, `prismq --help` the exit codes.";
+
 const EXIT_CODES: &str = "\
+Options: --help, --version. Every command takes the settings --config, --api-url, --worker-id, --results and --ideas,
+and for its output --json, --verbose, --quiet, --log-level and --log-format: see `prismq COMMAND --help`.
+
 Exit codes:
     0  done
     1  it failed
@@ -36,7 +51,8 @@ Durations: 10 (seconds), 500ms, 5m, 1h30m.";
 
 /// Turns any program into a worker of the PrismQ TaskManager
 #[derive(Debug, Parser)]
-#[command(name = "prismq", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "prismq", version, max_term_width = 100)]
+#[command(help_template = HELP, after_help = MORE, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -49,7 +65,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a first prismq.toml, .env and handler into this folder; nothing is overwritten
+    /// Write a first prismq.toml, .env and handler into this folder
     #[command(after_help = examples::INIT)]
     Init,
     /// Register or update a task type
@@ -73,10 +89,10 @@ pub enum Command {
     /// Work tasks until told to stop
     #[command(after_help = examples::WORK)]
     Work(WorkArgs),
-    /// Check the TaskManager, the key, the types, the handlers and the results file
+    /// Check the TaskManager, key, types, handlers and results file
     #[command(after_help = examples::HEALTH)]
     Health(HealthArgs),
-    /// Show what this machine's workers have done: counts, success rate, durations
+    /// Show what this machine's workers have done, in numbers
     #[command(after_help = examples::STATS)]
     Stats(StatsArgs),
     /// List the task types that the TaskManager knows
@@ -88,7 +104,7 @@ pub enum Command {
     /// Show a task as the TaskManager holds it
     #[command(after_help = examples::SHOW_TASK)]
     ShowTask(ShowTaskArgs),
-    /// Tell the story of a task: who claimed it when, how each attempt ended, how it was reported
+    /// Tell the story of a task: its claims, attempts and reports
     #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Run a task's handler once more, here, without telling anybody

@@ -48,6 +48,13 @@ fn help_and_the_version_are_results() {
 }
 
 #[test]
+fn without_a_command_the_commands_are_what_is_seen() {
+    let help = Sandbox::new().prismq([]).run().exits(2).stderr;
+    assert!(help.lines().count() <= 30 && help.lines().all(|line| line.len() <= 85), "{help}");
+    assert!(help.contains("\n  work ") && help.contains("\n  man ") && !help.contains("--api-url"), "{help}");
+}
+
+#[test]
 fn every_shell_gets_its_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = run(&format!("completions {shell}")).exits(0);
