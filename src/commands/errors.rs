@@ -81,8 +81,9 @@ pub(super) fn store(error: &StoreError) -> UserError {
 
 /// A task type of that name that the TaskManager does not know.
 pub(super) fn unknown_type(name: &str) -> UserError {
-    UserError::usage(format!("the TaskManager knows no task type {name}"))
-        .hint(format!("register it: prismq register-type {name} --schema '{{\"type\":\"object\"}}'"))
+    UserError::usage(format!("the TaskManager knows no task type {name}")).hint(format!(
+        "register it: prismq register-type {name}, with --schema '{{\"type\":\"object\"}}' where prismq.toml has none"
+    ))
 }
 
 /// The same, where it is not known what the TaskManager does know: it may be a slip of the fingers.

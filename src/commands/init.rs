@@ -24,12 +24,14 @@ const SHELL: Handler = Handler { file: "hello.sh", text: include_str!("init/hell
 
 /// What to type next.
 const NEXT: [(&str, &str); 5] = [
-    ("prismq serve", "a TaskManager, in a terminal of its own; or name yours in .env"),
-    ("prismq register-type --all", "tells it of the types in prismq.toml"),
+    ("prismq serve", "a TaskManager, in another terminal"),
+    ("prismq register-type --all", "tells it of your task type"),
     ("prismq create-task example.hello name=Ada", "a first task"),
-    ("prismq work --drain", "works what is there; without --drain it goes on"),
+    ("prismq work --drain", "works what is there, and ends"),
     ("prismq results", "what came of it"),
 ];
+/// What else there is to know then.
+const ELSEWHERE: &str = "or, with a TaskManager that is there already, name it in .env and leave out the first";
 
 struct Handler {
     file: &'static str,
@@ -53,8 +55,8 @@ pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
             .map_err(|error| UserError::new(Exit::Failed, format!("cannot write {}: {error}", file.name)))?;
         if is_new { &mut written } else { &mut kept }.push(file.name);
     }
-    let next = if has_config { &[][..] } else { &NEXT };
     if global.json {
+        let next = if has_config { &[][..] } else { &NEXT };
         let next: Vec<&str> = next.iter().map(|(command, _)| *command).collect();
         print_json(&json!({"written": written, "kept": kept, "next": next}))?;
         return Ok(Exit::Done);
@@ -68,10 +70,18 @@ pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
     for name in kept {
         say(format_args!("{name} was there already: left as it is"));
     }
-    for (command, why) in next {
-        say(format_args!("  {command:<43} {why}"));
+    if !has_config {
+        say_next();
     }
     Ok(Exit::Done)
+}
+
+fn say_next() {
+    say("what to type next:");
+    for (command, why) in NEXT {
+        say(format_args!("  {command:<42} {why}"));
+    }
+    say(ELSEWHERE);
 }
 
 /// The configuration comes last: it is there once all that it names is. With one of somebody's own, no handler is

@@ -27,7 +27,8 @@ struct State {
     started: Instant,
     completed: u64,
     failed: u64,
-    running: BTreeMap<TaskId, String>,
+    /// Each with its type, and how far it is once its handler has said so.
+    running: BTreeMap<TaskId, (String, Option<u8>)>,
 }
 
 /// Whether there may be live lines: somebody is looking, and has not asked for quiet.
@@ -135,6 +136,7 @@ impl Live {
 
     fn new(bar: ProgressBar) -> Self {
         let state = State { started: Instant::now(), completed: 0, failed: 0, running: BTreeMap::new() };
+        bar.set_message(state.describe());
         Self { bar, state: Mutex::new(state) }
     }
 
@@ -143,7 +145,12 @@ impl Live {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Claimed(claim) => {
-                state.running.insert(claim.task.id, claim.task.task_type.clone());
+                state.running.insert(claim.task.id, (claim.task.task_type.clone(), None));
+            }
+            Event::Progress { task_id, percent, .. } => {
+                if let Some((_, progress)) = state.running.get_mut(task_id) {
+                    *progress = Some(*percent);
+                }
             }
             Event::Finished(result) => state.finish(result),
             _ => return,
@@ -168,14 +175,19 @@ impl State {
     fn describe(&self) -> String {
         let rate = (self.completed + self.failed) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
         let mut text = format!("{} completed, {} failed, {rate:.1}/s", self.completed, self.failed);
-        let mut names: Vec<String> =
-            self.running.iter().take(NAMED).map(|(id, task_type)| format!("{id} {task_type}")).collect();
+        let mut names: Vec<String> = self.running.iter().take(NAMED).map(named).collect();
         if self.running.len() > NAMED {
             names.push(format!("{} more", self.running.len() - NAMED));
         }
-        if !names.is_empty() {
-            text = format!("{text} | running {}", names.join(", "));
-        }
+        text += " | ";
+        text += &if names.is_empty() { "waiting for tasks".into() } else { format!("running {}", names.join(", ")) };
         text
+    }
+}
+
+fn named((id, (task_type, progress)): (&TaskId, &(String, Option<u8>))) -> String {
+    match progress {
+        Some(percent) => format!("{id} {task_type} {percent} %"),
+        None => format!("{id} {task_type}"),
     }
 }
