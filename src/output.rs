@@ -47,7 +47,7 @@ pub struct Look {
     pub has_bars: bool,
     /// Whether the locale has such signs.
     pub is_utf8: bool,
-    /// The columns of the terminal.
+    /// The columns of the terminal; without end where there is none.
     pub width: usize,
     has_colours: bool,
 }
@@ -74,7 +74,7 @@ impl Look {
         Self {
             has_bars: stream.is_decorated() && is_utf8(),
             is_utf8: is_utf8(),
-            width: term.size().1.into(),
+            width: if stream.is_terminal() { term.size().1.into() } else { usize::MAX },
             has_colours: stream.is_decorated() && variable("CLICOLOR").is_none_or(|value| value != "0"),
         }
     }
@@ -82,7 +82,7 @@ impl Look {
     /// Text alone.
     #[must_use]
     pub fn plain() -> Self {
-        Self { has_bars: false, is_utf8: false, width: 80, has_colours: false }
+        Self { has_bars: false, is_utf8: false, width: usize::MAX, has_colours: false }
     }
 
     /// `text` in this colour, where there are colours.

@@ -9,7 +9,7 @@ use super::setup::Setup;
 use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
 use crate::exit::{Exit, UserError};
-use crate::output::{Stream, buffered, on_stdout, printable, write_json_line};
+use crate::output::{Look, Stream, buffered, on_stdout, printable, write_json_line};
 use crate::store::{ResultFilter, StoredResult};
 use crate::task::TaskId;
 
@@ -49,13 +49,18 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let mut found = false;
     // On a terminal the rows themselves show how far it is.
     let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
-    on_stdout(start(format, &mut out))?;
+    let columns = Columns::of_terminal();
+    on_stdout(start(format, &columns, &mut out))?;
     let printed = store.for_each_result(&filter, |stored| {
         found = true;
         if let Some(progress) = &progress {
             progress.bar().inc(1);
         }
-        write(format, &stored, &mut out)
+        match format {
+            ResultsFormat::Jsonl => write_json_line(&mut out, &fields(&stored)),
+            ResultsFormat::Csv => write_csv(&stored, &mut out),
+            ResultsFormat::Table => columns.write(&stored, &mut out),
+        }
     })?;
     on_stdout(printed.and_then(|()| out.flush()))?;
     if let (Some(id), false) = (args.id, found) {
@@ -64,25 +69,11 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn start(format: ResultsFormat, out: &mut impl Write) -> io::Result<()> {
+fn start(format: ResultsFormat, columns: &Columns, out: &mut impl Write) -> io::Result<()> {
     match format {
         ResultsFormat::Jsonl => Ok(()),
         ResultsFormat::Csv => writeln!(out, "{}", COLUMNS.join(",")),
-        ResultsFormat::Table => {
-            writeln!(
-                out,
-                "{:>8}  {:<32} {:>7}  {:<9} {:>9}  {:<24}  RESULT",
-                "ID", "TYPE", "ATTEMPT", "STATUS", "MS", "FINISHED"
-            )
-        }
-    }
-}
-
-fn write(format: ResultsFormat, stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
-    match format {
-        ResultsFormat::Jsonl => write_json_line(out, &fields(stored)),
-        ResultsFormat::Csv => write_csv(stored, out),
-        ResultsFormat::Table => write_row(stored, out),
+        ResultsFormat::Table => columns.line(["ID", "TYPE", "ATTEMPT", "STATUS", "MS", "FINISHED", "RESULT"], out),
     }
 }
 
@@ -124,21 +115,54 @@ fn write_csv(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
     out.write_all(&line)
 }
 
-fn write_row(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
+/// The table, a line at a time: how wide its columns are must be known before the first.
+struct Columns {
+    /// Without the attempt and the milliseconds.
+    is_narrow: bool,
     /// So much of a result fits beside the rest.
-    const SHOWN: usize = 60;
-    let StoredResult { result, status, .. } = stored;
-    let text = match &result.outcome.failure {
-        Some(failure) => failure.error.clone(),
-        None => result.outcome.data.to_string(),
-    };
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+    shown: usize,
+}
+
+impl Columns {
+    /// What comes before the result takes so much.
+    const WIDE: usize = 93;
+    const NARROW: usize = 65;
+    /// The least and the most that is shown of a result.
+    const SHOWN: [usize; 2] = [20, 60];
+
+    /// A line for each row where somebody looks; programs get all there is.
+    fn of_terminal() -> Self {
+        let [least, most] = Self::SHOWN;
+        let width = Look::of(Stream::Stdout).width;
+        let is_narrow = width < Self::WIDE + least;
+        let taken = if is_narrow { Self::NARROW } else { Self::WIDE };
+        Self { is_narrow, shown: width.saturating_sub(taken).clamp(8, most) }
     }
-    let (id, task_type, finished) =
-        (result.task_id.to_string(), &result.task_type, format!("{:.3}", result.finished_at));
-    let (attempt, status, ms) = (result.attempt, status.as_str(), result.duration_ms());
-    let shown = printable(&shown);
-    writeln!(out, "{id:>8}  {task_type:<32} {attempt:>7}  {status:<9} {ms:>9}  {finished:<24}  {shown}")
+
+    fn line(&self, cells: [&str; 7], out: &mut impl Write) -> io::Result<()> {
+        let [id, task_type, attempt, status, ms, finished, result] = cells;
+        if self.is_narrow {
+            return writeln!(out, "{id:>6}  {task_type:<22}  {status:<9}  {finished:<20}  {result}");
+        }
+        let shown = format!("{attempt:>7}  {status:<9} {ms:>9}  {finished:<24}");
+        writeln!(out, "{id:>8}  {task_type:<26} {shown}  {result}")
+    }
+
+    fn write(&self, stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
+        let StoredResult { result, status, .. } = stored;
+        let text = match &result.outcome.failure {
+            Some(failure) => printable(&failure.error).into_owned(),
+            None => printable(&result.outcome.data.to_string()).into_owned(),
+        };
+        let mut shown: String = text.chars().take(self.shown).collect();
+        if shown.len() < text.len() {
+            shown.pop();
+            shown.push('…');
+        }
+        let finished = result.finished_at;
+        let finished = if self.is_narrow { format!("{finished:.0}") } else { format!("{finished:.3}") };
+        let (id, attempt) = (result.task_id.to_string(), result.attempt.to_string());
+        let ms = result.duration_ms().to_string();
+        self.line([&id, &result.task_type, &attempt, status.as_str(), &ms, &finished, &shown], out)
+    }
 }

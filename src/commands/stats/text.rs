@@ -13,11 +13,17 @@ const BAR: std::ops::RangeInclusive<usize> = 6..=30;
 /// An hour in which nothing ended, and more and more.
 const SPARKS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// The columns of a terminal that has no room for all: without the mean and the 99th percentile.
+const FEWER: [usize; 8] = [0, 1, 2, 3, 4, 6, 7, 9];
+
 /// All there is to say, a line each.
 pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
     let heading = [what(figures.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
-    let table = numbers(heading, figures.groups.iter().map(row));
-    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    let rows = figures.groups.iter().map(row);
+    let mut lines = split(&numbers(heading, rows.clone()));
+    if widest(&lines) > look.width {
+        lines = split(&numbers(FEWER.map(|at| heading[at]), rows.map(|row| FEWER.map(|at| row[at].clone()))));
+    }
     if look.has_bars {
         add_bars(&mut lines, &figures.groups, look);
         lines.extend(sparklines(&figures.hours, look));
@@ -30,6 +36,14 @@ pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
         lines.push(format!("YouTube: {used} of {limit} units used, {left} left until {:.0}", quota.resets_at));
     }
     lines
+}
+
+fn split(table: &str) -> Vec<String> {
+    table.lines().map(str::to_owned).collect()
+}
+
+fn widest(lines: &[String]) -> usize {
+    lines.iter().map(|line| console::measure_text_width(line)).max().unwrap_or(0)
 }
 
 /// What a group is, as the heading of its column.
@@ -83,7 +97,7 @@ pub(super) fn rate(per_second: f64) -> String {
 
 /// A bar behind each row, as long as the row's share of the longest, where the terminal has room for it.
 fn add_bars(lines: &mut [String], groups: &[Group], look: &Look) {
-    let used = lines.iter().map(|line| console::measure_text_width(line)).max().unwrap_or(0) + 2;
+    let used = widest(lines) + 2;
     let room = look.width.saturating_sub(used).min(*BAR.end());
     let most = groups.iter().map(|group| group.completed + group.failed).max().unwrap_or(0);
     if room < *BAR.start() {
