@@ -44,8 +44,11 @@ fn log_start_and_end(event: &Event<'_>) {
             log::info!(target: TASKMANAGER, outage_s, failed_calls; "the TaskManager answers again");
         }
         Event::Paused { task_type, pause } => {
-            let (pause_s, why) = (pause.as_secs(), "too many failures in a row that may pass");
-            log::warn!(target: WORKER, task_type, pause_s; "{why}: claiming none for a while");
+            let pause_s = pause.as_secs();
+            log::warn!(
+                target: WORKER, task_type, pause_s;
+                "too many failures in a row that may pass: claiming none for a while"
+            );
         }
         Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "works again: claiming as usual"),
         Event::Held { task_type, until, reason } => {
@@ -59,8 +62,10 @@ fn log_start_and_end(event: &Event<'_>) {
         }
         Event::WrongType { task, wanted } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
-            let what = "the TaskManager handed out another type's task";
-            log::warn!(target: WORKER, task_id, task_type, wanted; "{what}: not worked");
+            log::warn!(
+                target: WORKER, task_id, task_type, wanted;
+                "the TaskManager handed out another type's task: not worked"
+            );
         }
         Event::TypeGone(task_type) => {
             log::warn!(target: TASKMANAGER, task_type; "the TaskManager knows this task type no more");

@@ -87,6 +87,32 @@ fn the_log_goes_above_the_line_of_a_worker() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn the_line_of_a_worker_says_how_far_a_task_is() {
+    let rig = Rig::new();
+    let handler = "example.any=echo '{\"progress\":40}' >&3; while [ ! -e go ]; do sleep 0.05; done";
+    let mut work = rig.sandbox.prismq(["work", "--handle", handler]).on_terminal().start();
+    work.wait_for_stdout("0 completed, 0 failed, 0.0/s | waiting for tasks");
+    rig.create(ANY, &json!({"a": 1}));
+    work.wait_for_stdout("running 1 example.any 40 %");
+    rig.sandbox.write("go", "");
+    work.wait_for_stdout("1 completed, 0 failed");
+    interrupted(work, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_row_of_results_is_a_line_of_the_terminal() {
+    let rig = Rig::new();
+    rig.create(ANY, &json!({"a": "long ".repeat(40)}));
+    rig.sandbox.prismq(["work", "--drain", "--handle", "example.any=cat"]).run().exits(0);
+    let whole = rig.run("results").exits(0).stdout;
+    assert!(whole.contains("ATTEMPT") && whole.lines().last().unwrap().chars().count() > 100, "{whole}");
+    let shown = rig.prismq("results").on_terminal().run().exits(0).stdout;
+    assert!(shown.contains("example.any") && shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn the_demo_can_be_left() {
     let rig = Rig::new();
     let mut demo = rig.prismq("demo").on_terminal().start();

@@ -17,6 +17,10 @@ const NOT_TESTED: &[(&str, &str)] = &[
     ("README.md", "cargo install --path . --locked"),
     ("README.md", "rustup target add x86_64-unknown-linux-musl"),
     ("deploy/README.md", "sudo install -m 755 target/release/prismq /usr/local/bin/prismq"),
+    (
+        "deploy/README.md",
+        "sudo sh -c 'set -a; . /etc/prismq/prismq.env; export TASKMANAGER_API_KEY_FILE=/etc/prismq/api_key",
+    ),
     ("deploy/README.md", "FROM prismq"),
     ("deploy/README.md", "sudo chown -R 10001 work api_key   # who runs in the container has to read them"),
     ("docs/development.md", "PROPTEST_CASES=2000 cargo test --test client properties"),

@@ -195,4 +195,21 @@ mod tests {
         assert_eq!(shown(1, 1, 1000), "█▒");
         assert_eq!(shown(1, 999, 1000), "▒▒▒▒▒▒▒▒▒▒");
     }
+
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns() {
+        let group = Group { name: "example.count".into(), p95_ms: 7, p99_ms: 9, ..Group::default() };
+        let (by, groups, hours, now) = (By::Type, vec![group], Vec::new(), "2026-11-22T12:00:00Z".parse().unwrap());
+        let figures = Figures { by, groups, hours, unreported: 0, quota: None, since: None, now };
+        let mut look = Look::plain();
+        let mut table = |width| {
+            look.width = width;
+            lines(&figures, &look)
+        };
+        let wide = table(90);
+        assert!(wide[0].contains("MEAN") && wide[1].contains("9 ms"), "{wide:?}");
+        let narrow = table(60);
+        assert!(!narrow[0].contains("MEAN") && narrow[0].contains("P95") && narrow[1].contains("7 ms"), "{narrow:?}");
+        assert!(!narrow[1].contains("9 ms"), "{narrow:?}");
+    }
 }
