@@ -2,6 +2,7 @@
 
 mod examples;
 mod flags;
+mod help;
 #[cfg(feature = "server")]
 mod serve;
 #[cfg(test)]
@@ -22,37 +23,10 @@ pub use flags::{GlobalArgs, WorkerArgs};
 pub use serve::ServeArgs;
 pub use values::{Handle, Param};
 
-/// The options that every command takes are in the help of each, and would hide the commands here.
-const HELP: &str = "\
-{about}
-
-{usage-heading} {usage}
-
-Commands:
-{subcommands}{after-help}";
-
-const MORE: &str = "\
-`prismq COMMAND --help` has its options and examples, `prismq --help` the exit codes.";
-
-const EXIT_CODES: &str = "\
-Options: --help, --version. Every command takes the settings --config, --api-url, --worker-id, --results and --ideas,
-and for its output --json, --verbose, --quiet, --log-level and --log-format: see `prismq COMMAND --help`.
-
-Exit codes:
-    0  done
-    1  it failed
-    2  wrong usage or settings
-    3  no task to claim
-    4  the TaskManager could not be reached
-    5  the TaskManager refused the key
-  130  interrupted
-
-Durations: 10 (seconds), 500ms, 5m, 1h30m.";
-
 /// Turns any program into a worker of the PrismQ TaskManager
 #[derive(Debug, Parser)]
 #[command(name = "prismq", version, max_term_width = 100)]
-#[command(help_template = HELP, after_help = MORE, after_long_help = EXIT_CODES)]
+#[command(help_template = help::TEMPLATE, after_help = help::MORE, after_long_help = help::EXIT_CODES)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]

@@ -174,14 +174,12 @@ impl State {
     #[allow(clippy::cast_precision_loss)] // a count of tasks is far below 2^53
     fn describe(&self) -> String {
         let rate = (self.completed + self.failed) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        let mut text = format!("{} completed, {} failed, {rate:.1}/s", self.completed, self.failed);
         let mut names: Vec<String> = self.running.iter().take(NAMED).map(named).collect();
         if self.running.len() > NAMED {
             names.push(format!("{} more", self.running.len() - NAMED));
         }
-        text += " | ";
-        text += &if names.is_empty() { "waiting for tasks".into() } else { format!("running {}", names.join(", ")) };
-        text
+        let doing = if names.is_empty() { "waiting for tasks".into() } else { format!("running {}", names.join(", ")) };
+        format!("{} completed, {} failed, {rate:.1}/s | {doing}", self.completed, self.failed)
     }
 }
 
