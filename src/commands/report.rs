@@ -35,7 +35,9 @@ pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exi
     setup.log()?;
     setup.end_on_signals()?;
     let client = setup.client()?;
-    let claim = claim_of(TaskId(args.id), setup, &client, &setup.store()?)?;
+    let store = setup.store()?;
+    let _waiting = Waiting::for_taskmanager(setup);
+    let claim = claim_of(TaskId(args.id), setup, &client, &store)?;
     match client.progress(TaskId(args.id), &claim.worker_id, args.percent, args.message.as_deref()) {
         Err(error) if error.says_not_claimed() => Err(lost(TaskId(args.id)).into()),
         other => Ok(other.map(|()| Exit::Done)?),

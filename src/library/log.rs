@@ -17,6 +17,7 @@ pub(crate) struct EventLog;
 impl Observer for EventLog {
     fn event(&self, event: &Event<'_>) {
         log_start_and_end(event);
+        log_type(event);
         log_task(event);
         log_report(event);
     }
@@ -43,6 +44,13 @@ fn log_start_and_end(event: &Event<'_>) {
             let outage_s = rounded(length.as_secs_f64());
             log::info!(target: TASKMANAGER, outage_s, failed_calls; "the TaskManager answers again");
         }
+        _ => {}
+    }
+}
+
+/// Whether tasks of a type are claimed.
+fn log_type(event: &Event<'_>) {
+    match event {
         Event::Paused { task_type, pause } => {
             let pause_s = pause.as_secs();
             log::warn!(

@@ -48,7 +48,14 @@ fn who_waits_for_a_result_sees_how_far_it_is() {
 fn who_waits_for_the_taskmanager_is_told_so() {
     let rig = Rig::new();
     let server = Server::always(Answer::hang());
-    for command in ["health --timeout 20s", "list-types", "list-tasks", "show-task 1", "create-task a b=c"] {
+    for command in [
+        "health --timeout 20s",
+        "list-types",
+        "list-tasks",
+        "show-task 1",
+        "create-task a b=c",
+        "progress 1 40 --worker-id me",
+    ] {
         let line = format!("{command} --api-url {}", server.url());
         let mut asking = rig.prismq(&line).on_terminal().start();
         asking.wait_for_stdout(&format!("waiting for the TaskManager at {}", server.url()));
