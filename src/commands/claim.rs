@@ -16,7 +16,7 @@ use crate::output::{note, print_json, print_line, say};
 use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
-use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error};
+use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error, Wait};
 use crate::worker::{Event, Executor, Observer, SharedLedger, WorkerError, WorkerType, handler, order};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
@@ -126,7 +126,7 @@ impl<'a> Desk<'a> {
                     continue;
                 }
                 let order = order(config.strategy.value);
-                match self.client.claim_or_wait(&config.worker_id, wanted.id, order, Duration::ZERO) {
+                match self.client.claim_or_wait(&config.worker_id, wanted.id, order, Wait::default()) {
                     Ok(Claimed { task: Some(task), claimed_at, .. }) => return Ok(Some((index, task, claimed_at))),
                     Ok(_) => {}
                     Err(Error::Interrupted) => return Ok(None),

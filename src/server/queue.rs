@@ -180,21 +180,21 @@ impl Queue {
     }
 
     /// Refuses a claim that no task will ever be there for: of a type that is unknown, or not like the pattern.
-    pub(super) fn admit(&self, request: &ClaimRequest) -> Result<()> {
-        let is_like = types::is_like(&self.connection, request.type_id, request.type_pattern.as_deref())?;
+    pub(super) fn admit(&self, request: &ClaimRequest, type_id: i64) -> Result<()> {
+        let is_like = types::is_like(&self.connection, type_id, request.type_pattern.as_deref())?;
         if is_like.ok_or(Refusal::TypeNotFound)? { Ok(()) } else { Err(Refusal::NoTask) }
     }
 
-    /// Hands out a task whose claim has run out, else the pending one that is first. The claim that ran out stands
-    /// until then, so that a late report is not lost for nothing.
-    pub(super) fn claim(&mut self, request: &ClaimRequest) -> Result<Claimed> {
+    /// Hands out a task of a type, be it the request's own or another: one whose claim has run out, else the pending one
+    /// that is first. The claim that ran out stands until then, so that a late report is not lost for nothing.
+    pub(super) fn claim(&mut self, request: &ClaimRequest, type_id: i64) -> Result<Claimed> {
         let expired = Time::now().earlier_by(self.claim_timeout);
-        self.admit(request)?;
+        self.admit(request, type_id)?;
         let transaction = self.transaction()?;
-        let expired = tasks::expired(&transaction, request.type_id, expired)?;
+        let expired = tasks::expired(&transaction, type_id, expired)?;
         let id = match expired {
             Some(id) => id,
-            None => tasks::next(&transaction, request.type_id, request.order)?.ok_or(Refusal::NoTask)?,
+            None => tasks::next(&transaction, type_id, request.order)?.ok_or(Refusal::NoTask)?,
         };
         if expired.is_some() {
             attempts::keep(&transaction, id, Fate::Expired, None)?;
@@ -202,7 +202,7 @@ impl Queue {
         let claimed = tasks::claim(&transaction, id, &request.worker_id)?;
         transaction.commit()?;
         if expired.is_none() {
-            self.tally.moved(request.type_id, Some("pending"), Some("claimed"));
+            self.tally.moved(type_id, Some("pending"), Some("claimed"));
         }
         Ok(claimed)
     }

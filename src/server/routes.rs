@@ -21,7 +21,7 @@ use super::line::Line;
 use super::log::{self, Log};
 use super::queue::{ClaimRequest, Refusal, Report, Shared};
 use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
-use super::waits;
+use super::waits::{self, Preference};
 
 /// How many tasks a list has where nobody says.
 const DEFAULT_LIMIT: i64 = 50;
@@ -101,13 +101,13 @@ async fn claim(
     fields: Fields,
 ) -> Result<Response, Failure> {
     let request = claim_request(fields)?;
-    let Some(patience) = waits::preference(&headers) else {
-        return Ok(Success(queue.lock().claim(&request)?).into_response());
+    let Some(preference) = Preference::of(&headers) else {
+        return Ok(Success(queue.lock().claim(&request, request.type_id)?).into_response());
     };
     let _hold = line.hold();
-    let claimed = waits::claim(&queue, &request, patience).await?;
+    let claimed = waits::claim(&queue, &request, &preference).await?;
     let answer: Answer<_> = claimed.map(Success).ok_or(Refusal::NoTask.into());
-    Ok(([("Preference-Applied", "wait")], answer).into_response())
+    Ok(([("Preference-Applied", preference.applied())], answer).into_response())
 }
 
 /// Has the claims of a worker that wait answered at once.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::http::{Connection, Http, Meter, Method, Request};
+use super::http::{Connection, Http, Meter, Method, Request, Wait, Waits};
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Backoff, Error, Retries};
 use crate::clock::{Clock, Slept, Timestamp, before};
@@ -46,7 +46,7 @@ pub struct Claimed {
     /// The earliest time at which the claim can have begun.
     pub claimed_at: Timestamp,
     /// Whether the server waits where it is asked to.
-    pub waits: bool,
+    pub waits: Waits,
 }
 
 /// Which tasks to list.
@@ -152,21 +152,21 @@ impl Client {
 
     /// Claims a task of a type for `worker_id`, `None` where there is none.
     pub fn claim(&self, worker_id: &str, type_id: u64, order: Order) -> Result<Option<Task>, Error> {
-        self.claim_or_wait(worker_id, type_id, order, Duration::ZERO).map(|claimed| claimed.task)
+        self.claim_or_wait(worker_id, type_id, order, Wait::default()).map(|claimed| claimed.task)
     }
 
-    /// Claims a task of a type for `worker_id`. Where there is none, a server that can waits for one for up to `wait`,
-    /// in whole seconds.
-    pub fn claim_or_wait(&self, worker_id: &str, type_id: u64, order: Order, wait: Duration) -> Result<Claimed, Error> {
+    /// Claims a task of a type for `worker_id`. Where there is none, a server that can waits for one, and takes one of
+    /// the other types as well.
+    pub fn claim_or_wait(&self, worker_id: &str, type_id: u64, order: Order, wait: Wait<'_>) -> Result<Claimed, Error> {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
-        let last_try = Cell::new((self.clock.now(), false));
+        let last_try = Cell::new((self.clock.now(), Waits::No));
         let answer = self.retrying(|| {
             let asked_at = self.clock.now();
             let request = Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } };
             let response = self.http.send(&request)?;
-            last_try.set((asked_at, response.waited));
+            last_try.set((asked_at, response.waits));
             wire::decode(self.url(), wire::CLAIM, self.http.key(), &response)
         });
         let task = match answer {
@@ -176,7 +176,7 @@ impl Client {
         };
         let (asked_at, waits) = last_try.get();
         // Where the server waited for a task, it has answered as soon as there was one.
-        let claimed_at = if waits { asked_at.max(before(self.clock.now(), ON_THE_WAY)) } else { asked_at };
+        let claimed_at = if waits == Waits::No { asked_at } else { asked_at.max(before(self.clock.now(), ON_THE_WAY)) };
         Ok(Claimed { task, claimed_at, waits })
     }
 
@@ -292,7 +292,7 @@ impl Client {
 }
 
 fn post(body: &Value) -> Method<'_> {
-    Method::Post { body, wait: Duration::ZERO }
+    Method::Post { body, wait: Wait::default() }
 }
 
 fn encode(text: &str) -> impl std::fmt::Display {

@@ -114,19 +114,71 @@ impl Request<'_> {
         }
     }
 
+    /// What an answer that has applied these preferences says of the server.
+    fn waits(&self, preferences: &str) -> Waits {
+        match &self.method {
+            Method::Post { wait, .. } if wait.is_asked_for() => Waits::applied(preferences, wait),
+            _ => Waits::No,
+        }
+    }
+
     fn is_held(&self) -> bool {
-        matches!(self.method, Method::Post { wait, .. } if wait.as_secs() > 0)
+        matches!(self.method, Method::Post { wait, .. } if wait.is_asked_for())
+    }
+}
+
+/// A wait that the server is asked for, until it has an answer that is worth having.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wait<'a> {
+    /// How long at most, in whole seconds; not at all under one.
+    pub time: Duration,
+    /// The numbers of the types of which a task would do as well.
+    pub others: &'a [u64],
+}
+
+impl Wait<'_> {
+    /// Whether there is one to ask for.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.time.as_secs() > 0
+    }
+
+    /// The preference (RFC 7240). `task-types` is our own; servers ignore what they do not know.
+    fn preference(&self) -> String {
+        let others: Vec<String> = self.others.iter().map(u64::to_string).collect();
+        let others = if others.is_empty() { String::new() } else { format!(", task-types=\"{}\"", others.join(" ")) };
+        format!("wait={}{others}", self.time.as_secs())
+    }
+}
+
+/// Whether a server waits where it is asked to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// It answers at once.
+    #[default]
+    No,
+    /// For a task of the one type that the claim is for.
+    ForOne,
+    /// For a task of any of the types that it was asked to wait for.
+    ForAny,
+}
+
+impl Waits {
+    /// As the answer to `wait` says which preferences were applied.
+    fn applied(preferences: &str, wait: &Wait<'_>) -> Self {
+        let applied = |wanted| preferences.split(',').any(|name| name.trim().eq_ignore_ascii_case(wanted));
+        match applied("wait") {
+            false => Self::No,
+            true if wait.others.is_empty() || applied("task-types") => Self::ForAny,
+            true => Self::ForOne,
+        }
     }
 }
 
 /// How a request is made.
 pub(super) enum Method<'a> {
     Get,
-    /// With a body, and a wait that the server is asked for; none under a second.
-    Post {
-        body: &'a Value,
-        wait: Duration,
-    },
+    Post { body: &'a Value, wait: Wait<'a> },
     Delete,
 }
 
@@ -136,8 +188,8 @@ pub(super) struct Response {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
-    /// The server has done as `Prefer: wait` asked.
-    pub(super) waited: bool,
+    /// Whether the server has done as `Prefer: wait` asked.
+    pub(super) waits: Waits,
     pub(super) body: Vec<u8>,
 }
 
@@ -212,7 +264,7 @@ impl Http {
                 self.with_key(request).call()
             }
             Method::Post { body, wait } => self
-                .with_key(self.waiting(self.agent.post(&url), wait))
+                .with_key(self.waiting(self.agent.post(&url), &wait))
                 .header("Content-Type", "application/json")
                 .send(body.to_string().as_bytes()),
         };
@@ -225,21 +277,18 @@ impl Http {
             status: answer.status().as_u16(),
             retry_after: header("Retry-After").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
             location: header("Location"),
-            waited: header("Preference-Applied").is_some_and(|applied| applied.to_ascii_lowercase().contains("wait")),
+            waits: header("Preference-Applied").map_or(Waits::No, |applied| request.waits(&applied)),
             body,
         })
     }
 
-    /// Asks the server to hold its answer back for up to `wait`, in whole seconds (RFC 7240), until it has one that is
-    /// worth having.
-    fn waiting<B>(&self, request: ureq::RequestBuilder<B>, wait: Duration) -> ureq::RequestBuilder<B> {
-        match wait.as_secs() {
-            0 => request,
-            seconds => {
-                let timeout = self.agent.config().timeouts().global.map(|timeout| timeout + wait);
-                request.header("Prefer", format!("wait={seconds}")).config().timeout_global(timeout).build()
-            }
+    /// Asks the server to hold its answer back, where that is wanted.
+    fn waiting<B>(&self, request: ureq::RequestBuilder<B>, wait: &Wait<'_>) -> ureq::RequestBuilder<B> {
+        if !wait.is_asked_for() {
+            return request;
         }
+        let timeout = self.agent.config().timeouts().global.map(|timeout| timeout + wait.time);
+        request.header("Prefer", wait.preference()).config().timeout_global(timeout).build()
     }
 
     fn with_key<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {

@@ -15,6 +15,6 @@ pub mod wire;
 pub use client::{Claimed, Client, Order, TaskFilter};
 pub use deliver::{Delivery, Report};
 pub use error::Error;
-pub use http::{Connection, Exchange, Meter};
+pub use http::{Connection, Exchange, Meter, Wait, Waits};
 pub use retry::{Backoff, Retries};
 pub use wire::{Created, Health, Registered, TaskType, TaskView};

@@ -19,6 +19,7 @@ mod running;
 mod slot;
 mod startup;
 mod stops;
+mod sweep;
 mod types;
 mod youtube;
 

@@ -18,7 +18,7 @@ pub(super) use terms::{Closed, Limits, Place, Sweep, Turn};
 use terms::{Flow, Watch};
 
 use super::breaker::{Breaker, Change, Verdict};
-use crate::taskmanager::Backoff;
+use crate::taskmanager::{Backoff, Waits};
 
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -46,8 +46,8 @@ struct State {
     first: usize,
     flow: Flow,
     watch: Watch,
-    /// The server waits for a task where it is asked to.
-    server_waits: bool,
+    /// Whether the server waits for a task where it is asked to.
+    server_waits: Waits,
     /// The last sweep was not answered. Then a claim is not to wait: its answer tells that the server is back.
     unanswered: bool,
     /// So many of the slots that sleep may ask: others have just found tasks.
@@ -95,7 +95,7 @@ impl Queue {
             first: 0,
             flow: Flow::Unknown,
             watch: Watch::Nobody,
-            server_waits: false,
+            server_waits: Waits::No,
             unanswered: false,
             called: 0,
             backoff,
@@ -175,8 +175,13 @@ impl Queue {
     }
 
     /// Notes whether the server waits for a task where it is asked to.
-    pub(super) fn note_server_waits(&self, waits: bool) {
+    pub(super) fn note_server_waits(&self, waits: Waits) {
         self.lock().server_waits = waits;
+    }
+
+    /// Whether the server waits for a task of any type that it is asked for.
+    pub(super) fn server_waits_for_any(&self) -> bool {
+        self.lock().server_waits == Waits::ForAny
     }
 
     /// Ends a turn with what it found.
@@ -286,13 +291,17 @@ impl State {
     /// Whether a server that waits is the place to wait at, after a turn that found nothing. Not where it was asked to
     /// wait and did not: one that only says that it does would be asked in a circle.
     fn may_wait_at_server(&self, turn: &Turn) -> bool {
-        self.server_waits && (turn.wait.is_zero() || turn.start.elapsed() >= SHORTEST_WAIT)
+        self.server_waits != Waits::No && (turn.wait.is_zero() || turn.start.elapsed() >= SHORTEST_WAIT)
     }
 
-    /// How long a server may keep us waiting for a task of one type. Where there are others, no longer than until they
-    /// would be asked again.
+    /// How long a server may keep us waiting. Where it waits for a task of one type, and there are others, no longer than
+    /// until they would be asked again.
     fn longest_wait(&self) -> Duration {
-        if self.breakers.len() == 1 { LONGEST_WAIT } else { LONGEST_WAIT.min(self.backoff.clone().grow()) }
+        if self.breakers.len() == 1 || self.server_waits == Waits::ForAny {
+            LONGEST_WAIT
+        } else {
+            LONGEST_WAIT.min(self.backoff.clone().grow())
+        }
     }
 
     /// When a slot may next ask, `None` where that depends on what other slots do.

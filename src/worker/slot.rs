@@ -5,14 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::breaker::{Change, Verdict};
-use super::queue::{Closed, Place, Queue, Sweep, Turn};
+use super::queue::{Closed, Queue, Sweep, Turn};
 use super::report::Unsettled;
+use super::sweep::Found;
 use super::{Event, Worker, WorkerError, WorkerType};
 use crate::clock::between;
 use crate::failpoint;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, TaskResult};
-use crate::taskmanager::{Claimed, Delivery, Error};
+use crate::taskmanager::Delivery;
 
 /// The results file is told of polls no more often than this.
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
@@ -49,122 +50,10 @@ impl Drop for EndOfSlot<'_> {
     }
 }
 
-/// What asking for a task of each type led to.
-enum Found {
-    /// A task of the type with this index; whether an earlier process left it.
-    Task { index: usize, claim: Claim, left: bool },
-    /// Nothing; whether a type was left out that may be claimed soon.
-    Nothing { paused: bool },
-    /// No answer about the type with this index; the server asked to be left alone for so long.
-    NoAnswer { index: usize, pause: Option<Duration> },
-}
-
 impl Worker<'_> {
     fn end_turn(&self, turn: &Turn, sweep: Sweep) {
         self.queue.end_turn(turn, sweep);
         self.executor.observer.event(&Event::Polled);
-    }
-
-    /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
-    /// an earlier process left come first.
-    fn sweep(&self, turn: &Turn) -> Found {
-        let held = self.held();
-        self.tell_quota();
-        let mut paused = held.is_soon();
-        let count = self.types.len();
-        let indices = (turn.first..turn.first + count).map(|index| index % count);
-        let last = indices.clone().rfind(|index| !held.is(*index));
-        let longest = held.first_due().map_or(turn.wait, |due| due.min(turn.wait));
-        for index in indices {
-            if held.is(index) && !self.is_any_left(index) {
-                continue;
-            }
-            match self.queue.reserve(index) {
-                Place::Taken => {}
-                Place::Full => continue,
-                Place::Paused => {
-                    paused = true;
-                    continue;
-                }
-            }
-            if let Some(claim) = self.take_left(index) {
-                return Found::Task { index, claim, left: true };
-            }
-            if held.is(index) {
-                self.queue.release(index);
-                continue;
-            }
-            let wait = if last == Some(index) { longest } else { Duration::ZERO };
-            match self.claim(&self.types[index], wait) {
-                Ok(Claimed { task: Some(task), claimed_at, .. }) => {
-                    let claim = self.executor.claim(task, &self.types[index], claimed_at);
-                    return Found::Task { index, claim, left: false };
-                }
-                Ok(_) => self.queue.release(index),
-                Err(error) => {
-                    self.queue.release(index);
-                    return Found::NoAnswer { index, pause: self.no_answer(error) };
-                }
-            }
-        }
-        Found::Nothing { paused }
-    }
-
-    fn claim(&self, worker_type: &WorkerType, wait: Duration) -> Result<Claimed, Error> {
-        let claimed = self.claim_by_name(worker_type, wait)?;
-        if self.contact.answered() {
-            self.waiting.wake();
-        }
-        if !wait.is_zero() {
-            self.queue.note_server_waits(claimed.waits);
-        }
-        Ok(claimed)
-    }
-
-    /// While a type is gone, its old number is not used: it may be another type's by now. Where it was so unnoticed,
-    /// the task goes back to the queue when its claim runs out; no handler is given another type's task.
-    fn claim_by_name(&self, worker_type: &WorkerType, wait: Duration) -> Result<Claimed, Error> {
-        if worker_type.is_gone() && !self.look_up(worker_type)? {
-            return Ok(Claimed::default());
-        }
-        let worker_id = &self.executor.config.worker_id.value;
-        match self.claimer.claim_or_wait(worker_id, worker_type.id(), self.order, wait) {
-            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Claimed::default()),
-            Ok(Claimed { task: Some(task), .. }) if !task.task_type.eq_ignore_ascii_case(&worker_type.name) => {
-                self.executor.observer.event(&Event::WrongType { task: &task, wanted: &worker_type.name });
-                self.look_up(worker_type).map(|_| Claimed::default())
-            }
-            other => other,
-        }
-    }
-
-    /// Whether the TaskManager knows a type, by whatever number. Tells where that is new.
-    fn look_up(&self, worker_type: &WorkerType) -> Result<bool, Error> {
-        let was_gone = worker_type.is_gone();
-        let is_found = worker_type.look_up(&self.claimer)?;
-        let task_type = worker_type.name.as_str();
-        match (was_gone, is_found) {
-            (false, false) => self.executor.observer.event(&Event::TypeGone(task_type)),
-            (true, true) => {
-                self.executor.observer.event(&Event::TypeFound { task_type, id: worker_type.id() });
-            }
-            _ => {}
-        }
-        Ok(is_found)
-    }
-
-    /// Sees to a claim that was not answered as it should be; returns how long the server asked to be left alone.
-    fn no_answer(&self, error: Error) -> Option<Duration> {
-        let pause = error.retry_after();
-        if error == Error::Interrupted {
-            return None;
-        }
-        if self.impatient || matches!(error, Error::KeyRefused { .. }) {
-            self.fail(WorkerError::TaskManager(error));
-        } else {
-            self.contact.failed(&error);
-        }
-        pause
     }
 
     /// Works a task, and gives its place back.
@@ -216,7 +105,7 @@ impl Worker<'_> {
     }
 
     /// Tells what was seen of the day's YouTube units.
-    fn tell_quota(&self) {
+    pub(super) fn tell_quota(&self) {
         if let Some(budget) = self.ledger.take_seen() {
             self.executor.observer.event(&Event::Quota(budget));
         }

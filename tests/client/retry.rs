@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prismq::clock::{Timestamp, after};
 use prismq::task::{Outcome, TaskId};
-use prismq::taskmanager::{Client, Connection, Error, Order, Retries};
+use prismq::taskmanager::{Client, Connection, Error, Order, Retries, Wait};
 use serde_json::json;
 
 use crate::support::{Answer, FakeClock, Server, recorded};
@@ -62,7 +62,7 @@ fn a_claim_begins_with_the_try_that_got_it() {
     let server = Server::queue([recorded("backend down"), Answer::data(&task)]);
     let clock = FakeClock::new();
     let client = patient(&server, THREE, &clock);
-    let claimed = client.claim_or_wait("w", 1, Order::OldestFirst, Duration::ZERO).unwrap();
+    let claimed = client.claim_or_wait("w", 1, Order::OldestFirst, Wait::default()).unwrap();
     let waited: Duration = clock.sleeps().iter().sum();
     assert_eq!(claimed.claimed_at, after(Timestamp::UNIX_EPOCH, waited), "its time does not run while we wait");
     assert!(claimed.task.is_some() && !waited.is_zero());

@@ -25,7 +25,12 @@ struct Answer {
 
 impl Answer {
     fn is_applied(&self) -> bool {
-        self.head.contains("\r\npreference-applied: wait\r\n")
+        self.applied().is_some_and(|applied| applied.starts_with("wait"))
+    }
+
+    /// The preferences that it says were applied.
+    fn applied(&self) -> Option<&str> {
+        self.head.split("\r\npreference-applied: ").nth(1)?.split("\r\n").next()
     }
 
     /// The id and the attempts of the task that came of the wait.
@@ -136,6 +141,60 @@ fn a_claim_waits_for_a_task() {
     let id = api.create("a", json!({"n": 2}));
     waiter.claim(type_id, WAIT);
     assert_eq!(waiter.answer().task(), (id, 1));
+}
+
+/// A wait for a task of these types beside the claim's own.
+fn or_of(types: &[i64]) -> String {
+    let types: Vec<String> = types.iter().map(i64::to_string).collect();
+    format!("Prefer: wait=60, task-types=\"{}\"\r\n", types.join(" "))
+}
+
+#[test]
+fn a_claim_waits_for_a_task_of_any_of_several_types() {
+    let (api, first) = api();
+    let (second, third) = (api.register_any("b"), api.register_any("c"));
+    let unknown = 999;
+    for name in ["a", "b"] {
+        let mut waiter = waiting(&api, first, &or_of(&[second, unknown]));
+        api.create("c", json!({"for": name}));
+        assert!(waiter.is_waiting(), "it has not asked for that type");
+        api.claim("w", third).data();
+        let id = api.create(name, json!({}));
+        let answer = waiter.answer();
+        assert_eq!((answer.task(), &answer.body["data"]["type"]), ((id, 1), &json!(name)));
+        assert_eq!(answer.applied(), Some("wait, task-types"));
+    }
+    let id = api.create("b", json!({"is": "there"}));
+    let mut waiter = Waiter::new(&api.server);
+    waiter.claim(first, &or_of(&[second]));
+    assert_eq!(waiter.answer().task(), (id, 1));
+}
+
+#[test]
+fn one_task_goes_to_one_of_those_who_wait_for_its_type_among_others() {
+    let (api, first) = api();
+    let second = api.register_any("b");
+    let mut for_both = waiting(&api, first, &or_of(&[second]));
+    let mut for_one = waiting(&api, second, WAIT);
+    let mut reversed = waiting(&api, second, &or_of(&[first]));
+    let ids = [("b", 1), ("b", 2), ("a", 3)].map(|(name, n)| (api.create(name, json!({"n": n})), 1));
+    assert_eq!([&mut for_both, &mut for_one, &mut reversed].map(|waiter| waiter.answer().task()), ids);
+    // Who has left both lines is in nobody's way.
+    drop(waiting(&api, first, &or_of(&[second])));
+    let mut next = waiting(&api, second, WAIT);
+    let id = api.create("b", json!({}));
+    assert_eq!(next.answer().task(), (id, 1));
+}
+
+#[test]
+fn a_pattern_holds_for_every_type_that_is_waited_for() {
+    let (api, first) = api();
+    let second = api.register_any("b");
+    api.create("b", json!({}));
+    let pattern = json!({"worker_id": "w", "task_type_id": first, "type_pattern": "a%"}).to_string();
+    let prefer = format!("wait=1, task-types={second}");
+    let answer = api.send("POST", "/tasks/claim", &[("Prefer", prefer.as_str())], &pattern);
+    answer.assert_error(404, "No available tasks");
 }
 
 #[test]

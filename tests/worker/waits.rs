@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
-use crate::rig::{Rig, cases};
+use crate::rig::{Rig, TaskManager, cases};
 use crate::support::{Answer, Request, Running, Sandbox, Server, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
@@ -44,11 +44,11 @@ fn only_who_finds_nothing_asks_the_server_to_wait() {
 }
 
 #[test]
-fn with_several_types_the_last_of_a_turn_waits_until_the_others_are_due() {
+fn with_several_types_a_server_that_is_new_waits_until_the_others_are_due() {
     let published = Published::start(&["one", "two"]);
     let (_sandbox, _worker) = worker_of(&published, &["one", "two"], "5s");
     wait_for("a turn", || (claims(&published).len() == 2).then_some(()));
-    assert_eq!(claims(&published), [(json!(1), None), (json!(2), Some("wait=5".into()))]);
+    assert_eq!(claims(&published), [(json!(1), None), (json!(2), Some("wait=5, task-types=\"1\"".into()))]);
 }
 
 /// A server of one type that makes something of each claim.
@@ -62,9 +62,12 @@ fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Server
     let sandbox = Sandbox::at(&server.url()).env("TASKMANAGER_API_KEY", KEY);
     sandbox.write("prismq.toml", cases("case", ""));
     sandbox.write("it.sh", "echo 1");
-    let worker = sandbox.prismq(["work", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
+    let worker = sandbox.prismq(["work"]).args(SELDOM).start();
     (server, sandbox, worker)
 }
+
+/// Polls would come too late.
+const SELDOM: [&str; 4] = ["--poll-interval", "60s", "--max-backoff", "60s"];
 
 fn count_claims(server: &Server) -> usize {
     server.calls().iter().filter(|call| call.starts_with(CLAIM)).count()
@@ -158,6 +161,23 @@ fn the_embedded_taskmanager_waits_and_is_left_at_once() {
     // Nobody waits any more, so nothing is handed out to who has gone.
     let id = rig.taskmanager.create("case", json!({"case": "it", "n": 5}));
     assert_eq!((rig.taskmanager.status(id).as_str(), rig.taskmanager.task(id).attempts), ("pending", 0));
+}
+
+#[test]
+fn the_embedded_taskmanager_waits_for_all_types_at_once() {
+    let rig = Rig::of(TaskManager::start(), &[("one", ""), ("two", ""), ("three", "")]);
+    rig.sandbox.write("it.sh", "echo 1");
+    let _worker = rig.work(SELDOM).start();
+    let page = rig.taskmanager.url().replace("/api", "/");
+    let look = || ureq::get(&page).call().unwrap().body_mut().read_to_string().unwrap();
+    // While one is waited for, as long as a server may be asked to, the others would wait with it.
+    for (n, name) in ["two", "one", "three", "one", "two"].into_iter().enumerate() {
+        wait_for("the worker to wait", || look().contains("waits for a task").then_some(()));
+        let id = rig.taskmanager.create(name, json!({"case": "it", "n": n}));
+        let start = Instant::now();
+        wait_for("the task to end", || (rig.taskmanager.status(id) == "completed").then_some(()));
+        assert!(start.elapsed() < Duration::from_secs(10), "{name}: {:?}", start.elapsed());
+    }
 }
 
 #[test]

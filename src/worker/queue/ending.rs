@@ -6,6 +6,11 @@ use super::terms::{Closed, Watch};
 use super::{Queue, earliest, wait};
 
 impl Queue {
+    /// Whether nothing more is claimed.
+    pub(in crate::worker) fn is_closed(&self) -> bool {
+        self.lock().closed.is_some()
+    }
+
     /// Waits until nothing more is claimed, and says why; `None` where that does not come within `limit`.
     pub(in crate::worker) fn wait_closed(&self, limit: Duration) -> Option<Closed> {
         let until = Instant::now().checked_add(limit);

@@ -1,0 +1,179 @@
+//! Asking the TaskManager for a task: of each type in turn, and where there is none, in such a way that it may wait for
+//! one of any of them.
+
+use std::time::Duration;
+
+use super::queue::{Place, Queue, Turn};
+use super::{Event, Worker, WorkerError, WorkerType};
+use crate::task::{Claim, Task};
+use crate::taskmanager::{Claimed, Error, Wait};
+
+/// What asking for a task of each type led to.
+pub(super) enum Found {
+    /// A task of the type with this index; whether an earlier process left it.
+    Task { index: usize, claim: Claim, left: bool },
+    /// Nothing; whether a type was left out that may be claimed soon.
+    Nothing { paused: bool },
+    /// No answer about the type with this index; the server asked to be left alone for so long.
+    NoAnswer { index: usize, pause: Option<Duration> },
+}
+
+/// The types, by their index, that a place is taken of for a task that may come. The places go back at the end.
+struct Open<'a> {
+    queue: &'a Queue,
+    types: Vec<usize>,
+}
+
+impl Open<'_> {
+    /// Gives the place back that was taken last.
+    fn give_back(&mut self) {
+        self.types.pop().into_iter().for_each(|index| self.queue.release(index));
+    }
+
+    /// A task of this type has its place now.
+    fn fill(&mut self, index: usize) {
+        self.types.retain(|open| *open != index);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.types.iter().for_each(|index| self.queue.release(*index));
+    }
+}
+
+impl Worker<'_> {
+    /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
+    /// an earlier process left come first.
+    pub(super) fn sweep(&self, turn: &Turn) -> Found {
+        let held = self.held();
+        self.tell_quota();
+        let mut paused = held.is_soon();
+        let mut open = Open { queue: &self.queue, types: Vec::new() };
+        let count = self.types.len();
+        for index in (turn.first..turn.first + count).map(|index| index % count) {
+            if held.is(index) && !self.is_any_left(index) {
+                continue;
+            }
+            match self.queue.reserve(index) {
+                Place::Taken => open.types.push(index),
+                Place::Full => continue,
+                Place::Paused => {
+                    paused = true;
+                    continue;
+                }
+            }
+            if let Some(claim) = self.take_left(index) {
+                open.fill(index);
+                return Found::Task { index, claim, left: true };
+            }
+            if held.is(index) {
+                open.give_back();
+            } else if turn.wait.is_zero() {
+                if let Some(found) = self.ask(&mut open, index, Wait::default()) {
+                    return found;
+                }
+                open.give_back();
+            }
+        }
+        let time = held.first_due().map_or(turn.wait, |due| due.min(turn.wait));
+        self.wait_for_any(&mut open, time).unwrap_or(Found::Nothing { paused })
+    }
+
+    /// Asks for a task of each type that is open, and of the last in such a way that the server may wait for one of any
+    /// of them. One that does need not be asked of each first.
+    fn wait_for_any(&self, open: &mut Open<'_>, time: Duration) -> Option<Found> {
+        let (mut gone, known): (Vec<_>, Vec<_>) = open.types.iter().partition(|index| self.types[**index].is_gone());
+        let last = known.last().or(gone.last()).copied()?;
+        if !self.queue.server_waits_for_any() {
+            gone.extend(&known);
+        }
+        for index in gone.into_iter().filter(|index| *index != last) {
+            let found = self.ask(open, index, Wait::default());
+            if found.is_some() {
+                return found;
+            }
+        }
+        let others: Vec<u64> =
+            known.iter().filter(|index| **index != last).map(|index| self.types[*index].id()).collect();
+        self.ask(open, last, Wait { time, others: &others })
+    }
+
+    /// Asks for a task of a type, or not any more; `None` where there is none.
+    fn ask(&self, open: &mut Open<'_>, index: usize, wait: Wait<'_>) -> Option<Found> {
+        if self.queue.is_closed() {
+            return None;
+        }
+        match self.claim(open, index, wait) {
+            Ok(None) => None,
+            Ok(Some((index, claim))) => {
+                open.fill(index);
+                Some(Found::Task { index, claim, left: false })
+            }
+            Err(error) => Some(Found::NoAnswer { index, pause: self.no_answer(error) }),
+        }
+    }
+
+    fn claim(&self, open: &Open<'_>, index: usize, wait: Wait<'_>) -> Result<Option<(usize, Claim)>, Error> {
+        let claimed = self.claim_by_number(&self.types[index], wait)?;
+        if self.contact.answered() {
+            self.waiting.wake();
+        }
+        if wait.is_asked_for() {
+            self.queue.note_server_waits(claimed.waits);
+        }
+        let Some(task) = claimed.task else { return Ok(None) };
+        let Some(index) = self.open_type(open, &task) else {
+            self.executor.observer.event(&Event::WrongType { task: &task, wanted: &self.types[index].name });
+            return self.look_up(&self.types[index]).map(|_| None);
+        };
+        Ok(Some((index, self.executor.claim(task, &self.types[index], claimed.claimed_at))))
+    }
+
+    /// The type of a task, if one was wanted. Names tell, not numbers: these may be another type's by now. A task that
+    /// nobody wanted goes back to the queue when its claim runs out; no handler is given another type's task.
+    fn open_type(&self, open: &Open<'_>, task: &Task) -> Option<usize> {
+        open.types.iter().copied().find(|index| self.types[*index].name.eq_ignore_ascii_case(&task.task_type))
+    }
+
+    /// While a type is gone, its old number is not used.
+    fn claim_by_number(&self, worker_type: &WorkerType, wait: Wait<'_>) -> Result<Claimed, Error> {
+        if worker_type.is_gone() && !self.look_up(worker_type)? {
+            return Ok(Claimed::default());
+        }
+        let worker_id = &self.executor.config.worker_id.value;
+        match self.claimer.claim_or_wait(worker_id, worker_type.id(), self.order, wait) {
+            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Claimed::default()),
+            other => other,
+        }
+    }
+
+    /// Whether the TaskManager knows a type, by whatever number. Tells where that is new.
+    fn look_up(&self, worker_type: &WorkerType) -> Result<bool, Error> {
+        let was_gone = worker_type.is_gone();
+        let is_found = worker_type.look_up(&self.claimer)?;
+        let task_type = worker_type.name.as_str();
+        match (was_gone, is_found) {
+            (false, false) => self.executor.observer.event(&Event::TypeGone(task_type)),
+            (true, true) => {
+                self.executor.observer.event(&Event::TypeFound { task_type, id: worker_type.id() });
+            }
+            _ => {}
+        }
+        Ok(is_found)
+    }
+
+    /// Sees to a claim that was not answered as it should be; returns how long the server asked to be left alone.
+    fn no_answer(&self, error: Error) -> Option<Duration> {
+        let pause = error.retry_after();
+        if error == Error::Interrupted {
+            return None;
+        }
+        if self.impatient || matches!(error, Error::KeyRefused { .. }) {
+            self.fail(WorkerError::TaskManager(error));
+        } else {
+            self.contact.failed(&error);
+        }
+        pause
+    }
+}
