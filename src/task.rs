@@ -131,6 +131,9 @@ pub struct Outcome {
     pub metadata: Map<String, Value>,
     /// Until when the handler wants no more tasks of this type.
     pub not_before: Option<Timestamp>,
+    /// What the handler printed last on its standard error, where the failure does not say it already. It is kept in
+    /// the results file; the TaskManager is not told.
+    pub last_words: String,
 }
 
 /// Why an attempt failed.
@@ -148,7 +151,7 @@ impl Outcome {
     /// A success with `data`.
     #[must_use]
     pub fn success(data: Value) -> Self {
-        Self { failure: None, data, message: None, metadata: Map::new(), not_before: None }
+        Self { failure: None, data, message: None, metadata: Map::new(), not_before: None, last_words: String::new() }
     }
 
     /// A failure, retryable as its type says.
@@ -220,7 +223,7 @@ impl TaskResult {
     /// The envelope: the result as the TaskManager keeps it, whole.
     #[must_use]
     pub fn envelope(&self) -> Value {
-        let Outcome { failure, data, message, metadata, not_before: _ } = &self.outcome;
+        let Outcome { failure, data, message, metadata, .. } = &self.outcome;
         let mut metadata = metadata.clone();
         metadata.insert("worker_id".into(), json!(self.worker_id));
         let mut envelope = Map::from_iter([("success".to_owned(), json!(failure.is_none()))]);

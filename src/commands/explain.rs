@@ -73,10 +73,14 @@ impl Story {
         let store = setup.store()?;
         let client = setup.impatient_client(PATIENCE)?;
         let api_url = client.url().to_owned();
+        let mut attempts = attempts(&store, &api_url, id)?;
+        for stored in &mut attempts {
+            stored.result.outcome.last_words = store.last_words(stored.id)?;
+        }
         Ok(Self {
             id,
             server: client.task(id),
-            attempts: attempts(&store, &api_url, id)?,
+            attempts,
             claim: store.claim(&api_url, id)?,
             deaths: store.deaths(&api_url, id)?,
             api_url,
@@ -102,7 +106,7 @@ impl Story {
             "task": self.server.as_ref().ok(),
             "server_error": self.server.as_ref().err().map(ToString::to_string),
             "claim": self.claim,
-            "attempts": self.attempts.iter().map(results::fields).collect::<Vec<_>>(),
+            "attempts": self.attempts.iter().map(fields).collect::<Vec<_>>(),
             "deaths": self.deaths,
         })
     }
@@ -178,7 +182,15 @@ impl Story {
     }
 }
 
-/// Tells of an attempt that ended here: its claim, its end, its report.
+/// An attempt that ended here as JSON: the row of `results`, and what the handler printed last.
+fn fields(stored: &StoredResult) -> Value {
+    let last_words = &stored.result.outcome.last_words;
+    let mut fields = results::fields(stored);
+    fields["last_words"] = json!((!last_words.is_empty()).then_some(last_words));
+    fields
+}
+
+/// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
 fn tell(stored: &StoredResult, events: &mut Vec<(String, String)>) {
     let StoredResult { result, status, reported_at, .. } = stored;
     let (worker_id, attempt) = (&result.worker_id, result.attempt);
@@ -192,6 +204,10 @@ fn tell(stored: &StoredResult, events: &mut Vec<(String, String)>) {
         }
     };
     events.push((moment(result.finished_at), ended));
+    if !result.outcome.last_words.is_empty() {
+        events.push((String::new(), "the handler's last words:".to_owned()));
+        events.extend(result.outcome.last_words.lines().map(|line| (String::new(), format!("    {line}"))));
+    }
     events.push(match (reported_at, status) {
         (None, _) => (String::new(), "not reported yet: the next worker does that".to_owned()),
         (Some(at), Status::Lost) => (moment(*at), "the claim was lost: the result is kept here only".to_owned()),

@@ -11,24 +11,26 @@ use super::session::Ended;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// The outcome of a child whose exit and output are its answer. `listener` hears what in it makes no sense.
-pub(super) fn outcome(ended: &Ended<Everything>, listener: &dyn Listener) -> Outcome {
-    if let Some(interruption) = &ended.interruption {
-        return interruption.outcome(&ended.last_words);
+pub(super) fn outcome(ended: Ended<Everything>, listener: &dyn Listener) -> Outcome {
+    let Ended { exit, interruption, stdout, last_words, .. } = ended;
+    if let Some(interruption) = interruption {
+        return interruption.outcome(&last_words);
     }
-    let failure = by_exit(&ended.exit, &ended.last_words);
-    match printed(&ended.stdout.bytes) {
+    let failure = by_exit(&exit, &last_words);
+    let outcome = match printed(&stdout.bytes) {
         Value::Object(envelope) if is_envelope(&envelope) => {
             let not_before = not_before(&envelope, listener);
-            Outcome { not_before, ..by_envelope(envelope, failure, &ended.last_words) }
+            Outcome { not_before, ..by_envelope(envelope, failure, &last_words) }
         }
         data => Outcome { failure, ..Outcome::success(data) },
-    }
+    };
+    with_untold(outcome, last_words)
 }
 
 /// The outcome of a task whose answer is one line.
-pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: &str, listener: &dyn Listener) -> Outcome {
+pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: String, listener: &dyn Listener) -> Outcome {
     let not_before = not_before(&envelope, listener);
-    Outcome { not_before, ..by_envelope(envelope, None, last_words) }
+    with_untold(Outcome { not_before, ..by_envelope(envelope, None, &last_words) }, last_words)
 }
 
 /// The outcome of a child that should have lived on.
@@ -38,7 +40,7 @@ pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>, listener: &dyn Listener) 
         return interruption.outcome(&last_words);
     }
     if let Some(envelope) = stdout.envelope {
-        return outcome_of_answer(envelope, &last_words, listener);
+        return outcome_of_answer(envelope, last_words, listener);
     }
     let failure = by_exit(&exit, &last_words).unwrap_or_else(|| {
         let error = with_last_words("it exited with code 0 before it answered".into(), &last_words);
@@ -110,7 +112,14 @@ fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_
             _ => Map::new(),
         },
         not_before: None,
+        last_words: String::new(),
     }
+}
+
+/// `outcome` with the handler's last words, unless its failure tells them already.
+fn with_untold(outcome: Outcome, last_words: String) -> Outcome {
+    let are_told = outcome.failure.as_ref().is_some_and(|failure| failure.error.contains(&last_words));
+    if are_told { outcome } else { Outcome { last_words, ..outcome } }
 }
 
 /// Until when the handler wants no more tasks of its type.

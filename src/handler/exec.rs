@@ -114,7 +114,7 @@ impl Handler for Exec {
         };
         let terms = Terms { run, redactor: &self.redactor, kill_after: self.kill_after };
         match work(&program, input(claim), &terms) {
-            Ok(ended) => self.redactor.outcome(envelope::outcome(&ended, run.listener)),
+            Ok(ended) => self.redactor.outcome(envelope::outcome(ended, run.listener)),
             Err(error) => could_not_run(&program.path, &error).into(),
         }
     }

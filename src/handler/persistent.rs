@@ -106,7 +106,7 @@ impl Persistent {
                 tell(run.listener, "it did not stop with its answer, or answered before it had read its task");
             }
             let answer = stdout.envelope.unwrap_or_default();
-            return Ok(Some(envelope::outcome_of_answer(answer, &last_words, run.listener)));
+            return Ok(Some(envelope::outcome_of_answer(answer, last_words, run.listener)));
         }
         let ended = session.end()?;
         let missed = tasks > 0 && ended.untouched && ended.interruption.is_none();

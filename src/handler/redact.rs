@@ -75,13 +75,14 @@ impl Redactor {
         if self.finder.is_none() {
             return outcome;
         }
-        let Outcome { failure, data, message, metadata, not_before } = outcome;
+        let Outcome { failure, data, message, metadata, not_before, last_words } = outcome;
         Outcome {
             failure: failure.map(|failure| self.failure(failure)),
             data: self.value(data),
             message: message.map(|message| self.string(message)),
             metadata: self.object(metadata),
             not_before,
+            last_words: self.string(last_words),
         }
     }
 
@@ -202,13 +203,14 @@ mod tests {
             message: Some("hunter2!".into()),
             metadata: Map::from_iter([("is hunter2".into(), "hunter2".into())]),
             not_before: None,
+            last_words: "a hunter2".into(),
         };
         let redacted = redactor.outcome(outcome);
         let failure = redacted.failure.unwrap();
         assert_eq!((failure.error.as_str(), failure.error_type.as_str()), ("no ***", "***_refused"));
         assert!(failure.retryable);
         assert_eq!(redacted.data, json!({"***": [{"deep": "a ***"}, "***", 1_234_567, true, null]}));
-        assert_eq!(redacted.message.as_deref(), Some("***!"));
+        assert_eq!((redacted.message.as_deref(), redacted.last_words.as_str()), (Some("***!"), "a ***"));
         assert_eq!(Value::Object(redacted.metadata), json!({"is ***": "***"}));
     }
 }

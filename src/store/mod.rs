@@ -5,6 +5,7 @@
 mod claims;
 mod histogram;
 mod ideas;
+mod last_words;
 mod liveness;
 mod migrations;
 mod prune;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::ideas::{self, Idea};
 use super::liveness::is_alive;
 use super::workers::live_pid;
-use super::{Process, Store, StoreError, rollups, to_text};
+use super::{Process, Store, StoreError, last_words, rollups, to_text};
 use crate::failpoint;
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
@@ -305,6 +305,7 @@ fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::R
     connection
         .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
         .execute(params![result.api_url, result.task_id.0])?;
+    last_words::keep(connection, id, &result.outcome)?;
     if id.0 % COUNT_EVERY == 0 {
         rollups::catch_up(connection)?;
     }
@@ -357,6 +358,7 @@ fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
             message: row.get(9)?,
             metadata: json_column(row, 17)?.as_object().cloned().unwrap_or_default(),
             not_before: None,
+            last_words: String::new(),
         },
         claimed_at: time_column(row, 13)?,
         started_at: time_column(row, 14)?,

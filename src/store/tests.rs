@@ -1,6 +1,7 @@
 //! The results file by its own calls: what is synced, rolled up, migrated, pruned, read in pages.
 
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
@@ -79,6 +80,11 @@ fn result(id: u64, finished: &str, took: Duration) -> TaskResult {
 
 fn failed(result: TaskResult) -> TaskResult {
     TaskResult { outcome: Outcome::failure(ErrorType::Handler, "no"), ..result }
+}
+
+fn saying(last_words: &str, mut result: TaskResult) -> TaskResult {
+    last_words.clone_into(&mut result.outcome.last_words);
+    result
 }
 
 fn claim(id: u64) -> Claim {
@@ -205,6 +211,20 @@ fn results_that_come_after_all_were_pruned_are_counted() {
 }
 
 #[test]
+fn last_words_come_and_go_with_their_result() {
+    let file = File::new();
+    let of_hour = |hour: u64| result(hour, &format!("2026-11-22T{hour:02}:00:00Z"), Duration::ZERO);
+    let silent = file.add(&of_hour(3));
+    let said: Vec<_> = [4, 5, 6].map(|hour| file.add(&saying(&format!("at {hour}"), of_hour(hour)))).into();
+    assert_eq!(file.count("last_words"), 3, "nothing is kept of who said nothing");
+    let heard = |id: &ResultId| file.store.last_words(*id).unwrap();
+    assert_eq!(said.iter().map(heard).collect::<Vec<_>>(), ["at 4", "at 5", "at 6"]);
+    assert_eq!(heard(&silent), "");
+    while file.store.prune(&mut Pruning::new(time("2026-11-22T05:30:00Z"))).unwrap() {}
+    assert_eq!((file.count("results"), file.count("last_words"), heard(&said[2]).as_str()), (1, 1, "at 6"));
+}
+
+#[test]
 fn the_hour_in_which_a_span_begins_is_read_from_its_results() {
     let file = two_hours();
     let counted =
@@ -222,14 +242,19 @@ fn old_file() -> File {
     File::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-1.sqlite")).unwrap())
 }
 
-/// The same of layout 2, as the version before YouTube left it.
-fn file_of_layout_2() -> File {
-    File::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-2.sqlite")).unwrap())
+/// The same of the layouts since.
+fn later_files() -> [File; 3] {
+    let layouts: [&[u8]; 3] = [
+        include_bytes!("../../tests/fixtures/results-2.sqlite"),
+        include_bytes!("../../tests/fixtures/results-3.sqlite"),
+        include_bytes!("../../tests/fixtures/results-4.sqlite"),
+    ];
+    layouts.map(|bytes| File::with(|path| fs::write(path, bytes).unwrap()))
 }
 
 #[test]
 fn files_of_earlier_layouts_are_brought_up_to_date() {
-    for file in [old_file(), file_of_layout_2()] {
+    for file in iter::once(old_file()).chain(later_files()) {
         let count = |name: &str, completed, failed, lost| (name.to_owned(), completed, failed, lost);
         let found = groups(&file.store, By::Type, None);
         let found: Vec<_> = found.into_iter().map(|it| (it.0, it.1, it.2, it.3)).collect();
@@ -243,6 +268,8 @@ fn files_of_earlier_layouts_are_brought_up_to_date() {
         let again = Store::open(&file.path).unwrap();
         assert_eq!(groups(&again, By::Type, None), groups(&file.store, By::Type, None));
         assert_eq!(again.youtube_units(DAY).unwrap(), 7);
+        let id = file.add(&saying("here", result(50, "2026-11-22T03:18:35Z", Duration::ZERO)));
+        assert_eq!(again.last_words(id).unwrap(), "here");
     }
 }
 

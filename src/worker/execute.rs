@@ -147,6 +147,8 @@ impl Executor<'_> {
     pub fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let id = self.store.finish(result)?;
         self.observer.event(&Event::Finished(result));
+        // They are in the file, and the result may have to wait in memory for hours.
+        result.outcome.last_words = String::new();
         Ok(id)
     }
 

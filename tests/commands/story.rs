@@ -61,6 +61,34 @@ fn the_story_of_a_task_is_told_in_order() {
 }
 
 #[test]
+fn the_story_says_what_each_attempt_printed_last() {
+    let script = r#"echo "attempt $PRISMQ_ATTEMPT" >&2
+        case $PRISMQ_ATTEMPT in
+            1) exit 75 ;;
+            2) echo '{"success":false,"error":"no luck","retryable":true}' ;;
+            *) i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo "line $i of $TOKEN" >&2; done; echo 1 ;;
+        esac"#;
+    let rig = Rig::new();
+    describe(&rig, script, "pass_env = [\"TOKEN\"]\n");
+    rig.create(ANY, &json!({}));
+    rig.prismq("work --drain").env("TOKEN", "hunter2").run().exits(0);
+    let output = rig.run("explain 1").exits(0);
+    let told: Vec<String> = told(&output.stdout).iter().map(|line| without_ms(line)).collect();
+    let since = |start: &str| told.iter().skip_while(|line| !line.starts_with(start)).skip(1).collect::<Vec<_>>();
+    assert_eq!(since("failed")[0], "reported", "the error tells it");
+    assert_eq!(since("failed after N ms (handler")[..3], ["the handler's last words:", "    attempt 2", "reported"]);
+    let last = since("completed after N ms: 1");
+    assert_eq!((last[0].as_str(), last[1].as_str()), ("the handler's last words:", "    line 11 of ***"));
+    assert_eq!((last[20].as_str(), last[21].as_str()), ("    line 30 of ***", "reported"));
+
+    let story = rig.run("explain 1 --json").exits(0).json();
+    let last_words = |attempt: usize| &story["attempts"][attempt]["last_words"];
+    assert_eq!((last_words(0), last_words(1)), (&Value::Null, &json!("attempt 2")));
+    assert!(last_words(2).as_str().unwrap().ends_with("\nline 30 of ***"), "{story}");
+    assert!(!rig.task(1).to_string().contains("line 30"), "the TaskManager is not told");
+}
+
+#[test]
 fn the_story_is_told_to_programs_too() {
     let rig = rig("wc -w", &json!({"text": "a b"}));
     rig.run("work --drain --worker-id me").exits(0);
@@ -70,7 +98,9 @@ fn the_story_is_told_to_programs_too() {
         (&story["task"]["status"], &story["claim"], &story["deaths"]),
         (&json!("completed"), &Value::Null, &json!(0))
     );
-    assert_eq!(story["attempts"], json!(rig.results()));
+    let mut attempts = json!(rig.results());
+    attempts[0]["last_words"] = Value::Null;
+    assert_eq!(story["attempts"], attempts);
 }
 
 #[test]

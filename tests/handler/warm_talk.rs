@@ -44,6 +44,18 @@ fn the_envelope_is_kept_whole() {
 }
 
 #[test]
+fn last_words_are_those_of_the_task_at_hand() {
+    let warm = Warm::new(
+        r#"next; echo loading >&2; echo first >&2; answer 1
+        next; answer 2
+        next; echo third >&2; echo "{\"id\":3,\"success\":false,\"error\":\"no\"}"
+        next; echo fourth >&2; exit 1"#,
+    );
+    let said = || warm.give(json!({})).last_words;
+    assert_eq!([said(), said(), said(), said()], ["loading\nfirst", "", "third", ""]);
+}
+
+#[test]
 fn progress_comes_by_both_ways_and_garbage_is_named_once() {
     let warm = Warm::new(
         r#"while next; do
@@ -114,7 +126,8 @@ fn nothing_that_is_said_holds_a_secret() {
         |bench| bench.settings.secrets = vec!["hunter2".into()],
     );
     let heard = Heard::new();
-    assert_eq!(warm.give_heard(json!({}), &heard), Outcome::success(json!({"***": ["***"]})));
+    let outcome = warm.give_heard(json!({}), &heard);
+    assert_eq!((outcome.data, outcome.last_words.as_str()), (json!({"***": ["***"]}), "a *** on stderr"));
     assert_eq!(*heard.stderr.lock().unwrap(), ["a *** on stderr"]);
     assert_eq!(*heard.progress.lock().unwrap(), [(1, Some("***".into()))]);
     let error = failure(&warm.give(json!({})), "handler").error;

@@ -26,7 +26,7 @@ fn store_old_results(rig: &Rig) {
             // Nobody reports there.
             api_url: "http://elsewhere/api".into(),
             params: json!({"padding": "x".repeat(2000)}),
-            outcome: Outcome::success(Value::Null),
+            outcome: Outcome { last_words: format!("number {number}"), ..Outcome::success(Value::Null) },
             claimed_at: finished_at,
             started_at: finished_at,
             finished_at,
@@ -65,6 +65,8 @@ fn old_results_go_while_the_slots_work_and_the_rest_stays() {
     wait_for("the task is worked", || (rig.taskmanager.status(second) == "completed").then_some(()));
     worker.terminate();
     worker.wait().exits(0);
+    let last_words: Vec<_> = rig.rows("last_words").into_iter().map(|row| row["text"].clone()).collect();
+    assert_eq!(last_words, ["number 0"], "they go with their results");
     let waiting = &rig.rows("results")[1];
     assert_eq!((&waiting["task_id"], &waiting["reported_at"]), (&json!(1000), &Value::Null));
     assert_eq!(rig.worked(), [first, 1000, second]);

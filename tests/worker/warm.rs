@@ -97,6 +97,19 @@ fn standard_error_is_logged_with_the_task_at_hand() {
 }
 
 #[test]
+fn the_story_of_a_task_has_what_was_printed_for_it() {
+    let rig = Rig::warm("while next; do [ $id = 2 ] || echo about $id >&2; answer 1; done", "");
+    let ids = rig.create_warm(3);
+    rig.drain();
+    let last_words = |id: &u64| {
+        let story = rig.sandbox.prismq(["explain", &id.to_string(), "--json"]).run().exits(0).json();
+        story["attempts"][0]["last_words"].clone()
+    };
+    assert_eq!(json!(ids.iter().map(last_words).collect::<Vec<_>>()), json!(["about 1", null, "about 3"]));
+    assert_eq!(rig.rows("last_words").len(), 2);
+}
+
+#[test]
 fn an_idle_worker_ends_within_a_second_and_lets_its_processes_leave() {
     let rig = Rig::warm(&format!("trap 'touch left' EXIT\n{LOYAL}"), "");
     let id = rig.create_warm(1)[0];
