@@ -19,7 +19,7 @@ use super::pipes::Input;
 use super::process::{KILL_AFTER, Program};
 use super::redact::Redactor;
 use super::session::{Ended, Link, Session, Terms};
-use super::{Handler, Run, lookup};
+use super::{Handler, Run, lookup, script};
 use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 
 /// What a handler runs.
@@ -78,8 +78,7 @@ impl Exec {
             Command::Program(words) => words.first().map_or("", String::as_str),
             Command::Shell(_) => "sh",
         };
-        let search = variables.get(OsStr::new("PATH"));
-        lookup::find(program, &self.settings.dir, search.map(OsString::as_os_str))
+        lookup::find(program, &self.settings.dir, path_in(variables))
     }
 
     fn args(&self) -> Vec<String> {
@@ -120,8 +119,19 @@ impl Handler for Exec {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.find(&environment(env::vars_os(), &self.settings)).map(drop)
+        let variables = environment(env::vars_os(), &self.settings);
+        self.find(&variables)?;
+        match &self.settings.command {
+            Command::Program(words) => script::check(words, &self.settings.dir, path_in(&variables)),
+            // What the line means is up to the shell.
+            Command::Shell(_) => Ok(()),
+        }
     }
+}
+
+/// Where the child looks for programs.
+fn path_in(variables: &Variables) -> Option<&OsStr> {
+    variables.get(OsStr::new("PATH")).map(OsString::as_os_str)
 }
 
 /// Runs `program` on `input` to its end. The error is that it could not be started or watched.

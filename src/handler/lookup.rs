@@ -18,11 +18,12 @@ const HEAD: usize = 256;
 /// line that says what is wrong and where.
 pub(super) fn find(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<PathBuf, String> {
     if !dir.is_dir() {
-        return Err(format!("the working folder {} is not a folder that exists", dir.display()));
+        return Err(format!("the working folder {} is not a folder that exists", clean(dir).display()));
     }
-    let found = if program.contains('/') { beside(program, dir) } else { on_path(program, dir, search) }?;
+    let found = if program.contains('/') { beside(program, dir) } else { first_on_path(program, dir, search) }?;
+    let found = path::absolute(&found).map_err(|error| format!("cannot tell where {} is: {error}", found.display()))?;
     check_head(&found)?;
-    path::absolute(&found).map_err(|error| format!("cannot tell where {} is: {error}", found.display()))
+    Ok(found)
 }
 
 fn beside(program: &str, dir: &Path) -> Result<PathBuf, String> {
@@ -32,19 +33,26 @@ fn beside(program: &str, dir: &Path) -> Result<PathBuf, String> {
     } else if path.is_file() {
         Err(not_executable(&path))
     } else {
-        Err(format!("there is no program {}", path.display()))
+        Err(format!("there is no program {}", clean(&path).display()))
     }
 }
 
-fn on_path(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<PathBuf, String> {
+/// `path` as people would write it: without `.` between its folders.
+pub(super) fn clean(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+/// Where `file` may be on the path. A relative folder on it is the child's, whose working folder is `dir`.
+pub(super) fn on_path(file: &str, dir: &Path, search: Option<&OsStr>) -> impl Iterator<Item = PathBuf> {
+    env::split_paths(search.unwrap_or(DEFAULT_PATH.as_ref())).map(move |folder| dir.join(folder).join(file))
+}
+
+fn first_on_path(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<PathBuf, String> {
     if program.is_empty() {
         return Err("the command is empty".into());
     }
-    // A relative folder on the PATH is the child's, whose working folder is `dir`.
-    let mut candidates =
-        env::split_paths(search.unwrap_or(DEFAULT_PATH.as_ref())).map(|folder| dir.join(folder).join(program));
     let mut blocked = None;
-    let found = candidates.find(|path| {
+    let found = on_path(program, dir, search).find(|path| {
         let executable = is_executable(path);
         if !executable && blocked.is_none() && path.is_file() {
             blocked = Some(path.clone());
@@ -62,7 +70,7 @@ fn is_executable(path: &Path) -> bool {
 }
 
 fn not_executable(path: &Path) -> String {
-    format!("{0} is not executable: `chmod +x {0}`, or name what runs it first", path.display())
+    format!("{0} is not executable: `chmod +x {0}`, or name what runs it first", clean(path).display())
 }
 
 /// Refuses a script that does not say what runs it. Left to the C library, that is an error on some systems, and on

@@ -17,6 +17,7 @@ mod proc;
 mod process;
 mod redact;
 mod run;
+mod script;
 mod session;
 #[cfg(target_os = "linux")]
 mod supervision;

@@ -1,10 +1,12 @@
 //! `health`: each thing that can be wrong, by itself.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rig::{ANY, NOBODY, Rig};
+use crate::rig::{ANY, NOBODY, Rig, complains};
 use crate::support::{Answer, Output, Server, recorded};
 
 const CONFIG: &str = "[[task_type]]\nname = \"example.any\"\nexec = [\"cat\"]\n";
@@ -121,6 +123,65 @@ fn a_handler_that_is_not_there() {
     let handlers = output.json()["handlers"].clone();
     assert!(handlers["example.any"].as_str().unwrap().contains("no-such-program"), "{handlers}");
     assert_unhealthy(&output, &json!({"handlers": handlers}));
+}
+
+/// What `health` says of the handler of [`ANY`] that is described so.
+#[track_caller]
+fn handler(rig: &Rig, description: &str) -> String {
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\n{description}\n"));
+    rig.run("health --json").json()["handlers"][ANY].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_script_that_is_not_there() {
+    let rig = rig();
+    let path = rig.sandbox.path("").canonicalize().unwrap();
+    let path = path.to_str().unwrap().trim_end_matches('/');
+    let missing = format!("there is no file {path}/sub/work.sh for sh to run");
+    let description = "exec = [\"/bin/sh\", \"-e\", \"./work.sh\", \"other.sh\"]\ndir = \"./sub\"\nmode = ";
+    fs::create_dir(rig.sandbox.path("sub")).unwrap();
+    rig.sandbox.write("sub/other.sh", "");
+    for mode in ["'once'", "'persistent'"] {
+        assert_eq!(handler(&rig, &format!("{description}{mode}")), missing);
+    }
+    let line = rig.run("health").exits(1);
+    assert!(line_of(&line, "handler of example.any").contains(&missing), "{line:?}");
+    complains(&rig.run("work --drain"), 2, &["the handler of example.any cannot run: ", &missing]);
+    rig.sandbox.write("sub/work.sh", "");
+    assert_eq!(handler(&rig, &format!("{description}'once'")), "found");
+}
+
+#[test]
+fn a_script_that_may_be_elsewhere_is_not_called_missing() {
+    let rig = rig();
+    fs::create_dir(rig.sandbox.path("bin")).unwrap();
+    rig.sandbox.write("bin/work.sh", "echo 1");
+    for description in [
+        "exec = [\"sh\", \"work.sh\"]\nenv = { PATH = \"./bin:/usr/bin:/bin\" }",
+        "exec = [\"sh\", \"-c\", \"work.sh\"]",
+        "exec = [\"sh\", \"-o\", \"noclobber.sh\"]",
+        "exec = \"sh work.sh\"",
+        "exec = [\"env\", \"sh\", \"work.sh\"]",
+    ] {
+        assert_eq!(handler(&rig, description), "found", "{description}");
+    }
+    let gone = handler(&rig, "exec = [\"sh\", \"work.sh\"]");
+    assert!(gone.ends_with("/work.sh for sh to run"), "{gone}");
+}
+
+#[test]
+fn a_program_in_the_folder_is_shown_where_it_is() {
+    let rig = rig();
+    let path = rig.sandbox.path("").canonicalize().unwrap().join("slow.sh");
+    let path = path.display();
+    let found = || handler(&rig, "exec = [\"./slow.sh\"]\ndir = \"./.\"");
+    assert_eq!(found(), format!("there is no program {path}"));
+    rig.sandbox.write("slow.sh", "echo 1");
+    assert!(found().starts_with(&format!("{path} is not executable: `chmod +x {path}`")), "{}", found());
+    fs::set_permissions(rig.sandbox.path("slow.sh"), Permissions::from_mode(0o755)).unwrap();
+    assert!(found().starts_with(&format!("{path} does not say what runs it")), "{}", found());
+    let gone = handler(&rig, "exec = [\"./slow.sh\"]\ndir = \"./no/./such\"");
+    assert!(gone.contains("/no/such is not a folder") && !gone.contains("/./"), "{gone}");
 }
 
 #[test]
