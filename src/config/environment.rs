@@ -73,7 +73,7 @@ impl Source<'_> {
     }
 
     fn path(&self, name: &'static str) -> Result<Option<Setting<PathBuf>>, ConfigError> {
-        self.parse(name, |text| Ok(self.base.join(text)))
+        self.parse(name, |text| Ok(values::path(self.base, text)))
     }
 
     /// The key in the variable `name`, else that in the file which the variable `file` names.

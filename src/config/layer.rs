@@ -135,7 +135,7 @@ impl Layer {
 
     /// The layer of the command line.
     pub(super) fn from_flags(flags: Flags, working_dir: &Path) -> Result<Self, ConfigError> {
-        let path = |path: PathBuf| working_dir.join(path);
+        let path = |path: PathBuf| values::path(working_dir, path);
         Ok(Self {
             config: flag(flags.config.map(path)),
             api_url: checked("--api-url", flags.api_url, values::api_url)?,

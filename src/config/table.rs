@@ -6,8 +6,8 @@ use serde_json::{Number, Value, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::ConfigError;
 use super::error::did_you_mean;
+use super::{ConfigError, values};
 
 /// The file that tables are part of.
 pub(super) struct Document<'a> {
@@ -75,7 +75,7 @@ impl<'a> Table<'a> {
 
     /// The path in `key`, relative to the file.
     pub(super) fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(self.text(key)?.map(|path| self.document.folder().join(path)))
+        Ok(self.text(key)?.map(|path| values::path(self.document.folder(), path)))
     }
 
     /// `problem` with the table as a whole.

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::error::did_you_mean;
 use super::table::{Entry, Table};
-use super::{ConfigError, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
+use super::{ConfigError, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration, values};
 
 /// The keys of a `[[task_type]]`.
 pub(super) const KEYS: [&str; 15] = [
@@ -245,7 +245,7 @@ fn schema(table: &Table<'_>, entry: &Entry<'_>) -> Result<Value, ConfigError> {
     if !entry.value().is_str() {
         return Err(entry.error("must be the path of a JSON Schema in quotes, or the schema as a table"));
     }
-    let path = table.document.folder().join(entry.text()?);
+    let path = values::path(table.document.folder(), entry.text()?);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| entry.error(format_args!("{} cannot be read: {error}", path.display())))?;
     match serde_json::from_str(&text) {

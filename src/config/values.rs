@@ -2,12 +2,18 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Secret, parse_log_filter};
 
 /// More threads than this would be a slip of the hand.
 const MOST_SLOTS: usize = 1000;
+
+/// `path`, relative to `base`, as it is to be shown: without `.` between its folders.
+pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> PathBuf {
+    base.join(path).components().collect()
+}
 
 /// Which of the waiting tasks comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

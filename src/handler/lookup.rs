@@ -18,7 +18,7 @@ const HEAD: usize = 256;
 /// line that says what is wrong and where.
 pub(super) fn find(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<PathBuf, String> {
     if !dir.is_dir() {
-        return Err(format!("the working folder {} is not a folder that exists", clean(dir).display()));
+        return Err(format!("the working folder {} is not a folder that exists", dir.display()));
     }
     let found = if program.contains('/') { beside(program, dir) } else { first_on_path(program, dir, search) }?;
     let found = path::absolute(&found).map_err(|error| format!("cannot tell where {} is: {error}", found.display()))?;

@@ -182,6 +182,10 @@ fn a_program_in_the_folder_is_shown_where_it_is() {
     assert!(found().starts_with(&format!("{path} does not say what runs it")), "{}", found());
     let gone = handler(&rig, "exec = [\"./slow.sh\"]\ndir = \"./no/./such\"");
     assert!(gone.contains("/no/such is not a folder") && !gone.contains("/./"), "{gone}");
+    let output = rig.prismq("health --config ./prismq.toml --results ./results.db").run().exits(1).stdout;
+    assert!(output.contains("in /") && !output.contains("/./"), "{output}");
+    let output = rig.prismq("health --results other.db").env("PRISMQ_CONFIG", "./prismq.toml").run().exits(1).stdout;
+    assert!(output.contains("in /") && !output.contains("/./"), "{output}");
 }
 
 #[test]
