@@ -75,8 +75,8 @@ fn find(words: &[String]) -> Option<(&str, &'static Interpreter, &str)> {
     let program = program.rsplit('/').next()?;
     let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let interpreter = INTERPRETERS.iter().find(|interpreter| interpreter.names.contains(&name))?;
-    let arguments = arguments.iter().map(String::as_str).skip_while(|word| name == "deno" && *word == "run");
-    let script = arguments.skip_while(|word| interpreter.leaves_next(word)).next()?;
+    let mut arguments = arguments.iter().map(String::as_str).skip_while(|word| name == "deno" && *word == "run");
+    let script = arguments.find(|word| !interpreter.leaves_next(word))?;
     // What has a colon may be an address.
     let is_script = !script.starts_with('-') && !script.contains(':');
     (is_script && interpreter.endings.iter().any(|ending| script.ends_with(ending))).then_some((
