@@ -77,13 +77,10 @@ fn find(words: &[String]) -> Option<(&str, &'static Interpreter, &str)> {
     let interpreter = INTERPRETERS.iter().find(|interpreter| interpreter.names.contains(&name))?;
     let mut arguments = arguments.iter().map(String::as_str).skip_while(|word| name == "deno" && *word == "run");
     let script = arguments.find(|word| !interpreter.leaves_next(word))?;
+    let is_file = interpreter.endings.iter().any(|ending| script.ends_with(ending));
     // What has a colon may be an address.
-    let is_script = !script.starts_with('-') && !script.contains(':');
-    (is_script && interpreter.endings.iter().any(|ending| script.ends_with(ending))).then_some((
-        program,
-        interpreter,
-        script,
-    ))
+    let is_known = is_file && !script.starts_with('-') && !script.contains(':');
+    is_known.then_some((program, interpreter, script))
 }
 
 impl Interpreter {
