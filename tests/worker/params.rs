@@ -87,6 +87,19 @@ fn what_failed_here_for_good_is_failed_again_unrun() {
 }
 
 #[test]
+fn what_failed_for_good_before_it_was_put_back_does_not_count() {
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 2), &[("case", "")]);
+    let id = rig.case("it", "echo first >>runs; exit 65");
+    rig.drain();
+    assert_eq!(rig.taskmanager.status(id), "failed");
+    let site = rig.taskmanager.url().replace("/api", "");
+    ureq::post(format!("{site}/tasks/{id}/put-back")).header("Origin", &site).send_empty().unwrap();
+    rig.sandbox.write("it.sh", "echo second >>runs; exit 69");
+    rig.drain();
+    assert_eq!(rig.sandbox.read("runs"), "first\nsecond\nsecond\n");
+}
+
+#[test]
 fn another_results_file_knows_nothing_of_it() {
     let rig = Rig::start();
     let id = rig.case("hopeless", "echo ran >>runs; exit 65");
