@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Form as Posted, Path, Query, State};
+use axum::extract::{Form as Posted, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use maud::{Markup, html};
@@ -54,7 +54,7 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>, port: u1
         .route("/sign-out", post(sign_out))
         .fallback(no_page)
         .method_not_allowed_fallback(no_page)
-        .layer(middleware::from_fn_with_state(log, log::sync_changes))
+        .layer(middleware::from_fn_with_state(log, sync_changes))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), session::guard))
         .with_state(console)
 }
@@ -115,6 +115,11 @@ impl IntoResponse for Trouble {
 }
 
 type Answer = Result<Response, Trouble>;
+
+/// Has what a form has changed on disk before the browser is told so.
+async fn sync_changes(log: State<Arc<Log>>, request: Request, next: Next) -> Answer {
+    Ok(log::sync_changes(log, request, next).await?)
+}
 
 async fn no_page() -> Response {
     trouble(StatusCode::NOT_FOUND, "There is no such page.")

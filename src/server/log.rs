@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
@@ -60,17 +60,18 @@ impl Log {
 }
 
 /// Has what a call has changed on disk before its answer leaves.
-pub(super) async fn sync_changes(State(log): State<Arc<Log>>, request: Request, next: Next) -> Response {
+pub(super) async fn sync_changes(
+    State(log): State<Arc<Log>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
     let changes = request.method() != Method::GET;
     let answer = next.run(request).await;
     let done = answer.status().is_success() || answer.status().is_redirection();
     if !changes || !done {
-        return answer;
+        return Ok(answer);
     }
-    match log.sync().await {
-        Ok(()) => answer,
-        Err(error) => Failure::internal(&error).into_response(),
-    }
+    log.sync().await.map(|()| answer).map_err(|error| Failure::internal(&error))
 }
 
 #[cfg(test)]

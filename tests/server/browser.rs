@@ -1,12 +1,11 @@
 //! A browser, as far as the page can tell.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::api::Api;
+use crate::support::{Exchange, exchange};
 
 /// What it knows and sends.
 pub(crate) struct Browser {
@@ -19,19 +18,7 @@ pub(crate) struct Browser {
 }
 
 /// What it is shown.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    pub(crate) status: u16,
-    head: String,
-    pub(crate) body: String,
-}
-
-impl Shown {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.head.lines().filter_map(|line| line.split_once(": "));
-        headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
+impl Exchange {
     /// Asserts that it is a page that holds all of this.
     #[track_caller]
     pub(crate) fn has(self, texts: &[&str]) -> Self {
@@ -52,7 +39,11 @@ impl Shown {
 impl Browser {
     /// One that looks at this server.
     pub(crate) fn at(api: &Api) -> Self {
-        let address = api.server.address();
+        Self::of(api.server.address())
+    }
+
+    /// One that looks at the server of this address.
+    pub(crate) fn of(address: SocketAddr) -> Self {
         let form_headers = vec![("Origin".to_owned(), format!("http://{address}"))];
         Self { address, host: address.to_string(), headers: Vec::new(), form_headers }
     }
@@ -74,33 +65,26 @@ impl Browser {
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Shown {
+    pub(crate) fn get(&self, path: &str) -> Exchange {
         self.send("GET", path, &[], "")
     }
 
     /// Sends a form.
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
+    pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Exchange {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let pairs: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
         self.send("POST", path, &self.form_headers, &pairs.join("&"))
     }
 
     #[track_caller]
-    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &str) -> Shown {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &str) -> Exchange {
         let own =
             [("Host", &*self.host), ("Connection", "close"), ("Content-Type", "application/x-www-form-urlencoded")];
         let more = self.headers.iter().chain(headers).map(|(name, value)| (name.as_str(), value.as_str()));
         let headers: Vec<_> = own.into_iter().chain(more).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = body.len();
         let request = format!("{method} {path} HTTP/1.1\r\n{}Content-Length: {length}\r\n\r\n{body}", headers.concat());
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Shown { status, head: head.to_owned(), body: body.to_owned() }
+        exchange(self.address, &request).unwrap()
     }
 }

@@ -11,8 +11,8 @@ use prismq::taskmanager::{Client, Connection, Delivery, Order, Report, Retries};
 use serde_json::{Value, json};
 
 use crate::api::{Api, wait_for};
-use crate::exchange::{Exchange, exchange, send};
-use crate::support::{FakeClock, recorded};
+use crate::exchange::{exchange, send};
+use crate::support::{Exchange, FakeClock, recorded};
 
 const CREATE: (&str, &str) = ("POST", "/tasks");
 const TASK: &str = r#"{"type":"a","params":{"n":1}}"#;

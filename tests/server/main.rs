@@ -8,6 +8,8 @@ mod access;
 mod api;
 mod browser;
 mod claims;
+#[cfg(target_os = "linux")]
+mod disk;
 mod exchange;
 mod faults;
 mod forms;

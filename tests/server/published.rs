@@ -11,8 +11,8 @@ use prismq::taskmanager::{Client, Connection, Delivery, Error, Order, Report, Re
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::exchange::{Exchange, exchange};
-use crate::support::{Body, FakeClock, Recording, recordings};
+use crate::exchange::exchange;
+use crate::support::{Body, Exchange, FakeClock, Recording, recordings};
 
 const KEY: &str = "s3cret";
 const SEARCH: &str = "PrismQ.YouTube.Video.Search";

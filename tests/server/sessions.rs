@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::api::Api;
-use crate::browser::{Browser, Shown};
+use crate::browser::Browser;
+use crate::support::Exchange;
 
 const KEY: &str = "s3cret key";
 
@@ -23,7 +24,7 @@ fn with_key() -> (Api, Browser) {
 
 /// Asserts that the key is asked for, and nothing else told.
 #[track_caller]
-fn is_asked_for(page: &Shown) {
+fn is_asked_for(page: &Exchange) {
     assert_eq!(page.status, 401, "{}", page.body);
     assert!(page.body.contains("name=\"key\"") && !page.body.contains("hush"), "{}", page.body);
     assert!(!page.body.contains("/tasks?status="), "{}", page.body);

@@ -98,8 +98,8 @@ fn what_tasks_and_handlers_say_is_text_and_no_script() {
 fn a_browser_may_do_nothing_but_what_the_page_needs() {
     let rig = Rig::start();
     let worker = Watched::start(&rig, []);
-    let (head, page) = worker.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+    let answer = worker.ask("GET", "/");
+    let (policy, page) = (answer.header("content-security-policy").unwrap(), &answer.body);
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
     for elsewhere in ["http://", "https://", "//", " src=", " href="] {
         assert!(!page.contains(elsewhere), "{elsewhere}: {page}");

@@ -2,14 +2,12 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use crate::rig::Rig;
-use crate::support::{Prismq, Running, wait_for};
+use crate::support::{Exchange, Prismq, Running, exchange, wait_for};
 
 /// A worker that shows how it is on a free port.
 pub(crate) struct Watched {
@@ -37,20 +35,15 @@ impl Watched {
     /// The status and the body of the answer to a GET.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let (head, body) = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+        let answer = self.ask("GET", path);
+        (answer.status, answer.body)
     }
 
-    /// The head and the body of the answer to a request.
+    /// The answer to a request.
     #[track_caller]
-    pub(crate) fn ask(&self, request: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.to_owned(), body.to_owned())
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Exchange {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        exchange(self.address, &request).unwrap()
     }
 
     #[track_caller]

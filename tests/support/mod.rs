@@ -1,14 +1,16 @@
-//! What tests share: the real binary in a sandbox, a scripted HTTP server, recorded answers of the published
+//! What tests share: the real binary in a sandbox, a scripted HTTP server, plain requests, recorded answers of the published
 //! TaskManager, a clock that does not wait.
 
 #![allow(dead_code, unused_imports)] // every test binary uses a part of it
 
 mod clock;
+mod exchange;
 mod prismq;
 mod recordings;
 mod server;
 
 pub(crate) use clock::FakeClock;
+pub(crate) use exchange::{Exchange, exchange, send};
 pub(crate) use prismq::{Output, Prismq, Running, Sandbox, wait_for};
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
 pub(crate) use server::{Answer, Request, Server};
