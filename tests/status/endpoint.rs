@@ -126,12 +126,13 @@ fn clients_that_say_nothing_do_not_keep_others_out() {
 #[test]
 fn a_client_that_hangs_does_not_hold_up_the_end() {
     let rig = Rig::start();
-    let Watched { running, address } = Watched::start(&rig, []);
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
+    let worker = Watched::start(&rig, []);
+    let mut stream = TcpStream::connect(worker.address).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nX-Long: ").unwrap();
+    assert_eq!(worker.get("/health").0, 200, "by then it has read what came before");
     let begun = Instant::now();
-    running.terminate();
-    running.wait().exits(0);
+    worker.running.terminate();
+    worker.running.wait().exits(0);
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
