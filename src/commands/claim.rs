@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use indicatif::MultiProgress;
 use serde::Serialize;
 
 use super::live::Waiting;
@@ -46,8 +47,10 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let store = Arc::new(if args.run { setup.store_with_ideas()? } else { setup.store()? });
     let ledger = Arc::new(quota::ledger(&store, setup));
     let desk = Desk { args, setup, client, store, ledger };
+    let waiting = Waiting::for_taskmanager(setup);
     let wanted = desk.wanted()?;
     let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
+    drop(waiting);
     if args.run {
         supervise_handlers();
     }
@@ -166,7 +169,7 @@ impl<'a> Desk<'a> {
             config: &self.setup.config,
             client: self.client.clone(),
             store: &self.store,
-            observer: &Aloud,
+            observer: &Aloud { screen: &self.setup.screen },
             clock: Arc::new(self.setup.clock()),
         };
         let claim = executor.claim(task, worker_type, claimed_at);
@@ -182,6 +185,7 @@ impl<'a> Desk<'a> {
         } else {
             let stored = executor.store(&mut result);
             self.print(&result.envelope())?;
+            let _waiting = Waiting::for_taskmanager(self.setup);
             report(&executor, stored, &result)?;
         }
         Ok(self.exit(&result))
@@ -218,11 +222,13 @@ fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result:
 }
 
 /// Shows what a handler prints as it comes, and what becomes of its result.
-struct Aloud;
+struct Aloud<'a> {
+    screen: &'a MultiProgress,
+}
 
-impl Observer for Aloud {
+impl Observer for Aloud<'_> {
     fn event(&self, event: &Event<'_>) {
-        match event {
+        self.screen.suspend(|| match event {
             Event::HandlerLine(_, line) => note(line),
             Event::Retry { error, wait, .. } => say(format_args!("{error}; trying again in {wait:.1?}")),
             Event::Reported { task_id, delivery: Delivery::Confirmed, status, .. } => {
@@ -232,6 +238,6 @@ impl Observer for Aloud {
                 say(format_args!("the claim was lost: the result of task {task_id} is kept in the results file only"));
             }
             _ => {}
-        }
+        });
     }
 }

@@ -14,7 +14,7 @@ use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::CreateTaskArgs;
 use crate::exit::{Exit, UserError};
-use crate::output::{Stream, note, print_json, print_line, say};
+use crate::output::{note, print_json, print_line, say};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Created, TaskView};
 
@@ -119,13 +119,10 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
         concurrency: args.concurrency,
         shutdown: Arc::clone(&setup.shutdown),
     };
-    let shares_terminal = Stream::Stdout.is_terminal() && live::is_wanted();
     let is_counted = progress.bar().length().is_none();
     let tally = bulk.run(input, |line, answer| {
         let printed = match answer {
-            // On a terminal both are in one place.
-            Ok(created) if shares_terminal => setup.screen.suspend(|| print(created, setup)),
-            Ok(created) => print(created, setup),
+            Ok(created) => live::above(&setup.screen, || print(created, setup)),
             Err(reason) => {
                 setup.screen.suspend(|| say(format_args!("line {line}: {reason}")));
                 Ok(())

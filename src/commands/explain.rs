@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::live::Waiting;
 use super::results;
 use super::setup::Setup;
 use crate::cli::ExplainArgs;
@@ -77,9 +78,12 @@ impl Story {
         for stored in &mut attempts {
             stored.result.outcome.last_words = store.last_words(stored.id)?;
         }
+        let waiting = Waiting::for_taskmanager(setup);
+        let server = client.task(id);
+        drop(waiting);
         Ok(Self {
             id,
-            server: client.task(id),
+            server,
             attempts,
             claim: store.claim(&api_url, id)?,
             deaths: store.deaths(&api_url, id)?,

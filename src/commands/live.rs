@@ -61,6 +61,11 @@ impl Waiting {
         Self::on(ProgressBar::new(bytes), "{bar:40} {percent:>3} %, {eta} left", setup)
     }
 
+    /// Doing one thing after the other, and counting them.
+    pub(super) fn through(things: usize, setup: &Setup) -> Self {
+        Self::on(ProgressBar::new(things as u64), "{bar:40} {pos}/{len} {wide_msg}", setup)
+    }
+
     /// Waiting for the TaskManager's answer.
     pub(super) fn for_taskmanager(setup: &Setup) -> Self {
         Self::for_what(format!("waiting for the TaskManager at {}", setup.config.api_url.value), setup)
@@ -107,6 +112,11 @@ impl Drop for Waiting {
         }
         self.bar.finish_and_clear();
     }
+}
+
+/// Prints to standard output while there may be a line: on a terminal, both are in one place.
+pub(super) fn above<T>(screen: &MultiProgress, print: impl FnOnce() -> T) -> T {
+    if Stream::Stdout.is_terminal() && is_wanted() { screen.suspend(print) } else { print() }
 }
 
 /// The line of a worker.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::live::Waiting;
 use super::setup::{Setup, supervise_handlers};
 use super::{explain, quota};
 use crate::cli::ReplayArgs;
@@ -52,7 +53,10 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
         let TaskResult { task_type, params, attempt, .. } = stored.result;
         return Ok(Task { id, task_type, params, attempt, priority: 0 });
     }
-    let Some(task) = client.task(id)? else {
+    let waiting = Waiting::for_taskmanager(setup);
+    let found = client.task(id)?;
+    drop(waiting);
+    let Some(task) = found else {
         let message = format!("neither the TaskManager nor the results file knows a task {id}");
         return Err(UserError::new(Exit::Failed, message).into());
     };

@@ -21,7 +21,11 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
     setup.end_on_signals()?;
     let mut pages = Pages::new(args, setup.client()?);
     if setup.json {
-        while let Some(page) = pages.next()? {
+        let mut next = || {
+            let _waiting = Waiting::for_taskmanager(setup);
+            pages.next()
+        };
+        while let Some(page) = next()? {
             let mut out = buffered();
             let written = page.iter().try_for_each(|task| write_json_line(&mut out, task));
             on_stdout(written.and_then(|()| out.flush()))?;

@@ -1,7 +1,7 @@
 //! `register-type` and `list-types`.
 
 use super::input;
-use super::live::Waiting;
+use super::live::{self, Waiting};
 use super::setup::Setup;
 use crate::cli::RegisterTypeArgs;
 use crate::config;
@@ -16,23 +16,28 @@ pub(super) fn register(args: &RegisterTypeArgs, setup: &Setup) -> anyhow::Result
     setup.end_on_signals()?;
     let client = setup.client()?;
     if args.all {
-        let types = &setup.config.task_types;
-        if types.is_empty() {
-            return Err(no_types().into());
-        }
-        for task_type in types {
-            let waiting = Waiting::for_taskmanager(setup);
-            let registered = worker::register(task_type, &client)?;
-            drop(waiting);
-            print(&registered, setup)?;
-        }
-        return Ok(Exit::Done);
+        return register_all(setup, &client);
     }
     let Some(name) = &args.name else { return Err(UserError::usage("name a task type, or give --all").into()) };
     let waiting = Waiting::for_taskmanager(setup);
     let registered = register_one(name, args, setup, &client)?;
     drop(waiting);
     print(&registered, setup)?;
+    Ok(Exit::Done)
+}
+
+fn register_all(setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
+    let types = &setup.config.task_types;
+    if types.is_empty() {
+        return Err(no_types().into());
+    }
+    let progress = Waiting::through(types.len(), setup);
+    for task_type in types {
+        progress.say(format!("registering {}", task_type.name));
+        let registered = worker::register(task_type, client)?;
+        progress.bar().inc(1);
+        live::above(&setup.screen, || print(&registered, setup))?;
+    }
     Ok(Exit::Done)
 }
 

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+#[cfg(target_os = "linux")]
+use crate::rig::type_found;
 use crate::rig::{ANY, Rig};
 #[cfg(target_os = "linux")]
-use crate::support::{Answer, Running, Server};
+use crate::support::{Answer, Running, Sandbox, Server};
 
 /// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows then. It must be fit for a prompt.
 #[cfg(target_os = "linux")]
@@ -48,19 +50,69 @@ fn who_waits_for_a_result_sees_how_far_it_is() {
 fn who_waits_for_the_taskmanager_is_told_so() {
     let rig = Rig::new();
     let server = Server::always(Answer::hang());
-    for command in [
+    let commands = [
+        "explain 1",
         "health --timeout 20s",
         "list-types",
         "list-tasks",
+        "list-tasks --json",
         "show-task 1",
+        "register-type a --schema {\"type\":\"object\"}",
         "create-task a b=c",
         "progress 1 40 --worker-id me",
-    ] {
-        let line = format!("{command} --api-url {}", server.url());
-        let mut asking = rig.prismq(&line).on_terminal().start();
-        asking.wait_for_stdout(&format!("waiting for the TaskManager at {}", server.url()));
+        "complete 1 --worker-id me",
+        "fail 1 --error no --worker-id me",
+    ];
+    let url = server.url();
+    let start = |command| (command, rig.prismq(&format!("{command} --api-url {url}")).on_terminal().start());
+    for (command, mut asking) in commands.map(start) {
+        asking.wait_for_stdout(&format!("waiting for the TaskManager at {url}"));
         assert_eq!(interrupted(asking, 130), "", "{command}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_looks_for_a_task_to_run_is_told_what_is_waited_for() {
+    let server = Server::always(Answer::hang());
+    let sandbox = Sandbox::at(&server.url());
+    for command in ["claim example.any", "replay 1"] {
+        let mut asking = sandbox.prismq(command.split(' ')).on_terminal().start();
+        asking.wait_for_stdout(&format!("waiting for the TaskManager at {}", server.url()));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_has_run_a_task_is_told_that_its_report_waits() {
+    let claimed = json!({"id": 1, "type": ANY, "params": {}, "attempts": 1, "status": "claimed"});
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/tasks/claim" => Answer::data(&claimed),
+        "/tasks/1/complete" => Answer::hang(),
+        _ => type_found(),
+    });
+    let sandbox = Sandbox::at(&server.url());
+    sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = \"echo 42\"\n"));
+    let mut claim = sandbox.prismq(["claim", "--run"]).on_terminal().start();
+    claim.wait_for_stdout("waiting for the TaskManager at");
+    assert!(claim.stdout().contains("\"data\": 42"), "the result is shown before: {}", claim.stdout());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_registers_many_types_sees_how_far_it_is() {
+    let server = Server::start(|request| match request.json()["name"].as_str() {
+        Some("a.slow") => Answer::hang(),
+        name => Answer::data(&json!({"id": 1, "name": name, "version": "1.0.0", "created": true})),
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let types = ["a.one", "a.two", "a.slow", "a.last"];
+    let types = types.map(|name| format!("[[task_type]]\nname = \"{name}\"\nhandler = \"echo\"\n"));
+    sandbox.write("prismq.toml", types.concat());
+    let mut register = sandbox.prismq(["register-type", "--all"]).on_terminal().start();
+    register.wait_for_stdout("2/4 registering a.slow");
+    let left = interrupted(register, 130);
+    assert_eq!(left, "registered a.one 1.0.0 (id 1)\nregistered a.two 1.0.0 (id 1)");
 }
 
 #[cfg(target_os = "linux")]
