@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,19 @@ use crate::{Bench, TYPE};
 
 fn nothing(_: &Claim, _: &Run<'_>) -> Outcome {
     Outcome::success(Value::Null)
+}
+
+/// A handler that is held until it is let go, after it has said that it has begun.
+fn held() -> (impl Fn(&Claim, &Run<'_>) -> Outcome + Send + Sync + 'static, Receiver<()>, Sender<()>) {
+    let (began, begins) = channel();
+    let (go, gone) = channel();
+    let gone = Mutex::new(gone);
+    let handler = move |_: &Claim, _: &Run<'_>| {
+        began.send(()).unwrap();
+        gone.lock().unwrap().recv().unwrap();
+        Outcome::success(json!("done"))
+    };
+    (handler, begins, go)
 }
 
 #[test]
@@ -86,14 +99,7 @@ fn a_type_is_unknown_unless_it_is_registered() {
 fn a_handle_lets_handlers_finish() {
     let bench = Bench::start();
     let id = bench.taskmanager.create(TYPE, json!({}));
-    let (began, begins) = channel();
-    let (go, gone) = channel::<()>();
-    let gone = Mutex::new(gone);
-    let handler = move |_: &Claim, _: &Run<'_>| {
-        began.send(()).unwrap();
-        gone.lock().unwrap().recv().unwrap();
-        Outcome::success(json!("done"))
-    };
+    let (handler, begins, go) = held();
     let worker = bench.worker().handler(TYPE, handler).build().unwrap();
     let handle = worker.shutdown_handle();
     let running = thread::spawn(|| worker.run());
@@ -131,14 +137,7 @@ fn a_handle_interrupts_handlers_at_the_end_of_the_grace_period_or_at_once() {
 fn the_next_worker_reports_what_this_one_could_not() {
     let mut bench = Bench::start();
     let id = bench.taskmanager.create(TYPE, json!({}));
-    let (began, begins) = channel();
-    let (go, gone) = channel::<()>();
-    let gone = Mutex::new(gone);
-    let handler = move |_: &Claim, _: &Run<'_>| {
-        began.send(()).unwrap();
-        gone.lock().unwrap().recv().unwrap();
-        Outcome::success(json!("done"))
-    };
+    let (handler, begins, go) = held();
     let worker = bench.worker().handler(TYPE, handler).max_tasks(1).build().unwrap();
     let running = thread::spawn(|| worker.run());
     begins.recv().unwrap();
