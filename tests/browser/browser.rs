@@ -130,6 +130,13 @@ impl Browser {
         self.developer("Emulation.setDeviceMetricsOverride", &screen);
     }
 
+    /// From now on, the window is so wide.
+    #[track_caller]
+    pub(crate) fn become_a_window(&self, width: u64) {
+        let window = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.developer("Emulation.setDeviceMetricsOverride", &window);
+    }
+
     /// From now on, the user likes `dark`, or `light`.
     #[track_caller]
     fn prefer(&self, scheme: &str) {

@@ -1,6 +1,7 @@
 //! The page of the embedded TaskManager.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use prismq::server::Settings;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, EVIL};
@@ -10,6 +11,15 @@ use crate::support::wait_for;
 /// One failure is the end of a task.
 fn rig() -> Rig {
     Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
+}
+
+const KEY: &str = "s3cret";
+
+/// The same behind a key, which its workers have.
+fn locked_rig() -> Rig {
+    let locked = |settings: &mut Settings| (settings.max_attempts, settings.api_key) = (1, Some(KEY.into()));
+    let Rig { taskmanager, sandbox } = Rig::of(TaskManager::with(locked), &[("case", "")]);
+    Rig { taskmanager, sandbox: sandbox.env("TASKMANAGER_API_KEY", KEY) }
 }
 
 fn url(rig: &Rig, path: &str) -> String {
@@ -31,6 +41,13 @@ fn type_into(browser: &Browser, id: &str, text: &str) {
 /// Presses the button of the page's form.
 fn press(browser: &Browser) {
     browser.run("document.querySelector('main form button').click()");
+}
+
+/// Shows the page that asks for a key this one.
+fn sign_in(browser: &Browser, key: &str) {
+    browser.wait_for(&["Sign in", "API key"]);
+    type_into(browser, "key", key);
+    press(browser);
 }
 
 fn new_path(task_type: &str) -> String {
@@ -136,27 +153,22 @@ fn a_task_that_failed_is_put_back_and_tried_again() {
 
 #[test]
 fn the_key_opens_it_and_no_other() {
-    let mut rig = Rig::of(TaskManager::with(|settings| settings.api_key = Some("s3cret".into())), &[("case", "")]);
+    let mut rig = locked_rig();
     let Some(browser) = look_at(&rig, "/tasks?status=pending") else { return };
-    let sign_in = |key: &str| {
-        browser.wait_for(&["Sign in", "API key"]);
-        type_into(&browser, "key", key);
-        press(&browser);
-    };
-    sign_in("secret");
+    sign_in(&browser, "secret");
     browser.wait_for(&["This is not the key."]);
-    sign_in("s3cret");
+    sign_in(&browser, KEY);
     browser.wait_for(&["Tasks", "None.", "Sign out"]);
     assert_eq!(browser.run("return location.search"), "?status=pending");
     assert_eq!(browser.run("return document.cookie"), "", "no script can read it");
     browser.run("document.querySelector('header button').click()");
-    sign_in("s3cret");
+    sign_in(&browser, KEY);
     browser.wait_for(&["Nothing waits"]);
     // It knows nobody any more.
     rig.taskmanager.stop();
     browser.wait_for(&["Nobody answers here any more."]);
     rig.taskmanager.restart();
-    sign_in("s3cret");
+    sign_in(&browser, KEY);
     browser.wait_for(&["Nothing waits"]);
 }
 
@@ -190,6 +202,7 @@ fn every_page_fits_a_phone_and_asks_only_its_own_server() {
     rig.script("good", "echo 1");
     rig.drain();
     rig.taskmanager.create(&name, json!({}));
+    let locked_rig = locked_rig();
     let Some(browser) = Browser::start() else { return };
     browser.become_a_phone();
     let new = new_path(&name);
@@ -200,4 +213,31 @@ fn every_page_fits_a_phone_and_asks_only_its_own_server() {
     let requests = browser.requests();
     assert!(requests.len() >= 7 && requests.iter().all(|it| it.starts_with(&url(&rig, "/"))), "{requests:?}");
     assert_eq!(browser.complaints(), Vec::<Value>::new());
+
+    browser.open(&url(&locked_rig, "/"));
+    browser.assert_reads_well(390);
+    sign_in(&browser, "secret");
+    browser.wait_for(&["This is not the key."]);
+    browser.assert_reads_well(390);
+}
+
+#[test]
+fn all_that_can_be_done_there_can_be_done_without_scripts() {
+    let rig = locked_rig();
+    rig.script("bad", "exit 65");
+    let Some(browser) = Browser::start() else { return };
+    browser.disable_scripts();
+    browser.open(&url(&rig, &new_path("case")));
+    sign_in(&browser, KEY);
+    browser.wait_for(&["New task of type case"]);
+    type_into(&browser, "json", "{\"case\":\"bad\"}");
+    press(&browser);
+    browser.wait_for(&["Created.", "Task 1 · pending"]);
+    rig.drain();
+    // By then it has loaded itself again.
+    browser.wait_for(&["Task 1 · failed", "It is tried again"]);
+    press(&browser);
+    browser.wait_for(&["Put back.", "Task 1 · pending"]);
+    browser.run("document.querySelector('header button').click()");
+    browser.wait_for(&["Sign in", "API key"]);
 }

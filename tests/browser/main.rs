@@ -3,6 +3,7 @@
 
 mod browser;
 mod console;
+mod report;
 #[path = "../worker/rig.rs"]
 mod rig;
 #[path = "../support/mod.rs"]

@@ -123,7 +123,7 @@ fn row(group: &Group, longest: i64) -> Markup {
     let percent = format!("{:.1} %", group.success_rate * 100.0);
     html! {
         tr {
-            td.name { (group.name) }
+            td.name { (wrappable(&group.name)) }
             td.number { (group.completed) }
             td.number { (group.failed) }
             td.number { (group.lost) }
@@ -134,6 +134,11 @@ fn row(group: &Group, longest: i64) -> Markup {
             td { (range(group, longest)) }
         }
     }
+}
+
+/// A name that is broken between its parts where it has to be broken.
+fn wrappable(name: &str) -> Markup {
+    html! { @for (n, part) in name.split_inclusive(['.', '_', '/']).enumerate() { @if n > 0 { wbr; } (part) } }
 }
 
 /// How the durations are spread, between nothing and `longest`.
