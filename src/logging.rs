@@ -2,6 +2,7 @@
 //!
 //! Events carry their fields as the key-values of `log`. Whatever they hold, a line stays a line.
 
+mod fields;
 mod journal;
 
 use std::io::{self, Write};
@@ -9,12 +10,12 @@ use std::io::{self, Write};
 use env_logger::{Builder, Logger};
 use indicatif::MultiProgress;
 use jiff::Timestamp;
-use log::kv::{self, Key, VisitSource, VisitValue};
-use log::{LevelFilter, Record};
-use serde_json::{Number, Value, json};
+use log::{Level, LevelFilter, Record};
+use serde_json::{Value, json};
 
 use crate::config::{LogFormat, parse_log_filter};
-use crate::output::{printable, printable_json};
+use crate::output::{Colour, Look, Stream, printable, printable_json};
+use fields::fields;
 
 /// Libraries that speak from warnings up, unless the filter names them.
 const LIBRARIES: [&str; 2] = ["ureq", "rustls"];
@@ -40,7 +41,7 @@ pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Res
     };
     let style = match format {
         LogFormat::Text if journal::is_behind_stderr() => Style::Journal,
-        LogFormat::Text => Style::Text,
+        LogFormat::Text => Style::Text(Look::of(Stream::Stderr)),
         LogFormat::Json => Style::Json,
     };
     let logger = logger(style, filter, worker_id, out)?;
@@ -51,9 +52,9 @@ pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Res
 }
 
 /// How a line looks.
-#[derive(Clone, Copy)]
 enum Style {
-    Text,
+    /// Text for whoever looks at it.
+    Text(Look),
     /// Text for the systemd journal.
     Journal,
     Json,
@@ -74,27 +75,34 @@ fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send
         builder.filter(module.as_deref(), if is_ureq { level.min(UREQ_MOST) } else { level });
     }
     let worker_id = worker_id.to_owned();
-    builder.format(move |line, record| match style {
-        Style::Text => writeln!(line, "{:.3} {}", Timestamp::now(), text(record)),
-        Style::Journal => writeln!(line, "<{}>{}", journal::priority(record.level()), text(record)),
+    builder.format(move |line, record| match &style {
+        Style::Text(look) => {
+            let now = look.paint(&format!("{:.3}", Timestamp::now()), Colour::Soft);
+            writeln!(line, "{now} {}", text(record, look))
+        }
+        Style::Journal => {
+            writeln!(line, "<{}>{}", journal::priority(record.level()), text(record, &Look::plain()))
+        }
         Style::Json => writeln!(line, "{}", json_line(Timestamp::now(), record, &worker_id)),
     });
     Ok(builder.target(env_logger::Target::Pipe(out)).build())
 }
 
-/// `INFO  message key=value`
-fn text(record: &Record<'_>) -> String {
+/// `INFO  message key=value`; where there are colours, the message stands out.
+fn text(record: &Record<'_>, look: &Look) -> String {
     let message = record.args().to_string();
-    let mut parts = vec![format!("{:<5} {}", record.level(), printable(&message))];
-    parts.extend(fields(record).into_iter().map(|(key, value)| {
+    let level = format!("{:<5}", record.level());
+    let level = if record.level() <= Level::Warn { look.paint(&level, Colour::Bad) } else { level };
+    let field = |(key, value): (String, Value)| {
         let value = match value {
             Value::String(text) if is_word(&text) => text,
             Value::String(text) => format!("{text:?}"),
             other => other.to_string(),
         };
-        format!("{}={value}", printable(&key))
-    }));
-    parts.join(" ")
+        format!(" {}={value}", printable(&key))
+    };
+    let fields: String = fields(record).into_iter().map(field).collect();
+    format!("{level} {}{}", printable(&message), look.paint(&fields, Colour::Soft))
 }
 
 /// Whether `text` can stand after `key=` as it is.
@@ -127,66 +135,6 @@ fn json_line(now: Timestamp, record: &Record<'_>, worker_id: &str) -> String {
     printable_json(&format!("{{{}}}", pairs.join(","))).into_owned()
 }
 
-/// The record's own fields, in their order. A field that says nothing is left out.
-fn fields(record: &Record<'_>) -> Vec<(String, Value)> {
-    let mut fields = Fields(Vec::new());
-    // The visitor below never fails.
-    let _ = record.key_values().visit(&mut fields);
-    fields.0
-}
-
-struct Fields(Vec<(String, Value)>);
-
-impl<'kvs> VisitSource<'kvs> for Fields {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
-        let mut json = Json(Value::Null);
-        value.visit(&mut json)?;
-        if !json.0.is_null() {
-            self.0.push((key.as_str().to_owned(), json.0));
-        }
-        Ok(())
-    }
-}
-
-/// A field's value as JSON; what JSON has no form for is its text.
-struct Json(Value);
-
-impl VisitValue<'_> for Json {
-    fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
-        self.0 = Value::String(value.to_string());
-        Ok(())
-    }
-
-    fn visit_null(&mut self) -> Result<(), kv::Error> {
-        Ok(())
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.0 = json!(value);
-        Ok(())
-    }
-
-    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        self.0 = json!(value);
-        Ok(())
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
-        self.0 = Number::from_f64(value).map_or_else(|| json!(value.to_string()), Value::Number);
-        Ok(())
-    }
-
-    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
-        self.0 = json!(value);
-        Ok(())
-    }
-
-    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
-        self.0 = json!(value);
-        Ok(())
-    }
-}
-
 /// Writes whole lines above the live lines of a display.
 struct Above<W> {
     display: MultiProgress,
@@ -210,7 +158,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-    use log::{Level, Log};
+    use log::{Log, kv};
 
     use super::*;
 
@@ -297,7 +245,7 @@ mod tests {
             ("empty", kv::Value::from("")),
             ("nothing", kv::Value::null()),
         ];
-        let line = event("claimed", &pairs, |_, record| text(record));
+        let line = event("claimed", &pairs, |_, record| text(record, &Look::plain()));
         let fields = r#"task_id=12 rate=1.5 dry=true task_type=a.b error="no \"key\"" empty="""#;
         assert_eq!(line, format!("INFO  claimed {fields}"));
     }
@@ -336,7 +284,7 @@ mod tests {
     fn a_line_stays_a_line() {
         let evil = "two\nlines\r\u{1b}[2J\u{9b}\u{2028}end";
         let pairs = [("said", kv::Value::from(evil)), ("key\n", kv::Value::from(1))];
-        for line in [event(evil, &pairs, |_, record| text(record)), json_of(evil, &pairs)] {
+        for line in [event(evil, &pairs, |_, record| text(record, &Look::plain())), json_of(evil, &pairs)] {
             assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line:?}");
         }
         let parsed: Value = serde_json::from_str(&json_of(evil, &pairs)).unwrap();
@@ -345,7 +293,7 @@ mod tests {
 
     fn logged(filter: &str, target: &str, level: Level) -> bool {
         let written = Written::default();
-        let logger = logger(Style::Text, filter, "w", Box::new(written.clone())).unwrap();
+        let logger = logger(Style::Text(Look::plain()), filter, "w", Box::new(written.clone())).unwrap();
         logger.log(&Record::builder().level(level).target(target).args(format_args!("x")).build());
         !written.text().is_empty()
     }
@@ -390,7 +338,9 @@ mod tests {
         let display = MultiProgress::with_draw_target(target);
         let bar = display.add(ProgressBar::new(1).with_style(ProgressStyle::with_template("live").unwrap()));
         bar.tick();
-        let logger = logger(Style::Text, "info", "w", Box::new(Above { display, out: terminal.clone() })).unwrap();
+        let logger =
+            logger(Style::Text(Look::plain()), "info", "w", Box::new(Above { display, out: terminal.clone() }))
+                .unwrap();
         logger.log(&Record::builder().level(Level::Info).target("prismq").args(format_args!("logged")).build());
         let drawn = terminal.text();
         let (log, live) = (drawn.find("logged").unwrap(), drawn.rfind("live").unwrap());

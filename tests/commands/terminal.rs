@@ -153,6 +153,8 @@ fn the_log_goes_above_the_line_of_a_worker() {
     rig.create(ANY, &json!({"a": 1}));
     let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=true"]).on_terminal().start();
     work.wait_for_stdout("1 completed, 0 failed");
+    let fields = "INFO  claimed\x1b[2m task_id=1 task_type=example.any attempt=1\x1b[0m\r\n";
+    assert!(work.stdout().contains(fields), "the message stands out: {:?}", work.stdout());
     let shown = interrupted(work, 0);
     assert!(shown.lines().all(|line| line.contains("Z INFO ")), "{shown}");
     assert!(shown.lines().next_back().unwrap().contains("ended completed=1 failed=0"), "{shown}");
