@@ -47,10 +47,12 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let store = Arc::new(if args.run { setup.store_with_ideas()? } else { setup.store()? });
     let ledger = Arc::new(quota::ledger(&store, setup));
     let desk = Desk { args, setup, client, store, ledger };
-    let waiting = Waiting::for_taskmanager(setup);
-    let wanted = desk.wanted()?;
-    let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
-    drop(waiting);
+    let (wanted, types) = setup.interruptible(|| {
+        let _waiting = Waiting::for_taskmanager(setup);
+        let wanted = desk.wanted()?;
+        let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
+        anyhow::Ok((wanted, types))
+    })?;
     if args.run {
         supervise_handlers();
     }

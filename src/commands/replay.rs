@@ -53,10 +53,11 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
         let TaskResult { task_type, params, attempt, .. } = stored.result;
         return Ok(Task { id, task_type, params, attempt, priority: 0 });
     }
-    let waiting = Waiting::for_taskmanager(setup);
-    let found = client.task(id)?;
-    drop(waiting);
-    let Some(task) = found else {
+    let found = setup.interruptible(|| {
+        let _waiting = Waiting::for_taskmanager(setup);
+        client.task(id)
+    });
+    let Some(task) = found? else {
         let message = format!("neither the TaskManager nor the results file knows a task {id}");
         return Err(UserError::new(Exit::Failed, message).into());
     };

@@ -1,6 +1,7 @@
 //! What the subcommands share: the settings in force, and what is built from them on demand.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::MultiProgress;
@@ -62,6 +63,20 @@ impl Setup {
                 end_now(&screen);
             }
         });
+    }
+
+    /// What `ask` returns. A signal that comes meanwhile ends the program at once: there is nothing to be ended first.
+    pub(super) fn interruptible<T>(&self, ask: impl FnOnce() -> T) -> T {
+        let asks = Arc::new(AtomicBool::new(true));
+        let (still_asks, screen) = (Arc::clone(&asks), self.screen.clone());
+        self.shutdown.on_raise(Phase::Running, move |_| {
+            if still_asks.load(Ordering::SeqCst) {
+                end_now(&screen);
+            }
+        });
+        let answer = ask();
+        asks.store(false, Ordering::SeqCst);
+        answer
     }
 
     /// From now on a signal ends the program at once, with the exit code for it.

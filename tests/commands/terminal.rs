@@ -81,9 +81,10 @@ fn who_waits_for_the_taskmanager_is_told_so() {
 fn who_looks_for_a_task_to_run_is_told_what_is_waited_for() {
     let server = Server::always(Answer::hang());
     let sandbox = Sandbox::at(&server.url());
-    for command in ["claim example.any", "replay 1"] {
+    for command in ["claim example.any", "claim example.any --run", "replay 1"] {
         let mut asking = sandbox.prismq(command.split(' ')).on_terminal().start();
         asking.wait_for_stdout(&format!("waiting for the TaskManager at {}", server.url()));
+        assert_eq!(interrupted(asking, 130), "", "{command}");
     }
 }
 
