@@ -86,16 +86,16 @@ impl Scene {
         self.client.task_type(TYPE).ok().flatten().expect("the type is registered").id
     }
 
-    /// A worker with these arguments, which is ready when this returns.
+    /// A worker with these arguments, which is ready when this returns. It logs to a file: reading along would cost more
+    /// than writing does.
     pub(crate) fn work(&self, arguments: &[&str]) -> Running {
+        let path = self.folder.path().join("worker.log");
+        let log = fs::File::create(&path).expect("the folder can be written to");
         let mut worker = command(&self.folder);
         worker.args(["work", "--results", "results.db"]).args(arguments).env("TASKMANAGER_API_URL", &self.url);
-        let mut worker = worker.stderr(Stdio::piped()).spawn().expect("prismq can be started");
-        let mut log = BufReader::new(worker.stderr.take().expect("it is piped")).lines();
-        let ready = log.by_ref().map_while(Result::ok).any(|line| line.contains("ready"));
-        assert!(ready, "the worker did not become ready");
-        thread::spawn(move || log.for_each(drop));
-        Running(worker)
+        let worker = Running(worker.stderr(log).spawn().expect("prismq can be started"));
+        wait_until(|| fs::read_to_string(&path).is_ok_and(|log| log.contains("ready")));
+        worker
     }
 
     /// Creates `count` tasks that differ.

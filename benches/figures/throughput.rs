@@ -12,8 +12,10 @@ use serde_json::Value;
 
 use crate::scene::Scene;
 
-/// Tasks of one measurement: so many that starting the worker does not count.
-const TASKS: u64 = 4000;
+/// Tasks of one measurement: so many that starting the worker, and its programs, hardly counts.
+const TASKS: u64 = 20_000;
+/// The same where each takes so long that fewer will do.
+const SLOW_TASKS: u64 = 12_000;
 const SLOTS: &str = "8";
 const THREADS: usize = 8;
 const TRUE: &str = "exec = [\"/bin/true\"]";
@@ -58,7 +60,7 @@ pub(crate) fn once() -> f64 {
 /// 16 slots, with a server that takes 20 ms for a claim and 20 ms for a report.
 pub(crate) fn slow_server() -> f64 {
     let scene = Scene::start(&["--fault", "latency=20ms"], ECHO);
-    worker(&scene, TASKS, &["--concurrency", "16"]) / (16.0 / 0.040)
+    worker(&scene, SLOW_TASKS, &["--concurrency", "16"]) / (16.0 / 0.040)
 }
 
 /// Tasks a second, from the start of the worker to the end of the last task.
