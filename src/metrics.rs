@@ -144,6 +144,12 @@ impl Metrics {
         activity.consecutive_errors = if failure.is_some() { activity.consecutive_errors + 1 } else { 0 };
     }
 
+    /// An attempt was not run, and its result is stored: that is no news of its handler.
+    pub fn not_run(&self, id: u64) {
+        self.leave(id);
+        self.lock().store_error = None;
+    }
+
     /// The result of an attempt, or what became of its report, could not be stored.
     pub fn not_stored(&self, id: u64, error: &str) {
         self.leave(id);

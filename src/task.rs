@@ -118,6 +118,9 @@ impl From<&str> for ErrorType {
     }
 }
 
+/// In the metadata of an attempt that was not run: a failure from memory.
+pub const NOT_RUN: &str = "not_run";
+
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -158,6 +161,18 @@ impl Outcome {
     #[must_use]
     pub fn failure(error_type: ErrorType, error: impl Into<String>) -> Self {
         Failure::new(error_type, error).into()
+    }
+
+    /// That of an attempt which was not run, since an earlier one ended with this failure.
+    #[must_use]
+    pub fn not_run(failure: Failure) -> Self {
+        Self { metadata: Map::from_iter([(NOT_RUN.to_owned(), Value::Bool(true))]), ..failure.into() }
+    }
+
+    /// Whether it was failed from memory. Such an attempt is no news of the handler, and counts in no figure.
+    #[must_use]
+    pub fn is_not_run(&self) -> bool {
+        self.failure.is_some() && self.metadata.get(NOT_RUN) == Some(&Value::Bool(true))
     }
 
     /// Whether it failed in a way that trying again may mend.

@@ -186,10 +186,11 @@ impl Story {
     }
 }
 
-/// An attempt that ended here as JSON: the row of `results`, and what the handler printed last.
+/// An attempt that ended here as JSON: the row of `results`, whether it was not run, and what the handler printed last.
 fn fields(stored: &StoredResult) -> Value {
     let last_words = &stored.result.outcome.last_words;
     let mut fields = results::fields(stored);
+    fields["not_run"] = json!(stored.result.outcome.is_not_run());
     fields["last_words"] = json!((!last_words.is_empty()).then_some(last_words));
     fields
 }
@@ -202,6 +203,9 @@ fn tell(stored: &StoredResult, events: &mut Vec<(String, String)>) {
     let ms = result.duration_ms();
     let ended = match &result.outcome.failure {
         None => format!("completed after {ms} ms: {}", short(&result.outcome.data)),
+        Some(failure) if result.outcome.is_not_run() => {
+            format!("not run again, failed as before ({}): {}", failure.error_type.as_str(), failure.error)
+        }
         Some(failure) => {
             let again = if failure.retryable { "may be tried again" } else { "not to be tried again" };
             format!("failed after {ms} ms ({}, {again}): {}", failure.error_type.as_str(), failure.error)

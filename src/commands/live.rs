@@ -178,6 +178,9 @@ impl Live {
 impl State {
     fn finish(&mut self, result: &TaskResult) {
         self.running.remove(&result.task_id);
+        if result.outcome.is_not_run() {
+            return;
+        }
         *if result.outcome.failure.is_none() { &mut self.completed } else { &mut self.failed } += 1;
     }
 

@@ -53,6 +53,7 @@ impl Systemd {
             Event::Closing { in_flight, .. } => {
                 state.turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
             }
+            Event::Finished(result) if result.outcome.is_not_run() => {}
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
             Event::Turning { .. } => state.turns(),

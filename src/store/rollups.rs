@@ -21,6 +21,9 @@ pub(super) const COLUMNS: &str = "completed, failed, lost, duration_ms, first_st
 /// The columns of `results` that [`Rollup::of_row`] reads.
 pub(super) const ROW: &str = "error IS NOT NULL, status = 'lost', duration_ms, started_at, finished_at";
 
+/// Which rows of `results` count: not those of attempts that were not run. JSON is only read where a failure has some.
+pub(super) const COUNTS: &str = "(error IS NULL OR metadata ->> 'not_run' IS NOT 1)";
+
 /// Some results, in numbers that can be added to others.
 #[derive(Debug, Default)]
 pub(super) struct Rollup {
@@ -131,7 +134,7 @@ pub(super) fn all_counted(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Counts the claim of a result as lost; where the result was not counted yet, its row says so when it is.
 pub(super) fn add_lost(connection: &Connection, id: ResultId, result: &TaskResult) -> rusqlite::Result<()> {
-    if id.0 > last_counted(connection)? {
+    if result.outcome.is_not_run() || id.0 > last_counted(connection)? {
         return Ok(());
     }
     let hour = hour(result.finished_at);
@@ -144,9 +147,9 @@ pub(super) fn add_lost(connection: &Connection, id: ResultId, result: &TaskResul
     Ok(())
 }
 
-/// Counts the results after row `last`.
+/// Counts the results after row `last`, as far as they count.
 pub(super) fn add_after(connection: &Connection, last: i64) -> rusqlite::Result<()> {
-    let sql = format!("SELECT {ROW}, task_type, worker_id FROM results WHERE rowid > ?1");
+    let sql = format!("SELECT {ROW}, task_type, worker_id FROM results WHERE rowid > ?1 AND {COUNTS}");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([last])?;
     let mut found: HashMap<(&str, String, String), Rollup> = HashMap::new();

@@ -51,7 +51,7 @@ pub struct Group {
     pub name: String,
     /// Attempts that succeeded.
     pub completed: u64,
-    /// Attempts that failed.
+    /// Attempts that were run and failed.
     pub failed: u64,
     /// Those of both whose claim was lost.
     pub lost: u64,
@@ -78,7 +78,7 @@ impl Store {
         let whole_from = since.map(|_| format!("{since_hour}:60")).unwrap_or_default();
         let (name, which) = by.of_rollup();
         let rolled_up = format!("SELECT {name}, {} FROM rollups WHERE {which} AND hour > ?1", rollups::COLUMNS);
-        let columns = format!("SELECT {}, {} FROM results WHERE", by.of_result(), rollups::ROW);
+        let columns = format!("SELECT {}, {} FROM results WHERE {} AND", by.of_result(), rollups::ROW, rollups::COUNTS);
         let the_rest = format!(
             "{columns} finished_at >= ?1 AND finished_at < ?2 UNION ALL {columns} rowid > ?3 AND finished_at >= ?2"
         );

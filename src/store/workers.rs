@@ -33,7 +33,7 @@ impl Process {
 pub struct Counters {
     /// Attempts that succeeded.
     pub completed: u64,
-    /// Attempts that failed.
+    /// Attempts that failed, but those that were not run.
     pub failed: u64,
 }
 

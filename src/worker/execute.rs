@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::handler::{Listener, Run};
 use crate::shutdown::Stop;
 use crate::store::{ResultId, Status, Store, StoreError, check_ideas};
-use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskResult};
+use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
 use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
 
 /// A task that was in flight at so many deaths of a worker is not run again: it may be what killed them.
@@ -55,10 +55,8 @@ impl Executor<'_> {
         stop: &Stop,
     ) -> Result<TaskResult, StoreError> {
         let started_at = self.clock.now();
-        let mut outcome = match self.refusal(&claim, deaths, worker_type)? {
-            Some(refused) => refused,
-            None => with_sound_ideas(self.attempt_with_retries(&claim, worker_type, stop)),
-        };
+        let refused = self.refusal(&claim, deaths, worker_type)?;
+        let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
         if let Some(not_before) = outcome.not_before {
             outcome.metadata.insert("not_before".into(), json!(not_before));
         }
@@ -90,7 +88,7 @@ impl Executor<'_> {
             return Ok(Some(Outcome::failure(ErrorType::Other("worker_died".into()), error)));
         }
         if let Some(failure) = self.store.final_failure(task, self.client.url())? {
-            return Ok(Some(failure.into()));
+            return Ok(Some(Outcome::not_run(failure)));
         }
         let checked = worker_type.schema.as_ref().map_or(Ok(()), |schema| schema.check(&task.params));
         Ok(checked.err().map(|error| Outcome::failure(ErrorType::Validation, error)))
@@ -176,6 +174,12 @@ fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word");
     Outcome::failure(ErrorType::Handler, format!("the handler panicked: {text}"))
+}
+
+/// What a handler has made of a task. It has run, whatever it says: its failures count.
+fn of_handler(mut outcome: Outcome) -> Outcome {
+    outcome.metadata.remove(NOT_RUN);
+    with_sound_ideas(outcome)
 }
 
 /// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.

@@ -137,6 +137,9 @@ impl Worker<'_> {
     }
 
     fn count(&self, result: &TaskResult) {
+        if result.outcome.is_not_run() {
+            return;
+        }
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         *if result.outcome.failure.is_none() { &mut counters.completed } else { &mut counters.failed } += 1;
     }
@@ -157,7 +160,7 @@ impl Worker<'_> {
 /// What an attempt says about the service behind its type. Where the type is `held`, its handler knows when to go on.
 fn verdict(result: &TaskResult, held: bool) -> Verdict {
     match &result.outcome.failure {
-        Some(_) if held => Verdict::Unknown,
+        Some(_) if held || result.outcome.is_not_run() => Verdict::Unknown,
         Some(failure) if [ErrorType::Shutdown, ErrorType::Other("claim_lost".into())].contains(&failure.error_type) => {
             Verdict::Unknown
         }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::results::rig;
-use crate::rig::{ANY, complains, names_in};
+use crate::rig::{ANY, Rig, complains, names_in};
 
 #[test]
 fn statistics_count_what_was_done() {
@@ -30,6 +30,30 @@ fn statistics_count_what_was_done() {
         let names = names(&format!("--by {by}"));
         assert!((1..=2).contains(&names.len()) && names[0].as_str().unwrap().len() == length, "{names:?}");
     }
+}
+
+#[test]
+fn attempts_that_were_not_run_are_stored_and_not_counted() {
+    let rig = Rig::new();
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = \"sleep 0.1; exit 65\""));
+    rig.create(ANY, &json!({}));
+    rig.run("work --max-tasks 1 --worker-id me").exits(0);
+    // The second attempt is row 256, with which the rollups are brought up to date; the third one comes after.
+    let file = rusqlite::Connection::open(rig.sandbox.home(".local/share/prismq/results.db")).unwrap();
+    file.execute("UPDATE results SET rowid = 255", []).unwrap();
+    let ended = rig.run("work --drain --worker-id me --json").exits(0).json();
+    assert_eq!(ended, json!({"completed": 0, "failed": 0, "unreported": 0}));
+    assert_eq!(file.query_row("SELECT result FROM rolled_up", [], |row| row.get(0)), Ok(256));
+    let (results, task) = (rig.results(), rig.task(1));
+    assert_eq!((results.len(), &task["attempts"], &task["status"]), (3, &json!(3), &json!("failed")));
+    for by in ["type", "worker", "hour", "day"] {
+        let stats = rig.run(&format!("stats --json --by {by}")).exits(0).json();
+        let [group] = &stats["groups"].as_array().unwrap()[..] else { panic!("{stats}") };
+        assert_eq!((&group["completed"], &group["failed"], &group["lost"]), (&json!(0), &json!(1), &json!(0)));
+        assert_eq!(group["mean_ms"].as_f64(), results[0]["duration_ms"].as_f64(), "{group}");
+    }
+    let recent = rig.run("stats --json --since 1h").exits(0).json();
+    assert_eq!(recent["groups"][0]["failed"], 1);
 }
 
 /// What a terminal shows, without its control sequences.

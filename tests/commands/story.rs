@@ -89,6 +89,20 @@ fn the_story_says_what_each_attempt_printed_last() {
 }
 
 #[test]
+fn the_story_says_which_attempts_were_not_run() {
+    let rig = rig("echo ran >>runs; echo 'no such channel' >&2; exit 65", &json!({}));
+    rig.run("work --drain").exits(0);
+    assert_eq!(rig.sandbox.read("runs"), "ran\n");
+    let told: Vec<String> = told(&rig.run("explain 1").exits(0).stdout).iter().map(|line| without_ms(line)).collect();
+    let ends: Vec<&String> = told.iter().filter(|line| line.ends_with("): no such channel")).collect();
+    let again = "not run again, failed as before (validation): no such channel";
+    assert_eq!(ends, ["failed after N ms (validation, not to be tried again): no such channel", again, again]);
+    let story = rig.run("explain 1 --json").exits(0).json();
+    let not_run = [0, 1, 2].map(|attempt: usize| story["attempts"][attempt]["not_run"].clone());
+    assert_eq!(not_run, [false, true, true].map(Value::Bool));
+}
+
+#[test]
 fn the_story_is_told_to_programs_too() {
     let rig = rig("wc -w", &json!({"text": "a b"}));
     rig.run("work --drain --worker-id me").exits(0);
@@ -100,6 +114,7 @@ fn the_story_is_told_to_programs_too() {
     );
     let mut attempts = json!(rig.results());
     attempts[0]["last_words"] = Value::Null;
+    attempts[0]["not_run"] = json!(false);
     assert_eq!(story["attempts"], attempts);
 }
 

@@ -25,6 +25,22 @@ fn a_type_that_keeps_failing_is_paused_and_others_go_on() {
 }
 
 #[test]
+fn a_failure_from_memory_is_no_sign_that_the_service_answers() {
+    let taskmanager = TaskManager::with(|settings| settings.max_attempts = 2);
+    let rig = Rig::of(taskmanager, &[("case", "")]);
+    let last = rig.case("last", "exit 69");
+    rig.case("hopeless", "exit 65");
+    rig.work(["--max-tasks", "1", "--strategy", "lifo"]).run().exits(0);
+    // The newest go first: four failures, the one from memory, and the fifth.
+    for name in ["away", "away-too"] {
+        rig.case(name, "exit 69");
+    }
+    let mut worker = rig.work(["--strategy", "lifo"]).start();
+    worker.wait_for_stderr("claiming none for a while");
+    assert_eq!(rig.taskmanager.task(last).attempts, 1);
+}
+
+#[test]
 fn after_the_pause_one_task_tries_and_a_drain_waits_for_it() {
     let taskmanager = TaskManager::with(|settings| settings.max_attempts = 1);
     let rig = Rig::of(taskmanager, &[("case", "")]);

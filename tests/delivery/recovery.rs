@@ -4,10 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use prismq::taskmanager::Order;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
-use crate::rig::{Rig, WORKER, cases};
+use crate::rig::{Rig, TaskManager, WORKER, cases};
 use crate::support::{Answer, wait_for};
 
 const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
@@ -172,6 +172,25 @@ fn a_live_process_keeps_its_results() {
     published.release();
     first.wait().exits(0);
     assert_eq!(published.count("POST /tasks/1/complete"), 1);
+}
+
+#[test]
+fn the_lost_claim_of_an_attempt_that_was_not_run_is_not_counted() {
+    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(500));
+    let rig = Rig::of(taskmanager, &[("case", "")]);
+    rig.case("hopeless", "exit 65");
+    rig.work(["--max-tasks", "1"]).run().exits(0);
+    // The next result is row 256, with which the rollups are brought up to date: before its claim is lost.
+    let file = rusqlite::Connection::open(rig.sandbox.path("results.db")).unwrap();
+    file.execute("UPDATE results SET rowid = 255", []).unwrap();
+    rig.work(["--drain"]).env("FAILPOINTS", "stored=return").run().exits(137);
+    rig.work(["--max-tasks", "1", "--results", "other.db", "--worker-id", "other"]).run().exits(0);
+    rig.drain();
+    let statuses: Vec<Value> = rig.rows("results").into_iter().map(|mut row| row["status"].take()).collect();
+    assert_eq!(statuses, ["failed", "lost"]);
+    let stats = rig.sandbox.prismq(["stats", "--json"]).run().exits(0).json();
+    let [group] = &stats["groups"].as_array().unwrap()[..] else { panic!("{stats}") };
+    assert_eq!((&group["failed"], &group["lost"]), (&json!(1), &json!(0)), "{stats}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prismq::taskmanager::Order;
+use serde_json::json;
 
 use crate::promtool::promtool;
 use crate::rig::{Rig, TaskManager};
@@ -42,6 +43,36 @@ fn tasks_are_counted_as_they_end() {
     for name in ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds "] {
         assert!(worker.get("/metrics").1.lines().any(|line| line.starts_with(name)), "{name}");
     }
+}
+
+#[test]
+fn an_attempt_that_was_not_run_is_no_failure() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let hopeless = rig.case("hopeless", "echo ran >>runs; echo 'no such channel' >&2; exit 65");
+    // Only the worker may say so of an attempt.
+    let words = r#"{"success":false,"error":"x","error_type":"sly","metadata":{"not_run":true}}"#;
+    let sly = rig.case("sly", &format!("echo ran >>runs; echo '{words}'"));
+    for id in [hopeless, sly] {
+        wait_for("its last attempt", || (rig.taskmanager.status(id) == "failed").then_some(()));
+    }
+    assert_eq!((rig.rows("results").len(), rig.sandbox.read("runs").as_str()), (6, "ran\nran\n"));
+    for line in [
+        "prismq_tasks_claimed_total{type=\"case\"} 6",
+        "prismq_tasks_failed_total{error_type=\"validation\",type=\"case\"} 1",
+        "prismq_tasks_failed_total{error_type=\"sly\",type=\"case\"} 1",
+        "prismq_task_duration_seconds_count{type=\"case\"} 2",
+        "prismq_tasks_in_flight{type=\"case\"} 0",
+        "prismq_consecutive_errors 2",
+    ] {
+        worker.wait_for_metric(line);
+    }
+    let health = worker.health();
+    assert_eq!((&health["tasks_processed"], &health["tasks_failed"]), (&json!(2), &json!(2)));
+    let page = worker.get("/").1;
+    assert!(page.contains("0 completed, 2 failed"), "{page}");
+    let (errors, results) = page.split_once("Last results").unwrap();
+    assert_eq!([errors, results].map(|part| part.matches("no such channel").count()), [1, 0], "{page}");
 }
 
 #[test]

@@ -62,6 +62,11 @@ fn failure(worker: &str, error: &str, error_type: &str, retryable: bool) -> Valu
     json!({"worker_id": worker, "success": false, "error": error, "result": result})
 }
 
+fn not_run(mut failure: Value) -> Value {
+    failure["result"]["metadata"]["not_run"] = json!(true);
+    failure
+}
+
 #[test]
 fn a_mix_of_outcomes_is_completed() {
     let published = Published::start(&["other", "case"]);
@@ -94,8 +99,8 @@ fn a_mix_of_outcomes_is_completed() {
         (busy, failure(&worker, "quota exceeded", "connection", true)),
         (busy, failure(&worker, "quota exceeded", "connection", true)),
         (wrong, failure(&worker, "no such channel", "validation", false)),
-        (wrong, failure(&worker, "no such channel", "validation", false)),
-        (wrong, failure(&worker, "no such channel", "validation", false)),
+        (wrong, not_run(failure(&worker, "no such channel", "validation", false))),
+        (wrong, not_run(failure(&worker, "no such channel", "validation", false))),
         (long, summary(70_000 + r#"{"output":""}"#.len())),
         // The server counts other bytes than we do, and turns the whole away.
         (wide, success(&worker, &wide_data)),

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::task::NOT_RUN;
+
 /// The server turns a result away that is longer than its 64 KiB column. This leaves room for what it adds.
 pub const MAX_RESULT_BYTES: usize = 60_000;
 
@@ -39,7 +41,8 @@ fn shorten_texts(envelope: &mut Value) {
         }
     }
     if let Some(Value::Object(metadata)) = envelope.get_mut("metadata") {
-        metadata.retain(|key, _| ["worker_id", "processed_at", "processing_time", "failed_at"].contains(&key.as_str()));
+        let ours = ["worker_id", "processed_at", "processing_time", "failed_at", NOT_RUN];
+        metadata.retain(|key, _| ours.contains(&key.as_str()));
     }
 }
 
