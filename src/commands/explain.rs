@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// So much of a result fits on a line.
 const SHOWN: usize = 100;
 
+/// What comes before the words on another task.
+const OF_ANOTHER: &str = "of another task with this number: ";
+
 /// What is known of a task.
 struct Story {
     id: TaskId,
@@ -110,9 +113,29 @@ impl Story {
             "task": self.server.as_ref().ok(),
             "server_error": self.server.as_ref().err().map(ToString::to_string),
             "claim": self.claim,
-            "attempts": self.attempts.iter().map(fields).collect::<Vec<_>>(),
+            "attempts": self.attempts.iter().map(|stored| self.fields(stored)).collect::<Vec<_>>(),
             "deaths": self.deaths,
         })
+    }
+
+    /// An attempt that ended here as JSON: the row of `results`, and what is only known of it here.
+    fn fields(&self, stored: &StoredResult) -> Value {
+        let StoredResult { result, .. } = stored;
+        let last_words = &result.outcome.last_words;
+        let mut fields = results::fields(stored);
+        fields["of_another_task"] = json!(self.is_another(&result.task_type, &result.params));
+        fields["not_run"] = json!(result.outcome.is_not_run());
+        fields["last_words"] = json!((!last_words.is_empty()).then_some(last_words));
+        fields
+    }
+
+    /// Whether what was worked here with this type and these params is not the TaskManager's task: one that was set up
+    /// anew gives the same numbers again. An empty object may have become an empty list on the way.
+    fn is_another(&self, task_type: &str, params: &Value) -> bool {
+        let Ok(Some(task)) = &self.server else { return false };
+        let text = |params: &Value| params.to_string().replace("[]", "{}");
+        !task.task_type.eq_ignore_ascii_case(task_type)
+            || task.params.as_ref().is_some_and(|its| text(its) != text(params))
     }
 
     fn print(&self) -> anyhow::Result<()> {
@@ -140,13 +163,27 @@ impl Story {
     /// What happened, in the order in which it did, each with its time where it has one.
     fn events(&self) -> Vec<(String, String)> {
         let task = self.server.as_ref().ok().and_then(Option::as_ref);
+        let (others, own): (Vec<_>, Vec<_>) =
+            self.attempts.iter().partition(|it| self.is_another(&it.result.task_type, &it.result.params));
         let mut events = Vec::new();
-        if let Some(task) = task {
-            events.push((task.created_at.clone().unwrap_or_default(), format!("created, priority {}", task.priority)));
+        for stored in others {
+            tell(stored, &mut events);
         }
-        self.attempts.iter().for_each(|stored| tell(stored, &mut events));
+        for (_, words) in &mut events {
+            words.insert_str(0, OF_ANOTHER);
+        }
+        if let Some(task) = task {
+            let clock = whose_clock(task.created_at.as_deref());
+            let words = format!("created at the TaskManager{clock}, priority {}", task.priority);
+            events.push((task.created_at.clone().unwrap_or_default(), words));
+        }
+        for stored in own {
+            tell(stored, &mut events);
+        }
         if let Some(Claim { task, worker_id, claimed_at, deadline }) = &self.claim {
-            let words = format!("claimed by {worker_id}, attempt {}: in flight, until {deadline:.0}", task.attempt);
+            let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
+            let attempt = task.attempt;
+            let words = format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {deadline:.0}");
             events.push((moment(*claimed_at), words));
         }
         if self.deaths > 0 {
@@ -163,11 +200,12 @@ impl Story {
 
     /// Where the task is by the TaskManager's account, and what of it is not known here.
     fn tell_of_server(&self, task: &TaskView, events: &mut Vec<(String, String)>) {
-        let is_here = |attempt: &u32| {
-            self.attempts.iter().any(|stored| stored.result.attempt == *attempt)
-                || self.claim.as_ref().is_some_and(|claim| claim.task.attempt == *attempt)
-        };
-        let elsewhere: Vec<String> = (1..=task.attempts).filter(|it| !is_here(it)).map(|it| it.to_string()).collect();
+        let ended = self.attempts.iter().map(|it| (it.result.attempt, &it.result.task_type, &it.result.params));
+        let in_flight = self.claim.iter().map(|it| (it.task.attempt, &it.task.task_type, &it.task.params));
+        let is_own = |it: &(u32, &String, &Value)| !self.is_another(it.1, it.2);
+        let here: Vec<u32> = ended.chain(in_flight).filter(is_own).map(|it| it.0).collect();
+        let elsewhere: Vec<String> =
+            (1..=task.attempts).filter(|it| !here.contains(it)).map(|it| it.to_string()).collect();
         if !elsewhere.is_empty() {
             let words = format!("attempt {}: not in this results file, worked elsewhere", elsewhere.join(", "));
             events.push((String::new(), words));
@@ -181,18 +219,11 @@ impl Story {
         let worker = worker.map_or_else(String::new, |worker| format!(", now to {worker}"));
         let error = task.error_message.as_ref().filter(|_| task.status != "completed");
         let error = error.map_or_else(String::new, |error| format!("; its last failure: {error}"));
-        let words = format!("{} at the TaskManager, handed out {}{worker}{error}", task.status, times(task.attempts));
+        let clock = whose_clock(time.as_deref());
+        let words =
+            format!("{} at the TaskManager{clock}, handed out {}{worker}{error}", task.status, times(task.attempts));
         events.push((time.clone().unwrap_or_default(), words));
     }
-}
-
-/// An attempt that ended here as JSON: the row of `results`, whether it was not run, and what the handler printed last.
-fn fields(stored: &StoredResult) -> Value {
-    let last_words = &stored.result.outcome.last_words;
-    let mut fields = results::fields(stored);
-    fields["not_run"] = json!(stored.result.outcome.is_not_run());
-    fields["last_words"] = json!((!last_words.is_empty()).then_some(last_words));
-    fields
 }
 
 /// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
@@ -225,6 +256,12 @@ fn tell(stored: &StoredResult, events: &mut Vec<(String, String)>) {
 
 fn times(count: u32) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+/// Marks a time that the TaskManager sends without a zone: it must not be compared with those of this machine.
+fn whose_clock(time: Option<&str>) -> &'static str {
+    let is_bare = time.is_some_and(|time| time.parse::<Timestamp>().is_err());
+    if is_bare { " (by its own clock)" } else { "" }
 }
 
 fn moment(time: Timestamp) -> String {

@@ -64,6 +64,18 @@ impl Rig {
         self.sandbox
     }
 
+    /// The same sandbox, with a TaskManager that was set up anew at the same address.
+    pub(crate) fn anew(self) -> Self {
+        let url = self.url();
+        let listen = url.trim_start_matches("http://").trim_end_matches("/api").parse().unwrap();
+        let sandbox = self.stop();
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::new(listen, folder.path().join("taskmanager.db"));
+        // For a moment, a connection of another test may have this port at its other end.
+        let server = support::wait_for("the same address", || Server::start(&settings).ok());
+        Self { sandbox, server, _folder: folder }.knowing_any()
+    }
+
     pub(crate) fn url(&self) -> String {
         self.server.api_url()
     }

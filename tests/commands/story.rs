@@ -47,14 +47,14 @@ fn the_story_of_a_task_is_told_in_order() {
     assert_eq!(
         told,
         [
-            "created, priority 0",
+            "created at the TaskManager (by its own clock), priority 0",
             "claimed by first, attempt 1",
             "failed after N ms (temporary, may be tried again): no luck",
             "reported",
             "claimed by second, attempt 2",
             "completed after N ms: 2",
             "reported",
-            "completed at the TaskManager, handed out 2 times",
+            "completed at the TaskManager (by its own clock), handed out 2 times",
         ]
     );
     assert_eq!(output.stderr, "");
@@ -103,6 +103,39 @@ fn the_story_says_which_attempts_were_not_run() {
 }
 
 #[test]
+fn the_story_tells_tasks_apart_that_had_the_same_number() {
+    let rig = rig("wc -w", &json!({"text": "a"}));
+    rig.run("work --drain --worker-id first").exits(0);
+    let rig = rig.anew();
+    rig.create(ANY, &json!({"text": "b c"}));
+    rig.run("claim example.any --worker-id second --results other.db").exits(0);
+    let told: Vec<String> = told(&rig.run("explain 1").exits(0).stdout).iter().map(|line| without_ms(line)).collect();
+    assert_eq!(
+        told,
+        [
+            "of another task with this number: claimed by first, attempt 1",
+            "of another task with this number: completed after N ms: 1",
+            "of another task with this number: reported",
+            "created at the TaskManager (by its own clock), priority 0",
+            "attempt 1: not in this results file, worked elsewhere",
+            "claimed at the TaskManager (by its own clock), handed out once, now to second",
+        ]
+    );
+    let story = rig.run("explain 1 --json").exits(0).json();
+    assert_eq!(story["attempts"][0]["of_another_task"], true);
+}
+
+#[test]
+fn params_that_the_worker_has_mended_are_still_of_the_same_task() {
+    let rig = rig("wc -w", &json!({"filter": [], "text": "a"}));
+    describe(&rig, "wc -w", "schema = { properties.filter = { type = \"object\" } }\n");
+    rig.run("work --drain").exits(0);
+    assert_eq!(rig.results()[0]["params"]["filter"], json!({}));
+    let told = rig.run("explain 1").exits(0).stdout;
+    assert!(told.contains(", attempt 1\n") && !told.contains("another task"), "{told}");
+}
+
+#[test]
 fn the_story_is_told_to_programs_too() {
     let rig = rig("wc -w", &json!({"text": "a b"}));
     rig.run("work --drain --worker-id me").exits(0);
@@ -115,6 +148,7 @@ fn the_story_is_told_to_programs_too() {
     let mut attempts = json!(rig.results());
     attempts[0]["last_words"] = Value::Null;
     attempts[0]["not_run"] = json!(false);
+    attempts[0]["of_another_task"] = json!(false);
     assert_eq!(story["attempts"], attempts);
 }
 
@@ -124,7 +158,11 @@ fn a_task_in_flight_or_elsewhere_is_told_of_as_well() {
     rig.run("claim example.any --worker-id me").exits(0);
     let output = rig.run("explain 1").exits(0);
     assert!(output.stdout.contains("claimed by me, attempt 1: in flight, until 2"), "{}", output.stdout);
-    assert!(output.stdout.contains("claimed at the TaskManager, handed out once, now to me"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("claimed at the TaskManager (by its own clock), handed out once, now to me"),
+        "{}",
+        output.stdout
+    );
     assert_eq!(rig.run("explain 1 --json").exits(0).json()["claim"]["worker_id"], "me");
 
     let elsewhere = rig.run("explain 1 --results other.db").exits(0);
