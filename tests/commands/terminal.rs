@@ -163,6 +163,18 @@ fn the_log_goes_above_the_line_of_a_worker() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn the_line_of_a_worker_counts_a_failure_that_is_only_repeated_once() {
+    let rig = Rig::new();
+    rig.create(ANY, &json!({"a": "bad"}));
+    rig.create(ANY, &json!({"a": "good"}));
+    let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=grep -q good"]).on_terminal().start();
+    work.wait_for_stdout("1 completed, 1 failed");
+    interrupted(work, 0);
+    assert_eq!(rig.results().len(), 4);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn the_line_of_a_worker_says_how_far_a_task_is() {
     let rig = Rig::new();
     let handler = "example.any=echo '{\"progress\":40}' >&3; while [ ! -e go ]; do sleep 0.05; done";
