@@ -147,7 +147,7 @@ pub(super) fn add_lost(connection: &Connection, id: ResultId, result: &TaskResul
     Ok(())
 }
 
-/// Counts the results after row `last`, as far as they count.
+/// Counts those of the results after row `last` that count.
 pub(super) fn add_after(connection: &Connection, last: i64) -> rusqlite::Result<()> {
     let sql = format!("SELECT {ROW}, task_type, worker_id FROM results WHERE rowid > ?1 AND {COUNTS}");
     let mut statement = connection.prepare_cached(&sql)?;
