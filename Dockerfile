@@ -17,6 +17,8 @@ USER prismq
 WORKDIR /work
 # The results file and the embedded TaskManager's are kept here.
 ENV STATE_DIRECTORY=/data
+# For handlers that want one: the user has no folder under /home.
+ENV HOME=/data
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=20s CMD ["prismq", "health", "--timeout", "5s"]
 ENTRYPOINT ["prismq"]

@@ -22,7 +22,7 @@ const NOT_TESTED: &[(&str, &str)] = &[
         "sudo sh -c 'set -a; . /etc/prismq/prismq.env; export TASKMANAGER_API_KEY_FILE=/etc/prismq/api_key",
     ),
     ("deploy/README.md", "FROM prismq"),
-    ("deploy/README.md", "sudo chown -R 10001 work api_key   # who runs in the container has to read them"),
+    ("deploy/README.md", "docker build -t prismq ."),
     ("docs/development.md", "PROPTEST_CASES=2000 cargo test --test client properties"),
     (
         "docs/development.md",

@@ -65,3 +65,20 @@ fn prometheus_understands_the_dashboard() {
     std::fs::write(file.path(), json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string()).unwrap();
     promtool(&["check", "rules", file.path().to_str().unwrap()], "");
 }
+
+#[test]
+fn the_dashboard_counts_no_workers_while_the_only_one_is_away() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let shows_nought = |title: &str| {
+        let panel = dashboard["panels"].as_array().unwrap().iter().find(|panel| panel["title"] == title).unwrap();
+        let expr = panel["targets"][0]["expr"].as_str().unwrap();
+        let expr = expr.replace("$instance", ".*").replace("$type", ".*");
+        json!({"expr": expr, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": 0}]})
+    };
+    let counts = ["Workers that turn", "Workers without a TaskManager", "Types paused"].map(shows_nought);
+    let series = json!([{"series": "up{job=\"prismq\",instance=\"a:9090\"}", "values": "0x4"}]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let test = json!({"tests": [{"interval": "30s", "input_series": series, "promql_expr_test": counts}]});
+    std::fs::write(file.path(), test.to_string()).unwrap();
+    promtool(&["test", "rules", file.path().to_str().unwrap()], "");
+}
