@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::MultiProgress;
 use serde::Serialize;
 
+use super::aloud::Aloud;
 use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, quota, types};
@@ -13,12 +13,12 @@ use crate::cli::ClaimArgs;
 use crate::clock::{Clock, Slept, Timestamp, after};
 use crate::config;
 use crate::exit::{Exit, UserError};
-use crate::output::{note, print_json, print_line, say};
+use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
-use crate::taskmanager::{Backoff, Claimed, Client, Delivery, Error, Wait};
-use crate::worker::{Event, Executor, Observer, SharedLedger, WorkerError, WorkerType, handler, order};
+use crate::taskmanager::{Backoff, Claimed, Client, Error, Wait};
+use crate::worker::{Executor, SharedLedger, WorkerError, WorkerType, handler, order};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
 struct Wanted<'a> {
@@ -167,20 +167,23 @@ impl<'a> Desk<'a> {
 
     /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
     fn work(&self, task: Task, claimed_at: Timestamp, worker_type: &WorkerType) -> anyhow::Result<Exit> {
+        let (aloud, line) = Aloud::new(task.id, self.setup);
         let executor = Executor {
             config: &self.setup.config,
             client: self.client.clone(),
             store: &self.store,
-            observer: &Aloud { screen: &self.setup.screen },
+            observer: &aloud,
             clock: Arc::new(self.setup.clock()),
         };
         let claim = executor.claim(task, worker_type, claimed_at);
         let deaths = self.store.note_claim(&claim, self.client.url(), None)?;
-        note(format_args!("working task {} ({}), attempt {}", claim.task.id, claim.task.task_type, claim.task.attempt));
+        let Task { id, task_type, attempt, .. } = &claim.task;
+        self.setup.screen.suspend(|| note(format_args!("working task {id} ({task_type}), attempt {attempt}")));
         let deadline = claim.deadline;
         let stop = self.setup.stop_on_signals();
         let mut result = executor.run(claim, deaths, worker_type, &stop)?;
         worker_type.end_idle(&stop);
+        drop(line);
         if self.args.no_report {
             self.print(&result.envelope())?;
             note(format_args!("not reported: task {} stays claimed until {deadline:.0}", result.task_id));
@@ -221,25 +224,4 @@ fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result:
     let id = stored?;
     let delivery = delivery.map_err(|error| errors::not_reported(result.task_id, &error))?;
     Ok(executor.settle(id, result, delivery)?)
-}
-
-/// Shows what a handler prints as it comes, and what becomes of its result.
-struct Aloud<'a> {
-    screen: &'a MultiProgress,
-}
-
-impl Observer for Aloud<'_> {
-    fn event(&self, event: &Event<'_>) {
-        self.screen.suspend(|| match event {
-            Event::HandlerLine(_, line) => note(line),
-            Event::Retry { error, wait, .. } => say(format_args!("{error}; trying again in {wait:.1?}")),
-            Event::Reported { task_id, delivery: Delivery::Confirmed, status, .. } => {
-                note(format_args!("reported: task {task_id} {}", status.as_str()));
-            }
-            Event::Reported { task_id, delivery: Delivery::ClaimLost, .. } => {
-                say(format_args!("the claim was lost: the result of task {task_id} is kept in the results file only"));
-            }
-            _ => {}
-        });
-    }
 }

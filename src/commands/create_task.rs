@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -28,7 +28,8 @@ pub(super) fn run(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> 
 
 fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    setup.end_on_signals()?;
+    let waited_for = Arc::new(OnceLock::new());
+    setup.end_on_signals_after(say_what_stays(&waited_for))?;
     let params = params(args)?;
     let client = setup.client()?;
     let waiting = Waiting::for_taskmanager(setup);
@@ -48,7 +49,18 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if !created.deduplicated {
         note(format_args!("task {} created, waiting for its end", created.id));
     }
+    waited_for.get_or_init(|| created.id);
     wait(created.id, args.timeout, setup, &client)
+}
+
+/// The last words for a signal: it ends the waiting, not the task.
+fn say_what_stays(waited_for: &Arc<OnceLock<TaskId>>) -> impl Fn() + Send + 'static {
+    let waited_for = Arc::clone(waited_for);
+    move || {
+        if let Some(id) = waited_for.get() {
+            note(format_args!("interrupted: task {id} stays in the queue, see `prismq show-task {id}`"));
+        }
+    }
 }
 
 /// Prints a line at once: whoever reads them may wait for each.

@@ -1,5 +1,6 @@
 //! The subcommands, one file each: build what they need, call it, print.
 
+mod aloud;
 mod bulk;
 mod claim;
 mod completions;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::aloud::Aloud;
 use super::live::Waiting;
 use super::setup::{Setup, supervise_handlers};
 use super::{explain, quota};
@@ -9,7 +10,7 @@ use crate::cli::ReplayArgs;
 use crate::clock::{Clock, after};
 use crate::config::TaskType;
 use crate::exit::{Exit, UserError};
-use crate::handler::{Handler, Listener, Run};
+use crate::handler::{Handler, Run};
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::Store;
@@ -87,8 +88,10 @@ fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -
     let worker_id = setup.config.worker_id.value.clone();
     let claim = Claim { task, worker_id, claimed_at: started_at, deadline: after(started_at, timeout) };
     let stop = setup.stop_on_signals();
-    let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &Aloud)));
+    let (aloud, line) = Aloud::new(claim.task.id, setup);
+    let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &aloud)));
     handler.end_idle(&stop);
+    drop(line);
     TaskResult {
         task_id: claim.task.id,
         task_type: claim.task.task_type,
@@ -100,21 +103,5 @@ fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -
         claimed_at: started_at,
         started_at,
         finished_at: clock.now(),
-    }
-}
-
-/// Shows what a handler says as it comes.
-struct Aloud;
-
-impl Listener for Aloud {
-    fn progress(&self, percent: u8, message: Option<&str>) {
-        match message {
-            Some(message) => note(format_args!("{percent} %: {message}")),
-            None => note(format_args!("{percent} %")),
-        }
-    }
-
-    fn stderr_line(&self, line: &str) {
-        note(line);
     }
 }

@@ -60,7 +60,7 @@ impl Setup {
         let screen = self.screen.clone();
         self.shutdown.on_raise(Phase::Draining, move |phase| {
             if phase == Phase::Ending {
-                end_now(&screen);
+                end_now(&screen, || {});
             }
         });
     }
@@ -71,7 +71,7 @@ impl Setup {
         let (still_asks, screen) = (Arc::clone(&asks), self.screen.clone());
         self.shutdown.on_raise(Phase::Running, move |_| {
             if still_asks.load(Ordering::SeqCst) {
-                end_now(&screen);
+                end_now(&screen, || {});
             }
         });
         let answer = ask();
@@ -81,8 +81,13 @@ impl Setup {
 
     /// From now on a signal ends the program at once, with the exit code for it.
     pub(super) fn end_on_signals(&self) -> anyhow::Result<()> {
+        self.end_on_signals_after(|| {})
+    }
+
+    /// The same, after these last words.
+    pub(super) fn end_on_signals_after(&self, last_words: impl Fn() + Send + 'static) -> anyhow::Result<()> {
         let screen = self.screen.clone();
-        ctrlc::set_handler(move || end_now(&screen))?;
+        ctrlc::set_handler(move || end_now(&screen, &last_words))?;
         Ok(())
     }
 
@@ -142,9 +147,12 @@ pub(super) fn supervise_handlers() {
 }
 
 /// Ends the program for a signal. The live lines are taken away, and nobody draws them again.
-fn end_now(screen: &MultiProgress) {
+fn end_now(screen: &MultiProgress, last_words: impl Fn()) {
     screen::erase_echo(screen);
-    screen.suspend(|| std::process::exit(Exit::Interrupted as i32));
+    screen.suspend(|| {
+        last_words();
+        std::process::exit(Exit::Interrupted as i32)
+    });
 }
 
 /// The task type of that name as the TaskManager knows it.

@@ -49,6 +49,18 @@ fn the_outcome_is_printed_and_reported() {
 }
 
 #[test]
+fn how_far_the_handler_is_is_said_but_not_too_often() {
+    let reports = "for n in $(seq 40); do echo '{\"progress\":40,\"message\":\"half\"}' >&3; done";
+    let rig = rig(&format!("{reports}; until test -e go; do sleep 0.01; done"), &json!({}));
+    let mut running = rig.start("claim example.any --run");
+    running.wait_for_stderr("40 %: half\n");
+    rig.sandbox.write("go", "");
+    let output = running.wait().exits(0);
+    // A machine that is very busy may take some seconds to read them all.
+    assert!(output.stderr.matches("40 %").count() < 20, "{}", output.stderr);
+}
+
+#[test]
 fn what_the_handler_prints_is_shown_as_it_comes() {
     let rig = rig("echo first >&2; until test -e go; do sleep 0.01; done; echo second >&2", &json!({}));
     let mut running = rig.start("claim example.any --run --json");

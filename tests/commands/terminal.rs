@@ -13,12 +13,18 @@ use crate::rig::{ANY, Rig};
 #[cfg(target_os = "linux")]
 use crate::support::{Answer, Running, Sandbox, Server};
 
-/// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows then. It must be fit for a prompt.
+/// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows then.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn interrupted(mut running: Running, code: i32) -> String {
     running.type_in("\x03");
-    let written = running.wait().exits(code).stdout;
+    left_on_terminal(&running.wait().exits(code).stdout)
+}
+
+/// What the terminal shows at the end. It must be fit for a prompt.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn left_on_terminal(written: &str) -> String {
     let [rows, columns] = [30, 100].map(|size| size.try_into().unwrap());
     let mut terminal = vt100::Parser::new(rows, columns, 0);
     terminal.process(written.as_bytes());
@@ -47,7 +53,9 @@ fn who_waits_for_a_result_sees_how_far_it_is() {
     rig.run("claim example.any --once --worker-id me").exits(0);
     rig.run("progress 1 40").exits(0);
     wait.wait_for_stdout("task 1 is claimed, 40 %");
-    assert_eq!(interrupted(wait, 130), "task 1 created, waiting for its end");
+    let [created, left] =
+        ["task 1 created, waiting for its end", "interrupted: task 1 stays in the queue, see `prismq show-task 1`"];
+    assert_eq!(interrupted(wait, 130), format!("{created}\n{left}"));
 }
 
 #[cfg(target_os = "linux")]
@@ -185,6 +193,29 @@ fn the_line_of_a_worker_says_how_far_a_task_is() {
     rig.sandbox.write("go", "");
     work.wait_for_stdout("1 completed, 0 failed");
     interrupted(work, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_works_a_task_by_hand_sees_how_far_it_is() {
+    let rig = Rig::new();
+    let handler =
+        r#"echo '{"progress":40,"message":"half"}' >&3; until test -e go; do sleep 0.05; done; echo over >&2"#;
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{handler}'''\n"));
+    rig.create(ANY, &json!({"a": 1}));
+    for (command, exit) in [("claim --run --once", 0), ("replay 1", 0), ("replay 1", 130)] {
+        let mut running = rig.prismq(command).on_terminal().start();
+        running.wait_for_stdout("task 1 runs, 40 %: half");
+        let shown = if exit == 130 {
+            interrupted(running, exit)
+        } else {
+            rig.sandbox.write("go", "");
+            running.wait_for_stdout("over\r\n");
+            std::fs::remove_file(rig.sandbox.path("go")).unwrap();
+            left_on_terminal(&running.wait().exits(exit).stdout)
+        };
+        assert!(!shown.contains("40 %"), "the line is taken away: {shown}");
+    }
 }
 
 #[cfg(target_os = "linux")]
