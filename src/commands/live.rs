@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use console::measure_text_width;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use log::LevelFilter;
 
+use super::screen;
 use super::setup::Setup;
 use crate::output::Stream;
 use crate::task::{TaskId, TaskResult};
@@ -19,9 +21,6 @@ use crate::worker::Event;
 const NO_WAIT: Duration = Duration::from_secs(1);
 
 const TICK: Duration = Duration::from_millis(250);
-
-/// Running tasks that are named; the rest are counted.
-const NAMED: usize = 3;
 
 struct State {
     started: Instant,
@@ -122,6 +121,8 @@ pub(super) fn above<T>(screen: &MultiProgress, print: impl FnOnce() -> T) -> T {
 /// The line of a worker.
 pub(super) struct Live {
     bar: ProgressBar,
+    /// The columns before its message.
+    taken: usize,
     state: Mutex<State>,
 }
 
@@ -133,7 +134,7 @@ impl Live {
             ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = screen.add(ProgressBar::new_spinner().with_style(style));
         bar.enable_steady_tick(TICK);
-        Self::new(bar)
+        Self::new(bar, "- ".len())
     }
 
     /// A bar that fills up while `total` tasks are worked.
@@ -141,18 +142,28 @@ impl Live {
     pub(super) fn bar(screen: &MultiProgress, total: u64) -> Self {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {wide_msg}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self::new(screen.add(ProgressBar::new(total).with_style(style)))
+        let taken = 40 + format!(" {total}/{total} ").len();
+        Self::new(screen.add(ProgressBar::new(total).with_style(style)), taken)
     }
 
-    fn new(bar: ProgressBar) -> Self {
+    fn new(bar: ProgressBar, taken: usize) -> Self {
         let state = State { started: Instant::now(), completed: 0, failed: 0, running: BTreeMap::new() };
-        bar.set_message(state.describe());
-        Self { bar, state: Mutex::new(state) }
+        let live = Self { bar, taken, state: Mutex::new(state) };
+        live.show(&live.state());
+        live
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, state: &State) {
+        self.bar.set_message(state.describe(screen::width().saturating_sub(self.taken)));
     }
 
     /// Takes what happened into the line.
     pub(super) fn event(&self, event: &Event<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match event {
             Event::Claimed(claim) => {
                 state.running.insert(claim.task.id, (claim.task.task_type.clone(), None));
@@ -166,7 +177,7 @@ impl Live {
             _ => return,
         }
         self.bar.set_position(state.completed + state.failed);
-        self.bar.set_message(state.describe());
+        self.show(&state);
     }
 
     /// Takes the line away.
@@ -185,14 +196,34 @@ impl State {
     }
 
     #[allow(clippy::cast_precision_loss)] // a count of tasks is far below 2^53
-    fn describe(&self) -> String {
+    fn describe(&self, width: usize) -> String {
         let rate = (self.completed + self.failed) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        let mut names: Vec<String> = self.running.iter().take(NAMED).map(named).collect();
-        if self.running.len() > NAMED {
-            names.push(format!("{} more", self.running.len() - NAMED));
+        let done = format!("{} completed, {} failed, {rate:.1}/s | ", self.completed, self.failed);
+        let doing = if self.running.is_empty() {
+            "waiting for tasks".to_owned()
+        } else {
+            format!("running {}", self.name_tasks(width.saturating_sub(done.len() + "running ".len())))
+        };
+        done + &doing
+    }
+
+    /// As many of the running tasks as there is room for; the rest are counted.
+    fn name_tasks(&self, width: usize) -> String {
+        let count = self.running.len();
+        let mut fitting = format!("{count} tasks");
+        let mut names = String::new();
+        for (task, more) in self.running.iter().zip((0..count).rev()) {
+            names += &named(task);
+            if measure_text_width(&names) > width {
+                break;
+            }
+            let all = if more == 0 { names.clone() } else { format!("{names}, {more} more") };
+            if measure_text_width(&all) <= width {
+                fitting = all;
+            }
+            names += ", ";
         }
-        let doing = if names.is_empty() { "waiting for tasks".into() } else { format!("running {}", names.join(", ")) };
-        format!("{} completed, {} failed, {rate:.1}/s | {doing}", self.completed, self.failed)
+        fitting
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) fn screen() -> MultiProgress {
     })
 }
 
+/// The columns that a live line has.
+pub(super) fn width() -> usize {
+    Narrow(Term::stderr()).width().into()
+}
+
 /// Takes away the `^C` that a terminal has written where the cursor was.
 pub(super) fn erase_echo(screen: &MultiProgress) {
     if Stream::Stderr.can_move_cursor() {

@@ -197,6 +197,23 @@ fn the_line_of_a_worker_says_how_far_a_task_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn the_line_of_a_worker_counts_the_tasks_that_it_has_no_room_for() {
+    let rig = Rig::new();
+    let name = "example.of_a_longer_name";
+    rig.run(&format!("register-type {name} --schema {{\"type\":\"object\"}}")).exits(0);
+    for number in 0..4 {
+        rig.create(name, &json!({"n": number}));
+    }
+    let handler = format!("{name}=until test -e go; do sleep 0.05; done");
+    let mut work = rig.sandbox.prismq(["work", "--concurrency", "4", "--handle", &handler]).on_terminal().start();
+    work.wait_for_stdout(&format!("running 1 {name}, 3 more"));
+    rig.sandbox.write("go", "");
+    work.wait_for_stdout("4 completed, 0 failed");
+    interrupted(work, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn who_works_a_task_by_hand_sees_how_far_it_is() {
     let rig = Rig::new();
     let handler =
