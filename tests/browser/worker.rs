@@ -103,8 +103,14 @@ fn it_says_that_the_worker_is_gone() {
     let rig = rig();
     let worker = Watched::start(&rig, []);
     let Some(browser) = look_at(&worker) else { return };
+    browser.wait_for(&["It is well"]);
     drop(worker);
-    browser.wait_for(&["Nobody answers here any more. What follows is what was said last.", "In flight"]);
+    let away = "Nobody answers here any more. What follows is what was said last.";
+    let shown = browser.wait_for(&[away, "It does not answer any more", "In flight"]);
+    assert!(!shown.contains("It is well"), "{shown}");
+    let title = browser.run("return document.title");
+    assert!(title.as_str().unwrap().ends_with(": no answer"), "{title}");
+    assert_eq!(browser.run("return document.querySelector('h1').className"), "state bad");
 }
 
 #[test]

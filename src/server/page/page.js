@@ -6,6 +6,15 @@ const inUse = (main) => {
   return (main.contains(active) && active.matches("button, input, select, textarea")) || !getSelection().isCollapsed;
 };
 
+/* Says in the title, and in place of how it was, that nobody answers. The next answer brings its own. */
+const sayAway = (main) => {
+  document.title = `${document.querySelector("header strong").textContent}: no answer`;
+  const state = main.querySelector("h1.state");
+  if (!state) return;
+  state.textContent = "It does not answer any more";
+  state.className = "state bad";
+};
+
 setInterval(async () => {
   const main = live();
   if (!main || document.hidden || inUse(main)) return;
@@ -21,5 +30,6 @@ setInterval(async () => {
     away.hidden = true;
   } catch {
     away.hidden = false;
+    sayAway(main);
   }
 }, 2000);
