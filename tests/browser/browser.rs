@@ -56,6 +56,23 @@ const LEAST_CONTRAST: &str = r"
     }
     return least";
 
+/// Headings of columns that touch the one before them in their row.
+const TOUCHING: &str = r"
+    const box = (it) => {
+        const range = document.createRange();
+        range.selectNodeContents(it);
+        return range.getBoundingClientRect();
+    };
+    const touching = [];
+    for (const row of document.querySelectorAll('tr:has(th)')) {
+        const shown = [...row.cells].filter((it) => it.checkVisibility() && it.textContent);
+        shown.slice(1).forEach((it, index) => {
+            const [before, own] = [box(shown[index]), box(it)];
+            if (own.top < before.bottom && own.left < before.right + 4) touching.push(it.textContent);
+        });
+    }
+    return touching";
+
 /// A browser with one window.
 pub(crate) struct Browser {
     agent: Agent,
@@ -156,7 +173,8 @@ impl Browser {
         self.developer("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     }
 
-    /// Asserts that the page is as wide as the screen and its texts stand out, by day and by night, which are different.
+    /// Asserts that the page is as wide as the screen, headings of its tables are apart, and its texts stand out, by day
+    /// and by night, which are different.
     #[track_caller]
     pub(crate) fn assert_reads_well(&self, width: u64) {
         let grounds = ["light", "dark"].map(|scheme| {
@@ -164,6 +182,7 @@ impl Browser {
             let path = self.run("return location.pathname");
             let widths = self.run("return [document.documentElement.scrollWidth, innerWidth]");
             assert_eq!(widths, json!([width, width]), "{path}, {scheme}: it scrolls sideways");
+            assert_eq!(self.run(TOUCHING), json!([]), "{path}: columns whose headings touch those before");
             let least = self.run(LEAST_CONTRAST);
             assert!(least[0].as_f64().unwrap() >= 4.5, "{path}, {scheme}: {least}");
             self.run("return getComputedStyle(document.body).backgroundColor")
