@@ -131,7 +131,13 @@ async fn show_overview(State(console): State<Arc<Console>>) -> Answer {
 }
 
 async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typed>) -> Answer {
-    let status = query.get("status").and_then(|wanted| STATUSES.into_iter().find(|status| status == wanted));
+    let status = match query.get("status") {
+        None => None,
+        Some(wanted) => match STATUSES.into_iter().find(|status| status == wanted) {
+            Some(status) => Some(status),
+            None => return Ok(no_status(wanted)),
+        },
+    };
     let task_type = query.get("type").map(String::as_str);
     let side = side(&query);
     let limit = i64::from(PAGE) + 1;
@@ -155,6 +161,10 @@ async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typ
     }
     let list = tasks::List { status, task_type, counts, tasks: &tasks, newer, older };
     Ok(console.show(status.unwrap_or("all tasks"), tasks::list(&list)))
+}
+
+fn no_status(wanted: &str) -> Response {
+    trouble(StatusCode::BAD_REQUEST, &format!("No task is {wanted:?}: a task is one of {}.", STATUSES.join(", ")))
 }
 
 /// Where a list goes on, if it does not begin with the newest.

@@ -131,7 +131,9 @@ fn a_list_goes_on_by_the_last_task_that_it_showed() {
     let of_type = listed(&browser, &newer(&browser, "/tasks?type=a_b&before=21").unwrap()).0;
     assert_eq!(of_type, (21..=119).rev().filter(|n| n % 2 == 1).collect::<Vec<_>>());
     assert_eq!(listed(&browser, "/tasks?status=failed"), (Vec::new(), None));
-    browser.get("/tasks?status=nonsense&before=x").has(&["<h1>Tasks</h1>"]);
+    browser.get("/tasks?before=x").has(&["<h1>Tasks</h1>"]);
+    let nonsense = browser.get("/tasks?status=nope").has(&["nope", "pending, claimed, completed, failed"]);
+    assert_eq!(nonsense.status, 400);
 }
 
 #[test]
