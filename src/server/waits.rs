@@ -143,9 +143,16 @@ impl Waits {
         self.lock().all().filter(|waiting| waiting.worker_id == worker_id && waiting.end()).count()
     }
 
-    /// The workers whose claims wait.
-    pub(super) fn workers(&self) -> HashSet<String> {
-        self.lock().all().map(|waiting| waiting.worker_id.clone()).collect()
+    /// The workers whose claims wait, each with the types that it would take a task of.
+    pub(super) fn workers(&self) -> HashMap<String, HashSet<i64>> {
+        let lines = self.lock();
+        let mut workers: HashMap<String, HashSet<i64>> = HashMap::new();
+        for (type_id, line) in &lines.of_types {
+            for waiting in line.values() {
+                workers.entry(waiting.worker_id.clone()).or_default().insert(*type_id);
+            }
+        }
+        workers
     }
 
     /// Ends all waits, those to come too.

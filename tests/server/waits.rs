@@ -9,6 +9,7 @@ use prismq::server::Server;
 use serde_json::{Value, json};
 
 use crate::api::{Api, wait_for};
+use crate::browser::Browser;
 use crate::exchange::exchange;
 
 /// What an answer that is not held up comes within, on a machine that has other things to do.
@@ -168,6 +169,20 @@ fn a_claim_waits_for_a_task_of_any_of_several_types() {
     let mut waiter = Waiter::new(&api.server);
     waiter.claim(first, &or_of(&[second]));
     assert_eq!(waiter.answer().task(), (id, 1));
+}
+
+#[test]
+fn the_page_says_what_is_waited_for_while_tasks_of_another_type_wait() {
+    let (api, _) = api();
+    let others = ["b", "c", "d", "e", "f"].map(|name| api.register_any(name));
+    api.create("a", json!({}));
+    let browser = Browser::at(&api);
+    browser.get("/").has(&["Tasks wait, and no worker has one"]);
+    let _of_one = waiting(&api, others[0], WAIT);
+    let waits = "waiter<span class=\"soft\"> waits for a task of b</span>";
+    browser.get("/").has(&["Tasks wait for a worker of their type", waits]);
+    let _of_many = waiting_for("many", &api, others[0], &or_of(&others[1..]));
+    browser.get("/").has(&["many<span class=\"soft\"> waits for a task of b, c, d and 2 more</span>"]);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::server::tasks::STATUSES;
 /// Workers that are shown. Who has not claimed for so long that as many came after is of no interest.
 const WORKERS: usize = 50;
 
+/// Types that are named where a worker waits for a task of them.
+const NAMES: usize = 3;
+
 pub(super) fn main(overview: &Overview) -> Markup {
     let counts = overview.types.iter().fold([0; STATUSES.len()], |mut sum, it| {
         sum.iter_mut().zip(it.counts).for_each(|(sum, count)| *sum += count);
@@ -46,7 +49,9 @@ fn condition(overview: &Overview, [pending, claimed, ..]: [u64; STATUSES.len()])
         _ if overview.types.is_empty() => ("warn", "No task type is registered yet"),
         (0, 0) => ("good", "Nothing waits, nothing is in flight"),
         (0, _) => ("good", "Nothing waits: every task is in flight"),
-        (_, 0) if overview.workers.iter().all(|worker| !worker.waits) => ("warn", "Tasks wait, and no worker has one"),
+        (_, 0) if overview.workers.iter().all(|worker| worker.waits_for.is_empty()) => {
+            ("warn", "Tasks wait, and no worker has one")
+        }
         (_, 0) => ("warn", "Tasks wait for a worker of their type"),
         _ => ("good", "Workers are at work"),
     }
@@ -97,7 +102,10 @@ fn workers(workers: &[Seen]) -> Markup {
                     tr { th { "Worker" } th.number { "In flight" } th { "Last claim" } th.roomy { "Task" } }
                     @for it in workers.iter().take(WORKERS) {
                         tr {
-                            td { (it.worker_id) @if it.waits { span.soft { " waits for a task" } } }
+                            td {
+                                (it.worker_id)
+                                @if !it.waits_for.is_empty() { span.soft { " waits for a task of " (listed(&it.waits_for)) } }
+                            }
                             td.number { (it.in_flight) }
                             @if let Some((time, id)) = it.last {
                                 td.short { (ago(time)) }
@@ -113,4 +121,11 @@ fn workers(workers: &[Seen]) -> Markup {
             }
         }
     }
+}
+
+/// The first of these names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    let (first, rest) = names.split_at(names.len().min(NAMES));
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    first.join(", ") + &more
 }

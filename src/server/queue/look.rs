@@ -42,8 +42,8 @@ pub(in crate::server) struct Seen {
     /// Its last claim, and the task it was of.
     pub(in crate::server) last: Option<(Time, i64)>,
     pub(in crate::server) in_flight: usize,
-    /// It asks for a task just now.
-    pub(in crate::server) waits: bool,
+    /// The types that it waits for a task of just now, by name.
+    pub(in crate::server) waits_for: Vec<String>,
 }
 
 /// A task in a list, with the start of what it failed with.
@@ -146,7 +146,7 @@ const ENDED: &str = "SELECT claimed_by, claimed_at, id FROM tasks WHERE complete
                      ORDER BY completed_at DESC LIMIT ?1";
 
 /// The workers of the tasks in flight and of those that ended last, and those that wait.
-fn workers(connection: &Connection, waiting: HashSet<String>) -> Result<Vec<Seen>> {
+fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<Seen>> {
     let mut seen: HashMap<String, Seen> = HashMap::new();
     for (sql, in_flight) in [(IN_FLIGHT, 1), (ENDED, 0)] {
         let mut statement = connection.prepare_cached(sql)?;
@@ -159,8 +159,10 @@ fn workers(connection: &Connection, waiting: HashSet<String>) -> Result<Vec<Seen
             worker.last = worker.last.max(Some((claimed_at, row.get(2)?)));
         }
     }
-    for worker_id in waiting {
-        seen.entry(worker_id.clone()).or_insert_with(|| Seen::new(worker_id)).waits = true;
+    let types = types::names(connection)?;
+    for (worker_id, type_ids) in waiting {
+        let names = types.iter().filter(|(id, ..)| type_ids.contains(id)).map(|(_, name, ..)| name.clone());
+        seen.entry(worker_id.clone()).or_insert_with(|| Seen::new(worker_id)).waits_for = names.collect();
     }
     let mut seen: Vec<_> = seen.into_values().collect();
     seen.sort_unstable_by(|one, other| (other.last, &one.worker_id).cmp(&(one.last, &other.worker_id)));
@@ -169,6 +171,6 @@ fn workers(connection: &Connection, waiting: HashSet<String>) -> Result<Vec<Seen
 
 impl Seen {
     fn new(worker_id: String) -> Self {
-        Self { worker_id, last: None, in_flight: 0, waits: false }
+        Self { worker_id, last: None, in_flight: 0, waits_for: Vec::new() }
     }
 }
