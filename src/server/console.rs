@@ -28,7 +28,7 @@ use super::page::Page;
 use super::queue::{Refusal, Shared};
 use super::tasks::{Filter, STATUSES, Side};
 use fields::Typed;
-use form::Form;
+use form::{Form, Wrong};
 use session::Sessions;
 
 /// Tasks on one page of a list.
@@ -81,12 +81,12 @@ impl Console {
     }
 
     /// The form for a task of that type, with what was typed and why that was refused.
-    fn form(&self, task_type: &str, as_json: bool, typed: &Typed, error: Option<&str>) -> Result<Response, Refusal> {
+    fn form(&self, task_type: &str, as_json: bool, typed: &Typed, wrong: &Wrong) -> Result<Response, Refusal> {
         let schema = self.queue.lock().schema(task_type)?;
         let fields = fields::of(&schema);
         let as_json = as_json || fields.is_empty();
-        let form = Form { task_type, schema: &schema, fields: &fields, as_json, typed, error };
-        let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        let form = Form { task_type, schema: &schema, fields: &fields, as_json, typed, wrong };
+        let status = if wrong.is_nothing() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         Ok(self.page("New task", form.main(), false).answer(status))
     }
 }
@@ -204,28 +204,24 @@ async fn show_form(State(console): State<Arc<Console>>, Query(query): Query<Type
         return Ok(console.page("New task", form::choice(&types), false).answer(StatusCode::OK));
     };
     let as_json = query.get("as").is_some_and(|kind| kind == "json");
-    Ok(console.form(task_type, as_json, &Typed::new(), None)?)
+    Ok(console.form(task_type, as_json, &Typed::new(), &Wrong::default())?)
 }
 
 async fn create(State(console): State<Arc<Console>>, Posted(typed): Posted<Typed>) -> Answer {
     let task_type = typed.get("type").ok_or(Refusal::TypeNotFound)?;
     let schema = console.queue.lock().schema(task_type)?;
-    let priority = typed.get("priority").map_or("", |text| text.trim());
-    let priority = if priority.is_empty() { Ok(0) } else { priority.parse() };
-    let made = match (fields::params(&fields::of(&schema), &typed), priority) {
-        (Err(error), _) => Err(error),
-        (_, Err(_)) => Err("The priority is no whole number.".to_owned()),
-        (Ok(params), Ok(priority)) => match console.queue.lock().create(task_type.clone(), params, priority) {
-            Err(Refusal::BadParams(why)) => Err(why),
-            Err(refusal) => return Err(refusal.into()),
-            Ok(created) => Ok(created),
-        },
-    };
-    match made {
-        Ok(created) if created.deduplicated => Ok(see(&format!("/tasks/{}?is=old", created.id))),
-        Ok(created) => Ok(see(&format!("/tasks/{}?is=new", created.id))),
-        Err(why) => Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, Some(&why))?),
+    let (params, wrong) = fields::params(&fields::of(&schema), &typed);
+    let priority = fields::priority(&typed);
+    let mut wrong = Wrong { params: wrong, priority: priority.is_none() };
+    if let Some(params) = &params {
+        wrong.params.extend(console.queue.lock().faults(task_type, params)?);
     }
+    let (Some(params), Some(priority), true) = (params, priority, wrong.is_nothing()) else {
+        return Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, &wrong)?);
+    };
+    let created = console.queue.lock().create(task_type.clone(), params, priority)?;
+    let how = if created.deduplicated { "old" } else { "new" };
+    Ok(see(&format!("/tasks/{}?is={how}", created.id)))
 }
 
 async fn sign_in(State(console): State<Arc<Console>>, headers: HeaderMap, Posted(typed): Posted<Typed>) -> Answer {

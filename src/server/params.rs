@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use jsonschema::Validator;
+use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -17,14 +17,29 @@ impl Schemas {
     /// Checks `params` against the type's schema. The error says what is wrong and where in the params, as a JSON
     /// pointer.
     pub(super) fn check(&mut self, type_id: i64, schema: &str, params: &Value) -> Result<(), String> {
+        self.of(type_id, schema)?.validate(params).map_err(|error| told(&error))
+    }
+
+    /// The same for all that is wrong.
+    pub(super) fn faults(&mut self, type_id: i64, schema: &str, params: &Value) -> Vec<String> {
+        match self.of(type_id, schema) {
+            Ok(schema) => schema.iter_errors(params).map(|error| told(&error)).collect(),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn of(&mut self, type_id: i64, schema: &str) -> Result<&Validator, String> {
         if self.compiled.get(&type_id).is_none_or(|(text, _)| text != schema) {
             let value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
             self.compiled.insert(type_id, (schema.to_owned(), compile(&value)?));
         }
-        let (_, validator) = &self.compiled[&type_id];
-        // The value stays out of the message: it may be megabytes, or secret.
-        validator.validate(params).map_err(|error| located(error.instance_path().as_str(), &error.masked().to_string()))
+        Ok(&self.compiled[&type_id].1)
     }
+}
+
+/// The value stays out of the message: it may be megabytes, or secret.
+fn told(error: &ValidationError<'_>) -> String {
+    located(error.instance_path().as_str(), &error.masked().to_string())
 }
 
 /// Compiles a JSON Schema of any draft. `format` counts, and nothing is fetched.

@@ -97,11 +97,27 @@ fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
     let page = browser.post("/new", &[("type", "a.b"), ("json", "{\"url\": \"x\"}")]);
     assert_eq!(page.status, 400);
     page.has(&["/url: ", "{&quot;url&quot;: &quot;x&quot;}</textarea>"]);
-    browser.post("/new", &[("type", "a.b"), ("json", "[1]")]).has(&["The params are no JSON object"]);
+    browser.post("/new", &[("type", "a.b"), ("json", "[1]")]).has(&["the params are no JSON object"]);
     browser.post("/new", &[("type", "a.b"), ("params.url", "xyz"), ("priority", "high")]).has(&["no whole number"]);
     assert_eq!(browser.post("/new", &[("type", "nothing")]).status, 404);
     assert_eq!(browser.post("/new", &[]).status, 404);
     assert_eq!(api.get("/tasks").data(), json!([]));
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let (api, browser) = with_type();
+    let typed = [("type", "a.b"), ("params.limit", "99"), ("params.tags", "[5"), ("priority", "high")];
+    let page = browser.post("/new", &typed).has(&["Not created: see the 4 fields that are marked."]);
+    assert_eq!((page.status, page.body.matches("aria-invalid=\"true\"").count()), (400, 4));
+    page.has(&["is a required property", "greater than the maximum", "this is no JSON", "This is no whole number."]);
+
+    api.register(
+        "a.pair",
+        json!({"type": "object", "properties": {"one": {"type": "integer"}, "two": {}}, "minProperties": 2}),
+    );
+    let typed = [("type", "a.pair"), ("params.one", "x")];
+    browser.post("/new", &typed).has(&["Not created: value has less than 2 properties; see the field that is marked."]);
 }
 
 #[test]

@@ -107,21 +107,35 @@ impl Field {
     }
 }
 
-/// The params that were typed; a field that is empty is left out. The error is in the words of the schema's check.
-pub(super) fn params(fields: &[Field], typed: &Typed) -> Result<Map<String, Value>, String> {
+/// The params that were typed, and what is wrong with them, in the words of the schema's check. A field that is empty, or
+/// wrong, is left out.
+pub(super) fn params(fields: &[Field], typed: &Typed) -> (Option<Map<String, Value>>, Vec<String>) {
     if let Some(text) = typed.get(WHOLE) {
-        return serde_json::from_str(text).map_err(|error| format!("The params are no JSON object: {error}"));
+        return match serde_json::from_str(text) {
+            Ok(params) => (Some(params), Vec::new()),
+            Err(error) => (None, vec![format!("the params are no JSON object: {error}")]),
+        };
     }
-    let mut params = Map::new();
+    let (mut params, mut wrong) = (Map::new(), Vec::new());
     for field in fields {
         let text = typed.get(&field.id()).map_or("", String::as_str);
-        if !text.is_empty() {
-            let no_json = |error| format!("{}: this is no JSON: {error}", field.pointer());
-            let value = field.kind.value(text).map_err(no_json)?;
-            params.insert(field.name.clone(), value);
+        if text.is_empty() {
+            continue;
+        }
+        match field.kind.value(text) {
+            Ok(value) => _ = params.insert(field.name.clone(), value),
+            Err(error) => wrong.push(format!("{}: this is no JSON: {error}", field.pointer())),
         }
     }
-    Ok(params)
+    (Some(params), wrong)
+}
+
+/// The priority that was typed; `None` where that is no whole number.
+pub(super) fn priority(typed: &Typed) -> Option<i64> {
+    match typed.get("priority").map_or("", |text| text.trim()) {
+        "" => Some(0),
+        text => text.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -158,13 +172,18 @@ mod tests {
     fn what_is_typed_becomes_a_value_of_its_kind() {
         let typed = |pairs: &[(&str, &str)]| {
             let typed = pairs.iter().map(|(name, text)| (format!("params.{name}"), (*text).to_owned())).collect();
-            params(&of(&schema()), &typed).map(Value::Object)
+            params(&of(&schema()), &typed)
+        };
+        let read = |pairs: &[(&str, &str)], params: Value| {
+            assert_eq!(typed(pairs), (params.as_object().cloned(), Vec::new()), "{pairs:?}");
         };
         let all = [("url", "5"), ("deep", "true"), ("limit", " 7"), ("size", "\"m\""), ("tags", "[1, {}]")];
-        assert_eq!(typed(&all), Ok(json!({"url": "5", "deep": true, "limit": 7, "size": "m", "tags": [1, {}]})));
-        assert_eq!(typed(&[("url", "x"), ("deep", ""), ("limit", "")]), Ok(json!({"url": "x"})), "empty: left out");
-        assert_eq!(typed(&[("limit", "many")]), Ok(json!({"limit": "many"})), "for the schema to refuse");
-        assert!(typed(&[("tags", "[1")]).unwrap_err().starts_with("/tags: this is no JSON: "));
+        read(&all, json!({"url": "5", "deep": true, "limit": 7, "size": "m", "tags": [1, {}]}));
+        read(&[("url", "x"), ("deep", ""), ("limit", "")], json!({"url": "x"}));
+        read(&[("limit", "many")], json!({"limit": "many"}));
+        let (params, wrong) = typed(&[("tags", "[1"), ("url", "x")]);
+        assert_eq!(params, json!({"url": "x"}).as_object().cloned());
+        assert!(wrong.len() == 1 && wrong[0].starts_with("/tags: this is no JSON: "), "{wrong:?}");
     }
 
     #[test]

@@ -17,7 +17,21 @@ pub(super) struct Form<'a> {
     /// What was typed before.
     pub(super) typed: &'a Typed,
     /// Why that was refused.
-    pub(super) error: Option<&'a str>,
+    pub(super) wrong: &'a Wrong,
+}
+
+/// What is wrong with what was typed.
+#[derive(Default)]
+pub(super) struct Wrong {
+    /// In the words of the schema's check.
+    pub(super) params: Vec<String>,
+    pub(super) priority: bool,
+}
+
+impl Wrong {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.params.is_empty() && !self.priority
+    }
 }
 
 /// The types to choose from.
@@ -41,14 +55,9 @@ pub(super) fn choice(types: &[TypeCounts]) -> Markup {
 
 impl Form<'_> {
     pub(super) fn main(&self) -> Markup {
-        let named = self.fields.iter().any(|field| self.error_in(field).is_some());
         html! {
             h1 { "New task of type " (self.task_type) }
-            @if let Some(error) = self.error {
-                p.trouble role="alert" {
-                    @if named { "Not created: see the field that is marked." } @else { (error) }
-                }
-            }
+            @if !self.wrong.is_nothing() { p.trouble role="alert" { "Not created: " (self.trouble()) "." } }
             section { (self.inputs()) }
             @if !self.as_json {
                 p { a href=(format!("{}&as=json", new_link(self.task_type))) { "Write the params as JSON instead" } }
@@ -62,7 +71,22 @@ impl Form<'_> {
         }
     }
 
+    /// What is wrong with no field of its own, and how many fields are marked.
+    fn trouble(&self) -> String {
+        let marked = self.fields.iter().filter(|field| self.error_in(field).is_some()).count();
+        let marked = marked + usize::from(self.wrong.priority);
+        let has_field = |error: &&String| !self.as_json && self.fields.iter().any(|it| it.error_in(error).is_some());
+        let mut said: Vec<String> = self.wrong.params.iter().filter(|error| !has_field(error)).cloned().collect();
+        match marked {
+            0 => {}
+            1 => said.push("see the field that is marked".to_owned()),
+            _ => said.push(format!("see the {marked} fields that are marked")),
+        }
+        said.join("; ")
+    }
+
     fn inputs(&self) -> Markup {
+        let invalid = self.wrong.priority.then_some("true");
         html! {
             form method="post" action="/new" {
                 input type="hidden" name="type" value=(self.task_type);
@@ -70,7 +94,10 @@ impl Form<'_> {
                 div.field {
                     label for="priority" { "Priority" }
                     input #priority name="priority" inputmode="numeric" autocomplete="off"
-                        value=(self.value("priority", "0"));
+                        value=(self.value("priority", "0")) aria-invalid=[invalid] aria-describedby="priority-hint";
+                    div #priority-hint {
+                        @if self.wrong.priority { p.bad-text role="alert" { "This is no whole number." } }
+                    }
                 }
                 button { "Create the task" }
             }
@@ -84,7 +111,7 @@ impl Form<'_> {
 
     /// What is wrong with a field.
     fn error_in(&self, field: &Field) -> Option<&str> {
-        self.error.filter(|_| !self.as_json).and_then(|error| field.error_in(error))
+        self.wrong.params.iter().filter(|_| !self.as_json).find_map(|error| field.error_in(error))
     }
 
     fn whole(&self) -> Markup {
