@@ -7,6 +7,9 @@ use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+/// A long array may break its schema in each of its items.
+const MOST_FAULTS: usize = 50;
+
 /// The compiled JSON Schemas, by type. One is compiled again when its text has changed.
 #[derive(Default)]
 pub(super) struct Schemas {
@@ -20,10 +23,10 @@ impl Schemas {
         self.of(type_id, schema)?.validate(params).map_err(|error| told(&error))
     }
 
-    /// The same for all that is wrong.
+    /// The same for all that is wrong, as far as people read.
     pub(super) fn faults(&mut self, type_id: i64, schema: &str, params: &Value) -> Vec<String> {
         match self.of(type_id, schema) {
-            Ok(schema) => schema.iter_errors(params).map(|error| told(&error)).collect(),
+            Ok(schema) => schema.iter_errors(params).take(MOST_FAULTS).map(|error| told(&error)).collect(),
             Err(error) => vec![error],
         }
     }

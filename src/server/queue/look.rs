@@ -133,7 +133,7 @@ impl Queue {
         Ok(serde_json::from_str(&rules.schema).unwrap_or_default())
     }
 
-    /// All that the schema of a type's params has against these.
+    /// What the schema of a type's params has against these.
     pub(in crate::server) fn faults(&mut self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
         let rules = types::rules(&self.connection, task_type)?.ok_or(Refusal::TypeNotFound)?;
         Ok(self.schemas.faults(rules.type_id, &rules.schema, &Value::Object(params.clone())))
