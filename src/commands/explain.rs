@@ -74,7 +74,7 @@ pub(super) fn attempts(store: &Store, api_url: &str, id: TaskId) -> Result<Vec<S
 
 impl Story {
     fn find(id: TaskId, setup: &Setup) -> anyhow::Result<Self> {
-        let store = setup.store()?;
+        let store = setup.store_to_read()?;
         let client = setup.impatient_client(PATIENCE)?;
         let api_url = client.url().to_owned();
         let mut attempts = attempts(&store, &api_url, id)?;

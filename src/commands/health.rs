@@ -172,7 +172,7 @@ impl Health<'_> {
 
     /// The results file, where it can be opened.
     fn results(&mut self) -> Option<Arc<Store>> {
-        let opened = Store::open(&self.setup.config.results).map(Arc::new);
+        let opened = self.open().map(Arc::new);
         let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
             store.check_writable()?;
             store.count_unreported()
@@ -188,11 +188,19 @@ impl Health<'_> {
                     let age = format_duration(Duration::from_secs(age));
                     format!("; {unreported} wait to be reported by the next worker, the oldest for {age}")
                 });
-                self.report.good("results file", format!("{}{waiting}", self.setup.config.results.display()));
+                let path = &self.setup.config.results;
+                let made = if path.exists() { "" } else { ", which the first worker makes" };
+                self.report.good("results file", format!("{}{made}{waiting}", path.display()));
                 self.ideas();
             }
         }
         opened.ok()
+    }
+
+    /// The results file, or what it will be once a worker makes it.
+    fn open(&self) -> Result<Store, StoreError> {
+        let results = &self.setup.config.results;
+        if results.try_exists().unwrap_or(true) { Store::open(results) } else { Store::unmade(results) }
     }
 
     fn unusable(&mut self, what: &str, field: &'static str, error: &StoreError) {
@@ -203,7 +211,7 @@ impl Health<'_> {
     /// Whether ideas can be kept, where there is a place for them already.
     fn ideas(&mut self) {
         let config = &self.setup.config;
-        let store = Store::open(&config.results).and_then(|store| store.with_ideas_in(&config.ideas));
+        let store = self.open().and_then(|store| store.with_ideas_in(&config.ideas));
         let held = store.and_then(|store| store.holds_ideas());
         if held == Ok(false) {
             return;

@@ -21,6 +21,8 @@ use crate::worker::{default_timeout, handler, with_sound_ideas};
 pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.heed_signals()?;
+    setup.has_results()?;
+    // It is made where it is not there: it counts what the handler takes of YouTube's quota.
     let store = Arc::new(setup.store()?);
     let task = find(TaskId(args.id), setup, &store)?;
     let settings = settings(&task.task_type, setup)?;

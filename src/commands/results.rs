@@ -44,7 +44,7 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         since: args.since.and_then(|since| setup.clock().now().checked_sub(since).ok()),
     };
     let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
-    let store = setup.store()?;
+    let store = setup.store_to_read()?;
     let mut out = buffered();
     let mut found = false;
     // On a terminal the rows themselves show how far it is.

@@ -8,7 +8,7 @@ use indicatif::MultiProgress;
 
 use super::{errors, screen};
 use crate::cli::Cli;
-use crate::config::{self, Config, ConfigError, Flags, Sources};
+use crate::config::{self, Config, ConfigError, Flags, Origin, Sources};
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::library;
@@ -125,6 +125,24 @@ impl Setup {
     /// The results file.
     pub(super) fn store(&self) -> anyhow::Result<Store> {
         Ok(Store::open(&self.config.results)?)
+    }
+
+    /// Whether the results file is there. One that was named and is not is an error: its name may be mistyped.
+    pub(super) fn has_results(&self) -> Result<bool, UserError> {
+        let results = &self.config.results;
+        // Where it cannot be seen, opening it says why.
+        let is_there = results.try_exists().unwrap_or(true);
+        if is_there || results.origin == Origin::Default {
+            return Ok(is_there);
+        }
+        let (path, origin) = (results.display(), &results.origin);
+        Err(UserError::usage(format!("cannot use the results file {path}: it is not there ({origin})"))
+            .hint("name another with --results or PRISMQ_RESULTS, or let `prismq work` make it"))
+    }
+
+    /// The results file, for who only reads. Where there is none yet, it is empty, and is not made.
+    pub(super) fn store_to_read(&self) -> anyhow::Result<Store> {
+        if self.has_results()? { self.store() } else { Ok(Store::unmade(&self.config.results)?) }
     }
 
     /// The results file, to store results in, and the place for their ideas.

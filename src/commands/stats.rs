@@ -25,10 +25,11 @@ pub(super) use figures::Figures;
 /// `prismq stats`
 pub(super) fn run(args: &StatsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    let store = Arc::new(setup.store()?);
     if args.watch {
-        return watch::run(setup, || gather(args, setup, &store));
+        // The file may only be made while somebody watches.
+        return watch::run(setup, || gather(args, setup, &Arc::new(setup.store_to_read()?)));
     }
+    let store = Arc::new(setup.store_to_read()?);
     let figures = gather(args, setup, &store)?;
     match &args.html {
         Some(file) => write_report(file, &report::page(&figures, &figures::last_days(&store, figures.now)?))?,

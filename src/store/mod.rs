@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rustix::fs::{Access, access};
 
 pub use ideas::check_ideas;
 pub use prune::Pruning;
@@ -100,7 +101,8 @@ impl StoreError {
 /// An open results file, shared by all threads of the process.
 pub struct Store {
     turns: Turns,
-    log: SharedSync,
+    /// What brings commits to disk, where they go to a file.
+    log: Option<SharedSync>,
     path: PathBuf,
     /// Where ideas go, if not into the results file.
     ideas: Option<IdeaDatabase>,
@@ -123,7 +125,19 @@ impl Store {
             },
         })?;
         let log = SharedSync::open(path).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
-        Ok(Self { turns: Turns::new(connection), log, path: path.to_owned(), ideas: None })
+        Ok(Self { turns: Turns::new(connection), log: Some(log), path: path.to_owned(), ideas: None })
+    }
+
+    /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
+    pub fn unmade(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+        check_creatable(path).map_err(|error| unusable(error.to_string()))?;
+        let mut connection = Connection::open_in_memory().map_err(|error| unusable(error.to_string()))?;
+        migrations::apply(&mut connection).map_err(|error| match error {
+            migrations::Error::Foreign(reason) => unusable(reason),
+            migrations::Error::Sqlite(error) => unusable(error.to_string()),
+        })?;
+        Ok(Self { turns: Turns::new(connection), log: None, path: path.to_owned(), ideas: None })
     }
 
     /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
@@ -177,7 +191,7 @@ impl Store {
 
     /// Waits until all that this process has committed is on disk. Nobody is held up by that.
     fn sync(&self) -> Result<(), StoreError> {
-        self.log.sync().map_err(|reason| self.failed(reason))
+        self.log.as_ref().map_or(Ok(()), SharedSync::sync).map_err(|reason| self.failed(reason))
     }
 
     fn failed(&self, reason: String) -> StoreError {
@@ -185,10 +199,16 @@ impl Store {
     }
 }
 
-/// Whether two paths lead to the same file, one of which is there.
+/// Whether two paths lead to the same file.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let file = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    file(one) == file(other)
+    one == other || file(one).is_some_and(|it| file(other) == Some(it))
+}
+
+/// Whether [`create`] could make the file and the folders that it lies in, none of which this makes.
+fn check_creatable(path: &Path) -> io::Result<()> {
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// Makes the file, so that it has the right mode before SQLite writes to it; its `-wal` takes the mode over.

@@ -99,7 +99,7 @@ fn only_results_wait_for_the_disk() {
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
     let mut stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
     let id = file.store.finish(&mut stored).unwrap();
-    file.store.log = SharedSync::broken();
+    file.store.log = Some(SharedSync::broken());
     file.store.note_claim(&claim(1), URL, Some(&process)).unwrap();
     file.store.settle(id, &stored, false, Timestamp::now()).unwrap();
     file.store.note_poll(&process, Counters::default(), Timestamp::now()).unwrap();

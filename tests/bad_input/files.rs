@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use prismq::store::Store;
 use serde_json::json;
 
-use crate::rig::{ANY, Rig, complains, output, says_once};
+use crate::rig::{ANY, Rig, complains, names_in, output, says_once};
 
 /// Every command that uses the results file.
 const COMMANDS: [&str; 8] = [
@@ -65,6 +66,37 @@ fn what_is_no_file() {
     all_refuse(&rig, "loop", &["symbolic links"]);
 }
 
+#[test]
+fn what_is_only_read_is_not_made() {
+    let rig = rig();
+    let config = rig.sandbox.read("prismq.toml");
+    let before = names_in(&rig.sandbox.path(""));
+    for line in ["results", "results 1 --json", "stats", "stats --watch", "stats --html -", "explain 1", "replay 1"] {
+        let run = || rig.prismq(line);
+        let by_flag = run().args(["--results", "no/such.db"]).run();
+        let by_variable = run().env("PRISMQ_RESULTS", "no/such.db").run();
+        rig.sandbox.write("prismq.toml", format!("results = \"no/such.db\"\n{config}"));
+        let by_file = run().run();
+        rig.sandbox.write("prismq.toml", &config);
+        for (output, origin) in
+            [(by_flag, "command line"), (by_variable, "environment (PRISMQ_RESULTS)"), (by_file, "prismq.toml")]
+        {
+            let hint = "--results or PRISMQ_RESULTS";
+            assert_eq!((output.code(), output.stdout.as_str()), (2, ""), "{line}: {output:?}");
+            assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+            for words in ["work/no/such.db: it is not there (", origin, hint] {
+                assert!(output.stderr.contains(words), "{line}: {output:?}");
+            }
+        }
+    }
+    let health = rig.run("health --results no/such.db").exits(0);
+    assert!(health.stdout.contains("work/no/such.db, which the first worker makes"), "{health:?}");
+    rig.run("stats").exits(0);
+    rig.run("explain 1").exits(0);
+    assert_eq!(names_in(&rig.sandbox.path("")), before);
+    assert_eq!(names_in(&rig.sandbox.home("")), [] as [String; 0]);
+}
+
 /// The names and bytes of a database's files.
 fn files_of(database: &Path) -> Vec<Vec<u8>> {
     ["", "-wal"].map(|suffix| fs::read(format!("{}{suffix}", database.display())).unwrap_or_default()).into()
@@ -97,7 +129,7 @@ fn another_programs_database_stays_as_it_is() {
 fn a_file_of_a_newer_version_stays_as_it_is() {
     let rig = rig();
     let path = rig.sandbox.path("newer.db");
-    rig.run("results --results newer.db").exits(0);
+    drop(Store::open(&path).unwrap());
     let newer = rusqlite::Connection::open(&path).unwrap();
     newer.pragma_update(None, "user_version", 99).unwrap();
     newer.close().unwrap();
@@ -166,8 +198,9 @@ fn folders_and_files_that_may_not_be_written_to() {
     for name in ["locked", "locked/readable", "closed"] {
         fs::create_dir(rig.sandbox.path(name)).unwrap();
     }
-    rig.run("results --results locked/readable.db").exits(0);
-    rig.run("results --results locked/writable.db").exits(0);
+    for name in ["locked/readable.db", "locked/writable.db"] {
+        drop(Store::open(&rig.sandbox.path(name)).unwrap());
+    }
     let mode =
         |name: &str, mode| fs::set_permissions(rig.sandbox.path(name), fs::Permissions::from_mode(mode)).unwrap();
     for (name, bits) in

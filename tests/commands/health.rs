@@ -205,6 +205,7 @@ fn a_place_where_no_ideas_can_be_kept() {
     let healthy = rig.run("health --json --ideas ideas.db").exits(0).json();
     assert_eq!(healthy["ideas_writable"], true, "{healthy}");
     let results = rig.sandbox.home(".local/share/prismq/results.db");
+    rig.run("claim example.any --once").exits(3);
     for (path, ideas) in [(results, ""), (rig.sandbox.path("other.db"), "--ideas other.db")] {
         rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE IdeaInspiration (id)").unwrap();
         let output = rig.run(&format!("health --json {ideas}"));

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use prismq::store::Store;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -165,6 +166,7 @@ fn a_task_in_flight_or_elsewhere_is_told_of_as_well() {
     );
     assert_eq!(rig.run("explain 1 --json").exits(0).json()["claim"]["worker_id"], "me");
 
+    drop(Store::open(&rig.sandbox.path("other.db")).unwrap());
     let elsewhere = rig.run("explain 1 --results other.db").exits(0);
     assert!(elsewhere.stdout.contains("attempt 1: not in this results file"), "{}", elsewhere.stdout);
     complains(&rig.run("explain 7"), 1, &["neither the TaskManager nor the results file", "task 7"]);

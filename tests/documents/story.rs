@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use prismq::store::Store;
 use serde_json::json;
 
 use crate::markdown::{self, Block};
@@ -89,6 +90,8 @@ impl Story {
         for folder in ["deploy", "examples"] {
             story.succeeds("cp", &["-r", repository(folder).to_str().unwrap(), "."]);
         }
+        // A worker has run here before.
+        drop(Store::open(&story.sandbox.home(".local/share/prismq/results.db")).unwrap());
         story.open_terminal("prismq serve --db ../taskmanager.db");
         story
     }
