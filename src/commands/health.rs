@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::handler::youtube::{self, Ledger};
 use crate::store::{Store, StoreError};
 use crate::taskmanager::{self, Client, Error};
-use crate::worker::{handler, youtube_settings};
+use crate::worker::{handler, no_handler, youtube_settings};
 use report::Report;
 
 /// `prismq health`
@@ -79,8 +79,10 @@ impl Health<'_> {
         for task_type in &self.setup.config.task_types {
             let name = &task_type.name;
             types.insert(name.clone(), self.task_type(name, client.map(|client| client.task_type(name))));
-            if task_type.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_))) {
-                handlers.insert(name.clone(), self.handler(task_type));
+            match &task_type.action {
+                Some(Action::BuiltIn(_)) => {}
+                Some(_) => _ = handlers.insert(name.clone(), self.handler(task_type)),
+                None => _ = handlers.insert(name.clone(), self.no_handler(name)),
             }
         }
         self.report.field("task_types", Value::Object(types));
@@ -108,6 +110,17 @@ impl Health<'_> {
                 json!("not asked for")
             }
         }
+    }
+
+    /// A type may be there to be registered or created alone. Where that is so of all, a worker could not work.
+    fn no_handler(&mut self, name: &str) -> Value {
+        let what = format!("handler of {name}");
+        if self.setup.config.task_types.iter().any(|it| it.action.is_some()) {
+            self.report.good(what, "none: not worked here");
+        } else {
+            self.report.bad(what, "none", Some(no_handler(name)));
+        }
+        json!("none")
     }
 
     fn handler(&mut self, task_type: &TaskType) -> Value {

@@ -118,10 +118,22 @@ fn task_types(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Vec<TaskType>> {
         }
     }
     if args.types.is_empty() && added.is_empty() {
-        // Types without a handler are there to be registered or created, elsewhere than here.
-        setup.config.task_types.iter().filter(|it| it.action.is_some()).for_each(add);
+        workable(setup)?.into_iter().for_each(add);
     }
     if task_types.is_empty() { Err(types::no_types().into()) } else { Ok(task_types) }
+}
+
+/// The configured types that have a handler. Others may be there to be registered or created, but one must have one.
+fn workable(setup: &Setup) -> Result<Vec<&TaskType>, UserError> {
+    let (with, without): (Vec<_>, Vec<_>) = setup.config.task_types.iter().partition(|it| it.action.is_some());
+    match without.first() {
+        Some(first) if with.is_empty() => return Err(UserError::usage(worker::no_handler(&first.name))),
+        _ => {}
+    }
+    for task_type in without {
+        log::info!(target: WORKER, task_type = task_type.name.as_str(); "not worked here: the type has no handler");
+    }
+    Ok(with)
 }
 
 fn added(handle: &crate::cli::Handle) -> anyhow::Result<TaskType> {

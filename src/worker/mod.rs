@@ -31,7 +31,9 @@ use std::time::{Duration, Instant};
 pub use event::{Event, Observer};
 pub use execute::{Executor, with_sound_ideas};
 pub use params::check_schema;
-pub use types::{TypeError, WorkerType, default_timeout, handler, register, usual_schema, youtube_settings};
+pub use types::{
+    TypeError, WorkerType, default_timeout, handler, no_handler, register, usual_schema, youtube_settings,
+};
 pub use youtube::SharedLedger;
 
 use self::contact::Contact;

@@ -109,7 +109,7 @@ pub fn handler(
     ledger: Option<Arc<dyn Ledger>>,
 ) -> Result<Arc<dyn Handler>, String> {
     let command = match &settings.action {
-        None => return Err(format!("the task type {} has no handler: give it `exec` or `handler`", settings.name)),
+        None => return Err(no_handler(&settings.name)),
         Some(Action::BuiltIn(name)) => {
             let youtube = || youtube::handler(name, youtube_settings(config, ledger, settings.subtitles));
             let built_in = builtin(name).or_else(youtube);
@@ -130,6 +130,15 @@ pub fn handler(
         Mode::Once => Arc::new(exec),
         Mode::Persistent { max_tasks } => Arc::new(Persistent::new(exec, max_tasks)),
     })
+}
+
+/// What to do about a type that nothing works.
+#[must_use]
+pub fn no_handler(name: &str) -> String {
+    format!(
+        "the task type {name} has no handler: write `exec = [\"PROGRAM\"]` or `handler = \"NAME\"` below its name \
+         in prismq.toml"
+    )
 }
 
 /// What handlers that read YouTube work with.

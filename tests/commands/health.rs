@@ -112,7 +112,8 @@ fn an_unknown_type() {
     let rig = rig();
     rig.sandbox.write("prismq.toml", CONFIG.to_owned() + "[[task_type]]\nname = \"no.such\"\n");
     let types = json!({"example.any": 1, "no.such": "unknown to the TaskManager"});
-    assert_unhealthy(&rig.run("health --json"), &json!({"task_types": types}));
+    let handlers = json!({"example.any": "found", "no.such": "none"});
+    assert_unhealthy(&rig.run("health --json"), &json!({"task_types": types, "handlers": handlers}));
 }
 
 #[test]
@@ -123,6 +124,28 @@ fn a_handler_that_is_not_there() {
     let handlers = output.json()["handlers"].clone();
     assert!(handlers["example.any"].as_str().unwrap().contains("no-such-program"), "{handlers}");
     assert_unhealthy(&output, &json!({"handlers": handlers}));
+}
+
+#[test]
+fn a_type_without_a_handler() {
+    let rig = rig();
+    let nothing = "[[task_type]]\nname = \"example.any\"\n";
+    rig.sandbox.write("prismq.toml", nothing);
+    let advice = "the task type example.any has no handler: write `exec = [\"PROGRAM\"]`";
+    assert_unhealthy(&rig.run("health --json"), &json!({"handlers": {"example.any": "none"}}));
+    let health = rig.run("health").exits(1);
+    assert!(line_of(&health, "handler of example.any").starts_with("FAIL ") && health.stdout.contains(advice));
+    complains(&rig.run("work --drain"), 2, &[advice]);
+    rig.create(ANY, &json!({}));
+
+    rig.run("register-type other.one --schema {\"type\":\"object\"}").exits(0);
+    rig.sandbox.write("prismq.toml", format!("{nothing}[[task_type]]\nname = \"other.one\"\nexec = [\"cat\"]\n"));
+    let health = rig.run("health").exits(0);
+    assert!(line_of(&health, "handler of example.any").starts_with("ok "), "{health:?}");
+    let id = rig.create("other.one", &json!({}));
+    let work = rig.run("work --drain").exits(0);
+    assert!(work.stderr.contains("not worked here: the type has no handler task_type=example.any"), "{work:?}");
+    assert_eq!((&rig.task(id)["status"], &rig.task(1)["status"]), (&json!("completed"), &json!("pending")));
 }
 
 /// What `health` says of the handler of [`ANY`] that is described so.
