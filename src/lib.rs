@@ -104,15 +104,16 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
         let _ = output::write_json_line(std::io::stderr(), &error);
     } else {
         let line = hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
-        output::say(format_args!("prismq: {line}"));
+        output::say(format_args!("{}prismq: {line}", logging::priority_for_journal(log::Level::Error)));
     }
     *exit
 }
 
 /// What the command line parser has to say: help, the version, or what is wrong.
 fn usage(error: &clap::Error) -> Exit {
-    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
-        return complain(&in_one_line(error), true);
+    let as_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && (as_json || logging::is_for_journal()) {
+        return complain(&in_one_line(error), as_json);
     }
     // Where even this cannot be printed, nobody is left to tell.
     let _ = error.print();

@@ -51,6 +51,18 @@ pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Res
     Ok(())
 }
 
+/// Whether standard error leads to the systemd journal, which takes a level from what a line begins with.
+#[must_use]
+pub fn is_for_journal() -> bool {
+    journal::is_behind_stderr()
+}
+
+/// What a line of this level begins with, where it is for the journal.
+#[must_use]
+pub fn priority_for_journal(level: Level) -> String {
+    if is_for_journal() { format!("<{}>", journal::priority(level)) } else { String::new() }
+}
+
 /// How a line looks.
 enum Style {
     /// Text for whoever looks at it.

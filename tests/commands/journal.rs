@@ -2,24 +2,26 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
 
 use serde_json::json;
 
 use crate::rig::{ANY, Rig};
 
-/// The log of a worker on one task, where `JOURNAL_STREAM` names what standard error leads to, or something else.
+/// What this command writes on standard error, where `JOURNAL_STREAM` names what that leads to, or something else.
+fn written(rig: &Rig, arguments: &[&str], is_journal: bool) -> String {
+    let file = File::create(rig.sandbox.path("log")).unwrap();
+    let metadata = file.metadata().unwrap();
+    let stream = format!("{}:{}", metadata.dev(), metadata.ino() + u64::from(!is_journal));
+    rig.command().args(arguments).env("JOURNAL_STREAM", stream).stderr(file).status().unwrap();
+    rig.sandbox.read("log")
+}
+
+/// The log of a worker on one task.
 fn log(arguments: &[&str], is_journal: bool) -> String {
     let rig = Rig::new();
     rig.create(ANY, &json!({"a": 1}));
-    let path = rig.sandbox.path("log");
-    let file = File::create(&path).unwrap();
-    let metadata = file.metadata().unwrap();
-    let stream = format!("{}:{}", metadata.dev(), metadata.ino() + u64::from(!is_journal));
-    let mut command: Command = rig.command();
-    command.args(["work", "--max-tasks", "1", "--handle", "example.any=exit 1"]).args(arguments);
-    assert!(command.env("JOURNAL_STREAM", stream).stderr(file).status().unwrap().success());
-    rig.sandbox.read("log")
+    let work = ["work", "--max-tasks", "1", "--handle", "example.any=exit 1"];
+    written(&rig, &[&work, arguments].concat(), is_journal)
 }
 
 #[test]
@@ -37,4 +39,18 @@ fn anybody_else_gets_the_time_and_json_stays_as_it_is() {
     assert!(elsewhere.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{elsewhere}");
     let json = log(&["--log-format", "json"], true);
     assert!(json.lines().all(|line| line.starts_with("{\"timestamp\":")), "{json}");
+}
+
+#[test]
+fn what_ends_the_program_is_an_error_to_the_journal() {
+    let rig = Rig::new();
+    for (line, beginning) in [
+        (&["work", "nobody.knows"][..], "<3>prismq: the task type nobody.knows is not in the configuration"),
+        (&["work", "--nonsense"], "<3>prismq: unexpected argument '--nonsense'"),
+        (&["work", "nobody.knows", "--json"], "{\"code\":2"),
+    ] {
+        let written = written(&rig, line, true);
+        assert!(written.starts_with(beginning) && written.lines().count() == 1, "{written}");
+    }
+    assert!(written(&rig, &["work", "nobody.knows"], false).starts_with("prismq: "));
 }
