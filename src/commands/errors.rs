@@ -1,6 +1,6 @@
 //! Errors of all rooms, as a person reads them: one line, the next step, the exit code.
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError, Origin};
 use crate::exit::{Exit, UserError};
 use crate::store::StoreError;
 use crate::task::TaskId;
@@ -46,6 +46,17 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
             with(Exit::Failed).hint("this TaskManager takes no empty params: give at least one KEY=VALUE")
         }
         Error::Refused { .. } | Error::BadAnswer { .. } => with(Exit::Failed),
+    }
+}
+
+/// The same error; where it is a refused key, its advice names what that key came from.
+pub(super) fn naming_key(error: UserError, config: &Config) -> UserError {
+    let Some(key) = config.api_key.as_ref().filter(|_| error.exit == Exit::KeyRefused) else { return error };
+    match &key.origin {
+        Origin::Environment(name) => error.hint(format!("check {name}")),
+        Origin::DotEnv(name) => error.hint(format!("check {name} in .env")),
+        Origin::File(path) => error.hint(format!("check the file that api_key_file names in {}", path.display())),
+        Origin::Flag | Origin::Default => error,
     }
 }
 

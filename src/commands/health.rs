@@ -70,7 +70,11 @@ impl Health<'_> {
 
     fn refused(&mut self, what: &str, error: &Error) {
         self.report.field("api_error", json!(error.to_string()));
-        self.report.bad(what, error.to_string(), errors::taskmanager(error).hint);
+        self.report.bad(what, error.to_string(), self.advice(error));
+    }
+
+    fn advice(&self, error: &Error) -> Option<String> {
+        errors::naming_key(errors::taskmanager(error), &self.setup.config).hint
     }
 
     /// Asks for the types where the TaskManager answers. Otherwise each would be waited for in vain.
@@ -102,7 +106,7 @@ impl Health<'_> {
                 json!(unknown)
             }
             Some(Err(error)) => {
-                self.report.bad(what, error.to_string(), errors::taskmanager(&error).hint);
+                self.report.bad(what, error.to_string(), self.advice(&error));
                 json!(error.to_string())
             }
             None => {

@@ -39,6 +39,7 @@ pub(crate) use errors::explain;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
+use crate::output::is_closed_pipe;
 use setup::Setup;
 
 /// Runs the subcommand that the command line names.
@@ -50,27 +51,33 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         _ => {}
     }
     let setup = Setup::new(&cli)?;
-    match cli.command {
-        Command::RegisterType(args) => types::register(&args, &setup),
-        Command::CreateTask(args) => create_task::run(&args, &setup),
-        Command::Claim(args) => claim::run(&args, &setup),
-        Command::Complete(args) => report::complete(&args, &setup),
-        Command::Fail(args) => report::fail(&args, &setup),
-        Command::Progress(args) => report::progress(&args, &setup),
-        Command::Work(args) => work::run(&args, &setup),
-        Command::Health(args) => health::run(&args, &setup),
-        Command::Stats(args) => stats::run(&args, &setup),
-        Command::ListTypes => types::list(&setup),
-        Command::ListTasks(args) => tasks::list(&args, &setup),
-        Command::ShowTask(args) => tasks::show(&args, &setup),
-        Command::Explain(args) => explain::run(&args, &setup),
-        Command::Replay(args) => replay::run(&args, &setup),
-        Command::Results(args) => results::run(&args, &setup),
+    run_with(&setup, cli.command).map_err(|error| {
+        if is_closed_pipe(&error) { error } else { errors::naming_key(explain(error), &setup.config).into() }
+    })
+}
+
+fn run_with(setup: &Setup, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::RegisterType(args) => types::register(&args, setup),
+        Command::CreateTask(args) => create_task::run(&args, setup),
+        Command::Claim(args) => claim::run(&args, setup),
+        Command::Complete(args) => report::complete(&args, setup),
+        Command::Fail(args) => report::fail(&args, setup),
+        Command::Progress(args) => report::progress(&args, setup),
+        Command::Work(args) => work::run(&args, setup),
+        Command::Health(args) => health::run(&args, setup),
+        Command::Stats(args) => stats::run(&args, setup),
+        Command::ListTypes => types::list(setup),
+        Command::ListTasks(args) => tasks::list(&args, setup),
+        Command::ShowTask(args) => tasks::show(&args, setup),
+        Command::Explain(args) => explain::run(&args, setup),
+        Command::Replay(args) => replay::run(&args, setup),
+        Command::Results(args) => results::run(&args, setup),
         #[cfg(feature = "server")]
-        Command::Serve(args) => serve::run(&args, &setup),
+        Command::Serve(args) => serve::run(&args, setup),
         #[cfg(feature = "server")]
-        Command::Demo => demo::run(&setup),
-        Command::Config(_) => config::run(&setup),
+        Command::Demo => demo::run(setup),
+        Command::Config(_) => config::run(setup),
         Command::Completions(_) | Command::Man(_) | Command::Init => Ok(Exit::Done),
     }
 }

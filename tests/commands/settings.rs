@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::rig::{complains, complains_in_json};
+use crate::rig::{Rig, complains, complains_in_json};
 use crate::support::Sandbox;
 
 /// Every setting's value and origin.
@@ -71,6 +71,27 @@ fn a_key_in_a_file_is_not_shown_either() {
     assert!(
         output.stdout.contains("\"***\"") && !output.stdout.contains("hunter2") && !output.stderr.contains("hunter2")
     );
+}
+
+#[test]
+fn a_refused_key_is_named_by_where_it_came_from() {
+    let rig = Rig::with_key("a-key-of-the-tests");
+    rig.sandbox.write("key", "another\n");
+    rig.sandbox.write("prismq.toml", "api_key_file = \"key\"\n[[task_type]]\nname = \"a.b\"\nexec = [\"cat\"]\n");
+    let all_name = |origin: &str, variable: Option<(&str, &str)>| {
+        for line in ["list-types", "create-task a.b", "work --drain", "claim a.b --once", "health"] {
+            let prismq = rig.prismq(line);
+            let prismq = if let Some((name, value)) = variable { prismq.env(name, value) } else { prismq };
+            let output = prismq.run().exits(if line == "health" { 1 } else { 5 });
+            let said = output.stdout + &output.stderr;
+            assert!(said.lines().any(|line| line.trim_end().ends_with(origin)), "{line}: {said}");
+        }
+    };
+    all_name("work/prismq.toml", None);
+    rig.sandbox.write(".env", "TASKMANAGER_API_KEY_FILE=key\n");
+    all_name("check TASKMANAGER_API_KEY_FILE in .env", None);
+    all_name("check TASKMANAGER_API_KEY_FILE", Some(("TASKMANAGER_API_KEY_FILE", "key")));
+    all_name("check TASKMANAGER_API_KEY", Some(("TASKMANAGER_API_KEY", "another")));
 }
 
 #[test]
