@@ -48,6 +48,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
         Command::Init => return init::run(&cli.global),
+        #[cfg(feature = "server")]
+        Command::Demo => return demo::run(&Setup::of_flags(&cli)?),
         _ => {}
     }
     let setup = Setup::new(&cli)?;
@@ -76,7 +78,7 @@ fn run_with(setup: &Setup, command: Command) -> anyhow::Result<Exit> {
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(&args, setup),
         #[cfg(feature = "server")]
-        Command::Demo => demo::run(setup),
+        Command::Demo => Ok(Exit::Done),
         Command::Config(_) => config::run(setup),
         Command::Completions(_) | Command::Man(_) | Command::Init => Ok(Exit::Done),
     }

@@ -33,8 +33,17 @@ impl Setup {
     }
 
     pub(super) fn with(flags: Flags, json: bool) -> Result<Self, ConfigError> {
-        let config = config::load(Sources::of_process(flags)?)?;
-        Ok(Self { config, json, shutdown: Arc::new(Shutdown::new(Phase::Running)), screen: screen::screen() })
+        Ok(Self::of(config::load(Sources::of_process(flags)?)?, json))
+    }
+
+    /// By the command line alone: no file and no variable is read, so none can be wrong.
+    #[cfg(feature = "server")]
+    pub(super) fn of_flags(cli: &Cli) -> Result<Self, ConfigError> {
+        Ok(Self::of(config::of_flags(Sources::of_process(cli.flags())?)?, cli.global.json))
+    }
+
+    fn of(config: Config, json: bool) -> Self {
+        Self { config, json, shutdown: Arc::new(Shutdown::new(Phase::Running)), screen: screen::screen() }
     }
 
     /// Sets the log up, on standard error, above the live lines where there may be any.

@@ -6,7 +6,7 @@ use crate::support::Sandbox;
 /// Asserts that commands of every kind refuse to start, and say so in these words.
 #[track_caller]
 fn all_refuse(sandbox: &Sandbox, words: &[&str]) {
-    for line in ["config", "list-types", "claim a.b --once", "results", "work -qq", "health", "demo", "serve"] {
+    for line in ["config", "list-types", "claim a.b --once", "results", "work -qq", "health", "serve"] {
         complains(&sandbox.prismq(line.split(' ')).run(), 2, words);
     }
     assert_eq!(names_in(&sandbox.home("")), [] as [String; 0], "nothing is made before the settings are read");

@@ -64,7 +64,10 @@ fn it_needs_no_home_and_heeds_no_settings() {
     let mut command: Command = plain(&sandbox, "http://127.0.0.1:1/api");
     command.args(["demo", "--json"]).env_remove("HOME").env("TMPDIR", &folder);
     command.env("TASKMANAGER_API_KEY", "a-key").env("MAX_RUNS", "3").env("WORKER_ID", "me");
+    command.env("POLL_INTERVAL", "soon").env("PRISMQ_CA_FILE", "nofile");
+    let files = ["prismq.toml", ".env"].map(|name| sandbox.write(name, "[nonsense"));
     let output = command.stdin(Stdio::null()).output().unwrap();
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
     assert!(output.status.success(), "{output:?}");
     let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let group = &stats["groups"][0];

@@ -129,7 +129,7 @@ fn what_is_wrong_is_named_with_its_place() {
     ] {
         let sandbox = Sandbox::new();
         sandbox.write("prismq.toml", file);
-        for command in ["config", "health", "list-types", "demo"] {
+        for command in ["config", "health", "list-types"] {
             let output = sandbox.prismq([command]).run();
             complains(&output, 2, words);
             assert!(!output.stderr.contains("hunter2"));
