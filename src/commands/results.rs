@@ -8,9 +8,10 @@ use super::live::Waiting;
 use super::setup::Setup;
 use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
+use crate::config::format_duration;
 use crate::exit::{Exit, UserError};
-use crate::output::{Look, Stream, buffered, on_stdout, printable, write_json_line};
-use crate::store::{ResultFilter, StoredResult};
+use crate::output::{Look, Stream, buffered, note, on_stdout, printable, write_json_line};
+use crate::store::{ResultFilter, Store, StoredResult};
 use crate::task::TaskId;
 
 /// The columns of `results`, in the order of the table.
@@ -34,6 +35,9 @@ const COLUMNS: [&str; 17] = [
     "reported_at",
 ];
 
+/// The heading of the table for people.
+const HEADING: [&str; 7] = ["ID", "TYPE", "ATTEMPT", "STATUS", "MS", "FINISHED", "RESULT"];
+
 /// `prismq results`
 pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
@@ -45,15 +49,40 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     };
     let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
     let store = setup.store_to_read()?;
+    let found = {
+        // On a terminal the rows themselves show how far it is.
+        let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
+        print(&store, &filter, format, progress.as_ref())?
+    };
+    match args.id {
+        _ if found => {}
+        Some(id) => {
+            return Err(UserError::new(Exit::Failed, format!("the results file holds no result of task {id}")).into());
+        }
+        None => note(none_found(args)),
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints what fits the filter. Returns whether anything does.
+fn print(
+    store: &Store,
+    filter: &ResultFilter,
+    format: ResultsFormat,
+    progress: Option<&Waiting>,
+) -> anyhow::Result<bool> {
     let mut out = buffered();
     let mut found = false;
-    // On a terminal the rows themselves show how far it is.
-    let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
     let columns = Columns::of_terminal();
-    on_stdout(start(format, &columns, &mut out))?;
-    let printed = store.for_each_result(&filter, |stored| {
+    if format == ResultsFormat::Csv {
+        on_stdout(writeln!(out, "{}", COLUMNS.join(",")))?;
+    }
+    let printed = store.for_each_result(filter, |stored| {
+        if format == ResultsFormat::Table && !found {
+            columns.line(HEADING, &mut out)?;
+        }
         found = true;
-        if let Some(progress) = &progress {
+        if let Some(progress) = progress {
             progress.bar().inc(1);
         }
         match format {
@@ -63,18 +92,15 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         }
     })?;
     on_stdout(printed.and_then(|()| out.flush()))?;
-    if let (Some(id), false) = (args.id, found) {
-        return Err(UserError::new(Exit::Failed, format!("the results file holds no result of task {id}")).into());
-    }
-    Ok(Exit::Done)
+    Ok(found)
 }
 
-fn start(format: ResultsFormat, columns: &Columns, out: &mut impl Write) -> io::Result<()> {
-    match format {
-        ResultsFormat::Jsonl => Ok(()),
-        ResultsFormat::Csv => writeln!(out, "{}", COLUMNS.join(",")),
-        ResultsFormat::Table => columns.line(["ID", "TYPE", "ATTEMPT", "STATUS", "MS", "FINISHED", "RESULT"], out),
-    }
+/// What was looked for in vain.
+fn none_found(args: &ResultsArgs) -> String {
+    let failed = if args.failed { "failed " } else { "" };
+    let of_type = args.task_type.as_ref().map_or_else(String::new, |name| format!(" of type {name}"));
+    let since = args.since.map_or_else(String::new, |since| format!(" in the last {}", format_duration(since)));
+    format!("no {failed}result{of_type}{since}")
 }
 
 /// A row of the table `results` as JSON.

@@ -67,7 +67,9 @@ fn it_needs_no_home_and_heeds_no_settings() {
     command.env("POLL_INTERVAL", "soon").env("PRISMQ_CA_FILE", "nofile");
     let files = ["prismq.toml", ".env"].map(|name| sandbox.write(name, "[nonsense"));
     let output = command.stdin(Stdio::null()).output().unwrap();
-    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    for file in files {
+        std::fs::remove_file(file).unwrap();
+    }
     assert!(output.status.success(), "{output:?}");
     let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let group = &stats["groups"][0];

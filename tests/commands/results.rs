@@ -106,8 +106,18 @@ fn filters_narrow_what_is_printed() {
     assert_eq!(ids("--since 1h"), [1, 2, 3]);
     assert_eq!(ids("--since 1ms"), [] as [u64; 0]);
     let none = rig.run("results 77").exits(1);
-    assert_eq!(none.stderr, "prismq: the results file holds no result of task 77\n");
+    complains(&none, 1, &["the results file holds no result of task 77\n"]);
     complains_in_json(&rig.run("results 77 --json"), 1);
+    for (flags, note) in [
+        ("--type nope", "no result of type nope\n"),
+        ("--type nope --failed", "no failed result of type nope\n"),
+        ("--since 1ms --json", "no result in the last 1ms\n"),
+    ] {
+        let none = rig.run(&format!("results {flags}")).exits(0);
+        assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", note));
+    }
+    let none = rig.run("results --type nope --format csv -q").exits(0);
+    assert_eq!((none.stdout.lines().count(), none.stderr.as_str()), (1, ""), "the heading alone");
 }
 
 #[test]
@@ -192,6 +202,6 @@ fn output_to(rig: &Rig, line: &str, stdout: Stdio) -> crate::support::Output {
 fn a_results_file_that_is_not_there_yet_is_empty() {
     let rig = Rig::new();
     assert_eq!(rig.run("results --json").exits(0).stdout, "");
-    assert_eq!(rig.run("results").exits(0).stdout.lines().count(), 1);
+    assert_eq!(rig.run("results").exits(0).stderr, "no result\n");
     assert_eq!(rig.run("stats --json").exits(0).json(), json!({"groups": [], "unreported": 0}));
 }

@@ -249,6 +249,25 @@ fn a_row_of_results_is_a_line_of_the_terminal() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_row_of_tasks_is_a_line_of_the_terminal() {
+    for (length, heading) in [
+        (5, "ID TYPE STATUS ATTEMPTS PROGRESS CREATED WORKER"),
+        (40, "ID TYPE STATUS CREATED WORKER"),
+        (70, "ID TYPE STATUS CREATED"),
+    ] {
+        let rig = Rig::new();
+        rig.create(ANY, &json!({}));
+        rig.prismq("claim example.any --once --worker-id").args([&*"w".repeat(length)]).run().exits(0);
+        let shown = rig.prismq("list-tasks").on_terminal().run().exits(0).stdout;
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().join(" "), heading);
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.len() <= 100), "{shown}");
+        assert!(rig.run("list-tasks").exits(0).stdout.contains("ATTEMPTS"), "programs get all there is");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn the_demo_can_be_left() {
     let rig = Rig::new();
     let mut demo = rig.prismq("demo").on_terminal().start();
