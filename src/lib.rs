@@ -65,6 +65,7 @@ pub use taskmanager::Error as TaskManagerError;
 pub use worker::{Summary, TypeError, WorkerError};
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 use serde_json::json;
 
 use exit::{Exit, UserError};
@@ -84,7 +85,7 @@ pub fn run() -> Exit {
     let _failpoints = failpoint::set_up();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     let as_json = cli.global.json;
     match commands::run(cli) {
@@ -110,10 +111,16 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
 }
 
 /// What the command line parser has to say: help, the version, or what is wrong.
-fn usage(error: &clap::Error) -> Exit {
+fn usage(mut error: clap::Error) -> Exit {
+    if let (Some(ContextValue::String(given)), Some(ContextValue::String(similar))) =
+        (error.get(ContextKind::InvalidValue), error.get(ContextKind::SuggestedValue))
+        && !config::is_near(given, similar)
+    {
+        error.remove(ContextKind::SuggestedValue);
+    }
     let as_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && (as_json || logging::is_for_journal()) {
-        return complain(&in_one_line(error), as_json);
+        return complain(&in_one_line(&error), as_json);
     }
     // Where even this cannot be printed, nobody is left to tell.
     let _ = error.print();

@@ -25,4 +25,4 @@ Exit codes:
     5  the TaskManager refused the key
   130  interrupted
 
-Durations: 10 (seconds), 500ms, 5m, 1h30m.";
+Durations: 10 (seconds), 500ms, 5m, 1h30m, 7d.";

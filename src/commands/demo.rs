@@ -110,7 +110,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
         return Err(UserError::new(Exit::Failed, message).into());
     }
     stats::print(&Figures::of(store, By::Type, None, setup.clock().now())?, setup.json)?;
-    note(format_args!("the TaskManager has all {TASKS} results, and everything the demo made is removed again."));
+    note(format_args!("the TaskManager has all {TASKS} results; what the demo made is removed again."));
     note("");
     note("Next, for a TaskManager and a worker that stay:");
     note("  prismq work --embedded --handle 'example.count=wc -w'");

@@ -5,7 +5,7 @@ mod report;
 mod text;
 mod watch;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +83,7 @@ fn write_report(file: &Path, page: &str) -> anyhow::Result<()> {
         new.write_all(page.as_bytes())?;
         Ok(new.persist(file)?)
     });
-    let failed = |error| UserError::new(Exit::Failed, format!("--html: cannot write {}: {error}", file.display()));
-    Ok(written.map(drop).map_err(failed)?)
+    // The error's own text may name the file beside it.
+    let failed = |error: io::Error| format!("--html: cannot write {}: {}", file.display(), error.kind());
+    Ok(written.map(drop).map_err(|error| UserError::new(Exit::Failed, failed(error)))?)
 }

@@ -1,4 +1,4 @@
-//! Durations as people write them: `10` (seconds), `500ms`, `5m`, `1h30m`.
+//! Durations as people write them: `10` (seconds), `500ms`, `5m`, `1h30m`, `7d`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     parse_seconds(text)
         .or_else(|| parse_units(text))
-        .ok_or_else(|| format!("{text:?} is not a duration: write 10 (seconds), 500ms, 5m or 1h30m"))
+        .ok_or_else(|| format!("{text:?} is not a duration: write 10 (seconds), 500ms, 5m, 1h30m or 7d"))
 }
 
 /// A duration above zero, for what would make no sense without waiting.
@@ -71,7 +71,7 @@ mod tests {
     fn refuses_the_rest_and_says_what_to_write() {
         for text in ["", "abc", "-5", "-5s", "5s ago", "1 month", "10x", "1e3", "inf", "nan", "+5", "9999999999999"] {
             let error = parse_duration(text).unwrap_err();
-            assert!(error.contains("500ms") && error.contains("1h30m"), "{text}: {error}");
+            assert!(error.contains("500ms") && error.contains("7d"), "{text}: {error}");
         }
     }
 

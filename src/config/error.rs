@@ -25,14 +25,23 @@ impl ConfigError {
     }
 }
 
+/// Whether `known`, in small letters, is near enough to `name` that it may be meant.
+#[must_use]
+pub fn is_near(name: &str, known: &str) -> bool {
+    likeness(name, known) > 0.8
+}
+
+// Names are told apart by their letters, however the words are joined: `poll-interval` is near `poll_interval`.
+fn likeness(name: &str, known: &str) -> f64 {
+    strsim::jaro_winkler(&name.to_lowercase(), known)
+}
+
 /// Advice on `name`, which is none of `known`: the nearest of them, or all where none is near.
 #[must_use]
 pub fn did_you_mean(name: &str, known: &[&str]) -> String {
-    // Names are told apart by their letters, however the words are joined: `poll-interval` is near `poll_interval`.
-    let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase(), known);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = known.iter().max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)));
     match nearest {
-        Some(nearest) if likeness(nearest) > 0.8 => format!("did you mean `{nearest}`?"),
+        Some(nearest) if is_near(name, nearest) => format!("did you mean `{nearest}`?"),
         _ => format!("known are: {}", known.join(", ")),
     }
 }

@@ -30,7 +30,7 @@ use layer::{Key, Layer};
 
 pub use describe::Described;
 pub use duration::{format_duration, parse_duration, parse_positive_duration};
-pub use error::{ConfigError, did_you_mean};
+pub use error::{ConfigError, did_you_mean, is_near};
 pub use layer::Flags;
 pub use log_filter::{LogDirective, parse_log_filter};
 pub use setting::{Origin, Secret, Setting};

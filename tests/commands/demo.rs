@@ -54,6 +54,7 @@ fn it_shows_the_whole_thing_and_what_to_type_next() {
     for command in ["prismq work --embedded", "prismq create-task example.count"] {
         assert!(last.iter().any(|line| line.trim().starts_with(command)), "{last:?}");
     }
+    assert!(output.stderr.lines().all(|line| line.chars().count() <= 80), "{}", output.stderr);
     assert!(!output.stderr.contains("WARN") && !output.stderr.contains("ERROR"), "{}", output.stderr);
     assert_nothing_is_left(&sandbox, &folder);
 }

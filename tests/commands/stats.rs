@@ -166,7 +166,8 @@ fn a_page_takes_the_place_of_the_old_one_whole() {
     let mode = std::fs::metadata(rig.sandbox.path("pages/report.html")).unwrap().permissions().mode();
     let plain = std::fs::metadata(rig.sandbox.write("plain", "")).unwrap().permissions().mode();
     assert_eq!(mode, plain, "it may be read by those who may read other new files");
-    complains(&rig.run("stats --html no/such/folder.html"), 1, &["--html", "no/such/folder.html"]);
+    let nowhere = rig.run("stats --html no/such/folder.html");
+    complains(&nowhere, 1, &["prismq: --html: cannot write no/such/folder.html: entity not found\n"]);
     rig.run("stats --html x --json").exits(2);
     rig.run("stats --html x --watch").exits(2);
 }

@@ -67,6 +67,10 @@ fn filters_narrow_the_list() {
         let none = rig.run(&format!("list-tasks {flags}")).exits(0);
         assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", note));
     }
+    for (status, advice) in [("open", false), ("complete", true), ("Pend", true)] {
+        let refused = rig.run(&format!("list-tasks --status {status}")).exits(2);
+        assert_eq!(refused.stderr.contains("a similar value exists"), advice, "{}", refused.stderr);
+    }
     for line in ["list-tasks --limit 0", "list-tasks --limit x", "list-tasks --status done"] {
         rig.run(line).exits(2);
     }

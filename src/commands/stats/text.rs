@@ -75,7 +75,7 @@ fn row(group: &Group) -> [String; 10] {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a mean of durations is no less than zero
 pub(super) fn duration(ms: f64) -> String {
     match ms {
-        ms if ms < 9_999.5 => format!("{ms:.0} ms"),
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
         ms if ms < 120_000.0 => format!("{:.1} s", ms / 1000.0),
         ms => format_duration(Duration::from_secs((ms / 1000.0).round() as u64)),
     }
@@ -156,8 +156,9 @@ mod tests {
     fn durations_are_as_fine_as_people_read_them() {
         for (ms, text) in [
             (0.0, "0 ms"),
-            (9_999.0, "9999 ms"),
-            (10_000.0, "10.0 s"),
+            (999.0, "999 ms"),
+            (999.6, "1.0 s"),
+            (6_316.0, "6.3 s"),
             (119_900.0, "119.9 s"),
             (120_000.0, "2m"),
             (5_400_000.0, "1h30m"),
