@@ -198,10 +198,10 @@ fn the_day_s_units_of_youtube_are_shown() {
             .run()
             .exits(0)
     };
+    let store = Store::open(&rig.sandbox.path("results.db")).unwrap();
     assert!(stats(&["--json"]).json().get("youtube_quota").is_none(), "nothing has used any");
     assert!(!stats(&[]).stdout.contains("YouTube"));
     let today = Timestamp::now().in_tz("America/Los_Angeles").unwrap();
-    let store = Store::open(&rig.sandbox.path("results.db")).unwrap();
     store.use_youtube_units(today.date(), 101, 10_000).unwrap();
     let quota = stats(&["--json"]).json()["youtube_quota"].take();
     let midnight = today.date().tomorrow().unwrap().in_tz("America/Los_Angeles").unwrap().timestamp();
