@@ -31,7 +31,7 @@ pub fn is_near(name: &str, known: &str) -> bool {
     likeness(name, known) > 0.8
 }
 
-// Names are told apart by their letters, however the words are joined: `poll-interval` is near `poll_interval`.
+/// Names are told apart by their letters, however the words are joined: `poll-interval` is near `poll_interval`.
 fn likeness(name: &str, known: &str) -> f64 {
     strsim::jaro_winkler(&name.to_lowercase(), known)
 }
