@@ -136,17 +136,17 @@ impl Setup {
         Ok(Store::open(&self.config.results)?)
     }
 
-    /// Whether the results file is there. One that was named and is not is an error: its name may be mistyped.
+    /// Whether the results file is there. One that was named on the command line and is not is an error: its name may be
+    /// mistyped. A setting is the worker's too, which may not have run yet.
     pub(super) fn has_results(&self) -> Result<bool, UserError> {
         let results = &self.config.results;
         // Where it cannot be seen, opening it says why.
         let is_there = results.try_exists().unwrap_or(true);
-        if is_there || results.origin == Origin::Default {
+        if is_there || results.origin != Origin::Flag {
             return Ok(is_there);
         }
-        let (path, origin) = (results.display(), &results.origin);
-        Err(UserError::usage(format!("cannot use the results file {path}: it is not there ({origin})"))
-            .hint("name another with --results or PRISMQ_RESULTS, or let `prismq work` make it"))
+        Err(UserError::usage(format!("cannot use the results file {}: it is not there", results.display()))
+            .hint("name another with --results, or let `prismq work` make it"))
     }
 
     /// The results file, for who only reads. Where there is none yet, it is empty, and is not made.
