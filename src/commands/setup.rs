@@ -146,7 +146,7 @@ impl Setup {
             return Ok(is_there);
         }
         Err(UserError::usage(format!("cannot use the results file {}: it is not there", results.display()))
-            .hint("name another with --results, or let `prismq work` make it"))
+            .hint("name another with --results or PRISMQ_RESULTS, or let `prismq work` make it"))
     }
 
     /// The results file, for who only reads. Where there is none yet, it is empty, and is not made.
