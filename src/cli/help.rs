@@ -13,8 +13,9 @@ pub(super) const MORE: &str = "\
 `prismq COMMAND --help` has its options and examples, `prismq --help` the exit codes.";
 
 pub(super) const EXIT_CODES: &str = "\
-Options: --help, --version. Every command takes the settings --config, --api-url, --worker-id, --results and --ideas,
-and for its output --json, --verbose, --quiet, --log-level and --log-format: see `prismq COMMAND --help`.
+Options: --help, --version. Every command takes the settings --config,
+--api-url, --worker-id, --results and --ideas, and for its output --json,
+--verbose, --quiet, --log-level and --log-format: see `prismq COMMAND --help`.
 
 Exit codes:
     0  done

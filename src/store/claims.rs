@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use super::columns::{json_column, time_column};
 use super::liveness::is_alive;
 use super::{Process, Store, StoreError, to_text};
 use crate::task::{Claim, Task, TaskId, TaskResult};
@@ -128,12 +129,12 @@ fn read_claim(row: &Row<'_>) -> rusqlite::Result<Claim> {
         task: Task {
             id: TaskId(row.get(0)?),
             task_type: row.get(1)?,
-            params: super::results::json_column(row, 2)?,
+            params: json_column(row, 2)?,
             attempt: row.get(3)?,
             priority: row.get(4)?,
         },
         worker_id: row.get(5)?,
-        claimed_at: super::results::time_column(row, 6)?,
-        deadline: super::results::time_column(row, 7)?,
+        claimed_at: time_column(row, 6)?,
+        deadline: time_column(row, 7)?,
     })
 }

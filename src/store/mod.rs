@@ -3,6 +3,7 @@
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
 mod claims;
+mod columns;
 mod histogram;
 mod ideas;
 mod last_words;

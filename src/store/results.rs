@@ -1,14 +1,13 @@
 //! The results: one row an attempt.
 
 use std::ops::Range;
-use std::str::FromStr;
 
 use jiff::Timestamp;
-use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::columns::{json_column, optional_time_column, time_column};
 use super::ideas::{self, Idea};
 use super::liveness::is_alive;
 use super::workers::live_pid;
@@ -379,25 +378,4 @@ fn read_failure(row: &Row<'_>) -> rusqlite::Result<Option<Failure>> {
     let error_type: Option<String> = row.get(11)?;
     let error_type = error_type.as_deref().unwrap_or("handler").into();
     Ok(Some(Failure { error, error_type, retryable: row.get::<_, Option<bool>>(12)?.unwrap_or(false) }))
-}
-
-/// JSON in a text column; null where the column is.
-pub(super) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
-    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Value::Null) };
-    serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-}
-
-/// A time in a text column.
-pub(super) fn time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    Ok(optional_time_column(row, column)?.unwrap_or_default())
-}
-
-fn optional_time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| {
-        Timestamp::from_str(&text)
-            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-    })
-    .transpose()
 }

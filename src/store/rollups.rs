@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::columns::time_column;
 use super::histogram::Histogram;
-use super::{ResultId, results, to_text};
+use super::{ResultId, to_text};
 use crate::task::TaskResult;
 
 /// By what results are rolled up; the names are those in the table.
@@ -53,7 +54,7 @@ impl Rollup {
 
     /// That of one row of `results`, of which [`ROW`] is read from column `first` on.
     pub(super) fn of_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        let span = (results::time_column(row, first + 3)?, results::time_column(row, first + 4)?);
+        let span = (time_column(row, first + 3)?, time_column(row, first + 4)?);
         Ok(Self::one(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?, span))
     }
 
@@ -64,7 +65,7 @@ impl Rollup {
             failed: row.get(first + 1)?,
             lost: row.get(first + 2)?,
             duration_ms: row.get(first + 3)?,
-            span: Some((results::time_column(row, first + 4)?, results::time_column(row, first + 5)?)),
+            span: Some((time_column(row, first + 4)?, time_column(row, first + 5)?)),
             durations: Histogram::from_bytes(row.get_ref(first + 6)?.as_blob()?),
         })
     }

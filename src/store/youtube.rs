@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use rusqlite::{OptionalExtension, TransactionBehavior, params};
 use serde_json::{Value, json};
 
-use super::results::json_column;
+use super::columns::json_column;
 use super::{Store, StoreError, to_text};
 
 /// So many videos are taken out in a step: who else writes waits for a few milliseconds at most.

@@ -22,4 +22,5 @@ mod serve;
 mod sessions;
 mod tasks;
 mod types;
+mod waiter;
 mod waits;
