@@ -192,7 +192,7 @@ impl<'a> Worker<'a> {
             queue: Arc::new(Queue::new(limits, concurrency, config.concurrency.value, backoff)),
             stops: Arc::default(),
             pulse: Pulse::new(job.watchdog, config.concurrency.value),
-            running: Running::default(),
+            running: Running::with(&unreported),
             left: recovery::find(&executor, &process, &types)?,
             waiting: Waiting::new(unreported),
             contact: Contact::new(tools.observer),

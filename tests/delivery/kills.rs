@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::published::Published;
-use crate::rig::{Rig, cases};
-use crate::support::{Output, wait_for};
+use crate::published::{Fault, Published};
+use crate::rig::{Rig, cases, rows};
+use crate::support::{Output, recorded, wait_for};
 
 /// The exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -84,6 +84,33 @@ fn killed_with_the_result_stored_under_a_later_claim_it_is_reported_for_that() {
     worker.wait().exits(KILLED);
     work().args(["--drain"]).run().exits(0);
     assert_eq!((published.task(id).status.as_str(), sandbox.read("runs").as_str()), ("completed", "run\n"));
+}
+
+#[test]
+fn a_task_handed_out_again_while_the_result_of_a_killed_worker_waits_is_not_run_twice() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo run >> runs; echo 1");
+    let id = published.create("case", json!({"case": "it"}));
+    sandbox.prismq(["work"]).env("FAILPOINTS", "stored=return").run().exits(KILLED);
+    published.expire(id);
+    // The first look at what became of the task fails, the next is not answered before the task is handed out again.
+    const LOOK: &str = "GET /tasks/1";
+    published.spoil(LOOK, Fault::Answer(recorded("complete: deadlock in the server's database")));
+    published.hold(LOOK);
+    let mut worker = sandbox.prismq(["work", "--worker-id", "new"]).start();
+    wait_for("the look", || published.is_holding().then_some(()));
+    published.release();
+    wait_for("its answer", || (!published.is_holding()).then_some(()));
+    published.hold(LOOK);
+    worker.wait_for_stderr("handed out again while it runs");
+    published.release();
+    wait_for("it is completed", || (published.task(id).status == "completed").then_some(()));
+    worker.terminate();
+    worker.wait().exits(0);
+    assert_eq!(sandbox.read("runs"), "run\n");
+    let rows = rows(&sandbox, "results");
+    assert_eq!((rows.len(), &rows[0]["attempt"], &rows[0]["status"]), (1, &json!(2), &json!("completed")));
 }
 
 #[test]
