@@ -95,14 +95,14 @@ fn a_task_handed_out_again_while_the_result_of_a_killed_worker_waits_is_not_run_
     sandbox.prismq(["work"]).env("FAILPOINTS", "stored=return").run().exits(KILLED);
     published.expire(id);
     // The first look at what became of the task fails, the next is not answered before the task is handed out again.
-    const LOOK: &str = "GET /tasks/1";
-    published.spoil(LOOK, Fault::Answer(recorded("complete: deadlock in the server's database")));
-    published.hold(LOOK);
+    let look = "GET /tasks/1";
+    published.spoil(look, Fault::Answer(recorded("complete: deadlock in the server's database")));
+    published.hold(look);
     let mut worker = sandbox.prismq(["work", "--worker-id", "new"]).start();
     wait_for("the look", || published.is_holding().then_some(()));
     published.release();
     wait_for("its answer", || (!published.is_holding()).then_some(()));
-    published.hold(LOOK);
+    published.hold(look);
     worker.wait_for_stderr("handed out again while it runs");
     published.release();
     wait_for("it is completed", || (published.task(id).status == "completed").then_some(()));
