@@ -131,6 +131,9 @@ fn log_finished(result: &TaskResult) {
     let (task_id, task_type, ms) = (result.task_id.0, result.task_type.as_str(), result.duration_ms());
     match &result.outcome.failure {
         None => log::info!(target: WORKER, task_id, task_type, duration_ms = ms; "completed"),
+        Some(failure) if result.outcome.is_not_run() => {
+            log::info!(target: WORKER, task_id, task_type; "not run again, failed as before: {}", failure.error);
+        }
         Some(failure) => {
             let (error_type, retryable, error) = (failure.error_type.as_str(), failure.retryable, &failure.error);
             log::warn!(target: WORKER, task_id, task_type, duration_ms = ms, error_type, retryable; "failed: {error}");

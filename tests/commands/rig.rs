@@ -140,6 +140,12 @@ pub(crate) fn output(command: &mut Command) -> Output {
     Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
+/// What is looked for is not there, and that is all it says.
+#[track_caller]
+pub(crate) fn finds_nothing(output: &Output, note: &str) {
+    assert_eq!((output.code(), output.stdout.as_str(), output.stderr.as_str()), (0, "", note));
+}
+
 /// Asserts that a command ended with this code, printed nothing, and said in one clear line why: with these words.
 #[track_caller]
 pub(crate) fn complains(output: &Output, code: i32, words: &[&str]) {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 
 use serde_json::{Value, json};
 
-use crate::rig::{ANY, Rig, complains};
+use crate::rig::{ANY, Rig, complains, finds_nothing};
 use crate::support::{Answer, Request, Sandbox, Server, recorded};
 
 /// A rig with a completed, a claimed and a waiting task of [`ANY`], and a waiting one of another type.
@@ -64,8 +64,7 @@ fn filters_narrow_the_list() {
         ("--type nope", "no task of type nope\n"),
         ("--type nope --status pending --json", "no pending task of type nope\n"),
     ] {
-        let none = rig.run(&format!("list-tasks {flags}")).exits(0);
-        assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", note));
+        finds_nothing(&rig.run(&format!("list-tasks {flags}")), note);
     }
     for (status, advice) in [("open", false), ("complete", true), ("Pend", true)] {
         let refused = rig.run(&format!("list-tasks --status {status}")).exits(2);
