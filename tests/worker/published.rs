@@ -45,6 +45,8 @@ struct State {
     /// What goes wrong next, by the beginning of the call.
     faults: Vec<(String, Fault)>,
     held: Option<String>,
+    /// One of the calls that are held may go on.
+    may_go: bool,
     /// Calls that are being held.
     waiting: usize,
 }
@@ -136,6 +138,12 @@ impl Published {
         self.shared.lock().waiting > 0
     }
 
+    /// Lets one call go on, be it held already or not.
+    pub(crate) fn let_one_go(&self) {
+        self.shared.lock().may_go = true;
+        self.shared.released.notify_all();
+    }
+
     pub(crate) fn release(&self) {
         self.shared.lock().held = None;
         self.shared.released.notify_all();
@@ -168,6 +176,10 @@ impl Shared {
         let call = call(request);
         let mut state = self.lock();
         while state.held.as_ref().is_some_and(|held| call.starts_with(held)) {
+            if state.may_go {
+                state.may_go = false;
+                break;
+            }
             state.waiting += 1;
             state = self.released.wait(state).unwrap();
             state.waiting -= 1;
