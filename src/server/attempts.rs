@@ -1,7 +1,7 @@
 //! The SQL for attempts of which the row of their task tells no more, because another followed. A task that completes
 //! at its first attempt has none, so keeping them costs it nothing.
 
-use rusqlite::{Connection, Result, Row, Transaction, params};
+use rusqlite::{Connection, Result, Row, params};
 
 use super::database::Time;
 
@@ -49,15 +49,15 @@ pub(super) struct PastAttempt {
 }
 
 /// Keeps what the row of the task tells of its last attempt, before that is overwritten.
-pub(super) fn keep(transaction: &Transaction<'_>, task_id: i64, fate: Fate, error: Option<&str>) -> Result<()> {
-    transaction
+pub(super) fn keep(connection: &Connection, task_id: i64, fate: Fate, error: Option<&str>) -> Result<()> {
+    connection
         .prepare_cached(
             "INSERT INTO past_attempts (task_id, attempt, worker_id, claimed_at, ended_at, left_at, fate, error) \
              SELECT id, attempts, claimed_by, claimed_at, completed_at, ?2, ?3, substr(?4, 1, ?5) FROM tasks \
              WHERE id = ?1",
         )?
         .execute(params![task_id, Time::now(), fate.sql(), error, LONGEST_ERROR])?;
-    transaction
+    connection
         .prepare_cached(
             "DELETE FROM past_attempts WHERE task_id = ?1 AND id <= (\
              SELECT id FROM past_attempts WHERE task_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
@@ -67,8 +67,8 @@ pub(super) fn keep(transaction: &Transaction<'_>, task_id: i64, fate: Fate, erro
 }
 
 /// Forgets those of a task.
-pub(super) fn remove(transaction: &Transaction<'_>, task_id: i64) -> Result<()> {
-    transaction.prepare_cached("DELETE FROM past_attempts WHERE task_id = ?1")?.execute([task_id])?;
+pub(super) fn remove(connection: &Connection, task_id: i64) -> Result<()> {
+    connection.prepare_cached("DELETE FROM past_attempts WHERE task_id = ?1")?.execute([task_id])?;
     Ok(())
 }
 

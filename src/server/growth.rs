@@ -42,6 +42,7 @@ impl Counted {
         for n in 1..=TYPES {
             queue.register(format!("type.{n}"), "1".to_owned(), json!({"type": "object"})).unwrap();
         }
+        queue.commit().unwrap();
         let filling = Connection::open(&settings.database).unwrap();
         filling.pragma_update(None, "synchronous", "off").unwrap();
         filling.execute(FILL, [count]).unwrap();
@@ -54,6 +55,7 @@ impl Counted {
     fn count<T>(&mut self, what: impl Into<String>, call: impl FnOnce(&mut Queue) -> T) -> T {
         let before = self.steps.load(Ordering::Relaxed);
         let result = call(&mut self.queue);
+        self.queue.commit().unwrap();
         self.counts.push((what.into(), self.steps.load(Ordering::Relaxed) - before));
         result
     }

@@ -1,82 +1,100 @@
-//! Syncs of SQLite's write-ahead log to disk, shared by calls.
+//! What calls have changed goes to disk: commits of the database and syncs of its write-ahead log, shared by calls.
 //!
-//! A commit is only written to the log: it survives the death of the process, not a power cut. So what a call has
-//! changed is confirmed after a sync of the log. Calls that come at about the same time share one, and others are worked
-//! while it runs.
+//! A commit is only written to the log: it survives the death of the process, not a power cut. So a call is answered
+//! after a sync of the log. Calls that come at about the same time, or while a sync runs, share one.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Request, State};
-use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
-use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
+use tokio::sync::{Notify, oneshot};
 
 use super::envelope::Failure;
+use super::queue::Shared;
 
 /// The log of an open database.
 pub(super) struct Log {
-    file: Arc<File>,
-    /// How many syncs were asked for.
-    asked: AtomicU64,
-    /// How many of those are done. Whoever holds it syncs, also for those who ask until it starts.
-    done: Mutex<u64>,
+    queue: Shared,
+    sync: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    /// Calls that are to be answered when what the queue has changed by now is on disk.
+    waiting: Mutex<Vec<oneshot::Sender<Written>>>,
+    called: Notify,
+    /// The changes that were written, or that calls were told of that they were not.
+    known: AtomicU64,
 }
+
+/// Why it could not be, for a person.
+type Written = Result<(), String>;
 
 impl Log {
-    /// The log of an open `database`: it lies beside it, under this name, for as long as it is open.
-    pub(super) fn open(database: &Path) -> io::Result<Self> {
+    /// The log of the queue's open `database`: it lies beside it, under this name, for as long as it is open.
+    pub(super) fn open(queue: Shared, database: &Path) -> io::Result<Self> {
         let mut path = database.canonicalize()?.into_os_string();
         path.push("-wal");
-        Ok(Self::of(File::options().read(true).write(true).open(path)?))
+        let file = File::options().read(true).write(true).open(path)?;
+        Ok(Self::with(queue, move || file.sync_data()))
     }
 
-    fn of(file: File) -> Self {
-        Self { file: Arc::new(file), asked: AtomicU64::new(0), done: Mutex::new(0) }
+    fn with(queue: Shared, sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let (waiting, called) = (Mutex::default(), Notify::new());
+        Self { queue, sync: Box::new(sync), waiting, called, known: AtomicU64::new(0) }
     }
 
-    /// Returns when all that was committed before is on disk.
-    async fn sync(&self) -> io::Result<()> {
-        let file = Arc::clone(&self.file);
-        self.join(move || file.sync_data()).await
+    fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Written>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns after a sync that began after this call: one that somebody else makes, or one that it makes itself.
-    async fn join(&self, sync: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut done = self.done.lock().await;
-        if *done < number {
-            let asked = self.asked.load(Ordering::SeqCst);
-            spawn_blocking(sync).await.map_err(io::Error::other)??;
-            *done = asked;
+    /// Returns when all that was changed before is on disk. Whoever changes something is to ask before it waits for
+    /// anything else: what fails is told to those who have asked.
+    pub(super) async fn catch_up(&self) -> Written {
+        if self.queue.lock().changes() == self.known.load(Ordering::SeqCst) {
+            return Ok(());
         }
-        Ok(())
+        let (sender, written) = oneshot::channel();
+        self.waiting().push(sender);
+        self.called.notify_one();
+        written.await.unwrap_or_else(|_| Err("the TaskManager has ended".to_owned()))
+    }
+
+    /// Writes what calls change, for as long as the server runs.
+    pub(super) async fn write(&self) {
+        loop {
+            self.called.notified().await;
+            let waiting = std::mem::take(&mut *self.waiting());
+            let (changes, committed) = {
+                let mut queue = self.queue.lock();
+                (queue.changes(), queue.commit())
+            };
+            // By this thread, whose other calls wait meanwhile: handing a sync to another thread and back takes as long.
+            let written = committed.and_then(|()| (self.sync)());
+            let written = written.map_err(|error| error.to_string());
+            self.known.store(changes, Ordering::SeqCst);
+            for call in waiting {
+                // Its client may have left.
+                let _ = call.send(written.clone());
+            }
+        }
     }
 }
 
-/// Has what a call has changed on disk before its answer leaves.
+/// Has on disk what an answer may tell of, before it leaves. That includes what other calls have changed: a worker that is
+/// told that its result has arrived does not send it again.
 pub(super) async fn sync_changes(
     State(log): State<Arc<Log>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    let changes = request.method() != Method::GET;
     let answer = next.run(request).await;
-    let done = answer.status().is_success() || answer.status().is_redirection();
-    if !changes || !done {
-        return Ok(answer);
-    }
-    log.sync().await.map(|()| answer).map_err(|error| Failure::internal(&error))
+    log.catch_up().await.map(|()| answer).map_err(|error| Failure::internal(&error))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
     use std::sync::mpsc;
     use std::task::Poll;
 
@@ -84,81 +102,106 @@ mod tests {
     use axum::http::StatusCode;
     use axum::routing::{get, post};
     use axum::{Router, middleware};
-    use tokio::runtime::{Builder, Runtime};
-    use tokio::sync::oneshot;
+    use serde_json::{Map, json};
+    use tempfile::TempDir;
+    use tokio::runtime::Builder;
     use tower::ServiceExt;
 
     use super::*;
+    use crate::server::Settings;
+    use crate::server::queue::Queue;
 
-    fn runtime() -> Runtime {
-        Builder::new_current_thread().build().unwrap()
+    /// A queue with a type, in a folder of its own.
+    fn queue() -> (Shared, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
+        let mut queue = Queue::open(&settings).unwrap();
+        queue.register("a".to_owned(), "1".to_owned(), json!({"type": "object"})).unwrap();
+        (Shared::new(queue), folder)
     }
 
-    /// Lets eight calls ask while a sync runs; how many syncs they made, and how many of them ended well.
-    fn eight_at_once(fail: bool) -> (usize, usize) {
-        let log = Log::of(tempfile::tempfile().unwrap());
-        let (made, count) = mpsc::channel();
-        let ended_well = runtime().block_on(async {
-            let (let_go, held) = mpsc::channel();
-            let (begun, first) = oneshot::channel();
-            let sync = move || {
-                begun.send(()).unwrap();
-                held.recv().map_err(io::Error::other)
-            };
-            let eight = async {
-                first.await.unwrap();
-                let ask = |_| {
-                    let made = made.clone();
-                    log.join(move || {
-                        made.send(()).unwrap();
-                        if fail { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-                    })
-                };
-                // Each has asked when it was polled once.
-                let mut asking: Vec<_> = (0..8).map(ask).map(Box::pin).collect();
-                for ask in &mut asking {
-                    assert!(std::future::poll_fn(|context| Poll::Ready(ask.as_mut().poll(context))).await.is_pending());
-                }
-                let_go.send(()).unwrap();
-                let mut ended_well = 0;
-                for ask in asking {
-                    ended_well += usize::from(ask.await.is_ok());
-                }
-                ended_well
-            };
-            let (first, ended_well) = tokio::join!(log.join(sync), eight);
-            first.unwrap();
-            ended_well
+    fn create(queue: &Shared, n: usize) {
+        let params = Map::from_iter([("n".to_owned(), json!(n))]);
+        queue.lock().create("a".to_owned(), params, 0).unwrap();
+    }
+
+    async fn change(State(queue): State<Shared>) {
+        create(&queue, fastrand::usize(..));
+    }
+
+    fn run(log: &Arc<Log>, calls: impl Future<Output = ()>) {
+        let log = Arc::clone(log);
+        Builder::new_current_thread().build().unwrap().block_on(async move {
+            tokio::spawn(async move { log.write().await });
+            calls.await;
         });
-        drop(made);
-        (count.iter().count(), ended_well)
+    }
+
+    /// Has eight calls change something; how many syncs that takes, and how many of the calls are confirmed.
+    fn eight_at_once(fail: bool) -> (usize, usize) {
+        let (queue, _folder) = queue();
+        let (made, syncs) = mpsc::channel();
+        let log = Arc::new(Log::with(queue.clone(), move || {
+            made.send(()).map_err(io::Error::other)?;
+            if fail { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }));
+        let mut confirmed = 0;
+        run(&log, async {
+            let call = async |n| {
+                create(&queue, n);
+                log.catch_up().await
+            };
+            let mut calls: Vec<_> = (0..8).map(call).map(Box::pin).collect();
+            // Each has asked when it was polled once.
+            for call in &mut calls {
+                assert!(std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await.is_pending());
+            }
+            for call in calls {
+                confirmed += usize::from(call.await.is_ok());
+            }
+        });
+        (syncs.try_iter().count(), confirmed)
     }
 
     #[test]
-    fn calls_that_ask_while_a_sync_runs_share_the_next() {
+    fn calls_that_come_at_the_same_time_share_a_sync() {
         assert_eq!(eight_at_once(false), (1, 8));
     }
 
     #[test]
     fn nobody_relies_on_a_sync_that_failed() {
-        assert_eq!(eight_at_once(true), (8, 0));
+        assert_eq!(eight_at_once(true), (1, 0));
     }
 
     #[test]
-    fn a_change_is_not_confirmed_where_its_sync_fails() {
-        // A pipe takes no sync.
-        let (_, writer) = io::pipe().unwrap();
-        let log = Arc::new(Log::of(File::from(OwnedFd::from(writer))));
-        let router = Router::new().route("/", get(async || "read").post(async || "written"));
-        let router: Router = router.route("/no", post(async || StatusCode::NOT_FOUND));
-        let router = router.route("/moved", post(async || StatusCode::SEE_OTHER));
-        let router = router.layer(middleware::from_fn_with_state(log, sync_changes));
-        for (method, path, status) in
-            [("GET", "/", 200), ("POST", "/", 500), ("POST", "/moved", 500), ("POST", "/no", 404)]
-        {
-            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-            let answer = runtime().block_on(router.clone().oneshot(request)).unwrap();
-            assert_eq!(answer.status(), status, "{method} {path}");
-        }
+    fn nothing_is_answered_that_is_not_on_disk() {
+        let (queue, _folder) = queue();
+        let log = Arc::new(Log::with(queue.clone(), || Err(io::ErrorKind::StorageFull.into())));
+        let refuse = async |queue: State<Shared>| {
+            change(queue).await;
+            StatusCode::NOT_FOUND
+        };
+        let router = Router::new().route("/", get(async || "read").post(change)).route("/no", post(refuse));
+        let router = router.layer(middleware::from_fn_with_state(Arc::clone(&log), sync_changes)).with_state(queue);
+        run(&log, async {
+            for (method, path, status) in [("POST", "/", 500), ("GET", "/", 200), ("POST", "/no", 500)] {
+                let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+                let answer = router.clone().oneshot(request).await.unwrap();
+                assert_eq!(answer.status(), status, "{method} {path}");
+            }
+        });
+    }
+
+    #[test]
+    fn who_reads_what_another_has_changed_waits_for_the_disk_too() {
+        let (queue, _folder) = queue();
+        let log = Arc::new(Log::with(queue.clone(), || Err(io::ErrorKind::StorageFull.into())));
+        run(&log, async {
+            assert!(log.catch_up().await.is_err(), "the type is not on disk yet");
+            create(&queue, 1);
+            let (one, other) = tokio::join!(log.catch_up(), log.catch_up());
+            assert!(one.is_err() && other.is_err());
+            assert_eq!(log.catch_up().await, Ok(()), "all that there is to tell was told");
+        });
     }
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod attempts;
+mod batch;
 mod body;
 mod connection;
 mod console;
@@ -109,14 +110,16 @@ impl Server {
         }
         let (listener, address) = listen(settings.listen)?;
         let queue = Shared::new(Queue::open(settings)?);
-        let log = Log::open(&settings.database).map_err(|error| ServerError::DatabaseUnusable {
+        let log = Log::open(queue.clone(), &settings.database).map_err(|error| ServerError::DatabaseUnusable {
             path: settings.database.clone(),
             reason: format!("its write-ahead log: {error}"),
         })?;
+        let log = Arc::new(log);
         let waits = Arc::clone(&queue.waits);
-        let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), keep));
-        let router = router(settings, queue, Arc::new(log), address.port());
+        let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), Arc::clone(&log), keep));
+        let router = router(settings, queue, Arc::clone(&log), address.port());
         let serve = |listener, stopped: oneshot::Receiver<()>| async move {
+            tokio::spawn(async move { log.write().await });
             if let Some(keeping) = keeping {
                 tokio::spawn(keeping);
             }

@@ -2,16 +2,18 @@
 
 mod look;
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) use look::{Excerpt, Listed, Overview, Seen, Shown, TypeCounts};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Settings;
 use super::attempts::{self, Fate};
+use super::batch::Batch;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
 use super::params::{self, Schemas};
@@ -106,7 +108,7 @@ impl Shared {
         Self { waits: Arc::clone(&queue.waits), queue: Arc::new(Mutex::new(queue)) }
     }
 
-    /// A call that panicked has left no transaction open, so the next may go on.
+    /// A call that panicked has left no change behind, so the next may go on.
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +116,7 @@ impl Shared {
 
 /// The types and tasks in one database file.
 pub(super) struct Queue {
-    connection: Connection,
+    connection: Batch,
     schemas: Schemas,
     claim_timeout: Duration,
     max_attempts: u32,
@@ -125,7 +127,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn open(settings: &Settings) -> std::result::Result<Self, ServerError> {
         Ok(Self {
-            connection: database::open(&settings.database)?,
+            connection: Batch::new(database::open(&settings.database)?),
             schemas: Schemas::default(),
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
@@ -142,9 +144,8 @@ impl Queue {
 
     pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<Registered> {
         params::compile(&schema).map_err(Refusal::BadSchema)?;
-        let transaction = self.transaction()?;
-        let (id, is_new) = types::store(&transaction, &name, &version, &Json(schema))?;
-        transaction.commit()?;
+        let stored = self.connection.change(|connection| types::store(connection, &name, &version, &Json(schema)));
+        let (id, is_new) = stored?;
         let how = if is_new { Registration::New { created: true } } else { Registration::Known { updated: true } };
         Ok(Registered { id, name, version, how })
     }
@@ -168,15 +169,17 @@ impl Queue {
         let params = params.to_string();
         let dedupe_key = params::dedupe_key(&task_type, &params);
         let task = NewTask { type_id: rules.type_id, params: &params, priority, dedupe_key: &dedupe_key };
-        let transaction = self.transaction()?;
-        if let Some(id) = tasks::insert(&transaction, &task)? {
-            transaction.commit()?;
+        let (id, known) = self.connection.change(|connection| match tasks::by_key(connection, &dedupe_key)? {
+            Some((id, status)) => Ok::<_, Refusal>((id, Some(status))),
+            None => Ok((tasks::insert(connection, &task)?, None)),
+        })?;
+        let deduplicated = known.is_some();
+        if !deduplicated {
             self.tally.moved(rules.type_id, None, Some("pending"));
             self.waits.tell(rules.type_id);
-            return Ok(Created { id, task_type, status: "pending".to_owned(), dedupe_key, deduplicated: false });
         }
-        let (id, status) = tasks::by_key(&transaction, &dedupe_key)?;
-        Ok(Created { id, task_type, status, dedupe_key, deduplicated: true })
+        let status = known.unwrap_or_else(|| "pending".to_owned());
+        Ok(Created { id, task_type, status, dedupe_key, deduplicated })
     }
 
     /// Refuses a claim that no task will ever be there for: of a type that is unknown, or not like the pattern.
@@ -190,18 +193,18 @@ impl Queue {
     pub(super) fn claim(&mut self, request: &ClaimRequest, type_id: i64) -> Result<Claimed> {
         let expired = Time::now().earlier_by(self.claim_timeout);
         self.admit(request, type_id)?;
-        let transaction = self.transaction()?;
-        let expired = tasks::expired(&transaction, type_id, expired)?;
-        let id = match expired {
-            Some(id) => id,
-            None => tasks::next(&transaction, type_id, request.order)?.ok_or(Refusal::NoTask)?,
-        };
-        if expired.is_some() {
-            attempts::keep(&transaction, id, Fate::Expired, None)?;
-        }
-        let claimed = tasks::claim(&transaction, id, &request.worker_id)?;
-        transaction.commit()?;
-        if expired.is_none() {
+        let (claimed, was_pending) = self.connection.change(|connection| {
+            let expired = tasks::expired(connection, type_id, expired)?;
+            let id = match expired {
+                Some(id) => id,
+                None => tasks::next(connection, type_id, request.order)?.ok_or(Refusal::NoTask)?,
+            };
+            if expired.is_some() {
+                attempts::keep(connection, id, Fate::Expired, None)?;
+            }
+            Ok::<_, Refusal>((tasks::claim(connection, id, &request.worker_id)?, expired.is_none()))
+        })?;
+        if was_pending {
             self.tally.moved(type_id, Some("pending"), Some("claimed"));
         }
         Ok(claimed)
@@ -215,48 +218,50 @@ impl Queue {
     }
 
     pub(super) fn progress(&mut self, id: i64, worker_id: &str, progress: i64) -> Result<()> {
-        let transaction = self.transaction()?;
-        held_by(&transaction, id, worker_id)?;
-        tasks::set_progress(&transaction, id, progress)?;
-        Ok(transaction.commit()?)
+        self.connection.change(|connection| {
+            held_by(connection, id, worker_id)?;
+            Ok(tasks::set_progress(connection, id, progress).map(drop)?)
+        })
     }
 
     /// Ends an attempt; the status the task has now.
     pub(super) fn complete(&mut self, id: i64, report: Report) -> Result<&'static str> {
         let max_attempts = i64::from(self.max_attempts);
-        let transaction = self.transaction()?;
-        let task = held_by(&transaction, id, &report.worker_id)?;
-        let status = match report.success {
-            true => "completed",
-            false if task.attempts < max_attempts => "pending",
-            false => "failed",
-        };
-        let error_message = report.error.filter(|_| !report.success);
+        let (type_id, status) = self.connection.change(|connection| {
+            let task = held_by(connection, id, &report.worker_id)?;
+            let status = match report.success {
+                true => "completed",
+                false if task.attempts < max_attempts => "pending",
+                false => "failed",
+            };
+            let error_message = report.error.filter(|_| !report.success);
+            if status == "pending" {
+                attempts::keep(connection, id, Fate::Failed, error_message.as_deref())?;
+            }
+            tasks::end(connection, id, &Ending { status, result: report.result.map(Json), error_message })?;
+            Ok::<_, Refusal>((task.type_id, status))
+        })?;
+        self.tally.moved(type_id, Some("claimed"), Some(status));
         if status == "pending" {
-            attempts::keep(&transaction, id, Fate::Failed, error_message.as_deref())?;
-        }
-        tasks::end(&transaction, id, &Ending { status, result: report.result.map(Json), error_message })?;
-        transaction.commit()?;
-        self.tally.moved(task.type_id, Some("claimed"), Some(status));
-        if status == "pending" {
-            self.waits.tell(task.type_id);
+            self.waits.tell(type_id);
         }
         Ok(status)
     }
 
     /// Puts a task back that has failed, to be tried as often as a new one. What it failed with is kept.
     pub(super) fn put_back(&mut self, id: i64) -> Result<()> {
-        let transaction = self.transaction()?;
-        let task = tasks::state(&transaction, id)?.ok_or(Refusal::TaskNotFound)?;
-        if task.status != "failed" {
-            return Err(Refusal::NotFailed);
-        }
-        let error = tasks::error_message(&transaction, id)?;
-        attempts::keep(&transaction, id, Fate::PutBack, error.as_deref())?;
-        tasks::put_back(&transaction, id)?;
-        transaction.commit()?;
-        self.tally.moved(task.type_id, Some("failed"), Some("pending"));
-        self.waits.tell(task.type_id);
+        let type_id = self.connection.change(|connection| {
+            let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
+            if task.status != "failed" {
+                return Err(Refusal::NotFailed);
+            }
+            let error = tasks::error_message(connection, id)?;
+            attempts::keep(connection, id, Fate::PutBack, error.as_deref())?;
+            tasks::put_back(connection, id)?;
+            Ok(task.type_id)
+        })?;
+        self.tally.moved(type_id, Some("failed"), Some("pending"));
+        self.waits.tell(type_id);
         Ok(())
     }
 
@@ -264,17 +269,18 @@ impl Queue {
     /// may be more.
     pub(super) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
         let start = Instant::now();
-        let transaction = self.transaction()?;
-        let (mut more, mut removed) = (true, Vec::new());
-        while more && removed.len() < most && start.elapsed() <= LONGEST_REMOVAL {
-            let ended = tasks::remove_ended(&transaction, time)?;
-            more = ended.is_some();
-            if let Some((id, type_id, status)) = ended {
-                attempts::remove(&transaction, id)?;
-                removed.push((type_id, status));
+        let (more, removed) = self.connection.change(|connection| {
+            let (mut more, mut removed) = (true, Vec::new());
+            while more && removed.len() < most && start.elapsed() <= LONGEST_REMOVAL {
+                let ended = tasks::remove_ended(connection, time)?;
+                more = ended.is_some();
+                if let Some((id, type_id, status)) = ended {
+                    attempts::remove(connection, id)?;
+                    removed.push((type_id, status));
+                }
             }
-        }
-        transaction.commit()?;
+            Ok::<_, Refusal>((more, removed))
+        })?;
         for (type_id, status) in removed {
             self.tally.moved(type_id, Some(&status), None);
         }
@@ -289,9 +295,15 @@ impl Queue {
         Ok(tasks::list(&self.connection, filter)?)
     }
 
-    /// A transaction that has the file to itself from its start: what it reads still holds when it writes.
-    fn transaction(&mut self) -> Result<Transaction<'_>> {
-        Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    /// How many changes were ever made.
+    pub(super) fn changes(&self) -> u64 {
+        self.connection.changes()
+    }
+
+    /// Commits what calls have changed, or, after an error, none of it.
+    pub(super) fn commit(&mut self) -> io::Result<()> {
+        // What was counted of changes that are undone is counted anew.
+        self.connection.commit().inspect_err(|_| self.tally = Tally::default())
     }
 }
 
@@ -303,7 +315,7 @@ impl Queue {
             step();
             false
         };
-        self.connection.progress_handler(1, Some(go_on)).unwrap();
+        self.connection.connection().progress_handler(1, Some(go_on)).unwrap();
     }
 
     /// From now on, every claim has run out.
@@ -313,8 +325,8 @@ impl Queue {
 }
 
 /// The task, where `worker_id` holds it.
-fn held_by(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> Result<State> {
-    let task = tasks::state(transaction, id)?.ok_or(Refusal::TaskNotFound)?;
+fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
+    let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
     if task.status != "claimed" {
         return Err(Refusal::NotClaimed);
     }

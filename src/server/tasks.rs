@@ -1,6 +1,6 @@
 //! The SQL for tasks.
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 use serde::Serialize;
 
 use super::database::{Json, Time};
@@ -148,28 +148,26 @@ fn next_sql(order: Order) -> String {
     format!("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT 1")
 }
 
-/// Stores the task, unless there is one with its key: then `None`. Outside a transaction it could not fail where the
-/// disk is full: SQLite would hand the id out first, and commit when nobody listens any more.
-pub(super) fn insert(transaction: &Transaction<'_>, task: &NewTask<'_>) -> Result<Option<i64>> {
-    transaction
+/// Stores a task whose key no other has; its id.
+pub(super) fn insert(connection: &Connection, task: &NewTask<'_>) -> Result<i64> {
+    connection
         .prepare_cached(
-            "INSERT INTO tasks (type_id, params, priority, dedupe_key, created_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (dedupe_key) DO NOTHING RETURNING id",
+            "INSERT INTO tasks (type_id, params, priority, dedupe_key, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .query_row(params![task.type_id, task.params, task.priority, task.dedupe_key, Time::now()], |row| row.get(0))
-        .optional()
+        .insert(params![task.type_id, task.params, task.priority, task.dedupe_key, Time::now()])
 }
 
 /// The id and the status of the task with that key.
-pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<(i64, String)> {
+pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<Option<(i64, String)>> {
     connection
         .prepare_cached("SELECT id, status FROM tasks WHERE dedupe_key = ?1")?
         .query_row([dedupe_key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// The task of that type whose claim is the longest past its end, `expired` being when claims began that end now.
-pub(super) fn expired(transaction: &Transaction<'_>, type_id: i64, expired: Time) -> Result<Option<i64>> {
-    transaction.prepare_cached(EXPIRED)?.query_row(params![type_id, expired], |row| row.get(0)).optional()
+pub(super) fn expired(connection: &Connection, type_id: i64, expired: Time) -> Result<Option<i64>> {
+    connection.prepare_cached(EXPIRED)?.query_row(params![type_id, expired], |row| row.get(0)).optional()
 }
 
 /// When the claim of that type began that runs out first.
@@ -178,13 +176,13 @@ pub(super) fn oldest_claim(connection: &Connection, type_id: i64) -> Result<Opti
 }
 
 /// The pending task of that type that is first in `order`.
-pub(super) fn next(transaction: &Transaction<'_>, type_id: i64, order: Order) -> Result<Option<i64>> {
-    transaction.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
+pub(super) fn next(connection: &Connection, type_id: i64, order: Order) -> Result<Option<i64>> {
+    connection.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
 }
 
 /// Gives the task to `worker_id`: a new attempt, without progress.
-pub(super) fn claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> Result<Claimed> {
-    transaction
+pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str) -> Result<Claimed> {
+    connection
         .prepare_cached(
             "UPDATE tasks SET status = 'claimed', attempts = attempts + 1, progress = 0, claimed_by = ?2, \
              claimed_at = ?3 WHERE id = ?1 RETURNING id, \
@@ -201,8 +199,8 @@ pub(super) fn claim(transaction: &Transaction<'_>, id: i64, worker_id: &str) -> 
         })
 }
 
-pub(super) fn state(transaction: &Transaction<'_>, id: i64) -> Result<Option<State>> {
-    transaction
+pub(super) fn state(connection: &Connection, id: i64) -> Result<Option<State>> {
+    connection
         .prepare_cached("SELECT type_id, status, attempts, claimed_by FROM tasks WHERE id = ?1")?
         .query_row([id], |row| {
             Ok(State { type_id: row.get(0)?, status: row.get(1)?, attempts: row.get(2)?, claimed_by: row.get(3)? })
@@ -210,13 +208,13 @@ pub(super) fn state(transaction: &Transaction<'_>, id: i64) -> Result<Option<Sta
         .optional()
 }
 
-pub(super) fn set_progress(transaction: &Transaction<'_>, id: i64, progress: i64) -> Result<usize> {
-    transaction.prepare_cached("UPDATE tasks SET progress = ?2 WHERE id = ?1")?.execute([id, progress])
+pub(super) fn set_progress(connection: &Connection, id: i64, progress: i64) -> Result<usize> {
+    connection.prepare_cached("UPDATE tasks SET progress = ?2 WHERE id = ?1")?.execute([id, progress])
 }
 
 /// Ends the attempt. A pending task belongs to nobody; a completed one is all done, whatever its last progress was.
-pub(super) fn end(transaction: &Transaction<'_>, id: i64, ending: &Ending<'_>) -> Result<usize> {
-    transaction
+pub(super) fn end(connection: &Connection, id: i64, ending: &Ending<'_>) -> Result<usize> {
+    connection
         .prepare_cached(
             "UPDATE tasks SET status = ?2, result = ?3, error_message = ?4, \
              progress = iif(?2 = 'completed', 100, progress), \
@@ -233,8 +231,8 @@ pub(super) fn error_message(connection: &Connection, id: i64) -> Result<Option<S
 }
 
 /// Puts a failed task back as if it had never been tried. What it failed with stays until it ends again.
-pub(super) fn put_back(transaction: &Transaction<'_>, id: i64) -> Result<usize> {
-    transaction
+pub(super) fn put_back(connection: &Connection, id: i64) -> Result<usize> {
+    connection
         .prepare_cached(
             "UPDATE tasks SET status = 'pending', attempts = 0, progress = 0, claimed_by = NULL, claimed_at = NULL, \
              completed_at = NULL WHERE id = ?1",
@@ -243,8 +241,8 @@ pub(super) fn put_back(transaction: &Transaction<'_>, id: i64) -> Result<usize> 
 }
 
 /// Removes the task that ended first, if that was before `time`; its id, its type and the status it had.
-pub(super) fn remove_ended(transaction: &Transaction<'_>, time: Time) -> Result<Option<(i64, i64, String)>> {
-    transaction
+pub(super) fn remove_ended(connection: &Connection, time: Time) -> Result<Option<(i64, i64, String)>> {
+    connection
         .prepare_cached(REMOVE_ENDED)?
         .query_row([time], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()

@@ -1,7 +1,7 @@
 //! The SQL for task types.
 
 use rusqlite::{Connection, Result};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::{Serialize, Serializer};
 
 use super::database::{Json, Time};
@@ -73,9 +73,9 @@ pub(super) fn is_like(connection: &Connection, id: i64, pattern: Option<&str>) -
 }
 
 /// Stores the type under its name; its id, and whether it is new.
-pub(super) fn store(transaction: &Transaction<'_>, name: &str, version: &str, schema: &Json) -> Result<(i64, bool)> {
+pub(super) fn store(connection: &Connection, name: &str, version: &str, schema: &Json) -> Result<(i64, bool)> {
     let now = Time::now();
-    let known = transaction
+    let known = connection
         .prepare_cached(
             "UPDATE task_types SET version = ?2, param_schema = ?3, updated_at = ?4 WHERE name = ?1 RETURNING id",
         )?
@@ -84,7 +84,7 @@ pub(super) fn store(transaction: &Transaction<'_>, name: &str, version: &str, sc
     if let Some(id) = known {
         return Ok((id, false));
     }
-    transaction
+    connection
         .prepare_cached(
             "INSERT INTO task_types (name, version, param_schema, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)",
         )?
