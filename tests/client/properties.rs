@@ -67,10 +67,11 @@ impl Stage {
     }
 }
 
-/// What reading an answer of that length may take: half a MiB for a connection and its buffers, twice where the kept one
-/// turns out to be closed, and 256 bytes for each of its own. The most comes of `{"":{"":{"":…`, an object of 632 bytes for every five of JSON, and its copy.
+/// What reading an answer of that length may take: half a MiB each for a few connections and their buffers, since kept
+/// ones may turn out to be closed, and 256 bytes for each of its own. The most comes of `{"":{"":{"":…`, an object of 632
+/// bytes for every five of JSON, and its copy.
 fn most_memory(length: usize) -> u64 {
-    (1 << 20) + 256 * u64::try_from(length).unwrap()
+    (2 << 20) + 256 * u64::try_from(length).unwrap()
 }
 
 /// How many answers each property is tried with: each of them by every call.
