@@ -1,31 +1,26 @@
 //! `claim`: one task by hand, to look at or to work here.
 
+mod ask;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use self::ask::{Asking, Got, Wanted};
 use super::aloud::Aloud;
 use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, quota, types};
 use crate::cli::ClaimArgs;
-use crate::clock::{Clock, Slept, Timestamp, after};
-use crate::config;
+use crate::clock::{Clock, Timestamp, after};
 use crate::exit::{Exit, UserError};
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskResult};
-use crate::taskmanager::{Backoff, Claimed, Client, Error, Wait};
-use crate::worker::{Executor, SharedLedger, WorkerError, WorkerType, handler, order};
-
-/// A type to ask for: the configuration's, where it is in there, and its number.
-struct Wanted<'a> {
-    name: &'a str,
-    id: u64,
-    configured: Option<&'a config::TaskType>,
-}
+use crate::taskmanager::{Client, Waits};
+use crate::worker::{Executor, SharedLedger, WorkerError, WorkerType, handler};
 
 /// What a claim by hand works with.
 struct Desk<'a> {
@@ -56,7 +51,7 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if args.run {
         supervise_handlers();
     }
-    let Some((index, task, claimed_at)) = desk.claim(&wanted, &types)? else {
+    let Some(Got { index, task, claimed_at }) = desk.claim(&wanted, &types)? else {
         return if setup.shutdown.get() > Phase::Running {
             Ok(Exit::Interrupted)
         } else {
@@ -116,37 +111,12 @@ impl<'a> Desk<'a> {
         wanted.iter().map(resolve).collect()
     }
 
-    /// Waits for a task: once, for as long as `--timeout` says, or until a signal. With it come the index of its type
-    /// and the time of its claim.
-    fn claim(&self, wanted: &[Wanted<'_>], types: &[WorkerType]) -> anyhow::Result<Option<(usize, Task, Timestamp)>> {
-        let config = &self.setup.config;
-        let clock = self.setup.clock();
-        let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
-        let started = Instant::now();
+    /// Waits for a task: once, for as long as `--timeout` says, or until a signal.
+    fn claim(&self, wanted: &[Wanted<'_>], types: &[WorkerType]) -> anyhow::Result<Option<Got>> {
         let names: Vec<&str> = wanted.iter().map(|it| it.name).collect();
         let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
-        loop {
-            for (index, wanted) in wanted.iter().enumerate() {
-                if types.get(index).is_some_and(|it| it.not_before(clock.now()).is_some()) {
-                    continue;
-                }
-                let order = order(config.strategy.value);
-                match self.client.claim_or_wait(&config.worker_id, wanted.id, order, Wait::default()) {
-                    Ok(Claimed { task: Some(task), claimed_at, .. }) => return Ok(Some((index, task, claimed_at))),
-                    Ok(_) => {}
-                    Err(Error::Interrupted) => return Ok(None),
-                    Err(error) if error.says_unknown_type() => {
-                        return Err(errors::unknown_type_at(&self.client, wanted.name).into());
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            let left = self.args.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(started.elapsed()));
-            let over = self.args.once || left.is_zero();
-            if over || clock.sleep(backoff.grow().min(left)) == Slept::Interrupted {
-                return Ok(None);
-            }
-        }
+        let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
+        Asking { setup: self.setup, client: &self.client, wanted, types, server_waits: Waits::No }.wait(most)
     }
 
     /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.

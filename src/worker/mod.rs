@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 pub use event::{Event, Observer};
 pub use execute::{Executor, with_sound_ideas};
 pub use params::check_schema;
+pub use queue::{LONGEST_WAIT, SHORTEST_WAIT};
 pub use types::{
     TypeError, WorkerType, default_timeout, handler, no_handler, register, usual_schema, youtube_settings,
 };
@@ -252,15 +253,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Calls back a claim that waits at the TaskManager. It is answered even so, with the task where it has just got
-    /// one: that is why we do not simply hang up. Several tries, since it may have been on its way there only.
     fn withdraw_claims(&self) {
-        let client = self.executor.client.with_retries(Retries::NONE);
-        let start = Instant::now();
-        while !self.queue.wait_not_waiting(WITHDRAW_EVERY) && start.elapsed() < WITHDRAW_FOR {
-            // A TaskManager that knows nothing of waiting answers the claim itself soon enough.
-            let _ = client.withdraw_claims(&self.executor.config.worker_id.value);
-        }
+        let worker_id = &self.executor.config.worker_id.value;
+        withdraw_claims(&self.executor.client, worker_id, |time| self.queue.wait_not_waiting(time));
     }
 
     /// Ends what handlers keep for tasks to come, all at once: none of them is to wait for another.
@@ -287,6 +282,18 @@ impl<'a> Worker<'a> {
     fn fail(&self, error: WorkerError) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.queue.close(Closed::Failed);
+    }
+}
+
+/// Calls back a claim that waits at the TaskManager, until it `has_ended` within the time that is given. It is answered
+/// even so, with the task where it has just got one: that is why we do not simply hang up. Several tries, since it may
+/// have been on its way there only.
+pub fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Duration) -> bool) {
+    let client = client.with_retries(Retries::NONE);
+    let start = Instant::now();
+    while !has_ended(WITHDRAW_EVERY) && start.elapsed() < WITHDRAW_FOR {
+        // A TaskManager that knows nothing of waiting answers the claim itself soon enough.
+        let _ = client.withdraw_claims(worker_id);
     }
 }
 

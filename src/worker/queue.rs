@@ -21,9 +21,9 @@ use super::breaker::{Breaker, Change, Verdict};
 use crate::taskmanager::{Backoff, Waits};
 
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// What it has waited at least.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+pub const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// So many sleeping slots are woken by a slot that finds a task: where there are many tasks, all are soon at work, and
 /// a single task costs two calls in vain.
 const CALLED_BY_A_TASK: usize = 2;

@@ -84,6 +84,19 @@ fn it_waits_for_a_task_that_comes_later() {
 }
 
 #[test]
+fn a_server_that_can_wait_tells_of_a_task_of_any_type_at_once() {
+    let rig = Rig::new();
+    rig.run("register-type example.other --schema {\"type\":\"object\"}").exits(0);
+    for task_type in [ANY, "example.other"] {
+        // Nobody waits for the next poll.
+        let mut running = rig.start("claim example.any example.other --poll-interval 1h --debug");
+        running.wait_for_stderr("call=claim ");
+        rig.create(task_type, &json!({"n": 1}));
+        assert_eq!(running.wait().exits(0).json()["type"], task_type);
+    }
+}
+
+#[test]
 fn types_are_asked_in_the_order_they_are_named() {
     let rig = Rig::new();
     rig.run("register-type example.other --schema {\"type\":\"object\"}").exits(0);
@@ -146,6 +159,29 @@ fn a_signal_ends_the_wait_at_once() {
 }
 
 #[test]
+fn a_signal_calls_back_a_claim_that_waits_at_the_server() {
+    let (withdraw, withdrawn) = channel();
+    let withdrawn = Mutex::new(withdrawn);
+    let server = Server::start(move |request| match request.method.as_str() {
+        "GET" => type_found(),
+        "DELETE" => {
+            let _ = withdraw.send(request.path.clone());
+            Answer::data(&json!({"withdrawn": 1}))
+        }
+        _ => {
+            assert_eq!(request.header("Prefer"), Some("wait=20"));
+            assert_eq!(withdrawn.lock().unwrap().recv().unwrap(), "/tasks/claim?worker_id=me");
+            Answer::error(404, "No available tasks").header("Preference-Applied", "wait")
+        }
+    });
+    let running = Sandbox::at(&server.url()).prismq(["claim", ANY, "--worker-id", "me"]).start();
+    server.wait_for_requests(2);
+    running.signal(Signal::INT);
+    let output = running.wait().exits(130);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+}
+
+#[test]
 fn a_second_signal_waits_for_no_answer() {
     let server = Server::start(|request| match request.method.as_str() {
         "GET" => type_found(),
@@ -168,8 +204,10 @@ fn a_task_that_comes_with_a_signal_is_not_lost() {
     let (answer, may_answer) = channel::<()>();
     let may_answer = Mutex::new(may_answer);
     let server = Server::start(move |request| {
-        if request.method == "GET" {
-            return type_found();
+        match request.method.as_str() {
+            "GET" => return type_found(),
+            "DELETE" => return recorded("no such endpoint"),
+            _ => {}
         }
         asked.send(()).unwrap();
         may_answer.lock().unwrap().recv().unwrap();
@@ -191,5 +229,5 @@ fn the_server_hears_of_the_type_and_the_order() {
     let asked = server.requests().remove(1);
     assert_eq!(asked.path, "/tasks/claim");
     let expected = json!({"worker_id": "me", "task_type_id": 1, "sort_by": "priority", "sort_order": "DESC"});
-    assert_eq!(asked.json(), expected);
+    assert_eq!((asked.json(), asked.header("Prefer")), (expected, None));
 }

@@ -1,0 +1,123 @@
+//! Asking for a task until there is one: at a server that can wait for it, else from time to time.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, Slept, Timestamp};
+use crate::commands::errors;
+use crate::commands::setup::Setup;
+use crate::config;
+use crate::shutdown::{Phase, Watch};
+use crate::task::Task;
+use crate::taskmanager::{Backoff, Client, Error, Wait, Waits};
+use crate::worker::{LONGEST_WAIT, SHORTEST_WAIT, WorkerType, order, withdraw_claims};
+
+/// A type to ask for: the configuration's, where it is in there, and its number.
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a str,
+    pub(super) id: u64,
+    pub(super) configured: Option<&'a config::TaskType>,
+}
+
+/// A task that was claimed: the index of its type among those wanted, and the time of its claim.
+pub(super) struct Got {
+    pub(super) index: usize,
+    pub(super) task: Task,
+    pub(super) claimed_at: Timestamp,
+}
+
+/// What is asked for, and where.
+pub(super) struct Asking<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) client: &'a Client,
+    pub(super) wanted: &'a [Wanted<'a>],
+    /// What works them, where they are worked here: a handler may want no task now.
+    pub(super) types: &'a [WorkerType],
+    /// Whether the server waits for a task where it is asked to, as far as it is known.
+    pub(super) server_waits: Waits,
+}
+
+impl Asking<'_> {
+    /// Waits for a task no longer than `most`, or until a signal.
+    pub(super) fn wait(&mut self, most: Duration) -> anyhow::Result<Option<Got>> {
+        let is_over = self.withdraw_at_signal();
+        let got = self.ask_again_and_again(most);
+        is_over.raise(true);
+        got
+    }
+
+    fn ask_again_and_again(&mut self, most: Duration) -> anyhow::Result<Option<Got>> {
+        let config = &self.setup.config;
+        let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
+        let start = Instant::now();
+        let left = || most.saturating_sub(start.elapsed());
+        loop {
+            let asked = Instant::now();
+            let pause = backoff.grow();
+            let got = self.ask(self.longest_wait(pause).min(left()))?;
+            let is_asked_to_end = self.setup.shutdown.get() > Phase::Running;
+            if got.is_some() || left().is_zero() || is_asked_to_end {
+                return Ok(got);
+            }
+            let has_waited = self.server_waits != Waits::No && asked.elapsed() >= SHORTEST_WAIT;
+            if !has_waited && self.setup.clock().sleep(pause.min(left())) == Slept::Interrupted {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// How long the server may wait. Where it does so for one type, and there are others, no longer than until they would
+    /// be asked again.
+    fn longest_wait(&self, pause: Duration) -> Duration {
+        let waits_for_all = self.wanted.len() == 1 || self.server_waits == Waits::ForAny;
+        if waits_for_all { LONGEST_WAIT } else { LONGEST_WAIT.min(pause) }
+    }
+
+    /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any.
+    fn ask(&mut self, time: Duration) -> anyhow::Result<Option<Got>> {
+        let now = self.setup.clock().now();
+        let is_held = |index: usize| self.types.get(index).is_some_and(|it| it.not_before(now).is_some());
+        let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_held(*index)).collect();
+        for index in &open {
+            let others: Vec<u64> = open.iter().filter(|it| *it != index).map(|it| self.wanted[*it].id).collect();
+            let wait = if Some(index) == open.last() { Wait { time, others: &others } } else { Wait::default() };
+            let got = self.claim(*index, wait)?;
+            if got.is_some() {
+                return Ok(got);
+            }
+        }
+        Ok(None)
+    }
+
+    fn claim(&mut self, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<Got>> {
+        let (config, Wanted { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
+        let claimed = match self.client.claim_or_wait(&config.worker_id, *id, order(config.strategy.value), wait) {
+            Ok(claimed) => claimed,
+            Err(Error::Interrupted) => return Ok(None),
+            Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(self.client, name).into()),
+            Err(error) => return Err(error.into()),
+        };
+        if wait.is_asked_for() {
+            self.server_waits = claimed.waits;
+        }
+        let Some(task) = claimed.task else { return Ok(None) };
+        // It may be another's that was waited for as well.
+        let by_name = self.wanted.iter().position(|wanted| wanted.name.eq_ignore_ascii_case(&task.task_type));
+        Ok(Some(Got { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
+    }
+
+    /// Has a signal call a claim back that waits at the server, until what is returned is raised.
+    fn withdraw_at_signal(&self) -> Arc<Watch<bool>> {
+        let is_over = Arc::new(Watch::new(false));
+        let (over, client) = (Arc::clone(&is_over), self.client.clone());
+        let worker_id = self.setup.config.worker_id.value.clone();
+        self.setup.shutdown.on_raise(Phase::Running, move |_| {
+            let (over, client, worker_id) = (Arc::clone(&over), client.clone(), worker_id.clone());
+            let withdraw = move || withdraw_claims(&client, &worker_id, |time| over.wait_for(true, time));
+            // By another thread: the next signal is to be heard meanwhile. Without one, the claim is answered later.
+            let _ = thread::Builder::new().name("withdraw".into()).spawn(withdraw);
+        });
+        is_over
+    }
+}
