@@ -89,7 +89,8 @@ fn a_server_that_can_wait_tells_of_a_task_of_any_type_at_once() {
     rig.run("register-type example.other --schema {\"type\":\"object\"}").exits(0);
     for task_type in [ANY, "example.other"] {
         // Nobody waits for the next poll.
-        let mut running = rig.start("claim example.any example.other --poll-interval 1h --debug");
+        let claim = rig.prismq("claim example.any example.other --debug").env("POLL_INTERVAL", "1h");
+        let mut running = claim.start();
         running.wait_for_stderr("call=claim ");
         rig.create(task_type, &json!({"n": 1}));
         assert_eq!(running.wait().exits(0).json()["type"], task_type);
@@ -160,6 +161,7 @@ fn a_signal_ends_the_wait_at_once() {
 
 #[test]
 fn a_signal_calls_back_a_claim_that_waits_at_the_server() {
+    let (asked, is_asked) = channel();
     let (withdraw, withdrawn) = channel();
     let withdrawn = Mutex::new(withdrawn);
     let server = Server::start(move |request| match request.method.as_str() {
@@ -170,12 +172,15 @@ fn a_signal_calls_back_a_claim_that_waits_at_the_server() {
         }
         _ => {
             assert_eq!(request.header("Prefer"), Some("wait=20"));
-            assert_eq!(withdrawn.lock().unwrap().recv().unwrap(), "/tasks/claim?worker_id=me");
+            asked.send(()).unwrap();
+            let withdrawn = withdrawn.lock().unwrap().recv_timeout(Duration::from_secs(10));
+            assert_eq!(withdrawn.as_deref(), Ok("/tasks/claim?worker_id=me"));
             Answer::error(404, "No available tasks").header("Preference-Applied", "wait")
         }
     });
-    let running = Sandbox::at(&server.url()).prismq(["claim", ANY, "--worker-id", "me"]).start();
-    server.wait_for_requests(2);
+    let sandbox = Sandbox::at(&server.url());
+    let running = sandbox.prismq(["claim", ANY, "--worker-id", "me"]).start();
+    is_asked.recv().unwrap();
     running.signal(Signal::INT);
     let output = running.wait().exits(130);
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
