@@ -176,9 +176,15 @@ fn the_line_of_a_worker_counts_a_failure_that_is_only_repeated_once() {
     rig.create(ANY, &json!({"a": "bad"}));
     rig.create(ANY, &json!({"a": "good"}));
     let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=grep -q good"]).on_terminal().start();
-    work.wait_for_stdout("1 completed, 1 failed");
+    wait_until_idle(&mut work, "1 completed, 1 failed");
     interrupted(work, 0);
     assert_eq!(rig.results().len(), 4);
+}
+
+/// Waits until the line of a worker has these counts, and nothing is in flight that might be logged yet.
+fn wait_until_idle(work: &mut Running, counts: &str) {
+    let is_idle = |line: &str| line.split('|').nth(1).is_some_and(|now| now.starts_with(" waiting for tasks"));
+    work.wait_for("the worker waits again", |work| work.stdout().split(counts).skip(1).any(is_idle));
 }
 
 #[cfg(target_os = "linux")]
@@ -191,7 +197,7 @@ fn the_line_of_a_worker_says_how_far_a_task_is() {
     rig.create(ANY, &json!({"a": 1}));
     work.wait_for_stdout("running 1 example.any 40 %");
     rig.sandbox.write("go", "");
-    work.wait_for_stdout("1 completed, 0 failed");
+    wait_until_idle(&mut work, "1 completed, 0 failed");
     interrupted(work, 0);
 }
 
@@ -208,7 +214,7 @@ fn the_line_of_a_worker_counts_the_tasks_that_it_has_no_room_for() {
     let mut work = rig.sandbox.prismq(["work", "--concurrency", "4", "--handle", &handler]).on_terminal().start();
     work.wait_for_stdout(&format!("running 1 {name}, 3 more"));
     rig.sandbox.write("go", "");
-    work.wait_for_stdout("4 completed, 0 failed");
+    wait_until_idle(&mut work, "4 completed, 0 failed");
     interrupted(work, 0);
 }
 
