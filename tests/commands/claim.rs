@@ -187,6 +187,20 @@ fn a_signal_calls_back_a_claim_that_waits_at_the_server() {
 }
 
 #[test]
+fn after_a_signal_no_other_type_is_asked_for() {
+    let server = Server::start(|request| match request.method.as_str() {
+        "GET" => type_found(),
+        _ => Answer::error(503, "busy").header("Retry-After", "60"),
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let running = sandbox.prismq(["claim", ANY, "example.other"]).start();
+    server.wait_for_requests(3);
+    running.signal(Signal::INT);
+    running.wait().exits(130);
+    assert_eq!(server.calls().iter().filter(|call| *call == "POST /tasks/claim").count(), 1);
+}
+
+#[test]
 fn a_second_signal_waits_for_no_answer() {
     let server = Server::start(|request| match request.method.as_str() {
         "GET" => type_found(),

@@ -56,8 +56,7 @@ impl Asking<'_> {
             let asked = Instant::now();
             let pause = backoff.grow();
             let got = self.ask(self.longest_wait(pause).min(left()))?;
-            let is_asked_to_end = self.setup.shutdown.get() > Phase::Running;
-            if got.is_some() || left().is_zero() || is_asked_to_end {
+            if got.is_some() || left().is_zero() {
                 return Ok(got);
             }
             let has_waited = self.server_waits != Waits::No && asked.elapsed() >= SHORTEST_WAIT;
@@ -74,12 +73,16 @@ impl Asking<'_> {
         if waits_for_all { LONGEST_WAIT } else { LONGEST_WAIT.min(pause) }
     }
 
-    /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any.
+    /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any. Asks
+    /// for no more after a signal.
     fn ask(&mut self, time: Duration) -> anyhow::Result<Option<Got>> {
         let now = self.setup.clock().now();
         let is_held = |index: usize| self.types.get(index).is_some_and(|it| it.not_before(now).is_some());
         let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_held(*index)).collect();
         for index in &open {
+            if self.setup.shutdown.get() > Phase::Running {
+                break;
+            }
             let others: Vec<u64> = open.iter().filter(|it| *it != index).map(|it| self.wanted[*it].id).collect();
             let wait = if Some(index) == open.last() { Wait { time, others: &others } } else { Wait::default() };
             let got = self.claim(*index, wait)?;
