@@ -42,6 +42,8 @@ struct State {
     reserved: usize,
     claimed: u64,
     finished: u64,
+    /// So many tasks were finished when a sweep began that found nothing of any type.
+    nothing_left_after: Option<u64>,
     /// The type after the last that had a task.
     first: usize,
     flow: Flow,
@@ -92,6 +94,7 @@ impl Queue {
             reserved: 0,
             claimed: 0,
             finished: 0,
+            nothing_left_after: None,
             first: 0,
             flow: Flow::Unknown,
             watch: Watch::Nobody,
@@ -208,15 +211,17 @@ impl Queue {
                 state.first = (turn.first + 1) % self.concurrency.len();
                 state.schedule(turn, None);
                 if !paused {
-                    state.close_when_drained(&self.limits);
+                    state.nothing_left_after = Some(turn.finished_before);
                 }
             }
             // The next types come first next time: they may fare better.
             Sweep::Failed { index, pause } => {
                 state.first = (index + 1) % self.concurrency.len();
+                state.nothing_left_after = None;
                 state.schedule(turn, pause);
             }
         }
+        state.close_when_drained(&self.limits);
         self.tell(&state);
     }
 
@@ -335,10 +340,11 @@ impl State {
         }
     }
 
-    /// A sweep that found nothing is the end of a drain, where nothing can come back to the queue any more.
+    /// A sweep that found nothing is the end of a drain, where nothing can come back to the queue any more. Another may
+    /// have begun before it, and end after it.
     fn close_when_drained(&mut self, limits: &Limits) {
         let quiet = self.asking == 0 && self.unreported == 0 && self.in_flight.iter().all(|count| *count == 0);
-        if limits.drain && quiet {
+        if limits.drain && quiet && self.nothing_left_after == Some(self.finished) {
             self.closed.get_or_insert(Closed::Done);
         }
     }

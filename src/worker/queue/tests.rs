@@ -1,4 +1,4 @@
-//! When it is asked: not in step with other workers, and when a type is due.
+//! When it is asked: not in step with other workers, and when a type is due; and when a drain ends.
 
 use super::*;
 
@@ -103,4 +103,28 @@ fn a_queue_that_nobody_watches_is_asleep() {
     assert!(queue.is_asleep(slack));
     queue.close(Closed::Done);
     assert!(!queue.is_asleep(slack), "it is to end");
+}
+
+/// Whether a drain is over after a sweep that outlived a task, and a sweep begun after that task which ended as `short`.
+fn is_drained_after(short: Sweep, long: Sweep) -> bool {
+    let limits = Limits { drain: true, ..Limits::default() };
+    let queue = Queue::new(limits, vec![3], 3, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    let turn = || queue.lock().take_turn(false, &limits);
+    let [with_task, outlasting] = [turn(), turn()];
+    assert_eq!(queue.reserve(0), Place::Taken);
+    queue.end_turn(&with_task, Sweep::Task(0));
+    queue.finished(0, Verdict::Works);
+    let later = turn();
+    queue.end_turn(&later, short);
+    assert!(!queue.is_closed(), "another still asks");
+    queue.end_turn(&outlasting, long);
+    queue.is_closed()
+}
+
+#[test]
+fn a_drain_ends_with_its_last_sweep_also_where_that_began_before_the_last_task_was_finished() {
+    let (nothing, failed) = (Sweep::Empty { paused: false }, Sweep::Failed { index: 0, pause: None });
+    assert!(is_drained_after(nothing, nothing));
+    assert!(!is_drained_after(Sweep::Empty { paused: true }, nothing), "a type was left out");
+    assert!(!is_drained_after(failed, nothing) && !is_drained_after(nothing, failed), "a task may have been claimed");
 }
