@@ -48,8 +48,8 @@ struct State {
     first: usize,
     flow: Flow,
     watch: Watch,
-    /// Whether the server waits for a task where it is asked to.
-    server_waits: Waits,
+    /// Whether the server waits for a task where it is asked to; `None` where it is still to be asked.
+    server_waits: Option<Waits>,
     /// The last sweep was not answered. Then a claim is not to wait: its answer tells that the server is back.
     unanswered: bool,
     /// So many of the slots that sleep may ask: others have just found tasks.
@@ -98,7 +98,7 @@ impl Queue {
             first: 0,
             flow: Flow::Unknown,
             watch: Watch::Nobody,
-            server_waits: Waits::No,
+            server_waits: (!limits.is_patient()).then_some(Waits::No),
             unanswered: false,
             called: 0,
             backoff,
@@ -179,12 +179,12 @@ impl Queue {
 
     /// Notes whether the server waits for a task where it is asked to.
     pub(super) fn note_server_waits(&self, waits: Waits) {
-        self.lock().server_waits = waits;
+        self.lock().server_waits = Some(waits);
     }
 
     /// Whether the server waits for a task of any type that it is asked for.
     pub(super) fn server_waits_for_any(&self) -> bool {
-        self.lock().server_waits == Waits::ForAny
+        self.lock().server_waits == Some(Waits::ForAny)
     }
 
     /// Ends a turn with what it found.
@@ -293,16 +293,17 @@ impl State {
         Turn { first: self.first, wait, start: Instant::now(), on_watch, finished_before: self.finished }
     }
 
-    /// Whether a server that waits is the place to wait at, after a turn that found nothing. Not where it was asked to
-    /// wait and did not: one that only says that it does would be asked in a circle.
+    /// Whether the server may be the place to wait at, after a turn without a task. Not where it was asked to wait and
+    /// did not, or did not answer: it would be asked in a circle.
     fn may_wait_at_server(&self, turn: &Turn) -> bool {
-        self.server_waits != Waits::No && (turn.wait.is_zero() || turn.start.elapsed() >= SHORTEST_WAIT)
+        let did_wait = turn.wait.is_zero() || turn.start.elapsed() >= SHORTEST_WAIT;
+        did_wait && !self.unanswered && self.server_waits != Some(Waits::No)
     }
 
     /// How long a server may keep us waiting. Where it waits for a task of one type, and there are others, no longer than
     /// until they would be asked again.
     fn longest_wait(&self) -> Duration {
-        if self.breakers.len() == 1 || self.server_waits == Waits::ForAny {
+        if self.breakers.len() == 1 || self.server_waits == Some(Waits::ForAny) {
             LONGEST_WAIT
         } else {
             LONGEST_WAIT.min(self.backoff.clone().grow())

@@ -123,7 +123,8 @@ fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
     wait_for("it to be called back", || (published.count("DELETE /tasks/claim?worker_id=me") > 0).then_some(()));
     published.release();
     let log = worker.wait().exits(0).stderr;
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Within 1 s where the machine is quiet; the claim would wait for 20.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(log.contains("claiming nothing more in_flight=0"), "what waits is no task in flight: {log}");
     // It was answered with a task even so: none is lost.
     assert_eq!(published.task(id).status, "completed");
@@ -157,7 +158,8 @@ fn the_embedded_taskmanager_waits_and_is_left_at_once() {
     let start = Instant::now();
     worker.terminate();
     worker.wait().exits(0);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Within 1 s where the machine is quiet; the claim would wait for 20.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     // Nobody waits any more, so nothing is handed out to who has gone.
     let id = rig.taskmanager.create("case", json!({"case": "it", "n": 5}));
     assert_eq!((rig.taskmanager.status(id).as_str(), rig.taskmanager.task(id).attempts), ("pending", 0));

@@ -1,4 +1,5 @@
-//! When it is asked: not in step with other workers, and when a type is due; and when a drain ends.
+//! When it is asked: not in step with other workers, when a type is due, and at once where the server may wait; and when a
+//! drain ends.
 
 use super::*;
 
@@ -103,6 +104,33 @@ fn a_queue_that_nobody_watches_is_asleep() {
     assert!(queue.is_asleep(slack));
     queue.close(Closed::Done);
     assert!(!queue.is_asleep(slack), "it is to end");
+}
+
+/// Whether the next poll comes at once after each of several turns, not on watch, that end with `sweep`.
+fn asks_again_at_once(limits: Limits, known: Option<Waits>, sweep: Sweep) -> bool {
+    let queue = Queue::new(limits, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    if let Some(waits) = known {
+        queue.note_server_waits(waits);
+    }
+    (0..16).all(|_| {
+        let turn = queue.lock().take_turn(false, &limits);
+        queue.end_turn(&turn, sweep);
+        queue.lock().next_poll <= Instant::now()
+    })
+}
+
+#[test]
+fn a_server_that_may_wait_is_asked_to_at_once() {
+    let nothing = Sweep::Empty { paused: false };
+    let patient = |known, sweep| asks_again_at_once(Limits::default(), known, sweep);
+    assert!(patient(None, nothing), "nobody has asked it yet");
+    assert!(patient(Some(Waits::ForAny), nothing));
+    assert!(!patient(Some(Waits::No), nothing));
+    let drain = Limits { drain: true, ..Limits::default() };
+    assert!(!asks_again_at_once(drain, None, nothing), "who does not go on for ever does not wait there");
+    for known in [None, Some(Waits::ForAny)] {
+        assert!(!patient(known, Sweep::Failed { index: 0, pause: None }), "it would be asked in a circle");
+    }
 }
 
 /// Whether a drain is over after a sweep that outlived a task, and a sweep begun after that task which ended as `short`.
