@@ -99,7 +99,8 @@ fn a_watched_terminal_is_drawn_over_until_ctrl_c() {
     rig.create(ANY, &json!({"n": "one more"}));
     rig.run("claim example.any --once --worker-id me").exits(0);
     rig.run("complete 4").exits(0);
-    watched.wait_for_stdout("3 completed");
+    let is_drawn = |shown: &str| shown.contains("3 completed") && shown.ends_with("\x1b[J");
+    watched.wait_for("a frame with it, to its end", |it| is_drawn(&it.stdout()));
     watched.type_in("\x03");
     let shown = watched.wait().exits(0).stdout;
     assert!(shown.contains("\x1b[7A\r"), "the next frame starts where the first did: {shown:?}");
