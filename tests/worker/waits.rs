@@ -53,6 +53,14 @@ fn with_several_types_a_server_that_is_new_waits_until_the_others_are_due() {
 
 /// A server of one type that makes something of each claim.
 fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Server, Sandbox, Running) {
+    server_polled(&SELDOM, claim)
+}
+
+/// The same, for a worker that polls so often.
+fn server_polled(
+    often: &[&str],
+    claim: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+) -> (Server, Sandbox, Running) {
     let server = Server::start(move |request| match request.path.as_str() {
         "/tasks/claim" => claim(request),
         path if path.starts_with("/task-types/") => Answer::data(&json!({"id": 1, "name": "case", "version": "1"})),
@@ -62,7 +70,7 @@ fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Server
     let sandbox = Sandbox::at(&server.url()).env("TASKMANAGER_API_KEY", KEY);
     sandbox.write("prismq.toml", cases("case", ""));
     sandbox.write("it.sh", "echo 1");
-    let worker = sandbox.prismq(["work"]).args(SELDOM).start();
+    let worker = sandbox.prismq(["work"]).args(often.iter().copied()).start();
     (server, sandbox, worker)
 }
 
@@ -91,6 +99,22 @@ fn a_server_that_only_says_that_it_waited_is_not_asked_in_a_circle() {
 }
 
 #[test]
+fn a_server_that_has_waited_and_then_fails_is_not_asked_in_a_circle() {
+    let claims = AtomicUsize::new(0);
+    let often = ["--poll-interval", "20ms", "--max-backoff", "60s"];
+    let (server, _sandbox, _worker) = server_polled(&often, move |_| {
+        if claims.fetch_add(1, SeqCst) > 0 {
+            return Answer::error(400, "out of order"); // a refusal, which the client does not try again by itself
+        }
+        thread::sleep(Duration::from_millis(1100));
+        empty().header("Preference-Applied", "wait")
+    });
+    wait_for("failures", || (count_claims(&server) >= 4).then_some(()));
+    thread::sleep(Duration::from_millis(500));
+    assert!(count_claims(&server) < 30, "{}", count_claims(&server));
+}
+
+#[test]
 fn waiting_does_not_shorten_the_claim() {
     let claims = AtomicUsize::new(0);
     let (_server, sandbox, _worker) = server(move |_| {
@@ -111,8 +135,8 @@ fn waiting_does_not_shorten_the_claim() {
     assert!((1..2).contains(&early.as_secs()), "{early:?}: an answer may be a second on the way");
 }
 
-#[test]
-fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
+/// Asks a worker to end while its claim waits at the server; how long that takes.
+fn end_while_a_claim_waits() -> Duration {
     let published = Published::start(&["case"]);
     published.hold(CLAIM);
     let (_sandbox, worker) = worker_of(&published, &["case"], "10s");
@@ -123,11 +147,22 @@ fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
     wait_for("it to be called back", || (published.count("DELETE /tasks/claim?worker_id=me") > 0).then_some(()));
     published.release();
     let log = worker.wait().exits(0).stderr;
-    // Within 1 s where the machine is quiet; the claim would wait for 20.
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let took = start.elapsed();
     assert!(log.contains("claiming nothing more in_flight=0"), "what waits is no task in flight: {log}");
     // It was answered with a task even so: none is lost.
     assert_eq!(published.task(id).status, "completed");
+    took
+}
+
+/// The best of three takes less than a second: on a busy machine anything may take longer once.
+fn assert_ends_within_a_second(end: impl Fn() -> Duration) {
+    let took = [(); 3].map(|()| end());
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "{took:?}");
+}
+
+#[test]
+fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
+    assert_ends_within_a_second(end_while_a_claim_waits);
 }
 
 #[test]
@@ -143,12 +178,11 @@ fn who_does_not_go_on_for_ever_asks_nobody_to_wait() {
     }
 }
 
-#[test]
-fn the_embedded_taskmanager_waits_and_is_left_at_once() {
+/// Asks a worker to end that has waited at the embedded TaskManager for one task after another; how long that takes.
+fn leave_the_embedded_taskmanager() -> Duration {
     let rig = Rig::start();
     rig.sandbox.write("it.sh", "echo 1");
-    let args = ["--poll-interval", "60s", "--max-backoff", "60s", "--concurrency", "4"];
-    let mut worker = rig.work(args).start();
+    let mut worker = rig.work(["--concurrency", "4"]).args(SELDOM).start();
     worker.wait_for_stderr("ready");
     // By polling, each but the first would start up to a minute later.
     for n in 0..5 {
@@ -158,11 +192,16 @@ fn the_embedded_taskmanager_waits_and_is_left_at_once() {
     let start = Instant::now();
     worker.terminate();
     worker.wait().exits(0);
-    // Within 1 s where the machine is quiet; the claim would wait for 20.
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let took = start.elapsed();
     // Nobody waits any more, so nothing is handed out to who has gone.
     let id = rig.taskmanager.create("case", json!({"case": "it", "n": 5}));
     assert_eq!((rig.taskmanager.status(id).as_str(), rig.taskmanager.task(id).attempts), ("pending", 0));
+    took
+}
+
+#[test]
+fn the_embedded_taskmanager_waits_and_is_left_at_once() {
+    assert_ends_within_a_second(leave_the_embedded_taskmanager);
 }
 
 #[test]
