@@ -1,13 +1,12 @@
 //! Makes an outcome of what a handler printed and of how it left.
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::Listener;
 use super::answer::{Answer, Everything};
 use super::interruption::with_last_words;
 use super::process::Exit;
 use super::session::Ended;
+use super::{Listener, not_before};
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// The outcome of a child whose exit and output are its answer. `listener` hears what in it makes no sense.
@@ -19,7 +18,7 @@ pub(super) fn outcome(ended: Ended<Everything>, listener: &dyn Listener) -> Outc
     let failure = by_exit(&exit, &last_words);
     let outcome = match printed(&stdout.bytes) {
         Value::Object(envelope) if is_envelope(&envelope) => {
-            let not_before = not_before(&envelope, listener);
+            let not_before = not_before::read(envelope.get("not_before"), listener);
             Outcome { not_before, ..by_envelope(envelope, failure, &last_words) }
         }
         data => Outcome { failure, ..Outcome::success(data) },
@@ -29,7 +28,7 @@ pub(super) fn outcome(ended: Ended<Everything>, listener: &dyn Listener) -> Outc
 
 /// The outcome of a task whose answer is one line.
 pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: String, listener: &dyn Listener) -> Outcome {
-    let not_before = not_before(&envelope, listener);
+    let not_before = not_before::read(envelope.get("not_before"), listener);
     with_untold(Outcome { not_before, ..by_envelope(envelope, None, &last_words) }, last_words)
 }
 
@@ -120,16 +119,6 @@ fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_
 fn with_untold(outcome: Outcome, last_words: String) -> Outcome {
     let are_told = outcome.failure.as_ref().is_some_and(|failure| failure.error.contains(&last_words));
     if are_told { outcome } else { Outcome { last_words, ..outcome } }
-}
-
-/// Until when the handler wants no more tasks of its type.
-fn not_before(envelope: &Map<String, Value>, listener: &dyn Listener) -> Option<Timestamp> {
-    let value = envelope.get("not_before").filter(|value| !value.is_null())?;
-    let time = value.as_str().and_then(|text| text.parse().ok());
-    if time.is_none() {
-        listener.stderr_line("[prismq: `not_before` is ignored: it is no time such as \"2026-11-22T08:00:00Z\"]");
-    }
-    time
 }
 
 /// The failure that `words` describe by `error`, `error_type` and `retryable`; `default` says what they leave out.

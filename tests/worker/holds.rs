@@ -125,6 +125,67 @@ fn a_time_that_is_over_or_makes_no_sense_holds_nothing() {
     assert_eq!(count(&log, "`not_before` is ignored"), 2, "{log}");
 }
 
+/// The times up to which types are said to be held, by the log.
+fn held_until(log: &str) -> Vec<Timestamp> {
+    let words = |line: &str| line.split_once("not claimed until ")?.1.split(": ").next()?.parse().ok();
+    log.lines().filter_map(words).collect()
+}
+
+#[test]
+fn a_time_that_never_comes_holds_for_a_day() {
+    let times = [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59.999999+00:00",
+        "9999-12-31T23:59:59-12:00",
+        "+275760-09-13T00:00:00.000Z",
+        "10000-01-01T00:00:00Z",
+        "2999-06-30T23:59:60Z",
+    ];
+    let types: Vec<String> = (0..times.len()).map(|n| format!("type-{n}")).collect();
+    let rig = Rig::of(one_attempt(), &types.iter().map(|name| (name.as_str(), "")).collect::<Vec<_>>());
+    for ((task_type, time), envelope) in types.iter().zip(times).zip([DONE, QUOTA].iter().cycle()) {
+        rig.case_of(task_type, task_type, &format!("echo '{{{envelope},\"not_before\":\"{time}\"}}'"));
+    }
+    let log = rig.drain().stderr;
+    let a_day = Timestamp::now() + Duration::from_hours(24);
+    let held = held_until(&log);
+    assert_eq!((rig.worked().len(), held.len()), (times.len(), times.len()), "{log}");
+    for until in held {
+        assert!(a_day.duration_since(until).as_secs().abs() < 120, "{until} in {log}");
+    }
+
+    let answer = r#"{\"id\":$id,\"success\":true,\"not_before\":\"9999-12-31T23:59:59Z\"}"#;
+    let rig = Rig::warm(&format!("while next; do echo \"{answer}\"; done"), "");
+    rig.create_warm(1);
+    let mut worker = rig.work([]).start();
+    worker.wait_for_stderr("not claimed until");
+    let log = log_of(worker);
+    assert!(a_day.duration_since(held_until(&log)[0]).as_secs().abs() < 120, "{log}");
+}
+
+#[test]
+fn a_time_that_is_not_one_is_named_and_holds_nothing() {
+    let rig = Rig::of(one_attempt(), &[("case", "")]);
+    let values = [
+        r#""2026-11-22T08:00:00""#,
+        r#""9999-12-31T23:59:59.999999""#,
+        r#""2026-11-22""#,
+        r#""1764489600""#,
+        "1764489600",
+        "true",
+        r#"["2026-11-22T08:00:00Z"]"#,
+        r#""""#,
+    ];
+    for (number, value) in values.iter().enumerate() {
+        rig.case(&number.to_string(), &format!("echo '{{\"success\":true,\"not_before\":{value}}}'"));
+    }
+    let log = rig.drain().stderr;
+    assert_eq!((rig.worked().len(), held_until(&log).len()), (values.len(), 0), "{log}");
+    for value in values {
+        assert_eq!(count(&log, &format!("`not_before` is ignored: {value} is not a time")), 1, "{value} in {log}");
+    }
+}
+
 #[test]
 fn a_drain_waits_for_a_short_time() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);

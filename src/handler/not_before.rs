@@ -1,0 +1,105 @@
+//! The time before which a handler wants no more tasks of its type, as it writes it.
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::Pieces;
+use serde_json::Value;
+
+use super::Listener;
+
+/// So much of what is no time is shown.
+const SHOWN: usize = 100;
+
+/// The time under `not_before`, if there is one. `listener` hears of a value that is not a time.
+pub(super) fn read(value: Option<&Value>, listener: &dyn Listener) -> Option<Timestamp> {
+    let value = value.filter(|value| !value.is_null())?;
+    let time = value.as_str().and_then(parse);
+    if time.is_none() {
+        let shown: String = value.to_string().chars().take(SHOWN).collect();
+        listener.stderr_line(&format!(
+            "[prismq: `not_before` is ignored: {shown} is not a time with an offset or `Z`, such as \
+             \"2026-11-22T08:00:00Z\"]"
+        ));
+    }
+    time
+}
+
+/// A time as RFC 3339 and ISO 8601 write it. Programs say 'never' by the last time that they know, which may be later
+/// than the last one that a [`Timestamp`] holds: then it counts as that.
+fn parse(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| parse_beyond(text)).or_else(|| parse_late_year(text))
+}
+
+/// A time that no [`Timestamp`] holds, though its date is one.
+fn parse_beyond(text: &str) -> Option<Timestamp> {
+    let pieces = Pieces::parse(text).ok()?;
+    let local = pieces.date().to_datetime(pieces.time()?);
+    let end = if local.year() > 0 { Timestamp::MAX } else { Timestamp::MIN };
+    Some(pieces.to_numeric_offset()?.to_timestamp(local).unwrap_or(end))
+}
+
+/// A time in a year of more than four digits. All but the year is checked in a leap year that is known.
+fn parse_late_year(text: &str) -> Option<Timestamp> {
+    let (year, rest) = text.strip_prefix('+').unwrap_or(text).split_once('-')?;
+    let is_late = year.bytes().all(|byte| byte.is_ascii_digit()) && year.trim_start_matches('0').len() > 4;
+    let known = is_late.then(|| format!("2000-{rest}"))?;
+    parse_beyond(&known).map(|_| Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_later_than_any_other_counts_as_the_last() {
+        for late in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.999999+00:00",
+            "9999-12-31T23:59:59-12:00",
+            "9999-12-31 23:59:60Z",
+            "10000-01-01T00:00:00Z",
+            "+010000-01-01T00:00:00Z",
+            "+275760-09-13T00:00:00.000Z",
+            "12000-02-29T00:00:00+01:00",
+            "99999999999999999999-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse(late), Some(Timestamp::MAX), "{late}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_with_any_offset_and_a_leap_second() {
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        for (text, same) in [
+            ("2026-11-22T08:00:00+01:00", "2026-11-22T07:00:00Z"),
+            ("2026-11-22t08:00:00z", "2026-11-22T08:00:00Z"),
+            ("2026-11-22 08:00:00-00:00", "2026-11-22T08:00:00Z"),
+            ("2026-12-31T23:59:60Z", "2026-12-31T23:59:59Z"),
+            ("+002026-11-22T08:00:00Z", "2026-11-22T08:00:00Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(parse(text), time(same), "{text}");
+        }
+        assert_eq!(parse("-009999-01-01T00:00:00+24:00"), Some(Timestamp::MIN));
+    }
+
+    #[test]
+    fn what_may_be_several_times_or_none_is_not_a_time() {
+        for text in [
+            "",
+            "tomorrow",
+            "2026-11-22",
+            "2026-11-22T08:00:00",
+            "9999-12-31T23:59:59.999999",
+            "1764489600",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-11-22T25:00:00Z",
+            "10000-01-01T00:00:00",
+            "10000-13-01T00:00:00Z",
+            "10000",
+            "+-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}
