@@ -54,6 +54,11 @@ impl Breaker {
         admitted
     }
 
+    /// When one task may be tried, where it is open.
+    pub(super) fn opens_until(&self) -> Option<Instant> {
+        self.opens_until
+    }
+
     /// There was no task to claim after all.
     pub(super) fn withdraw(&mut self) {
         self.trying = false;

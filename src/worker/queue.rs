@@ -44,6 +44,9 @@ struct State {
     finished: u64,
     /// So many tasks were finished when a sweep began that found nothing of any type.
     nothing_left_after: Option<u64>,
+    /// When the last turn began, and the last that found nothing of any type.
+    last_turn: Option<Instant>,
+    last_in_vain: Option<Instant>,
     /// The type after the last that had a task.
     first: usize,
     flow: Flow,
@@ -95,6 +98,8 @@ impl Queue {
             claimed: 0,
             finished: 0,
             nothing_left_after: None,
+            last_turn: None,
+            last_in_vain: None,
             first: 0,
             flow: Flow::Unknown,
             watch: Watch::Nobody,
@@ -148,7 +153,7 @@ impl Queue {
                 return Some(state.take_turn(on_watch, &self.limits));
             }
             // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
-            let until = if called { earliest(wake, state.idle_end(&self.limits)) } else { None };
+            let until = if called { wake } else { None };
             fresh &= called;
             state = wait(&self.changed, state, until);
         }
@@ -210,6 +215,7 @@ impl Queue {
                 // Each type is the last in its turn, for which a server waits.
                 state.first = (turn.first + 1) % self.concurrency.len();
                 state.schedule(turn, None);
+                state.last_in_vain = state.last_in_vain.max(Some(turn.start));
                 if !paused {
                     state.nothing_left_after = Some(turn.finished_before);
                 }
@@ -222,6 +228,7 @@ impl Queue {
             }
         }
         state.close_when_drained(&self.limits);
+        state.close_when_idle(&self.limits);
         self.tell(&state);
     }
 
@@ -283,14 +290,16 @@ impl Queue {
 
 impl State {
     fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
+        let start = Instant::now();
         self.asking += 1;
         self.due = None;
+        self.last_turn = Some(start);
         let may_wait = on_watch && limits.is_patient() && !self.unanswered;
         let wait = if may_wait { self.longest_wait() } else { Duration::ZERO };
         if !wait.is_zero() {
             self.watch = Watch::MayWait;
         }
-        Turn { first: self.first, wait, start: Instant::now(), on_watch, finished_before: self.finished }
+        Turn { first: self.first, wait, start, on_watch, finished_before: self.finished }
     }
 
     /// Whether the server may be the place to wait at, after a turn without a task. Not where it was asked to wait and
@@ -317,27 +326,38 @@ impl State {
         if enough || full {
             return None;
         }
-        Some(self.next_turn())
+        Some(self.next_turn(limits))
     }
 
-    fn next_turn(&self) -> Instant {
-        if self.flow == Flow::Tasks { self.paused_until } else { self.next_poll }
+    /// Before the worker ends because it is idle, it asks once more, whenever the next poll would be.
+    fn next_turn(&self, limits: &Limits) -> Instant {
+        if self.flow == Flow::Tasks {
+            return self.paused_until;
+        }
+        let last_poll = self.idle_end(limits).filter(|end| self.last_turn.is_none_or(|start| start < *end));
+        last_poll.map_or(self.next_poll, |end| end.min(self.next_poll).max(self.paused_until))
     }
 
-    /// When the worker has been idle for too long; it is idle once it has asked for tasks in vain.
+    /// When the worker has been idle for too long. While the service behind a type is away it is not idle: tasks of the
+    /// type may wait.
     fn idle_end(&self, limits: &Limits) -> Option<Instant> {
-        let idle = self.flow == Flow::Dry && self.in_flight.iter().all(|in_flight| *in_flight == 0);
-        limits.exit_after_idle.filter(|_| idle).and_then(|limit| self.last_active.checked_add(limit))
+        let limit = limits.exit_after_idle.filter(|_| self.in_flight.iter().all(|in_flight| *in_flight == 0))?;
+        let end = self.last_active.checked_add(limit)?;
+        Some(self.breakers.iter().filter_map(Breaker::opens_until).fold(end, Instant::max))
     }
 
     fn close_when_done(&mut self, limits: &Limits) {
-        if self.closed.is_some() {
-            return;
+        if limits.max_tasks > 0 && self.claimed >= limits.max_tasks {
+            self.closed.get_or_insert(Closed::Done);
         }
-        let all_claimed = limits.max_tasks > 0 && self.claimed >= limits.max_tasks;
-        let idle_for_long = self.idle_end(limits).is_some_and(|end| end <= Instant::now()) && self.asking == 0;
-        if all_claimed || idle_for_long {
-            self.closed = Some(Closed::Done);
+    }
+
+    /// A sweep that found nothing is the end of an idle worker, where it began when that had been idle for long enough.
+    /// One that was not answered says nothing: the worker stays until one is.
+    fn close_when_idle(&mut self, limits: &Limits) {
+        let end = self.idle_end(limits).filter(|_| self.asking == 0);
+        if end.is_some_and(|end| self.last_in_vain >= Some(end)) {
+            self.closed.get_or_insert(Closed::Done);
         }
     }
 

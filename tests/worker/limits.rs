@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, TaskManager, cases, rows, sandbox};
-use crate::support::{recorded, wait_for};
+use crate::support::{Answer, recorded, wait_for};
 
 /// `count` tasks that the script `it` works.
 fn create_many(rig: &Rig, count: u64) {
@@ -62,6 +62,45 @@ fn idleness_ends_it_though_the_next_poll_is_far() {
     assert_eq!(with_status(&rig, "completed", 1), 1);
     let took = start.elapsed();
     assert!((Duration::from_millis(300)..Duration::from_secs(10)).contains(&took), "{took:?}");
+}
+
+/// Works two types until idle for a second, with polls that come every `interval`. Returns how the task ended that came
+/// after the first.
+#[track_caller]
+fn task_that_comes_while_idle(interval: &str, settings: &[&str], comes: impl FnOnce(&Published) -> u64) -> String {
+    let published = Published::start(&["other", "case"]);
+    let sandbox = published.sandbox(&format!("{}{}", cases("other", ""), cases("case", "")));
+    sandbox.write("it.sh", "echo 1");
+    let idle = ["--exit-after-idle", "1s", "--poll-interval", interval, "--max-backoff", interval];
+    let worker = sandbox.prismq(["work"]).args(idle).args(settings.iter().copied()).start();
+    wait_for("the first poll", || (published.count("POST /tasks/claim") >= 2).then_some(()));
+    let id = comes(&published);
+    worker.wait().exits(0);
+    published.task(id).status
+}
+
+#[test]
+fn an_idle_worker_polls_once_more_before_it_ends() {
+    let cases = [(&[][..], "other"), (&["--concurrency", "3"], "case"), (&["--max-tasks", "5"], "case")];
+    for (settings, task_type) in cases {
+        let create = |published: &Published| published.create(task_type, json!({"case": "it"}));
+        assert_eq!(task_that_comes_while_idle("60s", settings, create), "completed", "{settings:?} {task_type}");
+    }
+}
+
+#[test]
+fn an_idle_worker_does_not_end_while_nobody_answers_whether_there_is_a_task() {
+    let status = task_that_comes_while_idle("50ms", &[], |published| {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
+            published.spoil("POST /tasks/claim", Fault::Answer(Answer::page(503)));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let id = published.create("case", json!({"case": "it"}));
+        published.mend();
+        id
+    });
+    assert_eq!(status, "completed");
 }
 
 #[test]

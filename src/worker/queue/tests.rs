@@ -156,3 +156,42 @@ fn a_drain_ends_with_its_last_sweep_also_where_that_began_before_the_last_task_w
     assert!(!is_drained_after(Sweep::Empty { paused: true }, nothing), "a type was left out");
     assert!(!is_drained_after(failed, nothing) && !is_drained_after(nothing, failed), "a task may have been claimed");
 }
+
+const IDLE: Limits = Limits { max_tasks: 0, drain: false, exit_after_idle: Some(Duration::ZERO) };
+
+#[test]
+fn an_idle_worker_ends_with_a_poll_in_vain_and_not_with_one_that_was_not_answered() {
+    let queue = Queue::new(IDLE, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    for (sweep, ends) in [(Sweep::Failed { index: 0, pause: None }, false), (Sweep::Empty { paused: false }, true)] {
+        let turn = queue.turn().unwrap();
+        queue.end_turn(&turn, sweep);
+        assert_eq!(queue.is_closed(), ends, "{sweep:?}");
+        queue.lock().next_poll = Instant::now();
+    }
+}
+
+#[test]
+fn a_worker_that_was_asked_to_leave_the_server_alone_polls_for_the_last_time_after_that() {
+    let queue = Queue::new(IDLE, vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
+    let turn = queue.turn().unwrap();
+    queue.end_turn(&turn, Sweep::Failed { index: 0, pause: Some(SPREAD * 60) });
+    let state = queue.lock();
+    assert!(state.next_turn(&IDLE) > Instant::now() + SPREAD * 30);
+}
+
+#[test]
+fn a_worker_is_not_idle_while_the_service_behind_a_type_is_away() {
+    let queue = Queue::new(IDLE, vec![9], 9, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    for _ in 0..9 {
+        let turn = queue.turn().unwrap();
+        assert_eq!(queue.reserve(0), Place::Taken);
+        queue.end_turn(&turn, Sweep::Task(0));
+    }
+    (0..9).for_each(|_| _ = queue.finished(0, Verdict::Fails));
+    let turn = queue.turn().unwrap();
+    assert_eq!(queue.reserve(0), Place::Paused);
+    queue.end_turn(&turn, Sweep::Empty { paused: true });
+    assert!(!queue.is_closed());
+    let due = queue.lock().next_turn(&IDLE);
+    assert!((SPREAD * 5..SPREAD * 15).contains(&due.saturating_duration_since(Instant::now())), "as soon as it is due");
+}
