@@ -119,7 +119,10 @@ impl Setup {
     pub(super) fn impatient_client(&self, timeout: Duration) -> Result<Client, UserError> {
         let connection = library::connection(&self.config);
         let connect_timeout = connection.connect_timeout.min(timeout);
-        self.connect(&Connection { connect_timeout, call_timeout: timeout, ..connection }, Retries::NONE)
+        self.connect(
+            &Connection { connect_timeout, call_timeout: timeout, keep_alive: false, ..connection },
+            Retries::NONE,
+        )
     }
 
     fn connect(&self, connection: &Connection, retries: Retries) -> Result<Client, UserError> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,6 +22,14 @@ const MAX_ANSWER: u64 = 16 << 20;
 /// The longest that a call which only spares somebody a wait may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How a server, or a proxy before it, says that it gives up a connection on which no request came in time. A request that
+/// was on its way was not done (RFC 9110, 15.5.9).
+pub(super) const TIMED_OUT: u16 = 408;
+
+/// How long calls take fresh connections after one has broken. A balancer or server that gives up connections which were
+/// used before would else meet the same call of a series each time, a report after its look-up say, for ever.
+const FRESH_FOR: Duration = Duration::from_secs(10);
+
 /// How to reach a TaskManager.
 #[derive(Clone)]
 pub struct Connection {
@@ -35,6 +43,8 @@ pub struct Connection {
     pub connect_timeout: Duration,
     /// The longest that a whole call may take.
     pub call_timeout: Duration,
+    /// Whether a connection is kept for the next call. One that was kept may break, so who tries each call once has none.
+    pub keep_alive: bool,
 }
 
 impl Connection {
@@ -47,6 +57,7 @@ impl Connection {
             ca_file: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
+            keep_alive: true,
         }
     }
 
@@ -200,20 +211,23 @@ pub(super) struct Http {
     key: Option<HeaderValue>,
     pub(super) url: Arc<str>,
     meter: Option<Meter>,
+    /// When a connection last broke.
+    broken_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Http {
     /// Fails with a line for a person where the key or the certificates cannot be used.
     pub(super) fn new(connection: &Connection) -> Result<Self, String> {
         let uri = base_uri(&connection.api_url)?;
+        let idle_connections = if connection.keep_alive { 64 } else { 0 };
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0) // a redirect would carry the key to another host
             .timeout_connect(Some(connection.connect_timeout))
             .timeout_global(Some(connection.call_timeout))
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
-            .max_idle_connections(64)
-            .max_idle_connections_per_host(64)
+            .max_idle_connections(idle_connections)
+            .max_idle_connections_per_host(idle_connections)
             .tls_config(TlsConfig::builder().root_certs(root_certs(connection)?).build());
         if is_loopback(&uri) {
             config = config.proxy(None);
@@ -224,6 +238,7 @@ impl Http {
             key: connection.api_key.as_deref().map(header).transpose()?,
             url: connection.api_url.trim_end_matches('/').into(),
             meter: None,
+            broken_at: Arc::default(),
         })
     }
 
@@ -246,6 +261,9 @@ impl Http {
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
         let start = Instant::now();
         let response = self.exchange(request);
+        if matches!(&response, Err(Error::Unreachable { .. }) | Ok(Response { status: TIMED_OUT, .. })) {
+            *self.broken_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         let status = response.as_ref().ok().map(|response| response.status);
         let (call, took) = (request.call(), start.elapsed());
         log::debug!(call, status, seconds = took.as_secs_f64(); "asked the TaskManager");
@@ -258,13 +276,13 @@ impl Http {
     fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
         let url = format!("{}{}", self.url, request.path);
         let answer = match request.method {
-            Method::Get => self.with_key(self.agent.get(&url)).call(),
+            Method::Get => self.ready(self.agent.get(&url)).call(),
             Method::Delete => {
                 let request = self.agent.delete(&url).config().timeout_global(Some(DELETE_TIMEOUT)).build();
-                self.with_key(request).call()
+                self.ready(request).call()
             }
             Method::Post { body, wait } => self
-                .with_key(self.waiting(self.agent.post(&url), &wait))
+                .ready(self.waiting(self.agent.post(&url), &wait))
                 .header("Content-Type", "application/json")
                 .send(body.to_string().as_bytes()),
         };
@@ -291,7 +309,13 @@ impl Http {
         request.header("Prefer", wait.preference()).config().timeout_global(timeout).build()
     }
 
-    fn with_key<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+    /// The request with the key, and on a fresh connection where kept ones are not to be trusted now.
+    fn ready<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        let broken_at = *self.broken_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken_at.is_some_and(|broken_at| broken_at.elapsed() < FRESH_FOR) {
+            // None that is idle is young enough.
+            request = request.config().max_idle_age(Duration::ZERO).build();
+        }
         match &self.key {
             Some(key) => request.header("X-API-Key", key),
             None => request,

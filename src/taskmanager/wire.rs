@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 pub use summary::{MAX_RESULT_BYTES, error_within_limit, fit, summary};
 
 use super::Error;
-use super::http::Response;
+use super::http::{Response, TIMED_OUT};
 use crate::task::{Task, TaskId};
 
 /// What `GET /health` answers.
@@ -125,7 +125,7 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
         401 => Error::KeyRefused { url, message, with_key },
         // A refusal in the other shape is about the key or the address, one in the usual shape about the task.
         403 if body["success"].is_null() && body["message"].is_string() => Error::KeyRefused { url, message, with_key },
-        429 | 502..=504 => {
+        TIMED_OUT | 429 | 502..=504 => {
             Error::Unavailable { url, status, reason: message, retry_after: retry_after(response, &body) }
         }
         500 if !is_final(call, &message) => Error::Unavailable { url, status, reason: message, retry_after: None },
@@ -163,10 +163,11 @@ fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Erro
             status,
             message: "the request is longer than the server, or a proxy before it, takes".into(),
         },
-        429 | 502..=504 => Error::Unavailable {
+        TIMED_OUT | 429 | 502..=504 => Error::Unavailable {
             url,
             status,
             reason: match status {
+                TIMED_OUT => "it gave up waiting for the request",
                 429 => "too many requests",
                 504 => "the proxy before it waits in vain",
                 _ => "the proxy before it cannot reach it",

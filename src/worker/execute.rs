@@ -126,7 +126,8 @@ impl Executor<'_> {
                 progress.note(percent, message);
                 self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
                 first.call_once(|| {
-                    let client = self.client.with_retries(Retries::NONE);
+                    // Another try, since a kept connection may have broken; the next report says more anyway.
+                    let client = self.client.with_retries(Retries { tries: 2, ..Retries::STANDARD });
                     let sender = thread::Builder::new().name("progress".into());
                     // Without the thread nobody hears of the progress; the task goes on.
                     let _ = sender.spawn_scoped(scope, move || progress.send(&client, claim, stop));

@@ -206,6 +206,36 @@ fn a_connection_that_the_server_has_closed_is_replaced() {
 }
 
 #[test]
+fn a_client_that_keeps_no_connection_takes_a_fresh_one_for_each_call() {
+    let server = Server::always(recorded("show a task"));
+    let client = once(&Connection { keep_alive: false, ..connection(&server) });
+    (0..3).for_each(|_| assert!(client.task(TaskId(1)).unwrap().is_some()));
+    assert_eq!(server.connections(), 3);
+}
+
+#[test]
+fn the_call_after_one_that_broke_takes_a_fresh_connection_though_others_are_kept() {
+    let server = Server::start(|request| match request.path.as_str() {
+        "/tasks/2" => Answer::close(),
+        _ => recorded("show a task"),
+    });
+    let client = client(&server);
+    let together = std::sync::Barrier::new(3);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                together.wait();
+                client.task(TaskId(1)).unwrap();
+            });
+        }
+    });
+    client.task(TaskId(2)).unwrap_err();
+    let before = server.connections();
+    client.task(TaskId(1)).unwrap();
+    assert_eq!((server.connections(), server.requests().last().unwrap().before), (before + 1, 0));
+}
+
+#[test]
 fn names_and_patterns_are_escaped_in_paths() {
     let server = Server::always(Answer::data(&json!([])));
     let client = client(&server);

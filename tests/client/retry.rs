@@ -30,6 +30,8 @@ fn what_may_pass_is_tried_again() {
     for answer in [
         recorded("rate limited"),
         Answer::page(429),
+        Answer::page(408),
+        Answer::error(408, "too slow"),
         recorded("backend down"),
         Answer::error(502, "no"),
         Answer::page(503),
@@ -70,7 +72,7 @@ fn a_claim_begins_with_the_try_that_got_it() {
 
 #[test]
 fn nothing_else_is_tried_again() {
-    let refusals = [200, 400, 401, 403, 404, 405, 408, 409, 410, 413, 422, 501, 505, 599];
+    let refusals = [200, 400, 401, 403, 404, 405, 409, 410, 413, 422, 501, 505, 599];
     let other_shape = json!({"error": "Title", "message": "text"});
     let mut answers: Vec<Answer> = refusals.iter().map(|status| Answer::error(*status, "no")).collect();
     answers.extend([400, 401, 403, 404, 413].map(|status| Answer::json(status, &other_shape)));

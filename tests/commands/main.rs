@@ -8,6 +8,7 @@ mod bulk;
 mod claim;
 mod claim_run;
 mod completions;
+mod connections;
 mod create;
 mod demo;
 mod health;

@@ -9,6 +9,7 @@ mod rig;
 mod support;
 
 mod breaker;
+mod connections;
 mod kills;
 mod outages;
 mod recovery;

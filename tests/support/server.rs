@@ -22,6 +22,8 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// How many requests its connection had carried before it.
+    pub(crate) before: usize,
 }
 
 impl Request {
@@ -307,7 +309,10 @@ impl Shared {
 
     fn converse(&self, mut stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        while let Some(request) = read_request(stream)? {
+        let mut before = 0;
+        while let Some(mut request) = read_request(stream)? {
+            request.before = before;
+            before += 1;
             let answer = (self.script)(&request);
             self.requests.lock().unwrap().push(request);
             self.arrived.notify_all();
@@ -351,6 +356,7 @@ fn read_request(mut stream: &TcpStream) -> io::Result<Option<Request>> {
         path: path.strip_prefix(BASE).unwrap_or(path).into(),
         headers,
         body: Vec::new(),
+        before: 0,
     };
     let length = request.header("Content-Length").map_or(0, |length| length.parse().unwrap());
     if length > 0 {

@@ -49,6 +49,8 @@ struct State {
     may_go: bool,
     /// Calls that are being held.
     waiting: usize,
+    /// How often a connection can be used, and what becomes of the calls on it after that.
+    worn: Option<(usize, Answer)>,
 }
 
 /// The stand-in.
@@ -123,6 +125,11 @@ impl Published {
         self.shared.lock().task(id).status = "pending".into();
     }
 
+    /// A connection can be used only so often. A later call on it is not done and meets this instead.
+    pub(crate) fn wear_connections(&self, uses: usize, answer: Answer) {
+        self.shared.lock().worn = Some((uses, answer));
+    }
+
     /// Nothing goes wrong any more.
     pub(crate) fn mend(&self) {
         self.shared.lock().faults.clear();
@@ -175,6 +182,9 @@ impl Shared {
     fn serve(&self, request: &Request) -> Answer {
         let call = call(request);
         let mut state = self.lock();
+        if let Some((_, answer)) = state.worn.as_ref().filter(|(uses, _)| request.before >= *uses) {
+            return answer.clone();
+        }
         while state.held.as_ref().is_some_and(|held| call.starts_with(held)) {
             if state.may_go {
                 state.may_go = false;
