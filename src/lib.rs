@@ -41,6 +41,7 @@ pub mod logging;
 pub mod metrics;
 #[doc(hidden)]
 pub mod output;
+mod resources;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod server;
@@ -83,6 +84,7 @@ pub fn run() -> Exit {
         return Exit::Done;
     }
     let _failpoints = failpoint::set_up();
+    resources::raise_open_files();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(error),

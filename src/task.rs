@@ -74,6 +74,9 @@ pub enum ErrorType {
     Timeout,
     /// The worker was asked to end.
     Shutdown,
+    /// The worker could not do its part: its machine had nothing left to start the handler with, say. Nothing is known of
+    /// the task.
+    Worker,
     /// A name of the handler's own.
     Other(String),
 }
@@ -91,6 +94,7 @@ impl ErrorType {
             Self::Crash => "crash",
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
+            Self::Worker => "worker",
             Self::Other(name) => name,
         }
     }
@@ -98,10 +102,11 @@ impl ErrorType {
     /// Whether a failure of this type may be tried again where the handler does not say.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Connection | Self::Temporary | Self::Crash | Self::Timeout | Self::Shutdown)
+        matches!(self, Self::Connection | Self::Temporary | Self::Crash | Self::Timeout | Self::Shutdown | Self::Worker)
     }
 }
 
+/// By its name. [`ErrorType::Worker`] is not a handler's to say: from one, that is a name of its own.
 impl From<&str> for ErrorType {
     fn from(name: &str) -> Self {
         match name {
@@ -118,7 +123,7 @@ impl From<&str> for ErrorType {
     }
 }
 
-/// In the metadata of an attempt that was not run: a failure from memory.
+/// In the metadata of an attempt that was not run: a failure from memory, or the worker's own.
 pub const NOT_RUN: &str = "not_run";
 
 /// How an attempt ended.
@@ -163,13 +168,13 @@ impl Outcome {
         Failure::new(error_type, error).into()
     }
 
-    /// That of an attempt which was not run, since an earlier one ended with this failure.
+    /// That of an attempt which was not run: an earlier one ended with this failure, or the worker could not run it.
     #[must_use]
     pub fn not_run(failure: Failure) -> Self {
         Self { metadata: Map::from_iter([(NOT_RUN.to_owned(), Value::Bool(true))]), ..failure.into() }
     }
 
-    /// Whether it was failed from memory. Such an attempt is no news of the handler, and counts in no figure.
+    /// Whether it was failed without a run. Such an attempt is no news of the handler, and counts in no figure.
     #[must_use]
     pub fn is_not_run(&self) -> bool {
         self.failure.is_some() && self.metadata.get(NOT_RUN) == Some(&Value::Bool(true))

@@ -78,7 +78,11 @@ impl Bulk {
     ) -> Result<Tally, UserError> {
         let mut tally = Tally::default();
         let mut last = 0;
-        for next in self.start(input) {
+        let next = self.start(input).map_err(|error| {
+            UserError::new(Exit::Failed, format!("the system has no threads for the requests: {error}"))
+                .hint("lower --concurrency, or raise the limit on processes (`ulimit -u`)")
+        })?;
+        for next in next {
             let (number, answer) = match next {
                 Next::Line(number, answer) => (number, answer.recv()),
                 Next::End(end) => return end.map(|()| tally),
@@ -98,26 +102,26 @@ impl Bulk {
     }
 
     /// Starts the reader and the senders.
-    fn start(self, input: impl BufRead + Send + 'static) -> Receiver<Next> {
+    fn start(self, input: impl BufRead + Send + 'static) -> io::Result<Receiver<Next>> {
         let (jobs, jobs_to_do) = sync_channel(self.concurrency);
         let (places, in_order) = sync_channel(self.concurrency * AHEAD);
         let jobs_to_do = Arc::new(Mutex::new(jobs_to_do));
         let bulk = Arc::new(self);
         for _ in 0..bulk.concurrency {
             let (bulk, jobs_to_do) = (Arc::clone(&bulk), Arc::clone(&jobs_to_do));
-            thread::spawn(move || bulk.send(&jobs_to_do));
+            thread::Builder::new().spawn(move || bulk.send(&jobs_to_do))?;
         }
         let signal = places.clone();
         let shutdown = Arc::clone(&bulk.shutdown);
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             shutdown.wait_for(Phase::Draining, Duration::MAX);
             signal.send(Next::Interrupted)
-        });
-        thread::spawn(move || {
+        })?;
+        thread::Builder::new().spawn(move || {
             let end = bulk.read(input, &jobs, &places);
             places.send(end)
-        });
-        in_order
+        })?;
+        Ok(in_order)
     }
 
     /// Reads lines until the end, until the program is asked to end, or until nobody wants more. Returns why.

@@ -118,7 +118,16 @@ impl From<WorkerError> for UserError {
             }
             WorkerError::Type(TypeError::TaskManager(error)) | WorkerError::TaskManager(error) => taskmanager(&error),
             WorkerError::Store(error) => store(&error),
-            WorkerError::Thread(_) => Self::new(Exit::Failed, error.to_string()).hint("lower --concurrency"),
+            WorkerError::Thread { .. } => Self::new(Exit::Failed, error.to_string())
+                .hint("lower --concurrency, or raise the limit on processes (`ulimit -u`, TasksMax= under systemd)"),
+            WorkerError::OpenFiles { needed, enough_for, .. } => {
+                let lower = match enough_for {
+                    0 => String::new(),
+                    most => format!("set --concurrency to {most} or less, or "),
+                };
+                Self::usage(error.to_string())
+                    .hint(format!("{lower}raise the limit (`ulimit -n {needed}`, LimitNOFILE= under systemd)"))
+            }
         }
     }
 }

@@ -234,6 +234,9 @@ fn tell(stored: &StoredResult, events: &mut Vec<(String, String)>) {
     let ms = result.duration_ms();
     let ended = match &result.outcome.failure {
         None => format!("completed after {ms} ms: {}", short(&result.outcome.data)),
+        Some(failure) if failure.error_type.as_str() == "worker" && result.outcome.is_not_run() => {
+            format!("given back: {}", failure.error)
+        }
         Some(failure) if result.outcome.is_not_run() => {
             format!("not run again, failed as before ({}): {}", failure.error_type.as_str(), failure.error)
         }

@@ -76,13 +76,13 @@ impl Waiting {
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (ended, end) = channel();
         let (screen, line) = (setup.screen.clone(), bar.clone());
-        let shows = is_wanted().then(|| {
-            thread::spawn(move || {
-                if end.recv_timeout(NO_WAIT) == Err(RecvTimeoutError::Timeout) {
-                    screen.add(line).enable_steady_tick(TICK);
-                }
-            })
-        });
+        let show = move || {
+            if end.recv_timeout(NO_WAIT) == Err(RecvTimeoutError::Timeout) {
+                screen.add(line).enable_steady_tick(TICK);
+            }
+        };
+        // Without a thread for it, there is no line.
+        let shows = is_wanted().then(|| thread::Builder::new().spawn(show).ok()).flatten();
         Self { bar, ended: Some(ended), shows }
     }
 

@@ -16,11 +16,16 @@ use super::envelope::{self, failure};
 use super::environment::{self, Variables, environment};
 use super::interruption::Interruption;
 use super::pipes::Input;
-use super::process::{KILL_AFTER, Program};
+use super::process::{FILES, KILL_AFTER, Program};
 use super::redact::Redactor;
 use super::session::{Ended, Link, Session, Terms};
-use super::{Handler, Run, lookup, script};
+use super::{Handler, OpenFiles, Run, lookup, script};
+use crate::resources::is_shortage;
 use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
+
+/// The first and the longest wait for what is missing to start a program.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What a handler runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,11 +116,19 @@ impl Handler for Exec {
             Ok(program) => program,
             Err(error) => return Outcome::failure(ErrorType::Configuration, error),
         };
+        let link = match start(&program.path, run, || Link::start(&program)) {
+            Ok(link) => link,
+            Err(failure) => return failure.into(),
+        };
         let terms = Terms { run, redactor: &self.redactor, kill_after: self.kill_after };
-        match work(&program, input(claim), &terms) {
+        match work(link, input(claim), &terms) {
             Ok(ended) => self.redactor.outcome(envelope::outcome(ended, run.listener)),
-            Err(error) => could_not_run(&program.path, &error).into(),
+            Err(error) => unwatched(&error).into(),
         }
+    }
+
+    fn open_files(&self) -> OpenFiles {
+        OpenFiles { running: FILES.0, idle: 0 }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -134,10 +147,10 @@ fn path_in(variables: &Variables) -> Option<&OsStr> {
     variables.get(OsStr::new("PATH")).map(OsString::as_os_str)
 }
 
-/// Runs `program` on `input` to its end. The error is that it could not be started or watched.
-fn work(program: &Program, input: Vec<u8>, terms: &Terms<'_>) -> io::Result<Ended<Everything>> {
+/// Gives `input` to a child, until its end. The error is that it could not be watched.
+fn work(link: Link, input: Vec<u8>, terms: &Terms<'_>) -> io::Result<Ended<Everything>> {
     let input = Input { bytes: input, is_last: true };
-    let mut session = Session::new(Link::start(program)?, input, Everything::default(), terms);
+    let mut session = Session::new(link, input, Everything::default(), terms);
     session.work()?;
     session.end()
 }
@@ -158,17 +171,57 @@ pub(super) fn input(claim: &Claim) -> Vec<u8> {
     line
 }
 
-/// The failure of a program that was found but could not be started: the machine's for now, or the settings'.
-pub(super) fn could_not_run(path: &Path, error: &io::Error) -> Failure {
-    let path = path.display();
-    match Errno::from_io_error(error) {
-        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::TXTBSY) => {
-            failure(ErrorType::Temporary, format!("{path} could not be run just now: {error}"))
+/// Starts a child by `start`. While the system has nothing to start it with, it is waited for: that is not the task's
+/// trouble, so where the run's time is up over it, the failure is the worker's.
+pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<Link>) -> Result<Link, Failure> {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let error = match start() {
+            Ok(link) => return Ok(link),
+            Err(error) if may_pass(&error) => error,
+            Err(error) => return Err(could_not_run(path, &error)),
+        };
+        if wait == FIRST_WAIT {
+            let line = format!("[prismq: {} cannot be started now: {error}; trying again]", path.display());
+            run.listener.stderr_line(&line);
         }
-        Some(Errno::NOEXEC) => failure(
-            ErrorType::Configuration,
-            format!("{path} is no program for this machine: {error}; a script begins with a line such as `#!/bin/sh`"),
-        ),
-        _ => failure(ErrorType::Configuration, format!("{path} could not be run: {error}")),
+        let _ = run.sleep(wait);
+        let stopped = run.stop.get().and_then(|reason| Interruption::Stopped(reason).outcome("").failure);
+        if let Some(failure) = stopped {
+            return Err(failure);
+        }
+        if run.time_left().is_zero() {
+            let error = format!("not run: the worker could not start {}: {error}", path.display());
+            return Err(failure(ErrorType::Worker, error));
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
     }
+}
+
+/// Whether what is missing to start a program may be there soon: somebody may be just writing it, too.
+fn may_pass(error: &io::Error) -> bool {
+    is_shortage(error) || Errno::from_io_error(error) == Some(Errno::TXTBSY)
+}
+
+/// The failure of a program that was found but cannot be started.
+fn could_not_run(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    let advice = match Errno::from_io_error(error) {
+        Some(Errno::NOEXEC) => {
+            return failure(
+                ErrorType::Configuration,
+                format!(
+                    "{path} is no program for this machine: {error}; a script begins with a line such as `#!/bin/sh`"
+                ),
+            );
+        }
+        Some(Errno::TOOBIG) => "; shorten `exec` and `env` of its type, or set clean_env = true",
+        _ => "",
+    };
+    failure(ErrorType::Configuration, format!("{path} could not be run: {error}{advice}"))
+}
+
+/// The failure of a program that was started, and of which nothing can be heard.
+pub(super) fn unwatched(error: &io::Error) -> Failure {
+    failure(ErrorType::Temporary, format!("its process could not be watched: {error}"))
 }

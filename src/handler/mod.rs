@@ -44,6 +44,15 @@ use jiff::Timestamp;
 use crate::shutdown::Stop;
 use crate::task::{Claim, Outcome};
 
+/// How many files a handler has open, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// For each task that it works at a time.
+    pub running: usize,
+    /// Between tasks as well, for each task that it has worked at the same time as others.
+    pub idle: usize,
+}
+
 /// Works tasks of one type. One handler serves every slot, several at once.
 ///
 /// A function or a closure does as well, if it takes a claim and its run, and returns an [`Outcome`] or a
@@ -62,6 +71,13 @@ pub trait Handler: Send + Sync {
     /// When it can take tasks again, where it cannot now: a quota is used up, say. Asked before each claim.
     fn not_before(&self) -> Option<Timestamp> {
         None
+    }
+
+    /// How many files it has open, at most.
+    // For the reckoning of how many slots there may be. What others need is not known.
+    #[doc(hidden)]
+    fn open_files(&self) -> OpenFiles {
+        OpenFiles { running: 2, idle: 0 }
     }
 
     /// Ends what it keeps for tasks to come, since there are none: in order, unless `stop` is raised.

@@ -6,7 +6,7 @@
 use std::io;
 use std::mem;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -15,13 +15,14 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::answer::{Answer, Everything};
 use super::envelope::{self, failure};
-use super::exec::{Exec, could_not_run, input};
+use super::exec::{self, Exec, input, unwatched};
 use super::interruption::Interruption;
 use super::lines::Ears;
 use super::pipes::Input;
-use super::process::Program;
+use super::process::{FILES, Program};
 use super::session::{Link, Parted, Session, Terms};
-use super::{Handler, Listener, Run, environment};
+use super::{Handler, Listener, OpenFiles, Run, environment};
+use crate::resources::at_once;
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Failure, Outcome};
 
@@ -73,7 +74,7 @@ impl Persistent {
         loop {
             let warm = match self.take(run) {
                 Some(warm) => warm,
-                None => self.start(claim)?,
+                None => self.start(claim, run)?,
             };
             match self.give(warm, claim, run).map_err(|error| unwatched(&error))? {
                 Some(outcome) => return Ok(self.exec.redactor().outcome(outcome)),
@@ -82,11 +83,11 @@ impl Persistent {
         }
     }
 
-    fn start(&self, claim: &Claim) -> Result<Warm, Failure> {
+    fn start(&self, claim: &Claim, run: &Run<'_>) -> Result<Warm, Failure> {
         let program = self.exec.program(claim.task.id, environment::of_process(claim));
         let program = program.map_err(|error| failure(ErrorType::Configuration, error))?;
-        let path = program.path.clone();
-        let link = start_with_keeper(program).map_err(|error| could_not_run(&path, &error))?;
+        let program = Arc::new(program);
+        let link = exec::start(&program.path, run, || start_with_keeper(Arc::clone(&program)))?;
         Ok(Warm { link, tasks: 0 })
     }
 
@@ -145,17 +146,19 @@ impl Handler for Persistent {
         self.work(claim, run).unwrap_or_else(Outcome::from)
     }
 
+    fn open_files(&self) -> OpenFiles {
+        let (starting, running) = FILES;
+        // Each process has its keeper, which has a file of its own.
+        OpenFiles { running: starting - running, idle: running + 1 }
+    }
+
     fn check(&self) -> Result<(), String> {
         self.exec.check()
     }
 
     fn end_idle(&self, stop: &Stop) {
         let idle = mem::take(&mut *self.idle());
-        thread::scope(|scope| {
-            for warm in idle {
-                scope.spawn(|| self.dismiss(warm, stop, &Nobody));
-            }
-        });
+        at_once(idle, |warm| self.dismiss(warm, stop, &Nobody));
     }
 }
 
@@ -175,7 +178,7 @@ impl Warm {
 
 /// Starts `program` in a thread that lives as long as it does, whichever threads use it in the meantime: a child dies
 /// with the thread that started it.
-fn start_with_keeper(program: Program) -> io::Result<Link> {
+fn start_with_keeper(program: Arc<Program>) -> io::Result<Link> {
     let (started, start) = mpsc::sync_channel(1);
     let keep = move || {
         let link = Link::start(&program).and_then(|link| Ok((link.exit()?, link)));
@@ -187,10 +190,6 @@ fn start_with_keeper(program: Program) -> io::Result<Link> {
     };
     thread::Builder::new().name("keeper".into()).spawn(keep)?;
     start.recv().map_err(io::Error::other)?
-}
-
-fn unwatched(error: &io::Error) -> Failure {
-    failure(ErrorType::Temporary, format!("its process could not be watched: {error}"))
 }
 
 /// Tells why a process is replaced, where that is not the task's failure.

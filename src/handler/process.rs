@@ -20,7 +20,9 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 
 use super::pipes::Ends;
 use super::supervision::Descendants;
+use crate::failpoint;
 use crate::task::TaskId;
+pub(super) use system::FILES;
 use system::Process;
 
 /// How long a handler that was asked to end has until it is killed.
@@ -72,6 +74,7 @@ pub(super) struct Child {
 impl Child {
     /// Starts `program`. Returns our ends of its pipes, too.
     pub(super) fn start(program: &Program) -> io::Result<(Self, Ends)> {
+        failpoint::check("start")?;
         let (stdin_of_child, stdin) = io::pipe()?;
         let (stdout, stdout_of_child) = io::pipe()?;
         let (stderr, stderr_of_child) = io::pipe()?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +21,8 @@ use crate::shutdown::StopReason;
 
 /// How often what the child leaves to us to reap is reaped while it runs.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// The pause where the system cannot tell just now what there is to do.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 /// What is read at once, in bytes: as much as a pipe holds.
 const CHUNK: usize = 64 << 10;
 
@@ -129,7 +132,7 @@ impl<'a, O: Output> Session<'a, O> {
             child,
             pipes: Pipes::new(ends, input, stdout, Ears { listener: run.listener, redactor }),
             phase: Phase::Running,
-            until: Instant::now().checked_add(run.timeout),
+            until: Instant::now().checked_add(run.time_left()),
             reap_at,
             exited: false,
             untouched: false,
@@ -201,6 +204,8 @@ impl<'a, O: Output> Session<'a, O> {
         let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
+            // The system lacks the memory for the list: the child goes on, and so do we.
+            Err(Errno::NOMEM | Errno::AGAIN) => thread::sleep(SHORTAGE_PAUSE),
             Err(error) => return Err(error.into()),
         }
         let is_ready = |index: usize| !fds[index].revents().is_empty();

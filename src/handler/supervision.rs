@@ -8,14 +8,19 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{
     DumpableBehavior, Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, waitid,
 };
 
 use super::proc::{self, Process, Stat};
+use crate::resources::is_shortage;
 use crate::task::TaskId;
+
+/// The pause before orphans are looked for again that could not be looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The variable that marks what a handler starts: `<token>-<task's id>-<number of the run>`.
 pub(super) const MARK: &str = "PRISMQ_TASK_MARK";
@@ -100,7 +105,8 @@ impl Descendants {
 
     /// Reaps the orphans that have ended. Those of a handler that runs for hours would pile up otherwise.
     pub(super) fn reap(&self) {
-        living_orphans(&self.supervision.running());
+        // Where they cannot be listed just now, the next call reaps them.
+        let _ = living_orphans(&self.supervision.running());
     }
 
     /// Ends what is left when the handler has exited, and waits until it is gone, but not after `deadline`. Returns how
@@ -110,7 +116,13 @@ impl Descendants {
     /// orphans, there is nothing below them either.
     pub(super) fn end(&self, deadline: Instant) -> usize {
         loop {
-            let (dying, immune) = self.kill();
+            let Ok((dying, immune)) = self.kill() else {
+                if Instant::now() >= deadline {
+                    return 0;
+                }
+                thread::sleep(LOOK_AGAIN);
+                continue;
+            };
             if dying.is_empty() {
                 return immune;
             }
@@ -120,15 +132,20 @@ impl Descendants {
         }
     }
 
-    /// Kills the orphans that no other run goes on with. Returns what dies, and how many we may not kill.
-    fn kill(&self) -> (Vec<Process>, usize) {
+    /// Kills the orphans that no other run goes on with. Returns what dies, and how many we may not kill. The error is that
+    /// we have too few open files left to look at them.
+    fn kill(&self) -> io::Result<(Vec<Process>, usize)> {
         // Orphans are only reaped under this lock, so that what is told of one is not told of another.
         let running = self.supervision.running();
         let (mut dying, mut immune) = (Vec::new(), 0);
-        for (pid, stat) in living_orphans(&running) {
-            let Ok(orphan) = Process::open(pid) else {
-                immune += 1;
-                continue;
+        for (pid, stat) in living_orphans(&running)? {
+            let orphan = match Process::open(pid) {
+                Ok(orphan) => orphan,
+                Err(error) if is_shortage(&error) => return Err(error),
+                Err(_) => {
+                    immune += 1;
+                    continue;
+                }
             };
             let is_anothers = self.is_anothers(&running, &orphan, &stat);
             // The environment of one that exits by itself is gone by now: then we cannot know, and need not.
@@ -138,7 +155,7 @@ impl Descendants {
                 dying.push(orphan);
             }
         }
-        (dying, immune)
+        Ok((dying, immune))
     }
 
     /// Whether an orphan may come from another run, which goes on. One without our mark, since it cleared its
@@ -172,19 +189,19 @@ impl Supervision {
 }
 
 /// Our orphans that live. The others are reaped, but never a child that somebody waits for: a handler's own process.
-fn living_orphans(running: &[Running]) -> Vec<(Pid, Stat)> {
+fn living_orphans(running: &[Running]) -> io::Result<Vec<(Pid, Stat)>> {
     // Any child may be the one that is being started.
     let may_reap = running.iter().all(|run| run.leader.is_some());
     let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
     let mut ended = Vec::new();
     loop {
-        let children = proc::children_of_main_thread().unwrap_or_default();
+        let children = proc::children_of_main_thread()?;
         let orphans = children.into_iter().filter(|pid| !is_leader(*pid) && !ended.contains(pid));
         let orphans = orphans.filter_map(|pid| Some((pid, Stat::of(pid)?)));
         let is_zombie = |(pid, stat): &(Pid, Stat)| stat.is_zombie && (!may_reap || is_reaped(*pid));
         let (zombies, living): (Vec<_>, Vec<_>) = orphans.partition(is_zombie);
         if zombies.is_empty() {
-            return living;
+            return Ok(living);
         }
         // Until a moment ago they may have had children, which are ours now.
         ended.extend(zombies.into_iter().map(|(pid, _)| pid));

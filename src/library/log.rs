@@ -1,7 +1,7 @@
 //! A worker's events as log lines.
 
 use crate::store::Status;
-use crate::task::{Claim, TaskResult};
+use crate::task::{Claim, ErrorType, TaskResult};
 use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer};
 
@@ -131,6 +131,9 @@ fn log_finished(result: &TaskResult) {
     let (task_id, task_type, ms) = (result.task_id.0, result.task_type.as_str(), result.duration_ms());
     match &result.outcome.failure {
         None => log::info!(target: WORKER, task_id, task_type, duration_ms = ms; "completed"),
+        Some(failure) if failure.error_type == ErrorType::Worker => {
+            log::error!(target: WORKER, task_id, task_type; "given back: {}", failure.error);
+        }
         Some(failure) if result.outcome.is_not_run() => {
             log::info!(target: WORKER, task_id, task_type; "not run again, failed as before: {}", failure.error);
         }

@@ -2,23 +2,26 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Instant;
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+use ureq::unversioned::transport::time::Duration;
+
+use crate::failpoint;
 
 /// How long an address is good: a server that moves is found again within this time.
-const GOOD_FOR: Duration = Duration::from_secs(30);
+const GOOD_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Remembers the last answer. The library's own resolver starts a thread for each call, whose connection is open
 /// already as a rule.
 #[derive(Default)]
 pub(super) struct Remembering {
     last: Mutex<Option<Answer>>,
-    resolver: DefaultResolver,
 }
 
 struct Answer {
@@ -42,7 +45,7 @@ impl Resolver for Remembering {
             }
             return Ok(resolved);
         }
-        let resolved = self.resolver.resolve(uri, config, timeout)?;
+        let resolved = look_up(uri, config, timeout)?;
         let answer = Answer { to: uri.clone(), addresses: resolved.to_vec(), good_until: Instant::now() + GOOD_FOR };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         Ok(resolved)
@@ -55,6 +58,19 @@ impl Remembering {
         let answer = last.as_ref().filter(|answer| answer.is_about(uri) && Instant::now() < answer.good_until)?;
         Some(answer.addresses.clone())
     }
+}
+
+/// Looks the address up in a thread of its own, since the system's own way cannot be interrupted. The library would panic
+/// where there is no thread for it.
+fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    let (told, answer) = mpsc::sync_channel(1);
+    let (uri, config) = (uri.clone(), config.clone());
+    let in_this_thread = NextTimeout { after: Duration::NotHappening, ..timeout };
+    // Whoever waits may have given up.
+    let look_up = move || drop(told.send(DefaultResolver::default().resolve(&uri, &config, in_this_thread)));
+    failpoint::check("look-up")?;
+    thread::Builder::new().name("look-up".into()).spawn(look_up)?;
+    answer.recv_timeout(*timeout.after).map_err(|_| ureq::Error::Timeout(timeout.reason))?
 }
 
 /// The address that a URI names as a number.

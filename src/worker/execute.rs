@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -119,19 +120,20 @@ impl Executor<'_> {
 
     /// Most handlers report no progress: what sends it is started by the first report.
     fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
-        let (progress, first) = (&Progress::default(), Once::new());
+        let (progress, is_sent) = (&Progress::default(), AtomicBool::new(false));
         let timeout = between(self.clock.now(), claim.deadline);
         thread::scope(|scope| {
             let note = |percent, message: Option<&str>| {
                 progress.note(percent, message);
                 self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
-                first.call_once(|| {
+                if !is_sent.swap(true, Ordering::SeqCst) {
                     // Another try, since a kept connection may have broken; the next report says more anyway.
                     let client = self.client.with_retries(Retries { tries: 2, ..Retries::STANDARD });
                     let sender = thread::Builder::new().name("progress".into());
-                    // Without the thread nobody hears of the progress; the task goes on.
-                    let _ = sender.spawn_scoped(scope, move || progress.send(&client, claim, stop));
-                });
+                    // Where the system has no thread left, the task goes on, and the next report tries again.
+                    let sends = sender.spawn_scoped(scope, move || progress.send(&client, claim, stop));
+                    is_sent.store(sends.is_ok(), Ordering::SeqCst);
+                }
             };
             let listener = TaskListener { claim, note: &note, observer: self.observer };
             // Dropped also where a handler panics: the scope waits for the thread.
@@ -177,9 +179,12 @@ fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
     Outcome::failure(ErrorType::Handler, format!("the handler panicked: {text}"))
 }
 
-/// What a handler has made of a task. It has run, whatever it says: its failures count.
+/// What a handler has made of a task. It has run, whatever it says: its failures count. But not where it could not be run.
 fn of_handler(mut outcome: Outcome) -> Outcome {
     outcome.metadata.remove(NOT_RUN);
+    if outcome.failure.as_ref().is_some_and(|failure| failure.error_type == ErrorType::Worker) {
+        outcome.metadata.insert(NOT_RUN.into(), json!(true));
+    }
     with_sound_ideas(outcome)
 }
 

@@ -4,6 +4,7 @@
 //! reported, report, mark it as reported.
 
 mod breaker;
+mod capacity;
 mod contact;
 mod event;
 mod execute;
@@ -24,8 +25,8 @@ mod types;
 mod youtube;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 pub use event::{Event, Observer};
@@ -46,7 +47,9 @@ use self::running::Running;
 use self::stops::Stops;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, ConfigError, Strategy};
+use crate::failpoint;
 use crate::handler::Handler;
+use crate::resources::at_once;
 use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
 use crate::store::{Counters, Process, Store, StoreError};
 use crate::taskmanager::{Backoff, Client, Error, Order, Retries};
@@ -113,8 +116,25 @@ pub enum WorkerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The system refused a thread.
-    #[error("the system refuses a thread for a slot: {0}")]
-    Thread(std::io::Error),
+    #[error("the system has no threads for {slots} slots: {error}")]
+    Thread {
+        /// How many slots there were to be.
+        slots: usize,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The slots may need more open files than the process may have.
+    #[error("{slots} slots may need {needed} open files, and this process may have {limit}")]
+    OpenFiles {
+        /// How many slots there were to be.
+        slots: usize,
+        /// How many files they need, with all else.
+        needed: u64,
+        /// How many the process may have.
+        limit: u64,
+        /// For how many slots those are enough.
+        enough_for: usize,
+    },
 }
 
 struct Worker<'a> {
@@ -227,19 +247,36 @@ impl<'a> Worker<'a> {
         // What does not get through now waits for the reporter's next try.
         let _ = self.send_waiting(|| self.beat());
         thread::scope(|scope| {
-            for number in 0..concurrency {
-                let slot = thread::Builder::new().name(format!("slot-{number}"));
-                if let Err(error) = slot.spawn_scoped(scope, move || slot::run(self, number)) {
-                    self.queue.slot_ended();
-                    self.fail(WorkerError::Thread(error));
-                }
-            }
-            scope.spawn(|| self.run_reporter());
+            self.start_threads(scope, concurrency);
             self.wait_for_slots(tools.config.grace_period.value);
             self.end_idle_handlers();
             self.waiting.end();
         });
         self.conclude(tools)
+    }
+
+    /// Starts the reporter and the slots; they claim nothing before all of them are there.
+    fn start_threads<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, slots: usize) {
+        let all_started = Arc::new(RwLock::new(()));
+        let starting = all_started.write();
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send + 'scope>| {
+            failpoint::check("thread")?;
+            thread::Builder::new().name(name).spawn_scoped(scope, run)
+        };
+        let mut reporter = spawn("reporter".into(), Box::new(|| self.run_reporter())).err();
+        for number in 0..slots {
+            let all_started = Arc::clone(&all_started);
+            let run = move || {
+                drop(all_started.read());
+                slot::run(self, number);
+            };
+            let refused = reporter.take().or_else(|| spawn(format!("slot-{number}"), Box::new(run)).err());
+            if let Some(error) = refused {
+                self.queue.slot_ended();
+                self.fail(WorkerError::Thread { slots, error });
+            }
+        }
+        drop(starting);
     }
 
     fn wait_for_slots(&self, grace_period: Duration) {
@@ -261,11 +298,7 @@ impl<'a> Worker<'a> {
     /// Ends what handlers keep for tasks to come, all at once: none of them is to wait for another.
     fn end_idle_handlers(&self) {
         let stop = self.stops.add();
-        thread::scope(|scope| {
-            for worker_type in &self.types {
-                scope.spawn(|| worker_type.end_idle(&stop));
-            }
-        });
+        at_once(self.types.iter().collect(), |worker_type: &WorkerType| worker_type.end_idle(&stop));
     }
 
     fn conclude(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {

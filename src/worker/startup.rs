@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::capacity;
 use super::contact::Contact;
 use super::pulse::{again, beat_of};
 use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
@@ -20,6 +21,7 @@ pub(super) fn resolve(
 ) -> Result<Option<Vec<WorkerType>>, WorkerError> {
     let handlers: Result<Vec<_>, _> = job.task_types.iter().map(|it| checked_handler(it, job, tools, ledger)).collect();
     let handlers = handlers.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
+    capacity::check(tools.config.concurrency.value, job.task_types.iter().zip(&handlers))?;
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
     let mut client = tools.client.with_clock(clock.clone());
     if !is_impatient(job, tools.config) {

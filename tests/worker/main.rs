@@ -18,6 +18,7 @@ mod pruning;
 mod published;
 mod replayed;
 mod rig;
+mod shortage;
 mod signals;
 mod slots;
 mod start;

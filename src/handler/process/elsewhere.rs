@@ -10,10 +10,14 @@ use std::thread::{self, JoinHandle};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, kill_process, setrlimit, waitid};
 
 use super::{PROGRESS_FD, Program, reap};
 use crate::handler::supervision::MARK;
+use crate::resources;
+
+/// How many files we have open at most while a child is started, and while it runs.
+pub(in crate::handler) const FILES: (usize, usize) = (15, 7);
 
 /// Where the system lists our open files.
 const OPEN_FDS: &str = "/dev/fd";
@@ -78,15 +82,19 @@ fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -
 }
 
 /// Has the other files closed on exec. Those that we open are anyway, also those that we open after this; but not those
-/// that were open when we started.
+/// that were open when we started. And gives it the limit on open files with which we were started.
 #[allow(unsafe_code)]
 fn close_others_on_exec(command: &mut Command) -> io::Result<()> {
     let others: Vec<RawFd> = open_fds()?.into_iter().filter(|fd| *fd > PROGRESS_FD).collect();
+    let limit = resources::first_limit().copied();
     let first_steps = move || {
         for fd in &others {
             // SAFETY: the number is used for this one call; where no file has it any more, the call says so.
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
             let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+        }
+        if let Some(first) = &limit {
+            setrlimit(Resource::Nofile, *first)?;
         }
         Ok(())
     };

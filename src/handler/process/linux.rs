@@ -18,6 +18,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::{PROGRESS_FD, Program, reap};
 use crate::handler::supervision::MARK;
+use crate::resources;
+
+/// How many files we have open at most while a child is started, and while it runs.
+pub(in crate::handler) const FILES: (usize, usize) = (10, 7);
 
 /// In units of 16 bytes, by which a stack is aligned. The child only makes system calls on it.
 const STACK: usize = 4096;
@@ -104,6 +108,8 @@ struct Launch<'a> {
     env: Vec<*const c_char>,
     files: [RawFd; 4],
     parent: pid_t,
+    /// Its limit on open files, where that is not ours.
+    open_files: Option<libc::rlimit>,
     /// Why it could not become the program.
     error: Option<c_int>,
 }
@@ -112,7 +118,10 @@ impl<'a> Launch<'a> {
     fn new(words: &'a Words, files: [RawFd; 4]) -> Self {
         // SAFETY: it cannot fail.
         let parent = unsafe { libc::getpid() };
-        Self { words, args: list(&words.args), env: list(&words.env), files, parent, error: None }
+        let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+        let open_files = resources::first_limit()
+            .map(|first| libc::rlimit { rlim_cur: number(first.current), rlim_max: number(first.maximum) });
+        Self { words, args: list(&words.args), env: list(&words.env), files, parent, open_files, error: None }
     }
 
     /// Returns when the child has become the program, or could not.
@@ -153,6 +162,9 @@ impl<'a> Launch<'a> {
                 become_file(file, number)?;
             }
             close_others_on_exec();
+            if let Some(limit) = &self.open_files {
+                check(libc::setrlimit(libc::RLIMIT_NOFILE, limit))?;
+            }
             reset_signals()?;
             libc::execve(self.words.path.as_ptr(), self.args.as_ptr(), self.env.as_ptr());
         }
