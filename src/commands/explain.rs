@@ -14,7 +14,7 @@ use crate::exit::{Exit, UserError};
 use crate::output::{print_json, print_line, printable, say};
 use crate::store::{ResultFilter, Status, Store, StoreError, StoredResult};
 use crate::task::{Claim, TaskId};
-use crate::taskmanager::{Error, TaskView};
+use crate::taskmanager::{Error, Report, TaskView, in_words};
 
 /// How long the TaskManager is waited for: most of the story is here.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -126,7 +126,26 @@ impl Story {
         fields["of_another_task"] = json!(self.is_another(&result.task_type, &result.params));
         fields["not_run"] = json!(result.outcome.is_not_run());
         fields["last_words"] = json!((!last_words.is_empty()).then_some(last_words));
+        let omitted = self.omitted(stored);
+        if !omitted.is_empty() {
+            fields["omitted"] = json!(omitted);
+        }
         fields
+    }
+
+    /// What the TaskManager has not got of a result that was reported, since it was too long: as it shows itself, else as
+    /// it was sent first.
+    fn omitted(&self, stored: &StoredResult) -> Vec<String> {
+        let StoredResult { result, status, reported_at, .. } = stored;
+        if reported_at.is_none() || *status == Status::Lost {
+            return Vec::new();
+        }
+        let shown = self.server.as_ref().ok().and_then(Option::as_ref);
+        let shown = shown.filter(|task| task.attempts == result.attempt).and_then(|task| task.result.as_ref());
+        let names = |key| shown.and_then(|shown| shown[key].as_array()).into_iter().flatten().filter_map(Value::as_str);
+        let data = names("data_omitted").map(str::to_owned);
+        let shown: Vec<String> = data.chain(names("metadata_omitted").map(|name| format!("metadata.{name}"))).collect();
+        if shown.is_empty() { Report::from(result).omitted() } else { shown }
     }
 
     /// Whether what was worked here with this type and these params is not the TaskManager's task: one that was set up
@@ -167,7 +186,7 @@ impl Story {
             self.attempts.iter().partition(|it| self.is_another(&it.result.task_type, &it.result.params));
         let mut events = Vec::new();
         for stored in others {
-            tell(stored, &mut events);
+            self.tell(stored, &mut events);
         }
         for (_, words) in &mut events {
             words.insert_str(0, OF_ANOTHER);
@@ -178,7 +197,7 @@ impl Story {
             events.push((task.created_at.clone().unwrap_or_default(), words));
         }
         for stored in own {
-            tell(stored, &mut events);
+            self.tell(stored, &mut events);
         }
         if let Some(Claim { task, worker_id, claimed_at, deadline }) = &self.claim {
             let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
@@ -196,6 +215,43 @@ impl Story {
             (None, Err(_)) => {}
         }
         events
+    }
+
+    /// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
+    fn tell(&self, stored: &StoredResult, events: &mut Vec<(String, String)>) {
+        let StoredResult { result, status, reported_at, .. } = stored;
+        let (worker_id, attempt) = (&result.worker_id, result.attempt);
+        events.push((moment(result.claimed_at), format!("claimed by {worker_id}, attempt {attempt}")));
+        let ms = result.duration_ms();
+        let ended = match &result.outcome.failure {
+            None => format!("completed after {ms} ms: {}", short(&result.outcome.data)),
+            Some(failure) if failure.error_type.as_str() == "worker" && result.outcome.is_not_run() => {
+                format!("given back: {}", failure.error)
+            }
+            Some(failure) if result.outcome.is_not_run() => {
+                format!("not run again, failed as before ({}): {}", failure.error_type.as_str(), failure.error)
+            }
+            Some(failure) => {
+                let again = if failure.retryable { "may be tried again" } else { "not to be tried again" };
+                format!("failed after {ms} ms ({}, {again}): {}", failure.error_type.as_str(), failure.error)
+            }
+        };
+        events.push((moment(result.finished_at), ended));
+        if !result.outcome.last_words.is_empty() {
+            events.push((String::new(), "the handler's last words:".to_owned()));
+            events.extend(result.outcome.last_words.lines().map(|line| (String::new(), format!("    {line}"))));
+        }
+        events.push(match (reported_at, status) {
+            (None, _) => (String::new(), "not reported yet: the next worker does that".to_owned()),
+            (Some(at), Status::Lost) => (moment(*at), "the claim was lost: the result is kept here only".to_owned()),
+            (Some(at), _) => (moment(*at), "reported".to_owned()),
+        });
+        let omitted = self.omitted(stored);
+        if !omitted.is_empty() {
+            let words =
+                format!("it was too long: the TaskManager has it without {}, which is kept here", in_words(&omitted));
+            events.push((String::new(), words));
+        }
     }
 
     /// Where the task is by the TaskManager's account, and what of it is not known here.
@@ -224,37 +280,6 @@ impl Story {
             format!("{} at the TaskManager{clock}, handed out {}{worker}{error}", task.status, times(task.attempts));
         events.push((time.clone().unwrap_or_default(), words));
     }
-}
-
-/// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
-fn tell(stored: &StoredResult, events: &mut Vec<(String, String)>) {
-    let StoredResult { result, status, reported_at, .. } = stored;
-    let (worker_id, attempt) = (&result.worker_id, result.attempt);
-    events.push((moment(result.claimed_at), format!("claimed by {worker_id}, attempt {attempt}")));
-    let ms = result.duration_ms();
-    let ended = match &result.outcome.failure {
-        None => format!("completed after {ms} ms: {}", short(&result.outcome.data)),
-        Some(failure) if failure.error_type.as_str() == "worker" && result.outcome.is_not_run() => {
-            format!("given back: {}", failure.error)
-        }
-        Some(failure) if result.outcome.is_not_run() => {
-            format!("not run again, failed as before ({}): {}", failure.error_type.as_str(), failure.error)
-        }
-        Some(failure) => {
-            let again = if failure.retryable { "may be tried again" } else { "not to be tried again" };
-            format!("failed after {ms} ms ({}, {again}): {}", failure.error_type.as_str(), failure.error)
-        }
-    };
-    events.push((moment(result.finished_at), ended));
-    if !result.outcome.last_words.is_empty() {
-        events.push((String::new(), "the handler's last words:".to_owned()));
-        events.extend(result.outcome.last_words.lines().map(|line| (String::new(), format!("    {line}"))));
-    }
-    events.push(match (reported_at, status) {
-        (None, _) => (String::new(), "not reported yet: the next worker does that".to_owned()),
-        (Some(at), Status::Lost) => (moment(*at), "the claim was lost: the result is kept here only".to_owned()),
-        (Some(at), _) => (moment(*at), "reported".to_owned()),
-    });
 }
 
 fn times(count: u32) -> String {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::wire::{self, TaskView};
+use super::wire::{self, Fitted, TaskView};
 use super::{Backoff, Client, Error, Retries};
 use crate::task::{TaskId, TaskResult};
 
@@ -23,6 +23,8 @@ pub struct Report {
     attempt: u32,
     worker_id: String,
     envelope: Value,
+    /// The length of the data that the handler made, in bytes of JSON.
+    data_bytes: usize,
     error: Option<String>,
 }
 
@@ -33,7 +35,8 @@ impl From<&TaskResult> for Report {
             id: result.task_id,
             attempt: result.attempt,
             worker_id: result.worker_id.clone(),
-            envelope: result.envelope(),
+            envelope: with_ideas_by_id(result.envelope()),
+            data_bytes: wire::json_bytes(&result.outcome.data),
             error,
         }
     }
@@ -48,15 +51,64 @@ impl Report {
         body
     }
 
+    /// The names of what is left out of the result, since it is too long; of what a server that counts other bytes than
+    /// we do does not take either, this knows nothing.
+    #[must_use]
+    pub fn omitted(&self) -> Vec<String> {
+        wire::fit(&self.envelope, self.data_bytes, wire::LIMITS[0]).omitted
+    }
+
+    /// Sends as much of the result as the server takes.
     fn send(&self, client: &Client) -> Result<(), Error> {
-        let whole = wire::fit(&self.envelope);
-        match client.complete_once(self.id, &self.body(&whole)) {
-            // The server counts the bytes as it stores them, which can be more than were sent.
-            Err(error) if error.says_too_long() => {
-                client.complete_once(self.id, &self.body(&wire::summary(&self.envelope)))
+        let mut answer = Ok(());
+        let mut sent: Option<Fitted> = None;
+        for limit in wire::LIMITS {
+            let fitted = wire::fit(&self.envelope, self.data_bytes, limit);
+            if sent.as_ref() == Some(&fitted) && !limit.bare {
+                continue;
             }
-            other => other,
+            answer = client.complete_once(self.id, &self.body(&fitted.result));
+            sent = Some(fitted);
+            if !answer.as_ref().is_err_and(Error::says_too_long) {
+                break;
+            }
         }
+        let omitted = sent.filter(|_| answer.is_ok()).map(|it| it.omitted).unwrap_or_default();
+        if !omitted.is_empty() {
+            log::warn!(
+                task_id = self.id.0;
+                "the result is too long for the TaskManager, which has it without {}; the results file has all of it",
+                in_words(&omitted)
+            );
+        }
+        answer
+    }
+}
+
+/// The same envelope, whose ideas are told by their rows alone: their texts are in the database of ideas. Those of a
+/// failure were not kept, and the rows of one that could not be stored are not known: they stay as they are.
+fn with_ideas_by_id(mut envelope: Value) -> Value {
+    if envelope["success"] == json!(true) {
+        let ideas = envelope.pointer_mut("/data/ideas").and_then(Value::as_array_mut);
+        for idea in ideas.into_iter().flatten() {
+            if let Some(id) = idea.get("id").and_then(Value::as_i64) {
+                *idea = json!({"id": id});
+            }
+        }
+    }
+    envelope
+}
+
+/// The first few names of what was left out of a result, for a line.
+#[must_use]
+pub fn in_words(omitted: &[String]) -> String {
+    const MOST: usize = 10;
+    const LONGEST: usize = 100;
+    let name = |name: &String| name.chars().take(LONGEST).collect();
+    let words: Vec<String> = omitted.iter().take(MOST).map(name).collect();
+    match omitted.len().saturating_sub(MOST) {
+        0 => words.join(", "),
+        more => format!("{} and {more} more", words.join(", ")),
     }
 }
 

@@ -13,7 +13,7 @@ mod retry;
 pub mod wire;
 
 pub use client::{Claimed, Client, Order, TaskFilter};
-pub use deliver::{Delivery, Report};
+pub use deliver::{Delivery, Report, in_words};
 pub use error::Error;
 pub use http::{Connection, Exchange, Meter, Wait, Waits};
 pub use retry::{Backoff, Retries};

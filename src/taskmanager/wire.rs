@@ -1,15 +1,15 @@
 //! What goes over the wire, and the only place that knows how the TaskManager's servers differ: in envelopes, in how
 //! they write ids, in lists, in how they say that nothing is there.
 
+mod fit;
 mod schema;
-mod summary;
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-pub use summary::{MAX_RESULT_BYTES, error_within_limit, fit, summary};
+pub use fit::{Fitted, LIMITS, Limit, error_within_limit, fit, json_bytes};
 
 use super::Error;
 use super::http::{Response, TIMED_OUT};

@@ -241,6 +241,7 @@ fn a_result_over_60_000_bytes_goes_as_a_summary() {
     let mut summary = long.envelope();
     let data = summary.as_object_mut().unwrap().remove("data").unwrap();
     summary["data_bytes"] = json!(data.to_string().len());
+    summary["data_omitted"] = json!(["data"]);
     assert_eq!(sent(&long)["result"], summary);
 }
 
@@ -248,7 +249,7 @@ fn a_result_over_60_000_bytes_goes_as_a_summary() {
 fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
     let too_long = [recorded("complete: result over 65,535 bytes"), recorded("body over the proxy's limit")];
     for answer in too_long {
-        for outcome in [success(), Outcome { data: json!([1, 2]), ..failure() }] {
+        for (outcome, omitted) in [(success(), "videos"), (Outcome { data: json!([1, 2]), ..failure() }, "data")] {
             let server = Server::queue([answer.clone(), recorded("complete")]);
             let result = result(outcome);
             assert_eq!(client(&server).deliver(&Report::from(&result)), Ok(Delivery::Confirmed));
@@ -257,6 +258,7 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
             assert_eq!(expected["result"], result.envelope());
             let data = expected["result"].as_object_mut().unwrap().remove("data").unwrap();
             expected["result"]["data_bytes"] = json!(data.to_string().len());
+            expected["result"]["data_omitted"] = json!([omitted]);
             assert_eq!(summary.json(), expected);
         }
     }

@@ -6,6 +6,7 @@ mod support;
 
 mod delivery;
 mod documented;
+mod fit;
 mod limits;
 mod points;
 mod properties;

@@ -28,14 +28,18 @@ pub(crate) fn titles(database: &Path) -> Vec<(i64, String)> {
     rows.iter().map(|row| (row["id"].as_i64().unwrap(), row["title"].as_str().unwrap().to_owned())).collect()
 }
 
-/// The data of the result that the TaskManager has, which is what the results file has.
+/// The data of a result as the results file has it. The TaskManager has the same, with the ids of its ideas alone.
 #[track_caller]
 pub(crate) fn data(rig: &Rig, id: u64) -> Value {
     let task = rig.taskmanager.task(id);
     assert_eq!(task.status, "completed");
-    let data = task.result.unwrap()["data"].clone();
     let row = rig.rows("results").into_iter().find(|row| row["task_id"] == json!(id)).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(row["data"].as_str().unwrap()).unwrap(), data);
+    let data: Value = serde_json::from_str(row["data"].as_str().unwrap()).unwrap();
+    let mut reported = data.clone();
+    for idea in reported["ideas"].as_array_mut().into_iter().flatten() {
+        *idea = json!({"id": idea["id"].as_i64().unwrap()});
+    }
+    assert_eq!(task.result.unwrap()["data"], reported);
     data
 }
 

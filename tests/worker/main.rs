@@ -10,6 +10,7 @@ mod ideas;
 mod ideas_elsewhere;
 mod limits;
 mod logs;
+mod long;
 mod outages;
 mod outcomes;
 mod params;

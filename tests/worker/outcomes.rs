@@ -65,6 +65,7 @@ impl Expected {
         if self.data.to_string().len() > 60_000 {
             envelope.as_object_mut().unwrap().remove("data");
             envelope["data_bytes"] = json!(self.data.to_string().len());
+            envelope["data_omitted"] = json!(["output"]);
         }
         envelope
     }

@@ -88,6 +88,7 @@ fn a_mix_of_outcomes_is_completed() {
         let mut body = success(&worker, &Value::Null);
         body["result"].as_object_mut().unwrap().remove("data");
         body["result"]["data_bytes"] = json!(bytes);
+        body["result"]["data_omitted"] = json!(["output"]);
         body
     };
     let wide_data = json!({"output": "ž".repeat(22_000)});

@@ -193,3 +193,23 @@ fn no_other_handler_gets_the_key() {
     let keys: Vec<&str> = printed.lines().filter(|line| line.starts_with("YOUTUBE_API_KEY")).collect();
     assert_eq!(keys, ["YOUTUBE_API_KEY='***'"], "only the file tells of it");
 }
+
+#[test]
+fn the_report_of_a_large_channel_carries_the_ids_of_its_ideas_and_the_results_file_their_texts() {
+    let wordy = |n: usize| {
+        let mut video = video(n);
+        video["snippet"]["description"] = json!("Všechno o včelách. ".repeat(200));
+        video
+    };
+    let api = YouTube::start().with_videos((0..100).map(wordy));
+    let rig = registered(&api);
+    let channel = rig.create(CHANNELS, &json!({"channel_url": "@handle", "max_videos": 100}));
+    rig.run("work --drain").exits(0);
+    let reported = rig.task(channel)["result"].clone();
+    let whole = rig.run("results --json").exits(0).json_lines()[0]["data"].clone();
+    assert_eq!((reported.get("data_omitted"), &reported["data"]["videos"]), (None, &whole["videos"]));
+    let ideas = whole["ideas"].as_array().unwrap();
+    assert!(ideas.len() == 100 && ideas.iter().all(|idea| idea["description"].as_str().unwrap().len() > 3_000));
+    let ids: Vec<Value> = ideas.iter().map(|idea| json!({"id": idea["id"]})).collect();
+    assert_eq!(reported["data"]["ideas"], json!(ids));
+}

@@ -1,0 +1,54 @@
+//! Results for which the TaskManager has no room.
+
+use serde_json::{Value, json};
+
+use crate::rig::Rig;
+
+/// Longer than the TaskManager takes.
+fn big() -> Value {
+    json!({"page": {"html": "x".repeat(70_000), "lang": "cs"}, "count": 3})
+}
+
+fn kept() -> Value {
+    json!({"page": {"lang": "cs"}, "count": 3})
+}
+
+/// The data of the only result in the results file.
+fn stored(rig: &Rig) -> Value {
+    serde_json::from_str(rig.rows("results")[0]["data"].as_str().unwrap()).unwrap()
+}
+
+const LEFT_OUT: &str = "too long for the TaskManager, which has it without page.html";
+
+#[test]
+fn a_long_result_is_reported_without_its_largest_parts_which_is_said_in_the_log_and_the_story() {
+    let rig = Rig::start();
+    rig.sandbox.write("big.json", big().to_string());
+    let id = rig.case("big", "cat big.json");
+    let log = rig.drain().stderr;
+    assert_eq!(log.lines().filter(|line| line.contains(LEFT_OUT) && line.contains("WARN")).count(), 1, "{log}");
+    let reported = rig.taskmanager.task(id).result.unwrap();
+    assert_eq!(
+        (&reported["data"], &reported["data_omitted"], &reported["data_bytes"]),
+        (&kept(), &json!(["page.html"]), &json!(big().to_string().len()))
+    );
+    assert_eq!(stored(&rig), big());
+    let told = rig.sandbox.prismq(["explain", &id.to_string()]).run().exits(0).stdout;
+    assert!(told.contains("the TaskManager has it without page.html, which is kept here"), "{told}");
+    let told = rig.sandbox.prismq(["explain", &id.to_string(), "--json"]).run().exits(0).json();
+    assert_eq!(told["attempts"][0]["omitted"], json!(["page.html"]));
+    // Also where the TaskManager does not say so itself.
+    let away = rig.sandbox.prismq(["explain", &id.to_string()]).env("TASKMANAGER_API_KEY", "wrong").run().exits(0);
+    assert!(away.stdout.contains("without page.html"), "{}", away.stdout);
+}
+
+#[test]
+fn a_long_result_by_hand_is_reported_without_its_largest_parts() {
+    let rig = Rig::start();
+    let id = rig.case("big", "");
+    rig.sandbox.write("big.json", big().to_string());
+    rig.sandbox.prismq(["claim", "case", "--once"]).run().exits(0);
+    let output = rig.sandbox.prismq(["complete", &id.to_string(), "--result", "@big.json"]).run().exits(0);
+    assert!(output.stderr.contains(LEFT_OUT), "{}", output.stderr);
+    assert_eq!((rig.taskmanager.task(id).result.unwrap()["data"].take(), stored(&rig)), (kept(), big()));
+}
