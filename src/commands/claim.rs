@@ -116,7 +116,8 @@ impl<'a> Desk<'a> {
         let names: Vec<&str> = wanted.iter().map(|it| it.name).collect();
         let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
-        Asking { setup: self.setup, client: &self.client, wanted, types, server_waits: Waits::No }.wait(most)
+        let (setup, client, store) = (self.setup, &self.client, &*self.store);
+        Asking { setup, client, store, wanted, types, server_waits: Waits::No }.wait(most)
     }
 
     /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.

@@ -99,6 +99,10 @@ fn log_task(event: &Event<'_>) {
             let (task_id, task_type, attempt) = attempt_of(claim);
             log::info!(target: WORKER, task_id, task_type, attempt; "left by an earlier process: taken up again");
         }
+        Event::LostClaimFound(claim) => {
+            let (task_id, task_type, attempt) = attempt_of(claim);
+            log::info!(target: WORKER, task_id, task_type, attempt; "claimed without an answer: taken up");
+        }
         Event::ClaimRenewed(claim) => {
             let (task_id, task_type, attempt) = attempt_of(claim);
             log::warn!(target: WORKER, task_id, task_type, attempt; "handed out again while it runs: it goes on");

@@ -39,6 +39,33 @@ impl Store {
         })
     }
 
+    /// Makes a claim `process`'s own, of which the TaskManager alone knows. False where the task is in flight already,
+    /// whoever works it, or there is a result of that attempt.
+    pub fn adopt_claim(&self, claim: &Claim, api_url: &str, process: &Process) -> Result<bool, StoreError> {
+        self.write(|connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id, process,
+                     running, claimed_at, deadline) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10
+                     WHERE NOT EXISTS (SELECT 1 FROM results WHERE task_id = ?2 AND api_url = ?1 AND attempt = ?4)
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![
+                    api_url,
+                    claim.task.id.0,
+                    claim.task.task_type,
+                    claim.task.attempt,
+                    claim.task.priority,
+                    claim.task.params.to_string(),
+                    claim.worker_id,
+                    process.number(),
+                    to_text(claim.claimed_at),
+                    to_text(claim.deadline),
+                ])
+                .map(|adopted| adopted == 1)
+        })
+    }
+
     /// The claim that was noted for a task, if it is in flight.
     pub fn claim(&self, api_url: &str, id: TaskId) -> Result<Option<Claim>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM claims WHERE api_url = ?1 AND task_id = ?2");

@@ -66,6 +66,31 @@ impl Store {
         started?
     }
 
+    /// Whether a process has worked for the TaskManager at `api_url` under that worker id, and none does so now,
+    /// wherever.
+    pub fn is_dead_worker(&self, worker_id: &str, api_url: &str) -> Result<bool, StoreError> {
+        self.with(|connection| {
+            let was_here = connection
+                .prepare_cached("SELECT 1 FROM workers WHERE worker_id = ?1 AND api_url = ?2")?
+                .exists([worker_id, api_url])?;
+            Ok(was_here && live_pid(connection, &self.path, worker_id, None)?.is_none())
+        })
+    }
+
+    /// Whether a live process of this results file has that worker id.
+    pub fn is_live_worker(&self, worker_id: &str) -> Result<bool, StoreError> {
+        self.with(|connection| Ok(live_pid(connection, &self.path, worker_id, None)?.is_some()))
+    }
+
+    /// Whether there were other processes than `process` that worked for the TaskManager at `api_url`.
+    pub fn had_other_workers(&self, process: &Process, api_url: &str) -> Result<bool, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM workers WHERE api_url = ?1 AND process <> ?2")?
+                .exists(params![api_url, process.number])
+        })
+    }
+
     /// Whether the process whose handlers carry `mark` is alive; `None` where no process of this results file does.
     pub fn is_mark_alive(&self, mark: &str) -> Result<Option<bool>, StoreError> {
         let process = self.with(|connection| {

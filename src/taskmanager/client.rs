@@ -264,7 +264,7 @@ impl Client {
         wire::decode(self.url(), path, self.http.key(), &response)
     }
 
-    fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         let mut backoff = self.retries.backoff();
         for _ in 1..self.retries.tries {
             match call() {

@@ -79,6 +79,16 @@ impl Error {
         matches!(self, Self::Refused { .. } | Self::KeyRefused { .. })
     }
 
+    /// Whether the TaskManager may have done what it was asked although this is what came of it.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NotATaskManager { .. } | Self::BadAnswer { .. } => true,
+            Self::Unavailable { status, .. } => *status != 429,
+            Self::Refused { .. } | Self::KeyRefused { .. } | Self::Interrupted => false,
+        }
+    }
+
     /// How long the server asked to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -3,6 +3,7 @@
 //! Servers differ from their documents and from each other; `wire` alone knows how. Callers see ids as numbers, params
 //! as they were sent, and an empty queue as `None`.
 
+mod claim;
 mod client;
 mod deliver;
 mod error;

@@ -100,6 +100,26 @@ pub struct TaskView {
     pub created_at: Option<String>,
 }
 
+impl TaskView {
+    /// Whether that worker has the task now.
+    #[must_use]
+    pub fn is_claimed_by(&self, worker_id: &str) -> bool {
+        self.status == "claimed" && self.claimed_by.as_deref() == Some(worker_id)
+    }
+
+    /// The task, as its claim would have handed it out.
+    #[must_use]
+    pub fn into_task(self) -> Task {
+        Task {
+            id: self.id,
+            task_type: self.task_type,
+            params: self.params.unwrap_or_default(),
+            attempt: self.attempts,
+            priority: self.priority,
+        }
+    }
+}
+
 /// Takes the answer to a call apart: the `data` inside the envelope, or the body itself where there is no envelope.
 pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Response) -> Result<Value, Error> {
     let (url, status) = (url.to_owned(), response.status);

@@ -34,6 +34,8 @@ pub enum Event<'a> {
     Claimed(&'a Claim),
     /// A task that an earlier process left in flight is taken up again.
     TakenUp(&'a Claim),
+    /// A task is taken up whose claim was not answered, to this worker or to one that has died.
+    LostClaimFound(&'a Claim),
     /// A process that a handler of a dead worker had left running was ended.
     LeftoverEnded(Leftover),
     /// The claim of a task that runs here ran out, and the task was handed out to this worker again: the run goes on.

@@ -10,6 +10,7 @@ mod event;
 mod execute;
 mod hold;
 mod housekeeping;
+mod lost;
 mod params;
 mod progress;
 mod pulse;
@@ -39,6 +40,7 @@ pub use types::{
 pub use youtube::SharedLedger;
 
 use self::contact::Contact;
+use self::lost::LostClaims;
 use self::pulse::Pulse;
 use self::queue::{Closed, Limits, Queue};
 use self::recovery::Left;
@@ -46,7 +48,7 @@ use self::report::Waiting;
 use self::running::Running;
 use self::stops::Stops;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{self, Config, ConfigError, Strategy};
+use crate::config::{self, Config, ConfigError, Origin, Strategy};
 use crate::failpoint;
 use crate::handler::Handler;
 use crate::resources::at_once;
@@ -148,6 +150,7 @@ struct Worker<'a> {
     pulse: Pulse,
     running: Running,
     left: Left,
+    lost: LostClaims,
     waiting: Waiting,
     contact: Contact<'a>,
     process: Process,
@@ -203,6 +206,8 @@ impl<'a> Worker<'a> {
         let runs_programs = job.task_types.iter().any(|it| !job.handlers.contains_key(&it.name));
         recovery::end_leftovers(&executor, &process, runs_programs);
         let unreported = store.take_unreported(tools.client.url(), &process)?;
+        let may_have_lost_claims =
+            config.worker_id.origin != Origin::Default || store.had_other_workers(&process, tools.client.url())?;
         Ok(Self {
             // A server that asks to be left alone is left alone by all slots, not by one.
             claimer: tools
@@ -215,6 +220,8 @@ impl<'a> Worker<'a> {
             pulse: Pulse::new(job.watchdog, config.concurrency.value),
             running: Running::with(&unreported),
             left: recovery::find(&executor, &process, &types)?,
+            // A worker id that is new cannot have claimed anything before.
+            lost: LostClaims::new(may_have_lost_claims),
             waiting: Waiting::new(unreported),
             contact: Contact::new(tools.observer),
             types,

@@ -5,11 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Event, Executor, Worker, WorkerType, default_timeout};
 use crate::clock::after;
-use crate::config::Origin;
 use crate::handler;
 use crate::store::{Process, StoreError};
-use crate::task::{Claim, Task};
-use crate::taskmanager::{Error, TaskFilter, TaskView};
+use crate::task::Claim;
 
 /// Tasks to take up again, by the index of their type.
 pub(super) struct Left {
@@ -17,6 +15,11 @@ pub(super) struct Left {
 }
 
 impl Left {
+    /// Adds the claim of a task to those that are taken up.
+    pub(super) fn add(&self, index: usize, claim: Claim) {
+        self.of_type(index).push_back(claim);
+    }
+
     fn of_type(&self, index: usize) -> MutexGuard<'_, VecDeque<Claim>> {
         self.claims[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,13 +65,12 @@ pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process, runs_pro
     }
 }
 
-/// Finds what is to be taken up again: tasks that a dead process was running, and tasks that the TaskManager shows as
-/// claimed by this worker although no answer to that claim ever arrived.
+/// Finds what is to be taken up again: tasks that a dead process was running.
 pub(super) fn find(executor: &Executor<'_>, process: &Process, types: &[WorkerType]) -> Result<Left, StoreError> {
     let left = Left { claims: types.iter().map(|_| Mutex::default()).collect() };
     let add = |index: usize, claim: Claim| {
         executor.observer.event(&Event::TakenUp(&claim));
-        left.of_type(index).push_back(claim);
+        left.add(index, claim);
     };
     let api_url = executor.client.url();
     let names: Vec<&str> = types.iter().map(|it| it.name.as_str()).collect();
@@ -81,10 +83,6 @@ pub(super) fn find(executor: &Executor<'_>, process: &Process, types: &[WorkerTy
             executor.store.forget_claim(&claim, api_url)?;
         }
     }
-    // A worker id that is new for each process cannot have claimed anything before.
-    if executor.config.worker_id.origin != Origin::Default {
-        unheard_claims(executor, types)?.into_iter().for_each(|(index, claim)| add(index, claim));
-    }
     Ok(left)
 }
 
@@ -96,50 +94,8 @@ fn still_holds(executor: &Executor<'_>, claim: &Claim) -> bool {
     }
     match executor.client.task(claim.task.id) {
         Ok(task) => {
-            task.is_some_and(|task| is_claimed_by(&task, &claim.worker_id) && task.attempts == claim.task.attempt)
+            task.is_some_and(|task| task.is_claimed_by(&claim.worker_id) && task.attempts == claim.task.attempt)
         }
         Err(error) => !error.is_refusal(),
     }
-}
-
-fn is_claimed_by(task: &TaskView, worker_id: &str) -> bool {
-    task.status == "claimed" && task.claimed_by.as_deref() == Some(worker_id)
-}
-
-/// Claims of this worker that the TaskManager knows and the results file does not. Where the TaskManager does not
-/// answer, they are left to it: it hands them out again.
-fn unheard_claims(executor: &Executor<'_>, types: &[WorkerType]) -> Result<Vec<(usize, Claim)>, StoreError> {
-    let mut found = Vec::new();
-    for task in claimed_tasks(executor).unwrap_or_default() {
-        let Some(index) = types.iter().position(|it| it.name == task.task_type) else { continue };
-        let known = executor.store.claim(executor.client.url(), task.id)?.is_some()
-            || executor.store.has_result(executor.client.url(), task.id, task.attempts)?;
-        if let (false, Ok(Some(whole))) = (known, executor.client.task(task.id)) {
-            found.push((index, claim_again(executor, &types[index], whole)));
-        }
-    }
-    Ok(found)
-}
-
-fn claimed_tasks(executor: &Executor<'_>) -> Result<Vec<TaskView>, Error> {
-    /// More tasks than any worker can have in flight.
-    const MOST: u32 = 1000;
-    let filter = TaskFilter { status: Some("claimed".into()), limit: MOST, ..TaskFilter::default() };
-    let mut tasks = executor.client.tasks(&filter)?;
-    tasks.retain(|task| is_claimed_by(task, &executor.config.worker_id));
-    Ok(tasks)
-}
-
-/// When the task was claimed is not known in this machine's time, so it is worked as if it was now. Should the claim
-/// run out before, the report finds out.
-fn claim_again(executor: &Executor<'_>, worker_type: &WorkerType, task: TaskView) -> Claim {
-    let now = executor.clock.now();
-    let task = Task {
-        id: task.id,
-        task_type: task.task_type,
-        params: task.params.unwrap_or_default(),
-        attempt: task.attempts,
-        priority: task.priority,
-    };
-    executor.claim(task, worker_type, now)
 }

@@ -59,6 +59,7 @@ impl Worker<'_> {
     /// Works a task, and gives its place back.
     fn work_one(&self, index: usize, claim: Claim, left: bool) {
         let worker_type = &self.types[index];
+        let attempt = (claim.task.id, claim.task.attempt);
         let verdict = match self.store_and_report(worker_type, claim, left) {
             Ok(verdict) => verdict,
             // The task stays claimed: the TaskManager hands it out again when the claim ends.
@@ -67,6 +68,7 @@ impl Worker<'_> {
                 Verdict::Unknown
             }
         };
+        self.lost.release(attempt);
         let task_type = worker_type.name.as_str();
         match self.queue.finished(index, verdict) {
             Some(Change::Opened(pause)) => self.executor.observer.event(&Event::Paused { task_type, pause }),

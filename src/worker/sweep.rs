@@ -1,12 +1,13 @@
 //! Asking the TaskManager for a task: of each type in turn, and where there is none, in such a way that it may wait for
 //! one of any of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::queue::{Place, Queue, Turn};
 use super::{Event, Worker, WorkerError, WorkerType};
+use crate::failpoint;
 use crate::task::{Claim, Task};
-use crate::taskmanager::{Claimed, Error, Wait};
+use crate::taskmanager::{Claimed, Client, Error, Wait};
 
 /// What asking for a task of each type led to.
 pub(super) enum Found {
@@ -43,9 +44,33 @@ impl Drop for Open<'_> {
 }
 
 impl Worker<'_> {
+    /// Looks for lost claims where that is due, and asks for a task. That there is none is only said when no claim is in
+    /// doubt.
+    pub(super) fn sweep(&self, turn: &Turn) -> Found {
+        // Where this fails, so will the claims, or it is tried again after them.
+        let _ = self.settle_lost_claims();
+        loop {
+            let known = self.lost.found();
+            let found = self.ask_for_each(turn);
+            if !matches!(found, Found::Nothing { .. }) || self.queue.is_closed() {
+                return found;
+            }
+            let settled = self.settle_lost_claims();
+            if self.lost.found() > known {
+                continue;
+            }
+            let pause = match settled {
+                Ok(true) => return found,
+                Ok(false) => None,
+                Err(error) => self.not_settled(error),
+            };
+            return Found::NoAnswer { index: turn.first, pause };
+        }
+    }
+
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
-    pub(super) fn sweep(&self, turn: &Turn) -> Found {
+    fn ask_for_each(&self, turn: &Turn) -> Found {
         let held = self.held();
         self.tell_quota();
         let mut paused = held.is_soon();
@@ -76,7 +101,8 @@ impl Worker<'_> {
                 open.give_back();
             }
         }
-        let time = held.first_due().map_or(turn.wait, |due| due.min(turn.wait));
+        let due = [held.first_due(), self.lost.settled_in()].into_iter().flatten().min();
+        let time = due.map_or(turn.wait, |due| due.min(turn.wait));
         self.wait_for_any(&mut open, time).unwrap_or(Found::Nothing { paused })
     }
 
@@ -115,19 +141,27 @@ impl Worker<'_> {
     }
 
     fn claim(&self, open: &Open<'_>, index: usize, wait: Wait<'_>) -> Result<Option<(usize, Claim)>, Error> {
-        let claimed = self.claim_by_number(&self.types[index], wait)?;
-        if self.contact.answered() {
-            self.waiting.wake();
+        loop {
+            let asked_at = Instant::now();
+            let claimed = self.claim_by_number(&self.types[index], wait)?;
+            if self.contact.answered() {
+                self.waiting.wake();
+            }
+            // Instead of an answer, there may be lost claims now.
+            let Some(claimed) = claimed else { return Ok(None) };
+            if wait.is_asked_for() {
+                self.queue.note_server_waits(claimed.waits);
+            }
+            let Some(task) = claimed.task else { return Ok(None) };
+            let Some(index) = self.open_type(open, &task) else {
+                self.executor.observer.event(&Event::WrongType { task: &task, wanted: &self.types[index].name });
+                return self.look_up(&self.types[index]).map(|_| None);
+            };
+            failpoint::reach("answered");
+            if self.lost.admit(&task, asked_at) {
+                return Ok(Some((index, self.executor.claim(task, &self.types[index], claimed.claimed_at))));
+            }
         }
-        if wait.is_asked_for() {
-            self.queue.note_server_waits(claimed.waits);
-        }
-        let Some(task) = claimed.task else { return Ok(None) };
-        let Some(index) = self.open_type(open, &task) else {
-            self.executor.observer.event(&Event::WrongType { task: &task, wanted: &self.types[index].name });
-            return self.look_up(&self.types[index]).map(|_| None);
-        };
-        Ok(Some((index, self.executor.claim(task, &self.types[index], claimed.claimed_at))))
     }
 
     /// The type of a task, if one was wanted. Names tell, not numbers: these may be another type's by now. A task that
@@ -136,14 +170,21 @@ impl Worker<'_> {
         open.types.iter().copied().find(|index| self.types[*index].name.eq_ignore_ascii_case(&task.task_type))
     }
 
-    /// While a type is gone, its old number is not used.
-    fn claim_by_number(&self, worker_type: &WorkerType, wait: Wait<'_>) -> Result<Claimed, Error> {
+    /// While a type is gone, its old number is not used. `None` where an answer was lost, and claims were found.
+    fn claim_by_number(&self, worker_type: &WorkerType, wait: Wait<'_>) -> Result<Option<Claimed>, Error> {
         if worker_type.is_gone() && !self.look_up(worker_type)? {
-            return Ok(Claimed::default());
+            return Ok(Some(Claimed::default()));
         }
         let worker_id = &self.executor.config.worker_id.value;
-        match self.claimer.claim_or_wait(worker_id, worker_type.id(), self.order, wait) {
-            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Claimed::default()),
+        let claim = |client: &Client| {
+            let answer = client.claim_or_wait(worker_id, worker_type.id(), self.order, wait);
+            if answer.as_ref().is_err_and(Error::may_have_taken_effect) {
+                self.lost.doubt();
+            }
+            answer.map(Some)
+        };
+        match self.claimer.claim_once(claim, || Ok((self.look_for_lost_claims()? > 0).then_some(None))) {
+            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Some(Claimed::default())),
             other => other,
         }
     }
@@ -161,6 +202,16 @@ impl Worker<'_> {
             _ => {}
         }
         Ok(is_found)
+    }
+
+    /// Sees to claims that are still in doubt; returns how long the server asked to be left alone. Who waits for the
+    /// worker's end is not told that nothing is left.
+    fn not_settled(&self, error: Error) -> Option<Duration> {
+        let pause = error.retry_after();
+        if self.impatient {
+            self.fail(WorkerError::TaskManager(error));
+        }
+        pause
     }
 
     /// Sees to a claim that was not answered as it should be; returns how long the server asked to be left alone.

@@ -11,5 +11,6 @@ mod support;
 mod breaker;
 mod connections;
 mod kills;
+mod lost_claims;
 mod outages;
 mod recovery;

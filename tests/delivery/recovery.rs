@@ -90,16 +90,16 @@ fn a_task_that_is_taken_up_has_its_whole_time_again() {
 }
 
 #[test]
-fn a_task_whose_claim_has_run_out_is_left_to_the_server() {
+fn a_task_whose_claim_is_over_by_this_clock_is_taken_up_while_the_server_still_grants_it() {
     let rig = Rig::start();
-    rig.case("once", "echo run >> runs");
+    let id = rig.case("once", "echo run >> runs");
     rig.work(["--drain", "--claim-timeout", "1s"]).env("FAILPOINTS", "noted=return").run().exits(137);
     let claim = &rig.rows("claims")[0];
     let deadline: jiff::Timestamp = claim["deadline"].as_str().unwrap().parse().unwrap();
     wait_for("the end of the claim", || (deadline < jiff::Timestamp::now()).then_some(()));
-    // Another id: under its own, the worker would find the task at the server.
     rig.work(["--drain", "--worker-id", "another", "--claim-timeout", "1s"]).run().exits(0);
-    assert_eq!((rig.sandbox.read("runs").as_str(), rig.rows("claims").len()), ("", 0));
+    assert_eq!((rig.sandbox.read("runs").as_str(), rig.rows("claims").len()), ("run\n", 0));
+    assert_eq!(rig.taskmanager.task(id).attempts, 1);
 }
 
 #[test]

@@ -30,10 +30,18 @@ pub(crate) struct Task {
 /// What goes wrong with a call.
 #[derive(Clone)]
 pub(crate) enum Fault {
+    /// Nothing, this time.
+    Nothing,
     /// It is answered so instead, and does nothing.
     Answer(Answer),
     /// It is done, and its answer is lost.
     AnswerLost,
+    /// It is done, and answered so instead.
+    AnsweredBy(Answer),
+    /// It is done, and not answered until [`Published::answer_late`].
+    AnsweredLate,
+    /// It is answered so at once, and done only then.
+    DoneLate(Answer),
     /// The task is another worker's by the time it comes.
     Stolen,
 }
@@ -51,6 +59,10 @@ struct State {
     waiting: usize,
     /// How often a connection can be used, and what becomes of the calls on it after that.
     worn: Option<(usize, Answer)>,
+    /// Calls that are done and not answered yet.
+    done: usize,
+    /// Done only after their answer.
+    late: Vec<Request>,
 }
 
 /// The stand-in.
@@ -151,6 +163,25 @@ impl Published {
         self.shared.released.notify_all();
     }
 
+    /// Whether a call is done and not answered yet.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shared.lock().done > 0
+    }
+
+    /// Answers what was done.
+    pub(crate) fn answer_late(&self) {
+        self.shared.lock().done = 0;
+        self.shared.released.notify_all();
+    }
+
+    /// Does what was answered before.
+    pub(crate) fn do_late(&self) {
+        let mut state = self.shared.lock();
+        for request in std::mem::take(&mut state.late) {
+            state.answer(&request);
+        }
+    }
+
     pub(crate) fn release(&self) {
         self.shared.lock().held = None;
         self.shared.released.notify_all();
@@ -171,6 +202,7 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         self.release(); // the server waits for its script
+        self.answer_late();
     }
 }
 
@@ -196,11 +228,25 @@ impl Shared {
         }
         let fault = state.faults.iter().position(|(beginning, _)| call.starts_with(beginning));
         match fault.map(|index| state.faults.remove(index).1) {
-            None => state.answer(request),
+            None | Some(Fault::Nothing) => state.answer(request),
             Some(Fault::Answer(answer)) => answer,
             Some(Fault::AnswerLost) => {
                 state.answer(request);
                 Answer::close()
+            }
+            Some(Fault::AnsweredBy(answer)) => {
+                state.answer(request);
+                answer
+            }
+            Some(Fault::AnsweredLate) => {
+                let answer = state.answer(request);
+                state.done += 1;
+                drop(self.released.wait_while(state, |state| state.done > 0).unwrap());
+                answer
+            }
+            Some(Fault::DoneLate(answer)) => {
+                state.late.push(request.clone());
+                answer
             }
             Some(Fault::Stolen) => {
                 let task = state.task(numbers(&request.path)[0]);
@@ -226,6 +272,7 @@ impl State {
             ("POST", ["tasks", "claim"]) => self.claim(&request.json()),
             ("POST", ["tasks", _, "progress"]) => self.progress(numbers(&request.path)[0], &request.json()),
             ("POST", ["tasks", _, "complete"]) => self.complete(numbers(&request.path)[0], &request.json()),
+            ("GET", [list]) if list.starts_with("tasks?") => self.list(list),
             ("GET", ["tasks", _]) => self.show(numbers(&request.path)[0]),
             _ => recorded("no such endpoint"),
         }
@@ -294,6 +341,20 @@ impl State {
         about(name, |data| data["id"] = json!(id.to_string()))
     }
 
+    /// Those of a status, in no order that could be relied on; a list says little of each.
+    fn list(&self, query: &str) -> Answer {
+        let value = |name: &str| query.split(['?', '&']).find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        let number = |name| value(name).map_or(0, |number| number.parse().unwrap());
+        let tasks = self.tasks.iter().filter(|task| value("status").is_none_or(|status| task.status == status));
+        let item = |task: &Task| {
+            let name = &self.types[usize::try_from(task.type_id).unwrap() - 1];
+            json!({"id": task.id, "type": name, "status": task.status, "priority": 0, "progress": task.progress,
+                   "attempts": task.attempts, "claimed_by": task.claimed_by})
+        };
+        let items: Vec<Value> = tasks.skip(number("offset")).take(number("limit")).map(item).collect();
+        about("list tasks", |data| *data = json!({"items": items, "count": items.len()}))
+    }
+
     fn show(&mut self, id: u64) -> Answer {
         let Some(task) = self.tasks.iter().find(|task| task.id == id) else {
             return recorded("show a task that does not exist");
@@ -301,6 +362,7 @@ impl State {
         about("show a task", |data| {
             let item = &mut data["items"][0];
             (item["id"], item["status"], item["params"]) = (json!(id), json!(task.status), task.params.clone());
+            item["type"] = json!(self.types[usize::try_from(task.type_id).unwrap() - 1]);
             (item["result"], item["error_message"]) = (task.result.clone(), task.error_message.clone());
             (item["progress"], item["attempts"]) = (json!(task.progress), json!(task.attempts));
             item["claimed_by"] = task.claimed_by.clone();

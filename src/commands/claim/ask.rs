@@ -9,8 +9,9 @@ use crate::commands::errors;
 use crate::commands::setup::Setup;
 use crate::config;
 use crate::shutdown::{Phase, Watch};
+use crate::store::Store;
 use crate::task::Task;
-use crate::taskmanager::{Backoff, Client, Error, Wait, Waits};
+use crate::taskmanager::{Backoff, Claimed, Client, Error, Retries, TaskView, Wait, Waits};
 use crate::worker::{LONGEST_WAIT, SHORTEST_WAIT, WorkerType, order, withdraw_claims};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
@@ -31,6 +32,7 @@ pub(super) struct Got {
 pub(super) struct Asking<'a> {
     pub(super) setup: &'a Setup,
     pub(super) client: &'a Client,
+    pub(super) store: &'a Store,
     pub(super) wanted: &'a [Wanted<'a>],
     /// What works them, where they are worked here: a handler may want no task now.
     pub(super) types: &'a [WorkerType],
@@ -95,7 +97,9 @@ impl Asking<'_> {
 
     fn claim(&mut self, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<Got>> {
         let (config, Wanted { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
-        let claimed = match self.client.claim_or_wait(&config.worker_id, *id, order(config.strategy.value), wait) {
+        let order = order(config.strategy.value);
+        let claim = |client: &Client| client.claim_or_wait(&config.worker_id, *id, order, wait);
+        let claimed = match self.client.claim_once(claim, || self.look_for_lost_claim()) {
             Ok(claimed) => claimed,
             Err(Error::Interrupted) => return Ok(None),
             Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(self.client, name).into()),
@@ -108,6 +112,36 @@ impl Asking<'_> {
         // It may be another's that was waited for as well.
         let by_name = self.wanted.iter().position(|wanted| wanted.name.eq_ignore_ascii_case(&task.task_type));
         Ok(Some(Got { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
+    }
+
+    /// The task that a call has claimed whose answer was lost: one that the TaskManager shows as claimed by us, and of
+    /// which the results file knows nothing. A worker with our id may be about to note the claims that are its own.
+    fn look_for_lost_claim(&self) -> Result<Option<Claimed>, Error> {
+        let (worker_id, client) = (&self.setup.config.worker_id.value, self.client.with_retries(Retries::NONE));
+        if self.store.is_live_worker(worker_id) != Ok(false) {
+            return Ok(None);
+        }
+        let tasks = match client.claimed_tasks() {
+            Err(Error::Refused { .. }) => return Ok(None),
+            tasks => tasks?,
+        };
+        for task in tasks.into_iter().filter(|task| self.is_lost_claim(task, worker_id)) {
+            if let Some(whole) = client.task(task.id)?.filter(|whole| self.is_lost_claim(whole, worker_id)) {
+                let claimed_at = self.setup.clock().now();
+                return Ok(Some(Claimed { task: Some(whole.into_task()), claimed_at, waits: self.server_waits }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_lost_claim(&self, task: &TaskView, worker_id: &str) -> bool {
+        let api_url = self.client.url();
+        let is_unknown = || {
+            self.store.claim(api_url, task.id) == Ok(None)
+                && self.store.has_result(api_url, task.id, task.attempts) == Ok(false)
+        };
+        let is_wanted = || self.wanted.iter().any(|wanted| wanted.name.eq_ignore_ascii_case(&task.task_type));
+        task.is_claimed_by(worker_id) && is_wanted() && is_unknown()
     }
 
     /// Has a signal call a claim back that waits at the server, until what is returned is raised.

@@ -1,0 +1,199 @@
+//! Claims whose answers were lost: the TaskManager shows their tasks as this worker's, or as those of a worker of this
+//! results file that has died, and nobody works them. They are looked for when a worker starts, and after each call that
+//! may have claimed a task without saying so.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Event, Worker, WorkerError};
+use crate::store::StoreError;
+use crate::task::{Claim, Task, TaskId};
+use crate::taskmanager::{Client, Error, Retries, TaskView};
+
+/// A server may carry out a call for so long after the caller has lost it: then is the last look for its task.
+const LATEST: Duration = Duration::from_secs(2);
+
+/// One handing out of a task.
+type Attempt = (TaskId, u32);
+
+#[derive(Default)]
+struct State {
+    /// Calls that may have claimed a task each that was not found yet.
+    doubts: usize,
+    /// Lost claims that were found so far.
+    found: u64,
+    /// A look that begins then or later settles all of them.
+    settled_from: Option<Instant>,
+    /// The attempts that this process has in its hands. One that a look has found stays, with the time: the answer to a
+    /// call that was made before may still come, and is about the same attempt.
+    attempts: HashMap<Attempt, Option<Instant>>,
+}
+
+/// What is not known of claims, and which attempts are in hand.
+pub(super) struct LostClaims {
+    state: Mutex<State>,
+}
+
+impl LostClaims {
+    /// Starts with a look to come, where earlier processes may have lost claims.
+    pub(super) fn new(may_be_there: bool) -> Self {
+        let settled_from = may_be_there.then(Instant::now);
+        Self { state: Mutex::new(State { doubts: usize::from(may_be_there), settled_from, ..State::default() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many lost claims were found so far.
+    pub(super) fn found(&self) -> u64 {
+        self.lock().found
+    }
+
+    /// A call may have claimed a task, and nobody knows.
+    pub(super) fn doubt(&self) {
+        let mut state = self.lock();
+        state.doubts += 1;
+        state.settled_from = Instant::now().checked_add(LATEST);
+    }
+
+    /// How long it is until a look settles what is in doubt; `None` where nothing is.
+    pub(super) fn settled_in(&self) -> Option<Duration> {
+        let state = self.lock();
+        let from = state.settled_from.filter(|_| state.doubts > 0)?;
+        Some(from.saturating_duration_since(Instant::now()))
+    }
+
+    /// A look that began at `start` has found so many tasks of this worker's own.
+    fn looked(&self, start: Instant, found: usize) {
+        let mut state = self.lock();
+        let all = state.settled_from.is_none_or(|from| from <= start);
+        state.doubts = if all { 0 } else { state.doubts.saturating_sub(found) };
+    }
+
+    /// Takes an attempt in hand that a call, made at `asked_at`, was answered with. False where a look was faster.
+    pub(super) fn admit(&self, task: &Task, asked_at: Instant) -> bool {
+        let mut state = self.lock();
+        let known = state.attempts.entry((task.id, task.attempt)).or_default();
+        // A later call may be given the same attempt again only where somebody has put the task back.
+        let is_new = known.is_none_or(|found_at| found_at < asked_at);
+        if is_new {
+            *known = None;
+        }
+        is_new
+    }
+
+    /// Takes an attempt in hand that a look has found; false where it is already.
+    fn admit_found(&self, attempt: Attempt) -> bool {
+        let mut state = self.lock();
+        let is_new = !state.attempts.contains_key(&attempt);
+        state.attempts.entry(attempt).or_insert_with(|| Some(Instant::now()));
+        is_new
+    }
+
+    /// Counts a task that was taken up.
+    fn count(&self) {
+        self.lock().found += 1;
+    }
+
+    /// Lets go of an attempt that a look has found and that is not to be worked after all.
+    fn forget(&self, attempt: Attempt) {
+        self.lock().attempts.remove(&attempt);
+    }
+
+    /// Lets go of an attempt whose work has ended.
+    pub(super) fn release(&self, attempt: Attempt) {
+        let mut state = self.lock();
+        if state.attempts.get(&attempt) == Some(&None) {
+            state.attempts.remove(&attempt);
+        }
+    }
+}
+
+impl Worker<'_> {
+    /// Looks for lost claims where that is due. False where something is in doubt that only a later look can settle.
+    pub(super) fn settle_lost_claims(&self) -> Result<bool, Error> {
+        match self.lost.settled_in() {
+            None => Ok(true),
+            Some(Duration::ZERO) => self.look_for_lost_claims().map(|_| true),
+            Some(time) => {
+                self.queue.note_due(time);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes up the tasks that the TaskManager shows as claimed by this worker, or by a dead one, and that nobody has in
+    /// hand. Returns how many there were.
+    pub(super) fn look_for_lost_claims(&self) -> Result<usize, Error> {
+        let start = Instant::now();
+        let client = self.claimer.with_retries(Retries::NONE);
+        let tasks = match client.claimed_tasks() {
+            Ok(tasks) => tasks,
+            Err(error @ Error::Refused { .. }) => {
+                let warning = format!("tasks whose claims were lost wait until these run out: {error}");
+                self.executor.observer.event(&Event::Warning(warning));
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        let (mut found, mut owners) = (Vec::new(), HashMap::new());
+        for task in tasks {
+            let attempt = (task.id, task.attempts);
+            if self.is_ours(&task, &mut owners) && self.lost.admit_found(attempt) {
+                match self.take_up(&client, &task) {
+                    Ok(true) => found.push(task),
+                    answer => {
+                        self.lost.forget(attempt);
+                        answer?;
+                    }
+                }
+            }
+        }
+        let own = |task: &&TaskView| task.claimed_by.as_deref() == Some(self.executor.config.worker_id.as_str());
+        self.lost.looked(start, found.iter().filter(own).count());
+        Ok(found.len())
+    }
+
+    /// Whether a claim is this worker's own, or a dead one's. Each owner is looked up once.
+    fn is_ours(&self, task: &TaskView, owners: &mut HashMap<String, bool>) -> bool {
+        let Some(owner) = task.claimed_by.as_ref().filter(|_| task.status == "claimed") else { return false };
+        let look_up = |owner: &String| {
+            *owner == self.executor.config.worker_id.value
+                || self.unless_it_fails(self.executor.store.is_dead_worker(owner, self.executor.client.url()))
+        };
+        *owners.entry(owner.clone()).or_insert_with_key(look_up)
+    }
+
+    /// Takes a task up that has been claimed already, as if that had been now: by this machine's clock it is not known
+    /// when it was. False where another process has it, or it is not to be had any more.
+    fn take_up(&self, client: &Client, listed: &TaskView) -> Result<bool, Error> {
+        let Some(index) = self.types.iter().position(|it| it.name.eq_ignore_ascii_case(&listed.task_type)) else {
+            return Ok(false);
+        };
+        let Some(whole) = client.task(listed.id)? else { return Ok(false) };
+        let owner = listed.claimed_by.clone().unwrap_or_default();
+        if !whole.is_claimed_by(&owner) || whole.attempts != listed.attempts {
+            return Ok(false);
+        }
+        let claim = self.executor.claim(whole.into_task(), &self.types[index], self.executor.clock.now());
+        let claim = Claim { worker_id: owner, ..claim };
+        let api_url = self.executor.client.url();
+        if !self.unless_it_fails(self.executor.store.adopt_claim(&claim, api_url, &self.process)) {
+            return Ok(false);
+        }
+        self.executor.observer.event(&Event::LostClaimFound(&claim));
+        self.left.add(index, claim);
+        self.lost.count();
+        Ok(true)
+    }
+
+    /// What the results file answers. A worker whose results file fails ends.
+    fn unless_it_fails(&self, answer: Result<bool, StoreError>) -> bool {
+        answer.unwrap_or_else(|error| {
+            self.fail(WorkerError::Store(error));
+            false
+        })
+    }
+}
