@@ -107,6 +107,13 @@ impl Metrics {
         self.lock().its_loop = Some(Loop::Hangs(reason.to_owned()));
     }
 
+    /// The results file, or another that it takes, is gone: the worker can only end.
+    pub fn files_gone(&self, error: &str) {
+        let mut activity = self.lock();
+        activity.files_gone = Some(error.to_owned());
+        activity.store_error = Some(error.to_owned());
+    }
+
     /// The loop has asked for a task.
     pub fn polled(&self) {
         self.lock().polled = Some(Instant::now());

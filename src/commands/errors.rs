@@ -83,6 +83,8 @@ pub(super) fn store(error: &StoreError) -> UserError {
         StoreError::WorkerIdInUse { .. } => {
             UserError::usage(error.to_string()).hint("give each worker an id of its own, or leave WORKER_ID out")
         }
+        StoreError::Gone { .. } | StoreError::IdeasGone { .. } => UserError::new(Exit::Failed, error.to_string())
+            .hint("start it again: it goes on with the file that is there, or makes a new one"),
         StoreError::IdeasUnusable { .. } => {
             UserError::usage(error.to_string()).hint("name another database with --ideas or IDEA_DB_PATH")
         }

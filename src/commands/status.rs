@@ -81,6 +81,7 @@ impl Figures {
             Event::Ready { task_types, .. } => metrics.ready(task_types),
             Event::Turning { again } => metrics.turns(*again),
             Event::Hanging(reason) => metrics.hangs(reason),
+            Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),
             Event::OutageStarted(error) => metrics.contact_lost(error),
             Event::OutageEnded { .. } => metrics.contact_found(),

@@ -38,6 +38,7 @@ fn log_start_and_end(event: &Event<'_>) {
             let rest = if *asked && *in_flight > 0 { "; a second signal ends what still runs" } else { "" };
             log::info!(target: WORKER, in_flight; "{why}: claiming nothing more{rest}");
         }
+        Event::FilesGone(error) => log::error!(target: STORE, "{error}: claiming nothing more"),
         Event::Hanging(why) => log::error!(target: WORKER, "the worker hangs: {why}"),
         Event::OutageStarted(error) => log::warn!(target: TASKMANAGER, "{error}; waiting for it"),
         Event::OutageEnded { length, failed_calls } => {

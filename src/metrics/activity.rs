@@ -50,6 +50,8 @@ pub(super) struct Activity {
     pub(super) unreported: usize,
     pub(super) oldest_unreported: Option<Instant>,
     pub(super) store_error: Option<String>,
+    /// What became of a file without which the worker can only end.
+    pub(super) files_gone: Option<String>,
     pub(super) processed: u64,
     pub(super) failed: u64,
     pub(super) consecutive_errors: u32,
@@ -70,14 +72,19 @@ impl Activity {
             unreported: 0,
             oldest_unreported: None,
             store_error: None,
+            files_gone: None,
             processed: 0,
             failed: 0,
             consecutive_errors: 0,
         }
     }
 
-    /// Why the loop does not turn any more, where that is so: the worker says it, or says nothing any more.
+    /// Why the worker can do nothing any more, where that is so: a file is gone, or its loop does not turn, since the
+    /// worker says so, or says nothing any more.
     pub(super) fn stuck(&self, now: Instant) -> Option<String> {
+        if self.files_gone.is_some() {
+            return self.files_gone.clone();
+        }
         match self.its_loop.as_ref()? {
             Loop::Hangs(reason) => Some(reason.clone()),
             Loop::Turns(until) if now > *until => {

@@ -17,7 +17,7 @@ impl Store {
     /// by hand. The claim replaces an earlier one of the same task. It may be lost in a power cut: the TaskManager knows
     /// of it. Returns how often a worker died over the task, as [`Store::deaths`] does.
     pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<u32, StoreError> {
-        self.write(|connection| {
+        let deaths = self.write(|connection| {
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id,
@@ -36,7 +36,8 @@ impl Store {
                     to_text(claim.deadline),
                 ])?;
             deaths(connection, api_url, claim.task.id)
-        })
+        })?;
+        self.check_results_in_place().map(|()| deaths)
     }
 
     /// Makes a claim `process`'s own, of which the TaskManager alone knows. False where the task is in flight already,
@@ -104,7 +105,7 @@ impl Store {
             let mut claims = Vec::new();
             for (owner, claim) in owned_claims(&transaction, api_url)? {
                 let wanted = types.contains(&claim.task.task_type.as_str());
-                if wanted && !*alive.entry(owner).or_insert_with(|| is_alive(&self.path, owner)) {
+                if wanted && !*alive.entry(owner).or_insert_with(|| is_alive(&transaction, &self.home, owner)) {
                     move_claim(&transaction, api_url, &claim, process)?;
                     claims.push(claim);
                 }

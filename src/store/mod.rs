@@ -2,6 +2,7 @@
 //!
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
+mod anchor;
 mod claims;
 mod columns;
 mod histogram;
@@ -39,6 +40,7 @@ pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
 pub use workers::{Counters, Process};
 
+use anchor::Anchor;
 use ideas::IdeaDatabase;
 use sync::SharedSync;
 use turns::Turns;
@@ -65,6 +67,14 @@ pub enum StoreError {
         /// What happened.
         reason: String,
     },
+    /// The file is not there any more, or another one is in its place: what is written now is lost.
+    #[error("the results file {} {reason} while it was in use", path.display())]
+    Gone {
+        /// The file, or one of those beside it.
+        path: PathBuf,
+        /// What became of it.
+        reason: &'static str,
+    },
     /// There is no place for ideas: the setting is wrong, or a table of another make is in their place.
     #[error("cannot keep ideas in {}: {reason}", path.display())]
     IdeasUnusable {
@@ -81,6 +91,14 @@ pub enum StoreError {
         /// What happened.
         reason: String,
     },
+    /// The database of ideas is not there any more, or another one is in its place.
+    #[error("the database of ideas {} {reason} while it was in use", path.display())]
+    IdeasGone {
+        /// The database.
+        path: PathBuf,
+        /// What became of it.
+        reason: &'static str,
+    },
     /// A live process of the same results file has this worker id.
     #[error("worker id {worker_id} is in use on this results file by process {pid}")]
     WorkerIdInUse {
@@ -95,7 +113,7 @@ impl StoreError {
     /// Whether it is ideas that could not be kept, rather than results.
     #[must_use]
     pub fn is_of_ideas(&self) -> bool {
-        matches!(self, Self::IdeasUnusable { .. } | Self::IdeasFailed { .. })
+        matches!(self, Self::IdeasUnusable { .. } | Self::IdeasFailed { .. } | Self::IdeasGone { .. })
     }
 }
 
@@ -105,6 +123,10 @@ pub struct Store {
     /// What brings commits to disk, where they go to a file.
     log: Option<SharedSync>,
     path: PathBuf,
+    /// Where it really lies: its log and the locks of its processes are beside it, whichever link has led there.
+    home: PathBuf,
+    /// What must stay where it is: the file, its log, and what its processes share.
+    anchors: Vec<Anchor>,
     /// Where ideas go, if not into the results file.
     ideas: Option<IdeaDatabase>,
 }
@@ -125,8 +147,13 @@ impl Store {
                 _ => StoreError::Failed { path: path.to_owned(), reason: explain(&error) },
             },
         })?;
-        let log = SharedSync::open(path).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
-        Ok(Self { turns: Turns::new(connection), log: Some(log), path: path.to_owned(), ideas: None })
+        let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
+        let log = SharedSync::open(&home).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
+        let mut anchors = vec![Anchor::of(path).map_err(|error| unusable(error.to_string()))?];
+        // One that is not there cannot be lost.
+        anchors.extend(["-wal", "-shm"].iter().filter_map(|suffix| Anchor::of(&beside(&home, suffix)).ok()));
+        let (turns, path) = (Turns::new(connection), path.to_owned());
+        Ok(Self { turns, log: Some(log), path, home, anchors, ideas: None })
     }
 
     /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
@@ -138,7 +165,8 @@ impl Store {
             migrations::Error::Foreign(reason) => unusable(reason),
             migrations::Error::Sqlite(error) => unusable(error.to_string()),
         })?;
-        Ok(Self { turns: Turns::new(connection), log: None, path: path.to_owned(), ideas: None })
+        let (turns, path) = (Turns::new(connection), path.to_owned());
+        Ok(Self { turns, log: None, home: path.clone(), path, anchors: Vec::new(), ideas: None })
     }
 
     /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
@@ -173,6 +201,17 @@ impl Store {
         &self.path
     }
 
+    /// Whether it is still there, as is the database of ideas. Where it is not, what is written is lost.
+    pub fn check_in_place(&self) -> Result<(), StoreError> {
+        self.check_results_in_place()?;
+        self.ideas.as_ref().map_or(Ok(()), IdeaDatabase::check_in_place)
+    }
+
+    fn check_results_in_place(&self) -> Result<(), StoreError> {
+        let gone = |it: &Anchor| Some(StoreError::Gone { path: it.path().to_owned(), reason: it.loss()? });
+        self.anchors.iter().find_map(gone).map_or(Ok(()), Err)
+    }
+
     /// Whether this process may write to it now.
     pub fn check_writable(&self) -> Result<(), StoreError> {
         self.with(|connection| {
@@ -198,6 +237,13 @@ impl Store {
     fn failed(&self, reason: String) -> StoreError {
         StoreError::Failed { path: self.path.clone(), reason }
     }
+}
+
+/// The path with something behind its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Whether two paths lead to the same file.

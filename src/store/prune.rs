@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
-use super::liveness::is_alive;
+use super::liveness::{Lock, lock_of};
 use super::{Process, Store, StoreError, rollups, to_text};
 
 /// So many rows are looked at in a step: who else writes waits for a few milliseconds at most.
@@ -59,7 +59,7 @@ impl Store {
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for number in idle_since(&transaction, process, &before)? {
-                if !is_alive(&self.path, number) {
+                if lock_of(&self.home, number) != Lock::Held {
                     transaction.execute("DELETE FROM workers WHERE process = ?1", [number])?;
                 }
             }

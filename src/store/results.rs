@@ -108,6 +108,7 @@ impl Store {
             }
         };
         self.sync()?;
+        self.check_results_in_place()?;
         Ok(id)
     }
 
@@ -185,8 +186,8 @@ impl Store {
         process: &Process,
     ) -> rusqlite::Result<bool> {
         match owner {
-            Some(owner) => Ok(owner != process.number() && is_alive(&self.path, owner)),
-            None => Ok(live_pid(connection, &self.path, &stored.result.worker_id, Some(process))?.is_some()),
+            Some(owner) => Ok(owner != process.number() && is_alive(connection, &self.home, owner)),
+            None => Ok(live_pid(connection, &self.home, &stored.result.worker_id, Some(process))?.is_some()),
         }
     }
 

@@ -9,6 +9,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::beside;
+
 /// The log of an open database, and who waits for a sync of it.
 pub(super) struct SharedSync {
     log: File,
@@ -29,11 +31,9 @@ struct State {
 struct Round(OnceLock<Result<(), String>>);
 
 impl SharedSync {
-    /// For the log of an open `database`: it lies beside it, under this name, for as long as it is open.
+    /// For the log of an open `database`, whose path has no links in it: it lies beside it, for as long as it is open.
     pub(super) fn open(database: &Path) -> io::Result<Self> {
-        let mut path = database.canonicalize()?.into_os_string();
-        path.push("-wal");
-        Ok(Self::of(File::options().read(true).write(true).open(path)?))
+        Ok(Self::of(File::options().read(true).write(true).open(beside(database, "-wal"))?))
     }
 
     fn of(log: File) -> Self {

@@ -13,12 +13,18 @@ use crate::clock::Timestamp;
 pub struct Process {
     number: i64,
     mark: String,
-    _alive: AliveLock,
+    alive: AliveLock,
 }
 
 impl Process {
     pub(super) fn number(&self) -> i64 {
         self.number
+    }
+
+    /// Puts its lock back where somebody took it away.
+    pub fn keep_lock(&self) {
+        // Where this fails, so it is soon tried again.
+        let _ = self.alive.keep();
     }
 
     /// What its handlers carry in their environment, so that what they leave behind can be told from other processes.
@@ -44,7 +50,7 @@ impl Store {
         let mark = format!("{:016x}", fastrand::u64(..));
         let started = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if let Some(pid) = live_pid(&transaction, &self.path, worker_id, None)? {
+            if let Some(pid) = live_pid(&transaction, &self.home, worker_id, None)? {
                 return Ok(Err(StoreError::WorkerIdInUse { worker_id: worker_id.to_owned(), pid }));
             }
             transaction.execute(
@@ -53,7 +59,7 @@ impl Store {
             )?;
             let number = transaction.last_insert_rowid();
             // Taken before others can see the row: they must never find it without its lock.
-            let alive = match AliveLock::take(&self.path, number) {
+            let alive = match AliveLock::take(&self.home, number) {
                 Ok(alive) => alive,
                 Err(error) => {
                     let reason = format!("the lock of this process cannot be taken: {error}");
@@ -61,7 +67,7 @@ impl Store {
                 }
             };
             transaction.commit()?;
-            Ok(Ok(Process { number, mark, _alive: alive }))
+            Ok(Ok(Process { number, mark, alive }))
         });
         started?
     }
@@ -93,11 +99,11 @@ impl Store {
 
     /// Whether the process whose handlers carry `mark` is alive; `None` where no process of this results file does.
     pub fn is_mark_alive(&self, mark: &str) -> Result<Option<bool>, StoreError> {
-        let process = self.with(|connection| {
+        self.with(|connection| {
             let mut statement = connection.prepare_cached("SELECT process FROM workers WHERE mark = ?1")?;
-            statement.query_row([mark], |row| row.get(0)).optional()
-        })?;
-        Ok(process.map(|process| is_alive(&self.path, process)))
+            let process = statement.query_row([mark], |row| row.get(0)).optional()?;
+            Ok(process.map(|process| is_alive(connection, &self.home, process)))
+        })
     }
 
     /// Notes when a process last polled, and what it has done.
@@ -141,7 +147,7 @@ pub(super) fn live_pid(
     let mut rows = statement.query([worker_id])?;
     while let Some(row) = rows.next()? {
         let number: i64 = row.get(0)?;
-        if except.is_none_or(|except| except.number != number) && is_alive(results, number) {
+        if except.is_none_or(|except| except.number != number) && is_alive(connection, results, number) {
             return row.get(1).map(Some);
         }
     }

@@ -157,6 +157,8 @@ pub enum Event<'a> {
         /// Tasks that still run.
         in_flight: usize,
     },
+    /// The results file, or the database of ideas, is not there any more, or another one is in its place: the worker ends.
+    FilesGone(String),
     /// The ideas of a result could not be kept: nothing of it is stored or reported.
     IdeasNotKept {
         /// The task.

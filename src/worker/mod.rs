@@ -8,6 +8,7 @@ mod capacity;
 mod contact;
 mod event;
 mod execute;
+mod files;
 mod hold;
 mod housekeeping;
 mod lost;
@@ -52,7 +53,7 @@ use crate::config::{self, Config, ConfigError, Origin, Strategy};
 use crate::failpoint;
 use crate::handler::Handler;
 use crate::resources::at_once;
-use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock};
+use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock, Watch};
 use crate::store::{Counters, Process, Store, StoreError};
 use crate::taskmanager::{Backoff, Client, Error, Order, Retries};
 
@@ -254,30 +255,35 @@ impl<'a> Worker<'a> {
         // What does not get through now waits for the reporter's next try.
         let _ = self.send_waiting(|| self.beat());
         thread::scope(|scope| {
-            self.start_threads(scope, concurrency);
+            let ended = Arc::new(Watch::new(false));
+            self.start_threads(scope, concurrency, &ended);
             self.wait_for_slots(tools.config.grace_period.value);
             self.end_idle_handlers();
             self.waiting.end();
+            ended.raise(true);
         });
         self.conclude(tools)
     }
 
-    /// Starts the reporter and the slots; they claim nothing before all of them are there.
-    fn start_threads<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, slots: usize) {
+    /// Starts the slots, and what helps them; they claim nothing before all of them are there.
+    fn start_threads<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, slots: usize, ended: &Arc<Watch<bool>>) {
         let all_started = Arc::new(RwLock::new(()));
         let starting = all_started.write();
         let spawn = |name: String, run: Box<dyn FnOnce() + Send + 'scope>| {
             failpoint::check("thread")?;
             thread::Builder::new().name(name).spawn_scoped(scope, run)
         };
-        let mut reporter = spawn("reporter".into(), Box::new(|| self.run_reporter())).err();
+        let ended = Arc::clone(ended);
+        let watch = move || self.watch_files(&ended);
+        let mut refused = spawn("reporter".into(), Box::new(|| self.run_reporter())).err();
+        refused = refused.or_else(|| spawn("files".into(), Box::new(watch)).err());
         for number in 0..slots {
             let all_started = Arc::clone(&all_started);
             let run = move || {
                 drop(all_started.read());
                 slot::run(self, number);
             };
-            let refused = reporter.take().or_else(|| spawn(format!("slot-{number}"), Box::new(run)).err());
+            let refused = refused.take().or_else(|| spawn(format!("slot-{number}"), Box::new(run)).err());
             if let Some(error) = refused {
                 self.queue.slot_ended();
                 self.fail(WorkerError::Thread { slots, error });

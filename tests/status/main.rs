@@ -8,6 +8,7 @@ mod support;
 
 mod deploy;
 mod endpoint;
+mod gone;
 mod health;
 mod metrics;
 mod page;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use super::entry::Idea;
 use super::table;
 use crate::clock::Timestamp;
+use crate::store::anchor::Anchor;
 use crate::store::migrations::Error;
 use crate::store::{StoreError, create, explain};
 
@@ -17,6 +18,7 @@ use crate::store::{StoreError, create, explain};
 pub(in crate::store) struct IdeaDatabase {
     connection: Mutex<Connection>,
     path: PathBuf,
+    anchor: Anchor,
 }
 
 impl IdeaDatabase {
@@ -26,13 +28,21 @@ impl IdeaDatabase {
         create(path).map_err(|error| unusable(error.to_string()))?;
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection).map_err(|error| failure(path, error))?;
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
+        let anchor = Anchor::of(path).map_err(|error| unusable(error.to_string()))?;
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), anchor })
     }
 
     /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
     pub(in crate::store) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
         let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        keep(&mut connection, ideas, now).map_err(|error| failure(&self.path, error))
+        let rows = keep(&mut connection, ideas, now).map_err(|error| failure(&self.path, error))?;
+        self.check_in_place().map(|()| rows)
+    }
+
+    /// Whether it is still there.
+    pub(in crate::store) fn check_in_place(&self) -> Result<(), StoreError> {
+        let gone = |reason| StoreError::IdeasGone { path: self.path.clone(), reason };
+        self.anchor.loss().map_or(Ok(()), |reason| Err(gone(reason)))
     }
 }
 

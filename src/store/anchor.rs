@@ -1,0 +1,71 @@
+//! Whether a file that we have open is still the one that its path leads to. A file that was deleted or replaced can be
+//! written to as before, but nobody will ever read that.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A file as its path led to it when it was opened. Links are followed: what they lead to counts.
+pub(super) struct Anchor {
+    path: PathBuf,
+    identity: (u64, u64),
+    /// It had something in it.
+    is_filled: bool,
+}
+
+impl Anchor {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), identity: identity(&metadata), is_filled: metadata.len() > 0 })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What became of the file, where it is not there any more. Where that cannot be seen, it is taken to be there.
+    pub(super) fn loss(&self) -> Option<&'static str> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if identity(&metadata) != self.identity => Some("was replaced by another file"),
+            Ok(metadata) if self.is_filled && metadata.len() == 0 => Some("was emptied"),
+            Ok(_) => None,
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => Some("was deleted or moved"),
+                ErrorKind::StaleNetworkFileHandle | ErrorKind::NotConnected => Some("is on a file system that is gone"),
+                _ => None,
+            },
+        }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_lost_when_its_path_leads_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, copy, link] = ["file", "copy", "link"].map(|name| folder.path().join(name));
+        fs::write(&file, "a").unwrap();
+        symlink(&file, &link).unwrap();
+        let anchors = [&file, &link].map(|path| Anchor::of(path).unwrap());
+        let losses = || anchors.each_ref().map(Anchor::loss);
+        assert_eq!(losses(), [None; 2]);
+        fs::write(&file, "more").unwrap();
+        assert_eq!(losses(), [None; 2]);
+        fs::write(&file, "").unwrap();
+        assert_eq!(losses(), [Some("was emptied"); 2]);
+        fs::write(&copy, "a").unwrap();
+        fs::rename(&copy, &file).unwrap();
+        assert_eq!(losses(), [Some("was replaced by another file"); 2]);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(losses(), [Some("was deleted or moved"); 2]);
+    }
+}
