@@ -42,6 +42,7 @@ pub mod metrics;
 #[doc(hidden)]
 pub mod output;
 mod resources;
+mod retry_after;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod server;

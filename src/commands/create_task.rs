@@ -86,7 +86,8 @@ fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -
     let mut backoff = Backoff::new(Duration::from_millis(100), 1.5, Duration::from_secs(5));
     let waiting = Waiting::for_taskmanager(setup);
     loop {
-        let Some(task) = client.task(id)? else {
+        let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+        let Some(task) = client.with_patience(left.unwrap_or(Duration::MAX)).task(id)? else {
             return Err(UserError::new(Exit::Failed, format!("task {id} is gone from the TaskManager")).into());
         };
         if ["completed", "failed"].contains(&task.status.as_str()) {
@@ -94,7 +95,6 @@ fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -
             return print_end(&task, setup);
         }
         waiting.say(format!("task {id} is {}, {} %", task.status, task.progress));
-        let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
             let message = format!("task {id} has not ended in time: it is {}", task.status);
             return Err(UserError::new(Exit::Failed, message)

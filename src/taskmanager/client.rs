@@ -9,8 +9,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::http::{Connection, Http, Meter, Method, Request, Wait, Waits};
+use super::retry::Tries;
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
-use super::{Backoff, Error, Retries};
+use super::{Error, Retries};
 use crate::clock::{Clock, Slept, Timestamp, before};
 use crate::task::{Task, TaskId};
 
@@ -91,6 +92,12 @@ impl Client {
     #[must_use]
     pub fn with_retries(&self, retries: Retries) -> Self {
         Self { retries, ..self.clone() }
+    }
+
+    /// The same client, which obeys a server that asks to be left alone for no longer than `most`.
+    #[must_use]
+    pub fn with_patience(&self, most: Duration) -> Self {
+        self.with_retries(Retries { patience: self.retries.patience.min(most), ..self.retries })
     }
 
     /// The same client, whose waits end when `clock` says so.
@@ -226,7 +233,8 @@ impl Client {
         wire::acknowledges(data).map_err(|reason| self.bad_answer(&format!("POST {path}"), reason))
     }
 
-    pub(super) fn retries(&self) -> Retries {
+    /// How often and how patiently calls are tried.
+    pub(crate) fn retries(&self) -> Retries {
         self.retries
     }
 
@@ -265,25 +273,21 @@ impl Client {
     }
 
     pub(super) fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-        let mut backoff = self.retries.backoff();
-        for _ in 1..self.retries.tries {
+        let mut tries = self.retries.start();
+        loop {
             match call() {
-                Err(error) if self.may_retry(&error) => self.wait(&error, &mut backoff)?,
+                Err(error) if error.is_retryable() => self.wait(error, &mut tries)?,
                 other => return other,
             }
         }
-        call()
     }
 
-    fn may_retry(&self, error: &Error) -> bool {
-        error.is_retryable() && (self.retries.waits_as_told || error.retry_after().is_none())
-    }
-
-    /// Waits before the next try after `error`: as long as the server asked for, else as `backoff` says.
-    pub(super) fn wait(&self, error: &Error, backoff: &mut Backoff) -> Result<(), Error> {
-        let wait = error.retry_after().unwrap_or_else(|| backoff.jittered());
-        let level = if error.retry_after().is_some() { log::Level::Warn } else { log::Level::Debug };
-        log::log!(level, wait_s = wait.as_secs_f64(); "{error}; trying again");
+    /// Waits before the next try after `error`, which comes back where there is none.
+    pub(super) fn wait(&self, error: Error, tries: &mut Tries) -> Result<(), Error> {
+        let Some(wait) = tries.next(&error) else { return Err(error) };
+        let is_long = error.retry_after().is_some() && wait >= Duration::from_secs(1);
+        let level = if is_long { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, wait_s = (wait.as_secs_f64() * 1000.0).round() / 1000.0; "{error}; trying again");
         match self.clock.sleep(wait) {
             Slept::Whole => Ok(()),
             Slept::Interrupted => Err(Error::Interrupted),

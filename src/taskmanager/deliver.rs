@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::retry::Tries;
 use super::wire::{self, Fitted, TaskView};
-use super::{Backoff, Client, Error, Retries};
+use super::{Client, Error, Retries};
 use crate::task::{TaskId, TaskResult};
 
 /// What became of a report.
@@ -123,33 +124,29 @@ enum Fate {
 impl Client {
     /// Reports a result for the first time.
     pub fn deliver(&self, report: &Report) -> Result<Delivery, Error> {
-        let Retries { tries, .. } = self.retries();
+        let mut tries = self.retries().start();
         match report.send(self) {
-            Ok(()) => Ok(Delivery::Confirmed),
-            Err(error) if error.says_not_claimed() => self.deliver_again(report),
-            Err(error) if error.is_retryable() && tries > 1 => {
-                let mut backoff = self.retries().backoff();
-                self.wait(&error, &mut backoff)?;
-                self.settle_within(report, tries - 1, backoff)
-            }
-            Err(error) => Err(error),
+            Ok(()) => return Ok(Delivery::Confirmed),
+            Err(error) if error.says_not_claimed() => {}
+            Err(error) if error.is_retryable() => self.wait(error, &mut tries)?,
+            Err(error) => return Err(error),
         }
+        self.settle_within(report, tries)
     }
 
     /// Reports a result that may have arrived already.
     pub fn deliver_again(&self, report: &Report) -> Result<Delivery, Error> {
-        self.settle_within(report, self.retries().tries, self.retries().backoff())
+        self.settle_within(report, self.retries().start())
     }
 
-    fn settle_within(&self, report: &Report, tries: u32, mut backoff: Backoff) -> Result<Delivery, Error> {
+    fn settle_within(&self, report: &Report, mut tries: Tries) -> Result<Delivery, Error> {
         let once = self.with_retries(Retries::NONE);
-        for _ in 1..tries {
+        loop {
             match once.settle(report) {
-                Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(&error, &mut backoff)?,
+                Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(error, &mut tries)?,
                 other => return other,
             }
         }
-        once.settle(report)
     }
 
     /// Looks the task up, and sends the report where it has not arrived.

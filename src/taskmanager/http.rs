@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 use super::Error;
 use super::gather::Gathering;
 use super::resolver::Remembering;
+use crate::retry_after;
 
 /// The most that is read of an answer: 16 MiB.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -293,7 +294,7 @@ impl Http {
         let header = |name| text_header(answer.headers(), name);
         Ok(Response {
             status: answer.status().as_u16(),
-            retry_after: header("Retry-After").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
+            retry_after: retry_after(answer.headers()),
             location: header("Location"),
             waits: header("Preference-Applied").map_or(Waits::No, |applied| request.waits(&applied)),
             body,
@@ -366,6 +367,12 @@ fn base_uri(url: &str) -> Result<Uri, String> {
 
 fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.trim().to_owned())
+}
+
+/// How long the server asks to be left alone.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("Retry-After").iter().filter_map(|value| value.to_str().ok());
+    retry_after::longest(values, text_header(headers, "Date").as_deref())
 }
 
 fn header(key: &str) -> Result<HeaderValue, String> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Error;
+
 /// How often and how patiently a call is tried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retries {
@@ -11,21 +13,52 @@ pub struct Retries {
     pub first: Duration,
     /// The longest wait before any try.
     pub longest: Duration,
-    /// Whether to wait as long as the server asks before the next try; else its request is the caller's to obey.
-    pub waits_as_told: bool,
+    /// How long to wait in all where the server asks to be left alone; not at all where it asks for more. Such waits use
+    /// up no tries: who counts calls lets them through later. Zero: what it asks is the caller's to obey.
+    pub patience: Duration,
 }
 
 impl Retries {
     /// Five tries, with up to 250 ms, 500 ms, 1 s and 2 s between them: a restart of the server is bridged, and a
-    /// script whose server is away hears of it within four seconds.
-    pub const STANDARD: Self =
-        Self { tries: 5, first: Duration::from_millis(250), longest: Duration::from_secs(2), waits_as_told: true };
+    /// script whose server is away hears of it within four seconds. One that limits calls by the minute has begun the next
+    /// minute before the patience ends.
+    pub const STANDARD: Self = Self {
+        tries: 5,
+        first: Duration::from_millis(250),
+        longest: Duration::from_secs(2),
+        patience: Duration::from_mins(2),
+    };
 
     /// A single try.
-    pub const NONE: Self = Self { tries: 1, ..Self::STANDARD };
+    pub const NONE: Self = Self { tries: 1, patience: Duration::ZERO, ..Self::STANDARD };
 
-    pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new(self.first, 2.0, self.longest)
+    pub(super) fn start(&self) -> Tries {
+        let backoff = Backoff::new(self.first, 2.0, self.longest);
+        Tries { backoff, left: self.tries.saturating_sub(1), patience: self.patience }
+    }
+}
+
+/// The further tries of one call.
+#[derive(Debug)]
+pub(super) struct Tries {
+    backoff: Backoff,
+    left: u32,
+    patience: Duration,
+}
+
+impl Tries {
+    /// How long to wait before the call is tried again after `error`; `None` where it is given up.
+    pub(super) fn next(&mut self, error: &Error) -> Option<Duration> {
+        /// Less is no wait.
+        const SHORTEST: Duration = Duration::from_millis(10);
+        let backoff = self.backoff.jittered();
+        let Some(asked) = error.retry_after() else {
+            self.left = self.left.checked_sub(1)?;
+            return Some(backoff);
+        };
+        let wait = asked.max(backoff).max(SHORTEST);
+        self.patience = self.patience.checked_sub(wait)?;
+        Some(wait)
     }
 }
 
@@ -46,6 +79,13 @@ impl Backoff {
         Self { first, factor, longest, next: first }
     }
 
+    /// The waits after calls that the server asks to be made later, where it does not ask for longer ones. The first is
+    /// short: who counts calls by the second or the minute may say zero in the last second.
+    #[must_use]
+    pub fn when_asked_to_wait(longest: Duration) -> Self {
+        Self::new(Retries::STANDARD.first, 2.0, longest)
+    }
+
     /// The next wait, before jitter. It grows with each call.
     pub fn grow(&mut self) -> Duration {
         let wait = self.next;
@@ -58,6 +98,12 @@ impl Backoff {
     /// not come back together.
     pub fn jittered(&mut self) -> Duration {
         self.grow().mul_f64(fastrand::f64())
+    }
+
+    /// The longest wait.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.longest
     }
 
     /// Starts again from the first wait.

@@ -13,6 +13,7 @@ pub use fit::{Fitted, LIMITS, Limit, error_within_limit, fit, json_bytes};
 
 use super::Error;
 use super::http::{Response, TIMED_OUT};
+use crate::retry_after;
 use crate::task::{Task, TaskId};
 
 /// What `GET /health` answers.
@@ -153,10 +154,17 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
     })
 }
 
+/// How long the server asks to be left alone, in its header or its body. Who counts calls does, if it does not say how long.
 fn retry_after(response: &Response, body: &Value) -> Option<Duration> {
-    /// However long a server asks for: a worker that waits for a day for a typing error helps nobody.
-    const LONGEST: Duration = Duration::from_hours(1);
-    let wait = response.retry_after.or_else(|| body["retry_after"].as_u64().map(Duration::from_secs))?;
+    /// However long a server asks for. It is asked once a minute then, as by any worker at rest: one that waits for a day
+    /// for a typing error helps nobody.
+    const LONGEST: Duration = Duration::from_mins(1);
+    let in_body = match &body["retry_after"] {
+        Value::String(text) => retry_after::longest([text.as_str()], None),
+        Value::Number(number) => retry_after::longest([number.to_string().as_str()], None),
+        _ => None,
+    };
+    let wait = response.retry_after.max(in_body).or((response.status == 429).then_some(Duration::ZERO))?;
     Some(wait.min(LONGEST))
 }
 

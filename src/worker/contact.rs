@@ -1,7 +1,7 @@
 //! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Event, Observer};
 use crate::taskmanager::Error;
@@ -9,6 +9,12 @@ use crate::taskmanager::Error;
 struct Outage {
     since: Instant,
     failed_calls: u64,
+}
+
+/// Whether somebody who waits for the worker's end has no more `patience` after `error`, which came after calls had failed
+/// for `time`: the TaskManager does not answer, or has asked to be left alone for too long.
+pub(super) fn is_given_up(error: &Error, time: Duration, patience: Option<Duration>) -> bool {
+    patience.is_some_and(|patience| error.retry_after().is_none() || time > patience)
 }
 
 /// What all calls together say about the TaskManager.
@@ -28,6 +34,12 @@ impl<'a> Contact<'a> {
         let Outage { since, failed_calls } = outage;
         self.observer.event(&Event::OutageEnded { length: since.elapsed(), failed_calls });
         true
+    }
+
+    /// How long no call was answered.
+    pub(super) fn outage(&self) -> Duration {
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed())
     }
 
     /// A call was not answered.

@@ -65,6 +65,13 @@ impl LostClaims {
         Some(from.saturating_duration_since(Instant::now()))
     }
 
+    /// How long a look could have settled what is in doubt, and none did.
+    pub(super) fn in_doubt_for(&self) -> Duration {
+        let state = self.lock();
+        let from = state.settled_from.filter(|_| state.doubts > 0);
+        from.map_or(Duration::ZERO, |from| Instant::now().saturating_duration_since(from))
+    }
+
     /// A look that began at `start` has found so many tasks of this worker's own.
     fn looked(&self, start: Instant, found: usize) {
         let mut state = self.lock();

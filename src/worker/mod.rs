@@ -157,17 +157,22 @@ struct Worker<'a> {
     process: Process,
     counters: Mutex<Counters>,
     last_noted_poll: Mutex<Option<Instant>>,
-    /// It is to end when the TaskManager cannot be reached.
-    impatient: bool,
+    /// Somebody waits for its end: it is to end when the TaskManager cannot be reached, or has asked to be left alone for
+    /// so long.
+    patience: Option<Duration>,
     failure: Mutex<Option<WorkerError>>,
 }
 
 /// Works tasks until the job is done or the program is asked to end.
 pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
+    let patience = is_waited_for(job, tools.config).then_some(tools.client.retries().patience);
+    // A server that asks to be left alone is left alone by all slots, not by one that waits in its call.
+    let client = tools.client.with_patience(Duration::ZERO);
+    let tools = &Tools { client: &client, ..*tools };
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
     let ledger = Arc::new(SharedLedger::new(Arc::clone(tools.store), tools.config, clock));
-    let Some(types) = startup::resolve(job, tools, &ledger)? else { return Ok(Summary::default()) };
-    let worker = Worker::new(job, tools, types, ledger).map_err(WorkerError::Store)?;
+    let Some(types) = startup::resolve(job, tools, &ledger, patience)? else { return Ok(Summary::default()) };
+    let worker = Worker::new(job, tools, types, ledger, patience).map_err(WorkerError::Store)?;
     worker.heed(tools.shutdown);
     worker.work(tools)
 }
@@ -188,6 +193,7 @@ impl<'a> Worker<'a> {
         tools: &Tools<'a>,
         types: Vec<WorkerType>,
         ledger: Arc<SharedLedger>,
+        patience: Option<Duration>,
     ) -> Result<Self, StoreError> {
         let (config, store) = (tools.config, tools.store);
         let draining: Arc<dyn Clock> = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
@@ -210,11 +216,7 @@ impl<'a> Worker<'a> {
         let may_have_lost_claims =
             config.worker_id.origin != Origin::Default || store.had_other_workers(&process, tools.client.url())?;
         Ok(Self {
-            // A server that asks to be left alone is left alone by all slots, not by one.
-            claimer: tools
-                .client
-                .with_clock(draining)
-                .with_retries(Retries { waits_as_told: false, ..Retries::STANDARD }),
+            claimer: tools.client.with_clock(draining),
             order: order(config.strategy.value),
             queue: Arc::new(Queue::new(limits, concurrency, config.concurrency.value, backoff)),
             stops: Arc::default(),
@@ -230,7 +232,7 @@ impl<'a> Worker<'a> {
             process,
             counters: Mutex::default(),
             last_noted_poll: Mutex::new(None),
-            impatient: is_impatient(job, config),
+            patience,
             failure: Mutex::new(None),
             executor,
         })
@@ -259,6 +261,7 @@ impl<'a> Worker<'a> {
             self.start_threads(scope, concurrency, &ended);
             self.wait_for_slots(tools.config.grace_period.value);
             self.end_idle_handlers();
+            self.wait_reported();
             self.waiting.end();
             ended.raise(true);
         });
@@ -343,7 +346,7 @@ pub fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Dura
     }
 }
 
-/// Whether a worker is to end, rather than wait, when the TaskManager cannot be reached: somebody waits for its end.
-fn is_impatient(job: &Job, config: &Config) -> bool {
+/// Whether somebody waits for a worker's end.
+fn is_waited_for(job: &Job, config: &Config) -> bool {
     job.drain || config.max_tasks.value > 0
 }

@@ -78,6 +78,13 @@ impl Worker<'_> {
         self.executor.observer.event(&event);
     }
 
+    /// Where somebody waits for the worker's end, waits for reports that the TaskManager has asked for later.
+    pub(super) fn wait_reported(&self) {
+        while self.patience.is_some() && !self.queue.wait_reported(self.pulse.every()) {
+            self.beat();
+        }
+    }
+
     /// Waits until all slots have ended, or `grace_period` is over; true where they have.
     pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
         loop {

@@ -7,6 +7,7 @@
 mod asleep;
 mod due;
 mod ending;
+mod schedule;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -60,11 +61,15 @@ struct State {
     backoff: Backoff,
     next_poll: Instant,
     paused_until: Instant,
+    /// The shortest pauses.
+    pauses: Backoff,
     /// When a type that is not claimed now may be, as far as was noted since the last turn began.
     due: Option<Instant>,
     last_active: Instant,
     /// Results that the TaskManager has not confirmed.
     unreported: usize,
+    /// They do not get through, though the TaskManager has not asked for them later, or for too long.
+    stuck: bool,
     slots: usize,
     closed: Option<Closed>,
     asked_at: Option<Instant>,
@@ -106,12 +111,14 @@ impl Queue {
             server_waits: (!limits.is_patient()).then_some(Waits::No),
             unanswered: false,
             called: 0,
+            pauses: Backoff::when_asked_to_wait(backoff.longest()),
             backoff,
             next_poll: now + start,
             paused_until: now,
             due: None,
             last_active: now,
             unreported: 0,
+            stuck: false,
             slots,
             closed: None,
             asked_at: None,
@@ -200,6 +207,9 @@ impl Queue {
             state.watch = Watch::Nobody;
         }
         state.unanswered = matches!(sweep, Sweep::Failed { .. });
+        if !state.unanswered {
+            state.pauses.reset();
+        }
         match sweep {
             Sweep::Task(index) => {
                 state.claimed += 1;
@@ -367,19 +377,6 @@ impl State {
         let quiet = self.asking == 0 && self.unreported == 0 && self.in_flight.iter().all(|count| *count == 0);
         if limits.drain && quiet && self.nothing_left_after == Some(self.finished) {
             self.closed.get_or_insert(Closed::Done);
-        }
-    }
-
-    /// Sets the time of the next poll, once for all slots that found nothing at about the same time.
-    fn schedule(&mut self, turn: &Turn, pause: Option<Duration>) {
-        let now = Instant::now();
-        let pause = pause.map(|pause| pause.saturating_add(SPREAD.mul_f64(fastrand::f64())));
-        if let Some(until) = pause.and_then(|pause| now.checked_add(pause)) {
-            (self.paused_until, self.next_poll, self.flow) = (until, until, Flow::Dry);
-        } else if turn.on_watch || self.flow != Flow::Dry {
-            self.flow = Flow::Dry;
-            let wait = self.backoff.jittered();
-            self.next_poll = if self.may_wait_at_server(turn) { now } else { self.until_due(now + wait) };
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Reporting stored results: at once by the slot that made them; where that does not get through, by the reporter, when
 //! the TaskManager answers again, oldest first.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::queue::Closed;
 use super::{Event, Worker};
 use crate::clock::Timestamp;
 use crate::failpoint;
@@ -36,6 +38,8 @@ struct State {
     /// When the one was finished that is being sent.
     in_hand: Option<Timestamp>,
     woken: bool,
+    /// The TaskManager asked to be left alone with reports until then.
+    paused_until: Instant,
     ended_at: Option<Instant>,
 }
 
@@ -57,7 +61,7 @@ impl Waiting {
     /// Starts with results that an earlier process left.
     pub(super) fn new(left: Vec<StoredResult>) -> Self {
         let waiting = left.into_iter().map(Unsettled::from).collect();
-        let state = State { waiting, in_hand: None, woken: false, ended_at: None };
+        let state = State { waiting, in_hand: None, woken: false, paused_until: Instant::now(), ended_at: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), telling: Mutex::default() }
     }
 
@@ -86,6 +90,16 @@ impl Waiting {
         self.changed.notify_all();
     }
 
+    /// The TaskManager asked for no reports before `asked` is over.
+    fn pause(&self, asked: Duration) {
+        let mut state = self.lock();
+        state.paused_until = state.paused_until.max(Instant::now() + asked);
+    }
+
+    fn is_paused(&self) -> bool {
+        Instant::now() < self.lock().paused_until
+    }
+
     /// Nothing more will come; what waits is tried once more.
     pub(super) fn end(&self) {
         self.lock().ended_at = Some(Instant::now());
@@ -102,13 +116,15 @@ impl Waiting {
         self.changed.notify_all();
     }
 
-    /// Waits until something is to be sent, not before `due` unless woken; false where nothing will be.
+    /// Waits until something is to be sent, not before `due` unless woken; false where nothing will be. A pause that the
+    /// TaskManager asked for is kept, woken or not.
     fn wait(&self, due: Instant) -> bool {
         let mut state = self.lock();
         loop {
+            let due = if state.woken { state.paused_until } else { due.max(state.paused_until) };
             let early = due.saturating_duration_since(Instant::now());
             let ended = state.ended_at.is_some();
-            if !state.waiting.is_empty() && (early.is_zero() || state.woken || ended) {
+            if !state.waiting.is_empty() && (early.is_zero() || ended) {
                 state.woken = false;
                 return true;
             }
@@ -154,9 +170,15 @@ impl Worker<'_> {
     /// Reports a result that was just stored; keeps it for later where that does not get through.
     pub(super) fn report(&self, mut unsettled: Unsettled) -> Result<(), StoreError> {
         failpoint::reach("stored");
+        if self.waiting.is_paused() {
+            self.waiting.add(unsettled);
+            self.note_unreported();
+            return Ok(());
+        }
         match self.deliver(&self.executor.client, &mut unsettled) {
             Err(error) if !error.is_refusal() => {
                 self.contact.failed(&error);
+                self.waiting.pause(error.retry_after().unwrap_or_default());
                 let (task_id, error) = (unsettled.result.task_id, error.to_string());
                 self.executor.observer.event(&Event::ReportPostponed { task_id, error });
                 self.waiting.add(unsettled);
@@ -170,19 +192,36 @@ impl Worker<'_> {
     /// Sends what waits, until the end.
     pub(super) fn run_reporter(&self) {
         let mut backoff = Backoff::new(Duration::from_millis(250), 2.0, LONGEST_WAIT);
-        let mut due = Instant::now();
+        let (mut due, mut stuck_since) = (Instant::now(), None);
         while self.waiting.wait(due) {
-            due = match self.send_waiting(|| ()) {
-                Ok(()) => {
-                    backoff.reset();
-                    Instant::now()
-                }
-                Err(error) => Instant::now() + error.retry_after().unwrap_or_else(|| backoff.jittered()),
-            };
+            let tried = Cell::new(0);
+            let answer = self.send_waiting(|| tried.set(tried.get() + 1));
+            due = Instant::now();
+            if tried.get() > 1 || answer.is_ok() {
+                stuck_since = None;
+            }
+            if let Err(error) = answer {
+                self.stuck(&error, *stuck_since.get_or_insert(due));
+                due += backoff.jittered();
+            } else {
+                backoff.reset();
+                self.queue.note_stuck(false);
+            }
             if self.waiting.has_ended() {
                 return;
             }
         }
+    }
+
+    /// Sees to reports none of which has got through `since` then. Who waits for the end of the work does not wait for ever.
+    fn stuck(&self, error: &Error, since: Instant) {
+        let asked = error.retry_after();
+        self.waiting.pause(asked.unwrap_or_default());
+        let is_too_long = self.patience.is_some_and(|patience| since.elapsed() > patience);
+        if is_too_long {
+            self.queue.close(Closed::Done);
+        }
+        self.queue.note_stuck(is_too_long || asked.is_none());
     }
 
     /// Sends what waits, oldest first, until nothing does or the TaskManager does not answer. Calls `each` before each.

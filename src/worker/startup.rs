@@ -4,32 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capacity;
-use super::contact::Contact;
+use super::contact::{Contact, is_given_up};
 use super::pulse::{again, beat_of};
-use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, is_impatient, register};
+use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, register};
 use crate::clock::{Clock, Slept};
 use crate::config;
 use crate::handler::Handler;
 use crate::shutdown::{Phase, SystemClock};
-use crate::taskmanager::{Backoff, Client, Error, Retries};
+use crate::taskmanager::{Backoff, Client, Error};
 
 /// The job's types, ready to be worked; `None` where the program was asked to end before the TaskManager answered.
 pub(super) fn resolve(
     job: &Job,
     tools: &Tools<'_>,
     ledger: &Arc<SharedLedger>,
+    patience: Option<Duration>,
 ) -> Result<Option<Vec<WorkerType>>, WorkerError> {
     let handlers: Result<Vec<_>, _> = job.task_types.iter().map(|it| checked_handler(it, job, tools, ledger)).collect();
     let handlers = handlers.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
     capacity::check(tools.config.concurrency.value, job.task_types.iter().zip(&handlers))?;
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
-    let mut client = tools.client.with_clock(clock.clone());
-    if !is_impatient(job, tools.config) {
-        // Who has to wait for long says meanwhile that it does, which a client cannot.
-        client = client.with_retries(Retries { waits_as_told: false, ..Retries::STANDARD });
-    }
+    let client = tools.client.with_clock(clock.clone());
     let contact = Contact::new(tools.observer);
-    let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, tools.config.max_backoff.value);
+    let max_backoff = tools.config.max_backoff.value;
+    let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, max_backoff);
+    let mut when_asked_to_wait = Backoff::when_asked_to_wait(max_backoff);
     loop {
         let error = match try_resolve(job, &handlers, tools, &client) {
             Ok(types) => {
@@ -37,12 +36,20 @@ pub(super) fn resolve(
                 return Ok(Some(types));
             }
             Err(TypeError::TaskManager(Error::Interrupted)) => return Ok(None),
-            Err(TypeError::TaskManager(error)) if error.is_retryable() && !is_impatient(job, tools.config) => error,
+            Err(TypeError::TaskManager(error))
+                if error.is_retryable() && !is_given_up(&error, contact.outage(), patience) =>
+            {
+                error
+            }
             Err(TypeError::TaskManager(error)) => return Err(WorkerError::TaskManager(error)),
             Err(error) => return Err(WorkerError::Type(error)),
         };
         contact.failed(&error);
-        let wait = error.retry_after().unwrap_or_else(|| backoff.jittered());
+        // Who has to wait for long says meanwhile that it does, which a client cannot.
+        let wait = match error.retry_after() {
+            Some(asked) => asked.max(when_asked_to_wait.jittered()),
+            None => backoff.jittered(),
+        };
         if rest(wait, job, tools, &*clock) == Slept::Interrupted {
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::contact::is_given_up;
 use super::queue::{Place, Queue, Turn};
 use super::{Event, Worker, WorkerError, WorkerType};
 use crate::failpoint;
@@ -208,7 +209,7 @@ impl Worker<'_> {
     /// worker's end is not told that nothing is left.
     fn not_settled(&self, error: Error) -> Option<Duration> {
         let pause = error.retry_after();
-        if self.impatient {
+        if is_given_up(&error, self.lost.in_doubt_for(), self.patience) {
             self.fail(WorkerError::TaskManager(error));
         }
         pause
@@ -220,7 +221,7 @@ impl Worker<'_> {
         if error == Error::Interrupted {
             return None;
         }
-        if self.impatient || matches!(error, Error::KeyRefused { .. }) {
+        if is_given_up(&error, self.contact.outage(), self.patience) || matches!(error, Error::KeyRefused { .. }) {
             self.fail(WorkerError::TaskManager(error));
         } else {
             self.contact.failed(&error);

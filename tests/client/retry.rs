@@ -6,7 +6,7 @@ use std::time::Duration;
 use prismq::clock::{Timestamp, after};
 use prismq::task::{Outcome, TaskId};
 use prismq::taskmanager::{Client, Connection, Error, Order, Retries, Wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, FakeClock, Server, recorded};
 use crate::{NOBODY, connection, patient, report};
@@ -28,8 +28,6 @@ fn requests_for<T>(answer: Answer, call: impl Fn(&Client) -> Result<T, Error>) -
 fn what_may_pass_is_tried_again() {
     let whole = recorded("show a task");
     for answer in [
-        recorded("rate limited"),
-        Answer::page(429),
         Answer::page(408),
         Answer::error(408, "too slow"),
         recorded("backend down"),
@@ -167,34 +165,96 @@ fn waits_after(answer: Answer) -> Vec<Duration> {
     clock.sleeps()
 }
 
+type Call = fn(&Client) -> Result<(), Error>;
+
+fn limited(retry_after: &Value) -> Value {
+    json!({"error": "Too Many Requests", "message": "…", "retry_after": retry_after})
+}
+
 #[test]
 fn retry_after_is_obeyed() {
-    let limited = |field| json!({"error": "Too Many Requests", "message": "…", "retry_after": field});
+    const DATE: &str = "Sun, 22 Nov 2026 03:18:35 GMT";
     for (answer, seconds) in [
-        (recorded("rate limited"), 60),
-        (Answer::page(429).header("Retry-After", "7"), 7),
-        (Answer::page(503).header("retry-after", " 8 "), 8),
-        (Answer::error(503, "down").header("Retry-After", "9"), 9),
-        (Answer::error(429, "…").header("Retry-After", "0"), 0),
-        (Answer::json(429, &limited(json!(11))), 11),
-        (Answer::json(429, &limited(json!(11))).header("Retry-After", "12"), 12),
-        (Answer::page(429).header("Retry-After", "86400"), 3600),
-        (Answer::json(429, &limited(json!(u64::MAX))), 3600),
+        (recorded("rate limited"), 60.0),
+        (Answer::page(429).header("Retry-After", "7"), 7.0),
+        (Answer::page(503).header("retry-after", " 8 "), 8.0),
+        (Answer::error(503, "down").header("Retry-After", "9"), 9.0),
+        (Answer::page(429).header("Retry-After", "1.5"), 1.5),
+        (Answer::page(429).header("Date", DATE).header("Retry-After", "Sun, 22 Nov 2026 03:18:45 GMT"), 10.0),
+        (Answer::page(429).header("Date", DATE).header("Retry-After", "Sun Nov 22 03:18:45 2026"), 10.0),
+        (Answer::page(429).header("Retry-After", "3").header("Retry-After", "14").header("Retry-After", "x"), 14.0),
+        (Answer::page(429).header("Retry-After", "3, 14"), 14.0),
+        (Answer::json(429, &limited(&json!(11))), 11.0),
+        (Answer::json(429, &limited(&json!("11"))), 11.0),
+        (Answer::json(429, &limited(&json!(1.5))), 1.5),
+        (Answer::json(429, &limited(&json!(11))).header("Retry-After", "12"), 12.0),
+        (Answer::json(429, &limited(&json!(11))).header("Retry-After", "0"), 11.0),
     ] {
-        assert_eq!(waits_after(answer.clone()), [Duration::from_secs(seconds)], "{answer:?}");
+        assert_eq!(waits_after(answer.clone()), [Duration::from_secs_f64(seconds)], "{answer:?}");
     }
 }
 
 #[test]
-fn a_retry_after_that_is_no_number_of_seconds_is_left_alone() {
-    for after in ["Sun, 22 Nov 2026 03:18:35 GMT", "-5", "1.5", "", "soon"] {
+fn an_absurd_retry_after_is_a_minute() {
+    for after in ["61", "86400", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
         let waits = waits_after(Answer::page(429).header("Retry-After", after));
-        assert!(waits.len() == 1 && waits[0] <= Retries::STANDARD.first, "{after:?}: {waits:?}");
+        assert_eq!(waits, [Duration::from_secs(60)], "{after}");
     }
-    for after in [json!("x"), json!(-1), json!(null), json!([60]), json!(1.5)] {
-        let waits = waits_after(Answer::json(429, &json!({"error": "…", "retry_after": after})));
-        assert!(waits.len() == 1 && waits[0] <= Retries::STANDARD.first, "{after}: {waits:?}");
+    assert_eq!(waits_after(Answer::json(429, &limited(&json!(u64::MAX)))), [Duration::from_secs(60)]);
+}
+
+#[test]
+fn where_no_time_is_asked_for_the_backoff_counts() {
+    let nonsense = ["Sun, 22 Nov 2026 03:18:35 GMT", "0", "0.0", "-5", "", "soon", "1e3"];
+    let mut answers: Vec<Answer> =
+        nonsense.iter().map(|after| Answer::page(429).header("Retry-After", after)).collect();
+    answers
+        .extend([json!("x"), json!(-1), json!(null), json!([60]), json!(0)].map(|it| Answer::json(429, &limited(&it))));
+    answers.extend([Answer::page(429), Answer::page(503).header("Retry-After", "never")]);
+    for answer in answers {
+        let waits = waits_after(answer.clone());
+        assert!(waits.len() == 1 && waits[0] <= Retries::STANDARD.first, "{answer:?}: {waits:?}");
     }
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_uses_up_no_tries() {
+    let zero = Answer::page(429).header("Retry-After", "0");
+    let down = std::iter::repeat_n(recorded("backend down"), 4);
+    let answers = std::iter::repeat_n(zero, 20).chain(down).chain([recorded("show a task")]);
+    let server = Server::queue(answers);
+    let shown = patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
+    assert_eq!((shown.unwrap().id, server.requests().len()), (TaskId(1), 25));
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
+    let patience = Retries::STANDARD.patience;
+    for after in ["", "0", "1", "7.5", "60", "99999999"] {
+        let server = Server::always(Answer::page(429).header("Retry-After", after));
+        let calls: [Call; 3] = [
+            |client| client.task(TaskId(1)).map(drop),
+            |client| client.create("a.b", &json!({}), None).map(drop),
+            |client| client.deliver(&report(Outcome::success(json!(1)))).map(drop),
+        ];
+        for call in calls {
+            let clock = FakeClock::new();
+            let error = call(&patient(&server, Retries::STANDARD, &clock)).unwrap_err();
+            assert!(matches!(error, Error::Unavailable { status: 429, .. }), "{error}");
+            let waited: Duration = clock.sleeps().iter().sum();
+            assert!((patience / 2..=patience).contains(&waited), "{after:?}: {waited:?}");
+            assert!(clock.sleeps().len() < 300, "{after:?}: {} tries", clock.sleeps().len());
+        }
+    }
+}
+
+#[test]
+fn who_has_no_patience_hears_at_once_how_long_to_wait() {
+    let server = Server::always(recorded("rate limited"));
+    let clock = FakeClock::new();
+    let error = patient(&server, Retries { patience: Duration::ZERO, ..THREE }, &clock).task(TaskId(1)).unwrap_err();
+    assert_eq!((error.retry_after(), server.requests().len()), (Some(Duration::from_secs(60)), 1));
+    assert_eq!(clock.sleeps(), []);
 }
 
 #[test]

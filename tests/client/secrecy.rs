@@ -138,11 +138,11 @@ fn a_server_that_quotes_the_key_is_quoted_without_it() {
 #[test]
 fn a_wait_is_logged_with_its_reason_and_length() {
     logged(""); // installs the log
-    let limited = Answer::error(429, "the limit of the log test").header("Retry-After", "77");
+    let limited = Answer::error(429, "the limit of the log test").header("Retry-After", "42");
     let server = Server::queue([limited, Answer::error(500, "the fault of the log test"), recorded("show a task")]);
     crate::patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
     let line = logged("the limit of the log test").pop().unwrap();
-    assert!(line.starts_with("WARN ") && line.ends_with("; trying again wait_s=77"), "{line}");
+    assert!(line.starts_with("WARN ") && line.ends_with("; trying again wait_s=42"), "{line}");
     let line = logged("the fault of the log test").pop().unwrap();
     assert!(line.starts_with("DEBUG ") && line.contains("; trying again wait_s=0."), "{line}");
     assert_eq!(logged(KEY), [""; 0]);

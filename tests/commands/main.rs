@@ -14,6 +14,7 @@ mod demo;
 mod health;
 mod init;
 mod journal;
+mod refusals;
 mod report;
 mod results;
 mod rig;

@@ -14,3 +14,4 @@ mod kills;
 mod lost_claims;
 mod outages;
 mod recovery;
+mod refusals;

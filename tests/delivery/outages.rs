@@ -86,41 +86,22 @@ fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
 }
 
 #[test]
-fn a_result_that_waits_is_sent_as_soon_as_another_call_succeeds() {
+fn a_result_that_was_asked_for_later_is_sent_then_and_not_before_though_other_calls_succeed() {
     let published = Published::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
-    let id = published.create("case", json!({"case": "it"}));
-    // The slot gives up after five tries. The reporter is told to wait for a minute.
+    let ids = [0, 1].map(|n| published.create("case", json!({"case": "it", "n": n})));
     published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
     (0..4).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(recorded("backend down"))));
-    published.spoil("GET /tasks/1", Fault::Answer(recorded("rate limited")));
+    published.spoil("GET /tasks/1", Fault::Answer(Answer::page(429).header("Retry-After", "2")));
     let worker = sandbox.prismq(["work"]).start();
-    wait_for("the report", || (published.task(id).status == "completed").then_some(()));
-    worker.terminate();
-    worker.wait().exits(0);
-}
-
-#[test]
-fn a_result_that_waits_is_sent_as_soon_as_another_arrives() {
-    let published = Published::start(&["case"]);
-    let sandbox = published.sandbox(&cases("case", ""));
-    sandbox.write("it.sh", "echo 1");
-    sandbox.write("slow.sh", "while ! [ -e go ]; do sleep 0.01; done; echo 1");
-    let ids = ["it", "slow"].map(|case| published.create("case", json!({"case": case})));
-    published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
-    (0..4).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(recorded("backend down"))));
-    published.spoil("GET /tasks/1", Fault::Answer(recorded("rate limited")));
-    let worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
-    wait_for("both claims", || (published.count("POST /tasks/claim") >= 2).then_some(()));
-    // No claim succeeds any more.
-    published.hold("POST /tasks/claim");
-    wait_for("the reporter's try", || (published.count("GET /tasks/1") == 5).then_some(()));
-    sandbox.write("go", "");
     wait_for("both reports", || ids.iter().all(|id| published.task(*id).status == "completed").then_some(()));
     worker.terminate();
-    published.release();
     worker.wait().exits(0);
+    let looks: Vec<Instant> =
+        published.server.requests().iter().filter(|it| it.path == "/tasks/1").map(|it| it.at).collect();
+    assert_eq!(looks.len(), 6);
+    assert!(looks[5] - looks[4] >= Duration::from_secs(2), "{looks:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
     /// How many requests its connection had carried before it.
     pub(crate) before: usize,
+    /// When it was read.
+    pub(crate) at: Instant,
 }
 
 impl Request {
@@ -357,6 +359,7 @@ fn read_request(mut stream: &TcpStream) -> io::Result<Option<Request>> {
         headers,
         body: Vec::new(),
         before: 0,
+        at: Instant::now(),
     };
     let length = request.header("Content-Length").map_or(0, |length| length.parse().unwrap());
     if length > 0 {

@@ -57,7 +57,8 @@ impl Asking<'_> {
         loop {
             let asked = Instant::now();
             let pause = backoff.grow();
-            let got = self.ask(self.longest_wait(pause).min(left()))?;
+            let client = self.client.with_patience(if most.is_zero() { Duration::MAX } else { left() });
+            let got = self.ask(&client, self.longest_wait(pause).min(left()))?;
             if got.is_some() || left().is_zero() {
                 return Ok(got);
             }
@@ -77,7 +78,7 @@ impl Asking<'_> {
 
     /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any. Asks
     /// for no more after a signal.
-    fn ask(&mut self, time: Duration) -> anyhow::Result<Option<Got>> {
+    fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<Got>> {
         let now = self.setup.clock().now();
         let is_held = |index: usize| self.types.get(index).is_some_and(|it| it.not_before(now).is_some());
         let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_held(*index)).collect();
@@ -87,7 +88,7 @@ impl Asking<'_> {
             }
             let others: Vec<u64> = open.iter().filter(|it| *it != index).map(|it| self.wanted[*it].id).collect();
             let wait = if Some(index) == open.last() { Wait { time, others: &others } } else { Wait::default() };
-            let got = self.claim(*index, wait)?;
+            let got = self.claim(client, *index, wait)?;
             if got.is_some() {
                 return Ok(got);
             }
@@ -95,11 +96,11 @@ impl Asking<'_> {
         Ok(None)
     }
 
-    fn claim(&mut self, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<Got>> {
+    fn claim(&mut self, client: &Client, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<Got>> {
         let (config, Wanted { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
         let order = order(config.strategy.value);
         let claim = |client: &Client| client.claim_or_wait(&config.worker_id, *id, order, wait);
-        let claimed = match self.client.claim_once(claim, || self.look_for_lost_claim()) {
+        let claimed = match client.claim_once(claim, || self.look_for_lost_claim()) {
             Ok(claimed) => claimed,
             Err(Error::Interrupted) => return Ok(None),
             Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(self.client, name).into()),

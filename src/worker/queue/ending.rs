@@ -31,6 +31,27 @@ impl Queue {
         state.watch != Watch::MayWait
     }
 
+    /// Notes whether reports do not get through, though the TaskManager has not asked for them later, or for too long.
+    pub(in crate::worker) fn note_stuck(&self, stuck: bool) {
+        let mut state = self.lock();
+        state.stuck = stuck;
+        self.tell(&state);
+    }
+
+    /// Waits until all results are reported, unless somebody asked the worker to end, or reports are stuck; false where
+    /// none of this comes within `limit`.
+    pub(in crate::worker) fn wait_reported(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut state = self.lock();
+        while state.unreported > 0 && !state.stuck && state.asked_at.is_none() {
+            if until <= Instant::now() {
+                return false;
+            }
+            state = wait(&self.ending, state, Some(until));
+        }
+        true
+    }
+
     /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
     /// true where they have, `None` where neither comes within `limit`.
     pub(in crate::worker) fn wait_slots_ended(&self, grace_period: Option<Duration>, limit: Duration) -> Option<bool> {
