@@ -33,6 +33,8 @@ pub mod exit;
 mod failpoint;
 #[doc(hidden)]
 pub mod handler;
+#[doc(hidden)]
+pub mod json;
 mod library;
 #[doc(hidden)]
 pub mod logging;
@@ -68,7 +70,6 @@ pub use worker::{Summary, TypeError, WorkerError};
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use serde_json::json;
 
 use exit::{Exit, UserError};
 
@@ -103,7 +104,7 @@ pub fn run() -> Exit {
 fn complain(error: &UserError, as_json: bool) -> Exit {
     let UserError { exit, message, hint } = error;
     if as_json {
-        let error = json!({"error": message, "code": *exit as u8, "hint": hint});
+        let error = serde_json::json!({"error": message, "code": *exit as u8, "hint": hint});
         // Where even this cannot be printed, nobody is left to tell.
         let _ = output::write_json_line(std::io::stderr(), &error);
     } else {

@@ -4,6 +4,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
 use crate::config::{LogFormat, Strategy, task_type_name};
+use crate::json;
 
 /// One of a new task's params: `KEY=TEXT`, or `KEY:=JSON`.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +37,7 @@ pub(super) fn param(text: &str) -> Result<Param, String> {
 }
 
 fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text)
-        .map_err(|error| format!("what follows `:=` is not JSON ({error}); text takes a plain `=`"))
+    json::read(text).map_err(|error| format!("what follows `:=` is {error}; text takes a plain `=`"))
 }
 
 pub(super) fn handle(text: &str) -> Result<Handle, String> {
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn params_that_are_none_are_refused_in_one_line() {
         for (text, part) in
-            [("a", "KEY=TEXT"), ("=1", "no key"), (":=1", "no key"), ("a:=x", "not JSON"), ("a:=", "JSON")]
+            [("a", "KEY=TEXT"), ("=1", "no key"), (":=1", "no key"), ("a:=x", "not valid JSON"), ("a:=", "JSON")]
         {
             let error = param(text).unwrap_err();
             assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");

@@ -10,16 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::exit::{Exit, UserError};
+use crate::json;
 use crate::shutdown::{Phase, Shutdown};
 use crate::taskmanager::{Client, Created, Error};
 
 use super::errors;
 
 /// The longest line, in bytes: the TaskManager takes no longer params anyway.
-const MAX_LINE: u64 = 16 << 20;
+const MAX_LINE: u64 = json::MAX_BYTES as u64;
 
 /// How far the reader may be ahead of the printer, for each request under way.
 const AHEAD: usize = 8;
@@ -164,8 +163,7 @@ impl Bulk {
         if line.len() as u64 > MAX_LINE {
             return Err(LineError::Bad(format!("it is longer than {} MiB", MAX_LINE >> 20)));
         }
-        let params: Value =
-            serde_json::from_slice(line).map_err(|error| LineError::Bad(format!("this is not JSON: {error}")))?;
+        let params = json::read_bytes(line).map_err(|error| LineError::Bad(error.to_string()))?;
         if !params.is_object() {
             return Err(LineError::Bad("params must be a JSON object".into()));
         }

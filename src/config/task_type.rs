@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::error::did_you_mean;
 use super::table::{Entry, Table};
 use super::{ConfigError, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration, values};
+use crate::json;
 
 /// The keys of a `[[task_type]]`.
 pub(super) const KEYS: [&str; 15] = [
@@ -246,11 +247,11 @@ fn schema(table: &Table<'_>, entry: &Entry<'_>) -> Result<Value, ConfigError> {
         return Err(entry.error("must be the path of a JSON Schema in quotes, or the schema as a table"));
     }
     let path = values::path(table.document.folder(), entry.text()?);
-    let text = std::fs::read_to_string(&path)
+    let bytes = std::fs::read(&path)
         .map_err(|error| entry.error(format_args!("{} cannot be read: {error}", path.display())))?;
-    match serde_json::from_str(&text) {
+    match json::read_bytes(&bytes) {
         Ok(schema @ Value::Object(_)) => Ok(schema),
         Ok(_) => Err(entry.error(format_args!("{} holds no JSON object", path.display()))),
-        Err(error) => Err(entry.error(format_args!("{} is not JSON: {error}", path.display()))),
+        Err(error) => Err(entry.error(format_args!("{} is {error}", path.display()))),
     }
 }

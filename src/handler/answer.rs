@@ -8,10 +8,11 @@ use super::interruption::Interruption;
 use super::lines::{Ears, Reports};
 use super::pipes::Sink;
 use super::session::Output;
+use crate::json;
 use crate::task::TaskId;
 
 /// The most a handler may print as its result, in bytes.
-pub(super) const OUTPUT_MAX: usize = 16 << 20;
+pub(super) const OUTPUT_MAX: usize = json::MAX_BYTES;
 
 /// All that a child prints, up to [`OUTPUT_MAX`].
 #[derive(Default)]
@@ -85,7 +86,11 @@ impl<'a> Answer<'a> {
     }
 
     fn understand(&mut self, line: &[u8]) -> Result<(), String> {
-        let object: Map<String, Value> = serde_json::from_slice(line).map_err(|_| "a line that is no JSON object")?;
+        let object = match json::read_lossy(line) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => return Err("a line that is not a JSON object".into()),
+            Err(error) => return Err(format!("a line that is {error}")),
+        };
         if object.get("id").and_then(Value::as_u64) != Some(self.task.0) {
             return Err(format!("a line whose `id` is not that of task {}", self.task));
         }

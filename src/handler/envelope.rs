@@ -7,6 +7,7 @@ use super::interruption::with_last_words;
 use super::process::Exit;
 use super::session::Ended;
 use super::{Listener, not_before};
+use crate::json::{self, JsonError};
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// The outcome of a child whose exit and output are its answer. `listener` hears what in it makes no sense.
@@ -17,11 +18,12 @@ pub(super) fn outcome(ended: Ended<Everything>, listener: &dyn Listener) -> Outc
     }
     let failure = by_exit(&exit, &last_words);
     let outcome = match printed(&stdout.bytes) {
-        Value::Object(envelope) if is_envelope(&envelope) => {
+        Ok(Value::Object(envelope)) if is_envelope(&envelope) => {
             let not_before = not_before::read(envelope.get("not_before"), listener);
             Outcome { not_before, ..by_envelope(envelope, failure, &last_words) }
         }
-        data => Outcome { failure, ..Outcome::success(data) },
+        Ok(data) => Outcome { failure, ..Outcome::success(data) },
+        Err(problem) => unreadable(problem, &stdout.bytes, failure, &last_words),
     };
     with_untold(outcome, last_words)
 }
@@ -61,15 +63,55 @@ fn is_envelope(object: &Map<String, Value>) -> bool {
     object.get("success").is_some_and(Value::is_boolean)
 }
 
-/// What was printed, as JSON: text becomes `{"output": text}`, nothing becomes null.
-fn printed(stdout: &[u8]) -> Value {
-    if stdout.trim_ascii().is_empty() {
-        return Value::Null;
+/// What was printed, as JSON: text becomes `{"output": text}`, nothing becomes null. The error is that it was meant to
+/// be JSON and cannot be read: taken for text, a failure that it tells of would be a success.
+fn printed(stdout: &[u8]) -> Result<Value, String> {
+    let text = String::from_utf8_lossy(stdout);
+    let text = json::without_mark(&text);
+    if text.trim_ascii().is_empty() {
+        return Ok(Value::Null);
     }
-    serde_json::from_slice(stdout).unwrap_or_else(|_| {
-        let text = String::from_utf8_lossy(stdout);
-        json!({"output": text.trim_end_matches('\n')})
-    })
+    match json::read_lossy(stdout) {
+        Ok(value) => Ok(value),
+        Err(error) if json::starts_like_object(stdout) => Err(format!("its output is {error}")),
+        Err(error @ JsonError::Limit(_)) if text.trim_start().starts_with('[') => Err(format!("its output is {error}")),
+        Err(_) => match late_envelope(&json::mended(text)) {
+            Some(line) => Err(format!("its output has text before the envelope at line {line}")),
+            None => Ok(as_text(text)),
+        },
+    }
+}
+
+fn as_text(text: &str) -> Value {
+    json!({"output": text.trim_end_matches('\n')})
+}
+
+/// The number of the line that begins an envelope, where other text comes before it.
+fn late_envelope(text: &str) -> Option<usize> {
+    let mut at = 0;
+    while let Some(end) = text[at..].find(['\n', '\r']) {
+        at += end + 1;
+        let rest = text[at..].trim_start_matches([' ', '\t']);
+        if !rest.starts_with('{') {
+            continue;
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        match values.next() {
+            Some(Ok(Value::Object(object))) if is_envelope(&object) => {
+                return Some(text[..at].matches('\n').count() + 1);
+            }
+            Some(Ok(_)) => at = text.len() - rest.len() + values.byte_offset(),
+            Some(Err(_)) | None => {}
+        }
+    }
+    None
+}
+
+/// The outcome of a child whose output cannot be read. What it printed is kept as text.
+fn unreadable(problem: String, stdout: &[u8], by_exit: Option<Failure>, last_words: &str) -> Outcome {
+    let failure = by_exit.unwrap_or_else(|| failure(ErrorType::Handler, with_last_words(problem, last_words)));
+    let text = String::from_utf8_lossy(stdout);
+    Outcome { failure: Some(failure), ..Outcome::success(as_text(json::without_mark(&text))) }
 }
 
 /// What the exit says by itself.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::Listener;
 use super::pipes::Sink;
 use super::redact::Redactor;
+use crate::json;
 
 /// The most of one line that is kept, in bytes.
 const LINE_MAX: usize = 8 << 10;
@@ -158,26 +159,31 @@ impl<'a> Reports<'a> {
 
     /// Passes on `report`, which was read from `line`.
     pub(super) fn report(&mut self, report: &Map<String, Value>, line: &str) {
-        let Some(percent) = report.get("progress").and_then(percent) else { return self.complain(line) };
+        let Some(percent) = report.get("progress").and_then(percent) else { return self.complain("", line) };
         let message = report.get("message").and_then(Value::as_str).map(|message| self.ears.redactor.text(message));
         self.ears.listener.progress(percent, message.as_deref());
     }
 
-    /// Says once, to whoever writes the handler, that something there is not understood.
-    fn complain(&mut self, line: &str) {
+    /// Says once, to whoever writes the handler, that something there is not understood, and `why` where that is known.
+    fn complain(&mut self, why: &str, line: &str) {
         if !self.complained {
             self.complained = true;
             let start = self.ears.start_of(line);
             self.ears.listener.stderr_line(&format!(
-                "[prismq: not a progress report, ignored: {start:?}; expected {{\"progress\":0 to 100,\"message\":\"…\"}}]"
+                "[prismq: not a progress report, ignored: {start:?}{why}; expected {{\"progress\":0 to 100,\"message\":\"…\"}}]"
             ));
         }
     }
 }
 
 impl HearLine for Reports<'_> {
-    fn line(&mut self, line: &str, _: bool) {
-        self.report(&serde_json::from_str(line).unwrap_or_default(), line);
+    fn line(&mut self, line: &str, cut: bool) {
+        match json::read(line) {
+            Ok(Value::Object(report)) => self.report(&report, line),
+            Ok(_) => self.complain("", line),
+            Err(_) if cut => self.complain(&format!(", which is longer than {} KiB", LINE_MAX >> 10), line),
+            Err(error) => self.complain(&format!(", which is {error}"), line),
+        }
     }
 }
 

@@ -9,9 +9,10 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::envelope::Failure;
+use crate::json;
 
-/// Params or a result of 16 MiB, and what surrounds them.
-const MAX_BYTES: usize = 16 * 1024 * 1024 + 64 * 1024;
+/// Params or a result of the longest, and what surrounds them.
+const MAX_BYTES: usize = json::MAX_BYTES + 64 * 1024;
 
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
@@ -29,10 +30,13 @@ impl<S: Sync> FromRequest<S> for Fields {
 
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, Failure> {
-        match serde_json::from_slice(body) {
+        match json::read_message(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(Failure::invalid("The request body must be of type object")),
-            Err(_) => Err(Failure::bad_request("Invalid JSON in request body")),
+            Err(error) => Err(Failure {
+                details: vec![format!("The request body is {error}")],
+                ..Failure::bad_request("Invalid JSON in request body")
+            }),
         }
     }
 

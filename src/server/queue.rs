@@ -21,6 +21,7 @@ use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, TaskType};
 use super::waits::Waits;
+use crate::json::{self, MAX_DEPTH, MAX_RESULT_DEPTH};
 
 /// How long a removal of several tasks may hold up calls. Not all are alike: one with a long result takes longer.
 const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
@@ -34,6 +35,8 @@ pub(super) enum Refusal {
     BadSchema(String),
     /// The params break the schema; where and how.
     BadParams(String),
+    /// A part of the request is beyond a limit; which, and why.
+    BeyondLimit(String),
     NoTask,
     TaskNotFound,
     NotClaimed,
@@ -143,6 +146,7 @@ impl Queue {
     }
 
     pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<Registered> {
+        within_limits("param_schema", &schema, MAX_DEPTH)?;
         params::compile(&schema).map_err(Refusal::BadSchema)?;
         let stored = self.connection.change(|connection| types::store(connection, &name, &version, &Json(schema)));
         let (id, is_new) = stored?;
@@ -164,7 +168,9 @@ impl Queue {
         if !rules.is_active {
             return Err(Refusal::TypeNotActive);
         }
-        let params = Value::Object(params);
+        let mut params = Value::Object(params);
+        json::canonical(&mut params);
+        within_limits("params", &params, MAX_DEPTH)?;
         self.schemas.check(rules.type_id, &rules.schema, &params).map_err(Refusal::BadParams)?;
         let params = params.to_string();
         let dedupe_key = params::dedupe_key(&task_type, &params);
@@ -226,6 +232,7 @@ impl Queue {
 
     /// Ends an attempt; the status the task has now.
     pub(super) fn complete(&mut self, id: i64, report: Report) -> Result<&'static str> {
+        within_limits("result", report.result.as_ref().unwrap_or(&Value::Null), MAX_RESULT_DEPTH)?;
         let max_attempts = i64::from(self.max_attempts);
         let (type_id, status) = self.connection.change(|connection| {
             let task = held_by(connection, id, &report.worker_id)?;
@@ -322,6 +329,11 @@ impl Queue {
     pub(super) fn expire_claims(&mut self) {
         self.claim_timeout = Duration::ZERO;
     }
+}
+
+/// Refuses what could not be handed out again: whatever is in the database can be read, by prismq's client as well.
+fn within_limits(field: &str, value: &Value, max_depth: usize) -> Result<()> {
+    json::check(value, max_depth).map_err(|error| Refusal::BeyondLimit(format!("Field '{field}' is {error}")))
 }
 
 /// The task, where `worker_id` holds it.

@@ -13,6 +13,7 @@ use super::retry::Tries;
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Error, Retries};
 use crate::clock::{Clock, Slept, Timestamp, before};
+use crate::json;
 use crate::task::{Task, TaskId};
 
 /// How long an answer may have been on its way, where the server had waited with it.
@@ -146,10 +147,11 @@ impl Client {
         self.list("/task-types?active_only=true")
     }
 
-    /// Creates a task, or finds the one of the same type and params. Params are sent with their keys sorted and
-    /// without white space, since servers deduplicate by the bytes.
+    /// Creates a task, or finds the one of the same type and params. Params are sent with their keys sorted, their
+    /// numbers in one form, and without white space, since servers deduplicate by the bytes.
     pub fn create(&self, task_type: &str, params: &Value, priority: Option<i64>) -> Result<Created, Error> {
         let mut body = json!({"type": task_type, "params": params});
+        json::canonical(&mut body["params"]);
         if let Some(priority) = priority {
             body["priority"] = json!(priority);
         }

@@ -1,7 +1,7 @@
 //! One HTTP exchange: a request out, a whole answer back, bounded in time and size.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,11 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 use super::Error;
 use super::gather::Gathering;
 use super::resolver::Remembering;
+use crate::json::MAX_BYTES;
 use crate::retry_after;
 
-/// The most that is read of an answer: 16 MiB.
-const MAX_ANSWER: u64 = 16 << 20;
+/// The most that is read of an answer, in bytes: the longest params, the longest result, and what surrounds them.
+pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
 
 /// The longest that a call which only spares somebody a wait may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -203,6 +204,8 @@ pub(super) struct Response {
     /// Whether the server has done as `Prefer: wait` asked.
     pub(super) waits: Waits,
     pub(super) body: Vec<u8>,
+    /// Whether there is more, which was not read.
+    pub(super) is_cut: bool,
 }
 
 /// A pooled agent that sends single requests.
@@ -288,15 +291,16 @@ impl Http {
                 .send(body.to_string().as_bytes()),
         };
         let mut answer = answer.map_err(|error| self.no_answer(&error))?;
-        // The library turns away what is as long as its limit, not only what is longer.
-        let body = answer.body_mut().with_config().limit(MAX_ANSWER + 1).read_to_vec();
-        let body = body.map_err(|error| self.broken_off(&error))?;
+        let mut body = Vec::new();
+        let read = answer.body_mut().as_reader().take(MAX_ANSWER + 1).read_to_end(&mut body);
+        read.map_err(|error| self.broken_off(&error.into()))?;
         let header = |name| text_header(answer.headers(), name);
         Ok(Response {
             status: answer.status().as_u16(),
             retry_after: retry_after(answer.headers()),
             location: header("Location"),
             waits: header("Preference-Applied").map_or(Waits::No, |applied| request.waits(&applied)),
+            is_cut: body.len() as u64 > MAX_ANSWER,
             body,
         })
     }
@@ -343,10 +347,6 @@ impl Http {
 
     fn broken_off(&self, error: &ureq::Error) -> Error {
         match error {
-            ureq::Error::BodyExceedsLimit(_) => Error::NotATaskManager {
-                url: self.url.to_string(),
-                reason: format!("the answer is longer than {} MiB", MAX_ANSWER >> 20),
-            },
             ureq::Error::Timeout(_) => {
                 Error::Unreachable { url: self.url.to_string(), reason: "the answer did not end in time".into() }
             }

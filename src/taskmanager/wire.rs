@@ -3,16 +3,19 @@
 
 mod fit;
 mod schema;
+mod values;
 
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub use fit::{Fitted, LIMITS, Limit, error_within_limit, fit, json_bytes};
 
+use self::values::{attempts, integer, number, object, optional_text, take, text};
 use super::Error;
-use super::http::{Response, TIMED_OUT};
+use super::http::{MAX_ANSWER, Response, TIMED_OUT};
+use crate::json;
 use crate::retry_after;
 use crate::task::{Task, TaskId};
 
@@ -129,7 +132,13 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
         let reason = format!("it redirects to {target}, which prismq does not follow with a key");
         return Err(Error::NotATaskManager { url, reason });
     }
-    let body: Value = match serde_json::from_slice(&response.body) {
+    if response.is_cut {
+        return start_of_task(call, response).ok_or_else(|| {
+            let reason = format!("the answer is longer than {} MiB", MAX_ANSWER >> 20);
+            Error::NotATaskManager { url, reason }
+        });
+    }
+    let body = match json::read_answer(&response.body) {
         Ok(body) => body,
         Err(error) => return Err(not_json(url, response, &error)),
     };
@@ -152,6 +161,17 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
         500 if !is_final(call, &message) => Error::Unavailable { url, status, reason: message, retry_after: None },
         _ => Error::Refused { status, message },
     })
+}
+
+/// Of a task that was handed out and is too long to be read, as much as tells which one it is: so that it can be failed.
+fn start_of_task(call: &str, response: &Response) -> Option<Value> {
+    if call != CLAIM || response.status >= 300 {
+        return None;
+    }
+    let mut task = json::read_start(&response.body).ok().map(unwrap_envelope)?;
+    // Servers write it after the params.
+    task.as_object_mut()?.entry("attempts").or_insert(json!(1));
+    Some(task)
 }
 
 /// How long the server asks to be left alone, in its header or its body. Who counts calls does, if it does not say how long.
@@ -371,44 +391,5 @@ pub(super) fn list<T: FromWire>(mut data: Value) -> Result<Vec<T>, String> {
     match take(&mut data, "items").unwrap_or(data) {
         Value::Array(items) => items.into_iter().map(T::from_wire).collect(),
         _ => Err("it is no list".into()),
-    }
-}
-
-fn take(data: &mut Value, key: &str) -> Option<Value> {
-    data.get_mut(key).map(Value::take)
-}
-
-fn text(data: &Value, key: &str) -> Result<String, String> {
-    optional_text(data, key).ok_or_else(|| format!("{key} is missing"))
-}
-
-fn optional_text(data: &Value, key: &str) -> Option<String> {
-    data.get(key)?.as_str().map(str::to_owned)
-}
-
-fn number(data: &Value, key: &str) -> Result<u64, String> {
-    let number = integer(&data[key]).ok_or_else(|| format!("{key} is no number"))?;
-    u64::try_from(number).map_err(|_| format!("{key} is negative"))
-}
-
-fn attempts(data: &Value) -> Result<u32, String> {
-    number(data, "attempts")?.try_into().map_err(|_| "attempts is out of range".into())
-}
-
-/// A whole number, which servers write as a number or as a string of digits.
-fn integer(value: &Value) -> Option<i64> {
-    match value {
-        Value::Number(number) => number.as_i64(),
-        Value::String(digits) => digits.parse().ok(),
-        _ => None,
-    }
-}
-
-/// The published server cannot tell `{}` from `[]`; where an object belongs, an empty list is one.
-fn object(value: Value) -> Value {
-    match value {
-        Value::Null => Value::Object(Map::new()),
-        Value::Array(items) if items.is_empty() => Value::Object(Map::new()),
-        other => other,
     }
 }

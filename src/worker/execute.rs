@@ -10,10 +10,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{Event, Observer, WorkerType};
+use super::{Event, Observer, WorkerType, params};
 use crate::clock::{Clock, Slept, Timestamp, after, between};
 use crate::config::Config;
 use crate::handler::{Listener, Run};
+use crate::json::{self, MAX_DEPTH};
 use crate::shutdown::Stop;
 use crate::store::{ResultId, Status, Store, StoreError, check_ideas};
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
@@ -87,6 +88,9 @@ impl Executor<'_> {
         if deaths >= MOST_DEATHS {
             let error = format!("a worker died while it ran this task, {deaths} times: not run again");
             return Ok(Some(Outcome::failure(ErrorType::Other("worker_died".into()), error)));
+        }
+        if let Err(error) = params::check_limits(&task.params) {
+            return Ok(Some(Outcome::failure(ErrorType::Validation, error)));
         }
         if let Some(failure) = self.store.final_failure(task, self.client.url())? {
             return Ok(Some(Outcome::not_run(failure)));
@@ -185,7 +189,19 @@ fn of_handler(mut outcome: Outcome) -> Outcome {
     if outcome.failure.as_ref().is_some_and(|failure| failure.error_type == ErrorType::Worker) {
         outcome.metadata.insert(NOT_RUN.into(), json!(true));
     }
-    with_sound_ideas(outcome)
+    with_sound_ideas(within_limits(outcome))
+}
+
+/// An outcome whose result could not be read again is a failure: handlers that are not programs can make one.
+fn within_limits(outcome: Outcome) -> Outcome {
+    let metadata = outcome.metadata.values().try_for_each(|value| json::check_parts(value, MAX_DEPTH));
+    match json::check_parts(&outcome.data, MAX_DEPTH).and(metadata) {
+        Ok(()) => outcome,
+        Err(error) => Outcome {
+            not_before: outcome.not_before,
+            ..Outcome::failure(ErrorType::Handler, format!("its result is {error}"))
+        },
+    }
 }
 
 /// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.

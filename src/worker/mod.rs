@@ -329,8 +329,13 @@ impl<'a> Worker<'a> {
 
     /// Ends the worker for a reason that waiting cannot mend. The first reason stands.
     fn fail(&self, error: WorkerError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.note_failure(error);
         self.queue.close(Closed::Failed);
+    }
+
+    /// Lets the worker go on, and fail at its end. The first reason stands.
+    fn note_failure(&self, error: WorkerError) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 

@@ -3,6 +3,8 @@
 use jsonschema::Validator;
 use serde_json::{Map, Value};
 
+use crate::json::{self, MAX_DEPTH};
+
 /// A JSON Schema, ready to check params with.
 pub(super) struct Schema {
     validator: Validator,
@@ -12,6 +14,12 @@ pub(super) struct Schema {
 /// Whether `schema` is a JSON Schema. The error is one line.
 pub fn check_schema(schema: &Value) -> Result<(), String> {
     Schema::new(schema).map(drop)
+}
+
+/// Whether params are such that they can be handed on. Another TaskManager may have other limits. The error is one line.
+pub(super) fn check_limits(params: &Value) -> Result<(), String> {
+    json::check(params, MAX_DEPTH).map_err(|error| format!("params are {error}"))?;
+    json::left_out(params).map_or(Ok(()), |why| Err(format!("params cannot be read: {why}")))
 }
 
 impl Schema {

@@ -10,6 +10,10 @@ use crate::failpoint;
 use crate::task::{Claim, Task};
 use crate::taskmanager::{Claimed, Client, Error, Wait};
 
+/// Where so many claims in a row are answered with what cannot be read, it is not a task that is broken but the
+/// TaskManager.
+const MAX_UNREADABLE: u32 = 10;
+
 /// What asking for a task of each type led to.
 pub(super) enum Found {
     /// A task of the type with this index; whether an earlier process left it.
@@ -126,18 +130,31 @@ impl Worker<'_> {
         self.ask(open, last, Wait { time, others: &others })
     }
 
-    /// Asks for a task of a type, or not any more; `None` where there is none.
+    /// Asks for a task of a type, or not any more; `None` where there is none. A task that cannot be read stays claimed,
+    /// and holds up no other.
     fn ask(&self, open: &mut Open<'_>, index: usize, wait: Wait<'_>) -> Option<Found> {
-        if self.queue.is_closed() {
-            return None;
-        }
-        match self.claim(open, index, wait) {
-            Ok(None) => None,
-            Ok(Some((index, claim))) => {
-                open.fill(index);
-                Some(Found::Task { index, claim, left: false })
+        for unread in 1.. {
+            if self.queue.is_closed() {
+                return None;
             }
-            Err(error) => Some(Found::NoAnswer { index, pause: self.no_answer(error) }),
+            match self.claim(open, index, wait) {
+                Ok(None) => return None,
+                Ok(Some((index, claim))) => {
+                    open.fill(index);
+                    return Some(Found::Task { index, claim, left: false });
+                }
+                Err(error @ Error::BadAnswer { .. }) if unread < MAX_UNREADABLE => self.skip_unreadable(error),
+                Err(error) => return Some(Found::NoAnswer { index, pause: self.no_answer(error) }),
+            }
+        }
+        None
+    }
+
+    /// Goes on after a claim whose answer cannot be read. A worker that is to end when all is done has not done all.
+    fn skip_unreadable(&self, error: Error) {
+        self.contact.failed(&error);
+        if self.impatient {
+            self.note_failure(WorkerError::TaskManager(error));
         }
     }
 

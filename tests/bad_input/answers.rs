@@ -104,7 +104,7 @@ fn endless_answers() {
         [|| Answer::json(200, &json!(1)).endless_chunks(), || Answer::json(200, &json!(1)).endless_body()];
     for answer in endless {
         let server = Server::start(move |_| answer());
-        all_complain(&server.url(), 4, &["the answer is longer than 16 MiB"]);
+        all_complain(&server.url(), 4, &["the answer is longer than 33 MiB"]);
     }
 }
 

@@ -29,21 +29,21 @@ fn json_that_is_none_is_told_with_its_place() {
     rig.sandbox.write("broken.json", "{\"a\":");
     rig.sandbox.write("binary.json", b"\xff\xfe{}");
     for (arguments, words) in [
-        (["create-task", ANY, "--params", "{a:1}"], ["--params: this is not JSON", "column 2"]),
+        (["create-task", ANY, "--params", "{a:1}"], ["--params: not valid JSON", "column 2"]),
         (["create-task", ANY, "--params", "[1]"], ["--params", "must be a JSON object"]),
         (["create-task", ANY, "--params", "null"], ["--params", "must be a JSON object"]),
-        (["create-task", ANY, "--params", ""], ["--params: this is not JSON", ""]),
-        (["create-task", ANY, "--params", "@broken.json"], ["--params @broken.json: this is not JSON", "column 5"]),
-        (["create-task", ANY, "--params", "@binary.json"], ["--params: cannot read binary.json", "UTF-8"]),
+        (["create-task", ANY, "--params", ""], ["--params: not valid JSON", ""]),
+        (["create-task", ANY, "--params", "@broken.json"], ["--params @broken.json: not valid JSON", "column 5"]),
+        (["create-task", ANY, "--params", "@binary.json"], ["--params @binary.json: not valid JSON", "UTF-16"]),
         (["create-task", ANY, "--params", "@nofile"], ["--params: cannot read nofile", "No such file"]),
         (["create-task", ANY, "--params", "@."], ["--params: cannot read .", "directory"]),
         (["create-task", ANY, "--params", "@"], ["--params: cannot read", "No such file"]),
-        (["create-task", ANY, "--params", "-"], ["--params (standard input): this is not JSON", ""]),
-        (["register-type", ANY, "--schema", "{"], ["--schema: this is not JSON", ""]),
+        (["create-task", ANY, "--params", "-"], ["--params (standard input): not valid JSON", ""]),
+        (["register-type", ANY, "--schema", "{"], ["--schema: not valid JSON", ""]),
     ] {
         complains(&rig.sandbox.prismq(arguments).run(), 2, &words);
     }
-    for (pair, words) in [("a:=", "not JSON"), ("a:={", "not JSON"), ("a", "KEY=TEXT"), ("=1", "no key")] {
+    for (pair, words) in [("a:=", "not valid JSON"), ("a:={", "not valid JSON"), ("a", "KEY=TEXT"), ("=1", "no key")] {
         refused(&rig, &["create-task", ANY, pair], words);
     }
     assert_eq!(rig.run("list-tasks --json").exits(0).json_lines().len(), 1, "nothing was created");
@@ -88,7 +88,6 @@ fn numbers_that_are_none() {
         (&["claim", ANY, "--timeout", "9000000000000000000"], "not a duration"),
         (&["work", ANY, "--poll-interval", "9000000000000000000"], "not a duration"),
         (&["create-task", ANY, "--priority", "9223372036854775808"], "--priority"),
-        (&["create-task", ANY, "n:=1e999"], "not JSON"),
     ] {
         refused(&rig, arguments, words);
     }
@@ -142,7 +141,7 @@ fn long_arguments_get_through_or_are_refused() {
 fn deep_json_is_refused() {
     let rig = rig();
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
-    complains(&rig.sandbox.prismq(["create-task", ANY, "--params", &deep]).run(), 2, &["--params", "recursion"]);
+    complains(&rig.sandbox.prismq(["create-task", ANY, "--params", &deep]).run(), 2, &["--params", "nested deeper"]);
     let output = rig.prismq("create-task example.any --from -").stdin(deep + "\n{\"n\":5}\n").run().exits(1);
     assert!(output.stderr.starts_with("line 1: ") && output.stdout.lines().count() == 1, "{output:?}");
 }

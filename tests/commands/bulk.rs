@@ -83,12 +83,12 @@ fn bad_lines_are_named_and_counted_and_stop_nothing() {
     assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] < ids[2], "{ids:?}");
     let stderr: Vec<&str> = output.stderr.lines().collect();
     for (line, (number, words)) in stderr.iter().zip([
-        (1, "this is not JSON"),
-        (5, "this is not JSON"),
+        (1, "not valid JSON"),
+        (5, "not valid JSON"),
         (6, "must be a JSON object"),
         (7, "must be a JSON object"),
         (8, "maximum of 50"),
-        (10, "this is not JSON"),
+        (10, "not valid JSON"),
     ]) {
         assert!(line.starts_with(&format!("line {number}: ")) && line.contains(words), "{line}");
     }

@@ -303,7 +303,7 @@ fn quiet_commands_say_only_what_is_wrong() {
     let told = rig.run("create-task example.any --from tasks.jsonl").exits(1);
     assert!(told.stderr.ends_with("1 created, 0 there already, 1 failed\n"), "{told:?}");
     let quiet = rig.run("create-task example.any --from tasks.jsonl -q").exits(1);
-    assert!(quiet.stderr.starts_with("line 2: this is not JSON") && quiet.stderr.lines().count() == 1, "{quiet:?}");
+    assert!(quiet.stderr.starts_with("line 2: not valid JSON") && quiet.stderr.lines().count() == 1, "{quiet:?}");
     for (line, code) in [
         ("create-task example.any a:=1 -q", 0),
         ("claim example.any --once -q --worker-id me", 0),

@@ -80,7 +80,7 @@ fn what_cannot_be_registered_is_not() {
         ("register-type a.b", ["a.b", "--schema"]),
         ("register-type --all", ["no task type", "prismq.toml"]),
         ("register-type a.b --schema nofile.json", ["--schema", "nofile.json"]),
-        ("register-type a.b --schema {\"type\":", ["--schema", "not JSON"]),
+        ("register-type a.b --schema {\"type\":", ["--schema", "not valid JSON"]),
         ("register-type a.b --schema {\"type\":5}", ["--schema", "no JSON Schema"]),
     ] {
         complains(&rig.run(line), 2, &words);

@@ -2,6 +2,7 @@
 
 mod answers;
 mod builtin;
+mod encoded;
 mod ending;
 #[cfg(target_os = "linux")]
 mod escape;

@@ -50,6 +50,14 @@ impl Answer {
         assert_eq!(self.body["details"], json!([detail]));
     }
 
+    /// Asserts that the body was refused, with `part` in why.
+    #[track_caller]
+    pub(crate) fn assert_unreadable(&self, part: &str) {
+        self.assert_failure(400, "Invalid JSON in request body");
+        let detail = self.body["details"][0].as_str().unwrap();
+        assert!(detail.starts_with("The request body is ") && detail.contains(part), "{detail}, not {part}");
+    }
+
     #[track_caller]
     fn assert_failure(&self, status: u16, error: &str) {
         assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{}", self.body);

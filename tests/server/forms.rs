@@ -92,12 +92,12 @@ fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
     wrong(&[("params.url", "xyz"), ("params.limit", "many")], "limit", "is not of type");
     wrong(&[("params.url", "xyz"), ("params.size", "\"huge\"")], "size", "value");
     wrong(&[("params.url", "xyz"), ("params.tags", "[5]")], "tags", "/0: ");
-    wrong(&[("params.url", "xyz"), ("params.tags", "[5")], "tags", "this is no JSON");
+    wrong(&[("params.url", "xyz"), ("params.tags", "[5")], "tags", "not valid JSON");
 
     let page = browser.post("/new", &[("type", "a.b"), ("json", "{\"url\": \"x\"}")]);
     assert_eq!(page.status, 400);
     page.has(&["/url: ", "{&quot;url&quot;: &quot;x&quot;}</textarea>"]);
-    browser.post("/new", &[("type", "a.b"), ("json", "[1]")]).has(&["the params are no JSON object"]);
+    browser.post("/new", &[("type", "a.b"), ("json", "[1]")]).has(&["the params are not a JSON object"]);
     browser.post("/new", &[("type", "a.b"), ("params.url", "xyz"), ("priority", "high")]).has(&["no whole number"]);
     assert_eq!(browser.post("/new", &[("type", "nothing")]).status, 404);
     assert_eq!(browser.post("/new", &[]).status, 404);
@@ -110,7 +110,7 @@ fn all_that_is_wrong_is_said_at_once() {
     let typed = [("type", "a.b"), ("params.limit", "99"), ("params.tags", "[5"), ("priority", "high")];
     let page = browser.post("/new", &typed).has(&["Not created: see the 4 fields that are marked."]);
     assert_eq!((page.status, page.body.matches("aria-invalid=\"true\"").count()), (400, 4));
-    page.has(&["is a required property", "greater than the maximum", "this is no JSON", "This is no whole number."]);
+    page.has(&["is a required property", "greater than the maximum", "not valid JSON", "This is no whole number."]);
 
     api.register(
         "a.pair",

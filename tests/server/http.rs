@@ -26,12 +26,24 @@ fn what_is_no_call_is_not_found() {
 #[test]
 fn what_is_no_json_object_is_refused() {
     let api = Api::start();
-    for body in ["{not json", "", "{\"a\": 1} trailing", "\"\\ud800\"", &"[".repeat(100_000), "{\"n\": 1e999}"] {
+    let long_number = format!("{{\"n\":{}}}", "1".repeat(1001));
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for (body, part) in [
+        ("{not json", "not valid JSON: key must be a string at line 1 column 2"),
+        ("", "not valid JSON: EOF"),
+        ("{\"a\": 1} trailing", "trailing characters at line 1 column 10"),
+        ("{\"a\": NaN}", "column 7: NaN is not a JSON value"),
+        ("{\"a\": \"\0\"}", "control character"),
+        (&nested(128), "nested deeper than 127 levels at line 1 column 128"),
+        (&nested(100_000), "nested deeper than 127 levels at line 1 column 128"),
+        (&long_number, "a number of more than 1000 characters at line 1 column 6"),
+        ("{\"$serde_json::private::RawValue\": \"1\"}", "reserved"),
+    ] {
         for path in ["/tasks", "/tasks/claim", "/tasks/1/progress", "/tasks/1/complete", "/task-types/register"] {
-            api.send("POST", path, &[], body).assert_error(400, "Invalid JSON in request body");
+            api.send("POST", path, &[], body).assert_unreadable(part);
         }
     }
-    for body in ["[]", "5", "null", "\"text\""] {
+    for body in ["[]", "5", "null", "\"text\"", "\"\\ud800\"", "1e999", "\u{feff}[]", &nested(127)] {
         api.send("POST", "/tasks", &[], body).assert_invalid("The request body must be of type object");
     }
 }
@@ -41,7 +53,7 @@ fn a_body_may_have_16_mib_and_what_surrounds_them() {
     let api = Api::start();
     // It is no JSON from its first byte on, so nothing but its length takes time.
     let largest = "x".repeat((16 << 20) + (64 << 10));
-    api.send("POST", "/tasks", &[], &largest).assert_error(400, "Invalid JSON in request body");
+    api.send("POST", "/tasks", &[], &largest).assert_unreadable("column 1");
     // The answer also reaches a client that is still far from the end of its body.
     for larger in [largest.clone() + "x", largest.repeat(2)] {
         api.send("POST", "/tasks", &[], &larger).assert_error(413, "The request body is larger than 16842752 bytes");
@@ -87,4 +99,36 @@ fn a_body_may_come_in_chunks() {
     raw(&api, request).read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert_eq!(api.task(1)["params"], json!({"a": 1}));
+}
+
+#[test]
+fn params_schemas_and_results_are_taken_as_deep_as_they_can_be_handed_out() {
+    let api = Api::start();
+    let type_id = api.register_any("example.a");
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let create = |depth: usize| format!("{{\"type\":\"example.a\",\"params\":{{\"a\":{}}}}}", nested(depth - 1));
+    let register = |depth: usize| {
+        let schema = format!("{{\"type\":\"object\",\"default\":{}}}", nested(depth - 1));
+        format!("{{\"name\":\"example.b\",\"version\":\"1\",\"param_schema\":{schema}}}")
+    };
+    let complete = |depth: usize| format!("{{\"worker_id\":\"w\",\"success\":true,\"result\":{}}}", nested(depth));
+    for depth in [97, 100, 124, 125] {
+        let refused = api.send("POST", "/tasks", &[], &create(depth));
+        refused.assert_invalid("Field 'params' is nested deeper than 96 levels");
+        let refused = api.send("POST", "/task-types/register", &[], &register(depth));
+        refused.assert_invalid("Field 'param_schema' is nested deeper than 96 levels");
+    }
+    api.send("POST", "/task-types/register", &[], &register(96)).data();
+    let id = api.send("POST", "/tasks", &[], &create(96)).data()["id"].as_i64().unwrap();
+    api.claim("w", type_id).data();
+    let path = format!("/tasks/{id}/complete");
+    for depth in [98, 100, 125, 126] {
+        let refused = api.send("POST", &path, &[], &complete(depth));
+        refused.assert_invalid("Field 'result' is nested deeper than 97 levels");
+    }
+    // With the envelope around what a handler has printed.
+    api.send("POST", &path, &[], &complete(97)).data();
+    assert_eq!(api.task(id)["status"], "completed");
+    api.get("/tasks").data();
+    api.get("/task-types/example.b").data();
 }

@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beyond;
+mod exact;
 mod examples;
 mod holds;
 mod ideas;

@@ -129,7 +129,8 @@ fn task_types_that_cannot_work_are_refused() {
 
 #[test]
 fn schema_files_that_cannot_be_used_are_named() {
-    for (text, problem) in [(None, "cannot be read"), (Some("{"), "is not JSON"), (Some("[]"), "holds no JSON object")]
+    for (text, problem) in
+        [(None, "cannot be read"), (Some("{"), "is not valid JSON"), (Some("[]"), "holds no JSON object")]
     {
         let mut machine = Machine::new().toml("[[task_type]]\nname = 'a'\nschema = 's.json'");
         if let Some(text) = text {

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::json::{self, JsonError};
+
 /// What a browser sent, by the names of its fields.
 pub(super) type Typed = HashMap<String, String>;
 
@@ -72,11 +74,11 @@ impl Kind {
     }
 
     /// The value that was typed. What is none of its kind is the text: the schema is there to refuse it.
-    fn value(&self, text: &str) -> Result<Value, serde_json::Error> {
+    fn value(&self, text: &str) -> Result<Value, JsonError> {
         match self {
             Self::Line => Ok(text.into()),
-            Self::Json => serde_json::from_str(text),
-            Self::Number | Self::Choice(_) => Ok(serde_json::from_str(text.trim()).unwrap_or_else(|_| text.into())),
+            Self::Json => json::read(text),
+            Self::Number | Self::Choice(_) => Ok(json::read(text.trim()).unwrap_or_else(|_| text.into())),
         }
     }
 }
@@ -111,9 +113,10 @@ impl Field {
 /// wrong, is left out.
 pub(super) fn params(fields: &[Field], typed: &Typed) -> (Option<Map<String, Value>>, Vec<String>) {
     if let Some(text) = typed.get(WHOLE) {
-        return match serde_json::from_str(text) {
-            Ok(params) => (Some(params), Vec::new()),
-            Err(error) => (None, vec![format!("the params are no JSON object: {error}")]),
+        return match json::read(text) {
+            Ok(Value::Object(params)) => (Some(params), Vec::new()),
+            Ok(_) => (None, vec!["the params are not a JSON object".to_owned()]),
+            Err(error) => (None, vec![format!("the params are {error}")]),
         };
     }
     let (mut params, mut wrong) = (Map::new(), Vec::new());
@@ -124,7 +127,7 @@ pub(super) fn params(fields: &[Field], typed: &Typed) -> (Option<Map<String, Val
         }
         match field.kind.value(text) {
             Ok(value) => _ = params.insert(field.name.clone(), value),
-            Err(error) => wrong.push(format!("{}: this is no JSON: {error}", field.pointer())),
+            Err(error) => wrong.push(format!("{}: {error}", field.pointer())),
         }
     }
     (Some(params), wrong)
@@ -183,7 +186,7 @@ mod tests {
         read(&[("limit", "many")], json!({"limit": "many"}));
         let (params, wrong) = typed(&[("tags", "[1"), ("url", "x")]);
         assert_eq!(params, json!({"url": "x"}).as_object().cloned());
-        assert!(wrong.len() == 1 && wrong[0].starts_with("/tags: this is no JSON: "), "{wrong:?}");
+        assert!(wrong.len() == 1 && wrong[0].starts_with("/tags: not valid JSON: "), "{wrong:?}");
     }
 
     #[test]

@@ -62,8 +62,10 @@ fn refusal(call: &Call, status: StatusCode, error: &str) -> Option<Response> {
              manual that corresponds to your MariaDB server version for the right syntax to use near '{limit} OFFSET \
              {offset}' at line 1"
         ))),
+        // It keeps its details to itself.
+        (_, 500, error) => Some(internal(error)),
+        (_, 400, error @ "Invalid JSON in request body") => Some(Failure::bad_request(error).into_response()),
         (Call::Create, 400, error) => Some(Failure::bad_request(too_large(error)?).into_response()),
-        (_, 500, error) => Some(internal(error)), // which keeps its details to itself
         _ => None,
     }
 }

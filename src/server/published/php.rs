@@ -40,6 +40,13 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 struct Php;
 
 impl Formatter for Php {
+    fn write_number_str<W: ?Sized + Write>(&mut self, writer: &mut W, value: &str) -> io::Result<()> {
+        match (value.parse::<i64>(), value.parse::<f64>()) {
+            (Err(_), Ok(float)) if float.is_finite() => self.write_f64(writer, float),
+            _ => writer.write_all(value.as_bytes()),
+        }
+    }
+
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         let scientific = format!("{value:e}");
         match scientific.split_once('e').map(|(mantissa, exponent)| (mantissa, exponent.parse::<i32>())) {

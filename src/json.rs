@@ -1,0 +1,256 @@
+//! Reading JSON: one reader, and one set of limits, for everything that people, handlers and TaskManagers write.
+//!
+//! It takes what the encoders of Python and Node write beyond the standard: half a surrogate pair as an escape becomes
+//! U+FFFD, and a byte order mark is skipped. Numbers are kept digit for digit, whatever their length up to
+//! [`MAX_NUMBER`]; only an exponent without a sign gets a `+`.
+
+mod number;
+mod text;
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+pub use self::number::canonical;
+use self::text::{Part, Parts, at, is_utf_16, pruned};
+pub use self::text::{mended, starts_like_object, without_mark};
+
+/// How deep arrays and objects may be nested in params, in a schema, and in what a handler prints. With the envelopes of
+/// prismq and of the TaskManager around them they stay under 100 levels, where Ruby's reader and the JSON of `MySQL` end.
+pub const MAX_DEPTH: usize = 96;
+/// The same for a result together with its envelope.
+pub const MAX_RESULT_DEPTH: usize = MAX_DEPTH + 1;
+/// The same for a whole request or answer: the most that the parser reads without a danger for the stack.
+pub const MAX_MESSAGE_DEPTH: usize = 127;
+/// The longest params, and the most that a handler may print as its result, in bytes.
+pub const MAX_BYTES: usize = 16 << 20;
+/// The most characters of one number. Python turns away integers of more than 4,300 digits.
+pub const MAX_NUMBER: usize = 1000;
+
+/// What takes the place of a value that was left out of an answer. It is followed by the reason and `]`.
+const LEFT_OUT: &str = "[left out by prismq: ";
+/// Keys by which the JSON library passes values on inside of itself: as a user's key, they would be taken for that.
+const RESERVED: [&[u8]; 2] = [b"$serde_json::private::Number", b"$serde_json::private::RawValue"];
+
+/// Why a text cannot be read, and where: the end of a sentence such as 'the output is …'.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// It is not JSON.
+    #[error("not valid JSON: {0}")]
+    Syntax(String),
+    /// It is beyond a limit.
+    #[error("{0}")]
+    Limit(String),
+}
+
+/// Reads a text that is at most [`MAX_BYTES`] long and [`MAX_DEPTH`] deep.
+pub fn read(text: &str) -> Result<Value, JsonError> {
+    if text.len() > MAX_BYTES {
+        return Err(too_long());
+    }
+    read_within(text, MAX_DEPTH)
+}
+
+/// The same for bytes, which must be UTF-8.
+pub fn read_bytes(bytes: &[u8]) -> Result<Value, JsonError> {
+    read(utf_8(bytes)?)
+}
+
+/// The same for bytes of which those that are not UTF-8 become U+FFFD.
+pub fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
+    if is_utf_16(bytes) { utf_8(bytes).and_then(read) } else { read(&String::from_utf8_lossy(bytes)) }
+}
+
+/// Reads a whole request, which may be [`MAX_MESSAGE_DEPTH`] deep. Its length is for its reader to bound.
+#[cfg(feature = "server")]
+pub fn read_message(bytes: &[u8]) -> Result<Value, JsonError> {
+    read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH)
+}
+
+/// Reads an answer of a TaskManager, however deep: what is nested deeper than the parser goes is left out.
+pub fn read_answer(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let text = String::from_utf8_lossy(bytes);
+    let (text, _) = pruned(mended(without_mark(&text)), MAX_MESSAGE_DEPTH, "it is nested too deep");
+    serde_json::from_str(&text)
+}
+
+/// Reads the start of an answer that is too long to be read whole, without what is nested in its data.
+pub fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let text = String::from_utf8_lossy(bytes);
+    let within = |max_depth| {
+        let (text, end) = pruned(mended(without_mark(&text)), max_depth, "the answer is too long");
+        serde_json::from_str(&format!("{text}{end}"))
+    };
+    // Not every server puts its data into an envelope.
+    within(2).or_else(|_| within(1))
+}
+
+fn read_within(text: &str, max_depth: usize) -> Result<Value, JsonError> {
+    let text = without_mark(text);
+    match serde_json::from_str(&mended(text)) {
+        Err(error) if !is_too_deep(&error) => Err(JsonError::Syntax(explained(text, &error))),
+        value => {
+            check_text(text, max_depth)?;
+            value.map_err(|error: serde_json::Error| JsonError::Limit(error.to_string()))
+        }
+    }
+}
+
+/// Whether the parser gave up for the sake of the stack. The library tells by its text alone.
+fn is_too_deep(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("recursion limit exceeded")
+}
+
+fn utf_8(bytes: &[u8]) -> Result<&str, JsonError> {
+    if is_utf_16(bytes) {
+        return Err(JsonError::Syntax("it is UTF-16, where UTF-8 is expected".into()));
+    }
+    std::str::from_utf8(bytes)
+        .map_err(|error| JsonError::Syntax(format!("byte {} is not UTF-8", error.valid_up_to() + 1)))
+}
+
+/// Why a part of `value`, which came in an answer, was left out.
+#[must_use]
+pub fn left_out(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => text.strip_prefix(LEFT_OUT)?.strip_suffix(']'),
+        Value::Array(items) => items.iter().find_map(left_out),
+        Value::Object(fields) => fields.values().find_map(left_out),
+        _ => None,
+    }
+}
+
+/// Whether `value`, which this module need not have read, is within the limits.
+pub fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
+    check_parts(value, max_depth)?;
+    let mut length = Length(0);
+    // Counting cannot fail, and every key is text.
+    let _ = serde_json::to_writer(&mut length, value);
+    if length.0 > MAX_BYTES { Err(too_long()) } else { Ok(()) }
+}
+
+/// The same, but for its length.
+pub fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
+    fn check(value: &Value, max_depth: usize, left: usize) -> Result<(), JsonError> {
+        match value {
+            Value::Array(_) | Value::Object(_) if left == 0 => Err(too_deep(max_depth, "")),
+            Value::Array(items) => items.iter().try_for_each(|item| check(item, max_depth, left - 1)),
+            Value::Object(fields) => fields.values().try_for_each(|field| check(field, max_depth, left - 1)),
+            Value::Number(number) if number.as_str().len() > MAX_NUMBER => Err(long_number("")),
+            _ => Ok(()),
+        }
+    }
+    check(value, max_depth, max_depth)
+}
+
+fn too_long() -> JsonError {
+    JsonError::Limit(format!("longer than {} MiB", MAX_BYTES >> 20))
+}
+
+fn too_deep(max_depth: usize, place: &str) -> JsonError {
+    JsonError::Limit(format!("nested deeper than {max_depth} levels{place}"))
+}
+
+fn long_number(place: &str) -> JsonError {
+    JsonError::Limit(format!("beyond a limit: a number of more than {MAX_NUMBER} characters{place}"))
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether `text`, if it is JSON, is within the limits.
+fn check_text(text: &str, max_depth: usize) -> Result<(), JsonError> {
+    let mut depth = 0;
+    for (part, place) in Parts::of(text) {
+        match part {
+            Part::Open if depth == max_depth => return Err(too_deep(max_depth, &at(text, place.start))),
+            Part::Open => depth += 1,
+            Part::Close => depth = depth.saturating_sub(1),
+            Part::Number if place.len() > MAX_NUMBER => return Err(long_number(&at(text, place.start))),
+            Part::Text if RESERVED.contains(&&text.as_bytes()[place.start + 1..place.end - 1]) => {
+                let what = format!("beyond a limit: the reserved text {}", &text[place.clone()]);
+                return Err(JsonError::Limit(format!("{what}{}", at(text, place.start))));
+            }
+            Part::Number | Part::Half | Part::Text => {}
+        }
+    }
+    Ok(())
+}
+
+/// What the parser says of `text`, with what it leaves out where somebody's encoder is known for it.
+fn explained(text: &str, error: &serde_json::Error) -> String {
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let rest = line.as_bytes().get(error.column().saturating_sub(1)..).unwrap_or_default();
+    let rest = rest.strip_prefix(b"-").unwrap_or(rest);
+    let word = ["NaN", "Infinity", "nan", "inf"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
+    word.map_or_else(|| error.to_string(), |word| format!("{error}: {word} is not a JSON value"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_deep_in_an_answer_is_left_out_and_the_rest_is_read() {
+        let list = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        for deep in [127, 128, 1000, 100_000] {
+            let answer =
+                read_answer(format!("{{\"a\":\"[{{\",\"deep\":{},\"id\":5}}", list(deep - 1)).as_bytes()).unwrap();
+            assert_eq!((&answer["a"], &answer["id"]), (&json!("[{"), &json!(5)));
+            assert_eq!(left_out(&answer).is_some(), deep > MAX_MESSAGE_DEPTH, "{deep}");
+        }
+        for text in ["[", "]", "{\"a\":", "[1,]", &"[".repeat(1000), &format!("{}{{", "[".repeat(126))] {
+            read_answer(text.as_bytes()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn of_an_answer_that_is_cut_the_start_is_read() {
+        let left_out = "[left out by prismq: the answer is too long]";
+        for (cut, read) in [
+            (r#"{"data":{"id":5,"params":{"a":["x"#, json!({"data": {"id": 5, "params": left_out}})),
+            (
+                r#"{"data":{"id":5,"params":{"a":1},"b":{"c"#,
+                json!({"data": {"id": 5, "params": left_out, "b": left_out}}),
+            ),
+            (r#"{"id":5,"params":{"a":"x"#, json!({"id": 5, "params": left_out})),
+        ] {
+            assert_eq!(read_start(cut.as_bytes()).unwrap(), read);
+        }
+        for cut in ["", "{\"id\":", "{\"id\":5,\"type\":\"x", "nonsense"] {
+            read_start(cut.as_bytes()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn numbers_are_kept_digit_for_digit() {
+        for text in ["18446744073709551616", "-0", "1.0", "0.10", "1e+400", "0.1234567890123456789012345"] {
+            assert_eq!(read(text).unwrap().to_string(), text);
+        }
+        assert_eq!(read("[1e2,1E2,1e-2]").unwrap().to_string(), "[1e+2,1e+2,1e-2]");
+    }
+
+    #[test]
+    fn values_are_checked_as_texts_are() {
+        let list = |depth: usize| (0..depth).fold(json!(1), |inside, _| json!([inside]));
+        for depth in [95, 96, 97] {
+            assert_eq!(check(&list(depth), MAX_DEPTH).is_ok(), read(&list(depth).to_string()).is_ok(), "{depth}");
+        }
+        let text = |length: usize| json!("x".repeat(length - 2));
+        assert_eq!(check(&text(MAX_BYTES), MAX_DEPTH), Ok(()));
+        assert_eq!(check(&text(MAX_BYTES + 1), MAX_DEPTH).unwrap_err().to_string(), "longer than 16 MiB");
+    }
+}
