@@ -153,7 +153,7 @@ impl Worker<'_> {
     /// Goes on after a claim whose answer cannot be read. A worker that is to end when all is done has not done all.
     fn skip_unreadable(&self, error: Error) {
         self.contact.failed(&error);
-        if self.impatient {
+        if self.patience.is_some() {
             self.note_failure(WorkerError::TaskManager(error));
         }
     }
