@@ -103,7 +103,7 @@ fn is_too_deep(error: &serde_json::Error) -> bool {
 
 fn utf_8(bytes: &[u8]) -> Result<&str, JsonError> {
     if is_utf_16(bytes) {
-        return Err(JsonError::Syntax("it is UTF-16, where UTF-8 is expected".into()));
+        return Err(JsonError::Syntax("it is UTF-16 or UTF-32, where UTF-8 is expected".into()));
     }
     std::str::from_utf8(bytes)
         .map_err(|error| JsonError::Syntax(format!("byte {} is not UTF-8", error.valid_up_to() + 1)))

@@ -114,6 +114,9 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
     *exit
 }
 
+/// The most characters of a wrong argument that its error shows.
+const MAX_SHOWN: usize = 100;
+
 /// What the command line parser has to say: help, the version, or what is wrong.
 fn usage(mut error: clap::Error) -> Exit {
     if let (Some(ContextValue::String(given)), Some(ContextValue::String(similar))) =
@@ -121,6 +124,12 @@ fn usage(mut error: clap::Error) -> Exit {
         && !config::is_near(given, similar)
     {
         error.remove(ContextKind::SuggestedValue);
+    }
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidValue)
+        && let Some((end, _)) = given.char_indices().nth(MAX_SHOWN)
+    {
+        let start = format!("{}…", &given[..end]);
+        error.insert(ContextKind::InvalidValue, ContextValue::String(start));
     }
     let as_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && (as_json || logging::is_for_journal()) {

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Number, Value, json};
+use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::did_you_mean;
 use super::{ConfigError, values};
+use crate::json;
 
 /// The file that tables are part of.
 pub(super) struct Document<'a> {
@@ -184,7 +185,8 @@ fn to_json(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => json!(text),
         DeValue::Integer(integer) => json!(i64::from_str_radix(integer.as_str(), integer.radix()).ok()?),
-        DeValue::Float(float) => Value::Number(Number::from_f64(float.as_str().parse().ok()?)?),
+        // Its digits stay as they are. `inf` and `nan` are not JSON.
+        DeValue::Float(float) => json::read(float.as_str().trim_start_matches('+')).ok()?,
         DeValue::Boolean(boolean) => json!(boolean),
         DeValue::Datetime(datetime) => json!(datetime.to_string()),
         DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect::<Option<_>>()?,

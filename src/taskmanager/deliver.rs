@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use super::retry::Tries;
-use super::wire::{self, Fitted, TaskView};
+use super::wire::{self, Fitted, Limit, TaskView};
 use super::{Client, Error, Retries};
+use crate::json::{self, MAX_RESULT_DEPTH};
 use crate::task::{TaskId, TaskResult};
 
 /// What became of a report.
@@ -56,14 +57,21 @@ impl Report {
     /// we do does not take either, this knows nothing.
     #[must_use]
     pub fn omitted(&self) -> Vec<String> {
-        wire::fit(&self.envelope, self.data_bytes, wire::LIMITS[0]).omitted
+        wire::fit(&self.envelope, self.data_bytes, self.limits()[0]).omitted
+    }
+
+    /// What to try in turn. Of a result that is nested deeper than servers take, as earlier versions stored them, the data
+    /// is left out.
+    fn limits(&self) -> &'static [Limit] {
+        let is_deep = json::check_parts(&self.envelope, MAX_RESULT_DEPTH).is_err();
+        if is_deep { &wire::LIMITS[wire::LIMITS.len() - 1..] } else { &wire::LIMITS }
     }
 
     /// Sends as much of the result as the server takes.
     fn send(&self, client: &Client) -> Result<(), Error> {
         let mut answer = Ok(());
         let mut sent: Option<Fitted> = None;
-        for limit in wire::LIMITS {
+        for &limit in self.limits() {
             let fitted = wire::fit(&self.envelope, self.data_bytes, limit);
             if sent.as_ref() == Some(&fitted) && !limit.bare {
                 continue;

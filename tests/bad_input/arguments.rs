@@ -146,6 +146,15 @@ fn deep_json_is_refused() {
     assert!(output.stderr.starts_with("line 1: ") && output.stdout.lines().count() == 1, "{output:?}");
 }
 
+#[test]
+fn a_wrong_argument_is_shown_as_far_as_people_read() {
+    let rig = rig();
+    for pair in [format!("n:={}", "[".repeat(20_000)), format!("n:={}", "1".repeat(20_000)), "x".repeat(20_000)] {
+        let output = rig.sandbox.prismq(["create-task", ANY, &pair]).run().exits(2);
+        assert!(output.stderr.contains("…'") && output.stderr.len() < 500, "{}", output.stderr.len());
+    }
+}
+
 /// `prismq` with these words, in which `\xff` stands for a byte that is not UTF-8.
 fn with_bytes(rig: &Rig, line: &[u8]) -> Command {
     let mut command = rig.command();

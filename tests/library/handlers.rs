@@ -135,3 +135,23 @@ fn one_handler_serves_all_slots_at_once() {
     let worker = bench.worker().handler(TYPE, handler).concurrency(3).max_tasks(3).build().unwrap();
     assert_eq!(worker.run().unwrap().counters.completed, 3);
 }
+
+#[test]
+fn a_result_that_nobody_could_read_again_fails_its_task() {
+    let bench = Bench::start();
+    for depth in [96, 97, 200] {
+        bench.taskmanager.create(TYPE, json!({"depth": depth}));
+    }
+    let handler = |claim: &Claim, _: &Run<'_>| {
+        let depth = claim.task.params["depth"].as_u64().unwrap_or_default();
+        Outcome::success((0..depth).fold(json!(1), |inside, _| json!([inside])))
+    };
+    let summary = bench.worker().handler(TYPE, handler).drain().build().unwrap().run().unwrap();
+    assert_eq!((summary.counters.completed, summary.unreported), (1, 0));
+    let (completed, failed): (Vec<_>, Vec<_>) = bench.results().into_iter().partition(|it| it["status"] == "completed");
+    assert_eq!(completed.len(), 1);
+    for id in [2, 3] {
+        assert!(failed.iter().any(|row| row["task_id"] == id));
+    }
+    assert!(failed.iter().all(|row| row["error"] == "its result is nested deeper than 96 levels"), "{failed:?}");
+}

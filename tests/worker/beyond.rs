@@ -311,3 +311,25 @@ fn many_keys_pass_through_everything() {
     assert_eq!((&task["status"], task["params"].as_object().unwrap().len()), (&json!("completed"), 200_000));
     rig.sandbox.prismq(["results", "--json"]).run().exits(0);
 }
+
+#[test]
+fn a_result_that_an_earlier_version_stored_too_deep_is_reported_without_its_data() {
+    let mut rig = rig();
+    rig.taskmanager.create("out", json!({}));
+    rig.sandbox.write("out", "1");
+    rig.taskmanager.stop();
+    rig.taskmanager.restart();
+    rig.sandbox.prismq(["claim", "out", "--once"]).run().exits(0);
+    rig.taskmanager.stop();
+    let _kept = rig.sandbox.prismq(["complete", "1", "--result", "5"]).run();
+    let results = Connection::open(rig.sandbox.path("results.db")).unwrap();
+    let changed = results.execute("UPDATE results SET data = ?1", [list(124)]).unwrap();
+    assert_eq!(changed, 1);
+    drop(results);
+    rig.taskmanager.restart();
+    rig.drain();
+    let task = rig.taskmanager.task(1);
+    assert_eq!(task.status, "completed");
+    assert_eq!(task.result.unwrap()["data_bytes"], json!(248));
+    assert!(rig.rows("results")[0]["reported_at"].is_string());
+}

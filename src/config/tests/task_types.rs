@@ -159,3 +159,25 @@ fn task_types_are_described() {
         assert_eq!(row.origin, rows[0].origin);
     }
 }
+
+#[test]
+fn numbers_of_an_inline_schema_keep_their_digits() {
+    let schema = |number: &str| {
+        let text = format!("[[task_type]]\nname = 'a'\nschema = {{ type = 'number', maximum = {number} }}");
+        Machine::new().toml(&text)
+    };
+    for (number, digits) in [
+        ("1_000.123456789012345678901", "1000.123456789012345678901"),
+        ("+2.50", "2.50"),
+        ("1e400", "1e+400"),
+        ("0x10", "16"),
+        ("-9223372036854775808", "-9223372036854775808"),
+    ] {
+        let kept = schema(number).config().task_types[0].schema.clone().unwrap();
+        assert_eq!(kept["maximum"].to_string(), digits);
+    }
+    for number in ["inf", "nan", "9223372036854775808"] {
+        let (error, _) = schema(number).error();
+        assert!(error.contains("a number that JSON does not have"), "{number}: {error}");
+    }
+}
