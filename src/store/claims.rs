@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use super::columns::{json_column, time_column};
 use super::liveness::is_alive;
 use super::{Process, Store, StoreError, to_text};
-use crate::task::{Claim, Task, TaskId, TaskResult};
+use crate::task::{Claim, Task, TaskId};
 
 /// The columns that [`read_claim`] reads.
 const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id, claimed_at, deadline";
@@ -85,12 +85,12 @@ impl Store {
         })
     }
 
-    /// Notes that a task is not run now although its claim lasts: its process ends for a reason that is not the task's.
-    pub fn interrupt_claim(&self, result: &TaskResult) -> Result<(), StoreError> {
+    /// Notes whether a task in flight is being run. While it is not, the end of its process says nothing of the task.
+    pub fn set_running(&self, api_url: &str, id: TaskId, attempt: u32, is_running: bool) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
-                .prepare_cached("UPDATE claims SET running = 0 WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
-                .execute(params![result.api_url, result.task_id.0, result.attempt])
+                .prepare_cached("UPDATE claims SET running = ?4 WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
+                .execute(params![api_url, id.0, attempt, is_running])
                 .map(drop)
         })
     }

@@ -202,9 +202,10 @@ impl Store {
         })
     }
 
-    /// The failure of an earlier attempt at `task`, with the same params, that trying again cannot mend. A task that was put
-    /// back by hand begins anew at its first attempt: what was before that is forgotten.
-    pub fn final_failure(&self, task: &Task, api_url: &str) -> Result<Option<Failure>, StoreError> {
+    /// The failure of an earlier attempt at `task`, with the same params, that the next one need not repeat: the params were
+    /// refused, or the task kept killing its workers. After any other, what the TaskManager hands out again is run. A task
+    /// that was put back by hand begins anew at its first attempt: what was before that is forgotten.
+    pub fn lasting_failure(&self, task: &Task, api_url: &str) -> Result<Option<Failure>, StoreError> {
         if task.attempt <= 1 {
             return Ok(None);
         }
@@ -213,7 +214,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT error, error_type FROM results
                      WHERE task_id = ?1 AND api_url = ?2 AND task_type = ?3 AND params = ?4 AND attempt < ?5
-                       AND error IS NOT NULL AND retryable = 0 AND rowid >= coalesce(
+                       AND error IS NOT NULL AND error_type IN ('validation', 'worker_died') AND retryable = 0 AND rowid >= coalesce(
                          (SELECT max(rowid) FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = 1), 0)
                      ORDER BY rowid DESC LIMIT 1",
                 )?

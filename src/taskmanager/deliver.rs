@@ -172,11 +172,15 @@ fn fate(task: Option<&TaskView>, report: &Report) -> Fate {
     let Some(task) = task else { return Fate::ClaimLost };
     let same_attempt = task.attempts == report.attempt;
     let held = same_attempt && task.claimed_by.as_deref() == Some(&report.worker_id);
+    let shows_error = report.error.is_some() && task.error_message == report.error;
     match (task.status.as_str(), &report.error) {
         ("claimed", _) if held => Fate::NotArrived,
         ("completed", None) | ("failed", Some(_)) if held => Fate::Arrived,
-        // Back in the queue: by this very failure, or because the claim ran out.
-        ("pending", Some(error)) if same_attempt && task.error_message.as_ref() == Some(error) => Fate::Arrived,
+        // Back in the queue: by this very failure, or because the claim expired.
+        ("pending", _) if same_attempt && shows_error => Fate::Arrived,
+        // Put back by this very failure, and claimed for the next attempt since. Where the claim expired instead, and the
+        // attempt before had failed in the same words, the next attempt runs all the same.
+        ("claimed", _) if task.attempts == report.attempt + 1 && shows_error => Fate::Arrived,
         _ => Fate::ClaimLost,
     }
 }

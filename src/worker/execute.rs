@@ -92,7 +92,7 @@ impl Executor<'_> {
         if let Err(error) = params::check_limits(&task.params) {
             return Ok(Some(Outcome::failure(ErrorType::Validation, error)));
         }
-        if let Some(failure) = self.store.final_failure(task, self.client.url())? {
+        if let Some(failure) = self.store.lasting_failure(task, self.client.url())? {
             return Ok(Some(Outcome::not_run(failure)));
         }
         let checked = worker_type.schema.as_ref().map_or(Ok(()), |schema| schema.check(&task.params));

@@ -11,6 +11,7 @@ mod execute;
 mod files;
 mod hold;
 mod housekeeping;
+mod in_flight;
 mod lost;
 mod params;
 mod progress;
@@ -18,7 +19,6 @@ mod pulse;
 mod queue;
 mod recovery;
 mod report;
-mod running;
 mod slot;
 mod startup;
 mod stops;
@@ -41,12 +41,12 @@ pub use types::{
 pub use youtube::SharedLedger;
 
 use self::contact::Contact;
+use self::in_flight::InFlight;
 use self::lost::LostClaims;
 use self::pulse::Pulse;
 use self::queue::{Closed, Limits, Queue};
 use self::recovery::Left;
 use self::report::Waiting;
-use self::running::Running;
 use self::stops::Stops;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, ConfigError, Origin, Strategy};
@@ -149,7 +149,7 @@ struct Worker<'a> {
     queue: Arc<Queue>,
     stops: Arc<Stops>,
     pulse: Pulse,
-    running: Running,
+    in_flight: Arc<InFlight>,
     left: Left,
     lost: LostClaims,
     waiting: Waiting,
@@ -221,7 +221,7 @@ impl<'a> Worker<'a> {
             queue: Arc::new(Queue::new(limits, concurrency, config.concurrency.value, backoff)),
             stops: Arc::default(),
             pulse: Pulse::new(job.watchdog, config.concurrency.value),
-            running: Running::with(&unreported),
+            in_flight: Arc::new(InFlight::with(&unreported)),
             left: recovery::find(&executor, &process, &types)?,
             // A worker id that is new cannot have claimed anything before.
             lost: LostClaims::new(may_have_lost_claims),
@@ -240,11 +240,12 @@ impl<'a> Worker<'a> {
 
     /// Makes the worker obey the program's shutdown at once, whatever its threads wait for.
     fn heed(&self, shutdown: &Shutdown) {
-        let (queue, stops) = (Arc::clone(&self.queue), Arc::clone(&self.stops));
+        let (queue, stops, tasks) = (Arc::clone(&self.queue), Arc::clone(&self.stops), Arc::clone(&self.in_flight));
         shutdown.on_raise(Phase::Running, move |phase| {
             queue.ask_to_end();
             if phase == Phase::Ending {
                 stops.stop_all(StopReason::Kill);
+                tasks.end();
             }
         });
     }
@@ -302,6 +303,7 @@ impl<'a> Worker<'a> {
         self.withdraw_claims();
         if !self.wait_slots_ended(Some(grace_period)) {
             self.stops.stop_all(StopReason::Shutdown);
+            self.in_flight.end();
             self.wait_slots_ended(None);
         }
     }
@@ -331,6 +333,7 @@ impl<'a> Worker<'a> {
     fn fail(&self, error: WorkerError) {
         self.note_failure(error);
         self.queue.close(Closed::Failed);
+        self.in_flight.end();
     }
 
     /// Lets the worker go on, and fail at its end. The first reason stands.

@@ -45,8 +45,8 @@ impl Worker<'_> {
     }
 }
 
-/// What is run again has its whole time again, as far as its claim allows.
-fn prolong(executor: &Executor<'_>, worker_type: &WorkerType, claim: &mut Claim) {
+/// What was left, or had to wait, before it runs has its whole time all the same, as far as its claim allows.
+pub(super) fn prolong(executor: &Executor<'_>, worker_type: &WorkerType, claim: &mut Claim) {
     let end = after(claim.claimed_at, default_timeout(executor.config.claim_timeout.value));
     claim.deadline = after(executor.clock.now(), worker_type.timeout).min(end).max(claim.deadline);
 }

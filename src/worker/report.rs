@@ -250,11 +250,11 @@ impl Worker<'_> {
     /// Delivers a result, under a later claim of its task where there is one by now.
     fn deliver(&self, client: &Client, unsettled: &mut Unsettled) -> Result<Delivery, Error> {
         loop {
-            unsettled.in_doubt |= self.running.renew(&mut unsettled.result);
+            unsettled.in_doubt |= self.in_flight.report(&mut unsettled.result);
             let report = Report::from(&unsettled.result);
             let answer = if unsettled.in_doubt { client.deliver_again(&report) } else { client.deliver(&report) };
             unsettled.in_doubt = true;
-            if answer != Ok(Delivery::ClaimLost) || !self.running.renew(&mut unsettled.result) {
+            if answer != Ok(Delivery::ClaimLost) || !self.in_flight.renew(&mut unsettled.result) {
                 return answer;
             }
         }
@@ -275,7 +275,7 @@ impl Worker<'_> {
                 Ok(())
             }
         };
-        self.running.leave(result.task_id);
+        self.in_flight.leave(result.task_id);
         failpoint::reach("marked");
         settled
     }

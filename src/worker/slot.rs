@@ -5,14 +5,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::breaker::{Change, Verdict};
+use super::in_flight::Entered;
 use super::queue::{Closed, Queue, Sweep, Turn};
+use super::recovery::prolong;
 use super::report::Unsettled;
 use super::sweep::Found;
-use super::{Event, Worker, WorkerError, WorkerType};
+use super::{Event, Executor, Worker, WorkerError, WorkerType};
 use crate::clock::between;
 use crate::failpoint;
 use crate::store::StoreError;
-use crate::task::{Claim, ErrorType, TaskResult};
+use crate::task::{Claim, ErrorType, Task, TaskResult};
 use crate::taskmanager::Delivery;
 
 /// The results file is told of polls no more often than this.
@@ -77,18 +79,18 @@ impl Worker<'_> {
         }
     }
 
-    fn store_and_report(&self, worker_type: &WorkerType, claim: Claim, left: bool) -> Result<Verdict, StoreError> {
+    fn store_and_report(&self, worker_type: &WorkerType, mut claim: Claim, left: bool) -> Result<Verdict, StoreError> {
         let executor = &self.executor;
         failpoint::reach("claimed");
         let deaths = executor.store.note_claim(&claim, executor.client.url(), Some(&self.process))?;
-        if !self.running.enter(&claim) {
-            executor.observer.event(&Event::ClaimRenewed(&claim));
+        if !self.is_to_run(&claim) {
             return Ok(Verdict::Unknown);
         }
+        prolong(executor, worker_type, &mut claim);
         executor.observer.event(&Event::Claimed(&claim));
         failpoint::reach("noted");
         let mut result = self.run_stoppable(worker_type, claim, deaths)?;
-        self.running.renew(&mut result);
+        self.in_flight.renew(&mut result);
         self.count(&result);
         self.tell_quota();
         failpoint::reach("ran");
@@ -104,6 +106,42 @@ impl Worker<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a task that was just claimed is to be run for this claim.
+    fn is_to_run(&self, claim: &Claim) -> bool {
+        let Executor { store, client, clock, observer, .. } = &self.executor;
+        let entered = match self.in_flight.enter(claim) {
+            Entered::MustWait => self.wait_for_earlier_report(claim),
+            other => other,
+        };
+        match entered {
+            Entered::New => {}
+            Entered::Continues => observer.event(&Event::ClaimRenewed(claim)),
+            Entered::MustWait | Entered::GivenUp => {
+                if claim.deadline <= clock.now() {
+                    // Then the TaskManager hands it out again; else the next worker on this results file takes it up.
+                    let _ = store.forget_claim(claim, client.url());
+                }
+                let Task { id, attempt, .. } = claim.task;
+                let reason = "the report of its earlier attempt is still under way";
+                observer.event(&Event::Warning(format!("task {id} is not run for attempt {attempt}: {reason}")));
+            }
+        }
+        entered == Entered::New
+    }
+
+    /// Waits for the fate of the report that stands between a claim and its run. If this process dies meanwhile, that
+    /// says nothing of the task; where noting that fails, it counts as a crash over the task all the same.
+    fn wait_for_earlier_report(&self, claim: &Claim) -> Entered {
+        let Executor { store, client, clock, .. } = &self.executor;
+        let note = |is_running| store.set_running(client.url(), claim.task.id, claim.task.attempt, is_running);
+        let _ = note(false);
+        let entered = self.in_flight.wait(claim, between(clock.now(), claim.deadline));
+        if entered == Entered::New {
+            let _ = note(true);
+        }
+        entered
     }
 
     /// Tells what was seen of the day's YouTube units.
@@ -130,7 +168,7 @@ impl Worker<'_> {
         let (task_id, text) = (result.task_id, error.to_string());
         if error.is_of_ideas() {
             // Where this fails, the end of this process counts as one more death over the task.
-            let _ = executor.store.interrupt_claim(result);
+            let _ = executor.store.set_running(&result.api_url, result.task_id, result.attempt, false);
             executor.observer.event(&Event::IdeasNotKept { task_id, error: text });
         } else {
             let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));

@@ -78,7 +78,11 @@ fn a_failure_whose_answer_was_lost() {
         (json!({"status": "completed"}), LOST),
         (json!({}), SENT_AGAIN),
         (json!({"error_message": mine}), SENT_AGAIN), // of the attempt before
-        (json!({"claimed_by": "worker-2", "attempts": 2, "error_message": mine}), LOST),
+        // It made room for the next attempt, which somebody has claimed since.
+        (json!({"claimed_by": "worker-2", "attempts": 2, "error_message": mine}), ARRIVED),
+        (json!({"attempts": 2, "error_message": mine}), ARRIVED),
+        (json!({"attempts": 2, "error_message": "another"}), LOST),
+        (json!({"attempts": 3, "error_message": mine}), LOST),
     ] {
         assert_eq!(fate(failure(), &look(&changes)), expected, "{changes}");
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::overlaps::wait_for_waiting_claim;
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, cases, rows};
 use crate::support::{Output, recorded, wait_for};
@@ -100,7 +101,8 @@ fn a_task_handed_out_again_while_the_result_of_a_killed_worker_waits_is_not_run_
     published.hold(look);
     published.let_one_go();
     let mut worker = sandbox.prismq(["work", "--worker-id", "new"]).start();
-    worker.wait_for_stderr("handed out again while it runs");
+    worker.wait_for_stderr("ready");
+    wait_for_waiting_claim(&sandbox);
     published.release();
     wait_for("it is completed", || (published.task(id).status == "completed").then_some(()));
     worker.terminate();

@@ -13,5 +13,6 @@ mod connections;
 mod kills;
 mod lost_claims;
 mod outages;
+mod overlaps;
 mod recovery;
 mod refusals;

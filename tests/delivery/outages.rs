@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use prismq::taskmanager::Order;
 use serde_json::{Value, json};
 
+use crate::overlaps::wait_for_waiting_claim;
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, TaskManager, cases, rows};
 use crate::support::{Answer, Server, recorded, wait_for};
@@ -111,10 +112,10 @@ fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
     sandbox.write("it.sh", "echo run >> runs; echo 1");
     let id = published.create("case", json!({"case": "it"}));
     published.hold("POST /tasks/1/complete");
-    let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
+    let worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
     wait_for("the report", || published.is_holding().then_some(()));
     published.expire(id);
-    worker.wait_for_stderr("handed out again while it runs");
+    wait_for_waiting_claim(&sandbox);
     published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("complete the same again")));
     published.release();
     wait_for("it is completed", || (published.task(id).status == "completed").then_some(()));

@@ -1,0 +1,403 @@
+//! Runs a plan by real processes, and gathers what all of them say afterwards.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prismq::taskmanager::{Client, Connection, Retries, TaskFilter};
+use rusqlite::OptionalExtension;
+use serde_json::{Value, json};
+
+use crate::plan::{Event, Plan, WorkerPlan};
+use crate::support::{FakeClock, Output, Running, Sandbox, exchange};
+
+/// How long a plan may take, and each of its tasks: many times what it does.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_A_TASK: Duration = Duration::from_millis(250);
+/// A worker that loses the TaskManager ends or goes on; one that is started so often has a reason of its own.
+const MOST_STARTS: usize = 60;
+
+/// An attempt as the TaskManager counted it.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) task: u64,
+    pub(crate) attempt: u64,
+    /// `completed`, `failed`, or `expired`: given up for another attempt without a report. That of a task which has not
+    /// ended is its status.
+    pub(crate) fate: String,
+}
+
+/// What was found when everything had ended.
+pub(crate) struct Found {
+    /// The numbers of the plan's tasks, in their order.
+    pub(crate) ids: Vec<u64>,
+    /// Each task of the TaskManager with its status.
+    pub(crate) tasks: Vec<(u64, String)>,
+    pub(crate) attempts: Vec<Counted>,
+    /// The rows of the table `results`; `data` and `metadata` are read as JSON.
+    pub(crate) rows: Vec<Value>,
+    /// What the handler did: the task and the attempt of each run.
+    pub(crate) runs: Vec<(u64, u64)>,
+    /// How many claims are left in the results file.
+    pub(crate) claims: u64,
+    /// Locks of processes that are left beside it.
+    pub(crate) locks: usize,
+    pub(crate) stats: Value,
+    /// The last words of each worker process that ended by itself: `{"completed":…,"failed":…,"unreported":…}`.
+    pub(crate) summaries: Vec<Value>,
+    /// What each worker's `/metrics` said when all was done.
+    pub(crate) metrics: Vec<String>,
+    pub(crate) processes_left: Vec<String>,
+}
+
+struct Worker {
+    plan: WorkerPlan,
+    process: Option<Running>,
+    status_addr: SocketAddr,
+    /// It was asked to stop, or killed, so it is started again whatever it ends with.
+    is_ended_from_outside: bool,
+    starts: usize,
+}
+
+/// A plan that runs.
+struct Rig<'a> {
+    plan: &'a Plan,
+    sandbox: Sandbox,
+    port: u16,
+    server: Option<Running>,
+    workers: Vec<Worker>,
+    summaries: Vec<Value>,
+    started: Instant,
+}
+
+/// Runs a plan to its end. What went wrong, in words, where it does not come to one.
+pub(crate) fn run(plan: &Plan) -> Result<Found, String> {
+    let mut rig = Rig::new(plan);
+    rig.start_server()?;
+    let ids = rig.create_tasks();
+    for index in 0..rig.workers.len() {
+        rig.start_worker(index)?;
+    }
+    for (wait, event) in &plan.events {
+        let due = Instant::now() + Duration::from_millis(*wait);
+        while Instant::now() < due {
+            rig.look_after_workers()?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        rig.happens(*event)?;
+    }
+    let mut metrics = Vec::new();
+    if !plan.drain {
+        rig.wait_until("all tasks to end and to be reported", Rig::is_done)?;
+        metrics = rig.metrics();
+        for worker in &mut rig.workers {
+            worker.is_ended_from_outside = false;
+            worker.process.iter().for_each(Running::terminate);
+        }
+    }
+    rig.wait_until("the workers to end", |rig| rig.workers.iter().all(|worker| worker.process.is_none()))?;
+    rig.find(ids, metrics)
+}
+
+impl<'a> Rig<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let port = free_port();
+        let claim_timeout = format!("{}s", plan.claim_timeout);
+        let sandbox = Sandbox::at(&format!("http://127.0.0.1:{port}/api"))
+            .env("PRISMQ_RESULTS", "results.db")
+            .env("POLL_INTERVAL", "50ms")
+            .env("MAX_BACKOFF", "200ms")
+            .env("PRISMQ_CLAIM_TIMEOUT", &claim_timeout)
+            // Kills and short claims hand tasks out more often than any honest failure would.
+            .env("PRISMQ_MAX_ATTEMPTS", "1000");
+        for (name, text) in [
+            ("handler.sh", include_str!("handler.sh")),
+            ("once.sh", include_str!("once.sh")),
+            ("persistent.sh", include_str!("persistent.sh")),
+            ("runs", ""),
+        ] {
+            sandbox.write(name, text);
+        }
+        let mode = if plan.persistent { "persistent" } else { "once" };
+        let mut config = String::new();
+        for (index, limit) in plan.types.iter().enumerate() {
+            write!(
+                config,
+                "[[task_type]]\nname = \"type.{index}\"\nexec = [\"sh\", \"{mode}.sh\"]\nmode = \"{mode}\"\n"
+            )
+            .unwrap();
+            write!(config, "timeout = \"{}s\"\nenv = {{ MARK = \"{port}\" }}\n", (plan.claim_timeout / 2).min(2))
+                .unwrap();
+            if *limit > 0 {
+                writeln!(config, "concurrency = {limit}").unwrap();
+            }
+        }
+        sandbox.write("prismq.toml", config);
+        let worker = |plan: &WorkerPlan| Worker {
+            plan: plan.clone(),
+            process: None,
+            status_addr: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            is_ended_from_outside: false,
+            starts: 0,
+        };
+        let workers = plan.workers.iter().map(worker).collect();
+        Self { plan, sandbox, port, server: None, workers, summaries: Vec::new(), started: Instant::now() }
+    }
+
+    fn client(&self) -> Client {
+        let connection = Connection::new(format!("http://127.0.0.1:{}/api", self.port), None);
+        Client::new(&connection, Retries { tries: 50, ..Retries::STANDARD }, FakeClock::new()).unwrap()
+    }
+
+    fn start_server(&mut self) -> Result<(), String> {
+        let (listen, attempts) = (format!("127.0.0.1:{}", self.port), self.plan.max_attempts.to_string());
+        let claim_timeout = format!("{}s", self.plan.claim_timeout);
+        let mut arguments = vec!["serve", "--listen", &listen, "--db", "tasks.db", "--claim-timeout", &claim_timeout];
+        arguments.extend(["--max-attempts", &attempts]);
+        let mut faults = self.plan.faults.clone();
+        faults.extend(self.plan.published.then(|| "published".to_owned()));
+        if !faults.is_empty() {
+            faults.push(format!("seed={}", self.plan.seed));
+        }
+        let faults = faults.join(",");
+        if !faults.is_empty() {
+            arguments.extend(["--fault", &faults]);
+        }
+        let mut server = self.sandbox.prismq(arguments).start();
+        let listens = |server: &mut Running| server.stdout().contains("/api") || !server.is_running();
+        wait_until(self.deadline(), || listens(&mut server)).ok_or("serve does not start")?;
+        if !server.is_running() {
+            return Err(format!("serve ended: {}", server.wait().stderr));
+        }
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Creates the plan's tasks; their numbers.
+    fn create_tasks(&self) -> Vec<u64> {
+        let client = self.client();
+        for index in 0..self.plan.types.len() {
+            client.register_type(&format!("type.{index}"), "1.0.0", &json!({"type": "object"})).unwrap();
+        }
+        let create = |(n, task): (usize, &crate::plan::TaskPlan)| {
+            let words: Vec<&str> = task.script.iter().map(|step| step.word()).collect();
+            let params = json!({"n": n, "script": words.join(" ")});
+            client.create(&format!("type.{}", task.task_type), &params, None).unwrap().id.0
+        };
+        self.plan.tasks.iter().enumerate().map(create).collect()
+    }
+
+    fn start_worker(&mut self, index: usize) -> Result<(), String> {
+        let worker = &mut self.workers[index];
+        worker.starts += 1;
+        if worker.starts > MOST_STARTS {
+            return Err(format!("worker {index} was started {MOST_STARTS} times and is not done"));
+        }
+        let (slots, id) = (worker.plan.slots.to_string(), format!("worker-{index}"));
+        let status_addr = worker.status_addr.to_string();
+        let mut arguments = vec!["work", "--json", "--concurrency", &slots, "--worker-id", &id];
+        arguments.extend(["--strategy", self.plan.strategy]);
+        if self.plan.drain {
+            arguments.push("--drain");
+        } else {
+            arguments.extend(["--status-addr", &status_addr]);
+        }
+        let mut failpoints = self.plan.pauses.clone();
+        if let Some((point, passage)) = worker.plan.dies.take() {
+            write!(failpoints, "{point}={}*off->return", passage - 1).unwrap();
+        }
+        worker.is_ended_from_outside = false;
+        worker.process = Some(self.sandbox.prismq(arguments).env("FAILPOINTS", &failpoints).start());
+        Ok(())
+    }
+
+    /// Starts again what has ended and is not done.
+    fn look_after_workers(&mut self) -> Result<(), String> {
+        for index in 0..self.workers.len() {
+            let worker = &mut self.workers[index];
+            if worker.process.as_mut().is_some_and(|process| !process.is_running()) {
+                let ended = worker.process.take().expect("it has just been there").wait();
+                self.worker_ended(index, &ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn worker_ended(&mut self, index: usize, ended: &Output) -> Result<(), String> {
+        const KILLED: i32 = 128 + 9;
+        /// By SIGTERM, before it obeys signals.
+        const TERMINATED: i32 = 128 + 15;
+        let is_expected = self.workers[index].is_ended_from_outside;
+        match ended.code() {
+            KILLED if self.plan.has_kills() => self.start_worker(index),
+            TERMINATED if is_expected => self.start_worker(index),
+            0 => {
+                self.summaries.push(ended.json());
+                if is_expected { self.start_worker(index) } else { Ok(()) }
+            }
+            // It says that the TaskManager could not be reached.
+            4 if self.plan.has_outages() => {
+                self.summaries.extend(serde_json::from_str(&ended.stdout).ok() as Option<Value>);
+                self.start_worker(index)
+            }
+            code => Err(format!("worker {index} ended with {code}:\n{}", ended.stderr)),
+        }
+    }
+
+    fn happens(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::KillWorker(index) => {
+                // At the third death over a task it is failed without being run, as it should.
+                self.wait_until("tasks that saw two deaths to end", |rig| rig.most_deaths() < 2)?;
+                if let Some(process) = self.workers[index].process.take() {
+                    process.crash();
+                    self.start_worker(index)?;
+                }
+            }
+            Event::StopWorker(index) => {
+                let worker = &mut self.workers[index];
+                let process = worker.process.as_mut();
+                if let Some(process) = process.and_then(|process| process.is_running().then_some(process)) {
+                    process.terminate();
+                    worker.is_ended_from_outside = true;
+                }
+            }
+            Event::KillServer(away) => {
+                self.server.take().expect("it runs").crash();
+                thread::sleep(Duration::from_millis(away));
+                self.start_server()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started + PATIENCE + PATIENCE_A_TASK * u32::try_from(self.plan.tasks.len()).unwrap()
+    }
+
+    fn wait_until(&mut self, what: &str, holds: impl Fn(&mut Self) -> bool) -> Result<(), String> {
+        while !holds(self) {
+            if Instant::now() > self.deadline() {
+                return Err(format!("waited in vain for {what}: {}", self.tell()));
+            }
+            self.look_after_workers()?;
+            thread::sleep(Duration::from_millis(3));
+        }
+        Ok(())
+    }
+
+    /// What there is to see, for whoever looks for the reason.
+    fn tell(&self) -> String {
+        let filter = TaskFilter { limit: 1_000_000, ..TaskFilter::default() };
+        let tasks = self.client().tasks(&filter).unwrap_or_default();
+        let open: Vec<_> = tasks.iter().filter(|task| task.status == "pending" || task.status == "claimed").collect();
+        let said = self.workers.iter().filter_map(|worker| Some(worker.process.as_ref()?.stderr()));
+        format!("{open:#?}\n{}", said.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn rows(&self) -> Vec<Value> {
+        const ROW: &str = "SELECT json_object('task_id', task_id, 'attempt', attempt, 'status', status, 'error', error,
+                           'error_type', error_type, 'retryable', retryable, 'worker_id', worker_id, 'data', json(data),
+                           'metadata', json(metadata), 'started_at', started_at, 'finished_at', finished_at,
+                           'reported_at', reported_at) FROM results ORDER BY rowid";
+        let file = self.results_file();
+        let mut rows = file.prepare(ROW).unwrap();
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        rows.query_map([], read).unwrap().map(|row| serde_json::from_str(&row.unwrap()).unwrap()).collect()
+    }
+
+    fn results_file(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.sandbox.path("results.db")).unwrap()
+    }
+
+    /// A number from the results file; `None` where it is busy, or not there yet.
+    fn number(&self, sql: &str) -> Option<u64> {
+        self.results_file().query_row(sql, [], |row| row.get(0)).optional().ok().flatten()
+    }
+
+    fn most_deaths(&self) -> u64 {
+        self.number("SELECT coalesce(max(count), 0) FROM deaths").unwrap_or(0)
+    }
+
+    /// Whether each task has ended, and no result waits to be reported.
+    fn is_done(&mut self) -> bool {
+        const OPEN: &str = "SELECT count(*) FROM tasks WHERE status IN ('pending', 'claimed')";
+        let tasks = rusqlite::Connection::open(self.sandbox.path("tasks.db")).unwrap();
+        // Busy, say: then it is asked again.
+        let open: u64 = tasks.query_row(OPEN, [], |row| row.get(0)).unwrap_or(1);
+        open == 0 && self.number("SELECT count(*) FROM results WHERE reported_at IS NULL") == Some(0)
+    }
+
+    fn metrics(&self) -> Vec<String> {
+        let ask = |worker: &Worker| {
+            let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            exchange(worker.status_addr, request).map_or_else(|error| error.to_string(), |answer| answer.body)
+        };
+        self.workers.iter().map(ask).collect()
+    }
+
+    fn find(mut self, ids: Vec<u64>, metrics: Vec<String>) -> Result<Found, String> {
+        let server = self.server.take().expect("it runs");
+        server.terminate();
+        let ended = server.wait();
+        if ended.code() != 0 {
+            return Err(format!("serve ended with {}: {}", ended.code(), ended.stderr));
+        }
+        let (tasks, attempts) = self.counted();
+        let runs = self.sandbox.read("runs");
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let locks = std::fs::read_dir(self.sandbox.path("")).unwrap();
+        let locks = locks.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("-worker-"));
+        Ok(Found {
+            ids,
+            tasks,
+            attempts,
+            rows: self.rows(),
+            runs: runs.lines().map(words).map(|it| (it[0].parse().unwrap(), it[1].parse().unwrap())).collect(),
+            claims: self.number("SELECT count(*) FROM claims").unwrap(),
+            locks: locks.count(),
+            stats: self.sandbox.prismq(["stats", "--json"]).run().exits(0).json(),
+            summaries: std::mem::take(&mut self.summaries),
+            metrics,
+            processes_left: processes_with(&format!("MARK={}", self.port)),
+        })
+    }
+
+    /// What the TaskManager's own file says of each task and each attempt.
+    fn counted(&self) -> (Vec<(u64, String)>, Vec<Counted>) {
+        let file = rusqlite::Connection::open(self.sandbox.path("tasks.db")).unwrap();
+        let mut all = file.prepare("SELECT id, attempts, status FROM tasks ORDER BY id").unwrap();
+        let read = |row: &rusqlite::Row<'_>| Ok(Counted { task: row.get(0)?, attempt: row.get(1)?, fate: row.get(2)? });
+        let last: Vec<Counted> = all.query_map([], read).unwrap().map(Result::unwrap).collect();
+        let tasks = last.iter().map(|it| (it.task, it.fate.clone())).collect();
+        let mut past = file.prepare("SELECT task_id, attempt, fate FROM past_attempts ORDER BY id").unwrap();
+        let past: Vec<Counted> = past.query_map([], read).unwrap().map(Result::unwrap).collect();
+        (tasks, past.into_iter().chain(last.into_iter().filter(|it| it.fate != "pending")).collect())
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn wait_until(deadline: Instant, mut holds: impl FnMut() -> bool) -> Option<()> {
+    while !holds() {
+        if Instant::now() > deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Some(())
+}
+
+/// The environments of processes that have this variable.
+fn processes_with(variable: &str) -> Vec<String> {
+    // Elsewhere there is no such folder.
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(|entry| std::fs::read(entry.ok()?.path().join("environ")).ok())
+        .filter(|environ| environ.split(|byte| *byte == 0).any(|it| it == variable.as_bytes()))
+        .map(|environ| String::from_utf8_lossy(&environ).into_owned())
+        .collect()
+}
