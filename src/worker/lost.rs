@@ -119,16 +119,14 @@ impl LostClaims {
 }
 
 impl Worker<'_> {
-    /// Looks for lost claims where that is due. False where something is in doubt that only a later look can settle.
-    pub(super) fn settle_lost_claims(&self) -> Result<bool, Error> {
-        match self.lost.settled_in() {
-            None => Ok(true),
-            Some(Duration::ZERO) => self.look_for_lost_claims().map(|_| true),
-            Some(time) => {
-                self.queue.note_due(time);
-                Ok(false)
-            }
+    /// Looks for lost claims if that is due. Returns in how long a look can settle what is still in doubt, if anything is.
+    pub(super) fn settle_lost_claims(&self) -> Result<Option<Duration>, Error> {
+        let time = self.lost.settled_in();
+        if time.is_some_and(|time| time.is_zero()) {
+            self.look_for_lost_claims()?;
+            return Ok(None);
         }
+        Ok(time)
     }
 
     /// Takes up the tasks that the TaskManager shows as claimed by this worker, or by a dead one, and that nobody has in

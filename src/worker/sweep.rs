@@ -64,9 +64,10 @@ impl Worker<'_> {
             if self.lost.found() > known {
                 continue;
             }
+            // Nobody polls until then: the next answer could be lost as well, and the doubt never end.
             let pause = match settled {
-                Ok(true) => return found,
-                Ok(false) => None,
+                Ok(None) => return found,
+                Ok(time) => time,
                 Err(error) => self.not_settled(error),
             };
             return Found::NoAnswer { index: turn.first, pause };
