@@ -107,6 +107,11 @@ impl Metrics {
         self.lock().its_loop = Some(Loop::Hangs(reason.to_owned()));
     }
 
+    /// Why the results file cannot be written, or that it can.
+    pub fn store_error(&self, error: Option<&str>) {
+        self.lock().store_error = error.map(str::to_owned);
+    }
+
     /// The results file, or another that it takes, is gone: the worker can only end.
     pub fn files_gone(&self, error: &str) {
         let mut activity = self.lock();

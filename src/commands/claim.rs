@@ -18,7 +18,7 @@ use crate::exit::{Exit, UserError};
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
-use crate::task::{Claim, Task, TaskResult};
+use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::{Client, Waits};
 use crate::worker::{Executor, SharedLedger, WorkerError, WorkerType, handler};
 
@@ -130,9 +130,11 @@ impl<'a> Desk<'a> {
         let printed = self.print(&claim);
         let id = claim.task.id;
         note(format_args!("claimed until {:.0}; next:", claim.deadline));
-        note(format_args!("  prismq complete {id} --result '{{\"answer\":42}}'"));
-        note(format_args!("  prismq fail {id} --error 'what went wrong'"));
-        noted?;
+        // What the results file does not know has to be said.
+        let by = noted.as_ref().err().map_or(String::new(), |_| format!(" --worker-id {}", claim.worker_id));
+        note(format_args!("  prismq complete {id}{by} --result '{{\"answer\":42}}'"));
+        note(format_args!("  prismq fail {id}{by} --error 'what went wrong'"));
+        noted.map_err(|error| of_task(id, "is claimed", &error))?;
         printed.map(|()| Exit::Done)
     }
 
@@ -147,7 +149,15 @@ impl<'a> Desk<'a> {
             clock: Arc::new(self.setup.clock()),
         };
         let claim = executor.claim(task, worker_type, claimed_at);
-        let deaths = self.store.note_claim(&claim, self.client.url(), None)?;
+        let deaths = match self.store.note_claim(&claim, self.client.url(), None) {
+            Ok(deaths) => deaths,
+            Err(error) => {
+                let id = claim.task.id;
+                let returned = executor.give_back(claim, &error);
+                let fate = if returned { "was given back" } else { "stays claimed until its claim is over" };
+                return Err(of_task(id, fate, &error).into());
+            }
+        };
         let Task { id, task_type, attempt, .. } = &claim.task;
         self.setup.screen.suspend(|| note(format_args!("working task {id} ({task_type}), attempt {attempt}")));
         let deadline = claim.deadline;
@@ -183,13 +193,20 @@ impl<'a> Desk<'a> {
     }
 }
 
+/// Says what becomes of a task, since something could not be written.
+fn of_task(id: TaskId, fate: &str, error: &StoreError) -> UserError {
+    let mut error = errors::store(error);
+    error.message = format!("task {id} {fate}: {}", error.message);
+    error
+}
+
 /// Reports a result, also where it could not be stored: the disk may be full, and then the TaskManager is the only one
 /// left to keep it. A task whose ideas could not be kept is not done.
 fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result: &TaskResult) -> anyhow::Result<()> {
     if let Err(error) = &stored
         && error.is_of_ideas()
     {
-        return Err(error.clone().into());
+        return Err(of_task(result.task_id, "stays claimed until its claim is over", error).into());
     }
     let delivery = executor.report(result);
     let id = stored?;

@@ -83,6 +83,8 @@ impl Figures {
             Event::Hanging(reason) => metrics.hangs(reason),
             Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),
+            Event::PollNoted(error) => metrics.store_error(error.as_deref()),
+            Event::StoreWaits { error, .. } => metrics.store_error(Some(error)),
             Event::OutageStarted(error) => metrics.contact_lost(error),
             Event::OutageEnded { .. } => metrics.contact_found(),
             Event::Paused { task_type, pause } => metrics.paused(task_type, Some(*pause)),
@@ -119,7 +121,9 @@ impl Figures {
             Event::ClaimRenewed(claim) => metrics.claimed_again(&claim.task.task_type),
             Event::Finished(result) if result.outcome.is_not_run() => metrics.not_run(result.task_id.0),
             Event::Finished(result) => metrics.finished(&attempt(result)),
-            Event::IdeasNotKept { task_id, error } | Event::NotStored { task_id, error, .. } => {
+            Event::IdeasNotKept { task_id, error }
+            | Event::GivenBack { task_id, error, .. }
+            | Event::NotStored { task_id, error, .. } => {
                 metrics.not_stored(task_id.0, error);
             }
             Event::Reported { task_type, delivery: Delivery::ClaimLost, .. } => metrics.claim_lost(task_type),

@@ -120,6 +120,16 @@ fn log_task(event: &Event<'_>) {
         Event::IdeasNotKept { task_id, error } => {
             log::error!(target: STORE, task_id = task_id.0; "{error}; the task is not reported, to be worked again");
         }
+        Event::GivenBack { task_id, error, returned: true } => {
+            log::error!(target: STORE, task_id = task_id.0; "given back: {error}");
+        }
+        Event::GivenBack { task_id, error, returned: false } => {
+            log::error!(target: STORE, task_id = task_id.0; "{error}; the task stays claimed until its claim is over");
+        }
+        Event::StoreWaits { task_id, error } => {
+            log::warn!(target: STORE, task_id = task_id.0; "{error}; trying again");
+        }
+        Event::PollNoted(Some(error)) => log::warn!(target: STORE, "{error}"),
         Event::NotStored { task_id, error, reported } => {
             let comfort = if *reported { "the TaskManager has its result" } else { "its result is lost here" };
             log::error!(target: STORE, task_id = task_id.0; "{error}; {comfort}");

@@ -66,6 +66,8 @@ pub enum StoreError {
         path: PathBuf,
         /// What happened.
         reason: String,
+        /// Whether it passes by itself, as where another process holds the file.
+        passes: bool,
     },
     /// The file is not there any more, or another one is in its place: what is written now is lost.
     #[error("the results file {} {reason} while it was in use", path.display())]
@@ -110,6 +112,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the same may be written later, without anybody's help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed { passes: true, .. })
+    }
+
     /// Whether it is ideas that could not be kept, rather than results.
     #[must_use]
     pub fn is_of_ideas(&self) -> bool {
@@ -144,7 +152,7 @@ impl Store {
                 Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                     unusable(error.to_string())
                 }
-                _ => StoreError::Failed { path: path.to_owned(), reason: explain(&error) },
+                _ => Reason::of(&error).for_file(path),
             },
         })?;
         let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
@@ -221,12 +229,12 @@ impl Store {
 
     /// Runs `work` on the connection.
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        self.turns.alone(work).map_err(|reason| self.failed(reason))
+        self.turns.alone(work).map_err(|reason| reason.for_file(&self.path))
     }
 
     /// Runs `work` in a transaction that other slots may share, all of it or nothing; it is committed when this returns.
     fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        self.turns.together(work).map_err(|reason| self.failed(reason))
+        self.turns.together(work).map_err(|reason| reason.for_file(&self.path))
     }
 
     /// Waits until all that this process has committed is on disk. Nobody is held up by that.
@@ -235,7 +243,7 @@ impl Store {
     }
 
     fn failed(&self, reason: String) -> StoreError {
-        StoreError::Failed { path: self.path.clone(), reason }
+        StoreError::Failed { path: self.path.clone(), reason, passes: false }
     }
 }
 
@@ -294,13 +302,38 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-fn explain(error: &rusqlite::Error) -> String {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "the disk is full".into(),
-        // The file beside the database that its processes share cannot grow.
-        _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
-        Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
-        _ => error.to_string(),
+/// Why SQLite failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reason {
+    text: String,
+    /// Whether that passes by itself.
+    passes: bool,
+}
+
+impl Reason {
+    fn of(error: &rusqlite::Error) -> Self {
+        let code = error.sqlite_error_code();
+        let text = match code {
+            Some(ErrorCode::DiskFull) => "the disk is full".into(),
+            // The file beside the database that its processes share cannot grow.
+            _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
+            Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
+            _ => error.to_string(),
+        };
+        // The last two are what SQLite makes of a want of open files or memory.
+        let passing = [ErrorCode::DatabaseBusy, ErrorCode::CannotOpen, ErrorCode::OutOfMemory];
+        Self { text, passes: code.is_some_and(|code| passing.contains(&code)) }
+    }
+
+    fn for_file(self, path: &Path) -> StoreError {
+        StoreError::Failed { path: path.to_owned(), reason: self.text, passes: self.passes }
+    }
+}
+
+/// One that does not pass.
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), passes: false }
     }
 }
 

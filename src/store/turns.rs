@@ -11,7 +11,7 @@ use std::thread;
 
 use rusqlite::Connection;
 
-use super::explain;
+use super::Reason;
 
 /// A connection for all threads of the process.
 pub(super) struct Turns {
@@ -29,7 +29,7 @@ struct State {
 /// A commit, and how it ended.
 #[derive(Default)]
 struct Round {
-    outcome: Mutex<Option<Result<(), String>>>,
+    outcome: Mutex<Option<Result<(), Reason>>>,
     ended: Condvar,
 }
 
@@ -39,24 +39,24 @@ impl Turns {
     }
 
     /// Runs `work` by itself: it may begin a transaction of its own.
-    pub(super) fn alone<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, String> {
+    pub(super) fn alone<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, Reason> {
         let mut turn = self.turn();
         turn.commit();
-        work(&mut turn.connection).map_err(|error| explain(&error))
+        work(&mut turn.connection).map_err(|error| Reason::of(&error))
     }
 
     /// Runs `work` in a transaction that others may share; returns when that is committed. Where one of them fails, it
     /// fails for all: they write to the same disk.
-    pub(super) fn together<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, String> {
+    pub(super) fn together<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Reason> {
         let mut turn = self.turn();
         let round = turn.join()?;
         let done = work(&turn.connection);
         if let Err(error) = &done {
-            turn.give_up(explain(error));
+            turn.give_up(Reason::of(error));
         }
         drop(turn);
         round.wait()?;
-        done.map_err(|error| explain(&error))
+        done.map_err(|error| Reason::of(&error))
     }
 
     fn turn(&self) -> Turn<'_> {
@@ -76,9 +76,9 @@ struct Turn<'a> {
 
 impl State {
     /// Joins the open transaction, or begins one.
-    fn join(&mut self) -> Result<Arc<Round>, String> {
+    fn join(&mut self) -> Result<Arc<Round>, Reason> {
         if self.open.is_none() {
-            self.run("BEGIN IMMEDIATE").map_err(|error| explain(&error))?;
+            self.run("BEGIN IMMEDIATE").map_err(|error| Reason::of(&error))?;
         }
         Ok(Arc::clone(self.open.get_or_insert_default()))
     }
@@ -89,11 +89,11 @@ impl State {
         }
         match self.run("COMMIT") {
             Ok(()) => self.end(Ok(())),
-            Err(error) => self.give_up(explain(&error)),
+            Err(error) => self.give_up(Reason::of(&error)),
         }
     }
 
-    fn give_up(&mut self, reason: String) {
+    fn give_up(&mut self, reason: Reason) {
         // After some errors SQLite has done so already.
         if !self.connection.is_autocommit() {
             // Where this fails, so does the next beginning.
@@ -102,7 +102,7 @@ impl State {
         self.end(Err(reason));
     }
 
-    fn end(&mut self, outcome: Result<(), String>) {
+    fn end(&mut self, outcome: Result<(), Reason>) {
         if let Some(round) = self.open.take() {
             *round.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             round.ended.notify_all();
@@ -115,7 +115,7 @@ impl State {
 }
 
 impl Round {
-    fn wait(&self) -> Result<(), String> {
+    fn wait(&self) -> Result<(), Reason> {
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(outcome) = &*outcome {
@@ -178,7 +178,7 @@ mod tests {
     /// there were, and how many numbers were left.
     fn eight_at_once(
         last: impl FnOnce(&Connection) -> rusqlite::Result<usize> + Send,
-    ) -> (Vec<Result<usize, String>>, usize, usize) {
+    ) -> (Vec<Result<usize, Reason>>, usize, usize) {
         let mut connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(

@@ -63,7 +63,7 @@ impl Store {
                 Ok(alive) => alive,
                 Err(error) => {
                     let reason = format!("the lock of this process cannot be taken: {error}");
-                    return Ok(Err(StoreError::Failed { path: self.path.clone(), reason }));
+                    return Ok(Err(self.failed(reason)));
                 }
             };
             transaction.commit()?;

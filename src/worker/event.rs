@@ -166,6 +166,24 @@ pub enum Event<'a> {
         /// Why.
         error: String,
     },
+    /// A task goes back to the queue unrun, since its claim could not be noted.
+    GivenBack {
+        /// The task.
+        task_id: TaskId,
+        /// Why.
+        error: String,
+        /// Whether the TaskManager has it back. Else it stays claimed until the claim is over.
+        returned: bool,
+    },
+    /// What is to be written of a task waits, since another process holds the results file, say.
+    StoreWaits {
+        /// The task.
+        task_id: TaskId,
+        /// Why.
+        error: String,
+    },
+    /// The results file was told of a poll, or why that could not be written.
+    PollNoted(Option<String>),
     /// A result could not be stored.
     NotStored {
         /// The task.

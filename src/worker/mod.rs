@@ -9,6 +9,7 @@ mod contact;
 mod event;
 mod execute;
 mod files;
+mod give_back;
 mod hold;
 mod housekeeping;
 mod in_flight;

@@ -15,7 +15,6 @@ use crate::clock::between;
 use crate::failpoint;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, Task, TaskResult};
-use crate::taskmanager::Delivery;
 
 /// The results file is told of polls no more often than this.
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
@@ -25,8 +24,9 @@ pub(super) fn run(worker: &Worker<'_>, number: usize) {
     let _ended = EndOfSlot(&worker.queue);
     while let Some(turn) = worker.queue.turn() {
         worker.pulse.back_in(number, turn.wait);
-        let found = worker.sweep(&turn);
+        // Before a task is claimed: where nothing can be written, none is.
         worker.note_poll();
+        let found = worker.sweep(&turn);
         match found {
             Found::Task { index, claim, left } => {
                 worker.pulse.back_in(number, between(worker.executor.clock.now(), claim.deadline));
@@ -64,7 +64,6 @@ impl Worker<'_> {
         let attempt = (claim.task.id, claim.task.attempt);
         let verdict = match self.store_and_report(worker_type, claim, left) {
             Ok(verdict) => verdict,
-            // The task stays claimed: the TaskManager hands it out again when the claim ends.
             Err(error) => {
                 self.fail(WorkerError::Store(error));
                 Verdict::Unknown
@@ -79,27 +78,31 @@ impl Worker<'_> {
         }
     }
 
-    fn store_and_report(&self, worker_type: &WorkerType, mut claim: Claim, left: bool) -> Result<Verdict, StoreError> {
+    fn store_and_report(&self, worker_type: &WorkerType, claim: Claim, left: bool) -> Result<Verdict, StoreError> {
         let executor = &self.executor;
         failpoint::reach("claimed");
-        let deaths = executor.store.note_claim(&claim, executor.client.url(), Some(&self.process))?;
+        let (mut claim, deaths) = self.note_or_give_back(claim)?;
         if !self.is_to_run(&claim) {
             return Ok(Verdict::Unknown);
         }
         prolong(executor, worker_type, &mut claim);
         executor.observer.event(&Event::Claimed(&claim));
         failpoint::reach("noted");
+        let (task_id, deadline) = (claim.task.id, claim.deadline);
         let mut result = self.run_stoppable(worker_type, claim, deaths)?;
         self.in_flight.renew(&mut result);
         self.count(&result);
         self.tell_quota();
         failpoint::reach("ran");
-        match executor.store(&mut result) {
+        match self.patiently(task_id, deadline, || false, || executor.store(&mut result)) {
             Ok(id) => {
                 // Before the task can be back in the queue.
                 let held = self.hold(worker_type, &result.outcome);
                 let verdict = verdict(&result, held);
-                self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict)
+                self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict).inspect_err(|error| {
+                    let error = error.to_string();
+                    executor.observer.event(&Event::NotStored { task_id, error, reported: true });
+                })
             }
             Err(error) => {
                 self.not_stored(&result, &error);
@@ -109,7 +112,7 @@ impl Worker<'_> {
     }
 
     /// Whether a task that was just claimed is to be run for this claim.
-    fn is_to_run(&self, claim: &Claim) -> bool {
+    pub(super) fn is_to_run(&self, claim: &Claim) -> bool {
         let Executor { store, client, clock, observer, .. } = &self.executor;
         let entered = match self.in_flight.enter(claim) {
             Entered::MustWait => self.wait_for_earlier_report(claim),
@@ -161,21 +164,6 @@ impl Worker<'_> {
         result
     }
 
-    /// The disk may be full: then the TaskManager is the only one left to keep the result. Where it is the ideas that
-    /// could not be kept, it must not hear that the task is done: the task is worked again.
-    fn not_stored(&self, result: &TaskResult, error: &StoreError) {
-        let executor = &self.executor;
-        let (task_id, text) = (result.task_id, error.to_string());
-        if error.is_of_ideas() {
-            // Where this fails, the end of this process counts as one more death over the task.
-            let _ = executor.store.set_running(&result.api_url, result.task_id, result.attempt, false);
-            executor.observer.event(&Event::IdeasNotKept { task_id, error: text });
-        } else {
-            let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
-            executor.observer.event(&Event::NotStored { task_id, error: text, reported });
-        }
-    }
-
     fn count(&self, result: &TaskResult) {
         if result.outcome.is_not_run() {
             return;
@@ -184,7 +172,8 @@ impl Worker<'_> {
         *if result.outcome.failure.is_none() { &mut counters.completed } else { &mut counters.failed } += 1;
     }
 
-    /// Tells the results file that the worker polls, for whoever looks at its health.
+    /// Tells the results file that the worker polls, for whoever looks at its health. Where it cannot be written, unless
+    /// that passes by itself, nothing is to be claimed.
     fn note_poll(&self) {
         let mut last = self.last_noted_poll.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|last| last.elapsed() < NOTE_POLLS_EVERY) {
@@ -192,8 +181,13 @@ impl Worker<'_> {
         }
         *last = Some(Instant::now());
         let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where this fails, the next write that matters says so.
-        let _ = self.executor.store.note_poll(&self.process, counters, self.executor.clock.now());
+        let noted = self.executor.store.note_poll(&self.process, counters, self.executor.clock.now());
+        self.executor.observer.event(&Event::PollNoted(noted.as_ref().err().map(ToString::to_string)));
+        if let Err(error) = noted
+            && !error.may_pass()
+        {
+            self.fail(WorkerError::Store(error));
+        }
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, Rig, complains};
-use crate::support::Output;
+use crate::support::{Output, wait_for};
 
 /// A rig in whose working folder `disk` is a file system of 2 MiB, with the results file on it.
 struct FullDisk {
@@ -19,7 +20,10 @@ struct FullDisk {
 impl FullDisk {
     /// `None`, with a word on why, where nothing may be mounted.
     fn new() -> Option<Self> {
-        let rig = Rig::new();
+        Self::of(Rig::new())
+    }
+
+    fn of(rig: Rig) -> Option<Self> {
         let disk = rig.sandbox.path("disk");
         fs::create_dir(&disk).unwrap();
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "prismq-test"]).arg(&disk).output();
@@ -48,6 +52,19 @@ impl FullDisk {
 
     fn run(&self, line: &str) -> Output {
         self.rig.prismq(line).args(["--results", "disk/results.db"]).run()
+    }
+
+    /// Waits until somebody has opened the results file.
+    fn wait_for_open(&self) {
+        let shared = self.disk.join("results.db-shm");
+        wait_for("the results file", || fs::metadata(&shared).is_ok_and(|it| it.len() > 0).then_some(()));
+    }
+
+    /// Waits until a worker has noted that it polls: it does so again only after 10 s.
+    fn wait_for_poll(&self) {
+        let results = Connection::open(self.disk.join("results.db")).unwrap();
+        let polled = || results.query_row("SELECT max(last_poll_at) FROM workers", [], |row| row.get(0));
+        wait_for("a poll", || polled().unwrap_or(None::<String>));
     }
 
     fn rows(&self) -> Vec<Value> {
@@ -133,6 +150,8 @@ fn a_task_whose_ideas_find_no_room_is_not_done() {
         );
         let task = disk.rig.task(1);
         assert_eq!((&task["status"], disk.rig.results()), (&json!("claimed"), vec![]), "{line}");
+        let named = if line.starts_with("claim") { "task 1 stays claimed" } else { "task_id=1" };
+        assert!(output.stderr.contains(named), "{output:?}");
         disk.make_room();
         if line.starts_with("claim") {
             disk.rig.sandbox.write("result.json", ideas);
@@ -143,6 +162,62 @@ fn a_task_whose_ideas_find_no_room_is_not_done() {
         }
         assert_eq!(disk.rig.task(1)["result"]["data"]["ideas"][0]["id"], 1, "{line}");
     }
+}
+
+#[test]
+fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
+    for line in ["work example.any", "claim example.any --run --timeout 15s"] {
+        let Some(disk) = FullDisk::new() else { return };
+        disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
+        let running = disk.rig.prismq(line).args(["--results", "disk/results.db"]).start();
+        if line.starts_with("work") {
+            disk.wait_for_poll();
+        } else {
+            disk.wait_for_open();
+        }
+        disk.fill();
+        let id = disk.rig.create(ANY, &json!({"n": 1}));
+        let output = running.wait().exits(1);
+        let last = output.stderr.lines().last().unwrap();
+        assert!(last.starts_with("prismq: ") && last.contains("the disk is full"), "{output:?}");
+        let named = if line.starts_with("work") { "task_id=1" } else { "task 1 was given back: " };
+        assert!(output.stderr.contains("given back: ") && output.stderr.contains(named), "{output:?}");
+        let task = disk.rig.task(id);
+        assert_eq!((&task["status"], &task["attempts"]), (&json!("pending"), &json!(1)), "{line}: {task}");
+        disk.make_room();
+        disk.run("work example.any --drain -qq").exits(0);
+        assert_eq!(disk.rig.task(id)["status"], "completed", "{line}");
+    }
+}
+
+#[test]
+fn a_worker_at_rest_notices_the_full_disk_before_it_claims() {
+    // It answers each poll at once.
+    let rig = Rig::with(|settings| settings.faults.published = true).knowing_any();
+    let Some(disk) = FullDisk::of(rig) else { return };
+    disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
+    let line = "work example.any --poll-interval 50ms --max-backoff 50ms --results disk/results.db";
+    let running = disk.rig.start(line);
+    disk.wait_for_poll();
+    disk.fill();
+    let output = running.wait().exits(1);
+    let last = output.stderr.lines().last().unwrap();
+    assert!(last.starts_with("prismq: ") && last.contains("the disk is full"), "{output:?}");
+}
+
+#[test]
+fn a_claim_by_hand_that_could_not_be_noted_can_be_completed() {
+    let Some(disk) = FullDisk::new() else { return };
+    let running = disk.rig.start("claim example.any --timeout 15s --worker-id me --results disk/results.db");
+    disk.wait_for_open();
+    disk.fill();
+    let id = disk.rig.create(ANY, &json!({"n": 1}));
+    let output = running.wait().exits(1);
+    assert!(output.stderr.contains("prismq complete 1 --worker-id me --result"), "{output:?}");
+    assert!(output.stderr.lines().last().unwrap().starts_with("prismq: task 1 is claimed: "), "{output:?}");
+    disk.make_room();
+    disk.run("complete 1 --worker-id me --result 42").exits(0);
+    assert_eq!(disk.rig.task(id)["status"], "completed");
 }
 
 #[test]

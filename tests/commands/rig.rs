@@ -45,7 +45,7 @@ impl Rig {
         Self::with(|settings| settings.claim_timeout = claim_timeout).knowing_any()
     }
 
-    fn with(set: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(set: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("taskmanager.db"));
         set(&mut settings);
@@ -53,7 +53,7 @@ impl Rig {
         Self { sandbox: Sandbox::at(&server.api_url()), server, _folder: folder }
     }
 
-    fn knowing_any(self) -> Self {
+    pub(crate) fn knowing_any(self) -> Self {
         self.run(&format!("register-type {ANY} --schema {{\"type\":\"object\"}}")).exits(0);
         self
     }

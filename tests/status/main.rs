@@ -10,6 +10,7 @@ mod deploy;
 mod endpoint;
 mod gone;
 mod health;
+mod locked;
 mod metrics;
 mod page;
 mod promtool;

@@ -12,7 +12,7 @@ use super::table;
 use crate::clock::Timestamp;
 use crate::store::anchor::Anchor;
 use crate::store::migrations::Error;
-use crate::store::{StoreError, create, explain};
+use crate::store::{Reason, StoreError, create};
 
 /// An open database of ideas, shared by all threads of the process.
 pub(in crate::store) struct IdeaDatabase {
@@ -75,6 +75,6 @@ fn failure(path: &Path, error: Error) -> StoreError {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             StoreError::IdeasUnusable { path, reason: error.to_string() }
         }
-        _ => StoreError::IdeasFailed { path, reason: explain(&error) },
+        _ => StoreError::IdeasFailed { path, reason: Reason::of(&error).text },
     }
 }
