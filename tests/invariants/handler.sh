@@ -5,6 +5,8 @@ work() {
     task=$1 id=$2 attempt=$3
     script=${task#*'"script":"'}
     script=${script%%'"'*}
+    until=${task#*'"until":"'}
+    until=${until%%'"'*}
     set -- $script
     left=$attempt
     while [ "$left" -gt 1 ] && [ $# -gt 1 ]; do
@@ -19,6 +21,7 @@ work() {
             progress 80
             answer
             ;;
+        snooze) snooze ;;
         slow)
             sleep 0.15
             answer

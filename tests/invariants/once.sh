@@ -1,6 +1,7 @@
 . ./handler.sh
 
 answer() { echo "{\"ran\":\"$id.$attempt\"}"; }
+snooze() { echo "{\"success\":true,\"data\":{\"ran\":\"$id.$attempt\"},\"not_before\":\"$until\"}"; }
 progress() { echo "{\"progress\":$1}" >&3; }
 fail() {
     echo "$1 at attempt $attempt" >&2

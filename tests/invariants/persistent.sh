@@ -1,6 +1,7 @@
 . ./handler.sh
 
 answer() { echo "{\"id\":$id,\"success\":true,\"data\":{\"ran\":\"$id.$attempt\"}}"; }
+snooze() { echo "{\"id\":$id,\"success\":true,\"data\":{\"ran\":\"$id.$attempt\"},\"not_before\":\"$until\"}"; }
 progress() { echo "{\"id\":$id,\"progress\":$1}"; }
 fail() {
     type=$1

@@ -24,9 +24,13 @@ pub(crate) enum Step {
     Crash,
     /// Takes longer than it may.
     Timeout,
+    /// Succeeds, and snoozes its type for some hundred milliseconds.
+    Snooze,
 }
 
-use Step::{Configuration, Connection, Crash, Envelope, Handler, Ok, Progress, Slow, Temporary, Timeout, Validation};
+use Step::{
+    Configuration, Connection, Crash, Envelope, Handler, Ok, Progress, Slow, Snooze, Temporary, Timeout, Validation,
+};
 
 impl Step {
     /// The word that the handler knows it by.
@@ -43,13 +47,14 @@ impl Step {
             Envelope => "envelope",
             Crash => "crash",
             Timeout => "timeout",
+            Snooze => "snooze",
         }
     }
 
     /// The error type of the failure; `None` for a success.
     pub(crate) fn error_type(self) -> Option<&'static str> {
         match self {
-            Ok | Progress | Slow => None,
+            Ok | Progress | Slow | Snooze => None,
             Envelope => Some("odd"),
             _ => Some(self.word()),
         }
@@ -100,6 +105,17 @@ pub(crate) enum Event {
     KillServer(u64),
 }
 
+/// When the workers end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// By themselves, when nothing is left.
+    Drained,
+    /// By themselves, when they were idle for a while.
+    Idle,
+    /// When they are asked to, which is when all is done.
+    Stopped,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -109,8 +125,9 @@ pub(crate) struct Plan {
     pub(crate) persistent: bool,
     pub(crate) tasks: Vec<TaskPlan>,
     pub(crate) workers: Vec<WorkerPlan>,
-    /// Whether workers end by themselves when nothing is left.
-    pub(crate) drain: bool,
+    pub(crate) until: Until,
+    /// Whether a worker keeps its worker id when it is started again.
+    pub(crate) named: bool,
     pub(crate) strategy: &'static str,
     /// The TaskManager's, in seconds.
     pub(crate) claim_timeout: u64,
@@ -150,7 +167,8 @@ impl Plan {
             types,
             persistent: rng.u8(..100) < 25,
             workers,
-            drain: rng.u8(..100) < 75,
+            until: pick(rng, &[Until::Drained, Until::Drained, Until::Idle, Until::Stopped]),
+            named: rng.bool(),
             strategy: pick(rng, &["fifo", "lifo", "priority"]),
             claim_timeout: 300,
             max_attempts: pick(rng, &[3, 3, 3, 1, 2, 5]),
@@ -183,7 +201,8 @@ impl Plan {
             persistent: false,
             tasks: (0..tasks).map(|_| TaskPlan { task_type: 0, script: vec![pick(&mut rng, &[Ok, Slow])] }).collect(),
             workers: vec![WorkerPlan { slots: 2, dies: None }; 3],
-            drain: false,
+            until: Until::Stopped,
+            named: true,
             strategy: "fifo",
             claim_timeout: 4,
             max_attempts: 1000,
@@ -268,11 +287,12 @@ fn tasks(rng: &mut Rng, types: usize) -> Vec<TaskPlan> {
     let mut retryable = vec![0; types];
     // An attempt that times out holds its slot for seconds, so few plans have some.
     let slowest = if rng.u8(..100) < 10 { Timeout } else { Crash };
+    let happiest = if rng.u8(..100) < 10 { Snooze } else { Ok };
     let mut task = |rng: &mut Rng| {
         let task_type = rng.usize(..types);
         let mut script: Vec<Step> = (0..rng.usize(0..4)).map(|_| failure(rng, slowest)).collect();
         if script.is_empty() || rng.bool() {
-            script.push(pick(rng, &[Ok, Ok, Ok, Progress, Slow]));
+            script.push(pick(rng, &[Ok, Ok, happiest, Progress, Slow]));
         }
         for step in &mut script {
             if step.is_retryable() {

@@ -9,7 +9,7 @@ use prismq::taskmanager::{Client, Connection, Retries, TaskFilter};
 use rusqlite::OptionalExtension;
 use serde_json::{Value, json};
 
-use crate::plan::{Event, Plan, WorkerPlan};
+use crate::plan::{Event, Plan, Until, WorkerPlan};
 use crate::support::{FakeClock, Output, Running, Sandbox, exchange};
 
 /// How long a plan may take, and each of its tasks: many times what it does.
@@ -88,7 +88,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Found, String> {
         rig.happens(*event)?;
     }
     let mut metrics = Vec::new();
-    if !plan.drain {
+    if plan.until == Until::Stopped {
         rig.wait_until("all tasks to end and to be reported", Rig::is_done)?;
         metrics = rig.metrics();
         for worker in &mut rig.workers {
@@ -180,9 +180,10 @@ impl<'a> Rig<'a> {
         for index in 0..self.plan.types.len() {
             client.register_type(&format!("type.{index}"), "1.0.0", &json!({"type": "object"})).unwrap();
         }
+        let snoozed_until = jiff::Timestamp::now() + Duration::from_millis(1200);
         let create = |(n, task): (usize, &crate::plan::TaskPlan)| {
             let words: Vec<&str> = task.script.iter().map(|step| step.word()).collect();
-            let params = json!({"n": n, "script": words.join(" ")});
+            let params = json!({"n": n, "script": words.join(" "), "until": snoozed_until});
             client.create(&format!("type.{}", task.task_type), &params, None).unwrap().id.0
         };
         self.plan.tasks.iter().enumerate().map(create).collect()
@@ -196,12 +197,14 @@ impl<'a> Rig<'a> {
         }
         let (slots, id) = (worker.plan.slots.to_string(), format!("worker-{index}"));
         let status_addr = worker.status_addr.to_string();
-        let mut arguments = vec!["work", "--json", "--concurrency", &slots, "--worker-id", &id];
-        arguments.extend(["--strategy", self.plan.strategy]);
-        if self.plan.drain {
-            arguments.push("--drain");
-        } else {
-            arguments.extend(["--status-addr", &status_addr]);
+        let mut arguments = vec!["work", "--json", "--concurrency", &slots, "--strategy", self.plan.strategy];
+        if self.plan.named {
+            arguments.extend(["--worker-id", &id]);
+        }
+        match self.plan.until {
+            Until::Drained => arguments.push("--drain"),
+            Until::Idle => arguments.extend(["--exit-after-idle", "300ms"]),
+            Until::Stopped => arguments.extend(["--status-addr", &status_addr]),
         }
         let mut failpoints = self.plan.pauses.clone();
         if let Some((point, passage)) = worker.plan.dies.take() {
