@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::Closed;
 use super::{Event, Worker};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, after};
 use crate::failpoint;
 use crate::store::{ResultId, StoreError, StoredResult};
 use crate::task::TaskResult;
@@ -18,6 +18,10 @@ use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long the end of the worker may be delayed by results that wait; they are safe in the results file.
 const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// How long a confirmed result may wait for another process that holds the results file, to be marked. One that is not
+/// marked is looked up by the next start.
+const MARK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stored result whose fate is not known yet.
 pub(super) struct Unsettled {
@@ -268,7 +272,11 @@ impl Worker<'_> {
             self.waiting.wake();
         }
         let settled = match answer {
-            Ok(delivery) => self.executor.settle(*id, result, delivery),
+            Ok(delivery) => {
+                let until = after(self.executor.clock.now(), MARK_PATIENCE);
+                let mark = || self.executor.settle(*id, result, delivery);
+                self.patiently(result.task_id, until, || false, mark)
+            }
             Err(error) => {
                 let (task_id, error) = (result.task_id, error.to_string());
                 self.executor.observer.event(&Event::ReportRefused { task_id, error });

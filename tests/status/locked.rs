@@ -52,3 +52,23 @@ fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over() {
     rig.drain();
     assert_eq!(rig.taskmanager.status(id), "completed");
 }
+
+#[test]
+fn a_confirmed_result_is_marked_when_another_process_lets_the_results_file_go() {
+    let mut rig = Rig::start();
+    let id = rig.case("one", WAITS);
+    let mut worker = Watched::start(&rig, []);
+    wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
+    rig.taskmanager.stop();
+    rig.sandbox.write("go", "");
+    wait_for("the result", || (rig.rows("results").len() == 1).then_some(()));
+    let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.taskmanager.restart();
+    worker.running.wait_for_stderr("another process has held it for 10 s; trying again");
+    assert_eq!(rig.taskmanager.status(id), "completed");
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_for("the mark", || (!rig.rows("results")[0]["reported_at"].is_null()).then_some(()));
+    worker.running.terminate();
+    worker.running.wait().exits(0);
+}
