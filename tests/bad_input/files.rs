@@ -155,7 +155,10 @@ fn a_damaged_file_is_told_of() {
     // The claim is made before the damage shows: then its task is told all the same.
     let output = rig.run("claim example.any --once --results r.db --worker-id me").exits(1);
     assert_eq!(output.json()["id"], 2);
-    assert!(output.stderr.contains("prismq: the results file") && output.stderr.contains("malformed"), "{output:?}");
+    assert!(
+        output.stderr.contains("prismq: task 2 is claimed: the results file") && output.stderr.contains("malformed"),
+        "{output:?}"
+    );
     rig.run("complete 2 --worker-id me --results other.db").exits(0);
 }
 
