@@ -24,13 +24,17 @@ pub const MAX_RESULT_DEPTH: usize = MAX_DEPTH + 1;
 pub const MAX_MESSAGE_DEPTH: usize = 127;
 /// The longest params, and the most that a handler may print as its result, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
+/// The most values in params, in a schema, and in what a handler prints: items of arrays and fields of objects, where an
+/// empty one counts as one. In memory, each takes many times its length.
+pub const MAX_VALUES: usize = 1_000_000;
 /// The most characters of one number. Python turns away integers of more than 4,300 digits.
 pub const MAX_NUMBER: usize = 1000;
 
 /// What takes the place of a value that was left out of an answer. It is followed by the reason and `]`.
 const LEFT_OUT: &str = "[left out by prismq: ";
-/// Keys by which the JSON library passes values on inside of itself: as a user's key, they would be taken for that.
-const RESERVED: [&[u8]; 2] = [b"$serde_json::private::Number", b"$serde_json::private::RawValue"];
+/// How keys begin by which the JSON library passes values on inside of itself: as a user's key, they would be taken for
+/// that.
+const RESERVED: &str = "$serde_json::private::";
 
 /// Why a text cannot be read, and where: the end of a sentence such as 'the output is …'.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +52,7 @@ pub fn read(text: &str) -> Result<Value, JsonError> {
     if text.len() > MAX_BYTES {
         return Err(too_long());
     }
-    read_within(text, MAX_DEPTH)
+    read_within(text, MAX_DEPTH, MAX_VALUES)
 }
 
 /// The same for bytes, which must be UTF-8.
@@ -64,14 +68,19 @@ pub fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
 /// Reads a whole request, which may be [`MAX_MESSAGE_DEPTH`] deep. Its length is for its reader to bound.
 #[cfg(feature = "server")]
 pub fn read_message(bytes: &[u8]) -> Result<Value, JsonError> {
-    read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH)
+    read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH, usize::MAX)
 }
 
 /// Reads an answer of a TaskManager, however deep: what is nested deeper than the parser goes is left out.
 pub fn read_answer(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let text = String::from_utf8_lossy(bytes);
-    let (text, _) = pruned(mended(without_mark(&text)), MAX_MESSAGE_DEPTH, "it is nested too deep");
-    serde_json::from_str(&text)
+    let text = mended(without_mark(&text));
+    match serde_json::from_str(&text) {
+        Err(error) if is_too_deep(&error) => {
+            serde_json::from_str(&pruned(text, MAX_MESSAGE_DEPTH, "it is nested too deep").0)
+        }
+        answer => answer,
+    }
 }
 
 /// Reads the start of an answer that is too long to be read whole, without what is nested in its data.
@@ -85,13 +94,15 @@ pub fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     within(2).or_else(|_| within(1))
 }
 
-fn read_within(text: &str, max_depth: usize) -> Result<Value, JsonError> {
+fn read_within(text: &str, max_depth: usize, max_values: usize) -> Result<Value, JsonError> {
     let text = without_mark(text);
+    let is_within = |value: &Value| check_part(value, max_depth, max_depth, &mut max_values.clone()).is_ok();
     match serde_json::from_str(&mended(text)) {
+        Ok(value) if is_within(&value) && !text.contains(RESERVED) => Ok(value),
         Err(error) if !is_too_deep(&error) => Err(JsonError::Syntax(explained(text, &error))),
         value => {
-            check_text(text, max_depth)?;
-            value.map_err(|error: serde_json::Error| JsonError::Limit(error.to_string()))
+            check_text(text, max_depth, max_values)?;
+            value.map_err(|error| JsonError::Limit(error.to_string()))
         }
     }
 }
@@ -131,16 +142,23 @@ pub fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
 
 /// The same, but for its length.
 pub fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
-    fn check(value: &Value, max_depth: usize, left: usize) -> Result<(), JsonError> {
-        match value {
-            Value::Array(_) | Value::Object(_) if left == 0 => Err(too_deep(max_depth, "")),
-            Value::Array(items) => items.iter().try_for_each(|item| check(item, max_depth, left - 1)),
-            Value::Object(fields) => fields.values().try_for_each(|field| check(field, max_depth, left - 1)),
-            Value::Number(number) if number.as_str().len() > MAX_NUMBER => Err(long_number("")),
-            _ => Ok(()),
-        }
+    let mut values_left = MAX_VALUES;
+    check_part(value, max_depth, max_depth, &mut values_left)
+}
+
+fn check_part(value: &Value, max_depth: usize, levels_left: usize, values_left: &mut usize) -> Result<(), JsonError> {
+    let (count, parts): (_, &mut dyn Iterator<Item = &Value>) = match value {
+        Value::Array(items) => (items.len(), &mut items.iter()),
+        Value::Object(fields) => (fields.len(), &mut fields.values()),
+        Value::Number(number) if number.as_str().len() > MAX_NUMBER => return Err(long_number("")),
+        _ => return Ok(()),
+    };
+    let levels_left = levels_left.checked_sub(1).ok_or_else(|| too_deep(max_depth, ""))?;
+    *values_left = values_left.checked_sub(count.max(1)).ok_or_else(|| too_many(""))?;
+    for part in parts {
+        check_part(part, max_depth, levels_left, values_left)?;
     }
-    check(value, max_depth, max_depth)
+    Ok(())
 }
 
 fn too_long() -> JsonError {
@@ -149,6 +167,10 @@ fn too_long() -> JsonError {
 
 fn too_deep(max_depth: usize, place: &str) -> JsonError {
     JsonError::Limit(format!("nested deeper than {max_depth} levels{place}"))
+}
+
+fn too_many(place: &str) -> JsonError {
+    JsonError::Limit(format!("beyond a limit: more than {MAX_VALUES} values{place}"))
 }
 
 fn long_number(place: &str) -> JsonError {
@@ -170,19 +192,21 @@ impl Write for Length {
 }
 
 /// Whether `text`, if it is JSON, is within the limits.
-fn check_text(text: &str, max_depth: usize) -> Result<(), JsonError> {
-    let mut depth = 0;
+fn check_text(text: &str, max_depth: usize, max_values: usize) -> Result<(), JsonError> {
+    let (mut depth, mut values) = (0, 0);
     for (part, place) in Parts::of(text) {
+        values += usize::from(matches!(part, Part::Open | Part::Comma));
         match part {
+            _ if values > max_values => return Err(too_many(&at(text, place.start))),
             Part::Open if depth == max_depth => return Err(too_deep(max_depth, &at(text, place.start))),
             Part::Open => depth += 1,
             Part::Close => depth = depth.saturating_sub(1),
             Part::Number if place.len() > MAX_NUMBER => return Err(long_number(&at(text, place.start))),
-            Part::Text if RESERVED.contains(&&text.as_bytes()[place.start + 1..place.end - 1]) => {
+            Part::Text if text[place.start + 1..].starts_with(RESERVED) => {
                 let what = format!("beyond a limit: the reserved text {}", &text[place.clone()]);
                 return Err(JsonError::Limit(format!("{what}{}", at(text, place.start))));
             }
-            Part::Number | Part::Half | Part::Text => {}
+            Part::Comma | Part::Number | Part::Half | Part::Text => {}
         }
     }
     Ok(())
@@ -248,6 +272,15 @@ mod tests {
         let list = |depth: usize| (0..depth).fold(json!(1), |inside, _| json!([inside]));
         for depth in [95, 96, 97] {
             assert_eq!(check(&list(depth), MAX_DEPTH).is_ok(), read(&list(depth).to_string()).is_ok(), "{depth}");
+        }
+        for (inside, count) in
+            [("1", MAX_VALUES), ("[]", MAX_VALUES / 2), ("{}", MAX_VALUES / 2), ("[1,2,3]", MAX_VALUES / 4)]
+        {
+            for (count, is_well) in [(count, true), (count + 1, false)] {
+                let text = format!("[{}]", vec![inside; count].join(","));
+                let value: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!((check(&value, MAX_DEPTH).is_ok(), read(&text).is_ok()), (is_well, is_well), "{inside}");
+            }
         }
         let text = |length: usize| json!("x".repeat(length - 2));
         assert_eq!(check(&text(MAX_BYTES), MAX_DEPTH), Ok(()));

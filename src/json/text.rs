@@ -34,6 +34,7 @@ pub fn without_mark(text: &str) -> &str {
 pub(super) enum Part {
     Open,
     Close,
+    Comma,
     Number,
     /// The escape of half a surrogate pair.
     Half,
@@ -96,6 +97,7 @@ impl Iterator for Parts<'_> {
                 b'"' => self.quote = Some(self.at),
                 b'{' | b'[' => return Some(self.take(Part::Open, 1)),
                 b'}' | b']' => return Some(self.take(Part::Close, 1)),
+                b',' => return Some(self.take(Part::Comma, 1)),
                 b'0'..=b'9' | b'-' => {
                     let is_of_number = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
                     let length = self.text[self.at..].iter().take_while(is_of_number).count();
@@ -128,6 +130,9 @@ pub(super) fn at(text: &str, offset: usize) -> String {
 #[must_use]
 pub fn mended(text: &str) -> Cow<'_, str> {
     let mut mended = Cow::Borrowed(text);
+    if !text.contains("\\u") {
+        return mended;
+    }
     for (_, place) in Parts::of(text).filter(|(part, _)| *part == Part::Half) {
         mended.to_mut().replace_range(place, "\\ufffd");
     }
@@ -156,7 +161,7 @@ pub(super) fn pruned<'a>(text: Cow<'a, str>, max_depth: usize, why: &str) -> (Co
                     from = place.end;
                 }
             }
-            Part::Number | Part::Half | Part::Text => {}
+            Part::Comma | Part::Number | Part::Half | Part::Text => {}
         }
     }
     open.truncate(max_depth);

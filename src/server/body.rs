@@ -14,6 +14,9 @@ use crate::json;
 /// Params or a result of the longest, and what surrounds them.
 const MAX_BYTES: usize = json::MAX_BYTES + 64 * 1024;
 
+/// The longest name of a type, version, or worker's id, in bytes.
+const MAX_NAME: usize = 255;
+
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
@@ -61,6 +64,12 @@ impl Fields {
         let text: String = self.required(name)?;
         if text.is_empty() { Err(Failure::invalid(format!("Field '{name}' must not be empty"))) } else { Ok(text) }
     }
+}
+
+/// Refuses a name that is too long: lists show it many times over.
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), Failure> {
+    let error = || Failure::invalid(format!("Field '{field}' is longer than {MAX_NAME} bytes"));
+    if name.len() > MAX_NAME { Err(error()) } else { Ok(()) }
 }
 
 /// What a field can hold.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::access::{self, Access};
-use super::body::Fields;
+use super::body::{Fields, check_name};
 use super::envelope::{Failure, Success};
 use super::line::Line;
 use super::log::{self, Log};
@@ -66,6 +66,8 @@ async fn health(State(queue): State<Shared>) -> Answer<Value> {
 async fn register(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
     let name = fields.text("name")?;
     let version = fields.text("version")?;
+    check_name("name", &name)?;
+    check_name("version", &version)?;
     let schema: Map<String, Value> = fields.required("param_schema")?;
     if !schema.contains_key("type") {
         return Err(Failure::bad_request("JSON schema must have a \"type\" property"));
@@ -122,6 +124,7 @@ fn claim_request(mut fields: Fields) -> Result<ClaimRequest, Failure> {
     let type_id = fields.required("task_type_id")?;
     let worker_id: Option<String> = fields.optional("worker_id")?;
     let worker_id = worker_id.filter(|id| !id.is_empty()).ok_or_else(|| Failure::invalid("Worker ID is required"))?;
+    check_name("worker_id", &worker_id)?;
     let type_pattern = fields.optional("type_pattern")?;
     let order = order(&mut fields)?;
     Ok(ClaimRequest { worker_id, type_id, type_pattern, order })

@@ -132,3 +132,18 @@ fn params_schemas_and_results_are_taken_as_deep_as_they_can_be_handed_out() {
     api.get("/tasks").data();
     api.get("/task-types/example.b").data();
 }
+
+#[test]
+fn names_may_have_255_bytes() {
+    let api = Api::start();
+    let register = |name: &str, version: &str| {
+        api.post("/task-types/register", json!({"name": name, "version": version, "param_schema": {"type": "object"}}))
+    };
+    let (longest, longer) = ("x".repeat(255), "x".repeat(256));
+    let type_id = register(&longest, &longest).data()["id"].as_i64().unwrap();
+    api.get(&format!("/task-types/{longest}")).data();
+    register(&longer, "1").assert_invalid("Field 'name' is longer than 255 bytes");
+    register("a", &longer).assert_invalid("Field 'version' is longer than 255 bytes");
+    api.claim(&longest, type_id).assert_error(404, "No available tasks");
+    api.claim(&longer, type_id).assert_invalid("Field 'worker_id' is longer than 255 bytes");
+}
