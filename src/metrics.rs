@@ -180,11 +180,17 @@ impl Metrics {
         self.families.lost.with_label_values(&[task_type]).inc();
     }
 
-    /// So many results wait to be reported, the oldest of which was finished so long ago.
-    pub fn unreported(&self, count: usize, oldest: Option<Duration>) {
+    /// So many results wait to be reported, of which so many were refused, and the oldest was finished so long ago.
+    pub fn unreported(&self, count: usize, refused: usize, oldest: Option<Duration>) {
         let mut activity = self.lock();
         activity.unreported = count;
+        activity.refused = refused;
         activity.oldest_unreported = oldest.and_then(|age| Instant::now().checked_sub(age));
+    }
+
+    /// The TaskManager refused the result of a task.
+    pub fn refused(&self, id: u64, error: &str) {
+        self.lock().last_refused = Some(format!("task {id}: {error}"));
     }
 
     /// A type's breaker is open for so long, or is not.
@@ -280,6 +286,8 @@ impl Metrics {
             results_error: activity.store_error.clone(),
             unreported: activity.unreported,
             oldest_unreported_seconds: activity.oldest_unreported.map(since),
+            refused: activity.refused,
+            last_refused: activity.last_refused.clone().filter(|_| activity.refused > 0),
             handlers: self.of.handlers.iter().map(|name| (name.clone(), "found")).collect(),
             youtube_api: self.of.youtube_key.map(|key_set| YouTube { key_set, quota: activity.quota.clone() }),
             memory_usage_mb: memory.map(|bytes| (bytes / 104_857.6).round() / 10.0),
@@ -299,6 +307,7 @@ impl Metrics {
             let oldest = activity.oldest_unreported.map_or(0, |time| now.saturating_duration_since(time).as_secs());
             self.families.oldest_unreported.set(oldest.try_into().unwrap_or(i64::MAX));
             self.families.unreported.set(activity.unreported.try_into().unwrap_or(i64::MAX));
+            self.families.refused.set(activity.refused.try_into().unwrap_or(i64::MAX));
             self.families.consecutive_errors.set(activity.consecutive_errors.into());
             self.families.healthy.set(activity.stuck(now).is_none().into());
             self.families.taskmanager_up.set(matches!(activity.contact, Contact::Answers).into());

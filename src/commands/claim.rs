@@ -210,6 +210,8 @@ fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result:
     }
     let delivery = executor.report(result);
     let id = stored?;
-    let delivery = delivery.map_err(|error| errors::not_reported(result.task_id, &error))?;
-    Ok(executor.settle(id, result, delivery)?)
+    match delivery {
+        Ok(delivery) => Ok(executor.settle(id, result, delivery)?),
+        Err(error) => Err(errors::not_reported(executor.store, id, result.task_id, &error)),
+    }
 }

@@ -1,11 +1,13 @@
 //! Errors of all rooms, as a person reads them: one line, the next step, the exit code.
 
+use std::path::Path;
+
 use crate::config::{Config, ConfigError, Origin};
 use crate::exit::{Exit, UserError};
-use crate::store::StoreError;
+use crate::store::{ResultId, Store, StoreError};
 use crate::task::TaskId;
 use crate::taskmanager::{Client, Error, TaskType};
-use crate::worker::{TypeError, WorkerError};
+use crate::worker::{Summary, TypeError, WorkerError};
 
 /// Names that are so many slips of the fingers apart may be meant to be the same.
 const SLIPS: usize = 2;
@@ -60,15 +62,43 @@ pub(super) fn naming_key(error: UserError, config: &Config) -> UserError {
     }
 }
 
-/// A result that is in the results file and did not get through.
-pub(super) fn not_reported(id: TaskId, error: &Error) -> UserError {
+/// A result that is in the results file and did not get through, which is noted there if the TaskManager refuses it.
+pub(super) fn not_reported(store: &Store, row: ResultId, id: TaskId, error: &Error) -> anyhow::Error {
+    if error.refuses_report()
+        && let Err(error) = store.refused(row, &error.to_string())
+    {
+        return error.into();
+    }
     let mut error = taskmanager(error);
     error.message = format!(
         "{}; the result of task {id} is kept in the results file, from where `prismq complete {id}` or the next \
          worker sends it again",
         error.message
     );
-    error
+    error.into()
+}
+
+/// Results of a worker that the TaskManager has not confirmed. A refused key is the reason only where it is that of all.
+pub(super) fn unreported(summary: &Summary, results: &Path) -> UserError {
+    const NAMED: usize = 5;
+    let (unreported, file) = (summary.unreported, results.display());
+    let Some((id, first)) = summary.refused.first() else {
+        let message = format!("results that could not be reported: {unreported}; they are in {file}");
+        return UserError::new(Exit::Unreachable, message).hint("the next worker on this results file reports them");
+    };
+    let key = summary.refused.iter().all(|(_, error)| matches!(error, Error::KeyRefused { .. }));
+    let mut ids: Vec<String> = summary.refused.iter().take(NAMED).map(|(id, _)| id.to_string()).collect();
+    if summary.refused.len() > NAMED {
+        ids.push("…".to_owned());
+    }
+    let message = format!(
+        "results that could not be reported: {unreported}, of which the TaskManager refused {} (of task {}): {first}; they \
+         are in {file}",
+        summary.refused.len(),
+        ids.join(", ")
+    );
+    let hint = format!("`prismq explain {id}` says why; the next worker on this results file sends them again");
+    UserError::new(if key { Exit::KeyRefused } else { Exit::Failed }, message).hint(hint)
 }
 
 fn config(error: &ConfigError) -> UserError {

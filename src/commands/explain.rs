@@ -219,7 +219,7 @@ impl Story {
 
     /// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
     fn tell(&self, stored: &StoredResult, events: &mut Vec<(String, String)>) {
-        let StoredResult { result, status, reported_at, .. } = stored;
+        let StoredResult { result, status, reported_at, report_error, .. } = stored;
         let (worker_id, attempt) = (&result.worker_id, result.attempt);
         events.push((moment(result.claimed_at), format!("claimed by {worker_id}, attempt {attempt}")));
         let ms = result.duration_ms();
@@ -242,7 +242,13 @@ impl Story {
             events.extend(result.outcome.last_words.lines().map(|line| (String::new(), format!("    {line}"))));
         }
         events.push(match (reported_at, status) {
-            (None, _) => (String::new(), "not reported yet: the next worker does that".to_owned()),
+            (None, _) => {
+                let words = match report_error {
+                    None => "not reported yet: the next worker does that".to_owned(),
+                    Some(why) => format!("not reported yet: {why}; a worker on this results file sends it again"),
+                };
+                (String::new(), words)
+            }
             (Some(at), Status::Lost) => (moment(*at), "the claim was lost: the result is kept here only".to_owned()),
             (Some(at), _) => (moment(*at), "reported".to_owned()),
         });

@@ -15,7 +15,7 @@ use crate::clock::{Clock, between};
 use crate::config::{Action, TaskType, format_duration};
 use crate::exit::Exit;
 use crate::handler::youtube::{self, Ledger};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{handler, no_handler, youtube_settings};
 use report::Report;
@@ -192,19 +192,13 @@ impl Health<'_> {
         let opened = self.open().map(Arc::new);
         let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
             store.check_writable()?;
-            store.count_unreported()
+            store.unreported()
         });
         self.report.field("results_writable", json!(counted.is_ok()));
         match counted {
             Err(error) => self.unusable("results file", "results_error", &error),
-            Ok((unreported, oldest)) => {
-                let age = oldest.map(|oldest| between(oldest, self.setup.clock().now()).as_secs());
-                self.report.field("unreported", json!(unreported));
-                self.report.field("oldest_unreported_seconds", json!(age));
-                let waiting = age.filter(|_| unreported > 0).map_or_else(String::new, |age| {
-                    let age = format_duration(Duration::from_secs(age));
-                    format!("; {unreported} wait to be reported by the next worker, the oldest for {age}")
-                });
+            Ok(unreported) => {
+                let waiting = self.unreported(&unreported);
                 let path = &self.setup.config.results;
                 let made = if path.exists() { "" } else { ", which the first worker makes" };
                 self.report.good("results file", format!("{}{made}{waiting}", path.display()));
@@ -212,6 +206,23 @@ impl Health<'_> {
             }
         }
         opened.ok()
+    }
+
+    /// What of the results is not reported, for programs and in words.
+    fn unreported(&mut self, unreported: &Unreported) -> String {
+        let Unreported { count, oldest, refused, last_refused } = unreported;
+        let age = oldest.map(|oldest| between(oldest, self.setup.clock().now()).as_secs());
+        self.report.field("unreported", json!(count));
+        self.report.field("oldest_unreported_seconds", json!(age));
+        let mut waiting = age.filter(|_| *count > 0).map_or_else(String::new, |age| {
+            let age = format_duration(Duration::from_secs(age));
+            format!("; {count} wait to be reported by the next worker, the oldest for {age}")
+        });
+        if let Some((id, why)) = last_refused {
+            self.report.field("refused", json!(refused));
+            waiting = format!("{waiting}; the TaskManager refused {refused} of them, the last of task {id}: {why}");
+        }
+        waiting
     }
 
     /// The results file, or what it will be once a worker makes it.

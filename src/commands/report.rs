@@ -64,7 +64,8 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
         (row, result, delivery)
     };
     drop(waiting);
-    let is_lost = delivery.map_err(|error| errors::not_reported(id, &error))? == Delivery::ClaimLost;
+    let delivery = delivery.map_err(|error| errors::not_reported(&store, row, id, &error))?;
+    let is_lost = delivery == Delivery::ClaimLost;
     store.settle(row, &result, is_lost, setup.clock().now())?;
     if is_lost {
         return Err(lost(id).into());

@@ -103,11 +103,11 @@ fn none_found(args: &ResultsArgs) -> String {
     format!("no {failed}result{of_type}{since}")
 }
 
-/// A row of the table `results` as JSON.
+/// A row of the table `results` as JSON. Only one that the TaskManager refuses has a `report_error`.
 pub(super) fn fields(stored: &StoredResult) -> Value {
-    let StoredResult { result, status, reported_at, .. } = stored;
+    let StoredResult { result, status, reported_at, report_error, .. } = stored;
     let failure = result.outcome.failure.as_ref();
-    json!({
+    let mut fields = json!({
         "task_id": result.task_id,
         "task_type": result.task_type,
         "attempt": result.attempt,
@@ -125,7 +125,11 @@ pub(super) fn fields(stored: &StoredResult) -> Value {
         "finished_at": result.finished_at,
         "duration_ms": result.duration_ms(),
         "reported_at": reported_at,
-    })
+    });
+    if let Some(why) = report_error {
+        fields["report_error"] = json!(why);
+    }
+    fields
 }
 
 fn write_csv(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
@@ -175,10 +179,11 @@ impl Columns {
     }
 
     fn write(&self, stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
-        let StoredResult { result, status, .. } = stored;
-        let text = match &result.outcome.failure {
-            Some(failure) => printable(&failure.error).into_owned(),
-            None => printable(&result.outcome.data.to_string()).into_owned(),
+        let StoredResult { result, status, report_error, .. } = stored;
+        let text = match (report_error, &result.outcome.failure) {
+            (Some(why), _) => printable(&format!("not reported: {why}")).into_owned(),
+            (None, Some(failure)) => printable(&failure.error).into_owned(),
+            (None, None) => printable(&result.outcome.data.to_string()).into_owned(),
         };
         let mut shown: String = text.chars().take(self.shown).collect();
         if shown.len() < text.len() {

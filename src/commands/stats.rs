@@ -63,7 +63,10 @@ pub(super) fn print(figures: &Figures, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn print_as_json(figures: &Figures) -> anyhow::Result<()> {
-    let mut report = json!({"groups": figures.groups, "unreported": figures.unreported});
+    let mut report = json!({"groups": figures.groups, "unreported": figures.unreported.count});
+    if figures.unreported.refused > 0 {
+        report["refused"] = json!(figures.unreported.refused);
+    }
     if let Some(quota) = &figures.quota {
         quota::add_to(&mut report["youtube_quota"], quota);
     }

@@ -96,8 +96,8 @@ impl Figures {
             Event::Quota(budget) => metrics.quota(self.quota(budget)),
             Event::TypeFound { task_type, id } => metrics.type_found(task_type, *id),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
-            Event::Unreported { count, oldest } => {
-                metrics.unreported(*count, oldest.map(|oldest| between(oldest, self.clock.now())));
+            Event::Unreported { count, refused, oldest } => {
+                metrics.unreported(*count, *refused, oldest.map(|oldest| between(oldest, self.clock.now())));
             }
             _ => {}
         }
@@ -126,6 +126,7 @@ impl Figures {
             | Event::NotStored { task_id, error, .. } => {
                 metrics.not_stored(task_id.0, error);
             }
+            Event::ReportRefused { task_id, error } => metrics.refused(task_id.0, error),
             Event::Reported { task_type, delivery: Delivery::ClaimLost, .. } => metrics.claim_lost(task_type),
             _ => {}
         }

@@ -1,12 +1,14 @@
 //! `work`: the worker.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::live::{self, Live};
 use super::setup::Setup;
 use super::systemd::Systemd;
 use super::worker_log::WorkerLog;
-use super::{status, types};
+use super::{errors, status, types};
+use serde_json::Value;
+
 use crate::cli::WorkArgs;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
@@ -14,7 +16,7 @@ use crate::library::WORKER;
 use crate::output::print_json;
 use crate::shutdown::Phase;
 use crate::taskmanager::{Client, TaskFilter};
-use crate::worker::{self, Job, Summary, Tools};
+use crate::worker::{self, Job, Summary, Tools, WorkerError};
 
 /// `prismq work`
 pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -41,6 +43,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
         also: status.as_ref().map(|status| status.observer(setup.clock())),
         systemd: Systemd::of_environment(),
+        ended: OnceLock::new(),
     };
     let tools =
         Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };
@@ -48,7 +51,12 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if let Some(live) = &observer.live {
         live.end();
     }
-    let summary = ended.map_err(UserError::from)?;
+    if setup.json
+        && let Some(summary) = observer.summary()
+    {
+        print_json(&summary)?;
+    }
+    let summary = ended.map_err(|error| explain(error, observer.summary(), setup))?;
     let done = conclude(&summary, setup)?;
     if args.drain && setup.shutdown.get() == Phase::Running {
         refuse_held(&summary, &client)?;
@@ -66,22 +74,25 @@ fn is_embedded(_: &WorkArgs) -> bool {
     false
 }
 
-/// Says what was done. Results that are left in the results file are what a signal leaves; whoever waited for the end
-/// of the work hears that they have not arrived.
-fn conclude(summary: &Summary, setup: &Setup) -> anyhow::Result<Exit> {
-    let Summary { counters, unreported, .. } = summary;
-    log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "ended");
-    if setup.json {
-        print_json(&serde_json::json!({
-            "completed": counters.completed, "failed": counters.failed, "unreported": unreported,
-        }))?;
+/// The error that ended a worker. What it has left behind is in the results file, unless that is what failed.
+fn explain(error: WorkerError, summary: Option<&Value>, setup: &Setup) -> UserError {
+    let is_kept = matches!(error, WorkerError::TaskManager(_));
+    let unreported = summary.and_then(|summary| summary["unreported"].as_u64()).filter(|count| is_kept && *count > 0);
+    let mut error = UserError::from(error);
+    if let Some(unreported) = unreported {
+        let file = setup.config.results.display();
+        error.message = format!("{}; results that are not reported: {unreported}; they are in {file}", error.message);
     }
-    if *unreported == 0 || setup.shutdown.get() > Phase::Running {
+    error
+}
+
+/// Results that are left in the results file are what a signal leaves; whoever waited for the end of the work hears that
+/// they have not arrived.
+fn conclude(summary: &Summary, setup: &Setup) -> Result<Exit, UserError> {
+    if summary.unreported == 0 || setup.shutdown.get() > Phase::Running {
         return Ok(Exit::Done);
     }
-    let message =
-        format!("results that could not be reported: {unreported}; they are in {}", setup.config.results.display());
-    Err(UserError::new(Exit::Unreachable, message).hint("the next worker on this results file reports them").into())
+    Err(errors::unreported(summary, &setup.config.results))
 }
 
 /// A drain is not done while tasks wait whose type is not claimed now.

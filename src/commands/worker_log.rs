@@ -1,9 +1,13 @@
 //! A worker's events as log lines, as a live line where there is one, and for the service manager where there is one.
 
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
 use super::live::Live;
 use super::systemd::Systemd;
 use crate::library::EventLog;
-use crate::worker::{Event, Observer};
+use crate::worker::{Event, Observer, Summary};
 
 /// Passes on what happens in a worker.
 pub(super) struct WorkerLog {
@@ -11,6 +15,15 @@ pub(super) struct WorkerLog {
     /// Hears the same.
     pub(super) also: Option<Box<dyn Observer>>,
     pub(super) systemd: Option<Systemd>,
+    /// What the worker has done, also where it failed in the end.
+    pub(super) ended: OnceLock<Value>,
+}
+
+impl WorkerLog {
+    /// What the worker has done, once it has ended.
+    pub(super) fn summary(&self) -> Option<&Value> {
+        self.ended.get()
+    }
 }
 
 impl Observer for WorkerLog {
@@ -24,6 +37,17 @@ impl Observer for WorkerLog {
         if let Some(systemd) = &self.systemd {
             systemd.event(event);
         }
+        if let Event::Ended(summary) = event {
+            let _ = self.ended.set(to_json(summary));
+        }
         EventLog.event(event);
     }
+}
+
+fn to_json(Summary { counters, unreported, refused, .. }: &Summary) -> Value {
+    let mut summary = json!({"completed": counters.completed, "failed": counters.failed, "unreported": unreported});
+    if !refused.is_empty() {
+        summary["refused"] = json!(refused.len());
+    }
+    summary
 }

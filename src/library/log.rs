@@ -3,7 +3,7 @@
 use crate::store::Status;
 use crate::task::{Claim, ErrorType, TaskResult};
 use crate::taskmanager::Delivery;
-use crate::worker::{Event, Observer};
+use crate::worker::{Event, Observer, Summary};
 
 /// The room that most events belong to. A filter (`log_level`) can go by these names, so they stay.
 pub(crate) const WORKER: &str = "prismq::worker";
@@ -39,6 +39,9 @@ fn log_start_and_end(event: &Event<'_>) {
             log::info!(target: WORKER, in_flight; "{why}: claiming nothing more{rest}");
         }
         Event::FilesGone(error) => log::error!(target: STORE, "{error}: claiming nothing more"),
+        Event::Ended(Summary { counters, unreported, .. }) => {
+            log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "ended");
+        }
         Event::Hanging(why) => log::error!(target: WORKER, "the worker hangs: {why}"),
         Event::OutageStarted(error) => log::warn!(target: TASKMANAGER, "{error}; waiting for it"),
         Event::OutageEnded { length, failed_calls } => {

@@ -48,6 +48,8 @@ pub(super) struct Activity {
     pub(super) held: BTreeMap<String, Instant>,
     pub(super) quota: Option<Quota>,
     pub(super) unreported: usize,
+    pub(super) refused: usize,
+    pub(super) last_refused: Option<String>,
     pub(super) oldest_unreported: Option<Instant>,
     pub(super) store_error: Option<String>,
     /// What became of a file without which the worker can only end.
@@ -70,6 +72,8 @@ impl Activity {
             held: BTreeMap::new(),
             quota: None,
             unreported: 0,
+            refused: 0,
+            last_refused: None,
             oldest_unreported: None,
             store_error: None,
             files_gone: None,

@@ -20,6 +20,7 @@ pub(super) struct Families {
     pub(super) duration: HistogramVec,
     pub(super) in_flight: IntGaugeVec,
     pub(super) unreported: IntGauge,
+    pub(super) refused: IntGauge,
     pub(super) oldest_unreported: IntGauge,
     pub(super) requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
@@ -56,6 +57,11 @@ impl Families {
             )?,
             in_flight: gauges(&registry, "prismq_tasks_in_flight", "Tasks that run now.", &["type"])?,
             unreported: gauge(&registry, "prismq_results_unreported", "Results that wait to be reported.")?,
+            refused: gauge(
+                &registry,
+                "prismq_results_refused",
+                "Those of them that the TaskManager refused when they were last sent.",
+            )?,
             oldest_unreported: gauge(
                 &registry,
                 "prismq_oldest_unreported_seconds",

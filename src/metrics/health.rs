@@ -39,6 +39,12 @@ pub struct Health {
     pub unreported: usize,
     /// How long ago the oldest of them was finished.
     pub oldest_unreported_seconds: Option<u64>,
+    /// Those of them that the TaskManager refused when they were last sent.
+    #[serde(skip_serializing_if = "is_none")]
+    pub refused: usize,
+    /// The task of the last of them, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_refused: Option<String>,
     /// The types that a program works, which was found when the worker started.
     pub handlers: BTreeMap<String, &'static str>,
     /// YouTube's API, where types read it.
@@ -56,6 +62,11 @@ pub struct Health {
     pub consecutive_errors: u32,
     /// When it last asked for a task.
     pub seconds_since_poll: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What a worker knows of the YouTube Data API.

@@ -9,7 +9,7 @@ const APPLICATION_ID: i32 = 0x5051_7273;
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     |transaction| transaction.execute_batch(include_str!("migrations/1.sql")),
     |transaction| {
         transaction.execute_batch(include_str!("migrations/2.sql"))?;
@@ -18,6 +18,7 @@ const STEPS: [Step; 5] = [
     |transaction| transaction.execute_batch(include_str!("migrations/3.sql")),
     |transaction| transaction.execute_batch(include_str!("migrations/4.sql")),
     |transaction| transaction.execute_batch(include_str!("migrations/5.sql")),
+    |transaction| transaction.execute_batch(include_str!("migrations/6.sql")),
 ];
 
 /// Why a file could not be brought up to date.

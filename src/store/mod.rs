@@ -36,7 +36,7 @@ use rustix::fs::{Access, access};
 
 pub use ideas::check_ideas;
 pub use prune::Pruning;
-pub use results::{ResultFilter, ResultId, Status, StoredResult};
+pub use results::{ResultFilter, ResultId, Status, StoredResult, Unreported};
 pub use statistics::{By, Group};
 pub use workers::{Counters, Process};
 

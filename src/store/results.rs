@@ -60,6 +60,21 @@ pub struct StoredResult {
     pub status: Status,
     /// When the TaskManager confirmed it, or said that the claim was lost; `None` until then.
     pub reported_at: Option<Timestamp>,
+    /// Why the TaskManager refused its report when it was last sent; `None` once it is reported.
+    pub report_error: Option<String>,
+}
+
+/// The results that the TaskManager has not confirmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreported {
+    /// How many there are, of whichever TaskManager.
+    pub count: u64,
+    /// When the oldest was finished.
+    pub oldest: Option<Timestamp>,
+    /// How many of them the TaskManager refused when they were last sent.
+    pub refused: u64,
+    /// The last of these, and why.
+    pub last_refused: Option<(TaskId, String)>,
 }
 
 /// Which results to read.
@@ -83,7 +98,8 @@ const PAGE_BYTES: usize = 1 << 20;
 const COUNT_EVERY: i64 = 256;
 
 const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error, \
-                       error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata";
+                       error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata, \
+                       (SELECT refused_reports.error FROM refused_reports WHERE result = results.rowid)";
 
 impl Store {
     /// Stores the result of an attempt as not reported, with its ideas, and ends its claim, in one transaction, which
@@ -148,6 +164,16 @@ impl Store {
         })
     }
 
+    /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
+    pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
+        self.write(|connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO refused_reports VALUES (?1, ?2)")?
+                .execute(params![id.0, reason])
+                .map(drop)
+        })
+    }
+
     /// Takes the results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
     /// report, oldest first. They are on disk, also where their process died before its sync.
     pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
@@ -158,7 +184,7 @@ impl Store {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut unreported = Vec::new();
             for row in
-                transaction.prepare_cached(&sql)?.query_map([api_url], |row| Ok((read_result(row)?, row.get(18)?)))?
+                transaction.prepare_cached(&sql)?.query_map([api_url], |row| Ok((read_result(row)?, row.get(19)?)))?
             {
                 unreported.push(row?);
             }
@@ -191,14 +217,27 @@ impl Store {
         }
     }
 
-    /// How many results wait to be reported, to whichever TaskManager, and since when the oldest does.
-    pub fn count_unreported(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+    /// The results that wait to be reported, to whichever TaskManager.
+    pub fn unreported(&self) -> Result<Unreported, StoreError> {
         self.with(|connection| {
-            connection.query_row(
-                "SELECT count(*), min(finished_at) FROM results WHERE reported_at IS NULL",
+            let mut found = connection.query_row(
+                "SELECT count(*), min(finished_at), (SELECT count(*) FROM refused_reports)
+                 FROM results WHERE reported_at IS NULL",
                 [],
-                |row| Ok((row.get(0)?, optional_time_column(row, 1)?)),
-            )
+                |row| {
+                    let (count, oldest, refused) = (row.get(0)?, optional_time_column(row, 1)?, row.get(2)?);
+                    Ok(Unreported { count, oldest, refused, last_refused: None })
+                },
+            )?;
+            found.last_refused = connection
+                .query_row(
+                    "SELECT task_id, refused_reports.error FROM refused_reports JOIN results ON results.rowid = result
+                     ORDER BY result DESC LIMIT 1",
+                    [],
+                    |row| Ok((TaskId(row.get(0)?), row.get(1)?)),
+                )
+                .optional()?;
+            Ok(found)
         })
     }
 
@@ -372,7 +411,8 @@ fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
         "failed" => Status::Failed,
         _ => Status::Completed,
     };
-    Ok(StoredResult { id: ResultId(row.get(0)?), result, status, reported_at: optional_time_column(row, 16)? })
+    let (id, reported_at, report_error) = (ResultId(row.get(0)?), optional_time_column(row, 16)?, row.get(18)?);
+    Ok(StoredResult { id, result, status, reported_at, report_error })
 }
 
 fn read_failure(row: &Row<'_>) -> rusqlite::Result<Option<Failure>> {

@@ -136,6 +136,13 @@ impl Client {
         match report.send(self) {
             Ok(()) => return Ok(Delivery::Confirmed),
             Err(error) if error.says_not_claimed() => {}
+            // Whether something is wrong with all answers, or with that to this report, a look at the task tells.
+            Err(error @ (Error::NotATaskManager { .. } | Error::BadAnswer { .. })) => {
+                return match self.settle_within(report, tries) {
+                    Err(Error::NotATaskManager { .. }) => Err(error),
+                    other => other,
+                };
+            }
             Err(error) if error.is_retryable() => self.wait(error, &mut tries)?,
             Err(error) => return Err(error),
         }
@@ -162,7 +169,10 @@ impl Client {
         match fate(self.task(report.id)?.as_ref(), report) {
             Fate::Arrived => Ok(Delivery::Confirmed),
             Fate::ClaimLost => Ok(Delivery::ClaimLost),
-            Fate::NotArrived => report.send(self).map(|()| Delivery::Confirmed),
+            Fate::NotArrived => match report.send(self) {
+                Ok(()) => Ok(Delivery::Confirmed),
+                Err(error) => Err(error.to_one_call(&format!("POST /tasks/{}/complete", report.id))),
+            },
         }
     }
 }

@@ -51,8 +51,8 @@ pub enum Error {
         /// Its own words, with its details.
         message: String,
     },
-    /// It answered JSON that does not fit the call.
-    #[error("the TaskManager at {url} answered {call} with JSON that makes no sense here: {reason}")]
+    /// It answered what does not fit the call, while it answers others as it should.
+    #[error("the TaskManager at {url} answered {call} in a way that makes no sense here: {reason}")]
     BadAnswer {
         /// The base URL.
         url: String,
@@ -89,6 +89,20 @@ impl Error {
         }
     }
 
+    /// Whether the answer to a report is about this report. Where it is not, all of them have to wait.
+    #[must_use]
+    pub fn refuses_report(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::BadAnswer { .. })
+    }
+
+    /// The same as the answer to `call`, while another call was just answered as it should be.
+    pub(super) fn to_one_call(self, call: &str) -> Self {
+        match self {
+            Self::NotATaskManager { url, reason } => Self::BadAnswer { url, reason, call: call.to_owned() },
+            other => other,
+        }
+    }
+
     /// How long the server asked to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -103,7 +117,7 @@ impl Error {
     #[must_use]
     pub fn says_not_claimed(&self) -> bool {
         match self {
-            Self::Refused { status: 403 | 404, .. } => true,
+            Self::Refused { status: 403 | 404 | 409, .. } => true,
             Self::Refused { status: 400, message } => message.contains("not in claimed state"),
             _ => false,
         }

@@ -1,5 +1,6 @@
 //! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,16 +21,18 @@ pub(super) fn is_given_up(error: &Error, time: Duration, patience: Option<Durati
 /// What all calls together say about the TaskManager.
 pub(super) struct Contact<'a> {
     outage: Mutex<Option<Outage>>,
+    answers: AtomicU64,
     observer: &'a dyn Observer,
 }
 
 impl<'a> Contact<'a> {
     pub(super) fn new(observer: &'a dyn Observer) -> Self {
-        Self { outage: Mutex::new(None), observer }
+        Self { outage: Mutex::new(None), answers: AtomicU64::new(0), observer }
     }
 
     /// A call was answered. True where that ended an outage.
     pub(super) fn answered(&self) -> bool {
+        self.answers.fetch_add(1, Relaxed);
         let Some(outage) = self.outage.lock().unwrap_or_else(PoisonError::into_inner).take() else { return false };
         let Outage { since, failed_calls } = outage;
         self.observer.event(&Event::OutageEnded { length: since.elapsed(), failed_calls });
@@ -40,6 +43,11 @@ impl<'a> Contact<'a> {
     pub(super) fn outage(&self) -> Duration {
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         outage.as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed())
+    }
+
+    /// How many calls were answered so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Relaxed)
     }
 
     /// A call was not answered.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Summary;
 use crate::clock::Timestamp;
 use crate::handler::Leftover;
 use crate::handler::youtube::Budget;
@@ -101,6 +102,8 @@ pub enum Event<'a> {
     Unreported {
         /// How many.
         count: usize,
+        /// How many of them the TaskManager refused when they were last sent.
+        refused: usize,
         /// When the oldest of them was finished.
         oldest: Option<Timestamp>,
     },
@@ -111,7 +114,7 @@ pub enum Event<'a> {
         /// Why.
         error: String,
     },
-    /// The TaskManager refuses a result for good; it stays in the results file.
+    /// The TaskManager refuses a result; it stays in the results file, and is sent again now and then.
     ReportRefused {
         /// The task.
         task_id: TaskId,
@@ -159,6 +162,8 @@ pub enum Event<'a> {
     },
     /// The results file, or the database of ideas, is not there any more, or another one is in its place: the worker ends.
     FilesGone(String),
+    /// All is done, or has failed: what the worker has done.
+    Ended(&'a Summary),
     /// The ideas of a result could not be kept: nothing of it is stored or reported.
     IdeasNotKept {
         /// The task.

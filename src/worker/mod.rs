@@ -19,6 +19,7 @@ mod progress;
 mod pulse;
 mod queue;
 mod recovery;
+mod refused;
 mod report;
 mod slot;
 mod startup;
@@ -56,6 +57,7 @@ use crate::handler::Handler;
 use crate::resources::at_once;
 use crate::shutdown::{Phase, Shutdown, StopReason, SystemClock, Watch};
 use crate::store::{Counters, Process, Store, StoreError};
+use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Error, Order, Retries};
 
 /// How long a claim that waits at the TaskManager is called back for, and how long each try has to show.
@@ -100,6 +102,9 @@ pub struct Summary {
     pub counters: Counters,
     /// Results that are in the results file and not confirmed by the TaskManager.
     pub unreported: usize,
+    /// The tasks of those of them that the TaskManager refused, and why. The next worker on the results file sends them
+    /// again.
+    pub refused: Vec<(TaskId, Error)>,
     /// The types that are not claimed now since their handlers want no tasks, and until when.
     pub held: Vec<(String, Timestamp)>,
 }
@@ -172,7 +177,10 @@ pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
     let tools = &Tools { client: &client, ..*tools };
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
     let ledger = Arc::new(SharedLedger::new(Arc::clone(tools.store), tools.config, clock));
-    let Some(types) = startup::resolve(job, tools, &ledger, patience)? else { return Ok(Summary::default()) };
+    let Some(types) = startup::resolve(job, tools, &ledger, patience)? else {
+        tools.observer.event(&Event::Ended(&Summary::default()));
+        return Ok(Summary::default());
+    };
     let worker = Worker::new(job, tools, types, ledger, patience).map_err(WorkerError::Store)?;
     worker.heed(tools.shutdown);
     worker.work(tools)
@@ -226,7 +234,7 @@ impl<'a> Worker<'a> {
             left: recovery::find(&executor, &process, &types)?,
             // A worker id that is new cannot have claimed anything before.
             lost: LostClaims::new(may_have_lost_claims),
-            waiting: Waiting::new(unreported),
+            waiting: Waiting::new(unreported, config.max_backoff.value),
             contact: Contact::new(tools.observer),
             types,
             ledger,
@@ -323,11 +331,14 @@ impl<'a> Worker<'a> {
     fn conclude(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
         let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let stopped = tools.store.stop_process(&self.process, counters, self.executor.clock.now());
+        let (unreported, refused) = (self.waiting.unreported(), self.waiting.refused());
+        let summary = Summary { counters, unreported, refused, held: self.still_held() };
+        self.executor.observer.event(&Event::Ended(&summary));
         if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(failure);
         }
         stopped.map_err(WorkerError::Store)?;
-        Ok(Summary { counters, unreported: self.waiting.unreported(), held: self.still_held() })
+        Ok(summary)
     }
 
     /// Ends the worker for a reason that waiting cannot mend. The first reason stands.

@@ -7,11 +7,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::Closed;
+use super::refused::RefusedReports;
 use super::{Event, Worker};
 use crate::clock::{Timestamp, after};
 use crate::failpoint;
 use crate::store::{ResultId, StoreError, StoredResult};
-use crate::task::TaskResult;
+use crate::task::{TaskId, TaskResult};
 use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
 
 /// The longest wait between two tries: results arrive within a second of the TaskManager's return.
@@ -29,16 +30,28 @@ pub(super) struct Unsettled {
     pub(super) result: TaskResult,
     /// It may have arrived, or its claim may be another's by now: the task is looked up before anything is sent.
     pub(super) in_doubt: bool,
+    /// How many calls had been answered when it last could not be sent.
+    pub(super) failed_after: Option<u64>,
+    /// How long it waited the last time that the TaskManager refused it.
+    pub(super) refused_for: Option<Duration>,
+}
+
+impl Unsettled {
+    /// Whether it is not in flight any more, since the TaskManager has refused it: a later claim of its task is run anew.
+    fn is_let_go(&self) -> bool {
+        self.refused_for.is_some()
+    }
 }
 
 impl From<StoredResult> for Unsettled {
     fn from(stored: StoredResult) -> Self {
-        Self { id: stored.id, result: stored.result, in_doubt: true }
+        Self { id: stored.id, result: stored.result, in_doubt: true, failed_after: None, refused_for: None }
     }
 }
 
 struct State {
     waiting: VecDeque<Unsettled>,
+    refused: RefusedReports,
     /// When the one was finished that is being sent.
     in_hand: Option<Timestamp>,
     woken: bool,
@@ -48,8 +61,25 @@ struct State {
 }
 
 impl State {
-    fn unreported(&self) -> usize {
+    /// Those that are sent as soon as the TaskManager answers.
+    fn pending(&self) -> usize {
         self.waiting.len() + usize::from(self.in_hand.is_some())
+    }
+
+    fn unreported(&self) -> usize {
+        self.pending() + self.refused.len()
+    }
+
+    /// When the oldest of them all was finished.
+    fn oldest(&self) -> Option<Timestamp> {
+        let waiting = self.waiting.iter().map(|unsettled| unsettled.result.finished_at);
+        waiting.chain(self.in_hand).chain(self.refused.oldest()).min()
+    }
+
+    /// When something is to be sent: what waits at `due`, what was refused at a time of its own.
+    fn next_due(&self, due: Instant) -> Option<Instant> {
+        let waiting = (!self.waiting.is_empty()).then_some(due);
+        waiting.into_iter().chain(self.refused.due().map(|due| due.max(self.paused_until))).min()
     }
 }
 
@@ -62,10 +92,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Starts with results that an earlier process left.
-    pub(super) fn new(left: Vec<StoredResult>) -> Self {
+    /// Starts with results that an earlier process left. One that is refused waits for `refused_wait` at first.
+    pub(super) fn new(left: Vec<StoredResult>, refused_wait: Duration) -> Self {
         let waiting = left.into_iter().map(Unsettled::from).collect();
-        let state = State { waiting, in_hand: None, woken: false, paused_until: Instant::now(), ended_at: None };
+        let refused = RefusedReports::new(refused_wait);
+        let paused_until = Instant::now();
+        let state = State { waiting, refused, in_hand: None, woken: false, paused_until, ended_at: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), telling: Mutex::default() }
     }
 
@@ -78,14 +110,23 @@ impl Waiting {
         self.lock().unreported()
     }
 
-    /// Tells how many there are, and when the oldest was finished.
-    fn tell(&self, listen: impl FnOnce(usize, Option<Timestamp>)) {
+    /// How many of them are to be sent as soon as the TaskManager answers.
+    fn pending(&self) -> usize {
+        self.lock().pending()
+    }
+
+    /// Those that the TaskManager refuses, and why.
+    pub(super) fn refused(&self) -> Vec<(TaskId, Error)> {
+        self.lock().refused.reasons()
+    }
+
+    /// Tells how many there are, how many of them are refused, and when the oldest was finished.
+    fn tell(&self, listen: impl FnOnce(usize, usize, Option<Timestamp>)) {
         let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.lock();
-        let oldest = state.in_hand.or_else(|| Some(state.waiting.front()?.result.finished_at));
-        let count = state.unreported();
+        let (count, refused, oldest) = (state.unreported(), state.refused.len(), state.oldest());
         drop(state);
-        listen(count, oldest);
+        listen(count, refused, oldest);
     }
 
     /// The TaskManager answers again: try at once.
@@ -120,25 +161,30 @@ impl Waiting {
         self.changed.notify_all();
     }
 
+    /// Keeps one that the TaskManager refuses.
+    fn set_aside(&self, unsettled: Unsettled, error: Error) {
+        self.lock().refused.add(unsettled, error);
+        self.changed.notify_all();
+    }
+
     /// Waits until something is to be sent, not before `due` unless woken; false where nothing will be. A pause that the
     /// TaskManager asked for is kept, woken or not.
     fn wait(&self, due: Instant) -> bool {
         let mut state = self.lock();
         loop {
             let due = if state.woken { state.paused_until } else { due.max(state.paused_until) };
-            let early = due.saturating_duration_since(Instant::now());
+            let early = state.next_due(due).map(|due| due.saturating_duration_since(Instant::now()));
             let ended = state.ended_at.is_some();
-            if !state.waiting.is_empty() && (early.is_zero() || ended) {
+            if ended && !state.waiting.is_empty() || !ended && early == Some(Duration::ZERO) {
                 state.woken = false;
                 return true;
             }
             if ended {
                 return false;
             }
-            state = if state.waiting.is_empty() {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                self.changed.wait_timeout(state, early).unwrap_or_else(PoisonError::into_inner).0
+            state = match early {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(early) => self.changed.wait_timeout(state, early).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
@@ -147,14 +193,20 @@ impl Waiting {
         let mut state = self.lock();
         let too_late = state.ended_at.is_some_and(|ended_at| ended_at.elapsed() > LAST_TRIES);
         let next = if too_late { None } else { state.waiting.pop_front() };
+        let next = next.or_else(|| if state.ended_at.is_none() { state.refused.take_due() } else { None });
         state.in_hand = next.as_ref().map(|unsettled| unsettled.result.finished_at);
         next
     }
 
-    /// Puts back what could not be sent.
-    fn put_back(&self, unsettled: Unsettled) {
+    /// Puts back what could not be sent, while so many calls have been answered. Where some were since it failed before,
+    /// this one alone may be what is wrong: it goes behind the others.
+    fn put_back(&self, mut unsettled: Unsettled, answers: u64) {
         let mut state = self.lock();
-        state.waiting.push_front(unsettled);
+        if unsettled.failed_after.replace(answers).is_some_and(|before| before < answers) {
+            state.waiting.push_back(unsettled);
+        } else {
+            state.waiting.push_front(unsettled);
+        }
         state.in_hand = None;
     }
 
@@ -167,8 +219,10 @@ impl Waiting {
 impl Worker<'_> {
     /// Tells how many results wait.
     pub(super) fn note_unreported(&self) {
-        self.queue.note_unreported(|| self.waiting.unreported());
-        self.waiting.tell(|count, oldest| self.executor.observer.event(&Event::Unreported { count, oldest }));
+        self.queue.note_unreported(|| self.waiting.pending());
+        self.waiting.tell(|count, refused, oldest| {
+            self.executor.observer.event(&Event::Unreported { count, refused, oldest });
+        });
     }
 
     /// Reports a result that was just stored; keeps it for later where that does not get through.
@@ -180,7 +234,7 @@ impl Worker<'_> {
             return Ok(());
         }
         match self.deliver(&self.executor.client, &mut unsettled) {
-            Err(error) if !error.is_refusal() => {
+            Err(error) if !error.refuses_report() => {
                 self.contact.failed(&error);
                 self.waiting.pause(error.retry_after().unwrap_or_default());
                 let (task_id, error) = (unsettled.result.task_id, error.to_string());
@@ -189,7 +243,7 @@ impl Worker<'_> {
                 self.note_unreported();
                 Ok(())
             }
-            answer => self.settle(&unsettled, answer),
+            answer => self.settle(unsettled, answer),
         }
     }
 
@@ -198,6 +252,7 @@ impl Worker<'_> {
         let mut backoff = Backoff::new(Duration::from_millis(250), 2.0, LONGEST_WAIT);
         let (mut due, mut stuck_since) = (Instant::now(), None);
         while self.waiting.wait(due) {
+            let is_last = self.waiting.has_ended();
             let tried = Cell::new(0);
             let answer = self.send_waiting(|| tried.set(tried.get() + 1));
             due = Instant::now();
@@ -211,7 +266,7 @@ impl Worker<'_> {
                 backoff.reset();
                 self.queue.note_stuck(false);
             }
-            if self.waiting.has_ended() {
+            if is_last {
                 return;
             }
         }
@@ -228,21 +283,23 @@ impl Worker<'_> {
         self.queue.note_stuck(is_too_long || asked.is_none());
     }
 
-    /// Sends what waits, oldest first, until nothing does or the TaskManager does not answer. Calls `each` before each.
+    /// Sends what waits, then what was refused and is due, until nothing is left or the TaskManager does not answer. Calls
+    /// `each` before each.
     pub(super) fn send_waiting(&self, each: impl Fn()) -> Result<(), Error> {
         let client = self.executor.client.with_retries(Retries::NONE);
         while let Some(mut unsettled) = self.waiting.next() {
             each();
             let answer = self.deliver(&client, &mut unsettled);
             if let Err(error) = &answer
-                && !error.is_refusal()
+                && !error.refuses_report()
             {
                 self.contact.failed(error);
-                self.waiting.put_back(unsettled);
+                self.waiting.put_back(unsettled, self.contact.answers());
                 return answer.map(drop);
             }
-            if let Err(error) = self.settle(&unsettled, answer) {
-                let (task_id, error) = (unsettled.result.task_id, error.to_string());
+            let task_id = unsettled.result.task_id;
+            if let Err(error) = self.settle(unsettled, answer) {
+                let error = error.to_string();
                 self.executor.observer.event(&Event::NotStored { task_id, error, reported: true });
             }
             self.waiting.let_go();
@@ -253,6 +310,9 @@ impl Worker<'_> {
 
     /// Delivers a result, under a later claim of its task where there is one by now.
     fn deliver(&self, client: &Client, unsettled: &mut Unsettled) -> Result<Delivery, Error> {
+        if unsettled.is_let_go() {
+            return client.deliver_again(&Report::from(&unsettled.result));
+        }
         loop {
             unsettled.in_doubt |= self.in_flight.report(&mut unsettled.result);
             let report = Report::from(&unsettled.result);
@@ -264,10 +324,12 @@ impl Worker<'_> {
         }
     }
 
-    /// Marks what became of a result.
-    fn settle(&self, unsettled: &Unsettled, answer: Result<Delivery, Error>) -> Result<(), StoreError> {
+    /// Marks what became of a result. One that is refused is kept.
+    fn settle(&self, unsettled: Unsettled, answer: Result<Delivery, Error>) -> Result<(), StoreError> {
         failpoint::reach("reported");
-        let Unsettled { id, result, .. } = unsettled;
+        let is_let_go = unsettled.is_let_go();
+        let Unsettled { id, result, .. } = &unsettled;
+        let task_id = result.task_id;
         if self.contact.answered() {
             self.waiting.wake();
         }
@@ -278,12 +340,18 @@ impl Worker<'_> {
                 self.patiently(result.task_id, until, || false, mark)
             }
             Err(error) => {
-                let (task_id, error) = (result.task_id, error.to_string());
-                self.executor.observer.event(&Event::ReportRefused { task_id, error });
+                let words = error.to_string();
+                // Where this fails, the next write that matters says so.
+                let _ = self.executor.store.refused(*id, &words);
+                self.executor.observer.event(&Event::ReportRefused { task_id, error: words });
+                self.waiting.set_aside(unsettled, error);
+                self.note_unreported();
                 Ok(())
             }
         };
-        self.in_flight.leave(result.task_id);
+        if !is_let_go {
+            self.in_flight.leave(task_id);
+        }
         failpoint::reach("marked");
         settled
     }

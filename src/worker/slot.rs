@@ -99,7 +99,8 @@ impl Worker<'_> {
                 // Before the task can be back in the queue.
                 let held = self.hold(worker_type, &result.outcome);
                 let verdict = verdict(&result, held);
-                self.report(Unsettled { id, result, in_doubt: left }).map(|()| verdict).inspect_err(|error| {
+                let unsettled = Unsettled { id, result, in_doubt: left, failed_after: None, refused_for: None };
+                self.report(unsettled).map(|()| verdict).inspect_err(|error| {
                     let error = error.to_string();
                     executor.observer.event(&Event::NotStored { task_id, error, reported: true });
                 })

@@ -19,6 +19,7 @@ mod params;
 mod polling;
 mod pruning;
 mod published;
+mod refused;
 mod replayed;
 mod rig;
 mod shortage;

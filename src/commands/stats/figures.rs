@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use crate::handler::youtube::Budget;
-use crate::store::{By, Group, Store, StoreError};
+use crate::store::{By, Group, Store, StoreError, Unreported};
 
 /// The results in numbers, at one moment.
 pub(in crate::commands) struct Figures {
@@ -14,7 +14,7 @@ pub(in crate::commands) struct Figures {
     pub(super) groups: Vec<Group>,
     /// The last 24 hours; empty where they say nothing.
     pub(super) hours: Vec<Slice>,
-    pub(super) unreported: u64,
+    pub(super) unreported: Unreported,
     /// What is left of the day's quota of YouTube, where somebody uses it.
     pub(super) quota: Option<Budget>,
     /// From when on results are counted.
@@ -39,7 +39,7 @@ impl Figures {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let groups = store.statistics(by, since)?;
-        Ok(Self { by, groups, hours: Vec::new(), unreported: store.count_unreported()?.0, quota: None, since, now })
+        Ok(Self { by, groups, hours: Vec::new(), unreported: store.unreported()?, quota: None, since, now })
     }
 }
 

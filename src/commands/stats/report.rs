@@ -46,7 +46,12 @@ fn facts(figures: &Figures) -> Markup {
             li { b { (sum(|it| it.completed)) } " completed" }
             li { b { (sum(|it| it.failed)) } " failed" }
             li { b { (sum(|it| it.lost)) } " lost" }
-            li { b { (figures.unreported) } " not reported yet" }
+            li {
+                b { (figures.unreported.count) } " not reported yet"
+                @if let Some((id, why)) = &figures.unreported.last_refused {
+                    "; the TaskManager refused " (figures.unreported.refused) ", the last of task " (id) ": " (why)
+                }
+            }
             @if let Some(quota) = &figures.quota {
                 li { b { (quota.left()) } " of " (quota.limit) " units of YouTube left" }
             }

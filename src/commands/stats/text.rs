@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::figures::{Figures, Slice};
 use crate::config::format_duration;
-use crate::output::{Colour, Look, numbers};
-use crate::store::{By, Group};
+use crate::output::{Colour, Look, numbers, printable};
+use crate::store::{By, Group, Unreported};
 
 /// The longest bar, and the shortest that says anything.
 const BAR: std::ops::RangeInclusive<usize> = 6..=30;
@@ -28,14 +28,21 @@ pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
         add_bars(&mut lines, &figures.groups, look);
         lines.extend(sparklines(&figures.hours, look));
     }
-    if figures.unreported > 0 {
-        lines.push(format!("{} not reported yet", figures.unreported));
-    }
+    lines.extend(unreported(&figures.unreported));
     if let Some(quota) = &figures.quota {
         let (used, limit, left) = (quota.used, quota.limit, quota.left());
         lines.push(format!("YouTube: {used} of {limit} units used, {left} left until {:.0}", quota.resets_at));
     }
     lines
+}
+
+/// How many results are not reported, and why.
+pub(super) fn unreported(unreported: &Unreported) -> Option<String> {
+    let Unreported { count, refused, last_refused, .. } = unreported;
+    let why = last_refused.as_ref().map_or_else(String::new, |(id, why)| {
+        format!("; the TaskManager refused {refused} of them, the last of task {id}: {}", printable(why))
+    });
+    (*count > 0).then(|| format!("{count} not reported yet{why}"))
 }
 
 fn split(table: &str) -> Vec<String> {
@@ -201,7 +208,8 @@ mod tests {
     fn a_narrow_terminal_has_fewer_columns() {
         let group = Group { name: "example.count".into(), p95_ms: 7, p99_ms: 9, ..Group::default() };
         let (by, groups, hours, now) = (By::Type, vec![group], Vec::new(), "2026-11-22T12:00:00Z".parse().unwrap());
-        let figures = Figures { by, groups, hours, unreported: 0, quota: None, since: None, now };
+        let unreported = Unreported::default();
+        let figures = Figures { by, groups, hours, unreported, quota: None, since: None, now };
         let mut look = Look::plain();
         let mut table = |width| {
             look.width = width;

@@ -84,6 +84,9 @@ fn tiles(health: &Health) -> Markup {
                 @if let Some(oldest) = health.oldest_unreported_seconds {
                     p { "the oldest ended " (ago(oldest)) }
                 } @else { p { "results that wait" } }
+                @if let Some(why) = &health.last_refused {
+                    p { "the TaskManager refused " (health.refused) ", the last of " (why) }
+                }
             }
             (tile("TaskManager", latency, answers))
             @if let Some(quota) = health.youtube_api.as_ref().and_then(|it| it.quota.as_ref()) { (units(quota)) }
