@@ -18,6 +18,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unreported;
 mod workers;
 mod youtube;
 
@@ -36,8 +37,9 @@ use rustix::fs::{Access, access};
 
 pub use ideas::check_ideas;
 pub use prune::Pruning;
-pub use results::{ResultFilter, ResultId, Status, StoredResult, Unreported};
+pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
+pub use unreported::Unreported;
 pub use workers::{Counters, Process};
 
 use anchor::Anchor;

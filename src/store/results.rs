@@ -64,19 +64,6 @@ pub struct StoredResult {
     pub report_error: Option<String>,
 }
 
-/// The results that the TaskManager has not confirmed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unreported {
-    /// How many there are, of whichever TaskManager.
-    pub count: u64,
-    /// When the oldest was finished.
-    pub oldest: Option<Timestamp>,
-    /// How many of them the TaskManager refused when they were last sent.
-    pub refused: u64,
-    /// The last of these, and why.
-    pub last_refused: Option<(TaskId, String)>,
-}
-
 /// Which results to read.
 #[derive(Debug, Clone, Default)]
 pub struct ResultFilter {
@@ -164,16 +151,6 @@ impl Store {
         })
     }
 
-    /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
-    pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
-        self.write(|connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO refused_reports VALUES (?1, ?2)")?
-                .execute(params![id.0, reason])
-                .map(drop)
-        })
-    }
-
     /// Takes the results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
     /// report, oldest first. They are on disk, also where their process died before its sync.
     pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
@@ -215,30 +192,6 @@ impl Store {
             Some(owner) => Ok(owner != process.number() && is_alive(connection, &self.home, owner)),
             None => Ok(live_pid(connection, &self.home, &stored.result.worker_id, Some(process))?.is_some()),
         }
-    }
-
-    /// The results that wait to be reported, to whichever TaskManager.
-    pub fn unreported(&self) -> Result<Unreported, StoreError> {
-        self.with(|connection| {
-            let mut found = connection.query_row(
-                "SELECT count(*), min(finished_at), (SELECT count(*) FROM refused_reports)
-                 FROM results WHERE reported_at IS NULL",
-                [],
-                |row| {
-                    let (count, oldest, refused) = (row.get(0)?, optional_time_column(row, 1)?, row.get(2)?);
-                    Ok(Unreported { count, oldest, refused, last_refused: None })
-                },
-            )?;
-            found.last_refused = connection
-                .query_row(
-                    "SELECT task_id, refused_reports.error FROM refused_reports JOIN results ON results.rowid = result
-                     ORDER BY result DESC LIMIT 1",
-                    [],
-                    |row| Ok((TaskId(row.get(0)?), row.get(1)?)),
-                )
-                .optional()?;
-            Ok(found)
-        })
     }
 
     /// The failure of an earlier attempt at `task`, with the same params, that the next one need not repeat: the params were

@@ -171,7 +171,7 @@ impl Client {
             Fate::ClaimLost => Ok(Delivery::ClaimLost),
             Fate::NotArrived => match report.send(self) {
                 Ok(()) => Ok(Delivery::Confirmed),
-                Err(error) => Err(error.to_one_call(&format!("POST /tasks/{}/complete", report.id))),
+                Err(error) => Err(error.narrowed_to(&format!("POST /tasks/{}/complete", report.id))),
             },
         }
     }

@@ -96,7 +96,7 @@ impl Error {
     }
 
     /// The same as the answer to `call`, while another call was just answered as it should be.
-    pub(super) fn to_one_call(self, call: &str) -> Self {
+    pub(super) fn narrowed_to(self, call: &str) -> Self {
         match self {
             Self::NotATaskManager { url, reason } => Self::BadAnswer { url, reason, call: call.to_owned() },
             other => other,

@@ -1,0 +1,60 @@
+//! The results that the TaskManager has not confirmed: how many, and why it refused some of them.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::columns::optional_time_column;
+use super::{ResultId, Store, StoreError};
+use crate::task::TaskId;
+
+/// The results that the TaskManager has not confirmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreported {
+    /// How many there are, of whichever TaskManager.
+    pub count: u64,
+    /// When the oldest was finished.
+    pub oldest: Option<Timestamp>,
+    /// How many of them the TaskManager refused when they were last sent.
+    pub refused: u64,
+    /// The last of these, and why.
+    pub last_refused: Option<(TaskId, String)>,
+}
+
+impl Store {
+    /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
+    pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
+        self.write(|connection| {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO refused_reports
+                     SELECT rowid, ?2 FROM results WHERE rowid = ?1 AND reported_at IS NULL",
+                )?
+                .execute(params![id.0, reason])
+                .map(drop)
+        })
+    }
+
+    /// The results that wait to be reported, to whichever TaskManager.
+    pub fn unreported(&self) -> Result<Unreported, StoreError> {
+        self.with(|connection| {
+            let mut found = connection.query_row(
+                "SELECT count(*), min(finished_at), (SELECT count(*) FROM refused_reports)
+                 FROM results WHERE reported_at IS NULL",
+                [],
+                |row| {
+                    let (count, oldest, refused) = (row.get(0)?, optional_time_column(row, 1)?, row.get(2)?);
+                    Ok(Unreported { count, oldest, refused, last_refused: None })
+                },
+            )?;
+            found.last_refused = connection
+                .query_row(
+                    "SELECT task_id, refused_reports.error FROM refused_reports JOIN results ON results.rowid = result
+                     ORDER BY result DESC LIMIT 1",
+                    [],
+                    |row| Ok((TaskId(row.get(0)?), row.get(1)?)),
+                )
+                .optional()?;
+            Ok(found)
+        })
+    }
+}
