@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use crate::clock::Moment;
+
 /// The number by which the TaskManager knows a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TaskId(pub u64);
@@ -52,7 +54,7 @@ pub struct Claim {
     /// When the claim was asked for, by this machine's clock.
     pub claimed_at: Timestamp,
     /// When whoever works the task must be done.
-    pub deadline: Timestamp,
+    pub deadline: Moment,
 }
 
 /// What a failure was about. Each has a name in the envelope and a rule on whether trying again may help.
@@ -229,7 +231,7 @@ pub struct TaskResult {
     pub claimed_at: Timestamp,
     /// When work on it started.
     pub started_at: Timestamp,
-    /// When work on it ended.
+    /// When work on it ended: its start and what it took, also where the clock was set meanwhile.
     pub finished_at: Timestamp,
 }
 

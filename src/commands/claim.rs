@@ -13,7 +13,7 @@ use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, quota, types};
 use crate::cli::ClaimArgs;
-use crate::clock::{Clock, Timestamp, after};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::exit::{Exit, UserError};
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
@@ -121,15 +121,15 @@ impl<'a> Desk<'a> {
     }
 
     /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.
-    fn keep(&self, task: Task, claimed_at: Timestamp) -> anyhow::Result<Exit> {
+    fn keep(&self, task: Task, claimed_at: Moment) -> anyhow::Result<Exit> {
         let config = &self.setup.config;
-        let deadline = after(claimed_at, config.claim_timeout.value);
-        let claim = Claim { task, worker_id: config.worker_id.value.clone(), claimed_at, deadline };
+        let deadline = claimed_at.later(config.claim_timeout.value);
+        let claim = Claim { task, worker_id: config.worker_id.value.clone(), claimed_at: claimed_at.time, deadline };
         // Whatever goes wrong now, the task is claimed: whoever claimed it has to hear of it.
         let noted = self.store.note_claim(&claim, self.client.url(), None);
         let printed = self.print(&claim);
         let id = claim.task.id;
-        note(format_args!("claimed until {:.0}; next:", claim.deadline));
+        note(format_args!("claimed until {:.0}; next:", claim.deadline.time));
         // What the results file does not know has to be said.
         let by = noted.as_ref().err().map_or(String::new(), |_| format!(" --worker-id {}", claim.worker_id));
         note(format_args!("  prismq complete {id}{by} --result '{{\"answer\":42}}'"));
@@ -139,7 +139,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
-    fn work(&self, task: Task, claimed_at: Timestamp, worker_type: &WorkerType) -> anyhow::Result<Exit> {
+    fn work(&self, task: Task, claimed_at: Moment, worker_type: &WorkerType) -> anyhow::Result<Exit> {
         let (aloud, line) = Aloud::new(task.id, self.setup);
         let executor = Executor {
             config: &self.setup.config,
@@ -167,7 +167,7 @@ impl<'a> Desk<'a> {
         drop(line);
         if self.args.no_report {
             self.print(&result.envelope())?;
-            note(format_args!("not reported: task {} stays claimed until {deadline:.0}", result.task_id));
+            note(format_args!("not reported: task {} stays claimed until {:.0}", result.task_id, deadline.time));
         } else {
             let stored = executor.store(&mut result);
             self.print(&result.envelope())?;

@@ -202,7 +202,8 @@ impl Story {
         if let Some(Claim { task, worker_id, claimed_at, deadline }) = &self.claim {
             let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
             let attempt = task.attempt;
-            let words = format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {deadline:.0}");
+            let words =
+                format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {:.0}", deadline.time);
             events.push((moment(*claimed_at), words));
         }
         if self.deaths > 0 {

@@ -7,7 +7,7 @@ use super::live::Waiting;
 use super::setup::{Setup, supervise_handlers};
 use super::{explain, quota};
 use crate::cli::ReplayArgs;
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::config::TaskType;
 use crate::exit::{Exit, UserError};
 use crate::handler::{Handler, Run};
@@ -83,12 +83,11 @@ fn settings<'a>(task_type: &str, setup: &'a Setup) -> Result<&'a TaskType, UserE
 
 /// Runs the handler once, as a worker that has just claimed the task would.
 fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -> TaskResult {
-    let clock = setup.clock();
-    let started_at = clock.now();
+    let start = setup.clock().moment();
     let claim_timeout = setup.config.claim_timeout.value;
     let timeout = settings.timeout.map_or(default_timeout(claim_timeout), |timeout| timeout.min(claim_timeout));
     let worker_id = setup.config.worker_id.value.clone();
-    let claim = Claim { task, worker_id, claimed_at: started_at, deadline: after(started_at, timeout) };
+    let claim = Claim { task, worker_id, claimed_at: start.time, deadline: start.later(timeout) };
     let stop = setup.stop_on_signals();
     let (aloud, line) = Aloud::new(claim.task.id, setup);
     let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &aloud)));
@@ -102,8 +101,8 @@ fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -
         api_url: setup.config.api_url.value.clone(),
         params: claim.task.params,
         outcome,
-        claimed_at: started_at,
-        started_at,
-        finished_at: clock.now(),
+        claimed_at: start.time,
+        started_at: start.time,
+        finished_at: start.now(),
     }
 }

@@ -8,7 +8,7 @@ use super::live::Waiting;
 use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::config::Origin;
 use crate::exit::{Exit, UserError};
 use crate::handler;
@@ -121,7 +121,7 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
     let Some(task) = client.task(id)? else {
         return Err(UserError::new(Exit::Failed, format!("the TaskManager knows no task {id}")).into());
     };
-    let claimed_at = setup.clock().now();
+    let claimed_at = setup.clock().moment();
     Ok(Claim {
         task: Task {
             id,
@@ -131,12 +131,12 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
             priority: task.priority,
         },
         worker_id: worker_id.value.clone(),
-        claimed_at,
-        deadline: after(claimed_at, setup.config.claim_timeout.value),
+        claimed_at: claimed_at.time,
+        deadline: claimed_at.later(setup.config.claim_timeout.value),
     })
 }
 
-/// What was done by hand took from the claim until now.
+/// What was done by hand took from the claim until now: by the time of day, for want of another, but not less than nothing.
 fn result_of(claim: Claim, outcome: Outcome, setup: &Setup, client: &Client) -> TaskResult {
     TaskResult {
         task_id: claim.task.id,
@@ -148,6 +148,6 @@ fn result_of(claim: Claim, outcome: Outcome, setup: &Setup, client: &Client) -> 
         outcome,
         claimed_at: claim.claimed_at,
         started_at: claim.claimed_at,
-        finished_at: setup.clock().now(),
+        finished_at: setup.clock().now().max(claim.claimed_at),
     }
 }

@@ -164,7 +164,7 @@ pub(super) fn input(claim: &Claim) -> Vec<u8> {
         worker_id: &'a str,
         deadline: Timestamp,
     }
-    let input = Input { task: &claim.task, worker_id: &claim.worker_id, deadline: claim.deadline };
+    let input = Input { task: &claim.task, worker_id: &claim.worker_id, deadline: claim.deadline.time };
     // Writing to memory cannot fail, and every key is text.
     let mut line = serde_json::to_vec(&input).expect("a task can be written as JSON");
     line.push(b'\n');

@@ -19,11 +19,15 @@ use super::error::ServerError;
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"PqTM");
 
 /// The newest layout, `user_version` in the file.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 
 /// Each brings the layout from its index to the next number. Append only: files with every older layout exist.
-const MIGRATIONS: [&str; LAYOUT as usize] =
-    [include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
+const MIGRATIONS: [&str; LAYOUT as usize] = [
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
+    include_str!("migrations/4.sql"),
+];
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,7 +129,7 @@ pub(super) struct Time(i64);
 
 impl Time {
     pub(super) fn now() -> Self {
-        Self(Timestamp::now().as_microsecond())
+        Timestamp::now().into()
     }
 
     /// How long it is since `earlier`; nothing where the clock has been set back before it.
@@ -141,9 +145,19 @@ impl Time {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    pub(super) fn microseconds(self) -> i64 {
+        self.0
+    }
+
     /// The number of its minute since 1970.
     pub(super) fn minute(self) -> i64 {
         self.0.div_euclid(60_000_000)
+    }
+}
+
+impl From<Timestamp> for Time {
+    fn from(time: Timestamp) -> Self {
+        Self(time.as_microsecond())
     }
 }
 

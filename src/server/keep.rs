@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::database::Time;
 use super::log::Log;
 use super::queue::Shared;
+use crate::clock::{Moment, Timestamp, surely_past};
 
 /// Tasks that are removed at once, at most.
 const STEP: usize = 200;
@@ -20,9 +21,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Removes tasks that ended longer ago than `keep`, for as long as the server runs. What is removed is in `log`.
 pub(super) async fn remove_ended(queue: Shared, log: Arc<Log>, keep: Duration) {
+    let start = Moment::from(Timestamp::now());
     loop {
         // Nobody listens to an error here. Whoever calls hears of it, and the next look is the next try.
-        let more = queue.lock().remove_ended(Time::now().earlier_by(keep), STEP).unwrap_or(false);
+        let more = queue
+            .lock()
+            .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(keep), STEP)
+            .unwrap_or(false);
         let _ = log.catch_up().await;
         sleep(if more { PAUSE } else { LOOK_EVERY.min(keep).max(PAUSE) }).await;
     }

@@ -8,6 +8,7 @@ mod access;
 mod attempts;
 mod batch;
 mod body;
+mod clock;
 mod connection;
 mod console;
 mod database;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::Settings;
 use super::attempts::{self, Fate};
 use super::batch::Batch;
+use super::clock::Clock;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
 use super::params::{self, Schemas};
@@ -125,6 +126,7 @@ pub(super) struct Queue {
     max_attempts: u32,
     waits: Arc<Waits>,
     tally: Tally,
+    clock: Clock,
 }
 
 impl Queue {
@@ -136,6 +138,7 @@ impl Queue {
             max_attempts: settings.max_attempts,
             waits: Arc::default(),
             tally: Tally::default(),
+            clock: Clock::new(),
         })
     }
 
@@ -197,10 +200,34 @@ impl Queue {
     /// Hands out a task of a type, be it the request's own or another: one whose claim has run out, else the pending one
     /// that is first. The claim that ran out stands until then, so that a late report is not lost for nothing.
     pub(super) fn claim(&mut self, request: &ClaimRequest, type_id: i64) -> Result<Claimed> {
-        let expired = Time::now().earlier_by(self.claim_timeout);
         self.admit(request, type_id)?;
-        let (claimed, was_pending) = self.connection.change(|connection| {
-            let expired = tasks::expired(connection, type_id, expired)?;
+        let (claimed, was_pending) = loop {
+            self.follow_clock()?;
+            if let Some(claimed) = self.claim_by_clock(request, type_id)? {
+                break claimed;
+            }
+        };
+        if was_pending {
+            self.tally.moved(type_id, Some("pending"), Some("claimed"));
+        }
+        Ok(claimed)
+    }
+
+    /// Brings the claims into line with the machine's clock where that was set.
+    fn follow_clock(&mut self) -> Result<()> {
+        if self.clock.now().is_none() {
+            let clock = &mut self.clock;
+            self.connection.change(|connection| clock.follow(connection))?;
+        }
+        Ok(())
+    }
+
+    /// A task, and whether it was pending; `None` where the clock was set just now.
+    fn claim_by_clock(&mut self, request: &ClaimRequest, type_id: i64) -> Result<Option<(Claimed, bool)>> {
+        let (clock, claim_timeout) = (&self.clock, self.claim_timeout);
+        self.connection.change(|connection| {
+            let Some(now) = clock.now() else { return Ok(None) };
+            let expired = tasks::expired(connection, type_id, now.earlier_by(claim_timeout))?;
             let id = match expired {
                 Some(id) => id,
                 None => tasks::next(connection, type_id, request.order)?.ok_or(Refusal::NoTask)?,
@@ -208,12 +235,8 @@ impl Queue {
             if expired.is_some() {
                 attempts::keep(connection, id, Fate::Expired, None)?;
             }
-            Ok::<_, Refusal>((tasks::claim(connection, id, &request.worker_id)?, expired.is_none()))
-        })?;
-        if was_pending {
-            self.tally.moved(type_id, Some("pending"), Some("claimed"));
-        }
-        Ok(claimed)
+            Ok(Some((tasks::claim(connection, id, &request.worker_id, now)?, expired.is_none())))
+        })
     }
 
     /// How long it takes until a claim of that type can run out, be it one that is made from now on.
@@ -310,7 +333,10 @@ impl Queue {
     /// Commits what calls have changed, or, after an error, none of it.
     pub(super) fn commit(&mut self) -> io::Result<()> {
         // What was counted of changes that are undone is counted anew.
-        self.connection.commit().inspect_err(|_| self.tally = Tally::default())
+        self.connection.commit().inspect_err(|_| {
+            self.tally = Tally::default();
+            self.clock.forget();
+        })
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -48,6 +48,7 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Route
     router
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
+        .layer(Extension(Arc::clone(&log)))
         .layer(middleware::from_fn_with_state(log, log::sync_changes))
         .layer(middleware::from_fn_with_state(access, access::check))
         .with_state(queue)
@@ -98,6 +99,7 @@ async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl 
 
 async fn claim(
     State(queue): State<Shared>,
+    Extension(log): Extension<Arc<Log>>,
     ConnectInfo(line): ConnectInfo<Line>,
     headers: HeaderMap,
     fields: Fields,
@@ -107,7 +109,7 @@ async fn claim(
         return Ok(Success(queue.lock().claim(&request, request.type_id)?).into_response());
     };
     let _hold = line.hold();
-    let claimed = waits::claim(&queue, &request, &preference).await?;
+    let claimed = waits::claim(&queue, &log, &request, &preference).await?;
     let answer: Answer<_> = claimed.map(Success).ok_or(Refusal::NoTask.into());
     Ok(([("Preference-Applied", preference.applied())], answer).into_response())
 }

@@ -175,20 +175,25 @@ pub(super) fn oldest_claim(connection: &Connection, type_id: i64) -> Result<Opti
     connection.prepare_cached(OLDEST_CLAIM)?.query_row([type_id], |row| row.get(0)).optional()
 }
 
+/// Sets the times of all claims forward by so many microseconds, or back.
+pub(super) fn shift_claims(connection: &Connection, by: i64) -> Result<usize> {
+    connection.execute("UPDATE tasks SET claimed_at = claimed_at + ?1 WHERE status = 'claimed'", [by])
+}
+
 /// The pending task of that type that is first in `order`.
 pub(super) fn next(connection: &Connection, type_id: i64, order: Order) -> Result<Option<i64>> {
     connection.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
 }
 
 /// Gives the task to `worker_id`: a new attempt, without progress.
-pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str) -> Result<Claimed> {
+pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str, now: Time) -> Result<Claimed> {
     connection
         .prepare_cached(
             "UPDATE tasks SET status = 'claimed', attempts = attempts + 1, progress = 0, claimed_by = ?2, \
              claimed_at = ?3 WHERE id = ?1 RETURNING id, \
              (SELECT name FROM task_types WHERE task_types.id = type_id), params, attempts, priority",
         )?
-        .query_row(params![id, worker_id, Time::now()], |row| {
+        .query_row(params![id, worker_id, now], |row| {
             Ok(Claimed {
                 id: row.get(0)?,
                 task_type: row.get(1)?,

@@ -15,6 +15,7 @@ use axum::http::HeaderMap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::log::Log;
 use super::queue::{ClaimRequest, Refusal, Shared};
 use super::tasks::Claimed;
 
@@ -60,6 +61,7 @@ fn preferred<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
 /// Claims a task as soon as there is one; `None` where none comes in time, or the wait is ended before.
 pub(super) async fn claim(
     queue: &Shared,
+    log: &Log,
     request: &ClaimRequest,
     preference: &Preference,
 ) -> Result<Option<Claimed>, Refusal> {
@@ -69,7 +71,7 @@ pub(super) async fn claim(
     let types = others.copied().filter(|other| queue.lock().admit(request, *other).is_ok());
     let place = queue.waits.join(iter::once(request.type_id).chain(types).collect(), &request.worker_id);
     while !place.is_over() {
-        let mut look_again = deadline;
+        let (mut look_again, changes) = (deadline, queue.lock().changes());
         for type_id in place.first_of() {
             let mut queue = queue.lock();
             // Between the claim and the answer only the disk is waited for: who is still there now gets it.
@@ -81,6 +83,10 @@ pub(super) async fn claim(
         }
         if Instant::now() >= deadline {
             break;
+        }
+        if queue.lock().changes() != changes {
+            // The clock was set, and the claims with it. Who asks for a task hears of it where that cannot be stored.
+            let _ = log.catch_up().await;
         }
         place.wait(look_again).await;
     }

@@ -33,7 +33,7 @@ impl Store {
                     claim.worker_id,
                     process.map(Process::number),
                     to_text(claim.claimed_at),
-                    to_text(claim.deadline),
+                    to_text(claim.deadline.time),
                 ])?;
             deaths(connection, api_url, claim.task.id)
         })?;
@@ -61,7 +61,7 @@ impl Store {
                     claim.worker_id,
                     process.number(),
                     to_text(claim.claimed_at),
-                    to_text(claim.deadline),
+                    to_text(claim.deadline.time),
                 ])
                 .map(|adopted| adopted == 1)
         })
@@ -163,6 +163,6 @@ fn read_claim(row: &Row<'_>) -> rusqlite::Result<Claim> {
         },
         worker_id: row.get(5)?,
         claimed_at: time_column(row, 6)?,
-        deadline: time_column(row, 7)?,
+        deadline: time_column(row, 7)?.into(),
     })
 }

@@ -90,7 +90,7 @@ fn saying(last_words: &str, mut result: TaskResult) -> TaskResult {
 fn claim(id: u64) -> Claim {
     let task = Task { id: TaskId(id), task_type: "example.any".into(), params: json!({}), attempt: 1, priority: 0 };
     let now = Timestamp::now();
-    Claim { task, worker_id: "worker-1".into(), claimed_at: now, deadline: now }
+    Claim { task, worker_id: "worker-1".into(), claimed_at: now, deadline: now.into() }
 }
 
 #[test]

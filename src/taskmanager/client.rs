@@ -12,7 +12,7 @@ use super::http::{Connection, Http, Meter, Method, Request, Wait, Waits};
 use super::retry::Tries;
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Error, Retries};
-use crate::clock::{Clock, Slept, Timestamp, before};
+use crate::clock::{Clock, Moment, Slept};
 use crate::json;
 use crate::task::{Task, TaskId};
 
@@ -41,14 +41,21 @@ impl Order {
 }
 
 /// The answer to a claim.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Claimed {
     /// The task, where there is one.
     pub task: Option<Task>,
     /// The earliest time at which the claim can have begun.
-    pub claimed_at: Timestamp,
+    pub claimed_at: Moment,
     /// Whether the server waits where it is asked to.
     pub waits: Waits,
+}
+
+impl Claimed {
+    /// No task.
+    pub(crate) fn nothing(asked_at: Moment) -> Self {
+        Self { task: None, claimed_at: asked_at, waits: Waits::No }
+    }
 }
 
 /// Which tasks to list.
@@ -170,9 +177,9 @@ impl Client {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
-        let last_try = Cell::new((self.clock.now(), Waits::No));
+        let last_try = Cell::new((self.clock.moment(), Waits::No));
         let answer = self.retrying(|| {
-            let asked_at = self.clock.now();
+            let asked_at = self.clock.moment();
             let request = Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } };
             let response = self.http.send(&request)?;
             last_try.set((asked_at, response.waits));
@@ -185,7 +192,8 @@ impl Client {
         };
         let (asked_at, waits) = last_try.get();
         // Where the server waited for a task, it has answered as soon as there was one.
-        let claimed_at = if waits == Waits::No { asked_at } else { asked_at.max(before(self.clock.now(), ON_THE_WAY)) };
+        let is_late = waits != Waits::No && asked_at.elapsed() > ON_THE_WAY;
+        let claimed_at = if is_late { self.clock.moment().earlier(ON_THE_WAY) } else { asked_at };
         Ok(Claimed { task, claimed_at, waits })
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::progress::Progress;
 use super::{Event, Observer, WorkerType, params};
-use crate::clock::{Clock, Slept, Timestamp, after, between};
+use crate::clock::{Clock, Moment, Slept, between};
 use crate::config::Config;
 use crate::handler::{Listener, Run};
 use crate::json::{self, MAX_DEPTH};
@@ -39,9 +39,10 @@ pub struct Executor<'a> {
 
 impl Executor<'_> {
     /// Makes a claim of a task that was handed out at `claimed_at`.
-    pub fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Timestamp) -> Claim {
+    pub fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Moment) -> Claim {
         let worker_id = self.config.worker_id.value.clone();
-        let mut claim = Claim { task, worker_id, claimed_at, deadline: after(claimed_at, worker_type.timeout) };
+        let deadline = claimed_at.later(worker_type.timeout);
+        let mut claim = Claim { task, worker_id, claimed_at: claimed_at.time, deadline };
         if let Some(schema) = &worker_type.schema {
             schema.heal(&mut claim.task.params);
         }
@@ -56,7 +57,7 @@ impl Executor<'_> {
         worker_type: &WorkerType,
         stop: &Stop,
     ) -> Result<TaskResult, StoreError> {
-        let started_at = self.clock.now();
+        let start = self.clock.moment();
         let refused = self.refusal(&claim, deaths, worker_type)?;
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
         if let Some(not_before) = outcome.not_before {
@@ -72,8 +73,8 @@ impl Executor<'_> {
             params,
             outcome,
             claimed_at: claim.claimed_at,
-            started_at,
-            finished_at: self.clock.now(),
+            started_at: start.time,
+            finished_at: start.now(),
         })
     }
 
@@ -107,10 +108,9 @@ impl Executor<'_> {
         loop {
             let outcome = self.attempt(claim, worker_type, stop);
             let Some(failure) = outcome.failure.as_ref().filter(|failure| failure.retryable) else { return outcome };
-            let now = self.clock.now();
-            let not_before = outcome.not_before.map_or(Duration::ZERO, |time| between(now, time));
+            let not_before = outcome.not_before.map_or(Duration::ZERO, |time| between(self.clock.now(), time));
             let wait = backoff.grow().max(not_before);
-            let in_time = after(now, wait) < claim.deadline;
+            let in_time = wait < claim.deadline.left();
             if tries >= retry.max_attempts || !in_time || stop.get().is_some() {
                 return outcome;
             }
@@ -125,7 +125,7 @@ impl Executor<'_> {
     /// Most handlers report no progress: what sends it is started by the first report.
     fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
         let (progress, is_sent) = (&Progress::default(), AtomicBool::new(false));
-        let timeout = between(self.clock.now(), claim.deadline);
+        let timeout = claim.deadline.left();
         thread::scope(|scope| {
             let note = |percent, message: Option<&str>| {
                 progress.note(percent, message);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Event, Executor, Worker, WorkerError};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::shutdown::StopReason;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, Failure, Outcome, TaskId, TaskResult};
@@ -77,7 +77,7 @@ impl Worker<'_> {
     pub(super) fn patiently<T>(
         &self,
         task_id: TaskId,
-        deadline: Timestamp,
+        deadline: Moment,
         gives_up: impl Fn() -> bool,
         mut write: impl FnMut() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -88,7 +88,7 @@ impl Worker<'_> {
                     let error_text = error.to_string();
                     self.executor.observer.event(&Event::StoreWaits { task_id, error: error_text });
                     let stopped = stop.wait_for(Some(StopReason::Shutdown), PAUSE);
-                    if stopped || gives_up() || self.executor.clock.now() >= deadline {
+                    if stopped || gives_up() || deadline.left().is_zero() {
                         break Err(error);
                     }
                 }

@@ -46,7 +46,8 @@ impl Hold {
         now: Timestamp,
     ) -> (Option<Timestamp>, Option<News>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.until = state.until.max(by_outcome.map(|until| until.min(after(now, LONGEST))));
+        // At each look: the clock may have been set back since.
+        state.until = state.until.max(by_outcome).map(|until| until.min(after(now, LONGEST)));
         let until = state.until.max(by_handler).filter(|until| *until > now);
         let news = match until {
             Some(_) if state.told.is_some_and(|told| told > now) => None,
@@ -168,6 +169,14 @@ mod tests {
         assert_eq!(hold.look(Some(at(20)), Some(at(10)), at(9)), (Some(at(20)), None));
         assert_eq!(hold.look(None, None, at(10)), (Some(at(20)), Some(News::Held)));
         assert_eq!(hold.look(None, None, at(20)), (None, Some(News::Over)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_hold_beyond_a_day() {
+        let (hold, day, year) = (Hold::default(), 24 * 3600, 365 * 24 * 3600);
+        assert_eq!(hold.look(Some(at(year + 10)), None, at(year)).0, Some(at(year + 10)));
+        assert_eq!(hold.look(None, None, at(0)).0, Some(at(day)));
+        assert_eq!(hold.look(None, None, at(day)).0, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::queue::Closed;
+use crate::clock::{Moment, surely_past};
 use crate::store::Pruning;
 
 /// The pause between two steps while there is something to take out: the slots have the file for most of the time.
@@ -16,9 +17,9 @@ impl Worker<'_> {
     pub(super) fn keep_house(&self) -> Closed {
         // Where this fails, the next write that matters says so.
         let _ = self.executor.store.forget_ended(&self.process, self.executor.clock.now());
-        let mut pruning = None;
+        let (start, mut pruning) = (self.executor.clock.moment(), None);
         loop {
-            let next = self.prune(&mut pruning).min(self.prune_videos()).min(self.pulse.every());
+            let next = self.prune(&mut pruning, start).min(self.prune_videos()).min(self.pulse.every());
             self.beat();
             if let Some(closed) = self.queue.wait_closed(next) {
                 return closed;
@@ -27,9 +28,9 @@ impl Worker<'_> {
     }
 
     /// Takes out some old results, where there are any; returns when to come again.
-    fn prune(&self, under_way: &mut Option<Pruning>) -> Duration {
+    fn prune(&self, under_way: &mut Option<Pruning>, start: Moment) -> Duration {
         let keep = self.executor.config.keep_results.value;
-        let before = self.executor.clock.now().checked_sub(keep);
+        let before = surely_past(start, self.executor.clock.now()).checked_sub(keep);
         let (false, Ok(before)) = (keep.is_zero(), before) else { return Duration::MAX };
         let mut pruning = under_way.take().unwrap_or_else(|| Pruning::new(before));
         if self.executor.store.prune(&mut pruning) != Ok(true) {

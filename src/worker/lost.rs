@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::recovery::end_of;
 use super::{Event, Worker, WorkerError};
 use crate::store::StoreError;
 use crate::task::{Claim, Task, TaskId};
@@ -109,6 +110,12 @@ impl LostClaims {
         self.lock().attempts.remove(&attempt);
     }
 
+    /// Lets go of an attempt whose claim seems to have run out; a look is to find whether it has.
+    pub(super) fn give_up(&self, attempt: Attempt) {
+        self.forget(attempt);
+        self.doubt();
+    }
+
     /// Lets go of an attempt whose work has ended.
     pub(super) fn release(&self, attempt: Attempt) {
         let mut state = self.lock();
@@ -177,19 +184,25 @@ impl Worker<'_> {
         let Some(index) = self.types.iter().position(|it| it.name.eq_ignore_ascii_case(&listed.task_type)) else {
             return Ok(false);
         };
-        let Some(whole) = client.task(listed.id)? else { return Ok(false) };
+        let whole = match client.task(listed.id) {
+            Ok(Some(whole)) => whole,
+            // A task that cannot be read keeps none from the others.
+            Ok(None) | Err(Error::BadAnswer { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let owner = listed.claimed_by.clone().unwrap_or_default();
         if !whole.is_claimed_by(&owner) || whole.attempts != listed.attempts {
             return Ok(false);
         }
-        let claim = self.executor.claim(whole.into_task(), &self.types[index], self.executor.clock.now());
+        let claim = self.executor.claim(whole.into_task(), &self.types[index], self.executor.clock.moment());
         let claim = Claim { worker_id: owner, ..claim };
         let api_url = self.executor.client.url();
         if !self.unless_it_fails(self.executor.store.adopt_claim(&claim, api_url, &self.process)) {
             return Ok(false);
         }
         self.executor.observer.event(&Event::LostClaimFound(&claim));
-        self.left.add(index, claim);
+        let end = end_of(&claim, &self.types[index], &self.executor);
+        self.left.add(index, claim, end);
         self.lost.count();
         Ok(true)
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::queue::Closed;
 use super::refused::RefusedReports;
 use super::{Event, Worker};
-use crate::clock::{Timestamp, after};
+use crate::clock::Timestamp;
 use crate::failpoint;
 use crate::store::{ResultId, StoreError, StoredResult};
 use crate::task::{TaskId, TaskResult};
@@ -335,7 +335,7 @@ impl Worker<'_> {
         }
         let settled = match answer {
             Ok(delivery) => {
-                let until = after(self.executor.clock.now(), MARK_PATIENCE);
+                let until = self.executor.clock.moment().later(MARK_PATIENCE);
                 let mark = || self.executor.settle(*id, result, delivery);
                 self.patiently(result.task_id, until, || false, mark)
             }

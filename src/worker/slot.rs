@@ -11,7 +11,6 @@ use super::recovery::prolong;
 use super::report::Unsettled;
 use super::sweep::Found;
 use super::{Event, Executor, Worker, WorkerError, WorkerType};
-use crate::clock::between;
 use crate::failpoint;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, Task, TaskResult};
@@ -29,7 +28,7 @@ pub(super) fn run(worker: &Worker<'_>, number: usize) {
         let found = worker.sweep(&turn);
         match found {
             Found::Task { index, claim, left } => {
-                worker.pulse.back_in(number, between(worker.executor.clock.now(), claim.deadline));
+                worker.pulse.back_in(number, claim.deadline.left());
                 worker.end_turn(&turn, Sweep::Task(index));
                 worker.work_one(index, claim, left);
             }
@@ -85,7 +84,9 @@ impl Worker<'_> {
         if !self.is_to_run(&claim) {
             return Ok(Verdict::Unknown);
         }
-        prolong(executor, worker_type, &mut claim);
+        if !left {
+            prolong(executor, worker_type, &mut claim);
+        }
         executor.observer.event(&Event::Claimed(&claim));
         failpoint::reach("noted");
         let (task_id, deadline) = (claim.task.id, claim.deadline);
@@ -114,7 +115,7 @@ impl Worker<'_> {
 
     /// Whether a task that was just claimed is to be run for this claim.
     pub(super) fn is_to_run(&self, claim: &Claim) -> bool {
-        let Executor { store, client, clock, observer, .. } = &self.executor;
+        let Executor { store, client, observer, .. } = &self.executor;
         let entered = match self.in_flight.enter(claim) {
             Entered::MustWait => self.wait_for_earlier_report(claim),
             other => other,
@@ -123,7 +124,7 @@ impl Worker<'_> {
             Entered::New => {}
             Entered::Continues => observer.event(&Event::ClaimRenewed(claim)),
             Entered::MustWait | Entered::GivenUp => {
-                if claim.deadline <= clock.now() {
+                if claim.deadline.left().is_zero() {
                     // Then the TaskManager hands it out again; else the next worker on this results file takes it up.
                     let _ = store.forget_claim(claim, client.url());
                 }
@@ -138,10 +139,10 @@ impl Worker<'_> {
     /// Waits for the fate of the report that stands between a claim and its run. If this process dies meanwhile, that
     /// says nothing of the task; where noting that fails, it counts as a crash over the task all the same.
     fn wait_for_earlier_report(&self, claim: &Claim) -> Entered {
-        let Executor { store, client, clock, .. } = &self.executor;
+        let Executor { store, client, .. } = &self.executor;
         let note = |is_running| store.set_running(client.url(), claim.task.id, claim.task.attempt, is_running);
         let _ = note(false);
-        let entered = self.in_flight.wait(claim, between(clock.now(), claim.deadline));
+        let entered = self.in_flight.wait(claim, claim.deadline.left());
         if entered == Entered::New {
             let _ = note(true);
         }

@@ -192,7 +192,7 @@ impl Worker<'_> {
     /// While a type is gone, its old number is not used. `None` where an answer was lost, and claims were found.
     fn claim_by_number(&self, worker_type: &WorkerType, wait: Wait<'_>) -> Result<Option<Claimed>, Error> {
         if worker_type.is_gone() && !self.look_up(worker_type)? {
-            return Ok(Some(Claimed::default()));
+            return Ok(Some(self.nothing()));
         }
         let worker_id = &self.executor.config.worker_id.value;
         let claim = |client: &Client| {
@@ -203,9 +203,13 @@ impl Worker<'_> {
             answer.map(Some)
         };
         match self.claimer.claim_once(claim, || Ok((self.look_for_lost_claims()? > 0).then_some(None))) {
-            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Some(Claimed::default())),
+            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Some(self.nothing())),
             other => other,
         }
+    }
+
+    fn nothing(&self) -> Claimed {
+        Claimed::nothing(self.executor.clock.moment())
     }
 
     /// Whether the TaskManager knows a type, by whatever number. Tells where that is new.

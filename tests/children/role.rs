@@ -167,7 +167,7 @@ fn run_handler(folder: &Path) {
         task: Task { id: TaskId(12), task_type: "example.any".into(), params: json!({}), attempt: 1, priority: 0 },
         worker_id: "here-1".into(),
         claimed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-        deadline: "2026-01-01T00:05:00Z".parse().unwrap(),
+        deadline: "2026-01-01T00:05:00Z".parse::<jiff::Timestamp>().unwrap().into(),
     };
     let stop = Stop::new(None);
     let run = Run::new(Duration::from_secs(60), &stop, &Deaf);

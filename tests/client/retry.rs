@@ -64,7 +64,7 @@ fn a_claim_begins_with_the_try_that_got_it() {
     let client = patient(&server, THREE, &clock);
     let claimed = client.claim_or_wait("w", 1, Order::OldestFirst, Wait::default()).unwrap();
     let waited: Duration = clock.sleeps().iter().sum();
-    assert_eq!(claimed.claimed_at, after(Timestamp::UNIX_EPOCH, waited), "its time does not run while we wait");
+    assert_eq!(claimed.claimed_at.time, after(Timestamp::UNIX_EPOCH, waited), "its time does not run while we wait");
     assert!(claimed.task.is_some() && !waited.is_zero());
 }
 

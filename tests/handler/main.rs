@@ -147,7 +147,7 @@ fn claim(params: Value) -> Claim {
         task: Task { id: TaskId(12), task_type: "example.any".into(), params, attempt: 2, priority: -1 },
         worker_id: "here-1".into(),
         claimed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-        deadline: "2026-01-01T00:05:00Z".parse().unwrap(),
+        deadline: "2026-01-01T00:05:00Z".parse::<jiff::Timestamp>().unwrap().into(),
     }
 }
 

@@ -9,6 +9,8 @@ mod api;
 mod browser;
 mod claims;
 #[cfg(target_os = "linux")]
+mod clock;
+#[cfg(target_os = "linux")]
 mod disk;
 mod exchange;
 mod faults;

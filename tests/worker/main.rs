@@ -5,6 +5,8 @@
 mod support;
 
 mod beyond;
+#[cfg(target_os = "linux")]
+mod clock;
 mod exact;
 mod examples;
 mod holds;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, Slept, Timestamp};
+use crate::clock::{Clock, Moment, Slept};
 use crate::commands::errors;
 use crate::commands::setup::Setup;
 use crate::config;
@@ -25,7 +25,7 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Got {
     pub(super) index: usize,
     pub(super) task: Task,
-    pub(super) claimed_at: Timestamp,
+    pub(super) claimed_at: Moment,
 }
 
 /// What is asked for, and where.
@@ -128,7 +128,7 @@ impl Asking<'_> {
         };
         for task in tasks.into_iter().filter(|task| self.is_lost_claim(task, worker_id)) {
             if let Some(whole) = client.task(task.id)?.filter(|whole| self.is_lost_claim(whole, worker_id)) {
-                let claimed_at = self.setup.clock().now();
+                let claimed_at = self.setup.clock().moment();
                 return Ok(Some(Claimed { task: Some(whole.into_task()), claimed_at, waits: self.server_waits }));
             }
         }

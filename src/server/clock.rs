@@ -1,0 +1,75 @@
+//! Claims last as long as they are granted, also where the machine's clock is set meanwhile: then the times of all claims
+//! are set with it. How the clock was set is kept in the file, since several servers may work on it, each of which
+//! notices.
+
+use std::fs;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Result, params};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::database::Time;
+use super::tasks;
+
+/// What is less may come from reading two clocks one after the other, and is made good later.
+const NOTICED: i64 = 1_000_000;
+
+/// How the machine's clock was set when it was last looked at.
+pub(super) struct Clock {
+    /// Which start of the machine this is. Where the system does not tell, it is each server's own.
+    boot: String,
+    /// When that was, by the clock as it was set then; `None` where it is to be read from the file.
+    started_at: Option<i64>,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot = id.map_or_else(|_| format!("{:016x}", fastrand::u64(..)), |id| id.trim().to_owned());
+        Self { boot, started_at: None }
+    }
+
+    /// The time now; `None` where the clock was set since the claims were last brought into line with it.
+    pub(super) fn now(&self) -> Option<Time> {
+        let now = Time::now();
+        self.started_at.filter(|known| !is_set(*known, started_at(now))).map(|_| now)
+    }
+
+    /// Sets the claims as the clock was set since that was last done, by whichever server, unless the machine was started
+    /// anew: then nobody knows how the clock was set meanwhile, and the time of day has to do.
+    pub(super) fn follow(&mut self, connection: &Connection) -> Result<()> {
+        let started_at = started_at(Time::now());
+        let stored = connection
+            .query_row("SELECT started_at FROM clock WHERE boot = ?1", [&self.boot], |row| row.get(0))
+            .optional()?;
+        match stored.map(|stored: i64| (started_at - stored, is_set(stored, started_at))) {
+            Some((_, false)) => {}
+            Some((by, true)) => {
+                tasks::shift_claims(connection, by)?;
+                connection.execute("UPDATE clock SET started_at = ?1", [started_at])?;
+            }
+            None => {
+                connection.execute("DELETE FROM clock", [])?;
+                connection.execute("INSERT INTO clock VALUES (?1, ?2)", params![self.boot, started_at])?;
+            }
+        }
+        self.started_at = Some(stored.filter(|stored| !is_set(*stored, started_at)).unwrap_or(started_at));
+        Ok(())
+    }
+
+    /// Changes were undone: what the file says has to be read again.
+    pub(super) fn forget(&mut self) {
+        self.started_at = None;
+    }
+}
+
+fn is_set(before: i64, now: i64) -> bool {
+    before.abs_diff(now) >= NOTICED.unsigned_abs()
+}
+
+/// When the machine was started, in microseconds since 1970, by a clock that says `now`. What has passed since then is
+/// measured by the clock that nobody sets. It stands still while the machine is suspended, and so do claims.
+fn started_at(now: Time) -> i64 {
+    let running = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+    now.earlier_by(running).microseconds()
+}
