@@ -282,7 +282,7 @@ pub struct ListTasksArgs {
     /// Only those of this status
     #[arg(long)]
     pub status: Option<Status>,
-    /// Only those whose type is like this; % stands for any text
+    /// Only those of this type; % stands for any text
     #[arg(long = "type", value_name = "PATTERN")]
     pub task_type: Option<String>,
     /// At most so many

@@ -280,3 +280,10 @@ impl Serialize for ErrorType {
 fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
 }
+
+/// Where a task's type is among these names: the same to the letter, else one in another case, which a server may take for
+/// the same.
+pub fn position_of_type<'a>(names: impl Iterator<Item = &'a str> + Clone, task_type: &str) -> Option<usize> {
+    let exact = names.clone().position(|name| name == task_type);
+    exact.or_else(move || { names }.position(|name| name.eq_ignore_ascii_case(task_type)))
+}

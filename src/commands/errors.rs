@@ -47,6 +47,7 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
         Error::Refused { message, .. } if message.contains("'params' must be of type object") => {
             with(Exit::Failed).hint("this TaskManager takes no empty params: give at least one KEY=VALUE")
         }
+        Error::Inexact { .. } => with(Exit::Failed).hint("ask for fewer: name a status or a type"),
         Error::Refused { .. } | Error::BadAnswer { .. } => with(Exit::Failed),
     }
 }

@@ -11,16 +11,14 @@ use crate::cli::{ListTasksArgs, ShowTaskArgs};
 use crate::exit::{Exit, UserError};
 use crate::output::{Look, Stream, buffered, note, on_stdout, print_json, print_line, table, write_json_line};
 use crate::task::TaskId;
-use crate::taskmanager::{Client, Error, TaskFilter, TaskView};
-
-/// Tasks that are asked for at once.
-const PAGE: u32 = 500;
+use crate::taskmanager::{TaskFilter, TaskPages, TaskView};
 
 /// `prismq list-tasks`
 pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
-    let mut pages = Pages::new(args, setup.client()?);
+    let filter = TaskFilter { status: status(args), type_pattern: args.task_type.clone(), limit: args.limit };
+    let mut pages = setup.client()?.task_pages(filter);
     let found = if setup.json { print_as_json(&mut pages, setup)? } else { print(&mut pages, setup)? };
     if !found {
         note(none_found(args));
@@ -29,10 +27,10 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
 }
 
 /// Prints the tasks page by page. Returns whether there are any.
-fn print_as_json(pages: &mut Pages, setup: &Setup) -> anyhow::Result<bool> {
+fn print_as_json(pages: &mut TaskPages, setup: &Setup) -> anyhow::Result<bool> {
     let mut next = || {
         let _waiting = Waiting::for_taskmanager(setup);
-        pages.next()
+        pages.next_page()
     };
     let mut found = false;
     while let Some(page) = next()? {
@@ -45,10 +43,10 @@ fn print_as_json(pages: &mut Pages, setup: &Setup) -> anyhow::Result<bool> {
 }
 
 /// The same as a table.
-fn print(pages: &mut Pages, setup: &Setup) -> anyhow::Result<bool> {
+fn print(pages: &mut TaskPages, setup: &Setup) -> anyhow::Result<bool> {
     let waiting = Waiting::for_taskmanager(setup);
     let mut rows = Vec::new();
-    while let Some(page) = pages.next()? {
+    while let Some(page) = pages.next_page()? {
         rows.extend(page.into_iter().map(row));
     }
     drop(waiting);
@@ -92,39 +90,6 @@ fn row(task: TaskView) -> [String; 7] {
     let [attempts, progress] = [task.attempts.to_string(), format!("{} %", task.progress)];
     let (created, worker) = (task.created_at.unwrap_or_default(), task.claimed_by.unwrap_or_default());
     [task.id.to_string(), task.task_type, task.status, attempts, progress, created, worker]
-}
-
-/// The list, page by page.
-struct Pages {
-    client: Client,
-    filter: TaskFilter,
-    left: u32,
-}
-
-impl Pages {
-    fn new(args: &ListTasksArgs, client: Client) -> Self {
-        let filter = TaskFilter {
-            status: status(args),
-            type_pattern: args.task_type.as_ref().map(|pattern| pattern.replace('*', "%")),
-            ..TaskFilter::default()
-        };
-        Self { client, filter, left: args.limit }
-    }
-
-    /// Servers may limit how many they list at once, so this goes on until it has enough, or until nothing comes.
-    fn next(&mut self) -> Result<Option<Vec<TaskView>>, Error> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.filter.limit = self.left.min(PAGE);
-        let page = self.client.tasks(&self.filter)?;
-        let Some(last) = page.last() else { return Ok(None) };
-        let count = u32::try_from(page.len()).unwrap_or(u32::MAX);
-        self.filter.before = Some(last.id);
-        self.filter.offset = self.filter.offset.saturating_add(count);
-        self.left = self.left.saturating_sub(count);
-        Ok(Some(page))
-    }
 }
 
 /// `prismq show-task`

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::read;
 use super::envelope::{Failure, proxy_page};
+use super::routes::DEFAULT_LIMIT;
 
 /// What the proxy before the published server takes of a request: 1 MiB.
 const PROXY_LIMIT: usize = 1 << 20;
@@ -81,7 +82,9 @@ impl Call {
             ("GET", ["task-types"]) => Self::ListTypes,
             ("GET", ["task-types", _]) => Self::ShowType,
             ("POST", ["tasks"]) => Self::Create,
-            ("GET", ["tasks"]) => Self::ListTasks(number(uri, "limit="), number(uri, "offset=")),
+            ("GET", ["tasks"]) => {
+                Self::ListTasks(number(uri, "limit=").unwrap_or(DEFAULT_LIMIT), number(uri, "offset=").unwrap_or(0))
+            }
             ("POST", ["tasks", "claim"]) => Self::Claim,
             ("GET", ["tasks", _]) => Self::ShowTask,
             ("POST", ["tasks", _, "progress"]) => Self::Report,
@@ -91,17 +94,17 @@ impl Call {
     }
 }
 
-/// The same without the key to page by, of which it does not know.
-fn without_key(uri: Uri) -> Uri {
-    let Some(query) = uri.query().filter(|query| query.contains("before=")) else { return uri };
-    let pairs: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("before=")).collect();
-    format!("{}?{}", uri.path(), pairs.join("&")).parse().unwrap_or(uri)
+/// The same for the whole list, of which a part is taken once it is sorted. It knows nothing of `before`.
+fn of_all(uri: &Uri) -> Option<Uri> {
+    let rest = uri.query().unwrap_or_default().split('&');
+    let rest = rest.filter(|pair| !["limit=", "offset=", "before="].iter().any(|key| pair.starts_with(key)));
+    format!("{}?limit={}&{}", uri.path(), i64::MAX, rest.collect::<Vec<_>>().join("&")).parse().ok()
 }
 
-/// A number in the query, 0 where there is none.
-fn number(uri: &Uri, key: &str) -> i64 {
+/// A number in the query.
+fn number(uri: &Uri, key: &str) -> Option<i64> {
     let mut pairs = uri.query().unwrap_or_default().split('&');
-    pairs.find_map(|pair| pair.strip_prefix(key)?.parse().ok()).unwrap_or(0)
+    pairs.find_map(|pair| pair.strip_prefix(key)?.parse().ok())
 }
 
 async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: Next) -> Response {
@@ -111,12 +114,14 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
     if parts.method == Method::DELETE {
         parts.uri = Uri::from_static("/api");
     }
-    parts.uri = without_key(parts.uri);
     let mut sent = match read(body).await {
         Ok(sent) if sent.len() <= PROXY_LIMIT => sent,
         _ => return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large"),
     };
     let call = Call::of(&parts.method, &parts.uri);
+    if let Call::ListTasks(1.., 0..) = call {
+        parts.uri = of_all(&parts.uri).unwrap_or(parts.uri);
+    }
     if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&sent) {
         let documented = Documented { headers: &parts.headers, next: &next };
         if let Some(column) = documented.overflows(&call, &fields).await {

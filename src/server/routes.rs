@@ -24,7 +24,7 @@ use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
 use super::waits::{self, Preference};
 
 /// How many tasks a list has where nobody says.
-const DEFAULT_LIMIT: i64 = 50;
+pub(super) const DEFAULT_LIMIT: i64 = 50;
 
 type Answer<T> = Result<Success<T>, Failure>;
 

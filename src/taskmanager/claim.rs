@@ -5,9 +5,6 @@ use std::cell::Cell;
 
 use super::{Client, Error, Retries, TaskFilter, TaskView};
 
-/// Tasks that are asked for at once.
-const PAGE: u32 = 500;
-
 impl Client {
     /// Calls `claim` as often as this client is patient, with a client that is not. Where an answer was lost, `look`
     /// finds what that call may have claimed, `None` where there is nothing; while it fails, nothing more is claimed.
@@ -36,16 +33,11 @@ impl Client {
         })
     }
 
-    /// The tasks that are claimed now, by whomever. A list without their params.
+    /// The tasks that are claimed now, by whomever, oldest first. A list without their params.
     pub fn claimed_tasks(&self) -> Result<Vec<TaskView>, Error> {
-        let mut filter = TaskFilter { status: Some("claimed".into()), limit: PAGE, ..TaskFilter::default() };
-        let mut tasks = Vec::new();
-        loop {
-            let page = self.tasks(&filter)?;
-            let Some(last) = page.last() else { return Ok(tasks) };
-            filter.before = Some(last.id);
-            filter.offset = filter.offset.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
-            tasks.extend(page);
-        }
+        let claimed = TaskFilter { status: Some("claimed".into()), limit: u32::MAX, ..TaskFilter::default() };
+        let mut tasks = self.tasks(&claimed)?;
+        tasks.reverse();
+        Ok(tasks)
     }
 }

@@ -9,6 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::http::{Connection, Http, Meter, Method, Request, Wait, Waits};
+use super::listing::{Part, TaskFilter};
 use super::retry::Tries;
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Error, Retries};
@@ -55,29 +56,6 @@ impl Claimed {
     /// No task.
     pub(crate) fn nothing(asked_at: Moment) -> Self {
         Self { task: None, claimed_at: asked_at, waits: Waits::No }
-    }
-}
-
-/// Which tasks to list.
-#[derive(Debug, Clone)]
-pub struct TaskFilter {
-    /// `pending`, `claimed`, `completed` or `failed`.
-    pub status: Option<String>,
-    /// An SQL LIKE pattern on the type's name: `%` for any text, `_` for any character.
-    pub type_pattern: Option<String>,
-    /// At most so many.
-    pub limit: u32,
-    /// Without the first so many.
-    pub offset: u32,
-    /// Only those that are older than this one. A server that can goes by it instead of by `offset`, which costs it less
-    /// and misses nothing where tasks come and go; the others go by `offset`: name both.
-    pub before: Option<TaskId>,
-}
-
-impl Default for TaskFilter {
-    /// The newest 50, as the servers' own default is.
-    fn default() -> Self {
-        Self { status: None, type_pattern: None, limit: 50, offset: 0, before: None }
     }
 }
 
@@ -219,14 +197,14 @@ impl Client {
         self.lookup(&format!("/tasks/{id}"))
     }
 
-    /// The tasks that `filter` lets through, newest first.
-    pub fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskView>, Error> {
-        let mut path = format!("/tasks?limit={}&offset={}", filter.limit, filter.offset);
-        let before = filter.before.map(|id| id.to_string());
-        for (key, value) in [("status", &filter.status), ("type", &filter.type_pattern), ("before", &before)] {
+    /// One part of the list of tasks, as the server answers.
+    pub(super) fn list_part(&self, filter: &TaskFilter, part: Part) -> Result<Vec<TaskView>, Error> {
+        let mut path = format!("/tasks?limit={}&offset={}", part.limit, part.offset);
+        let before = part.before.map(|id| id.to_string());
+        for (key, value) in [("status", filter.status.clone()), ("type", filter.like()), ("before", before)] {
             if let Some(value) = value {
                 // Writing to a String cannot fail.
-                let _ = write!(path, "&{key}={}", encode(value));
+                let _ = write!(path, "&{key}={}", encode(&value));
             }
         }
         self.list(&path)

@@ -61,6 +61,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its answers do not make one list in which each task is there once.
+    #[error("the TaskManager at {url} does not list these tasks exactly: {reason}")]
+    Inexact {
+        /// The base URL.
+        url: String,
+        /// What is wrong with its lists.
+        reason: String,
+    },
     /// The program was asked to end while it waited to try again.
     #[error("interrupted while waiting for the TaskManager")]
     Interrupted,
@@ -85,7 +93,7 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::NotATaskManager { .. } | Self::BadAnswer { .. } => true,
             Self::Unavailable { status, .. } => *status != 429,
-            Self::Refused { .. } | Self::KeyRefused { .. } | Self::Interrupted => false,
+            Self::Refused { .. } | Self::KeyRefused { .. } | Self::Inexact { .. } | Self::Interrupted => false,
         }
     }
 

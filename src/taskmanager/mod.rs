@@ -9,13 +9,15 @@ mod deliver;
 mod error;
 mod gather;
 mod http;
+mod listing;
 mod resolver;
 mod retry;
 pub mod wire;
 
-pub use client::{Claimed, Client, Order, TaskFilter};
+pub use client::{Claimed, Client, Order};
 pub use deliver::{Delivery, Report, in_words};
 pub use error::Error;
 pub use http::{Connection, Exchange, Meter, Wait, Waits};
+pub use listing::{TaskFilter, TaskPages};
 pub use retry::{Backoff, Retries};
 pub use wire::{Created, Health, Registered, TaskType, TaskView};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::recovery::end_of;
 use super::{Event, Worker, WorkerError};
 use crate::store::StoreError;
-use crate::task::{Claim, Task, TaskId};
+use crate::task::{Claim, Task, TaskId, position_of_type};
 use crate::taskmanager::{Client, Error, Retries, TaskView};
 
 /// A server may carry out a call for so long after the caller has lost it: then is the last look for its task.
@@ -181,7 +181,7 @@ impl Worker<'_> {
     /// Takes a task up that has been claimed already, as if that had been now: by this machine's clock it is not known
     /// when it was. False where another process has it, or it is not to be had any more.
     fn take_up(&self, client: &Client, listed: &TaskView) -> Result<bool, Error> {
-        let Some(index) = self.types.iter().position(|it| it.name.eq_ignore_ascii_case(&listed.task_type)) else {
+        let Some(index) = position_of_type(self.types.iter().map(|it| it.name.as_str()), &listed.task_type) else {
             return Ok(false);
         };
         let whole = match client.task(listed.id) {

@@ -7,7 +7,7 @@ use super::contact::is_given_up;
 use super::queue::{Place, Queue, Turn};
 use super::{Event, Worker, WorkerError, WorkerType};
 use crate::failpoint;
-use crate::task::{Claim, Task};
+use crate::task::{Claim, Task, position_of_type};
 use crate::taskmanager::{Claimed, Client, Error, Wait};
 
 /// Where so many claims in a row are answered with what cannot be read, it is not a task that is broken but the
@@ -186,7 +186,8 @@ impl Worker<'_> {
     /// The type of a task, if one was wanted. Names tell, not numbers: these may be another type's by now. A task that
     /// nobody wanted goes back to the queue when its claim runs out; no handler is given another type's task.
     fn open_type(&self, open: &Open<'_>, task: &Task) -> Option<usize> {
-        open.types.iter().copied().find(|index| self.types[*index].name.eq_ignore_ascii_case(&task.task_type))
+        let names = open.types.iter().map(|index| self.types[*index].name.as_str());
+        position_of_type(names, &task.task_type).map(|at| open.types[at])
     }
 
     /// While a type is gone, its old number is not used. `None` where an answer was lost, and claims were found.

@@ -241,9 +241,9 @@ fn names_and_patterns_are_escaped_in_paths() {
     let client = client(&server);
     client.task_type("a/b?c=d&e #é%").unwrap();
     let type_pattern = Some("a_b%&limit=9".into());
-    client.tasks(&TaskFilter { type_pattern, limit: 5, offset: 10, ..TaskFilter::default() }).unwrap();
+    client.tasks(&TaskFilter { type_pattern, limit: 100, ..TaskFilter::default() }).unwrap();
     let expected =
-        ["GET /task-types/a%2Fb%3Fc%3Dd%26e%20%23%C3%A9%25", "GET /tasks?limit=5&offset=10&type=a_b%25%26limit%3D9"];
+        ["GET /task-types/a%2Fb%3Fc%3Dd%26e%20%23%C3%A9%25", "GET /tasks?limit=101&offset=0&type=a_b%25%26limit%3D9"];
     assert_eq!(server.calls(), expected);
 }
 

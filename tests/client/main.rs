@@ -8,6 +8,7 @@ mod delivery;
 mod documented;
 mod fit;
 mod limits;
+mod listing;
 mod points;
 mod properties;
 mod replay;

@@ -99,7 +99,7 @@ fn point_06_a_claim_whose_answer_was_lost_shows_in_the_list() {
     let tasks = client.tasks(&filter).unwrap();
     let mine = tasks.iter().filter(|task| task.claimed_by.as_deref() == Some("worker-1"));
     assert_eq!(mine.map(|task| task.id).collect::<Vec<_>>(), [TaskId(1)]);
-    assert_eq!(server.calls()[1], "GET /tasks?limit=100&offset=0&status=claimed");
+    assert_eq!(server.calls()[1], "GET /tasks?limit=101&offset=0&status=claimed");
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl Rig {
         Self::with(|settings| settings.api_key = Some(key.to_owned()))
     }
 
+    /// One that answers as the published TaskManager does.
+    pub(crate) fn published() -> Self {
+        Self::with(|settings| settings.faults.published = true)
+    }
+
     /// One whose claims last so long.
     pub(crate) fn with_claims_of(claim_timeout: Duration) -> Self {
         Self::with(|settings| settings.claim_timeout = claim_timeout).knowing_any()

@@ -56,7 +56,8 @@ fn filters_narrow_the_list() {
     assert_eq!(ids(&rig, "--status failed"), [] as [u64; 0]);
     assert_eq!(ids(&rig, "--type other.one"), [4]);
     assert_eq!(ids(&rig, "--type other.%"), [4]);
-    assert_eq!(ids(&rig, "--type exam*"), [3, 2, 1]);
+    assert_eq!(ids(&rig, "--type exam%"), [3, 2, 1]);
+    assert_eq!(ids(&rig, "--type exam*"), [] as [u64; 0]);
     assert_eq!(ids(&rig, "--type example.any --status pending"), [3]);
     assert_eq!(ids(&rig, "--limit 2"), [4, 3]);
     for (flags, note) in [
@@ -82,13 +83,19 @@ fn parameter(request: &Request, name: &str) -> usize {
     value.parse().unwrap()
 }
 
+/// A task in a list, created in the second of its number.
+fn listed(id: usize) -> Value {
+    let (hour, minute, second) = (id / 3600, id / 60 % 60, id % 60);
+    let created_at = format!("2026-11-22 {hour:02}:{minute:02}:{second:02}");
+    json!({"id": id, "type": ANY, "status": "pending", "attempts": 0, "created_at": created_at})
+}
+
 /// A server that pages by offset, holds 1,234 tasks and lists at most `most` of them at once.
 fn full(most: usize) -> Server {
     Server::start(move |request| {
         let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
-        let page: Vec<Value> = (offset..(offset + limit.min(most)).min(1234))
-            .map(|before| json!({"id": 1234 - before, "type": ANY, "status": "pending", "attempts": 0}))
-            .collect();
+        let page: Vec<Value> =
+            (offset..(offset + limit.min(most)).min(1234)).map(|before| listed(1234 - before)).collect();
         Answer::data(&json!({"items": page, "count": page.len()}))
     })
 }
@@ -114,11 +121,7 @@ fn growing(count: usize) -> Server {
     Server::start(move |request| {
         let newest = newest.fetch_add(1, SeqCst);
         let next = if request.path.contains("before=") { parameter(request, "before") - 1 } else { newest };
-        let page: Vec<Value> = (1..=next)
-            .rev()
-            .take(parameter(request, "limit"))
-            .map(|id| json!({"id": id, "type": ANY, "status": "pending", "attempts": 0}))
-            .collect();
+        let page: Vec<Value> = (1..=next).rev().take(parameter(request, "limit")).map(listed).collect();
         Answer::data(&json!(page))
     })
 }
@@ -146,20 +149,17 @@ fn a_long_list_takes_no_more_memory_than_a_short_one() {
     let (sender, process) = mpsc::channel();
     let (process, early) = (Mutex::new((process, None)), AtomicUsize::new(0));
     let server = Server::start(move |request| {
-        let offset = parameter(request, "offset");
+        let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
         let (receiver, known) = &mut *process.lock().unwrap();
         let peak = peak_memory(*known.get_or_insert_with(|| receiver.recv().unwrap()));
-        if offset == 5000 {
+        if offset >= 5000 && early.load(SeqCst) == 0 {
             early.store(peak, SeqCst);
         }
-        if offset >= 50_000 {
+        if offset > 49_000 {
             let early = early.load(SeqCst);
             assert!(peak < early + 4096, "{early} KiB have grown to {peak}");
-            return Answer::data(&json!([]));
         }
-        let page: Vec<Value> = (0..500)
-            .map(|n| json!({"id": 100_000 - offset - n, "type": ANY, "status": "pending", "attempts": 0}))
-            .collect();
+        let page: Vec<Value> = (offset..(offset + limit).min(50_000)).map(|n| listed(100_000 - n)).collect();
         Answer::data(&json!(page))
     });
     let sandbox = Sandbox::at(&server.url());
@@ -207,5 +207,46 @@ fn a_task_that_is_not_there_is_told() {
     for id in ["x", "-1", "1.5", "9223372036854775808"] {
         let output = rig.run(&format!("show-task {id}")).exits(2);
         assert!(!output.stderr.is_empty() && output.stdout.is_empty());
+    }
+}
+
+/// A server with three types and so many tasks of [`ANY`].
+fn filled(rig: &Rig, count: u64) {
+    let lines: Vec<String> = (0..count).map(|n| json!({"n": n}).to_string()).collect();
+    for task_type in [ANY, "send_mail", "send.mail"] {
+        rig.run(&format!("register-type {task_type} --schema {{\"type\":\"object\"}}")).exits(0);
+    }
+    let create = rig.prismq("create-task example.any --from - --concurrency 8");
+    create.stdin(lines.join("\n")).run().exits(0);
+}
+
+#[test]
+fn the_published_server_is_listed_exactly_though_it_sorts_by_the_second_alone() {
+    let rig = Rig::published();
+    filled(&rig, 1700);
+    for limit in [1, 50, 600, 100_000] {
+        let wanted: Vec<u64> = (1..=1700).rev().take(limit).collect();
+        assert_eq!(ids(&rig, &format!("--limit {limit}")), wanted, "--limit {limit}");
+    }
+}
+
+#[test]
+fn a_name_is_listed_to_the_letter() {
+    for rig in [Rig::published(), Rig::new()] {
+        filled(&rig, 1);
+        for task_type in ["send_mail", "send.mail"] {
+            rig.run(&format!("create-task {task_type} n:=1")).exits(0);
+        }
+        let list = |pattern: &str| {
+            let lines = rig.sandbox.prismq(["list-tasks", "--json", "--type", pattern]).run().exits(0).json_lines();
+            lines.iter().map(|task| task["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(list("send_mail"), ["send_mail"]);
+        assert_eq!(list("send.mail"), ["send.mail"]);
+        assert_eq!(list("send_%"), ["send_mail"]);
+        assert_eq!(list("send%"), ["send.mail", "send_mail"]);
+        for nothing in ["Send_Mail", r"send\_mail", "send*", "SEND%", "_end_mail"] {
+            assert_eq!(list(nothing), [""; 0], "{nothing}");
+        }
     }
 }

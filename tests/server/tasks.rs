@@ -1,5 +1,7 @@
 //! Tasks: creating, deduplicating, showing, listing.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::api::{Api, assert_recent};
@@ -176,10 +178,29 @@ fn the_published_server_knows_no_key_to_page_by() {
         api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
     }
     let list = |query: &str| api.get(&format!("/tasks?{query}")).body["data"].take();
-    let first = list("limit=1");
-    assert_eq!(first["items"][0]["id"], json!(3));
-    assert_eq!(list("limit=1&before=3"), first);
-    assert_eq!(list("limit=1&before=3&offset=1")["items"][0]["id"], json!(2));
+    assert_eq!(list("limit=10&before=1")["count"], 3);
+    assert_eq!(list("limit=2&before=1"), list("limit=2"));
+    assert_eq!(list("limit=10&before=1&offset=1")["count"], 2);
+}
+
+#[test]
+fn the_published_server_sorts_by_the_second_alone() {
+    let api = Api::start_with(|settings| settings.faults.published = true);
+    api.post("/task-types/register", json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}));
+    for n in 1..=60 {
+        api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
+    }
+    let list = |query: &str| -> Vec<(u64, String)> {
+        let items = api.get(&format!("/tasks?{query}")).body["data"]["items"].take();
+        let task = |it: &Value| (it["id"].as_u64().unwrap(), it["created_at"].as_str().unwrap().to_owned());
+        items.as_array().unwrap().iter().map(task).collect()
+    };
+    let pages: Vec<_> = (0..6).flat_map(|n| list(&format!("limit=10&offset={}", 10 * n))).collect();
+    assert!(pages.iter().map(|task| &task.1).is_sorted_by(|one, other| one >= other), "{pages:?}");
+    let once: BTreeSet<u64> = pages.iter().map(|task| task.0).collect();
+    assert!(once.len() < 60, "some are listed twice, and others not at all: {pages:?}");
+    let whole: BTreeSet<u64> = list("limit=100").into_iter().map(|task| task.0).collect();
+    assert_eq!(whole.len(), 60);
 }
 
 #[test]

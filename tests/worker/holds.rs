@@ -270,3 +270,22 @@ fn the_day_s_units_of_youtube_are_shown() {
     let line = format!("YouTube: 101 of 1000 units used, 899 left until {midnight}");
     assert!(stats(&[]).stdout.lines().any(|it| it == line), "{line}");
 }
+
+#[test]
+fn a_drain_sees_what_is_left_though_many_newer_tasks_of_a_similar_name_wait() {
+    for similar in ["send.mail", "Send_Mail"] {
+        let rig = Rig::of(one_attempt(), &[("send_mail", "")]);
+        rig.taskmanager.register(similar);
+        rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+        for n in 0..2 {
+            rig.taskmanager.create("send_mail", json!({"case": "held", "n": n}));
+        }
+        for n in 0..60 {
+            rig.taskmanager.create(similar, json!({"n": n}));
+        }
+        let output = rig.work(["--drain"]).run().exits(1);
+        assert!(output.stderr.contains("tasks are left: send_mail is not claimed until"), "{}", output.stderr);
+        let others = rig.work(["--drain", "--handle", &format!("{similar}=cat"), similar]).run();
+        assert_eq!(others.code(), 0, "{}", others.stderr);
+    }
+}

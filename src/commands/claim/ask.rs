@@ -10,7 +10,7 @@ use crate::commands::setup::Setup;
 use crate::config;
 use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
-use crate::task::Task;
+use crate::task::{Task, position_of_type};
 use crate::taskmanager::{Backoff, Claimed, Client, Error, Retries, TaskView, Wait, Waits};
 use crate::worker::{LONGEST_WAIT, SHORTEST_WAIT, WorkerType, order, withdraw_claims};
 
@@ -111,7 +111,7 @@ impl Asking<'_> {
         }
         let Some(task) = claimed.task else { return Ok(None) };
         // It may be another's that was waited for as well.
-        let by_name = self.wanted.iter().position(|wanted| wanted.name.eq_ignore_ascii_case(&task.task_type));
+        let by_name = position_of_type(self.wanted.iter().map(|wanted| wanted.name), &task.task_type);
         Ok(Some(Got { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
     }
 

@@ -1,5 +1,8 @@
 //! What the published server answers where the documented answer is known.
 
+use std::cmp::Reverse;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
 use axum::body::Bytes;
 use axum::http::response::Parts;
 use axum::http::{StatusCode, header};
@@ -114,12 +117,28 @@ fn success(call: &Call, mut data: Value, progress: &Progress) -> Option<Response
             answer(pick(&data, &["id", "status"]).with_text_id(true).saying("Task completed"))
         }
         Call::ShowTask => answer(Items::from(vec![pick(&as_it_ended(data, progress), &TASK)])),
-        Call::ListTasks(..) => {
-            let tasks = data.as_array_mut().map(std::mem::take).unwrap_or_default().into_iter();
-            answer(Items::from(tasks.map(|task| pick(&as_it_ended(task, progress), &LISTED_TASK)).collect::<Vec<_>>()))
+        Call::ListTasks(limit, offset) => {
+            let tasks = data.as_array_mut().map(std::mem::take).unwrap_or_default();
+            let tasks = part(tasks, *limit, *offset).map(|task| pick(&as_it_ended(task, progress), &LISTED_TASK));
+            answer(Items::from(tasks.collect::<Vec<_>>()))
         }
         Call::Other => return None,
     })
+}
+
+/// What is asked for of a list. It is sorted by the second of creation alone: where not all is asked for, the database
+/// keeps no more than that while it sorts, and of tasks of the same second any may come first.
+fn part(mut tasks: Vec<Value>, limit: i64, offset: i64) -> impl Iterator<Item = Value> {
+    let count = |number: i64| usize::try_from(number).unwrap_or(0);
+    let (limit, offset) = (count(limit), count(offset));
+    let last = limit.saturating_add(offset);
+    let is_part = last < tasks.len();
+    let any = BuildHasherDefault::<DefaultHasher>::new();
+    let in_second = |id: u64| if is_part { any.hash_one((id, last)) } else { id };
+    tasks.sort_by_cached_key(|task| {
+        (Reverse(task["created_at"].as_str().map(str::to_owned)), in_second(task["id"].as_u64().unwrap_or(0)))
+    });
+    tasks.into_iter().skip(offset).take(limit)
 }
 
 /// A completed task is as far as its worker said last, and an empty result is none.

@@ -143,6 +143,7 @@ fn without_url(mut error: Error) -> Error {
         | Error::NotATaskManager { url, .. }
         | Error::Unavailable { url, .. }
         | Error::KeyRefused { url, .. }
+        | Error::Inexact { url, .. }
         | Error::BadAnswer { url, .. } => *url = "URL".into(),
         Error::Refused { .. } | Error::Interrupted => {}
     }

@@ -186,16 +186,16 @@ pub(super) fn looks() -> Vec<Row> {
         row("trailing slash", Otherwise, show(1), Ok(failed_at_last())),
         row(
             "list tasks",
-            AndMore,
+            Otherwise, // one more than are wanted, at least
             |client| shown(client.tasks(&TaskFilter { limit: 10, ..TaskFilter::default() })),
-            Ok(json!([first(), second])),
+            Ok(json!([second, first()])),
         ),
         row(
             "list tasks by status and type",
-            Exactly,
+            Otherwise,
             |client| {
                 let (status, type_pattern) = (Some("completed".into()), Some("PrismQ.YouTube.%".into()));
-                shown(client.tasks(&TaskFilter { status, type_pattern, limit: 5, ..TaskFilter::default() }))
+                shown(client.tasks(&TaskFilter { status, type_pattern, limit: 5 }))
             },
             Ok(json!([first()])),
         ),
