@@ -40,7 +40,7 @@ struct State {
     /// Slots that are asking now.
     asking: u64,
     /// Places that they hold for tasks which they may get.
-    reserved: usize,
+    reserved: Vec<usize>,
     claimed: u64,
     finished: u64,
     /// So many tasks were finished when a sweep began that found nothing of any type.
@@ -99,7 +99,7 @@ impl Queue {
             in_flight: vec![0; concurrency.len()],
             breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
             asking: 0,
-            reserved: 0,
+            reserved: vec![0; concurrency.len()],
             claimed: 0,
             finished: 0,
             nothing_left_after: None,
@@ -170,14 +170,17 @@ impl Queue {
     pub(super) fn reserve(&self, index: usize) -> Place {
         let mut state = self.lock();
         // A turn that was given before the end was asked for takes nothing more.
-        if state.closed.is_some() || state.in_flight[index] >= self.concurrency[index] {
+        if state.closed.is_some() {
             return Place::Full;
+        }
+        if state.in_flight[index] >= self.concurrency[index] {
+            return if state.reserved[index] > 0 { Place::Reserved } else { Place::Full };
         }
         if !state.breakers[index].admit(Instant::now()) {
             return Place::Paused;
         }
         state.in_flight[index] += 1;
-        state.reserved += 1;
+        state.reserved[index] += 1;
         Place::Taken
     }
 
@@ -185,7 +188,7 @@ impl Queue {
     pub(super) fn release(&self, index: usize) {
         let mut state = self.lock();
         state.in_flight[index] -= 1;
-        state.reserved -= 1;
+        state.reserved[index] -= 1;
         state.breakers[index].withdraw();
     }
 
@@ -213,7 +216,7 @@ impl Queue {
         match sweep {
             Sweep::Task(index) => {
                 state.claimed += 1;
-                state.reserved -= 1;
+                state.reserved[index] -= 1;
                 state.first = (index + 1) % self.concurrency.len();
                 (state.flow, state.called) = (Flow::Tasks, CALLED_BY_A_TASK);
                 state.last_active = Instant::now();
@@ -221,12 +224,14 @@ impl Queue {
             }
             // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
             Sweep::Empty { .. } if turn.finished_before != state.finished => {}
-            Sweep::Empty { paused } => {
+            // Who waits for the worker's end is only told of what is known of all types: ask again.
+            Sweep::Partial if !self.limits.is_patient() => {}
+            Sweep::Partial | Sweep::Empty { .. } => {
                 // Each type is the last in its turn, for which a server waits.
                 state.first = (turn.first + 1) % self.concurrency.len();
                 state.schedule(turn, None);
                 state.last_in_vain = state.last_in_vain.max(Some(turn.start));
-                if !paused {
+                if sweep == (Sweep::Empty { paused: false }) {
                     state.nothing_left_after = Some(turn.finished_before);
                 }
             }
@@ -293,12 +298,16 @@ impl Queue {
 
     /// How many tasks are in flight.
     pub(super) fn in_flight(&self) -> usize {
-        let state = self.lock();
-        state.in_flight.iter().sum::<usize>() - state.reserved
+        self.lock().working()
     }
 }
 
 impl State {
+    /// How many tasks are in flight.
+    fn working(&self) -> usize {
+        self.in_flight.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
+    }
+
     fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
         let start = Instant::now();
         self.asking += 1;

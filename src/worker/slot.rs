@@ -33,6 +33,7 @@ pub(super) fn run(worker: &Worker<'_>, number: usize) {
                 worker.work_one(index, claim, left);
             }
             Found::Nothing { paused } => worker.end_turn(&turn, Sweep::Empty { paused }),
+            Found::Partial => worker.end_turn(&turn, Sweep::Partial),
             Found::NoAnswer { index, pause } => worker.end_turn(&turn, Sweep::Failed { index, pause }),
         }
         worker.pulse.rests(number);

@@ -20,6 +20,8 @@ pub(super) enum Found {
     Task { index: usize, claim: Claim, left: bool },
     /// Nothing; whether a type was left out that may be claimed soon.
     Nothing { paused: bool },
+    /// Nothing, but of a type for which other slots asked at the time nothing is known.
+    Partial,
     /// No answer about the type with this index; the server asked to be left alone for so long.
     NoAnswer { index: usize, pause: Option<Duration> },
 }
@@ -79,7 +81,7 @@ impl Worker<'_> {
     fn ask_for_each(&self, turn: &Turn) -> Found {
         let held = self.held();
         self.tell_quota();
-        let mut paused = held.is_soon();
+        let (mut paused, mut partial) = (held.is_soon(), false);
         let mut open = Open { queue: &self.queue, types: Vec::new() };
         let count = self.types.len();
         for index in (turn.first..turn.first + count).map(|index| index % count) {
@@ -89,6 +91,10 @@ impl Worker<'_> {
             match self.queue.reserve(index) {
                 Place::Taken => open.types.push(index),
                 Place::Full => continue,
+                Place::Reserved => {
+                    partial = true;
+                    continue;
+                }
                 Place::Paused => {
                     paused = true;
                     continue;
@@ -109,7 +115,8 @@ impl Worker<'_> {
         }
         let due = [held.first_due(), self.lost.settled_in()].into_iter().flatten().min();
         let time = due.map_or(turn.wait, |due| due.min(turn.wait));
-        self.wait_for_any(&mut open, time).unwrap_or(Found::Nothing { paused })
+        let nothing = if partial { Found::Partial } else { Found::Nothing { paused } };
+        self.wait_for_any(&mut open, time).unwrap_or(nothing)
     }
 
     /// Asks for a task of each type that is open, and of the last in such a way that the server may wait for one of any

@@ -177,6 +177,11 @@ impl Plan {
             pauses: pauses(rng),
             events: Vec::new(),
         };
+        if plan.until == Until::Idle {
+            // A worker all of whose types are snoozed is idle, whatever waits.
+            let steps = plan.tasks.iter_mut().flat_map(|task| &mut task.script);
+            steps.filter(|step| **step == Snooze).for_each(|step| *step = Ok);
+        }
         if is_troubled {
             plan.trouble(rng);
         }

@@ -68,6 +68,8 @@ struct Rig<'a> {
     server: Option<Running>,
     workers: Vec<Worker>,
     summaries: Vec<Value>,
+    /// All is done, and no worker is started again.
+    is_stopping: bool,
     started: Instant,
 }
 
@@ -91,10 +93,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Found, String> {
     if plan.until == Until::Stopped {
         rig.wait_until("all tasks to end and to be reported", Rig::is_done)?;
         metrics = rig.metrics();
-        for worker in &mut rig.workers {
-            worker.is_ended_from_outside = false;
-            worker.process.iter().for_each(Running::terminate);
-        }
+        rig.is_stopping = true;
+        rig.workers.iter().filter_map(|worker| worker.process.as_ref()).for_each(Running::terminate);
     }
     rig.wait_until("the workers to end", |rig| rig.workers.iter().all(|worker| worker.process.is_none()))?;
     rig.find(ids, metrics)
@@ -142,7 +142,8 @@ impl<'a> Rig<'a> {
             starts: 0,
         };
         let workers = plan.workers.iter().map(worker).collect();
-        Self { plan, sandbox, port, server: None, workers, summaries: Vec::new(), started: Instant::now() }
+        let started = Instant::now();
+        Self { plan, sandbox, port, server: None, workers, summaries: Vec::new(), is_stopping: false, started }
     }
 
     fn client(&self) -> Client {
@@ -234,10 +235,11 @@ impl<'a> Rig<'a> {
         let is_expected = self.workers[index].is_ended_from_outside;
         match ended.code() {
             KILLED if self.plan.has_kills() => self.start_worker(index),
+            TERMINATED if self.is_stopping => Ok(()),
             TERMINATED if is_expected => self.start_worker(index),
             0 => {
                 self.summaries.push(ended.json());
-                if is_expected { self.start_worker(index) } else { Ok(()) }
+                if is_expected && !self.is_stopping { self.start_worker(index) } else { Ok(()) }
             }
             // It says that the TaskManager could not be reached.
             4 if self.plan.has_outages() => {

@@ -38,6 +38,8 @@ pub(in crate::worker) enum Sweep {
     Task(usize),
     /// Nothing; whether a type was left out that may be claimed soon.
     Empty { paused: bool },
+    /// Nothing, but a type was left out for whose last places other slots asked at the time.
+    Partial,
     /// No answer about the type with this index; the server asked to be left alone for so long.
     Failed { index: usize, pause: Option<Duration> },
 }
@@ -70,6 +72,8 @@ pub(in crate::worker) enum Place {
     Taken,
     /// As many as may be are in flight, or nothing more is to be claimed.
     Full,
+    /// So many may be in flight, and other slots are asking for the last of them.
+    Reserved,
     /// The service behind the type seems to be away.
     Paused,
 }

@@ -157,6 +157,21 @@ fn a_drain_ends_with_its_last_sweep_also_where_that_began_before_the_last_task_w
     assert!(!is_drained_after(failed, nothing) && !is_drained_after(nothing, failed), "a task may have been claimed");
 }
 
+/// One slot asks for the only place of a type and is not answered. Another, which had left the type out, must not end the
+/// drain for it.
+#[test]
+fn a_drain_does_not_end_with_a_sweep_that_left_out_what_another_slot_asked_for() {
+    let limits = Limits { drain: true, ..Limits::default() };
+    let queue = Queue::new(limits, vec![1, 1], 2, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    let turn = || queue.lock().take_turn(false, &limits);
+    let [asking, other] = [turn(), turn()];
+    assert_eq!((queue.reserve(0), queue.reserve(0)), (Place::Taken, Place::Reserved));
+    queue.release(0);
+    queue.end_turn(&asking, Sweep::Failed { index: 0, pause: None });
+    queue.end_turn(&other, Sweep::Partial);
+    assert!(!queue.is_closed());
+}
+
 const IDLE: Limits = Limits { max_tasks: 0, drain: false, exit_after_idle: Some(Duration::ZERO) };
 
 #[test]
