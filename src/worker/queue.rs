@@ -41,6 +41,8 @@ struct State {
     asking: u64,
     /// Places that they hold for tasks which they may get.
     reserved: Vec<usize>,
+    /// Slots that asked at the same time left out types that another asked for: the next asks alone.
+    alone: bool,
     claimed: u64,
     finished: u64,
     /// So many tasks were finished when a sweep began that found nothing of any type.
@@ -100,6 +102,7 @@ impl Queue {
             breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
             asking: 0,
             reserved: vec![0; concurrency.len()],
+            alone: false,
             claimed: 0,
             finished: 0,
             nothing_left_after: None,
@@ -153,6 +156,7 @@ impl Queue {
                 (on_watch, state.watch) = (true, Watch::Kept);
             }
             let called = if state.flow == Flow::Tasks { fresh || state.called > 0 } else { on_watch };
+            let called = called && !(state.alone && state.asking > 0);
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
                 if !fresh {
                     state.called = state.called.saturating_sub(1);
@@ -161,7 +165,7 @@ impl Queue {
             }
             // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
             let until = if called { wake } else { None };
-            fresh &= called;
+            fresh &= called || state.alone;
             state = wait(&self.changed, state, until);
         }
     }
@@ -213,6 +217,7 @@ impl Queue {
         if !state.unanswered {
             state.pauses.reset();
         }
+        state.alone = sweep == Sweep::Partial && !self.limits.is_patient();
         match sweep {
             Sweep::Task(index) => {
                 state.claimed += 1;
@@ -225,7 +230,7 @@ impl Queue {
             // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
             Sweep::Empty { .. } if turn.finished_before != state.finished => {}
             // Who waits for the worker's end is only told of what is known of all types: ask again.
-            Sweep::Partial if !self.limits.is_patient() => {}
+            Sweep::Partial if state.alone => {}
             Sweep::Partial | Sweep::Empty { .. } => {
                 // Each type is the last in its turn, for which a server waits.
                 state.first = (turn.first + 1) % self.concurrency.len();

@@ -175,7 +175,8 @@ fn the_line_of_a_worker_counts_a_failure_that_is_only_repeated_once() {
     let rig = Rig::new();
     rig.create(ANY, &json!({"a": "bad"}));
     rig.create(ANY, &json!({"a": "good"}));
-    let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=grep -q good"]).on_terminal().start();
+    let mut work =
+        rig.sandbox.prismq(["work", "--handle", "example.any=grep -q good || exit 65"]).on_terminal().start();
     wait_until_idle(&mut work, "1 completed, 1 failed");
     interrupted(work, 0);
     assert_eq!(rig.results().len(), 4);

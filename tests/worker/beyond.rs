@@ -251,8 +251,9 @@ fn a_task_whose_number_cannot_be_read_is_named_and_the_next_ones_are_worked() {
         let foreign = Foreign::handing_out([task(id, "{}"), task("2", "{}")]);
         let output = foreign.sandbox.prismq(["work", "once", "--drain"]).run().exits(1);
         assert!(
-            output.stderr.contains("answered POST /tasks/claim with JSON that makes no sense here: id is "),
-            "{id}"
+            output.stderr.contains("answered POST /tasks/claim in a way that makes no sense here: id is "),
+            "{id}: {}",
+            output.stderr
         );
         assert_eq!(foreign.reported(), [(2, String::new())], "{id}: {}", output.stderr);
     }
