@@ -94,21 +94,22 @@ impl Store {
     /// rows.
     pub fn finish(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let ideas = ideas::ideas_of(result).map_err(|error| self.failed(error))?;
-        let id = match &self.ideas {
-            _ if ideas.is_empty() => self.insert(result, &ideas)?,
-            Some(elsewhere) => {
-                let rows = elsewhere.keep(&ideas, result.finished_at)?;
-                failpoint::reach("ideas");
-                ideas::fill(&mut result.outcome.data, &ideas, &rows);
-                self.insert(result, &[])?
-            }
-            None => {
-                // Rows that are not there after all must not be told of.
-                let mut stored = result.clone();
-                let id = self.insert(&mut stored, &ideas)?;
-                *result = stored;
-                id
-            }
+        let id = if ideas.is_empty() {
+            self.insert(result, &ideas)?
+        } else {
+            // Where it cannot be stored, it is told of no rows: it may be stored later, as it was.
+            let mut stored = result.clone();
+            let id = match &self.ideas {
+                Some(elsewhere) => {
+                    let rows = elsewhere.keep(&ideas, result.finished_at)?;
+                    failpoint::reach("ideas");
+                    ideas::fill(&mut stored.outcome.data, &ideas, &rows);
+                    self.insert(&mut stored, &[])?
+                }
+                None => self.insert(&mut stored, &ideas)?,
+            };
+            *result = stored;
+            id
         };
         self.sync()?;
         self.check_results_in_place()?;

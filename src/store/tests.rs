@@ -1,5 +1,7 @@
 //! The results file by its own calls: what is synced, rolled up, migrated, pruned, read in pages.
 
+mod disturbed;
+
 use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
