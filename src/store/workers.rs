@@ -79,13 +79,13 @@ impl Store {
             let was_here = connection
                 .prepare_cached("SELECT 1 FROM workers WHERE worker_id = ?1 AND api_url = ?2")?
                 .exists([worker_id, api_url])?;
-            Ok(was_here && live_pid(connection, &self.path, worker_id, None)?.is_none())
+            Ok(was_here && live_pid(connection, &self.home, worker_id, None)?.is_none())
         })
     }
 
     /// Whether a live process of this results file has that worker id.
     pub fn is_live_worker(&self, worker_id: &str) -> Result<bool, StoreError> {
-        self.with(|connection| Ok(live_pid(connection, &self.path, worker_id, None)?.is_some()))
+        self.with(|connection| Ok(live_pid(connection, &self.home, worker_id, None)?.is_some()))
     }
 
     /// Whether there were other processes than `process` that worked for the TaskManager at `api_url`.

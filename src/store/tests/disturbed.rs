@@ -1,5 +1,7 @@
 //! What others do to the files while they are in use.
 
+use std::os::unix::fs::symlink;
+
 use super::*;
 
 /// Holds a database as another program may, until it is dropped.
@@ -23,5 +25,22 @@ fn a_result_with_ideas_is_stored_once_the_file_is_free() {
         drop(holder);
         store.finish(&mut found).unwrap_or_else(|error| panic!("{ideas}: {error}"));
         assert_eq!(found.outcome.data["ideas"][0]["id"], 1, "{ideas}");
+    }
+}
+
+#[test]
+fn a_worker_lives_whichever_link_leads_to_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("data/results.db"), folder.path().join("results.db"));
+    let direct = Store::open(&real).unwrap();
+    symlink(&real, &link).unwrap();
+    let linked = Store::open(&link).unwrap();
+    let _processes = [(&direct, "direct"), (&linked, "linked")]
+        .map(|(store, worker_id)| store.start_process(worker_id, URL, Timestamp::now()).unwrap());
+    for store in [&direct, &linked] {
+        for worker_id in ["direct", "linked"] {
+            assert_eq!(store.is_live_worker(worker_id), Ok(true), "{worker_id}");
+            assert_eq!(store.is_dead_worker(worker_id, URL), Ok(false), "{worker_id}");
+        }
     }
 }
