@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Anchor {
     path: PathBuf,
     identity: (u64, u64),
-    /// It had something in it.
+    /// It had something in it, and only somebody else can have emptied it.
     is_filled: bool,
 }
 
@@ -18,6 +18,11 @@ impl Anchor {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         Ok(Self { path: path.to_owned(), identity: identity(&metadata), is_filled: metadata.len() > 0 })
+    }
+
+    /// One that may be emptied in order, as a write-ahead log is by a checkpoint of any program.
+    pub(super) fn of_log(path: &Path) -> io::Result<Self> {
+        Ok(Self { is_filled: false, ..Self::of(path)? })
     }
 
     pub(super) fn path(&self) -> &Path {

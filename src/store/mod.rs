@@ -161,7 +161,7 @@ impl Store {
         let log = SharedSync::open(&home).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
         let mut anchors = vec![Anchor::of(path).map_err(|error| unusable(error.to_string()))?];
         // One that is not there cannot be lost.
-        anchors.extend(["-wal", "-shm"].iter().filter_map(|suffix| Anchor::of(&beside(&home, suffix)).ok()));
+        anchors.extend(["-wal", "-shm"].iter().filter_map(|suffix| Anchor::of_log(&beside(&home, suffix)).ok()));
         let (turns, path) = (Turns::new(connection), path.to_owned());
         Ok(Self { turns, log: Some(log), path, home, anchors, ideas: None })
     }

@@ -44,3 +44,15 @@ fn a_worker_lives_whichever_link_leads_to_its_file() {
         }
     }
 }
+
+#[test]
+fn a_log_that_is_emptied_by_a_checkpoint_is_in_place() {
+    let file = File::new();
+    file.add(&result(1, "2026-11-22T03:18:35Z", Duration::ZERO));
+    file.sql().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    assert_eq!(fs::metadata(beside(&file.path, "-wal")).unwrap().len(), 0);
+    assert_eq!(file.store.check_in_place(), Ok(()));
+    file.add(&result(2, "2026-11-22T03:18:35Z", Duration::ZERO));
+    fs::remove_file(beside(&file.path, "-wal")).unwrap();
+    assert!(file.store.check_in_place().unwrap_err().to_string().contains("-wal was deleted"));
+}
