@@ -1,11 +1,9 @@
 //! The tasks in flight, and what becomes of those whose process died.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::columns::{json_column, time_column};
-use super::liveness::is_alive;
+use super::liveness::living;
 use super::{Process, Store, StoreError, to_text};
 use crate::task::{Claim, Task, TaskId};
 
@@ -101,17 +99,16 @@ impl Store {
     pub fn take_over(&self, process: &Process, api_url: &str, types: &[&str]) -> Result<Vec<Claim>, StoreError> {
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut alive: HashMap<i64, bool> = HashMap::from([(process.number(), true)]);
-            let mut claims = Vec::new();
-            for (owner, claim) in owned_claims(&transaction, api_url)? {
-                let wanted = types.contains(&claim.task.task_type.as_str());
-                if wanted && !*alive.entry(owner).or_insert_with(|| is_alive(&transaction, &self.home, owner)) {
-                    move_claim(&transaction, api_url, &claim, process)?;
-                    claims.push(claim);
-                }
+            let mut claims = owned_claims(&transaction, api_url)?;
+            claims
+                .retain(|(owner, claim)| *owner != process.number() && types.contains(&claim.task.task_type.as_str()));
+            let living = living(&transaction, &self.home, claims.iter().map(|(owner, _)| *owner));
+            claims.retain(|(owner, _)| !living.contains(owner));
+            for (_, claim) in &claims {
+                move_claim(&transaction, api_url, claim, process)?;
             }
             transaction.commit()?;
-            Ok(claims)
+            Ok(claims.into_iter().map(|(_, claim)| claim).collect())
         })
     }
 

@@ -1,6 +1,7 @@
 //! Which processes of a results file are alive: each holds a lock that dies with it. Neither a pid, which is used
 //! again, nor a time, which says nothing of a process that was merely stopped, could tell.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -83,31 +84,47 @@ pub(super) fn lock_of(results: &Path, process: i64) -> Lock {
     }
 }
 
-/// Whether `process` lives: it holds its lock. Nothing is taken from a process that may be alive, so where the lock is
-/// missing although there is a process of its number, that has the time to put it back.
-pub(super) fn is_alive(connection: &Connection, results: &Path, process: i64) -> bool {
+/// Which of `processes` live: they hold their locks. Nothing is taken from a process that may be alive, so where a lock
+/// is missing although there is a process of its number, that has the time to put it back; all have it at once.
+pub(super) fn living(
+    connection: &Connection,
+    results: &Path,
+    processes: impl IntoIterator<Item = i64>,
+) -> BTreeSet<i64> {
     let deadline = Instant::now() + BACK_WITHIN;
-    let mut may_live = None;
+    let (mut living, mut missing) = (BTreeSet::new(), BTreeSet::from_iter(processes));
     loop {
-        match lock_of(results, process) {
-            Lock::Held => return true,
-            Lock::Free => return false,
-            Lock::Missing => {}
-        }
-        if !*may_live.get_or_insert_with(|| may_live_without_lock(connection, process)) || Instant::now() >= deadline {
-            return false;
+        missing.retain(|process| match lock_of(results, *process) {
+            Lock::Held => {
+                living.insert(*process);
+                false
+            }
+            Lock::Free => false,
+            Lock::Missing => may_live_without_lock(connection, *process),
+        });
+        if missing.is_empty() || Instant::now() >= deadline {
+            return living;
         }
         thread::sleep(LOOK_AGAIN);
     }
 }
 
-/// Whether a process has not ended in order, and one of its number exists.
+/// Whether a process has not ended in order, and one of its number exists, which no later one has had.
 fn may_live_without_lock(connection: &Connection, process: i64) -> bool {
     let pid = connection
         .prepare_cached("SELECT pid FROM workers WHERE process = ?1 AND stopped_at IS NULL")
         .and_then(|mut statement| statement.query_row([process], |row| row.get(0)));
-    let pid = pid.ok().filter(|pid| *pid > 0).and_then(Pid::from_raw);
-    pid.is_some_and(|pid| pid != getpid() && test_kill_process(pid) != Err(Errno::SRCH))
+    let Some(pid) = pid.ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return false };
+    pid != getpid()
+        && test_kill_process(pid) != Err(Errno::SRCH)
+        && !has_later(connection, process, pid).unwrap_or(false)
+}
+
+/// Whether a later process than `process` has or had the same number.
+fn has_later(connection: &Connection, process: i64, pid: Pid) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM workers WHERE process > ?1 AND pid = ?2")?
+        .exists((process, pid.as_raw_nonzero().get()))
 }
 
 /// `results.db-worker-7`, beside the results file.
@@ -120,6 +137,7 @@ fn path(results: &Path, process: i64) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::migrations;
 
     #[test]
     fn a_process_is_alive_while_its_lock_is_held() {
@@ -158,5 +176,21 @@ mod tests {
         let results = folder.path().join("results.db");
         fs::write(path(&results, 7), "").unwrap();
         assert_eq!((lock_of(&results, 7), lock_of(&results, 7)), (Lock::Free, Lock::Missing));
+    }
+
+    #[test]
+    fn a_pid_that_a_later_process_has_or_had_says_nothing_of_an_earlier_one() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrations::apply(&mut connection).unwrap_or_else(|_| panic!("a new file has the layout"));
+        connection
+            .execute_batch(
+                "INSERT INTO workers (worker_id, api_url, pid, mark, started_at, stopped_at) VALUES
+                     ('a', '', 1, 'a', '', NULL), ('b', '', 1, 'b', '', NULL), ('c', '', 1, 'c', '', '')",
+            )
+            .unwrap();
+        let may_live = |process| may_live_without_lock(&connection, process);
+        assert_eq!([1, 2, 3, 4].map(may_live), [false; 4]);
+        connection.execute("DELETE FROM workers WHERE process = 3", []).unwrap();
+        assert_eq!([1, 2].map(may_live), [false, true]);
     }
 }

@@ -1,5 +1,6 @@
 //! The results: one row an attempt.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::columns::{json_column, optional_time_column, time_column};
 use super::ideas::{self, Idea};
-use super::liveness::is_alive;
+use super::liveness::living;
 use super::workers::live_pid;
 use super::{Process, Store, StoreError, last_words, rollups, to_text};
 use crate::failpoint;
@@ -160,39 +161,48 @@ impl Store {
             format!("SELECT {COLUMNS}, process FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut unreported = Vec::new();
-            for row in
-                transaction.prepare_cached(&sql)?.query_map([api_url], |row| Ok((read_result(row)?, row.get(19)?)))?
-            {
-                unreported.push(row?);
-            }
-            let mut taken = Vec::new();
-            for (stored, owner) in unreported {
-                if !self.is_anothers(&transaction, &stored, owner, process)? {
-                    transaction
-                        .prepare_cached("UPDATE results SET process = ?1 WHERE rowid = ?2")?
-                        .execute([process.number(), stored.id.0])?;
-                    taken.push(stored);
-                }
+            let unreported = transaction
+                .prepare_cached(&sql)?
+                .query_map([api_url], |row| Ok((read_result(row)?, row.get(19)?)))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let taken = self.abandoned(&transaction, unreported, process)?;
+            for stored in &taken {
+                transaction
+                    .prepare_cached("UPDATE results SET process = ?1 WHERE rowid = ?2")?
+                    .execute([process.number(), stored.id.0])?;
             }
             transaction.commit()?;
             Ok(taken)
         })
     }
 
-    /// Whether another live process than `process` reports a result. Of one that was worked by hand, or stored by an
-    /// older version, no process is known: then it is any with its worker id.
-    fn is_anothers(
+    /// Those of `unreported`, each with its process, that no live process but `process` will report. Of one that was
+    /// worked by hand, or stored by an older version, no process is known: then it is any with its worker id.
+    fn abandoned(
         &self,
         connection: &rusqlite::Connection,
-        stored: &StoredResult,
-        owner: Option<i64>,
+        unreported: Vec<(StoredResult, Option<i64>)>,
         process: &Process,
-    ) -> rusqlite::Result<bool> {
-        match owner {
-            Some(owner) => Ok(owner != process.number() && is_alive(connection, &self.home, owner)),
-            None => Ok(live_pid(connection, &self.home, &stored.result.worker_id, Some(process))?.is_some()),
+    ) -> rusqlite::Result<Vec<StoredResult>> {
+        let owners = unreported.iter().filter_map(|(_, owner)| *owner).filter(|owner| *owner != process.number());
+        let living = living(connection, &self.home, owners);
+        let (mut namesakes, mut abandoned) = (HashMap::new(), Vec::new());
+        for (stored, owner) in unreported {
+            let worker_id = &stored.result.worker_id;
+            let is_anothers = match (owner, namesakes.get(worker_id)) {
+                (Some(owner), _) => living.contains(&owner),
+                (None, Some(is_live)) => *is_live,
+                (None, None) => {
+                    let is_live = live_pid(connection, &self.home, worker_id, Some(process))?.is_some();
+                    namesakes.insert(worker_id.clone(), is_live);
+                    is_live
+                }
+            };
+            if !is_anothers {
+                abandoned.push(stored);
+            }
         }
+        Ok(abandoned)
     }
 
     /// The failure of an earlier attempt at `task`, with the same params, that the next one need not repeat: the params were

@@ -1,10 +1,11 @@
 //! The processes that work on this results file.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::liveness::{AliveLock, is_alive};
+use super::liveness::{AliveLock, living};
 use super::{Store, StoreError, to_text};
 use crate::clock::Timestamp;
 
@@ -102,7 +103,7 @@ impl Store {
         self.with(|connection| {
             let mut statement = connection.prepare_cached("SELECT process FROM workers WHERE mark = ?1")?;
             let process = statement.query_row([mark], |row| row.get(0)).optional()?;
-            Ok(process.map(|process| is_alive(connection, &self.home, process)))
+            Ok(process.map(|process| !living(connection, &self.home, [process]).is_empty()))
         })
     }
 
@@ -142,14 +143,10 @@ pub(super) fn live_pid(
     worker_id: &str,
     except: Option<&Process>,
 ) -> rusqlite::Result<Option<u32>> {
-    let mut statement =
-        connection.prepare_cached("SELECT process, pid FROM workers WHERE worker_id = ?1 AND stopped_at IS NULL")?;
-    let mut rows = statement.query([worker_id])?;
-    while let Some(row) = rows.next()? {
-        let number: i64 = row.get(0)?;
-        if except.is_none_or(|except| except.number != number) && is_alive(connection, results, number) {
-            return row.get(1).map(Some);
-        }
-    }
-    Ok(None)
+    let pids: HashMap<i64, u32> = connection
+        .prepare_cached("SELECT process, pid FROM workers WHERE worker_id = ?1 AND stopped_at IS NULL")?
+        .query_map([worker_id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let others = pids.keys().copied().filter(|number| except.is_none_or(|except| except.number != *number));
+    Ok(living(connection, results, others).first().and_then(|number| pids.get(number)).copied())
 }

@@ -1,6 +1,8 @@
 //! What others do to the files while they are in use.
 
 use std::os::unix::fs::symlink;
+use std::os::unix::process::parent_id;
+use std::time::Instant;
 
 use super::*;
 
@@ -55,4 +57,30 @@ fn a_log_that_is_emptied_by_a_checkpoint_is_in_place() {
     file.add(&result(2, "2026-11-22T03:18:35Z", Duration::ZERO));
     fs::remove_file(beside(&file.path, "-wal")).unwrap();
     assert!(file.store.check_in_place().unwrap_err().to_string().contains("-wal was deleted"));
+}
+
+/// Adds dead workers whose pids are in use again, with two unreported results of each, and two of which only the worker
+/// id is known.
+fn die_with_pids_in_use(file: &File) {
+    for number in 1..=4 {
+        let pid = if number % 2 == 0 { 1 } else { parent_id() };
+        let sql = "INSERT INTO workers (worker_id, api_url, pid, mark, started_at) VALUES ('worker-1', ?1, ?2, ?3, '')";
+        file.sql().execute(sql, (URL, pid, number)).unwrap();
+        for task in [number, number + 10, number + 20] {
+            file.store.finish(&mut result(task, "2026-11-22T03:18:35Z", Duration::ZERO)).unwrap();
+        }
+    }
+    file.sql().execute("UPDATE results SET process = task_id % 10 WHERE task_id < 20", []).unwrap();
+}
+
+#[test]
+fn pids_that_are_in_use_again_are_waited_for_once() {
+    let file = File::new();
+    die_with_pids_in_use(&file);
+    let begun = Instant::now();
+    let process = file.store.start_process("worker-2", URL, Timestamp::now()).unwrap();
+    assert_eq!(file.store.take_unreported(URL, &process).unwrap().len(), 12);
+    file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
+    // Three times 3 s: for those that are known by number, for those that are known by worker id, and at the start.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
