@@ -94,6 +94,8 @@ pub enum StoreError {
         path: PathBuf,
         /// What happened.
         reason: String,
+        /// Whether it passes by itself, as where another program holds the database.
+        passes: bool,
     },
     /// The database of ideas is not there any more, or another one is in its place.
     #[error("the database of ideas {} {reason} while it was in use", path.display())]
@@ -117,7 +119,7 @@ impl StoreError {
     /// Whether the same may be written later, without anybody's help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Failed { passes: true, .. })
+        matches!(self, Self::Failed { passes: true, .. } | Self::IdeasFailed { passes: true, .. })
     }
 
     /// Whether it is ideas that could not be kept, rather than results.
@@ -329,6 +331,10 @@ impl Reason {
 
     fn for_file(self, path: &Path) -> StoreError {
         StoreError::Failed { path: path.to_owned(), reason: self.text, passes: self.passes }
+    }
+
+    fn for_ideas(self, path: &Path) -> StoreError {
+        StoreError::IdeasFailed { path: path.to_owned(), reason: self.text, passes: self.passes }
     }
 }
 

@@ -35,7 +35,11 @@ impl IdeaDatabase {
     /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
     pub(in crate::store) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
         let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = keep(&mut connection, ideas, now).map_err(|error| failure(&self.path, error))?;
+        let rows = keep(&mut connection, ideas, now).map_err(|error| match error {
+            // It was usable: what is wrong now may pass.
+            Error::Sqlite(error) if Reason::of(&error).passes => Reason::of(&error).for_ideas(&self.path),
+            error => failure(&self.path, error),
+        })?;
         self.check_in_place().map(|()| rows)
     }
 
@@ -75,6 +79,42 @@ fn failure(path: &Path, error: Error) -> StoreError {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             StoreError::IdeasUnusable { path, reason: error.to_string() }
         }
-        _ => StoreError::IdeasFailed { path, reason: Reason::of(&error).text },
+        _ => Reason::of(&error).for_ideas(&path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rusqlite::types::Value;
+
+    use super::*;
+    use crate::store::ideas::entry::fields;
+
+    fn idea() -> Idea {
+        Idea { cells: fields().map(|name| (name == "title").then(|| Value::Text("a".into()))).collect() }
+    }
+
+    #[test]
+    fn what_keeps_ideas_out_for_a_while_may_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ideas.db");
+        let ideas = IdeaDatabase::open(&path).unwrap();
+        let keep = || ideas.keep(&[idea()], Timestamp::UNIX_EPOCH);
+        ideas.connection.lock().unwrap().busy_timeout(Duration::ZERO).unwrap();
+        let holder = Connection::open(&path).unwrap();
+        holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let held = keep().unwrap_err();
+        holder.execute_batch("ROLLBACK").unwrap();
+        // As where there are no open files left for its journal.
+        let journal = folder.path().join("ideas.db-journal");
+        fs::create_dir(&journal).unwrap();
+        let shut = keep().unwrap_err();
+        fs::remove_dir(&journal).unwrap();
+        for error in [held, shut] {
+            assert!(error.may_pass() && error.is_of_ideas(), "{error:?}");
+        }
+        assert_eq!(keep(), Ok(vec![1]));
     }
 }
