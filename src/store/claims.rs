@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 
 use super::columns::{json_column, time_column};
 use super::liveness::living;
+use super::results::has_result;
 use super::{Process, Store, StoreError, to_text};
 use crate::task::{Claim, Task, TaskId};
 
@@ -16,23 +17,7 @@ impl Store {
     /// of it. Returns how often a worker died over the task, as [`Store::deaths`] does.
     pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<u32, StoreError> {
         let deaths = self.write(|connection| {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id,
-                     process, running, claimed_at, deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9, ?10)",
-                )?
-                .execute(params![
-                    api_url,
-                    claim.task.id.0,
-                    claim.task.task_type,
-                    claim.task.attempt,
-                    claim.task.priority,
-                    claim.task.params.to_string(),
-                    claim.worker_id,
-                    process.map(Process::number),
-                    to_text(claim.claimed_at),
-                    to_text(claim.deadline.time),
-                ])?;
+            insert(connection, "OR REPLACE", claim, api_url, process, true)?;
             deaths(connection, api_url, claim.task.id)
         })?;
         self.check_results_in_place().map(|()| deaths)
@@ -42,26 +27,8 @@ impl Store {
     /// whoever works it, or there is a result of that attempt.
     pub fn adopt_claim(&self, claim: &Claim, api_url: &str, process: &Process) -> Result<bool, StoreError> {
         self.write(|connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id, process,
-                     running, claimed_at, deadline) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10
-                     WHERE NOT EXISTS (SELECT 1 FROM results WHERE task_id = ?2 AND api_url = ?1 AND attempt = ?4)
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![
-                    api_url,
-                    claim.task.id.0,
-                    claim.task.task_type,
-                    claim.task.attempt,
-                    claim.task.priority,
-                    claim.task.params.to_string(),
-                    claim.worker_id,
-                    process.number(),
-                    to_text(claim.claimed_at),
-                    to_text(claim.deadline.time),
-                ])
-                .map(|adopted| adopted == 1)
+            let is_new = !has_result(connection, api_url, claim.task.id, claim.task.attempt)?;
+            Ok(is_new && insert(connection, "OR IGNORE", claim, api_url, Some(process), false)? == 1)
         })
     }
 
@@ -116,6 +83,35 @@ impl Store {
     pub fn deaths(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
         self.with(|connection| deaths(connection, api_url, id))
     }
+}
+
+/// Adds a claim; `or` says what becomes of it where there is one of the same task. Returns how many were added.
+fn insert(
+    connection: &Connection,
+    or: &str,
+    claim: &Claim,
+    api_url: &str,
+    process: Option<&Process>,
+    is_running: bool,
+) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(&format!(
+            "INSERT {or} INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id, process,
+             running, claimed_at, deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        ))?
+        .execute(params![
+            api_url,
+            claim.task.id.0,
+            claim.task.task_type,
+            claim.task.attempt,
+            claim.task.priority,
+            claim.task.params.to_string(),
+            claim.worker_id,
+            process.map(Process::number),
+            is_running,
+            to_text(claim.claimed_at),
+            to_text(claim.deadline.time),
+        ])
 }
 
 fn deaths(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::Result<u32> {

@@ -231,11 +231,7 @@ impl Store {
 
     /// Whether there is a result of that attempt at a task.
     pub fn has_result(&self, api_url: &str, id: TaskId, attempt: u32) -> Result<bool, StoreError> {
-        self.with(|connection| {
-            connection
-                .prepare_cached("SELECT 1 FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = ?3")?
-                .exists(params![id.0, api_url, attempt])
-        })
+        self.with(|connection| has_result(connection, api_url, id, attempt))
     }
 
     /// Calls `each` with the results that `filter` lets through and that are there now, oldest first, one at a time,
@@ -295,6 +291,17 @@ impl ResultFilter {
         conditions.push(if self.since.is_some() { "finished_at >= ?5" } else { "?5 IS NULL" });
         conditions.join(" AND ")
     }
+}
+
+pub(super) fn has_result(
+    connection: &rusqlite::Connection,
+    api_url: &str,
+    id: TaskId,
+    attempt: u32,
+) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = ?3")?
+        .exists(params![id.0, api_url, attempt])
 }
 
 fn end_claim(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {

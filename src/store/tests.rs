@@ -111,6 +111,21 @@ fn only_results_wait_for_the_disk() {
 }
 
 #[test]
+fn a_claim_is_adopted_unless_the_task_is_in_flight_or_finished() {
+    let file = File::new();
+    let [one, two] = ["one", "two"].map(|id| file.store.start_process(id, URL, Timestamp::now()).unwrap());
+    let again = Claim { worker_id: "worker-2".into(), ..claim(1) };
+    assert_eq!(file.store.note_claim(&again, URL, None), Ok(0));
+    assert_eq!(file.store.note_claim(&claim(1), URL, Some(&one)), Ok(0), "it replaces the earlier one");
+    file.add(&result(3, "2026-11-22T03:18:35Z", Duration::ZERO));
+    let adopted = [1, 2, 2, 3].map(|id| file.store.adopt_claim(&claim(id), URL, &two).unwrap());
+    assert_eq!(adopted, [false, true, false, false]);
+    assert_eq!(file.count("claims WHERE (task_id, process, running, worker_id) = (1, 1, 1, 'worker-1')"), 1);
+    assert_eq!(file.count("claims WHERE (task_id, process, running) = (2, 2, 0)"), 1);
+    assert_eq!(file.count("claims"), 2);
+}
+
+#[test]
 fn a_new_file_is_opened_by_several_at_once() {
     for _ in 0..20 {
         let folder = tempfile::tempdir().unwrap();
