@@ -162,7 +162,7 @@ impl<'a> Desk<'a> {
         self.setup.screen.suspend(|| note(format_args!("working task {id} ({task_type}), attempt {attempt}")));
         let deadline = claim.deadline;
         let stop = self.setup.stop_on_signals();
-        let mut result = executor.run(claim, deaths, worker_type, &stop)?;
+        let mut result = executor.run(claim, deaths, worker_type, &stop);
         worker_type.end_idle(&stop);
         drop(line);
         if self.args.no_report {

@@ -86,12 +86,12 @@ fn as_text(text: &str) -> Value {
     json!({"output": text.trim_end_matches('\n')})
 }
 
-/// The number of the line that begins an envelope, where other text comes before it.
+/// The number of the line that begins an envelope, be it one that cannot be read, where other text comes before it.
 fn late_envelope(text: &str) -> Option<usize> {
     let mut at = 0;
     while let Some(end) = text[at..].find(['\n', '\r']) {
         at += end + 1;
-        let rest = text[at..].trim_start_matches([' ', '\t']);
+        let rest = text[at..].trim_start_matches([' ', '\t', '\u{feff}']);
         if !rest.starts_with('{') {
             continue;
         }
@@ -101,6 +101,9 @@ fn late_envelope(text: &str) -> Option<usize> {
                 return Some(text[..at].matches('\n').count() + 1);
             }
             Some(Ok(_)) => at = text.len() - rest.len() + values.byte_offset(),
+            Some(Err(_)) if rest[1..].trim_start().starts_with("\"success\"") => {
+                return Some(text[..at].matches('\n').count() + 1);
+            }
             Some(Err(_)) | None => {}
         }
     }

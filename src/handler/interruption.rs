@@ -33,7 +33,12 @@ impl Interruption {
 
     fn error(&self) -> String {
         match self {
-            Self::Timeout(timeout) => format!("it took longer than {timeout:?} and was ended"),
+            Self::Timeout(timeout) => {
+                // It is what was left of the time, of which the start took some.
+                let steps = if *timeout < Duration::from_secs(1) { 1000.0 } else { 100.0 };
+                let rounded = Duration::from_secs_f64((timeout.as_secs_f64() * steps).round() / steps);
+                format!("it took longer than {rounded:?} and was ended")
+            }
             Self::Stopped(StopReason::Shutdown | StopReason::Kill) => "ended because the worker shuts down".into(),
             Self::Stopped(StopReason::ClaimLost) => "ended because the claim on the task was lost".into(),
             Self::OutputTooLong => {

@@ -10,7 +10,7 @@ const MARK: char = '\u{feff}';
 /// Whether bytes begin as JSON that holds an object does, in whatever encoding: with `{`, or as a list of objects.
 #[must_use]
 pub fn starts_like_object(bytes: &[u8]) -> bool {
-    const SKIPPED: [u8; 5] = [0, 0xfe, 0xff, 0xbb, 0xef]; // of byte order marks, and of wider characters
+    const SKIPPED: [u8; 6] = [0, 0xfe, 0xff, 0xef, 0xbb, 0xbf]; // of byte order marks, and of wider characters
     let mut start = bytes.iter().filter(|byte| !byte.is_ascii_whitespace() && !SKIPPED.contains(byte));
     match start.next() {
         Some(b'{') => true,
@@ -26,7 +26,9 @@ pub(super) fn is_utf_16(bytes: &[u8]) -> bool {
 /// `text` without the byte order mark at its start.
 #[must_use]
 pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix(MARK).unwrap_or(text)
+    // PHP writes one for each file that carries one, and white space between them.
+    let rest = text.trim_start_matches(|character: char| character == MARK || character.is_ascii_whitespace());
+    if text[..text.len() - rest.len()].contains(MARK) { rest } else { text }
 }
 
 /// What is of interest in a JSON text.

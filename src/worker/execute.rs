@@ -50,21 +50,15 @@ impl Executor<'_> {
     }
 
     /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
-    pub fn run(
-        &self,
-        claim: Claim,
-        deaths: u32,
-        worker_type: &WorkerType,
-        stop: &Stop,
-    ) -> Result<TaskResult, StoreError> {
+    pub fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Stop) -> TaskResult {
         let start = self.clock.moment();
-        let refused = self.refusal(&claim, deaths, worker_type)?;
+        let refused = self.refusal(&claim, deaths, worker_type);
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
         if let Some(not_before) = outcome.not_before {
             outcome.metadata.insert("not_before".into(), json!(not_before));
         }
         let Task { id, task_type, params, attempt, .. } = claim.task;
-        Ok(TaskResult {
+        TaskResult {
             task_id: id,
             task_type,
             attempt,
@@ -75,29 +69,30 @@ impl Executor<'_> {
             claimed_at: claim.claimed_at,
             started_at: start.time,
             finished_at: start.now(),
-        })
+        }
     }
 
     /// The outcome of a task that must not run.
-    fn refusal(&self, claim: &Claim, deaths: u32, worker_type: &WorkerType) -> Result<Option<Outcome>, StoreError> {
+    fn refusal(&self, claim: &Claim, deaths: u32, worker_type: &WorkerType) -> Option<Outcome> {
         let task = &claim.task;
         let most = self.config.max_attempts.value;
         if task.attempt > most {
             let error = format!("handed out {} times, more than max_attempts = {most}: not run again", task.attempt);
-            return Ok(Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error)));
+            return Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error));
         }
         if deaths >= MOST_DEATHS {
             let error = format!("a worker died while it ran this task, {deaths} times: not run again");
-            return Ok(Some(Outcome::failure(ErrorType::Other("worker_died".into()), error)));
+            return Some(Outcome::failure(ErrorType::Other("worker_died".into()), error));
         }
         if let Err(error) = params::check_limits(&task.params) {
-            return Ok(Some(Outcome::failure(ErrorType::Validation, error)));
+            return Some(Outcome::failure(ErrorType::Validation, error));
         }
-        if let Some(failure) = self.store.lasting_failure(task, self.client.url())? {
-            return Ok(Some(Outcome::not_run(failure)));
+        // If that cannot be read now, the task is run: at worst it refuses its params once more.
+        if let Ok(Some(failure)) = self.store.lasting_failure(task, self.client.url()) {
+            return Some(Outcome::not_run(failure));
         }
         let checked = worker_type.schema.as_ref().map_or(Ok(()), |schema| schema.check(&task.params));
-        Ok(checked.err().map(|error| Outcome::failure(ErrorType::Validation, error)))
+        checked.err().map(|error| Outcome::failure(ErrorType::Validation, error))
     }
 
     /// Tries again what may be tried again, inside the claim, while the deadline allows.
@@ -132,7 +127,8 @@ impl Executor<'_> {
                 self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
                 if !is_sent.swap(true, Ordering::SeqCst) {
                     // Another try, since a kept connection may have broken; the next report says more anyway.
-                    let client = self.client.with_retries(Retries { tries: 2, ..Retries::STANDARD });
+                    let client =
+                        self.client.with_retries(Retries { tries: 2, patience: Duration::ZERO, ..Retries::STANDARD });
                     let sender = thread::Builder::new().name("progress".into());
                     // Where the system has no thread left, the task goes on, and the next report tries again.
                     let sends = sender.spawn_scoped(scope, move || progress.send(&client, claim, stop));

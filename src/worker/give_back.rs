@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::in_flight::Entered;
 use super::{Event, Executor, Worker, WorkerError};
 use crate::clock::Moment;
 use crate::shutdown::StopReason;
@@ -17,9 +18,14 @@ impl Executor<'_> {
     /// Gives back a claim that could not be noted, as a retryable failure. True where the TaskManager has it back; else
     /// the task stays claimed until the claim is over.
     pub fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
+        matches!(self.report(&self.not_run(claim, error)), Ok(Delivery::Confirmed))
+    }
+
+    /// The result of a claim that could not be noted.
+    fn not_run(&self, claim: Claim, error: &StoreError) -> TaskResult {
         let now = self.clock.now();
         let failure = Failure::new(ErrorType::Worker, format!("not run: {error}"));
-        let result = TaskResult {
+        TaskResult {
             task_id: claim.task.id,
             task_type: claim.task.task_type,
             attempt: claim.task.attempt,
@@ -30,8 +36,7 @@ impl Executor<'_> {
             claimed_at: claim.claimed_at,
             started_at: now,
             finished_at: now,
-        };
-        matches!(self.report(&result), Ok(Delivery::Confirmed))
+        }
     }
 }
 
@@ -47,10 +52,18 @@ impl Worker<'_> {
         // Before the task can be back in the queue: it is not to be claimed here again.
         self.fail(WorkerError::Store(error.clone()));
         let task_id = claim.task.id;
+        let entered = self.enter(&claim);
         // Else what runs here already, or its result, goes under it.
-        if self.is_to_run(&claim) {
-            let returned = executor.give_back(claim, &error);
-            self.in_flight.leave(task_id);
+        if entered != Entered::Continues {
+            let mut result = executor.not_run(claim, &error);
+            if entered == Entered::New {
+                // From now on the task may be back in the queue, and claimed again.
+                self.in_flight.report(&mut result);
+            }
+            let returned = matches!(executor.report(&result), Ok(Delivery::Confirmed));
+            if entered == Entered::New {
+                self.in_flight.leave(task_id);
+            }
             executor.observer.event(&Event::GivenBack { task_id, error: error.to_string(), returned });
         }
         Err(error)
@@ -58,7 +71,7 @@ impl Worker<'_> {
 
     /// A result could not be stored. The disk may be full: then the TaskManager is the only one left to keep it. Where it is
     /// the ideas that could not be kept, it must not hear that the task is done: the next worker takes the task up again.
-    pub(super) fn not_stored(&self, result: &TaskResult, error: &StoreError) {
+    pub(super) fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
         let executor = &self.executor;
         let (task_id, text) = (result.task_id, error.to_string());
         self.fail(WorkerError::Store(error.clone()));
@@ -67,9 +80,11 @@ impl Worker<'_> {
             let _ = executor.store.set_running(&result.api_url, result.task_id, result.attempt, false);
             executor.observer.event(&Event::IdeasNotKept { task_id, error: text });
         } else {
+            self.in_flight.report(result);
             let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
             executor.observer.event(&Event::NotStored { task_id, error: text, reported });
         }
+        self.in_flight.leave(task_id);
     }
 
     /// Writes to the results file. Where that fails for a reason that passes by itself, as when another process holds the

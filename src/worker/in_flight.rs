@@ -25,6 +25,8 @@ pub(super) enum Entered {
     MustWait,
     /// What it waited for has not come in time.
     GivenUp,
+    /// The same, since this process ends.
+    Ending,
 }
 
 /// A claim that came while its task was in flight already.
@@ -120,7 +122,7 @@ impl InFlight {
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if is_ending || left.is_zero() {
                 held.next = None;
-                return Entered::GivenUp;
+                return if is_ending { Entered::Ending } else { Entered::GivenUp };
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

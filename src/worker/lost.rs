@@ -10,7 +10,7 @@ use super::recovery::end_of;
 use super::{Event, Worker, WorkerError};
 use crate::store::StoreError;
 use crate::task::{Claim, Task, TaskId, position_of_type};
-use crate::taskmanager::{Client, Error, Retries, TaskView};
+use crate::taskmanager::{Client, Error, TaskView};
 
 /// A server may carry out a call for so long after the caller has lost it: then is the last look for its task.
 const LATEST: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ impl Worker<'_> {
     pub(super) fn settle_lost_claims(&self) -> Result<Option<Duration>, Error> {
         let time = self.lost.settled_in();
         if time.is_some_and(|time| time.is_zero()) {
-            self.look_for_lost_claims()?;
+            self.look_for_lost_claims(&self.claimer)?;
             return Ok(None);
         }
         Ok(time)
@@ -138,13 +138,12 @@ impl Worker<'_> {
 
     /// Takes up the tasks that the TaskManager shows as claimed by this worker, or by a dead one, and that nobody has in
     /// hand. Returns how many there were.
-    pub(super) fn look_for_lost_claims(&self) -> Result<usize, Error> {
+    pub(super) fn look_for_lost_claims(&self, client: &Client) -> Result<usize, Error> {
         let start = Instant::now();
-        let client = self.claimer.with_retries(Retries::NONE);
         let tasks = match client.claimed_tasks() {
             Ok(tasks) => tasks,
             Err(error @ Error::Refused { .. }) => {
-                let warning = format!("tasks whose claims were lost wait until these run out: {error}");
+                let warning = format!("tasks whose claims were lost stay claimed until they expire: {error}");
                 self.executor.observer.event(&Event::Warning(warning));
                 Vec::new()
             }
@@ -154,7 +153,7 @@ impl Worker<'_> {
         for task in tasks {
             let attempt = (task.id, task.attempts);
             if self.is_ours(&task, &mut owners) && self.lost.admit_found(attempt) {
-                match self.take_up(&client, &task) {
+                match self.take_up(client, &task) {
                     Ok(true) => found.push(task),
                     answer => {
                         self.lost.forget(attempt);
@@ -187,7 +186,7 @@ impl Worker<'_> {
         let whole = match client.task(listed.id) {
             Ok(Some(whole)) => whole,
             // A task that cannot be read keeps none from the others.
-            Ok(None) | Err(Error::BadAnswer { .. }) => return Ok(false),
+            Ok(None) | Err(Error::BadAnswer { .. } | Error::NotATaskManager { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
         let owner = listed.claimed_by.clone().unwrap_or_default();

@@ -39,6 +39,11 @@ impl Pulse {
         beat_of(self.again)
     }
 
+    /// How much later than it has said a slot may be back.
+    pub(super) fn slack(&self) -> Duration {
+        self.slack
+    }
+
     /// The slot will be back in `time`, and what is around that.
     pub(super) fn back_in(&self, slot: usize, time: Duration) {
         self.lock()[slot] = Instant::now().checked_add(time.saturating_add(self.slack));

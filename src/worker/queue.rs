@@ -19,7 +19,7 @@ pub(super) use terms::{Closed, Limits, Place, Sweep, Turn};
 use terms::{Flow, Watch};
 
 use super::breaker::{Breaker, Change, Verdict};
-use crate::taskmanager::{Backoff, Waits};
+use crate::taskmanager::{Backoff, Retries, Waits};
 
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -70,6 +70,7 @@ struct State {
     last_active: Instant,
     /// Results that the TaskManager has not confirmed.
     unreported: usize,
+    unreported_since: Option<Instant>,
     /// They do not get through, though the TaskManager has not asked for them later, or for too long.
     stuck: bool,
     slots: usize,
@@ -121,6 +122,7 @@ impl Queue {
             due: None,
             last_active: now,
             unreported: 0,
+            unreported_since: None,
             stuck: false,
             slots,
             closed: None,
@@ -271,11 +273,16 @@ impl Queue {
     pub(super) fn note_unreported(&self, count: impl FnOnce() -> usize) {
         let mut state = self.lock();
         let unreported = count();
-        if unreported < state.unreported && self.limits.drain {
-            // A failure that has arrived only now is back in the queue.
-            (state.flow, state.called, state.finished) = (Flow::Tasks, 1, state.finished + 1);
+        let now = Instant::now();
+        // A failure that has arrived only now is back in the queue.
+        if unreported < state.unreported {
+            state.last_active = now;
+            if self.limits.drain {
+                (state.flow, state.called, state.finished) = (Flow::Tasks, 1, state.finished + 1);
+            }
         }
         state.unreported = unreported;
+        state.unreported_since = (unreported > 0).then(|| state.unreported_since.unwrap_or(now));
         self.tell(&state);
     }
 
@@ -363,10 +370,11 @@ impl State {
     }
 
     /// When the worker has been idle for too long. While the service behind a type is away it is not idle: tasks of the
-    /// type may wait.
+    /// type may wait. Nor is it for a while if reports do not get through: failures among them go back to the queue.
     fn idle_end(&self, limits: &Limits) -> Option<Instant> {
         let limit = limits.exit_after_idle.filter(|_| self.in_flight.iter().all(|in_flight| *in_flight == 0))?;
-        let end = self.last_active.checked_add(limit)?;
+        let since = self.unreported_since.and_then(|since| since.checked_add(Retries::STANDARD.patience));
+        let end = self.last_active.checked_add(limit)?.max(since.unwrap_or(self.last_active));
         Some(self.breakers.iter().filter_map(Breaker::opens_until).fold(end, Instant::max))
     }
 

@@ -22,7 +22,10 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// How long a confirmed result may wait for another process that holds the results file, to be marked. One that is not
 /// marked is looked up by the next start.
-const MARK_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const MARK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A report that could not be sent so often, while other calls were answered, is what is wrong itself.
+const MOST_FAILED_ALONE: u32 = 12;
 
 /// A stored result whose fate is not known yet.
 pub(super) struct Unsettled {
@@ -31,12 +34,28 @@ pub(super) struct Unsettled {
     /// It may have arrived, or its claim may be another's by now: the task is looked up before anything is sent.
     pub(super) in_doubt: bool,
     /// How many calls had been answered when it last could not be sent.
-    pub(super) failed_after: Option<u64>,
+    failed_after: Option<u64>,
+    /// How often it could not be sent although other calls were answered since the time before.
+    failed_alone: u32,
     /// How long it waited the last time that the TaskManager refused it.
     pub(super) refused_for: Option<Duration>,
 }
 
 impl Unsettled {
+    pub(super) fn new(id: ResultId, result: TaskResult, in_doubt: bool) -> Self {
+        Self { id, result, in_doubt, failed_after: None, failed_alone: 0, refused_for: None }
+    }
+
+    /// Notes that it could not be sent when so many calls had been answered. True where that has happened so often, while
+    /// others were answered, that it counts as refused.
+    fn fails_alone(&mut self, error: &Error, answers: u64) -> bool {
+        let others_get_through = self.failed_after.replace(answers).is_some_and(|before| before < answers);
+        if others_get_through && error.retry_after().is_none() {
+            self.failed_alone += 1;
+        }
+        self.failed_alone >= MOST_FAILED_ALONE
+    }
+
     /// Whether it is not in flight any more, since the TaskManager has refused it: a later claim of its task is run anew.
     fn is_let_go(&self) -> bool {
         self.refused_for.is_some()
@@ -45,7 +64,7 @@ impl Unsettled {
 
 impl From<StoredResult> for Unsettled {
     fn from(stored: StoredResult) -> Self {
-        Self { id: stored.id, result: stored.result, in_doubt: true, failed_after: None, refused_for: None }
+        Self::new(stored.id, stored.result, true)
     }
 }
 
@@ -198,11 +217,10 @@ impl Waiting {
         next
     }
 
-    /// Puts back what could not be sent, while so many calls have been answered. Where some were since it failed before,
-    /// this one alone may be what is wrong: it goes behind the others.
-    fn put_back(&self, mut unsettled: Unsettled, answers: u64) {
+    /// Puts back what could not be sent: in front, unless this one alone may be what is wrong.
+    fn put_back(&self, unsettled: Unsettled) {
         let mut state = self.lock();
-        if unsettled.failed_after.replace(answers).is_some_and(|before| before < answers) {
+        if unsettled.failed_alone > 0 {
             state.waiting.push_back(unsettled);
         } else {
             state.waiting.push_front(unsettled);
@@ -279,6 +297,7 @@ impl Worker<'_> {
         let is_too_long = self.patience.is_some_and(|patience| since.elapsed() > patience);
         if is_too_long {
             self.queue.close(Closed::Done);
+            self.in_flight.end();
         }
         self.queue.note_stuck(is_too_long || asked.is_none());
     }
@@ -294,8 +313,10 @@ impl Worker<'_> {
                 && !error.refuses_report()
             {
                 self.contact.failed(error);
-                self.waiting.put_back(unsettled, self.contact.answers());
-                return answer.map(drop);
+                if !unsettled.fails_alone(error, self.contact.answers()) {
+                    self.waiting.put_back(unsettled);
+                    return answer.map(drop);
+                }
             }
             let task_id = unsettled.result.task_id;
             if let Err(error) = self.settle(unsettled, answer) {

@@ -8,7 +8,7 @@ use super::breaker::{Change, Verdict};
 use super::in_flight::Entered;
 use super::queue::{Closed, Queue, Sweep, Turn};
 use super::recovery::prolong;
-use super::report::Unsettled;
+use super::report::{MARK_PATIENCE, Unsettled};
 use super::sweep::Found;
 use super::{Event, Executor, Worker, WorkerError, WorkerType};
 use crate::failpoint;
@@ -82,7 +82,7 @@ impl Worker<'_> {
         let executor = &self.executor;
         failpoint::reach("claimed");
         let (mut claim, deaths) = self.note_or_give_back(claim)?;
-        if !self.is_to_run(&claim) {
+        if self.enter(&claim) != Entered::New {
             return Ok(Verdict::Unknown);
         }
         if !left {
@@ -91,50 +91,43 @@ impl Worker<'_> {
         executor.observer.event(&Event::Claimed(&claim));
         failpoint::reach("noted");
         let (task_id, deadline) = (claim.task.id, claim.deadline);
-        let mut result = self.run_stoppable(worker_type, claim, deaths)?;
+        let mut result = self.run_stoppable(worker_type, claim, deaths);
         self.in_flight.renew(&mut result);
         self.count(&result);
         self.tell_quota();
         failpoint::reach("ran");
-        match self.patiently(task_id, deadline, || false, || executor.store(&mut result)) {
+        let until = executor.clock.moment().later(deadline.left().max(MARK_PATIENCE));
+        match self.patiently(task_id, until, || false, || executor.store(&mut result)) {
             Ok(id) => {
                 // Before the task can be back in the queue.
                 let held = self.hold(worker_type, &result.outcome);
                 let verdict = verdict(&result, held);
-                let unsettled = Unsettled { id, result, in_doubt: left, failed_after: None, refused_for: None };
+                let unsettled = Unsettled::new(id, result, left);
                 self.report(unsettled).map(|()| verdict).inspect_err(|error| {
                     let error = error.to_string();
                     executor.observer.event(&Event::NotStored { task_id, error, reported: true });
                 })
             }
             Err(error) => {
-                self.not_stored(&result, &error);
+                self.not_stored(&mut result, &error);
                 Err(error)
             }
         }
     }
 
-    /// Whether a task that was just claimed is to be run for this claim.
-    pub(super) fn is_to_run(&self, claim: &Claim) -> bool {
-        let Executor { store, client, observer, .. } = &self.executor;
+    /// Notes that a task is in flight, and says what becomes of its claim. If a report of the task is under way, its fate
+    /// comes first.
+    pub(super) fn enter(&self, claim: &Claim) -> Entered {
         let entered = match self.in_flight.enter(claim) {
             Entered::MustWait => self.wait_for_earlier_report(claim),
             other => other,
         };
         match entered {
-            Entered::New => {}
-            Entered::Continues => observer.event(&Event::ClaimRenewed(claim)),
-            Entered::MustWait | Entered::GivenUp => {
-                if claim.deadline.left().is_zero() {
-                    // Then the TaskManager hands it out again; else the next worker on this results file takes it up.
-                    let _ = store.forget_claim(claim, client.url());
-                }
-                let Task { id, attempt, .. } = claim.task;
-                let reason = "the report of its earlier attempt is still under way";
-                observer.event(&Event::Warning(format!("task {id} is not run for attempt {attempt}: {reason}")));
-            }
+            Entered::Continues => self.executor.observer.event(&Event::ClaimRenewed(claim)),
+            Entered::GivenUp | Entered::Ending => self.give_up_waiting(claim, entered == Entered::Ending),
+            Entered::New | Entered::MustWait => {}
         }
-        entered == Entered::New
+        entered
     }
 
     /// Waits for the fate of the report that stands between a claim and its run. If this process dies meanwhile, that
@@ -143,11 +136,25 @@ impl Worker<'_> {
         let Executor { store, client, .. } = &self.executor;
         let note = |is_running| store.set_running(client.url(), claim.task.id, claim.task.attempt, is_running);
         let _ = note(false);
-        let entered = self.in_flight.wait(claim, claim.deadline.left());
+        // A slot that waits for longer would be taken for hanging.
+        let entered = self.in_flight.wait(claim, claim.deadline.left().min(self.pulse.slack() / 2));
         if entered == Entered::New {
             let _ = note(true);
         }
         entered
+    }
+
+    /// The fate of an earlier report has not become known in time. If this process ends, the next worker takes the claim
+    /// up; else a look at the TaskManager finds it again, unless it has expired.
+    fn give_up_waiting(&self, claim: &Claim, is_ending: bool) {
+        let Task { id, attempt, .. } = claim.task;
+        if !is_ending {
+            // Where this fails, the next write that matters says so.
+            let _ = self.executor.store.forget_claim(claim, self.executor.client.url());
+            self.lost.give_up((id, attempt));
+        }
+        let reason = "the report of its earlier attempt is still under way";
+        self.executor.observer.event(&Event::Warning(format!("task {id} is not run for attempt {attempt}: {reason}")));
     }
 
     /// Tells what was seen of the day's YouTube units.
@@ -160,7 +167,7 @@ impl Worker<'_> {
         }
     }
 
-    fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, deaths: u32) -> Result<TaskResult, StoreError> {
+    fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, deaths: u32) -> TaskResult {
         let stop = self.stops.add();
         let result = self.executor.run(claim, deaths, worker_type, &stop);
         self.stops.remove(&stop);

@@ -8,7 +8,7 @@ use super::queue::{Place, Queue, Turn};
 use super::{Event, Worker, WorkerError, WorkerType};
 use crate::failpoint;
 use crate::task::{Claim, Task, position_of_type};
-use crate::taskmanager::{Claimed, Client, Error, Wait};
+use crate::taskmanager::{Claimed, Client, Error, Retries, Wait};
 
 /// Where so many claims in a row are answered with what cannot be read, it is not a task that is broken but the
 /// TaskManager.
@@ -210,7 +210,9 @@ impl Worker<'_> {
             }
             answer.map(Some)
         };
-        match self.claimer.claim_once(claim, || Ok((self.look_for_lost_claims()? > 0).then_some(None))) {
+        match self.claimer.claim_once(claim, || {
+            Ok((self.look_for_lost_claims(&self.claimer.with_retries(Retries::NONE))? > 0).then_some(None))
+        }) {
             Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Some(self.nothing())),
             other => other,
         }

@@ -142,6 +142,21 @@ fn output_that_starts_like_json_and_cannot_be_read_is_a_failure() {
     }
 }
 
+/// PHP prints one for each file that carries one, and white space between them.
+#[test]
+fn byte_order_marks_before_it_make_no_difference() {
+    for mark in ["\u{feff}", "\u{feff}\u{feff}", "\n \u{feff}", "\u{feff}\n\u{feff} "] {
+        let marked = |bytes: &[u8]| [mark.as_bytes(), bytes].concat();
+        let said = printed(&marked(br#"{"success":false,"error":"no","error_type":"odd"}"#));
+        assert_eq!(failure(&said, "odd").error, "no", "{mark:?}");
+        for (bytes, _) in unreadable() {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
+            let error = failure(&printed(&marked(&bytes)), "handler").error;
+            assert!(error.starts_with("its output is "), "{mark:?} {shown}: {error}");
+        }
+    }
+}
+
 #[test]
 fn a_line_that_cannot_be_read_is_a_failure() {
     for (bytes, part) in unreadable() {
@@ -181,6 +196,9 @@ fn text_before_an_envelope_is_a_failure() {
         ("loading\n{\"success\":false,\"error\":\"\\ud83d\"}", 2),
         ("x\n{\"step\":1}\n{\"success\":false}", 3),
         ("x\n{\"step\":\n{\"success\":false}", 3),
+        ("x\n{\"success\":false,\"score\":NaN}", 2),
+        ("x\n{ \"success\":false,\"error\":\"cut o", 2),
+        ("x\n\u{feff}{\"success\":false}", 2),
     ] {
         let error = failure(&printed(text.as_bytes()), "handler").error;
         assert_eq!(error, format!("its output has text before the envelope at line {line}"), "{text:?}");

@@ -34,7 +34,8 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs a plan, and says what does not hold.
 fn attempt(plan: &Plan) -> Result<(), String> {
-    run::run(plan).and_then(|found| check::check(plan, &found))
+    let found = run::run(plan)?;
+    check::check(plan, &found).map_err(|broken| format!("{broken}\n{}", found.log))
 }
 
 /// The smallest plan that was found to fail, and how.

@@ -49,6 +49,8 @@ pub(crate) struct Found {
     /// What each worker's `/metrics` said when all was done.
     pub(crate) metrics: Vec<String>,
     pub(crate) processes_left: Vec<String>,
+    /// What the workers logged.
+    pub(crate) log: String,
 }
 
 struct Worker {
@@ -68,6 +70,7 @@ struct Rig<'a> {
     server: Option<Running>,
     workers: Vec<Worker>,
     summaries: Vec<Value>,
+    log: String,
     /// All is done, and no worker is started again.
     is_stopping: bool,
     started: Instant,
@@ -143,7 +146,17 @@ impl<'a> Rig<'a> {
         };
         let workers = plan.workers.iter().map(worker).collect();
         let started = Instant::now();
-        Self { plan, sandbox, port, server: None, workers, summaries: Vec::new(), is_stopping: false, started }
+        Self {
+            plan,
+            sandbox,
+            port,
+            server: None,
+            workers,
+            summaries: Vec::new(),
+            log: String::new(),
+            is_stopping: false,
+            started,
+        }
     }
 
     fn client(&self) -> Client {
@@ -233,6 +246,7 @@ impl<'a> Rig<'a> {
         /// By SIGTERM, before it obeys signals.
         const TERMINATED: i32 = 128 + 15;
         let is_expected = self.workers[index].is_ended_from_outside;
+        write!(self.log, "worker {index} ended with {}:\n{}", ended.code(), ended.stderr).unwrap();
         match ended.code() {
             KILLED if self.plan.has_kills() => self.start_worker(index),
             TERMINATED if self.is_stopping => Ok(()),
@@ -365,6 +379,7 @@ impl<'a> Rig<'a> {
             stats: self.sandbox.prismq(["stats", "--json"]).run().exits(0).json(),
             summaries: std::mem::take(&mut self.summaries),
             metrics,
+            log: std::mem::take(&mut self.log),
             processes_left: processes_with(&format!("MARK={}", self.port)),
         })
     }

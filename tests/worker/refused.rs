@@ -251,6 +251,21 @@ fn a_report_by_hand_that_is_refused_is_kept_and_named() {
     }
 }
 
+/// Whatever its answer is, it is not the TaskManager that is away while others get through.
+#[test]
+fn a_report_that_alone_never_gets_through_counts_as_refused() {
+    for answer in [recorded("backend down"), Answer::page(502), Answer::reset(), Answer::error(500, "nope")] {
+        let published = Published::start(&["case"]);
+        let sandbox = published.sandbox(&cases("case", ""));
+        sandbox.write("it.sh", "echo 1");
+        (0..500).for_each(|_| published.spoil(COMPLETE, Fault::Answer(answer.clone())));
+        published.create("case", json!({"case": "it"}));
+        let output = sandbox.prismq(["work", "--drain"]).run().exits(1);
+        assert!(output.stderr.contains("(of task 1)"), "{}", output.stderr);
+        assert_eq!(refused(&sandbox).len(), 1);
+    }
+}
+
 #[test]
 fn a_report_that_never_gets_through_does_not_hold_up_those_behind_it() {
     let published = Published::start(&["case"]);
