@@ -3,7 +3,7 @@
 //! each of them says must agree, and nothing may be stuck, lost, or done twice.
 //!
 //! Threads meet in another order each time, so a seed repeats a plan, not a run. `PRISMQ_PLAN_SEED=7` runs the plan of
-//! that seed again and again, `PRISMQ_PLANS=10000` sets how many plans are run, `PRISMQ_CHAOS_TASKS` and
+//! that seed again and again, `PRISMQ_PLANS=10000` sets how many plans are run, `PRISMQ_PLANS_AT_ONCE` how many at a time, `PRISMQ_CHAOS_TASKS` and
 //! `PRISMQ_CHAOS_KILLS` the size of the largest.
 #![cfg(feature = "server")]
 
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use plan::Plan;
 
 /// Plans that run at the same time: they mostly wait.
-const AT_ONCE: usize = 6;
+const AT_ONCE: u64 = 6;
 /// How long a failing plan is made smaller.
 const SHRINK_FOR: Duration = Duration::from_secs(60);
 /// A smaller plan that may fail is tried so often.
@@ -65,7 +65,7 @@ fn whatever_happens_every_task_ends_and_all_accounts_agree() {
     println!("seeds from {first}");
     let (next, failed, start) = (AtomicU64::new(0), Mutex::new(None), Instant::now());
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..number("PRISMQ_PLANS_AT_ONCE").unwrap_or(AT_ONCE) {
             scope.spawn(|| {
                 while failed.lock().unwrap().is_none() {
                     let number = next.fetch_add(1, Ordering::Relaxed);

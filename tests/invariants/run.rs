@@ -71,7 +71,7 @@ struct Rig<'a> {
     workers: Vec<Worker>,
     summaries: Vec<Value>,
     log: String,
-    /// All is done, and no worker is started again.
+    /// All is done: each worker is asked to stop as soon as it obeys signals.
     is_stopping: bool,
     started: Instant,
 }
@@ -97,7 +97,6 @@ pub(crate) fn run(plan: &Plan) -> Result<Found, String> {
         rig.wait_until("all tasks to end and to be reported", Rig::is_done)?;
         metrics = rig.metrics();
         rig.is_stopping = true;
-        rig.workers.iter().filter_map(|worker| worker.process.as_ref()).for_each(Running::terminate);
     }
     rig.wait_until("the workers to end", |rig| rig.workers.iter().all(|worker| worker.process.is_none()))?;
     rig.find(ids, metrics)
@@ -233,6 +232,11 @@ impl<'a> Rig<'a> {
     fn look_after_workers(&mut self) -> Result<(), String> {
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
+            let process = worker.process.as_ref().filter(|_| self.is_stopping && !worker.is_ended_from_outside);
+            if let Some(process) = process.filter(|process| process.stderr().contains("INFO  ready")) {
+                process.terminate();
+                worker.is_ended_from_outside = true;
+            }
             if worker.process.as_mut().is_some_and(|process| !process.is_running()) {
                 let ended = worker.process.take().expect("it has just been there").wait();
                 self.worker_ended(index, &ended)?;
@@ -249,7 +253,6 @@ impl<'a> Rig<'a> {
         write!(self.log, "worker {index} ended with {}:\n{}", ended.code(), ended.stderr).unwrap();
         match ended.code() {
             KILLED if self.plan.has_kills() => self.start_worker(index),
-            TERMINATED if self.is_stopping => Ok(()),
             TERMINATED if is_expected => self.start_worker(index),
             0 => {
                 self.summaries.push(ended.json());
