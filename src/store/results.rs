@@ -217,7 +217,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT error, error_type FROM results
                      WHERE task_id = ?1 AND api_url = ?2 AND task_type = ?3 AND params = ?4 AND attempt < ?5
-                       AND error IS NOT NULL AND error_type IN ('validation', 'worker_died') AND retryable = 0 AND rowid >= coalesce(
+                       AND error IS NOT NULL AND error_type IN ('validation', 'worker_died') AND rowid >= coalesce(
                          (SELECT max(rowid) FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = 1), 0)
                      ORDER BY rowid DESC LIMIT 1",
                 )?

@@ -143,11 +143,17 @@ impl InFlight {
         held.renew(result)
     }
 
-    /// Puts a result whose claim was lost, or of which nothing was sent, under the latest claim of its task; false where
-    /// there is none.
+    /// Puts a result of which nothing was sent, or whose claim was lost, under the latest claim of its task; false where
+    /// there is none. If a failure was reported and more than one attempt has begun since, nothing tells whether it had
+    /// arrived: then the latest is run.
     pub(super) fn renew(&self, result: &mut TaskResult) -> bool {
         let mut state = self.lock();
-        let renewed = state.tasks.get_mut(&result.task_id).is_some_and(|held| held.renew(result));
+        let is_known = |held: &Held| {
+            let next = held.next.as_ref().map(|next| next.attempt);
+            !held.is_reporting || result.outcome.failure.is_none() || next == Some(result.attempt + 1)
+        };
+        let held = state.tasks.get_mut(&result.task_id).filter(|held| is_known(held));
+        let renewed = held.is_some_and(|held| held.renew(result));
         if renewed {
             self.changed.notify_all();
         }

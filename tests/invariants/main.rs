@@ -3,8 +3,8 @@
 //! each of them says must agree, and nothing may be stuck, lost, or done twice.
 //!
 //! Threads meet in another order each time, so a seed repeats a plan, not a run. `PRISMQ_PLAN_SEED=7` runs the plan of
-//! that seed again and again, `PRISMQ_PLANS=10000` sets how many plans are run, `PRISMQ_PLANS_AT_ONCE` how many at a time, `PRISMQ_CHAOS_TASKS` and
-//! `PRISMQ_CHAOS_KILLS` the size of the largest.
+//! that seed again and again, `PRISMQ_PLANS=10000` sets how many plans are run, `PRISMQ_PLANS_AT_ONCE` how many at a
+//! time, `PRISMQ_CHAOS_TASKS` and `PRISMQ_CHAOS_KILLS` the size of the largest.
 #![cfg(feature = "server")]
 
 mod check;
