@@ -18,6 +18,9 @@ const PATIENCE_A_TASK: Duration = Duration::from_millis(250);
 /// A worker that loses the TaskManager ends or goes on; one that is started so often has a reason of its own.
 const MOST_STARTS: usize = 60;
 
+/// What a program says whose port another has.
+const PORT_TAKEN: &str = "another program listens";
+
 /// An attempt as the TaskManager counted it.
 #[derive(Debug)]
 pub(crate) struct Counted {
@@ -177,14 +180,21 @@ impl<'a> Rig<'a> {
         if !faults.is_empty() {
             arguments.extend(["--fault", &faults]);
         }
-        let mut server = self.sandbox.prismq(arguments).start();
-        let listens = |server: &mut Running| server.stdout().contains("/api") || !server.is_running();
-        wait_until(self.deadline(), || listens(&mut server)).ok_or("serve does not start")?;
-        if !server.is_running() {
-            return Err(format!("serve ended: {}", server.wait().stderr));
+        loop {
+            let mut server = self.sandbox.prismq(arguments.clone()).start();
+            let listens = |server: &mut Running| server.stdout().contains("/api") || !server.is_running();
+            wait_until(self.deadline(), || listens(&mut server)).ok_or("serve does not start")?;
+            if server.is_running() {
+                self.server = Some(server);
+                return Ok(());
+            }
+            // For a moment, a connection of another plan may have this port at its other end.
+            let ended = server.wait();
+            if !ended.stderr.contains(PORT_TAKEN) || Instant::now() > self.deadline() {
+                return Err(format!("serve ended: {}", ended.stderr));
+            }
+            thread::sleep(Duration::from_millis(20));
         }
-        self.server = Some(server);
-        Ok(())
     }
 
     /// Creates the plan's tasks; their numbers.
@@ -253,6 +263,10 @@ impl<'a> Rig<'a> {
         write!(self.log, "worker {index} ended with {}:\n{}", ended.code(), ended.stderr).unwrap();
         match ended.code() {
             KILLED if self.plan.has_kills() => self.start_worker(index),
+            2 if ended.stderr.contains(PORT_TAKEN) => {
+                self.workers[index].status_addr.set_port(free_port());
+                self.start_worker(index)
+            }
             TERMINATED if is_expected => self.start_worker(index),
             0 => {
                 self.summaries.push(ended.json());
