@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::Connection;
 
@@ -24,6 +25,8 @@ struct State {
     connection: Connection,
     /// Who wait for the commit of the open transaction, if one is open.
     open: Option<Arc<Round>>,
+    /// When a thread last waited in vain for another process that holds the file, and what it was told.
+    held: Option<(Instant, Reason)>,
 }
 
 /// A commit, and how it ended.
@@ -35,7 +38,7 @@ struct Round {
 
 impl Turns {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { state: Mutex::new(State { connection, open: None }), coming: AtomicUsize::new(0) }
+        Self { state: Mutex::new(State { connection, open: None, held: None }), coming: AtomicUsize::new(0) }
     }
 
     /// Runs `work` by itself: it may begin a transaction of its own.
@@ -46,10 +49,12 @@ impl Turns {
     }
 
     /// Runs `work` in a transaction that others may share; returns when that is committed. Where one of them fails, it
-    /// fails for all: they write to the same disk.
+    /// fails for all: they write to the same disk. Who came while another waited in vain for a file that is held does not
+    /// wait once more: many slots would wait one behind the other.
     pub(super) fn together<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Reason> {
+        let came = Instant::now();
         let mut turn = self.turn();
-        let round = turn.join()?;
+        let round = turn.join(came)?;
         let done = work(&turn.connection);
         if let Err(error) = &done {
             turn.give_up(Reason::of(error));
@@ -75,10 +80,17 @@ struct Turn<'a> {
 }
 
 impl State {
-    /// Joins the open transaction, or begins one.
-    fn join(&mut self) -> Result<Arc<Round>, Reason> {
+    /// Joins the open transaction, or begins one for a thread that `came` then.
+    fn join(&mut self, came: Instant) -> Result<Arc<Round>, Reason> {
         if self.open.is_none() {
-            self.run("BEGIN IMMEDIATE").map_err(|error| Reason::of(&error))?;
+            if let Some((_, reason)) = self.held.as_ref().filter(|(until, _)| came < *until) {
+                return Err(reason.clone());
+            }
+            self.run("BEGIN IMMEDIATE").map_err(|error| {
+                let reason = Reason::of(&error);
+                self.held = reason.passes.then(|| (Instant::now(), reason.clone()));
+                reason
+            })?;
         }
         Ok(Arc::clone(self.open.get_or_insert_default()))
     }
@@ -154,7 +166,8 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::{Duration, Instant};
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
 
     use rusqlite::{Error, ffi};
 
@@ -236,6 +249,33 @@ mod tests {
             panic!("this one panics")
         });
         assert_eq!((told[..7].to_vec(), commits, left), (vec![Ok(1); 7], 1, 7));
+    }
+
+    #[test]
+    fn threads_that_come_while_another_waits_for_a_held_file_do_not_wait_once_more() {
+        static WAITS: AtomicUsize = AtomicUsize::new(0);
+        static ALL_CAME: AtomicBool = AtomicBool::new(false);
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Connection::open(folder.path().join("held.db")).unwrap();
+        let (other, mut connection) = (open(), open());
+        other.execute_batch("CREATE TABLE numbers (number INTEGER); BEGIN IMMEDIATE").unwrap();
+        let wait_on = |tries| {
+            WAITS.fetch_add(usize::from(tries == 0), Ordering::SeqCst);
+            thread::yield_now();
+            !ALL_CAME.load(Ordering::SeqCst)
+        };
+        connection.busy_handler(Some(wait_on)).unwrap();
+        let turns = &Turns::new(connection);
+        thread::scope(|scope| {
+            let threads =
+                [0; 4].map(|number| scope.spawn(move || turns.together(|connection| add(connection, number))));
+            turns.wait_for_coming(3);
+            ALL_CAME.store(true, Ordering::SeqCst);
+            assert!(threads.into_iter().all(|thread| thread.join().unwrap().is_err_and(|reason| reason.passes)));
+        });
+        assert_eq!(WAITS.load(Ordering::SeqCst), 1);
+        other.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(turns.together(|connection| add(connection, 4)).ok(), Some(1));
     }
 
     #[test]

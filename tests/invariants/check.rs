@@ -143,19 +143,14 @@ impl Check<'_> {
     }
 
     /// The attempt under which the run happened whose result a row is: its own, or an earlier one whose claim expired
-    /// before the report arrived, so that the result went under the next.
+    /// before a report arrived, so that the result went under a later claim.
     fn ran_as(&self, row: &Value) -> Option<u64> {
         let (task, attempt) = key(row);
-        let mut ran = attempt;
-        if let Some(said) = row["data"]["ran"].as_str() {
-            ran = said.split_once('.')?.1.parse().ok()?;
-        } else {
-            while ran > 1 && self.runs((task, ran)) == 0 && self.fate((task, ran - 1)) == Some("expired") {
-                ran -= 1;
-            }
-        }
-        let expired = (ran..attempt).all(|it| self.fate((task, it)) == Some("expired"));
-        (expired && self.runs((task, ran)) > 0).then_some(ran)
+        let said = row["data"]["ran"].as_str().and_then(|ran| ran.split_once('.'));
+        let said = said.or_else(|| row["error"].as_str()?.split_once(" at attempt "));
+        let said: Option<u64> = said.and_then(|(_, number)| number.parse().ok());
+        let is_its = |it: u64| said.is_none_or(|said| said == it) && self.runs((task, it)) > 0;
+        (1..=attempt).rev().find(|it| is_its(*it) && (*it == attempt || self.fate((task, *it)) == Some("expired")))
     }
 
     /// Only what was refused by its params is failed again without a run.
