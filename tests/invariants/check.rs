@@ -59,6 +59,12 @@ impl Check<'_> {
         self.found.runs.iter().filter(|run| **run == key).count()
     }
 
+    /// How many rows of a task, up to an attempt, have this status.
+    fn reported(&self, (task, attempt): Key, status: &str) -> usize {
+        let rows = self.found.rows.iter().filter(|row| is(row, status));
+        rows.map(key).filter(|(other, number)| *other == task && *number <= attempt).count()
+    }
+
     fn fate(&self, key: Key) -> Option<&str> {
         let counted = self.found.attempts.iter().rfind(|it| (it.task, it.attempt) == key);
         counted.map(|it| it.fate.as_str())
@@ -89,11 +95,16 @@ impl Check<'_> {
             let confirmed = rows.iter().filter(|row| !is(row, "lost")).count();
             // Where the answer to a failure was lost, and another attempt has ended since, nothing tells any more that
             // the report had arrived: the row says that the claim was lost.
-            let is_known = !self.plan.may_lose_claims() || counted.fate == "completed";
+            let is_known = !self.plan.may_lose_claims();
             let holds = match counted.fate.as_str() {
-                "completed" => confirmed == 1 && rows.iter().any(|row| is(row, "completed")),
+                "completed" if !self.plan.may_lose_claims() => {
+                    confirmed == 1 && rows.iter().any(|row| is(row, "completed"))
+                }
+                // A report names no attempt: that of an expired claim is taken for the next one of the same worker, of which
+                // the worker had not heard yet. The row keeps its number.
+                "completed" => self.reported(key, "completed") == 1,
                 "failed" if is_known => confirmed == 1 && rows.iter().any(|row| is(row, "failed")),
-                "failed" => confirmed <= 1 && !rows.is_empty(),
+                "failed" => confirmed <= 1 && (!rows.is_empty() || self.reported(key, "failed") > 0),
                 "expired" => self.plan.may_lose_claims(),
                 _ => false,
             };
@@ -112,6 +123,7 @@ impl Check<'_> {
             let agrees = match row["status"].as_str() {
                 Some("lost") => fate.as_deref() != Some("completed") || self.rows(key).len() > 1,
                 Some("failed") if !is_known => fate.as_deref() != Some("completed"),
+                Some("completed") if !is_known => matches!(fate.as_deref(), Some("completed" | "expired")),
                 status => status == fate.as_deref(),
             };
             self.hold(agrees, || format!("the TaskManager says {fate:?} of {row}"));
