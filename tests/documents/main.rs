@@ -36,6 +36,7 @@ documents! {
     configuration_does_what_it_says: "docs/configuration.md",
     development_does_what_it_says: "docs/development.md",
     handlers_do_what_they_say: "docs/handlers.md",
+    limits_are_what_they_say: "docs/limits.md",
     moving_from_python_does_what_it_says: "docs/moving-from-python.md",
     operations_do_what_they_say: "docs/operations.md",
     performance_does_what_it_says: "docs/performance.md",
