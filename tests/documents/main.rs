@@ -1,4 +1,4 @@
-//! README.md and docs/ are true: each block is run as a reader would, each command parses, each link leads somewhere.
+//! README.md, SECURITY.md and docs/ are true: each block is run as a reader would, each command parses, each link leads somewhere.
 //! docs/development.md says how a block is marked.
 #![cfg(feature = "server")]
 
@@ -42,6 +42,7 @@ documents! {
     performance_does_what_it_says: "docs/performance.md",
     reliability_does_what_it_says: "docs/reliability.md",
     results_do_what_they_say: "docs/results.md",
+    security_is_what_it_says: "SECURITY.md",
     status_does_what_it_says: "docs/status.md",
     taskmanagers_do_what_they_say: "docs/taskmanager.md",
     workers_do_what_they_say: "docs/workers.md",
@@ -60,9 +61,13 @@ fn read(path: &str) -> String {
 #[test]
 fn every_document_is_tested_and_named_in_the_readme() {
     let readme = read("README.md");
-    for entry in fs::read_dir(repository("docs")).unwrap() {
-        let path = format!("docs/{}", entry.unwrap().file_name().to_str().unwrap());
-        assert!(DOCUMENTS.contains(&path.as_str()), "no test runs {path}");
-        assert!(readme.contains(&format!("]({path})")), "README.md does not name {path}");
+    for folder in ["", "deploy/", "docs/"] {
+        for entry in fs::read_dir(repository(folder)).unwrap() {
+            let path = format!("{folder}{}", entry.unwrap().file_name().to_str().unwrap());
+            if path.ends_with(".md") && !["CHANGELOG.md", "README.md"].contains(&path.as_str()) {
+                assert!(DOCUMENTS.contains(&path.as_str()), "no test runs {path}");
+                assert!(readme.contains(&format!("]({path})")), "README.md does not name {path}");
+            }
+        }
     }
 }
