@@ -17,6 +17,9 @@ const MAX_BYTES: usize = json::MAX_BYTES + 64 * 1024;
 /// The longest name of a type, version, or worker's id, in bytes.
 const MAX_NAME: usize = 255;
 
+/// The longest error and the longest message of a report, in bytes: what a column of the published server holds.
+const MAX_TEXT: usize = 65_535;
+
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
@@ -59,17 +62,73 @@ impl Fields {
         self.optional(name)?.ok_or_else(|| Failure::bad_request(format!("Missing required field: {name}")))
     }
 
-    /// Takes a text that must be there and say something.
-    pub(super) fn text(&mut self, name: &str) -> Result<String, Failure> {
-        let text: String = self.required(name)?;
-        if text.is_empty() { Err(Failure::invalid(format!("Field '{name}' must not be empty"))) } else { Ok(text) }
+    /// Takes the name of something: a text or a number that must be there and say something, without the blanks
+    /// around it.
+    pub(super) fn name(&mut self, name: &str) -> Result<String, Failure> {
+        let Scalar(text) = self.required(name)?;
+        check_name(name, text)
+    }
+
+    /// Takes a worker's id, for which a number will not do.
+    pub(super) fn worker_id(&mut self) -> Result<String, Failure> {
+        worker_id(self.optional("worker_id")?)
+    }
+
+    /// Takes a text that may be absent or blank, without the blanks around it.
+    pub(super) fn word(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        let Some(Scalar(text)) = self.optional(name)? else { return Ok(None) };
+        let text = text.trim_matches(BLANK);
+        if text.is_empty() { Ok(Some(String::new())) } else { check_name(name, text.to_owned()).map(Some) }
+    }
+
+    /// Takes a schema: an object, or the text of one.
+    pub(super) fn schema(&mut self, name: &str) -> Result<Map<String, Value>, Failure> {
+        if let Some(Value::String(text)) = self.0.get(name).filter(|text| **text != "") {
+            let invalid = |error| Failure {
+                details: vec![format!("Field '{name}' is {error}")],
+                ..Failure::bad_request("Invalid JSON schema format")
+            };
+            let schema = json::read(text).map_err(invalid)?;
+            self.0.insert(name.to_owned(), schema);
+        }
+        self.required(name)
+    }
+
+    /// Takes a text for people. Any other value is its own text.
+    pub(super) fn note(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        let text = match self.any(name) {
+            Some(Value::String(text)) => text,
+            Some(value) => value.to_string(),
+            None => return Ok(None),
+        };
+        if text.len() > MAX_TEXT {
+            return Err(Failure::invalid(format!("Field '{name}' is longer than {MAX_TEXT} bytes")));
+        }
+        Ok(Some(text))
     }
 }
 
-/// Refuses a name that is too long: lists show it many times over.
-pub(super) fn check_name(field: &str, name: &str) -> Result<(), Failure> {
-    let error = || Failure::invalid(format!("Field '{field}' is longer than {MAX_NAME} bytes"));
-    if name.len() > MAX_NAME { Err(error()) } else { Ok(()) }
+/// What counts as a blank around a text.
+const BLANK: [char; 6] = [' ', '\t', '\n', '\r', '\0', '\x0b'];
+
+/// The id of a worker: something short, in one line.
+pub(super) fn worker_id(given: Option<String>) -> Result<String, Failure> {
+    let given = given.filter(|id| !id.trim_matches(BLANK).is_empty());
+    check_name("worker_id", given.ok_or_else(|| Failure::invalid("Worker ID is required"))?)
+}
+
+/// The name without the blanks around it. Lists and logs show names many times over: one that is long or has more than
+/// one line is refused.
+pub(super) fn check_name(field: &str, name: String) -> Result<String, Failure> {
+    let trimmed = name.trim_matches(BLANK);
+    let wrong = match trimmed {
+        "" => "must not be empty".to_owned(),
+        _ if trimmed.len() > MAX_NAME => format!("is longer than {MAX_NAME} bytes"),
+        _ if trimmed.contains(char::is_control) => "must not contain control characters".to_owned(),
+        _ if trimmed.len() < name.len() => return Ok(trimmed.to_owned()),
+        _ => return Ok(name),
+    };
+    Err(Failure::invalid(format!("Field '{field}' {wrong}")))
 }
 
 /// What a field can hold.
@@ -88,19 +147,81 @@ impl Field for String {
     }
 }
 
+/// A text, or what the published server makes a text of.
+pub(super) struct Scalar(String);
+
+impl Field for Scalar {
+    const TYPE: &'static str = "string";
+
+    fn from_json(value: Value) -> Option<Self> {
+        Some(Self(match value {
+            Value::String(text) => text,
+            Value::Number(number) => match number.as_f64().and_then(truncated) {
+                Some((whole, true)) if number.as_i64().is_none() => whole.to_string(),
+                _ => number.to_string(),
+            },
+            Value::Bool(true) => "1".to_owned(),
+            Value::Bool(false) => String::new(),
+            _ => return None,
+        }))
+    }
+}
+
+/// An integer to the letter.
+pub(super) struct Exactly(pub(super) i64);
+
+impl Field for Exactly {
+    const TYPE: &'static str = "integer";
+
+    fn from_json(value: Value) -> Option<Self> {
+        value.as_i64().map(Self)
+    }
+}
+
+/// An integer, or what the published server makes one of: a number as text, a fraction, a boolean.
 impl Field for i64 {
     const TYPE: &'static str = "integer";
 
     fn from_json(value: Value) -> Option<Self> {
-        value.as_i64()
+        match value {
+            Value::String(text) => integer(&text),
+            Value::Bool(flag) => Some(flag.into()),
+            Value::Number(number) => number.as_i64().or_else(|| truncated(number.as_f64()?).map(|(whole, _)| whole)),
+            _ => None,
+        }
     }
 }
 
+/// The integer that a text begins with that is a number; blank is 0.
+pub(super) fn integer(text: &str) -> Option<i64> {
+    match text.trim_matches(BLANK) {
+        "" => Some(0),
+        text => text.parse().ok().or_else(|| truncated(text.parse().ok()?).map(|(whole, _)| whole)),
+    }
+}
+
+/// The whole part of a number, and whether that is all of it.
+// 1e15 and all below fits.
+#[allow(clippy::cast_possible_truncation)]
+fn truncated(number: f64) -> Option<(i64, bool)> {
+    (number.abs() <= 1e15).then_some((number as i64, number.fract() == 0.0))
+}
+
+/// A boolean, or what says as much: 1 or 0, as text also `true`, and nothing.
 impl Field for bool {
     const TYPE: &'static str = "boolean";
 
     fn from_json(value: Value) -> Option<Self> {
-        value.as_bool()
+        match value {
+            Value::Bool(flag) => Some(flag),
+            Value::Number(number) => Some(number.as_f64()? != 0.0),
+            Value::String(text) => match text.as_str() {
+                "true" | "1" => Some(true),
+                "" | "0" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 

@@ -13,12 +13,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::body::read;
 use super::envelope::{Failure, proxy_page};
-use super::routes::DEFAULT_LIMIT;
+use super::routes::{DEFAULT_LIMIT, Whole, count};
 
 /// What the proxy before the published server takes of a request: 1 MiB.
 const PROXY_LIMIT: usize = 1 << 20;
@@ -98,13 +98,14 @@ impl Call {
 fn of_all(uri: &Uri) -> Option<Uri> {
     let rest = uri.query().unwrap_or_default().split('&');
     let rest = rest.filter(|pair| !["limit=", "offset=", "before="].iter().any(|key| pair.starts_with(key)));
-    format!("{}?limit={}&{}", uri.path(), i64::MAX, rest.collect::<Vec<_>>().join("&")).parse().ok()
+    format!("{}?{}", uri.path(), rest.collect::<Vec<_>>().join("&")).parse().ok()
 }
 
-/// A number in the query.
+/// A number in the query; a text that is none counts as 0.
 fn number(uri: &Uri, key: &str) -> Option<i64> {
     let mut pairs = uri.query().unwrap_or_default().split('&');
-    pairs.find_map(|pair| pair.strip_prefix(key)?.parse().ok())
+    let text = pairs.find_map(|pair| pair.strip_prefix(key))?;
+    Some(percent_decode_str(text).decode_utf8().ok().and_then(|text| count(&text)).unwrap_or(0))
 }
 
 async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: Next) -> Response {
@@ -121,8 +122,10 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
     let call = Call::of(&parts.method, &parts.uri);
     if let Call::ListTasks(1.., 0..) = call {
         parts.uri = of_all(&parts.uri).unwrap_or(parts.uri);
+        parts.extensions.insert(Whole);
     }
     if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&sent) {
+        php::read(&call, &mut fields);
         let documented = Documented { headers: &parts.headers, next: &next };
         if let Some(column) = documented.overflows(&call, &fields).await {
             let error = format!(
@@ -130,23 +133,12 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
             );
             return Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
         }
-        if call == Call::Create {
-            as_create_reads(&mut fields);
-            sent = Value::Object(fields).to_string().into_bytes();
-        }
+        sent = Value::Object(fields).to_string().into_bytes();
     }
     let (parts, body) = next.run(Request::from_parts(parts, Body::from(sent))).await.into_parts();
     // The bodies of the calls are in memory as they are: none ends early.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     answer::translate(&call, parts, body, &progress)
-}
-
-/// It does not see the priority, and to it an empty object is a list.
-fn as_create_reads(fields: &mut Map<String, Value>) {
-    fields.remove("priority");
-    if fields.get("params") == Some(&json!({})) {
-        fields.insert("params".to_owned(), json!([]));
-    }
 }
 
 /// The calls below, asked on behalf of a request.
@@ -158,16 +150,24 @@ struct Documented<'a> {
 impl Documented<'_> {
     /// The column that cannot hold what is sent, where the call comes so far as to write it.
     async fn overflows(&self, call: &Call, fields: &Map<String, Value>) -> Option<&'static str> {
+        let is_long_text = |text: &str| text.len() > COLUMN;
         let is_long = |name| fields.get(name).is_some_and(|value| php::encode(&php::stored(value)).len() > COLUMN);
         match call {
             Call::Create if is_long("params") => {
                 let name = utf8_percent_encode(fields.get("type")?.as_str()?, NON_ALPHANUMERIC);
                 self.get(&format!("/api/task-types/{name}")).await.map(|_| "params_json")
             }
-            Call::Complete(id) if is_long("result") && fields.get("success")?.is_boolean() => {
+            Call::Complete(id) if fields.get("success")?.is_boolean() => {
+                let is_long_error =
+                    || fields.get("error").is_some_and(|error| error.as_str().is_some_and(is_long_text));
+                let column = match (is_long("result"), is_long_error()) {
+                    (true, _) => "result_json",
+                    (_, true) => "error_message",
+                    _ => return None,
+                };
                 let task = self.get(&format!("/api/tasks/{id}")).await?;
                 let is_held = task["status"] == "claimed" && Some(&task["claimed_by"]) == fields.get("worker_id");
-                is_held.then_some("result_json")
+                is_held.then_some(column)
             }
             _ => None,
         }

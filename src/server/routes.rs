@@ -12,10 +12,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::body::{Fields, check_name};
+use super::body::{self, Exactly, Fields, check_name};
 use super::envelope::{Failure, Success};
 use super::line::Line;
 use super::log::{self, Log};
@@ -23,8 +23,13 @@ use super::queue::{ClaimRequest, Refusal, Report, Shared};
 use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
 use super::waits::{self, Preference};
 
-/// How many tasks a list has where nobody says.
+/// How many tasks a list has where nobody says, and at most.
 pub(super) const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 10_000;
+
+/// Marks a request for a list as one for all of it, whatever its length.
+#[derive(Clone)]
+pub(super) struct Whole;
 
 type Answer<T> = Result<Success<T>, Failure>;
 
@@ -65,12 +70,10 @@ async fn health(State(queue): State<Shared>) -> Answer<Value> {
 }
 
 async fn register(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
-    let name = fields.text("name")?;
-    let version = fields.text("version")?;
-    check_name("name", &name)?;
-    check_name("version", &version)?;
-    let schema: Map<String, Value> = fields.required("param_schema")?;
-    if !schema.contains_key("type") {
+    let name = fields.name("name")?;
+    let version = fields.name("version")?;
+    let schema = fields.schema("param_schema")?;
+    if schema.get("type").is_none_or(Value::is_null) {
         return Err(Failure::bad_request("JSON schema must have a \"type\" property"));
     }
     Ok(Success(queue.lock().register(name, version, Value::Object(schema))?))
@@ -84,14 +87,14 @@ async fn show_type(State(queue): State<Shared>, name: Result<Path<String>, PathR
 async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Answer<impl Serialize> {
     let active_only = match parameters?.get("active_only").map(String::as_str) {
         Some("true" | "1") => true,
-        None | Some("false" | "0") => false,
+        None | Some("" | "false" | "0") => false,
         Some(_) => return Err(Failure::invalid("Field 'active_only' must be of type boolean")),
     };
     Ok(Success(queue.lock().task_types(active_only)?))
 }
 
 async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
-    let task_type = fields.text("type")?;
+    let task_type = check_name("type", fields.required("type")?)?;
     let params = fields.required("params")?;
     let priority = fields.optional("priority")?.unwrap_or(0);
     Ok(Success(queue.lock().create(task_type, params, priority)?))
@@ -116,24 +119,24 @@ async fn claim(
 
 /// Has the claims of a worker that wait answered at once.
 async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> Answer<Value> {
-    let Query(parameters) = parameters?;
-    let worker_id = parameters.get("worker_id").filter(|id| !id.is_empty());
-    let worker_id = worker_id.ok_or_else(|| Failure::invalid("Worker ID is required"))?;
-    Ok(Success(json!({"withdrawn": queue.waits.withdraw(worker_id)})))
+    let Query(mut parameters) = parameters?;
+    let worker_id = body::worker_id(parameters.remove("worker_id"))?;
+    Ok(Success(json!({"withdrawn": queue.waits.withdraw(&worker_id)})))
 }
 
 fn claim_request(mut fields: Fields) -> Result<ClaimRequest, Failure> {
     let type_id = fields.required("task_type_id")?;
-    let worker_id: Option<String> = fields.optional("worker_id")?;
-    let worker_id = worker_id.filter(|id| !id.is_empty()).ok_or_else(|| Failure::invalid("Worker ID is required"))?;
-    check_name("worker_id", &worker_id)?;
-    let type_pattern = fields.optional("type_pattern")?;
+    let worker_id = fields.worker_id()?;
+    if type_id <= 0 {
+        return Err(Failure::bad_request("task_type_id must be a positive integer"));
+    }
+    let type_pattern = fields.word("type_pattern")?.filter(|pattern| !pattern.is_empty());
     let order = order(&mut fields)?;
     Ok(ClaimRequest { worker_id, type_id, type_pattern, order })
 }
 
 fn order(fields: &mut Fields) -> Result<Order, Failure> {
-    let by = match fields.optional::<String>("sort_by")?.as_deref() {
+    let by = match fields.word("sort_by")?.as_deref() {
         None | Some("created_at") => SortBy::CreatedAt,
         Some("priority") => SortBy::Priority,
         Some("id") => SortBy::Id,
@@ -143,7 +146,7 @@ fn order(fields: &mut Fields) -> Result<Order, Failure> {
             return Err(Failure::bad_request(error));
         }
     };
-    let descending = match fields.optional::<String>("sort_order")? {
+    let descending = match fields.word("sort_order")? {
         None => false,
         Some(order) if order.eq_ignore_ascii_case("ASC") => false,
         Some(order) if order.eq_ignore_ascii_case("DESC") => true,
@@ -154,8 +157,8 @@ fn order(fields: &mut Fields) -> Result<Order, Failure> {
 
 async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -> Answer<Value> {
     let id = number(id)?;
-    let worker_id = fields.text("worker_id")?;
-    let progress: i64 = fields.required("progress")?;
+    let worker_id = check_name("worker_id", fields.required("worker_id")?)?;
+    let Exactly(progress) = fields.required("progress")?;
     if progress < 0 {
         return Err(Failure::invalid("Field 'progress' must be at least 0"));
     }
@@ -163,7 +166,7 @@ async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -
         return Err(Failure::invalid("Field 'progress' must be at most 100"));
     }
     // The message is checked like any other field; the API has no place where it would show.
-    let _: Option<String> = fields.optional("message")?;
+    fields.note("message")?;
     queue.lock().progress(id, &worker_id, progress)?;
     Ok(Success(json!({"id": id, "progress": progress})))
 }
@@ -171,10 +174,10 @@ async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -
 async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -> Answer<Value> {
     let id = number(id)?;
     let report = Report {
-        worker_id: fields.text("worker_id")?,
+        worker_id: fields.name("worker_id")?,
         success: fields.required("success")?,
         result: fields.any("result"),
-        error: fields.optional("error")?,
+        error: fields.note("error")?,
     };
     let status = queue.lock().complete(id, report)?;
     Ok(Success(json!({"id": id, "status": status})))
@@ -184,22 +187,34 @@ async fn show_task(State(queue): State<Shared>, id: TaskId) -> Answer<impl Seria
     Ok(Success(queue.lock().task(number(id)?)?))
 }
 
-async fn list_tasks(State(queue): State<Shared>, parameters: Parameters) -> Answer<impl Serialize> {
+async fn list_tasks(
+    State(queue): State<Shared>,
+    whole: Option<Extension<Whole>>,
+    parameters: Parameters,
+) -> Answer<impl Serialize> {
     let Query(mut parameters) = parameters?;
+    // One that is blank asks for nothing.
+    parameters.retain(|name, value| !value.is_empty() || ["limit", "offset"].contains(&name.as_str()));
     let wanted = parameters.remove("status");
     let status = STATUSES.into_iter().find(|status| wanted.as_deref() == Some(status));
     if wanted.is_some() && status.is_none() {
         return Err(Failure::invalid(format!("Field 'status' must be one of: {}", STATUSES.join(", "))));
     }
-    let limit = whole_number(&parameters, "limit", 1)?.unwrap_or(DEFAULT_LIMIT);
+    let limit = whole_number(&parameters, "limit", 0)?.unwrap_or(DEFAULT_LIMIT);
+    let limit = if whole.is_some() { i64::MAX } else { limit.min(MAX_LIMIT) };
     let offset = whole_number(&parameters, "offset", 0)?.unwrap_or(0);
     // Who names the task to go on from need not have those before it counted.
     let (side, offset) = match whole_number(&parameters, "before", 1)? {
         Some(before) => (Side::Before(before), 0),
         None => (Side::NEWEST, offset),
     };
-    let filter = Filter { status, task_type: parameters.remove("type"), side, limit, offset };
+    let filter = Filter { status, task_type: task_type(&mut parameters)?, side, limit, offset };
     Ok(Success(queue.lock().tasks(&filter)?))
+}
+
+/// The LIKE pattern that types are to be like.
+fn task_type(parameters: &mut HashMap<String, String>) -> Result<Option<String>, Failure> {
+    parameters.remove("type").map(|pattern| check_name("type", pattern)).transpose()
 }
 
 type TaskId = Result<Path<i64>, PathRejection>;
@@ -220,9 +235,15 @@ impl From<QueryRejection> for Failure {
 /// A parameter of the query that counts from `least`.
 fn whole_number(parameters: &HashMap<String, String>, name: &str, least: i64) -> Result<Option<i64>, Failure> {
     let Some(text) = parameters.get(name) else { return Ok(None) };
-    let number = text.parse().map_err(|_| Failure::invalid(format!("Field '{name}' must be of type integer")))?;
+    let number = count(text).ok_or_else(|| Failure::invalid(format!("Field '{name}' must be of type integer")))?;
     if number < least {
         return Err(Failure::invalid(format!("Field '{name}' must be at least {least}")));
     }
     Ok(Some(number))
+}
+
+/// The integer in a text; the largest one where there are more digits.
+pub(super) fn count(text: &str) -> Option<i64> {
+    let is_long = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    body::integer(text).or(is_long.then_some(i64::MAX))
 }

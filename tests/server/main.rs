@@ -14,6 +14,7 @@ mod clock;
 mod disk;
 mod exchange;
 mod faults;
+mod fields;
 mod forms;
 mod http;
 mod keep;

@@ -221,10 +221,8 @@ fn a_task_in_a_list_has_all_but_what_may_be_long() {
 #[test]
 fn a_list_that_makes_no_sense_is_refused() {
     let api = Api::start();
-    api.get("/tasks?limit=-1").assert_invalid("Field 'limit' must be at least 1");
-    api.get("/tasks?limit=0").assert_invalid("Field 'limit' must be at least 1");
+    api.get("/tasks?limit=-1").assert_invalid("Field 'limit' must be at least 0");
     api.get("/tasks?limit=many").assert_invalid("Field 'limit' must be of type integer");
-    api.get("/tasks?limit=99999999999999999999").assert_invalid("Field 'limit' must be of type integer");
     api.get("/tasks?before=0").assert_invalid("Field 'before' must be at least 1");
     api.get("/tasks?offset=-1").assert_invalid("Field 'offset' must be at least 0");
     api.get("/tasks?status=lost").assert_invalid("Field 'status' must be one of: pending, claimed, completed, failed");

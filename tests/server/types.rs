@@ -38,7 +38,7 @@ fn a_type_that_makes_no_sense_is_refused() {
     register(json!({"name": "x", "version": "1"})).assert_error(400, "Missing required field: param_schema");
     register(json!({"name": "", "version": "1", "param_schema": schema}))
         .assert_invalid("Field 'name' must not be empty");
-    register(json!({"name": "x", "version": 1, "param_schema": schema}))
+    register(json!({"name": "x", "version": [1], "param_schema": schema}))
         .assert_invalid("Field 'version' must be of type string");
     register(json!({"name": "x", "version": "1", "param_schema": []}))
         .assert_invalid("Field 'param_schema' must be of type object");

@@ -65,6 +65,12 @@ fn refusal(call: &Call, status: StatusCode, error: &str) -> Option<Response> {
              manual that corresponds to your MariaDB server version for the right syntax to use near '{limit} OFFSET \
              {offset}' at line 1"
         ))),
+        (Call::ListTasks(_, offset @ ..0), 400, _) => Some(internal(&format!(
+            "SQLSTATE[42000]: Syntax error or access violation: 1064 You have an error in your SQL syntax; check the \
+             manual that corresponds to your MariaDB server version for the right syntax to use near '{offset}' at line 1"
+        ))),
+        // It looks for what no task has.
+        (Call::ListTasks(..), 400, _) => Some(answer(Items::default())),
         // It keeps its details to itself.
         (_, 500, error) => Some(internal(error)),
         (_, 400, error @ "Invalid JSON in request body") => Some(Failure::bad_request(error).into_response()),
@@ -141,13 +147,10 @@ fn part(mut tasks: Vec<Value>, limit: i64, offset: i64) -> impl Iterator<Item = 
     tasks.into_iter().skip(offset).take(limit)
 }
 
-/// A completed task is as far as its worker said last, and an empty result is none.
+/// A completed task is as far as its worker said last.
 fn as_it_ended(mut task: Value, progress: &Progress) -> Value {
     if task["status"] == "completed" {
         task["progress"] = progress.of(&task["id"]);
-    }
-    if task.get("result").is_some_and(|result| [json!({}), json!([])].contains(result)) {
-        task["result"] = Value::Null;
     }
     task
 }

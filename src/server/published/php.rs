@@ -3,8 +3,42 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::Call;
+
+/// What such a server reads of what a call sends. Where it creates a task it does not see the priority, and an empty
+/// object is a list to it; of a report, it wants to know no more than whether `success` is something, and takes a result
+/// that is nothing for none.
+pub(super) fn read(call: &Call, fields: &mut Map<String, Value>) {
+    match call {
+        Call::Create => {
+            fields.remove("priority");
+            if fields.get("params") == Some(&json!({})) {
+                fields.insert("params".to_owned(), json!([]));
+            }
+        }
+        Call::Complete(_) => {
+            if let Some(success) = fields.get_mut("success").filter(|success| !success.is_null()) {
+                *success = is_something(success).into();
+            }
+            fields.retain(|name, value| name != "result" || is_something(value));
+        }
+        _ => {}
+    }
+}
+
+fn is_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !["", "0"].contains(&text.as_str()),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
 
 /// The value after it was stored: it cannot tell an empty object from an empty list, nor 1.0 from 1, and it has no
 /// integers past 64 bits.

@@ -1,0 +1,287 @@
+//! What each field of each call takes, and what that means: what the published server takes is taken with the same
+//! meaning, by the documented server and by its imitation alike.
+
+use serde_json::{Value, json};
+
+use crate::api::{Answer, Api};
+
+/// The documented server and the published one, each with the type `a` of the id 1.
+fn servers() -> [Api; 2] {
+    [false, true].map(|published| {
+        let api = Api::start_with(|settings| settings.faults.published = published);
+        let schema = json!({"type": "object"});
+        let registered = api.post("/task-types/register", json!({"name": "a", "version": "1", "param_schema": schema}));
+        assert_eq!(registered.status, 200);
+        api
+    })
+}
+
+/// `body` with another value for `field`; without it for `None`.
+fn with(body: &Value, field: &str, value: Option<&Value>) -> Value {
+    let mut body = body.clone();
+    match value {
+        Some(value) => body[field] = value.clone(),
+        None => _ = body.as_object_mut().unwrap().remove(field),
+    }
+    body
+}
+
+/// What a task is in either server's answer.
+fn task(api: &Api, id: u64) -> Value {
+    let mut data = api.get(&format!("/tasks/{id}")).data();
+    if data["items"].is_array() { data["items"][0].take() } else { data }
+}
+
+/// Every kind of value that is neither text nor number.
+fn others() -> Vec<Value> {
+    vec![json!(null), json!([]), json!([1]), json!({"a": 1})]
+}
+
+#[track_caller]
+fn refused(answer: &Answer, what: impl std::fmt::Debug) {
+    assert_eq!((answer.status, &answer.body["success"]), (400, &json!(false)), "{what:?}: {}", answer.body);
+}
+
+#[test]
+fn a_type_is_registered_by_whatever_makes_texts_and_a_schema() {
+    for api in servers() {
+        let body = json!({"name": "b", "version": "1", "param_schema": {"type": "object", "title": "t"}, "more": [1]});
+        let register = |field, value: Option<&Value>| api.post("/task-types/register", with(&body, field, value));
+        for (sent, kept) in [
+            (json!(1), "1"),
+            (json!(1.0), "1"),
+            (json!(1.5), "1.5"),
+            (json!(-2), "-2"),
+            (json!(true), "1"),
+            (json!("2.0 "), "2.0"),
+            (json!("\n 3 \t"), "3"),
+        ] {
+            assert_eq!(register("version", Some(&sent)).data()["version"], kept, "{sent}");
+            assert_eq!(register("name", Some(&sent)).data()["name"], kept, "{sent}");
+        }
+        for schema in ["{\"type\":\"object\",\"title\":\"t\"}", " { \"title\": \"t\", \"type\": \"object\" }\n"] {
+            assert_eq!(register("param_schema", Some(&json!(schema))).data()["name"], "b");
+            let shown = api.get("/task-types/b").data();
+            let shown = if shown["items"].is_array() { shown["items"][0].clone() } else { shown };
+            assert_eq!(shown["param_schema"], body["param_schema"]);
+        }
+        for field in ["name", "version", "param_schema"] {
+            for value in others().iter().chain([&json!(""), &json!(" \n"), &json!(false)]) {
+                if field != "param_schema" || value.get("a").is_none() {
+                    refused(&register(field, Some(value)), (field, value));
+                }
+            }
+            register(field, None).assert_error(400, &format!("Missing required field: {field}"));
+        }
+        for schema in
+            [json!("{"), json!("[]"), json!("5"), json!("null"), json!(5), json!({"type": null}), json!({"a": 1})]
+        {
+            refused(&register("param_schema", Some(&schema)), schema);
+        }
+    }
+}
+
+#[test]
+fn a_task_is_created_whatever_its_priority_is_written_as() {
+    for (api, published) in servers().into_iter().zip([false, true]) {
+        let body = json!({"type": "a", "params": {"n": 0}, "more": {"b": []}});
+        let create = |field, value: Option<&Value>, n: usize| {
+            let mut body = with(&body, field, value);
+            if body["params"].get("n").is_some() {
+                body["params"]["n"] = json!(n);
+            }
+            api.post("/tasks", body)
+        };
+        let priorities =
+            [(json!("5"), 5), (json!(" -5 "), -5), (json!(5.0), 5), (json!(""), 0), (json!(null), 0), (json!(true), 1)];
+        for (n, (sent, kept)) in priorities.iter().enumerate() {
+            let id = create("priority", Some(sent), n + 1).data()["id"].clone();
+            let id = id.as_u64().or_else(|| id.as_str()?.parse().ok()).unwrap();
+            let kept = if published { 0 } else { *kept };
+            assert_eq!(task(&api, id)["priority"], json!(kept), "{sent}");
+        }
+        let again = create("type", Some(&json!(" a\n")), 1).data();
+        assert_eq!((&again["id"], &again["deduplicated"]), (&json!(1), &json!(true)), "the same type, the same task");
+        for value in others().iter().chain([&json!(""), &json!(" "), &json!(1), &json!(true)]) {
+            let answer = create("type", Some(value), 9);
+            assert!([400, 404].contains(&answer.status), "{value}: {}", answer.body);
+        }
+        for value in [json!("{\"n\":1}"), json!(""), json!(5), json!(true), json!(null), json!([]), json!([1])] {
+            refused(&create("params", Some(&value), 9), value);
+        }
+        for priority in [json!("high"), json!([]), json!({"a": 1}), json!("nan"), json!(1e300)] {
+            assert_eq!(create("priority", Some(&priority), 99).status, if published { 200 } else { 400 }, "{priority}");
+        }
+    }
+}
+
+#[test]
+fn a_claim_is_made_by_whatever_names_a_type_and_an_order() {
+    for (api, published) in servers().into_iter().zip([false, true]) {
+        let nothing = if published { 500 } else { 404 };
+        let body = json!({"worker_id": "w", "task_type_id": 1, "sort_by": "id", "sort_order": "ASC", "more": 1});
+        let claim = |field, value: Option<&Value>| api.post("/tasks/claim", with(&body, field, value));
+        // Tasks enough for those that are taken.
+        for n in 0..50 {
+            api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
+        }
+        let claims = [
+            ("task_type_id", vec![json!("1"), json!(" 1 "), json!("01"), json!(1.0), json!("1.0"), json!(true)]),
+            ("type_pattern", vec![json!(""), json!(" "), json!(null), json!(" % "), json!("a"), json!(false)]),
+            ("sort_by", vec![json!(null), json!(" priority ")]),
+            ("sort_order", vec![json!(null), json!("asc"), json!(" Desc ")]),
+            ("worker_id", vec![json!(" w\n")]),
+        ];
+        for (field, values) in claims {
+            for value in values {
+                let claimed = claim(field, Some(&value)).data();
+                assert_eq!(task(&api, claimed["id"].as_u64().unwrap())["claimed_by"], "w", "{field}: {value}");
+            }
+        }
+        for (field, value) in [("type_pattern", json!("b")), ("type_pattern", json!(5)), ("task_type_id", json!(9))] {
+            assert_eq!(claim(field, Some(&value)).status, nothing, "{field}: {value}");
+        }
+        let refusals = [
+            (
+                "task_type_id",
+                vec![json!(null), json!(""), json!(" "), json!(0), json!("-1"), json!("one"), json!(false)],
+            ),
+            ("type_pattern", vec![json!([1]), json!({"a": 1})]),
+            ("sort_by", vec![json!(""), json!("name"), json!(1), json!([1])]),
+            ("sort_order", vec![json!(""), json!("UP"), json!(1), json!({"a": 1})]),
+            ("worker_id", vec![json!(null), json!(""), json!(" "), json!(5), json!(true), json!(["w"])]),
+        ];
+        for (field, values) in refusals {
+            for value in values {
+                refused(&claim(field, Some(&value)), (field, value));
+            }
+        }
+        claim("task_type_id", None).assert_error(400, "Missing required field: task_type_id");
+        claim("worker_id", None).assert_invalid("Worker ID is required");
+    }
+}
+
+/// Reports on a task of its own that worker 7 holds: with `body`, to `path` after the task's.
+fn report(api: &Api, path: &str, body: Value) -> (Answer, Value) {
+    let known = api.get("/tasks?limit=1000").data();
+    let n = known["count"].as_u64().unwrap_or_else(|| known.as_array().unwrap().len() as u64) + 1;
+    api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
+    let claimed = api.post("/tasks/claim", json!({"worker_id": "7", "task_type_id": 1})).data();
+    let id = claimed["id"].as_u64().unwrap();
+    let answer = api.post(&format!("/tasks/{id}/{path}"), body);
+    (answer, task(api, id))
+}
+
+#[test]
+fn progress_is_an_integer_to_the_letter() {
+    for api in servers() {
+        let body = json!({"worker_id": "7", "progress": 40, "more": 1});
+        let progress = |field, value: &Value| report(&api, "progress", with(&body, field, Some(value)));
+        for message in [json!(null), json!(""), json!("x"), json!(5), json!(true)] {
+            assert_eq!(progress("message", &message).1["progress"], 40, "{message}");
+        }
+        assert_eq!(progress("worker_id", &json!(" 7 ")).1["progress"], 40);
+        for value in [json!("40"), json!(40.0), json!(true), json!([40]), json!(null), json!(""), json!(101), json!(-1)]
+        {
+            refused(&progress("progress", &value).0, value);
+        }
+        for value in [json!(null), json!(""), json!(7), json!(true), json!(["7"])] {
+            refused(&progress("worker_id", &value).0, value);
+        }
+    }
+}
+
+#[test]
+fn a_report_says_in_whatever_form_what_became_of_a_task() {
+    for (api, published) in servers().into_iter().zip([false, true]) {
+        let body = json!({"worker_id": "7", "success": false, "error": "e", "more": 1});
+        let complete = |field, value: &Value| report(&api, "complete", with(&body, field, Some(value)));
+        let successes = [
+            (json!(1), true),
+            (json!("1"), true),
+            (json!("true"), true),
+            (json!(2.5), true),
+            (json!(0), false),
+            (json!(0.0), false),
+            (json!("0"), false),
+            (json!(""), false),
+        ];
+        for (sent, succeeds) in successes {
+            let status = complete("success", &sent).1["status"].clone();
+            assert_eq!(status, if succeeds { "completed" } else { "pending" }, "{sent}");
+            // Otherwise the next claim is for that one.
+            let rest = || api.post("/tasks/claim", json!({"worker_id": "rest", "task_type_id": 1}));
+            while rest().status == 200 {}
+        }
+        for (sent, succeeds) in [(json!([]), false), (json!([1]), true), (json!("false"), true)] {
+            let (answer, task) = complete("success", &sent);
+            match published {
+                true => assert_eq!(task["status"], if succeeds { "completed" } else { "pending" }, "{sent}"),
+                false => refused(&answer, sent),
+            }
+        }
+        refused(&complete("success", &json!(null)).0, "no success");
+        for worker in [json!(7), json!(7.0), json!(" 7 ")] {
+            assert_eq!(complete("worker_id", &worker).0.status, 200, "{worker}");
+        }
+        for worker in [json!(null), json!([7]), json!({"a": 7})] {
+            refused(&complete("worker_id", &worker).0, worker);
+        }
+        for (error, kept) in [
+            (json!({"b": 1, "a": [null]}), json!("{\"a\":[null],\"b\":1}")),
+            (json!(["x"]), json!("[\"x\"]")),
+            (json!(5), json!("5")),
+            (json!("a\nb"), json!("a\nb")),
+            (json!(null), json!(null)),
+        ] {
+            assert_eq!(complete("error", &error).1["error_message"], kept);
+        }
+        for result in [json!(0), json!(""), json!("0"), json!(false), json!([]), json!({}), json!([0]), json!("x")] {
+            let is_something = [json!([0]), json!("x")].contains(&result);
+            let kept = complete("result", &result).1["result"].clone();
+            assert_eq!(kept, if published && !is_something { json!(null) } else { result });
+        }
+    }
+}
+
+#[test]
+fn a_list_is_of_what_the_query_says() {
+    for (api, published) in servers().into_iter().zip([false, true]) {
+        for n in 0..3 {
+            api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
+        }
+        let count = |query: &str| {
+            let data = api.get(&format!("/tasks?{query}")).data();
+            data["count"].as_u64().unwrap_or_else(|| data.as_array().unwrap().len() as u64)
+        };
+        for (query, expected) in [
+            ("limit=0", 0),
+            ("limit=", 0),
+            ("limit=2", 2),
+            ("limit=%202%20", 2),
+            ("limit=02", 2),
+            ("limit=2.9", 2),
+            ("limit=9223372036854775807", 3),
+            ("limit=99999999999999999999", 3),
+            ("offset=", 3),
+            ("offset=0", 3),
+            ("offset=%2B1", 2),
+            ("offset=9223372036854775807", 0),
+            ("status=", 3),
+            ("type=", 3),
+            ("status=pending&type=a&more=x", 3),
+        ] {
+            assert_eq!(count(query), expected, "{query}");
+        }
+        for query in ["limit=many", "status=lost"] {
+            match published {
+                true => assert_eq!(count(query), 0, "{query}"),
+                false => refused(&api.get(&format!("/tasks?{query}")), query),
+            }
+        }
+        assert_eq!(task(&api, 1), task(&api, "001".parse().unwrap()));
+        for id in ["001", "1/"] {
+            assert_eq!(api.get(&format!("/tasks/{id}")).data().to_string(), api.get("/tasks/1").data().to_string());
+        }
+    }
+}
