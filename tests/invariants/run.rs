@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use crate::plan::{Event, Plan, Until, WorkerPlan};
 use crate::support::{FakeClock, Output, Running, Sandbox, exchange};
 
-/// How long a plan may take, and each of its tasks: many times what it does.
+/// How long a process may take to start, and the tasks to come further: many times what they do.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PATIENCE_A_TASK: Duration = Duration::from_millis(250);
 /// A worker that loses the TaskManager ends or goes on; one that is started so often has a reason of its own.
 const MOST_STARTS: usize = 60;
 
@@ -76,7 +75,8 @@ struct Rig<'a> {
     log: String,
     /// All is done: each worker is asked to stop as soon as it obeys signals.
     is_stopping: bool,
-    started: Instant,
+    /// How far the tasks were when that was last looked at, and until when they must be further.
+    progress: (u64, Instant),
 }
 
 /// Runs a plan to its end. What went wrong, in words, where it does not come to one.
@@ -147,7 +147,6 @@ impl<'a> Rig<'a> {
             starts: 0,
         };
         let workers = plan.workers.iter().map(worker).collect();
-        let started = Instant::now();
         Self {
             plan,
             sandbox,
@@ -157,7 +156,7 @@ impl<'a> Rig<'a> {
             summaries: Vec::new(),
             log: String::new(),
             is_stopping: false,
-            started,
+            progress: (0, Instant::now() + PATIENCE),
         }
     }
 
@@ -180,17 +179,18 @@ impl<'a> Rig<'a> {
         if !faults.is_empty() {
             arguments.extend(["--fault", &faults]);
         }
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let mut server = self.sandbox.prismq(arguments.clone()).start();
             let listens = |server: &mut Running| server.stdout().contains("/api") || !server.is_running();
-            wait_until(self.deadline(), || listens(&mut server)).ok_or("serve does not start")?;
+            wait_until(deadline, || listens(&mut server)).ok_or("serve does not start")?;
             if server.is_running() {
                 self.server = Some(server);
                 return Ok(());
             }
             // For a moment, a connection of another plan may have this port at its other end.
             let ended = server.wait();
-            if !ended.stderr.contains(PORT_TAKEN) || Instant::now() > self.deadline() {
+            if !ended.stderr.contains(PORT_TAKEN) || Instant::now() > deadline {
                 return Err(format!("serve ended: {}", ended.stderr));
             }
             thread::sleep(Duration::from_millis(20));
@@ -308,13 +308,22 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    fn deadline(&self) -> Instant {
-        self.started + PATIENCE + PATIENCE_A_TASK * u32::try_from(self.plan.tasks.len()).unwrap()
+    /// Whether no task has come further for so long that none will. A slow machine makes a plan late, and not wrong.
+    fn is_stuck(&mut self) -> bool {
+        const PROGRESS: &str = "SELECT sum(attempts) + sum(status IN ('completed', 'failed')) FROM tasks";
+        if Instant::now() <= self.progress.1 {
+            return false;
+        }
+        // Busy, say: then it is late once more, and asked again.
+        let progress = self.tasks_file().query_row(PROGRESS, [], |row| row.get(0)).unwrap_or(0);
+        let is_stuck = progress == self.progress.0;
+        self.progress = (progress, Instant::now() + PATIENCE);
+        is_stuck
     }
 
     fn wait_until(&mut self, what: &str, holds: impl Fn(&mut Self) -> bool) -> Result<(), String> {
         while !holds(self) {
-            if Instant::now() > self.deadline() {
+            if self.is_stuck() {
                 return Err(format!("waited in vain for {what}: {}", self.tell()));
             }
             self.look_after_workers()?;
@@ -343,6 +352,10 @@ impl<'a> Rig<'a> {
         rows.query_map([], read).unwrap().map(|row| serde_json::from_str(&row.unwrap()).unwrap()).collect()
     }
 
+    fn tasks_file(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.sandbox.path("tasks.db")).unwrap()
+    }
+
     fn results_file(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.sandbox.path("results.db")).unwrap()
     }
@@ -359,9 +372,8 @@ impl<'a> Rig<'a> {
     /// Whether each task has ended, and no result waits to be reported.
     fn is_done(&mut self) -> bool {
         const OPEN: &str = "SELECT count(*) FROM tasks WHERE status IN ('pending', 'claimed')";
-        let tasks = rusqlite::Connection::open(self.sandbox.path("tasks.db")).unwrap();
         // Busy, say: then it is asked again.
-        let open: u64 = tasks.query_row(OPEN, [], |row| row.get(0)).unwrap_or(1);
+        let open: u64 = self.tasks_file().query_row(OPEN, [], |row| row.get(0)).unwrap_or(1);
         open == 0 && self.number("SELECT count(*) FROM results WHERE reported_at IS NULL") == Some(0)
     }
 
@@ -403,7 +415,7 @@ impl<'a> Rig<'a> {
 
     /// What the TaskManager's own file says of each task and each attempt.
     fn counted(&self) -> (Vec<(u64, String)>, Vec<Counted>) {
-        let file = rusqlite::Connection::open(self.sandbox.path("tasks.db")).unwrap();
+        let file = self.tasks_file();
         let mut all = file.prepare("SELECT id, attempts, status FROM tasks ORDER BY id").unwrap();
         let read = |row: &rusqlite::Row<'_>| Ok(Counted { task: row.get(0)?, attempt: row.get(1)?, fate: row.get(2)? });
         let last: Vec<Counted> = all.query_map([], read).unwrap().map(Result::unwrap).collect();
