@@ -50,6 +50,7 @@ mod retry_after;
 pub mod server;
 #[doc(hidden)]
 pub mod shutdown;
+mod sqlite;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

@@ -14,6 +14,9 @@ use crate::output::{note, print_json, print_line};
 use crate::server::{Server, ServerError, Settings};
 use crate::shutdown::Phase;
 
+/// How often it is looked whether the database is where it was.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// `prismq serve`
 pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let faults = faults::parse(&args.fault)?;
@@ -35,7 +38,11 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
     note(format_args!("the TaskManager listens; its page for people is {}", server.page_url()));
     note(format_args!("for other shells: export TASKMANAGER_API_URL={}", server.api_url()));
-    setup.shutdown.wait_for(Phase::Draining, Duration::MAX);
+    while !setup.shutdown.wait_for(Phase::Draining, LOOK_EVERY) {
+        server.check_in_place().map_err(|error| {
+            explain(&error).hint("start it again: it goes on with the file that is there, or makes a new one")
+        })?;
+    }
     server.stop();
     Ok(Exit::Done)
 }

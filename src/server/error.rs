@@ -48,6 +48,14 @@ pub enum ServerError {
         /// What the system or SQLite said.
         reason: String,
     },
+    /// The file is not where it was any more, so what would be written there is lost.
+    #[error("the TaskManager's database {} {reason} while it was in use", .path.display())]
+    DatabaseGone {
+        /// The file, or one of those beside it.
+        path: PathBuf,
+        /// What became of it.
+        reason: &'static str,
+    },
     /// The system gives it no thread or no event queue.
     #[error("cannot start the TaskManager's thread: {0}")]
     Thread(#[source] io::Error),

@@ -15,11 +15,14 @@ use axum::response::Response;
 use tokio::sync::{Notify, oneshot};
 
 use super::envelope::Failure;
+use super::error::ServerError;
 use super::queue::Shared;
+use crate::sqlite::anchor::Anchors;
 
 /// The log of an open database.
 pub(super) struct Log {
     queue: Shared,
+    files: Arc<Anchors>,
     sync: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
     /// Calls that are to be answered when what the queue has changed by now is on disk.
     waiting: Mutex<Vec<oneshot::Sender<Written>>>,
@@ -34,15 +37,26 @@ type Written = Result<(), String>;
 impl Log {
     /// The log of the queue's open `database`: it lies beside it, under this name, for as long as it is open.
     pub(super) fn open(queue: Shared, database: &Path) -> io::Result<Self> {
+        let files = Arc::new(Anchors::of_database(database)?);
         let mut path = database.canonicalize()?.into_os_string();
         path.push("-wal");
         let file = File::options().read(true).write(true).open(path)?;
-        Ok(Self::with(queue, move || file.sync_data()))
+        let watched = Arc::clone(&files);
+        let sync = move || match gone(&watched) {
+            None => file.sync_data(),
+            Some(error) => Err(io::Error::other(error)),
+        };
+        Ok(Self { files, ..Self::with(queue, sync) })
+    }
+
+    /// Whether the database is where it was when it was opened. If not, nothing that is written to it will be read.
+    pub(super) fn check_in_place(&self) -> Result<(), ServerError> {
+        gone(&self.files).map_or(Ok(()), Err)
     }
 
     fn with(queue: Shared, sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let (waiting, called) = (Mutex::default(), Notify::new());
-        Self { queue, sync: Box::new(sync), waiting, called, known: AtomicU64::new(0) }
+        let (files, waiting, called) = (Arc::default(), Mutex::default(), Notify::new());
+        Self { queue, files, sync: Box::new(sync), waiting, called, known: AtomicU64::new(0) }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Written>>> {
@@ -80,6 +94,11 @@ impl Log {
             }
         }
     }
+}
+
+fn gone(files: &Anchors) -> Option<ServerError> {
+    let (path, reason) = files.loss()?;
+    Some(ServerError::DatabaseGone { path: path.to_owned(), reason })
 }
 
 /// Has on disk what an answer may tell of, before it leaves. That includes what other calls have changed: a worker that is

@@ -93,6 +93,7 @@ impl Settings {
 /// An embedded TaskManager that runs. Dropping it stops it.
 pub struct Server {
     address: SocketAddr,
+    log: Arc<Log>,
     _thread: ServerThread,
 }
 
@@ -116,6 +117,7 @@ impl Server {
             reason: format!("its write-ahead log: {error}"),
         })?;
         let log = Arc::new(log);
+        let served_log = Arc::clone(&log);
         let waits = Arc::clone(&queue.waits);
         let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), Arc::clone(&log), keep));
         let router = router(settings, queue, Arc::clone(&log), address.port());
@@ -131,7 +133,12 @@ impl Server {
             connection::serve(listener, router, PATIENCE, stopped).await;
         };
         let thread = ServerThread::start("taskmanager", listener, serve).map_err(ServerError::Thread)?;
-        Ok(Self { address, _thread: thread })
+        Ok(Self { address, log: served_log, _thread: thread })
+    }
+
+    /// Whether its database is still where it was. If not, it refuses every change, and is to be started again.
+    pub fn check_in_place(&self) -> Result<(), ServerError> {
+        self.log.check_in_place()
     }
 
     /// Where it listens.

@@ -63,7 +63,8 @@ async fn no_endpoint() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "Endpoint not found")
 }
 
-async fn health(State(queue): State<Shared>) -> Answer<Value> {
+async fn health(State(queue): State<Shared>, Extension(log): Extension<Arc<Log>>) -> Answer<Value> {
+    log.check_in_place().map_err(|error| Failure::internal(&error))?;
     queue.lock().check()?;
     let timestamp = Timestamp::now().as_second();
     Ok(Success(json!({"status": "healthy", "timestamp": timestamp, "database": "connected"})))

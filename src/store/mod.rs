@@ -2,7 +2,6 @@
 //!
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
-mod anchor;
 mod claims;
 mod columns;
 mod histogram;
@@ -42,10 +41,11 @@ pub use statistics::{By, Group};
 pub use unreported::Unreported;
 pub use workers::{Counters, Process};
 
-use anchor::Anchor;
 use ideas::IdeaDatabase;
 use sync::SharedSync;
 use turns::Turns;
+
+use crate::sqlite::anchor::Anchors;
 
 /// How long a statement waits for another process that has the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -138,7 +138,7 @@ pub struct Store {
     /// Where it really lies: its log and the locks of its processes are beside it, whichever link has led there.
     home: PathBuf,
     /// What must stay where it is: the file, its log, and what its processes share.
-    anchors: Vec<Anchor>,
+    anchors: Anchors,
     /// Where ideas go, if not into the results file.
     ideas: Option<IdeaDatabase>,
 }
@@ -161,9 +161,7 @@ impl Store {
         })?;
         let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
         let log = SharedSync::open(&home).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
-        let mut anchors = vec![Anchor::of(path).map_err(|error| unusable(error.to_string()))?];
-        // One that is not there cannot be lost.
-        anchors.extend(["-wal", "-shm"].iter().filter_map(|suffix| Anchor::of_log(&beside(&home, suffix)).ok()));
+        let anchors = Anchors::of_database(path).map_err(|error| unusable(error.to_string()))?;
         let (turns, path) = (Turns::new(connection), path.to_owned());
         Ok(Self { turns, log: Some(log), path, home, anchors, ideas: None })
     }
@@ -178,7 +176,7 @@ impl Store {
             migrations::Error::Sqlite(error) => unusable(error.to_string()),
         })?;
         let (turns, path) = (Turns::new(connection), path.to_owned());
-        Ok(Self { turns, log: None, home: path.clone(), path, anchors: Vec::new(), ideas: None })
+        Ok(Self { turns, log: None, home: path.clone(), path, anchors: Anchors::default(), ideas: None })
     }
 
     /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
@@ -220,8 +218,8 @@ impl Store {
     }
 
     fn check_results_in_place(&self) -> Result<(), StoreError> {
-        let gone = |it: &Anchor| Some(StoreError::Gone { path: it.path().to_owned(), reason: it.loss()? });
-        self.anchors.iter().find_map(gone).map_or(Ok(()), Err)
+        let gone = |(path, reason): (&Path, _)| StoreError::Gone { path: path.to_owned(), reason };
+        self.anchors.loss().map_or(Ok(()), |loss| Err(gone(loss)))
     }
 
     /// Whether this process may write to it now.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::api::Client;
 use crate::browser::Browser;
-use crate::support::{Running, Sandbox};
+use crate::support::{Running, Sandbox, exchange};
 
 /// A server whose syncs fail while there is a file `broken` in its folder, which is the sandbox's; and its API.
 fn serve(sandbox: &Sandbox) -> (Running, Client) {
@@ -51,4 +51,38 @@ fn no_change_is_confirmed_before_it_is_on_disk() {
 
     fs::remove_file(sandbox.path("broken")).unwrap();
     create("2").leads_to("/tasks/2?is=old");
+}
+
+#[test]
+fn a_server_whose_database_is_gone_confirms_nothing_and_ends() {
+    let losses: [(&str, fn(&Sandbox)); 4] = [
+        ("tasks.db was deleted or moved", |sandbox| fs::remove_file(sandbox.path("tasks.db")).unwrap()),
+        ("tasks.db was replaced by another file", |sandbox| {
+            fs::copy(sandbox.path("tasks.db"), sandbox.path("copy")).unwrap();
+            fs::rename(sandbox.path("copy"), sandbox.path("tasks.db")).unwrap();
+        }),
+        ("tasks.db was emptied", |sandbox| drop(fs::File::create(sandbox.path("tasks.db")).unwrap())),
+        ("tasks.db-wal was deleted or moved", |sandbox| fs::remove_file(sandbox.path("tasks.db-wal")).unwrap()),
+    ];
+    for (loss, lose) in losses {
+        let sandbox = Sandbox::new();
+        let mut running = sandbox.prismq(["serve", "--listen", "127.0.0.1:0", "--db", "tasks.db"]).start();
+        running.wait_for_stdout("/api\n");
+        let address = running.stdout().split('/').nth(2).unwrap().parse().unwrap();
+        let register = |name: &str| {
+            let body = json!({"name": name, "version": "1.0.0", "param_schema": {"type": "object"}}).to_string();
+            let head = "POST /api/task-types/register HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+            let length = body.len();
+            exchange(address, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"))
+        };
+        assert_eq!(register("a").unwrap().status, 200);
+        lose(&sandbox);
+        // It looks once a second, and may have ended by now.
+        if let Ok(answer) = register("b") {
+            assert_eq!(answer.status, 500, "{loss}: {}", answer.body);
+        }
+        let ended = running.wait().exits(1);
+        let said = format!("{loss} while it was in use; start it again: ");
+        assert!(ended.stderr.contains(&said), "{loss}: {}", ended.stderr);
+    }
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use super::entry::Idea;
 use super::table;
 use crate::clock::Timestamp;
-use crate::store::anchor::Anchor;
+use crate::sqlite::anchor::Anchor;
 use crate::store::migrations::Error;
 use crate::store::{Reason, StoreError, create};
 

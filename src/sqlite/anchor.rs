@@ -1,13 +1,14 @@
 //! Whether a file that we have open is still the one that its path leads to. A file that was deleted or replaced can be
 //! written to as before, but nobody will ever read that.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A file as its path led to it when it was opened. Links are followed: what they lead to counts.
-pub(super) struct Anchor {
+pub(crate) struct Anchor {
     path: PathBuf,
     identity: (u64, u64),
     /// It had something in it, and only somebody else can have emptied it.
@@ -15,22 +16,18 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         Ok(Self { path: path.to_owned(), identity: identity(&metadata), is_filled: metadata.len() > 0 })
     }
 
     /// One that may be emptied in order, as a write-ahead log is by a checkpoint of any program.
-    pub(super) fn of_log(path: &Path) -> io::Result<Self> {
+    fn of_log(path: &Path) -> io::Result<Self> {
         Ok(Self { is_filled: false, ..Self::of(path)? })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// What became of the file, where it is not there any more. Where that cannot be seen, it is taken to be there.
-    pub(super) fn loss(&self) -> Option<&'static str> {
+    pub(crate) fn loss(&self) -> Option<&'static str> {
         match fs::metadata(&self.path) {
             Ok(metadata) if identity(&metadata) != self.identity => Some("was replaced by another file"),
             Ok(metadata) if self.is_filled && metadata.len() == 0 => Some("was emptied"),
@@ -41,6 +38,30 @@ impl Anchor {
                 _ => None,
             },
         }
+    }
+}
+
+/// The files of a database, as they were when it was opened. All of them must stay where they are.
+#[derive(Default)]
+pub(crate) struct Anchors(Vec<Anchor>);
+
+impl Anchors {
+    /// Those of the open database in `path`: itself, its write-ahead log, and what the processes share that have it open.
+    pub(crate) fn of_database(path: &Path) -> io::Result<Self> {
+        let home = path.canonicalize()?;
+        let mut anchors = vec![Anchor::of(path)?];
+        for suffix in ["-wal", "-shm"] {
+            let mut name = OsString::from(&home);
+            name.push(suffix);
+            // One that is not there cannot be lost.
+            anchors.extend(Anchor::of_log(Path::new(&name)).ok());
+        }
+        Ok(Self(anchors))
+    }
+
+    /// The first of them that is not there any more, and what became of it.
+    pub(crate) fn loss(&self) -> Option<(&Path, &'static str)> {
+        self.0.iter().find_map(|anchor| Some((anchor.path.as_path(), anchor.loss()?)))
     }
 }
 
