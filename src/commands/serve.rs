@@ -38,6 +38,12 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
     note(format_args!("the TaskManager listens; its page for people is {}", server.page_url()));
     note(format_args!("for other shells: export TASKMANAGER_API_URL={}", server.api_url()));
+    if !server.address().ip().to_canonical().is_loopback() {
+        log::warn!(
+            "the TaskManager can be reached by other machines, to which its key and tasks travel unencrypted: let only \
+             those you trust reach it, or put a proxy before it that encrypts"
+        );
+    }
     while !setup.shutdown.wait_for(Phase::Draining, LOOK_EVERY) {
         server.check_in_place().map_err(|error| {
             explain(&error).hint("start it again: it goes on with the file that is there, or makes a new one")
@@ -94,6 +100,11 @@ pub(super) fn explain(error: &ServerError) -> UserError {
     match error {
         ServerError::KeyRequired(address) => UserError::usage(format!("{address} can be reached by other machines"))
             .hint("set TASKMANAGER_API_KEY, or listen on 127.0.0.1"),
+        ServerError::KeyTooShort(address) => {
+            let message =
+                format!("{address} can be reached by other machines, and the API key has fewer than 16 characters");
+            UserError::usage(message).hint("make a longer key: openssl rand -hex 16; or listen on 127.0.0.1")
+        }
         ServerError::AddressInUse(address) => {
             UserError::new(Exit::Failed, format!("another program listens on {address} already"))
                 .hint("stop it, or name another address with --listen, 127.0.0.1:0 for any free one")

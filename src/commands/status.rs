@@ -34,6 +34,12 @@ pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Op
     };
     let metrics = Arc::new(Metrics::new(facts)?);
     log::info!(address = server.address().to_string().as_str(); "health and metrics are shown");
+    if !server.address().ip().to_canonical().is_loopback() {
+        log::warn!(
+            "status_addr can be reached by other machines, and asks for no key: whoever reaches it sees types, counts, \
+             progress and errors; let only those you trust reach it"
+        );
+    }
     let running = server.start(Arc::clone(&metrics)).map_err(|error| explain(&error))?;
     Ok(Some(Status { metrics, _server: running }))
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
@@ -230,6 +230,16 @@ impl Field for Map<String, Value> {
 
     fn from_json(value: Value) -> Option<Self> {
         if let Value::Object(fields) = value { Some(fields) } else { None }
+    }
+}
+
+/// Reads a body, and keeps nothing of it.
+pub(super) async fn discard(mut body: Body) {
+    let mut length = 0;
+    while length <= MAX_BYTES
+        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+    {
+        length += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 

@@ -1,166 +1,122 @@
-//! Connections, served with patience: one on which nothing gets done is closed, and none holds up the end.
+//! Connections, served with patience: one on which nothing gets done is closed, none keeps others out, and none holds up
+//! the end.
 
-use std::future::IntoFuture;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
 
+use super::connections::Connections;
 use super::line::{Breakable, Line};
+use super::paced::Paced;
+use super::page::with_headers;
+use crate::resources::is_shortage;
+
+/// The longest head of a request, in bytes. It is what a stranger can have us keep in memory.
+const MAX_HEAD: usize = 16 << 10;
+/// How long to accept nobody where the system has nothing to lend, and no connection can be closed.
+const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// How long the server waits for clients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// For each part of a request.
+    /// For a request to begin and its head to be sent; and for the rest of it, and for its answer to be taken, beside the
+    /// time that their bytes earn.
     pub(super) client: Duration,
     /// For requests in flight, once it is asked to stop.
     pub(super) stop: Duration,
-    /// How many clients may be connected; further ones wait until one goes or is left.
+    /// How many clients may be connected. For a further one, one that is idle is closed; where none is, it waits.
     pub(super) connections: usize,
 }
 
 /// Serves until `stopped` is over. Connections that are still open then end with the runtime.
 pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patience, stopped: impl Future) {
-    let (drain, drained) = oneshot::channel::<()>();
-    let places = Arc::new(Semaphore::new(patience.connections));
-    let listener = PatientListener { listener, patience: patience.client, places };
-    let service = router.into_make_service_with_connect_info::<Line>();
-    let serve = axum::serve(listener, service).with_graceful_shutdown(async {
-        let _ = drained.await;
-    });
-    let serving = tokio::spawn(serve.into_future());
-    stopped.await;
-    drop(drain);
-    let _ = timeout(patience.stop, serving).await;
-}
-
-/// Accepts connections that are closed after `patience` without progress.
-pub(super) struct PatientListener {
-    listener: TcpListener,
-    patience: Duration,
-    places: Arc<Semaphore>,
-}
-
-impl Listener for PatientListener {
-    type Io = Patient;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        // It is never closed, so that there is a place in the end.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
+    let connections = Connections::new(patience.connections);
+    let (drain, draining) = watch::channel(());
+    let mut stopped = pin!(stopped);
+    loop {
+        let (stream, address) = select! {
+            _ = &mut stopped => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        select! {
+            _ = &mut stopped => break,
+            () = connections.make_room() => {}
+        }
         // Where the system refuses, answers are slower and as right.
         let _ = stream.set_nodelay(true);
-        (Patient { _place: place, ..Patient::new(Breakable::new(stream), self.patience) }, address)
+        let line = Line::new(address, connections.changed());
+        let stream = Paced::new(Breakable::new(stream, line.clone()), patience.client);
+        connections.start(line, converse(stream, router.clone(), patience.client, draining.clone()));
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
+    // From here on nobody can connect.
+    drop(listener);
+    drop(drain);
+    let _ = timeout(patience.stop, connections.ended()).await;
 }
 
-/// A stream with a deadline for whatever happens next: a request must begin, be sent whole and answered, and its
-/// answer be taken, each within `patience`. Bytes that trickle in do not put the deadline off; a call that waits does.
-pub(super) struct Patient {
-    stream: Breakable,
-    patience: Duration,
-    deadline: Pin<Box<Sleep>>,
-    /// The last thing that happened was an answer: what comes in now begins a request.
-    answered: bool,
-    /// Free again when the stream is dropped.
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl Patient {
-    fn new(stream: Breakable, patience: Duration) -> Self {
-        Self { stream, patience, deadline: Box::pin(sleep(patience)), answered: true, _place: None }
-    }
-
-    pub(super) fn line(&self) -> &Line {
-        self.stream.line()
-    }
-
-    fn start_again(&mut self, answered: bool) {
-        self.answered = answered;
-        self.deadline.as_mut().reset(Instant::now() + self.patience);
-    }
-
-    /// What to say where the stream is not ready.
-    fn pending<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        while self.deadline.as_mut().poll(context).is_ready() {
-            if !self.line().is_held() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            self.start_again(self.answered);
-        }
-        Poll::Pending
-    }
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Ready(result) => {
-                if this.answered {
-                    this.start_again(false);
-                }
-                Poll::Ready(result)
-            }
-            Poll::Pending => this.pending(context),
+/// The next client. Where the system has nothing to lend for it, connections that are idle are closed.
+async fn accept(listener: &TcpListener, connections: &Arc<Connections>) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            // That client has gone.
+            Err(error) if is_of_client(&error) => {}
+            // It ends as soon as it gets to run.
+            Err(error) if is_shortage(&error) && connections.close_idlest() => yield_now().await,
+            Err(_) => sleep(SHORTAGE).await,
         }
     }
 }
 
-impl Patient {
-    fn written(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if poll.is_pending() {
-            return self.pending(context);
-        }
-        self.start_again(true);
-        poll
-    }
+fn is_of_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+    )
 }
 
-impl AsyncWrite for Patient {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, poll)
+/// Answers the requests of one client. After `draining` there is no further one.
+async fn converse(stream: Paced, router: Router, patience: Duration, mut draining: watch::Receiver<()>) {
+    let line = stream.line().clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let call = line.begin();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(line.clone()));
+        let answer = router.clone().oneshot(request);
+        async move {
+            let answer = answer.await;
+            drop(call);
+            answer.map(with_headers)
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEAD);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    // How it ends is the client's affair.
+    select! {
+        _ = connection.as_mut() => return,
+        _ = draining.changed() => connection.as_mut().graceful_shutdown(),
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.written(context, poll)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    let _ = connection.await;
 }
 
 #[cfg(test)]
@@ -170,14 +126,24 @@ mod tests {
     use std::thread::{self, JoinHandle};
     use std::time::Instant;
 
-    use axum::extract::ConnectInfo;
     use axum::routing::{get, post};
     use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
 
     use super::*;
 
     const PATIENCE: Patience =
         Patience { client: Duration::from_millis(100), stop: Duration::from_millis(50), connections: 1 };
+
+    /// More than the system takes for a client that does not read.
+    const LONG: usize = 64 << 20;
+
+    /// Another client of the same server.
+    fn another(client: &Client) -> Client {
+        let another = Client::connect(client.peer_addr().unwrap()).unwrap();
+        another.set_read_timeout(client.read_timeout().unwrap()).unwrap();
+        another
+    }
 
     /// Stops the server when it is dropped.
     type Stop = oneshot::Sender<()>;
@@ -193,7 +159,9 @@ mod tests {
             sleep(3 * PATIENCE.client).await;
             "held"
         };
-        let router = Router::new().route("/held", get(held)).fallback(post(|body: String| async { body }));
+        let long = get(|| async { "x".repeat(LONG) });
+        let router =
+            Router::new().route("/held", get(held)).route("/long", long).fallback(post(|body: String| async { body }));
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || runtime.block_on(serve(listener, router, patience, stopped)));
         (client, stop, thread)
@@ -237,14 +205,91 @@ mod tests {
     }
 
     #[test]
-    fn a_client_beyond_the_last_place_waits_for_one() {
-        let begun = Instant::now();
-        let (silent, _stop, _) = start(PATIENCE);
-        let mut next = Client::connect(silent.peer_addr().unwrap()).unwrap();
-        next.set_read_timeout(silent.read_timeout().unwrap()).unwrap();
+    fn a_client_beyond_the_last_place_gets_that_of_one_that_is_idle() {
+        let (mut silent, _stop, _) = start(Patience { client: Duration::from_secs(30), ..PATIENCE });
+        let mut next = another(&silent);
         next.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
         read_until(&mut next, "hello");
-        assert!(begun.elapsed() >= PATIENCE.client, "the silent one was left first");
+        assert!(is_closed(&mut silent));
+        // It is idle itself now, though it was answered.
+        let mut last = another(&next);
+        last.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+        read_until(&mut last, "hello");
+        assert!(is_closed(&mut next));
+    }
+
+    #[test]
+    fn a_client_beyond_the_last_place_waits_where_all_are_busy() {
+        let (mut busy, _stop, _) = start(Patience { client: Duration::from_secs(30), ..PATIENCE });
+        busy.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
+        read_until(&mut busy, "100 Continue\r\n\r\n");
+        let mut next = another(&busy);
+        next.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+        next.set_read_timeout(Some(PATIENCE.client)).unwrap();
+        assert_eq!(next.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        busy.write_all(b"hello").unwrap();
+        read_until(&mut busy, "hello");
+        next.set_read_timeout(busy.read_timeout().unwrap()).unwrap();
+        read_until(&mut next, "hello");
+    }
+
+    #[test]
+    fn a_client_that_takes_its_answer_in_drops_is_left() {
+        let (mut client, _stop, _) = start(PATIENCE);
+        client.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let begun = Instant::now();
+        let (mut buffer, mut read) = ([0; 10], 0);
+        while begun.elapsed() < 5 * PATIENCE.client {
+            read += client.read(&mut buffer).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+        // What the system has taken meanwhile still arrives.
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest);
+        assert!(read + rest.len() < LONG, "it was kept until the end");
+    }
+
+    #[test]
+    fn a_client_that_sends_slowly_but_steadily_is_kept() {
+        let (mut client, _stop, _) = start(PATIENCE);
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n").unwrap();
+        let begun = Instant::now();
+        for _ in 0..20 {
+            client.write_all(&[b'x'; 1000]).unwrap();
+            thread::sleep(PATIENCE.client / 5);
+        }
+        read_until(&mut client, "xxx");
+        assert!(begun.elapsed() > 3 * PATIENCE.client);
+    }
+
+    #[test]
+    fn every_answer_tells_browsers_to_do_nothing_with_it() {
+        let (first, _stop, _) = start(Patience { connections: 10, ..PATIENCE });
+        for (request, status) in [
+            ("GET /held HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
+            ("PUT / HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+            ("nonsense\r\n\r\n", "400"),
+            (&format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(MAX_HEAD)), "431"),
+        ] {
+            let mut client = another(&first);
+            // The answer may come before the end of the request.
+            let _ = client.write_all(request.as_bytes());
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") && answer.len() < 2000 {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                answer.push(byte[0]);
+            }
+            let answer = String::from_utf8(answer).unwrap().to_lowercase();
+            assert!(answer.starts_with(&format!("http/1.1 {status} ")), "{answer}");
+            for header in [
+                "x-content-type-options: nosniff",
+                "cache-control: no-store",
+                "content-security-policy: default-src 'none'",
+            ] {
+                assert_eq!(answer.matches(header).count(), 1, "{header} in {answer}");
+            }
+        }
     }
 
     #[test]

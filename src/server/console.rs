@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Form as Posted, Path, Query, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Form as Posted, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -21,8 +21,9 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::access::Access;
+use super::access::{Access, Rejected};
 use super::envelope::Failure;
+use super::line::Line;
 use super::log::{self, Log};
 use super::page::Page;
 use super::queue::{Refusal, Shared};
@@ -33,6 +34,15 @@ use session::Sessions;
 
 /// Tasks on one page of a list.
 const PAGE: u16 = 50;
+
+/// The longest form that is read of who has not signed in, in bytes.
+const MAX_SIGN_IN: usize = 4096;
+
+/// Logs what somebody has done on the page, and from where.
+fn log_by_hand(line: &Line, task_id: Option<i64>, what: &str) {
+    let address = line.address().ip().to_canonical().to_string();
+    ::log::info!(address = address.as_str(), task_id; "{what}");
+}
 
 /// What the page works with.
 struct Console {
@@ -50,7 +60,7 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>, port: u1
         .route("/tasks/{id}", get(show_task))
         .route("/tasks/{id}/put-back", post(put_back))
         .route("/new", get(show_form).post(create))
-        .route("/sign-in", post(sign_in))
+        .route("/sign-in", post(sign_in).layer(DefaultBodyLimit::max(MAX_SIGN_IN)))
         .route("/sign-out", post(sign_out))
         .fallback(no_page)
         .method_not_allowed_fallback(no_page)
@@ -192,9 +202,10 @@ async fn show_task(State(console): State<Arc<Console>>, id: TaskId, Query(query)
     Ok(console.show(&format!("Task {id}"), tasks::task(&shown, note)))
 }
 
-async fn put_back(State(console): State<Arc<Console>>, id: TaskId) -> Answer {
+async fn put_back(State(console): State<Arc<Console>>, line: ConnectInfo<Line>, id: TaskId) -> Answer {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
     console.queue.lock().put_back(id)?;
+    log_by_hand(&line, Some(id), "task put back on the page");
     Ok(see(&format!("/tasks/{id}?is=back")))
 }
 
@@ -207,7 +218,7 @@ async fn show_form(State(console): State<Arc<Console>>, Query(query): Query<Type
     Ok(console.form(task_type, as_json, &Typed::new(), &Wrong::default())?)
 }
 
-async fn create(State(console): State<Arc<Console>>, Posted(typed): Posted<Typed>) -> Answer {
+async fn create(State(console): State<Arc<Console>>, line: ConnectInfo<Line>, Posted(typed): Posted<Typed>) -> Answer {
     let task_type = typed.get("type").ok_or(Refusal::TypeNotFound)?;
     let schema = console.queue.lock().schema(task_type)?;
     let (params, wrong) = fields::params(&fields::of(&schema), &typed);
@@ -221,17 +232,33 @@ async fn create(State(console): State<Arc<Console>>, Posted(typed): Posted<Typed
     };
     let created = console.queue.lock().create(task_type.clone(), params, priority)?;
     let how = if created.deduplicated { "old" } else { "new" };
+    if !created.deduplicated {
+        log_by_hand(&line, Some(created.id), "task created on the page");
+    }
     Ok(see(&format!("/tasks/{}?is={how}", created.id)))
 }
 
-async fn sign_in(State(console): State<Arc<Console>>, headers: HeaderMap, Posted(typed): Posted<Typed>) -> Answer {
+async fn sign_in(
+    State(console): State<Arc<Console>>,
+    line: ConnectInfo<Line>,
+    headers: HeaderMap,
+    Posted(typed): Posted<Typed>,
+) -> Answer {
     let next = typed.get("next").filter(|next| is_path(next)).map_or("/", String::as_str);
     if !console.access.needs_key() {
         return Ok(see(next));
     }
-    if !typed.get("key").is_some_and(|key| console.access.is_key(key.trim().as_bytes())) {
-        return Ok(sign_in_page(next, true));
+    let key = typed.get("key").map_or("", |key| key.trim());
+    match console.access.show_key(key.as_bytes(), &line).await {
+        Ok(()) => {}
+        Err(Rejected::Wrong) => return Ok(sign_in_page(next, true)),
+        Err(Rejected::TooMany(wait)) => {
+            let seconds = wait.as_millis().div_ceil(1000);
+            let why = format!("Too many wrong keys came from your address. Try again in {seconds} s.");
+            return Ok(trouble(StatusCode::TOO_MANY_REQUESTS, &why));
+        }
     }
+    log_by_hand(&line, None, "signed in on the page");
     let cookie = console.sessions.begin(&headers).map_err(|error| Failure::internal(&error))?;
     Ok(([(header::SET_COOKIE, cookie)], see(next)).into_response())
 }

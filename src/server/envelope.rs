@@ -1,5 +1,7 @@
 //! The envelopes of every answer.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -63,7 +65,7 @@ impl Failure {
         Self { details: vec![detail.into()], ..Self::bad_request("Validation failed") }
     }
 
-    /// The database failed. The server has no log: whoever called is the one to learn that the disk is full.
+    /// The database failed. Whoever called is the one to learn that the disk is full.
     pub(super) fn internal(error: &impl ToString) -> Self {
         Self {
             details: vec![error.to_string()],
@@ -103,12 +105,17 @@ impl IntoResponse for Failure {
 pub(super) struct TurnedAway {
     pub(super) status: StatusCode,
     pub(super) message: &'static str,
+    /// How long whoever called is to be silent.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl IntoResponse for TurnedAway {
     fn into_response(self) -> Response {
         let error = self.status.canonical_reason();
-        (self.status, Json(json!({"error": error, "message": self.message, "timestamp": zoned_now()}))).into_response()
+        let body = json!({"error": error, "message": self.message, "timestamp": zoned_now()});
+        // Rounded up, so that it is not too early.
+        let seconds = self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).to_string());
+        (self.status, seconds.map(|seconds| [(header::RETRY_AFTER, seconds)]), Json(body)).into_response()
     }
 }
 

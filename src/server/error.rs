@@ -21,6 +21,11 @@ pub enum ServerError {
     /// Without a key, it would take programs' params from anybody on the network.
     #[error("{0} can be reached by other machines: set an API key, or listen on 127.0.0.1")]
     KeyRequired(SocketAddr),
+    /// Such a key is found by trying, from anywhere on the network.
+    #[error(
+        "{0} can be reached by other machines, and the API key has fewer than 16 characters: make a longer one, with `openssl rand -hex 16` say, or listen on 127.0.0.1"
+    )]
+    KeyTooShort(SocketAddr),
     /// The file is no SQLite database.
     #[error("{} is not a database: name another file for the TaskManager's tasks", .0.display())]
     NotADatabase(PathBuf),

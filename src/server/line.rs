@@ -1,18 +1,17 @@
-//! What a call and the connection it came on know of each other: that the one waits, that the other is to be broken on
-//! purpose.
+//! What a call and the connection it came on know of each other: where it comes from, that the one waits, that the other
+//! is to be broken on purpose or may be closed.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-
-use super::connection::PatientListener;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The end of a connection, instead of whatever would be sent on it next.
 #[derive(Debug, Clone, Copy)]
@@ -24,16 +23,52 @@ pub(super) enum Break {
 }
 
 /// A connection, for a call that came on it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Line(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    address: SocketAddr,
     broken: OnceLock<Break>,
     held: AtomicUsize,
+    phase: Mutex<Phase>,
+    /// How many requests have begun on it, and how many answers.
+    turns: AtomicU64,
+    is_trusted: AtomicBool,
+    /// Told whenever it becomes idle.
+    idle: Arc<Notify>,
+}
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// No whole head of a request has come since then.
+    Idle(Instant),
+    /// A request is read and worked on.
+    Called,
+    /// Its answer is sent.
+    Answered,
 }
 
 impl Line {
+    /// The line to `address`. `idle` is told whenever nothing is being done for it.
+    pub(super) fn new(address: SocketAddr, idle: Arc<Notify>) -> Self {
+        Self(Arc::new(State {
+            address,
+            broken: OnceLock::new(),
+            held: AtomicUsize::new(0),
+            phase: Mutex::new(Phase::Idle(Instant::now())),
+            turns: AtomicU64::new(0),
+            is_trusted: AtomicBool::new(false),
+            idle,
+        }))
+    }
+
+    /// Who is at the other end.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
     /// Nothing more is sent on it.
     pub(super) fn break_off(&self, how: Break) {
         // Where it is broken already, it stays so.
@@ -49,6 +84,66 @@ impl Line {
     pub(super) fn is_held(&self) -> bool {
         self.0.held.load(Ordering::Relaxed) > 0
     }
+
+    /// A request has begun. It lasts until what is returned is dropped.
+    pub(super) fn begin(&self) -> Call {
+        *self.phase() = Phase::Called;
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        Call(self.clone())
+    }
+
+    /// How many requests and answers have begun.
+    pub(super) fn turns(&self) -> u64 {
+        self.0.turns.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is left to be sent, and nothing came: where no request is worked on, it is idle. Whether it is.
+    pub(super) fn rests(&self) -> bool {
+        let mut phase = self.phase();
+        match *phase {
+            Phase::Idle(_) => true,
+            Phase::Called => false,
+            Phase::Answered => {
+                *phase = Phase::Idle(Instant::now());
+                self.0.idle.notify_one();
+                true
+            }
+        }
+    }
+
+    /// The request that is worked on has been refused: nobody loses anything where the connection is closed.
+    pub(super) fn give_up(&self) {
+        *self.phase() = Phase::Idle(Instant::now());
+        self.0.idle.notify_one();
+    }
+
+    /// Since when it is idle, if it is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        if let Phase::Idle(since) = *self.phase() { Some(since) } else { None }
+    }
+
+    /// Its client may call: it has shown the key, where there is one.
+    pub(super) fn trust(&self) {
+        self.0.is_trusted.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_trusted(&self) -> bool {
+        self.0.is_trusted.load(Ordering::Relaxed)
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is worked on.
+pub(super) struct Call(Line);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        *self.0.phase() = Phase::Answered;
+        self.0.0.turns.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A call that waits.
@@ -60,12 +155,6 @@ impl Drop for Hold {
     }
 }
 
-impl Connected<IncomingStream<'_, PatientListener>> for Line {
-    fn connect_info(stream: IncomingStream<'_, PatientListener>) -> Self {
-        stream.io().line().clone()
-    }
-}
-
 /// The stream of a line.
 pub(super) struct Breakable {
     stream: TcpStream,
@@ -73,8 +162,8 @@ pub(super) struct Breakable {
 }
 
 impl Breakable {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, line: Line::default() }
+    pub(super) fn new(stream: TcpStream, line: Line) -> Self {
+        Self { stream, line }
     }
 
     pub(super) fn line(&self) -> &Line {

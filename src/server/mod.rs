@@ -1,7 +1,7 @@
 //! The embedded TaskManager: the documented contract of the API, in one SQLite file, and a page for people.
 //!
-//! It runs in a thread of its own, on a runtime of its own. It prints and logs nothing: what goes wrong is in the answer
-//! to whoever called. The status endpoint of a worker is served in the same way, and together they are the only
+//! It runs in a thread of its own, on a runtime of its own. It logs who was refused and what was changed by
+//! hand; what else goes wrong is in the answer to whoever called. The status endpoint of a worker is served in the same way, and together they are the only
 //! asynchronous code there is.
 
 mod access;
@@ -10,6 +10,7 @@ mod batch;
 mod body;
 mod clock;
 mod connection;
+mod connections;
 mod console;
 mod database;
 mod envelope;
@@ -17,9 +18,11 @@ mod error;
 mod faults;
 #[cfg(test)]
 mod growth;
+mod guesses;
 mod keep;
 mod line;
 mod log;
+mod paced;
 mod page;
 mod params;
 mod published;
@@ -41,7 +44,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use tokio::runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use access::Access;
@@ -52,8 +55,21 @@ use log::Log;
 use queue::{Queue, Shared};
 pub use status::{RunningStatus, StatusServer};
 
-const PATIENCE: Patience =
-    Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3), connections: Semaphore::MAX_PERMITS };
+use crate::resources;
+
+/// The least characters of a key that protects what others can reach.
+const SHORTEST_KEY: usize = 16;
+
+/// How many clients may be connected: a few thousand workers, each of which waits for tasks and reports at once.
+const MOST_CONNECTIONS: u64 = 4096;
+
+/// A quarter of the files that the system lends this process is left for others: the database, and handlers beside an
+/// embedded TaskManager.
+fn patience() -> Patience {
+    let most = resources::most_open_files().map_or(MOST_CONNECTIONS, |files| MOST_CONNECTIONS.min(files - files / 4));
+    let connections = usize::try_from(most).unwrap_or(usize::MAX);
+    Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3), connections }
+}
 
 /// What an embedded TaskManager is started with.
 #[derive(Clone)]
@@ -107,9 +123,7 @@ impl Server {
     /// Starts one; it listens when this returns.
     pub fn start(settings: &Settings) -> Result<Self, ServerError> {
         let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
-        if key.is_none() && !settings.listen.ip().is_loopback() {
-            return Err(ServerError::KeyRequired(settings.listen));
-        }
+        check_key(key, settings.listen)?;
         let (listener, address) = listen(settings.listen)?;
         let queue = Shared::new(Queue::open(settings)?);
         let log = Log::open(queue.clone(), &settings.database).map_err(|error| ServerError::DatabaseUnusable {
@@ -130,7 +144,7 @@ impl Server {
                 let _ = stopped.await;
                 waits.close();
             };
-            connection::serve(listener, router, PATIENCE, stopped).await;
+            connection::serve(listener, router, patience(), stopped).await;
         };
         let thread = ServerThread::start("taskmanager", listener, serve).map_err(ServerError::Thread)?;
         Ok(Self { address, log: served_log, _thread: thread })
@@ -170,17 +184,31 @@ impl Server {
     }
 }
 
+/// Refuses a key that others could guess.
+fn check_key(key: Option<&str>, listen: SocketAddr) -> Result<(), ServerError> {
+    match key {
+        _ if listen.ip().to_canonical().is_loopback() => Ok(()),
+        None => Err(ServerError::KeyRequired(listen)),
+        Some(key) if key.chars().count() < SHORTEST_KEY => Err(ServerError::KeyTooShort(listen)),
+        Some(_) => Ok(()),
+    }
+}
+
 /// The API under `/api`, with its faults, and the page everywhere else.
 fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Router {
     let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
     let access = Arc::new(Access::new(key));
     let api = settings.faults.over(routes::router(queue.clone(), Arc::clone(&log), Arc::clone(&access)));
-    let page = console::router(queue, log, access, port);
+    let page = console::router(queue, log, Arc::clone(&access), port);
     // Not by routes: what is caught from a path would be an argument of the calls as well.
     Router::new().fallback(async move |request: Request| {
         let path = request.uri().path();
         let is_call = path == "/api" || path.starts_with("/api/");
-        (if is_call { api } else { page }).oneshot(request).await
+        if is_call {
+            api.oneshot(access::spare_body(&access, request).await).await
+        } else {
+            page.oneshot(request).await
+        }
     })
 }
 

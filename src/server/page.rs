@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -31,17 +31,28 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 
+/// The headers of every answer, where it does not say otherwise: a browser does nothing for it, shows it in no other
+/// page, and keeps none of it.
+pub(super) const HEADERS: [(HeaderName, &str); 4] = [
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::CACHE_CONTROL, "no-store"),
+    // With `no-referrer`, browsers would hide the origin of a page's own forms as well.
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
 /// The headers of what is served at a page's address. Only a page may have a browser do anything.
-pub(super) fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 5] {
-    let policy = if content_type == HTML { POLICY.as_str() } else { "default-src 'none'" };
-    [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::CACHE_CONTROL, "no-store"),
-        // With `no-referrer`, browsers would hide the origin of its own forms as well.
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ]
+pub(super) fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
+    let policy = if content_type == HTML { POLICY.as_str() } else { HEADERS[0].1 };
+    [(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, policy)]
+}
+
+/// The same answer with the headers of all.
+pub(super) fn with_headers(mut answer: Response) -> Response {
+    for (name, value) in HEADERS {
+        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    answer
 }
 
 /// A document that needs nothing else, and reads well without its script.

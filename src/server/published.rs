@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -126,7 +127,7 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
     }
     if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&sent) {
         php::read(&call, &mut fields);
-        let documented = Documented { headers: &parts.headers, next: &next };
+        let documented = Documented { parts: &parts, next: &next };
         if let Some(column) = documented.overflows(&call, &fields).await {
             let error = format!(
                 "SQLSTATE[22001]: String data, right truncated: 1406 Data too long for column '{column}' at row 1"
@@ -143,7 +144,7 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
 
 /// The calls below, asked on behalf of a request.
 struct Documented<'a> {
-    headers: &'a HeaderMap,
+    parts: &'a Parts,
     next: &'a Next,
 }
 
@@ -176,7 +177,8 @@ impl Documented<'_> {
     /// The data of an answer, where there is one.
     async fn get(&self, path: &str) -> Option<Value> {
         let mut request = Request::get(path).body(Body::empty()).ok()?;
-        request.headers_mut().clone_from(self.headers);
+        request.headers_mut().clone_from(&self.parts.headers);
+        request.extensions_mut().clone_from(&self.parts.extensions);
         let body = self.next.clone().run(request).await.into_body();
         let mut body: Value = serde_json::from_slice(&to_bytes(body, usize::MAX).await.ok()?).ok()?;
         (body["success"] == true).then(|| body["data"].take())

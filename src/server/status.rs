@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use super::access::names_this_machine;
 use super::connection::{self, Patience};
 use super::page::{HTML, headers};
 use super::{ServerError, ServerThread, listen};
@@ -55,7 +57,10 @@ impl StatusServer {
 
     /// Answers from now on, in a thread of its own.
     pub fn start(self, metrics: Arc<Metrics>) -> Result<RunningStatus, ServerError> {
-        let router = router(metrics);
+        let mut router = router(metrics);
+        if self.address.ip().to_canonical().is_loopback() {
+            router = router.layer(middleware::from_fn(from_here));
+        }
         let serve = |listener, stopped| connection::serve(listener, router, PATIENCE, stopped);
         let thread = ServerThread::start("status", self.listener, serve).map_err(ServerError::Thread)?;
         Ok(RunningStatus { _thread: thread })
@@ -74,6 +79,14 @@ fn router(metrics: Arc<Metrics>) -> Router {
         .route("/ready", page(ready))
         .route("/metrics", page(figures))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /, /health, /ready and /metrics\n") })
+}
+
+/// Turns away who calls this machine by a name that is not its own: a web page whose name was made to lead here.
+async fn from_here(request: Request, next: Next) -> Response {
+    if names_this_machine(request.headers()) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "this is shown only to who calls it localhost, 127.0.0.1 or [::1]\n").into_response()
 }
 
 #[derive(Clone)]

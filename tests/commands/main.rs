@@ -10,6 +10,7 @@ mod claim_run;
 mod completions;
 mod connections;
 mod create;
+mod crowds;
 mod demo;
 mod health;
 mod init;

@@ -125,8 +125,11 @@ fn other_machines_need_a_key() {
     let sandbox = Sandbox::new();
     let everywhere = ["serve", "--listen", "0.0.0.0:0"];
     complains(&sandbox.prismq(everywhere).run(), 2, &["0.0.0.0:0", "other machines", "TASKMANAGER_API_KEY"]);
+    let output = sandbox.prismq(everywhere).env("TASKMANAGER_API_KEY", "k").run();
+    complains(&output, 2, &["0.0.0.0:0", "fewer than 16 characters", "openssl rand -hex 16"]);
     let mut serving = sandbox.prismq(everywhere).env("TASKMANAGER_API_KEY", "a-key-of-the-tests").start();
     let url = url(&mut serving);
+    serving.wait_for_stderr("can be reached by other machines");
     let list = || sandbox.prismq(["list-tasks", "--json", "--api-url", &url]);
     complains_in_json(&list().run(), 5);
     list().env("TASKMANAGER_API_KEY", "a-key-of-the-tests").run().exits(0);

@@ -87,7 +87,7 @@ fn an_address_of_another_machine_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(folder.path().join("tasks.db"));
     settings.listen = "192.0.2.1:0".parse().unwrap();
-    settings.api_key = Some("key".to_owned());
+    settings.api_key = Some("a-key-of-the-tests".to_owned());
     let error = start_error(&settings);
     assert!(matches!(error, ServerError::AddressUnusable { .. }), "{error}");
     assert!(error.to_string().starts_with("cannot listen on 192.0.2.1:0: "), "{error}");
@@ -106,11 +106,17 @@ fn other_machines_need_a_key() {
         }
     }
     settings.listen = "0.0.0.0:0".parse().unwrap();
-    settings.api_key = Some("key".to_owned());
+    for key in ["k", "fifteen-letters", "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"] {
+        settings.api_key = Some(key.to_owned());
+        let error = start_error(&settings);
+        assert!(matches!(error, ServerError::KeyTooShort(_)), "{key}: {error}");
+    }
+    let key = "sixteen-letters!";
+    settings.api_key = Some(key.to_owned());
     let server = Server::start(&settings).unwrap();
     assert_eq!(server.api_url(), format!("http://127.0.0.1:{}/api", server.address().port()));
     let client = Client::new(server.api_url());
-    assert_eq!(client.send("GET", "/tasks", &[("X-API-Key", "key")], "").data(), json!([]));
+    assert_eq!(client.send("GET", "/tasks", &[("X-API-Key", key)], "").data(), json!([]));
     assert_eq!(client.get("/tasks").status, 401);
 }
 

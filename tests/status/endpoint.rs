@@ -108,19 +108,60 @@ fn a_client_that_never_reads_its_answers_is_left() {
 }
 
 #[test]
-fn clients_that_say_nothing_do_not_keep_others_out() {
+fn clients_that_stay_connected_do_not_keep_others_out() {
     let rig = Rig::start();
     let worker = Watched::start(&rig, []);
-    // Sixteen more than there are places.
-    let silent: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(worker.address).unwrap()).collect();
+    let begun = Instant::now();
+    // Many more than there are places. Every other one has asked, and stays.
+    let kept: Vec<TcpStream> = (0..120)
+        .map(|n| {
+            let mut stream = TcpStream::connect(worker.address).unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+                stream.read_exact(&mut [0; 12]).unwrap();
+            }
+            stream
+        })
+        .collect();
     assert_eq!(worker.get("/health").0, 200);
-    // Who asked came last, and had to wait for a place.
-    let is_left = |mut stream: &TcpStream| {
-        stream.set_nonblocking(true).unwrap();
-        !stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    };
-    let left = silent.iter().filter(|stream| is_left(stream)).count();
-    assert!(left >= 17, "{} are held open at once", 81 - left);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    drop(kept);
+}
+
+#[test]
+fn names_that_are_not_of_this_machine_are_shown_nothing() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    for host in ["rebound.example.com", "rebound.example.com:80", "10.0.0.1", "", "localhost.example.com"] {
+        for path in ["/", "/health", "/ready", "/metrics", "/nothing"] {
+            let answer = worker.ask_as(host, path);
+            assert_eq!((answer.status, answer.body.contains("prismq")), (403, false), "{host} {path}");
+        }
+    }
+    for host in ["localhost", "LOCALHOST:9000", "127.0.0.1", "127.0.0.1:80", "[::1]:80"] {
+        assert_eq!(worker.ask_as(host, "/health").status, 200, "{host}");
+    }
+}
+
+#[test]
+fn all_answers_say_that_they_are_not_to_be_kept_or_shown_elsewhere() {
+    let rig = Rig::start();
+    let worker = Watched::start(&rig, []);
+    let asked = [("GET", "/"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/nothing"), ("POST", "/"), ("?", "?")];
+    for answer in asked.map(|(method, path)| worker.ask(method, path)).iter().chain([&worker.ask_as("a", "/")]) {
+        let header = |name| answer.header(name).unwrap_or_default();
+        assert_eq!((header("x-content-type-options"), header("cache-control")), ("nosniff", "no-store"), "{answer:?}");
+        assert!(header("content-security-policy").contains("frame-ancestors 'none'"), "{answer:?}");
+    }
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_warned_of() {
+    let rig = Rig::start();
+    let output = rig.work(["--drain", "--status-addr", "0.0.0.0:0"]).run().exits(0);
+    assert!(output.stderr.contains("can be reached by other machines"), "{}", output.stderr);
+    let output = rig.work(["--drain", "--status-addr", "127.0.0.1:0"]).run().exits(0);
+    assert!(!output.stderr.contains("other machines"), "{}", output.stderr);
 }
 
 #[test]

@@ -42,8 +42,14 @@ impl Watched {
     /// The answer to a request.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str) -> Exchange {
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         exchange(self.address, &request).unwrap()
+    }
+
+    /// The answer to a request that calls this machine by that name.
+    #[track_caller]
+    pub(crate) fn ask_as(&self, host: &str, path: &str) -> Exchange {
+        exchange(self.address, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).unwrap()
     }
 
     #[track_caller]

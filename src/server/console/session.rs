@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -16,6 +16,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::{Console, sign_in_page, trouble};
 use crate::server::access::{digest, names_this_machine};
+use crate::server::line::Line;
 
 /// How long a browser stays signed in.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -85,7 +86,12 @@ impl Sessions {
 }
 
 /// Lets a request pass to the page, or turns it away.
-pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(console): State<Arc<Console>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
     let needs_key = console.access.needs_key();
     // A page of another site may have its own name lead to this machine.
@@ -101,6 +107,9 @@ pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request,
         // What was to be changed is not: after signing in it is asked for again.
         let next_page = if request.method() == Method::POST { "/" } else { here };
         return sign_in_page(next_page, false);
+    }
+    if request.uri().path() != "/sign-in" {
+        line.trust();
     }
     next.run(request).await
 }
