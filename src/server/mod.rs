@@ -1,8 +1,8 @@
 //! The embedded TaskManager: the documented contract of the API, in one SQLite file, and a page for people.
 //!
-//! It runs in a thread of its own, on a runtime of its own. It logs who was refused and what was changed by
-//! hand; what else goes wrong is in the answer to whoever called. The status endpoint of a worker is served in the same way, and together they are the only
-//! asynchronous code there is.
+//! It runs in a thread of its own, on a runtime of its own. It logs who was refused and what was changed by hand; what
+//! else goes wrong is in the answer to whoever called. The status endpoint of a worker is served in the same way, and
+//! together they are the only asynchronous code there is.
 
 mod access;
 mod attempts;
