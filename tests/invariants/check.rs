@@ -155,14 +155,20 @@ impl Check<'_> {
     }
 
     /// The attempt under which the run happened whose result a row is: its own, or an earlier one whose claim expired
-    /// before a report arrived, so that the result went under a later claim.
+    /// before a report arrived, so that the result went under a later claim. An earlier failure may have been taken for
+    /// that attempt's, since a report names none: then it has no row of its own.
     fn ran_as(&self, row: &Value) -> Option<u64> {
         let (task, attempt) = key(row);
         let said = row["data"]["ran"].as_str().and_then(|ran| ran.split_once('.'));
         let said = said.or_else(|| row["error"].as_str()?.split_once(" at attempt "));
         let said: Option<u64> = said.and_then(|(_, number)| number.parse().ok());
         let is_its = |it: u64| said.is_none_or(|said| said == it) && self.runs((task, it)) > 0;
-        (1..=attempt).rev().find(|it| is_its(*it) && (*it == attempt || self.fate((task, *it)) == Some("expired")))
+        let lost_its_claim = |it: u64| {
+            let key = (task, it);
+            let was_taken = self.rows(key).is_empty() && self.reported(key, "failed") > 0;
+            self.fate(key) == Some("expired") || self.plan.may_lose_claims() && was_taken
+        };
+        (1..=attempt).rev().find(|it| is_its(*it) && (*it == attempt || lost_its_claim(*it)))
     }
 
     /// Only what was refused by its params is failed again without a run.
