@@ -124,7 +124,7 @@ impl Figures {
         match event {
             Event::Claimed(claim) => metrics.claimed(claim.task.id.0, &claim.task.task_type),
             Event::Progress { task_id, percent, message } => metrics.progress(task_id.0, *percent, *message),
-            Event::ClaimRenewed(claim) => metrics.claimed_again(&claim.task.task_type),
+            Event::ClaimRenewed { claim, .. } => metrics.claimed_again(&claim.task.task_type),
             Event::Finished(result) if result.outcome.is_not_run() => metrics.not_run(result.task_id.0),
             Event::Finished(result) => metrics.finished(&attempt(result)),
             Event::IdeasNotKept { task_id, error }
@@ -132,7 +132,7 @@ impl Figures {
             | Event::NotStored { task_id, error, .. } => {
                 metrics.not_stored(task_id.0, error);
             }
-            Event::ReportRefused { task_id, error } => metrics.refused(task_id.0, error),
+            Event::ReportRefused { task_id, error, .. } => metrics.refused(task_id.0, error),
             Event::Reported { task_type, delivery: Delivery::ClaimLost, .. } => metrics.claim_lost(task_type),
             _ => {}
         }

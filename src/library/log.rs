@@ -1,5 +1,7 @@
 //! A worker's events as log lines.
 
+use log::Level;
+
 use crate::store::Status;
 use crate::task::{Claim, ErrorType, TaskResult};
 use crate::taskmanager::Delivery;
@@ -72,10 +74,10 @@ fn log_type(event: &Event<'_>) {
             let (used, left, resets_at) = (budget.used, budget.left(), budget.resets_at);
             log::warn!(target: WORKER, used, left; "most of today's YouTube quota is used; it resets at {resets_at:.0}");
         }
-        Event::WrongType { task, wanted } => {
+        Event::WrongType { task, wanted, again } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
-            log::warn!(
-                target: WORKER, task_id, task_type, wanted;
+            log::log!(
+                target: WORKER, unless_said(*again, Level::Warn), task_id, task_type, wanted;
                 "the TaskManager handed out another type's task: not worked"
             );
         }
@@ -107,9 +109,13 @@ fn log_task(event: &Event<'_>) {
             let (task_id, task_type, attempt) = attempt_of(claim);
             log::info!(target: WORKER, task_id, task_type, attempt; "claimed without an answer: taken up");
         }
-        Event::ClaimRenewed(claim) => {
+        Event::ClaimRenewed { claim, again } => {
+            let ((task_id, task_type, attempt), level) = (attempt_of(claim), unless_said(*again, Level::Warn));
+            log::log!(target: WORKER, level, task_id, task_type, attempt; "handed out again while it runs: it goes on");
+        }
+        Event::NotRun { claim, reason } => {
             let (task_id, task_type, attempt) = attempt_of(claim);
-            log::warn!(target: WORKER, task_id, task_type, attempt; "handed out again while it runs: it goes on");
+            log::warn!(target: WORKER, task_id, task_type, attempt; "not run: {reason}");
         }
         Event::HandlerLine(claim, line) => {
             let (task_id, task_type, _) = attempt_of(claim);
@@ -174,11 +180,17 @@ fn log_report(event: &Event<'_>) {
         Event::ReportPostponed { task_id, error } => {
             log::debug!(target: WORKER, task_id = task_id.0; "the result is kept and reported later: {error}");
         }
-        Event::ReportRefused { task_id, error } => {
-            log::error!(target: WORKER, task_id = task_id.0; "the result stays in the results file: {error}");
+        Event::ReportRefused { task_id, error, again } => {
+            let level = unless_said(*again, Level::Error);
+            log::log!(target: WORKER, level, task_id = task_id.0; "the result stays in the results file: {error}");
         }
         _ => {}
     }
+}
+
+/// The level of what matters, but for those who want to know of each time.
+fn unless_said(again: bool, level: Level) -> Level {
+    if again { Level::Debug } else { level }
 }
 
 /// Seconds to the millisecond.

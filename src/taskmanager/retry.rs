@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::Error;
 
+/// The longest wait that nobody has asked for, before a call is made again that the server wants to be made later.
+const LONGEST_UNASKED: Duration = Duration::from_secs(5);
+
 /// How often and how patiently a call is tried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retries {
@@ -79,11 +82,12 @@ impl Backoff {
         Self { first, factor, longest, next: first }
     }
 
-    /// The waits after calls that the server asks to be made later, where it does not ask for longer ones. The first is
-    /// short: who counts calls by the second or the minute may say zero in the last second.
+    /// The waits after calls that the server asks to be made later, where it does not ask for longer ones: of a few seconds,
+    /// and no more than `most`. The first is short: who counts calls by the second or the minute may say zero in the last
+    /// second.
     #[must_use]
-    pub fn when_asked_to_wait(longest: Duration) -> Self {
-        Self::new(Retries::STANDARD.first, 2.0, longest)
+    pub fn when_asked_to_wait(most: Duration) -> Self {
+        Self::new(Retries::STANDARD.first, 2.0, most.min(LONGEST_UNASKED))
     }
 
     /// The next wait, before jitter. It grows with each call.
@@ -133,6 +137,15 @@ mod tests {
             .collect();
         assert!(waits.iter().all(|wait| (0.0..=1.0).contains(wait)));
         assert!(waits.iter().any(|wait| *wait < 0.05) && waits.iter().any(|wait| *wait > 0.95), "not spread out");
+    }
+
+    #[test]
+    fn waits_that_nobody_asked_for_end_at_a_few_seconds() {
+        for (most, longest) in [(60, 5), (3, 3)] {
+            let mut backoff = Backoff::when_asked_to_wait(Duration::from_secs(most));
+            (0..20).for_each(|_| _ = backoff.grow());
+            assert_eq!(backoff.grow(), Duration::from_secs(longest));
+        }
     }
 
     #[test]

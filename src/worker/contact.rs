@@ -1,48 +1,83 @@
 //! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Event, Observer};
 use crate::taskmanager::Error;
 
+/// So many failed calls in a row are an outage. Of a server that fails a share of its calls, this is said only where that is
+/// most of them: each call that is counted here was tried several times.
+const OUTAGE_CALLS: u64 = 3;
+/// So are two, where so long no call has been answered.
+const OUTAGE_TIME: Duration = Duration::from_secs(1);
+/// So is one, where the TaskManager asks to be left alone for longer than this: nobody calls it meanwhile.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+
+/// So many failed claims of a type in a row are no accident, though other calls are answered.
+const MOST_FAILED_CLAIMS: u32 = 12;
+
 struct Outage {
     since: Instant,
     failed_calls: u64,
+    is_told: bool,
 }
 
-/// Whether somebody who waits for the worker's end has no more `patience` after `error`, which came after calls had failed
-/// for `time`: the TaskManager does not answer, or has asked to be left alone for too long.
-pub(super) fn is_given_up(error: &Error, time: Duration, patience: Option<Duration>) -> bool {
-    patience.is_some_and(|patience| error.retry_after().is_none() || time > patience)
+/// The claims of a type, as long as none is answered.
+struct FailedClaims {
+    since: Instant,
+    count: u32,
 }
 
 /// What all calls together say about the TaskManager.
 pub(super) struct Contact<'a> {
     outage: Mutex<Option<Outage>>,
+    /// By the index of their type.
+    failed_claims: Mutex<HashMap<usize, FailedClaims>>,
     answers: AtomicU64,
     observer: &'a dyn Observer,
 }
 
 impl<'a> Contact<'a> {
+    /// With a TaskManager of which nothing was heard yet: its first failed call is an outage.
     pub(super) fn new(observer: &'a dyn Observer) -> Self {
-        Self { outage: Mutex::new(None), answers: AtomicU64::new(0), observer }
+        Self { outage: Mutex::new(None), failed_claims: Mutex::default(), answers: AtomicU64::new(0), observer }
     }
 
-    /// A call was answered. True where that ended an outage.
+    /// With one that has answered before.
+    pub(super) fn answering(observer: &'a dyn Observer) -> Self {
+        Self { answers: AtomicU64::new(1), ..Self::new(observer) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed_claims(&self) -> MutexGuard<'_, HashMap<usize, FailedClaims>> {
+        self.failed_claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call was answered. True where others had failed before.
     pub(super) fn answered(&self) -> bool {
         self.answers.fetch_add(1, Relaxed);
-        let Some(outage) = self.outage.lock().unwrap_or_else(PoisonError::into_inner).take() else { return false };
-        let Outage { since, failed_calls } = outage;
-        self.observer.event(&Event::OutageEnded { length: since.elapsed(), failed_calls });
+        let Some(Outage { since, failed_calls, is_told }) = self.lock().take() else { return false };
+        if is_told {
+            self.observer.event(&Event::OutageEnded { length: since.elapsed(), failed_calls });
+        }
         true
     }
 
-    /// How long no call was answered.
-    pub(super) fn outage(&self) -> Duration {
-        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        outage.as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed())
+    /// A claim of a type was answered.
+    pub(super) fn claim_answered(&self, index: usize) -> bool {
+        self.failed_claims().remove(&index);
+        self.answered()
+    }
+
+    /// How long no call was answered, since the first of them failed.
+    fn silence(&self) -> Duration {
+        self.lock().as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed())
     }
 
     /// How many calls were answered so far.
@@ -52,13 +87,127 @@ impl<'a> Contact<'a> {
 
     /// A call was not answered.
     pub(super) fn failed(&self, error: &Error) {
-        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outage) = outage.as_mut() {
-            outage.failed_calls += 1;
-            return;
+        let mut outage = self.lock();
+        let it = outage.get_or_insert_with(|| Outage { since: Instant::now(), failed_calls: 0, is_told: false });
+        it.failed_calls += 1;
+        let is_long = it.failed_calls > 1 && it.since.elapsed() >= OUTAGE_TIME;
+        let is_silent = self.answers() == 0 || error.retry_after() > Some(LONG_WAIT);
+        let is_outage = is_silent || it.failed_calls >= OUTAGE_CALLS || is_long;
+        if !std::mem::replace(&mut it.is_told, is_outage) && is_outage {
+            drop(outage);
+            self.observer.event(&Event::OutageStarted(error.to_string()));
         }
-        *outage = Some(Outage { since: Instant::now(), failed_calls: 1 });
-        drop(outage);
-        self.observer.event(&Event::OutageStarted(error.to_string()));
+    }
+
+    /// A claim of a type was not answered.
+    pub(super) fn claim_failed(&self, index: usize, error: &Error) {
+        let mut failed_claims = self.failed_claims();
+        failed_claims.entry(index).or_insert_with(|| FailedClaims { since: Instant::now(), count: 0 }).count += 1;
+        drop(failed_claims);
+        self.failed(error);
+    }
+
+    /// Whether who waits for the worker's end has no more `patience` after a call has failed: too long no call was answered,
+    /// or will not have been by the time that the TaskManager asks for.
+    pub(super) fn is_given_up(&self, error: &Error, patience: Option<Duration>) -> bool {
+        is_too_long(self.silence(), error, patience)
+    }
+
+    /// The same after a claim of a type, which may fail while other calls are answered.
+    pub(super) fn is_claim_given_up(&self, index: usize, error: &Error, patience: Option<Duration>) -> bool {
+        let broken_for = |it: &FailedClaims| (it.count >= MOST_FAILED_CLAIMS).then(|| it.since.elapsed());
+        let time = self.failed_claims().get(&index).and_then(broken_for).unwrap_or_default();
+        is_too_long(time.max(self.silence()), error, patience)
+    }
+}
+
+/// Whether who waits for the worker's end has no more `patience` with what has failed for `time`, as `error` says.
+pub(super) fn is_too_long(time: Duration, error: &Error, patience: Option<Duration>) -> bool {
+    let asked = error.retry_after().unwrap_or_default();
+    patience.is_some_and(|patience| time.saturating_add(asked) > patience)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Observer for Told {
+        fn event(&self, event: &Event<'_>) {
+            let word = match event {
+                Event::OutageStarted(_) => "started".to_owned(),
+                Event::OutageEnded { failed_calls, .. } => format!("ended after {failed_calls}"),
+                other => format!("{other:?}"),
+            };
+            self.0.lock().unwrap().push(word);
+        }
+    }
+
+    fn error(retry_after: Option<u64>) -> Error {
+        let retry_after = retry_after.map(Duration::from_secs);
+        Error::Unavailable { url: String::new(), status: 503, reason: String::new(), retry_after }
+    }
+
+    #[test]
+    fn a_share_of_failed_calls_is_no_outage_and_several_in_a_row_are_one() {
+        let told = Told::default();
+        let contact = Contact::answering(&told);
+        for _ in 0..10 {
+            contact.failed(&error(None));
+            contact.failed(&error(None));
+            assert!(contact.answered(), "what waits for an answer hears of it all the same");
+        }
+        assert_eq!(*told.0.lock().unwrap(), [] as [&str; 0]);
+        (0..5).for_each(|_| contact.failed(&error(None)));
+        assert!(contact.answered() && !contact.answered());
+        assert_eq!(*told.0.lock().unwrap(), ["started", "ended after 5"]);
+    }
+
+    #[test]
+    fn before_its_first_answer_one_failed_call_is_an_outage() {
+        let told = Told::default();
+        Contact::new(&told).failed(&error(None));
+        assert_eq!(*told.0.lock().unwrap(), ["started"]);
+    }
+
+    #[test]
+    fn one_failed_call_is_an_outage_where_none_is_made_for_long() {
+        for (asked, expected) in [(1, &[][..]), (60, &["started"])] {
+            let told = Told::default();
+            Contact::answering(&told).failed(&error(Some(asked)));
+            assert_eq!(*told.0.lock().unwrap(), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn patience_ends_where_nothing_was_answered_or_will_be_in_time() {
+        let told = Told::default();
+        let (contact, minute) = (Contact::answering(&told), Some(Duration::from_mins(1)));
+        contact.failed(&error(None));
+        assert!(!contact.is_given_up(&error(None), minute));
+        assert!(!contact.is_given_up(&error(Some(59)), minute));
+        assert!(contact.is_given_up(&error(Some(60)), minute));
+        assert!(!contact.is_given_up(&error(Some(60)), None));
+        assert!(contact.is_given_up(&error(None), Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn claims_of_a_type_that_always_fail_are_given_up_though_other_calls_are_answered() {
+        let told = Told::default();
+        let (contact, short) = (Contact::answering(&told), Some(Duration::ZERO));
+        for _ in 1..MOST_FAILED_CLAIMS {
+            contact.claim_failed(7, &error(None));
+            contact.claim_answered(8);
+            assert!(!contact.is_claim_given_up(7, &error(None), short));
+        }
+        contact.claim_failed(7, &error(None));
+        contact.claim_answered(8);
+        assert!(
+            contact.is_claim_given_up(7, &error(None), short) && !contact.is_claim_given_up(8, &error(None), short)
+        );
+        contact.claim_answered(7);
+        assert!(!contact.is_claim_given_up(7, &error(None), short));
     }
 }

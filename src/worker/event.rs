@@ -40,7 +40,19 @@ pub enum Event<'a> {
     /// A process that a handler of a dead worker had left running was ended.
     LeftoverEnded(Leftover),
     /// The claim of a task that runs here ran out, and the task was handed out to this worker again: the run goes on.
-    ClaimRenewed(&'a Claim),
+    ClaimRenewed {
+        /// The new claim.
+        claim: &'a Claim,
+        /// Whether that has happened to the task before, and was told.
+        again: bool,
+    },
+    /// A claim is not worked here after all.
+    NotRun {
+        /// The claim.
+        claim: &'a Claim,
+        /// Why.
+        reason: &'static str,
+    },
     /// Too many attempts of a type failed in a row in a way that may pass: none is claimed for a while.
     Paused {
         /// Its name.
@@ -120,6 +132,8 @@ pub enum Event<'a> {
         task_id: TaskId,
         /// The server's words.
         error: String,
+        /// Whether a report of the task was refused before, and that was told.
+        again: bool,
     },
     /// The TaskManager does not answer.
     OutageStarted(String),
@@ -145,6 +159,8 @@ pub enum Event<'a> {
         task: &'a Task,
         /// The type that was asked for.
         wanted: &'a str,
+        /// Whether that has happened with the task before, and was told.
+        again: bool,
     },
     /// The worker's loop turns: its main thread is at work, and no slot hangs.
     Turning {

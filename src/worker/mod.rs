@@ -25,6 +25,7 @@ mod slot;
 mod startup;
 mod stops;
 mod sweep;
+mod told;
 mod types;
 mod youtube;
 
@@ -50,6 +51,7 @@ use self::queue::{Closed, Limits, Queue};
 use self::recovery::Left;
 use self::report::Waiting;
 use self::stops::Stops;
+use self::told::Told;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, ConfigError, Origin, Strategy};
 use crate::failpoint;
@@ -159,6 +161,7 @@ struct Worker<'a> {
     left: Left,
     lost: LostClaims,
     waiting: Waiting,
+    told: Told,
     contact: Contact<'a>,
     process: Process,
     counters: Mutex<Counters>,
@@ -171,7 +174,7 @@ struct Worker<'a> {
 
 /// Works tasks until the job is done or the program is asked to end.
 pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
-    let patience = is_waited_for(job, tools.config).then_some(tools.client.retries().patience);
+    let patience = is_waited_for(job, tools.config).then(|| patience(tools.client));
     // A server that asks to be left alone is left alone by all slots, not by one that waits in its call.
     let client = tools.client.with_patience(Duration::ZERO);
     let tools = &Tools { client: &client, ..*tools };
@@ -235,7 +238,8 @@ impl<'a> Worker<'a> {
             // A worker id that is new cannot have claimed anything before.
             lost: LostClaims::new(may_have_lost_claims),
             waiting: Waiting::new(unreported, config.max_backoff.value),
-            contact: Contact::new(tools.observer),
+            told: Told::default(),
+            contact: Contact::answering(tools.observer),
             types,
             ledger,
             process,
@@ -265,7 +269,7 @@ impl<'a> Worker<'a> {
         tools.observer.event(&Event::Ready { task_types, concurrency });
         self.note_unreported();
         // What does not get through now waits for the reporter's next try.
-        let _ = self.send_waiting(|| self.beat());
+        let _ = self.send_waiting(Retries::NONE, || self.beat());
         thread::scope(|scope| {
             let ended = Arc::new(Watch::new(false));
             self.start_threads(scope, concurrency, &ended);
@@ -364,6 +368,12 @@ pub fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Dura
         // A TaskManager that knows nothing of waiting answers the claim itself soon enough.
         let _ = client.withdraw_claims(worker_id);
     }
+}
+
+/// How long who waits for a worker's end goes on without an answer of the TaskManager.
+fn patience(client: &Client) -> Duration {
+    // A test that wants to see the end of it does not wait for minutes.
+    if failpoint::check("impatient").is_ok() { client.retries().patience } else { Duration::from_secs(1) }
 }
 
 /// Whether somebody waits for a worker's end.

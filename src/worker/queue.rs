@@ -5,8 +5,10 @@
 //! those that gets one two more. So an idle worker polls once an interval, however many slots it has.
 
 mod asleep;
+mod closing;
 mod due;
 mod ending;
+mod in_vain;
 mod schedule;
 mod terms;
 #[cfg(test)]
@@ -15,11 +17,12 @@ mod tests;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use in_vain::InVain;
 pub(super) use terms::{Closed, Limits, Place, Sweep, Turn};
 use terms::{Flow, Watch};
 
 use super::breaker::{Breaker, Change, Verdict};
-use crate::taskmanager::{Backoff, Retries, Waits};
+use crate::taskmanager::{Backoff, Waits};
 
 /// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -65,13 +68,14 @@ struct State {
     paused_until: Instant,
     /// The shortest pauses.
     pauses: Backoff,
+    in_vain: InVain,
     /// When a type that is not claimed now may be, as far as was noted since the last turn began.
     due: Option<Instant>,
     last_active: Instant,
     /// Results that the TaskManager has not confirmed.
     unreported: usize,
     unreported_since: Option<Instant>,
-    /// They do not get through, though the TaskManager has not asked for them later, or for too long.
+    /// They do not get through, for too long.
     stuck: bool,
     slots: usize,
     closed: Option<Closed>,
@@ -116,6 +120,7 @@ impl Queue {
             unanswered: false,
             called: 0,
             pauses: Backoff::when_asked_to_wait(backoff.longest()),
+            in_vain: InVain::new(),
             backoff,
             next_poll: now + start,
             paused_until: now,
@@ -366,40 +371,7 @@ impl State {
             return self.paused_until;
         }
         let last_poll = self.idle_end(limits).filter(|end| self.last_turn.is_none_or(|start| start < *end));
-        last_poll.map_or(self.next_poll, |end| end.min(self.next_poll).max(self.paused_until))
-    }
-
-    /// When the worker has been idle for too long. While the service behind a type is away it is not idle: tasks of the
-    /// type may wait. Nor is it for a while if reports do not get through: failures among them go back to the queue.
-    fn idle_end(&self, limits: &Limits) -> Option<Instant> {
-        let limit = limits.exit_after_idle.filter(|_| self.in_flight.iter().all(|in_flight| *in_flight == 0))?;
-        let since = self.unreported_since.and_then(|since| since.checked_add(Retries::STANDARD.patience));
-        let end = self.last_active.checked_add(limit)?.max(since.unwrap_or(self.last_active));
-        Some(self.breakers.iter().filter_map(Breaker::opens_until).fold(end, Instant::max))
-    }
-
-    fn close_when_done(&mut self, limits: &Limits) {
-        if limits.max_tasks > 0 && self.claimed >= limits.max_tasks {
-            self.closed.get_or_insert(Closed::Done);
-        }
-    }
-
-    /// A sweep that found nothing is the end of an idle worker, where it began when that had been idle for long enough.
-    /// One that was not answered says nothing: the worker stays until one is.
-    fn close_when_idle(&mut self, limits: &Limits) {
-        let end = self.idle_end(limits).filter(|_| self.asking == 0);
-        if end.is_some_and(|end| self.last_in_vain >= Some(end)) {
-            self.closed.get_or_insert(Closed::Done);
-        }
-    }
-
-    /// A sweep that found nothing is the end of a drain, where nothing can come back to the queue any more. Another may
-    /// have begun before it, and end after it.
-    fn close_when_drained(&mut self, limits: &Limits) {
-        let quiet = self.asking == 0 && self.unreported == 0 && self.in_flight.iter().all(|count| *count == 0);
-        if limits.drain && quiet && self.nothing_left_after == Some(self.finished) {
-            self.closed.get_or_insert(Closed::Done);
-        }
+        last_poll.map_or(self.next_poll, |end| end.min(self.next_poll)).max(self.paused_until)
     }
 }
 

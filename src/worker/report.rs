@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::contact::is_too_long;
 use super::queue::Closed;
 use super::refused::RefusedReports;
+use super::told::News;
 use super::{Event, Worker};
 use crate::clock::Timestamp;
 use crate::failpoint;
@@ -23,6 +25,10 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 /// How long a confirmed result may wait for another process that holds the results file, to be marked. One that is not
 /// marked is looked up by the next start.
 pub(super) const MARK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A look at the task and the report each need an answer. Of a server that fails a share of its calls, the reporter is not
+/// to take a few such tries for the report's own fault.
+const REPORTER_TRIES: Retries = Retries { tries: 3, patience: Duration::ZERO, ..Retries::STANDARD };
 
 /// A report that could not be sent so often, while other calls were answered, is what is wrong itself.
 const MOST_FAILED_ALONE: u32 = 12;
@@ -243,13 +249,14 @@ impl Worker<'_> {
         });
     }
 
-    /// Reports a result that was just stored; keeps it for later where that does not get through.
-    pub(super) fn report(&self, mut unsettled: Unsettled) -> Result<(), StoreError> {
+    /// Reports a result that was just stored; keeps it for later where that does not get through. False where the
+    /// TaskManager does not take it.
+    pub(super) fn report(&self, mut unsettled: Unsettled) -> Result<bool, StoreError> {
         failpoint::reach("stored");
         if self.waiting.is_paused() {
             self.waiting.add(unsettled);
             self.note_unreported();
-            return Ok(());
+            return Ok(true);
         }
         match self.deliver(&self.executor.client, &mut unsettled) {
             Err(error) if !error.refuses_report() => {
@@ -259,7 +266,7 @@ impl Worker<'_> {
                 self.executor.observer.event(&Event::ReportPostponed { task_id, error });
                 self.waiting.add(unsettled);
                 self.note_unreported();
-                Ok(())
+                Ok(true)
             }
             answer => self.settle(unsettled, answer),
         }
@@ -272,7 +279,7 @@ impl Worker<'_> {
         while self.waiting.wait(due) {
             let is_last = self.waiting.has_ended();
             let tried = Cell::new(0);
-            let answer = self.send_waiting(|| tried.set(tried.get() + 1));
+            let answer = self.send_waiting(REPORTER_TRIES, || tried.set(tried.get() + 1));
             due = Instant::now();
             if tried.get() > 1 || answer.is_ok() {
                 stuck_since = None;
@@ -292,20 +299,20 @@ impl Worker<'_> {
 
     /// Sees to reports none of which has got through `since` then. Who waits for the end of the work does not wait for ever.
     fn stuck(&self, error: &Error, since: Instant) {
-        let asked = error.retry_after();
-        self.waiting.pause(asked.unwrap_or_default());
-        let is_too_long = self.patience.is_some_and(|patience| since.elapsed() > patience);
+        self.waiting.pause(error.retry_after().unwrap_or_default());
+        let is_too_long =
+            is_too_long(since.elapsed(), error, self.patience) || self.contact.is_given_up(error, self.patience);
         if is_too_long {
             self.queue.close(Closed::Done);
             self.in_flight.end();
         }
-        self.queue.note_stuck(is_too_long || asked.is_none());
+        self.queue.note_stuck(is_too_long);
     }
 
     /// Sends what waits, then what was refused and is due, until nothing is left or the TaskManager does not answer. Calls
     /// `each` before each.
-    pub(super) fn send_waiting(&self, each: impl Fn()) -> Result<(), Error> {
-        let client = self.executor.client.with_retries(Retries::NONE);
+    pub(super) fn send_waiting(&self, retries: Retries, each: impl Fn()) -> Result<(), Error> {
+        let client = self.executor.client.with_retries(retries);
         while let Some(mut unsettled) = self.waiting.next() {
             each();
             let answer = self.deliver(&client, &mut unsettled);
@@ -345,8 +352,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Marks what became of a result. One that is refused is kept.
-    fn settle(&self, unsettled: Unsettled, answer: Result<Delivery, Error>) -> Result<(), StoreError> {
+    /// Marks what became of a result. One that is refused is kept. Returns whether the TaskManager has taken it.
+    fn settle(&self, unsettled: Unsettled, answer: Result<Delivery, Error>) -> Result<bool, StoreError> {
         failpoint::reach("reported");
         let is_let_go = unsettled.is_let_go();
         let Unsettled { id, result, .. } = &unsettled;
@@ -358,16 +365,20 @@ impl Worker<'_> {
             Ok(delivery) => {
                 let until = self.executor.clock.moment().later(MARK_PATIENCE);
                 let mark = || self.executor.settle(*id, result, delivery);
-                self.patiently(result.task_id, until, || false, mark)
+                if delivery == Delivery::Confirmed {
+                    self.told.forget(task_id);
+                }
+                self.patiently(task_id, until, || false, mark).map(|()| delivery == Delivery::Confirmed)
             }
             Err(error) => {
                 let words = error.to_string();
                 // Where this fails, the next write that matters says so.
                 let _ = self.executor.store.refused(*id, &words);
-                self.executor.observer.event(&Event::ReportRefused { task_id, error: words });
+                let again = self.told.again(task_id, News::ReportRefused);
+                self.executor.observer.event(&Event::ReportRefused { task_id, error: words, again });
                 self.waiting.set_aside(unsettled, error);
                 self.note_unreported();
-                Ok(())
+                Ok(false)
             }
         };
         if !is_let_go {

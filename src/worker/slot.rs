@@ -10,10 +10,11 @@ use super::queue::{Closed, Queue, Sweep, Turn};
 use super::recovery::prolong;
 use super::report::{MARK_PATIENCE, Unsettled};
 use super::sweep::Found;
+use super::told::News;
 use super::{Event, Executor, Worker, WorkerError, WorkerType};
 use crate::failpoint;
 use crate::store::StoreError;
-use crate::task::{Claim, ErrorType, Task, TaskResult};
+use crate::task::{Claim, ErrorType, Failure, TaskResult};
 
 /// The results file is told of polls no more often than this.
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub(super) fn run(worker: &Worker<'_>, number: usize) {
             Found::Task { index, claim, left } => {
                 worker.pulse.back_in(number, claim.deadline.left());
                 worker.end_turn(&turn, Sweep::Task(index));
-                worker.work_one(index, claim, left);
+                worker.work_one(index, claim, left, turn.start());
             }
             Found::Nothing { paused } => worker.end_turn(&turn, Sweep::Empty { paused }),
             Found::Partial => worker.end_turn(&turn, Sweep::Partial),
@@ -59,17 +60,15 @@ impl Worker<'_> {
     }
 
     /// Works a task, and gives its place back.
-    fn work_one(&self, index: usize, claim: Claim, left: bool) {
+    fn work_one(&self, index: usize, claim: Claim, left: bool, asked_at: Instant) {
         let worker_type = &self.types[index];
         let attempt = (claim.task.id, claim.task.attempt);
-        let verdict = match self.store_and_report(worker_type, claim, left) {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                self.fail(WorkerError::Store(error));
-                Verdict::Unknown
-            }
-        };
+        let Worked { verdict, is_in_vain } = self.store_and_report(worker_type, claim, left).unwrap_or_else(|error| {
+            self.fail(WorkerError::Store(error));
+            Worked::NOT
+        });
         self.lost.release(attempt);
+        self.queue.note_claim(attempt.0, is_in_vain, asked_at);
         let task_type = worker_type.name.as_str();
         match self.queue.finished(index, verdict) {
             Some(Change::Opened(pause)) => self.executor.observer.event(&Event::Paused { task_type, pause }),
@@ -78,12 +77,12 @@ impl Worker<'_> {
         }
     }
 
-    fn store_and_report(&self, worker_type: &WorkerType, claim: Claim, left: bool) -> Result<Verdict, StoreError> {
+    fn store_and_report(&self, worker_type: &WorkerType, claim: Claim, left: bool) -> Result<Worked, StoreError> {
         let executor = &self.executor;
         failpoint::reach("claimed");
         let (mut claim, deaths) = self.note_or_give_back(claim)?;
         if self.enter(&claim) != Entered::New {
-            return Ok(Verdict::Unknown);
+            return Ok(Worked::NOT);
         }
         if !left {
             prolong(executor, worker_type, &mut claim);
@@ -101,12 +100,12 @@ impl Worker<'_> {
             Ok(id) => {
                 // Before the task can be back in the queue.
                 let held = self.hold(worker_type, &result.outcome);
-                let verdict = verdict(&result, held);
-                let unsettled = Unsettled::new(id, result, left);
-                self.report(unsettled).map(|()| verdict).inspect_err(|error| {
+                let (verdict, has_run) = (verdict(&result, held), has_run(&result));
+                let taken = self.report(Unsettled::new(id, result, left)).inspect_err(|error| {
                     let error = error.to_string();
                     executor.observer.event(&Event::NotStored { task_id, error, reported: true });
-                })
+                })?;
+                Ok(Worked { verdict, is_in_vain: !(taken && has_run) })
             }
             Err(error) => {
                 self.not_stored(&mut result, &error);
@@ -123,7 +122,10 @@ impl Worker<'_> {
             other => other,
         };
         match entered {
-            Entered::Continues => self.executor.observer.event(&Event::ClaimRenewed(claim)),
+            Entered::Continues => {
+                let again = self.told.again(claim.task.id, News::ClaimRenewed);
+                self.executor.observer.event(&Event::ClaimRenewed { claim, again });
+            }
             Entered::GivenUp | Entered::Ending => self.give_up_waiting(claim, entered == Entered::Ending),
             Entered::New | Entered::MustWait => {}
         }
@@ -147,14 +149,13 @@ impl Worker<'_> {
     /// The fate of an earlier report has not become known in time. If this process ends, the next worker takes the claim
     /// up; else a look at the TaskManager finds it again, unless it has expired.
     fn give_up_waiting(&self, claim: &Claim, is_ending: bool) {
-        let Task { id, attempt, .. } = claim.task;
         if !is_ending {
             // Where this fails, the next write that matters says so.
             let _ = self.executor.store.forget_claim(claim, self.executor.client.url());
-            self.lost.give_up((id, attempt));
+            self.lost.give_up((claim.task.id, claim.task.attempt));
         }
         let reason = "the report of its earlier attempt is still under way";
-        self.executor.observer.event(&Event::Warning(format!("task {id} is not run for attempt {attempt}: {reason}")));
+        self.executor.observer.event(&Event::NotRun { claim, reason });
     }
 
     /// Tells what was seen of the day's YouTube units.
@@ -199,6 +200,26 @@ impl Worker<'_> {
             self.fail(WorkerError::Store(error));
         }
     }
+}
+
+/// What came of a claim.
+struct Worked {
+    verdict: Verdict,
+    /// The task would be handed out again for all that was done.
+    is_in_vain: bool,
+}
+
+impl Worked {
+    /// Nothing.
+    const NOT: Self = Self { verdict: Verdict::Unknown, is_in_vain: true };
+}
+
+/// Whether a handler was run, and is none that always refuses: else another attempt would be as quick.
+fn has_run(result: &TaskResult) -> bool {
+    let unrun =
+        [ErrorType::Validation, ErrorType::Other("max_attempts".into()), ErrorType::Other("worker_died".into())];
+    let is_unrun = |failure: &Failure| unrun.contains(&failure.error_type);
+    !result.outcome.is_not_run() && !result.outcome.failure.as_ref().is_some_and(is_unrun)
 }
 
 /// What an attempt says about the service behind its type. Where the type is `held`, its handler knows when to go on.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capacity;
-use super::contact::{Contact, is_given_up};
+use super::contact::Contact;
 use super::pulse::{again, beat_of};
 use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, register};
 use crate::clock::{Clock, Slept};
@@ -30,20 +30,18 @@ pub(super) fn resolve(
     let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, max_backoff);
     let mut when_asked_to_wait = Backoff::when_asked_to_wait(max_backoff);
     loop {
-        let error = match try_resolve(job, &handlers, tools, &client) {
-            Ok(types) => {
-                contact.answered();
-                return Ok(Some(types));
-            }
+        let error = match try_resolve(job, &handlers, tools, &client, &contact) {
+            Ok(types) => return Ok(Some(types)),
             Err(TypeError::TaskManager(Error::Interrupted)) => return Ok(None),
-            Err(TypeError::TaskManager(error))
-                if error.is_retryable() && !is_given_up(&error, contact.outage(), patience) =>
-            {
-                error
-            }
+            Err(TypeError::TaskManager(error)) if error.is_retryable() => error,
             Err(TypeError::TaskManager(error)) => return Err(WorkerError::TaskManager(error)),
             Err(error) => return Err(WorkerError::Type(error)),
         };
+        // Who waits for the worker's end hears at once that nobody answers at all.
+        let is_away = patience.is_some() && contact.answers() == 0 && error.retry_after().is_none();
+        if is_away || contact.is_given_up(&error, patience) {
+            return Err(WorkerError::TaskManager(error));
+        }
         contact.failed(&error);
         // Who has to wait for long says meanwhile that it does, which a client cannot.
         let wait = match error.retry_after() {
@@ -95,18 +93,24 @@ fn try_resolve(
     handlers: &[Arc<dyn Handler>],
     tools: &Tools<'_>,
     client: &Client,
+    contact: &Contact<'_>,
 ) -> Result<Vec<WorkerType>, TypeError> {
     if job.register {
         for settings in &job.task_types {
             beat(job, tools);
             let registered = register(settings, client).map_err(TypeError::TaskManager)?;
+            contact.answered();
             tools.observer.event(&Event::Registered { task_type: &settings.name, id: registered.id });
         }
     }
     let mut warn = |warning| tools.observer.event(&Event::Warning(warning));
     let mut resolve = |(settings, handler): (_, &Arc<_>)| {
         beat(job, tools);
-        WorkerType::resolve(settings, Arc::clone(handler), tools.config, client, &mut warn)
+        let resolved = WorkerType::resolve(settings, Arc::clone(handler), tools.config, client, &mut warn);
+        if resolved.is_ok() {
+            contact.answered();
+        }
+        resolved
     };
     job.task_types.iter().zip(handlers).map(&mut resolve).collect()
 }

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::contact::is_given_up;
+use super::contact::is_too_long;
 use super::queue::{Place, Queue, Turn};
+use super::told::News;
 use super::{Event, Worker, WorkerError, WorkerType};
 use crate::failpoint;
 use crate::task::{Claim, Task, position_of_type};
@@ -152,7 +153,7 @@ impl Worker<'_> {
                     return Some(Found::Task { index, claim, left: false });
                 }
                 Err(error @ Error::BadAnswer { .. }) if unread < MAX_UNREADABLE => self.skip_unreadable(error),
-                Err(error) => return Some(Found::NoAnswer { index, pause: self.no_answer(error) }),
+                Err(error) => return Some(Found::NoAnswer { index, pause: self.no_answer(index, error) }),
             }
         }
         None
@@ -170,7 +171,7 @@ impl Worker<'_> {
         loop {
             let asked_at = Instant::now();
             let claimed = self.claim_by_number(&self.types[index], wait)?;
-            if self.contact.answered() {
+            if self.contact.claim_answered(index) {
                 self.waiting.wake();
             }
             // Instead of an answer, there may be lost claims now.
@@ -180,7 +181,8 @@ impl Worker<'_> {
             }
             let Some(task) = claimed.task else { return Ok(None) };
             let Some(index) = self.open_type(open, &task) else {
-                self.executor.observer.event(&Event::WrongType { task: &task, wanted: &self.types[index].name });
+                let (wanted, again) = (&self.types[index].name, self.told.again(task.id, News::WrongType));
+                self.executor.observer.event(&Event::WrongType { task: &task, wanted, again });
                 return self.look_up(&self.types[index]).map(|_| None);
             };
             failpoint::reach("answered");
@@ -241,23 +243,32 @@ impl Worker<'_> {
     /// worker's end is not told that nothing is left.
     fn not_settled(&self, error: Error) -> Option<Duration> {
         let pause = error.retry_after();
-        if is_given_up(&error, self.lost.in_doubt_for(), self.patience) {
+        self.contact.failed(&error);
+        if is_too_long(self.lost.in_doubt_for(), &error, self.patience) || self.is_decided(&error) {
             self.fail(WorkerError::TaskManager(error));
         }
         pause
     }
 
     /// Sees to a claim that was not answered as it should be; returns how long the server asked to be left alone.
-    fn no_answer(&self, error: Error) -> Option<Duration> {
+    fn no_answer(&self, index: usize, error: Error) -> Option<Duration> {
         let pause = error.retry_after();
         if error == Error::Interrupted {
             return None;
         }
-        if is_given_up(&error, self.contact.outage(), self.patience) || matches!(error, Error::KeyRefused { .. }) {
+        self.contact.claim_failed(index, &error);
+        if self.contact.is_claim_given_up(index, &error, self.patience) || self.is_decided(&error) {
             self.fail(WorkerError::TaskManager(error));
-        } else {
-            self.contact.failed(&error);
         }
         pause
+    }
+
+    /// Whether waiting cannot mend what has failed: the key is refused, or, for who waits for the worker's end, the call.
+    fn is_decided(&self, error: &Error) -> bool {
+        match error {
+            Error::KeyRefused { .. } => true,
+            Error::NotATaskManager { .. } | Error::Interrupted => false,
+            other => self.patience.is_some() && !other.is_retryable(),
+        }
     }
 }

@@ -8,6 +8,7 @@ mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod breaker;
 mod connections;
 mod kills;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use prismq::server::Faults;
 use prismq::taskmanager::Order;
 use serde_json::{Value, json};
 
@@ -251,4 +252,23 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again(
     assert_eq!(claims(), 3);
     worker.terminate();
     worker.wait().exits(0);
+}
+
+/// A server that fails a share of its calls answers the others: a drain goes on, and no outage is told of.
+#[test]
+fn a_drain_lives_with_a_server_that_fails_a_share_of_its_calls() {
+    for (fault, faults) in [
+        ("drop", Faults { drop: 0.3, ..Faults::default() }),
+        ("html", Faults { html: 0.4, ..Faults::default() }),
+        ("reset", Faults { reset: 0.3, ..Faults::default() }),
+    ] {
+        let mut rig = Rig::start();
+        rig.script("it", "echo 1");
+        let ids: Vec<u64> = (0..20).map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n}))).collect();
+        rig.taskmanager.restart_with(|settings| settings.faults = faults);
+        let log = rig.work(["--drain", "--concurrency", "4"]).run().exits(0).stderr;
+        rig.taskmanager.restart_with(|settings| settings.faults = Faults::default());
+        assert!(ids.iter().all(|id| rig.taskmanager.status(*id) == "completed"), "{fault}: {log}");
+        assert!(!log.contains("waiting for it"), "{fault}: {log}");
+    }
 }

@@ -94,7 +94,7 @@ fn a_claim_that_waits_is_left_to_the_next_worker_when_this_one_is_stopped() {
     worker.wait_for_stderr("ready");
     wait_for_waiting_claim(&sandbox);
     worker.terminate();
-    worker.wait_for_stderr("task 1 is not run for attempt 2");
+    worker.wait_for_stderr("not run: the report of its earlier attempt is still under way task_id=1");
     published.release();
     worker.wait().exits(0);
     sandbox.prismq(["work", "--drain"]).run().exits(0);

@@ -184,3 +184,15 @@ fn a_drain_gives_up_reports_that_never_get_through() {
         assert_eq!((summary.counters.completed, summary.unreported), (1, 1));
     }
 }
+
+/// Where each call is refused for now, with a time of a second or none, waits do not grow beyond the usual ones.
+#[test]
+fn waits_that_nobody_asked_for_do_not_grow_for_ever() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", ""));
+    (0..1000).for_each(|_| published.spoil("POST /tasks/claim", Fault::Answer(refusal(429, "0"))));
+    let settings = ["--max-backoff", "60s", "--poll-interval", "60s"];
+    let _worker = sandbox.prismq(["work"]).args(settings).start();
+    // Doubling from a quarter of a second, the first ten waits alone would be of more than two minutes at most.
+    crate::support::wait_for("ten claims", || (published.count("POST /tasks/claim") >= 8).then_some(()));
+}

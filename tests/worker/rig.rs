@@ -77,6 +77,13 @@ impl TaskManager {
         self.server = Some(wait_for("a port of its own", || Server::start(&self.settings).ok()));
     }
 
+    /// Starts it again with other settings.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut Settings)) {
+        self.stop();
+        change(&mut self.settings);
+        self.restart();
+    }
+
     /// Starts it with another key.
     pub(crate) fn restart_with_key(&mut self, key: &str) {
         self.settings.api_key = Some(key.into());

@@ -31,7 +31,7 @@ impl Queue {
         state.watch != Watch::MayWait
     }
 
-    /// Notes whether reports do not get through, though the TaskManager has not asked for them later, or for too long.
+    /// Notes whether reports do not get through, for too long.
     pub(in crate::worker) fn note_stuck(&self, stuck: bool) {
         let mut state = self.lock();
         state.stuck = stuck;

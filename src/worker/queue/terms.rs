@@ -88,3 +88,10 @@ pub(in crate::worker) struct Turn {
     pub(super) on_watch: bool,
     pub(super) finished_before: u64,
 }
+
+impl Turn {
+    /// When it began.
+    pub(in crate::worker) fn start(&self) -> Instant {
+        self.start
+    }
+}
