@@ -127,9 +127,15 @@ impl Metrics {
     /// A task runs from now on.
     pub fn claimed(&self, id: u64, task_type: &str) {
         self.families.claimed.with_label_values(&[task_type]).inc();
+        self.in_flight(id, task_type);
+    }
+
+    /// A task is claimed, and may not run yet.
+    pub fn in_flight(&self, id: u64, task_type: &str) {
         let task = InFlight { task_type: task_type.to_owned(), since: Instant::now(), progress: None };
-        self.lock().in_flight.insert(id, task);
-        self.families.in_flight.with_label_values(&[task_type]).inc();
+        if self.lock().in_flight.insert(id, task).is_none() {
+            self.families.in_flight.with_label_values(&[task_type]).inc();
+        }
     }
 
     /// A task that runs was claimed once more.
@@ -168,7 +174,8 @@ impl Metrics {
         self.lock().store_error = Some(error.to_owned());
     }
 
-    fn leave(&self, id: u64) {
+    /// A task is not in flight any more.
+    pub fn leave(&self, id: u64) {
         let ended = self.lock().in_flight.remove(&id);
         if let Some(ended) = ended {
             self.families.in_flight.with_label_values(&[&ended.task_type]).dec();

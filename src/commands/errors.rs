@@ -35,6 +35,8 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
     match error {
         Error::Unreachable { .. } => with(Exit::Unreachable)
             .hint("is it running, and is TASKMANAGER_API_URL right? `prismq serve` starts one on this machine"),
+        Error::Shortage { .. } => with(Exit::Unreachable)
+            .hint("raise the limit on open files (`ulimit -n`, LimitNOFILE= under systemd), or lower --concurrency"),
         Error::NotATaskManager { .. } => {
             with(Exit::Unreachable).hint("TASKMANAGER_API_URL must be its base URL, which ends in /api")
         }

@@ -90,7 +90,8 @@ impl Figures {
             Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),
             Event::PollNoted(error) => metrics.store_error(error.as_deref()),
-            Event::StoreWaits { error, .. } => metrics.store_error(Some(error)),
+            Event::StoreWaits { error, .. } | Event::StoreFailed(error) => metrics.store_error(Some(error)),
+            Event::StoreWaited { .. } | Event::StoreMended { .. } => metrics.store_error(None),
             Event::OutageStarted(error) => metrics.contact_lost(error),
             Event::OutageEnded { .. } => metrics.contact_found(),
             Event::Paused { task_type, pause } => metrics.paused(task_type, Some(*pause)),
@@ -122,6 +123,11 @@ impl Figures {
     fn of_task(&self, event: &Event<'_>) {
         let metrics = &self.metrics;
         match event {
+            Event::ClaimWaits { claim, error } => {
+                metrics.store_error(Some(error));
+                metrics.in_flight(claim.task.id.0, &claim.task.task_type);
+            }
+            Event::NotRun { claim, .. } => metrics.leave(claim.task.id.0),
             Event::Claimed(claim) => metrics.claimed(claim.task.id.0, &claim.task.task_type),
             Event::Progress { task_id, percent, message } => metrics.progress(task_id.0, *percent, *message),
             Event::ClaimRenewed { claim, .. } => metrics.claimed_again(&claim.task.task_type),

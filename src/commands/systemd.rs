@@ -50,6 +50,8 @@ impl Systemd {
             // A worker that waits for its TaskManager is up: to start it anew would not help.
             Event::OutageStarted(error) => state.turn(Phase::Waiting, &format!("{error}; waiting for it")),
             Event::OutageEnded { .. } => state.turn(Phase::Up, "the TaskManager answers again"),
+            Event::StoreFailed(error) => state.turn(Phase::Waiting, &format!("{error}; claiming nothing")),
+            Event::StoreMended { .. } => state.turn(Phase::Up, "the results file can be written again"),
             Event::Closing { in_flight, .. } => {
                 state.turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
             }

@@ -40,6 +40,10 @@ fn log_start_and_end(event: &Event<'_>) {
             let rest = if *asked && *in_flight > 0 { "; a second signal ends what still runs" } else { "" };
             log::info!(target: WORKER, in_flight; "{why}: claiming nothing more{rest}");
         }
+        Event::StoreFailed(error) => log::error!(target: STORE, "{error}: claiming nothing until it can be written"),
+        Event::StoreMended { length } => {
+            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "the results file can be written again");
+        }
         Event::FilesGone(error) => log::error!(target: STORE, "{error}: claiming nothing more"),
         Event::Ended(Summary { counters, unreported, .. }) => {
             log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "ended");
@@ -138,6 +142,11 @@ fn log_task(event: &Event<'_>) {
         Event::StoreWaits { task_id, error } => {
             log::warn!(target: STORE, task_id = task_id.0; "{error}; trying again");
         }
+        Event::ClaimWaits { claim, error } => {
+            let (task_id, task_type, attempt) = attempt_of(claim);
+            log::warn!(target: STORE, task_id, task_type, attempt; "{error}; trying again");
+        }
+        Event::StoreWaited { task_id } => log::info!(target: STORE, task_id = task_id.0; "written after all"),
         Event::PollNoted(Some(error)) => log::warn!(target: STORE, "{error}"),
         Event::NotStored { task_id, error, reported } => {
             let comfort = if *reported { "the TaskManager has its result" } else { "its result is lost here" };

@@ -83,11 +83,14 @@ impl Activity {
         }
     }
 
-    /// Why the worker can do nothing any more, where that is so: a file is gone, or its loop does not turn, since the
-    /// worker says so, or says nothing any more.
+    /// Why the worker can do nothing, where that is so: a file is gone or cannot be written, or its loop does not turn, since
+    /// the worker says so, or says nothing any more.
     pub(super) fn stuck(&self, now: Instant) -> Option<String> {
         if self.files_gone.is_some() {
             return self.files_gone.clone();
+        }
+        if self.store_error.is_some() {
+            return self.store_error.clone();
         }
         match self.its_loop.as_ref()? {
             Loop::Hangs(reason) => Some(reason.clone()),

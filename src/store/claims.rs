@@ -42,10 +42,15 @@ impl Store {
 
     /// Forgets a claim that turned out to be lost.
     pub fn forget_claim(&self, claim: &Claim, api_url: &str) -> Result<(), StoreError> {
+        self.forget_attempt(claim.task.id, claim.task.attempt, api_url)
+    }
+
+    /// Forgets the claim of an attempt that is not in flight any more.
+    pub fn forget_attempt(&self, id: TaskId, attempt: u32, api_url: &str) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
                 .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
-                .execute(params![api_url, claim.task.id.0, claim.task.attempt])
+                .execute(params![api_url, id.0, attempt])
                 .map(drop)
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
+mod busy;
 mod claims;
 mod columns;
 mod histogram;
@@ -22,7 +23,7 @@ mod workers;
 mod youtube;
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -41,14 +42,12 @@ pub use statistics::{By, Group};
 pub use unreported::Unreported;
 pub use workers::{Counters, Process};
 
+use busy::{BUSY_TIMEOUT, Patience};
 use ideas::IdeaDatabase;
 use sync::SharedSync;
 use turns::Turns;
 
 use crate::sqlite::anchor::Anchors;
-
-/// How long a statement waits for another process that has the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the results file could not be used. The text is one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +69,8 @@ pub enum StoreError {
         reason: String,
         /// Whether it passes by itself, as where another process holds the file.
         passes: bool,
+        /// Whether it passes when somebody makes room, say: neither the file nor its content is wrong.
+        can_be_mended: bool,
     },
     /// The file is not there any more, or another one is in its place: what is written now is lost.
     #[error("the results file {} {reason} while it was in use", path.display())]
@@ -122,6 +123,12 @@ impl StoreError {
         matches!(self, Self::Failed { passes: true, .. } | Self::IdeasFailed { passes: true, .. })
     }
 
+    /// Whether the same may be written later, once somebody has made room, say, or by itself.
+    #[must_use]
+    pub fn can_be_mended(&self) -> bool {
+        matches!(self, Self::Failed { can_be_mended: true, .. })
+    }
+
     /// Whether it is ideas that could not be kept, rather than results.
     #[must_use]
     pub fn is_of_ideas(&self) -> bool {
@@ -141,6 +148,7 @@ pub struct Store {
     anchors: Anchors,
     /// Where ideas go, if not into the results file.
     ideas: Option<IdeaDatabase>,
+    patience: Patience,
 }
 
 impl Store {
@@ -163,7 +171,7 @@ impl Store {
         let log = SharedSync::open(&home).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
         let anchors = Anchors::of_database(path).map_err(|error| unusable(error.to_string()))?;
         let (turns, path) = (Turns::new(connection), path.to_owned());
-        Ok(Self { turns, log: Some(log), path, home, anchors, ideas: None })
+        Ok(Self { turns, log: Some(log), path, home, anchors, ideas: None, patience: Patience::default() })
     }
 
     /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
@@ -176,13 +184,21 @@ impl Store {
             migrations::Error::Sqlite(error) => unusable(error.to_string()),
         })?;
         let (turns, path) = (Turns::new(connection), path.to_owned());
-        Ok(Self { turns, log: None, home: path.clone(), path, anchors: Anchors::default(), ideas: None })
+        Ok(Self {
+            turns,
+            log: None,
+            home: path.clone(),
+            path,
+            anchors: Anchors::default(),
+            ideas: None,
+            patience: Patience::default(),
+        })
     }
 
     /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
     pub fn with_ideas_in(mut self, path: &Path) -> Result<Self, StoreError> {
         if !is_same_file(&self.path, path) {
-            self.ideas = Some(IdeaDatabase::open(path)?);
+            self.ideas = Some(IdeaDatabase::open(path, self.patience.clone())?);
             return Ok(self);
         }
         self.with(|connection| match ideas::recognise(connection) {
@@ -222,6 +238,22 @@ impl Store {
         self.anchors.loss().map_or(Ok(()), |loss| Err(gone(loss)))
     }
 
+    /// Waits no more for other processes that hold it, or the database of ideas: this process ends.
+    pub fn end_waits(&self) {
+        self.patience.end();
+    }
+
+    /// Whether there is room for more beside it, as much as a task of some length needs.
+    pub fn check_room(&self) -> Result<(), StoreError> {
+        const ROOM: usize = 1 << 20;
+        let path = beside(&self.home, "-room");
+        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let written = written.and_then(|mut file| file.write_all(&vec![0; ROOM]));
+        // One that could not be made is not there, and one that stays is overwritten by the next.
+        let _ = fs::remove_file(&path);
+        written.map_err(|error| self.failed(sync::explain(&error)))
+    }
+
     /// Whether this process may write to it now.
     pub fn check_writable(&self) -> Result<(), StoreError> {
         self.with(|connection| {
@@ -231,11 +263,13 @@ impl Store {
 
     /// Runs `work` on the connection.
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.patience.apply();
         self.turns.alone(work).map_err(|reason| reason.for_file(&self.path))
     }
 
     /// Runs `work` in a transaction that other slots may share, all of it or nothing; it is committed when this returns.
     fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.patience.apply();
         self.turns.together(work).map_err(|reason| reason.for_file(&self.path))
     }
 
@@ -245,7 +279,7 @@ impl Store {
     }
 
     fn failed(&self, reason: String) -> StoreError {
-        StoreError::Failed { path: self.path.clone(), reason, passes: false }
+        StoreError::Failed { path: self.path.clone(), reason, passes: false, can_be_mended: true }
     }
 }
 
@@ -277,7 +311,7 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    busy::wait_on(connection)?;
     // Closing another program's database must not tidy it up.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     migrations::recognise(connection)?;
@@ -310,7 +344,16 @@ struct Reason {
     text: String,
     /// Whether that passes by itself.
     passes: bool,
+    /// Whether it passes when somebody makes room, say.
+    can_be_mended: bool,
 }
+
+/// What passes by itself. The last two are what SQLite makes of a want of open files or memory.
+const PASSING: [ErrorCode; 3] = [ErrorCode::DatabaseBusy, ErrorCode::CannotOpen, ErrorCode::OutOfMemory];
+/// What passes when somebody makes room, or lets the disk be written to. All but the first are what SQLite makes of a quota
+/// that is used up, a file system that has become read-only, and a disk that fails.
+const MENDABLE: [ErrorCode; 4] =
+    [ErrorCode::DiskFull, ErrorCode::SystemIoFailure, ErrorCode::ReadOnly, ErrorCode::PermissionDenied];
 
 impl Reason {
     fn of(error: &rusqlite::Error) -> Self {
@@ -320,15 +363,19 @@ impl Reason {
             // The file beside the database that its processes share cannot grow.
             _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
             Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
+            Some(ErrorCode::SystemIoFailure) => {
+                format!("{error}: is the disk full, over its quota, read-only, or failing?")
+            }
             _ => error.to_string(),
         };
-        // The last two are what SQLite makes of a want of open files or memory.
-        let passing = [ErrorCode::DatabaseBusy, ErrorCode::CannotOpen, ErrorCode::OutOfMemory];
-        Self { text, passes: code.is_some_and(|code| passing.contains(&code)) }
+        let is_of = |codes: &[ErrorCode]| code.is_some_and(|code| codes.contains(&code));
+        let passes = is_of(&PASSING);
+        Self { text, passes, can_be_mended: passes || is_of(&MENDABLE) }
     }
 
     fn for_file(self, path: &Path) -> StoreError {
-        StoreError::Failed { path: path.to_owned(), reason: self.text, passes: self.passes }
+        let Self { text, passes, can_be_mended } = self;
+        StoreError::Failed { path: path.to_owned(), reason: text, passes, can_be_mended }
     }
 
     fn for_ideas(self, path: &Path) -> StoreError {
@@ -339,7 +386,7 @@ impl Reason {
 /// One that does not pass.
 impl From<&str> for Reason {
     fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), passes: false }
+        Self { text: text.to_owned(), passes: false, can_be_mended: false }
     }
 }
 

@@ -78,7 +78,7 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn explain(error: &io::Error) -> String {
+pub(super) fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full".into(),
         _ => error.to_string(),

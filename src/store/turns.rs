@@ -238,7 +238,7 @@ mod tests {
         };
         let (told, commits, left) = eight_at_once(full);
         assert_eq!(told[..7], vec![Ok(1); 7]);
-        assert_eq!(told[7], Err("the disk is full".into()));
+        assert_eq!(told[7].as_ref().unwrap_err().text, "the disk is full");
         assert_eq!((commits, left), (1, 7));
     }
 

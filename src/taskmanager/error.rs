@@ -13,6 +13,16 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// This process has no open files, say, left for a connection: nothing was asked.
+    #[error(
+        "no connection to the TaskManager at {url} can be opened here, since open files or memory have run out: {reason}"
+    )]
+    Shortage {
+        /// The base URL.
+        url: String,
+        /// What the system says.
+        reason: String,
+    },
     /// Something answered that is no TaskManager.
     #[error("no TaskManager answers at {url}: {reason}")]
     NotATaskManager {
@@ -78,7 +88,7 @@ impl Error {
     /// Whether the same call may succeed later (`Retry` in the TaskManager's contract).
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Shortage { .. })
     }
 
     /// Whether the TaskManager has decided against the call. Anything else is a fault on the way, which may pass.
@@ -93,7 +103,7 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::NotATaskManager { .. } | Self::BadAnswer { .. } => true,
             Self::Unavailable { status, .. } => *status != 429,
-            Self::Refused { .. } | Self::KeyRefused { .. } | Self::Inexact { .. } | Self::Interrupted => false,
+            _ => false,
         }
     }
 

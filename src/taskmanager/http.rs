@@ -16,6 +16,7 @@ use super::Error;
 use super::gather::Gathering;
 use super::resolver::Remembering;
 use crate::json::MAX_BYTES;
+use crate::resources::is_shortage;
 use crate::retry_after;
 
 /// The most that is read of an answer, in bytes: the longest params, the longest result, and what surrounds them.
@@ -331,6 +332,9 @@ impl Http {
         let reason = match error {
             ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 "it closed the connection without an answer".into()
+            }
+            ureq::Error::Io(error) if is_shortage(error) => {
+                return Error::Shortage { url: self.url.to_string(), reason: error.to_string() };
             }
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),

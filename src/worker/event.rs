@@ -203,6 +203,25 @@ pub enum Event<'a> {
         /// Why.
         error: String,
     },
+    /// The results file cannot be written for now, and why: nothing is claimed until it can.
+    StoreFailed(String),
+    /// It can be written again.
+    StoreMended {
+        /// How long it could not.
+        length: Duration,
+    },
+    /// A task is claimed, and its claim cannot be noted yet.
+    ClaimWaits {
+        /// The claim.
+        claim: &'a Claim,
+        /// Why.
+        error: String,
+    },
+    /// What waited to be written of a task has been.
+    StoreWaited {
+        /// The task.
+        task_id: TaskId,
+    },
     /// The results file was told of a poll, or why that could not be written.
     PollNoted(Option<String>),
     /// A result could not be stored.

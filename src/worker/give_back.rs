@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::in_flight::Entered;
-use super::{Event, Executor, Worker, WorkerError};
+use super::{Event, Executor, Worker};
 use crate::clock::Moment;
 use crate::shutdown::StopReason;
 use crate::store::StoreError;
@@ -13,6 +13,8 @@ use crate::taskmanager::Delivery;
 
 /// The pause before a write is tried again that another process holds up, or want of memory, say.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long a claim that cannot be noted for want of room is kept. Longer than the slots need to end what they ask for.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
 
 impl Executor<'_> {
     /// Gives back a claim that could not be noted, as a retryable failure. True where the TaskManager has it back; else
@@ -41,32 +43,56 @@ impl Executor<'_> {
 }
 
 impl Worker<'_> {
-    /// Notes a claim before it is worked. Where that cannot be done, the worker ends, and the claim goes back.
+    /// Notes a claim before it is worked. Where that cannot be done, nothing more is claimed, and the claim goes back.
     pub(super) fn note_or_give_back(&self, claim: Claim) -> Result<(Claim, u32), StoreError> {
-        let executor = &self.executor;
-        let note = || executor.store.note_claim(&claim, executor.client.url(), Some(&self.process));
-        let error = match self.patiently(claim.task.id, claim.deadline, || self.queue.is_closed(), note) {
+        let error = match self.note_patiently(&claim) {
             Ok(deaths) => return Ok((claim, deaths)),
             Err(error) => error,
         };
         // Before the task can be back in the queue: it is not to be claimed here again.
-        self.fail(WorkerError::Store(error.clone()));
+        self.store_failed(error.clone());
         let task_id = claim.task.id;
         let entered = self.enter(&claim);
         // Else what runs here already, or its result, goes under it.
         if entered != Entered::Continues {
-            let mut result = executor.not_run(claim, &error);
+            let mut result = self.executor.not_run(claim, &error);
             if entered == Entered::New {
                 // From now on the task may be back in the queue, and claimed again.
                 self.in_flight.report(&mut result);
             }
-            let returned = matches!(executor.report(&result), Ok(Delivery::Confirmed));
+            let returned = matches!(self.executor.report(&result), Ok(Delivery::Confirmed));
             if entered == Entered::New {
                 self.in_flight.leave(task_id);
             }
-            executor.observer.event(&Event::GivenBack { task_id, error: error.to_string(), returned });
+            self.executor.observer.event(&Event::GivenBack { task_id, error: error.to_string(), returned });
         }
         Err(error)
+    }
+
+    /// Notes a claim, as long as that may come to pass in time. Where the disk is full, say, that is not long: another
+    /// worker may have room for the task. But it does not go back before all slots know that they are to claim nothing: they
+    /// would claim it, one after the other, until it has no more attempts.
+    fn note_patiently(&self, claim: &Claim) -> Result<u32, StoreError> {
+        let Executor { store, client, observer, clock, .. } = &self.executor;
+        let (id, note) = (claim.task.id, || store.note_claim(claim, client.url(), Some(&self.process)));
+        let error = match note() {
+            Err(error) if error.may_pass() || self.survives(&error) => error,
+            other => return other,
+        };
+        observer.event(&Event::ClaimWaits { claim, error: error.to_string() });
+        let gives_up = || self.queue.is_closed();
+        let noted = if error.may_pass() {
+            self.until_written(claim.deadline, gives_up, note, StoreError::may_pass)
+        } else {
+            self.store_failed(error);
+            let until = clock.moment().later(GIVE_BACK_AFTER.min(claim.deadline.left()));
+            self.until_written(until, gives_up, note, |error| self.survives(error))
+        };
+        if noted.is_ok() {
+            observer.event(&Event::StoreWaited { task_id: id });
+            self.end_trouble();
+        }
+        noted
     }
 
     /// A result could not be stored. The disk may be full: then the TaskManager is the only one left to keep it. Where it is
@@ -74,7 +100,7 @@ impl Worker<'_> {
     pub(super) fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
         let executor = &self.executor;
         let (task_id, text) = (result.task_id, error.to_string());
-        self.fail(WorkerError::Store(error.clone()));
+        self.store_failed(error.clone());
         if error.is_of_ideas() {
             // Where this fails, the end of this process counts as one more death over the task.
             let _ = executor.store.set_running(&result.api_url, result.task_id, result.attempt, false);
@@ -83,6 +109,9 @@ impl Worker<'_> {
             self.in_flight.report(result);
             let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
             executor.observer.event(&Event::NotStored { task_id, error: text, reported });
+            if self.survives(error) {
+                self.forget_unstored((task_id, result.attempt));
+            }
         }
         self.in_flight.leave(task_id);
     }
@@ -96,17 +125,33 @@ impl Worker<'_> {
         gives_up: impl Fn() -> bool,
         mut write: impl FnMut() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let error = match write() {
+            Err(error) if error.may_pass() => error,
+            other => return other,
+        };
+        self.executor.observer.event(&Event::StoreWaits { task_id, error: error.to_string() });
+        let written = self.until_written(deadline, gives_up, write, StoreError::may_pass);
+        if written.is_ok() {
+            self.executor.observer.event(&Event::StoreWaited { task_id });
+            self.end_trouble();
+        }
+        written
+    }
+
+    /// Tries a write that has failed again until `deadline`, unless `gives_up` says not to, the task is stopped, or it fails
+    /// for a reason of another kind.
+    fn until_written<T>(
+        &self,
+        deadline: Moment,
+        gives_up: impl Fn() -> bool,
+        mut write: impl FnMut() -> Result<T, StoreError>,
+        may_pass: impl Fn(&StoreError) -> bool,
+    ) -> Result<T, StoreError> {
         let stop = self.stops.add();
         let written = loop {
+            let stopped = stop.wait_for(Some(StopReason::Shutdown), PAUSE);
             match write() {
-                Err(error) if error.may_pass() => {
-                    let error_text = error.to_string();
-                    self.executor.observer.event(&Event::StoreWaits { task_id, error: error_text });
-                    let stopped = stop.wait_for(Some(StopReason::Shutdown), PAUSE);
-                    if stopped || gives_up() || deadline.left().is_zero() {
-                        break Err(error);
-                    }
-                }
+                Err(error) if may_pass(&error) && !stopped && !gives_up() && !deadline.left().is_zero() => {}
                 other => break other,
             }
         };

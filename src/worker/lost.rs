@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::recovery::end_of;
-use super::{Event, Worker, WorkerError};
+use super::{Event, Worker};
+use crate::clock::Slept;
 use crate::store::StoreError;
 use crate::task::{Claim, Task, TaskId, position_of_type};
 use crate::taskmanager::{Client, Error, TaskView};
@@ -136,6 +137,20 @@ impl Worker<'_> {
         Ok(time)
     }
 
+    /// Looks for lost claims until none is in doubt any more; false where that cannot be: the worker is to end, or fails.
+    pub(super) fn settle_all_lost_claims(&self) -> bool {
+        loop {
+            let wait = match self.settle_lost_claims() {
+                Ok(None) => return true,
+                Ok(Some(time)) => time,
+                Err(error) => self.not_settled(error).unwrap_or(LATEST),
+            };
+            if self.has_failed() || self.executor.clock.sleep(wait) == Slept::Interrupted {
+                return false;
+            }
+        }
+    }
+
     /// Takes up the tasks that the TaskManager shows as claimed by this worker, or by a dead one, and that nobody has in
     /// hand. Returns how many there were.
     pub(super) fn look_for_lost_claims(&self, client: &Client) -> Result<usize, Error> {
@@ -206,10 +221,10 @@ impl Worker<'_> {
         Ok(true)
     }
 
-    /// What the results file answers. A worker whose results file fails ends.
+    /// What the results file answers.
     fn unless_it_fails(&self, answer: Result<bool, StoreError>) -> bool {
         answer.unwrap_or_else(|error| {
-            self.fail(WorkerError::Store(error));
+            self.store_failed(error);
             false
         })
     }

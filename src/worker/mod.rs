@@ -26,6 +26,7 @@ mod startup;
 mod stops;
 mod sweep;
 mod told;
+mod trouble;
 mod types;
 mod youtube;
 
@@ -52,6 +53,7 @@ use self::recovery::Left;
 use self::report::Waiting;
 use self::stops::Stops;
 use self::told::Told;
+use self::trouble::StoreTrouble;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, ConfigError, Origin, Strategy};
 use crate::failpoint;
@@ -160,8 +162,11 @@ struct Worker<'a> {
     in_flight: Arc<InFlight>,
     left: Left,
     lost: LostClaims,
+    /// Held by the slot that looks for lost claims before the end.
+    settling: Mutex<()>,
     waiting: Waiting,
     told: Told,
+    trouble: StoreTrouble,
     contact: Contact<'a>,
     process: Process,
     counters: Mutex<Counters>,
@@ -185,7 +190,7 @@ pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
         return Ok(Summary::default());
     };
     let worker = Worker::new(job, tools, types, ledger, patience).map_err(WorkerError::Store)?;
-    worker.heed(tools.shutdown);
+    worker.heed(tools.shutdown, tools.store);
     worker.work(tools)
 }
 
@@ -237,8 +242,10 @@ impl<'a> Worker<'a> {
             left: recovery::find(&executor, &process, &types)?,
             // A worker id that is new cannot have claimed anything before.
             lost: LostClaims::new(may_have_lost_claims),
+            settling: Mutex::default(),
             waiting: Waiting::new(unreported, config.max_backoff.value),
             told: Told::default(),
+            trouble: StoreTrouble::default(),
             contact: Contact::answering(tools.observer),
             types,
             ledger,
@@ -252,11 +259,13 @@ impl<'a> Worker<'a> {
     }
 
     /// Makes the worker obey the program's shutdown at once, whatever its threads wait for.
-    fn heed(&self, shutdown: &Shutdown) {
+    fn heed(&self, shutdown: &Shutdown, store: &Arc<Store>) {
         let (queue, stops, tasks) = (Arc::clone(&self.queue), Arc::clone(&self.stops), Arc::clone(&self.in_flight));
+        let store = Arc::clone(store);
         shutdown.on_raise(Phase::Running, move |phase| {
             queue.ask_to_end();
             if phase == Phase::Ending {
+                store.end_waits();
                 stops.stop_all(StopReason::Kill);
                 tasks.end();
             }
@@ -350,6 +359,11 @@ impl<'a> Worker<'a> {
         self.note_failure(error);
         self.queue.close(Closed::Failed);
         self.in_flight.end();
+    }
+
+    /// Whether it fails at its end.
+    fn has_failed(&self) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Lets the worker go on, and fail at its end. The first reason stands.

@@ -10,6 +10,7 @@ use super::contact::is_too_long;
 use super::queue::Closed;
 use super::refused::RefusedReports;
 use super::told::News;
+use super::trouble::LOOK_EVERY;
 use super::{Event, Worker};
 use crate::clock::Timestamp;
 use crate::failpoint;
@@ -332,6 +333,10 @@ impl Worker<'_> {
             }
             self.waiting.let_go();
             self.note_unreported();
+            if self.trouble.is_there() {
+                // What could not be marked waits with all others.
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -368,7 +373,13 @@ impl Worker<'_> {
                 if delivery == Delivery::Confirmed {
                     self.told.forget(task_id);
                 }
-                self.patiently(task_id, until, || false, mark).map(|()| delivery == Delivery::Confirmed)
+                match self.patiently(task_id, until, || false, mark) {
+                    Err(error) if self.survives(&error) => {
+                        self.mark_later(unsettled, error);
+                        return Ok(delivery == Delivery::Confirmed);
+                    }
+                    marked => marked.map(|()| delivery == Delivery::Confirmed),
+                }
             }
             Err(error) => {
                 let words = error.to_string();
@@ -386,5 +397,12 @@ impl Worker<'_> {
         }
         failpoint::reach("marked");
         settled
+    }
+    /// Keeps a result whose fate is known and could not be noted. It is looked up again when the results file can be written.
+    fn mark_later(&self, unsettled: Unsettled, error: StoreError) {
+        self.store_failed(error);
+        self.waiting.pause(LOOK_EVERY);
+        self.waiting.add(unsettled);
+        self.note_unreported();
     }
 }

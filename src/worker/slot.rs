@@ -11,7 +11,8 @@ use super::recovery::prolong;
 use super::report::{MARK_PATIENCE, Unsettled};
 use super::sweep::Found;
 use super::told::News;
-use super::{Event, Executor, Worker, WorkerError, WorkerType};
+use super::trouble::LOOK_EVERY;
+use super::{Event, Executor, Worker, WorkerType};
 use crate::failpoint;
 use crate::store::StoreError;
 use crate::task::{Claim, ErrorType, Failure, TaskResult};
@@ -25,9 +26,12 @@ pub(super) fn run(worker: &Worker<'_>, number: usize) {
     while let Some(turn) = worker.queue.turn() {
         worker.pulse.back_in(number, turn.wait);
         // Before a task is claimed: where nothing can be written, none is.
-        worker.note_poll();
-        let found = worker.sweep(&turn);
-        match found {
+        if !worker.can_store() {
+            worker.queue.end_turn(&turn, Sweep::Failed { index: turn.first, pause: Some(LOOK_EVERY) });
+            worker.pulse.rests(number);
+            continue;
+        }
+        match worker.sweep(&turn) {
             Found::Task { index, claim, left } => {
                 worker.pulse.back_in(number, claim.deadline.left());
                 worker.end_turn(&turn, Sweep::Task(index));
@@ -39,6 +43,7 @@ pub(super) fn run(worker: &Worker<'_>, number: usize) {
         }
         worker.pulse.rests(number);
     }
+    worker.work_lost_claims(number);
 }
 
 /// Tells the others that the slot has ended, also when it panicked: nobody must wait for it in vain.
@@ -59,12 +64,29 @@ impl Worker<'_> {
         self.executor.observer.event(&Event::Polled);
     }
 
+    /// What a worker that has done all it was to do has claimed without hearing of it is worked as well: else it would be
+    /// left claimed. The first slot to end sees to that.
+    fn work_lost_claims(&self, number: usize) {
+        let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.queue.is_done() || !self.settle_all_lost_claims() {
+            return;
+        }
+        for index in 0..self.types.len() {
+            while let Some(claim) = self.take_left(index) {
+                self.queue.take_place(index);
+                self.pulse.back_in(number, claim.deadline.left());
+                self.work_one(index, claim, true, Instant::now());
+            }
+        }
+        self.pulse.rests(number);
+    }
+
     /// Works a task, and gives its place back.
     fn work_one(&self, index: usize, claim: Claim, left: bool, asked_at: Instant) {
         let worker_type = &self.types[index];
         let attempt = (claim.task.id, claim.task.attempt);
         let Worked { verdict, is_in_vain } = self.store_and_report(worker_type, claim, left).unwrap_or_else(|error| {
-            self.fail(WorkerError::Store(error));
+            self.store_failed(error);
             Worked::NOT
         });
         self.lost.release(attempt);
@@ -183,22 +205,28 @@ impl Worker<'_> {
         *if result.outcome.failure.is_none() { &mut counters.completed } else { &mut counters.failed } += 1;
     }
 
-    /// Tells the results file that the worker polls, for whoever looks at its health. Where it cannot be written, unless
-    /// that passes by itself, nothing is to be claimed.
-    fn note_poll(&self) {
-        let mut last = self.last_noted_poll.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed() < NOTE_POLLS_EVERY) {
+    /// Tells the results file now and then that the worker polls, for whoever looks at its health. Where that fails, and
+    /// does not pass by itself, nothing is to be claimed.
+    pub(super) fn note_poll(&self) {
+        let is_recent = |last: &Instant| last.elapsed() < NOTE_POLLS_EVERY;
+        if self.last_noted_poll.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_recent) {
             return;
         }
-        *last = Some(Instant::now());
-        let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = self.executor.store.note_poll(&self.process, counters, self.executor.clock.now());
-        self.executor.observer.event(&Event::PollNoted(noted.as_ref().err().map(ToString::to_string)));
-        if let Err(error) = noted
-            && !error.may_pass()
-        {
-            self.fail(WorkerError::Store(error));
+        let noted = self.tell_of_poll();
+        match &noted {
+            Err(error) if self.survives(error) || !error.may_pass() => self.store_failed(error.clone()),
+            _ => {
+                let error = noted.err().map(|error| error.to_string());
+                self.executor.observer.event(&Event::PollNoted(error));
+            }
         }
+    }
+
+    /// Tells the results file that the worker polls.
+    pub(super) fn tell_of_poll(&self) -> Result<(), StoreError> {
+        *self.last_noted_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        self.executor.store.note_poll(&self.process, counters, self.executor.clock.now())
     }
 }
 

@@ -241,10 +241,11 @@ impl Worker<'_> {
 
     /// Sees to claims that are still in doubt; returns how long the server asked to be left alone. Who waits for the
     /// worker's end is not told that nothing is left.
-    fn not_settled(&self, error: Error) -> Option<Duration> {
+    pub(super) fn not_settled(&self, error: Error) -> Option<Duration> {
         let pause = error.retry_after();
         self.contact.failed(&error);
-        if is_too_long(self.lost.in_doubt_for(), &error, self.patience) || self.is_decided(&error) {
+        let is_too_long = is_too_long(self.lost.in_doubt_for(), &error, self.patience);
+        if is_too_long || self.contact.is_given_up(&error, self.patience) || self.is_decided(&error) {
             self.fail(WorkerError::TaskManager(error));
         }
         pause

@@ -166,7 +166,7 @@ fn a_task_whose_ideas_find_no_room_is_not_done() {
 
 #[test]
 fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
-    for line in ["work example.any", "claim example.any --run --timeout 15s"] {
+    for line in ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"] {
         let Some(disk) = FullDisk::new() else { return };
         disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
         let running = disk.rig.prismq(line).args(["--results", "disk/results.db"]).start();
@@ -191,18 +191,39 @@ fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
 }
 
 #[test]
-fn a_worker_at_rest_notices_the_full_disk_before_it_claims() {
+fn a_worker_whose_end_nobody_waits_for_gives_the_task_back_and_goes_on_when_there_is_room() {
+    let Some(disk) = FullDisk::new() else { return };
+    disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
+    let mut running = disk.rig.start("work example.any --concurrency 4 --results disk/results.db");
+    disk.wait_for_poll();
+    disk.fill();
+    let id = disk.rig.create(ANY, &json!({"n": 1}));
+    running.wait_for_stderr("given back: ");
+    let task = disk.rig.task(id);
+    assert_eq!((&task["status"], &task["attempts"]), (&json!("pending"), &json!(1)), "{task}");
+    disk.make_room();
+    wait_for("the task", || (disk.rig.task(id)["status"] == "completed").then_some(()));
+    running.terminate();
+    running.wait().exits(0);
+}
+
+#[test]
+fn a_worker_at_rest_notices_the_full_disk_before_it_claims_and_goes_on_when_there_is_room() {
     // It answers each poll at once.
     let rig = Rig::with(|settings| settings.faults.published = true).knowing_any();
     let Some(disk) = FullDisk::of(rig) else { return };
     disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
     let line = "work example.any --poll-interval 50ms --max-backoff 50ms --results disk/results.db";
-    let running = disk.rig.start(line);
+    let mut running = disk.rig.start(line);
     disk.wait_for_poll();
     disk.fill();
-    let output = running.wait().exits(1);
-    let last = output.stderr.lines().last().unwrap();
-    assert!(last.starts_with("prismq: ") && last.contains("the disk is full"), "{output:?}");
+    running.wait_for_stderr("the disk is full: claiming nothing until it can be written");
+    let id = disk.rig.create(ANY, &json!({"n": 1}));
+    disk.make_room();
+    wait_for("the task", || (disk.rig.task(id)["status"] == "completed").then_some(()));
+    assert_eq!(disk.rig.task(id)["attempts"], 1);
+    running.terminate();
+    running.wait().exits(0);
 }
 
 #[test]

@@ -260,3 +260,20 @@ fn a_claim_by_hand_does_not_take_what_it_holds_already() {
     published.spoil(CLAIM, Fault::AnswerLost);
     assert_eq!(sandbox.prismq(["claim", "case"]).run().exits(0).json()["id"], json!(2));
 }
+
+/// The limit is reached by other tasks before the TaskManager has carried out a claim that it had answered with an error.
+#[test]
+fn a_limited_worker_leaves_no_claim_behind_of_which_it_has_not_heard() {
+    let published = Published::start(&["case"]);
+    let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
+    published.spoil(CLAIM, Fault::DoneLate(Answer::page(502)));
+    let sandbox = published.sandbox(&cases("case", ""));
+    sandbox.write("it.sh", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    let worker = sandbox.prismq(["work", "--max-tasks", "1"]).start();
+    wait_for("the handler", || (!sandbox.read("runs").is_empty()).then_some(()));
+    published.do_late();
+    assert_eq!(ids.map(|id| published.task(id).status), ["claimed", "claimed"]);
+    sandbox.write("go", "");
+    let output = worker.wait().exits(0);
+    assert_eq!(ids.map(|id| published.task(id).status), ["completed", "completed"], "{}", output.stderr);
+}

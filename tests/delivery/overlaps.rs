@@ -102,6 +102,26 @@ fn a_claim_that_waits_is_left_to_the_next_worker_when_this_one_is_stopped() {
     assert!(rows(&sandbox, "deaths").is_empty(), "it says nothing of the task");
 }
 
+/// Nor for longer than its claim lasts: then a look finds it again, when the fate of the report is known.
+#[test]
+fn a_claim_that_has_waited_in_vain_is_found_again() {
+    let published = Published::start(&["case"]);
+    let sandbox = published.sandbox(&cases("case", "timeout = '1s'"));
+    sandbox.write("it.sh", "echo $PRISMQ_ATTEMPT >> runs; [ $PRISMQ_ATTEMPT = 2 ] || { echo oops >&2; exit 1; }");
+    let id = published.create("case", json!({"case": "it"}));
+    published.spoil("POST /tasks/1/complete", Fault::AnswerLost);
+    published.hold("GET /tasks/1");
+    let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
+    worker.wait_for_stderr("not run: the report of its earlier attempt is still under way task_id=1");
+    assert_eq!((published.task(id).attempts, sandbox.read("runs").as_str()), (2, "1\n"));
+    published.release();
+    worker.wait_for("it is completed", |_| published.task(id).status == "completed");
+    worker.terminate();
+    worker.wait().exits(0);
+    assert_eq!((published.task(id).attempts, sandbox.read("runs").as_str()), (2, "1\n2\n"));
+    assert_eq!(attempts(&sandbox), [(1, json!("oops")), (2, Value::Null)]);
+}
+
 /// What the TaskManager hands out again is run, whatever the attempt before failed with.
 #[test]
 fn each_attempt_that_is_handed_out_runs_except_after_refused_params() {

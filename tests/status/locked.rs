@@ -22,7 +22,8 @@ fn tasks_wait_until_another_process_lets_the_results_file_go() {
     rig.sandbox.write("go", "");
     let second = rig.case("second", "echo 43");
     worker.running.wait_for_stderr("another process has held it for 10 s; trying again");
-    assert_eq!(worker.health()["results_writable"], json!(false));
+    let health = worker.health();
+    assert_eq!((&health["results_writable"], &health["healthy"]), (&json!(false), &json!(false)));
     assert!([first, second].iter().all(|id| rig.taskmanager.status(*id) != "completed"));
     other.execute_batch("ROLLBACK").unwrap();
     for id in [first, second] {
@@ -35,7 +36,7 @@ fn tasks_wait_until_another_process_lets_the_results_file_go() {
 }
 
 #[test]
-fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over() {
+fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_worker_goes_on() {
     let rig = Rig::of(crate::rig::TaskManager::start(), &[("case", "timeout = '2s'")]);
     let mut worker = Watched::start(&rig, []);
     worker.running.wait_for_stderr("ready");
@@ -43,14 +44,52 @@ fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over() {
     let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let id = rig.case("one", "echo 42");
+    worker.running.wait_for_stderr("another process has held it for 10 s; trying again");
+    let health = worker.health();
+    assert_eq!((&health["tasks_in_flight"], &health["healthy"]), (&json!(1), &json!(false)), "{health}");
     worker.running.wait_for_stderr("given back: ");
+    assert_eq!(worker.health()["tasks_in_flight"], 0);
     let log = worker.running.stderr();
     assert!(log.lines().any(|line| line.contains("given back: ") && line.contains(&format!("task_id={id}"))), "{log}");
     other.execute_batch("ROLLBACK").unwrap();
-    worker.running.wait().exits(1);
-    assert_eq!(rig.taskmanager.status(id), "pending");
-    rig.drain();
-    assert_eq!(rig.taskmanager.status(id), "completed");
+    wait_for("the task", || (rig.taskmanager.status(id) == "completed").then_some(()));
+    assert_eq!(worker.health()["healthy"], true);
+    worker.running.terminate();
+    worker.running.wait().exits(0);
+}
+
+/// Whoever waits for the file stops waiting: a slot that notes its claim, one that stores a result.
+#[test]
+fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
+    for what in ["claim", "result"] {
+        let rig = Rig::start();
+        let mut worker = Watched::start(&rig, []);
+        worker.running.wait_for_stderr("ready");
+        wait_for("a poll", || (!rig.rows("workers")[0]["last_poll_at"].is_null()).then_some(()));
+        let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
+        let mut id = 0;
+        if what == "result" {
+            id = rig.case("one", WAITS);
+            wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
+        }
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        if what == "claim" {
+            id = rig.case("one", "echo 42");
+            wait_for("the claim", || (rig.taskmanager.status(id) == "claimed").then_some(()));
+        }
+        rig.sandbox.write("go", "");
+        // The slot has come to the file.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        worker.running.terminate();
+        // What comes sooner is the same signal.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let start = std::time::Instant::now();
+        worker.running.terminate();
+        worker.running.wait();
+        assert!(start.elapsed().as_secs() < 3, "{what}: {:?}", start.elapsed());
+        let expected = if what == "claim" { "pending" } else { "completed" };
+        assert_eq!(rig.taskmanager.status(id), expected, "{what}: the TaskManager hears of it all the same");
+    }
 }
 
 #[test]

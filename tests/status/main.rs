@@ -14,5 +14,6 @@ mod locked;
 mod metrics;
 mod page;
 mod promtool;
+mod unwritable;
 mod watched;
 mod youtube;

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, TaskManager};
-use crate::support::{Prismq, Running, wait_for};
+use crate::support::{Answer, Prismq, Running, Server, recorded, wait_for};
 
 /// A worker in a shell that has first run `limits`.
 fn limited(rig: &Rig, limits: &str, arguments: &str) -> Prismq {
@@ -190,4 +190,28 @@ fn a_host_is_looked_up_again_where_there_was_no_thread_for_it() {
     let output = worker.env("FAILPOINTS", "look-up=2*return(11)->off").run().exits(0);
     assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
     assert_eq!(attempts(&rig, &[id]), BTreeSet::from([1]));
+}
+
+/// That is not the TaskManager's fault, and the log does not say so.
+#[test]
+#[cfg(target_os = "linux")]
+fn open_files_that_run_out_for_a_connection_are_named() {
+    let server = Server::start(|request| {
+        let answer = match request.path.as_str() {
+            path if path.starts_with("/task-types/") => Answer::data(&json!({"id": 1, "name": "case", "version": "1"})),
+            "/tasks/claim" => recorded("claim: queue empty"),
+            _ => Answer::data(&json!([])),
+        };
+        answer.header("Connection", "close")
+    });
+    let sandbox = crate::rig::sandbox(&server.url());
+    let mut worker = sandbox.prismq(["work", "--handle", "case=cat"]).start();
+    worker.wait_for_stderr("ready");
+    let before = limit_open_files(&worker, 3);
+    worker.wait_for_stderr("since open files or memory have run out: Too many open files");
+    limit_open_files(&worker, before);
+    worker.wait_for_stderr("the TaskManager answers again");
+    worker.terminate();
+    let log = worker.wait().exits(0).stderr;
+    assert!(!log.contains("cannot reach the TaskManager"), "{log}");
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
@@ -11,6 +10,7 @@ use super::entry::Idea;
 use super::table;
 use crate::clock::Timestamp;
 use crate::sqlite::anchor::Anchor;
+use crate::store::busy::{self, Patience};
 use crate::store::migrations::Error;
 use crate::store::{Reason, StoreError, create};
 
@@ -19,21 +19,23 @@ pub(in crate::store) struct IdeaDatabase {
     connection: Mutex<Connection>,
     path: PathBuf,
     anchor: Anchor,
+    patience: Patience,
 }
 
 impl IdeaDatabase {
     /// Opens the database, or makes an empty one, readable by its owner only. The table is made when there are ideas.
-    pub(in crate::store) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(in crate::store) fn open(path: &Path, patience: Patience) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::IdeasUnusable { path: path.to_owned(), reason };
         create(path).map_err(|error| unusable(error.to_string()))?;
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection).map_err(|error| failure(path, error))?;
         let anchor = Anchor::of(path).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), anchor })
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), anchor, patience })
     }
 
     /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
     pub(in crate::store) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        self.patience.apply();
         let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = keep(&mut connection, ideas, now).map_err(|error| match error {
             // It was usable: what is wrong now may pass.
@@ -58,7 +60,7 @@ fn keep(connection: &mut Connection, ideas: &[Idea], now: Timestamp) -> Result<V
 }
 
 fn prepare(connection: &mut Connection) -> Result<(), Error> {
-    connection.busy_timeout(Duration::from_secs(10))?;
+    busy::wait_on(connection)?;
     // Closing a database that is refused must not tidy it up.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     table::recognise(connection)?;
@@ -86,6 +88,7 @@ fn failure(path: &Path, error: Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use rusqlite::types::Value;
 
@@ -100,7 +103,7 @@ mod tests {
     fn what_keeps_ideas_out_for_a_while_may_pass() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ideas.db");
-        let ideas = IdeaDatabase::open(&path).unwrap();
+        let ideas = IdeaDatabase::open(&path, Patience::default()).unwrap();
         let keep = || ideas.keep(&[idea()], Timestamp::UNIX_EPOCH);
         ideas.connection.lock().unwrap().busy_timeout(Duration::ZERO).unwrap();
         let holder = Connection::open(&path).unwrap();

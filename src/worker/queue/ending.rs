@@ -11,6 +11,16 @@ impl Queue {
         self.lock().closed.is_some()
     }
 
+    /// Whether nothing more is claimed since all is done.
+    pub(in crate::worker) fn is_done(&self) -> bool {
+        self.lock().closed == Some(Closed::Done)
+    }
+
+    /// Takes a place for a task that is worked though nothing more is claimed.
+    pub(in crate::worker) fn take_place(&self, index: usize) {
+        self.lock().in_flight[index] += 1;
+    }
+
     /// Waits until nothing more is claimed, and says why; `None` where that does not come within `limit`.
     pub(in crate::worker) fn wait_closed(&self, limit: Duration) -> Option<Closed> {
         let until = Instant::now().checked_add(limit);
