@@ -23,6 +23,8 @@ type Attempt = (TaskId, u32);
 struct State {
     /// Calls that may have claimed a task each that was not found yet.
     doubts: usize,
+    /// One of them is this process's own, not only an earlier one's.
+    is_own: bool,
     /// Lost claims that were found so far.
     found: u64,
     /// A look that begins then or later settles all of them.
@@ -56,7 +58,7 @@ impl LostClaims {
     /// A call may have claimed a task, and nobody knows.
     pub(super) fn doubt(&self) {
         let mut state = self.lock();
-        state.doubts += 1;
+        (state.doubts, state.is_own) = (state.doubts + 1, true);
         state.settled_from = Instant::now().checked_add(LATEST);
     }
 
@@ -65,6 +67,12 @@ impl LostClaims {
         let state = self.lock();
         let from = state.settled_from.filter(|_| state.doubts > 0)?;
         Some(from.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether a call of this process may have claimed a task, and nobody knows.
+    fn is_own_in_doubt(&self) -> bool {
+        let state = self.lock();
+        state.doubts > 0 && state.is_own
     }
 
     /// How long a look could have settled what is in doubt, and none did.
@@ -79,6 +87,7 @@ impl LostClaims {
         let mut state = self.lock();
         let all = state.settled_from.is_none_or(|from| from <= start);
         state.doubts = if all { 0 } else { state.doubts.saturating_sub(found) };
+        state.is_own &= !all;
     }
 
     /// Takes an attempt in hand that a call, made at `asked_at`, was answered with. False where a look was faster.
@@ -137,18 +146,19 @@ impl Worker<'_> {
         Ok(time)
     }
 
-    /// Looks for lost claims until none is in doubt any more; false where that cannot be: the worker is to end, or fails.
+    /// Looks for lost claims until none of this process is in doubt any more; false where that cannot be: the worker is to
+    /// end, or fails.
     pub(super) fn settle_all_lost_claims(&self) -> bool {
-        loop {
+        while self.lost.is_own_in_doubt() {
             let wait = match self.settle_lost_claims() {
-                Ok(None) => return true,
-                Ok(Some(time)) => time,
+                Ok(time) => time.unwrap_or_default(),
                 Err(error) => self.not_settled(error).unwrap_or(LATEST),
             };
             if self.has_failed() || self.executor.clock.sleep(wait) == Slept::Interrupted {
                 return false;
             }
         }
+        true
     }
 
     /// Takes up the tasks that the TaskManager shows as claimed by this worker, or by a dead one, and that nobody has in

@@ -20,6 +20,11 @@ impl Left {
         self.of_type(index).push_back((claim, end));
     }
 
+    /// How many there are of a type.
+    fn count(&self, index: usize) -> usize {
+        self.of_type(index).len()
+    }
+
     fn of_type(&self, index: usize) -> MutexGuard<'_, VecDeque<(Claim, Moment)>> {
         self.claims[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -34,8 +39,18 @@ impl Worker<'_> {
     /// The next task of a type that was left, oldest first. What is run again has its whole time again, as far as its
     /// claim allows. One whose claim has run out meanwhile is left to the server, if that says so as well.
     pub(super) fn take_left(&self, index: usize) -> Option<Claim> {
+        self.take_left_from(index, 0)
+    }
+
+    /// How many tasks of each type were left.
+    pub(super) fn left_counts(&self) -> Vec<usize> {
+        (0..self.types.len()).map(|index| self.left.count(index)).collect()
+    }
+
+    /// The same as [`Worker::take_left`], without the first so many.
+    pub(super) fn take_left_from(&self, index: usize, first: usize) -> Option<Claim> {
         loop {
-            let (mut claim, end) = self.left.of_type(index).pop_front()?;
+            let (mut claim, end) = self.left.of_type(index).remove(first)?;
             claim.deadline = self.executor.clock.moment().later(self.types[index].timeout).min(end);
             if !claim.deadline.left().is_zero() {
                 return Some(claim);

@@ -68,11 +68,13 @@ impl Worker<'_> {
     /// left claimed. The first slot to end sees to that.
     fn work_lost_claims(&self, number: usize) {
         let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        // What an earlier process left beyond the limit stays for the next.
+        let left = self.left_counts();
         if !self.queue.is_done() || !self.settle_all_lost_claims() {
             return;
         }
-        for index in 0..self.types.len() {
-            while let Some(claim) = self.take_left(index) {
+        for (index, first) in left.into_iter().enumerate() {
+            while let Some(claim) = self.take_left_from(index, first) {
                 self.queue.take_place(index);
                 self.pulse.back_in(number, claim.deadline.left());
                 self.work_one(index, claim, true, Instant::now());

@@ -138,11 +138,14 @@ fn the_next_worker_reports_what_this_one_could_not() {
     let mut bench = Bench::start();
     let id = bench.taskmanager.create(TYPE, json!({}));
     let (handler, begins, go) = held();
-    let worker = bench.worker().handler(TYPE, handler).max_tasks(1).build().unwrap();
+    let worker = bench.worker().handler(TYPE, handler).build().unwrap();
+    let handle = worker.shutdown_handle();
     let running = thread::spawn(|| worker.run());
     begins.recv().unwrap();
     bench.taskmanager.stop();
     go.send(()).unwrap();
+    wait_for("the result", || (bench.results().len() == 1).then_some(()));
+    handle.drain();
     assert_eq!(running.join().unwrap().unwrap().unreported, 1);
     assert!(bench.results()[0]["reported_at"].is_null());
 
