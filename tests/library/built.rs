@@ -10,6 +10,7 @@ use std::time::Duration;
 use prismq::{Claim, Outcome, Run, ShutdownHandle, Worker, WorkerBuilder, WorkerError};
 use serde_json::{Value, json};
 
+use crate::support::wait_for;
 use crate::{Bench, TYPE};
 
 fn nothing(_: &Claim, _: &Run<'_>) -> Outcome {
