@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, Rig, complains};
-use crate::support::{Output, wait_for};
+use crate::support::{Output, Running, wait_for};
 
 /// A rig in whose working folder `disk` is a file system of 2 MiB, with the results file on it.
 struct FullDisk {
@@ -54,10 +54,12 @@ impl FullDisk {
         self.rig.prismq(line).args(["--results", "disk/results.db"]).run()
     }
 
-    /// Waits until somebody has opened the results file.
-    fn wait_for_open(&self) {
-        let shared = self.disk.join("results.db-shm");
-        wait_for("the results file", || fs::metadata(&shared).is_ok_and(|it| it.len() > 0).then_some(()));
+    /// Starts a claim by hand that waits for a task, and has opened the results file and written all it writes to it until
+    /// then: it does so before its first call.
+    fn start_claim(&self, line: &str) -> Running {
+        let mut running = self.rig.prismq(line).args(["--results", "disk/results.db", "--debug"]).start();
+        running.wait_for_stderr("call=");
+        running
     }
 
     /// Waits until a worker has noted that it polls: it does so again only after 10 s.
@@ -169,12 +171,13 @@ fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
     for line in ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"] {
         let Some(disk) = FullDisk::new() else { return };
         disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
-        let running = disk.rig.prismq(line).args(["--results", "disk/results.db"]).start();
-        if line.starts_with("work") {
+        let running = if line.starts_with("work") {
+            let running = disk.rig.prismq(line).args(["--results", "disk/results.db"]).start();
             disk.wait_for_poll();
+            running
         } else {
-            disk.wait_for_open();
-        }
+            disk.start_claim(line)
+        };
         disk.fill();
         let id = disk.rig.create(ANY, &json!({"n": 1}));
         let output = running.wait().exits(1);
@@ -229,8 +232,7 @@ fn a_worker_at_rest_notices_the_full_disk_before_it_claims_and_goes_on_when_ther
 #[test]
 fn a_claim_by_hand_that_could_not_be_noted_can_be_completed() {
     let Some(disk) = FullDisk::new() else { return };
-    let running = disk.rig.start("claim example.any --timeout 15s --worker-id me --results disk/results.db");
-    disk.wait_for_open();
+    let running = disk.start_claim("claim example.any --timeout 15s --worker-id me");
     disk.fill();
     let id = disk.rig.create(ANY, &json!({"n": 1}));
     let output = running.wait().exits(1);

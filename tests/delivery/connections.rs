@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::published::Published;
 use crate::rig::{cases, rows};
-use crate::support::{Answer, recorded};
+use crate::support::{Answer, at_once, recorded};
 
 /// How a call on a connection that is used up ends.
 fn worn() -> [(&'static str, Answer); 4] {
@@ -40,16 +40,13 @@ fn drain(uses: usize, how: &str, answer: Answer, concurrency: &str, progress: &s
 
 #[test]
 fn a_connection_that_can_be_used_once_holds_up_no_report() {
-    for (how, answer) in worn() {
-        drain(1, how, answer.clone(), "1", "");
-        drain(1, how, answer, "1", PROGRESS);
-    }
+    let cases = worn().into_iter().flat_map(|worn| ["", PROGRESS].map(|progress| (worn.clone(), progress)));
+    at_once(cases, |((how, answer), progress)| drain(1, how, answer, "1", progress));
 }
 
 #[test]
 fn a_connection_that_can_be_used_a_few_times_holds_up_no_report() {
-    for (how, answer) in worn() {
-        drain(2, how, answer.clone(), "3", PROGRESS);
-        drain(3, how, answer, "1", "");
-    }
+    let settings = [(2, "3", PROGRESS), (3, "1", "")];
+    let cases = worn().into_iter().flat_map(|worn| settings.map(|settings| (worn.clone(), settings)));
+    at_once(cases, |((how, answer), (uses, slots, progress))| drain(uses, how, answer, slots, progress));
 }

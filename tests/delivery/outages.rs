@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::overlaps::wait_for_waiting_claim;
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, TaskManager, cases, rows};
-use crate::support::{Answer, Server, recorded, wait_for};
+use crate::support::{Answer, Server, at_once, recorded, wait_for};
 
 #[test]
 fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return() {
@@ -44,7 +44,7 @@ fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return()
 
 #[test]
 fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
-    for dies in [false, true] {
+    at_once([false, true], |dies| {
         let mut rig = Rig::start();
         for name in ["a", "b", "c"] {
             rig.case(name, &format!("touch {name}.started; while ! [ -e {name}.go ]; do sleep 0.01; done; echo 1"));
@@ -66,7 +66,7 @@ fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
         let log = worker.stderr();
         let reported = log.lines().filter_map(|line| line.split_once(" reported task_id=")?.1.parse().ok());
         assert_eq!(reported.collect::<Vec<u64>>(), [3, 1, 2], "{dies}: {log}");
-    }
+    });
 }
 
 #[test]

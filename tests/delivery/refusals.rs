@@ -1,7 +1,6 @@
 //! A TaskManager that asks to be left alone, for however long, and however it writes that.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use prismq::clock::Timestamp;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
 use crate::rig::{cases, rows};
-use crate::support::{Answer, FakeClock, recorded};
+use crate::support::{Answer, FakeClock, at_once, recorded};
 
 const A_MINUTE: &str = "try again in 60 seconds";
 
@@ -65,14 +64,9 @@ fn works_through(refusal: &Answer, limit: &[&str]) {
 
 #[test]
 fn a_refusal_for_now_ends_neither_a_drain_nor_a_limited_worker() {
-    thread::scope(|scope| {
-        for refusal in short() {
-            scope.spawn(move || {
-                works_through(&refusal, &["--drain"]);
-                works_through(&refusal, &["--max-tasks", "2", "--concurrency", "2"]);
-            });
-        }
-    });
+    let limits = [&["--drain"][..], &["--max-tasks", "2", "--concurrency", "2"]];
+    let cases = short().into_iter().flat_map(|refusal| limits.map(|limit| (refusal.clone(), limit)));
+    at_once(cases, |(refusal, limit)| works_through(&refusal, limit));
 }
 
 /// When the calls were made whose text begins with `call`.

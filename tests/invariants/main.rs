@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use plan::Plan;
 
 /// Plans that run at the same time: they mostly wait.
-const AT_ONCE: u64 = 6;
+const AT_ONCE: u64 = 12;
 /// How long a failing plan is made smaller.
 const SHRINK_FOR: Duration = Duration::from_secs(60);
 /// A smaller plan that may fail is tried so often.

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use crate::rig::{Rig, TaskManager, read_rows};
-use crate::support::{Output, wait_for};
+use crate::support::{Output, at_once, wait_for};
 use crate::watched::Watched;
 
 /// Says that it runs, then waits for the file `go`. Each run is a line of `runs`.
@@ -33,7 +33,7 @@ fn assert_named(output: &Output, words: &str) {
 
 #[test]
 fn a_worker_at_rest_notices_that_its_results_file_is_gone_and_ends() {
-    for (disturb, words) in [
+    let cases = [
         ("rm data/results.db", "results.db was deleted or moved while it was in use"),
         ("rm data/results.db*", "results.db was deleted or moved"),
         ("mv data/results.db data/old.db", "results.db was deleted or moved"),
@@ -45,13 +45,14 @@ fn a_worker_at_rest_notices_that_its_results_file_is_gone_and_ends() {
         ("rm data/results.db-wal", "results.db-wal was deleted or moved"),
         ("rm data/results.db-shm", "results.db-shm was deleted or moved"),
         ("> data/results.db", "results.db was emptied"),
-    ] {
+    ];
+    at_once(cases, |(disturb, words)| {
         let rig = rig();
         let mut worker = Watched::start(&rig, []);
         worker.running.wait_for_stderr("ready");
         rig.sandbox.program("sh", ["-c", disturb]).run().exits(0);
         assert_named(&worker.running.wait().exits(1), words);
-    }
+    });
 }
 
 #[test]
@@ -117,16 +118,17 @@ fn the_lock_of_a_process_is_put_back_before_another_takes_its_tasks() {
 
 #[test]
 fn the_database_of_ideas_may_not_go_either() {
-    for (disturb, words) in [
+    let cases = [
         ("rm ideas.db", "ideas.db was deleted or moved"),
         ("cp ideas.db new.db; mv new.db ideas.db", "ideas.db was replaced by another file"),
-    ] {
+    ];
+    at_once(cases, |(disturb, words)| {
         let rig = rig();
         let mut worker = Watched::start(&rig, ["--ideas", "ideas.db"]);
         worker.running.wait_for_stderr("ready");
         rig.sandbox.program("sh", ["-c", disturb]).run().exits(0);
         assert_named(&worker.running.wait().exits(1), words);
-    }
+    });
 }
 
 #[test]

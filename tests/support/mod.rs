@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unused_imports)] // every test binary uses a part of it
 
+mod at_once;
 mod clock;
 mod exchange;
 mod prismq;
@@ -11,6 +12,7 @@ mod server;
 #[cfg(target_os = "linux")]
 mod set_clock;
 
+pub(crate) use at_once::at_once;
 pub(crate) use clock::FakeClock;
 pub(crate) use exchange::{Exchange, exchange, send};
 pub(crate) use prismq::{Output, Prismq, Running, Sandbox, wait_for};

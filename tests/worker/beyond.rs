@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, TaskManager, rows, sandbox};
-use crate::support::{Answer, Sandbox, Server};
+use crate::support::{Answer, Sandbox, Server, at_once};
 
 /// The most levels of params, of a schema, and of what a handler prints.
 const MAX_DEPTH: usize = 96;
@@ -34,7 +34,8 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Types whose handlers give back the params, each in its own way, and one whose handler prints the file `out`.
+/// Types whose handlers give back the params, each in its own way, and two whose handlers print a file: `out`, and the one
+/// of the depth that the params name.
 const TYPES: &str = r#"
 [[task_type]]
 name = "built-in"
@@ -52,13 +53,17 @@ mode = "persistent"
 [[task_type]]
 name = "out"
 exec = "cat out"
+
+[[task_type]]
+name = "of-depth"
+exec = "cat out.$(sed 's/.*\"depth\":\\([0-9]*\\).*/\\1/')"
 "#;
 
 fn rig() -> Rig {
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[]);
     rig.sandbox.write("prismq.toml", TYPES);
     rig.script("warm", &format!("{}while next; do answer '[]'; done", include_str!("../support/talk.sh")));
-    for name in ["built-in", "once", "warm", "out"] {
+    for name in ["built-in", "once", "warm", "out", "of-depth"] {
         rig.taskmanager.register(name);
     }
     rig
@@ -68,9 +73,12 @@ fn rig() -> Rig {
 fn what_is_as_deep_as_may_be_passes_through_everything() {
     let rig = rig();
     let params = object(MAX_DEPTH);
-    for (id, name) in [("1", "built-in"), ("2", "once"), ("3", "warm")] {
+    let names = ["built-in", "once", "warm"];
+    for name in names {
         rig.sandbox.prismq(["create-task", name, "--params", &params]).run().exits(0);
-        rig.drain();
+    }
+    rig.drain();
+    for (id, name) in ["1", "2", "3"].into_iter().zip(names) {
         let task = rig.sandbox.prismq(["show-task", id, "--json"]).run().exits(0).json();
         assert_eq!((&task["status"], depth(&task["params"])), (&json!("completed"), MAX_DEPTH), "{name}");
         assert!(name == "warm" || depth(&task["result"]["data"]) == MAX_DEPTH, "{name}: {task}");
@@ -132,19 +140,19 @@ fn a_result_by_hand_that_is_too_deep_is_refused_and_the_task_can_still_be_comple
 #[test]
 fn every_result_is_reported_whatever_its_depth() {
     let rig = rig();
-    for depth in [1, 95, 96, 97, 98, 100, 123, 124, 125, 126, 127, 128, 20_000] {
-        let id = rig.taskmanager.create("out", json!({ "depth": depth }));
-        rig.sandbox.write("out", list(depth));
-        rig.drain();
+    let depths = [1, 95, 96, 97, 98, 100, 123, 124, 125, 126, 127, 128, 20_000];
+    let ids = depths.map(|depth| {
+        rig.sandbox.write(&format!("out.{depth}"), list(depth));
+        rig.taskmanager.create("of-depth", json!({ "depth": depth }))
+    });
+    rig.drain();
+    for (depth, id) in depths.into_iter().zip(ids) {
         let task = rig.taskmanager.task(id);
         let expected = if depth <= MAX_DEPTH { "completed" } else { "failed" };
         assert_eq!(task.status, expected, "{depth}: {task:?}");
         if depth > MAX_DEPTH {
-            assert_eq!(
-                task.error_message.unwrap(),
-                "its output is nested deeper than 96 levels at line 1 column 97",
-                "{depth}"
-            );
+            let error = "its output is nested deeper than 96 levels at line 1 column 97";
+            assert_eq!(task.error_message.unwrap(), error, "{depth}");
         }
     }
     assert!(rig.rows("results").iter().all(|row| !row["reported_at"].is_null()));
@@ -247,7 +255,7 @@ fn a_task_beyond_a_limit_that_another_taskmanager_hands_out_is_failed_and_the_ne
 
 #[test]
 fn a_task_whose_number_cannot_be_read_is_named_and_the_next_ones_are_worked() {
-    for id in ["18446744073709551616", "-1", "1.5", "\"x\"", "null", "{}", "1e400"] {
+    at_once(["18446744073709551616", "-1", "1.5", "\"x\"", "null", "{}", "1e400"], |id| {
         let foreign = Foreign::handing_out([task(id, "{}"), task("2", "{}")]);
         let output = foreign.sandbox.prismq(["work", "once", "--drain"]).run().exits(1);
         assert!(
@@ -256,7 +264,7 @@ fn a_task_whose_number_cannot_be_read_is_named_and_the_next_ones_are_worked() {
             output.stderr
         );
         assert_eq!(foreign.reported(), [(2, String::new())], "{id}: {}", output.stderr);
-    }
+    });
 }
 
 #[test]

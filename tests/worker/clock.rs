@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, cases};
-use crate::support::{set_clock, wait_for, with_clock};
+use crate::support::{at_once, set_clock, wait_for, with_clock};
 
 const DAY: i64 = 24 * 3600;
 
@@ -30,7 +30,7 @@ fn between(row: &Value, start: &str, end: &str) -> i64 {
 
 #[test]
 fn a_task_takes_as_long_as_it_takes_though_the_clock_is_set() {
-    for seconds in [DAY, -DAY] {
+    at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("");
         let id = rig.case("it", &format!("{}; sleep 0.3; echo 1", set(seconds)));
         rig.drain();
@@ -44,36 +44,36 @@ fn a_task_takes_as_long_as_it_takes_though_the_clock_is_set() {
         let stats = rig.sandbox.prismq(["stats", "--json"]).run().exits(0).json();
         let mean = stats["groups"][0]["mean_ms"].as_f64().unwrap();
         assert!((300.0..10_000.0).contains(&mean), "{stats}");
-    }
+    });
 }
 
 #[test]
 fn a_task_is_tried_again_though_the_clock_is_set() {
-    for seconds in [DAY, -DAY] {
+    at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("retry = { max_attempts = 2, delay = '10ms' }");
         let id = rig.case("it", &format!("echo run >> runs; [ -e clock ] && exit 0; {}; exit 75", set(seconds)));
         rig.drain();
         let task = rig.taskmanager.task(id);
         assert_eq!((task.status.as_str(), task.attempts), ("completed", 1), "{seconds}");
         assert_eq!(rig.sandbox.read("runs"), "run\nrun\n", "{seconds}");
-    }
+    });
 }
 
 #[test]
 fn a_task_has_its_time_and_no_more_though_the_clock_is_set() {
-    for seconds in [DAY, -DAY] {
+    at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("timeout = '1s'\nretry = { max_attempts = 2, delay = '10ms' }");
         rig.case("it", &format!("[ -e clock ] && exec sleep 60; {}; exit 75", set(seconds)));
         let start = Instant::now();
         rig.work(["--max-tasks", "1"]).run().exits(0);
         assert!((1..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         assert_eq!(rig.rows("results")[0]["error_type"], json!("timeout"), "{seconds}");
-    }
+    });
 }
 
 #[test]
 fn a_task_runs_though_the_clock_is_set_between_its_claim_and_its_start() {
-    for seconds in [DAY, -DAY] {
+    at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("timeout = '5s'");
         let id = rig.case("it", "echo 1");
         let mut worker = rig.work(["--drain"]).env("FAILPOINTS", "noted=sleep(1000)").start();
@@ -82,12 +82,12 @@ fn a_task_runs_though_the_clock_is_set_between_its_claim_and_its_start() {
         worker.wait().exits(0);
         let task = rig.taskmanager.task(id);
         assert_eq!((task.status.as_str(), task.attempts), ("completed", 1), "{seconds}");
-    }
+    });
 }
 
 #[test]
 fn a_task_that_waits_to_be_taken_up_is_though_the_clock_is_set() {
-    for seconds in [DAY, -DAY] {
+    at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("concurrency = 1");
         rig.script("it", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
         let ids = [1, 2].map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n})));
@@ -103,12 +103,12 @@ fn a_task_that_waits_to_be_taken_up_is_though_the_clock_is_set() {
         second.wait().exits(0);
         let attempts = ids.map(|id| (rig.taskmanager.status(id), rig.taskmanager.task(id).attempts));
         assert_eq!(attempts, [("completed".into(), 1), ("completed".into(), 1)], "{seconds}");
-    }
+    });
 }
 
 #[test]
 fn what_a_dead_worker_left_is_taken_up_and_ended_in_time_though_the_clock_was_set_meanwhile() {
-    for seconds in [DAY, -DAY] {
+    at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("timeout = '1s'");
         let id = rig.case("it", "echo run >> runs; exec sleep 60");
         rig.work(["--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
@@ -118,5 +118,5 @@ fn what_a_dead_worker_left_is_taken_up_and_ended_in_time_though_the_clock_was_se
         assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
         assert_eq!((rig.sandbox.read("runs").as_str(), rig.taskmanager.task(id).attempts), ("run\n", 1), "{seconds}");
         assert_eq!(rig.rows("results")[0]["error_type"], json!("timeout"), "{seconds}");
-    }
+    });
 }

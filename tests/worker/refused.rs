@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
 use crate::rig::{cases, read_rows};
-use crate::support::{Answer, Output, Sandbox, recorded, wait_for};
+use crate::support::{Answer, Output, Sandbox, at_once, recorded, wait_for};
 
 const COMPLETE: &str = "POST /tasks/1/complete";
 /// How often a report is refused: more often than it is sent.
@@ -60,32 +60,29 @@ fn refusals() -> Vec<(Answer, &'static str)> {
 
 #[test]
 fn whatever_refuses_a_report_is_named_and_the_exit_code_tells() {
-    for (answer, words) in refusals() {
-        for script in ["echo 1", "echo no luck >&2; exit 65"] {
-            let (published, sandbox) = refusing(&answer, script);
-            let output = drain(&sandbox);
-            let refused_key = words == "refused the key" || words == "not from here";
-            assert_eq!(output.code(), if refused_key { 5 } else { 1 }, "{words}: {}", output.stderr);
-            let last = output.stderr.lines().last().unwrap();
-            assert!(last.contains("could not be reported: 1") && last.contains("(of task 1)"), "{words}: {last}");
-            assert!(last.contains(words), "{words}: {last}");
-            assert!(
-                last.contains(if refused_key { "check TASKMANAGER_API_KEY" } else { "prismq explain 1" }),
-                "{last}"
-            );
-            let named = |line: &&str| line.contains("ERROR") && line.contains(words) && line.contains("task_id=1");
-            assert!(output.stderr.lines().any(|line| named(&line)), "{words}: {}", output.stderr);
-            assert!(output.stderr.contains("unreported=1"), "{words}: {}", output.stderr);
-            assert_ne!(published.task(2).status, "claimed", "{words}: the other one is reported");
-            let all = rows(&sandbox);
-            let waiting: Vec<&Value> = all.iter().filter(|row| row["reported_at"].is_null()).collect();
-            assert!(waiting.len() == 1 && waiting[0]["task_id"] == 1, "{words}: {all:?}");
-            let noted = refused(&sandbox);
-            assert!(noted.len() == 1 && noted[0].contains(words), "{words}: {noted:?}");
-            // Neither in a circle.
-            assert!(published.count(COMPLETE) <= 8, "{words}: {} reports", published.count(COMPLETE));
-        }
-    }
+    let scripts = ["echo 1", "echo no luck >&2; exit 65"];
+    let cases = scripts.into_iter().flat_map(|script| refusals().into_iter().map(move |refusal| (refusal, script)));
+    at_once(cases, |((answer, words), script)| {
+        let (published, sandbox) = refusing(&answer, script);
+        let output = drain(&sandbox);
+        let refused_key = words == "refused the key" || words == "not from here";
+        assert_eq!(output.code(), if refused_key { 5 } else { 1 }, "{words}: {}", output.stderr);
+        let last = output.stderr.lines().last().unwrap();
+        assert!(last.contains("could not be reported: 1") && last.contains("(of task 1)"), "{words}: {last}");
+        assert!(last.contains(words), "{words}: {last}");
+        assert!(last.contains(if refused_key { "check TASKMANAGER_API_KEY" } else { "prismq explain 1" }), "{last}");
+        let named = |line: &&str| line.contains("ERROR") && line.contains(words) && line.contains("task_id=1");
+        assert!(output.stderr.lines().any(|line| named(&line)), "{words}: {}", output.stderr);
+        assert!(output.stderr.contains("unreported=1"), "{words}: {}", output.stderr);
+        assert_ne!(published.task(2).status, "claimed", "{words}: the other one is reported");
+        let all = rows(&sandbox);
+        let waiting: Vec<&Value> = all.iter().filter(|row| row["reported_at"].is_null()).collect();
+        assert!(waiting.len() == 1 && waiting[0]["task_id"] == 1, "{words}: {all:?}");
+        let noted = refused(&sandbox);
+        assert!(noted.len() == 1 && noted[0].contains(words), "{words}: {noted:?}");
+        // Neither in a circle.
+        assert!(published.count(COMPLETE) <= 8, "{words}: {} reports", published.count(COMPLETE));
+    });
 }
 
 #[test]
