@@ -1,7 +1,7 @@
 //! Child processes: the only place that starts them, and signals and reaps what leads and fills their process groups.
 //!
-//! Each child leads a process group of its own, so that what it starts ends with it; [`Descendants`] are what leaves
-//! the group.
+//! Each child leads a session of its own. So it has no controlling terminal: opening that fails at once, and does not stop
+//! it. And it leads a process group, so that what it starts ends with it; [`Descendants`] are what leaves the group.
 
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "process/elsewhere.rs")]
@@ -9,10 +9,12 @@ mod system;
 
 use std::ffi::OsString;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
@@ -75,6 +77,7 @@ impl Child {
     /// Starts `program`. Returns our ends of its pipes, too.
     pub(super) fn start(program: &Program) -> io::Result<(Self, Ends)> {
         failpoint::check("start")?;
+        keep_exit_codes();
         let (stdin_of_child, stdin) = io::pipe()?;
         let (stdout, stdout_of_child) = io::pipe()?;
         let (stderr, stderr_of_child) = io::pipe()?;
@@ -126,6 +129,19 @@ impl Drop for Child {
         if !self.reaped {
             let _ = self.end();
             self.end_descendants();
+        }
+    }
+}
+
+/// Has the system keep the exit codes of our children, also where the program that started us ignored SIGCHLD.
+#[allow(unsafe_code)]
+fn keep_exit_codes() {
+    // SAFETY: plain data, for which all zeros are a value, and calls that take a number or fill it in.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, ptr::null(), &raw mut action);
+        if action.sa_sigaction == libc::SIG_IGN {
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         }
     }
 }

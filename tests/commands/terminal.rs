@@ -204,6 +204,33 @@ fn the_line_of_a_worker_says_how_far_a_task_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_handler_has_no_terminal_to_be_stopped_by() {
+    let rig = Rig::new();
+    // It works one task as well as one after another.
+    let handler = r#"read -r task; stty -echo </dev/tty 2>/dev/null && tty=true || tty=false
+id=${task#*:}; echo "{\"id\":${id%%,*},\"success\":true,\"data\":{\"tty\":$tty}}""#;
+    for (number, (line, mode)) in [
+        ("work --drain", "once"),
+        ("work --drain", "persistent"),
+        ("claim --run --once", "once"),
+        ("claim --run --once", "persistent"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let table = format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{handler}'''\nmode = \"{mode}\"\n");
+        rig.sandbox.write("prismq.toml", table);
+        let id = rig.create(ANY, &json!({"n": number}));
+        rig.prismq(line).on_terminal().run().exits(0);
+        let result = rig.task(id)["result"]["data"].clone();
+        assert_eq!(result, json!({"tty": false}), "{line} {mode}");
+    }
+    let shown = rig.prismq("replay 1").on_terminal().run().exits(0).stdout;
+    assert!(shown.contains("\"tty\": false"), "{shown}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn the_line_of_a_worker_counts_the_tasks_that_it_has_no_room_for() {
     let rig = Rig::new();
     let name = "example.of_a_longer_name";

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
-use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, kill_process, setrlimit, waitid};
+use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, kill_process, setrlimit, setsid, waitid};
 
 use super::{PROGRESS_FD, Program, reap};
 use crate::handler::supervision::MARK;
@@ -74,20 +74,22 @@ fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -
     let mut command = Command::new(&program.path);
     command.args(&program.args).current_dir(&program.dir);
     command.env_clear().envs(program.env.iter().map(|(name, value)| (name, value)));
-    command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
     let mapping = FdMapping { parent_fd: progress, child_fd: PROGRESS_FD };
     command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
-    close_others_on_exec(&mut command)?;
+    take_first_steps(&mut command)?;
     Ok(command)
 }
 
-/// Has the other files closed on exec. Those that we open are anyway, also those that we open after this; but not those
-/// that were open when we started. And gives it the limit on open files with which we were started.
+/// Gives it a session of its own. Has the other files closed on exec: those that we open are anyway, also those that we
+/// open after this; but not those that were open when we started. And gives it the limit on open files with which we were
+/// started.
 #[allow(unsafe_code)]
-fn close_others_on_exec(command: &mut Command) -> io::Result<()> {
+fn take_first_steps(command: &mut Command) -> io::Result<()> {
     let others: Vec<RawFd> = open_fds()?.into_iter().filter(|fd| *fd > PROGRESS_FD).collect();
     let limit = resources::first_limit().copied();
     let first_steps = move || {
+        setsid()?;
         for fd in &others {
             // SAFETY: the number is used for this one call; where no file has it any more, the call says so.
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };

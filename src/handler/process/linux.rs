@@ -156,7 +156,7 @@ impl<'a> Launch<'a> {
             if libc::getppid() != self.parent {
                 return Err(libc::ESRCH);
             }
-            check(libc::setpgid(0, 0))?;
+            check(libc::setsid())?;
             check(libc::chdir(self.words.dir.as_ptr()))?;
             for (file, number) in self.files.into_iter().zip(0..) {
                 become_file(file, number)?;
