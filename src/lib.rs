@@ -33,6 +33,7 @@ pub mod exit;
 mod failpoint;
 #[doc(hidden)]
 pub mod handler;
+mod headline;
 #[doc(hidden)]
 pub mod json;
 mod library;

@@ -162,13 +162,19 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// A table without borders: a heading, then one line a row. Control characters in cells are escaped.
 #[must_use]
-pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub fn table<'a>(
+    heading: impl IntoIterator<Item = &'a str>,
+    rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
+) -> String {
     laid_out(heading, rows).trim_fmt()
 }
 
 /// The same for numbers, which end below each other; the first column has their names.
 #[must_use]
-pub fn numbers<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub fn numbers<'a>(
+    heading: impl IntoIterator<Item = &'a str>,
+    rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
+) -> String {
     let mut table = laid_out(heading, rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -176,10 +182,14 @@ pub fn numbers<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item 
     table.trim_fmt()
 }
 
-fn laid_out<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+fn laid_out<'a>(
+    heading: impl IntoIterator<Item = &'a str>,
+    rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
+) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(heading);
-    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell).into_owned())));
+    table.load_style(NOTHING).set_header(heading.into_iter().collect::<Vec<_>>());
+    let printable = |cell: String| printable(&cell).into_owned();
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(printable).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -201,6 +211,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// The beginning of `text`, `most` columns wide, marked where something is left out.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    console::truncate_str(text, most, "…").into_owned()
 }
 
 /// JSON text without the control characters that JSON itself lets stand (DEL, C1, line separators).
@@ -263,7 +279,8 @@ mod tests {
     fn a_row_is_a_line() {
         let rows = [["1".to_owned(), "two\nlines".to_owned()], ["12345".to_owned(), String::new()]];
         assert_eq!(table(["ID", "TEXT"], rows), "ID     TEXT\n1      two\\nlines\n12345");
-        assert_eq!(table(["ID"], []), "ID");
+        assert_eq!(table(["ID"], [[""; 0]; 0].map(|row| row.map(str::to_owned))), "ID");
+        assert_eq!(["ab", "abc", "äöü"].map(|text| shortened(text, 2)), ["ab", "a…", "ä…"]);
     }
 
     #[test]

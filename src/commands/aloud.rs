@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use super::live::{self, Waiting};
 use super::setup::Setup;
 use crate::handler::Listener;
+use crate::headline::in_one_line;
 use crate::output::{note, printable, say};
 use crate::task::TaskId;
 use crate::taskmanager::Delivery;
@@ -72,7 +73,7 @@ impl Observer for Aloud {
 
 fn tell(event: &Event<'_>) {
     match event {
-        Event::Retry { error, wait, .. } => say(format_args!("{error}; trying again in {wait:.1?}")),
+        Event::Retry { error, wait, .. } => say(format_args!("{}; trying again in {wait:.1?}", in_one_line(error))),
         Event::Reported { task_id, delivery: Delivery::Confirmed, status, .. } => {
             note(format_args!("reported: task {task_id} {}", status.as_str()));
         }

@@ -14,6 +14,7 @@ use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::CreateTaskArgs;
 use crate::exit::{Exit, UserError};
+use crate::headline::in_one_line;
 use crate::output::{note, print_json, print_line, say};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Created, TaskView};
@@ -115,7 +116,7 @@ fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
     if task.status == "completed" {
         return Ok(Exit::Done);
     }
-    let reason = task.error_message.as_deref().unwrap_or("no reason was given");
+    let reason = in_one_line(task.error_message.as_deref().unwrap_or("no reason was given"));
     Err(UserError::new(Exit::Failed, format!("task {} failed: {reason}", task.id)).into())
 }
 

@@ -1,29 +1,30 @@
 //! `explain`: the story of one task, from the results file and from the TaskManager.
 
+mod events;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::live::Waiting;
 use super::results;
 use super::setup::Setup;
 use crate::cli::ExplainArgs;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::exit::{Exit, UserError};
+use crate::headline::in_one_line;
 use crate::output::{print_json, print_line, printable, say};
-use crate::store::{ResultFilter, Status, Store, StoreError, StoredResult};
+use crate::store::{LiveWorker, ResultFilter, Status, Store, StoreError, StoredResult};
 use crate::task::{Claim, TaskId};
-use crate::taskmanager::{Error, Report, TaskView, in_words};
+use crate::taskmanager::{Error, Report, TaskView};
+use events::Told;
 
 /// How long the TaskManager is waited for: most of the story is here.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// So much of a result fits on a line.
 const SHOWN: usize = 100;
-
-/// What comes before the words on another task.
-const OF_ANOTHER: &str = "of another task with this number: ";
 
 /// What is known of a task.
 struct Story {
@@ -37,6 +38,9 @@ struct Story {
     claim: Option<Claim>,
     /// How often a worker here died over it.
     deaths: u32,
+    /// Why it waits, where it does, as far as that is known here.
+    waits: Vec<String>,
+    now: Timestamp,
 }
 
 /// `prismq explain`
@@ -84,14 +88,13 @@ impl Story {
         let waiting = Waiting::for_taskmanager(setup);
         let server = client.task(id);
         drop(waiting);
-        Ok(Self {
-            id,
-            server,
-            attempts,
-            claim: store.claim(&api_url, id)?,
-            deaths: store.deaths(&api_url, id)?,
-            api_url,
-        })
+        let now = setup.clock().now();
+        let waits = match &server {
+            Ok(Some(task)) if task.status == "pending" => waits(&task.task_type, &api_url, &store, setup, now)?,
+            _ => Vec::new(),
+        };
+        let (claim, deaths) = (store.claim(&api_url, id)?, store.deaths(&api_url, id)?);
+        Ok(Self { id, api_url, server, attempts, claim, deaths, waits, now })
     }
 
     fn is_blank(&self) -> bool {
@@ -115,6 +118,7 @@ impl Story {
             "claim": self.claim,
             "attempts": self.attempts.iter().map(|stored| self.fields(stored)).collect::<Vec<_>>(),
             "deaths": self.deaths,
+            "waits": self.waits,
         })
     }
 
@@ -133,8 +137,7 @@ impl Story {
         fields
     }
 
-    /// What the TaskManager has not got of a result that was reported, since it was too long: as it shows itself, else as
-    /// it was sent first.
+    /// What the TaskManager has not got of a result that was reported, since it was too long: as the log has said it.
     fn omitted(&self, stored: &StoredResult) -> Vec<String> {
         let StoredResult { result, status, reported_at, .. } = stored;
         if reported_at.is_none() || *status == Status::Lost {
@@ -142,24 +145,20 @@ impl Story {
         }
         let shown = self.server.as_ref().ok().and_then(Option::as_ref);
         let shown = shown.filter(|task| task.attempts == result.attempt).and_then(|task| task.result.as_ref());
-        let names = |key| shown.and_then(|shown| shown[key].as_array()).into_iter().flatten().filter_map(Value::as_str);
-        let data = names("data_omitted").map(str::to_owned);
-        let shown: Vec<String> = data.chain(names("metadata_omitted").map(|name| format!("metadata.{name}"))).collect();
-        if shown.is_empty() { Report::from(result).omitted() } else { shown }
+        Report::from(result).omitted(shown)
     }
 
     /// Whether what was worked here with this type and these params is not the TaskManager's task: one that was set up
     /// anew gives the same numbers again. An empty object may have become an empty list on the way.
     fn is_another(&self, task_type: &str, params: &Value) -> bool {
         let Ok(Some(task)) = &self.server else { return false };
-        let text = |params: &Value| params.to_string().replace("[]", "{}");
         !task.task_type.eq_ignore_ascii_case(task_type)
-            || task.params.as_ref().is_some_and(|its| text(its) != text(params))
+            || task.params.as_ref().is_some_and(|its| !are_same(its, params))
     }
 
     fn print(&self) -> anyhow::Result<()> {
         print_line(printable(&self.heading()))?;
-        for (time, words) in self.events() {
+        for Told { time, words } in self.events() {
             print_line(printable(&format!("  {time:<24}  {words}")))?;
         }
         Ok(())
@@ -178,129 +177,63 @@ impl Story {
             (_, None) => format!("task {}", self.id),
         }
     }
+}
 
-    /// What happened, in the order in which it did, each with its time where it has one.
-    fn events(&self) -> Vec<(String, String)> {
-        let task = self.server.as_ref().ok().and_then(Option::as_ref);
-        let (others, own): (Vec<_>, Vec<_>) =
-            self.attempts.iter().partition(|it| self.is_another(&it.result.task_type, &it.result.params));
-        let mut events = Vec::new();
-        for stored in others {
-            self.tell(stored, &mut events);
+/// Why tasks of a type are not claimed by the workers on this results file.
+fn waits(
+    task_type: &str,
+    api_url: &str,
+    store: &Store,
+    setup: &Setup,
+    now: Timestamp,
+) -> Result<Vec<String>, StoreError> {
+    let mut found = Vec::new();
+    let configured = setup.config.task_types.iter().find(|it| it.name.eq_ignore_ascii_case(task_type));
+    match configured.map(|it| &it.action) {
+        None => {
+            found.push(format!("{task_type} is not in the configuration here: only `work --handle` would claim it"));
         }
-        for (_, words) in &mut events {
-            words.insert_str(0, OF_ANOTHER);
-        }
-        if let Some(task) = task {
-            let clock = whose_clock(task.created_at.as_deref());
-            let words = format!("created at the TaskManager{clock}, priority {}", task.priority);
-            events.push((task.created_at.clone().unwrap_or_default(), words));
-        }
-        for stored in own {
-            self.tell(stored, &mut events);
-        }
-        if let Some(Claim { task, worker_id, claimed_at, deadline }) = &self.claim {
-            let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
-            let attempt = task.attempt;
-            let words =
-                format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {:.0}", deadline.time);
-            events.push((moment(*claimed_at), words));
-        }
-        if self.deaths > 0 {
-            let words = format!("a worker here died while it ran this task, {}", times(self.deaths));
-            events.push((String::new(), words));
-        }
-        match (task, &self.server) {
-            (Some(task), _) => self.tell_of_server(task, &mut events),
-            (None, Ok(_)) => events.push((String::new(), "the TaskManager knows this task no more".to_owned())),
-            (None, Err(_)) => {}
-        }
-        events
+        Some(None) => found.push(format!("{task_type} has no handler in the configuration here")),
+        Some(Some(_)) => {}
     }
-
-    /// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
-    fn tell(&self, stored: &StoredResult, events: &mut Vec<(String, String)>) {
-        let StoredResult { result, status, reported_at, report_error, .. } = stored;
-        let (worker_id, attempt) = (&result.worker_id, result.attempt);
-        events.push((moment(result.claimed_at), format!("claimed by {worker_id}, attempt {attempt}")));
-        let ms = result.duration_ms();
-        let ended = match &result.outcome.failure {
-            None => format!("completed after {ms} ms: {}", short(&result.outcome.data)),
-            Some(failure) if failure.error_type.as_str() == "worker" && result.outcome.is_not_run() => {
-                format!("given back: {}", failure.error)
-            }
-            Some(failure) if result.outcome.is_not_run() => {
-                format!("not run again, failed as before ({}): {}", failure.error_type.as_str(), failure.error)
-            }
-            Some(failure) => {
-                let again = if failure.retryable { "may be tried again" } else { "not to be tried again" };
-                format!("failed after {ms} ms ({}, {again}): {}", failure.error_type.as_str(), failure.error)
-            }
-        };
-        events.push((moment(result.finished_at), ended));
-        if !result.outcome.last_words.is_empty() {
-            events.push((String::new(), "the handler's last words:".to_owned()));
-            events.extend(result.outcome.last_words.lines().map(|line| (String::new(), format!("    {line}"))));
+    let workers = store.live_workers(api_url, task_type)?;
+    if workers.is_empty() {
+        found.push("no worker runs on this results file".to_owned());
+    }
+    for LiveWorker { worker_id, in_flight, unclaimed } in workers {
+        for (until, reason) in unclaimed.iter().filter(|(until, _)| *until > now) {
+            found.push(format!("{worker_id} does not claim {task_type} until {until:.0}: {}", in_one_line(reason)));
         }
-        events.push(match (reported_at, status) {
-            (None, _) => {
-                let words = match report_error {
-                    None => "not reported yet: the next worker does that".to_owned(),
-                    Some(why) => format!("not reported yet: {why}; a worker on this results file sends it again"),
-                };
-                (String::new(), words)
-            }
-            (Some(at), Status::Lost) => (moment(*at), "the claim was lost: the result is kept here only".to_owned()),
-            (Some(at), _) => (moment(*at), "reported".to_owned()),
-        });
-        let omitted = self.omitted(stored);
-        if !omitted.is_empty() {
-            let words =
-                format!("it was too long: the TaskManager has it without {}, which is kept here", in_words(&omitted));
-            events.push((String::new(), words));
+        if unclaimed.is_empty() && in_flight > 0 {
+            found.push(format!("{worker_id} has {in_flight} in flight; a free slot claims the next"));
         }
     }
+    Ok(found)
+}
 
-    /// Where the task is by the TaskManager's account, and what of it is not known here.
-    fn tell_of_server(&self, task: &TaskView, events: &mut Vec<(String, String)>) {
-        let ended = self.attempts.iter().map(|it| (it.result.attempt, &it.result.task_type, &it.result.params));
-        let in_flight = self.claim.iter().map(|it| (it.task.attempt, &it.task.task_type, &it.task.params));
-        let is_own = |it: &(u32, &String, &Value)| !self.is_another(it.1, it.2);
-        let here: Vec<u32> = ended.chain(in_flight).filter(is_own).map(|it| it.0).collect();
-        let elsewhere: Vec<String> =
-            (1..=task.attempts).filter(|it| !here.contains(it)).map(|it| it.to_string()).collect();
-        if !elsewhere.is_empty() {
-            let words = format!("attempt {}: not in this results file, worked elsewhere", elsewhere.join(", "));
-            events.push((String::new(), words));
+/// Whether two params are the same, as far as servers tell them apart: some write `1.0` as `1`, and `{}` as `[]`.
+fn are_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let is_there = |(key, value)| other.get(key).is_some_and(|other| are_same(value, other));
+            one.len() == other.len() && one.iter().all(is_there)
         }
-        let time = match task.status.as_str() {
-            "claimed" => &task.claimed_at,
-            "completed" | "failed" => &task.completed_at,
-            _ => &None,
-        };
-        let worker = task.claimed_by.as_ref().filter(|_| task.status == "claimed");
-        let worker = worker.map_or_else(String::new, |worker| format!(", now to {worker}"));
-        let error = task.error_message.as_ref().filter(|_| task.status != "completed");
-        let error = error.map_or_else(String::new, |error| format!("; its last failure: {error}"));
-        let clock = whose_clock(time.as_deref());
-        let words =
-            format!("{} at the TaskManager{clock}, handed out {}{worker}{error}", task.status, times(task.attempts));
-        events.push((time.clone().unwrap_or_default(), words));
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| are_same(one, other))
+        }
+        (Value::Object(object), Value::Array(array)) | (Value::Array(array), Value::Object(object)) => {
+            object.is_empty() && array.is_empty()
+        }
+        // To the digit where they are whole: two that differ only beyond a float's precision are two.
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || (!(is_whole(one) && is_whole(other)) && one.as_f64() == other.as_f64())
+        }
+        _ => one == other,
     }
 }
 
-fn times(count: u32) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
-}
-
-/// Marks a time that the TaskManager sends without a zone: it must not be compared with those of this machine.
-fn whose_clock(time: Option<&str>) -> &'static str {
-    let is_bare = time.is_some_and(|time| time.parse::<Timestamp>().is_err());
-    if is_bare { " (by its own clock)" } else { "" }
-}
-
-fn moment(time: Timestamp) -> String {
-    format!("{time:.3}")
+fn is_whole(number: &Number) -> bool {
+    number.to_string().bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 /// The beginning of a value.
@@ -309,5 +242,29 @@ fn short(value: &Value) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn params_are_the_same_however_a_server_writes_them() {
+        let same = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| serde_json::from_str(text).unwrap());
+            are_same(&one, &other) && are_same(&other, &one)
+        };
+        for (one, other, expected) in [
+            (r#"{"a":1.0,"b":{}}"#, r#"{"b":[],"a":1}"#, true),
+            ("[1e2]", "[100]", true),
+            ("[9007199254740993]", "[9007199254740992]", false),
+            (r#"{"a":1}"#, r#"{"a":"1"}"#, false),
+            (r#"{"a":null}"#, "{}", false),
+            ("[1]", "[1,2]", false),
+            ("{}", "[0]", false),
+        ] {
+            assert_eq!(same(one, other), expected, "{one} {other}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod init;
 mod input;
 mod live;
 mod man;
+mod pauses;
 mod quota;
 mod replay;
 mod report;

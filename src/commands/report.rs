@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::live::Waiting;
 use super::setup::Setup;
-use super::{errors, input};
+use super::{errors, explain, input};
 use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
 use crate::clock::Clock;
 use crate::config::Origin;
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::output::{note, print_json, print_line};
-use crate::store::{ResultFilter, Store, StoreError, StoredResult, check_ideas};
+use crate::store::{ResultFilter, Status, Store, StoreError, StoredResult, check_ideas};
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 use crate::taskmanager::{Client, Delivery, Report};
 
@@ -70,16 +70,29 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     if is_lost {
         return Err(lost(id).into());
     }
-    print(&result, setup)?;
+    print(&result, &client, setup)?;
     Ok(Exit::Done)
 }
 
-fn print(result: &TaskResult, setup: &Setup) -> anyhow::Result<()> {
+fn print(result: &TaskResult, client: &Client, setup: &Setup) -> anyhow::Result<()> {
     if setup.json {
         return Ok(print_json(&result.envelope())?);
     }
-    let done = if result.outcome.failure.is_none() { "completed" } else { "failed" };
-    Ok(print_line(format_args!("task {} {done}", result.task_id))?)
+    let id = result.task_id;
+    if result.outcome.failure.is_none() {
+        return Ok(print_line(format_args!("task {id} completed"))?);
+    }
+    let waiting = Waiting::for_taskmanager(setup);
+    // It is reported, whatever becomes of this question.
+    let status = client.task(id).ok().flatten().map(|task| task.status);
+    drop(waiting);
+    let attempt = result.attempt;
+    let line = match status.as_deref() {
+        Some("pending") => format!("attempt {attempt} of task {id} failed; it is pending again, to be tried again"),
+        Some("claimed") => format!("attempt {attempt} of task {id} failed; it is claimed again already"),
+        _ => format!("task {id} failed"),
+    };
+    Ok(print_line(line)?)
 }
 
 fn lost(id: TaskId) -> UserError {
@@ -114,7 +127,11 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
         return Ok(claim);
     }
     if worker_id.origin == Origin::Default {
-        return Err(UserError::new(Exit::Failed, format!("nobody has claimed task {id} with this results file"))
+        let message = match explain::attempts(store, client.url(), id)?.last() {
+            Some(last) => format!("{}; nobody has claimed it since with this results file", ended(last)),
+            None => format!("nobody has claimed task {id} with this results file"),
+        };
+        return Err(UserError::new(Exit::Failed, message)
             .hint("claim it with `prismq claim`, or name who did with --worker-id")
             .into());
     }
@@ -134,6 +151,19 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
         claimed_at: claimed_at.time,
         deadline: claimed_at.later(setup.config.claim_timeout.value),
     })
+}
+
+/// What has become of a task here already.
+fn ended(StoredResult { result, status, reported_at, .. }: &StoredResult) -> String {
+    let (id, attempt) = (result.task_id, result.attempt);
+    match (status, reported_at) {
+        (Status::Completed, Some(at)) => format!("task {id} is completed already: reported here at {at:.0}"),
+        (Status::Failed, Some(at)) => {
+            format!("attempt {attempt} of task {id} has failed already: reported here at {at:.0}")
+        }
+        (Status::Lost, _) => format!("attempt {attempt} of task {id} has ended here already, after its claim was lost"),
+        (_, None) => format!("attempt {attempt} of task {id} has ended here already, and is not reported yet"),
+    }
 }
 
 /// What was done by hand took from the claim until now: by the time of day, for want of another, but not less than nothing.

@@ -4,12 +4,15 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+mod whole;
+
 use super::live::Waiting;
 use super::setup::Setup;
 use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
 use crate::config::format_duration;
 use crate::exit::{Exit, UserError};
+use crate::headline::in_one_line;
 use crate::output::{Look, Stream, buffered, note, on_stdout, printable, write_json_line};
 use crate::store::{ResultFilter, Store, StoredResult};
 use crate::task::TaskId;
@@ -47,9 +50,11 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         failed: args.failed,
         since: args.since.and_then(|since| setup.clock().now().checked_sub(since).ok()),
     };
-    let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
     let store = setup.store_to_read()?;
-    let found = {
+    let found = if args.id.is_some() && args.format.is_none() && !setup.json {
+        whole::print(&store, &filter)?
+    } else {
+        let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
         // On a terminal the rows themselves show how far it is.
         let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
         print(&store, &filter, format, progress.as_ref())?
@@ -182,7 +187,7 @@ impl Columns {
         let StoredResult { result, status, report_error, .. } = stored;
         let text = match (report_error, &result.outcome.failure) {
             (Some(why), _) => printable(&format!("not reported: {why}")).into_owned(),
-            (None, Some(failure)) => printable(&failure.error).into_owned(),
+            (None, Some(failure)) => printable(&in_one_line(&failure.error)).into_owned(),
             (None, None) => printable(&result.outcome.data.to_string()).into_owned(),
         };
         let mut shown: String = text.chars().take(self.shown).collect();

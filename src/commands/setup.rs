@@ -154,7 +154,11 @@ impl Setup {
 
     /// The results file, for who only reads. Where there is none yet, it is empty, and is not made.
     pub(super) fn store_to_read(&self) -> anyhow::Result<Store> {
-        if self.has_results()? { self.store() } else { Ok(Store::unmade(&self.config.results)?) }
+        if self.has_results()? {
+            Ok(Store::open_to_read(&self.config.results)?)
+        } else {
+            Ok(Store::unmade(&self.config.results)?)
+        }
     }
 
     /// The results file, to store results in, and the place for their ideas.

@@ -1,36 +1,67 @@
 //! `list-tasks` and `show-task`: what the TaskManager holds.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use console::measure_text_width;
+use serde_json::{Value, json};
 
 use super::live::Waiting;
 use super::setup::Setup;
 use crate::cli::{ListTasksArgs, ShowTaskArgs};
 use crate::exit::{Exit, UserError};
-use crate::output::{Look, Stream, buffered, note, on_stdout, print_json, print_line, table, write_json_line};
+use crate::headline::in_one_line;
+use crate::output::{
+    Look, Stream, buffered, note, on_stdout, print_json, print_line, printable, shortened, table, write_json_line,
+};
 use crate::task::TaskId;
-use crate::taskmanager::{TaskFilter, TaskPages, TaskView};
+use crate::taskmanager::{Client, Error, Retries, TaskFilter, TaskPages, TaskView};
 
 /// `prismq list-tasks`
 pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
-    let filter = TaskFilter { status: status(args), type_pattern: args.task_type.clone(), limit: args.limit };
-    let mut pages = setup.client()?.task_pages(filter);
-    let found = if setup.json { print_as_json(&mut pages, setup)? } else { print(&mut pages, setup)? };
+    // One more, to know whether there are more.
+    let limit = args.limit.saturating_add(1);
+    let filter = TaskFilter { status: status(args), type_pattern: args.task_type.clone(), limit };
+    let left = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let client = setup.client()?;
+    let mut list = List { pages: client.task_pages(filter), client, left, has_more: false };
+    let found = if setup.json { print_as_json(&mut list, setup)? } else { print(&mut list, setup)? };
     if !found {
         note(none_found(args));
+    } else if list.has_more {
+        note(format_args!("these are the newest {}, and there are more: --limit N lists as many as N", args.limit));
     }
     Ok(Exit::Done)
 }
 
+/// The tasks that are wanted, page by page.
+struct List {
+    client: Client,
+    pages: TaskPages,
+    /// How many are still to be listed.
+    left: usize,
+    /// Whether there are more than are wanted.
+    has_more: bool,
+}
+
+impl List {
+    fn next_page(&mut self) -> Result<Option<Vec<TaskView>>, Error> {
+        let Some(mut page) = self.pages.next_page()? else { return Ok(None) };
+        self.has_more = page.len() > self.left;
+        page.truncate(self.left);
+        self.left -= page.len();
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+}
+
 /// Prints the tasks page by page. Returns whether there are any.
-fn print_as_json(pages: &mut TaskPages, setup: &Setup) -> anyhow::Result<bool> {
+fn print_as_json(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     let mut next = || {
         let _waiting = Waiting::for_taskmanager(setup);
-        pages.next_page()
+        list.next_page()
     };
     let mut found = false;
     while let Some(page) = next()? {
@@ -43,11 +74,12 @@ fn print_as_json(pages: &mut TaskPages, setup: &Setup) -> anyhow::Result<bool> {
 }
 
 /// The same as a table.
-fn print(pages: &mut TaskPages, setup: &Setup) -> anyhow::Result<bool> {
+fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     let waiting = Waiting::for_taskmanager(setup);
     let mut rows = Vec::new();
-    while let Some(page) = pages.next_page()? {
-        rows.extend(page.into_iter().map(row));
+    let mut details = Details { client: list.client.with_retries(Retries::NONE), left: DETAILS, since: Instant::now() };
+    while let Some(page) = list.next_page()? {
+        rows.extend(page.into_iter().map(|task| row(details.of(task))));
     }
     drop(waiting);
     if !rows.is_empty() {
@@ -56,22 +88,70 @@ fn print(pages: &mut TaskPages, setup: &Setup) -> anyhow::Result<bool> {
     Ok(!rows.is_empty())
 }
 
-const HEADING: [&str; 7] = ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER"];
+/// Of so many tasks, and for so long, params and error are asked for one by one: servers list tasks without them.
+const DETAILS: usize = 50;
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The table with as many columns as fit: all, or without attempts and progress, or without the worker as well.
-fn fitting(rows: &[[String; 7]], width: usize) -> String {
-    let fits = |table: &str| table.lines().all(|line| measure_text_width(line) <= width);
-    let whole = table(HEADING, rows.iter().cloned());
-    if fits(&whole) {
-        return whole;
-    }
-    let fewer = only([0, 1, 2, 5, 6], rows);
-    if fits(&fewer) { fewer } else { only([0, 1, 2, 5], rows) }
+struct Details {
+    client: Client,
+    left: usize,
+    since: Instant,
 }
 
-/// The table with these columns.
-fn only<const N: usize>(columns: [usize; N], rows: &[[String; 7]]) -> String {
-    table(columns.map(|at| HEADING[at]), rows.iter().map(|row| columns.map(|at| row[at].clone())))
+impl Details {
+    /// The task with its details, as long as the server answers.
+    fn of(&mut self, task: TaskView) -> TaskView {
+        if task.params.is_some() || self.left == 0 {
+            return task;
+        }
+        let details = self.client.task(task.id);
+        let goes_on = details.is_ok() && self.since.elapsed() < PATIENCE;
+        self.left = if goes_on { self.left - 1 } else { 0 };
+        match details {
+            Ok(Some(details)) => TaskView { params: details.params, error_message: details.error_message, ..task },
+            _ => task,
+        }
+    }
+}
+
+const HEADING: [&str; 9] = ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER", "PARAMS", "ERROR"];
+
+/// The columns of a list, the widest first: all, without attempts and progress, without the worker as well.
+const SETS: [&[usize]; 3] = [&[0, 1, 2, 3, 4, 5, 6], &[0, 1, 2, 5, 6], &[0, 1, 2, 5]];
+
+/// The columns of params and errors, which are cut to what a line has room for, and the least that says something.
+const CUT: [usize; 2] = [7, 8];
+const LEAST: usize = 16;
+/// The most that is shown of each.
+const MOST: usize = 60;
+
+/// The table with as many columns as fit. Where a task has failed, why is worth more than the columns before. What is read
+/// by a program has all columns, always.
+fn fitting(rows: &[[String; 9]], width: usize) -> String {
+    if width == usize::MAX {
+        return with(&[0, 1, 2, 3, 4, 5, 6, 7, 8], rows, MOST);
+    }
+    let widest = |columns: &[usize]| with(columns, rows, 0).lines().map(measure_text_width).max().unwrap_or(0);
+    let told: Vec<usize> = CUT.into_iter().filter(|at| rows.iter().any(|row| !row[*at].is_empty())).collect();
+    for extra in [&told[..], &told[told.len().saturating_sub(1)..], &[]] {
+        for set in SETS {
+            let room = width.saturating_sub(widest(set));
+            // Two blanks before each.
+            let each = room.checked_div(extra.len()).map_or(0, |each| each.saturating_sub(2));
+            if (extra.is_empty() && room > 0) || each >= LEAST {
+                return with(&[set, extra].concat(), rows, each.min(MOST));
+            }
+        }
+    }
+    with(SETS[2], rows, 0)
+}
+
+/// The table with these columns, of which those of [`CUT`] have `most` characters.
+fn with(columns: &[usize], rows: &[[String; 9]], most: usize) -> String {
+    let cell =
+        |at: usize, text: &String| if CUT.contains(&at) { shortened(&printable(text), most) } else { text.clone() };
+    let heading = columns.iter().map(|at| HEADING[*at]).collect::<Vec<_>>();
+    table(heading, rows.iter().map(|row| columns.iter().map(|at| cell(*at, &row[*at])).collect::<Vec<_>>()))
 }
 
 /// What was looked for in vain.
@@ -86,10 +166,16 @@ fn status(args: &ListTasksArgs) -> Option<String> {
     args.status.and_then(|status| Some(status.to_possible_value()?.get_name().to_owned()))
 }
 
-fn row(task: TaskView) -> [String; 7] {
+fn row(task: TaskView) -> [String; 9] {
     let [attempts, progress] = [task.attempts.to_string(), format!("{} %", task.progress)];
     let (created, worker) = (task.created_at.unwrap_or_default(), task.claimed_by.unwrap_or_default());
-    [task.id.to_string(), task.task_type, task.status, attempts, progress, created, worker]
+    // Of long ones, no more is held than may be shown.
+    let start = |text: &str| text.chars().take(MOST + 1).collect::<String>();
+    let is_empty = |params: &&Value| params.is_null() || **params == json!({}) || **params == json!([]);
+    let params = task.params.as_ref().filter(|params| !is_empty(params)).map(|params| start(&params.to_string()));
+    let error = task.error_message.map(|error| start(&in_one_line(&error)));
+    let (params, error) = (params.unwrap_or_default(), error.unwrap_or_default());
+    [task.id.to_string(), task.task_type, task.status, attempts, progress, created, worker, params, error]
 }
 
 /// `prismq show-task`

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::live::{self, Live};
+use super::pauses::Pauses;
 use super::setup::Setup;
 use super::systemd::Systemd;
 use super::worker_log::WorkerLog;
@@ -16,7 +17,7 @@ use crate::library::WORKER;
 use crate::output::print_json;
 use crate::shutdown::Phase;
 use crate::taskmanager::{Client, TaskFilter};
-use crate::worker::{self, Job, Summary, Tools, WorkerError};
+use crate::worker::{self, Job, Observer, Summary, Tools, WorkerError};
 
 /// `prismq work`
 pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -39,9 +40,13 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         watchdog: Systemd::watchdog(),
         ..Job::default()
     };
+    let worker_id = setup.config.worker_id.value.clone();
+    let pauses = Pauses { store: Arc::clone(&store), worker_id, clock: setup.clock() };
+    let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
+    also.extend(status.as_ref().map(|status| status.observer(setup.clock())));
     let observer = WorkerLog {
         live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
-        also: status.as_ref().map(|status| status.observer(setup.clock())),
+        also,
         systemd: Systemd::of_environment(),
         ended: OnceLock::new(),
     };

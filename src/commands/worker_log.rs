@@ -12,8 +12,8 @@ use crate::worker::{Event, Observer, Summary};
 /// Passes on what happens in a worker.
 pub(super) struct WorkerLog {
     pub(super) live: Option<Live>,
-    /// Hears the same.
-    pub(super) also: Option<Box<dyn Observer>>,
+    /// They hear the same.
+    pub(super) also: Vec<Box<dyn Observer>>,
     pub(super) systemd: Option<Systemd>,
     /// What the worker has done, also where it failed in the end.
     pub(super) ended: OnceLock<Value>,
@@ -31,7 +31,7 @@ impl Observer for WorkerLog {
         if let Some(live) = &self.live {
             live.event(event);
         }
-        if let Some(also) = &self.also {
+        for also in &self.also {
             also.event(event);
         }
         if let Some(systemd) = &self.systemd {

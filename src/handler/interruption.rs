@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::answer::OUTPUT_MAX;
+use crate::headline::LAST_WORDS;
 use crate::shutdown::StopReason;
 use crate::task::{ErrorType, Failure, Outcome};
 
@@ -58,7 +59,7 @@ fn claim_lost(error: String) -> Outcome {
 /// What happened, then what the handler said before it did.
 pub(super) fn with_last_words(mut error: String, last_words: &str) -> String {
     if !last_words.is_empty() {
-        error.push_str("; its last words:\n");
+        error.push_str(LAST_WORDS);
         error.push_str(last_words);
     }
     error

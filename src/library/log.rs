@@ -2,6 +2,7 @@
 
 use log::Level;
 
+use crate::headline::in_one_line;
 use crate::store::Status;
 use crate::task::{Claim, ErrorType, TaskResult};
 use crate::taskmanager::Delivery;
@@ -71,7 +72,7 @@ fn log_type(event: &Event<'_>) {
         Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "works again: claiming as usual"),
         Event::Held { task_type, until, reason } => {
             let reason = reason.unwrap_or("its handler takes no tasks before");
-            log::warn!(target: WORKER, task_type; "not claimed until {until:.0}: {reason}");
+            log::warn!(target: WORKER, task_type; "not claimed until {until:.0}: {}", in_one_line(reason));
         }
         Event::HoldOver(task_type) => log::info!(target: WORKER, task_type; "claimed again"),
         Event::QuotaLow(budget) => {
@@ -127,7 +128,7 @@ fn log_task(event: &Event<'_>) {
         }
         Event::Retry { claim, error, wait } => {
             let ((task_id, task_type, _), wait_s) = (attempt_of(claim), rounded(wait.as_secs_f64()));
-            log::warn!(target: WORKER, task_id, task_type, wait_s; "{error}; trying again");
+            log::warn!(target: WORKER, task_id, task_type, wait_s; "{}; trying again", in_one_line(error));
         }
         Event::Finished(result) => log_finished(result),
         Event::IdeasNotKept { task_id, error } => {
@@ -165,13 +166,14 @@ fn log_finished(result: &TaskResult) {
     match &result.outcome.failure {
         None => log::info!(target: WORKER, task_id, task_type, duration_ms = ms; "completed"),
         Some(failure) if failure.error_type == ErrorType::Worker => {
-            log::error!(target: WORKER, task_id, task_type; "given back: {}", failure.error);
+            log::error!(target: WORKER, task_id, task_type; "given back: {}", in_one_line(&failure.error));
         }
         Some(failure) if result.outcome.is_not_run() => {
-            log::info!(target: WORKER, task_id, task_type; "not run again, failed as before: {}", failure.error);
+            log::info!(target: WORKER, task_id, task_type; "not run again, failed as before: {}", in_one_line(&failure.error));
         }
         Some(failure) => {
-            let (error_type, retryable, error) = (failure.error_type.as_str(), failure.retryable, &failure.error);
+            let (error_type, retryable, error) =
+                (failure.error_type.as_str(), failure.retryable, in_one_line(&failure.error));
             log::warn!(target: WORKER, task_id, task_type, duration_ms = ms, error_type, retryable; "failed: {error}");
         }
     }

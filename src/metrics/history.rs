@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::Attempt;
+use crate::headline::in_one_line;
 
 /// The minutes that are remembered.
 pub(super) const MINUTES: u64 = 60;
@@ -11,7 +12,7 @@ pub(super) const MINUTES: u64 = 60;
 const RECENT: usize = 12;
 /// The durations of a type that are remembered.
 const DURATIONS: usize = 200;
-/// What is kept of an error's text.
+/// What is kept of an error's text, its most telling line first.
 const ERROR_CHARACTERS: usize = 300;
 
 /// An attempt that has ended lately.
@@ -87,7 +88,7 @@ impl History {
             task_type: attempt.task_type.to_owned(),
             ended: now,
             seconds: attempt.seconds,
-            failure: attempt.failure.map(|(error_type, text)| (cut(error_type), cut(text))),
+            failure: attempt.failure.map(|(error_type, text)| (cut(error_type), cut(&in_one_line(text)))),
         };
         if !completed {
             self.failures.push_front(recent.clone());

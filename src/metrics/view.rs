@@ -78,7 +78,7 @@ pub struct Ended {
     pub ago: Duration,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// The type of the error and the beginning of its text.
+    /// The type of the error, and its text in one line, the most telling of its lines first.
     pub failure: Option<(String, String)>,
 }
 

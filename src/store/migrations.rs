@@ -9,7 +9,7 @@ const APPLICATION_ID: i32 = 0x5051_7273;
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     |transaction| transaction.execute_batch(include_str!("migrations/1.sql")),
     |transaction| {
         transaction.execute_batch(include_str!("migrations/2.sql"))?;
@@ -19,6 +19,7 @@ const STEPS: [Step; 6] = [
     |transaction| transaction.execute_batch(include_str!("migrations/4.sql")),
     |transaction| transaction.execute_batch(include_str!("migrations/5.sql")),
     |transaction| transaction.execute_batch(include_str!("migrations/6.sql")),
+    |transaction| transaction.execute_batch(include_str!("migrations/7.sql")),
 ];
 
 /// Why a file could not be brought up to date.
@@ -51,9 +52,14 @@ pub(super) fn recognise(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a file has this version's layout.
+pub(super) fn is_current(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(connection)? == STEPS.len())
+}
+
 /// Takes the steps that the file has not seen yet, all or none.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), Error> {
-    if version(connection)? == STEPS.len() {
+    if is_current(connection)? {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -11,6 +11,7 @@ mod last_words;
 mod liveness;
 mod migrations;
 mod prune;
+mod reading;
 mod results;
 mod rollups;
 mod statistics;
@@ -18,6 +19,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unclaimed;
 mod unreported;
 mod workers;
 mod youtube;
@@ -39,11 +41,13 @@ pub use ideas::check_ideas;
 pub use prune::Pruning;
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
 pub use statistics::{By, Group};
+pub use unclaimed::{Cause, LiveWorker};
 pub use unreported::Unreported;
 pub use workers::{Counters, Process};
 
 use busy::{BUSY_TIMEOUT, Patience};
 use ideas::IdeaDatabase;
+use reading::{Frozen, refusal};
 use sync::SharedSync;
 use turns::Turns;
 
@@ -149,6 +153,8 @@ pub struct Store {
     /// Where ideas go, if not into the results file.
     ideas: Option<IdeaDatabase>,
     patience: Patience,
+    /// Where it is read as if nobody wrote to it: whether that is so.
+    frozen: Option<Frozen>,
 }
 
 impl Store {
@@ -157,40 +163,19 @@ impl Store {
         let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
         create(path).map_err(|error| unusable(error.to_string()))?;
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
-        prepare(&mut connection).map_err(|error| match error {
-            migrations::Error::Foreign(reason) => unusable(reason),
-            migrations::Error::Sqlite(error) => match error.sqlite_error_code() {
-                Some(ErrorCode::NotADatabase) => unusable("it is no SQLite database".into()),
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                    unusable(error.to_string())
-                }
-                _ => Reason::of(&error).for_file(path),
-            },
-        })?;
+        prepare(&mut connection).map_err(|error| refusal(path, error))?;
         let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
         let log = SharedSync::open(&home).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
         let anchors = Anchors::of_database(path).map_err(|error| unusable(error.to_string()))?;
         let (turns, path) = (Turns::new(connection), path.to_owned());
-        Ok(Self { turns, log: Some(log), path, home, anchors, ideas: None, patience: Patience::default() })
-    }
-
-    /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
-    pub fn unmade(path: &Path) -> Result<Self, StoreError> {
-        let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
-        check_creatable(path).map_err(|error| unusable(error.to_string()))?;
-        let mut connection = Connection::open_in_memory().map_err(|error| unusable(error.to_string()))?;
-        migrations::apply(&mut connection).map_err(|error| match error {
-            migrations::Error::Foreign(reason) => unusable(reason),
-            migrations::Error::Sqlite(error) => unusable(error.to_string()),
-        })?;
-        let (turns, path) = (Turns::new(connection), path.to_owned());
         Ok(Self {
             turns,
-            log: None,
-            home: path.clone(),
+            log: Some(log),
             path,
-            anchors: Anchors::default(),
+            home,
+            anchors,
             ideas: None,
+            frozen: None,
             patience: Patience::default(),
         })
     }
@@ -264,7 +249,10 @@ impl Store {
     /// Runs `work` on the connection.
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.patience.apply();
-        self.turns.alone(work).map_err(|reason| reason.for_file(&self.path))
+        let done = self.turns.alone(work);
+        // Where it was changed, that is why reading it failed.
+        let unchanged = self.frozen.as_ref().map_or(Ok(()), Frozen::check);
+        unchanged.and(done).map_err(|reason| reason.for_file(&self.path))
     }
 
     /// Runs `work` in a transaction that other slots may share, all of it or nothing; it is committed when this returns.
@@ -307,7 +295,9 @@ fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map(drop)
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    // SQLite would wait for what others write into a pipe.
+    if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a file")) }
 }
 
 fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
@@ -357,6 +347,7 @@ const MENDABLE: [ErrorCode; 4] =
 
 impl Reason {
     fn of(error: &rusqlite::Error) -> Self {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
         let code = error.sqlite_error_code();
         let text = match code {
             Some(ErrorCode::DiskFull) => "the disk is full".into(),
@@ -365,6 +356,14 @@ impl Reason {
             Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
             Some(ErrorCode::SystemIoFailure) => {
                 format!("{error}: is the disk full, over its quota, read-only, or failing?")
+            }
+            Some(ErrorCode::DatabaseCorrupt) => format!("it is damaged: {error}"),
+            None if matches!(
+                error,
+                FromSqlConversionFailure(..) | InvalidColumnType(..) | IntegralValueOutOfRange(..)
+            ) =>
+            {
+                format!("it is damaged: {error}")
             }
             _ => error.to_string(),
         };

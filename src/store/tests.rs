@@ -260,12 +260,13 @@ fn old_file() -> File {
 }
 
 /// The same of the layouts since.
-fn later_files() -> [File; 4] {
-    let layouts: [&[u8]; 4] = [
+fn later_files() -> [File; 5] {
+    let layouts: [&[u8]; 5] = [
         include_bytes!("../../tests/fixtures/results-2.sqlite"),
         include_bytes!("../../tests/fixtures/results-3.sqlite"),
         include_bytes!("../../tests/fixtures/results-4.sqlite"),
         include_bytes!("../../tests/fixtures/results-5.sqlite"),
+        include_bytes!("../../tests/fixtures/results-6.sqlite"),
     ];
     layouts.map(|bytes| File::with(|path| fs::write(path, bytes).unwrap()))
 }

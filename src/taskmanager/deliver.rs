@@ -53,11 +53,17 @@ impl Report {
         body
     }
 
-    /// The names of what is left out of the result, since it is too long; of what a server that counts other bytes than
-    /// we do does not take either, this knows nothing.
+    /// The names of what was left out of the result when it was sent, since it is too long: by what the TaskManager shows
+    /// of it, else what is left out first.
     #[must_use]
-    pub fn omitted(&self) -> Vec<String> {
-        wire::fit(&self.envelope, self.data_bytes, self.limits()[0]).omitted
+    pub fn omitted(&self, shown: Option<&Value>) -> Vec<String> {
+        let mut tried = self.limits().iter().map(|limit| wire::fit(&self.envelope, self.data_bytes, *limit));
+        let Some(first) = tried.next() else { return Vec::new() };
+        let is_shown = |it: &Fitted| {
+            let same = |key: &&str| shown.is_some_and(|shown| shown.get(key) == it.result.get(key));
+            ["data_omitted", "metadata_omitted", "data_bytes", "error", "message"].iter().all(same)
+        };
+        if is_shown(&first) { first.omitted } else { tried.find(is_shown).unwrap_or(first).omitted }
     }
 
     /// What to try in turn. Of a result that is nested deeper than servers take, as earlier versions stored them, the data

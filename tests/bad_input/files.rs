@@ -213,6 +213,11 @@ fn folders_and_files_that_may_not_be_written_to() {
     ] {
         for line in COMMANDS {
             let Some(output) = run(&format!("{line}{results}")) else { return };
+            let is_there = results.contains("able.db");
+            if is_there && (line.starts_with("results") || line == "stats") {
+                output.exits(0);
+                continue;
+            }
             complains(&output, 2, &["cannot use the results file", "--results or PRISMQ_RESULTS"]);
         }
     }

@@ -39,7 +39,10 @@ fn a_task_is_completed_by_whoever_claimed_it() {
         assert_eq!(row[key], *value, "{key}");
     }
     assert!(row["reported_at"].is_string());
-    complains(&rig.run("complete 1"), 1, &["task 1", "prismq claim", "--worker-id"]);
+    for line in ["complete 1", "fail 1 --error x", "progress 1 50"] {
+        let already = "task 1 is completed already: reported here at 2";
+        complains(&rig.run(line), 1, &[already, "prismq claim", "--worker-id"]);
+    }
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn a_result_that_is_an_envelope_is_taken_as_one() {
     let rig = claimed();
     let envelope = r#"{"success":false,"error":"no quota","error_type":"quota","retryable":true}"#;
     let output = rig.sandbox.prismq(["complete", "1", "--result", envelope]).run().exits(0);
-    assert_eq!(output.stdout, "task 1 failed\n");
+    assert_eq!(output.stdout, "attempt 1 of task 1 failed; it is pending again, to be tried again\n");
     let row = row(&rig);
     assert_eq!((&row["error"], &row["error_type"]), (&json!("no quota"), &json!("quota")));
     assert_eq!((&row["status"], &row["retryable"]), (&json!("failed"), &json!(true)));
@@ -90,7 +93,8 @@ fn a_result_that_is_an_envelope_is_taken_as_one() {
 fn a_failure_is_reported_with_its_reason() {
     let rig = claimed();
     let output = rig.sandbox.prismq(["fail", "1", "--error", "the page is gone"]).run().exits(0);
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("task 1 failed\n", ""));
+    let again = "attempt 1 of task 1 failed; it is pending again, to be tried again\n";
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (again, ""));
     let task = rig.task(1);
     assert_eq!((&task["status"], &task["error_message"]), (&json!("pending"), &json!("the page is gone")));
     assert_eq!(row(&rig)["error"], "the page is gone");
@@ -100,6 +104,13 @@ fn a_failure_is_reported_with_its_reason() {
     let expected = [json!(false), json!("again"), json!("handler"), json!(false)];
     assert_eq!(["success", "error", "error_type", "retryable"].map(|key| envelope[key].clone()), expected);
     rig.run("fail 1").exits(2);
+    complains(
+        &rig.run("fail 1 --error x"),
+        1,
+        &["attempt 2 of task 1 has failed already: reported here at 2", "prismq claim"],
+    );
+    rig.run("claim example.any --once").exits(0);
+    assert_eq!(rig.run("fail 1 --error x").exits(0).stdout, "task 1 failed\n", "the last of its attempts");
 }
 
 #[test]

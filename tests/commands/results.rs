@@ -37,7 +37,7 @@ fn results_are_a_table_for_people() {
     assert_eq!(words(lines[1])[..4], ["1", ANY, "1", "completed"]);
     assert!(lines[1].ends_with("  {\"text\":\"a,\\\"b\\\"\"}"), "{}", lines[1]);
     assert_eq!(words(lines[3])[..4], ["3", "other.one", "1", "failed"]);
-    assert!(lines[3].ends_with("  no\\nluck"), "{}", lines[3]);
+    assert!(lines[3].ends_with("  luck | no"), "{}", lines[3]);
     assert_eq!((lines.len(), output.stderr.as_str()), (4, ""));
 }
 

@@ -30,10 +30,11 @@ fn tasks_are_listed_newest_first() {
     let rig = rig();
     let output = rig.run("list-tasks").exits(0);
     let rows: Vec<Vec<&str>> = output.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER"]);
+    let heading = ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER", "PARAMS", "ERROR"];
+    assert_eq!(rows[0], heading);
     assert_eq!(rows[1][..4], ["4", "other.one", "pending", "0"]);
     assert_eq!(rows[3][..4], ["2", ANY, "claimed", "1"]);
-    assert_eq!(rows[3].last(), Some(&"me"));
+    assert_eq!(rows[3][rows[3].len() - 2..], ["me", "{\"n\":2}"]);
     assert_eq!(rows[4][..6], ["1", ANY, "completed", "1", "100", "%"]);
     assert_eq!((rows.len(), output.stderr.as_str()), (5, ""));
 
@@ -60,6 +61,10 @@ fn filters_narrow_the_list() {
     assert_eq!(ids(&rig, "--type exam*"), [] as [u64; 0]);
     assert_eq!(ids(&rig, "--type example.any --status pending"), [3]);
     assert_eq!(ids(&rig, "--limit 2"), [4, 3]);
+    let more = "these are the newest 2, and there are more: --limit N lists as many as N\n";
+    for (flags, note) in [("--limit 2", more), ("--limit 2 --json", more), ("--limit 2 -q", ""), ("--limit 4", "")] {
+        assert_eq!(rig.run(&format!("list-tasks {flags}")).exits(0).stderr, note, "{flags}");
+    }
     for (flags, note) in [
         ("--status failed", "no failed task\n"),
         ("--type nope", "no task of type nope\n"),

@@ -117,7 +117,8 @@ fn table(figures: &Figures) -> Markup {
                 }
             }
             p.soft {
-                "Percentiles are to within 1.6 %. The bar goes from p50 to p99, with a mark at p95, on a logarithmic \
+                "Counted are attempts: a task that is tried again counts each time. Percentiles are to within 1.6 %. The \
+                 bar goes from p50 to p99, with a mark at p95, on a logarithmic \
                  scale that ends at " (duration_ms(longest)) "."
             }
         }

@@ -16,6 +16,9 @@ const SPARKS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇'
 /// The columns of a terminal that has no room for all: without the mean and the 99th percentile.
 const FEWER: [usize; 8] = [0, 1, 2, 3, 4, 6, 7, 9];
 
+/// What the numbers are of.
+pub(super) const COUNTED: &str = "counted are attempts: a task that is tried again counts each time";
+
 /// All there is to say, a line each.
 pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
     let heading = [what(figures.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
@@ -28,6 +31,7 @@ pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
         add_bars(&mut lines, &figures.groups, look);
         lines.extend(sparklines(&figures.hours, look));
     }
+    lines.extend((!figures.groups.is_empty()).then(|| COUNTED.to_owned()));
     lines.extend(unreported(&figures.unreported));
     if let Some(quota) = &figures.quota {
         let (used, limit, left) = (quota.used, quota.limit, quota.left());

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{list_link, new_link, task_link};
-use crate::server::page::{ago, bad, grouped, last_hour, state};
+use crate::server::page::{ago, bad, grouped, last_hour, mostly_failing, state};
 use crate::server::queue::{Overview, Seen, TypeCounts};
 use crate::server::tasks::STATUSES;
 
@@ -19,7 +19,10 @@ pub(super) fn main(overview: &Overview) -> Markup {
         sum
     });
     let minutes: Vec<_> = overview.last_hour.iter().map(|it| (it.completed, it.failed)).collect();
-    let (level, words) = condition(overview, counts);
+    let (level, words) = match (condition(overview, counts), mostly_failing(minutes.iter().copied())) {
+        (("good", words), Some(failing)) => ("warn", format!("{words}, but {failing}")),
+        ((level, words), _) => (level, words.to_owned()),
+    };
     html! {
         (state(level, words))
         ul.tiles { @for (status, count) in STATUSES.into_iter().zip(counts) { (tile(status, count)) } }

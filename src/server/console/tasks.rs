@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::{list_link, task_link};
+use crate::headline::in_one_line;
 use crate::server::attempts::{Fate, PastAttempt};
 use crate::server::database::Time;
 use crate::server::page::{ago, bad, grouped, span};
@@ -238,7 +239,7 @@ fn past(attempt: &PastAttempt) -> Markup {
                     (Fate::PutBack, None) => { "put back by hand " (left) },
                     (Fate::Failed, _) => { "failed " (left) ", to be tried again" },
                 }
-                @if let Some(error) = &attempt.error { p.bad-text { (error) } }
+                @if let Some(error) = &attempt.error { p.bad-text { (in_one_line(error)) } }
             }
         }
     }

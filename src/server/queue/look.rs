@@ -6,14 +6,17 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::{Map, Value};
 
 use super::{Queue, Refusal, Result};
+use crate::headline::in_one_line;
 use crate::server::attempts::{self, PastAttempt};
 use crate::server::database::Time;
 use crate::server::tally::{Counts, Minute};
 use crate::server::tasks::{self, Filter, SUMMARY, Summary};
 use crate::server::types;
 
-/// Characters that are shown of a text in a list, and by itself.
-const LINE: i64 = 200;
+/// Characters that are shown of an error in a list, and how many of its last ones are looked at for those that say most.
+const LINE: usize = 200;
+const LAST_LINES: i64 = 8 * 1024;
+/// Characters that are shown of a text by itself.
 const LONGEST: i64 = 64 * 1024;
 
 /// Tasks in flight, and tasks that ended last, whose workers are looked for.
@@ -46,7 +49,7 @@ pub(in crate::server) struct Seen {
     pub(in crate::server) waits_for: Vec<String>,
 }
 
-/// A task in a list, with the start of what it failed with.
+/// A task in a list, with what it failed with in a line.
 pub(in crate::server) struct Listed {
     pub(in crate::server) task: Summary,
     pub(in crate::server) error: Option<String>,
@@ -96,10 +99,10 @@ impl Queue {
     /// The tasks that pass `filter`, newest first.
     pub(in crate::server) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
         let mut errors =
-            self.connection.prepare_cached("SELECT substr(error_message, 1, ?2) FROM tasks WHERE id = ?1")?;
+            self.connection.prepare_cached("SELECT substr(error_message, -?2) FROM tasks WHERE id = ?1")?;
         let mut with_error = |task: Summary| -> Result<Listed> {
-            let error = errors.query_row([task.id, LINE], |row| row.get(0)).optional()?.flatten();
-            Ok(Listed { task, error })
+            let error: Option<String> = errors.query_row([task.id, LAST_LINES], |row| row.get(0)).optional()?.flatten();
+            Ok(Listed { task, error: error.map(|error| in_one_line(&error).chars().take(LINE).collect()) })
         };
         tasks::list(&self.connection, filter)?.into_iter().map(&mut with_error).collect()
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use maud::{Markup, html};
 
 use crate::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
-use crate::server::page::{Page, bad, last_hour, span, state};
+use crate::server::page::{Page, bad, last_hour, mostly_failing, span, state};
 
 pub(super) fn page(view: &View) -> Page {
     let (level, words) = condition(view);
@@ -52,6 +52,10 @@ fn condition(view: &View) -> (&'static str, String) {
     }
     if let Some(paused) = view.types.iter().find(|it| it.paused.is_some()) {
         return ("warn", format!("It goes on, but too many tasks of {} fail", paused.name));
+    }
+    let minutes = view.minutes.iter().map(|it| (it.completed, it.failed));
+    if let Some(words) = mostly_failing(minutes) {
+        return ("warn", format!("It goes on, but {words}"));
     }
     let words = match view.running.len() {
         0 => "It is well, and waits for tasks".to_owned(),
