@@ -20,6 +20,9 @@ use crate::taskmanager::{self, Client, Error};
 use crate::worker::{handler, no_handler, youtube_settings};
 use report::Report;
 
+/// How long the results file is read, to see whether it can be.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// `prismq health`
 pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
@@ -191,17 +194,19 @@ impl Health<'_> {
     fn results(&mut self) -> Option<Arc<Store>> {
         let opened = self.open().map(Arc::new);
         let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
-            store.check_writable()?;
-            store.unreported()
+            store.rehearse(self.setup.clock().now())?;
+            let is_whole = store.look_through(PATIENCE)?;
+            Ok((store.unreported()?, is_whole))
         });
         self.report.field("results_writable", json!(counted.is_ok()));
         match counted {
             Err(error) => self.unusable("results file", "results_error", &error),
-            Ok(unreported) => {
+            Ok((unreported, is_whole)) => {
                 let waiting = self.unreported(&unreported);
                 let path = &self.setup.config.results;
                 let made = if path.exists() { "" } else { ", which the first worker makes" };
-                self.report.good("results file", format!("{}{made}{waiting}", path.display()));
+                let seen = if is_whole { "" } else { ", too long to be read to its end here" };
+                self.report.good("results file", format!("{}{made}{seen}{waiting}", path.display()));
                 self.ideas();
             }
         }

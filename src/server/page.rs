@@ -102,12 +102,12 @@ pub(super) fn state(level: &str, words: impl Display) -> Markup {
 /// Fewer attempts in an hour say nothing.
 const ENOUGH: u64 = 10;
 
-/// Whether at least half of the last hour's attempts failed, of at least [`ENOUGH`]: in words.
-pub(super) fn mostly_failing(minutes: impl Iterator<Item = (u64, u64)>) -> Option<String> {
+/// Whether at least half of what ended in the last hour failed, of at least [`ENOUGH`]: in words; `what` are these.
+pub(super) fn mostly_failing(what: &str, minutes: impl Iterator<Item = (u64, u64)>) -> Option<String> {
     let (completed, failed) = minutes.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     let all = completed + failed;
     (all >= ENOUGH && failed * 2 >= all)
-        .then(|| format!("{} of the last hour's {} attempts failed", grouped(failed), grouped(all)))
+        .then(|| format!("{} of the last hour's {} {what} failed", grouped(failed), grouped(all)))
 }
 
 /// What completed and what failed in each minute of the last hour, the one on top of the other.

@@ -91,7 +91,7 @@ impl Store {
 }
 
 /// Adds a claim; `or` says what becomes of it where there is one of the same task. Returns how many were added.
-fn insert(
+pub(super) fn insert(
     connection: &Connection,
     or: &str,
     claim: &Claim,
@@ -122,6 +122,11 @@ fn insert(
 fn deaths(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::Result<u32> {
     let mut statement = connection.prepare_cached("SELECT count FROM deaths WHERE api_url = ?1 AND task_id = ?2")?;
     Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// All claims, of whichever TaskManager.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Claim>> {
+    connection.prepare(&format!("SELECT {COLUMNS} FROM claims"))?.query_map([], read_claim)?.collect()
 }
 
 fn owned_claims(transaction: &Transaction<'_>, api_url: &str) -> rusqlite::Result<Vec<(i64, Claim)>> {

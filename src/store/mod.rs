@@ -3,6 +3,7 @@
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
 mod busy;
+mod checkup;
 mod claims;
 mod columns;
 mod histogram;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{Access, access};
 
 pub use ideas::check_ideas;
@@ -237,13 +238,6 @@ impl Store {
         // One that could not be made is not there, and one that stays is overwritten by the next.
         let _ = fs::remove_file(&path);
         written.map_err(|error| self.failed(sync::explain(&error)))
-    }
-
-    /// Whether this process may write to it now.
-    pub fn check_writable(&self) -> Result<(), StoreError> {
-        self.with(|connection| {
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(Transaction::rollback)
-        })
     }
 
     /// Runs `work` on the connection.

@@ -137,20 +137,7 @@ impl Store {
     /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
     /// its task was given while it waited. A mark that a power cut takes is made again: the task is looked up.
     pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|connection| {
-            if lost
-                && connection
-                    .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
-                    .execute([id.0])?
-                    > 0
-            {
-                rollups::add_lost(connection, id, result)?;
-            }
-            connection
-                .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
-                .execute(params![id.0, to_text(now), result.attempt])?;
-            end_claim(connection, result).map(drop)
-        })
+        self.write(|connection| settle(connection, id, result, lost, now))
     }
 
     /// Takes the results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
@@ -310,8 +297,30 @@ fn end_claim(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite
         .execute(params![result.api_url, result.task_id.0, result.attempt])
 }
 
+/// Marks a result as confirmed, or as settled with its claim lost.
+pub(super) fn settle(
+    connection: &rusqlite::Connection,
+    id: ResultId,
+    result: &TaskResult,
+    lost: bool,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    if lost
+        && connection
+            .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
+            .execute([id.0])?
+            > 0
+    {
+        rollups::add_lost(connection, id, result)?;
+    }
+    connection
+        .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
+        .execute(params![id.0, to_text(now), result.attempt])?;
+    end_claim(connection, result).map(drop)
+}
+
 /// Stores a result, and ends what its task has left behind.
-fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<ResultId> {
+pub(super) fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<ResultId> {
     insert_row(connection, result)?;
     let id = ResultId(connection.last_insert_rowid());
     end_claim(connection, result)?;

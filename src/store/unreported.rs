@@ -1,7 +1,7 @@
 //! The results that the TaskManager has not confirmed: how many, and why it refused some of them.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::optional_time_column;
 use super::{ResultId, Store, StoreError};
@@ -23,15 +23,7 @@ pub struct Unreported {
 impl Store {
     /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
     pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
-        self.write(|connection| {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO refused_reports
-                     SELECT rowid, ?2 FROM results WHERE rowid = ?1 AND reported_at IS NULL",
-                )?
-                .execute(params![id.0, reason])
-                .map(drop)
-        })
+        self.write(|connection| note(connection, id, reason))
     }
 
     /// The results that wait to be reported, to whichever TaskManager.
@@ -57,4 +49,14 @@ impl Store {
             Ok(found)
         })
     }
+}
+
+pub(super) fn note(connection: &Connection, id: ResultId, reason: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO refused_reports
+             SELECT rowid, ?2 FROM results WHERE rowid = ?1 AND reported_at IS NULL",
+        )?
+        .execute(params![id.0, reason])
+        .map(drop)
 }

@@ -107,6 +107,30 @@ fn nothing_is_claimed_where_nothing_can_be_written() {
 }
 
 #[test]
+fn a_full_disk_is_not_healthy_and_what_is_on_it_can_be_read() {
+    let Some(disk) = FullDisk::new() else { return };
+    disk.task("cat");
+    disk.run("work example.any --drain -qq").exits(0);
+    // Without the files that SQLite needs beside it, and with them, as where a worker has it open.
+    for is_open in [false, true] {
+        let holder = Connection::open(disk.disk.join("results.db")).unwrap();
+        let file = is_open.then_some(holder);
+        if let Some(file) = &file {
+            file.query_row("SELECT count(*) FROM results", [], |row| row.get::<_, u64>(0)).unwrap();
+        }
+        disk.fill();
+        let health = disk.run("health --json").exits(1).json();
+        assert_eq!((&health["healthy"], &health["results_writable"]), (&json!(false), &json!(false)), "{health}");
+        assert!(health["results_error"].as_str().unwrap().ends_with("the disk is full"), "{health}");
+        assert_eq!(disk.rows().len(), 1, "{is_open}");
+        disk.run("stats").exits(0);
+        disk.run("explain 1").exits(0);
+        disk.make_room();
+        disk.run("health --json").exits(0);
+    }
+}
+
+#[test]
 fn a_report_by_hand_can_be_made_again() {
     let Some(disk) = FullDisk::new() else { return };
     disk.task("cat");

@@ -264,6 +264,10 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
             expected["result"]["data_bytes"] = json!(data.to_string().len());
             expected["result"]["data_omitted"] = json!([omitted]);
             assert_eq!(summary.json(), expected);
+            // What was left out is known by what the TaskManager shows; by the first limit, nothing was.
+            let report = Report::from(&result);
+            assert_eq!(report.omitted(Some(&summary.json()["result"])), [omitted]);
+            assert_eq!(report.omitted(None), [""; 0]);
         }
     }
 }

@@ -12,6 +12,7 @@ mod connections;
 mod copies;
 mod create;
 mod crowds;
+mod damage;
 mod demo;
 mod failures;
 mod health;

@@ -34,6 +34,28 @@ fn link(page: &str, rel: &str) -> Option<String> {
 }
 
 #[test]
+fn it_warns_when_half_of_the_last_hours_attempts_failed_and_lists_what_failed_first() {
+    let api = Api::start_with(|settings| settings.max_attempts = 2);
+    let browser = Browser::at(&api);
+    let type_id = api.register_any("a.b");
+    let traceback = "loading model\nTraceback (most recent call last):\n  File \"x.py\", line 1\nValueError: no";
+    for n in 0..10 {
+        api.create("a.b", json!({"n": n}));
+        let fails = n < 5;
+        for _ in 0..if fails { 2 } else { 1 } {
+            let id = api.claim("one", type_id).data()["id"].as_i64().unwrap();
+            let body = json!({"worker_id": "one", "success": !fails, "error": traceback});
+            api.post(&format!("/tasks/{id}/complete"), body).data();
+        }
+        let level = if n < 9 { "state good" } else { "state warn" };
+        browser.get("/").has(&[level]);
+    }
+    browser.get("/").has(&["Nothing waits, nothing is in flight, but 5 of the last hour's 10 tasks failed"]);
+    browser.get("/tasks?status=failed").has(&["ValueError: no | loading model | Traceback"]);
+    browser.get("/tasks/1").has(&["ValueError: no | loading model | Traceback", "loading model\nTraceback"]);
+}
+
+#[test]
 fn it_tells_how_the_queue_is() {
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let browser = Browser::at(&api);

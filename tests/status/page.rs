@@ -31,6 +31,27 @@ fn it_tells_what_runs_and_what_has_ended() {
 }
 
 #[test]
+fn it_warns_when_half_of_the_last_hours_attempts_failed() {
+    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), ("other", "")]);
+    let worker = Watched::start(&rig, []);
+    for number in 0..9 {
+        let line = if number < 5 { "exit 1" } else { "echo 1" };
+        rig.case(&format!("case-{number}"), &format!("printf 'loading\\nValueError: no\\n' >&2; {line}"));
+    }
+    let page = wait_for_page(&worker, &["4 completed, 5 failed", "class=\"state good\"", "It is well, and waits"]);
+    assert!(page.contains("handler</span>: ValueError: no | loading<"), "{page}");
+    rig.case_of("other", "one-more", "echo 1");
+    let words = "It goes on, but 5 of the last hour&#39;s 10 attempts failed";
+    let plain = words.replace("&#39;", "'");
+    let found = |page: &str| page.contains(words) || page.contains(&plain);
+    wait_for("the warning", || {
+        Some(worker.get("/").1).filter(|page| found(page) && page.contains("class=\"state warn\""))
+    });
+    rig.case_of("other", "good", "echo 1");
+    wait_for_page(&worker, &["6 completed, 5 failed", "class=\"state good\""]);
+}
+
+#[test]
 fn it_says_that_the_taskmanager_is_away() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);

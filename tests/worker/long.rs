@@ -1,8 +1,8 @@
 //! Results for which the TaskManager has no room.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, TaskManager};
 
 /// Longer than the TaskManager takes.
 fn big() -> Value {
@@ -51,4 +51,31 @@ fn a_long_result_by_hand_is_reported_without_its_largest_parts() {
     let output = rig.sandbox.prismq(["complete", &id.to_string(), "--result", "@big.json"]).run().exits(0);
     assert!(output.stderr.contains(LEFT_OUT), "{}", output.stderr);
     assert_eq!((rig.taskmanager.task(id).result.unwrap()["data"].take(), stored(&rig)), (kept(), big()));
+}
+
+#[test]
+fn the_log_and_the_story_say_the_same_of_what_was_left_out() {
+    let many: Value =
+        (0..2000).map(|n| (format!("key-{n:04}"), json!("x".repeat(100 + n % 7)))).collect::<Map<_, _>>().into();
+    let results = [
+        json!({"success": true, "data": {"html": "x".repeat(70_000)}, "message": "m".repeat(40_000)}),
+        json!({"success": true, "data": many, "metadata": {"notes": "n".repeat(30_000)}}),
+    ];
+    for published in [false, true] {
+        let rig = Rig::of(TaskManager::with(|settings| settings.faults.published = published), &[("case", "")]);
+        for (number, result) in results.iter().enumerate() {
+            rig.sandbox.write(&format!("{number}.json"), result.to_string());
+            rig.case(&format!("case-{number}"), &format!("cat {number}.json"));
+        }
+        let log = rig.drain().stderr;
+        let said: Vec<&str> =
+            log.lines().filter_map(|line| line.split_once("which has it without ")).map(|it| it.1).collect();
+        assert_eq!(said.len(), 2, "{log}");
+        for said in said {
+            let (words, rest) = said.split_once("; the results file").unwrap();
+            let id = rest.split_once("task_id=").unwrap().1.split_whitespace().next().unwrap();
+            let story = rig.sandbox.prismq(["explain", id]).run().exits(0).stdout;
+            assert!(story.contains(&format!("has it without {words}, which is kept here\n")), "{said}: {story}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub(super) fn main(overview: &Overview) -> Markup {
         sum
     });
     let minutes: Vec<_> = overview.last_hour.iter().map(|it| (it.completed, it.failed)).collect();
-    let (level, words) = match (condition(overview, counts), mostly_failing(minutes.iter().copied())) {
+    let (level, words) = match (condition(overview, counts), mostly_failing("tasks", minutes.iter().copied())) {
         (("good", words), Some(failing)) => ("warn", format!("{words}, but {failing}")),
         ((level, words), _) => (level, words.to_owned()),
     };

@@ -54,7 +54,7 @@ fn condition(view: &View) -> (&'static str, String) {
         return ("warn", format!("It goes on, but too many tasks of {} fail", paused.name));
     }
     let minutes = view.minutes.iter().map(|it| (it.completed, it.failed));
-    if let Some(words) = mostly_failing(minutes) {
+    if let Some(words) = mostly_failing("attempts", minutes) {
         return ("warn", format!("It goes on, but {words}"));
     }
     let words = match view.running.len() {
