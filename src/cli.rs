@@ -339,7 +339,7 @@ pub struct ResultsArgs {
     /// Only what ended in this time up to now
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub since: Option<Duration>,
-    /// How to print them [default: table; jsonl with --json]
+    /// How to print them [default: table, with ID each whole; jsonl with --json]
     #[arg(long, conflicts_with = "json")]
     pub format: Option<ResultsFormat>,
 }

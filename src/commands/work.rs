@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::live::{self, Live};
 use super::pauses::Pauses;
 use super::setup::Setup;
+use super::status::Status;
 use super::systemd::Systemd;
 use super::worker_log::WorkerLog;
 use super::{errors, status, types};
@@ -16,6 +17,7 @@ use crate::exit::{Exit, UserError};
 use crate::library::WORKER;
 use crate::output::print_json;
 use crate::shutdown::Phase;
+use crate::store::Store;
 use crate::taskmanager::{Client, TaskFilter};
 use crate::worker::{self, Job, Observer, Summary, Tools, WorkerError};
 
@@ -40,16 +42,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         watchdog: Systemd::watchdog(),
         ..Job::default()
     };
-    let worker_id = setup.config.worker_id.value.clone();
-    let pauses = Pauses { store: Arc::clone(&store), worker_id, clock: setup.clock() };
-    let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
-    also.extend(status.as_ref().map(|status| status.observer(setup.clock())));
-    let observer = WorkerLog {
-        live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
-        also,
-        systemd: Systemd::of_environment(),
-        ended: OnceLock::new(),
-    };
+    let observer = observer(status.as_ref(), &store, setup);
     let tools =
         Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };
     let ended = worker::run(&job, &tools);
@@ -67,6 +60,20 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         refuse_held(&summary, &client)?;
     }
     Ok(done)
+}
+
+/// Who hears what happens in the worker.
+fn observer(status: Option<&Status>, store: &Arc<Store>, setup: &Setup) -> WorkerLog {
+    let worker_id = setup.config.worker_id.value.clone();
+    let pauses = Pauses { store: Arc::clone(store), worker_id, clock: setup.clock() };
+    let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
+    also.extend(status.map(|status| status.observer(setup.clock())));
+    WorkerLog {
+        live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
+        also,
+        systemd: Systemd::of_environment(),
+        ended: OnceLock::new(),
+    }
 }
 
 #[cfg(feature = "server")]

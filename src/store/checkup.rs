@@ -139,7 +139,7 @@ fn rehearse(connection: &mut Connection, process: &Process, now: Timestamp) -> r
         let id = results::insert(&transaction, &result)?;
         unreported::note(&transaction, id, NOWHERE)?;
         rollups::catch_up(&transaction)?;
-        results::settle(&transaction, id, &result, is_lost, now)?;
+        unreported::settle(&transaction, id, &result, is_lost, now)?;
     }
     transaction.execute("DELETE FROM results WHERE api_url = ?1", [NOWHERE])?;
     transaction.rollback()

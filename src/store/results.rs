@@ -134,12 +134,6 @@ impl Store {
         })?
     }
 
-    /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
-    /// its task was given while it waited. A mark that a power cut takes is made again: the task is looked up.
-    pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|connection| settle(connection, id, result, lost, now))
-    }
-
     /// Takes the results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
     /// report, oldest first. They are on disk, also where their process died before its sync.
     pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
@@ -291,32 +285,10 @@ pub(super) fn has_result(
         .exists(params![id.0, api_url, attempt])
 }
 
-fn end_claim(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
+pub(super) fn end_claim(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
     connection
         .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
         .execute(params![result.api_url, result.task_id.0, result.attempt])
-}
-
-/// Marks a result as confirmed, or as settled with its claim lost.
-pub(super) fn settle(
-    connection: &rusqlite::Connection,
-    id: ResultId,
-    result: &TaskResult,
-    lost: bool,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    if lost
-        && connection
-            .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
-            .execute([id.0])?
-            > 0
-    {
-        rollups::add_lost(connection, id, result)?;
-    }
-    connection
-        .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
-        .execute(params![id.0, to_text(now), result.attempt])?;
-    end_claim(connection, result).map(drop)
 }
 
 /// Stores a result, and ends what its task has left behind.

@@ -1,11 +1,12 @@
-//! The results that the TaskManager has not confirmed: how many, and why it refused some of them.
+//! The results that the TaskManager has not confirmed: how many, why it refused some of them, and their end.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::optional_time_column;
-use super::{ResultId, Store, StoreError};
-use crate::task::TaskId;
+use super::results::end_claim;
+use super::{ResultId, Store, StoreError, rollups, to_text};
+use crate::task::{TaskId, TaskResult};
 
 /// The results that the TaskManager has not confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,12 @@ impl Store {
     /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
     pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
         self.write(|connection| note(connection, id, reason))
+    }
+
+    /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
+    /// its task was given while it waited. A mark that a power cut takes is made again: the task is looked up.
+    pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|connection| settle(connection, id, result, lost, now))
     }
 
     /// The results that wait to be reported, to whichever TaskManager.
@@ -59,4 +66,26 @@ pub(super) fn note(connection: &Connection, id: ResultId, reason: &str) -> rusql
         )?
         .execute(params![id.0, reason])
         .map(drop)
+}
+
+/// Marks a result as confirmed, or as settled with its claim lost.
+pub(super) fn settle(
+    connection: &Connection,
+    id: ResultId,
+    result: &TaskResult,
+    lost: bool,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    if lost
+        && connection
+            .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
+            .execute([id.0])?
+            > 0
+    {
+        rollups::add_lost(connection, id, result)?;
+    }
+    connection
+        .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
+        .execute(params![id.0, to_text(now), result.attempt])?;
+    end_claim(connection, result).map(drop)
 }

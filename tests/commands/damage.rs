@@ -190,7 +190,13 @@ fn what_is_no_results_file_is_not_healthy() {
         let error = health["results_error"].as_str().unwrap_or_else(|| panic!("{name}: {health}"));
         assert!(error.contains(&format!("{name}.db")) && !error.contains('\n'), "{error}");
     }
-    // What is empty is made a results file; what a log of another file says is not taken over.
+}
+
+#[test]
+fn what_is_empty_is_made_a_results_file_in_which_nothing_is_left() {
+    let rig = Rig::new();
+    let whole = filled(&rig.sandbox.path("whole.db"), &rig.url());
+    // What a log of another file says is not taken over.
     rig.sandbox.write("empty.db", "");
     rig.sandbox.write("log.db", &whole);
     rig.sandbox.write("log.db-wal", [7; 9000]);
