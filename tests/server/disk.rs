@@ -55,7 +55,8 @@ fn no_change_is_confirmed_before_it_is_on_disk() {
 
 #[test]
 fn a_server_whose_database_is_gone_confirms_nothing_and_ends() {
-    let losses: [(&str, fn(&Sandbox)); 4] = [
+    type Lose = fn(&Sandbox);
+    let losses: [(&str, Lose); 4] = [
         ("tasks.db was deleted or moved", |sandbox| fs::remove_file(sandbox.path("tasks.db")).unwrap()),
         ("tasks.db was replaced by another file", |sandbox| {
             fs::copy(sandbox.path("tasks.db"), sandbox.path("copy")).unwrap();

@@ -215,9 +215,10 @@ fn a_report_says_in_whatever_form_what_became_of_a_task() {
         }
         for (sent, succeeds) in [(json!([]), false), (json!([1]), true), (json!("false"), true)] {
             let (answer, task) = complete("success", &sent);
-            match published {
-                true => assert_eq!(task["status"], if succeeds { "completed" } else { "pending" }, "{sent}"),
-                false => refused(&answer, sent),
+            if published {
+                assert_eq!(task["status"], if succeeds { "completed" } else { "pending" }, "{sent}");
+            } else {
+                refused(&answer, sent);
             }
         }
         refused(&complete("success", &json!(null)).0, "no success");
@@ -274,9 +275,10 @@ fn a_list_is_of_what_the_query_says() {
             assert_eq!(count(query), expected, "{query}");
         }
         for query in ["limit=many", "status=lost"] {
-            match published {
-                true => assert_eq!(count(query), 0, "{query}"),
-                false => refused(&api.get(&format!("/tasks?{query}")), query),
+            if published {
+                assert_eq!(count(query), 0, "{query}");
+            } else {
+                refused(&api.get(&format!("/tasks?{query}")), query);
             }
         }
         assert_eq!(task(&api, 1), task(&api, "001".parse().unwrap()));

@@ -51,7 +51,7 @@ fn only_what_ended_long_ago_is_removed() {
 
 #[test]
 fn the_room_of_what_is_removed_is_used_again() {
-    let api = Api::start_with(|settings| settings.keep = Some(Duration::from_secs(1)));
+    let api = Api::start_with(|settings| settings.keep = Some(Duration::from_millis(100)));
     api.register_any("a");
     let database = open(&api);
     let pages: Vec<i64> = (0..8)

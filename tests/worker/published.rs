@@ -14,7 +14,7 @@ pub(crate) const KEY: &str = "a-key-of-the-tests";
 /// What its TEXT column holds at most, in bytes.
 const COLUMN: usize = 65_535;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Task {
     pub(crate) id: u64,
     type_id: u64,
@@ -109,17 +109,8 @@ impl Published {
         let mut state = self.shared.lock();
         let type_id = 1 + state.types.iter().position(|name| name == task_type).unwrap() as u64;
         let id = 1 + state.tasks.len() as u64;
-        state.tasks.push(Task {
-            id,
-            type_id,
-            params: changed_on_the_way(params),
-            status: "pending".into(),
-            result: Value::Null,
-            error_message: Value::Null,
-            progress: 0,
-            attempts,
-            claimed_by: Value::Null,
-        });
+        let (params, status) = (changed_on_the_way(params), "pending".into());
+        state.tasks.push(Task { id, type_id, params, status, attempts, ..Task::default() });
         id
     }
 
@@ -390,14 +381,11 @@ fn numbers(path: &str) -> Vec<u64> {
 }
 
 /// The published server cannot tell an empty object from an empty list.
-fn changed_on_the_way(mut value: Value) -> Value {
-    match &mut value {
+fn changed_on_the_way(value: Value) -> Value {
+    match value {
         Value::Object(fields) if fields.is_empty() => json!([]),
-        Value::Object(fields) => {
-            fields.values_mut().for_each(|field| *field = changed_on_the_way(field.take()));
-            value
-        }
-        _ => value,
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, changed_on_the_way(field))).collect(),
+        value => value,
     }
 }
 
