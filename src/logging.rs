@@ -20,6 +20,9 @@ use fields::fields;
 /// Libraries that speak from warnings up, unless the filter names them.
 const LIBRARIES: [&str; 2] = ["ureq", "rustls"];
 
+/// A library whose errors come back from the call as well, and are explained there. It says nothing, unless it is named.
+const SILENT_LIBRARY: &str = "rustls_platform_verifier";
+
 /// At `trace`, ureq prints every byte it sends: the API key with them. It stays below, whatever the filter says.
 const UREQ_MOST: LevelFilter = LevelFilter::Debug;
 
@@ -82,6 +85,7 @@ fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send
     for library in LIBRARIES {
         builder.filter(Some(library), all.min(LevelFilter::Warn));
     }
+    builder.filter(Some(SILENT_LIBRARY), LevelFilter::Off);
     for (module, level) in directives {
         let is_ureq = module.as_deref().is_some_and(|module| module.starts_with("ureq"));
         builder.filter(module.as_deref(), if is_ureq { level.min(UREQ_MOST) } else { level });
@@ -327,6 +331,8 @@ mod tests {
         assert!(!logged("trace", "rustls::conn", Level::Info));
         assert!(!logged("error", "rustls::conn", Level::Warn));
         assert!(logged("info,ureq=debug", "ureq::run", Level::Debug));
+        assert!(!logged("info", "rustls_platform_verifier::verification", Level::Error));
+        assert!(logged("rustls_platform_verifier=error", "rustls_platform_verifier::verification", Level::Error));
         assert!(logged("info,rustls=trace", "rustls::conn", Level::Trace));
     }
 

@@ -40,6 +40,8 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
         Error::NotATaskManager { .. } => {
             with(Exit::Unreachable).hint("TASKMANAGER_API_URL must be its base URL, which ends in /api")
         }
+        // It says itself what to do.
+        Error::NotConnected { .. } => with(Exit::Unreachable),
         Error::Unavailable { .. } => with(Exit::Unreachable).hint("try again later"),
         Error::KeyRefused { with_key: true, .. } => with(Exit::KeyRefused).hint("check TASKMANAGER_API_KEY"),
         Error::KeyRefused { with_key: false, .. } => {

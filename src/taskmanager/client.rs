@@ -104,6 +104,11 @@ impl Client {
         &self.http.url
     }
 
+    /// The same for a person, with the proxy before it.
+    pub(super) fn shown_url(&self) -> &str {
+        &self.http.shown_url
+    }
+
     /// `GET /health`, which needs no key.
     pub fn health(&self) -> Result<Health, Error> {
         let keyless = Self { http: self.http.without_key(), ..self.clone() };
@@ -161,7 +166,7 @@ impl Client {
             let request = Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } };
             let response = self.http.send(&request)?;
             last_try.set((asked_at, response.waits));
-            wire::decode(self.url(), wire::CLAIM, self.http.key(), &response)
+            wire::decode(self.shown_url(), wire::CLAIM, self.http.key(), &response)
         });
         let task = match answer {
             Ok(data) => Some(self.read("POST /tasks/claim", data)?),
@@ -244,7 +249,7 @@ impl Client {
     }
 
     fn bad_answer(&self, call: &str, reason: String) -> Error {
-        Error::BadAnswer { url: self.url().to_owned(), call: call.to_owned(), reason }
+        Error::BadAnswer { url: self.shown_url().to_owned(), call: call.to_owned(), reason }
     }
 
     fn get(&self, path: &str) -> Result<Value, Error> {
@@ -257,7 +262,7 @@ impl Client {
 
     fn once(&self, path: &str, method: Method<'_>) -> Result<Value, Error> {
         let response = self.http.send(&Request { path, method })?;
-        wire::decode(self.url(), path, self.http.key(), &response)
+        wire::decode(self.shown_url(), path, self.http.key(), &response)
     }
 
     pub(super) fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {

@@ -23,6 +23,14 @@ pub enum Error {
         /// What the system says.
         reason: String,
     },
+    /// TLS, or a proxy on the way, refuses the connection, and would do so again.
+    #[error("cannot connect to the TaskManager at {url}: {reason}")]
+    NotConnected {
+        /// The base URL.
+        url: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// Something answered that is no TaskManager.
     #[error("no TaskManager answers at {url}: {reason}")]
     NotATaskManager {

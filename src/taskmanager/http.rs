@@ -2,22 +2,18 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use ureq::http::{HeaderMap, HeaderValue, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::Error;
-use super::gather::Gathering;
-use super::resolver::Remembering;
 use crate::json::MAX_BYTES;
 use crate::resources::is_shortage;
 use crate::retry_after;
+use crate::web::{WANTS_CREDENTIALS, Way, is_loopback, refusal};
 
 /// The most that is read of an answer, in bytes: the longest params, the longest result, and what surrounds them.
 pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
@@ -77,11 +73,6 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("api_url", &self.api_url).finish_non_exhaustive()
     }
-}
-
-fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// One request and what came of it, for whoever counts them.
@@ -215,6 +206,8 @@ pub(super) struct Http {
     agent: ureq::Agent,
     key: Option<HeaderValue>,
     pub(super) url: Arc<str>,
+    /// The same for a person, with the proxy before it.
+    pub(super) shown_url: Arc<str>,
     meter: Option<Meter>,
     /// When a connection last broke.
     broken_at: Arc<Mutex<Option<Instant>>>,
@@ -225,23 +218,22 @@ impl Http {
     pub(super) fn new(connection: &Connection) -> Result<Self, String> {
         let uri = base_uri(&connection.api_url)?;
         let idle_connections = if connection.keep_alive { 64 } else { 0 };
-        let mut config = ureq::Agent::config_builder()
+        let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0) // a redirect would carry the key to another host
             .timeout_connect(Some(connection.connect_timeout))
             .timeout_global(Some(connection.call_timeout))
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
             .max_idle_connections(idle_connections)
-            .max_idle_connections_per_host(idle_connections)
-            .tls_config(TlsConfig::builder().root_certs(root_certs(connection)?).build());
-        if is_loopback(&uri) {
-            config = config.proxy(None);
-        }
-        let connector = DefaultConnector::default().chain(Gathering);
+            .max_idle_connections_per_host(idle_connections);
+        let Way { agent, proxy } = Way::to(&uri, config, connection.ca_file.as_deref())?;
+        let url = connection.api_url.trim_end_matches('/');
+        let shown = proxy.map_or_else(|| url.to_owned(), |proxy| format!("{url} through {proxy}"));
         Ok(Self {
-            agent: ureq::Agent::with_parts(config.build(), connector, Remembering::default()),
+            agent,
             key: connection.api_key.as_deref().map(header).transpose()?,
-            url: connection.api_url.trim_end_matches('/').into(),
+            url: url.into(),
+            shown_url: shown.into(),
             meter: None,
             broken_at: Arc::default(),
         })
@@ -292,6 +284,9 @@ impl Http {
                 .send(body.to_string().as_bytes()),
         };
         let mut answer = answer.map_err(|error| self.no_answer(&error))?;
+        if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Error::NotConnected { url: self.shown_url.to_string(), reason: WANTS_CREDENTIALS.to_owned() });
+        }
         let mut body = Vec::new();
         let read = answer.body_mut().as_reader().take(MAX_ANSWER + 1).read_to_end(&mut body);
         read.map_err(|error| self.broken_off(&error.into()))?;
@@ -329,6 +324,10 @@ impl Http {
     }
 
     fn no_answer(&self, error: &ureq::Error) -> Error {
+        let url = self.shown_url.to_string();
+        if let Some(reason) = refusal(error) {
+            return Error::NotConnected { url, reason };
+        }
         let reason = match error {
             ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 "it closed the connection without an answer".into()
@@ -340,24 +339,26 @@ impl Http {
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "the host name is unknown".into(),
+            ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 let reason = format!("its answer is not HTTP as it should be ({error})");
-                return Error::NotATaskManager { url: self.url.to_string(), reason };
+                return Error::NotATaskManager { url, reason };
             }
             other => other.to_string(),
         };
-        Error::Unreachable { url: self.url.to_string(), reason }
+        Error::Unreachable { url, reason }
     }
 
     fn broken_off(&self, error: &ureq::Error) -> Error {
-        match error {
-            ureq::Error::Timeout(_) => {
-                Error::Unreachable { url: self.url.to_string(), reason: "the answer did not end in time".into() }
-            }
-            other => {
-                Error::Unreachable { url: self.url.to_string(), reason: format!("the answer was cut short: {other}") }
-            }
-        }
+        let url = self.shown_url.to_string();
+        let reason = match error {
+            ureq::Error::Timeout(_) => "the answer did not end in time".into(),
+            other => match refusal(other) {
+                Some(reason) => return Error::NotConnected { url, reason },
+                None => format!("the answer was cut short: {other}"),
+            },
+        };
+        Error::Unreachable { url, reason }
     }
 }
 
@@ -385,22 +386,4 @@ fn header(key: &str) -> Result<HeaderValue, String> {
         HeaderValue::from_str(key).map_err(|_| "the API key holds characters that a header cannot carry")?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn root_certs(connection: &Connection) -> Result<RootCerts, String> {
-    let Some(path) = &connection.ca_file else {
-        return Ok(RootCerts::PlatformVerifier);
-    };
-    let pem =
-        std::fs::read(path).map_err(|error| format!("cannot read the certificates in {}: {error}", path.display()))?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(format!("{} holds no PEM certificate", path.display()));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }

@@ -240,7 +240,7 @@ impl TaskPages {
     }
 
     fn inexact(&self, reason: &str) -> Error {
-        Error::Inexact { url: self.client.url().to_owned(), reason: reason.to_owned() }
+        Error::Inexact { url: self.client.shown_url().to_owned(), reason: reason.to_owned() }
     }
 }
 

@@ -7,10 +7,8 @@ mod claim;
 mod client;
 mod deliver;
 mod error;
-mod gather;
 mod http;
 mod listing;
-mod resolver;
 mod retry;
 pub mod wire;
 

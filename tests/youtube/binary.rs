@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::rig::{Rig, complains};
 use crate::standin::{CHANNEL, KEY, YouTube, access_not_configured, id, quota_exceeded, video};
+use crate::support::{Answer, Server};
 
 pub(crate) const VIDEO: &str = "PrismQ.YouTube.Video.Single";
 pub(crate) const SEARCH: &str = "PrismQ.YouTube.Video.Search";
@@ -34,6 +35,28 @@ pub(crate) fn registered(api: &YouTube) -> Rig {
     let rig = rig(api, CONFIG);
     rig.run("register-type --all").exits(0);
     rig
+}
+
+#[test]
+fn it_is_reached_through_the_proxy_that_the_environment_names() {
+    let rig = registered(&YouTube::start());
+    let proxy = Server::always(Answer::page(502));
+    let health = |value: &str| {
+        let health = rig.sandbox.prismq(["health", "--external"]).env("http_proxy", value);
+        let output = health.env("YOUTUBE_API_URL", "http://youtube.example/v3").run();
+        format!("{}{}", output.stdout, output.stderr)
+    };
+    health(&format!("http://{}", proxy.address()));
+    let requests = proxy.requests();
+    assert!(!requests.is_empty(), "it was not asked");
+    for request in requests {
+        assert!(request.path.starts_with("http://youtube.example/v3/"), "{}", request.path);
+        assert_eq!(request.header("X-Goog-Api-Key"), Some(KEY));
+    }
+    let unreachable = health("127.0.0.1:1");
+    assert!(unreachable.contains("(through the proxy http://127.0.0.1:1 of http_proxy)"), "{unreachable}");
+    let unusable = health("socks5://127.0.0.1:1");
+    assert!(unusable.contains("http_proxy names a SOCKS proxy"), "{unusable}");
 }
 
 #[test]

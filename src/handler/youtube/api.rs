@@ -1,18 +1,17 @@
 //! One call of the API: a request out, a whole answer back, bounded in time and size.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::{HeaderValue, Uri};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, RequestBuilder};
 
 use super::refusal::{Kind, Refusal, Reply};
 use crate::shutdown::Stop;
+use crate::web::{Way, refusal};
 
 /// The longest that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +27,8 @@ pub(super) type Query = Vec<(&'static str, String)>;
 
 /// A pooled agent that makes single calls.
 pub(super) struct Api {
-    agent: Agent,
+    /// Or why there is none.
+    way: Result<Way, String>,
     key: Option<HeaderValue>,
     url: String,
 }
@@ -44,20 +44,18 @@ pub(super) enum Miss {
 impl Api {
     /// An agent for the API below `url`. A key that no header can carry is none.
     pub(super) fn new(url: &str, key: Option<&str>) -> Self {
-        let mut config = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0) // a redirect would carry the key to another host
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
-            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
-        if is_here(url) {
-            config = config.proxy(None);
-        }
+            .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")));
+        let uri = url.parse::<Uri>().map_err(|error| format!("{url:?} is no URL: {error}"));
+        let way = uri.and_then(|uri| Way::to(&uri, config, None));
         let key = key.and_then(|key| HeaderValue::from_str(key).ok()).map(|mut key| {
             key.set_sensitive(true);
             key
         });
-        Self { agent: config.build().into(), key, url: url.trim_end_matches('/').to_owned() }
+        Self { way, key, url: url.trim_end_matches('/').to_owned() }
     }
 
     /// Whether there is a key to call with.
@@ -69,7 +67,10 @@ impl Api {
     /// it at once.
     pub(super) fn list(&self, resource: &str, query: &Query, timeout: Duration, stop: &Stop) -> Result<Value, Miss> {
         let timeout = timeout.min(CALL_TIMEOUT);
-        let request = self.request(resource, query, timeout);
+        let no_way = |reason: &String| Miss::Refused(Refusal { kind: Kind::Other, reason: reason.clone() });
+        let way = self.way.as_ref().map_err(no_way)?;
+        let request = self.request(&way.agent, resource, query, timeout);
+        let through = way.proxy.as_ref().map(|proxy| format!(" (through {proxy})"));
         let (answered, told) = mpsc::channel();
         let stopped = answered.clone();
         // Whoever waited may have gone: then nobody needs to be told.
@@ -81,32 +82,30 @@ impl Api {
             .map_err(|error| Miss::Refused(not_reached(format!("no thread for a call: {error}"))))?;
         match told.recv_timeout(timeout + LATE) {
             Ok(None) => Err(Miss::Stopped),
-            Ok(Some(reply)) => reply.and_then(|reply| reply.read()).map_err(Miss::Refused),
+            Ok(Some(Ok(reply))) => reply.read().map_err(Miss::Refused),
+            Ok(Some(Err(mut refusal))) => {
+                refusal.reason.extend(through);
+                Err(Miss::Refused(refusal))
+            }
             Err(_) => Err(Miss::Refused(lost("no answer in time"))),
         }
     }
 
     fn request(
         &self,
+        agent: &Agent,
         resource: &str,
         query: &Query,
         timeout: Duration,
     ) -> RequestBuilder<ureq::typestate::WithoutBody> {
         let pairs = query.iter().map(|(name, value)| (name, value));
-        let request = self.agent.get(format!("{}/{resource}", self.url)).query_pairs(pairs);
+        let request = agent.get(format!("{}/{resource}", self.url)).query_pairs(pairs);
         let request = request.config().timeout_global(Some(timeout)).build();
         match &self.key {
             Some(key) => request.header("X-Goog-Api-Key", key),
             None => request,
         }
     }
-}
-
-/// Whether `url` is on this machine, which no proxy would reach.
-fn is_here(url: &str) -> bool {
-    let uri: Option<Uri> = url.parse().ok();
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, Refusal> {
@@ -122,6 +121,9 @@ fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, 
 }
 
 fn no_answer(error: &ureq::Error) -> Refusal {
+    if let Some(reason) = refusal(error) {
+        return Refusal { kind: Kind::Other, reason: format!("YouTube could not be reached: {reason}") };
+    }
     match error {
         ureq::Error::HostNotFound => not_reached("the host name is unknown"),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_reached("no connection in time"),

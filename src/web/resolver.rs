@@ -1,4 +1,4 @@
-//! Looking up the TaskManager's address: once in a while, not for each call.
+//! Looking up a server's address, or that of the proxy before it: once in a while, not for each call.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +22,8 @@ const GOOD_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Remembering {
     last: Mutex<Option<Answer>>,
+    /// What is looked up instead: a proxy, which looks the server up itself.
+    instead: Option<Uri>,
 }
 
 struct Answer {
@@ -38,6 +40,7 @@ impl Answer {
 
 impl Resolver for Remembering {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let uri = self.instead.as_ref().unwrap_or(uri);
         if let Some(addresses) = address_in(uri).or_else(|| self.remembered(uri)) {
             let mut resolved = self.empty();
             for address in addresses {
@@ -53,6 +56,11 @@ impl Resolver for Remembering {
 }
 
 impl Remembering {
+    /// One that looks up `instead`, whatever it is asked for.
+    pub(super) fn new(instead: Option<Uri>) -> Self {
+        Self { instead, ..Self::default() }
+    }
+
     fn remembered(&self, uri: &Uri) -> Option<Vec<SocketAddr>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = last.as_ref().filter(|answer| answer.is_about(uri) && Instant::now() < answer.good_until)?;

@@ -1,0 +1,115 @@
+//! Why no connection comes about that would not come about later either, and what to do.
+
+use jiff::Timestamp;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{CertificateError, Error as TlsError};
+use ureq::Error;
+
+use super::tls::is_authority;
+
+/// What TLS or a proxy has against the connection, for a person; nothing for what may pass.
+pub(crate) fn refusal(error: &Error) -> Option<String> {
+    match error {
+        Error::Rustls(error) => tls(error),
+        Error::Io(error) => tls(error.get_ref()?.downcast_ref()?),
+        Error::ConnectProxyFailed(reason) => by_proxy(reason),
+        _ => None,
+    }
+}
+
+/// The library says what the proxy answered as `proxy server responded 403/403`.
+fn by_proxy(reason: &str) -> Option<String> {
+    let status: u16 = reason.rsplit(['/', ' ']).next()?.parse().ok()?;
+    match status {
+        407 => Some(WANTS_CREDENTIALS.to_owned()),
+        400..500 => Some(format!(
+            "the proxy refuses to connect to it ({status}): have it allowed there, or name its host in NO_PROXY"
+        )),
+        _ => None,
+    }
+}
+
+/// What a proxy means by 407.
+pub(crate) const WANTS_CREDENTIALS: &str =
+    "the proxy wants a user and a password (407): name it as http://USER:PASSWORD@HOST:PORT";
+
+fn tls(error: &TlsError) -> Option<String> {
+    Some(match error {
+        TlsError::InvalidCertificate(error) => certificate(error),
+        TlsError::InvalidMessage(_) => "it does not speak TLS: is it http://, or another port?".to_owned(),
+        TlsError::AlertReceived(alert) => {
+            format!("it refuses the TLS connection (alert {alert:?}): its log may say why")
+        }
+        TlsError::PeerIncompatible(why) => format!("it speaks no TLS 1.2 or 1.3 as it is spoken here ({why:?})"),
+        TlsError::NoCertificatesPresented => "it showed no certificate".to_owned(),
+        _ => return None,
+    })
+}
+
+fn certificate(error: &CertificateError) -> String {
+    const TRUST: &str = "name it, or the certificate of who signed it, in ca_file (PRISMQ_CA_FILE)";
+    match error {
+        CertificateError::UnknownIssuer => format!("its certificate is signed by nobody that is trusted here: {TRUST}"),
+        error if is_authority(error) => format!("its certificate is signed by itself, and not trusted here: {TRUST}"),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("its certificate has expired, {}: renew it", day(*not_after))
+        }
+        CertificateError::Expired => "its certificate has expired: renew it".to_owned(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("its certificate is not valid before {}: is this machine's clock right?", day(*not_before))
+        }
+        CertificateError::NotValidYet => "its certificate is not valid yet: is this machine's clock right?".to_owned(),
+        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
+            let (kind, host) = match expected {
+                ServerName::IpAddress(_) => ("IP", expected.to_str()),
+                _ => ("DNS", expected.to_str()),
+            };
+            format!(
+                "its certificate has no subjectAltName, so it is for no host: make one with `openssl req … -addext \
+                 subjectAltName={kind}:{host}`"
+            )
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => format!(
+            "its certificate is not for {} but for {}: call it by that name, or have one made for it",
+            expected.to_str(),
+            presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
+        ),
+        CertificateError::NotValidForName => "its certificate is for another host".to_owned(),
+        CertificateError::Revoked => "its certificate was revoked: have a new one made".to_owned(),
+        other => format!("its certificate is not accepted ({other}): have a new one made"),
+    }
+}
+
+/// A name out of the library's `DnsName("localhost")`.
+fn bare(name: &str) -> &str {
+    name.split(['"', '(', ')']).rfind(|part| !part.is_empty()).unwrap_or(name)
+}
+
+/// A day in UTC.
+fn day(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).map_or_else(|_| "far away".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_bare() {
+        for name in [r#"DnsName("tasks.example")"#, "IpAddress(tasks.example)", "tasks.example"] {
+            assert_eq!(bare(name), "tasks.example");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_refuses_is_final_and_what_it_cannot_reach_is_not() {
+        let refusal =
+            |status: u16| refusal(&Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}")));
+        assert!(refusal(403).unwrap().contains("NO_PROXY"));
+        assert_eq!(refusal(407).as_deref(), Some(WANTS_CREDENTIALS));
+        assert_eq!((refusal(502), refusal(503)), (None, None));
+        let silent = Error::ConnectProxyFailed("proxy server did not respond".to_owned());
+        assert_eq!(super::refusal(&silent), None);
+    }
+}

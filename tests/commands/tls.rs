@@ -1,0 +1,140 @@
+//! TaskManagers that speak TLS, or do not: which certificates are trusted, and what is said of others.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::support::{Output, Sandbox};
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/tls", name].iter().collect()
+}
+
+/// A TaskManager without tasks. It ends with the test.
+pub(crate) struct Tasks {
+    pub(crate) port: u16,
+    pub(crate) connections: Arc<AtomicUsize>,
+}
+
+impl Tasks {
+    /// One that shows this certificate, or speaks no TLS.
+    pub(crate) fn start(certificate: Option<&str>) -> Self {
+        let config = certificate.map(|name| Arc::new(config(name)));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, connections) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let config = config.clone();
+                thread::spawn(move || match config {
+                    Some(config) => answer(StreamOwned::new(ServerConnection::new(config).unwrap(), stream)),
+                    None => answer(stream),
+                });
+            }
+        });
+        Self { port, connections }
+    }
+}
+
+fn config(certificate: &str) -> ServerConfig {
+    let pem = std::fs::read(fixture(certificate)).unwrap();
+    let chain = CertificateDer::pem_slice_iter(&pem).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(&pem).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap()
+}
+
+/// Answers requests until the client goes.
+fn answer(mut stream: impl Read + Write) {
+    let body = r#"{"success":true,"message":"Success","data":[],"timestamp":1}"#;
+    let length = body.len();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while let Ok(1) = stream.read(&mut byte) {
+        head.push(byte[0]);
+        // What greets with TLS here has none of it.
+        if head.starts_with(b"\x16") || head.ends_with(b"\r\n\r\n") {
+            head.clear();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+        }
+    }
+}
+
+fn list(host: &str, tasks: &Tasks, ca_file: Option<PathBuf>) -> Output {
+    let sandbox = Sandbox::at(&format!("https://{host}:{}/api", tasks.port));
+    let list = sandbox.prismq(["list-tasks", "--json"]);
+    match ca_file {
+        Some(file) => list.env("PRISMQ_CA_FILE", file.to_str().unwrap()).run(),
+        None => list.run(),
+    }
+}
+
+#[test]
+fn a_certificate_that_is_named_or_signed_by_one_that_is_named_is_trusted() {
+    let [itself, signed] = ["itself.pem", "signed.pem"].map(|name| Tasks::start(Some(name)));
+    list("localhost", &itself, Some(fixture("itself.pem"))).exits(0);
+    list("127.0.0.1", &itself, Some(fixture("itself.pem"))).exits(0);
+    list("localhost", &signed, Some(fixture("authority.pem"))).exits(0);
+    list("localhost", &signed, Some(fixture("signed.pem"))).exits(0);
+}
+
+#[test]
+fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
+    for (certificate, host, ca_file, expected) in [
+        (Some("itself.pem"), "localhost", Some("authority.pem"), "signed by itself, and not trusted here: name it"),
+        (Some("itself.pem"), "localhost", None, "name it, or the certificate of who signed it, in ca_file"),
+        (Some("signed.pem"), "localhost", Some("itself.pem"), "signed by nobody that is trusted here"),
+        (Some("expired.pem"), "localhost", Some("expired.pem"), "has expired, 2021-01-02: renew it"),
+        (
+            Some("early.pem"),
+            "localhost",
+            Some("early.pem"),
+            "not valid before 2100-01-03: is this machine's clock right?",
+        ),
+        (Some("nameless.pem"), "localhost", Some("nameless.pem"), "no subjectAltName, so it is for no host"),
+        (Some("nameless.pem"), "127.0.0.1", Some("nameless.pem"), "-addext subjectAltName=IP:127.0.0.1"),
+        (Some("elsewhere.pem"), "localhost", Some("authority.pem"), "not for localhost but for tasks.example: call it"),
+        (Some("elsewhere.pem"), "localhost", Some("elsewhere.pem"), "not for localhost but for tasks.example"),
+        (None, "localhost", Some("itself.pem"), "does not speak TLS: is it http://"),
+        (None, "localhost", None, "does not speak TLS: is it http://"),
+    ] {
+        let tasks = Tasks::start(certificate);
+        let output = list(host, &tasks, ca_file.map(fixture)).exits(4);
+        let start = format!("cannot connect to the TaskManager at https://{host}:{}/api: ", tasks.port);
+        assert!(output.stderr.contains(&start) && output.stderr.contains(expected), "{expected}: {}", output.stderr);
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+        assert_eq!(tasks.connections.load(Ordering::SeqCst), 1, "{expected}");
+    }
+}
+
+#[test]
+fn a_refusal_by_the_server_is_explained() {
+    // It speaks first, and hangs up: an alert that the handshake failed.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let refused = thread::spawn(move || {
+        let refuse = |mut stream: TcpStream| {
+            stream.write_all(&[21, 3, 3, 0, 2, 2, 40]).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        };
+        refuse(listener.accept().unwrap().0);
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().is_err()
+    });
+    let sandbox = Sandbox::at(&format!("https://localhost:{port}/api"));
+    let output = sandbox.prismq(["list-tasks"]).env("PRISMQ_CA_FILE", fixture("itself.pem").to_str().unwrap()).run();
+    assert!(output.stderr.contains("it refuses the TLS connection (alert HandshakeFailure)"), "{}", output.stderr);
+    output.exits(4);
+    assert!(refused.join().unwrap(), "it was tried again");
+}
