@@ -55,7 +55,7 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
 }
 
 /// The last words for a signal: it ends the waiting, not the task.
-fn say_what_stays(waited_for: &Arc<OnceLock<TaskId>>) -> impl Fn() + Send + 'static {
+fn say_what_stays(waited_for: &Arc<OnceLock<TaskId>>) -> impl Fn() + Send + Sync + 'static {
     let waited_for = Arc::clone(waited_for);
     move || {
         if let Some(id) = waited_for.get() {

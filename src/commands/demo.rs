@@ -1,5 +1,6 @@
 //! `demo`: the whole thing on a fresh machine, without any settings. It leaves nothing behind.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,8 +28,14 @@ const TYPE: &str = "example.count";
 /// `prismq demo`
 pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    setup.heed_signals()?;
     let folder = tempfile::tempdir()?;
+    let left = folder.path().to_owned();
+    let leave_nothing = move || {
+        // Where this fails, the system cleans up its temporary folder some day.
+        let _ = fs::remove_dir_all(left);
+        Exit::Interrupted
+    };
+    setup.heed_signals_until(|_| false, leave_nothing)?;
     let any_port = ([127, 0, 0, 1], 0).into();
     let server = Server::start(&Settings::new(any_port, folder.path().join("taskmanager.db")))
         .map_err(|error| serve::explain(&error))?;

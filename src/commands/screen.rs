@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 
+use super::end;
 use crate::output::Stream;
 
 /// How often lines are drawn, at most, in a second.
@@ -30,8 +31,9 @@ pub(super) fn width() -> usize {
 /// Takes away the `^C` that a terminal has written where the cursor was.
 pub(super) fn erase_echo(screen: &MultiProgress) {
     if Stream::Stderr.can_move_cursor() {
+        let screen = screen.clone();
         // Where this cannot be written, nobody sees the rest either.
-        let _ = screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"));
+        end::for_a_moment(move || drop(screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"))));
     }
 }
 

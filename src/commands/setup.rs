@@ -1,12 +1,13 @@
 //! What the subcommands share: the settings in force, and what is built from them on demand.
 
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
 
-use super::{errors, screen};
+use super::{end, errors, screen};
 use crate::cli::Cli;
 use crate::config::{self, Config, ConfigError, Flags, Origin, Sources};
 use crate::exit::{Exit, UserError};
@@ -58,10 +59,20 @@ impl Setup {
         set_up.map_err(UserError::usage)
     }
 
-    /// From now on the first signal drains, and the second ends what runs.
+    /// From now on the first signal drains, and the second ends what runs, and soon after it the program.
     pub(super) fn heed_signals(&self) -> anyhow::Result<()> {
+        self.heed_signals_until(|_| false, || Exit::Interrupted)
+    }
+
+    /// The same; how the program ends in time is as [`end::in_time`] says.
+    pub(super) fn heed_signals_until(
+        &self,
+        is_due: impl Fn(Instant) -> bool + Send + 'static,
+        exit: impl FnOnce() -> Exit + Send + 'static,
+    ) -> anyhow::Result<()> {
         let screen = self.screen.clone();
-        Ok(library::heed_signals(&self.shutdown, move || screen::erase_echo(&screen))?)
+        library::heed_signals(&self.shutdown, move || screen::erase_echo(&screen))?;
+        Ok(end::in_time(&self.shutdown, is_due, exit)?)
     }
 
     /// From now on the second signal ends the program at once, where there is nothing that it would have to end first.
@@ -69,7 +80,7 @@ impl Setup {
         let screen = self.screen.clone();
         self.shutdown.on_raise(Phase::Draining, move |phase| {
             if phase == Phase::Ending {
-                end_now(&screen, || {});
+                end_now(&screen, &Arc::new(|| {}));
             }
         });
     }
@@ -80,7 +91,7 @@ impl Setup {
         let (still_asks, screen) = (Arc::clone(&asks), self.screen.clone());
         self.shutdown.on_raise(Phase::Running, move |_| {
             if still_asks.load(Ordering::SeqCst) {
-                end_now(&screen, || {});
+                end_now(&screen, &Arc::new(|| {}));
             }
         });
         let answer = ask();
@@ -94,9 +105,9 @@ impl Setup {
     }
 
     /// The same, after these last words.
-    pub(super) fn end_on_signals_after(&self, last_words: impl Fn() + Send + 'static) -> anyhow::Result<()> {
-        let screen = self.screen.clone();
-        ctrlc::set_handler(move || end_now(&screen, &last_words))?;
+    pub(super) fn end_on_signals_after(&self, last_words: impl Fn() + Send + Sync + 'static) -> anyhow::Result<()> {
+        let (screen, last_words) = (self.screen.clone(), Arc::new(last_words));
+        library::on_signal(move || end_now(&screen, &last_words))?;
         Ok(())
     }
 
@@ -181,12 +192,17 @@ pub(super) fn supervise_handlers() {
 }
 
 /// Ends the program for a signal. The live lines are taken away, and nobody draws them again.
-fn end_now(screen: &MultiProgress, last_words: impl Fn()) {
+fn end_now(screen: &MultiProgress, last_words: &Arc<impl Fn() + Send + Sync + 'static>) {
     screen::erase_echo(screen);
-    screen.suspend(|| {
-        last_words();
-        std::process::exit(Exit::Interrupted as i32)
+    let exit = || process::exit(Exit::Interrupted as i32);
+    let (screen, last_words) = (screen.clone(), Arc::clone(last_words));
+    end::for_a_moment(move || {
+        screen.suspend(|| {
+            last_words();
+            exit()
+        });
     });
+    exit();
 }
 
 /// The task type of that name as the TaskManager knows it.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::end::Running;
 use super::live::{self, Live};
 use super::pauses::Pauses;
 use super::setup::Setup;
@@ -24,7 +25,7 @@ use crate::worker::{self, Job, Observer, Summary, Tools, WorkerError};
 /// `prismq work`
 pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    setup.heed_signals()?;
+    let running = heed_signals(setup)?;
     let task_types = task_types(args, setup)?;
     #[cfg(feature = "server")]
     let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
@@ -42,7 +43,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         watchdog: Systemd::watchdog(),
         ..Job::default()
     };
-    let observer = observer(status.as_ref(), &store, setup);
+    let observer = observer(status.as_ref(), &store, running, setup);
     let tools =
         Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };
     let ended = worker::run(&job, &tools);
@@ -63,7 +64,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
 }
 
 /// Who hears what happens in the worker.
-fn observer(status: Option<&Status>, store: &Arc<Store>, setup: &Setup) -> WorkerLog {
+fn observer(status: Option<&Status>, store: &Arc<Store>, running: Arc<Running>, setup: &Setup) -> WorkerLog {
     let worker_id = setup.config.worker_id.value.clone();
     let pauses = Pauses { store: Arc::clone(store), worker_id, clock: setup.clock() };
     let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
@@ -72,8 +73,19 @@ fn observer(status: Option<&Status>, store: &Arc<Store>, setup: &Setup) -> Worke
         live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
         also,
         systemd: Systemd::of_environment(),
+        running,
         ended: OnceLock::new(),
     }
+}
+
+/// From now on signals end the worker: where nothing runs here, all that it has is in the results file.
+fn heed_signals(setup: &Setup) -> anyhow::Result<Arc<Running>> {
+    let running = Arc::new(Running::new());
+    let (at_work, grace_period) = (Arc::clone(&running), setup.config.grace_period.value);
+    let is_due = move |first| at_work.is_due(first, grace_period);
+    let at_end = Arc::clone(&running);
+    setup.heed_signals_until(is_due, move || if at_end.is_over() { Exit::Done } else { Exit::Interrupted })?;
+    Ok(running)
 }
 
 #[cfg(feature = "server")]

@@ -1,9 +1,10 @@
 //! A worker's events as log lines, as a live line where there is one, and for the service manager where there is one.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
+use super::end::Running;
 use super::live::Live;
 use super::systemd::Systemd;
 use crate::library::EventLog;
@@ -15,6 +16,7 @@ pub(super) struct WorkerLog {
     /// They hear the same.
     pub(super) also: Vec<Box<dyn Observer>>,
     pub(super) systemd: Option<Systemd>,
+    pub(super) running: Arc<Running>,
     /// What the worker has done, also where it failed in the end.
     pub(super) ended: OnceLock<Value>,
 }
@@ -28,6 +30,7 @@ impl WorkerLog {
 
 impl Observer for WorkerLog {
     fn event(&self, event: &Event<'_>) {
+        self.running.event(event);
         if let Some(live) = &self.live {
             live.event(event);
         }

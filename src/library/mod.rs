@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
 pub(crate) use log::{EventLog, WORKER};
-pub(crate) use signals::heed as heed_signals;
+pub(crate) use signals::{heed as heed_signals, on_signal};
 
 use crate::config::Config;
 use crate::shutdown::{Phase, Shutdown};

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -50,7 +49,7 @@ impl Executor<'_> {
     }
 
     /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
-    pub fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Stop) -> TaskResult {
+    pub fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
         let start = self.clock.moment();
         let refused = self.refusal(&claim, deaths, worker_type);
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
@@ -96,7 +95,7 @@ impl Executor<'_> {
     }
 
     /// Tries again what may be tried again, inside the claim, while the deadline allows.
-    fn attempt_with_retries(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
+    fn attempt_with_retries(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<Stop>) -> Outcome {
         let retry = &worker_type.retry;
         let mut backoff = Backoff::new(retry.delay, retry.backoff_factor, Duration::MAX);
         let mut tries = 1;
@@ -118,30 +117,26 @@ impl Executor<'_> {
     }
 
     /// Most handlers report no progress: what sends it is started by the first report.
-    fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Outcome {
-        let (progress, is_sent) = (&Progress::default(), AtomicBool::new(false));
+    fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<Stop>) -> Outcome {
+        let (progress, is_sent) = (Arc::new(Progress::default()), AtomicBool::new(false));
         let timeout = claim.deadline.left();
-        thread::scope(|scope| {
-            let note = |percent, message: Option<&str>| {
-                progress.note(percent, message);
-                self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
-                if !is_sent.swap(true, Ordering::SeqCst) {
-                    // Another try, since a kept connection may have broken; the next report says more anyway.
-                    let client =
-                        self.client.with_retries(Retries { tries: 2, patience: Duration::ZERO, ..Retries::STANDARD });
-                    let sender = thread::Builder::new().name("progress".into());
-                    // Where the system has no thread left, the task goes on, and the next report tries again.
-                    let sends = sender.spawn_scoped(scope, move || progress.send(&client, claim, stop));
-                    is_sent.store(sends.is_ok(), Ordering::SeqCst);
-                }
-            };
-            let listener = TaskListener { claim, note: &note, observer: self.observer };
-            // Dropped also where a handler panics: the scope waits for the thread.
-            let _end = progress.end_on_drop();
-            let run = Run::new(timeout, stop, &listener);
-            // Nothing of a handler is looked at after it has panicked but the handler itself, whose business it is.
-            panic::catch_unwind(AssertUnwindSafe(|| worker_type.handler.run(claim, &run))).unwrap_or_else(panicked)
-        })
+        let note = |percent, message: Option<&str>| {
+            progress.note(percent, message);
+            self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
+            if !is_sent.swap(true, Ordering::SeqCst) {
+                // Another try, since a kept connection may have broken; the next report says more anyway.
+                let client =
+                    self.client.with_retries(Retries { tries: 2, patience: Duration::ZERO, ..Retries::STANDARD });
+                // Where the system has no thread left, the task goes on, and the next report tries again.
+                is_sent.store(progress.start_sending(client, claim, stop), Ordering::SeqCst);
+            }
+        };
+        let listener = TaskListener { claim, note: &note, observer: self.observer };
+        let run = Run::new(timeout, stop, &listener);
+        // Nothing of a handler is looked at after it has panicked but the handler itself, whose business it is.
+        let ran = panic::catch_unwind(AssertUnwindSafe(|| worker_type.handler.run(claim, &run)));
+        progress.end(stop);
+        ran.unwrap_or_else(panicked)
     }
 
     /// Stores a result with its ideas, before anybody is told of it.

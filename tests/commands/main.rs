@@ -25,6 +25,7 @@ mod results;
 mod rig;
 mod serve;
 mod settings;
+mod signals;
 mod stats;
 mod story;
 mod tasks;
