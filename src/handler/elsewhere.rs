@@ -21,7 +21,7 @@ pub struct Leftover {
     /// Its number.
     pub pid: i32,
     /// The task it was started for.
-    pub task_id: TaskId,
+    pub task_id: Option<TaskId>,
 }
 
 /// Ends what the handlers of dead worker processes left behind. This system has no means for that: nothing is found.

@@ -22,16 +22,16 @@ const QUIET_LOOKS: u32 = 10;
 pub struct Leftover {
     /// Its number.
     pub pid: i32,
-    /// The task it was started for.
-    pub task_id: TaskId,
+    /// The task it was started for; `None` where it has cleared its environment, which says so.
+    pub task_id: Option<TaskId>,
 }
 
 /// Ends what the handlers of other worker processes had started and left behind, where those are dead, and returns it.
 ///
 /// `is_dead` tells whether the process that called [`supervise`](super::supervise) with this token is dead. It must not
 /// guess: of a token that it does not know, such as one of a worker with another results file, it says false. Processes
-/// that have cleared their environment, or that belong to users whom we may not meddle with, are not found. Elsewhere
-/// than on Linux nothing is.
+/// that have changed their limit on real-time CPU time, too, when they cleared their environment, or that belong to users
+/// whom we may not meddle with, are not found. Elsewhere than on Linux nothing is.
 pub fn end_leftovers(is_dead: impl Fn(&str) -> bool) -> Vec<Leftover> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen: HashSet<Pid> = ancestors().collect();
@@ -63,8 +63,16 @@ fn ancestors() -> impl Iterator<Item = Pid> {
 /// Kills `pid` if it is a leftover.
 fn kill(pid: Pid, is_dead: impl Fn(&str) -> bool) -> Option<(Leftover, Process)> {
     let process = Process::open(pid).ok()?;
-    let mark = process.variable(MARK)?;
-    let (token, task_id) = supervision::parse(&mark)?;
-    let is_killed = is_dead(token) && process.kill().is_ok();
+    let (token, task_id) = origin(&process)?;
+    let is_killed = !Stat::of(pid)?.is_zombie && is_dead(&token) && process.kill().is_ok();
     is_killed.then_some((Leftover { pid: pid.as_raw_pid(), task_id }, process))
+}
+
+/// The token of the worker whose handler has started a process, and the task, as its environment or else its limits say.
+fn origin(process: &Process) -> Option<(String, Option<TaskId>)> {
+    if let Some(mark) = process.variable(MARK) {
+        let (token, task_id) = supervision::parse(&mark)?;
+        return Some((token.to_owned(), Some(task_id)));
+    }
+    Some((supervision::token_in_limit(process.realtime_limit()?)?, None))
 }

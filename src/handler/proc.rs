@@ -107,6 +107,13 @@ impl Process {
         String::from_utf8(value.to_vec()).ok()
     }
 
+    /// Its soft limit on real-time CPU time, in microseconds; `None` where it has none.
+    pub(super) fn realtime_limit(&self) -> Option<u64> {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid)).ok()?;
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+        limit.split_ascii_whitespace().next()?.parse().ok()
+    }
+
     /// Empty where we may not read it. It is not there while a program starts or exits: then we look again.
     fn environment(&self) -> Vec<u8> {
         let deadline = Instant::now() + UNSETTLED_MAX;
@@ -125,6 +132,8 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Resource, getrlimit};
+
     use super::*;
 
     #[test]
@@ -153,5 +162,6 @@ mod tests {
         assert_eq!(us.variable("CARGO_MANIFEST_DIR").as_deref(), Some(env!("CARGO_MANIFEST_DIR")));
         assert_eq!(us.variable("CARGO_MANIFEST"), None);
         assert!(!us.is_gone_by(Instant::now()));
+        assert_eq!(us.realtime_limit(), getrlimit(Resource::Rttime).current);
     }
 }

@@ -6,6 +6,7 @@
 //! from is told by a mark in its environment.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -24,6 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The variable that marks what a handler starts: `<token>-<task's id>-<number of the run>`.
 pub(super) const MARK: &str = "PRISMQ_TASK_MARK";
+
+/// What a soft limit on real-time CPU time says that holds a token: in microseconds, longer than any machine has run.
+const LIMIT_WITH_TOKEN: Range<u64> = 1 << 62..1 << 63;
 
 /// To adopt orphans is a property of the process, as is whose children they are: hence a static.
 static SUPERVISION: OnceLock<Supervision> = OnceLock::new();
@@ -72,6 +76,19 @@ pub(super) fn parse(mark: &str) -> Option<(&str, TaskId)> {
     let (rest, _run) = mark.rsplit_once('-')?;
     let (token, task) = rest.rsplit_once('-')?;
     Some((token, task.parse().ok()?))
+}
+
+/// The token of a mark as a soft limit on real-time CPU time, where it is a number of 62 bits in 16 hexadecimal digits.
+/// Who clears the environment, as `env -i` and `sudo` do, keeps this one. It limits nothing.
+pub(super) fn limit_with_token(mark: &str) -> Option<u64> {
+    let (token, _) = parse(mark).filter(|(token, _)| token.len() == 16)?;
+    let number = u64::from_str_radix(token, 16).ok()?;
+    Some(LIMIT_WITH_TOKEN.start + number).filter(|limit| LIMIT_WITH_TOKEN.contains(limit))
+}
+
+/// The token in such a limit.
+pub(super) fn token_in_limit(limit: u64) -> Option<String> {
+    LIMIT_WITH_TOKEN.contains(&limit).then(|| format!("{:016x}", limit - LIMIT_WITH_TOKEN.start))
 }
 
 /// All that one run of a handler starts.
@@ -168,7 +185,8 @@ impl Descendants {
         // One whose leader is gone is ending what is its own itself.
         let is_older = |leader| Stat::of(leader).is_some_and(|leader| leader.started <= stat.started);
         let may_be_older = |run: &Running| run.leader.is_none_or(is_older);
-        !self.supervision.only_handlers || others.any(may_be_older)
+        let is_ours = self.supervision.only_handlers || self.supervision.has_limited(orphan);
+        !is_ours || others.any(may_be_older)
     }
 }
 
@@ -181,6 +199,10 @@ impl Drop for Descendants {
 impl Supervision {
     fn made(&self, mark: &str) -> bool {
         parse(mark).is_some_and(|(token, _)| token == self.token)
+    }
+
+    fn has_limited(&self, orphan: &Process) -> bool {
+        orphan.realtime_limit().and_then(token_in_limit).is_some_and(|token| token == self.token)
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -212,4 +234,23 @@ fn living_orphans(running: &[Running]) -> io::Result<Vec<(Pid, Stat)>> {
 fn is_reaped(pid: Pid) -> bool {
     let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     !matches!(ended, Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_holds_a_token() {
+        for token in ["0000000000000000", "00000000000000ff", "3fffffffffffffff"] {
+            let limit = limit_with_token(&format!("{token}-12-1"));
+            assert_eq!(limit.and_then(token_in_limit).as_deref(), Some(token));
+        }
+        for token in ["", "ff", "4000000000000000", "killed-1-00000012"] {
+            assert_eq!(limit_with_token(&format!("{token}-12-1")), None, "{token}");
+        }
+        for limit in [0, 200_000, (1 << 62) - 1, 1 << 63, u64::MAX] {
+            assert_eq!(token_in_limit(limit), None, "{limit}");
+        }
+    }
 }

@@ -103,7 +103,7 @@ fn log_task(event: &Event<'_>) {
             log::info!(target: WORKER, task_id, task_type, attempt; "claimed");
         }
         Event::LeftoverEnded(leftover) => {
-            let (task_id, pid) = (leftover.task_id.0, leftover.pid);
+            let (task_id, pid) = (leftover.task_id.map(|it| it.0), leftover.pid);
             log::warn!(target: WORKER, task_id, pid; "left running by a dead worker: ended");
         }
         Event::TakenUp(claim) => {

@@ -48,7 +48,8 @@ impl Store {
     /// Notes that a worker process has started. It also proves that the file can be written to. A worker id that a
     /// live process of this results file uses is refused: the TaskManager could not tell the two apart.
     pub fn start_process(&self, worker_id: &str, api_url: &str, now: Timestamp) -> Result<Process, StoreError> {
-        let mark = format!("{:016x}", fastrand::u64(..));
+        // 62 bits, which a limit of its handlers holds as well.
+        let mark = format!("{:016x}", fastrand::u64(..1 << 62));
         let started = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if let Some(pid) = live_pid(&transaction, &self.home, worker_id, None)? {

@@ -49,6 +49,17 @@ fn a_claim_by_hand_gets_the_exit_of_its_handler() {
 }
 
 #[test]
+fn the_next_worker_ends_what_has_cleared_its_environment() {
+    let (_server, sandbox) = scene("env -i setsid sh -c 'echo $$ > pid; exec sleep 60' & exec sleep 60");
+    let worker = sandbox.prismq(["work"]).start();
+    let bare = pid_in(&sandbox.path("pid"));
+    worker.crash();
+    let mut next = sandbox.prismq(["work"]).start();
+    next.wait_for_stderr(&format!("left running by a dead worker: ended pid={bare}"));
+    assert_ends(bare);
+}
+
+#[test]
 fn a_handler_dies_with_its_worker() {
     for command in [&["work"][..], &["claim", "--run"]] {
         let (_server, sandbox) = scene("echo $$ > pid; exec sleep 60");

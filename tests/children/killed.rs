@@ -32,9 +32,25 @@ fn the_handlers_of_a_killed_worker_die_with_it_and_what_they_had_started_by_the_
 
     let mut ended = end_leftovers(|it| it == token("killed-1"));
     ended.sort_by_key(|leftover| leftover.pid != member.as_raw_pid());
-    let expected = [member, escaped].map(|pid| Leftover { pid: pid.as_raw_pid(), task_id: TaskId(12) });
+    let expected = [member, escaped].map(|pid| Leftover { pid: pid.as_raw_pid(), task_id: Some(TaskId(12)) });
     assert_eq!(ended, expected);
     assert!(!is_alive(member) && !is_alive(escaped));
+}
+
+#[test]
+fn what_has_cleared_its_environment_ends_by_the_next_start_too() {
+    let script = "for n in 1 2; do env -i setsid sh -c \"echo \\$\\$ > bare-$n; exec sleep 60\" & done
+        env -u PRISMQ_TASK_MARK setsid setsid sh -c 'echo $$ > bare-3; exec env -i sleep 60' & sleep 60";
+    let token = format!("{:016x}", std::process::id());
+    let mut worker = Worker::new(script).env("WORKER_TOKEN", &token);
+    let mut running = worker.start();
+    let bare = ["bare-1", "bare-2", "bare-3"].map(|file| pid_in(&worker.path(file)));
+    assert_eq!(end_leftovers(|_| false), []);
+    running.kill();
+    let ended = end_leftovers(|dead| dead == token);
+    let without_task = |pid: &Pid| Leftover { pid: pid.as_raw_pid(), task_id: None };
+    assert!(bare.iter().all(|pid| ended.contains(&without_task(pid))), "{ended:?}");
+    assert_eq!(processes_in(worker.folder.path()), [""; 0]);
 }
 
 #[test]

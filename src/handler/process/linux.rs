@@ -14,10 +14,10 @@ use std::process::ExitStatus;
 use std::ptr;
 
 use libc::{c_char, c_int, c_uint, c_void, pid_t};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process, pidfd_open};
 
 use super::{PROGRESS_FD, Program, reap};
-use crate::handler::supervision::MARK;
+use crate::handler::supervision::{MARK, limit_with_token};
 use crate::resources;
 
 /// How many files we have open at most while a child is started, and while it runs.
@@ -36,7 +36,9 @@ impl Process {
     /// Starts `program`, marked with `mark`, and with `files` as its first ones.
     pub(super) fn start(program: &Program, mark: Option<&str>, files: [OwnedFd; 4]) -> io::Result<Self> {
         let words = Words::of(program, mark)?;
-        let pid = Launch::new(&words, files.each_ref().map(AsRawFd::as_raw_fd)).start()?;
+        let realtime = mark.and_then(realtime_limit);
+        let files_of_child = files.each_ref().map(AsRawFd::as_raw_fd);
+        let pid = Launch { realtime, ..Launch::new(&words, files_of_child) }.start()?;
         // Only the child may hold them, so that we see it close them.
         drop(files);
         match pidfd_open(pid, PidfdFlags::empty()) {
@@ -110,6 +112,8 @@ struct Launch<'a> {
     parent: pid_t,
     /// Its limit on open files, where that is not ours.
     open_files: Option<libc::rlimit>,
+    /// Its limit on real-time CPU time, which says that it is ours.
+    realtime: Option<libc::rlimit>,
     /// Why it could not become the program.
     error: Option<c_int>,
 }
@@ -121,7 +125,16 @@ impl<'a> Launch<'a> {
         let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
         let open_files = resources::first_limit()
             .map(|first| libc::rlimit { rlim_cur: number(first.current), rlim_max: number(first.maximum) });
-        Self { words, args: list(&words.args), env: list(&words.env), files, parent, open_files, error: None }
+        Self {
+            words,
+            args: list(&words.args),
+            env: list(&words.env),
+            files,
+            parent,
+            open_files,
+            realtime: None,
+            error: None,
+        }
     }
 
     /// Returns when the child has become the program, or could not.
@@ -165,11 +178,22 @@ impl<'a> Launch<'a> {
             if let Some(limit) = &self.open_files {
                 check(libc::setrlimit(libc::RLIMIT_NOFILE, limit))?;
             }
+            if let Some(limit) = &self.realtime {
+                // Where it is refused, the environment alone says so.
+                libc::setrlimit(libc::RLIMIT_RTTIME, limit);
+            }
             reset_signals()?;
             libc::execve(self.words.path.as_ptr(), self.args.as_ptr(), self.env.as_ptr());
         }
         Err(errno())
     }
+}
+
+/// The limit on real-time CPU time of what is marked with `mark`, where ours leaves room for that.
+fn realtime_limit(mark: &str) -> Option<libc::rlimit> {
+    let maximum = getrlimit(Resource::Rttime).maximum.unwrap_or(libc::RLIM_INFINITY);
+    let current = limit_with_token(mark).filter(|limit| *limit <= maximum)?;
+    Some(libc::rlimit { rlim_cur: current, rlim_max: maximum })
 }
 
 /// Runs in the child, with our memory.
