@@ -83,6 +83,24 @@ fn handlers_ignore_what_the_user_does_and_nothing_else() {
     assert_eq!(sets, [0, 1, 0], "SIGHUP is ignored, none is blocked: {output}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_outlives_its_terminal() {
+    let rig = Rig::new();
+    let line =
+        format!("trap '' HUP; exec '{}' work --handle {ANY}=cat --results here.db", env!("CARGO_BIN_EXE_prismq"));
+    let line = format!("{line} & echo $! >pid; wait");
+    let mut running = rig.sandbox.program("sh", ["-c", &line]).on_terminal().start();
+    running.wait_for_stdout("waiting for tasks");
+    let pid = rig.sandbox.read("pid").trim().parse().ok().and_then(Pid::from_raw).unwrap();
+    running.crash();
+    rig.run(&format!("create-task {ANY} a=1 --wait --timeout 20s")).exits(0);
+    kill_process(pid, Signal::TERM).unwrap();
+    let status = format!("/proc/{pid}/stat");
+    let has_ended = || fs::read_to_string(&status).map_or(true, |stat| stat.contains(") Z "));
+    wait_for("its end", || has_ended().then_some(()));
+}
+
 /// Signals a command again and again, as somebody who has no patience, until it has ended: within a second, and what a busy
 /// machine takes.
 #[track_caller]

@@ -117,6 +117,30 @@ fn a_second_signal_also_ends_what_was_asked_to_end_before() {
 }
 
 #[test]
+fn what_a_second_signal_cuts_off_is_taken_up_by_the_next_worker() {
+    for call in ["POST /tasks/claim", "POST /tasks/1/complete"] {
+        let published = Published::start(&["case"]);
+        let sandbox = published.sandbox(&cases("case", ""));
+        sandbox.write("it.sh", "echo ran >>runs");
+        published.create("case", json!({"case": "it"}));
+        published.hold(call);
+        let mut worker = sandbox.prismq(["work"]).start();
+        wait_for("the call", || published.is_holding().then_some(()));
+        ask_to_end(&mut worker);
+        let start = Instant::now();
+        signal_again(&worker);
+        worker.wait().exits(0);
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        // The TaskManager does what it was asked for, and finds nobody to tell.
+        published.release();
+        wait_for("the late call", || (published.task(1).status != "pending").then_some(()));
+        sandbox.prismq(["work", "--drain"]).run().exits(0);
+        let (task, runs) = (published.task(1), sandbox.read("runs"));
+        assert_eq!((task.status.as_str(), runs.as_str()), ("completed", "ran\n"), "{call}");
+    }
+}
+
+#[test]
 fn waiting_to_try_again_ends_at_once() {
     let rig = Rig::start();
     rig.sandbox.write("prismq.toml", cases("case", "retry = { max_attempts = 5, delay = \"60s\" }"));
