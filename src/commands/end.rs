@@ -38,10 +38,10 @@ pub(super) fn in_time(
         while !shutdown.wait_for(Phase::Draining, Duration::MAX) {}
         let first = Instant::now();
         while !shutdown.wait_for(Phase::Ending, LOOK_EVERY) && !is_due(first) {}
-        let raised = Arc::clone(&shutdown);
-        for_a_moment(move || raised.raise(Phase::Ending));
+        let second = Instant::now();
+        for_a_moment(move || shutdown.raise(Phase::Ending));
         // There is nothing to wait on: who is done first ends the program.
-        thread::sleep(AFTER_SECOND);
+        thread::sleep(AFTER_SECOND.saturating_sub(second.elapsed()));
         for_a_moment(|| log::warn!(target: WORKER, "ended without waiting for what is in flight"));
         process::exit(exit() as i32)
     };

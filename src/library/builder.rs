@@ -145,7 +145,8 @@ impl WorkerBuilder {
     }
 
     /// Ends the worker on SIGTERM and SIGINT: the first is as [`drain`](super::ShutdownHandle::drain), the second as
-    /// [`end`](super::ShutdownHandle::end). A program heeds signals once, so it is an error for a second worker.
+    /// [`end`](super::ShutdownHandle::end). SIGHUP counts as well. Those that were ignored when the program was started stay
+    /// so. A program heeds signals once, so it is an error for a second worker.
     pub fn heed_signals(mut self) -> Self {
         self.heed_signals = true;
         self
