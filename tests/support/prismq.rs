@@ -147,6 +147,9 @@ impl Prismq {
     /// Starts it.
     #[track_caller]
     pub(crate) fn start(mut self) -> Running {
+        if ignores_signals() {
+            self.command = in_order("env", &["--default-signal=HUP,INT,QUIT,TERM"], &self.command);
+        }
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -158,6 +161,25 @@ impl Prismq {
         let stderr = Captured::of(child.stderr.take().unwrap());
         Running { child, stdout, stderr, fed: Some(fed), keyboard: None }
     }
+}
+
+/// Whether signals that end a program are ignored here, and so by what is started: the tests may run under `nohup`, or in
+/// the background of a script.
+fn ignores_signals() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_some_and(|ignored| ignored & 0b111 != 0)
+}
+
+/// `program`, which becomes `command`, in the same surroundings.
+fn in_order(program: &str, options: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(options).arg(command.get_program()).args(command.get_args()).env_clear();
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        outer.current_dir(folder);
+    }
+    outer
 }
 
 /// What one of the streams of a process holds so far.
