@@ -12,7 +12,6 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
@@ -113,7 +112,7 @@ pub struct RegisterTypeArgs {
     #[arg(required_unless_present = "all", value_parser = task_type_name)]
     pub name: Option<String>,
     /// Its version [default: the configuration's, else 1.0.0]
-    #[arg(long, value_name = "VERSION", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "VERSION", value_parser = values::name)]
     pub version: Option<String>,
     /// The JSON Schema of its params: a file, - for standard input, or the JSON itself
     #[arg(long, value_name = "FILE|-|JSON", value_hint = ValueHint::AnyPath)]
@@ -145,7 +144,7 @@ pub struct CreateTaskArgs {
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// Create a task for each line, a JSON object, of this file or of - (standard input)
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["pairs", "params", "wait"], value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["pairs", "params", "wait"], value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub from: Option<PathBuf>,
     /// How many requests to send at once
     #[arg(long, value_name = "N", requires = "from", default_value = "8", value_parser = parse_concurrency)]
@@ -262,7 +261,7 @@ pub struct StatsArgs {
     #[arg(long)]
     pub watch: bool,
     /// Write them as a page with charts into this file, or - for standard output
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["watch", "json"], value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["watch", "json"], value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub html: Option<PathBuf>,
 }
 
@@ -283,7 +282,7 @@ pub struct ListTasksArgs {
     #[arg(long)]
     pub status: Option<Status>,
     /// Only those of this type; % stands for any text
-    #[arg(long = "type", value_name = "PATTERN")]
+    #[arg(long = "type", value_name = "PATTERN", value_parser = values::name)]
     pub task_type: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
@@ -331,7 +330,7 @@ pub struct ResultsArgs {
     #[arg(value_parser = values::task_id)]
     pub id: Option<u64>,
     /// Only those of this type
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = values::name)]
     pub task_type: Option<String>,
     /// Only failures
     #[arg(long)]
@@ -372,6 +371,6 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write the page of every command into this folder instead
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, value_parser = values::path())]
     pub dir: Option<PathBuf>,
 }

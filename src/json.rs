@@ -11,8 +11,10 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+use crate::text_file;
+
 pub use self::number::canonical;
-use self::text::{Part, Parts, at, is_utf_16, pruned};
+use self::text::{Part, Parts, at, pruned, repeated_key};
 pub use self::text::{mended, starts_like_object, without_mark};
 
 /// How deep arrays and objects may be nested in params, in a schema, and in what a handler prints. With the envelopes of
@@ -42,6 +44,9 @@ pub enum JsonError {
     /// It is not JSON.
     #[error("not valid JSON: {0}")]
     Syntax(String),
+    /// An object has this key twice, at this place.
+    #[error("the key {0} is there twice{1}")]
+    Twice(String, String),
     /// It is beyond a limit.
     #[error("{0}")]
     Limit(String),
@@ -60,9 +65,20 @@ pub fn read_bytes(bytes: &[u8]) -> Result<Value, JsonError> {
     read(utf_8(bytes)?)
 }
 
+/// The same for what people write, where a key that is there twice is a mistake.
+pub fn read_written(bytes: &[u8]) -> Result<Value, JsonError> {
+    let text = utf_8(bytes)?;
+    let value = read(text)?;
+    let text = without_mark(text);
+    match repeated_key(text) {
+        Some(place) => Err(JsonError::Twice(text[place.clone()].to_owned(), at(text, place.start))),
+        None => Ok(value),
+    }
+}
+
 /// The same for bytes of which those that are not UTF-8 become U+FFFD.
 pub fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
-    if is_utf_16(bytes) { utf_8(bytes).and_then(read) } else { read(&String::from_utf8_lossy(bytes)) }
+    if text_file::is_utf_16(bytes) { utf_8(bytes).and_then(read) } else { read(&String::from_utf8_lossy(bytes)) }
 }
 
 /// Reads a whole request, which may be [`MAX_MESSAGE_DEPTH`] deep. Its length is for its reader to bound.
@@ -113,11 +129,7 @@ fn is_too_deep(error: &serde_json::Error) -> bool {
 }
 
 fn utf_8(bytes: &[u8]) -> Result<&str, JsonError> {
-    if is_utf_16(bytes) {
-        return Err(JsonError::Syntax("it is UTF-16 or UTF-32, where UTF-8 is expected".into()));
-    }
-    std::str::from_utf8(bytes)
-        .map_err(|error| JsonError::Syntax(format!("byte {} is not UTF-8", error.valid_up_to() + 1)))
+    text_file::utf_8(bytes).map_err(JsonError::Syntax)
 }
 
 /// Why a part of `value`, which came in an answer, was left out.

@@ -58,6 +58,7 @@ pub mod store;
 pub mod task;
 #[doc(hidden)]
 pub mod taskmanager;
+mod text_file;
 mod web;
 #[doc(hidden)]
 pub mod worker;

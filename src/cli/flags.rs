@@ -17,7 +17,7 @@ use crate::config::{
 #[command(next_help_heading = "Settings")]
 pub struct GlobalArgs {
     /// The configuration file [default: ./prismq.toml, else the one in your configuration folder]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub config: Option<PathBuf>,
     /// Where the TaskManager is; it ends in /api [default: port 8000 of this machine]
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
@@ -26,10 +26,10 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "ID")]
     pub worker_id: Option<String>,
     /// The results file [default: results.db in your data folder]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub results: Option<PathBuf>,
     /// The database of ideas [default: the results file]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub ideas: Option<PathBuf>,
     /// How a line of the log looks [default: text]
     #[arg(long, global = true, value_name = "FORMAT", value_parser = values::log_format(), help_heading = "Output")]

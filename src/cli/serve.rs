@@ -16,7 +16,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
     pub listen: SocketAddr,
     /// The file that holds its tasks
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub db: Option<PathBuf>,
     /// How long a worker may keep a task
     #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = parse_positive_duration)]

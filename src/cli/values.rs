@@ -1,9 +1,11 @@
 //! Arguments that are more than a text.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
-use crate::config::{LogFormat, Strategy, task_type_name};
+use crate::config::{LogFormat, Strategy, expand_home, task_type_name};
 use crate::json;
 
 /// One of a new task's params: `KEY=TEXT`, or `KEY:=JSON`.
@@ -37,7 +39,7 @@ pub(super) fn param(text: &str) -> Result<Param, String> {
 }
 
 fn json(text: &str) -> Result<Value, String> {
-    json::read(text).map_err(|error| format!("what follows `:=` is {error}; text takes a plain `=`"))
+    json::read_written(text.as_bytes()).map_err(|error| format!("what follows `:=` is {error}; text takes a plain `=`"))
 }
 
 pub(super) fn handle(text: &str) -> Result<Handle, String> {
@@ -47,6 +49,16 @@ pub(super) fn handle(text: &str) -> Result<Handle, String> {
         return Err("there is no command after the `=`".to_owned());
     }
     Ok(Handle { task_type, command: command.to_owned() })
+}
+
+/// A path. A `~` at its start is a home folder: shells leave it in `--option=~/file`.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| expand_home(&path))
+}
+
+/// A name to look for, or a pattern of names.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 pub(super) fn task_id(text: &str) -> Result<u64, String> {

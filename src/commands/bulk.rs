@@ -14,6 +14,7 @@ use crate::exit::{Exit, UserError};
 use crate::json;
 use crate::shutdown::{Phase, Shutdown};
 use crate::taskmanager::{Client, Created, Error};
+use crate::text_file;
 
 use super::errors;
 
@@ -134,6 +135,9 @@ impl Bulk {
                     return Next::End(Err(UserError::new(Exit::Failed, message)));
                 }
             };
+            if number == 1 && text_file::is_utf_16(&line) {
+                return Next::End(Err(UserError::usage("--from: it is UTF-16 or UTF-32, where UTF-8 is expected")));
+            }
             if self.shutdown.get() > Phase::Running {
                 return Next::Interrupted;
             }
@@ -163,7 +167,7 @@ impl Bulk {
         if line.len() as u64 > MAX_LINE {
             return Err(LineError::Bad(format!("it is longer than {} MiB", MAX_LINE >> 20)));
         }
-        let params = json::read_bytes(line).map_err(|error| LineError::Bad(error.to_string()))?;
+        let params = json::read_written(line).map_err(|error| LineError::Bad(error.to_string()))?;
         if !params.is_object() {
             return Err(LineError::Bad("params must be a JSON object".into()));
         }

@@ -12,12 +12,13 @@ use super::bulk::{Bulk, Tally};
 use super::live::{self, Waiting};
 use super::setup::Setup;
 use super::{errors, input};
-use crate::cli::CreateTaskArgs;
+use crate::cli::{CreateTaskArgs, Param};
 use crate::exit::{Exit, UserError};
 use crate::headline::in_one_line;
 use crate::output::{note, print_json, print_line, say};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Created, TaskView};
+use crate::text_file;
 
 /// `prismq create-task`
 pub(super) fn run(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -71,8 +72,13 @@ fn print(created: &Created, setup: &Setup) -> io::Result<()> {
 
 fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
     let Some(argument) = &args.params else {
-        let pairs = args.pairs.iter().map(|param| (param.key.clone(), param.value.clone()));
-        return Ok(Value::Object(pairs.collect::<Map<_, _>>()));
+        let mut params = Map::new();
+        for Param { key, value } in &args.pairs {
+            if params.insert(key.clone(), value.clone()).is_some() {
+                return Err(UserError::usage(format!("the param `{key}` is given twice")).hint("leave one of them out"));
+            }
+        }
+        return Ok(Value::Object(params));
     };
     let params = input::json("--params", argument)?;
     if params.is_object() {
@@ -123,7 +129,7 @@ fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
 fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.heed_signals()?;
-    let (input, progress) = open(from, setup)?;
+    let (input, progress) = setup.interruptible(|| open(from, setup))?;
     setup.end_on_second_signal();
     let bulk = Bulk {
         client: setup.client()?,
@@ -162,7 +168,7 @@ fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting)
         return Ok((Box::new(BufReader::new(io::stdin())), Waiting::counting("lines", setup)));
     }
     let unreadable = |error| UserError::usage(format!("--from: cannot read {}: {error}", from.display()));
-    let file = File::open(from).map_err(unreadable)?;
+    let file = text_file::saying_what_it_waits_for(from, || File::open(from)).map_err(unreadable)?;
     let progress = Waiting::reading(file.metadata().map_err(unreadable)?.len(), setup);
     let file = progress.bar().wrap_read(file);
     Ok((Box::new(BufReader::new(file)), progress))

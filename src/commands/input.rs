@@ -1,12 +1,14 @@
 //! JSON that arguments give, in place, in a file, or on standard input.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::config::expand_home;
 use crate::exit::UserError;
 use crate::json::{self, MAX_BYTES};
+use crate::text_file;
 
 /// The JSON that `argument` gives: itself, `@FILE`, or `-` for standard input. `option` is its name, for errors.
 pub(super) fn json(option: &str, argument: &str) -> Result<Value, UserError> {
@@ -26,22 +28,20 @@ pub(super) fn schema(option: &str, argument: &str) -> Result<Value, UserError> {
 }
 
 fn parse(place: &str, bytes: &[u8]) -> Result<Value, UserError> {
-    json::read_bytes(bytes).map_err(|error| UserError::usage(format!("{place}: {error}")))
+    json::read_written(bytes).map_err(|error| UserError::usage(format!("{place}: {error}")))
 }
 
 fn read(option: &str, path: &str) -> Result<Vec<u8>, UserError> {
-    let bytes = File::open(path).and_then(read_bounded);
+    let bytes = text_file::read(&self::path(option, path)?, MAX_BYTES);
     bytes.map_err(|error| UserError::usage(format!("{option}: cannot read {path}: {error}")))
 }
 
 fn standard_input(option: &str) -> Result<Vec<u8>, UserError> {
-    let bytes = read_bounded(io::stdin());
+    let bytes = text_file::read_bounded(io::stdin(), MAX_BYTES);
     bytes.map_err(|error| UserError::usage(format!("{option}: cannot read standard input: {error}")))
 }
 
-/// As much as is read at all, and a byte more where there is more.
-fn read_bounded(input: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// `path`, with a home folder in place of a `~` at its start. Shells leave it in `--option=~/file` and in `@~/file`.
+fn path(option: &str, path: &str) -> Result<PathBuf, UserError> {
+    expand_home(Path::new(path)).map_err(|problem| UserError::usage(format!("{option}: {problem}")))
 }

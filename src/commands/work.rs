@@ -136,6 +136,10 @@ fn refuse_held(summary: &Summary, client: &Client) -> anyhow::Result<()> {
 /// The types to work: those named, or all configured ones, and those that `--handle` adds.
 fn task_types(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Vec<TaskType>> {
     let added: Vec<TaskType> = args.handles.iter().map(added).collect::<Result<_, _>>()?;
+    if let Some(twice) = (1..added.len()).find(|at| added[..*at].iter().any(|it| it.name == added[*at].name)) {
+        let name = &added[twice].name;
+        return Err(UserError::usage(format!("--handle: the task type {name} is given twice")).into());
+    }
     let mut task_types = added.clone();
     let mut add = |task_type: &TaskType| {
         if task_types.iter().all(|there| there.name != task_type.name) {

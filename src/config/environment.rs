@@ -1,8 +1,6 @@
-//! The environment, and the `.env` that fills its gaps.
+//! The environment, and the `.env` that fills its gaps, as sources of settings.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::layer::{Key, Layer};
@@ -19,6 +17,8 @@ pub(super) type Variables = BTreeMap<String, String>;
 pub(super) struct Source<'a> {
     /// The variables.
     pub(super) variables: &'a Variables,
+    /// Variables that must not be used, each with the reason.
+    pub(super) refused: &'a BTreeMap<String, ConfigError>,
     /// What says that a setting came from one of them.
     pub(super) origin: fn(&'static str) -> Origin,
     /// What paths are relative to.
@@ -68,12 +68,15 @@ impl Source<'_> {
             // What is not UTF-8 has been replaced: as a path, it would lead somewhere else.
             if text.contains(char::REPLACEMENT_CHARACTER) { Err("not UTF-8".to_owned()) } else { parse(text) }
         };
+        if let Some(error) = self.refused.get(name) {
+            return Err(error.clone());
+        }
         let value = self.text(name).map(checked).transpose().map_err(|problem| self.error(name, problem))?;
         Ok(value.map(|value| Setting::new(value, (self.origin)(name))))
     }
 
     fn path(&self, name: &'static str) -> Result<Option<Setting<PathBuf>>, ConfigError> {
-        self.parse(name, |text| Ok(values::path(self.base, text)))
+        self.parse(name, |text| values::path(self.base, text))
     }
 
     /// The key in the variable `name`, else that in the file which the variable `file` names.
@@ -92,79 +95,5 @@ impl Source<'_> {
 
     fn error(&self, name: &'static str, problem: impl std::fmt::Display) -> ConfigError {
         ConfigError::at((self.origin)(name), problem)
-    }
-}
-
-/// The variables of the `.env` at `path`; none where there is no such file. The process's own environment is left
-/// as it is.
-pub(super) fn read_dot_env(path: &Path) -> Result<Variables, ConfigError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse_dot_env(text.trim_start_matches('\u{feff}')).map_err(|line| {
-            ConfigError::at(format_args!("{}:{line}", path.display()), "not a line NAME=VALUE")
-                .hint("put a value that holds a space, a quote or a # in single quotes")
-        }),
-        // A folder of that name is a Python environment.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => Ok(Variables::new()),
-        Err(error) => Err(ConfigError::at(path.display(), format_args!("cannot be read: {error}"))),
-    }
-}
-
-/// The variables in `text`, or the number of the first line that is wrong.
-fn parse_dot_env(text: &str) -> Result<Variables, usize> {
-    let taken = Cell::new(0);
-    dotenvy::from_read_iter(Lines { rest: text.as_bytes(), taken: &taken })
-        .map(|item| {
-            item.map_err(|error| match error {
-                // A quote that is never closed takes the rest of the file: its first line is the wrong one.
-                dotenvy::Error::LineParse(wrong, _) => taken.get() - wrong.trim_end_matches('\n').matches('\n').count(),
-                _ => taken.get(),
-            })
-        })
-        .collect()
-}
-
-/// Hands out a text line by line, so that how far its reader has come is known.
-struct Lines<'a> {
-    rest: &'a [u8],
-    taken: &'a Cell<usize>,
-}
-
-impl Read for Lines<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let line = self.rest.iter().position(|&byte| byte == b'\n').map_or(self.rest.len(), |end| end + 1);
-        let length = line.min(buffer.len());
-        buffer[..length].copy_from_slice(&self.rest[..length]);
-        self.rest = &self.rest[length..];
-        if length == line && length > 0 {
-            self.taken.set(self.taken.get() + 1);
-        }
-        Ok(length)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_of_a_mistake_is_known() {
-        for (text, line) in [
-            ("A=1\nB C\n", 2),
-            ("oops", 1),
-            ("# comment\n\n\nA=1\n=x\nB=2\n", 5),
-            ("A=1\nB='open\nC=3\nD=4\n", 2),
-            ("A='two\nlines'\nB\n", 3),
-            ("A=1\nB C # why\nD=1", 2),
-        ] {
-            assert_eq!(parse_dot_env(text), Err(line), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn reads_variables_of_any_length() {
-        let long = "x".repeat(50_000);
-        let variables = parse_dot_env(&format!("A=1\nexport B='two words' # why\nLONG={long}\n\nC=\n")).unwrap();
-        let expected = [("A", "1"), ("B", "two words"), ("C", ""), ("LONG", long.as_str())];
-        assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 }

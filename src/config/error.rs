@@ -18,6 +18,11 @@ impl ConfigError {
         Self { message: format!("{place}: {problem}"), hint: None }
     }
 
+    /// `file` cannot be read.
+    pub(super) fn unreadable(file: impl Display, error: &std::io::Error) -> Self {
+        Self::at(file, format_args!("cannot be read: {error}"))
+    }
+
     /// The same error with advice.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -12,6 +12,7 @@ use super::{
     ConfigError, Origin, Setting, TaskType, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
     parse_positive_duration, parse_status_addr, values,
 };
+use crate::text_file;
 
 /// The file's name, in the working folder and in the user's configuration folder.
 const NAME: &str = "prismq.toml";
@@ -45,28 +46,37 @@ const KEYS: [&str; 25] = [
     "youtube_api_key",
 ];
 
-/// The file in force: `named` by the command line or the environment, else the working folder's, else the user's.
+/// The file in force and what is in it: `named` by the command line or the environment, else the working folder's, else
+/// the user's.
 pub(super) fn find(
     named: Option<Setting<PathBuf>>,
     working_dir: &Path,
     config_home: Option<&Path>,
-) -> Result<Option<PathBuf>, ConfigError> {
-    if let Some(named) = named {
-        if named.exists() {
-            return Ok(Some(named.value));
+) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
+    if let Some(Setting { value: path, origin }) = named {
+        if !path.exists() {
+            return Err(ConfigError::at(path.display(), format_args!("no such file ({origin})")));
         }
-        return Err(ConfigError::at(named.value.display(), format_args!("no such file ({})", named.origin)));
+        let bytes = text_file::read(&path, text_file::MAX_SETTINGS)
+            .map_err(|error| ConfigError::unreadable(path.display(), &error))?;
+        return Ok(Some((path, bytes)));
     }
     let users = config_home.map(|home| home.join("prismq").join(NAME));
-    Ok([Some(working_dir.join(NAME)), users].into_iter().flatten().find(|path| path.is_file()))
+    for path in [Some(working_dir.join(NAME)), users].into_iter().flatten() {
+        let found = text_file::read_found(&path, text_file::MAX_SETTINGS);
+        if let Some(bytes) = found.map_err(|error| ConfigError::unreadable(path.display(), &error))? {
+            return Ok(Some((path, bytes)));
+        }
+    }
+    Ok(None)
 }
 
-/// Reads the file at `path`, and the schemas it names.
-pub(super) fn read(path: &Path) -> Result<(Layer, Vec<TaskType>), ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::at(path.display(), format_args!("cannot be read: {error}")))?;
-    let document = Document { path, text: &text };
-    let root = DeTable::parse(&text).map_err(|error| syntax_error(&document, &error))?;
+/// Reads the file at `path`, which holds these bytes, and the schemas it names.
+pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<TaskType>), ConfigError> {
+    let text = text_file::utf_8_lines(bytes)
+        .map_err(|(line, problem)| ConfigError::at(format_args!("{}:{line}", path.display()), problem))?;
+    let document = Document { path, text };
+    let root = DeTable::parse(text).map_err(|error| syntax_error(&document, &error))?;
     let table = Table::new(&document, (0, root.get_ref()), &KEYS)?;
     refuse(&table)?;
     Ok((layer(&table)?, task_types(&table)?))

@@ -135,9 +135,12 @@ impl Layer {
 
     /// The layer of the command line.
     pub(super) fn from_flags(flags: Flags, working_dir: &Path) -> Result<Self, ConfigError> {
-        let path = |path: PathBuf| values::path(working_dir, path);
+        let path = |name: &str, path: Option<PathBuf>| {
+            let path = path.map(|path| values::path(working_dir, path)).transpose();
+            path.map(flag).map_err(|problem| ConfigError::at(name, problem))
+        };
         Ok(Self {
-            config: flag(flags.config.map(path)),
+            config: path("--config", flags.config)?,
             api_url: checked("--api-url", flags.api_url, values::api_url)?,
             worker_id: checked("--worker-id", flags.worker_id, values::worker_id)?,
             poll_interval: flag(flags.poll_interval),
@@ -148,9 +151,9 @@ impl Layer {
             strategy: flag(flags.strategy),
             concurrency: flag(flags.concurrency),
             max_attempts: flag(flags.max_attempts),
-            results: flag(flags.results.map(path)),
+            results: path("--results", flags.results)?,
             keep_results: flag(flags.keep_results),
-            ideas: flag(flags.ideas.map(path)),
+            ideas: path("--ideas", flags.ideas)?,
             log_format: flag(flags.log_format),
             log_level: checked("--log-level", flags.log_level, values::log_level)?,
             status_addr: flag(flags.status_addr),

@@ -5,10 +5,12 @@
 //! here changes the process's environment.
 
 mod describe;
+mod dot_env;
 mod duration;
 mod environment;
 mod error;
 mod file;
+mod home;
 mod layer;
 mod log_filter;
 mod setting;
@@ -28,9 +30,12 @@ use etcetera::BaseStrategy;
 use environment::Source;
 use layer::{Key, Layer};
 
+use crate::text_file;
+
 pub use describe::Described;
 pub use duration::{format_duration, parse_duration, parse_positive_duration};
 pub use error::{ConfigError, did_you_mean, is_near};
+pub use home::expand_home;
 pub use layer::Flags;
 pub use log_filter::{LogDirective, parse_log_filter};
 pub use setting::{Origin, Secret, Setting};
@@ -125,16 +130,18 @@ impl Sources {
 /// Reads every source and lays them over each other.
 pub fn load(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, environment, working_dir, config_home, data_home } = sources;
-    let dot_env = environment::read_dot_env(&working_dir.join(".env"))?;
-    let process = Source { variables: &environment, origin: Origin::Environment, base: &working_dir };
-    let gaps = Source { variables: &dot_env, origin: Origin::DotEnv, base: &working_dir };
+    let dot_env = dot_env::read(&working_dir.join(".env"))?;
+    let process =
+        Source { variables: &environment, refused: &BTreeMap::new(), origin: Origin::Environment, base: &working_dir };
+    let gaps =
+        Source { variables: &dot_env.values, refused: &dot_env.refused, origin: Origin::DotEnv, base: &working_dir };
     let mut layer =
         Layer::from_flags(flags, &working_dir)?.over(environment::layer(process)?).over(environment::layer(gaps)?);
 
     let file = file::find(layer.config.take(), &working_dir, config_home.as_deref())?;
-    let (below, task_types) = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    let (below, task_types) = file.as_ref().map(file::read).transpose()?.unwrap_or_default();
     let results = default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir);
-    Ok(Config { task_types, file, ..complete(layer.over(below), results)? })
+    Ok(Config { task_types, file: file.map(|(path, _)| path), ..complete(layer.over(below), results)? })
 }
 
 /// What the flags say, and defaults for the rest: no environment, no `.env`, no file.
@@ -187,9 +194,10 @@ fn read_key(what: &str, key: Setting<Key>) -> Result<Setting<Secret>, ConfigErro
         Key::Text(secret) => secret,
         Key::File(path) => {
             let place = format!("{what} {} ({})", path.display(), key.origin);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| ConfigError::at(&place, format_args!("cannot be read: {error}")))?;
-            values::api_key(&text).map_err(|problem| ConfigError::at(&place, problem))?
+            let bytes = text_file::read(&path, text_file::MAX_SETTINGS)
+                .map_err(|error| ConfigError::unreadable(&place, &error))?;
+            let key = text_file::utf_8(&bytes).and_then(values::api_key);
+            key.map_err(|problem| ConfigError::at(&place, problem))?
         }
     };
     Ok(Setting::new(secret, key.origin))

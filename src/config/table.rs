@@ -76,7 +76,7 @@ impl<'a> Table<'a> {
 
     /// The path in `key`, relative to the file.
     pub(super) fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(self.text(key)?.map(|path| values::path(self.document.folder(), path)))
+        self.get(key).map(|entry| entry.path()).transpose()
     }
 
     /// `problem` with the table as a whole.
@@ -111,6 +111,11 @@ impl<'a> Entry<'a> {
             _ if text.contains('\0') => Err(self.error("must not hold a NUL character")),
             _ => Ok(text),
         }
+    }
+
+    /// A path, relative to the file.
+    pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
+        values::path(self.document.folder(), self.text()?).map_err(|problem| self.error(problem))
     }
 
     /// A text or a number, read by `parse`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,8 +10,9 @@ use toml::de::DeValue;
 
 use super::error::did_you_mean;
 use super::table::{Entry, Table};
-use super::{ConfigError, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration, values};
+use super::{ConfigError, expand_home, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
 use crate::json;
+use crate::text_file;
 
 /// The keys of a `[[task_type]]`.
 pub(super) const KEYS: [&str; 15] = [
@@ -100,7 +101,7 @@ impl TaskType {
         let plain = Self::new(name, table.document.folder().to_owned());
         let task_type = Self {
             version: table.text("version")?.unwrap_or(plain.version),
-            schema: table.get("schema").map(|entry| schema(table, &entry)).transpose()?,
+            schema: table.get("schema").map(|entry| schema(&entry)).transpose()?,
             action: action(table)?,
             mode: mode(table)?,
             timeout: table.parse("timeout", parse_positive_duration)?,
@@ -206,7 +207,12 @@ fn action(table: &Table<'_>) -> Result<Option<Action>, ConfigError> {
 fn program(exec: &Entry<'_>) -> Result<Action, ConfigError> {
     match exec.value() {
         DeValue::Array(_) => {
-            let words = exec.texts()?;
+            let mut words = exec.texts()?;
+            if let Some(program) = words.first_mut().filter(|program| program.starts_with('~')) {
+                let path = expand_home(Path::new(&program)).map_err(|problem| exec.error(problem))?;
+                *program =
+                    path.into_os_string().into_string().map_err(|_| exec.error("the home folder is not UTF-8"))?;
+            }
             let has_program = words.first().is_some_and(|program| !program.trim().is_empty());
             if has_program { Ok(Action::Program(words)) } else { Err(exec.error("names no program")) }
         }
@@ -239,17 +245,17 @@ fn backoff_factor(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| format!("{text:?} is not a number from 1"))
 }
 
-fn schema(table: &Table<'_>, entry: &Entry<'_>) -> Result<Value, ConfigError> {
+fn schema(entry: &Entry<'_>) -> Result<Value, ConfigError> {
     if entry.value().is_table() {
         return entry.json();
     }
     if !entry.value().is_str() {
         return Err(entry.error("must be the path of a JSON Schema in quotes, or the schema as a table"));
     }
-    let path = values::path(table.document.folder(), entry.text()?);
-    let bytes = std::fs::read(&path)
+    let path = entry.path()?;
+    let bytes = text_file::read(&path, json::MAX_BYTES)
         .map_err(|error| entry.error(format_args!("{} cannot be read: {error}", path.display())))?;
-    match json::read_bytes(&bytes) {
+    match json::read_written(&bytes) {
         Ok(schema @ Value::Object(_)) => Ok(schema),
         Ok(_) => Err(entry.error(format_args!("{} holds no JSON object", path.display()))),
         Err(error) => Err(entry.error(format_args!("{} is {error}", path.display()))),

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{Secret, parse_log_filter};
+use super::{Secret, expand_home, parse_log_filter};
 
 /// More threads than this would be a slip of the hand.
 const MOST_SLOTS: usize = 1000;
 
-/// `path`, relative to `base`, as it is to be shown: without `.` between its folders.
-pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> PathBuf {
-    base.join(path).components().collect()
+/// `path`, relative to `base`, as it is to be shown: without `.` between its folders. A `~` at its start is a home folder.
+pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> Result<PathBuf, String> {
+    Ok(base.join(expand_home(path.as_ref())?).components().collect())
 }
 
 /// Which of the waiting tasks comes first.
@@ -150,7 +150,7 @@ fn is_host_and_port(authority: &str) -> bool {
 
 /// Who a worker is, for the TaskManager and the logs.
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
+    if text.trim().is_empty() || text.len() > 255 || text.contains(char::is_control) {
         return Err("a worker's id is 1 to 255 bytes of text on one line".to_owned());
     }
     Ok(text.to_owned())
@@ -167,6 +167,9 @@ pub(super) fn api_key(text: &str) -> Result<Secret, String> {
 
 /// A filter of the log, checked.
 pub(super) fn log_level(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("a log level must not be empty: write error, warn, info, debug or trace".to_owned());
+    }
     parse_log_filter(text).map(|_| text.to_owned())
 }
 
@@ -254,7 +257,7 @@ mod tests {
     #[test]
     fn worker_ids_are_one_line() {
         assert_eq!(worker_id("host-1").as_deref(), Ok("host-1"));
-        for text in ["", "a\nb", &"x".repeat(256)] {
+        for text in ["", "  ", "a\nb", &"x".repeat(256)] {
             assert!(worker_id(text).is_err());
         }
     }

@@ -1,6 +1,7 @@
 //! The text of JSON, before it is parsed: what is in it, and what is mended or left out.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::LEFT_OUT;
@@ -17,10 +18,6 @@ pub fn starts_like_object(bytes: &[u8]) -> bool {
         Some(b'[') => start.next() == Some(&b'{'),
         _ => false,
     }
-}
-
-pub(super) fn is_utf_16(bytes: &[u8]) -> bool {
-    matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..])
 }
 
 /// `text` without the byte order mark at its start.
@@ -118,6 +115,44 @@ fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
     u16::from_str_radix(digits, 16).ok()
+}
+
+/// The first key that its object has had before, with its quotes. `text` is JSON.
+pub(super) fn repeated_key(text: &str) -> Option<Range<usize>> {
+    // The keys of each object around, and nothing for each array.
+    let mut open: Vec<Option<HashSet<Cow<'_, str>>>> = Vec::new();
+    let mut is_key = false;
+    for (part, place) in Parts::of(text) {
+        match part {
+            Part::Open => {
+                is_key = text[place].starts_with('{');
+                open.push(is_key.then(HashSet::new));
+            }
+            Part::Close => {
+                open.pop();
+                is_key = false;
+            }
+            Part::Comma => is_key = matches!(open.last(), Some(Some(_))),
+            Part::Text if is_key => {
+                is_key = false;
+                let keys = open.last_mut()?.as_mut()?;
+                if !keys.insert(unescaped(&text[place.clone()])) {
+                    return Some(place);
+                }
+            }
+            Part::Number | Part::Half | Part::Text => {}
+        }
+    }
+    None
+}
+
+/// What a text of JSON holds.
+fn unescaped(quoted: &str) -> Cow<'_, str> {
+    if quoted.contains('\\') {
+        serde_json::from_str(&mended(quoted)).map_or(Cow::Borrowed(quoted), Cow::Owned)
+    } else {
+        Cow::Borrowed(&quoted[1..quoted.len() - 1])
+    }
 }
 
 /// Where in `text` the byte at `offset` is, in the words of the parser.

@@ -20,6 +20,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
+use crate::text_file;
+
 /// Makes TLS connections; none where it trusts no file, so that those after it do as the system says.
 #[derive(Default)]
 pub(super) struct TrustingConnector(Option<Arc<ClientConfig>>);
@@ -28,8 +30,13 @@ impl TrustingConnector {
     /// One that trusts the certificates in `file`. The error is a line for a person.
     pub(super) fn new(file: &Path) -> Result<Self, String> {
         let shown = file.display();
-        let pem = std::fs::read(file).map_err(|error| format!("cannot read the certificates in {shown}: {error}"))?;
-        let named: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+        let pem = text_file::read(file, text_file::MAX_SETTINGS)
+            .map_err(|error| format!("cannot read the certificates in {shown}: {error}"))?;
+        if text_file::is_utf_16(&pem) {
+            return Err(format!("{shown} is UTF-16 or UTF-32, where PEM is expected"));
+        }
+        let named: Vec<_> =
+            CertificateDer::pem_slice_iter(text_file::without_mark(&pem)).filter_map(Result::ok).collect();
         if named.is_empty() {
             return Err(format!("{shown} holds no PEM certificate"));
         }

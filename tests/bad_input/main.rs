@@ -13,3 +13,4 @@ mod disk;
 mod files;
 mod handlers;
 mod settings;
+mod written;

@@ -1,0 +1,242 @@
+//! `.env`: variables that fill the gaps of the environment.
+//!
+//! Programs differ over what such a file means: whether `$` names another variable, what `\` does, where a comment
+//! begins. A value is taken only where the reader of this program returns it just as it stands in the file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::ConfigError;
+use super::environment::Variables;
+use crate::text_file;
+
+const BLANKS: [char; 2] = [' ', '\t'];
+
+/// What a `.env` says.
+#[derive(Debug, Default)]
+pub(super) struct DotEnv {
+    /// The variables.
+    pub(super) values: Variables,
+    /// Variables whose values might be meant in another way. Those that nobody asks for do no harm: the file may be for
+    /// other programs as well.
+    pub(super) refused: BTreeMap<String, ConfigError>,
+}
+
+/// Reads the `.env` at `path`; it is empty where there is no such file. The process's own environment is left as it is.
+pub(super) fn read(path: &Path) -> Result<DotEnv, ConfigError> {
+    // A folder of that name is a Python environment.
+    if path.is_dir() {
+        return Ok(DotEnv::default());
+    }
+    let found = text_file::read_found(path, text_file::MAX_SETTINGS);
+    match found.map_err(|error| ConfigError::unreadable(path.display(), &error))? {
+        Some(bytes) => parse(text_file::utf_8_lines(&bytes).map_err(|(line, problem)| at(path, line, problem))?, path),
+        None => Ok(DotEnv::default()),
+    }
+}
+
+fn at(path: &Path, line: usize, problem: impl std::fmt::Display) -> ConfigError {
+    ConfigError::at(format_args!("{}:{line}", path.display()), problem)
+}
+
+fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
+    let mut dot_env = DotEnv::default();
+    let mut first_lines: BTreeMap<String, usize> = BTreeMap::new();
+    let mut lines = (1..).zip(text.lines());
+    while let Some((number, line)) = lines.next() {
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let error = |problem: &str| at(path, number, problem);
+        let mut entry = line.to_owned();
+        let (assignment, value) = loop {
+            match split(&entry) {
+                Some(parts) => break parts,
+                // A quoted value goes on to its closing quote.
+                None => match lines.next() {
+                    Some((_, line)) => entry.extend(["\n", line]),
+                    None => return Err(error("not a line NAME=VALUE: its quote is not closed").hint(QUOTES)),
+                },
+            }
+        };
+        if entry.contains(|character: char| character.is_control() && !['\t', '\n'].contains(&character)) {
+            return Err(error("holds a control character"));
+        }
+        let (name, read) = ask(assignment).ok_or_else(|| error("not a line NAME=VALUE").hint(QUOTES))?;
+        if let Some(first) = first_lines.insert(name.clone(), number) {
+            dot_env.refused.insert(name.clone(), error(&format!("{name} is set twice: line {first} sets it as well")));
+        } else if read.is_none() && !value.contains(['$', '\\']) {
+            return Err(error("not a line NAME=VALUE").hint(QUOTES));
+        } else if read.as_deref() != Some(value) {
+            dot_env.refused.insert(name.clone(), error(&ambiguous(&name, assignment)).hint(QUOTES));
+        }
+        dot_env.values.insert(name, value.to_owned());
+    }
+    Ok(dot_env)
+}
+
+const QUOTES: &str = "put a value that holds a space, a quote, a # or the like in single quotes";
+
+/// An entry without its comment, and its value as it stands there: between its quotes, or up to the comment. `None`
+/// where its quote is still open.
+fn split(entry: &str) -> Option<(&str, &str)> {
+    let start = entry.find('=').map_or(entry.len(), |equals| equals + 1);
+    let value = entry[start..].trim_start_matches(BLANKS);
+    let at = entry.len() - value.len();
+    let length = match value.chars().next() {
+        Some(quote @ ('\'' | '"')) => {
+            let inside = closing(&value[1..], quote)?;
+            let rest = &value[inside + 2..];
+            let is_end = rest.trim_matches(BLANKS).is_empty()
+                || rest.starts_with(BLANKS) && rest.trim_start_matches(BLANKS).starts_with('#');
+            if is_end {
+                return Some((&entry[..at + inside + 2], &value[1..=inside]));
+            }
+            value.len()
+        }
+        Some('#') if at > start => 0,
+        _ => [" #", "\t#"].iter().filter_map(|comment| value.find(comment)).min().unwrap_or(value.len()),
+    };
+    let value = value[..length].trim_end_matches(BLANKS);
+    Some((&entry[..at + value.len()], value))
+}
+
+/// Where the quote closes. In double quotes, `\"` does not close it.
+fn closing(text: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
+    text.char_indices().find_map(|(at, character)| {
+        let closes = character == quote && !is_escaped;
+        is_escaped = quote == '"' && character == '\\' && !is_escaped;
+        closes.then_some(at)
+    })
+}
+
+/// The name in `assignment`, and how its value is read, if it can be. `None` where it is not an assignment.
+fn ask(assignment: &str) -> Option<(String, Option<String>)> {
+    // Each one by itself: the reader of whole files takes an apostrophe in some comments for a quote.
+    let read = |assignment: &str| dotenvy::from_read_iter(format!("{assignment}\n").as_bytes()).next()?.ok();
+    let (start, value) = assignment.split_once('=')?;
+    let (name, _) = read(&format!("{start}=''"))?;
+    let quoted = value.trim_start_matches(BLANKS).strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+    // It takes a backslash in single quotes for an escape when it looks for the end of a line.
+    let value = quoted.filter(|inside| !inside.contains('\'')).map(str::to_owned);
+    Some((name, value.or_else(|| read(assignment).map(|(_, value)| value))))
+}
+
+/// What is wrong with a value that its reader changes. The value itself may be a secret.
+fn ambiguous(name: &str, assignment: &str) -> String {
+    let value = assignment.split_once('=').map_or("", |(_, value)| value);
+    let culprit = value.chars().find(|character| ['$', '\\', '\'', '"', '#'].contains(character));
+    let what = culprit.map_or("a blank of another kind".to_owned(), |culprit| format!("`{culprit}`"));
+    format!("the value of {name} holds {what}, which may stand for something else there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<DotEnv, ConfigError> {
+        parse(text, Path::new(".env"))
+    }
+
+    #[test]
+    fn the_line_of_a_mistake_is_known() {
+        for (text, line) in [
+            ("A=1\nB C\n", 2),
+            ("oops", 1),
+            ("# comment\n\n\nA=1\n=x\nB=2\n", 5),
+            ("A=1\nB='open\nC=3\nD=4\n", 2),
+            ("A='two\nlines'\nB\n", 3),
+            ("A=1\nB C # why\nD=1", 2),
+            ("A=1\r\nB=two words\r\n", 2),
+            ("A=1\nB=\"open\n", 2),
+            ("A=1\nexport B\n", 2),
+            ("A=1\nB=a\0b\n", 2),
+            ("A=1\rB=2\rC=3", 1),
+            ("A=1\nB='a\u{1b}b'\n", 2),
+            ("A='x' y", 1),
+        ] {
+            let error = parsed(text).unwrap_err().message;
+            assert!(error.starts_with(&format!(".env:{line}: ")), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_taken_as_it_stands() {
+        for (text, value) in [
+            ("A=x", "x"),
+            ("A=x   ", "x"),
+            ("A = x", "x"),
+            ("A\t=\tx\t", "x"),
+            ("  export   A=x", "x"),
+            ("A=", ""),
+            ("A=   ", ""),
+            ("A=''", ""),
+            ("A= # nothing", ""),
+            ("A=x#y", "x#y"),
+            ("A=x # it's why", "x"),
+            ("A=x  # it's why", "x"),
+            ("A=x\t#\"why", "x"),
+            ("A='x y' # it's why", "x y"),
+            ("A='x y'\t  #'", "x y"),
+            ("A=\"x y\"   # why", "x y"),
+            ("A='k3y$ecret'", "k3y$ecret"),
+            ("A='${B}\\n\\'", "${B}\\n\\"),
+            ("A='a # \"b\"'", "a # \"b\""),
+            ("A=\"it's\"", "it's"),
+            ("A=a=b==", "a=b=="),
+            ("A=~/x", "~/x"),
+            ("A=`x`&;|<>(){}[]!%*?,:@^", "`x`&;|<>(){}[]!%*?,:@^"),
+            ("A=ž", "ž"),
+            ("A='two\r\nlines'", "two\nlines"),
+            ("A=\"two\n\n# lines\" # why", "two\n\n# lines"),
+        ] {
+            let text = format!("BEFORE=1\n{text}\nAFTER=it");
+            let dot_env = parsed(&text).unwrap();
+            assert_eq!(dot_env.refused.keys().collect::<Vec<_>>(), [] as [&str; 0], "{text}");
+            let expected = [("A", value), ("AFTER", "it"), ("BEFORE", "1")];
+            assert_eq!(dot_env.values, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        }
+    }
+
+    #[test]
+    fn what_the_reader_would_change_is_refused_by_its_line() {
+        for (value, culprit) in [
+            ("k3y$ecret", "`$`"),
+            ("k3y$", "`$`"),
+            ("$$", "`$`"),
+            ("${HOME}", "`$`"),
+            ("\"k3y$ecret\"", "\""),
+            ("\"a\\\"b\"", "\""),
+            ("\"a\\nb\"", "\""),
+            ("C:\\new", "`\\`"),
+            ("two\\ words", "`\\`"),
+            ("k3y\\ecret", "`\\`"),
+            ("end\\\\", "`\\`"),
+            ("a'b'c", "`'`"),
+            ("'a'b", "`'`"),
+            ("'a'#b", "`'`"),
+            ("'a''b'", "`'`"),
+            ("a\"b\"", "`\"`"),
+            ("#a", "`#`"),
+            ("a\u{a0}", "blank"),
+            ("\u{2003}a", "blank"),
+        ] {
+            let dot_env = parsed(&format!("B=1\n\nA={value}\nC=2")).unwrap();
+            let error = &dot_env.refused["A"];
+            assert!(error.message.starts_with(".env:3: the value of A holds "), "{value}: {error}");
+            assert!(error.message.contains(culprit) && error.hint.is_some(), "{value}: {error}");
+            assert_eq!(dot_env.values["C"], "2", "{value}");
+        }
+        let twice = parsed("A=1\nB=2\nA=1\n").unwrap();
+        assert_eq!(twice.refused["A"].message, ".env:3: A is set twice: line 1 sets it as well");
+    }
+
+    #[test]
+    fn reads_variables_of_any_length() {
+        let long = "x".repeat(50_000);
+        let variables = parsed(&format!("A=1\nexport B='two words' # why\nLONG={long}\n\nC=\n")).unwrap().values;
+        let expected = [("A", "1"), ("B", "two words"), ("C", ""), ("LONG", long.as_str())];
+        assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+}
