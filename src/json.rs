@@ -7,8 +7,10 @@
 mod number;
 mod text;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::text_file;
@@ -29,6 +31,10 @@ pub const MAX_BYTES: usize = 16 << 20;
 /// The most values in params, in a schema, and in what a handler prints: items of arrays and fields of objects, where an
 /// empty one counts as one. In memory, each takes many times its length.
 pub const MAX_VALUES: usize = 1_000_000;
+/// How many values an object with fields counts for itself: it takes as much memory, 600 bytes, even with one field.
+const OBJECT: usize = 9;
+/// The same for a whole request or answer, of which the params or results of several tasks may be parts.
+const MAX_MESSAGE_VALUES: usize = 4 * MAX_VALUES;
 /// The most characters of one number. Python turns away integers of more than 4,300 digits.
 pub const MAX_NUMBER: usize = 1000;
 
@@ -84,13 +90,16 @@ pub fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
 /// Reads a whole request, which may be [`MAX_MESSAGE_DEPTH`] deep. Its length is for its reader to bound.
 #[cfg(feature = "server")]
 pub fn read_message(bytes: &[u8]) -> Result<Value, JsonError> {
-    read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH, usize::MAX)
+    read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH, MAX_MESSAGE_VALUES)
 }
 
 /// Reads an answer of a TaskManager, however deep: what is nested deeper than the parser goes is left out.
 pub fn read_answer(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let text = String::from_utf8_lossy(bytes);
     let text = mended(without_mark(&text));
+    if text.len() > MAX_MESSAGE_VALUES / 2 && count(&text) > MAX_MESSAGE_VALUES {
+        return start_of(&text, "it has too many values");
+    }
     match serde_json::from_str(&text) {
         Err(error) if is_too_deep(&error) => {
             serde_json::from_str(&pruned(text, MAX_MESSAGE_DEPTH, "it is nested too deep").0)
@@ -101,9 +110,12 @@ pub fn read_answer(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 
 /// Reads the start of an answer that is too long to be read whole, without what is nested in its data.
 pub fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    let text = String::from_utf8_lossy(bytes);
+    start_of(&mended(without_mark(&String::from_utf8_lossy(bytes))), "the answer is too long")
+}
+
+fn start_of(text: &str, why: &str) -> Result<Value, serde_json::Error> {
     let within = |max_depth| {
-        let (text, end) = pruned(mended(without_mark(&text)), max_depth, "the answer is too long");
+        let (text, end) = pruned(Cow::Borrowed(text), max_depth, why);
         serde_json::from_str(&format!("{text}{end}"))
     };
     // Not every server puts its data into an envelope.
@@ -112,6 +124,13 @@ pub fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 
 fn read_within(text: &str, max_depth: usize, max_values: usize) -> Result<Value, JsonError> {
     let text = without_mark(text);
+    // Values that may be too many, by the length of the text, are counted before they take memory.
+    if text.len() > max_values / 2
+        && let Err(limit) = check_text(text, max_depth, max_values)
+    {
+        let syntax = serde_json::from_str::<IgnoredAny>(&mended(text)).err();
+        return Err(syntax.map_or(limit, |error| JsonError::Syntax(explained(text, &error))));
+    }
     let is_within = |value: &Value| check_part(value, max_depth, max_depth, &mut max_values.clone()).is_ok();
     match serde_json::from_str(&mended(text)) {
         Ok(value) if is_within(&value) && !text.contains(RESERVED) => Ok(value),
@@ -161,12 +180,14 @@ pub fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
 fn check_part(value: &Value, max_depth: usize, levels_left: usize, values_left: &mut usize) -> Result<(), JsonError> {
     let (count, parts): (_, &mut dyn Iterator<Item = &Value>) = match value {
         Value::Array(items) => (items.len(), &mut items.iter()),
-        Value::Object(fields) => (fields.len(), &mut fields.values()),
+        // Its first field goes with it.
+        Value::Object(fields) if !fields.is_empty() => (fields.len() - 1 + OBJECT, &mut fields.values()),
+        Value::Object(_) => (1, &mut std::iter::empty()),
         Value::Number(number) if number.as_str().len() > MAX_NUMBER => return Err(long_number("")),
         _ => return Ok(()),
     };
     let levels_left = levels_left.checked_sub(1).ok_or_else(|| too_deep(max_depth, ""))?;
-    *values_left = values_left.checked_sub(count.max(1)).ok_or_else(|| too_many(""))?;
+    *values_left = values_left.checked_sub(count.max(1)).ok_or_else(|| too_many(MAX_VALUES, ""))?;
     for part in parts {
         check_part(part, max_depth, levels_left, values_left)?;
     }
@@ -181,8 +202,8 @@ fn too_deep(max_depth: usize, place: &str) -> JsonError {
     JsonError::Limit(format!("nested deeper than {max_depth} levels{place}"))
 }
 
-fn too_many(place: &str) -> JsonError {
-    JsonError::Limit(format!("beyond a limit: more than {MAX_VALUES} values{place}"))
+fn too_many(max_values: usize, place: &str) -> JsonError {
+    JsonError::Limit(format!("beyond a limit: more than {max_values} values{place}"))
 }
 
 fn long_number(place: &str) -> JsonError {
@@ -207,9 +228,9 @@ impl Write for Length {
 fn check_text(text: &str, max_depth: usize, max_values: usize) -> Result<(), JsonError> {
     let (mut depth, mut values) = (0, 0);
     for (part, place) in Parts::of(text) {
-        values += usize::from(matches!(part, Part::Open | Part::Comma));
+        values += weight(part, &text[place.start..]);
         match part {
-            _ if values > max_values => return Err(too_many(&at(text, place.start))),
+            _ if values > max_values => return Err(too_many(max_values, &at(text, place.start))),
             Part::Open if depth == max_depth => return Err(too_deep(max_depth, &at(text, place.start))),
             Part::Open => depth += 1,
             Part::Close => depth = depth.saturating_sub(1),
@@ -224,12 +245,27 @@ fn check_text(text: &str, max_depth: usize, max_values: usize) -> Result<(), Jso
     Ok(())
 }
 
+/// How many values there are in `text`, if it is JSON.
+fn count(text: &str) -> usize {
+    Parts::of(text).map(|(part, place)| weight(part, &text[place.start..])).sum()
+}
+
+/// As how many values a part counts with which `text` begins.
+fn weight(part: Part, text: &str) -> usize {
+    match part {
+        Part::Open if text.starts_with('{') && !text[1..].trim_ascii_start().starts_with('}') => OBJECT,
+        Part::Open | Part::Comma => 1,
+        Part::Close | Part::Number | Part::Half | Part::Text => 0,
+    }
+}
+
 /// What the parser says of `text`, with what it leaves out where somebody's encoder is known for it.
 fn explained(text: &str, error: &serde_json::Error) -> String {
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let rest = line.as_bytes().get(error.column().saturating_sub(1)..).unwrap_or_default();
     let rest = rest.strip_prefix(b"-").unwrap_or(rest);
-    let word = ["NaN", "Infinity", "nan", "inf"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
+    let words = ["NaN", "Infinity", "nan", "inf", "None", "True", "False", "undefined"];
+    let word = words.into_iter().find(|word| rest.starts_with(word.as_bytes()));
     word.map_or_else(|| error.to_string(), |word| format!("{error}: {word} is not a JSON value"))
 }
 
@@ -285,9 +321,14 @@ mod tests {
         for depth in [95, 96, 97] {
             assert_eq!(check(&list(depth), MAX_DEPTH).is_ok(), read(&list(depth).to_string()).is_ok(), "{depth}");
         }
-        for (inside, count) in
-            [("1", MAX_VALUES), ("[]", MAX_VALUES / 2), ("{}", MAX_VALUES / 2), ("[1,2,3]", MAX_VALUES / 4)]
-        {
+        for (inside, count) in [
+            ("1", MAX_VALUES),
+            ("[]", MAX_VALUES / 2),
+            ("{ }", MAX_VALUES / 2),
+            ("[1,2,3]", MAX_VALUES / 4),
+            ("{\"a\":1}", MAX_VALUES / 10),
+            ("{ \"a\":1,\"b\":2 }", MAX_VALUES / 11),
+        ] {
             for (count, is_well) in [(count, true), (count + 1, false)] {
                 let text = format!("[{}]", vec![inside; count].join(","));
                 let value: Value = serde_json::from_str(&text).unwrap();

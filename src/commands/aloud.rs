@@ -59,6 +59,10 @@ impl Listener for Aloud {
     fn stderr_line(&self, line: &str) {
         self.screen.suspend(|| note(line));
     }
+
+    fn complaint(&self, problem: &str) {
+        self.screen.suspend(|| say(problem));
+    }
 }
 
 impl Observer for Aloud {
@@ -66,6 +70,7 @@ impl Observer for Aloud {
         match event {
             Event::Progress { percent, message, .. } => self.progress(*percent, *message),
             Event::HandlerLine(_, line) => self.stderr_line(line),
+            Event::Ignored(_, problem) => self.complaint(problem),
             _ => self.screen.suspend(|| tell(event)),
         }
     }

@@ -1,6 +1,9 @@
 //! What a service manager hears of a worker (`sd_notify`): that it is up, what it does, that its loop turns, that it ends.
 
 use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,14 +30,23 @@ struct State {
 
 /// The service manager that started us.
 pub(super) struct Systemd {
+    address: SocketAddr,
     state: Mutex<State>,
 }
 
 impl Systemd {
     /// The one that the environment names.
     pub(super) fn of_environment() -> Option<Self> {
+        let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         let state = State { phase: Phase::Starting, completed: 0, failed: 0 };
-        env::var_os("NOTIFY_SOCKET").map(|_| Self { state: Mutex::new(state) })
+        match address(&name) {
+            Ok(address) => Some(Self { address, state: Mutex::new(state) }),
+            Err(problem) => {
+                let name = name.to_string_lossy();
+                log::warn!("the service manager hears nothing: NOTIFY_SOCKET names no socket, {name:?}: {problem}");
+                None
+            }
+        }
     }
 
     /// How long it lets us be silent, where it minds.
@@ -45,55 +57,90 @@ impl Systemd {
     /// Tells what happened, where it is worth it. Numbers go with the watchdog's messages: tasks may be many.
     pub(super) fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = |phase, words: &str| self.tell(&state.turn(phase, words));
         match event {
-            Event::Ready { .. } => state.turn(Phase::Up, "waiting for tasks"),
+            Event::Ready { .. } => turn(Phase::Up, "waiting for tasks"),
             // A worker that waits for its TaskManager is up: to start it anew would not help.
-            Event::OutageStarted(error) => state.turn(Phase::Waiting, &format!("{error}; waiting for it")),
-            Event::OutageEnded { .. } => state.turn(Phase::Up, "the TaskManager answers again"),
-            Event::StoreFailed(error) => state.turn(Phase::Waiting, &format!("{error}; claiming nothing")),
-            Event::StoreMended { .. } => state.turn(Phase::Up, "the results file can be written again"),
+            Event::OutageStarted(error) => turn(Phase::Waiting, &format!("{error}; waiting for it")),
+            Event::OutageEnded { .. } => turn(Phase::Up, "the TaskManager answers again"),
+            Event::StoreFailed(error) => turn(Phase::Waiting, &format!("{error}; claiming nothing")),
+            Event::StoreMended { .. } => turn(Phase::Up, "the results file can be written again"),
             Event::Closing { in_flight, .. } => {
-                state.turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
+                turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
             }
             Event::Finished(result) if result.outcome.is_not_run() => {}
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
-            Event::Turning { .. } => state.turns(),
+            Event::Turning { .. } => self.tell(&state.turns()),
             _ => {}
         }
     }
+
+    /// Where nobody hears it, the work goes on.
+    fn tell(&self, states: &[String]) {
+        if !states.is_empty() {
+            let _ = UnixDatagram::unbound()
+                .and_then(|socket| socket.send_to_addr(states.join("\n").as_bytes(), &self.address));
+        }
+    }
+}
+
+/// The socket of that name, as sd_notify(3) has it: an absolute path, or `@` and a name of Linux's own.
+fn address(name: &OsStr) -> Result<SocketAddr, String> {
+    let address = match name.as_bytes() {
+        [b'/', ..] => SocketAddr::from_pathname(name),
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name),
+        _ => return Err("write an absolute path, or @ and a name".to_owned()),
+    };
+    address.map_err(|error| error.to_string())
 }
 
 impl State {
-    /// Goes on to another phase, and says so. There is no way back from the end.
-    fn turn(&mut self, phase: Phase, words: &str) {
+    /// Goes on to another phase; what is to be said of it. There is no way back from the end.
+    fn turn(&mut self, phase: Phase, words: &str) -> Vec<String> {
         if self.phase == Phase::Ending {
-            return;
+            return Vec::new();
         }
         let words = printable(words);
-        let status = NotifyState::Status(&words);
-        match (self.phase, phase) {
-            (_, Phase::Ending) => tell(&[NotifyState::Stopping, status]),
-            (Phase::Starting, _) => tell(&[NotifyState::Ready, status]),
-            _ => tell(&[status]),
+        let status = NotifyState::Status(&words).to_string();
+        let before = std::mem::replace(&mut self.phase, phase);
+        match (before, phase) {
+            (_, Phase::Ending) => vec![NotifyState::Stopping.to_string(), status],
+            (Phase::Starting, _) => vec![NotifyState::Ready.to_string(), status],
+            _ => vec![status],
         }
-        self.phase = phase;
     }
 
-    fn turns(&self) {
+    fn turns(&self) -> Vec<String> {
         match self.phase {
             // The manager's watchdog sleeps until we are up.
-            Phase::Starting => {}
+            Phase::Starting => Vec::new(),
             Phase::Up => {
                 let numbers = format!("completed: {}, failed: {}", self.completed, self.failed);
-                tell(&[NotifyState::Watchdog, NotifyState::Status(&numbers)]);
+                vec![NotifyState::Watchdog.to_string(), NotifyState::Status(&numbers).to_string()]
             }
-            Phase::Waiting | Phase::Ending => tell(&[NotifyState::Watchdog]),
+            Phase::Waiting | Phase::Ending => vec![NotifyState::Watchdog.to_string()],
         }
     }
 }
 
-/// Where nobody hears it, the work goes on.
-fn tell(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sockets_are_paths_or_names_of_linux() {
+        assert_eq!(address("/run/x".as_ref()).unwrap().as_pathname(), Some("/run/x".as_ref()));
+        for name in ["relative/x", "x", "vsock:2:1234", "unix:/run/x", &format!("/{}", "x".repeat(200)), "/a\0b"] {
+            assert!(address(name.as_ref()).is_err(), "{name}");
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let name = address("@/a/name".as_ref()).unwrap();
+            let name = std::os::linux::net::SocketAddrExt::as_abstract_name(&name);
+            assert_eq!(name, Some(&b"/a/name"[..]));
+            assert!(address(format!("@{}", "x".repeat(200)).as_ref()).is_err());
+        }
+    }
 }

@@ -6,9 +6,10 @@ use super::answer::{Answer, Everything};
 use super::interruption::with_last_words;
 use super::process::Exit;
 use super::session::Ended;
-use super::{Listener, not_before};
+use super::{Listener, misplaced, not_before};
 use crate::json::{self, JsonError};
 use crate::task::{ErrorType, Failure, Outcome};
+use crate::text_file;
 
 /// The outcome of a child whose exit and output are its answer. `listener` hears what in it makes no sense.
 pub(super) fn outcome(ended: Ended<Everything>, listener: &dyn Listener) -> Outcome {
@@ -71,43 +72,20 @@ fn printed(stdout: &[u8]) -> Result<Value, String> {
     if text.trim_ascii().is_empty() {
         return Ok(Value::Null);
     }
-    match json::read_lossy(stdout) {
+    if text_file::is_utf_16(stdout) {
+        return Err("its output is UTF-16 or UTF-32, where UTF-8 is expected".to_owned());
+    }
+    let plain = Some(misplaced::without_colours(text)).filter(|plain| json::starts_like_object(plain.as_bytes()));
+    match json::read(plain.unwrap_or(text)) {
         Ok(value) => Ok(value),
-        Err(error) if json::starts_like_object(stdout) => Err(format!("its output is {error}")),
+        Err(error) if plain.is_some() || json::starts_like_object(stdout) => Err(format!("its output is {error}")),
         Err(error @ JsonError::Limit(_)) if text.trim_start().starts_with('[') => Err(format!("its output is {error}")),
-        Err(_) => match late_envelope(&json::mended(text)) {
-            Some(line) => Err(format!("its output has text before the envelope at line {line}")),
-            None => Ok(as_text(text)),
-        },
+        Err(_) => misplaced::find(&json::mended(text)).map_or_else(|| Ok(as_text(text)), Err),
     }
 }
 
 fn as_text(text: &str) -> Value {
     json!({"output": text.trim_end_matches('\n')})
-}
-
-/// The number of the line that begins an envelope, be it one that cannot be read, where other text comes before it.
-fn late_envelope(text: &str) -> Option<usize> {
-    let mut at = 0;
-    while let Some(end) = text[at..].find(['\n', '\r']) {
-        at += end + 1;
-        let rest = text[at..].trim_start_matches([' ', '\t', '\u{feff}']);
-        if !rest.starts_with('{') {
-            continue;
-        }
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(Value::Object(object))) if is_envelope(&object) => {
-                return Some(text[..at].matches('\n').count() + 1);
-            }
-            Some(Ok(_)) => at = text.len() - rest.len() + values.byte_offset(),
-            Some(Err(_)) if rest[1..].trim_start().starts_with("\"success\"") => {
-                return Some(text[..at].matches('\n').count() + 1);
-            }
-            Some(Err(_)) | None => {}
-        }
-    }
-    None
 }
 
 /// The outcome of a child whose output cannot be read. What it printed is kept as text.

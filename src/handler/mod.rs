@@ -10,6 +10,7 @@ mod interruption;
 mod leftovers;
 mod lines;
 mod lookup;
+mod misplaced;
 mod not_before;
 mod persistent;
 mod pipes;

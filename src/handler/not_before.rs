@@ -1,5 +1,7 @@
 //! The time before which a handler wants no more tasks of its type, as it writes it.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
 use serde_json::Value;
@@ -15,9 +17,8 @@ pub(super) fn read(value: Option<&Value>, listener: &dyn Listener) -> Option<Tim
     let time = value.as_str().and_then(parse);
     if time.is_none() {
         let shown: String = value.to_string().chars().take(SHOWN).collect();
-        listener.stderr_line(&format!(
-            "[prismq: `not_before` is ignored: {shown} is not a time with an offset or `Z`, such as \
-             \"2026-11-22T08:00:00Z\"]"
+        listener.complaint(&format!(
+            "`not_before` is ignored: {shown} is not a time with an offset or `Z`, such as \"2026-11-22T08:00:00Z\""
         ));
     }
     time
@@ -26,7 +27,30 @@ pub(super) fn read(value: Option<&Value>, listener: &dyn Listener) -> Option<Tim
 /// A time as RFC 3339 and ISO 8601 write it. Programs say 'never' by the last time that they know, which may be later
 /// than the last one that a [`Timestamp`] holds: then it counts as that.
 fn parse(text: &str) -> Option<Timestamp> {
-    text.parse().ok().or_else(|| parse_beyond(text)).or_else(|| parse_late_year(text))
+    let text = &*without_fine_digits(text.trim());
+    text.parse().ok().or_else(|| parse_beyond(text)).or_else(|| parse_late_year(text)).or_else(|| parse_midnight(text))
+}
+
+/// `text` with no more digits of a second than a [`Timestamp`] holds, nine.
+fn without_fine_digits(text: &str) -> Cow<'_, str> {
+    let Some(start) = text.find(['.', ',']).map(|point| point + 1) else { return Cow::Borrowed(text) };
+    let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+    match digits {
+        0..=9 => Cow::Borrowed(text),
+        _ => Cow::Owned([&text[..start + 9], &text[start + digits..]].concat()),
+    }
+}
+
+/// The end of a day as ISO 8601 may write it: 24:00.
+fn parse_midnight(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.split_at(text.find(['T', 't', ' '])? + 1);
+    let offset = time.strip_prefix("24:00")?;
+    let offset = offset
+        .strip_prefix(":00")
+        .map_or(offset, |rest| rest.strip_prefix(['.', ',']).map_or(rest, |fraction| fraction.trim_start_matches('0')));
+    // What is left of a time that is later than that is no offset.
+    let start = parse(&format!("{date}00:00{offset}")).filter(|_| !offset.starts_with([':', '.', ',', '2']))?;
+    Some(start.checked_add(jiff::SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX))
 }
 
 /// A time that no [`Timestamp`] holds, though its date is one.
@@ -54,6 +78,9 @@ mod tests {
         for late in [
             "9999-12-31T23:59:59Z",
             "9999-12-31T23:59:59.999999+00:00",
+            "9999-12-31T24:00:00Z",
+            "10000-12-31T24:00:00Z",
+            "9999-12-31T23:59:59.9999999999999Z",
             "9999-12-31T23:59:59-12:00",
             "9999-12-31 23:59:60Z",
             "10000-01-01T00:00:00Z",
@@ -76,6 +103,12 @@ mod tests {
             ("2026-12-31T23:59:60Z", "2026-12-31T23:59:59Z"),
             ("+002026-11-22T08:00:00Z", "2026-11-22T08:00:00Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            (" 2026-11-22T08:00:00z\n", "2026-11-22T08:00:00Z"),
+            ("2026-11-22T08:00:00.1234567891234Z", "2026-11-22T08:00:00.123456789Z"),
+            ("2026-11-22T08:00:00,1234567891234+01:00", "2026-11-22T07:00:00.123456789Z"),
+            ("2026-11-22T24:00:00Z", "2026-11-23T00:00:00Z"),
+            ("2026-12-31t24:00z", "2027-01-01T00:00:00Z"),
+            ("2026-11-22 24:00:00.0000000000+01:00", "2026-11-22T23:00:00Z"),
         ] {
             assert_eq!(parse(text), time(same), "{text}");
         }
@@ -94,6 +127,12 @@ mod tests {
             "2026-13-01T00:00:00Z",
             "2026-02-29T00:00:00Z",
             "2026-11-22T25:00:00Z",
+            "2026-11-22T24:00:01Z",
+            "2026-11-22T24:01:00Z",
+            "2026-11-22T24:00:00.1Z",
+            "2026-11-22T24:00:00",
+            "2026-11-22T24:00",
+            "2026-11-22T08:00:00.Z",
             "10000-01-01T00:00:00",
             "10000-13-01T00:00:00Z",
             "10000",

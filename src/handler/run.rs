@@ -21,6 +21,11 @@ pub trait Listener: Sync {
 
     /// The handler printed `line` on its standard error.
     fn stderr_line(&self, line: &str);
+
+    /// Something in the handler's answer makes no sense and is ignored; `problem` says what.
+    fn complaint(&self, problem: &str) {
+        self.stderr_line(problem);
+    }
 }
 
 impl<'a> Run<'a> {

@@ -126,6 +126,10 @@ fn log_task(event: &Event<'_>) {
             let (task_id, task_type, _) = attempt_of(claim);
             log::info!(target: HANDLER, task_id, task_type; "{line}");
         }
+        Event::Ignored(claim, problem) => {
+            let (task_id, task_type, _) = attempt_of(claim);
+            log::warn!(target: WORKER, task_id, task_type; "{problem}");
+        }
         Event::Retry { claim, error, wait } => {
             let ((task_id, task_type, _), wait_s) = (attempt_of(claim), rounded(wait.as_secs_f64()));
             log::warn!(target: WORKER, task_id, task_type, wait_s; "{}; trying again", in_one_line(error));

@@ -88,6 +88,8 @@ pub enum Event<'a> {
     },
     /// A handler printed a line on its standard error.
     HandlerLine(&'a Claim, &'a str),
+    /// Something in a handler's answer makes no sense and is ignored: what, and why.
+    Ignored(&'a Claim, &'a str),
     /// An attempt failed and is tried again inside the claim.
     Retry {
         /// The task.

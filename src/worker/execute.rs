@@ -221,4 +221,8 @@ impl Listener for TaskListener<'_> {
     fn stderr_line(&self, line: &str) {
         self.observer.event(&Event::HandlerLine(self.claim, line));
     }
+
+    fn complaint(&self, problem: &str) {
+        self.observer.event(&Event::Ignored(self.claim, problem));
+    }
 }

@@ -112,7 +112,8 @@ fn a_program_that_goes_away_fails_its_task() {
 
 #[test]
 fn garbage_is_text() {
-    gives(r"printf '\377\376\0garbage'", &json!({}), &json!({"output": "\u{fffd}\u{fffd}\0garbage"}));
+    gives(r"printf '\377\375\0garbage'", &json!({}), &json!({"output": "\u{fffd}\u{fffd}\0garbage"}));
+    fails(r"printf '\377\376garbage'", "handler", "UTF-16");
     fails("echo '{\"half\": '", "handler", "not valid JSON");
 }
 

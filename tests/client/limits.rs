@@ -373,3 +373,25 @@ fn an_answer_of_the_wrong_shape_names_the_call_and_the_field() {
     let claim = client.claim("w", 1, Order::OldestFirst);
     assert_eq!(claim, Err(bad("POST /tasks/claim", "attempts is no number")));
 }
+
+#[test]
+fn values_beyond_the_limit_are_counted_before_they_take_memory() {
+    let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
+    let peak = |read: &dyn Fn()| allocation_counter::measure(read).bytes_max >> 20;
+    for text in [list("[]", 5_592_404), list("{\"a\":1}", 2_000_000), list("1", 8_000_000)] {
+        let memory = peak(&|| assert!(prismq::json::read(&text).unwrap_err().to_string().contains("1000000 values")));
+        assert!(memory < 1, "{memory} MiB");
+    }
+    let most = list("{\"a\":1}", 100_000);
+    let memory = peak(&|| assert!(prismq::json::read(&most).is_ok()));
+    assert!(memory < 100, "{memory} MiB");
+
+    let params = list("[]", 11_000_000);
+    let answer = format!("{{\"success\":true,\"data\":{{\"id\":5,\"params\":{params},\"status\":\"claimed\"}}}}");
+    let memory = peak(&|| {
+        let read = prismq::json::read_answer(answer.as_bytes()).unwrap();
+        assert_eq!(read["data"]["params"], "[left out by prismq: it has too many values]");
+        assert_eq!(read["data"]["status"], "claimed");
+    });
+    assert!(memory < 100, "{memory} MiB");
+}

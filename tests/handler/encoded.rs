@@ -256,3 +256,71 @@ fn a_report_of_progress_that_is_too_long_is_said_to_be() {
     bench.run();
     assert!(bench.stderr()[0].contains("longer than 8 KiB"), "{:?}", bench.stderr());
 }
+
+#[test]
+fn an_envelope_that_is_not_alone_is_a_failure() {
+    let late = "its output has text before the envelope at line ";
+    let repr = "as Python's repr";
+    for (text, error) in [
+        ("loading {\"success\":false,\"error\":\"no\"}", late),
+        ("[INFO] loading {\"success\": true, \"data\": {\"a\": {}}}\nbye", late),
+        ("result: { \"success\" : false }\r\n", late),
+        ("9 %\r99 % {\"success\":false}\n", late),
+        ("INFO {\n  \"success\": false\n}", late),
+        ("x {\"success\":false,\"score\":NaN}", late),
+        ("x\n\u{1b}[31m{\"success\":false}\u{1b}[0m", late),
+        ("x \u{1b}[31m{\"success\":false}\u{1b}[0m\n", late),
+        ("\u{1b}[31mx\u{1b}[0m {\"success\":false}", late),
+        ("x\n{ success: false, error: 'no' }", late),
+        ("x {\"success\"=>false}", late),
+        ("x {:success=>false}", late),
+        ("b'{\"success\": false}'", repr),
+        ("x\nb'{\"success\": false}'\n", repr),
+        ("x {'success': False, 'error': 'no'}", repr),
+        ("x\n{'success': True}", repr),
+        ("(b\"{'success': False}\")", repr),
+    ] {
+        let outcome = printed(text.as_bytes());
+        assert!(failure(&outcome, "handler").error.contains(error), "{text:?}: {outcome:?}");
+    }
+    for (text, error) in [
+        ("{'success': False}", "key must be a string"),
+        ("{\"success\": False}", "False is not a JSON value"),
+        ("{\"success\":true,\"data\":None}", "None is not a JSON value"),
+    ] {
+        assert!(failure(&printed(text.as_bytes()), "handler").error.contains(error), "{text}");
+    }
+}
+
+#[test]
+fn colours_around_an_object_make_no_difference() {
+    for (before, after) in
+        [("\u{1b}[31m", "\u{1b}[0m"), ("\u{1b}[?25l\n", "\n\u{1b}[?25h"), ("\u{1b}[1m \u{1b}[32m", "")]
+    {
+        let said = printed(format!("{before}{{\"success\":false,\"error\":\"no\"}}{after}\n").as_bytes());
+        assert_eq!(failure(&said, "handler").error, "no", "{before:?}");
+        let said = printed(format!("{before}{{\"success\":false,\"score\":NaN}}{after}\n").as_bytes());
+        assert!(failure(&said, "handler").error.contains("NaN is not a JSON value"), "{said:?}");
+    }
+    let text = "\u{1b}[31mred\u{1b}[0m";
+    assert_eq!(printed(text.as_bytes()), Outcome::success(json!({"output": text})));
+}
+
+#[test]
+fn output_in_wide_characters_is_a_failure_whatever_it_holds() {
+    for text in ["[1,2]", "\"text\"", "5", "text", "{}", "\u{feff}[1,2]", "\u{feff}text"] {
+        let wide = |bytes: fn(u32) -> [u8; 4]| text.chars().flat_map(|it| bytes(it as u32)).collect::<Vec<u8>>();
+        let encoded = [
+            text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            wide(u32::to_le_bytes),
+            wide(u32::to_be_bytes),
+        ];
+        for bytes in encoded {
+            assert!(failure(&printed(&bytes), "handler").error.contains("UTF-16 or UTF-32"), "{text:?} {bytes:?}");
+        }
+    }
+    for text in ["a\0b", "ab\0", "\0\0\0\0", "text\0text"] {
+        assert_eq!(printed(text.as_bytes()), Outcome::success(json!({"output": text})));
+    }
+}

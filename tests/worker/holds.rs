@@ -184,6 +184,8 @@ fn a_time_that_is_not_one_is_named_and_holds_nothing() {
     for value in values {
         assert_eq!(count(&log, &format!("`not_before` is ignored: {value} is not a time")), 1, "{value} in {log}");
     }
+    let warnings = log.lines().filter(|line| line.contains("is ignored") && line.contains(" WARN "));
+    assert_eq!(warnings.count(), values.len(), "{log}");
 }
 
 #[test]

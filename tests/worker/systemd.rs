@@ -21,7 +21,11 @@ struct Manager {
 impl Manager {
     fn of(rig: &Rig) -> Self {
         let path = rig.sandbox.home("notify").to_str().unwrap().to_owned();
-        let socket = UnixDatagram::bind(&path).unwrap();
+        Self::at(UnixDatagram::bind(&path).unwrap(), path)
+    }
+
+    /// One that is known by this name.
+    fn at(socket: UnixDatagram, path: String) -> Self {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { socket, path }
     }
@@ -172,6 +176,26 @@ fn a_slot_that_hangs_is_noticed() {
     worker.wait_for_stderr("the worker hangs: slot");
     manager.misses_the_pulse();
     assert!(worker.is_running());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_may_have_a_name_and_no_file() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
+    let rig = Rig::start();
+    let name = format!("prismq-{}", std::process::id());
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let manager = Manager::at(socket, format!("@{name}"));
+    rig.case("it", "echo 1");
+    let worked = manager.service(rig.work(["--drain"])).run().exits(0);
+    manager.next_with("READY");
+    manager.next_with("STOPPING");
+    assert!(!worked.stderr.contains("NOTIFY_SOCKET"), "{worked:?}");
+
+    let elsewhere = rig.work(["--drain"]).env("NOTIFY_SOCKET", "vsock:2:9999").run().exits(0);
+    assert!(elsewhere.stderr.contains("NOTIFY_SOCKET names no socket, \"vsock:2:9999\""), "{elsewhere:?}");
 }
 
 #[test]

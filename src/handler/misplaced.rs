@@ -1,0 +1,103 @@
+//! Envelopes that are not what a handler's output begins with: after text, on its line, or as another language writes
+//! them. Taken for text, a failure that they tell of would be a success.
+
+use console::{AnsiCodeIterator, strip_ansi_codes};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// What matters of an object that may be an envelope.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    success: Option<Flag>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Is(bool),
+    Other(IgnoredAny),
+}
+
+/// What is wrong with `text`, which is not JSON, if there is an envelope in it, be it one that cannot be read.
+pub(super) fn find(text: &str) -> Option<String> {
+    let mut from = 0;
+    while let Some(found) = text[from..].find('{') {
+        let at = from + found;
+        let rest = &text[at..];
+        from = at + 1;
+        let (starts_line, is_named) = (starts_line(&text[..at]), names_success(&rest[1..]));
+        if !starts_line && !is_named {
+            continue;
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Head>();
+        let is_envelope = match values.next() {
+            Some(Ok(head)) => {
+                from = at + values.byte_offset();
+                matches!(head.success, Some(Flag::Is(true | false))) && (starts_line || is_end(line_of(&text[from..])))
+            }
+            // In the middle of a sentence, it may be quoted.
+            _ => is_named && (starts_line || line_of(rest).trim_end_matches(CLOSING).ends_with('}')),
+        };
+        if is_envelope {
+            return Some(explained(&text[..at], rest));
+        }
+    }
+    None
+}
+
+/// What may stand behind an envelope on its line: the quotes of a language that shows it as text.
+const CLOSING: [char; 5] = ['\'', '"', ' ', '\t', ')'];
+
+fn explained(before: &str, rest: &str) -> String {
+    let line = before.matches('\n').count() + 1;
+    let is_repr = rest[1..].trim_start().starts_with('\'') || before.ends_with("b'") || before.ends_with("b\"");
+    if is_repr {
+        return format!("its output holds the envelope at line {line} as Python's repr: print json.dumps(…) instead");
+    }
+    format!("its output has text before the envelope at line {line}")
+}
+
+fn starts_line(before: &str) -> bool {
+    let before = before.trim_end_matches([' ', '\t', '\u{feff}']);
+    before.is_empty() || before.ends_with(['\n', '\r'])
+}
+
+fn line_of(text: &str) -> &str {
+    text.split(['\n', '\r']).next().unwrap_or_default()
+}
+
+fn is_end(rest: &str) -> bool {
+    strip_ansi_codes(rest).trim_matches(CLOSING).is_empty()
+}
+
+/// Whether an object that goes on like this begins with a `success` that is true or false, as JSON, Python, Node or Ruby
+/// write that.
+fn names_success(text: &str) -> bool {
+    let text = text.trim_start();
+    let text = text.strip_prefix(':').unwrap_or(text);
+    let quote = ["\"", "'"].into_iter().find(|quote| text.starts_with(quote)).unwrap_or("");
+    let after = text[quote.len()..].strip_prefix("success").and_then(|text| text.strip_prefix(quote));
+    let after = after.map(str::trim_start).and_then(|text| text.strip_prefix(':').or(text.strip_prefix("=>")));
+    after.is_some_and(|text| {
+        let text = text.trim_start();
+        ["true", "false", "True", "False"].into_iter().any(|value| text.starts_with(value))
+    })
+}
+
+/// `text` without the colours and the like that surround it.
+pub(super) fn without_colours(text: &str) -> &str {
+    if !text.contains('\u{1b}') {
+        return text;
+    }
+    let (mut start, mut end, mut at) = (None, 0, 0);
+    for (piece, is_escape) in AnsiCodeIterator::new(text) {
+        let begins = at;
+        at += piece.len();
+        if !is_escape && !piece.trim().is_empty() {
+            start.get_or_insert(begins);
+            end = at;
+        }
+    }
+    &text[start.unwrap_or(end)..end]
+}
