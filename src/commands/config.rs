@@ -4,11 +4,16 @@ use serde_json::json;
 
 use super::setup::Setup;
 use crate::exit::Exit;
-use crate::output::{print_json, print_line, table};
+use crate::output::{print_json, print_line, say, table};
 
 /// `prismq config`
 pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     let settings = setup.config.describe();
+    for task_type in &setup.config.task_types {
+        if let Some(warning) = task_type.timeout_beyond(setup.config.claim_timeout.value) {
+            say(warning);
+        }
+    }
     if setup.json {
         let list: Vec<_> = settings
             .iter()

@@ -85,7 +85,7 @@ impl Systemd {
     }
 }
 
-/// The socket of that name, as sd_notify(3) has it: an absolute path, or `@` and a name of Linux's own.
+/// The socket of that name, as `sd_notify(3)` has it: an absolute path, or `@` and a name of Linux's own.
 fn address(name: &OsStr) -> Result<SocketAddr, String> {
     let address = match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),

@@ -89,6 +89,15 @@ impl TaskType {
         }
     }
 
+    /// A warning where its `timeout` is longer than a claim lasts.
+    #[must_use]
+    pub fn timeout_beyond(&self, claim_timeout: Duration) -> Option<String> {
+        let (name, timeout) = (&self.name, self.timeout.filter(|timeout| *timeout > claim_timeout)?);
+        Some(format!(
+            "{name}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts are ended after {claim_timeout:?}"
+        ))
+    }
+
     /// Whether it is worked by a handler that reads YouTube.
     #[must_use]
     pub fn reads_youtube(&self) -> bool {

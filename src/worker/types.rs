@@ -195,11 +195,8 @@ fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn 
     let Some(timeout) = settings.timeout else {
         return default_timeout(claim_timeout);
     };
-    if timeout > claim_timeout {
-        warn(format!(
-            "{}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts are ended after {claim_timeout:?}",
-            settings.name
-        ));
+    if let Some(warning) = settings.timeout_beyond(claim_timeout) {
+        warn(warning);
     }
     timeout.min(claim_timeout)
 }

@@ -160,3 +160,18 @@ fn variables_and_flags_are_named_too() {
         assert!(error["error"].as_str().unwrap().contains(flags.split(' ').next().unwrap()), "{error}");
     }
 }
+
+#[test]
+fn a_timeout_beyond_the_claim_is_warned_of() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "prismq.toml",
+        "claim_timeout = \"1m\"\n[[task_type]]\nname = \"a.long\"\ntimeout = \"61s\"\n\
+         [[task_type]]\nname = \"a.right\"\ntimeout = \"60s\"\n",
+    );
+    let warning = "a.long: timeout 61s is longer than claim_timeout 60s: attempts are ended after 60s\n";
+    for arguments in [&["config"][..], &["config", "--json"]] {
+        assert_eq!(sandbox.prismq(arguments.iter().copied()).run().exits(0).stderr, warning);
+    }
+    assert_eq!(sandbox.prismq(["config", "--claim-timeout", "2m"]).run().exits(0).stderr, "");
+}
