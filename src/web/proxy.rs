@@ -14,7 +14,7 @@ use super::is_loopback;
 const DEFAULT_PORT: u16 = 1080;
 
 /// A proxy, and the variable that names it. It is shown without its password.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Proxy {
     uri: Uri,
     variable: &'static str,
@@ -69,10 +69,8 @@ impl Proxy {
         };
         let uri: Uri = format!("{scheme}://{host}/").parse().map_err(|_| wrong())?;
         let name = uri.host().filter(|name| !name.is_empty()).ok_or_else(wrong)?;
-        let port = uri.port_u16().unwrap_or(default_port);
-        if port == 0 || host.ends_with(':') {
-            return Err(wrong());
-        }
+        let names_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        let port = if names_port { uri.port_u16().filter(|port| *port > 0).ok_or_else(wrong)? } else { default_port };
         let uri = format!("{scheme}://{name}:{port}/").parse().map_err(|_| wrong())?;
         let decode = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
         let credentials = match credentials.map(|it| it.split_once(':').unwrap_or((it, ""))) {
@@ -119,6 +117,12 @@ impl Proxy {
     }
 }
 
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.uri.to_string();
@@ -134,13 +138,11 @@ fn is_exempt(list: &str, host: &str, port: u16) -> bool {
             return true;
         }
         let Ok(address) = host.parse::<IpAddr>() else { return names_domain(entry, host, port) };
-        match entry.split_once('/') {
-            Some((network, bits)) => is_in_network(network.trim_matches(['[', ']']), bits, address),
-            None => {
-                let (name, wanted) = split_port(entry);
-                name.parse() == Ok(address) && wanted.is_none_or(|wanted| wanted == port)
-            }
+        if let Some((network, bits)) = entry.split_once('/') {
+            return is_in_network(network.trim_matches(['[', ']']), bits, address);
         }
+        let (name, wanted) = split_port(entry);
+        name.parse() == Ok(address) && wanted.is_none_or(|wanted| wanted == port)
     })
 }
 

@@ -139,7 +139,8 @@ fn canonical(value: &Value) -> String {
 /// The same error from a server at "URL", which is another one in every run.
 fn without_url(mut error: Error) -> Error {
     match &mut error {
-        Error::Unreachable { url, .. }
+        Error::NotConnected { url, .. }
+        | Error::Unreachable { url, .. }
         | Error::Shortage { url, .. }
         | Error::NotATaskManager { url, .. }
         | Error::Unavailable { url, .. }
