@@ -53,11 +53,14 @@ impl Connections {
         }
     }
 
-    /// Closes the connection that has been idle longest, before those whose clients may call. Whether there was one.
+    /// Closes the connection that has been idle, or given up, for longest; one whose client may call only after all others.
+    /// Whether there was one.
     pub(super) fn close_idlest(&self) -> bool {
         let mut open = self.lock();
-        let idle =
-            open.all.iter().filter_map(|(number, (line, _))| Some((line.is_trusted(), line.idle_since()?, *number)));
+        let idle = open
+            .all
+            .iter()
+            .filter_map(|(number, (line, _))| Some((line.is_trusted(), line.closable_since()?, *number)));
         let Some((.., number)) = idle.min() else { return false };
         if let Some((_, task)) = open.all.remove(&number) {
             task.abort();

@@ -32,6 +32,8 @@ struct State {
     broken: OnceLock<Break>,
     held: AtomicUsize,
     phase: Mutex<Phase>,
+    /// Since when the request that is worked on may be lost.
+    given_up: Mutex<Option<Instant>>,
     /// How many requests have begun on it, and how many answers.
     turns: AtomicU64,
     is_trusted: AtomicBool,
@@ -58,6 +60,7 @@ impl Line {
             broken: OnceLock::new(),
             held: AtomicUsize::new(0),
             phase: Mutex::new(Phase::Idle(Instant::now())),
+            given_up: Mutex::default(),
             turns: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
             idle,
@@ -87,6 +90,7 @@ impl Line {
 
     /// A request has begun. It lasts until what is returned is dropped.
     pub(super) fn begin(&self) -> Call {
+        *self.given_up() = None;
         *self.phase() = Phase::Called;
         self.0.turns.fetch_add(1, Ordering::Relaxed);
         Call(self.clone())
@@ -111,15 +115,20 @@ impl Line {
         }
     }
 
-    /// The request that is worked on has been refused: nobody loses anything where the connection is closed.
+    /// The request that is worked on is a stranger's: it may be lost where the connection's place is needed.
     pub(super) fn give_up(&self) {
-        *self.phase() = Phase::Idle(Instant::now());
+        self.given_up().get_or_insert_with(Instant::now);
         self.0.idle.notify_one();
     }
 
-    /// Since when it is idle, if it is.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
-        if let Phase::Idle(since) = *self.phase() { Some(since) } else { None }
+    /// Whether no request is worked on, and no answer sent.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(*self.phase(), Phase::Idle(_))
+    }
+
+    /// Since when it may be closed for another, if it may: it is idle, or given up.
+    pub(super) fn closable_since(&self) -> Option<Instant> {
+        if let Phase::Idle(since) = *self.phase() { Some(since) } else { *self.given_up() }
     }
 
     /// Its client may call: it has shown the key, where there is one.
@@ -129,6 +138,10 @@ impl Line {
 
     pub(super) fn is_trusted(&self) -> bool {
         self.0.is_trusted.load(Ordering::Relaxed)
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {

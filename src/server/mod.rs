@@ -78,7 +78,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The SQLite file with its types and tasks. It is created, with the folders above it, where it is missing.
     pub database: PathBuf,
-    /// The key that callers must send. None, or an empty one: programs on this machine need none, others get none.
+    /// The key that callers must send; at least 16 characters where other machines can reach `listen`. None, or an empty
+    /// one: programs on this machine need none, others get none.
     pub api_key: Option<String>,
     /// How long a claim lasts before the task may be handed out again.
     pub claim_timeout: Duration,

@@ -111,7 +111,12 @@ impl Paced {
     fn written(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.is_blocked = poll.is_pending();
         match poll {
-            Poll::Pending => self.pending(context),
+            Poll::Pending => {
+                if !self.line().is_trusted() {
+                    self.line().give_up();
+                }
+                self.pending(context)
+            }
             Poll::Ready(Ok(count)) => {
                 self.moved(count);
                 Poll::Ready(Ok(count))
@@ -122,7 +127,7 @@ impl Paced {
 
     /// Takes up a refusal where `bytes`, the next to be sent, are one.
     fn look_for_refusal(&mut self, bytes: &[u8]) {
-        if self.refusal.is_none() && self.line().idle_since().is_some() {
+        if self.refusal.is_none() && self.line().is_idle() {
             self.refusal = Refusal::of(bytes);
         }
     }

@@ -102,14 +102,17 @@ pub(super) async fn guard(
     if request.method() == Method::POST && !is_from_here(headers) {
         return trouble(StatusCode::FORBIDDEN, "This form was not sent from this page. Nothing was changed.");
     }
-    if needs_key && !console.sessions.has_begun(headers) && request.uri().path() != "/sign-in" {
+    let is_stranger = needs_key && !console.sessions.has_begun(headers);
+    if is_stranger {
+        line.give_up();
+    } else {
+        line.trust();
+    }
+    if is_stranger && request.uri().path() != "/sign-in" {
         let here = request.uri().path_and_query().map_or("/", |it| it.as_str());
         // What was to be changed is not: after signing in it is asked for again.
         let next_page = if request.method() == Method::POST { "/" } else { here };
         return sign_in_page(next_page, false);
-    }
-    if request.uri().path() != "/sign-in" {
-        line.trust();
     }
     next.run(request).await
 }
