@@ -1,4 +1,4 @@
-//! TaskManagers that speak TLS, or do not: which certificates are trusted, and what is said of others.
+//! Servers that speak TLS, or do not: which certificates are trusted, and what is said of others.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
