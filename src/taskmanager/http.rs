@@ -333,7 +333,7 @@ impl Http {
                 "it closed the connection without an answer".into()
             }
             ureq::Error::Io(error) if is_shortage(error) => {
-                return Error::Shortage { url: self.url.to_string(), reason: error.to_string() };
+                return Error::Shortage { url, reason: error.to_string() };
             }
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
