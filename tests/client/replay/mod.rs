@@ -140,7 +140,6 @@ fn canonical(value: &Value) -> String {
 fn without_url(mut error: Error) -> Error {
     match &mut error {
         Error::NotConnected { url, .. }
-        | Error::Shortage { url, .. }
         | Error::Unreachable { url, .. }
         | Error::Shortage { url, .. }
         | Error::NotATaskManager { url, .. }
