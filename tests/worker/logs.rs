@@ -44,7 +44,7 @@ fn json_lines_have_the_documented_fields() {
     assert!(said.len() == 1 && said[0]["task_id"] == json!(1) && said[0]["task_type"] == json!("case"), "{log:?}");
     let completed = lines(&log, "completed")[0];
     assert!(completed["task_id"] == json!(1) && completed["duration_ms"].is_u64(), "{completed}");
-    let failed = lines(&log, "failed: two\nlines")[0];
+    let failed = lines(&log, "failed: lines | two")[0];
     assert_eq!(
         (&failed["task_id"], &failed["error_type"], &failed["retryable"]),
         (&json!(2), &json!("validation"), &json!(false))
