@@ -28,6 +28,7 @@ mod sweep;
 mod told;
 mod trouble;
 mod types;
+mod unsettled;
 mod youtube;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::report::Unsettled;
+use super::unsettled::Unsettled;
 use crate::clock::Timestamp;
 use crate::task::TaskId;
 use crate::taskmanager::Error;

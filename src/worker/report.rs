@@ -11,11 +11,12 @@ use super::queue::Closed;
 use super::refused::RefusedReports;
 use super::told::News;
 use super::trouble::LOOK_EVERY;
+use super::unsettled::Unsettled;
 use super::{Event, Worker};
 use crate::clock::Timestamp;
 use crate::failpoint;
-use crate::store::{ResultId, StoreError, StoredResult};
-use crate::task::{TaskId, TaskResult};
+use crate::store::{StoreError, StoredResult};
+use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
 
 /// The longest wait between two tries: results arrive within a second of the TaskManager's return.
@@ -30,50 +31,6 @@ pub(super) const MARK_PATIENCE: Duration = Duration::from_secs(60);
 /// A look at the task and the report each need an answer. Of a server that fails a share of its calls, the reporter is not
 /// to take a few such tries for the report's own fault.
 const REPORTER_TRIES: Retries = Retries { tries: 3, patience: Duration::ZERO, ..Retries::STANDARD };
-
-/// A report that could not be sent so often, while other calls were answered, is what is wrong itself.
-const MOST_FAILED_ALONE: u32 = 12;
-
-/// A stored result whose fate is not known yet.
-pub(super) struct Unsettled {
-    pub(super) id: ResultId,
-    pub(super) result: TaskResult,
-    /// It may have arrived, or its claim may be another's by now: the task is looked up before anything is sent.
-    pub(super) in_doubt: bool,
-    /// How many calls had been answered when it last could not be sent.
-    failed_after: Option<u64>,
-    /// How often it could not be sent although other calls were answered since the time before.
-    failed_alone: u32,
-    /// How long it waited the last time that the TaskManager refused it.
-    pub(super) refused_for: Option<Duration>,
-}
-
-impl Unsettled {
-    pub(super) fn new(id: ResultId, result: TaskResult, in_doubt: bool) -> Self {
-        Self { id, result, in_doubt, failed_after: None, failed_alone: 0, refused_for: None }
-    }
-
-    /// Notes that it could not be sent when so many calls had been answered. True where that has happened so often, while
-    /// others were answered, that it counts as refused.
-    fn fails_alone(&mut self, error: &Error, answers: u64) -> bool {
-        let others_get_through = self.failed_after.replace(answers).is_some_and(|before| before < answers);
-        if others_get_through && error.retry_after().is_none() {
-            self.failed_alone += 1;
-        }
-        self.failed_alone >= MOST_FAILED_ALONE
-    }
-
-    /// Whether it is not in flight any more, since the TaskManager has refused it: a later claim of its task is run anew.
-    fn is_let_go(&self) -> bool {
-        self.refused_for.is_some()
-    }
-}
-
-impl From<StoredResult> for Unsettled {
-    fn from(stored: StoredResult) -> Self {
-        Self::new(stored.id, stored.result, true)
-    }
-}
 
 struct State {
     waiting: VecDeque<Unsettled>,

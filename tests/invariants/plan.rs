@@ -223,7 +223,7 @@ impl Plan {
         self.claim_timeout = pick(rng, &[300, 300, 2, 4]);
         for kind in ["drop", "reset", "deadlock", "html", "ratelimit"] {
             if rng.u8(..100) < 30 {
-                self.faults.push(format!("{kind}={}%", rng.u8(1..8)));
+                self.faults.push(format!("{kind}={}%", rng.u8(1..12)));
             }
         }
         for _ in 0..rng.usize(0..3) {

@@ -240,8 +240,8 @@ impl<'a> Rig<'a> {
                 self.summaries.push(ended.json());
                 if is_expected && !self.is_stopping { self.start_worker(index) } else { Ok(()) }
             }
-            // It says that the TaskManager could not be reached.
-            4 if self.plan.has_outages() => {
+            // It says that the TaskManager could not be reached: only when it starts, as long as that answers now and then.
+            4 if self.plan.has_outages() && !ended.stderr.contains("  ready ") => {
                 self.summaries.extend(serde_json::from_str(&ended.stdout).ok() as Option<Value>);
                 self.start_worker(index)
             }
