@@ -46,6 +46,8 @@ pub mod metrics;
 pub mod output;
 mod resources;
 mod retry_after;
+#[doc(hidden)]
+pub mod schema;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod server;

@@ -50,6 +50,11 @@ impl Interruption {
     }
 }
 
+/// The outcome of a task that was stopped before its handler ran.
+pub(crate) fn stopped(reason: StopReason) -> Outcome {
+    Interruption::Stopped(reason).outcome("")
+}
+
 /// The failure of an attempt whose task is another worker's by now. It says nothing against the task, so the attempt
 /// must never count as one that is not worth another try.
 fn claim_lost(error: String) -> Outcome {

@@ -32,6 +32,7 @@ pub mod youtube;
 pub use builtin::{BUILTIN, builtin, builtin_schema};
 pub use envelope::outcome_of;
 pub use exec::{Command, Exec, ExecSettings};
+pub(crate) use interruption::stopped;
 #[cfg(target_os = "linux")]
 pub use leftovers::{Leftover, end_leftovers};
 pub use persistent::Persistent;

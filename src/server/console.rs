@@ -225,12 +225,12 @@ async fn create(State(console): State<Arc<Console>>, line: ConnectInfo<Line>, Po
     let priority = fields::priority(&typed);
     let mut wrong = Wrong { params: wrong, priority: priority.is_none() };
     if let Some(params) = &params {
-        wrong.params.extend(console.queue.lock().faults(task_type, params)?);
+        wrong.params.extend(console.queue.faults(task_type, params).await?);
     }
     let (Some(params), Some(priority), true) = (params, priority, wrong.is_nothing()) else {
         return Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, &wrong)?);
     };
-    let created = console.queue.lock().create(task_type.clone(), params, priority)?;
+    let created = console.queue.create(task_type.clone(), params, priority).await?;
     let how = if created.deduplicated { "old" } else { "new" };
     if !created.deduplicated {
         log_by_hand(&line, Some(created.id), "task created on the page");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::Settings;
 use super::database::Time;
@@ -112,7 +112,7 @@ fn claim(queue: &mut Queue, order: Order) -> i64 {
 fn steps(tasks: u32) -> Vec<(String, u64)> {
     let mut counted = Counted::with_tasks(tasks);
     for what in ["create", "find"] {
-        counted.count(what, |queue| queue.create("type.1".to_owned(), Map::new(), 0).unwrap());
+        counted.count(what, |queue| queue.create("type.1".to_owned(), &json!({}), 0).unwrap());
     }
     counted.count("show", |queue| queue.task(400).unwrap());
     counted.count_lists();

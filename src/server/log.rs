@@ -121,7 +121,7 @@ mod tests {
     use axum::http::StatusCode;
     use axum::routing::{get, post};
     use axum::{Router, middleware};
-    use serde_json::{Map, json};
+    use serde_json::json;
     use tempfile::TempDir;
     use tokio::runtime::Builder;
     use tower::ServiceExt;
@@ -140,8 +140,8 @@ mod tests {
     }
 
     fn create(queue: &Shared, n: usize) {
-        let params = Map::from_iter([("n".to_owned(), json!(n))]);
-        queue.lock().create("a".to_owned(), params, 0).unwrap();
+        let params = json!({"n": n});
+        queue.lock().create("a".to_owned(), &params, 0).unwrap();
     }
 
     async fn change(State(queue): State<Shared>) {

@@ -2,60 +2,105 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
-use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
 
-/// A long array may break its schema in each of its items.
-const MOST_FAULTS: usize = 50;
+use crate::schema::{self, Fault, LONGEST, Schema, Telling};
+
+/// The most schemas that are kept compiled. One takes some times its length.
+const MOST_COMPILED: usize = 200;
+/// The most checks and compilations beside the thread that serves: others wait.
+const MOST_AT_ONCE: usize = 2;
 
 /// The compiled JSON Schemas, by type. One is compiled again when its text has changed.
 #[derive(Default)]
 pub(super) struct Schemas {
-    compiled: HashMap<i64, (String, Validator)>,
+    compiled: HashMap<i64, (String, Arc<Schema>)>,
 }
 
 impl Schemas {
-    /// Checks `params` against the type's schema. The error says what is wrong and where in the params, as a JSON
-    /// pointer.
-    pub(super) fn check(&mut self, type_id: i64, schema: &str, params: &Value) -> Result<(), String> {
-        self.of(type_id, schema)?.validate(params).map_err(|error| told(&error))
+    /// The compiled schema of a type, if that is known already.
+    pub(super) fn get(&self, type_id: i64, text: &str) -> Option<Arc<Schema>> {
+        let (known, schema) = self.compiled.get(&type_id)?;
+        (known == text).then(|| Arc::clone(schema))
+    }
+
+    pub(super) fn keep(&mut self, type_id: i64, text: String, schema: Arc<Schema>) {
+        if self.compiled.len() >= MOST_COMPILED {
+            // Any will do: who needs it compiles it again.
+            let any = self.compiled.keys().next().copied();
+            any.map(|type_id| self.compiled.remove(&type_id));
+        }
+        self.compiled.insert(type_id, (text, schema));
+    }
+}
+
+/// Compiles and checks beside the thread that serves what may take long.
+pub(super) struct Checks(Arc<Semaphore>);
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_AT_ONCE)))
+    }
+}
+
+impl Checks {
+    pub(super) async fn compile(&self, schema: &Value) -> Result<Arc<Schema>, String> {
+        let schema = schema.clone();
+        let (sender, compiled) = oneshot::channel();
+        let permit = self.permit().await?;
+        let compile = move || {
+            let compiled = Schema::new(&schema);
+            drop(permit);
+            _ = sender.send(compiled);
+        };
+        schema::spawn(compile).map_err(|error| format!("no thread to read it in: {error}"))?;
+        match timeout(LONGEST, compiled).await {
+            Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| told(&fault)),
+            _ => Err("it cannot be compiled".to_owned()),
+        }
+    }
+
+    /// Checks params against a schema. The error says what is wrong and where in the params, as a JSON pointer.
+    pub(super) async fn check(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<(), String> {
+        if let Some(checked) = schema.check_now(params, Telling::NoValue) {
+            return checked.map_err(|fault| told(&fault));
+        }
+        let permit = self.permit().await?;
+        let (sender, checked) = oneshot::channel();
+        let params = Arc::clone(params);
+        let check = move |schema: &Schema| {
+            let checked = schema.check(&params, Telling::NoValue);
+            drop(permit);
+            checked
+        };
+        let _waiting = schema.start(check, move |checked| _ = sender.send(checked)).map_err(|fault| told(&fault))?;
+        let checked = timeout(LONGEST, checked).await.map_err(|_| told(&Fault::too_long()))?;
+        checked.unwrap_or_else(|_| Err(Fault::too_much())).map_err(|fault| told(&fault))
     }
 
     /// The same for all that is wrong, as far as people read.
-    pub(super) fn faults(&mut self, type_id: i64, schema: &str, params: &Value) -> Vec<String> {
-        match self.of(type_id, schema) {
-            Ok(schema) => schema.iter_errors(params).take(MOST_FAULTS).map(|error| told(&error)).collect(),
-            Err(error) => vec![error],
+    pub(super) async fn faults(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Vec<String> {
+        match schema.faults_now(params) {
+            Some(faults) => faults.iter().map(told).collect(),
+            None => self.check(schema, params).await.err().into_iter().collect(),
         }
     }
 
-    fn of(&mut self, type_id: i64, schema: &str) -> Result<&Validator, String> {
-        if self.compiled.get(&type_id).is_none_or(|(text, _)| text != schema) {
-            let value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
-            self.compiled.insert(type_id, (schema.to_owned(), compile(&value)?));
-        }
-        Ok(&self.compiled[&type_id].1)
+    async fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, String> {
+        let permit = timeout(LONGEST, Arc::clone(&self.0).acquire_owned()).await;
+        // It is never closed.
+        permit.ok().and_then(Result::ok).ok_or_else(|| "too many checks are under way; try again later".to_owned())
     }
 }
 
-/// The value stays out of the message: it may be megabytes, or secret.
-fn told(error: &ValidationError<'_>) -> String {
-    located(error.instance_path().as_str(), &error.masked().to_string())
-}
-
-/// Compiles a JSON Schema of any draft. `format` counts, and nothing is fetched.
-pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .should_validate_formats(true)
-        .offline()
-        .build(schema)
-        .map_err(|error| located(error.instance_path().as_str(), &error.to_string()))
-}
-
-fn located(path: &str, message: &str) -> String {
-    if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
+fn told(fault: &Fault) -> String {
+    let Fault { path, message } = fault;
+    if path.is_empty() { message.clone() } else { format!("{path}: {message}") }
 }
 
 /// The key of a task: SHA-256 over its type and its params in their canonical form (keys sorted, no white space).
@@ -75,7 +120,6 @@ pub(super) fn dedupe_key(task_type: &str, params: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn json_is_written_in_canonical_form() {
@@ -89,14 +133,5 @@ mod tests {
         // `printf 'example.any\0{"a":1}' | sha256sum`: files that exist depend on it.
         let key = "ba9fb53bdcbd4adf4aa6533f44a5d57137c1309741c2324b1d29cefb8e7f77ec";
         assert_eq!(dedupe_key("example.any", r#"{"a":1}"#), key);
-    }
-
-    #[test]
-    fn a_changed_schema_is_compiled_again() {
-        let mut schemas = Schemas::default();
-        let params = json!({"n": 5});
-        assert_eq!(schemas.check(1, r#"{"properties":{"n":{"maximum":9}}}"#, &params), Ok(()));
-        let breach = schemas.check(1, r#"{"properties":{"n":{"maximum":4}}}"#, &params);
-        assert_eq!(breach, Err("/n: value is greater than the maximum of 4".to_owned()));
     }
 }

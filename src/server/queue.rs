@@ -17,12 +17,16 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
-use super::params::{self, Schemas};
+use super::params::{self, Checks, Schemas};
 use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
-use super::types::{self, TaskType};
+use super::types::{self, Rules, TaskType};
 use super::waits::Waits;
 use crate::json::{self, MAX_DEPTH, MAX_RESULT_DEPTH};
+use crate::schema::Schema;
+
+/// The most task types: all of them are in one answer, with their schemas.
+const MAX_TYPES: i64 = 1_000;
 
 /// How long a removal of several tasks may hold up calls. Not all are alike: one with a long result takes longer.
 const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
@@ -104,12 +108,56 @@ pub(super) struct Report {
 #[derive(Clone)]
 pub(super) struct Shared {
     queue: Arc<Mutex<Queue>>,
+    checks: Arc<Checks>,
     pub(super) waits: Arc<Waits>,
 }
 
 impl Shared {
     pub(super) fn new(queue: Queue) -> Self {
-        Self { waits: Arc::clone(&queue.waits), queue: Arc::new(Mutex::new(queue)) }
+        Self { waits: Arc::clone(&queue.waits), checks: Arc::default(), queue: Arc::new(Mutex::new(queue)) }
+    }
+
+    pub(super) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
+        within_limits("param_schema", &schema, MAX_DEPTH)?;
+        self.checks.compile(&schema).await.map_err(Refusal::BadSchema)?;
+        self.lock().register(name, version, schema)
+    }
+
+    /// Stores a task whose params fit the schema of its type.
+    pub(super) async fn create(&self, task_type: String, params: Map<String, Value>, priority: i64) -> Result<Created> {
+        let mut params = Value::Object(params);
+        let schema = self.schema_for(&task_type, &mut params).await?;
+        let params = Arc::new(params);
+        self.checks.check(&schema, &params).await.map_err(Refusal::BadParams)?;
+        self.lock().create(task_type, &params, priority)
+    }
+
+    /// What the schema of a type's params has against these, as far as people read.
+    pub(super) async fn faults(&self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
+        let mut params = Value::Object(params.clone());
+        let schema = self.schema_for(task_type, &mut params).await?;
+        Ok(self.checks.faults(&schema, &Arc::new(params)).await)
+    }
+
+    /// The compiled schema of a type, for params that are within the limits, and in canonical form from here on. It is
+    /// compiled while nobody is kept from the queue.
+    async fn schema_for(&self, task_type: &str, params: &mut Value) -> Result<Arc<Schema>> {
+        let (rules, known) = {
+            let queue = self.lock();
+            let rules = queue.rules(task_type)?;
+            let known = queue.schemas.get(rules.type_id, &rules.schema);
+            (rules, known)
+        };
+        json::canonical(params);
+        within_limits("params", params, MAX_DEPTH)?;
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        // It was parsed before it was stored.
+        let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
+        let schema = self.checks.compile(&schema).await.map_err(Refusal::BadSchema)?;
+        self.lock().schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
+        Ok(schema)
     }
 
     /// A call that panicked has left no change behind, so the next may go on.
@@ -148,10 +196,14 @@ impl Queue {
         Ok(())
     }
 
+    /// Stores a type whose schema was compiled.
     pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<Registered> {
-        within_limits("param_schema", &schema, MAX_DEPTH)?;
-        params::compile(&schema).map_err(Refusal::BadSchema)?;
-        let stored = self.connection.change(|connection| types::store(connection, &name, &version, &Json(schema)));
+        let stored = self.connection.change(|connection| {
+            if types::rules(connection, &name)?.is_none() && types::count(connection)? >= MAX_TYPES {
+                return Err(Refusal::BeyondLimit(format!("There are {MAX_TYPES} task types already")));
+            }
+            Ok(types::store(connection, &name, &version, &Json(schema))?)
+        });
         let (id, is_new) = stored?;
         let how = if is_new { Registration::New { created: true } } else { Registration::Known { updated: true } };
         Ok(Registered { id, name, version, how })
@@ -165,16 +217,15 @@ impl Queue {
         Ok(types::list(&self.connection, active_only)?)
     }
 
-    /// Stores a task, unless its like was ever stored: then that is the task.
-    pub(super) fn create(&mut self, task_type: String, params: Map<String, Value>, priority: i64) -> Result<Created> {
-        let rules = types::rules(&self.connection, &task_type)?.ok_or(Refusal::TypeNotFound)?;
-        if !rules.is_active {
-            return Err(Refusal::TypeNotActive);
-        }
-        let mut params = Value::Object(params);
-        json::canonical(&mut params);
-        within_limits("params", &params, MAX_DEPTH)?;
-        self.schemas.check(rules.type_id, &rules.schema, &params).map_err(Refusal::BadParams)?;
+    /// The type of a task to be.
+    fn rules(&self, task_type: &str) -> Result<Rules> {
+        let rules = types::rules(&self.connection, task_type)?.ok_or(Refusal::TypeNotFound)?;
+        if rules.is_active { Ok(rules) } else { Err(Refusal::TypeNotActive) }
+    }
+
+    /// Stores a task with params that were checked, unless its like was ever stored: then that is the task.
+    pub(super) fn create(&mut self, task_type: String, params: &Value, priority: i64) -> Result<Created> {
+        let rules = self.rules(&task_type)?;
         let params = params.to_string();
         let dedupe_key = params::dedupe_key(&task_type, &params);
         let task = NewTask { type_id: rules.type_id, params: &params, priority, dedupe_key: &dedupe_key };

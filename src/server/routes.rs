@@ -77,7 +77,7 @@ async fn register(State(queue): State<Shared>, mut fields: Fields) -> Answer<imp
     if schema.get("type").is_none_or(Value::is_null) {
         return Err(Failure::bad_request("JSON schema must have a \"type\" property"));
     }
-    Ok(Success(queue.lock().register(name, version, Value::Object(schema))?))
+    Ok(Success(queue.register(name, version, Value::Object(schema)).await?))
 }
 
 async fn show_type(State(queue): State<Shared>, name: Result<Path<String>, PathRejection>) -> Answer<impl Serialize> {
@@ -98,7 +98,7 @@ async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl 
     let task_type = check_name("type", fields.required("type")?)?;
     let params = fields.required("params")?;
     let priority = fields.optional("priority")?.unwrap_or(0);
-    Ok(Success(queue.lock().create(task_type, params, priority)?))
+    Ok(Success(queue.create(task_type, params, priority).await?))
 }
 
 async fn claim(

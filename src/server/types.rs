@@ -64,6 +64,11 @@ pub(super) fn rules(connection: &Connection, name: &str) -> Result<Option<Rules>
         .optional()
 }
 
+/// How many there are.
+pub(super) fn count(connection: &Connection) -> Result<i64> {
+    connection.prepare_cached("SELECT count(*) FROM task_types")?.query_row([], |row| row.get(0))
+}
+
 /// Whether the type's name is like `pattern` (no pattern: it is); `None` where there is no such type.
 pub(super) fn is_like(connection: &Connection, id: i64, pattern: Option<&str>) -> Result<Option<bool>> {
     connection

@@ -12,9 +12,9 @@ use super::progress::Progress;
 use super::{Event, Observer, WorkerType, params};
 use crate::clock::{Clock, Moment, Slept, between};
 use crate::config::Config;
-use crate::handler::{Listener, Run};
+use crate::handler::{Listener, Run, stopped};
 use crate::json::{self, MAX_DEPTH};
-use crate::shutdown::Stop;
+use crate::shutdown::{Stop, StopReason};
 use crate::store::{ResultId, Status, Store, StoreError, check_ideas};
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
 use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
@@ -51,7 +51,7 @@ impl Executor<'_> {
     /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
     pub fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
         let start = self.clock.moment();
-        let refused = self.refusal(&claim, deaths, worker_type);
+        let refused = self.refusal(&claim, deaths).or_else(|| breach(&claim, worker_type, stop));
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
         if let Some(not_before) = outcome.not_before {
             outcome.metadata.insert("not_before".into(), json!(not_before));
@@ -72,7 +72,7 @@ impl Executor<'_> {
     }
 
     /// The outcome of a task that must not run.
-    fn refusal(&self, claim: &Claim, deaths: u32, worker_type: &WorkerType) -> Option<Outcome> {
+    fn refusal(&self, claim: &Claim, deaths: u32) -> Option<Outcome> {
         let task = &claim.task;
         let most = self.config.max_attempts.value;
         if task.attempt > most {
@@ -87,11 +87,8 @@ impl Executor<'_> {
             return Some(Outcome::failure(ErrorType::Validation, error));
         }
         // If that cannot be read now, the task is run: at worst it refuses its params once more.
-        if let Ok(Some(failure)) = self.store.lasting_failure(task, self.client.url()) {
-            return Some(Outcome::not_run(failure));
-        }
-        let checked = worker_type.schema.as_ref().map_or(Ok(()), |schema| schema.check(&task.params));
-        checked.err().map(|error| Outcome::failure(ErrorType::Validation, error))
+        let failure = self.store.lasting_failure(task, self.client.url()).ok().flatten();
+        failure.map(Outcome::not_run)
     }
 
     /// Tries again what may be tried again, inside the claim, while the deadline allows.
@@ -163,6 +160,15 @@ impl Executor<'_> {
     /// Reports a result for the first time.
     pub fn report(&self, result: &TaskResult) -> Result<Delivery, Error> {
         self.client.deliver(&Report::from(result))
+    }
+}
+
+/// The outcome of a task whose params break the schema, or of which that is not known in time.
+fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcome> {
+    let schema = worker_type.schema.as_ref()?;
+    match schema.check(&claim.task.params, claim.deadline.left(), stop) {
+        Some(checked) => checked.err().map(|error| Outcome::failure(ErrorType::Validation, error)),
+        None => Some(stopped(stop.get().unwrap_or(StopReason::Shutdown))),
     }
 }
 

@@ -1,13 +1,17 @@
 //! Params are checked before a handler runs: the servers' own checks are partial.
 
-use jsonschema::Validator;
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::json::{self, MAX_DEPTH};
+use crate::schema::{self, Fault};
+use crate::shutdown::Stop;
 
 /// A JSON Schema, ready to check params with.
 pub(super) struct Schema {
-    validator: Validator,
+    compiled: Arc<schema::Schema>,
     schema: Value,
 }
 
@@ -25,17 +29,19 @@ pub(super) fn check_limits(params: &Value) -> Result<(), String> {
 impl Schema {
     /// The error is one line.
     pub(super) fn new(schema: &Value) -> Result<Self, String> {
-        let validator = jsonschema::options().should_validate_formats(true).build(schema);
-        let validator = validator.map_err(|error| format!("this is no JSON Schema: {error}"))?;
-        Ok(Self { validator, schema: schema.clone() })
+        let compiled = schema::Schema::compile(schema).map_err(|Fault { path, message }| match path.as_str() {
+            "" => format!("not a JSON Schema: {message}"),
+            path => format!("not a JSON Schema: {path}: {message}"),
+        });
+        Ok(Self { compiled: Arc::new(compiled?), schema: schema.clone() })
     }
 
-    /// What is wrong with `params`, naming the path within them.
-    pub(super) fn check(&self, params: &Value) -> Result<(), String> {
-        self.validator.validate(params).map_err(|error| {
-            let path = error.instance_path().to_string();
-            format!("params{path}: {error}")
-        })
+    /// What is wrong with `params`, naming the path within them; `None` where `stop` came first. It takes no longer than
+    /// `limit`.
+    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &Stop) -> Option<Result<(), String>> {
+        let interrupt = |interrupt: Box<dyn Fn() + Send>| stop.on_raise(None, move |_| interrupt());
+        let checked = self.compiled.check_within(params, limit, interrupt)?;
+        Some(checked.map_err(|Fault { path, message }| format!("params{path}: {message}")))
     }
 
     /// Puts back the empty objects that the published server has made empty lists of, where the schema wants objects.
@@ -81,9 +87,10 @@ mod tests {
 
     #[test]
     fn a_breach_names_its_path() {
-        let error = schema().check(&json!({"max_results": 99})).unwrap_err();
+        let check = |params| schema().check(&params, Duration::MAX, &Stop::new(None)).unwrap();
+        let error = check(json!({"max_results": 99})).unwrap_err();
         assert!(error.starts_with("params/max_results: ") && error.contains("50"), "{error}");
-        let error = schema().check(&json!({})).unwrap_err();
+        let error = check(json!({})).unwrap_err();
         assert!(error.starts_with("params: ") && error.contains("max_results"), "{error}");
     }
 
@@ -92,6 +99,6 @@ mod tests {
         let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
         schema().heal(&mut params);
         assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
-        schema().check(&params).unwrap();
+        assert_eq!(schema().check(&params, Duration::MAX, &Stop::new(None)), Some(Ok(())));
     }
 }

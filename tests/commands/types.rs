@@ -81,10 +81,15 @@ fn what_cannot_be_registered_is_not() {
         ("register-type --all", ["no task type", "prismq.toml"]),
         ("register-type a.b --schema nofile.json", ["--schema", "nofile.json"]),
         ("register-type a.b --schema {\"type\":", ["--schema", "not valid JSON"]),
-        ("register-type a.b --schema {\"type\":5}", ["--schema", "no JSON Schema"]),
+        ("register-type a.b --schema {\"type\":5}", ["--schema", "not a JSON Schema"]),
     ] {
         complains(&rig.run(line), 2, &words);
     }
+    let level = |n: usize| (format!("d{n}"), json!({"allOf": vec![json!({"$ref": format!("#/$defs/d{}", n + 1)}); 2]}));
+    let definitions: serde_json::Map<_, _> = (0..40).map(level).chain([("d40".to_owned(), json!({}))]).collect();
+    rig.sandbox.write("doubling.json", json!({"$defs": definitions, "$ref": "#/$defs/d0"}).to_string());
+    let output = rig.run("register-type a.b --schema doubling.json");
+    complains(&output, 2, &["--schema", "more than 10000 subschemas apply at one place"]);
     complains(&rig.prismq("register-type a.b --schema -").stdin("x").run(), 2, &["--schema (standard input)"]);
     assert_eq!(types(&rig), []);
     assert_eq!(rig.run("list-types").exits(0).stdout, "ID  NAME  VERSION  ACTIVE\n");

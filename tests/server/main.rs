@@ -21,6 +21,7 @@ mod keep;
 mod lifecycle;
 mod page;
 mod published;
+mod schemas;
 mod serve;
 mod sessions;
 mod tasks;

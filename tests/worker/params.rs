@@ -58,6 +58,22 @@ fn a_configured_schema_that_is_none_ends_the_worker() {
 }
 
 #[test]
+fn params_that_are_too_much_work_to_check_fail_their_task() {
+    let both = "{ properties = { a = { \"$ref\" = \"#\" } } }";
+    let schema = format!("schema = {{ type = \"object\", allOf = [{both}, {both}] }}");
+    let rig = Rig::of(TaskManager::start(), &[("case", &schema)]);
+    rig.script("it", "echo ran >>runs");
+    let params = |depth: usize| (0..depth).fold(json!({"case": "it"}), |inside, _| json!({"a": inside, "case": "it"}));
+    let ids = [60, 5].map(|depth| rig.taskmanager.create("case", params(depth)));
+    rig.drain();
+    let [much, little] = ids.map(|id| rig.taskmanager.task(id));
+    assert_eq!((much.status.as_str(), little.status.as_str()), ("failed", "completed"));
+    let error = much.error_message.unwrap();
+    assert!(error.contains("it takes too much work to check them against the schema"), "{error}");
+    assert_eq!(rig.sandbox.read("runs"), "ran\n");
+}
+
+#[test]
 fn a_schema_of_the_servers_that_is_none_is_not_checked() {
     let published = Published::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Queue, Refusal, Result};
 use crate::headline::in_one_line;
@@ -134,12 +134,6 @@ impl Queue {
         let rules = types::rules(&self.connection, task_type)?.ok_or(Refusal::TypeNotFound)?;
         // It was parsed before it was stored.
         Ok(serde_json::from_str(&rules.schema).unwrap_or_default())
-    }
-
-    /// What the schema of a type's params has against these.
-    pub(in crate::server) fn faults(&mut self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
-        let rules = types::rules(&self.connection, task_type)?.ok_or(Refusal::TypeNotFound)?;
-        Ok(self.schemas.faults(rules.type_id, &rules.schema, &Value::Object(params.clone())))
     }
 }
 

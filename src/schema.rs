@@ -1,0 +1,224 @@
+//! JSON Schemas of params, checked with bounded work.
+//!
+//! A few lines of schema can ask for years of work: references that double at each level, patterns that try all ways to
+//! match, arrays in which each item is compared with each other. So a schema is short, what it applies at one place is
+//! counted before it is compiled, and the work of a check is reckoned before it is done: little is done at once, more in
+//! a thread of its own, for which nobody waits long, and what is beyond all measure not at all.
+
+mod pattern;
+mod plan;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde_json::Value;
+
+use self::plan::{Plan, Work};
+use crate::json::{self, MAX_DEPTH};
+
+/// The longest schema, in bytes of JSON: what a column of the published server holds.
+pub const MAX_BYTES: usize = 65_535;
+/// For no check is waited longer.
+pub const LONGEST: Duration = Duration::from_secs(10);
+/// Steps back that a pattern with look-around or back-references may take in one text. Usual ones take some hundreds.
+const MAX_BACKTRACKS: usize = 10_000;
+/// The stack of a thread that checks: the recursion goes as deep as [`Work::HEAVY`] allows.
+const STACK: usize = 64 << 20;
+/// A long array may break its schema in each of its items.
+const MOST_BREACHES: usize = 50;
+
+/// A JSON Schema, ready to check params with.
+pub struct Schema {
+    validator: Validator,
+    plan: Plan,
+    /// Checks under way for which nobody waits any more.
+    given_up: AtomicIsize,
+}
+
+/// What is wrong, and where: a JSON pointer into the schema or the params.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Empty for the whole.
+    pub path: String,
+    /// One line.
+    pub message: String,
+}
+
+impl Fault {
+    fn of(message: impl Into<String>) -> Self {
+        Self { path: String::new(), message: message.into() }
+    }
+
+    /// The work is beyond all measure.
+    #[must_use]
+    pub fn too_much() -> Self {
+        Self::of("it takes too much work to check them against the schema")
+    }
+
+    /// It took too long.
+    #[must_use]
+    pub fn too_long() -> Self {
+        Self::of(format!("it takes longer than {} s to check them against the schema", LONGEST.as_secs()))
+    }
+
+    /// As an error tells it, where the value stays out of the message unless `says_value`: it may be megabytes, or secret.
+    fn told(error: &ValidationError<'_>, says_value: bool) -> Self {
+        let message = if says_value { error.to_string() } else { error.masked().to_string() };
+        Self { path: error.instance_path().as_str().to_owned(), message }
+    }
+}
+
+/// How params are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// The message shows the value that is wrong.
+    Value,
+    /// It does not.
+    NoValue,
+}
+
+impl Schema {
+    /// Compiles a schema of any draft. `format` counts, and nothing is fetched. It may take some tenths of a second.
+    pub fn new(schema: &Value) -> Result<Self, Fault> {
+        json::check(schema, MAX_DEPTH).map_err(|error| Fault::of(error.to_string()))?;
+        if schema.to_string().len() > MAX_BYTES {
+            return Err(Fault::of(format!("longer than {MAX_BYTES} bytes")));
+        }
+        let plan = Plan::new(schema).map_err(Fault::of)?;
+        let validator = jsonschema::options()
+            .should_validate_formats(true)
+            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS))
+            .offline()
+            .build(schema)
+            .map_err(|error| Fault::told(&error, true))?;
+        Ok(Self { validator, plan, given_up: AtomicIsize::new(0) })
+    }
+
+    /// The same in a thread of its own, for which is not waited longer than [`LONGEST`].
+    pub fn compile(schema: &Value) -> Result<Self, Fault> {
+        let (sender, compiled) = mpsc::sync_channel(1);
+        let schema = schema.clone();
+        let run = spawn(move || _ = sender.send(Self::new(&schema)));
+        run.map_err(|error| Fault::of(format!("no thread to read it in: {error}")))?;
+        compiled.recv_timeout(LONGEST).unwrap_or_else(|_| Err(Fault::of("it cannot be compiled")))
+    }
+
+    /// Checks params at once where that is little work; `None` where it is not.
+    #[must_use]
+    pub fn check_now(&self, params: &Value, telling: Telling) -> Option<Result<(), Fault>> {
+        self.plan.work(params, Work::LIGHT).then(|| self.validate(params, telling))
+    }
+
+    /// All that is wrong with params, as far as people read, where that is little work; `None` where it is not.
+    #[must_use]
+    pub fn faults_now(&self, params: &Value) -> Option<Vec<Fault>> {
+        let errors = || self.validator.iter_errors(params).take(MOST_BREACHES);
+        self.plan.work(params, Work::LIGHT).then(|| errors().map(|error| Fault::told(&error, false)).collect())
+    }
+
+    /// Checks params, however long it takes. It needs the stack of a thread by [`spawn`].
+    pub fn check(&self, params: &Value, telling: Telling) -> Result<(), Fault> {
+        if !self.plan.work(params, Work::HEAVY) {
+            return Err(Fault::too_much());
+        }
+        // Where none of several alternatives fits, all that is wrong with each is put together.
+        if self.plan.has_alternatives {
+            let is_valid = self.validator.is_valid(params);
+            return if is_valid {
+                Ok(())
+            } else {
+                Err(Fault::of("they break the schema, and are too long to say where"))
+            };
+        }
+        self.validate(params, telling)
+    }
+
+    /// Checks params within `limit`, in a thread of its own if that is much work. `interrupt` is handed what ends the wait;
+    /// `None` where it was called.
+    pub fn check_within(
+        self: &Arc<Self>,
+        params: &Value,
+        limit: Duration,
+        interrupt: impl FnOnce(Box<dyn Fn() + Send>),
+    ) -> Option<Result<(), Fault>> {
+        if let Some(checked) = self.check_now(params, Telling::Value) {
+            return Some(checked);
+        }
+        let (sender, done) = mpsc::channel();
+        let interrupted = sender.clone();
+        interrupt(Box::new(move || _ = interrupted.send(None)));
+        let params = params.clone();
+        let check = move |this: &Self| this.check(&params, Telling::Value);
+        let _waiting = match self.start(check, move |checked| _ = sender.send(Some(checked))) {
+            Ok(waiting) => waiting,
+            Err(fault) => return Some(Err(fault)),
+        };
+        match done.recv_timeout(limit.min(LONGEST)) {
+            Ok(checked) => checked,
+            Err(RecvTimeoutError::Timeout) => Some(Err(Fault::too_long())),
+            Err(RecvTimeoutError::Disconnected) => Some(Err(Fault::too_much())),
+        }
+    }
+
+    /// Has `check` run in a thread of its own, and `tell` with what comes of it. While one is under way for which nobody
+    /// waits any more, another of the same schema is refused: it would fare no better.
+    pub fn start<T: 'static>(
+        self: &Arc<Self>,
+        check: impl FnOnce(&Self) -> T + Send + 'static,
+        tell: impl FnOnce(T) + Send + 'static,
+    ) -> Result<Waiting, Fault> {
+        if self.given_up.load(Ordering::SeqCst) > 0 {
+            return Err(Fault::too_much());
+        }
+        let over = Arc::new(AtomicBool::new(false));
+        let waiting = Waiting { schema: Arc::clone(self), over: Arc::clone(&over) };
+        let this = Arc::clone(self);
+        let run = spawn(move || {
+            let checked = check(&this);
+            if over.swap(true, Ordering::SeqCst) {
+                this.given_up.fetch_sub(1, Ordering::SeqCst);
+            }
+            tell(checked);
+        });
+        match run {
+            Ok(()) => Ok(waiting),
+            Err(error) => {
+                waiting.over.store(true, Ordering::SeqCst);
+                Err(Fault::of(format!("no thread to check them in: {error}")))
+            }
+        }
+    }
+
+    fn validate(&self, params: &Value, telling: Telling) -> Result<(), Fault> {
+        self.validator.validate(params).map_err(|error| Fault::told(&error, telling == Telling::Value))
+    }
+}
+
+/// The wait for a check. Who drops it waits no longer.
+pub struct Waiting {
+    schema: Arc<Schema>,
+    /// Whoever ends second, the check or the wait, finds it set.
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // The check may be over, and counted off, before it is counted: then the number is below zero for a moment.
+        if !self.over.swap(true, Ordering::SeqCst) {
+            self.schema.given_up.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Runs what may recurse deep in a thread with a stack for it. Nobody waits for its end.
+pub fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("schema".into()).stack_size(STACK).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! What a schema applies where, to reckon the work of a check before it is done.
+//!
+//! More is counted than is done: every branch of an alternative, and every pattern as if it matched.
+
+mod build;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::pattern::Pattern;
+
+/// The most subschemas that apply at one place in the params, references followed.
+const MAX_IN_PLACE: u64 = 10_000;
+/// The most subschemas at one place of which each leads to the next.
+const MAX_CHAIN: usize = 128;
+/// Steps for counting them, where references go in circles.
+const MAX_COUNTING: u64 = 2_000_000;
+/// Bytes of a text that are read for one unit of work.
+const BYTES: usize = 256;
+
+/// The subschemas of a schema, by what they apply to. The first is the schema itself.
+pub(super) struct Plan {
+    subschemas: Vec<Subschema>,
+    /// Somewhere, one of several must fit.
+    pub(super) has_alternatives: bool,
+}
+
+/// What one subschema applies, by numbers of other ones.
+#[derive(Default)]
+struct Subschema {
+    /// The work of its own keywords, in units.
+    own: u64,
+    /// At the same place.
+    in_place: Vec<usize>,
+    /// At the same place, where a property is there.
+    dependent: Vec<(String, usize)>,
+    /// What applies at the same place is looked at again for what it has left over.
+    looks_again: bool,
+    /// It leads to a schema that is not in the document.
+    leads_out: bool,
+    properties: HashMap<String, usize>,
+    pattern_properties: Vec<(Pattern, usize)>,
+    /// To properties that are not among those.
+    other_properties: Vec<usize>,
+    names: Option<usize>,
+    first_items: Vec<usize>,
+    /// To items after those.
+    other_items: Vec<usize>,
+    /// To all items.
+    contains: Option<usize>,
+    is_unique: bool,
+    pattern: Option<Pattern>,
+}
+
+impl Plan {
+    /// The error says what is beyond a limit.
+    pub(super) fn new(schema: &Value) -> Result<Self, String> {
+        let this = build::plan(schema);
+        let mut count = Count { plan: &this, sizes: vec![None; this.subschemas.len()], steps: 0 };
+        for number in 0..this.subschemas.len() {
+            count.in_place(number, &mut Vec::new())?;
+        }
+        Ok(this)
+    }
+
+    /// Whether a check of `params` is no more than so much work.
+    pub(super) fn work(&self, params: &Value, most: Work) -> bool {
+        let mut reckoning = Reckoning { plan: self, left: most.units };
+        reckoning.apply(0, params, Depth { all: most.depth, in_place: MAX_CHAIN }).is_some()
+    }
+}
+
+/// A bound of the work of a check.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    /// Each takes some tens of nanoseconds, and half a microsecond at worst.
+    pub(super) units: u64,
+    /// How deep it recurses.
+    pub(super) depth: usize,
+}
+
+impl Work {
+    /// Some milliseconds, on any stack.
+    pub(super) const LIGHT: Self = Self { units: 20_000, depth: 150 };
+    /// Some seconds.
+    pub(super) const HEAVY: Self = Self { units: 5_000_000, depth: 4_000 };
+}
+
+/// Counts what applies at one place.
+struct Count<'a> {
+    plan: &'a Plan,
+    /// How many there are below each, itself included, and how long a chain they make.
+    sizes: Vec<Option<(u64, usize)>>,
+    steps: u64,
+}
+
+impl Count<'_> {
+    /// How many apply where `number` does, and in how long a chain; `above` lead here. One that leads to itself ends there.
+    fn in_place(&mut self, number: usize, above: &mut Vec<usize>) -> Result<(u64, usize), String> {
+        if let Some(size) = self.sizes[number] {
+            return Ok(size);
+        }
+        if above.contains(&number) {
+            return Ok((0, 0));
+        }
+        self.steps += 1;
+        if self.steps > MAX_COUNTING {
+            return Err("its references go in too many circles".into());
+        }
+        if above.len() >= MAX_CHAIN {
+            return Err(format!("more than {MAX_CHAIN} subschemas in a chain apply at one place"));
+        }
+        above.push(number);
+        let subschema = &self.plan.subschemas[number];
+        let (mut size, mut chain) = (0_u64, 0);
+        for next in subschema.in_place.iter().chain(subschema.dependent.iter().map(|(_, next)| next)) {
+            let (more, longer) = self.in_place(*next, above)?;
+            size = size.saturating_add(more);
+            chain = chain.max(longer);
+        }
+        above.pop();
+        let times = if subschema.looks_again { 2 } else { 1 };
+        let counted = (size.saturating_mul(times).saturating_add(1), chain + 1);
+        if counted.0 > MAX_IN_PLACE {
+            return Err(format!("more than {MAX_IN_PLACE} subschemas apply at one place, references followed"));
+        }
+        // In a circle, what was counted depends on where it was entered.
+        if above.is_empty() || !subschema.in_place.iter().any(|next| above.contains(next)) {
+            self.sizes[number] = Some(counted);
+        }
+        Ok(counted)
+    }
+}
+
+/// How deep there is still to go.
+#[derive(Clone, Copy)]
+struct Depth {
+    all: usize,
+    in_place: usize,
+}
+
+/// Reckons the work of a check, until it is too much: then it is `None`.
+struct Reckoning<'a> {
+    plan: &'a Plan,
+    left: u64,
+}
+
+impl Reckoning<'_> {
+    fn spend(&mut self, units: u64) -> Option<()> {
+        self.left = self.left.checked_sub(units)?;
+        Some(())
+    }
+
+    fn apply(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+        let plan = self.plan;
+        let subschema = &plan.subschemas[number];
+        self.spend(1 + subschema.own)?;
+        if subschema.leads_out {
+            self.spend(64 * parts(value))?;
+        }
+        let here = Depth { all: depth.all.checked_sub(1)?, in_place: depth.in_place.saturating_sub(1) };
+        // Beyond, they go in circles, which the check ends.
+        if here.in_place > 0 {
+            for _ in 0..=usize::from(subschema.looks_again) {
+                subschema.in_place.iter().try_for_each(|next| self.apply(*next, value, here))?;
+                let has = |name: &String| value.get(name.as_str()).is_some();
+                let dependent = subschema.dependent.iter().filter(|(name, _)| has(name));
+                dependent.map(|(_, next)| *next).try_for_each(|next| self.apply(next, value, here))?;
+            }
+        }
+        let below = Depth { in_place: MAX_CHAIN, ..here };
+        match value {
+            Value::String(text) => self.text(subschema, text),
+            Value::Array(items) => self.items(subschema, items, below),
+            Value::Object(_) => self.properties(subschema, value, below),
+            _ => Some(()),
+        }
+    }
+
+    fn text(&mut self, subschema: &Subschema, text: &str) -> Option<()> {
+        self.spend((text.len() / BYTES) as u64)?;
+        subschema.pattern.map_or(Some(()), |pattern| self.spend(pattern.work(text.len())))
+    }
+
+    fn items(&mut self, subschema: &Subschema, items: &[Value], below: Depth) -> Option<()> {
+        if subschema.is_unique {
+            // They are told apart by hashes, which are the same for some.
+            let alike = items.iter().filter(|item| is_hashed_badly(item, 0)).count() as u64;
+            let parts: u64 = items.iter().map(parts).sum();
+            self.spend(parts.saturating_mul(4).saturating_add(alike.saturating_mul(alike) / 8))?;
+        }
+        for (next, item) in subschema.first_items.iter().zip(items) {
+            self.apply(*next, item, below)?;
+        }
+        for item in items {
+            subschema.contains.map_or(Some(()), |next| self.apply(next, item, below))?;
+        }
+        for item in items.iter().skip(subschema.first_items.len()) {
+            subschema.other_items.iter().try_for_each(|next| self.apply(*next, item, below))?;
+        }
+        Some(())
+    }
+
+    fn properties(&mut self, subschema: &Subschema, value: &Value, below: Depth) -> Option<()> {
+        self.spend(subschema.properties.len() as u64 / 8)?;
+        let fields = value.as_object()?;
+        if subschema.pattern_properties.is_empty() && subschema.other_properties.is_empty() && subschema.names.is_none()
+        {
+            // Nothing but the named ones.
+            if subschema.properties.len() < fields.len() {
+                for (name, next) in &subschema.properties {
+                    fields.get(name).map_or(Some(()), |field| self.apply(*next, field, below))?;
+                }
+                return Some(());
+            }
+        }
+        for (name, field) in fields {
+            match subschema.properties.get(name) {
+                Some(next) => self.apply(*next, field, below)?,
+                None => subschema.other_properties.iter().try_for_each(|next| self.apply(*next, field, below))?,
+            }
+            for (pattern, next) in &subschema.pattern_properties {
+                self.spend(pattern.work(name.len()))?;
+                self.apply(*next, field, below)?;
+            }
+            if let Some(next) = subschema.names {
+                self.apply(next, &Value::String(name.clone()), below)?;
+            }
+        }
+        Some(())
+    }
+}
+
+/// The values in a value, and the bytes of its texts by units.
+fn parts(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => 1 + (text.len() / BYTES) as u64,
+        Value::Array(items) => 1 + items.iter().map(parts).sum::<u64>(),
+        Value::Object(fields) => 1 + fields.values().map(parts).sum::<u64>(),
+        _ => 1,
+    }
+}
+
+/// Whether others that differ may have its hash: long numbers that round alike, and arrays that differ by their brackets.
+fn is_hashed_badly(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Number(number) => number.as_str().len() > 15,
+        Value::Array(items) => {
+            items.is_empty() || depth > 0 || items.iter().any(|item| is_hashed_badly(item, depth + 1))
+        }
+        Value::Object(fields) => fields.is_empty() || fields.values().any(|field| is_hashed_badly(field, depth + 1)),
+        _ => false,
+    }
+}

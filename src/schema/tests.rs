@@ -1,0 +1,198 @@
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::*;
+
+/// The definitions `d0` to the last, each made of the next by `level`, and the last by `leaf`.
+fn chain(levels: usize, level: impl Fn(Value) -> Value, leaf: Value) -> Value {
+    let next = |n: usize| json!({"$ref": format!("#/$defs/d{}", n + 1)});
+    let mut definitions: Vec<_> = (0..levels).map(|n| (format!("d{n}"), level(next(n)))).collect();
+    definitions.push((format!("d{levels}"), leaf));
+    let definitions: serde_json::Map<_, _> = definitions.into_iter().collect();
+    json!({"type": "object", "$defs": definitions, "$ref": "#/$defs/d0"})
+}
+
+/// As much work as is reckoned soon.
+const SOME: Work = Work { units: 100_000, ..Work::HEAVY };
+
+fn message(schema: &Value) -> String {
+    match Schema::new(schema) {
+        Ok(_) => "taken".to_owned(),
+        Err(fault) => fault.message,
+    }
+}
+
+/// Asserts that what is done, all of it, is done soon: hours of work are to be told from what a busy machine takes.
+#[track_caller]
+fn soon<T>(what: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let done = what();
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    done
+}
+
+fn check(schema: &Value, params: &Value) -> Result<(), Fault> {
+    let schema = Arc::new(Schema::new(schema).unwrap());
+    schema.check_within(params, Duration::MAX, drop).unwrap()
+}
+
+/// A subschema made of the next one.
+type Level = fn(Value) -> Value;
+
+#[test]
+fn what_doubles_at_one_place_is_refused_before_it_is_compiled() {
+    let too_many = "more than 10000 subschemas apply at one place, references followed";
+    let doubles: [(&str, Level); 7] = [
+        ("allOf", |next| json!({"allOf": [next, next]})),
+        ("anyOf", |next| json!({"anyOf": [next, next]})),
+        ("oneOf", |next| json!({"oneOf": [next, next]})),
+        ("not", |next| json!({"not": {"allOf": [next, next]}})),
+        ("if", |next| json!({"if": next, "then": next, "else": next})),
+        ("dependent", |next| json!({"dependentSchemas": {"a": next, "b": next}})),
+        ("unevaluated", |next| json!({"allOf": [next], "unevaluatedProperties": false})),
+    ];
+    for (what, level) in doubles {
+        for leaf in [json!({}), json!(false), json!({"type": "string"})] {
+            assert_eq!(soon(|| message(&chain(40, level, leaf))), too_many, "{what}");
+        }
+        assert_eq!(message(&chain(5, level, json!({}))), "taken", "{what}");
+    }
+    // Without references, and by other names for the same places.
+    let nested = (0..40).fold(json!({}), |inside, _| json!({"allOf": [inside], "unevaluatedItems": false}));
+    assert_eq!(soon(|| message(&json!({"type": "object", "allOf": [nested]}))), too_many);
+    let (mut anchors, mut ids) = (Vec::new(), Vec::new());
+    for n in 0..40 {
+        let to = |reference: String| json!({"$ref": reference});
+        let next = to(format!("#a{}", n + 1));
+        anchors.push(json!({"$anchor": format!("a{n}"), "allOf": [next, next]}));
+        let next = to(format!("i{}", n + 1));
+        ids.push(json!({"$id": format!("http://x/i{n}"), "anyOf": [next, next]}));
+    }
+    anchors.push(json!({"$anchor": "a40"}));
+    ids.push(json!({"$id": "http://x/i40"}));
+    assert_eq!(
+        soon(|| message(&json!({"type": "object", "$ref": "#a0", "$defs": {"all": {"allOf": anchors}}}))),
+        too_many
+    );
+    assert_eq!(soon(|| message(&json!({"type": "object", "$ref": "http://x/i0", "allOf": ids}))), too_many);
+}
+
+#[test]
+fn long_chains_and_long_schemas_are_refused() {
+    let in_chain = "more than 128 subschemas in a chain apply at one place";
+    for levels in [200, 1000] {
+        assert_eq!(soon(|| message(&chain(levels, |next| next, json!({})))), in_chain, "{levels}");
+    }
+    assert_eq!(message(&chain(100, |next| next, json!({}))), "taken");
+    assert_eq!(soon(|| message(&chain(100_000, |next| next, json!({})))), "longer than 65535 bytes");
+    let children = |next| json!({"properties": {"a": next}});
+    assert_eq!(soon(|| message(&chain(1000, children, json!({})))), "taken");
+    let entries: Vec<String> = (0..4000).map(|n| format!("entry {n}")).collect();
+    assert_eq!(soon(|| message(&json!({"type": "object", "properties": {"a": {"enum": entries}}}))), "taken");
+}
+
+#[test]
+fn nothing_is_fetched() {
+    for uri in ["http://127.0.0.1:9/s.json", "https://127.0.0.1:9/s.json", "file:///etc/passwd", "s.json", "urn:x:y"] {
+        for keyword in ["$ref", "$dynamicRef"] {
+            assert!(Schema::new(&json!({"type": "object", keyword: uri})).is_err(), "{keyword} {uri}");
+        }
+    }
+    let known =
+        json!({"type": "object", "properties": {"s": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}});
+    assert_eq!(check(&known, &json!({"s": {"type": "object"}})), Ok(()));
+    assert!(check(&known, &json!({"s": {"type": 5}})).is_err());
+}
+
+#[test]
+fn what_doubles_with_each_level_of_the_params_is_not_checked() {
+    let params = (0..60).fold(json!({}), |inside, _| json!({"a": inside, "b": [inside]}).take_only("a"));
+    let doubling = [
+        json!({"allOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]}),
+        json!({"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["x"]}, {"properties": {"a": {"$ref": "#"}}}]}),
+        json!({"properties": {"a": {"$ref": "#"}}, "patternProperties": {"a": {"$ref": "#"}}}),
+        json!({"properties": {"a": {"$ref": "#"}}, "unevaluatedProperties": false, "allOf": [{"properties": {"a": {"$ref": "#"}}}]}),
+        json!({"$dynamicAnchor": "t", "allOf": [
+            {"additionalProperties": {"$dynamicRef": "#t"}}, {"additionalProperties": {"$dynamicRef": "#t"}}]}),
+        json!({"allOf": [{"$ref": "#/$defs/x"}, {"$ref": "#/$defs/x"}], "$defs": {"x": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}}}),
+    ];
+    for mut schema in doubling {
+        schema["type"] = json!("object");
+        let plan = Schema::new(&schema).unwrap().plan;
+        assert!(!soon(|| plan.work(&params, SOME)), "{schema}");
+    }
+    let tree = json!({"type": "object", "required": [], "properties": {
+        "a": {"$ref": "#"}, "children": {"type": "array", "items": {"$ref": "#"}}}});
+    assert_eq!(check(&tree, &params), Ok(()));
+}
+
+/// A value without its other fields.
+trait TakeOnly {
+    fn take_only(self, name: &str) -> Value;
+}
+
+impl TakeOnly for Value {
+    fn take_only(mut self, name: &str) -> Value {
+        json!({name: self[name].take()})
+    }
+}
+
+#[test]
+fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
+    let of = |schema: Value| json!({"type": "object", "properties": {"v": schema}});
+    let long = "a".repeat(4 << 20);
+    let too_much = [
+        (of(json!({"pattern": "^(?=(a+)+b)"})), json!({"v": long})),
+        (of(json!({"pattern": "(a{1,1000}){1,5}c"})), json!({"v": long})),
+        (of(json!({"items": {"pattern": "(?!x)a+$"}})), json!({"v": vec!["aaaaaaaaaa"; 40_000]})),
+        (of(json!({"uniqueItems": true})), json!({"v": (0..10_000).map(nested).collect::<Vec<_>>()})),
+        (of(json!({"items": {"enum": vec![0; 16_000]}})), json!({"v": vec![5; 5_000]})),
+    ];
+    for (schema, params) in too_much {
+        let plan = Schema::new(&schema).unwrap().plan;
+        assert!(!soon(|| plan.work(&params, Work::HEAVY)), "{:.80}", schema.to_string());
+    }
+    // Tried as often as is allowed: not known to match, so it does not.
+    let breach = soon(|| check(&of(json!({"pattern": "^(?=x|a)((a|aa)+)+\\2?b$"})), &json!({"v": "a".repeat(60)})));
+    assert!(breach.is_err(), "{breach:?}");
+    let fine = [
+        (of(json!({"pattern": "^a+$"})), json!({"v": "a".repeat(1 << 18)})),
+        (of(json!({"uniqueItems": true, "items": {"type": "integer"}})), json!({"v": (0..50_000).collect::<Vec<_>>()})),
+        (of(json!({"pattern": "^(?!admin)[a-z]{1,20}$"})), json!({"v": "somebody"})),
+    ];
+    for (schema, params) in fine {
+        assert_eq!(soon(|| check(&schema, &params)), Ok(()), "{:.80}", schema.to_string());
+    }
+    let late = json!({"v": (0..50_000).map(|n| if n == 40_000 { json!("x") } else { json!(n) }).collect::<Vec<_>>()});
+    let fault = check(&of(json!({"items": {"type": "integer"}})), &late).unwrap_err();
+    assert_eq!(fault.path, "/v/40000");
+}
+
+/// Arrays in arrays, each number another.
+fn nested(number: usize) -> Value {
+    (0..17)
+        .rev()
+        .fold(json!([]), |inside, bit| if number >> bit & 1 == 1 { json!([inside, []]) } else { json!([[], inside]) })
+}
+
+#[test]
+fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
+    let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
+    let (go_on, held) = mpsc::channel::<()>();
+    let (sender, told) = mpsc::channel();
+    let waiting = schema.start(move |_| held.recv(), move |_| _ = sender.send(())).unwrap();
+    drop(schema.start(|_| (), |()| ()).unwrap());
+    drop(waiting);
+    assert_eq!(schema.start(|_| (), |()| ()).err(), Some(Fault::too_much()));
+    go_on.send(()).unwrap();
+    told.recv().unwrap();
+    drop(schema.start(|_| (), |()| ()).unwrap());
+}
+
+#[test]
+fn a_wait_for_a_check_can_be_interrupted() {
+    let schema = Arc::new(Schema::new(&json!({"type": "object", "properties": {"v": {"uniqueItems": true}}})).unwrap());
+    let params = json!({"v": vec![0; 30_000]});
+    assert_eq!(schema.check_within(&params, Duration::MAX, |interrupt| interrupt()), None);
+}

@@ -1,0 +1,67 @@
+//! Schemas that ask for more work than there is time: they hold up nobody.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::api::Api;
+
+/// A schema whose references double at each of so many levels.
+fn doubling(levels: usize) -> Value {
+    let mut definitions = serde_json::Map::new();
+    for n in 0..levels {
+        let next = json!({"$ref": format!("#/$defs/d{}", n + 1)});
+        definitions.insert(format!("d{n}"), json!({"allOf": [next, next]}));
+    }
+    definitions.insert(format!("d{levels}"), json!({}));
+    json!({"type": "object", "$defs": definitions, "$ref": "#/$defs/d0"})
+}
+
+#[test]
+fn a_schema_that_doubles_is_refused_when_it_is_registered() {
+    for published in [false, true] {
+        let api = Api::start_with(|settings| settings.faults.published = published);
+        let register = |schema: Value| {
+            api.post("/task-types/register", json!({"name": "a", "version": "1", "param_schema": schema}))
+        };
+        register(doubling(40)).assert_error(
+            400,
+            "Invalid JSON schema: more than 10000 subschemas apply at one place, references followed",
+        );
+        let long = json!({"type": "object", "$comment": "x".repeat(65_536)});
+        register(long).assert_error(400, "Invalid JSON schema: longer than 65535 bytes");
+        assert_eq!(register(doubling(8)).status, 200);
+        assert_eq!(api.post("/tasks", json!({"type": "a", "params": {"a": 1}})).status, 200);
+    }
+}
+
+#[test]
+fn params_that_are_too_much_work_are_refused() {
+    let api = Api::start();
+    let both = json!({"properties": {"a": {"$ref": "#"}}});
+    api.register("a", json!({"type": "object", "allOf": [both, both]}));
+    let params = |depth: usize| (0..depth).fold(json!({}), |inside, _| json!({"a": inside}));
+    api.post("/tasks", json!({"type": "a", "params": params(60)}))
+        .assert_error(400, "Parameter validation failed: it takes too much work to check them against the schema");
+    api.create("a", params(5));
+}
+
+#[test]
+fn others_are_answered_while_params_are_checked() {
+    let api = Api::start();
+    api.register(
+        "a",
+        json!({"type": "object", "properties": {"v": {"items": {"allOf": vec![json!({"minimum": 1}); 100]}}}}),
+    );
+    let create = || api.post("/tasks", json!({"type": "a", "params": {"v": vec![5; 20_000]}}));
+    thread::scope(|scope| {
+        let created = scope.spawn(create);
+        let mut answered = 0;
+        while !created.is_finished() {
+            api.get("/health").data();
+            answered += 1;
+        }
+        created.join().unwrap().data();
+        assert!(answered > 5, "{answered}");
+    });
+}
