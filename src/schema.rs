@@ -9,9 +9,10 @@ mod pattern;
 mod plan;
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +24,6 @@ use crate::json::{self, MAX_DEPTH};
 
 /// The longest schema, in bytes of JSON: what a column of the published server holds.
 pub const MAX_BYTES: usize = 65_535;
-/// For no check is waited longer.
-pub const LONGEST: Duration = Duration::from_secs(10);
 /// Steps back that a pattern with look-around or back-references may take in one text. Usual ones take some hundreds.
 const MAX_BACKTRACKS: usize = 10_000;
 /// The stack of a thread that checks: the recursion goes as deep as [`Work::HEAVY`] allows.
@@ -60,17 +59,36 @@ impl Fault {
         Self::of("it takes too much work to check them against the schema")
     }
 
-    /// It took too long.
-    #[must_use]
-    pub fn too_long() -> Self {
-        Self::of(format!("it takes longer than {} s to check them against the schema", LONGEST.as_secs()))
-    }
-
     /// As an error tells it, where the value stays out of the message unless `says_value`: it may be megabytes, or secret.
     fn told(error: &ValidationError<'_>, says_value: bool) -> Self {
         let message = if says_value { error.to_string() } else { error.masked().to_string() };
         Self { path: error.instance_path().as_str().to_owned(), message }
     }
+}
+
+/// What is known of params.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// They fit the schema.
+    Fit,
+    /// They break it, or are beyond what is checked.
+    Unfit(Fault),
+    /// It was not known in time; why not. Another try may tell.
+    Unknown(String),
+    /// The wait was ended.
+    Interrupted,
+}
+
+impl From<Result<(), Fault>> for Verdict {
+    fn from(checked: Result<(), Fault>) -> Self {
+        checked.map_or_else(Self::Unfit, |()| Self::Fit)
+    }
+}
+
+/// What is said where a check took longer than it may.
+#[must_use]
+pub fn too_long(limit: Duration) -> String {
+    format!("it takes longer than {:.1} s to check them against the schema", limit.as_secs_f64())
 }
 
 /// How params are checked.
@@ -99,13 +117,14 @@ impl Schema {
         Ok(Self { validator, plan, given_up: AtomicIsize::new(0) })
     }
 
-    /// The same in a thread of its own, for which is not waited longer than [`LONGEST`].
+    /// The same in a thread of its own.
     pub fn compile(schema: &Value) -> Result<Self, Fault> {
         let (sender, compiled) = mpsc::sync_channel(1);
         let schema = schema.clone();
         let run = spawn(move || _ = sender.send(Self::new(&schema)));
         run.map_err(|error| Fault::of(format!("no thread to read it in: {error}")))?;
-        compiled.recv_timeout(LONGEST).unwrap_or_else(|_| Err(Fault::of("it cannot be compiled")))
+        // The sender is gone where the compiler has panicked.
+        compiled.recv().unwrap_or_else(|_| Err(Fault::of("it cannot be compiled")))
     }
 
     /// Checks params at once where that is little work; `None` where it is not.
@@ -138,58 +157,53 @@ impl Schema {
         self.validate(params, telling)
     }
 
-    /// Checks params within `limit`, in a thread of its own if that is much work. `interrupt` is handed what ends the wait;
-    /// `None` where it was called.
+    /// Checks params within `limit`, in a thread of its own if that is much work. `interrupt` is handed what ends the wait.
     pub fn check_within(
         self: &Arc<Self>,
         params: &Value,
         limit: Duration,
         interrupt: impl FnOnce(Box<dyn Fn() + Send>),
-    ) -> Option<Result<(), Fault>> {
+    ) -> Verdict {
         if let Some(checked) = self.check_now(params, Telling::Value) {
-            return Some(checked);
+            return checked.into();
         }
         let (sender, done) = mpsc::channel();
         let interrupted = sender.clone();
-        interrupt(Box::new(move || _ = interrupted.send(None)));
+        interrupt(Box::new(move || _ = interrupted.send(Verdict::Interrupted)));
         let params = params.clone();
         let check = move |this: &Self| this.check(&params, Telling::Value);
-        let _waiting = match self.start(check, move |checked| _ = sender.send(Some(checked))) {
-            Ok(waiting) => waiting,
-            Err(fault) => return Some(Err(fault)),
-        };
-        match done.recv_timeout(limit.min(LONGEST)) {
-            Ok(checked) => checked,
-            Err(RecvTimeoutError::Timeout) => Some(Err(Fault::too_long())),
-            Err(RecvTimeoutError::Disconnected) => Some(Err(Fault::too_much())),
+        match self.start(check, move |checked| _ = sender.send(checked.into())) {
+            // Both senders are here as long as nothing was sent.
+            Ok(_waiting) => done.recv_timeout(limit).unwrap_or_else(|_| Verdict::Unknown(too_long(limit))),
+            Err(why) => Verdict::Unknown(why),
         }
     }
 
     /// Has `check` run in a thread of its own, and `tell` with what comes of it. While one is under way for which nobody
-    /// waits any more, another of the same schema is refused: it would fare no better.
-    pub fn start<T: 'static>(
+    /// waits any more, another of the same schema is refused: it would fare no better. The error says why.
+    pub fn start(
         self: &Arc<Self>,
-        check: impl FnOnce(&Self) -> T + Send + 'static,
-        tell: impl FnOnce(T) + Send + 'static,
-    ) -> Result<Waiting, Fault> {
+        check: impl FnOnce(&Self) -> Result<(), Fault> + Send + 'static,
+        tell: impl FnOnce(Result<(), Fault>) + Send + 'static,
+    ) -> Result<Waiting, String> {
         if self.given_up.load(Ordering::SeqCst) > 0 {
-            return Err(Fault::too_much());
+            return Err("an earlier check against the same schema takes too long".to_owned());
         }
         let over = Arc::new(AtomicBool::new(false));
         let waiting = Waiting { schema: Arc::clone(self), over: Arc::clone(&over) };
         let this = Arc::clone(self);
         let run = spawn(move || {
-            let checked = check(&this);
+            let checked = panic::catch_unwind(AssertUnwindSafe(|| check(&this)));
             if over.swap(true, Ordering::SeqCst) {
                 this.given_up.fetch_sub(1, Ordering::SeqCst);
             }
-            tell(checked);
+            tell(checked.unwrap_or_else(|_| Err(Fault::of("they cannot be checked against the schema"))));
         });
         match run {
             Ok(()) => Ok(waiting),
             Err(error) => {
                 waiting.over.store(true, Ordering::SeqCst);
-                Err(Fault::of(format!("no thread to check them in: {error}")))
+                Err(format!("no thread to check them in: {error}"))
             }
         }
     }

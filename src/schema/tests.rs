@@ -33,8 +33,11 @@ fn soon<T>(what: impl FnOnce() -> T) -> T {
 }
 
 fn check(schema: &Value, params: &Value) -> Result<(), Fault> {
-    let schema = Arc::new(Schema::new(schema).unwrap());
-    schema.check_within(params, Duration::MAX, drop).unwrap()
+    match Arc::new(Schema::new(schema).unwrap()).check_within(params, Duration::from_secs(60), drop) {
+        Verdict::Fit => Ok(()),
+        Verdict::Unfit(fault) => Err(fault),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A subschema made of the next one.
@@ -181,18 +184,39 @@ fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
     let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
     let (go_on, held) = mpsc::channel::<()>();
     let (sender, told) = mpsc::channel();
-    let waiting = schema.start(move |_| held.recv(), move |_| _ = sender.send(())).unwrap();
-    drop(schema.start(|_| (), |()| ()).unwrap());
+    let long = move |_: &Schema| held.recv().map_err(|error| Fault::of(error.to_string()));
+    let waiting = schema.start(long, move |checked| sender.send(checked).unwrap()).unwrap();
+    let short = || {
+        let (sender, told) = mpsc::channel();
+        let _waiting = schema.start(|_| Ok(()), move |checked| sender.send(checked).unwrap())?;
+        told.recv().unwrap().map_err(|fault| fault.message)
+    };
+    assert_eq!(short(), Ok(()));
     drop(waiting);
-    assert_eq!(schema.start(|_| (), |()| ()).err(), Some(Fault::too_much()));
+    assert_eq!(short(), Err("an earlier check against the same schema takes too long".to_owned()));
     go_on.send(()).unwrap();
-    told.recv().unwrap();
-    drop(schema.start(|_| (), |()| ()).unwrap());
+    told.recv().unwrap().unwrap();
+    assert_eq!(short(), Ok(()));
+}
+
+#[test]
+fn a_check_that_panics_is_over() {
+    let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
+    for _ in 0..2 {
+        let (sender, told) = mpsc::channel();
+        let _waiting =
+            schema.start(|_| panic!("as a check must not"), move |checked| sender.send(checked).unwrap()).unwrap();
+        told.recv().unwrap().unwrap_err();
+    }
 }
 
 #[test]
 fn a_wait_for_a_check_can_be_interrupted() {
     let schema = Arc::new(Schema::new(&json!({"type": "object", "properties": {"v": {"uniqueItems": true}}})).unwrap());
     let params = json!({"v": vec![0; 30_000]});
-    assert_eq!(schema.check_within(&params, Duration::MAX, |interrupt| interrupt()), None);
+    let verdict = |limit, interrupt: fn(Box<dyn Fn() + Send>)| schema.check_within(&params, limit, interrupt);
+    let Verdict::Unfit(fault) = verdict(Duration::from_secs(60), drop) else { panic!("not checked") };
+    assert_eq!(fault.path, "/v");
+    assert_eq!(verdict(Duration::from_secs(60), |interrupt| interrupt()), Verdict::Interrupted);
+    assert!(matches!(verdict(Duration::ZERO, drop), Verdict::Unknown(_)));
 }

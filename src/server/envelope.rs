@@ -84,6 +84,9 @@ impl From<Refusal> for Failure {
             Refusal::TypeNotActive => Self::bad_request("Task type is not active"),
             Refusal::BadSchema(why) => Self::bad_request(format!("Invalid JSON schema: {why}")),
             Refusal::BadParams(why) => Self::bad_request(format!("Parameter validation failed: {why}")),
+            Refusal::Busy(why) => {
+                Self { details: vec![why], ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too busy, try again later") }
+            }
             Refusal::BeyondLimit(why) => Self::invalid(why),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use crate::schema::{self, Fault, LONGEST, Schema, Telling};
+use crate::schema::{self, Fault, Schema, Telling};
 
 /// The most schemas that are kept compiled. One takes some times its length.
 const MOST_COMPILED: usize = 200;
+/// For none of them is waited longer, nor for another to end.
+const LONGEST: Duration = Duration::from_secs(10);
 /// The most checks and compilations beside the thread that serves: others wait.
 const MOST_AT_ONCE: usize = 2;
 
@@ -48,8 +51,17 @@ impl Default for Checks {
     }
 }
 
+/// Why params or a schema are not taken.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// They are wrong; what is, and where.
+    Wrong(String),
+    /// It was not known in time; why not.
+    Busy(String),
+}
+
 impl Checks {
-    pub(super) async fn compile(&self, schema: &Value) -> Result<Arc<Schema>, String> {
+    pub(super) async fn compile(&self, schema: &Value) -> Result<Arc<Schema>, Trouble> {
         let schema = schema.clone();
         let (sender, compiled) = oneshot::channel();
         let permit = self.permit().await?;
@@ -58,43 +70,53 @@ impl Checks {
             drop(permit);
             _ = sender.send(compiled);
         };
-        schema::spawn(compile).map_err(|error| format!("no thread to read it in: {error}"))?;
+        schema::spawn(compile).map_err(|error| Trouble::Busy(format!("no thread to read the schema in: {error}")))?;
         match timeout(LONGEST, compiled).await {
-            Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| told(&fault)),
-            _ => Err("it cannot be compiled".to_owned()),
+            Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| Trouble::Wrong(told(&fault))),
+            // The sender is gone where the compiler has panicked.
+            Ok(Err(_)) => Err(Trouble::Wrong("it cannot be compiled".to_owned())),
+            Err(_) => Err(Trouble::Busy("the schema is still being compiled".to_owned())),
         }
     }
 
     /// Checks params against a schema. The error says what is wrong and where in the params, as a JSON pointer.
-    pub(super) async fn check(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<(), String> {
-        if let Some(checked) = schema.check_now(params, Telling::NoValue) {
-            return checked.map_err(|fault| told(&fault));
-        }
+    pub(super) async fn check(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<(), Trouble> {
+        let checked = match schema.check_now(params, Telling::NoValue) {
+            Some(checked) => checked,
+            None => self.check_beside(schema, Arc::clone(params)).await?,
+        };
+        checked.map_err(|fault| Trouble::Wrong(told(&fault)))
+    }
+
+    async fn check_beside(&self, schema: &Arc<Schema>, params: Arc<Value>) -> Result<Result<(), Fault>, Trouble> {
         let permit = self.permit().await?;
         let (sender, checked) = oneshot::channel();
-        let params = Arc::clone(params);
         let check = move |schema: &Schema| {
             let checked = schema.check(&params, Telling::NoValue);
             drop(permit);
             checked
         };
-        let _waiting = schema.start(check, move |checked| _ = sender.send(checked)).map_err(|fault| told(&fault))?;
-        let checked = timeout(LONGEST, checked).await.map_err(|_| told(&Fault::too_long()))?;
-        checked.unwrap_or_else(|_| Err(Fault::too_much())).map_err(|fault| told(&fault))
+        let _waiting = schema.start(check, move |checked| _ = sender.send(checked)).map_err(Trouble::Busy)?;
+        let checked = timeout(LONGEST, checked).await.ok().and_then(Result::ok);
+        checked.ok_or_else(|| Trouble::Busy(schema::too_long(LONGEST)))
     }
 
     /// The same for all that is wrong, as far as people read.
-    pub(super) async fn faults(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Vec<String> {
-        match schema.faults_now(params) {
-            Some(faults) => faults.iter().map(told).collect(),
-            None => self.check(schema, params).await.err().into_iter().collect(),
+    pub(super) async fn faults(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<Vec<String>, Trouble> {
+        if let Some(faults) = schema.faults_now(params) {
+            return Ok(faults.iter().map(told).collect());
+        }
+        match self.check(schema, params).await {
+            Ok(()) => Ok(Vec::new()),
+            Err(Trouble::Wrong(fault)) => Ok(vec![fault]),
+            Err(busy) => Err(busy),
         }
     }
 
-    async fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, String> {
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Trouble> {
         let permit = timeout(LONGEST, Arc::clone(&self.0).acquire_owned()).await;
         // It is never closed.
-        permit.ok().and_then(Result::ok).ok_or_else(|| "too many checks are under way; try again later".to_owned())
+        permit.ok().and_then(Result::ok).ok_or_else(|| Trouble::Busy("too many checks are under way".to_owned()))
     }
 }
 

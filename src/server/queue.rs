@@ -17,7 +17,7 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
-use super::params::{self, Checks, Schemas};
+use super::params::{self, Checks, Schemas, Trouble};
 use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, Rules, TaskType};
@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     BadSchema(String),
     /// The params break the schema; where and how.
     BadParams(String),
+    /// It was not known in time whether they do; why not.
+    Busy(String),
     /// A part of the request is beyond a limit; which, and why.
     BeyondLimit(String),
     NoTask,
@@ -49,6 +51,15 @@ pub(super) enum Refusal {
     NotFailed,
     /// The database failed.
     Database(rusqlite::Error),
+}
+
+impl Refusal {
+    fn of(trouble: Trouble, wrong: fn(String) -> Self) -> Self {
+        match trouble {
+            Trouble::Wrong(why) => wrong(why),
+            Trouble::Busy(why) => Self::Busy(why),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Refusal {
@@ -119,7 +130,7 @@ impl Shared {
 
     pub(super) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
         within_limits("param_schema", &schema, MAX_DEPTH)?;
-        self.checks.compile(&schema).await.map_err(Refusal::BadSchema)?;
+        self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
         self.lock().register(name, version, schema)
     }
 
@@ -128,7 +139,8 @@ impl Shared {
         let mut params = Value::Object(params);
         let schema = self.schema_for(&task_type, &mut params).await?;
         let params = Arc::new(params);
-        self.checks.check(&schema, &params).await.map_err(Refusal::BadParams)?;
+        let checked = self.checks.check(&schema, &params).await;
+        checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
         self.lock().create(task_type, &params, priority)
     }
 
@@ -136,7 +148,8 @@ impl Shared {
     pub(super) async fn faults(&self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
         let mut params = Value::Object(params.clone());
         let schema = self.schema_for(task_type, &mut params).await?;
-        Ok(self.checks.faults(&schema, &Arc::new(params)).await)
+        let faults = self.checks.faults(&schema, &Arc::new(params)).await;
+        faults.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))
     }
 
     /// The compiled schema of a type, for params that are within the limits, and in canonical form from here on. It is
@@ -155,7 +168,7 @@ impl Shared {
         }
         // It was parsed before it was stored.
         let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
-        let schema = self.checks.compile(&schema).await.map_err(Refusal::BadSchema)?;
+        let schema = self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
         self.lock().schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
         Ok(schema)
     }

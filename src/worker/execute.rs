@@ -14,6 +14,7 @@ use crate::clock::{Clock, Moment, Slept, between};
 use crate::config::Config;
 use crate::handler::{Listener, Run, stopped};
 use crate::json::{self, MAX_DEPTH};
+use crate::schema::{Fault, Verdict};
 use crate::shutdown::{Stop, StopReason};
 use crate::store::{ResultId, Status, Store, StoreError, check_ideas};
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
@@ -167,8 +168,12 @@ impl Executor<'_> {
 fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcome> {
     let schema = worker_type.schema.as_ref()?;
     match schema.check(&claim.task.params, claim.deadline.left(), stop) {
-        Some(checked) => checked.err().map(|error| Outcome::failure(ErrorType::Validation, error)),
-        None => Some(stopped(stop.get().unwrap_or(StopReason::Shutdown))),
+        Verdict::Fit => None,
+        Verdict::Unfit(Fault { path, message }) => {
+            Some(Outcome::failure(ErrorType::Validation, format!("params{path}: {message}")))
+        }
+        Verdict::Unknown(why) => Some(Outcome::failure(ErrorType::Timeout, format!("params: {why}"))),
+        Verdict::Interrupted => Some(stopped(stop.get().unwrap_or(StopReason::Shutdown))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::json::{self, MAX_DEPTH};
-use crate::schema::{self, Fault};
+use crate::schema::{self, Fault, Verdict};
 use crate::shutdown::Stop;
 
 /// A JSON Schema, ready to check params with.
@@ -36,12 +36,9 @@ impl Schema {
         Ok(Self { compiled: Arc::new(compiled?), schema: schema.clone() })
     }
 
-    /// What is wrong with `params`, naming the path within them; `None` where `stop` came first. It takes no longer than
-    /// `limit`.
-    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &Stop) -> Option<Result<(), String>> {
-        let interrupt = |interrupt: Box<dyn Fn() + Send>| stop.on_raise(None, move |_| interrupt());
-        let checked = self.compiled.check_within(params, limit, interrupt)?;
-        Some(checked.map_err(|Fault { path, message }| format!("params{path}: {message}")))
+    /// What is known of `params` within `limit`, and before `stop`.
+    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &Stop) -> Verdict {
+        self.compiled.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt()))
     }
 
     /// Puts back the empty objects that the published server has made empty lists of, where the schema wants objects.
@@ -87,11 +84,12 @@ mod tests {
 
     #[test]
     fn a_breach_names_its_path() {
-        let check = |params| schema().check(&params, Duration::MAX, &Stop::new(None)).unwrap();
-        let error = check(json!({"max_results": 99})).unwrap_err();
-        assert!(error.starts_with("params/max_results: ") && error.contains("50"), "{error}");
-        let error = check(json!({})).unwrap_err();
-        assert!(error.starts_with("params: ") && error.contains("max_results"), "{error}");
+        for (params, path, part) in [(json!({"max_results": 99}), "/max_results", "50"), (json!({}), "", "max_results")]
+        {
+            let verdict = schema().check(&params, Duration::MAX, &Stop::new(None));
+            let Verdict::Unfit(fault) = verdict else { panic!("{verdict:?}") };
+            assert!(fault.path == path && fault.message.contains(part), "{fault:?}");
+        }
     }
 
     #[test]
@@ -99,6 +97,6 @@ mod tests {
         let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
         schema().heal(&mut params);
         assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
-        assert_eq!(schema().check(&params, Duration::MAX, &Stop::new(None)), Some(Ok(())));
+        assert_eq!(schema().check(&params, Duration::MAX, &Stop::new(None)), Verdict::Fit);
     }
 }
