@@ -183,6 +183,16 @@ impl Client {
     }
 }
 
+/// Whether a task shows the result of another run. A report names no attempt: one of an expired claim, if it comes late, is
+/// taken for the next attempt of the same worker. When a run has ended tells it from others.
+fn shows_another_run(task: &TaskView, report: &Report) -> bool {
+    let shown = task.result.as_ref();
+    ["/metadata/processed_at", "/metadata/failed_at"].iter().any(|time| {
+        let shown = shown.and_then(|shown| shown.pointer(time)).and_then(Value::as_str);
+        shown.zip(report.envelope.pointer(time).and_then(Value::as_str)).is_some_and(|(shown, ours)| shown != ours)
+    })
+}
+
 /// Whether a report arrived, by what the task looks like now.
 fn fate(task: Option<&TaskView>, report: &Report) -> Fate {
     let Some(task) = task else { return Fate::ClaimLost };
@@ -191,7 +201,7 @@ fn fate(task: Option<&TaskView>, report: &Report) -> Fate {
     let shows_error = report.error.is_some() && task.error_message == report.error;
     match (task.status.as_str(), &report.error) {
         ("claimed", _) if held => Fate::NotArrived,
-        ("completed", None) | ("failed", Some(_)) if held => Fate::Arrived,
+        ("completed", None) | ("failed", Some(_)) if held && !shows_another_run(task, report) => Fate::Arrived,
         // Back in the queue: by this very failure, or because the claim expired.
         ("pending", _) if same_attempt && shows_error => Fate::Arrived,
         // Put back by this very failure, and claimed for the next attempt since. Where the claim expired instead, and the

@@ -20,6 +20,19 @@ fn failure() -> Outcome {
     Outcome::failure(ErrorType::Connection, "quota exceeded")
 }
 
+/// When the run has ended whose report is sent, and another one.
+const ENDED: &str = "1970-01-01T00:00:01.234Z";
+const BEFORE: &str = "1970-01-01T00:00:00.9Z";
+
+/// The result of a run that ended then, as a TaskManager shows it.
+fn success_at(time: &str) -> Value {
+    json!({"success": true, "data": {"videos": 5}, "metadata": {"worker_id": "worker-1", "processed_at": time}})
+}
+
+fn failure_at(time: &str) -> Value {
+    json!({"success": false, "error": "quota exceeded", "metadata": {"worker_id": "worker-1", "failed_at": time}})
+}
+
 /// A look at task 1, which differs from a claim by worker-1 as `changes` say.
 fn look(changes: &Value) -> Answer {
     Answer::data(&json!({"items": [task(changes)], "count": 1}))
@@ -50,6 +63,9 @@ fn a_success_whose_answer_was_lost() {
         (json!({"status": "completed", "claimed_by": "worker-2"}), LOST),
         (json!({"status": "completed", "attempts": 2}), LOST), // a later attempt of this worker
         (json!({"status": "completed", "attempts": "1"}), ARRIVED),
+        (json!({"status": "completed", "result": success_at(ENDED)}), ARRIVED),
+        (json!({"status": "completed", "result": success_at(BEFORE)}), LOST), // of the attempt before, late
+        (json!({"status": "completed", "result": {"videos": 5}}), ARRIVED),
         (json!({}), SENT_AGAIN),
         (json!({"claimed_by": "worker-2", "attempts": 2}), LOST),
         (json!({"attempts": 2}), LOST),
@@ -69,6 +85,8 @@ fn a_failure_whose_answer_was_lost() {
     for (changes, expected) in [
         (json!({"status": "failed", "error_message": mine}), ARRIVED),
         (json!({"status": "failed", "error_message": mine, "claimed_by": "worker-2"}), LOST),
+        (json!({"status": "failed", "error_message": mine, "result": failure_at(ENDED)}), ARRIVED),
+        (json!({"status": "failed", "error_message": mine, "result": failure_at(BEFORE)}), LOST),
         (json!({"status": "failed", "error_message": mine, "attempts": 2}), LOST),
         (json!({"status": "pending", "error_message": mine}), ARRIVED),
         (json!({"status": "pending", "error_message": mine, "claimed_by": null}), ARRIVED),
