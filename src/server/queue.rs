@@ -1,15 +1,17 @@
 //! The rules of the TaskManager: what each call does to types and tasks, and why it refuses.
 
 mod look;
+mod shared;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) use look::{Excerpt, Listed, Overview, Seen, Shown, TypeCounts};
 use rusqlite::Connection;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+pub(super) use shared::Shared;
 
 use super::Settings;
 use super::attempts::{self, Fate};
@@ -17,13 +19,12 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
-use super::params::{self, Checks, Schemas, Trouble};
+use super::params::{self, Schemas};
 use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, Rules, TaskType};
 use super::waits::Waits;
-use crate::json::{self, MAX_DEPTH, MAX_RESULT_DEPTH};
-use crate::schema::Schema;
+use crate::json::{self, MAX_RESULT_DEPTH};
 
 /// The most task types: all of them are in one answer, with their schemas.
 const MAX_TYPES: i64 = 1_000;
@@ -51,15 +52,6 @@ pub(super) enum Refusal {
     NotFailed,
     /// The database failed.
     Database(rusqlite::Error),
-}
-
-impl Refusal {
-    fn of(trouble: Trouble, wrong: fn(String) -> Self) -> Self {
-        match trouble {
-            Trouble::Wrong(why) => wrong(why),
-            Trouble::Busy(why) => Self::Busy(why),
-        }
-    }
 }
 
 impl From<rusqlite::Error> for Refusal {
@@ -113,70 +105,6 @@ pub(super) struct Report {
     pub(super) success: bool,
     pub(super) result: Option<Value>,
     pub(super) error: Option<String>,
-}
-
-/// The queue, lent to one call at a time, and the claims that wait for it.
-#[derive(Clone)]
-pub(super) struct Shared {
-    queue: Arc<Mutex<Queue>>,
-    checks: Arc<Checks>,
-    pub(super) waits: Arc<Waits>,
-}
-
-impl Shared {
-    pub(super) fn new(queue: Queue) -> Self {
-        Self { waits: Arc::clone(&queue.waits), checks: Arc::default(), queue: Arc::new(Mutex::new(queue)) }
-    }
-
-    pub(super) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
-        within_limits("param_schema", &schema, MAX_DEPTH)?;
-        self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
-        self.lock().register(name, version, schema)
-    }
-
-    /// Stores a task whose params fit the schema of its type.
-    pub(super) async fn create(&self, task_type: String, params: Map<String, Value>, priority: i64) -> Result<Created> {
-        let mut params = Value::Object(params);
-        let schema = self.schema_for(&task_type, &mut params).await?;
-        let params = Arc::new(params);
-        let checked = self.checks.check(&schema, &params).await;
-        checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
-        self.lock().create(task_type, &params, priority)
-    }
-
-    /// What the schema of a type's params has against these, as far as people read.
-    pub(super) async fn faults(&self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
-        let mut params = Value::Object(params.clone());
-        let schema = self.schema_for(task_type, &mut params).await?;
-        let faults = self.checks.faults(&schema, &Arc::new(params)).await;
-        faults.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))
-    }
-
-    /// The compiled schema of a type, for params that are within the limits, and in canonical form from here on. It is
-    /// compiled while nobody is kept from the queue.
-    async fn schema_for(&self, task_type: &str, params: &mut Value) -> Result<Arc<Schema>> {
-        let (rules, known) = {
-            let queue = self.lock();
-            let rules = queue.rules(task_type)?;
-            let known = queue.schemas.get(rules.type_id, &rules.schema);
-            (rules, known)
-        };
-        json::canonical(params);
-        within_limits("params", params, MAX_DEPTH)?;
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        // It was parsed before it was stored.
-        let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
-        let schema = self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
-        self.lock().schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
-        Ok(schema)
-    }
-
-    /// A call that panicked has left no change behind, so the next may go on.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The types and tasks in one database file.

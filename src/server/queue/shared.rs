@@ -1,0 +1,89 @@
+//! The queue as calls share it. What may take long is done while nobody is kept from it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Map, Value};
+
+use super::{Created, Queue, Refusal, Registered, Result, within_limits};
+use crate::json::{self, MAX_DEPTH};
+use crate::schema::Schema;
+use crate::server::params::{Checks, Trouble};
+use crate::server::waits::Waits;
+
+/// The queue, lent to one call at a time, and the claims that wait for it.
+#[derive(Clone)]
+pub(in crate::server) struct Shared {
+    queue: Arc<Mutex<Queue>>,
+    checks: Arc<Checks>,
+    pub(in crate::server) waits: Arc<Waits>,
+}
+
+impl Shared {
+    pub(in crate::server) fn new(queue: Queue) -> Self {
+        Self { waits: Arc::clone(&queue.waits), checks: Arc::default(), queue: Arc::new(Mutex::new(queue)) }
+    }
+
+    pub(in crate::server) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
+        within_limits("param_schema", &schema, MAX_DEPTH)?;
+        self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
+        self.lock().register(name, version, schema)
+    }
+
+    /// Stores a task whose params fit the schema of its type.
+    pub(in crate::server) async fn create(
+        &self,
+        task_type: String,
+        params: Map<String, Value>,
+        priority: i64,
+    ) -> Result<Created> {
+        let mut params = Value::Object(params);
+        let schema = self.schema_for(&task_type, &mut params).await?;
+        let params = Arc::new(params);
+        let checked = self.checks.check(&schema, &params).await;
+        checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
+        self.lock().create(task_type, &params, priority)
+    }
+
+    /// What the schema of a type's params has against these, as far as people read.
+    pub(in crate::server) async fn faults(&self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
+        let mut params = Value::Object(params.clone());
+        let schema = self.schema_for(task_type, &mut params).await?;
+        let faults = self.checks.faults(&schema, &Arc::new(params)).await;
+        faults.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))
+    }
+
+    /// The compiled schema of a type, for params that are within the limits, and in canonical form from here on. It is
+    /// compiled while nobody is kept from the queue.
+    async fn schema_for(&self, task_type: &str, params: &mut Value) -> Result<Arc<Schema>> {
+        let (rules, known) = {
+            let queue = self.lock();
+            let rules = queue.rules(task_type)?;
+            let known = queue.schemas.get(rules.type_id, &rules.schema);
+            (rules, known)
+        };
+        json::canonical(params);
+        within_limits("params", params, MAX_DEPTH)?;
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        // It was parsed before it was stored.
+        let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
+        let schema = self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
+        self.lock().schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// A call that panicked has left no change behind, so the next may go on.
+    pub(in crate::server) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refusal {
+    fn of(trouble: Trouble, wrong: fn(String) -> Self) -> Self {
+        match trouble {
+            Trouble::Wrong(why) => wrong(why),
+            Trouble::Busy(why) => Self::Busy(why),
+        }
+    }
+}
