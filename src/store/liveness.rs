@@ -14,7 +14,8 @@ use rusqlite::Connection;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
-/// How long a process that lives takes at most to put back its lock, if somebody took it away.
+/// How long a process that lives takes at most to put back its lock, if somebody took it away; and the child of one that
+/// was killed, which holds its lock as well until it executes its program.
 const BACK_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -84,17 +85,20 @@ pub(super) fn lock_of(results: &Path, process: i64) -> Lock {
     }
 }
 
-/// Which of `processes` live: they hold their locks. Nothing is taken from a process that may be alive, so where a lock
-/// is missing although there is a process of its number, that has the time to put it back; all have it at once.
+/// Which of `processes` live: they hold their locks. Nothing is taken from a process that may be alive, so if a lock is
+/// missing although there is a process of its number, that has the time to put it back; all have it at once. If a lock is
+/// held although there is no such process, a child of it may hold the lock, for a moment; else it lives in another container.
 pub(super) fn living(
     connection: &Connection,
     results: &Path,
     processes: impl IntoIterator<Item = i64>,
 ) -> BTreeSet<i64> {
     let deadline = Instant::now() + BACK_WITHIN;
-    let (mut living, mut missing) = (BTreeSet::new(), BTreeSet::from_iter(processes));
+    let (mut living, mut unclear) = (BTreeSet::new(), BTreeSet::from_iter(processes));
     loop {
-        missing.retain(|process| match lock_of(results, *process) {
+        let is_last = Instant::now() >= deadline;
+        unclear.retain(|process| match lock_of(results, *process) {
+            Lock::Held if !is_last && is_gone(connection, *process) => true,
             Lock::Held => {
                 living.insert(*process);
                 false
@@ -102,19 +106,29 @@ pub(super) fn living(
             Lock::Free => false,
             Lock::Missing => may_live_without_lock(connection, *process),
         });
-        if missing.is_empty() || Instant::now() >= deadline {
+        if unclear.is_empty() || is_last {
             return living;
         }
         thread::sleep(LOOK_AGAIN);
     }
 }
 
-/// Whether a process has not ended in order, and one of its number exists, which no later one has had.
-fn may_live_without_lock(connection: &Connection, process: i64) -> bool {
+/// The number of a process, unless it has ended in order.
+fn pid_of(connection: &Connection, process: i64) -> Option<Pid> {
     let pid = connection
         .prepare_cached("SELECT pid FROM workers WHERE process = ?1 AND stopped_at IS NULL")
         .and_then(|mut statement| statement.query_row([process], |row| row.get(0)));
-    let Some(pid) = pid.ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return false };
+    pid.ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
+}
+
+/// Whether a process has not ended in order, and none of its number exists here.
+fn is_gone(connection: &Connection, process: i64) -> bool {
+    pid_of(connection, process).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// Whether a process has not ended in order, and one of its number exists, which no later one has had.
+fn may_live_without_lock(connection: &Connection, process: i64) -> bool {
+    let Some(pid) = pid_of(connection, process) else { return false };
     pid != getpid()
         && test_kill_process(pid) != Err(Errno::SRCH)
         && !has_later(connection, process, pid).unwrap_or(false)
@@ -176,6 +190,29 @@ mod tests {
         let results = folder.path().join("results.db");
         fs::write(path(&results, 7), "").unwrap();
         assert_eq!((lock_of(&results, 7), lock_of(&results, 7)), (Lock::Free, Lock::Missing));
+    }
+
+    #[test]
+    fn a_lock_that_a_child_of_a_killed_process_still_holds_is_waited_for() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrations::apply(&mut connection).unwrap_or_else(|_| panic!("a new file has the layout"));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let row = "INSERT INTO workers (worker_id, api_url, pid, mark, started_at) VALUES ('a', '', ?1, 'a', '')";
+        connection.execute(row, [child.id()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let results = folder.path().join("results.db");
+        let held = take(&path(&results, 1)).unwrap();
+        let holder = thread::spawn(move || {
+            thread::sleep(2 * LOOK_AGAIN);
+            drop(held);
+        });
+        assert_eq!(living(&connection, &results, [1]), BTreeSet::new());
+        holder.join().unwrap();
+
+        // One of another container is there for good.
+        let _held = take(&path(&results, 1)).unwrap();
+        assert_eq!(living(&connection, &results, [1]), BTreeSet::from([1]));
     }
 
     #[test]
