@@ -15,6 +15,7 @@ use super::{errors, input};
 use crate::cli::{CreateTaskArgs, Param};
 use crate::exit::{Exit, UserError};
 use crate::headline::in_one_line;
+use crate::json;
 use crate::output::{note, print_json, print_line, say};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Created, TaskView};
@@ -78,7 +79,9 @@ fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
                 return Err(UserError::usage(format!("the param `{key}` is given twice")).hint("leave one of them out"));
             }
         }
-        return Ok(Value::Object(params));
+        let params = Value::Object(params);
+        let checked = json::check(&params, json::MAX_DEPTH);
+        return checked.map(|()| params).map_err(|error| UserError::usage(format!("the params are {error}")));
     };
     let params = input::json("--params", argument)?;
     if params.is_object() {

@@ -148,9 +148,11 @@ fn is_host_and_port(authority: &str) -> bool {
     !host.is_empty() && port_is_good
 }
 
-/// Who a worker is, for the TaskManager and the logs.
+/// Who a worker is, for the TaskManager and the logs. A TaskManager may drop the blanks around it, and a worker has to
+/// know its own claims.
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.len() > 255 || text.contains(char::is_control) {
+    let text = text.trim();
+    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
         return Err("a worker's id is 1 to 255 bytes of text on one line".to_owned());
     }
     Ok(text.to_owned())
@@ -256,7 +258,9 @@ mod tests {
 
     #[test]
     fn worker_ids_are_one_line() {
-        assert_eq!(worker_id("host-1").as_deref(), Ok("host-1"));
+        for text in ["host-1", " host-1 ", "\thost-1\n", "\u{a0}host-1"] {
+            assert_eq!(worker_id(text).as_deref(), Ok("host-1"));
+        }
         for text in ["", "  ", "a\nb", &"x".repeat(256)] {
             assert!(worker_id(text).is_err());
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::interruption::Interruption;
 use super::lines::{Ears, Reports};
+use super::misplaced::without_colours;
 use super::pipes::Sink;
 use super::session::Output;
 use crate::json;
@@ -86,6 +87,8 @@ impl<'a> Answer<'a> {
     }
 
     fn understand(&mut self, line: &[u8]) -> Result<(), String> {
+        let text = String::from_utf8_lossy(line);
+        let line = if line.contains(&b'\x1b') { without_colours(&text).as_bytes() } else { line };
         let object = match json::read_lossy(line) {
             Ok(Value::Object(object)) => object,
             Ok(_) => return Err("a line that is not a JSON object".into()),

@@ -6,18 +6,22 @@ use std::ops::Range;
 
 use super::LEFT_OUT;
 
+const SUCCESS: &[u8] = b"success";
+
 const MARK: char = '\u{feff}';
 
-/// Whether bytes begin as JSON that holds an object does, in whatever encoding: with `{`, or as a list of objects.
+/// Whether bytes begin as JSON that holds an object does, in whatever encoding: with `{`, or as a list of objects. Other
+/// things begin so, too (templates, TeX, a GUID), and go on with what no object of JSON does; but they may be an envelope
+/// as another language writes it, if there is the word `success` in them.
 #[must_use]
 pub fn starts_like_object(bytes: &[u8]) -> bool {
     const SKIPPED: [u8; 6] = [0, 0xfe, 0xff, 0xef, 0xbb, 0xbf]; // of byte order marks, and of wider characters
     let mut start = bytes.iter().filter(|byte| !byte.is_ascii_whitespace() && !SKIPPED.contains(byte));
-    match start.next() {
-        Some(b'{') => true,
+    let opens = match start.next() {
         Some(b'[') => start.next() == Some(&b'{'),
-        _ => false,
-    }
+        first => first == Some(&b'{'),
+    };
+    opens && (matches!(start.next(), None | Some(b'"' | b'}')) || bytes.windows(SUCCESS.len()).any(|it| it == SUCCESS))
 }
 
 /// `text` without the byte order mark at its start.

@@ -207,7 +207,10 @@ fn a_value_in_dot_env_is_taken_as_it_stands_or_refused() {
     }
     sandbox.write(".env", "WORKER_ID=a\nOTHER=${PROGRAM}\nMAX_RUNS=5  # it's enough\nWORKER_ID=b # it's two\n");
     complains(&sandbox.prismq(["config"]).run(), 2, &[".env:4: WORKER_ID is set twice: line 1 sets it as well"]);
-    sandbox.write(".env", "OTHER=${PROGRAM}\nMAX_RUNS=5  # it's enough\nWORKER_ID='k3y$ecret' # it's mine\n");
+    sandbox.write(
+        ".env",
+        "OTHER=${PROGRAM}\nAPP_NAME=My App's\nMAX_RUNS=5  # it's enough\nWORKER_ID='k3y$ecret' # it's mine\n",
+    );
     let config = sandbox.prismq(["config"]).run().exits(0).stdout;
     assert!(config.contains("k3y$ecret") && config.contains("max_tasks            5"), "{config}");
 }
@@ -231,6 +234,9 @@ fn what_is_given_twice_is_named() {
     let lines = rig.run("create-task example.any --from twice.jsonl").exits(1);
     assert!(lines.stderr.contains("line 2: the key \"n\" is there twice"), "{lines:?}");
     assert_eq!(lines.stdout, "1\n");
+    let deep = |depth| format!("create-task example.any a:={}{}", "[".repeat(depth), "]".repeat(depth));
+    rig.run(&deep(95)).exits(0);
+    complains(&rig.run(&deep(96)), 2, &["the params are nested deeper than 96 levels"]);
     let both = rig.run("create-task example.any a=1 --params {\"a\":2}").exits(2);
     assert!(both.stderr.contains("--params"), "{both:?}");
     complains(&rig.run("work --handle example.any=cat --handle example.any=ls --drain -qq"), 2, &[ANY, "twice"]);

@@ -219,6 +219,18 @@ fn other_text_stays_text() {
         "line\n{broken",
         "\"half",
         "truely",
+        "{'a': 1}",
+        "[{'a': 1}, {'b': None}]",
+        "{{ title }}\n{\"words\":3}",
+        "{% if x %}",
+        "{\\bf x} = 3",
+        "{\\rtf1\\ansi text}",
+        "{ color: red; }",
+        "{3F2504E0-4F89-11D3-9A0C-0305E82C3301}",
+        "{1, 2}",
+        "{a: 1, b: 2}",
+        "[{name}](link)",
+        " \n{ soft } light",
     ] {
         assert_eq!(printed(text.as_bytes()), Outcome::success(json!({"output": text})));
     }
@@ -285,6 +297,15 @@ fn an_envelope_that_is_not_alone_is_a_failure() {
     }
     for (text, error) in [
         ("{'success': False}", "key must be a string"),
+        ("{'error': 'no', 'success': False}", "key must be a string"),
+        ("[{'error': 'no', 'success': False}]", "key must be a string"),
+        ("{error: 'no', success: false}", "key must be a string"),
+        ("{{\"error\": \"no\", \"success\": false}}", "key must be a string"),
+        ("{\\\"success\\\": false}", "key must be a string"),
+        ("{ // why\n\"success\": false}", "key must be a string"),
+        ("{{ title }}\n{\"success\":false}", "key must be a string"),
+        ("{\"a\":1}\n{\"a\":2}", "trailing characters at line 2"),
+        ("{} done", "trailing characters"),
         ("{\"success\": False}", "False is not a JSON value"),
         ("{\"success\":true,\"data\":None}", "None is not a JSON value"),
     ] {
@@ -301,6 +322,10 @@ fn colours_around_an_object_make_no_difference() {
         assert_eq!(failure(&said, "handler").error, "no", "{before:?}");
         let said = printed(format!("{before}{{\"success\":false,\"score\":NaN}}{after}\n").as_bytes());
         assert!(failure(&said, "handler").error.contains("NaN is not a JSON value"), "{said:?}");
+    }
+    for (before, after) in [("\u{1b}[31m", "\u{1b}[0m"), ("\u{1b}[1m \u{1b}[32m", "")] {
+        let said = answered(format!("{before}{{\"id\":1,\"success\":false,\"error\":\"no\"}}{after}").as_bytes());
+        assert_eq!(failure(&said, "handler").error, "no", "{before:?}");
     }
     let text = "\u{1b}[31mred\u{1b}[0m";
     assert_eq!(printed(text.as_bytes()), Outcome::success(json!({"output": text})));
