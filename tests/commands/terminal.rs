@@ -243,6 +243,8 @@ fn the_line_of_a_worker_counts_the_tasks_that_it_has_no_room_for() {
     work.wait_for_stdout(&format!("running 1 {name}, 3 more"));
     rig.sandbox.write("go", "");
     wait_until_idle(&mut work, "4 completed, 0 failed");
+    // A line of the log that comes with Ctrl-C has the terminal's ^C before it.
+    work.wait_for("all to be logged", |work| work.stdout().matches("duration_ms").count() == 4);
     interrupted(work, 0);
 }
 
