@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use console::strip_ansi_codes;
+
 /// Between what prismq saw itself and what the handler printed before that.
 pub(crate) const LAST_WORDS: &str = "; its last words:\n";
 
@@ -18,23 +20,30 @@ const TRAILERS: [&str; 9] =
 /// From such a line on, all is trace: Go shows its goroutines, whose frames look like messages.
 const GOROUTINE: &str = "goroutine ";
 
+/// `error` without the codes for colours and the cursor that terminals hide: they are no part of what it says.
+pub(crate) fn without_colours(error: &str) -> Cow<'_, str> {
+    strip_ansi_codes(error)
+}
+
 /// `error` in one line: its most telling line first, then the others in their order.
 pub(crate) fn in_one_line(error: &str) -> Cow<'_, str> {
-    let (headline, rest) = split(error);
+    let error = without_colours(error);
+    let (headline, rest) = split(&error);
     let rest: Vec<&str> = rest.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
     if rest.is_empty() {
-        return headline;
+        return Cow::Owned(headline.into_owned());
     }
     Cow::Owned(format!("{headline} | {}", rest.join(" | ")))
 }
 
-/// The most telling line of `error`, and the other lines as they are.
+/// The most telling line of `error`, which has no colours, and the other lines as they are. A lone carriage return ends a
+/// line, too: bars that are drawn over end with one.
 pub(crate) fn split(error: &str) -> (Cow<'_, str>, Vec<&str>) {
     let (own, printed) = match error.split_once(LAST_WORDS) {
         Some((own, printed)) if !own.contains('\n') => (own, printed),
         _ => ("", error),
     };
-    let mut lines: Vec<&str> = printed.lines().collect();
+    let mut lines: Vec<&str> = printed.lines().flat_map(|line| line.split('\r')).collect();
     let Some(at) = most_telling(&lines) else { return (Cow::Borrowed(error.trim()), Vec::new()) };
     let line = lines.remove(at).trim_start_matches([' ', '\t', '|']).trim_end();
     let headline = if own.is_empty() { Cow::Borrowed(line) } else { Cow::Owned(format!("{own}: {line}")) };
@@ -122,6 +131,15 @@ mod tests {
             ("Error: Os { code: 2 }", "Error: Os { code: 2 }"),
             ("terminate called after throwing 'E'\n  what():  boom\nAborted (core dumped)", "what():  boom"),
             ("Error in f() : boom\nExecution halted", "Error in f() : boom"),
+            // Colours, bars
+            ("\u{1b}[31merror: red\n\u{1b}[0m", "error: red"),
+            ("\u{1b}[31mError: x\u{1b}[39m\n\u{1b}[90m    at f (/x.js:1)\u{1b}[39m\n\u{1b}[?25h", "Error: x"),
+            (
+                "\u{1b}[1mTraceback (most recent call last):\u{1b}[0m\n  File \u{1b}[35m\"x\"\u{1b}[0m\n\u{1b}[1mA\u{1b}[0m: b\nbye",
+                "A: b",
+            ),
+            ("\r 10%\r 50%\rError: x", "Error: x"),
+            ("\r 50%\rTraceback (most recent call last):\n  File \"x.py\"\nA: b\nbye", "A: b"),
             ("x.sh: line 3: foo: command not found", "x.sh: line 3: foo: command not found"),
             // prismq itself
             (
@@ -129,7 +147,7 @@ mod tests {
                 "it took longer than 2s and was ended: waiting for x",
             ),
         ] {
-            assert_eq!(split(error).0, expected, "{error}");
+            assert_eq!(split(&without_colours(error)).0, expected, "{error}");
             assert!(in_one_line(error).starts_with(expected), "{error}");
         }
     }

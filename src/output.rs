@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use console::measure_text_width;
 use serde::Serialize;
 
 /// Where a command writes: results to standard output, everything else to standard error.
@@ -213,13 +214,30 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The beginning of `text`, `most` columns wide, marked where something is left out.
+/// The beginning of `text`, at most `most` columns wide, marked where something is left out.
 #[must_use]
 pub fn shortened(text: &str, most: usize) -> String {
-    console::truncate_str(text, most, "…").into_owned()
+    if text.len() <= most || measure_text_width(text) <= most {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    let mut room = most.saturating_sub(1);
+    for c in text.chars() {
+        let Some(left) = room.checked_sub(measure_text_width(c.encode_utf8(&mut [0; 4]))) else { break };
+        room = left;
+        shown.push(c);
+    }
+    shown.push('…');
+    shown
 }
 
-/// JSON text without the control characters that JSON itself lets stand (DEL, C1, line separators).
+/// `text` with blanks after it, so that it takes at least `least` columns.
+#[must_use]
+pub fn padded(text: &str, least: usize) -> String {
+    format!("{text}{:1$}", "", least.saturating_sub(measure_text_width(text)))
+}
+
+/// JSON text without the control characters that JSON itself lets stand (DEL, C1, line separators, directions).
 pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     if !json.contains(is_unprintable) {
         return Cow::Borrowed(json);
@@ -236,8 +254,10 @@ pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Control characters, line separators, and what turns the direction of all that follows on the line: behind such a
+/// character, a terminal shows the next columns backwards.
 fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -254,6 +274,7 @@ mod tests {
             ("two\nlines\r\n", "two\\nlines\\r\\n"),
             ("\u{1b}[31mred\u{9b}", "\\u{1b}[31mred\\u{9b}"),
             ("a\tb\0\u{7f}\u{2028}", "a\\tb\\u{0}\\u{7f}\\u{2028}"),
+            ("שלום \u{202e}gpj.exe\u{2066}", "שלום \\u{202e}gpj.exe\\u{2066}"),
         ] {
             assert_eq!(printable(text), escaped);
         }
@@ -261,7 +282,7 @@ mod tests {
 
     #[test]
     fn json_stays_json_without_control_characters() {
-        let value = json!({"a": "\u{7f}\u{9b}\u{2028}\n"});
+        let value = json!({"a": "\u{7f}\u{9b}\u{2028}\u{202e}\u{2067}\n"});
         let text = value.to_string();
         let escaped = printable_json(&text);
         assert!(!escaped.contains(is_unprintable));
@@ -281,6 +302,10 @@ mod tests {
         assert_eq!(table(["ID", "TEXT"], rows), "ID     TEXT\n1      two\\nlines\n12345");
         assert_eq!(table(["ID"], [[""; 0]; 0].map(|row| row.map(str::to_owned))), "ID");
         assert_eq!(["ab", "abc", "äöü"].map(|text| shortened(text, 2)), ["ab", "a…", "ä…"]);
+        // Signs of East Asia take two columns.
+        let long = "エラー".repeat(30);
+        assert_eq!([1, 2, 4, 5].map(|most| shortened(&long, most)), ["…", "…", "エ…", "エラ…"]);
+        assert_eq!([padded("エ", 4), padded("ab", 1)], ["エ  ", "ab"]);
     }
 
     #[test]

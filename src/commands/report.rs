@@ -128,6 +128,9 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
     }
     if worker_id.origin == Origin::Default {
         let message = match explain::attempts(store, client.url(), id)?.last() {
+            Some(last) if last.status == Status::Completed && last.reported_at.is_some() => {
+                return Err(UserError::new(Exit::Failed, ended(last)).into());
+            }
             Some(last) => format!("{}; nobody has claimed it since with this results file", ended(last)),
             None => format!("nobody has claimed task {id} with this results file"),
         };

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use console::measure_text_width;
 use serde_json::{Value, json};
 
 mod whole;
@@ -13,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::format_duration;
 use crate::exit::{Exit, UserError};
 use crate::headline::in_one_line;
-use crate::output::{Look, Stream, buffered, note, on_stdout, printable, write_json_line};
+use crate::output::{Look, Stream, buffered, note, on_stdout, padded, printable, shortened, write_json_line};
 use crate::store::{ResultFilter, Store, StoredResult};
 use crate::task::TaskId;
 
@@ -154,7 +155,7 @@ fn write_csv(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
 struct Columns {
     /// Without the attempt and the milliseconds.
     is_narrow: bool,
-    /// So much of a result fits beside the rest.
+    /// So many columns of a result fit beside the rest.
     shown: usize,
 }
 
@@ -174,13 +175,18 @@ impl Columns {
         Self { is_narrow, shown: width.saturating_sub(taken).clamp(8, most) }
     }
 
+    fn type_width(&self) -> usize {
+        if self.is_narrow { 22 } else { 26 }
+    }
+
     fn line(&self, cells: [&str; 7], out: &mut impl Write) -> io::Result<()> {
         let [id, task_type, attempt, status, ms, finished, result] = cells;
+        let task_type = padded(task_type, self.type_width());
         if self.is_narrow {
-            return writeln!(out, "{id:>6}  {task_type:<22}  {status:<9}  {finished:<20}  {result}");
+            return writeln!(out, "{id:>6}  {task_type}  {status:<9}  {finished:<20}  {result}");
         }
         let shown = format!("{attempt:>7}  {status:<9} {ms:>9}  {finished:<24}");
-        writeln!(out, "{id:>8}  {task_type:<26} {shown}  {result}")
+        writeln!(out, "{id:>8}  {task_type} {shown}  {result}")
     }
 
     fn write(&self, stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
@@ -190,15 +196,15 @@ impl Columns {
             (None, Some(failure)) => printable(&in_one_line(&failure.error)).into_owned(),
             (None, None) => printable(&result.outcome.data.to_string()).into_owned(),
         };
-        let mut shown: String = text.chars().take(self.shown).collect();
-        if shown.len() < text.len() {
-            shown.pop();
-            shown.push('…');
-        }
+        let task_type = printable(&result.task_type);
+        // What a long name takes, the result has not.
+        let excess = measure_text_width(&task_type).saturating_sub(self.type_width());
+        let least = self.shown.min(8);
+        let shown = shortened(&text, self.shown.saturating_sub(excess).max(least));
         let finished = result.finished_at;
         let finished = if self.is_narrow { format!("{finished:.0}") } else { format!("{finished:.3}") };
         let (id, attempt) = (result.task_id.to_string(), result.attempt.to_string());
         let ms = result.duration_ms().to_string();
-        self.line([&id, &result.task_type, &attempt, status.as_str(), &ms, &finished, &shown], out)
+        self.line([&id, &task_type, &attempt, status.as_str(), &ms, &finished, &shown], out)
     }
 }

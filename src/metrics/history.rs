@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Attempt;
 use crate::headline::in_one_line;
+use crate::output::printable;
 
 /// The minutes that are remembered.
 pub(super) const MINUTES: u64 = 60;
@@ -88,7 +89,7 @@ impl History {
             task_type: attempt.task_type.to_owned(),
             ended: now,
             seconds: attempt.seconds,
-            failure: attempt.failure.map(|(error_type, text)| (cut(error_type), cut(&in_one_line(text)))),
+            failure: attempt.failure.map(|(error_type, text)| (cut(error_type), cut(&printable(&in_one_line(text))))),
         };
         if !completed {
             self.failures.push_front(recent.clone());

@@ -4,12 +4,13 @@
 use rusqlite::{Connection, Result, Row, params};
 
 use super::database::Time;
+use crate::headline::in_one_line;
 
 /// How many are kept of a task: one whose workers die is handed out for ever.
 const MOST: i64 = 50;
 
-/// Characters that are kept of an error.
-const LONGEST_ERROR: i64 = 4_000;
+/// Characters that are kept of an error, its most telling line first.
+const LONGEST_ERROR: usize = 4_000;
 
 /// Why another attempt could follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +51,14 @@ pub(super) struct PastAttempt {
 
 /// Keeps what the row of the task tells of its last attempt, before that is overwritten.
 pub(super) fn keep(connection: &Connection, task_id: i64, fate: Fate, error: Option<&str>) -> Result<()> {
+    let error = error.map(|error| in_one_line(error).chars().take(LONGEST_ERROR).collect::<String>());
     connection
         .prepare_cached(
             "INSERT INTO past_attempts (task_id, attempt, worker_id, claimed_at, ended_at, left_at, fate, error) \
-             SELECT id, attempts, claimed_by, claimed_at, completed_at, ?2, ?3, substr(?4, 1, ?5) FROM tasks \
+             SELECT id, attempts, claimed_by, claimed_at, completed_at, ?2, ?3, ?4 FROM tasks \
              WHERE id = ?1",
         )?
-        .execute(params![task_id, Time::now(), fate.sql(), error, LONGEST_ERROR])?;
+        .execute(params![task_id, Time::now(), fate.sql(), error])?;
     connection
         .prepare_cached(
             "DELETE FROM past_attempts WHERE task_id = ?1 AND id <= (\

@@ -341,7 +341,7 @@ const MENDABLE: [ErrorCode; 4] =
 
 impl Reason {
     fn of(error: &rusqlite::Error) -> Self {
-        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError};
         let code = error.sqlite_error_code();
         let text = match code {
             Some(ErrorCode::DiskFull) => "the disk is full".into(),
@@ -359,7 +359,11 @@ impl Reason {
             {
                 format!("it is damaged: {error}")
             }
-            _ => error.to_string(),
+            _ => match error {
+                // What follows in its text is the statement, which says nothing to a person.
+                SqlInputError { msg, .. } => format!("it is damaged: {msg}"),
+                _ => error.to_string(),
+            },
         };
         let is_of = |codes: &[ErrorCode]| code.is_some_and(|code| codes.contains(&code));
         let passes = is_of(&PASSING);

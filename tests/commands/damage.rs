@@ -167,6 +167,7 @@ fn what_is_no_results_file_is_not_healthy() {
         ("json.db", "UPDATE results SET data = '{' WHERE rowid = 300"),
         ("time.db", "UPDATE results SET finished_at = 'yesterday' WHERE rowid = 300"),
         ("claim.db", "UPDATE claims SET params = '' WHERE task_id = 2005"),
+        ("layout.db", "PRAGMA user_version = 1"),
         ("number.db", "UPDATE results SET retryable = 7, error_type = NULL, attempt = -1 WHERE rowid = 300"),
     ] {
         Connection::open(rig.sandbox.write(name, &whole)).unwrap().execute_batch(sql).unwrap();
@@ -184,6 +185,7 @@ fn what_is_no_results_file_is_not_healthy() {
         "json",
         "time",
         "claim",
+        "layout",
         "number",
     ] {
         let health = rig.prismq("health --json --results").args([&*format!("{name}.db")]).run().exits(1).json();

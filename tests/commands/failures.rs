@@ -73,8 +73,7 @@ fn the_whole_story_has_each_line_once() {
     let (rig, _) = failed();
     let story = rig.run("explain 1").exits(0).stdout;
     let lines: Vec<&str> = story.lines().map(|line| line.get(28..).unwrap_or_default()).collect();
-    let at =
-        lines.iter().position(|line| line.contains("(handler, not to be tried again): ValueError: bad value")).unwrap();
+    let at = lines.iter().position(|line| line.contains("(handler, not retryable): ValueError: bad value")).unwrap();
     assert_eq!(lines[at + 1..at + 5], TRACEBACK[..4].iter().map(|line| format!("    {line}")).collect::<Vec<_>>());
     for line in TRACEBACK {
         assert_eq!(story.matches(line).count(), 1, "{line}: {story}");
@@ -87,6 +86,46 @@ fn the_whole_story_has_each_line_once() {
 }
 
 #[test]
+fn what_is_not_run_again_is_not_told_again() {
+    let rig = Rig::with(|settings| settings.max_attempts = 3).knowing_any();
+    rig.sandbox.write("stderr", TRACEBACK.join("\n") + "\n");
+    let exec = "cat >/dev/null; cat stderr >&2; exit 65";
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{exec}'''\n"));
+    rig.create(ANY, &json!({"n": 1}));
+    rig.run("work --drain").exits(0);
+    let story = rig.run("explain 1").exits(0).stdout;
+    assert_eq!(
+        story.matches("not run again, failed as before (validation): ValueError: bad value").count(),
+        2,
+        "{story}"
+    );
+    for line in &TRACEBACK[..4] {
+        assert_eq!(story.matches(line).count(), 1, "{line}: {story}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_of_results_is_no_wider_than_the_terminal_whatever_the_error_is_written_in() {
+    let rig = Rig::with(|settings| settings.max_attempts = 1).knowing_any();
+    rig.sandbox.write("stderr", format!("\x1b[31m{}\u{202e}\n\x1b[0m", "エラー: ファイルが見つかりません".repeat(9)));
+    let exec = "cat >/dev/null; cat stderr >&2; exit 1";
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{exec}'''\n"));
+    rig.create(ANY, &json!({"n": 1}));
+    rig.run("work --drain").exits(0);
+    for columns in [80, 113, 120, 200] {
+        let line = format!("stty cols {columns} rows 30; exec {} results", env!("CARGO_BIN_EXE_prismq"));
+        let script = ["--quiet", "--return", "--command", &line, "/dev/null"];
+        let output = rig.sandbox.program("script", script).env("TERM", "xterm").env("LANG", "C.UTF-8").run().exits(0);
+        let row = output.stdout.lines().nth(1).unwrap().trim_end();
+        assert!(row.ends_with('…') && row.contains("Z  エラー: "), "{row}");
+        assert!(console::measure_text_width(row) <= columns, "{columns}: {row}");
+    }
+    let all = rig.run("list-tasks").exits(0).stdout + &rig.run("results 1").exits(0).stdout;
+    assert!(!all.contains(['\u{202e}', '\x1b']) && !all.contains("{1b}"), "{all}");
+}
+
+#[test]
 fn a_result_is_shown_whole_to_people() {
     let (rig, _) = failed();
     let shown = rig.run("results 1").exits(0).stdout;
@@ -95,7 +134,7 @@ fn a_result_is_shown_whole_to_people() {
         (field("task "), field("attempt "), field("status ")),
         (Some("1, example.any"), Some("1"), Some("failed"))
     );
-    assert_eq!(field("error type "), Some("handler, not to be tried again"));
+    assert_eq!(field("error type "), Some("handler, not retryable"));
     assert!(field("reported ").is_some_and(|time| time.starts_with("20")), "{shown}");
     let error = TRACEBACK.map(|line| format!("             {line}\n")).concat();
     assert!(shown.contains(error.trim_start()), "{shown}");

@@ -50,7 +50,7 @@ fn the_story_of_a_task_is_told_in_order() {
         [
             "created at the TaskManager (by its own clock), priority 0",
             "claimed by first, attempt 1",
-            "failed after N ms (temporary, may be tried again): no luck",
+            "failed after N ms (temporary, retryable): no luck",
             "reported",
             "claimed by second, attempt 2",
             "completed after N ms: 2",
@@ -97,7 +97,7 @@ fn the_story_says_which_attempts_were_not_run() {
     let told: Vec<String> = told(&rig.run("explain 1").exits(0).stdout).iter().map(|line| without_ms(line)).collect();
     let ends: Vec<&String> = told.iter().filter(|line| line.ends_with("): no such channel")).collect();
     let again = "not run again, failed as before (validation): no such channel";
-    assert_eq!(ends, ["failed after N ms (validation, not to be tried again): no such channel", again, again]);
+    assert_eq!(ends, ["failed after N ms (validation, not retryable): no such channel", again, again]);
     let story = rig.run("explain 1 --json").exits(0).json();
     let not_run = [0, 1, 2].map(|attempt: usize| story["attempts"][attempt]["not_run"].clone());
     assert_eq!(not_run, [false, true, true].map(Value::Bool));
@@ -180,7 +180,7 @@ fn the_story_is_told_while_the_taskmanager_is_away() {
     let sandbox = rig.stop();
     let output = sandbox.prismq(["explain", "1"]).run().exits(0);
     assert!(output.stdout.contains("task 1, example.any: params {\"n\":1}\n"), "{}", output.stdout);
-    assert!(output.stdout.contains("(validation, not to be tried again)"), "{}", output.stdout);
+    assert!(output.stdout.contains("(validation, not retryable)"), "{}", output.stdout);
     assert!(output.stdout.contains("is wrong") && output.stdout.contains("  reported\n"), "{}", output.stdout);
     assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
     assert!(output.stderr.contains("what follows is from the results file alone"), "{}", output.stderr);

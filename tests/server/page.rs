@@ -56,6 +56,31 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed_and_lists_what_failed_fi
 }
 
 #[test]
+fn errors_are_shown_to_their_last_line_whatever_is_in_them() {
+    let api = Api::start_with(|settings| settings.max_attempts = 2);
+    let browser = Browser::at(&api);
+    let type_id = api.register_any("a.b");
+    let long =
+        format!("start\0\n\x1b[31mTraceback (most recent call last):\n{}ValueError: no\x1b[0m", "  File\n".repeat(900));
+    api.create("a.b", json!({}));
+    for _ in 0..2 {
+        let id = api.claim("one", type_id).data()["id"].as_i64().unwrap();
+        api.post(&format!("/tasks/{id}/complete"), json!({"worker_id": "one", "success": false, "error": long})).data();
+    }
+    browser.get("/tasks?status=failed").has(&["ValueError: no |"]);
+    let page = browser.get("/tasks/1").has(&["ValueError: no | start", "start\0\nTraceback", "ValueError: no</pre>"]);
+    assert!(!page.body.contains('\x1b'));
+    api.create("a.b", json!({"n": 2}));
+    for _ in 0..2 {
+        let id = api.claim("one", type_id).data()["id"].as_i64().unwrap();
+        let body = json!({"worker_id": "one", "success": false, "error": "no \u{202e}exe.gpj"});
+        api.post(&format!("/tasks/{id}/complete"), body).data();
+    }
+    browser.get("/tasks?status=failed").has(&["no \\u{202e}exe.gpj"]);
+    browser.get("/tasks/2").has(&["no \\u{202e}exe.gpj"]);
+}
+
+#[test]
 fn it_tells_how_the_queue_is() {
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let browser = Browser::at(&api);

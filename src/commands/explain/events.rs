@@ -5,7 +5,7 @@
 
 use super::{Story, short};
 use crate::clock::Timestamp;
-use crate::headline::{in_one_line, split};
+use crate::headline::{in_one_line, split, without_colours};
 use crate::store::{Status, StoredResult};
 use crate::task::{Claim, Failure};
 use crate::taskmanager::wire::error_within_limit;
@@ -86,15 +86,22 @@ impl Story {
                 events.push(Told::at(result.finished_at, words));
             }
             Some(failure) => {
-                let (headline, rest) = split(&failure.error);
+                let error = without_colours(&failure.error);
+                let (headline, rest) = split(&error);
                 let words = format!("{}: {headline}", what_failed(stored, failure));
                 events.push(Told::at(result.finished_at, words));
-                add_lines(rest, events);
+                // What is only said again has its lines where it was said first.
+                let mut before = self.attempts.iter().take_while(|it| it.id != stored.id);
+                let is_same =
+                    |it: &StoredResult| it.result.outcome.failure.as_ref().map(|it| &it.error) == Some(&failure.error);
+                if !(result.outcome.is_not_run() && before.any(is_same)) {
+                    add_lines(rest, events);
+                }
             }
         }
         if !result.outcome.last_words.is_empty() {
             events.push(Told::of("the handler's last words:"));
-            add_lines(result.outcome.last_words.lines().collect(), events);
+            add_lines(without_colours(&result.outcome.last_words).lines().collect(), events);
         }
         events.push(match (reported_at, status, report_error) {
             (None, _, None) => Told::of("not reported yet: the next worker does that"),
@@ -163,7 +170,7 @@ fn what_failed(stored: &StoredResult, failure: &Failure) -> String {
         (true, _) if error_type == "worker" => "given back".to_owned(),
         (true, _) => format!("not run again, failed as before ({error_type})"),
         (false, retryable) => {
-            let again = if retryable { "may be tried again" } else { "not to be tried again" };
+            let again = if retryable { "retryable" } else { "not retryable" };
             format!("failed after {} ms ({error_type}, {again})", stored.result.duration_ms())
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use crate::config::format_duration;
+use crate::headline::without_colours;
 use crate::output::{buffered, on_stdout, printable};
 use crate::store::{ResultFilter, Store, StoredResult};
 
@@ -34,9 +35,9 @@ fn write_result(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
     field("attempt", &result.attempt.to_string())?;
     field("status", status.as_str())?;
     if let Some(failure) = &outcome.failure {
-        let again = if failure.retryable { "may be tried again" } else { "not to be tried again" };
+        let again = if failure.retryable { "retryable" } else { "not retryable" };
         field("error type", &format!("{}, {again}", failure.error_type.as_str()))?;
-        field("error", &failure.error)?;
+        field("error", &without_colours(&failure.error))?;
     }
     if let Some(message) = &outcome.message {
         field("message", message)?;

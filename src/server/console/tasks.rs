@@ -4,7 +4,8 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::{list_link, task_link};
-use crate::headline::in_one_line;
+use crate::headline::{in_one_line, without_colours};
+use crate::output::printable;
 use crate::server::attempts::{Fate, PastAttempt};
 use crate::server::database::Time;
 use crate::server::page::{ago, bad, grouped, span};
@@ -141,8 +142,7 @@ pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
         @if let Some(error) = &shown.error {
             section {
                 h2 { "Error" (of_which) }
-                pre.bad-text { (error.text) }
-                (the_rest(error, task.id))
+                pre.bad-text { (without_colours(error)) }
             }
         }
         section {
@@ -239,7 +239,7 @@ fn past(attempt: &PastAttempt) -> Markup {
                     (Fate::PutBack, None) => { "put back by hand " (left) },
                     (Fate::Failed, _) => { "failed " (left) ", to be tried again" },
                 }
-                @if let Some(error) = &attempt.error { p.bad-text { (in_one_line(error)) } }
+                @if let Some(error) = &attempt.error { p.bad-text { (printable(&in_one_line(error))) } }
             }
         }
     }

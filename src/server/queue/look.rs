@@ -7,15 +7,16 @@ use serde_json::Value;
 
 use super::{Queue, Refusal, Result};
 use crate::headline::in_one_line;
+use crate::output::printable;
 use crate::server::attempts::{self, PastAttempt};
 use crate::server::database::Time;
 use crate::server::tally::{Counts, Minute};
 use crate::server::tasks::{self, Filter, SUMMARY, Summary};
 use crate::server::types;
 
-/// Characters that are shown of an error in a list, and how many of its last ones are looked at for those that say most.
+/// Characters that are shown of an error in a list, and how many of its last bytes are looked at for those that say most.
 const LINE: usize = 200;
-const LAST_LINES: i64 = 8 * 1024;
+const LAST_LINES: usize = 8 * 1024;
 /// Characters that are shown of a text by itself.
 const LONGEST: i64 = 64 * 1024;
 
@@ -58,7 +59,8 @@ pub(in crate::server) struct Listed {
 /// A task by itself.
 pub(in crate::server) struct Shown {
     pub(in crate::server) task: Summary,
-    pub(in crate::server) error: Option<Excerpt>,
+    /// Whole: one that is longer than 65,535 bytes was refused.
+    pub(in crate::server) error: Option<String>,
     pub(in crate::server) params: Excerpt,
     pub(in crate::server) result: Option<Excerpt>,
     /// Newest first.
@@ -98,19 +100,22 @@ impl Queue {
 
     /// The tasks that pass `filter`, newest first.
     pub(in crate::server) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
-        let mut errors =
-            self.connection.prepare_cached("SELECT substr(error_message, -?2) FROM tasks WHERE id = ?1")?;
+        // It is cut here: to SQLite's functions, a text ends with its first NUL.
+        let mut errors = self.connection.prepare_cached("SELECT error_message FROM tasks WHERE id = ?1")?;
+        let in_a_list = |error: String| {
+            let end = &error[error.ceil_char_boundary(error.len().saturating_sub(LAST_LINES))..];
+            printable(&in_one_line(end)).chars().take(LINE).collect()
+        };
         let mut with_error = |task: Summary| -> Result<Listed> {
-            let error: Option<String> = errors.query_row([task.id, LAST_LINES], |row| row.get(0)).optional()?.flatten();
-            Ok(Listed { task, error: error.map(|error| in_one_line(&error).chars().take(LINE).collect()) })
+            let error: Option<String> = errors.query_row([task.id], |row| row.get(0)).optional()?.flatten();
+            Ok(Listed { task, error: error.map(in_a_list) })
         };
         tasks::list(&self.connection, filter)?.into_iter().map(&mut with_error).collect()
     }
 
     pub(in crate::server) fn shown(&self, id: i64) -> Result<Shown> {
         let sql = format!(
-            "SELECT {SUMMARY}, substr(error_message, 1, ?2), length(error_message), substr(params, 1, ?2), \
-             length(params), substr(result, 1, ?2), length(result) \
+            "SELECT {SUMMARY}, error_message, substr(params, 1, ?2), length(params), substr(result, 1, ?2), length(result) \
              FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1"
         );
         let read = |row: &Row<'_>| {
@@ -119,9 +124,9 @@ impl Queue {
             Ok(Shown {
                 expires_at: claimed_at.map(|time| time.later_by(self.claim_timeout)),
                 task,
-                error: excerpt(row, 10)?,
-                params: excerpt(row, 12)?.unwrap_or(Excerpt { text: String::new(), length: 0 }),
-                result: excerpt(row, 14)?,
+                error: row.get(10)?,
+                params: excerpt(row, 11)?.unwrap_or(Excerpt { text: String::new(), length: 0 }),
+                result: excerpt(row, 13)?,
                 past: attempts::of_task(&self.connection, id)?,
             })
         };
