@@ -173,7 +173,10 @@ impl Check<'_> {
             let was_taken = self.rows(key).is_empty() && self.reported(key, "failed") > 0;
             self.fate(key) == Some("expired") || self.plan.may_lose_claims() && was_taken
         };
-        (1..=attempt).rev().find(|it| is_its(*it) && (*it == attempt || lost_its_claim(*it)))
+        let mut candidates = (1..=attempt).rev().filter(|it| is_its(*it) && (*it == attempt || lost_its_claim(*it)));
+        // A crash says nothing: of several runs it may have been any that was to end so.
+        let agrees = |it: &u64| self.step((task, *it)).error_type() == row["error_type"].as_str();
+        candidates.clone().find(agrees).or_else(|| candidates.next())
     }
 
     /// Only what was refused by its params is failed again without a run.
