@@ -3,11 +3,13 @@
 //! More is counted than is done: every branch of an alternative, and every pattern as if it matched.
 
 mod build;
+mod meta;
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
+use self::meta::Part;
 use super::pattern::Pattern;
 
 /// The most subschemas that apply at one place in the params, references followed.
@@ -22,6 +24,10 @@ const BYTES: usize = 256;
 /// The subschemas of a schema, by what they apply to. The first is the schema itself.
 pub(super) struct Plan {
     subschemas: Vec<Subschema>,
+    /// What the references of a meta-schema may lead back to.
+    dynamic: Vec<usize>,
+    /// It refers to a meta-schema.
+    leads_out: bool,
     /// Somewhere, one of several must fit.
     pub(super) has_alternatives: bool,
 }
@@ -37,8 +43,8 @@ struct Subschema {
     dependent: Vec<(String, usize)>,
     /// What applies at the same place is looked at again for what it has left over.
     looks_again: bool,
-    /// It leads to a schema that is not in the document.
-    leads_out: bool,
+    /// It leads to meta-schemas, which are not in the document.
+    out: Vec<Part>,
     properties: HashMap<String, usize>,
     pattern_properties: Vec<(Pattern, usize)>,
     /// To properties that are not among those.
@@ -66,6 +72,10 @@ impl Plan {
 
     /// Whether a check of `params` is no more than so much work.
     pub(super) fn work(&self, params: &Value, most: Work) -> bool {
+        // What is done elsewhere is reckoned roughly.
+        if self.leads_out && most.units <= Work::LIGHT.units {
+            return false;
+        }
         let mut reckoning = Reckoning { plan: self, left: most.units };
         reckoning.apply(0, params, Depth { all: most.depth, in_place: MAX_CHAIN }).is_some()
     }
@@ -156,9 +166,6 @@ impl Reckoning<'_> {
         let plan = self.plan;
         let subschema = &plan.subschemas[number];
         self.spend(1 + subschema.own)?;
-        if subschema.leads_out {
-            self.spend(64 * parts(value))?;
-        }
         let here = Depth { all: depth.all.checked_sub(1)?, in_place: depth.in_place.saturating_sub(1) };
         // Beyond, they go in circles, which the check ends.
         if here.in_place > 0 {
@@ -170,6 +177,12 @@ impl Reckoning<'_> {
             }
         }
         let below = Depth { in_place: MAX_CHAIN, ..here };
+        for part in &subschema.out {
+            self.spend(64 * parts(value))?;
+            for schema in part.schemas(value).into_iter().filter(|_| !plan.dynamic.is_empty()) {
+                plan.dynamic.iter().try_for_each(|next| self.apply(*next, schema, below))?;
+            }
+        }
         match value {
             Value::String(text) => self.text(subschema, text),
             Value::Array(items) => self.items(subschema, items, below),

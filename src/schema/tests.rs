@@ -82,6 +82,69 @@ fn what_doubles_at_one_place_is_refused_before_it_is_compiled() {
 }
 
 #[test]
+fn what_counts_as_an_id_in_some_drafts_hides_nothing() {
+    let too_many = "more than 10000 subschemas apply at one place, references followed";
+    let doubling = |id: &str, to: &str| {
+        let mut definitions = serde_json::Map::new();
+        for n in 0..40 {
+            let next = json!({"$ref": format!("{to}#/$defs/d{}", n + 1)});
+            definitions.insert(format!("d{n}"), json!({id: format!("x{n}"), "allOf": [next, next]}));
+        }
+        definitions.insert("d40".to_owned(), json!({}));
+        json!({"type": "object", "$defs": definitions, "allOf": [{"$ref": "#/$defs/d0"}]})
+    };
+    assert_eq!(soon(|| message(&doubling("id", ""))), too_many);
+    for draft in ["http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#"] {
+        let mut schema = doubling("$id", "");
+        schema["$schema"] = json!(draft);
+        assert_eq!(soon(|| message(&schema)), too_many, "{draft}");
+    }
+    for to in ["json-schema:///", ".", "./", "?", "json-schema:///%61/.."] {
+        assert_eq!(soon(|| message(&doubling("title", to))), too_many, "{to}");
+    }
+    let mut schema = doubling("title", "http://x/r%61");
+    schema["$id"] = json!("http://x/ra");
+    schema["not"] = json!({"not": {"$id": "http://y/ra"}});
+    assert_eq!(soon(|| message(&schema)), too_many);
+}
+
+#[test]
+fn what_doubles_by_way_of_a_meta_schema_is_not_checked() {
+    let params = |levels| (0..levels).fold(json!({}), |inside, _| json!({"not": inside}));
+    for (draft, anchor, value) in
+        [("2020-12", "$dynamicAnchor", json!("meta")), ("2019-09", "$recursiveAnchor", json!(true))]
+    {
+        let uri = |name: &str| format!("https://json-schema.org/draft/{draft}/{name}");
+        let extended = |rest: Value| {
+            let mut schema = json!({"$schema": uri("schema"), "$id": "http://x/y", anchor: value, "type": "object"});
+            schema.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            Schema::new(&schema).unwrap()
+        };
+        let (whole, part) = (json!({"$ref": uri("schema")}), json!({"$ref": uri("meta/applicator")}));
+        for rest in [
+            json!({"allOf": [whole, whole]}),
+            json!({"allOf": [part, part]}),
+            json!({"allOf": [whole, part]}),
+            json!({"allOf": [whole], "properties": {"not": {"$ref": "#"}}}),
+        ] {
+            let schema = extended(rest.clone());
+            assert!(schema.check_now(&params(60), Telling::Value).is_none(), "{rest}");
+            assert_eq!(soon(|| schema.check(&params(60), Telling::Value)), Err(Fault::too_much()), "{rest}");
+        }
+        // Who extends it once is none the worse.
+        let schema = extended(json!({"allOf": [whole], "properties": {"x-unit": {"type": "string"}}}));
+        assert_eq!(schema.check(&params(60), Telling::Value), Ok(()));
+        assert!(schema.check(&json!({"not": {"x-unit": 1}}), Telling::Value).is_err());
+        // Nor is the meta-schema itself.
+        let parts = ["meta/core", "meta/applicator", "meta/validation", "meta/content", "meta/meta-data"];
+        let parts: Vec<_> = parts.iter().map(|part| json!({"$ref": part})).collect();
+        let schema = extended(json!({"$id": uri("schema"), "allOf": parts}));
+        assert_eq!(schema.check(&params(60), Telling::Value), Ok(()));
+        assert!(schema.check(&json!({"properties": {"a": {"type": 5}}}), Telling::Value).is_err());
+    }
+}
+
+#[test]
 fn long_chains_and_long_schemas_are_refused() {
     let in_chain = "more than 128 subschemas in a chain apply at one place";
     for levels in [200, 1000] {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::meta::Part;
 use super::{Plan, Subschema};
 use crate::schema::pattern::Pattern;
 
@@ -13,69 +14,116 @@ const ITEMS: usize = 16;
 
 /// The plan of the subschemas that can be reached from `schema`, itself first.
 pub(super) fn plan(schema: &Value) -> Plan {
-    let mut document =
-        Document { resource_of: HashMap::new(), resources: Vec::new(), anchors: Vec::new(), root: schema };
-    document.read(schema, schema);
+    let mut document = Document {
+        scope_of: HashMap::new(),
+        scopes: vec![(schema, None)],
+        resources: Vec::new(),
+        anchors: Vec::new(),
+        dynamic: Vec::new(),
+    };
+    document.read(schema, 0);
+    let dynamic = document.dynamic.clone();
     let mut builder = Builder { document, numbers: HashMap::new(), found: Vec::new(), has_alternatives: false };
     builder.number(schema);
+    let dynamic = dynamic.into_iter().map(|schema| builder.number(schema)).collect();
     let mut subschemas = Vec::new();
     while let Some(schema) = builder.found.get(subschemas.len()) {
         subschemas.push(builder.subschema(schema));
     }
-    Plan { subschemas, has_alternatives: builder.has_alternatives }
+    let leads_out = subschemas.iter().any(|subschema| !subschema.out.is_empty());
+    Plan { subschemas, dynamic, leads_out, has_alternatives: builder.has_alternatives }
 }
 
 /// By where it is: the same text at two places is two subschemas.
 type Place = *const Value;
 
-/// What references can lead to.
+/// What references can lead to. Which keyword names a resource, and where that counts, depends on the draft; a reference
+/// leads to all that it may lead to in any of them.
 struct Document<'a> {
-    root: &'a Value,
-    /// What each object's references are relative to, where that is not the root.
-    resource_of: HashMap<Place, &'a Value>,
+    /// What each object's references are relative to, by its number among the scopes.
+    scope_of: HashMap<Place, usize>,
+    /// The root and all that have an id, each with the one around it.
+    scopes: Vec<(&'a Value, Option<usize>)>,
     /// By their `$id`.
-    resources: Vec<(&'a str, &'a Value)>,
+    resources: Vec<(String, &'a Value)>,
     anchors: Vec<(&'a str, &'a Value)>,
+    /// What the references of a meta-schema may lead back to.
+    dynamic: Vec<&'a Value>,
 }
 
 impl<'a> Document<'a> {
-    fn read(&mut self, value: &'a Value, resource: &'a Value) {
+    fn read(&mut self, value: &'a Value, scope: usize) {
         match value {
-            Value::Object(fields) => self.read_object(value, fields, resource),
-            Value::Array(items) => items.iter().for_each(|item| self.read(item, resource)),
+            Value::Object(fields) => self.read_object(value, fields, scope),
+            Value::Array(items) => items.iter().for_each(|item| self.read(item, scope)),
             _ => {}
         }
     }
 
-    fn read_object(&mut self, value: &'a Value, fields: &'a Map<String, Value>, mut resource: &'a Value) {
+    fn read_object(&mut self, value: &'a Value, fields: &'a Map<String, Value>, mut scope: usize) {
         let text = |name: &str| fields.get(name).and_then(Value::as_str);
         for id in [text("$id"), text("id")].into_iter().flatten() {
-            if let Some(anchor) = id.strip_prefix('#') {
+            let (uri, anchor) = id.split_once('#').unwrap_or((id, ""));
+            if !anchor.is_empty() {
                 self.anchors.push((anchor, value));
-            } else {
-                self.resources.push((id, value));
-                resource = value;
+            }
+            if !uri.is_empty() {
+                self.resources.push((uri.to_owned(), value));
+                self.scopes.push((value, Some(scope)));
+                scope = self.scopes.len() - 1;
             }
         }
         let anchors = [text("$anchor"), text("$dynamicAnchor")].into_iter().flatten();
         self.anchors.extend(anchors.map(|anchor| (anchor, value)));
-        self.resource_of.insert(value, resource);
-        fields.values().for_each(|field| self.read(field, resource));
+        if text("$dynamicAnchor") == Some("meta") || fields.get("$recursiveAnchor") == Some(&Value::Bool(true)) {
+            self.dynamic.push(value);
+        }
+        self.scope_of.insert(value, scope);
+        fields.values().for_each(|field| self.read(field, scope));
     }
 
-    /// All that a reference of `schema` may lead to: where URIs end alike, each of them.
+    /// All that a reference of `schema` may lead to.
     fn targets(&self, schema: &'a Value, reference: &str) -> Vec<&'a Value> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let fragment = percent_decode_str(fragment).decode_utf8_lossy();
-        let bases: Vec<&Value> = match uri {
-            "" => vec![self.resource_of.get(&std::ptr::from_ref(schema)).copied().unwrap_or(self.root)],
-            _ => self.resources.iter().filter(|(id, _)| last(id) == last(uri)).map(|(_, value)| *value).collect(),
-        };
-        match &*fragment {
+        let bases = if uri.is_empty() { self.around(schema) } else { self.named(uri) };
+        let decoded = percent_decode_str(fragment).decode_utf8_lossy();
+        match &*decoded {
             "" => bases,
             pointer if pointer.starts_with('/') => bases.iter().filter_map(|base| base.pointer(pointer)).collect(),
-            name => self.anchored(name),
+            name if name == fragment => self.anchored(name),
+            name => [self.anchored(name), self.anchored(fragment)].concat(),
         }
+    }
+
+    /// The resources that a schema is part of.
+    fn around(&self, schema: &'a Value) -> Vec<&'a Value> {
+        let mut around = Vec::new();
+        let mut next = Some(self.scope_of.get(&std::ptr::from_ref(schema)).copied().unwrap_or(0));
+        while let Some((scope, above)) = next.and_then(|number| self.scopes.get(number)) {
+            around.push(*scope);
+            next = *above;
+        }
+        around
+    }
+
+    /// Those that a URI may name: where URIs end alike, each of them, and all where it is not plain how this one ends.
+    fn named(&self, uri: &str) -> Vec<&'a Value> {
+        let wanted = last(uri);
+        let is_odd = |last: &str| matches!(last, "" | "." | "..");
+        let alike = |id: &str| is_odd(&wanted) || is_odd(&last(id)) || last(id) == wanted;
+        let mut named: Vec<&Value> =
+            self.resources.iter().filter(|(id, _)| alike(id)).map(|(_, value)| *value).collect();
+        if is_odd(&wanted) || named.is_empty() && !self.is_meta(uri) {
+            named.extend(self.resources.iter().map(|(_, value)| *value));
+            named.push(self.scopes[0].0);
+        }
+        named
+    }
+
+    /// Whether it may name one of the meta-schemas, which need not be in the document.
+    fn is_meta(&self, uri: &str) -> bool {
+        let is_theirs = |uri: &str| decoded(uri).contains("json-schema.org");
+        META_SCHEMAS.contains(&&*last(uri)) && (is_theirs(uri) || self.resources.iter().any(|(id, _)| is_theirs(id)))
     }
 
     fn anchored(&self, name: &str) -> Vec<&'a Value> {
@@ -83,9 +131,29 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The last part of a URI's path.
-fn last(uri: &str) -> &str {
-    uri.trim_end_matches('#').rsplit(['/', ':']).next().unwrap_or_default()
+/// What the URIs of the meta-schemas and of their parts end with.
+const META_SCHEMAS: [&str; 10] = [
+    "schema",
+    "core",
+    "applicator",
+    "unevaluated",
+    "validation",
+    "content",
+    "meta-data",
+    "format",
+    "format-annotation",
+    "format-assertion",
+];
+
+/// A URI in one of the forms that are the same.
+fn decoded(uri: &str) -> String {
+    percent_decode_str(uri).decode_utf8_lossy().to_lowercase()
+}
+
+/// The last part of a URI's path, decoded.
+fn last(uri: &str) -> String {
+    let path = uri.split(['#', '?']).next().unwrap_or_default();
+    decoded(path.rsplit(['/', ':']).next().unwrap_or_default())
 }
 
 struct Builder<'a> {
@@ -151,12 +219,17 @@ impl<'a> Builder<'a> {
     fn refer(&mut self, schema: &'a Value, keyword: &str, value: &Value, found: &mut Subschema) {
         let Some(reference) = value.as_str() else { return };
         let mut targets = self.document.targets(schema, reference);
-        let anchor = reference.rsplit_once('#').map(|(_, name)| name).filter(|_| keyword == "$dynamicRef");
-        targets.extend(anchor.into_iter().flat_map(|name| self.document.anchored(name)));
-        if keyword == "$recursiveRef" {
-            targets.push(self.document.root);
+        let (uri, name) = reference.split_once('#').unwrap_or((reference, ""));
+        if keyword == "$dynamicRef" {
+            targets.extend(self.document.anchored(name));
         }
-        found.leads_out |= targets.is_empty();
+        if keyword == "$recursiveRef" {
+            targets.push(self.document.scopes[0].0);
+            targets.extend(&self.document.dynamic);
+        }
+        if targets.is_empty() || self.document.is_meta(uri) {
+            found.out.push(Part::of(&last(uri)));
+        }
         for target in targets {
             let number = self.number(target);
             if !found.in_place.contains(&number) {
