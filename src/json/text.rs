@@ -12,7 +12,7 @@ const MARK: char = '\u{feff}';
 
 /// Whether bytes begin as JSON that holds an object does, in whatever encoding: with `{`, or as a list of objects. Other
 /// things begin so, too (templates, TeX, a GUID), and go on with what no object of JSON does; but they may be an envelope
-/// as another language writes it, if there is the word `success` in them.
+/// as another language writes it, if there is a key `success` in them.
 #[must_use]
 pub fn starts_like_object(bytes: &[u8]) -> bool {
     const SKIPPED: [u8; 6] = [0, 0xfe, 0xff, 0xef, 0xbb, 0xbf]; // of byte order marks, and of wider characters
@@ -21,7 +21,17 @@ pub fn starts_like_object(bytes: &[u8]) -> bool {
         Some(b'[') => start.next() == Some(&b'{'),
         first => first == Some(&b'{'),
     };
-    opens && (matches!(start.next(), None | Some(b'"' | b'}')) || bytes.windows(SUCCESS.len()).any(|it| it == SUCCESS))
+    opens && (matches!(start.next(), None | Some(b'"' | b'}')) || names_success(bytes))
+}
+
+/// Whether there is a key `success`, in the quotes and colours of any language.
+fn names_success(bytes: &[u8]) -> bool {
+    const BETWEEN: &[u8] = b" \t\r\n\\\"'\x1b[;m0123456789";
+    let mut words = bytes.windows(SUCCESS.len()).enumerate().filter(|(_, word)| *word == SUCCESS);
+    words.any(|(at, _)| {
+        let next = bytes[at + SUCCESS.len()..].iter().find(|byte| !BETWEEN.contains(byte));
+        matches!(next, Some(b':' | b'='))
+    })
 }
 
 /// `text` without the byte order mark at its start.

@@ -217,6 +217,9 @@ mod tests {
             (HTTPS, &[("https_proxy", "p:1"), ("no_proxy", ""), ("NO_PROXY", "example")], None),
             ("http://localhost:8000/api", &[("http_proxy", "http://p:1")], None),
             ("http://[::1]:8000/api", &[("http_proxy", "http://p:1")], None),
+            ("http://LocalHost.:8000/api", &[("http_proxy", "http://p:1")], None),
+            ("http://127.0.0.2:8000/api", &[("http_proxy", "http://p:1")], None),
+            ("http://[::ffff:127.0.0.1]:8000/api", &[("http_proxy", "http://p:1")], None),
         ] {
             let found = proxy(target, variables).unwrap().map(|proxy| proxy.to_string());
             assert_eq!(found.as_deref(), expected, "{target} {variables:?}");
