@@ -117,6 +117,12 @@ impl Schema {
         Ok(Self { validator, plan, given_up: AtomicIsize::new(0) })
     }
 
+    /// How much memory its patterns take, in half kilobytes at worst.
+    #[must_use]
+    pub fn states(&self) -> u64 {
+        self.plan.states()
+    }
+
     /// The same in a thread of its own.
     pub fn compile(schema: &Value) -> Result<Self, Fault> {
         let (sender, compiled) = mpsc::sync_channel(1);

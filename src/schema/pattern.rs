@@ -22,6 +22,11 @@ impl Pattern {
         Self { states: states(pattern), is_fancy: refers_back || looks.iter().any(|it| pattern.contains(it)) }
     }
 
+    /// How much memory it takes, once its counted repetitions are written out: so many times half a kilobyte at most, about.
+    pub(super) fn size(self) -> u64 {
+        self.states
+    }
+
     /// The work of matching a text of `length` bytes, in units.
     pub(super) fn work(self, length: usize) -> u64 {
         let units = 1 + self.states.saturating_mul(length as u64) / STEPS;

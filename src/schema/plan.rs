@@ -16,6 +16,8 @@ use super::pattern::Pattern;
 const MAX_IN_PLACE: u64 = 10_000;
 /// The most subschemas at one place of which each leads to the next.
 const MAX_CHAIN: usize = 128;
+/// The most states of all patterns together, counted repetitions written out: each takes half a kilobyte at worst.
+const MAX_STATES: u64 = 500_000;
 /// Steps for counting them, where references go in circles.
 const MAX_COUNTING: u64 = 2_000_000;
 /// Bytes of a text that are read for one unit of work.
@@ -63,11 +65,21 @@ impl Plan {
     /// The error says what is beyond a limit.
     pub(super) fn new(schema: &Value) -> Result<Self, String> {
         let this = build::plan(schema);
+        if this.states() > MAX_STATES {
+            return Err(format!("its patterns have more than {MAX_STATES} states, counted repetitions written out"));
+        }
         let mut count = Count { plan: &this, sizes: vec![None; this.subschemas.len()], steps: 0 };
         for number in 0..this.subschemas.len() {
             count.in_place(number, &mut Vec::new())?;
         }
         Ok(this)
+    }
+
+    /// The states of all patterns.
+    pub(super) fn states(&self) -> u64 {
+        let named = self.subschemas.iter().flat_map(|subschema| &subschema.pattern_properties);
+        let patterns = named.map(|(pattern, _)| *pattern).chain(self.subschemas.iter().filter_map(|it| it.pattern));
+        patterns.fold(0, |sum, pattern| sum.saturating_add(pattern.size()))
     }
 
     /// Whether a check of `params` is no more than so much work.

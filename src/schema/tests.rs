@@ -82,6 +82,25 @@ fn what_doubles_at_one_place_is_refused_before_it_is_compiled() {
 }
 
 #[test]
+fn patterns_that_take_much_memory_are_refused_before_they_are_compiled() {
+    let too_many = "its patterns have more than 500000 states, counted repetitions written out";
+    let classes = (0..1100).map(|n| (format!("p{n}"), json!({"pattern": format!("^[\\p{{L}}\\p{{N}}]{{200}}{n}$")})));
+    let names = (0..2700).map(|n| (format!("\\w{{700}}{n}"), json!({})));
+    let properties: serde_json::Map<_, _> = classes.collect();
+    let pattern_properties: serde_json::Map<_, _> = names.collect();
+    for schema in [
+        json!({"type": "object", "properties": properties}),
+        json!({"type": "object", "patternProperties": pattern_properties}),
+        json!({"type": "object", "properties": {"a": {"pattern": "((a{1000}){1000}){1000}"}}}),
+    ] {
+        assert_eq!(soon(|| message(&schema)), too_many);
+    }
+    let usual = (0..200).map(|n| (format!("p{n}"), json!({"pattern": "^[A-Za-z0-9_./-]{1,255}$"})));
+    let usual: serde_json::Map<_, _> = usual.collect();
+    assert_eq!(message(&json!({"type": "object", "properties": usual})), "taken");
+}
+
+#[test]
 fn what_counts_as_an_id_in_some_drafts_hides_nothing() {
     let too_many = "more than 10000 subschemas apply at one place, references followed";
     let doubling = |id: &str, to: &str| {

@@ -183,6 +183,13 @@ impl Breakable {
         &self.line
     }
 
+    /// What was sent and not taken is forgotten when the stream is dropped: the system would keep it as long as the client
+    /// takes a little.
+    pub(super) fn forget_unsent(&self) {
+        // Where that cannot be, it ends with the client.
+        let _ = self.stream.set_zero_linger();
+    }
+
     /// Fails where the line is broken. The stream is dropped for it, and so closed.
     fn check(&self) -> io::Result<()> {
         match self.line.0.broken.get() {

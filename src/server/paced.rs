@@ -82,6 +82,9 @@ impl Paced {
                 self.moved(0);
             } else if Instant::now() >= self.deadline {
                 if !self.line().is_held() {
+                    if self.is_blocked {
+                        self.stream.forget_unsent();
+                    }
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 self.deadline = Instant::now() + self.patience;

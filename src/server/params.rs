@@ -12,8 +12,10 @@ use tokio::time::timeout;
 
 use crate::schema::{self, Fault, Schema, Telling};
 
-/// The most schemas that are kept compiled. One takes some times its length.
+/// The most schemas that are kept compiled. One takes some times its length, and what its patterns take.
 const MOST_COMPILED: usize = 200;
+/// The most states that the patterns of all of them have.
+const MOST_STATES: u64 = 1_000_000;
 /// For none of them is waited longer, nor for another to end.
 const LONGEST: Duration = Duration::from_secs(10);
 /// The most checks and compilations beside the thread that serves: others wait.
@@ -33,10 +35,12 @@ impl Schemas {
     }
 
     pub(super) fn keep(&mut self, type_id: i64, text: String, schema: Arc<Schema>) {
-        if self.compiled.len() >= MOST_COMPILED {
+        self.compiled.remove(&type_id);
+        let states = |this: &Self| this.compiled.values().map(|(_, schema)| schema.states()).sum::<u64>();
+        while self.compiled.len() >= MOST_COMPILED || states(self) + schema.states() > MOST_STATES {
             // Any will do: who needs it compiles it again.
-            let any = self.compiled.keys().next().copied();
-            any.map(|type_id| self.compiled.remove(&type_id));
+            let Some(any) = self.compiled.keys().next().copied() else { break };
+            self.compiled.remove(&any);
         }
         self.compiled.insert(type_id, (text, schema));
     }
@@ -148,6 +152,18 @@ mod tests {
         // A dependency that turned on serde_json's `preserve_order` would change every key.
         let value: Value = serde_json::from_str(r#"{ "b": {"z": 1, "y": [ ]}, "a": 1.0 }"#).unwrap();
         assert_eq!(value.to_string(), r#"{"a":1.0,"b":{"y":[],"z":1}}"#);
+    }
+
+    #[test]
+    fn schemas_with_large_patterns_are_not_kept_all() {
+        let text = serde_json::json!({"type": "object", "patternProperties": {"[ab]{9999}": {}, "[cd]{9999}": {}}});
+        let schema = Arc::new(Schema::new(&text).unwrap());
+        let mut schemas = Schemas::default();
+        for type_id in 1..=20 {
+            schemas.keep(type_id, "text".to_owned(), Arc::clone(&schema));
+            assert!(schemas.get(type_id, "text").is_some());
+        }
+        assert_eq!(schemas.compiled.len(), 6);
     }
 
     #[test]
