@@ -86,6 +86,12 @@ impl Look {
         Self { has_bars: false, is_utf8: false, width: usize::MAX, has_colours: false }
     }
 
+    /// The most columns that names take in a table: on a terminal, a long one must leave room for what the table says.
+    #[must_use]
+    pub fn longest_name(&self) -> usize {
+        if self.width == usize::MAX { usize::MAX } else { (self.width / 4).max(20) }
+    }
+
     /// `text` in this colour, where there are colours.
     #[must_use]
     pub fn paint(&self, text: &str, colour: Colour) -> String {

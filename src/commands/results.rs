@@ -157,6 +157,7 @@ struct Columns {
     is_narrow: bool,
     /// So many columns of a result fit beside the rest.
     shown: usize,
+    longest_name: usize,
 }
 
 impl Columns {
@@ -169,10 +170,11 @@ impl Columns {
     /// A line for each row where somebody looks; programs get all there is.
     fn of_terminal() -> Self {
         let [least, most] = Self::SHOWN;
-        let width = Look::of(Stream::Stdout).width;
+        let look = Look::of(Stream::Stdout);
+        let width = look.width;
         let is_narrow = width < Self::WIDE + least;
         let taken = if is_narrow { Self::NARROW } else { Self::WIDE };
-        Self { is_narrow, shown: width.saturating_sub(taken).clamp(8, most) }
+        Self { is_narrow, shown: width.saturating_sub(taken).clamp(8, most), longest_name: look.longest_name() }
     }
 
     fn type_width(&self) -> usize {
@@ -196,7 +198,7 @@ impl Columns {
             (None, Some(failure)) => printable(&in_one_line(&failure.error)).into_owned(),
             (None, None) => printable(&result.outcome.data.to_string()).into_owned(),
         };
-        let task_type = printable(&result.task_type);
+        let task_type = shortened(&printable(&result.task_type), self.longest_name);
         // What a long name takes, the result has not.
         let excess = measure_text_width(&task_type).saturating_sub(self.type_width());
         let least = self.shown.min(8);

@@ -83,7 +83,11 @@ fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     }
     drop(waiting);
     if !rows.is_empty() {
-        print_line(fitting(&rows, Look::of(Stream::Stdout).width))?;
+        let look = Look::of(Stream::Stdout);
+        for row in &mut rows {
+            row[TYPE] = shortened(&printable(&row[TYPE]), look.longest_name());
+        }
+        print_line(fitting(&rows, look.width))?;
     }
     Ok(!rows.is_empty())
 }
@@ -118,6 +122,9 @@ const HEADING: [&str; 9] = ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CRE
 
 /// The columns of a list, the widest first: all, without attempts and progress, without the worker as well.
 const SETS: [&[usize]; 3] = [&[0, 1, 2, 3, 4, 5, 6], &[0, 1, 2, 5, 6], &[0, 1, 2, 5]];
+
+/// The column of the type's name.
+const TYPE: usize = 1;
 
 /// The columns of params and errors, which are cut to what a line has room for, and the least that says something.
 const CUT: [usize; 2] = [7, 8];

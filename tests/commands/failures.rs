@@ -121,6 +121,20 @@ fn a_line_of_results_is_no_wider_than_the_terminal_whatever_the_error_is_written
         assert!(row.ends_with('…') && row.contains("Z  エラー: "), "{row}");
         assert!(console::measure_text_width(row) <= columns, "{columns}: {row}");
     }
+    let name = "a".repeat(200);
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{name}\"\nexec = '''{exec}'''\n"));
+    rig.run("register-type --all").exits(0);
+    rig.create(&name, &json!({"n": 1}));
+    rig.run("work --drain").exits(0);
+    for command in ["results", "list-tasks", "stats"] {
+        let line = format!("stty cols 80 rows 30; exec {} {command}", env!("CARGO_BIN_EXE_prismq"));
+        let script = ["--quiet", "--return", "--command", &line, "/dev/null"];
+        let output = rig.sandbox.program("script", script).env("TERM", "xterm").env("LANG", "C.UTF-8").run().exits(0);
+        let row = output.stdout.lines().find(|line| line.contains("aaa…")).unwrap().trim_end();
+        assert!(console::measure_text_width(row) <= 80, "{row}");
+        assert!(command == "stats" || row.contains("エラー"), "{row}");
+        assert!(rig.run(command).exits(0).stdout.contains(&name), "programs get it whole");
+    }
     let all = rig.run("list-tasks").exits(0).stdout + &rig.run("results 1").exits(0).stdout;
     assert!(!all.contains(['\u{202e}', '\x1b']) && !all.contains("{1b}"), "{all}");
 }

@@ -1,8 +1,9 @@
 //! What `health` has found: fields for programs, checks with what to do about them for people.
 
+use console::measure_text_width;
 use serde_json::{Value, json};
 
-use crate::output::{Colour, Look, Stream, print_json, print_line, printable};
+use crate::output::{Colour, Look, Stream, padded, print_json, print_line, printable};
 
 /// What was found, in the order of finding.
 #[derive(Default)]
@@ -66,11 +67,11 @@ impl Report {
     }
 
     fn lines(&self, look: &Look) -> Vec<String> {
-        let width = self.checks.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
+        let width = self.checks.iter().map(|check| measure_text_width(&check.what)).max().unwrap_or(0);
         let mut lines = vec![if self.is_healthy() { "healthy".to_owned() } else { "not healthy".to_owned() }];
         for Check { what, state, found, advice } in &self.checks {
             let (sign, colour) = sign(*state, look);
-            lines.push(format!("  {} {what:width$}  {}", look.paint(sign, colour), printable(found)));
+            lines.push(format!("  {} {}  {}", look.paint(sign, colour), padded(what, width), printable(found)));
             if let Some(advice) = advice {
                 let arrow = if look.is_utf8 { "→" } else { "->" };
                 lines.push(format!("    {:sign$}{arrow} {}", "", printable(advice), sign = sign.chars().count() - 1));

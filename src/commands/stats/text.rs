@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::figures::{Figures, Slice};
 use crate::config::format_duration;
-use crate::output::{Colour, Look, numbers, printable};
+use crate::output::{Colour, Look, numbers, printable, shortened};
 use crate::store::{By, Group, Unreported};
 
 /// The longest bar, and the shortest that says anything.
@@ -22,7 +22,7 @@ pub(super) const COUNTED: &str = "counted are attempts: a task that is tried aga
 /// All there is to say, a line each.
 pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
     let heading = [what(figures.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
-    let rows = figures.groups.iter().map(row);
+    let rows = figures.groups.iter().map(|group| row(group, look));
     let mut lines = split(&numbers(heading, rows.clone()));
     if widest(&lines) > look.width {
         lines = split(&numbers(FEWER.map(|at| heading[at]), rows.map(|row| FEWER.map(|at| row[at].clone()))));
@@ -67,9 +67,9 @@ pub(super) fn what(by: By) -> &'static str {
     }
 }
 
-fn row(group: &Group) -> [String; 10] {
+fn row(group: &Group, look: &Look) -> [String; 10] {
     [
-        group.name.clone(),
+        shortened(&printable(&group.name), look.longest_name()),
         group.completed.to_string(),
         group.failed.to_string(),
         group.lost.to_string(),
@@ -213,16 +213,20 @@ mod tests {
         let group = Group { name: "example.count".into(), p95_ms: 7, p99_ms: 9, ..Group::default() };
         let (by, groups, hours, now) = (By::Type, vec![group], Vec::new(), "2026-11-22T12:00:00Z".parse().unwrap());
         let unreported = Unreported::default();
-        let figures = Figures { by, groups, hours, unreported, quota: None, since: None, now };
+        let mut figures = Figures { by, groups, hours, unreported, quota: None, since: None, now };
         let mut look = Look::plain();
-        let mut table = |width| {
-            look.width = width;
-            lines(&figures, &look)
-        };
-        let wide = table(90);
+        look.width = 90;
+        let wide = lines(&figures, &look);
         assert!(wide[0].contains("MEAN") && wide[1].contains("9 ms"), "{wide:?}");
-        let narrow = table(60);
+        look.width = 60;
+        let narrow = lines(&figures, &look);
         assert!(!narrow[0].contains("MEAN") && narrow[0].contains("P95") && narrow[1].contains("7 ms"), "{narrow:?}");
         assert!(!narrow[1].contains("9 ms"), "{narrow:?}");
+        figures.groups[0].name = "n".repeat(255);
+        look.width = 80;
+        let long = lines(&figures, &look);
+        assert!(long[1].starts_with("nnnnnnnnnnnnnnnnnnn… ") && widest(&long) <= 80, "{long:?}");
+        look.width = usize::MAX;
+        assert!(lines(&figures, &look)[1].starts_with(&figures.groups[0].name));
     }
 }
