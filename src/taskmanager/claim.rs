@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use super::retry::out_of_step;
 use super::{Client, Error, Retries, TaskFilter, TaskView};
 
 impl Client {
@@ -13,13 +14,18 @@ impl Client {
         claim: impl Fn(&Self) -> Result<T, Error>,
         look: impl Fn() -> Result<Option<T>, Error>,
     ) -> Result<T, Error> {
-        let (once, in_doubt) = (self.with_retries(Retries::NONE), Cell::new(false));
+        let (once, in_doubt, failures) = (self.with_retries(Retries::NONE), Cell::new(false), Cell::new(0));
         self.retrying(|| {
             if in_doubt.get() {
                 if let Some(found) = look()? {
                     return Ok(found);
                 }
                 in_doubt.set(false);
+            }
+            for _ in 0..out_of_step(failures.replace(failures.get() + 1)) {
+                if let Ok(Some(found)) = look() {
+                    return Ok(found);
+                }
             }
             let answer = claim(&once);
             if answer.as_ref().is_err_and(Error::may_have_taken_effect) {

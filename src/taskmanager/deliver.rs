@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::retry::Tries;
+use super::retry::{Tries, out_of_step};
 use super::wire::{self, Fitted, Limit, TaskView};
 use super::{Client, Error, Retries};
 use crate::json::{self, MAX_RESULT_DEPTH};
@@ -162,23 +162,26 @@ impl Client {
 
     fn settle_within(&self, report: &Report, mut tries: Tries) -> Result<Delivery, Error> {
         let once = self.with_retries(Retries::NONE);
+        let mut failures = 0;
         loop {
-            match once.settle(report) {
+            match once.settle(report, failures) {
                 Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(error, &mut tries)?,
                 other => return other,
             }
+            failures += 1;
         }
     }
 
     /// Looks the task up, and sends the report where it has not arrived.
-    fn settle(&self, report: &Report) -> Result<Delivery, Error> {
+    fn settle(&self, report: &Report, failures: u32) -> Result<Delivery, Error> {
         match fate(self.task(report.id)?.as_ref(), report) {
             Fate::Arrived => Ok(Delivery::Confirmed),
             Fate::ClaimLost => Ok(Delivery::ClaimLost),
-            Fate::NotArrived => match report.send(self) {
-                Ok(()) => Ok(Delivery::Confirmed),
-                Err(error) => Err(error.narrowed_to(&format!("POST /tasks/{}/complete", report.id))),
-            },
+            Fate::NotArrived => {
+                (0..out_of_step(failures)).for_each(|_| drop(self.task(report.id)));
+                let narrowed = |error: Error| error.narrowed_to(&format!("POST /tasks/{}/complete", report.id));
+                report.send(self).map(|()| Delivery::Confirmed).map_err(narrowed)
+            }
         }
     }
 }

@@ -65,6 +65,13 @@ impl Tries {
     }
 }
 
+/// How often to look once more, between a look that was answered and the call that it is about, after so many failures of
+/// the two. A balancer with a dead server behind it may let every second call fail: were the two always made in turn,
+/// each look would get through and never the call.
+pub(super) fn out_of_step(failures: u32) -> u32 {
+    if failures < 3 { 0 } else { fastrand::u32(0..4) }
+}
+
 /// Waits that grow by a factor up to a limit.
 #[derive(Debug, Clone)]
 pub struct Backoff {

@@ -1,15 +1,16 @@
 //! What is tried again, how often, and after which waits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prismq::clock::{Timestamp, after};
 use prismq::task::{Outcome, TaskId};
-use prismq::taskmanager::{Client, Connection, Error, Order, Retries, Wait};
+use prismq::taskmanager::{Client, Connection, Delivery, Error, Order, Retries, Wait};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, FakeClock, Server, recorded};
-use crate::{NOBODY, connection, patient, report};
+use crate::{NOBODY, connection, patient, report, task};
 
 const THREE: Retries = Retries { tries: 3, ..Retries::STANDARD };
 
@@ -278,4 +279,33 @@ fn a_clock_can_be_replaced() {
     let other: Arc<FakeClock> = Arc::clone(&haste);
     assert_eq!(client.with_clock(other).task(TaskId(1)), Err(Error::Interrupted));
     assert_eq!((patience.sleeps().len(), haste.sleeps().len()), (1, 1));
+}
+
+/// A balancer that leads calls to servers in turn, some of which are dead: the call and the look between two of its tries
+/// must not stay in step with it.
+#[test]
+fn calls_that_fail_in_turn_keep_neither_a_claim_nor_a_report_from_getting_through() {
+    let many = Retries { tries: 200, ..THREE };
+    for dead in
+        [&[true, false][..], &[false, true], &[true, true, false], &[true, false, false], &[true, false, true, true]]
+    {
+        let calls = AtomicUsize::new(0);
+        let server = Server::start(move |request| {
+            if dead[calls.fetch_add(1, Ordering::Relaxed) % dead.len()] {
+                return Answer::close();
+            }
+            match request.path.as_str() {
+                "/tasks/claim" => Answer::data(&json!({"id": 1, "type": "a", "params": {}, "attempts": 1})),
+                "/tasks/1/complete" => recorded("complete"),
+                "/tasks/1" => Answer::data(&task(&json!({}))),
+                _ => Answer::data(&json!({"items": [], "count": 0})),
+            }
+        });
+        let client = patient(&server, many, &FakeClock::new());
+        let look = || client.with_retries(Retries::NONE).claimed_tasks().map(|_| None);
+        let claimed = client.claim_once(|once| once.claim("w", 1, Order::OldestFirst).map(Some), look).unwrap();
+        assert!(claimed.is_some(), "{dead:?}");
+        let delivered = client.deliver(&report(Outcome::success(json!(1)))).unwrap();
+        assert_eq!(delivered, Delivery::Confirmed, "{dead:?}");
+    }
 }
