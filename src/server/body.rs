@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::envelope::Failure;
 use crate::json;
@@ -23,21 +25,59 @@ const MAX_TEXT: usize = 65_535;
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
+/// How much of a body needs no [`Room`].
+const FREE: usize = 64 * 1024;
+
+/// What the bodies of all calls under way may have together beyond that, in KiB.
+const ALL_KIB: usize = 256 * 1024;
+
+/// Room in memory for long bodies, shared by all calls: each of them is within its limit, and thousands would not be.
+#[derive(Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ALL_KIB)))
+    }
+
+    /// Has `held` be enough for a body of so many bytes; false if there is no room for that.
+    fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> bool {
+        let kib = length.saturating_sub(FREE).div_ceil(1024);
+        let more = kib.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) else {
+            return false;
+        };
+        match held {
+            Some(held) => held.merge(permit),
+            None => *held = Some(permit),
+        }
+        true
+    }
+}
+
 /// The fields of a request's body. Null counts as absent.
-pub(super) struct Fields(Map<String, Value>);
+pub(super) struct Fields {
+    values: Map<String, Value>,
+    /// What they take of the [`Room`], for as long as they are there.
+    _held: Option<OwnedSemaphorePermit>,
+}
 
 impl<S: Sync> FromRequest<S> for Fields {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        Self::parse(&read(request.into_body()).await?)
+        let room = request.extensions().get::<Room>().cloned();
+        let mut held = None;
+        let has_room = |length| room.as_ref().is_none_or(|room| room.hold(&mut held, length));
+        let body = read_within(request.into_body(), has_room).await?;
+        Ok(Self { values: Self::parse(&body)?, _held: held })
     }
 }
 
 impl Fields {
-    fn parse(body: &[u8]) -> Result<Self, Failure> {
+    fn parse(body: &[u8]) -> Result<Map<String, Value>, Failure> {
         match json::read_message(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(Value::Object(fields)) => Ok(fields),
             Ok(_) => Err(Failure::invalid("The request body must be of type object")),
             Err(error) => Err(Failure {
                 details: vec![format!("The request body is {error}")],
@@ -48,7 +88,7 @@ impl Fields {
 
     /// Takes a field of any type.
     pub(super) fn any(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name).filter(|value| !value.is_null())
+        self.values.remove(name).filter(|value| !value.is_null())
     }
 
     /// Takes a field that may be absent.
@@ -83,13 +123,13 @@ impl Fields {
 
     /// Takes a schema: an object, or the text of one.
     pub(super) fn schema(&mut self, name: &str) -> Result<Map<String, Value>, Failure> {
-        if let Some(Value::String(text)) = self.0.get(name).filter(|text| **text != "") {
+        if let Some(Value::String(text)) = self.values.get(name).filter(|text| **text != "") {
             let invalid = |error| Failure {
                 details: vec![format!("Field '{name}' is {error}")],
                 ..Failure::bad_request("Invalid JSON schema format")
             };
             let schema = json::read(text).map_err(invalid)?;
-            self.0.insert(name.to_owned(), schema);
+            self.values.insert(name.to_owned(), schema);
         }
         self.required(name)
     }
@@ -244,21 +284,32 @@ pub(super) async fn discard(mut body: Body) {
 }
 
 /// Reads a body whole.
-pub(super) async fn read(mut body: Body) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let mut length = 0;
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
+    read_within(body, |_| true).await
+}
+
+/// Reads a body whole, if there is room for its length, which is asked for as it grows.
+async fn read_within(mut body: Body, mut has_room: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Failure> {
+    let (mut bytes, mut length, mut is_kept) = (Vec::new(), 0, true);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let frame = frame.map_err(|_| Failure::bad_request("The request body ended early"))?;
         let Some(data) = frame.data_ref() else { continue };
         length += data.len();
-        if length <= MAX_BYTES {
+        is_kept = is_kept && length <= MAX_BYTES && has_room(length);
+        if is_kept {
             bytes.extend_from_slice(data);
         } else if length > MAX_DISCARDED {
             break;
+        } else {
+            bytes = Vec::new();
         }
     }
-    if length <= MAX_BYTES {
+    if is_kept {
         return Ok(bytes);
+    }
+    if length <= MAX_BYTES {
+        let message = "Too many large requests at once. Please try again in a few seconds.";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, message));
     }
     let message = format!("The request body is larger than {MAX_BYTES} bytes");
     Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message))

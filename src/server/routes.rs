@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::body::{self, Exactly, Fields, check_name};
+use super::body::{self, Exactly, Fields, Room, check_name};
 use super::envelope::{Failure, Success};
 use super::line::Line;
 use super::log::{self, Log};
@@ -54,6 +54,7 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Route
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
         .layer(Extension(Arc::clone(&log)))
+        .layer(Extension(Room::new()))
         .layer(middleware::from_fn_with_state(log, log::sync_changes))
         .layer(middleware::from_fn_with_state(access, access::check))
         .with_state(queue)

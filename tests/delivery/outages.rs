@@ -254,7 +254,8 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again(
     worker.wait().exits(0);
 }
 
-/// A server that fails a share of its calls answers the others: a drain goes on, and no outage is told of.
+/// A server that fails a share of its calls answers the others: a drain goes on, and the log does not tell of outages all
+/// the time. (By chance, three calls in a row may fail.)
 #[test]
 fn a_drain_lives_with_a_server_that_fails_a_share_of_its_calls() {
     for (fault, faults) in [
@@ -269,6 +270,6 @@ fn a_drain_lives_with_a_server_that_fails_a_share_of_its_calls() {
         let log = rig.work(["--drain", "--concurrency", "4"]).run().exits(0).stderr;
         rig.taskmanager.restart_with(|settings| settings.faults = Faults::default());
         assert!(ids.iter().all(|id| rig.taskmanager.status(*id) == "completed"), "{fault}: {log}");
-        assert!(!log.contains("waiting for it"), "{fault}: {log}");
+        assert!(log.matches("waiting for it").count() <= 2, "{fault}: {log}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::api::Api;
+use crate::support::wait_for;
 
 #[test]
 fn what_is_no_call_is_not_found() {
@@ -58,6 +59,23 @@ fn a_body_may_have_16_mib_and_what_surrounds_them() {
     for larger in [largest.clone() + "x", largest.repeat(2)] {
         api.send("POST", "/tasks", &[], &larger).assert_error(413, "The request body is larger than 16842752 bytes");
     }
+}
+
+#[test]
+fn long_bodies_take_no_more_than_so_much_memory_together() {
+    let api = Api::start();
+    let longest = " ".repeat(16 << 20);
+    let create = || api.send("POST", "/tasks", &[], &longest);
+    let unfinished = format!(
+        "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{longest}",
+        longest.len() + 1
+    );
+    let held: Vec<_> = (0..17).map(|_| raw(&api, unfinished.as_bytes())).collect();
+    wait_for("no room to be left", || (create().status == 503).then_some(()));
+    create().assert_error(503, "Too many large requests at once. Please try again in a few seconds.");
+    api.register_any("small calls are answered");
+    drop(held);
+    wait_for("room", || (create().status == 400).then_some(()));
 }
 
 /// Sends `request` as it is; the connection.
