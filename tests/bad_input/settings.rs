@@ -17,7 +17,7 @@ fn a_broken_dot_env() {
     for (text, words) in [
         (&b"A=1\nnonsense\n"[..], [".env:2", "NAME=VALUE"]),
         (b"A='open\n", [".env:1", "NAME=VALUE"]),
-        (b"A=two words\n", [".env:1", "single quotes"]),
+        (b"WORKER_ID=two words\n", [".env:1", "single quotes"]),
         (b"A=\xff\n", [".env", "UTF-8"]),
         (b"POLL_INTERVAL=soon\n", [".env (POLL_INTERVAL)", "not a duration"]),
     ] {

@@ -33,7 +33,7 @@ fn a_byte_order_mark_is_skipped_in_every_file() {
     rig.run("register-type example.again --schema schema.json").exits(0);
     for (line, stdin, printed) in [
         ("create-task example.any --params @params.json", "", "1\n"),
-        ("create-task example.any --from params.jsonl", "", "2\n3\n"),
+        ("create-task example.any --from params.jsonl --concurrency 1", "", "2\n3\n"),
         ("create-task example.any --params -", "\u{feff}{\"n\":4}", "4\n"),
         ("create-task example.any --from -", "\u{feff}{\"n\":5}", "5\n"),
     ] {
