@@ -148,7 +148,7 @@ impl Prismq {
     #[track_caller]
     pub(crate) fn start(mut self) -> Running {
         if ignores_signals() {
-            self.command = in_order("env", &["--default-signal=HUP,INT,QUIT,TERM"], &self.command);
+            self.command = in_order("/usr/bin/env", &["--default-signal=HUP,INT,QUIT,TERM"], &self.command);
         }
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();

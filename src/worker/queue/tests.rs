@@ -208,5 +208,6 @@ fn a_worker_is_not_idle_while_the_service_behind_a_type_is_away() {
     queue.end_turn(&turn, Sweep::Empty { paused: true });
     assert!(!queue.is_closed());
     let due = queue.lock().next_turn(&IDLE);
-    assert!((SPREAD * 5..SPREAD * 15).contains(&due.saturating_duration_since(Instant::now())), "as soon as it is due");
+    // A poll may come earlier: waits between polls have full jitter.
+    assert!(due.saturating_duration_since(Instant::now()) < SPREAD * 15, "as soon as it is due");
 }
