@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, NOBODY, Rig, complains, plain, says_once};
-use crate::support::{Answer, Output, Request, Sandbox, Server, wait_for};
+use crate::support::{Answer, Output, Request, Sandbox, Server, wait_for, with_usual_signals};
 
 /// Lines of params, each with its number as `n`.
 fn lines(count: u64) -> String {
@@ -154,7 +154,9 @@ impl Open {
 
     fn start_with(sandbox: &Sandbox, url: &str, stdout: Stdio) -> Self {
         let mut command = plain(sandbox, url);
-        command.args(FROM_STDIN).stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+        command.args(FROM_STDIN);
+        let mut command = with_usual_signals(command);
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         Self { child, stdin, stdout: Arc::default(), reader: None }

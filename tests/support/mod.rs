@@ -15,7 +15,7 @@ mod set_clock;
 pub(crate) use at_once::at_once;
 pub(crate) use clock::FakeClock;
 pub(crate) use exchange::{Exchange, exchange, send};
-pub(crate) use prismq::{Output, Prismq, Running, Sandbox, wait_for};
+pub(crate) use prismq::{Output, Prismq, Running, Sandbox, wait_for, with_usual_signals};
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
 pub(crate) use server::{Answer, Request, Server};
 #[cfg(target_os = "linux")]

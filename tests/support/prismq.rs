@@ -147,9 +147,7 @@ impl Prismq {
     /// Starts it.
     #[track_caller]
     pub(crate) fn start(mut self) -> Running {
-        if ignores_signals() {
-            self.command = in_order("/usr/bin/env", &["--default-signal=HUP,INT,QUIT,TERM"], &self.command);
-        }
+        self.command = with_usual_signals(self.command);
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -169,6 +167,14 @@ fn ignores_signals() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     ignored.is_some_and(|ignored| ignored & 0b111 != 0)
+}
+
+/// The command, which heeds signals although these tests run under nohup, say, or in a script's background.
+pub(crate) fn with_usual_signals(command: Command) -> Command {
+    if !ignores_signals() {
+        return command;
+    }
+    in_order("/usr/bin/env", &["--default-signal=HUP,INT,QUIT,TERM"], &command)
 }
 
 /// `program`, which becomes `command`, in the same surroundings.
