@@ -1,7 +1,8 @@
 //! The key is in its header and nowhere else: not in an error, not in what is shown for debugging, not in a log.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
-use std::sync::{Mutex, Once};
+use std::sync::Once;
 
 use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource};
 use prismq::task::{Outcome, TaskId};
@@ -11,10 +12,13 @@ use serde_json::json;
 use crate::support::{Answer, FakeClock, Server, recorded};
 use crate::{KEY, report, task};
 
-/// Keeps every log line of the process, with its fields.
-struct Log(Mutex<Vec<String>>);
+/// Keeps the log lines of the threads that ask for theirs, with their fields. No others: what one test logs must not grow
+/// while another measures its memory.
+struct Log;
 
-static LOG: Log = Log(Mutex::new(Vec::new()));
+thread_local! {
+    static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
 
 impl log::Log for Log {
     fn enabled(&self, _: &log::Metadata) -> bool {
@@ -22,9 +26,13 @@ impl log::Log for Log {
     }
 
     fn log(&self, record: &log::Record) {
-        let mut line = format!("{} {} {}", record.level(), record.target(), record.args());
-        let _ = record.key_values().visit(&mut Fields(&mut line));
-        self.0.lock().unwrap().push(line);
+        LINES.with_borrow_mut(|lines| {
+            if let Some(lines) = lines {
+                let mut line = format!("{} {} {}", record.level(), record.target(), record.args());
+                let _ = record.key_values().visit(&mut Fields(&mut line));
+                lines.push(line);
+            }
+        });
     }
 
     fn flush(&self) {}
@@ -39,14 +47,16 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     }
 }
 
-/// The lines logged so far that hold `text`.
+/// The lines that this thread has logged since it first asked, as far as they hold `text`.
 fn logged(text: &str) -> Vec<String> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        log::set_logger(&LOG).unwrap();
+        log::set_logger(&Log).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
     });
-    LOG.0.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    LINES.with_borrow_mut(|lines| {
+        lines.get_or_insert_default().iter().filter(|line| line.contains(text)).cloned().collect()
+    })
 }
 
 const SECRET: &str = "s3cr3t/key+of=the-secrecy-tests";
@@ -84,7 +94,7 @@ fn shown<T: Debug>(result: &Result<T, Error>) -> String {
 
 #[test]
 fn no_error_and_no_log_holds_the_key() {
-    logged(""); // installs the log
+    logged(""); // from here on
     let quoted = format!("the key {SECRET} is wrong");
     let answers = [
         Answer::json(401, &json!({"error": "Unauthorized", "message": quoted})),
@@ -137,7 +147,7 @@ fn a_server_that_quotes_the_key_is_quoted_without_it() {
 
 #[test]
 fn a_wait_is_logged_with_its_reason_and_length() {
-    logged(""); // installs the log
+    logged(""); // from here on
     let limited = Answer::error(429, "the limit of the log test").header("Retry-After", "42");
     let server = Server::queue([limited, Answer::error(500, "the fault of the log test"), recorded("show a task")]);
     crate::patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
