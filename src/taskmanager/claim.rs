@@ -15,7 +15,9 @@ impl Client {
         look: impl Fn() -> Result<Option<T>, Error>,
     ) -> Result<T, Error> {
         let (once, in_doubt, failures) = (self.with_retries(Retries::NONE), Cell::new(false), Cell::new(0));
-        self.retrying(|| {
+        // A page of a balancer's, say: the next answer may be the TaskManager's.
+        let may_pass = |error: &Error| error.is_retryable() || matches!(error, Error::NotATaskManager { .. });
+        self.retrying_if(may_pass, || {
             if in_doubt.get() {
                 if let Some(found) = look()? {
                     return Ok(found);

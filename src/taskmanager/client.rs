@@ -266,10 +266,19 @@ impl Client {
     }
 
     pub(super) fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        self.retrying_if(Error::is_retryable, call)
+    }
+
+    /// The same, where `may_pass` says which errors are worth another try.
+    pub(super) fn retrying_if<T>(
+        &self,
+        may_pass: impl Fn(&Error) -> bool,
+        call: impl Fn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut tries = self.retries.start();
         loop {
             match call() {
-                Err(error) if error.is_retryable() => self.wait(error, &mut tries)?,
+                Err(error) if may_pass(&error) => self.wait(error, &mut tries)?,
                 other => return other,
             }
         }

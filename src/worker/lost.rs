@@ -16,6 +16,9 @@ use crate::taskmanager::{Client, Error, TaskView};
 /// A server may carry out a call for so long after the caller has lost it: then is the last look for its task.
 const LATEST: Duration = Duration::from_secs(2);
 
+/// So often a task whose claim was lost is asked for if the answer cannot be read.
+const READ_TRIES: u32 = 3;
+
 /// One handing out of a task.
 type Attempt = (TaskId, u32);
 
@@ -29,6 +32,8 @@ struct State {
     found: u64,
     /// A look that begins then or later settles all of them.
     settled_from: Option<Instant>,
+    /// Since when looks are not answered, where that is so.
+    failing_since: Option<Instant>,
     /// The attempts that this process has in its hands. One that a look has found stays, with the time: the answer to a
     /// call that was made before may still come, and is about the same attempt.
     attempts: HashMap<Attempt, Option<Instant>>,
@@ -75,17 +80,21 @@ impl LostClaims {
         state.doubts > 0 && state.is_own
     }
 
-    /// How long a look could have settled what is in doubt, and none did.
-    pub(super) fn in_doubt_for(&self) -> Duration {
-        let state = self.lock();
-        let from = state.settled_from.filter(|_| state.doubts > 0);
-        from.map_or(Duration::ZERO, |from| Instant::now().saturating_duration_since(from))
+    /// How long looks have not been answered.
+    pub(super) fn not_answered_for(&self) -> Duration {
+        self.lock().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// A look was not answered.
+    fn failed(&self) {
+        self.lock().failing_since.get_or_insert_with(Instant::now);
     }
 
     /// A look that began at `start` has found so many tasks of this worker's own.
     fn looked(&self, start: Instant, found: usize) {
         let mut state = self.lock();
         let all = state.settled_from.is_none_or(|from| from <= start);
+        state.failing_since = None;
         state.doubts = if all { 0 } else { state.doubts.saturating_sub(found) };
         state.is_own &= !all;
     }
@@ -164,15 +173,21 @@ impl Worker<'_> {
     /// Takes up the tasks that the TaskManager shows as claimed by this worker, or by a dead one, and that nobody has in
     /// hand. Returns how many there were.
     pub(super) fn look_for_lost_claims(&self, client: &Client) -> Result<usize, Error> {
+        self.take_up_lost(client).inspect_err(|_| self.lost.failed())
+    }
+
+    fn take_up_lost(&self, client: &Client) -> Result<usize, Error> {
         let start = Instant::now();
         let tasks = match client.claimed_tasks() {
-            Ok(tasks) => tasks,
             Err(error @ Error::Refused { .. }) => {
                 let warning = format!("tasks whose claims were lost stay claimed until they expire: {error}");
                 self.executor.observer.event(&Event::Warning(warning));
+                if self.lost.is_own_in_doubt() && self.lost.settled_in() == Some(Duration::ZERO) {
+                    self.not_done(error);
+                }
                 Vec::new()
             }
-            Err(error) => return Err(error),
+            answer => answer?,
         };
         let (mut found, mut owners) = (Vec::new(), HashMap::new());
         for task in tasks {
@@ -208,12 +223,7 @@ impl Worker<'_> {
         let Some(index) = position_of_type(self.types.iter().map(|it| it.name.as_str()), &listed.task_type) else {
             return Ok(false);
         };
-        let whole = match client.task(listed.id) {
-            Ok(Some(whole)) => whole,
-            // A task that cannot be read keeps none from the others.
-            Ok(None) | Err(Error::BadAnswer { .. } | Error::NotATaskManager { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
+        let Some(whole) = self.read_claimed(client, listed)? else { return Ok(false) };
         let owner = listed.claimed_by.clone().unwrap_or_default();
         if !whole.is_claimed_by(&owner) || whole.attempts != listed.attempts {
             return Ok(false);
@@ -229,6 +239,22 @@ impl Worker<'_> {
         self.left.add(index, claim, end);
         self.lost.count();
         Ok(true)
+    }
+
+    /// A task that was listed. `None` where it is gone, or cannot be read though several times tried: it keeps none from
+    /// the others.
+    fn read_claimed(&self, client: &Client, listed: &TaskView) -> Result<Option<TaskView>, Error> {
+        let mut tried = 1;
+        loop {
+            match client.task(listed.id) {
+                Err(Error::BadAnswer { .. } | Error::NotATaskManager { .. }) if tried < READ_TRIES => tried += 1,
+                Err(error @ (Error::BadAnswer { .. } | Error::NotATaskManager { .. })) => {
+                    self.not_done(error);
+                    return Ok(None);
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// What the results file answers.

@@ -7,6 +7,7 @@ use super::contact::is_too_long;
 use super::queue::{Place, Queue, Turn};
 use super::told::News;
 use super::{Event, Worker, WorkerError, WorkerType};
+use crate::clock::Slept;
 use crate::failpoint;
 use crate::task::{Claim, Task, position_of_type};
 use crate::taskmanager::{Claimed, Client, Error, Retries, Wait};
@@ -52,8 +53,9 @@ impl Drop for Open<'_> {
 }
 
 impl Worker<'_> {
-    /// Looks for lost claims where that is due, and asks for a task. That there is none is only said when no claim is in
-    /// doubt.
+    /// Looks for lost claims where that is due, and asks for a task of each type. That there is none is only said when no
+    /// claim is in doubt. This slot asks nothing more until then: the next answer could be lost as well, and the doubt
+    /// never end. What ends in other slots meanwhile is seen at the end of the turn.
     pub(super) fn sweep(&self, turn: &Turn) -> Found {
         // Where this fails, so will the claims, or it is tried again after them.
         let _ = self.settle_lost_claims();
@@ -63,18 +65,22 @@ impl Worker<'_> {
             if !matches!(found, Found::Nothing { .. }) || self.queue.is_closed() {
                 return found;
             }
-            let settled = self.settle_lost_claims();
-            if self.lost.found() > known {
-                continue;
+            match self.wait_until_settled() {
+                Ok(()) if self.lost.found() == known || self.queue.is_closed() => return found,
+                Ok(()) => {}
+                Err(error) => return Found::NoAnswer { index: turn.first, pause: self.not_settled(error) },
             }
-            // Nobody polls until then: the next answer could be lost as well, and the doubt never end.
-            let pause = match settled {
-                Ok(None) => return found,
-                Ok(time) => time,
-                Err(error) => self.not_settled(error),
-            };
-            return Found::NoAnswer { index: turn.first, pause };
         }
+    }
+
+    /// Looks for lost claims until none is in doubt, or nothing more is to be claimed.
+    fn wait_until_settled(&self) -> Result<(), Error> {
+        while let Some(wait) = self.settle_lost_claims()? {
+            if self.queue.is_closed() || self.executor.clock.sleep(wait) == Slept::Interrupted {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
@@ -162,6 +168,11 @@ impl Worker<'_> {
     /// Goes on after a claim whose answer cannot be read. A worker that is to end when all is done has not done all.
     fn skip_unreadable(&self, error: Error) {
         self.contact.failed(&error);
+        self.not_done(error);
+    }
+
+    /// Something may be left that the worker cannot see to: who waits until all is done is told so at the end.
+    pub(super) fn not_done(&self, error: Error) {
         if self.patience.is_some() {
             self.note_failure(WorkerError::TaskManager(error));
         }
@@ -244,7 +255,7 @@ impl Worker<'_> {
     pub(super) fn not_settled(&self, error: Error) -> Option<Duration> {
         let pause = error.retry_after();
         self.contact.failed(&error);
-        let is_too_long = is_too_long(self.lost.in_doubt_for(), &error, self.patience);
+        let is_too_long = is_too_long(self.lost.not_answered_for(), &error, self.patience);
         if is_too_long || self.contact.is_given_up(&error, self.patience) || self.is_decided(&error) {
             self.fail(WorkerError::TaskManager(error));
         }

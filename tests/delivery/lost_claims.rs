@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, cases, rows};
-use crate::support::{Answer, Sandbox, wait_for};
+use crate::support::{Answer, Sandbox, at_once, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 const LIST: &str = "GET /tasks?";
@@ -58,6 +58,58 @@ fn a_task_whose_claim_was_not_answered_is_worked_at_once() {
             assert_each_ran_once(&published, &sandbox, 5, &what);
         }
     }
+}
+
+/// More claims than a worker makes that comes to its end.
+const MANY: usize = 1000;
+
+/// Of every `n` claims, beginning with the first, one is carried out and meets `fault` instead of its answer.
+fn lose_every(n: usize, fault: &Fault, published: &Published) {
+    for _ in 0..MANY {
+        published.spoil(CLAIM, fault.clone());
+        (1..n).for_each(|_| published.spoil(CLAIM, Fault::Nothing));
+    }
+}
+
+/// Lets a worker of two types have five tasks, one of which succeeds only at its third attempt.
+#[track_caller]
+fn work_though_every_nth_claim_is_lost(n: usize, fault: &Fault, settings: &[&str], what: &str) {
+    let published = Published::start(&["case", "other"]);
+    let sandbox = published.sandbox(&(cases("case", "") + &cases("other", "")));
+    sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; echo 1");
+    sandbox.write("third.sh", "echo $PRISMQ_TASK_ID >> runs; [ $PRISMQ_ATTEMPT = 3 ]");
+    let types = ["case", "other"].iter().cycle();
+    let tasks = ["it", "it", "third", "it", "it"].iter().zip(types).enumerate();
+    let ids: Vec<u64> =
+        tasks.map(|(n, (case, task_type))| published.create(task_type, json!({"case": case, "n": n}))).collect();
+    lose_every(n, fault, &published);
+    let output = sandbox.prismq(["work"]).args(settings.iter().copied()).run();
+    let left: Vec<String> = ids.iter().map(|id| published.task(*id).status).collect();
+    assert_eq!(left, ["completed"; 5], "{what}: {}", output.stderr);
+    let mut runs: Vec<u64> = sandbox.read("runs").lines().map(|id| id.parse().unwrap()).collect();
+    runs.sort_unstable();
+    assert_eq!(runs, [1, 2, 3, 3, 3, 4, 5], "{what}: {}", output.stderr);
+    // An answer that cannot be read where there was nothing to claim may have been a task, for all that is known.
+    let is_told = what.contains("another answer") && !settings.contains(&"--exit-after-idle");
+    assert_eq!(output.code(), i32::from(is_told), "{what}: {}", output.stderr);
+    assert!(published.count(CLAIM) < MANY, "{what}: {}", output.stderr);
+}
+
+#[test]
+fn a_worker_comes_to_its_end_though_every_second_claim_is_lost() {
+    let (drain, all) = (&["--drain"][..], [&["--drain"][..], &["--exit-after-idle", "1s"], &["--max-tasks", "7"]]);
+    let mut cases = Vec::new();
+    for (name, fault) in instead() {
+        for slots in ["1", "4"] {
+            let settings = if ["reset", "a page"].contains(&name) { &all[..] } else { &[drain] };
+            cases.extend(settings.iter().map(|settings| (2, name, fault.clone(), slots, *settings)));
+            cases.extend((name == "reset").then(|| (3, name, fault.clone(), slots, drain)));
+        }
+    }
+    at_once(cases, |(n, name, fault, slots, settings)| {
+        let what = format!("{name}, every {n}, {settings:?}, {slots} slots");
+        work_though_every_nth_claim_is_lost(n, &fault, &[settings, &["--concurrency", slots]].concat(), &what);
+    });
 }
 
 #[test]
@@ -129,6 +181,27 @@ fn a_drain_does_not_end_well_while_nobody_says_what_is_claimed() {
     published.mend();
     sandbox.prismq(["work", "--drain", "--worker-id", "next"]).run().exits(0);
     assert_each_ran_once(&published, &sandbox, 1, "");
+}
+
+/// The lists of a proxy that lets only some calls through, say.
+#[test]
+fn a_drain_does_not_end_well_where_it_cannot_see_what_is_claimed() {
+    let (published, sandbox) = with_tasks(2);
+    published.spoil(CLAIM, Fault::AnswerLost);
+    (0..1000).for_each(|_| published.spoil(LIST, Fault::Answer(Answer::error(404, "not here"))));
+    sandbox.prismq(["work", "--drain"]).run().exits(1);
+    assert_eq!([1, 2].map(|id| published.task(id).status), ["claimed", "completed"]);
+}
+
+#[test]
+fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can_is_told() {
+    for (answers, status, code) in [(2, "completed", 0), (1000, "claimed", 1)] {
+        let (published, sandbox) = with_tasks(2);
+        published.spoil(CLAIM, Fault::AnswerLost);
+        (0..answers).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(Answer::data(&json!("what?")))));
+        sandbox.prismq(["work", "--drain"]).run().exits(code);
+        assert_eq!([1, 2].map(|id| published.task(id).status), [status, "completed"]);
+    }
 }
 
 #[test]
