@@ -1,4 +1,4 @@
-//! The line of an error text that says most, for wherever there is room for one line only.
+//! The line of an error text that is shown first, for wherever there is room for one line only.
 //!
 //! Where a program failed, its error text is the end of its standard error, with what it logged first and a stack trace
 //! around the message. `docs/handlers.md` has the rule.
@@ -10,14 +10,23 @@ use console::strip_ansi_codes;
 /// Between what prismq saw itself and what the handler printed before that.
 pub(crate) const LAST_WORDS: &str = "; its last words:\n";
 
-/// What a Python traceback begins with. The first line after it that is not indented is the exception.
+/// What a Python traceback begins with.
 const TRACEBACK: &str = "Traceback (most recent call last):";
 
-/// What lines begin with that only end a trace, or say how it was made: Go, Node, Bun, Rust, PHP, R.
-const TRAILERS: [&str; 9] =
-    ["Node.js v", "Bun v", "note: ", "exit status ", "[signal ", "created by ", "#", "Execution halted", "Aborted"];
+/// What lines begin with that only end a stack trace, or say how it was made: Go, Node, Bun, Rust, R, libc.
+const TRAILERS: [&str; 8] =
+    ["Node.js v", "Bun v", "note: ", "exit status ", "[signal ", "created by ", "Execution halted", "Aborted ("];
 
-/// From such a line on, all is trace: Go shows its goroutines, whose frames look like messages.
+/// What lines hold that end with a colon and only announce what led to an error.
+const ANNOUNCEMENTS: [&str; 5] = [
+    "traceback",
+    "backtrace",
+    "stack trace",
+    "most recent call ",
+    "of the above exception, another exception occurred",
+];
+
+/// A stack of Go, whose functions are not indented.
 const GOROUTINE: &str = "goroutine ";
 
 /// `error` without the codes for colours and the cursor that terminals hide: they are no part of what it says.
@@ -25,7 +34,7 @@ pub(crate) fn without_colours(error: &str) -> Cow<'_, str> {
     strip_ansi_codes(error)
 }
 
-/// `error` in one line: its most telling line first, then the others in their order.
+/// `error` in one line: its headline first, then the other lines in their order.
 pub(crate) fn in_one_line(error: &str) -> Cow<'_, str> {
     let error = without_colours(error);
     let (headline, rest) = split(&error);
@@ -36,7 +45,7 @@ pub(crate) fn in_one_line(error: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{headline} | {}", rest.join(" | ")))
 }
 
-/// The most telling line of `error`, which has no colours, and the other lines as they are. A lone carriage return ends a
+/// The headline of `error`, which has no colours, and the other lines as they are. A lone carriage return ends a
 /// line, too: bars that are drawn over end with one.
 pub(crate) fn split(error: &str) -> (Cow<'_, str>, Vec<&str>) {
     let (own, printed) = match error.split_once(LAST_WORDS) {
@@ -44,28 +53,100 @@ pub(crate) fn split(error: &str) -> (Cow<'_, str>, Vec<&str>) {
         _ => ("", error),
     };
     let mut lines: Vec<&str> = printed.lines().flat_map(|line| line.split('\r')).collect();
-    let Some(at) = most_telling(&lines) else { return (Cow::Borrowed(error.trim()), Vec::new()) };
+    let Some(at) = headline(&lines) else { return (Cow::Borrowed(error.trim()), Vec::new()) };
     let line = lines.remove(at).trim_start_matches([' ', '\t', '|']).trim_end();
     let headline = if own.is_empty() { Cow::Borrowed(line) } else { Cow::Owned(format!("{own}: {line}")) };
     (headline, lines)
 }
 
-/// Which of `lines` says most; `None` where none says anything.
-fn most_telling(lines: &[&str]) -> Option<usize> {
-    let is_said = |line: &str| line.contains(char::is_alphanumeric);
-    let is_indented = |line: &str| line.starts_with([' ', '\t']);
-    if let Some(traceback) = lines.iter().rposition(|line| line.trim_end() == TRACEBACK) {
-        let after = lines[traceback + 1..].iter().position(|line| is_said(line) && !is_indented(line));
-        if let Some(after) = after {
-            return Some(traceback + 1 + after);
-        }
+/// Which of `lines` is the headline: the last that says anything; if that only ends a stack trace, the one that names the
+/// error. `None` if no line says anything.
+fn headline(lines: &[&str]) -> Option<usize> {
+    let lines = before_goroutines(lines);
+    let last = lines.iter().rposition(|line| is_said(line))?;
+    if ends_stack(&lines[..=last]) {
+        return above_stack(&lines[..last]).or(Some(last));
     }
-    let end = lines.iter().position(|line| line.starts_with(GOROUTINE) && line.ends_with("]:"));
-    let lines = &lines[..end.filter(|end| *end > 0).unwrap_or(lines.len())];
-    let is_trailer = |line: &str| line.trim_end().ends_with(':') || TRAILERS.iter().any(|it| line.starts_with(it));
+    // The message of an exception may have several lines, and those after the first are mostly indented.
+    let message = if is_indented(lines[last]) { exception(lines) } else { None };
+    message.or(Some(last))
+}
+
+fn is_said(line: &str) -> bool {
+    line.contains(char::is_alphanumeric)
+}
+
+fn is_indented(line: &str) -> bool {
+    line.starts_with([' ', '\t'])
+}
+
+/// Whether this line, which is not indented, says nothing about the error but ends what does.
+fn is_trailer(line: &str) -> bool {
+    let is_numbered = line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    // `set -x` of a shell
+    let traced = line.strip_prefix('+').map(|line| line.trim_start_matches('+').trim());
+    let is_exit = traced.is_some_and(|line| ["exit", "return"].contains(&line.split(' ').next().unwrap_or_default()));
+    is_numbered || is_exit || announces(line) || TRAILERS.iter().any(|it| line.starts_with(it))
+}
+
+fn announces(line: &str) -> bool {
+    let line = line.trim_end().to_lowercase();
+    line.ends_with(':') && ANNOUNCEMENTS.iter().any(|it| line.contains(it))
+}
+
+/// Whether this line, which is indented, is a place in a program.
+fn is_frame(line: &str) -> bool {
+    let line = line.trim();
+    ["at ", "File \"", "thrown in ", "[C]: "].iter().any(|it| line.starts_with(it))
+        || (line.starts_with("from ") && line.contains(":in "))
+        || (line.starts_with("... ") && line.ends_with(" more"))
+        || line.contains(" called at ")
+}
+
+/// Whether the last of `lines` is the end of a stack trace.
+fn ends_stack(lines: &[&str]) -> bool {
+    let Some((last, above)) = lines.split_last() else { return false };
+    if !is_indented(last) {
+        return is_trailer(last);
+    }
+    let mut block = lines.iter().rev().take_while(|line| is_indented(line) || !is_said(line));
+    let mut within = above.iter().rev().skip_while(|line| is_indented(line) || !is_said(line) || is_inner(line));
+    block.any(|line| is_indented(line) && is_frame(line)) || within.next().is_some_and(|line| announces(line))
+}
+
+/// A line that is not indented, in the middle of a stack.
+fn is_inner(line: &str) -> bool {
+    is_trailer(line) && !announces(line)
+}
+
+/// Which of `lines` names the error, if a stack trace follows them.
+fn above_stack(lines: &[&str]) -> Option<usize> {
     let is_what = |line: &str| line.trim_start().starts_with("what():");
-    let tells = |line: &&str| is_said(line) && (is_what(line) || !is_indented(line) && !is_trailer(line));
-    lines.iter().rposition(tells).or_else(|| lines.iter().rposition(|line| is_said(line)))
+    let is_message = |line: &str| !is_indented(line) && !is_trailer(line) && !line.trim_end().ends_with(':');
+    let names = |line: &&str| is_said(line) && (is_what(line) || is_message(line));
+    let is_no_stack = |line: &&str| is_said(line) && !is_trailer(line) && !is_frame(line);
+    lines.iter().rposition(names).or_else(|| lines.iter().rposition(is_no_stack))
+}
+
+/// The first line of what the last exception of Python, or panic of Rust, says.
+fn exception(lines: &[&str]) -> Option<usize> {
+    let is_panic = |line: &str| line.starts_with("thread '") && line.contains(" panicked at ") && line.ends_with(':');
+    let starts = |line: &&str| line.trim_end() == TRACEBACK || is_panic(line.trim_end());
+    let after = lines.iter().rposition(starts)? + 1;
+    lines[after..].iter().position(|line| is_said(line) && !is_indented(line)).map(|at| after + at)
+}
+
+/// `lines` without the stacks of Go that end them.
+fn before_goroutines<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
+    let is_start = |line: &str| line.starts_with(GOROUTINE) && line.trim_end().ends_with("]:");
+    let is_place = |at: &usize| lines.get(at + 1).is_some_and(|next| next.starts_with('\t'));
+    let is_stack = |at: &usize| {
+        let line = lines[*at];
+        !is_said(line) || is_indented(line) || is_trailer(line) || is_start(line) || is_place(at)
+    };
+    let Some(end) = (0..lines.len()).rev().take_while(is_stack).last() else { return lines };
+    let start = lines[end..].iter().position(|line| is_start(line)).map(|at| &lines[..end + at]);
+    start.filter(|before| before.iter().any(|line| is_said(line))).unwrap_or(lines)
 }
 
 #[cfg(test)]
@@ -73,13 +154,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_telling_line_comes_first() {
+    fn the_last_line_comes_first_or_the_one_that_names_the_error() {
         for (error, expected) in [
             ("no luck", "no luck"),
             ("  no luck \n\n", "no luck"),
             ("", ""),
             ("***\n", "***"),
             ("loading model\nValueError: no", "ValueError: no"),
+            ("no luck\n# a hint\n", "# a hint"),
+            ("Error:\n  cannot open x", "cannot open x"),
+            ("cannot open x\ngiven up on:", "given up on:"),
+            ("Error: x\nCaused by:\n    0: y\n    1: no such file", "1: no such file"),
+            ("Error: x\nCaused by:\n    y\n\nStack backtrace:\n   0: f\n   1: g\n             at /x.rs:1", "Error: x"),
             // Python
             (
                 "loading\nTraceback (most recent call last):\n  File \"x.py\", line 1\n    f()\nValueError: no\n",
@@ -102,6 +188,16 @@ mod tests {
                 "  + Exception Group Traceback (most recent call last):\n  | ExceptionGroup: g\n  +-+--- 1 ---\n    \
                  | ValueError: 1\n    +-------",
                 "ValueError: 1",
+            ),
+            (
+                "Traceback (most recent call last):\n  File \"x.py\"\nKeyError: 'a'\n\nDuring handling of the above \
+              exception, another exception occurred:\n\n",
+                "KeyError: 'a'",
+            ),
+            ("Traceback (most recent call last):\n  File \"x.py\"\nE: x\nexit status 1", "E: x"),
+            (
+                "Fatal Python error: x\n\nCurrent thread 0x1 (most recent call first):\n  File \"x.py\", line 3",
+                "Fatal Python error: x",
             ),
             // Node, Bun
             ("/x.js:1\nthrow new Error('x')\n^\n\nError: x\n    at f (/x.js:1)\n\nNode.js v20.1.0", "Error: x"),
@@ -131,15 +227,20 @@ mod tests {
             ("Error: Os { code: 2 }", "Error: Os { code: 2 }"),
             ("terminate called after throwing 'E'\n  what():  boom\nAborted (core dumped)", "what():  boom"),
             ("Error in f() : boom\nExecution halted", "Error in f() : boom"),
+            ("thread 'main' panicked at src/main.rs:2:5:\nassertion failed\n  left: 1\n right: 2", "assertion failed"),
+            ("+ curl x\ncurl: (7) refused\n+ exit 7", "curl: (7) refused"),
+            ("+ test -f x\n++ return 1\n+ exit 1", "+ test -f x"),
+            ("+ false", "+ false"),
+            ("x.go:5: no mirror\nexit status 1", "x.go:5: no mirror"),
             // Colours, bars
             ("\u{1b}[31merror: red\n\u{1b}[0m", "error: red"),
             ("\u{1b}[31mError: x\u{1b}[39m\n\u{1b}[90m    at f (/x.js:1)\u{1b}[39m\n\u{1b}[?25h", "Error: x"),
             (
-                "\u{1b}[1mTraceback (most recent call last):\u{1b}[0m\n  File \u{1b}[35m\"x\"\u{1b}[0m\n\u{1b}[1mA\u{1b}[0m: b\nbye",
+                "\u{1b}[1mTraceback (most recent call last):\u{1b}[0m\n  File \u{1b}[35m\"x\"\u{1b}[0m\n\u{1b}[1mA\u{1b}[0m: b\n",
                 "A: b",
             ),
-            ("\r 10%\r 50%\rError: x", "Error: x"),
-            ("\r 50%\rTraceback (most recent call last):\n  File \"x.py\"\nA: b\nbye", "A: b"),
+            ("\r 10%\r 50%\rError: x\r\n", "Error: x"),
+            ("\r 50%\rTraceback (most recent call last):\n  File \"x.py\"\nA: b\r", "A: b"),
             ("x.sh: line 3: foo: command not found", "x.sh: line 3: foo: command not found"),
             // prismq itself
             (
@@ -153,13 +254,38 @@ mod tests {
     }
 
     #[test]
+    fn a_line_after_a_stack_that_was_handled_comes_first() {
+        for stack in [
+            "Traceback (most recent call last):\n  File \"x.py\", line 1\n    f()\nValueError: x",
+            "Error: x\n    at f (/x.js:1)",
+            "Error: x\n    at f {\n  code: 'ENOENT'\n}",
+            "java.io.IOException: x\n\tat M.main(M.java:5)\nCaused by: B: b\n\t... 1 more",
+            "x.rb:1:in 'f': boom (RuntimeError)\n\tfrom x.rb:3:in '<main>'",
+            "panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/x.go:4 +0x25\ncreated by x\n\t/x.go:1",
+            "thread 'a' panicked at src/main.rs:2:5:\nboom\nnote: run with `RUST_BACKTRACE=1`",
+            "thread 'a' panicked at src/main.rs:2:5:\nboom\nstack backtrace:\n   0: f\n             at /x.rs:1",
+            "PHP Warning: x\nStack trace:\n#0 {main}\n  thrown in /x.php",
+            "lua: x.lua:1: boom\nstack traceback:\n\t[C]: in function 'error'",
+            "\u{1b}[1mTraceback (most recent call last):\u{1b}[0m\n  File \u{1b}[35m\"x\"\u{1b}[0m\nA: b",
+            "+ exit 1",
+        ] {
+            for last in ["cannot reach the mirror, giving up", "ERROR:root:given up", "done(1) was the last"] {
+                for end in ["", "\n", "\r\n \n\n", "\n\u{1b}[0m\n"] {
+                    let error = format!("loading\n{stack}\n{last}{end}");
+                    assert_eq!(split(&without_colours(&error)).0, last, "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn nothing_of_an_error_is_lost_or_said_twice() {
         let error = "loading\nTraceback (most recent call last):\n  File \"x.py\"\nValueError: no\nbye";
         assert_eq!(
             in_one_line(error),
-            "ValueError: no | loading | Traceback (most recent call last): | File \"x.py\" | bye"
+            "bye | loading | Traceback (most recent call last): | File \"x.py\" | ValueError: no"
         );
-        assert_eq!(split(error).1, ["loading", TRACEBACK, "  File \"x.py\"", "bye"]);
+        assert_eq!(split(error).1, ["loading", TRACEBACK, "  File \"x.py\"", "ValueError: no"]);
         assert_eq!(in_one_line("no luck\n"), "no luck");
     }
 }
