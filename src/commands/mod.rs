@@ -8,6 +8,7 @@ mod config;
 mod create_task;
 #[cfg(feature = "server")]
 mod demo;
+mod details;
 mod end;
 mod errors;
 mod explain;

@@ -1,12 +1,12 @@
 //! `list-tasks` and `show-task`: what the TaskManager holds.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use console::measure_text_width;
 use serde_json::{Value, json};
 
+use super::details::Details;
 use super::live::Waiting;
 use super::setup::Setup;
 use crate::cli::{ListTasksArgs, ShowTaskArgs};
@@ -16,7 +16,7 @@ use crate::output::{
     Look, Stream, buffered, note, on_stdout, print_json, print_line, printable, shortened, table, write_json_line,
 };
 use crate::task::TaskId;
-use crate::taskmanager::{Client, Error, Retries, TaskFilter, TaskPages, TaskView};
+use crate::taskmanager::{Error, TaskFilter, TaskPages, TaskView};
 
 /// `prismq list-tasks`
 pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -27,20 +27,21 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
     let filter = TaskFilter { status: status(args), type_pattern: args.task_type.clone(), limit };
     let left = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let client = setup.client()?;
-    let mut list = List { pages: client.task_pages(filter), client, left, has_more: false };
+    let mut list = List { pages: client.task_pages(filter), details: Details::new(&client), left, has_more: false };
     let found = if setup.json { print_as_json(&mut list, setup)? } else { print(&mut list, setup)? };
     if !found {
         note(none_found(args));
     } else if list.has_more {
         note(format_args!("these are the newest {}, and there are more: --limit N lists as many as N", args.limit));
     }
+    list.details.conclude();
     Ok(Exit::Done)
 }
 
 /// The tasks that are wanted, page by page.
 struct List {
-    client: Client,
     pages: TaskPages,
+    details: Details,
     /// How many are still to be listed.
     left: usize,
     /// Whether there are more than are wanted.
@@ -53,6 +54,7 @@ impl List {
         self.has_more = page.len() > self.left;
         page.truncate(self.left);
         self.left -= page.len();
+        self.details.add(&mut page);
         Ok(Some(page).filter(|page| !page.is_empty()))
     }
 }
@@ -77,9 +79,8 @@ fn print_as_json(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
 fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     let waiting = Waiting::for_taskmanager(setup);
     let mut rows = Vec::new();
-    let mut details = Details { client: list.client.with_retries(Retries::NONE), left: DETAILS, since: Instant::now() };
     while let Some(page) = list.next_page()? {
-        rows.extend(page.into_iter().map(|task| row(details.of(task))));
+        rows.extend(page.into_iter().map(row));
     }
     drop(waiting);
     if !rows.is_empty() {
@@ -90,32 +91,6 @@ fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
         print_line(fitting(&rows, look.width))?;
     }
     Ok(!rows.is_empty())
-}
-
-/// Of so many tasks, and for so long, params and error are asked for one by one: servers list tasks without them.
-const DETAILS: usize = 50;
-const PATIENCE: Duration = Duration::from_secs(5);
-
-struct Details {
-    client: Client,
-    left: usize,
-    since: Instant,
-}
-
-impl Details {
-    /// The task with its details, as long as the server answers.
-    fn of(&mut self, task: TaskView) -> TaskView {
-        if task.params.is_some() || self.left == 0 {
-            return task;
-        }
-        let details = self.client.task(task.id);
-        let goes_on = details.is_ok() && self.since.elapsed() < PATIENCE;
-        self.left = if goes_on { self.left - 1 } else { 0 };
-        match details {
-            Ok(Some(details)) => TaskView { params: details.params, error_message: details.error_message, ..task },
-            _ => task,
-        }
-    }
 }
 
 const HEADING: [&str; 9] = ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER", "PARAMS", "ERROR"];

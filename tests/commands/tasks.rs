@@ -92,7 +92,67 @@ fn parameter(request: &Request, name: &str) -> usize {
 fn listed(id: usize) -> Value {
     let (hour, minute, second) = (id / 3600, id / 60 % 60, id % 60);
     let created_at = format!("2026-11-22 {hour:02}:{minute:02}:{second:02}");
-    json!({"id": id, "type": ANY, "status": "pending", "attempts": 0, "created_at": created_at})
+    json!({"id": id, "type": ANY, "status": "pending", "attempts": 0, "params": {}, "created_at": created_at})
+}
+
+/// A server that lists 120 failed tasks without their params, as the published one does, and shows those whole that `shows`
+/// lets through.
+fn brief(shows: impl Fn(u64) -> bool + Send + Sync + 'static) -> Server {
+    Server::start(move |request| {
+        let mut task = json!({"type": ANY, "status": "failed", "attempts": 3, "created_at": "2026-11-22 03:18:35"});
+        if let Some(id) = request.path.split_once("/tasks/").and_then(|(_, id)| id.parse().ok()) {
+            task["id"] = json!(id);
+            task["params"] = json!({"n": id});
+            task["error_message"] = json!(format!("loading\nbad {id}"));
+            return if shows(id) {
+                Answer::data(&json!({"items": [task], "count": 1}))
+            } else {
+                Answer::error(500, "no")
+            };
+        }
+        let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
+        let numbered = |id: usize| {
+            task["id"] = json!(id);
+            task.clone()
+        };
+        let page: Vec<Value> = (1..=120).rev().skip(offset).take(limit).map(numbered).collect();
+        Answer::data(&json!({"items": page, "count": page.len()}))
+    })
+}
+
+#[test]
+fn each_task_is_listed_with_its_params_and_error() {
+    let server = brief(|_| true);
+    let sandbox = Sandbox::at(&server.url());
+    let list = |flags: &[&str]| sandbox.prismq([&["list-tasks", "--limit", "1000"], flags].concat()).run().exits(0);
+    let output = list(&["--json"]);
+    for (task, id) in output.json_lines().iter().zip((1..=120).rev()) {
+        assert_eq!((&task["id"], &task["params"]["n"]), (&json!(id), &json!(id)), "{task}");
+        assert_eq!(task["error_message"], format!("loading\nbad {id}"));
+    }
+    assert_eq!((output.json_lines().len(), output.stderr.as_str()), (120, ""));
+    let table = list(&[]);
+    for (row, id) in table.stdout.lines().skip(1).zip((1..=120).rev()) {
+        assert!(
+            row.contains(&format!("  {{\"n\":{id}}} ")) && row.ends_with(&format!("  bad {id} | loading")),
+            "{row}"
+        );
+    }
+    assert_eq!((table.stdout.lines().count(), table.stderr.as_str()), (121, ""));
+}
+
+#[test]
+fn what_a_list_leaves_out_is_said() {
+    let server = brief(|id| id > 60);
+    let sandbox = Sandbox::at(&server.url());
+    for flags in [&[][..], &["--json"]] {
+        let output = sandbox.prismq([&["list-tasks", "--limit", "1000"], flags].concat()).run().exits(0);
+        let note = output.stderr.strip_suffix("; `prismq show-task ID` shows those of one task\n").unwrap_or_default();
+        let left_out: usize = note.split(' ').nth(4).and_then(|count| count.parse().ok()).unwrap_or_default();
+        assert!((60..=120).contains(&left_out) && note.starts_with("params and errors of "), "{}", output.stderr);
+        let shown = output.stdout.lines().filter(|line| line.contains("loading")).count();
+        assert_eq!(shown, 120 - left_out, "{}", output.stdout);
+    }
 }
 
 /// A server that pages by offset, holds 1,234 tasks and lists at most `most` of them at once.
