@@ -1,7 +1,7 @@
 //! What a service manager hears of a worker (`sd_notify`): that it is up, what it does, that its loop turns, that it ends.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +24,8 @@ enum Phase {
 
 struct State {
     phase: Phase,
+    /// Whether the manager heard the last message; at first, it is taken for granted.
+    is_heard: bool,
     completed: u64,
     failed: u64,
 }
@@ -31,6 +33,7 @@ struct State {
 /// The service manager that started us.
 pub(super) struct Systemd {
     address: SocketAddr,
+    name: OsString,
     state: Mutex<State>,
 }
 
@@ -38,12 +41,12 @@ impl Systemd {
     /// The one that the environment names.
     pub(super) fn of_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
-        let state = State { phase: Phase::Starting, completed: 0, failed: 0 };
+        let state = State { phase: Phase::Starting, is_heard: true, completed: 0, failed: 0 };
         match address(&name) {
-            Ok(address) => Some(Self { address, state: Mutex::new(state) }),
+            Ok(address) => Some(Self { address, name, state: Mutex::new(state) }),
             Err(problem) => {
-                let name = name.to_string_lossy();
-                log::warn!("the service manager hears nothing: NOTIFY_SOCKET names no socket, {name:?}: {problem}");
+                let name = name.display();
+                log::warn!("the service manager hears nothing: NOTIFY_SOCKET={name}: {problem}");
                 None
             }
         }
@@ -57,7 +60,10 @@ impl Systemd {
     /// Tells what happened, where it is worth it. Numbers go with the watchdog's messages: tasks may be many.
     pub(super) fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut turn = |phase, words: &str| self.tell(&state.turn(phase, words));
+        let mut turn = |phase, words: &str| {
+            let states = state.turn(phase, words);
+            self.tell(&states, &mut state);
+        };
         match event {
             Event::Ready { .. } => turn(Phase::Up, "waiting for tasks"),
             // A worker that waits for its TaskManager is up: to start it anew would not help.
@@ -71,17 +77,26 @@ impl Systemd {
             Event::Finished(result) if result.outcome.is_not_run() => {}
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
-            Event::Turning { .. } => self.tell(&state.turns()),
+            Event::Turning { .. } => {
+                let states = state.turns();
+                self.tell(&states, &mut state);
+            }
             _ => {}
         }
     }
 
-    /// Where nobody hears it, the work goes on.
-    fn tell(&self, states: &[String]) {
-        if !states.is_empty() {
-            let _ = UnixDatagram::unbound()
-                .and_then(|socket| socket.send_to_addr(states.join("\n").as_bytes(), &self.address));
+    /// Where nobody hears it, the work goes on; the log says so once.
+    fn tell(&self, states: &[String], state: &mut State) {
+        if states.is_empty() {
+            return;
         }
+        let sent =
+            UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(states.join("\n").as_bytes(), &self.address));
+        if let (Err(error), true) = (&sent, state.is_heard) {
+            let name = self.name.display();
+            log::warn!("the service manager hears nothing: NOTIFY_SOCKET={name}: nobody listens there: {error}");
+        }
+        state.is_heard = sent.is_ok();
     }
 }
 
@@ -90,8 +105,13 @@ fn address(name: &OsStr) -> Result<SocketAddr, String> {
     let address = match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),
         #[cfg(target_os = "linux")]
-        [b'@', name @ ..] => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name),
-        _ => return Err("write an absolute path, or @ and a name".to_owned()),
+        [b'@', name @ ..] if !name.is_empty() => {
+            <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)
+        }
+        [b'v', b's', b'o', b'c', b'k', b':' | b'-', ..] => {
+            return Err("vsock addresses are not supported: write an absolute path, or @ and a name".to_owned());
+        }
+        _ => return Err("this is not a socket: write an absolute path, or @ and a name".to_owned()),
     };
     address.map_err(|error| error.to_string())
 }
@@ -132,7 +152,7 @@ mod tests {
     #[test]
     fn names_of_sockets_are_paths_or_names_of_linux() {
         assert_eq!(address("/run/x".as_ref()).unwrap().as_pathname(), Some("/run/x".as_ref()));
-        for name in ["relative/x", "x", "vsock:2:1234", "unix:/run/x", &format!("/{}", "x".repeat(200)), "/a\0b"] {
+        for name in ["relative/x", "@", "x", "vsock:2:1234", "unix:/run/x", &format!("/{}", "x".repeat(200)), "/a\0b"] {
             assert!(address(name.as_ref()).is_err(), "{name}");
         }
         #[cfg(target_os = "linux")]
