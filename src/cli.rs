@@ -9,10 +9,11 @@ mod serve;
 mod tests;
 mod values;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::{Strategy, parse_concurrency, parse_duration, parse_positive_duration, task_type_name};
@@ -33,6 +34,16 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads a command line. A number below zero is a value, for its argument to refuse, and not an unknown option.
+    pub fn read(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let values = |arg: Arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
+        let mut command = Self::command().mut_args(values).mut_subcommands(|it| it.mut_args(values));
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// What to do.
@@ -135,7 +146,7 @@ pub struct CreateTaskArgs {
     #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "pairs")]
     pub params: Option<String>,
     /// Higher goes first, where the worker's strategy is priority
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::priority)]
     pub priority: Option<i64>,
     /// Wait for its end and print its result; exit code 1 if it failed
     #[arg(long)]
@@ -203,7 +214,7 @@ pub struct ProgressArgs {
     #[arg(value_parser = values::task_id)]
     pub id: u64,
     /// How far it is, from 0 to 100
-    #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(value_parser = values::percent)]
     pub percent: u8,
     /// What it is doing
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -285,7 +296,7 @@ pub struct ListTasksArgs {
     #[arg(long = "type", value_name = "PATTERN", value_parser = values::name)]
     pub task_type: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = values::limit)]
     pub limit: u32,
 }
 

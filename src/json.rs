@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::text_file;
 
@@ -133,13 +133,27 @@ fn read_within(text: &str, max_depth: usize, max_values: usize) -> Result<Value,
     }
     let is_within = |value: &Value| check_part(value, max_depth, max_depth, &mut max_values.clone()).is_ok();
     match serde_json::from_str(&mended(text)) {
-        Ok(value) if is_within(&value) && !text.contains(RESERVED) => Ok(value),
+        Ok(value) if is_within(&value) && !may_hold_reserved(text) => Ok(value),
         Err(error) if !is_too_deep(&error) => Err(JsonError::Syntax(explained(text, &error))),
         value => {
             check_text(text, max_depth, max_values)?;
             value.map_err(|error| JsonError::Limit(error.to_string()))
         }
     }
+}
+
+/// Whether a text in `text` begins as [`RESERVED`] does.
+fn may_hold_reserved(text: &str) -> bool {
+    text.contains("\"$") || text.contains("\"\\u0024")
+}
+
+/// Whether `text`, in quotes, begins with [`RESERVED`]. Its characters may be escaped.
+fn is_reserved(text: &str) -> bool {
+    if !may_hold_reserved(text) {
+        return false;
+    }
+    let read = serde_json::from_str(&mended(text));
+    read.unwrap_or_else(|_| text[1..].to_owned()).starts_with(RESERVED)
 }
 
 /// Whether the parser gave up for the sake of the stack. The library tells by its text alone.
@@ -178,6 +192,11 @@ pub fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
 }
 
 fn check_part(value: &Value, max_depth: usize, levels_left: usize, values_left: &mut usize) -> Result<(), JsonError> {
+    if let Value::Object(fields) = value
+        && let Some(key) = fields.keys().find(|key| key.starts_with(RESERVED))
+    {
+        return Err(reserved(&json!(key).to_string(), ""));
+    }
     let (count, parts): (_, &mut dyn Iterator<Item = &Value>) = match value {
         Value::Array(items) => (items.len(), &mut items.iter()),
         // Its first field goes with it.
@@ -204,6 +223,10 @@ fn too_deep(max_depth: usize, place: &str) -> JsonError {
 
 fn too_many(max_values: usize, place: &str) -> JsonError {
     JsonError::Limit(format!("beyond a limit: more than {max_values} values{place}"))
+}
+
+fn reserved(text: &str, place: &str) -> JsonError {
+    JsonError::Limit(format!("beyond a limit: the reserved text {text}{place}"))
 }
 
 fn long_number(place: &str) -> JsonError {
@@ -235,9 +258,8 @@ fn check_text(text: &str, max_depth: usize, max_values: usize) -> Result<(), Jso
             Part::Open => depth += 1,
             Part::Close => depth = depth.saturating_sub(1),
             Part::Number if place.len() > MAX_NUMBER => return Err(long_number(&at(text, place.start))),
-            Part::Text if text[place.start + 1..].starts_with(RESERVED) => {
-                let what = format!("beyond a limit: the reserved text {}", &text[place.clone()]);
-                return Err(JsonError::Limit(format!("{what}{}", at(text, place.start))));
+            Part::Text if is_reserved(&text[place.clone()]) => {
+                return Err(reserved(&text[place.clone()], &at(text, place.start)));
             }
             Part::Comma | Part::Number | Part::Half | Part::Text => {}
         }
@@ -271,8 +293,6 @@ fn explained(text: &str, error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

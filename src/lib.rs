@@ -74,7 +74,6 @@ pub use task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 pub use taskmanager::Error as TaskManagerError;
 pub use worker::{Summary, TypeError, WorkerError};
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
 use exit::{Exit, UserError};
@@ -93,7 +92,7 @@ pub fn run() -> Exit {
     }
     let _failpoints = failpoint::set_up();
     resources::raise_open_files();
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };

@@ -60,6 +60,17 @@ fn refuse_irregular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::other(format!("it is a {what}, not a regular file")))
 }
 
+/// Why a file cannot be read, without the system's number for it.
+pub(crate) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::NotADirectory => "a part of its path is not a folder".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 fn is_null(metadata: &Metadata) -> bool {
     let null = fs::metadata("/dev/null").map(|null| null.rdev());
     metadata.file_type().is_char_device() && null.is_ok_and(|null| null == metadata.rdev())

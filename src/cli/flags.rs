@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, ValueHint};
 
 use super::{Cli, Command, values};
 use crate::config::{
-    Flags, LogFormat, Strategy, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration, parse_status_addr,
+    Flags, LogFormat, Strategy, parse_address, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
+    parse_positive_duration,
 };
 
 /// What every command takes, before its name or after it.
@@ -83,7 +83,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub keep_results: Option<Duration>,
     /// Show health, metrics and a page on this address, such as 127.0.0.1:9090
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_status_addr)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub status_addr: Option<SocketAddr>,
 }
 

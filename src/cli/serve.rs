@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use super::values;
-use crate::config::{parse_max_attempts, parse_positive_duration};
+use crate::config::{parse_address, parse_max_attempts, parse_positive_duration};
 
 /// `serve`
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The address to listen on; one that others can reach needs an API key
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = parse_address)]
     pub listen: SocketAddr,
     /// The file that holds its tasks
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]

@@ -8,7 +8,7 @@ use super::*;
 use crate::exit::Exit;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("prismq").chain(line.split_whitespace()))
+    Cli::read(std::iter::once("prismq").chain(line.split_whitespace()))
 }
 
 fn parsed(line: &str) -> Cli {
@@ -127,6 +127,41 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
+/// What libraries say of values, which tells nobody what to write.
+const WORDS_OF_LIBRARIES: [&str; 9] = [
+    "invalid digit",
+    "invalid float",
+    "invalid socket",
+    "invalid character",
+    "target type",
+    "cannot parse",
+    " is not in ",
+    "unexpected argument",
+    "os error",
+];
+
+#[test]
+fn no_value_is_refused_in_the_words_of_a_library() {
+    for command in Cli::command().get_subcommands() {
+        let arguments = command.get_arguments().chain(command.get_opts());
+        for argument in arguments.filter(|argument| argument.get_action().takes_values()) {
+            for value in
+                ["x", "1.5", "-1", "-1.5", "", "1e3", "0x1", "50%", "99999999999999999999999999999999999999999999"]
+            {
+                let before =
+                    command.get_positionals().take_while(|it| it.get_id() != argument.get_id()).map(|_| "1".to_owned());
+                let option = argument.get_long().map_or_else(|| value.to_owned(), |long| format!("--{long}={value}"));
+                let before: Vec<String> = if argument.is_positional() { before.collect() } else { Vec::new() };
+                let line = [vec!["prismq".to_owned(), command.get_name().to_owned()], before, vec![option]].concat();
+                let Err(error) = Cli::read(&line) else { continue };
+                let error = error.to_string();
+                let leaked = WORDS_OF_LIBRARIES.iter().find(|words| error.contains(*words));
+                assert_eq!(leaked, None, "{line:?}: {error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn settings_go_before_the_command_or_after_it() {
     let before = parsed("--json --results r.db --worker-id me -v --config c.toml --ideas i.db config");
@@ -222,7 +257,7 @@ fn every_example_can_be_typed() {
             // Two spaces end what is typed; a `>` and a `|` are the shell's.
             let typed = line.trim().split("  ").next().unwrap().split(" > ").next().unwrap();
             let typed = typed.split(" | ").find(|part| part.starts_with("prismq")).expect(typed);
-            match Cli::try_parse_from(words(typed)) {
+            match Cli::read(words(typed)) {
                 Ok(cli) => drop(cli),
                 Err(error) => panic!("{typed}: {error}"),
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
-use crate::config::{LogFormat, Strategy, expand_home, task_type_name};
+use crate::config::{LogFormat, Strategy, expand_home, task_type_name, whole};
 use crate::json;
 
 /// One of a new task's params: `KEY=TEXT`, or `KEY:=JSON`.
@@ -61,14 +61,21 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// `SQLite`, `MySQL` and what the API sends stay below 2^63.
 pub(super) fn task_id(text: &str) -> Result<u64, String> {
-    // SQLite, MySQL and what the API sends stay below 2^63.
-    text.parse().ok().filter(|id| i64::try_from(*id).is_ok()).ok_or_else(|| "a task's id is a whole number".to_owned())
+    whole(text, 0..=i64::MAX.into())
 }
 
-#[cfg(feature = "server")]
-pub(super) fn address(text: &str) -> Result<std::net::SocketAddr, String> {
-    text.parse().map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:8000".to_owned())
+pub(super) fn priority(text: &str) -> Result<i64, String> {
+    whole(text, i64::MIN.into()..=i64::MAX.into())
+}
+
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    whole(text, 0..=100)
+}
+
+pub(super) fn limit(text: &str) -> Result<u32, String> {
+    whole(text, 1..=u32::MAX.into())
 }
 
 pub(super) fn strategy() -> impl TypedValueParser<Value = Strategy> {

@@ -130,6 +130,9 @@ impl Bulk {
             let line = match read_line(&mut input) {
                 Ok(Some(line)) => line,
                 Ok(None) => break,
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                    return Next::End(Err(UserError::usage("--from: cannot read standard input: it is a folder")));
+                }
                 Err(error) => {
                     let message = format!("line {number} cannot be read: {error}");
                     return Next::End(Err(UserError::new(Exit::Failed, message)));

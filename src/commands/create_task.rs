@@ -170,9 +170,16 @@ fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting)
     if from == Path::new("-") {
         return Ok((Box::new(BufReader::new(io::stdin())), Waiting::counting("lines", setup)));
     }
-    let unreadable = |error| UserError::usage(format!("--from: cannot read {}: {error}", from.display()));
+    let unreadable = |error: io::Error| {
+        UserError::usage(format!("--from: cannot read {}: {}", from.display(), text_file::reason(&error)))
+    };
     let file = text_file::saying_what_it_waits_for(from, || File::open(from)).map_err(unreadable)?;
-    let progress = Waiting::reading(file.metadata().map_err(unreadable)?.len(), setup);
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        // It can be opened, only not be read.
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    let progress = Waiting::reading(metadata.len(), setup);
     let file = progress.bar().wrap_read(file);
     Ok((Box::new(BufReader::new(file)), progress))
 }

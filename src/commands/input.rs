@@ -13,6 +13,9 @@ use crate::text_file;
 /// The JSON that `argument` gives: itself, `@FILE`, or `-` for standard input. `option` is its name, for errors.
 pub(super) fn json(option: &str, argument: &str) -> Result<Value, UserError> {
     match argument.strip_prefix('@') {
+        Some("") => {
+            Err(UserError::usage(format!("{option} @: names no file")).hint("write @FILE, or - for standard input"))
+        }
         Some(path) => parse(&format!("{option} {argument}"), &read(option, path)?),
         None if argument == "-" => parse(&format!("{option} (standard input)"), &standard_input(option)?),
         None => parse(option, argument.as_bytes()),
@@ -33,7 +36,7 @@ fn parse(place: &str, bytes: &[u8]) -> Result<Value, UserError> {
 
 fn read(option: &str, path: &str) -> Result<Vec<u8>, UserError> {
     let bytes = text_file::read(&self::path(option, path)?, MAX_BYTES);
-    bytes.map_err(|error| UserError::usage(format!("{option}: cannot read {path}: {error}")))
+    bytes.map_err(|error| UserError::usage(format!("{option}: cannot read {path}: {}", text_file::reason(&error))))
 }
 
 fn standard_input(option: &str) -> Result<Vec<u8>, UserError> {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::live::Waiting;
 use super::setup::Setup;
@@ -36,12 +36,17 @@ pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exi
     setup.end_on_signals()?;
     let client = setup.client()?;
     let store = setup.store()?;
-    let _waiting = Waiting::for_taskmanager(setup);
+    let waiting = Waiting::for_taskmanager(setup);
     let claim = claim_of(TaskId(args.id), setup, &client, &store)?;
     match client.progress(TaskId(args.id), &claim.worker_id, args.percent, args.message.as_deref()) {
-        Err(error) if error.says_not_claimed() => Err(lost(TaskId(args.id)).into()),
-        other => Ok(other.map(|()| Exit::Done)?),
+        Err(error) if error.says_not_claimed() => return Err(lost(TaskId(args.id)).into()),
+        sent => sent?,
     }
+    drop(waiting);
+    if setup.json {
+        print_json(&json!({"id": args.id, "progress": args.percent, "message": args.message}))?;
+    }
+    Ok(Exit::Done)
 }
 
 /// Stores the result, then reports it: as a worker does. Where an earlier try got as far as storing it, that is sent.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::layer::{Key, Layer};
 use super::{
-    ConfigError, Origin, Setting, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration, parse_status_addr, values,
+    ConfigError, Origin, Setting, parse_address, parse_concurrency, parse_duration, parse_max_attempts,
+    parse_max_tasks, parse_positive_duration, values,
 };
 
 /// Variables and their values.
@@ -47,7 +47,7 @@ pub(super) fn layer(source: Source<'_>) -> Result<Layer, ConfigError> {
         youtube_cache: source.parse("YOUTUBE_CACHE", parse_duration)?,
         log_format: source.parse("PRISMQ_LOG_FORMAT", str::parse)?,
         log_level: source.log_level()?,
-        status_addr: source.parse("PRISMQ_STATUS_ADDR", parse_status_addr)?,
+        status_addr: source.parse("PRISMQ_STATUS_ADDR", parse_address)?,
         ca_file: source.path("PRISMQ_CA_FILE")?,
         youtube_api_url: source.parse("YOUTUBE_API_URL", values::api_url)?,
         youtube_api_key: source.key("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE")?,

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::text_file;
+
 /// A setting that cannot be used: one line that says what is wrong and where. It never holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -20,7 +22,7 @@ impl ConfigError {
 
     /// `file` cannot be read.
     pub(super) fn unreadable(file: impl Display, error: &std::io::Error) -> Self {
-        Self::at(file, format_args!("cannot be read: {error}"))
+        Self::at(file, format_args!("cannot be read: {}", text_file::reason(error)))
     }
 
     /// The same error with advice.

@@ -9,8 +9,8 @@ use super::layer::{Key, Layer};
 use super::table::{Document, Table};
 use super::task_type;
 use super::{
-    ConfigError, Origin, Setting, TaskType, parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks,
-    parse_positive_duration, parse_status_addr, values,
+    ConfigError, Origin, Setting, TaskType, parse_address, parse_concurrency, parse_duration, parse_max_attempts,
+    parse_max_tasks, parse_positive_duration, values,
 };
 use crate::text_file;
 
@@ -123,7 +123,7 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
         youtube_cache: here(file, table.parse("youtube_cache", parse_duration)?),
         log_format: here(file, table.parse("log_format", str::parse)?),
         log_level: here(file, table.parse("log_level", values::log_level)?),
-        status_addr: here(file, table.parse("status_addr", parse_status_addr)?),
+        status_addr: here(file, table.parse("status_addr", parse_address)?),
         ca_file: here(file, table.path("ca_file")?),
         youtube_api_url: here(file, table.parse("youtube_api_url", values::api_url)?),
         youtube_api_key: here(file, table.path("youtube_api_key_file")?.map(Key::File)),

@@ -40,7 +40,8 @@ pub use layer::Flags;
 pub use log_filter::{LogDirective, parse_log_filter};
 pub use setting::{Origin, Secret, Setting};
 pub use task_type::{Action, Mode, Retry, TaskType, task_type_name};
-pub use values::{LogFormat, Strategy, parse_concurrency, parse_max_attempts, parse_max_tasks, parse_status_addr};
+pub(crate) use values::whole;
+pub use values::{LogFormat, Strategy, parse_address, parse_concurrency, parse_max_attempts, parse_max_tasks};
 
 /// Every setting in force. Paths are absolute.
 #[derive(Debug, Clone)]

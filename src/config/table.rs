@@ -118,13 +118,14 @@ impl<'a> Entry<'a> {
         values::path(self.document.folder(), self.text()?).map_err(|problem| self.error(problem))
     }
 
-    /// A text or a number, read by `parse`.
+    /// A text or a number, read by `parse`, which also says what else it must be.
     pub(super) fn parse<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         let text = match self.value() {
-            DeValue::Integer(_) | DeValue::Float(_) => scalar(self.value()).unwrap_or_default(),
-            _ => self.text()?.to_owned(),
+            DeValue::String(_) => self.text()?.to_owned(),
+            value => scalar(value).ok_or_else(|| self.error("must be text in quotes or a number"))?,
         };
-        parse(&text).map_err(|problem| self.error(problem))
+        let value = parse(&text).map_err(|problem| self.error(problem))?;
+        if self.value().is_bool() { Err(self.error("must be text in quotes or a number")) } else { Ok(value) }
     }
 
     /// True or false.
@@ -168,7 +169,8 @@ impl<'a> Entry<'a> {
 
     /// The value as JSON.
     pub(super) fn json(&self) -> Result<Value, ConfigError> {
-        to_json(self.value()).ok_or_else(|| self.error("holds a number that JSON does not have"))
+        to_json(self.value())
+            .ok_or_else(|| self.error("holds a number that JSON does not have, or one that is too long"))
     }
 }
 
@@ -186,12 +188,20 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+fn number(text: &str) -> Option<Value> {
+    json::read(text.trim_start_matches('+')).ok()
+}
+
 fn to_json(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => json!(text),
-        DeValue::Integer(integer) => json!(i64::from_str_radix(integer.as_str(), integer.radix()).ok()?),
-        // Its digits stay as they are. `inf` and `nan` are not JSON.
-        DeValue::Float(float) => json::read(float.as_str().trim_start_matches('+')).ok()?,
+        // Its digits stay as they are, like those of the params that it is for.
+        DeValue::Integer(integer) if integer.radix() == 10 => number(integer.as_str())?,
+        DeValue::Integer(integer) => {
+            number(&u128::from_str_radix(integer.as_str(), integer.radix()).ok()?.to_string())?
+        }
+        // `inf` and `nan` are not JSON.
+        DeValue::Float(float) => number(float.as_str())?,
         DeValue::Boolean(boolean) => json!(boolean),
         DeValue::Datetime(datetime) => json!(datetime.to_string()),
         DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect::<Option<_>>()?,

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::error::did_you_mean;
 use super::table::{Entry, Table};
+use super::values::whole;
 use super::{ConfigError, expand_home, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
 use crate::json;
 use crate::text_file;
@@ -201,7 +202,8 @@ fn mode(table: &Table<'_>) -> Result<Mode, ConfigError> {
 }
 
 fn tasks(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a whole number from 1"))
+    let tasks = whole(text, 1..=u32::MAX.into())?;
+    NonZeroU32::new(tasks).ok_or_else(|| "must be at least 1".to_owned())
 }
 
 fn action(table: &Table<'_>) -> Result<Option<Action>, ConfigError> {
@@ -251,7 +253,7 @@ fn retry(entry: &Entry<'_>) -> Result<Retry, ConfigError> {
 
 fn backoff_factor(text: &str) -> Result<f64, String> {
     let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 1.0);
-    factor.ok_or_else(|| format!("{text:?} is not a number from 1"))
+    factor.ok_or_else(|| format!("must be a number of at least 1, such as 1.5, not {text:?}"))
 }
 
 fn schema(entry: &Entry<'_>) -> Result<Value, ConfigError> {

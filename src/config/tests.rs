@@ -307,13 +307,16 @@ fn mistakes_are_named_with_their_place() {
         ),
         (Machine::new().toml("poll_interval = 0"), "work/prismq.toml:1: `poll_interval`: must be more than 0"),
         (Machine::new().toml("grace_period = -1"), "work/prismq.toml:1: `grace_period`: \"-1\" is not a duration"),
-        (Machine::new().toml("concurrency = true"), "work/prismq.toml:1: `concurrency`: must be text in quotes"),
+        (
+            Machine::new().toml("concurrency = true"),
+            "work/prismq.toml:1: `concurrency`: \"true\" is not a whole number",
+        ),
         (Machine::new().toml("results = ''"), "work/prismq.toml:1: `results`: must not be empty"),
         (Machine::new().toml("a = 1\na = 2"), "work/prismq.toml:2: not valid TOML: duplicate key"),
         (Machine::new().toml("\nx = [1,"), "work/prismq.toml:2: not valid TOML: "),
         (
             Machine::new().toml("status_addr = 'x'"),
-            "work/prismq.toml:1: `status_addr`: \"x\" is no address with a port",
+            "work/prismq.toml:1: `status_addr`: \"x\" is not an IP address with a port",
         ),
         (
             Machine::new().toml("task_type = 1"),
@@ -323,7 +326,10 @@ fn mistakes_are_named_with_their_place() {
         (Machine::new().variable("MAX_BACKOFF", "0"), "environment (MAX_BACKOFF): must be more than 0"),
         (Machine::new().variable("PRISMQ_STATUS_ADDR", ":1"), "environment (PRISMQ_STATUS_ADDR): \":1\" is no"),
         (Machine::new().variable("RUST_LOG", "loud"), "environment (RUST_LOG): \"loud\" is not a log level"),
-        (Machine::new().file("work/.env", "MAX_RUNS=-1"), ".env (MAX_RUNS): \"-1\" is not a whole number"),
+        (
+            Machine::new().file("work/.env", "MAX_RUNS=-1"),
+            ".env (MAX_RUNS): must be between 0 and 18446744073709551615, not -1 (0: no limit)",
+        ),
         (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not a line NAME=VALUE"),
         (flag(Flags { api_url: Some("nope".into()), ..Flags::default() }), "--api-url: \"nope\" is not a URL"),
         (flag(Flags { log_level: Some("x".into()), ..Flags::default() }), "--log-level: \"x\" is not a log level"),

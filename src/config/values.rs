@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Secret, expand_home, parse_log_filter};
 
 /// More threads than this would be a slip of the hand.
-const MOST_SLOTS: usize = 1000;
+const MOST_SLOTS: i128 = 1000;
 
 /// `path`, relative to `base`, as it is to be shown: without `.` between its folders. A `~` at its start is a home folder.
 pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> Result<PathBuf, String> {
@@ -89,33 +90,43 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// A number of slots: from 1 to 1000.
+/// A whole number in `range`. Every number is read here, so that each is refused in the same words.
+pub(crate) fn whole<T: TryFrom<i128>>(text: &str, range: RangeInclusive<i128>) -> Result<T, String> {
+    let bounds = format!("between {} and {}", range.start(), range.end());
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{text:?} is not a whole number; it must be {bounds}"));
+    }
+    // What is too long for the parser is out of any range.
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("must be {bounds}, not {text}"))
+}
+
+/// A number of slots.
 pub fn parse_concurrency(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|slots| (1..=MOST_SLOTS).contains(slots))
-        .ok_or_else(|| format!("{text:?} is not a number from 1 to {MOST_SLOTS}"))
+    whole(text, 1..=MOST_SLOTS)
 }
 
 /// A number of attempts: from 1.
 pub fn parse_max_attempts(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|&attempts| attempts >= 1).ok_or_else(|| format!("{text:?} is not a whole number from 1"))
+    whole(text, 1..=u32::MAX.into())
 }
 
-/// A number of tasks: from 0.
+/// A number of tasks: from 0, which is no limit.
 pub fn parse_max_tasks(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a whole number (0: no limit)"))
+    whole(text, 0..=u64::MAX.into()).map_err(|problem| format!("{problem} (0: no limit)"))
 }
 
 /// An address to listen on.
-pub fn parse_status_addr(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is no address with a port: write 127.0.0.1:9090, or 0.0.0.0:9090 for all"))
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an IP address with a port: write 127.0.0.1:9090, or 0.0.0.0:9090 for all")
+    })
 }
 
 /// A number of units a day: from 1.
 pub(super) fn daily_quota(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|&units| units >= 1).ok_or_else(|| format!("{text:?} is not a whole number from 1"))
+    whole(text, 1..=u32::MAX.into())
 }
 
 /// Where the TaskManager is, without a slash at the end. What might hold a password is never repeated in an error.
@@ -234,9 +245,10 @@ mod tests {
     fn numbers_have_their_bounds() {
         assert_eq!(parse_concurrency("1"), Ok(1));
         assert_eq!(parse_concurrency("1000"), Ok(1000));
-        for text in ["0", "1001", "-1", "x", "1.5", ""] {
-            assert!(parse_concurrency(text).is_err(), "{text:?}");
+        for text in ["0", "1001", "-1", "x", "1.5", "", "-", "+", "1_0", "99999999999999999999999999999999999999999"] {
+            assert!(parse_concurrency(text).unwrap_err().contains("between 1 and 1000"), "{text:?}");
         }
+        assert_eq!(parse_max_tasks("18446744073709551615"), Ok(u64::MAX));
         assert_eq!(parse_max_attempts("1"), Ok(1));
         assert!(parse_max_attempts("0").is_err());
         assert_eq!(daily_quota("1000000"), Ok(1_000_000));

@@ -35,9 +35,9 @@ fn json_that_is_none_is_told_with_its_place() {
         (["create-task", ANY, "--params", ""], ["--params: not valid JSON", ""]),
         (["create-task", ANY, "--params", "@broken.json"], ["--params @broken.json: not valid JSON", "column 5"]),
         (["create-task", ANY, "--params", "@binary.json"], ["--params @binary.json: not valid JSON", "UTF-16"]),
-        (["create-task", ANY, "--params", "@nofile"], ["--params: cannot read nofile", "No such file"]),
-        (["create-task", ANY, "--params", "@."], ["--params: cannot read .", "directory"]),
-        (["create-task", ANY, "--params", "@"], ["--params: cannot read", "No such file"]),
+        (["create-task", ANY, "--params", "@nofile"], ["--params: cannot read nofile", "no such file"]),
+        (["create-task", ANY, "--params", "@."], ["--params: cannot read .", "it is a folder"]),
+        (["create-task", ANY, "--params", "@"], ["--params @: names no file", "write @FILE"]),
         (["create-task", ANY, "--params", "-"], ["--params (standard input): not valid JSON", ""]),
         (["register-type", ANY, "--schema", "{"], ["--schema: not valid JSON", ""]),
     ] {
@@ -80,7 +80,7 @@ fn numbers_that_are_none() {
     let rig = rig();
     for id in ["", "x", "-1", "1.5", "0x1", "18446744073709551615", "99999999999999999999999"] {
         for command in ["show-task", "complete", "results"] {
-            refused(&rig, &[command, "--", id], "a task's id is a whole number");
+            refused(&rig, &[command, "--", id], "between 0 and 9223372036854775807");
         }
     }
     for (arguments, words) in [

@@ -13,4 +13,5 @@ mod disk;
 mod files;
 mod handlers;
 mod settings;
+mod values;
 mod written;

@@ -60,11 +60,11 @@ fn files_that_settings_lead_to() {
         ("TASKMANAGER_API_KEY_FILE", "nofile", ["nofile", "cannot be read"]),
         ("TASKMANAGER_API_KEY_FILE", "empty", ["empty", "the key is empty"]),
         ("TASKMANAGER_API_KEY_FILE", "binary", ["binary", "UTF-8"]),
-        ("TASKMANAGER_API_KEY_FILE", ".", ["cannot be read", "directory"]),
+        ("TASKMANAGER_API_KEY_FILE", ".", ["cannot be read", "it is a folder"]),
         ("PRISMQ_CA_FILE", "nofile", ["nofile", "cannot read the certificates"]),
         ("PRISMQ_CA_FILE", "empty", ["empty", "no PEM certificate"]),
         ("PRISMQ_CONFIG", "nofile", ["nofile", "no such file"]),
-        ("PRISMQ_CONFIG", ".", ["work", "directory"]),
+        ("PRISMQ_CONFIG", ".", ["work", "it is a folder"]),
     ] {
         complains(&rig.prismq("list-types").env(name, value).run(), 2, &words);
     }

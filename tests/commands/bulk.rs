@@ -1,6 +1,7 @@
 //! `create-task --from`.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::rig::{ANY, NOBODY, Rig, complains, plain, says_once};
+use crate::rig::{ANY, NOBODY, Rig, complains, output, plain, says_once};
 use crate::support::{Answer, Output, Request, Sandbox, Server, wait_for, with_usual_signals};
 
 /// Lines of params, each with its number as `n`.
@@ -127,7 +128,10 @@ fn a_line_that_is_too_long_is_a_bad_line() {
 fn input_that_cannot_be_read_is_said_to_be() {
     let rig = Rig::new();
     complains(&rig.run("create-task example.any --from nofile"), 2, &["--from", "nofile"]);
-    complains(&rig.run("create-task example.any --from ."), 1, &["line 1 cannot be read"]);
+    complains(&rig.run("create-task example.any --from ."), 2, &["--from: cannot read .: it is a folder"]);
+    let mut from_stdin = rig.command();
+    let from_stdin = from_stdin.args(["create-task", "example.any", "--from", "-"]).stdin(File::open(".").unwrap());
+    complains(&output(from_stdin), 2, &["--from: cannot read standard input: it is a folder"]);
     let empty = rig.run("create-task example.any --from -").exits(0);
     assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "0 created, 0 there already, 0 failed\n"));
 }

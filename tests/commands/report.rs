@@ -115,11 +115,12 @@ fn a_failure_is_reported_with_its_reason() {
 }
 
 #[test]
-fn progress_is_reported_and_nothing_printed() {
+fn progress_is_reported_and_printed_only_as_json() {
     let rig = claimed();
     for (percent, flags) in [("0", &[][..]), ("40", &["--message", "half way"]), ("100", &["--json"])] {
+        let printed = if flags == ["--json"] { "{\"id\":1,\"message\":null,\"progress\":100}\n" } else { "" };
         let output = rig.sandbox.prismq(["progress", "1", percent]).args(flags.iter().copied()).run().exits(0);
-        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (printed, ""));
         assert_eq!(rig.task(1)["progress"].to_string(), percent);
     }
     rig.run("progress 1 101").exits(2);

@@ -106,13 +106,22 @@ fn task_types_that_cannot_work_are_refused() {
         ("name = 'a'\nmode = 'twice'", "`mode`: \"twice\" is not a mode"),
         ("name = 'a'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode = \"persistent\""),
         ("name = 'a'\nmode = 'once'\nmax_tasks_per_process = 5", "`max_tasks_per_process`: belongs to mode"),
-        ("name = 'a'\nmode = 'persistent'\nmax_tasks_per_process = 0", "`max_tasks_per_process`: \"0\" is not a whole"),
+        (
+            "name = 'a'\nmode = 'persistent'\nmax_tasks_per_process = 0",
+            "`max_tasks_per_process`: must be between 1 and 4294967295, not 0",
+        ),
         ("name = 'a'\ntimeout = 0", "`timeout`: must be more than 0"),
-        ("name = 'a'\nconcurrency = 0", "`concurrency`: \"0\" is not a number from 1"),
+        ("name = 'a'\nconcurrency = 0", "`concurrency`: must be between 1 and 1000, not 0"),
         ("name = 'a'\nretry = 3", "`retry`: must be a table"),
-        ("name = 'a'\nretry = { max_attempts = 0 }", "`max_attempts`: \"0\" is not a whole number from 1"),
-        ("name = 'a'\nretry = { backoff_factor = 0.5 }", "`backoff_factor`: \"0.5\" is not a number from 1"),
-        ("name = 'a'\nretry = { backoff_factor = inf }", "`backoff_factor`: \"inf\" is not a number from 1"),
+        ("name = 'a'\nretry = { max_attempts = 0 }", "`max_attempts`: must be between 1 and 4294967295, not 0"),
+        (
+            "name = 'a'\nretry = { backoff_factor = 0.5 }",
+            "`backoff_factor`: must be a number of at least 1, such as 1.5, not \"0.5\"",
+        ),
+        (
+            "name = 'a'\nretry = { backoff_factor = inf }",
+            "`backoff_factor`: must be a number of at least 1, such as 1.5, not \"inf\"",
+        ),
         ("name = 'a'\nenv = { A = [] }", "`env`: must be a table of names and texts"),
         ("name = 'a'\nenv = { 'A=B' = 'c' }", "`env`: must be a table of names and texts"),
         ("name = 'a'\npass_env = 'A'", "`pass_env`: must be a list of texts"),
@@ -172,11 +181,13 @@ fn numbers_of_an_inline_schema_keep_their_digits() {
         ("1e400", "1e+400"),
         ("0x10", "16"),
         ("-9223372036854775808", "-9223372036854775808"),
+        ("+9_223_372_036_854_775_808", "9223372036854775808"),
+        ("0xffffffffffffffff", "18446744073709551615"),
     ] {
         let kept = schema(number).config().task_types[0].schema.clone().unwrap();
         assert_eq!(kept["maximum"].to_string(), digits);
     }
-    for number in ["inf", "nan", "9223372036854775808"] {
+    for number in ["inf", "nan", &format!("0x{}", "f".repeat(33))] {
         let (error, _) = schema(number).error();
         assert!(error.contains("a number that JSON does not have"), "{number}: {error}");
     }
