@@ -69,7 +69,7 @@ impl Tries {
 /// the two. A balancer with a dead server behind it may let every second call fail: were the two always made in turn,
 /// each look would get through and never the call.
 pub(super) fn out_of_step(failures: u32) -> u32 {
-    if failures < 3 { 0 } else { fastrand::u32(0..4) }
+    if failures < 2 { 0 } else { fastrand::u32(0..4) }
 }
 
 /// Waits that grow by a factor up to a limit.

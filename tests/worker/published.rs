@@ -59,6 +59,8 @@ struct State {
     waiting: usize,
     /// How often a connection can be used, and what becomes of the calls on it after that.
     worn: Option<(usize, Answer)>,
+    /// What goes wrong with the calls in turn, and how many there were.
+    in_turn: (Vec<Fault>, usize),
     /// Calls that are done and not answered yet.
     done: usize,
     /// Done only after their answer.
@@ -131,6 +133,11 @@ impl Published {
     /// A connection can be used only so often. A later call on it is not done and meets this instead.
     pub(crate) fn wear_connections(&self, uses: usize, answer: Answer) {
         self.shared.lock().worn = Some((uses, answer));
+    }
+
+    /// These go wrong with the calls in turn, from now on.
+    pub(crate) fn spoil_in_turn(&self, faults: Vec<Fault>) {
+        self.shared.lock().in_turn = (faults, 0);
     }
 
     /// Nothing goes wrong any more.
@@ -218,7 +225,8 @@ impl Shared {
             state.waiting -= 1;
         }
         let fault = state.faults.iter().position(|(beginning, _)| call.starts_with(beginning));
-        match fault.map(|index| state.faults.remove(index).1) {
+        let fault = fault.map(|index| state.faults.remove(index).1).or_else(|| state.next_in_turn());
+        match fault {
             None | Some(Fault::Nothing) => state.answer(request),
             Some(Fault::Answer(answer)) => answer,
             Some(Fault::AnswerLost) => {
@@ -250,6 +258,12 @@ impl Shared {
 }
 
 impl State {
+    fn next_in_turn(&mut self) -> Option<Fault> {
+        let (faults, calls) = &mut self.in_turn;
+        *calls += 1;
+        faults.get((*calls - 1) % faults.len().max(1)).cloned()
+    }
+
     fn task(&mut self, id: u64) -> &mut Task {
         self.tasks.iter_mut().find(|task| task.id == id).unwrap()
     }
