@@ -7,6 +7,7 @@
 
 mod pattern;
 mod plan;
+mod stop;
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -20,6 +21,7 @@ use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use self::plan::{Plan, Work};
+use self::stop::Look;
 use crate::json::{self, MAX_DEPTH};
 
 /// The longest schema, in bytes of JSON: what a column of the published server holds.
@@ -62,7 +64,7 @@ impl Fault {
     /// As an error tells it, where the value stays out of the message unless `says_value`: it may be megabytes, or secret.
     fn told(error: &ValidationError<'_>, says_value: bool) -> Self {
         let message = if says_value { error.to_string() } else { error.masked().to_string() };
-        Self { path: error.instance_path().as_str().to_owned(), message }
+        Self { path: error.instance_path().as_str().to_owned(), message: stop::without_looks(message) }
     }
 }
 
@@ -107,12 +109,13 @@ impl Schema {
         if schema.to_string().len() > MAX_BYTES {
             return Err(Fault::of(format!("longer than {MAX_BYTES} bytes")));
         }
-        let plan = Plan::new(schema).map_err(Fault::of)?;
+        let (plan, schema) = Plan::new(schema).map_err(Fault::of)?;
         let validator = jsonschema::options()
             .should_validate_formats(true)
+            .with_keyword(stop::KEYWORD, |_, _, _| Ok(Box::new(Look)))
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS))
             .offline()
-            .build(schema)
+            .build(&schema)
             .map_err(|error| Fault::told(&error, true))?;
         Ok(Self { validator, plan, given_up: AtomicIsize::new(0) })
     }
@@ -146,7 +149,7 @@ impl Schema {
         self.plan.work(params, Work::LIGHT).then(|| errors().map(|error| Fault::told(&error, false)).collect())
     }
 
-    /// Checks params, however long it takes. It needs the stack of a thread by [`spawn`].
+    /// Checks params, however long it takes, or until nobody waits any more. It needs the stack of a thread by [`spawn`].
     pub fn check(&self, params: &Value, telling: Telling) -> Result<(), Fault> {
         if !self.plan.work(params, Work::HEAVY) {
             return Err(Fault::too_much());
@@ -185,8 +188,8 @@ impl Schema {
         }
     }
 
-    /// Has `check` run in a thread of its own, and `tell` with what comes of it. While one is under way for which nobody
-    /// waits any more, another of the same schema is refused: it would fare no better. The error says why.
+    /// Has `check` run in a thread of its own, and `tell` with what comes of it. It stops soon after the wait is dropped;
+    /// until then, another of the same schema is refused: it would fare no better. The error says why.
     pub fn start(
         self: &Arc<Self>,
         check: impl FnOnce(&Self) -> Result<(), Fault> + Send + 'static,
@@ -199,6 +202,7 @@ impl Schema {
         let waiting = Waiting { schema: Arc::clone(self), over: Arc::clone(&over) };
         let this = Arc::clone(self);
         let run = spawn(move || {
+            stop::when(Arc::clone(&over));
             let checked = panic::catch_unwind(AssertUnwindSafe(|| check(&this)));
             if over.swap(true, Ordering::SeqCst) {
                 this.given_up.fetch_sub(1, Ordering::SeqCst);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use self::meta::Part;
 use super::pattern::Pattern;
+use super::stop;
 
 /// The most subschemas that apply at one place in the params, references followed.
 const MAX_IN_PLACE: u64 = 10_000;
@@ -61,10 +62,25 @@ struct Subschema {
     pattern: Option<Pattern>,
 }
 
+impl Subschema {
+    /// Whether it is next to no work, whatever it is applied to.
+    fn is_little(&self) -> bool {
+        let applies = [&self.in_place, &self.other_properties, &self.first_items, &self.other_items];
+        let applies_named = [self.dependent.is_empty(), self.properties.is_empty(), self.pattern_properties.is_empty()];
+        applies.iter().all(|subschemas| subschemas.is_empty())
+            && applies_named.iter().all(|is_empty| *is_empty)
+            && self.out.is_empty()
+            && self.names.or(self.contains).is_none()
+            && !self.is_unique
+            && self.pattern.is_none()
+            && self.own == 0
+    }
+}
+
 impl Plan {
-    /// The error says what is beyond a limit.
-    pub(super) fn new(schema: &Value) -> Result<Self, String> {
-        let this = build::plan(schema);
+    /// With the schema that is to be compiled, whose checks can be stopped. The error says what is beyond a limit.
+    pub(super) fn new(schema: &Value) -> Result<(Self, Value), String> {
+        let (this, places) = build::plan(schema);
         if this.states() > MAX_STATES {
             return Err(format!("its patterns have more than {MAX_STATES} states, counted repetitions written out"));
         }
@@ -72,7 +88,9 @@ impl Plan {
         for number in 0..this.subschemas.len() {
             count.in_place(number, &mut Vec::new())?;
         }
-        Ok(this)
+        let much = this.subschemas.iter().zip(places).filter(|(subschema, _)| !subschema.is_little());
+        let schema = stop::with_looks(schema, &much.map(|(_, place)| place).collect());
+        Ok((this, schema))
     }
 
     /// The states of all patterns.
@@ -88,7 +106,8 @@ impl Plan {
         if self.leads_out && most.units <= Work::LIGHT.units {
             return false;
         }
-        let mut reckoning = Reckoning { plan: self, left: most.units };
+        let remembers = most.units > Work::LIGHT.units;
+        let mut reckoning = Reckoning { plan: self, left: most.units, remembers, known: HashMap::new() };
         reckoning.apply(0, params, Depth { all: most.depth, in_place: MAX_CHAIN }).is_some()
     }
 }
@@ -105,8 +124,10 @@ pub(super) struct Work {
 impl Work {
     /// Some milliseconds, on any stack.
     pub(super) const LIGHT: Self = Self { units: 20_000, depth: 150 };
-    /// Some seconds.
-    pub(super) const HEAVY: Self = Self { units: 5_000_000, depth: 4_000 };
+    /// Some seconds. What takes longer than anybody waits is stopped.
+    pub(super) const HEAVY: Self = Self { units: 50_000_000, depth: 4_000 };
+    /// What cannot be stopped: one keyword at one place.
+    const ONE: u64 = 5_000_000;
 }
 
 /// Counts what applies at one place.
@@ -166,6 +187,10 @@ struct Depth {
 struct Reckoning<'a> {
     plan: &'a Plan,
     left: u64,
+    remembers: bool,
+    /// What was reckoned of a subschema and a value, and how deep there was to go then: what doubles at each level is
+    /// reckoned once at each.
+    known: HashMap<(usize, *const Value), (u64, usize)>,
 }
 
 impl Reckoning<'_> {
@@ -174,7 +199,29 @@ impl Reckoning<'_> {
         Some(())
     }
 
+    /// The same for what cannot be stopped.
+    fn spend_at_once(&mut self, units: u64) -> Option<()> {
+        if units > Work::ONE { None } else { self.spend(units) }
+    }
+
     fn apply(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+        stop::look();
+        if !self.remembers || depth.in_place < MAX_CHAIN || !has_levels(value) {
+            return self.apply_anew(number, value, depth);
+        }
+        let key = (number, std::ptr::from_ref(value));
+        if let Some((units, room)) = self.known.get(&key).copied()
+            && depth.all >= room
+        {
+            return self.spend(units);
+        }
+        let before = self.left;
+        self.apply_anew(number, value, depth)?;
+        self.known.insert(key, (before - self.left, depth.all));
+        Some(())
+    }
+
+    fn apply_anew(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
         let plan = self.plan;
         let subschema = &plan.subschemas[number];
         self.spend(1 + subschema.own)?;
@@ -205,7 +252,7 @@ impl Reckoning<'_> {
 
     fn text(&mut self, subschema: &Subschema, text: &str) -> Option<()> {
         self.spend((text.len() / BYTES) as u64)?;
-        subschema.pattern.map_or(Some(()), |pattern| self.spend(pattern.work(text.len())))
+        subschema.pattern.map_or(Some(()), |pattern| self.spend_at_once(pattern.work(text.len())))
     }
 
     fn items(&mut self, subschema: &Subschema, items: &[Value], below: Depth) -> Option<()> {
@@ -213,7 +260,7 @@ impl Reckoning<'_> {
             // They are told apart by hashes, which are the same for some.
             let alike = items.iter().filter(|item| is_hashed_badly(item, 0)).count() as u64;
             let parts: u64 = items.iter().map(parts).sum();
-            self.spend(parts.saturating_mul(4).saturating_add(alike.saturating_mul(alike) / 8))?;
+            self.spend_at_once(parts.saturating_mul(4).saturating_add(alike.saturating_mul(alike) / 8))?;
         }
         for (next, item) in subschema.first_items.iter().zip(items) {
             self.apply(*next, item, below)?;
@@ -246,7 +293,7 @@ impl Reckoning<'_> {
                 None => subschema.other_properties.iter().try_for_each(|next| self.apply(*next, field, below))?,
             }
             for (pattern, next) in &subschema.pattern_properties {
-                self.spend(pattern.work(name.len()))?;
+                self.spend_at_once(pattern.work(name.len()))?;
                 self.apply(*next, field, below)?;
             }
             if let Some(next) = subschema.names {
@@ -254,6 +301,17 @@ impl Reckoning<'_> {
             }
         }
         Some(())
+    }
+}
+
+/// Whether there are arrays or objects in it, by its first parts.
+fn has_levels(value: &Value) -> bool {
+    const FIRST: usize = 8;
+    let is_level = |part: &Value| part.is_array() || part.is_object();
+    match value {
+        Value::Array(items) => items.iter().take(FIRST).any(is_level),
+        Value::Object(fields) => fields.values().take(FIRST).any(is_level),
+        _ => false,
     }
 }
 

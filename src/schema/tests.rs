@@ -231,10 +231,12 @@ fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
     let long = "a".repeat(4 << 20);
     let too_much = [
         (of(json!({"pattern": "^(?=(a+)+b)"})), json!({"v": long})),
+        (of(json!({"pattern": "^(?:(?=.*a)a)+(?=b)b$"})), json!({"v": "a".repeat(20_000)})),
+        (of(json!({"pattern": "^(?:(?=(?:(?=.*a)a)*)a)+b$"})), json!({"v": "a".repeat(4_000)})),
         (of(json!({"pattern": "(a{1,1000}){1,5}c"})), json!({"v": long})),
-        (of(json!({"items": {"pattern": "(?!x)a+$"}})), json!({"v": vec!["aaaaaaaaaa"; 40_000]})),
+        (of(json!({"items": {"pattern": "(?!x)a{1,100}$"}})), json!({"v": vec!["a".repeat(1000); 2_000]})),
         (of(json!({"uniqueItems": true})), json!({"v": (0..10_000).map(nested).collect::<Vec<_>>()})),
-        (of(json!({"items": {"enum": vec![0; 16_000]}})), json!({"v": vec![5; 5_000]})),
+        (of(json!({"items": {"enum": vec![0; 16_000]}})), json!({"v": vec![5; 60_000]})),
     ];
     for (schema, params) in too_much {
         let plan = Schema::new(&schema).unwrap().plan;
@@ -247,6 +249,8 @@ fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
         (of(json!({"pattern": "^a+$"})), json!({"v": "a".repeat(1 << 18)})),
         (of(json!({"uniqueItems": true, "items": {"type": "integer"}})), json!({"v": (0..50_000).collect::<Vec<_>>()})),
         (of(json!({"pattern": "^(?!admin)[a-z]{1,20}$"})), json!({"v": "somebody"})),
+        (of(json!({"pattern": "^(?!\\s*$)[\\s\\S]+$"})), json!({"v": "some text ".repeat(10_000)})),
+        (of(json!({"items": {"pattern": HOST_NAME}})), json!({"v": (0..1000).map(host_name).collect::<Vec<_>>()})),
     ];
     for (schema, params) in fine {
         assert_eq!(soon(|| check(&schema, &params)), Ok(()), "{:.80}", schema.to_string());
@@ -254,6 +258,13 @@ fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
     let late = json!({"v": (0..50_000).map(|n| if n == 40_000 { json!("x") } else { json!(n) }).collect::<Vec<_>>()});
     let fault = check(&of(json!({"items": {"type": "integer"}})), &late).unwrap_err();
     assert_eq!(fault.path, "/v/40000");
+}
+
+/// As it is found in schemas.
+const HOST_NAME: &str = r"^(?=.{1,253}$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*$";
+
+fn host_name(number: usize) -> String {
+    format!("node-{number}.rack-{}.example-data-centre.prismq.internal", number % 40)
 }
 
 /// Arrays in arrays, each number another.
@@ -281,6 +292,60 @@ fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
     go_on.send(()).unwrap();
     told.recv().unwrap().unwrap();
     assert_eq!(short(), Ok(()));
+}
+
+/// A pattern that gives up after as many tries as are allowed, for each of many texts: minutes of work.
+fn minutes_of_work() -> (Value, Value) {
+    let schema =
+        json!({"type": "object", "properties": {"v": {"items": {"not": {"pattern": "^(?=x|a)((a|aa)+)+\\2?b$"}}}}});
+    (schema, json!({"v": vec!["a".repeat(60); 4_000]}))
+}
+
+#[test]
+fn a_check_that_nobody_waits_for_any_more_stops() {
+    let (schema, long) = minutes_of_work();
+    let schema = Arc::new(Schema::new(&schema).unwrap());
+    let late = schema.check_within(&long, Duration::from_millis(20), drop);
+    assert!(matches!(late, Verdict::Unknown(_)), "{late:?}");
+    let start = Instant::now();
+    while schema.given_up.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "it goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_stops_a_check_changes_nothing_of_the_schema() {
+    let data = json!({"properties": {"a": {"x": 1}}, "items": [{}]});
+    let schema = json!({"type": "object", "properties": {
+        "enum": {"enum": [data, 1]}, "const": {"const": data}, "a": {"$ref": "#/properties/const"},
+        "$prismq-look": {"type": "integer"}, "default": {"default": data, "properties": {"a": {"type": "string"}}}}});
+    for fits in [
+        json!({"enum": data}),
+        json!({"const": data, "a": data}),
+        json!({"$prismq-look": 5}),
+        json!({"default": {"a": "x"}}),
+    ] {
+        assert_eq!(check(&schema, &fits), Ok(()), "{fits}");
+    }
+    for breaks in [
+        json!({"enum": {}}),
+        json!({"const": {}}),
+        json!({"a": 1}),
+        json!({"$prismq-look": "5"}),
+        json!({"default": {"a": 1}}),
+    ] {
+        assert!(check(&schema, &breaks).is_err(), "{breaks}");
+    }
+}
+
+#[test]
+fn messages_show_the_schema_as_it_was_written() {
+    for wrong in [json!({"pattern": "a"}), json!({"properties": {"a": {"pattern": "a"}}})] {
+        let schema = json!({"type": "object", "properties": {"v": {"not": wrong}}});
+        let fault = check(&schema, &json!({"v": {"a": "a"}})).or(check(&schema, &json!({"v": "a"}))).unwrap_err();
+        assert!(fault.message.starts_with(&wrong.to_string()), "{}", fault.message);
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use crate::schema::pattern::Pattern;
 /// Items of a list, such as of `enum` or `required`, that are looked at for one unit of work.
 const ITEMS: usize = 16;
 
-/// The plan of the subschemas that can be reached from `schema`, itself first.
-pub(super) fn plan(schema: &Value) -> Plan {
+/// The plan of the subschemas that can be reached from `schema`, itself first, and where each of them is.
+pub(super) fn plan(schema: &Value) -> (Plan, Vec<Place>) {
     let mut document = Document {
         scope_of: HashMap::new(),
         scopes: vec![(schema, None)],
@@ -31,11 +31,12 @@ pub(super) fn plan(schema: &Value) -> Plan {
         subschemas.push(builder.subschema(schema));
     }
     let leads_out = subschemas.iter().any(|subschema| !subschema.out.is_empty());
-    Plan { subschemas, dynamic, leads_out, has_alternatives: builder.has_alternatives }
+    let places = builder.found.into_iter().map(std::ptr::from_ref).collect();
+    (Plan { subschemas, dynamic, leads_out, has_alternatives: builder.has_alternatives }, places)
 }
 
 /// By where it is: the same text at two places is two subschemas.
-type Place = *const Value;
+pub(super) type Place = *const Value;
 
 /// What references can lead to. Which keyword names a resource, and where that counts, depends on the draft; a reference
 /// leads to all that it may lead to in any of them.
