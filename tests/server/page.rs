@@ -51,6 +51,8 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed_and_lists_what_failed_fi
         browser.get("/").has(&[level]);
     }
     browser.get("/").has(&["Nothing waits, nothing is in flight, but 5 of the last hour's 10 tasks failed"]);
+    api.create("a.b", json!({"waits": true}));
+    browser.get("/").has(&["Tasks wait, and no worker has one, and 5 of the last hour's 10 tasks failed"]);
     browser.get("/tasks?status=failed").has(&["ValueError: no | loading model | Traceback"]);
     browser.get("/tasks/1").has(&["ValueError: no | loading model | Traceback", "loading model\nTraceback"]);
 }

@@ -21,7 +21,8 @@ pub(super) fn main(overview: &Overview) -> Markup {
     let minutes: Vec<_> = overview.last_hour.iter().map(|it| (it.completed, it.failed)).collect();
     let (level, words) = match (condition(overview, counts), mostly_failing("tasks", minutes.iter().copied())) {
         (("good", words), Some(failing)) => ("warn", format!("{words}, but {failing}")),
-        ((level, words), _) => (level, words.to_owned()),
+        ((level, words), Some(failing)) => (level, format!("{words}, and {failing}")),
+        ((level, words), None) => (level, words.to_owned()),
     };
     html! {
         (state(level, words))

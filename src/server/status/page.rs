@@ -9,9 +9,13 @@ use crate::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
 use crate::server::page::{Page, bad, last_hour, mostly_failing, span, state};
 
 pub(super) fn page(view: &View) -> Page {
-    let (level, words) = condition(view);
     let health = &view.health;
     let minutes: Vec<_> = view.minutes.iter().map(|it| (it.completed, it.failed)).collect();
+    let (level, words) = match (condition(view), mostly_failing("attempts", minutes.iter().copied())) {
+        (("good", _), Some(failing)) => ("warn", format!("It goes on, but {failing}")),
+        ((level, words), Some(failing)) => (level, format!("{words}; {failing}")),
+        (condition, None) => condition,
+    };
     let main = html! {
         (state(level, &words))
         (tiles(health))
@@ -52,10 +56,6 @@ fn condition(view: &View) -> (&'static str, String) {
     }
     if let Some(paused) = view.types.iter().find(|it| it.paused.is_some()) {
         return ("warn", format!("It goes on, but too many tasks of {} fail", paused.name));
-    }
-    let minutes = view.minutes.iter().map(|it| (it.completed, it.failed));
-    if let Some(words) = mostly_failing("attempts", minutes) {
-        return ("warn", format!("It goes on, but {words}"));
     }
     let words = match view.running.len() {
         0 => "It is well, and waits for tasks".to_owned(),
