@@ -42,6 +42,8 @@ pub mod logging;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod metrics;
+/// Names of task types and ids of workers.
+mod name;
 #[doc(hidden)]
 pub mod output;
 mod resources;

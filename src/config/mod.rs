@@ -206,7 +206,8 @@ fn read_key(what: &str, key: Setting<Key>) -> Result<Setting<Secret>, ConfigErro
 
 /// `<host>-<8 hex>`: who it is can be read from a list of tasks, and no two processes are the same.
 fn new_worker_id() -> String {
-    let host = hostname::get().map(|host| host.to_string_lossy().into_owned());
+    let host = hostname::get().ok().map(|host| host.to_string_lossy().into_owned());
+    let host = host.filter(|host| crate::name::hidden(host).is_none());
     format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), fastrand::u32(..))
 }
 

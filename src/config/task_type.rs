@@ -13,6 +13,7 @@ use super::table::{Entry, Table};
 use super::values::whole;
 use super::{ConfigError, expand_home, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
 use crate::json;
+use crate::name::{self, MAX_NAME};
 use crate::text_file;
 
 /// The keys of a `[[task_type]]`.
@@ -174,10 +175,13 @@ impl Retry {
 
 /// Checks the name of a task type, on the command line too.
 pub fn task_type_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 255 || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    if text.is_empty() || text.len() > MAX_NAME || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("a task type's name is 1 to 255 bytes without white space".to_owned());
     }
-    Ok(text.to_owned())
+    match name::hidden(text) {
+        Some(hidden) => Err(format!("a task type's name must not contain the invisible character {hidden}")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 fn mode(table: &Table<'_>) -> Result<Mode, ConfigError> {

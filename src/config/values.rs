@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Secret, expand_home, parse_log_filter};
+use crate::name::{self, MAX_NAME};
 
 /// More threads than this would be a slip of the hand.
 const MOST_SLOTS: i128 = 1000;
@@ -163,10 +164,13 @@ fn is_host_and_port(authority: &str) -> bool {
 /// know its own claims.
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
+    if text.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
         return Err("a worker's id is 1 to 255 bytes of text on one line".to_owned());
     }
-    Ok(text.to_owned())
+    match name::hidden(text) {
+        Some(hidden) => Err(format!("a worker's id must not contain the invisible character {hidden}")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// A key that can stand in a header. The error never repeats it.
@@ -273,7 +277,9 @@ mod tests {
         for text in ["host-1", " host-1 ", "\thost-1\n", "\u{a0}host-1"] {
             assert_eq!(worker_id(text).as_deref(), Ok("host-1"));
         }
-        for text in ["", "  ", "a\nb", &"x".repeat(256)] {
+        for text in
+            ["", "  ", "a\nb", &"x".repeat(256), "a\u{2028}b", "a\u{202e}b", "a\u{feff}", "a\u{200b}b", "a\u{85}b"]
+        {
             assert!(worker_id(text).is_err());
         }
     }

@@ -2,22 +2,23 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
 use serde_json::{Map, Value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::envelope::Failure;
+use super::large::LARGE;
+use super::line::Line;
+use super::queue::Shared;
 use crate::json;
+use crate::name::{self, MAX_NAME};
 
 /// Params or a result of the longest, and what surrounds them.
 const MAX_BYTES: usize = json::MAX_BYTES + 64 * 1024;
-
-/// The longest name of a type, version, or worker's id, in bytes.
-const MAX_NAME: usize = 255;
 
 /// The longest error and the longest message of a report, in bytes: what a column of the published server holds.
 const MAX_TEXT: usize = 65_535;
@@ -25,52 +26,17 @@ const MAX_TEXT: usize = 65_535;
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
-/// How much of a body needs no [`Room`].
-const FREE: usize = 64 * 1024;
-
-/// What the bodies of all calls under way may have together beyond that, in KiB.
-const ALL_KIB: usize = 256 * 1024;
-
-/// Room in memory for long bodies, shared by all calls: each of them is within its limit, and thousands would not be.
-#[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
-
-impl Room {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ALL_KIB)))
-    }
-
-    /// Has `held` be enough for a body of so many bytes; false if there is no room for that.
-    fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, length: usize) -> bool {
-        let kib = length.saturating_sub(FREE).div_ceil(1024);
-        let more = kib.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) else {
-            return false;
-        };
-        match held {
-            Some(held) => held.merge(permit),
-            None => *held = Some(permit),
-        }
-        true
-    }
-}
-
 /// The fields of a request's body. Null counts as absent.
 pub(super) struct Fields {
     values: Map<String, Value>,
-    /// What they take of the [`Room`], for as long as they are there.
-    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl<S: Sync> FromRequest<S> for Fields {
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
-        let room = request.extensions().get::<Room>().cloned();
-        let mut held = None;
-        let has_room = |length| room.as_ref().is_none_or(|room| room.hold(&mut held, length));
-        let body = read_within(request.into_body(), has_room).await?;
-        Ok(Self { values: Self::parse(&body)?, _held: held })
+        let body = read(request.into_body()).await?;
+        Ok(Self { values: Self::parse(&body)? })
     }
 }
 
@@ -165,8 +131,11 @@ pub(super) fn check_name(field: &str, name: String) -> Result<String, Failure> {
         "" => "must not be empty".to_owned(),
         _ if trimmed.len() > MAX_NAME => format!("is longer than {MAX_NAME} bytes"),
         _ if trimmed.contains(char::is_control) => "must not contain control characters".to_owned(),
-        _ if trimmed.len() < name.len() => return Ok(trimmed.to_owned()),
-        _ => return Ok(name),
+        _ => match name::hidden(trimmed) {
+            Some(hidden) => format!("must not contain the invisible character {hidden}"),
+            None if trimmed.len() < name.len() => return Ok(trimmed.to_owned()),
+            None => return Ok(name),
+        },
     };
     Err(Failure::invalid(format!("Field '{field}' {wrong}")))
 }
@@ -281,6 +250,33 @@ pub(super) async fn discard(mut body: Body) {
     {
         length += frame.data_ref().map_or(0, Bytes::len);
     }
+}
+
+/// Reads what is posted, and has a large call worked on beside the thread that serves. What its body takes of the room for
+/// bodies, it has until it is answered.
+pub(super) async fn work_on(queue: &Shared, request: Request, next: Next) -> Result<Response, Failure> {
+    if request.method() != Method::POST {
+        return Ok(next.run(request).await);
+    }
+    // A claim has next to nothing to say, and may wait for long.
+    let is_claim = request.uri().path().trim_end_matches('/').ends_with("/claim");
+    let (parts, body) = request.into_parts();
+    let mut held = None;
+    let body = read_within(body, |length| queue.bodies.hold(&mut held, length)).await?;
+    let is_large = body.len() > LARGE;
+    let line = parts.extensions.get::<ConnectInfo<Line>>().map(|ConnectInfo(line)| line.clone());
+    let call = next.run(Request::from_parts(parts, Body::from(body)));
+    if !is_large {
+        return Ok(call.await);
+    }
+    let _hold = line.as_ref().map(Line::hold);
+    let turn = if is_claim { None } else { queue.large.turn().await };
+    let call = async move {
+        let answer = call.await;
+        drop((turn, held));
+        answer
+    };
+    Ok(queue.large.run(call).await)
 }
 
 /// Reads a body whole.

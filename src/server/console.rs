@@ -22,11 +22,13 @@ use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::access::{Access, Rejected};
+use super::body;
 use super::envelope::Failure;
 use super::line::Line;
 use super::log::{self, Log};
 use super::page::Page;
 use super::queue::{Refusal, Shared};
+use super::room::TOO_MANY_ANSWERS;
 use super::tasks::{Filter, STATUSES, Side};
 use fields::Typed;
 use form::{Form, Wrong};
@@ -59,7 +61,7 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>, port: u1
         .route("/tasks", get(list_tasks))
         .route("/tasks/{id}", get(show_task))
         .route("/tasks/{id}/put-back", post(put_back))
-        .route("/new", get(show_form).post(create))
+        .route("/new", get(show_form).post(create).layer(middleware::from_fn_with_state(Arc::clone(&console), work_on)))
         .route("/sign-in", post(sign_in).layer(DefaultBodyLimit::max(MAX_SIGN_IN)))
         .route("/sign-out", post(sign_out))
         .fallback(no_page)
@@ -129,6 +131,16 @@ type Answer = Result<Response, Trouble>;
 /// Has what a form has changed on disk before the browser is told so.
 async fn sync_changes(log: State<Arc<Log>>, request: Request, next: Next) -> Answer {
     Ok(log::sync_changes(log, request, next).await?)
+}
+
+/// Has a long form read beside the thread that serves.
+async fn work_on(State(console): State<Arc<Console>>, request: Request, next: Next) -> Answer {
+    Ok(body::work_on(&console.queue, request, next).await?)
+}
+
+/// What is said where there is no room for a page.
+pub(super) fn no_room() -> Response {
+    trouble(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_ANSWERS)
 }
 
 async fn no_page() -> Response {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::error::ServerError;
 
@@ -191,8 +192,7 @@ impl Display for Time {
 }
 
 /// A JSON value as the database keeps it: text in the canonical form, keys sorted and no white space.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Json(pub(super) Value);
 
 impl ToSql for Json {
@@ -201,8 +201,26 @@ impl ToSql for Json {
     }
 }
 
-impl FromSql for Json {
+/// The same as it is read for an answer: text that is looked through only when it is written out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct JsonText(pub(super) String);
+
+impl JsonText {
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl FromSql for JsonText {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        serde_json::from_str(value.as_str()?).map(Self).map_err(FromSqlError::other)
+        value.as_str().map(|text| Self(text.to_owned()))
+    }
+}
+
+impl Serialize for JsonText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        text.serialize(serializer)
     }
 }

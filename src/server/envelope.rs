@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::queue::Refusal;
+use super::room::no_room;
 
 /// An answer with its data.
 pub(super) struct Success<T>(pub(super) T);
@@ -20,17 +21,43 @@ pub(super) struct Envelope<T> {
     message: &'static str,
     data: T,
     timestamp: i64,
+    /// Which part of a list it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pagination: Option<Pagination>,
+}
+
+/// What was used, whatever was asked for.
+#[derive(Serialize)]
+struct Pagination {
+    limit: i64,
+    offset: i64,
 }
 
 impl<T> Success<T> {
     pub(super) fn envelope(self) -> Envelope<T> {
-        Envelope { success: true, message: "Success", data: self.0, timestamp: Timestamp::now().as_second() }
+        let timestamp = Timestamp::now().as_second();
+        Envelope { success: true, message: "Success", data: self.0, timestamp, pagination: None }
+    }
+
+    /// The same as a part of a list.
+    pub(super) fn part(self, limit: i64, offset: i64) -> Envelope<T> {
+        Envelope { pagination: Some(Pagination { limit, offset }), ..self.envelope() }
     }
 }
 
 impl<T: Serialize> IntoResponse for Success<T> {
     fn into_response(self) -> Response {
-        Json(self.envelope()).into_response()
+        self.envelope().into_response()
+    }
+}
+
+impl<T: Serialize> IntoResponse for Envelope<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            // Another program has written something else into the file.
+            Err(error) => Failure::internal(&error).into_response(),
+        }
     }
 }
 
@@ -88,6 +115,7 @@ impl From<Refusal> for Failure {
                 Self { details: vec![why], ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too busy, try again later") }
             }
             Refusal::BeyondLimit(why) => Self::invalid(why),
+            Refusal::NoRoom => no_room(),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
@@ -100,9 +128,13 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let timestamp = Timestamp::now().as_second();
         let body = ErrorEnvelope { success: false, error: self.error, timestamp, details: self.details };
-        (self.status, Json(body)).into_response()
+        let is_busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        (self.status, is_busy.then_some([(header::RETRY_AFTER, BUSY_FOR)]), Json(body)).into_response()
     }
 }
+
+/// How long to wait before a call is made again that found the server busy, in seconds.
+const BUSY_FOR: &str = "2";
 
 /// Turned away at the door, before the call is looked at: another shape than every other error.
 pub(super) struct TurnedAway {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Settings;
 use super::database::Time;
+use super::params::NewParams;
 use super::queue::{ClaimRequest, Queue, Report};
 use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
 
@@ -112,7 +113,7 @@ fn claim(queue: &mut Queue, order: Order) -> i64 {
 fn steps(tasks: u32) -> Vec<(String, u64)> {
     let mut counted = Counted::with_tasks(tasks);
     for what in ["create", "find"] {
-        counted.count(what, |queue| queue.create("type.1".to_owned(), &json!({}), 0).unwrap());
+        counted.count(what, |queue| queue.create("type.1".to_owned(), NewParams::of("type.1", &json!({})), 0).unwrap());
     }
     counted.count("show", |queue| queue.task(400).unwrap());
     counted.count_lists();

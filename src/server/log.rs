@@ -13,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
 
 use super::envelope::Failure;
 use super::error::ServerError;
@@ -23,7 +24,7 @@ use crate::sqlite::anchor::Anchors;
 pub(super) struct Log {
     queue: Shared,
     files: Arc<Anchors>,
-    sync: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    sync: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
     /// Calls that are to be answered when what the queue has changed by now is on disk.
     waiting: Mutex<Vec<oneshot::Sender<Written>>>,
     called: Notify,
@@ -56,7 +57,7 @@ impl Log {
 
     fn with(queue: Shared, sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
         let (files, waiting, called) = (Arc::default(), Mutex::default(), Notify::new());
-        Self { queue, files, sync: Box::new(sync), waiting, called, known: AtomicU64::new(0) }
+        Self { queue, files, sync: Arc::new(sync), waiting, called, known: AtomicU64::new(0) }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Written>>> {
@@ -80,12 +81,13 @@ impl Log {
         loop {
             self.called.notified().await;
             let waiting = std::mem::take(&mut *self.waiting());
-            let (changes, committed) = {
-                let mut queue = self.queue.lock();
-                (queue.changes(), queue.commit())
-            };
-            // By this thread, whose other calls wait meanwhile: handing a sync to another thread and back takes as long.
-            let written = committed.and_then(|()| (self.sync)());
+            // A short one by this thread, whose other calls wait meanwhile: handing it to another thread and back takes as
+            // long.
+            let is_long = self.queue.lock().is_long();
+            let write = writing(self.queue.clone(), Arc::clone(&self.sync));
+            let written = if is_long { spawn_blocking(write).await } else { Ok(write()) };
+            // Where it panicked, all that wait are told that it has ended.
+            let Ok((changes, written)) = written else { continue };
             let written = written.map_err(|error| error.to_string());
             self.known.store(changes, Ordering::SeqCst);
             for call in waiting {
@@ -93,6 +95,20 @@ impl Log {
                 let _ = call.send(written.clone());
             }
         }
+    }
+}
+
+/// Commits and syncs; how many changes that were, together with all before, and whether they are on disk.
+fn writing(
+    queue: Shared,
+    sync: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
+) -> impl FnOnce() -> (u64, io::Result<()>) {
+    move || {
+        let (changes, committed) = {
+            let mut queue = queue.lock();
+            (queue.changes(), queue.commit())
+        };
+        (changes, committed.and_then(|()| sync()))
     }
 }
 
@@ -128,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::server::Settings;
+    use crate::server::params::NewParams;
     use crate::server::queue::Queue;
 
     /// A queue with a type, in a folder of its own.
@@ -141,7 +158,7 @@ mod tests {
 
     fn create(queue: &Shared, n: usize) {
         let params = json!({"n": n});
-        queue.lock().create("a".to_owned(), &params, 0).unwrap();
+        queue.lock().create("a".to_owned(), NewParams::of("a", &params), 0).unwrap();
     }
 
     async fn change(State(queue): State<Shared>) {

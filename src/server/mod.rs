@@ -20,6 +20,7 @@ mod faults;
 mod growth;
 mod guesses;
 mod keep;
+mod large;
 mod line;
 mod log;
 mod paced;
@@ -27,6 +28,7 @@ mod page;
 mod params;
 mod published;
 mod queue;
+mod room;
 mod routes;
 mod status;
 mod tally;
@@ -43,6 +45,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::response::IntoResponse;
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
@@ -200,16 +203,19 @@ fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Route
     let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
     let access = Arc::new(Access::new(key));
     let api = settings.faults.over(routes::router(queue.clone(), Arc::clone(&log), Arc::clone(&access)));
+    let answers = queue.answers.clone();
     let page = console::router(queue, log, Arc::clone(&access), port);
     // Not by routes: what is caught from a path would be an argument of the calls as well.
     Router::new().fallback(async move |request: Request| {
         let path = request.uri().path();
         let is_call = path == "/api" || path.starts_with("/api/");
-        if is_call {
+        let Ok(answer) = if is_call {
             api.oneshot(access::spare_body(&access, request).await).await
         } else {
             page.oneshot(request).await
-        }
+        };
+        let no_room = || if is_call { room::no_room().into_response() } else { console::no_room() };
+        answers.hold_answer(answer).await.unwrap_or_else(no_room)
     })
 }
 

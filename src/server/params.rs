@@ -129,6 +129,19 @@ fn told(fault: &Fault) -> String {
     if path.is_empty() { message.clone() } else { format!("{path}: {message}") }
 }
 
+/// Params in canonical form, and the key of a task that has them.
+pub(super) struct NewParams {
+    pub(super) text: String,
+    pub(super) dedupe_key: String,
+}
+
+impl NewParams {
+    pub(super) fn of(task_type: &str, params: &Value) -> Self {
+        let text = params.to_string();
+        Self { dedupe_key: dedupe_key(task_type, &text), text }
+    }
+}
+
 /// The key of a task: SHA-256 over its type and its params in their canonical form (keys sorted, no white space).
 pub(super) fn dedupe_key(task_type: &str, params: &str) -> String {
     let mut hash = Sha256::new();

@@ -11,7 +11,7 @@ pub(super) use look::{Excerpt, Listed, Overview, Seen, Shown, TypeCounts};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Value;
-pub(super) use shared::Shared;
+pub(super) use shared::{STEP, Shared};
 
 use super::Settings;
 use super::attempts::{self, Fate};
@@ -19,7 +19,9 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
-use super::params::{self, Schemas};
+use super::large::LARGE;
+use super::params::{NewParams, Schemas};
+use super::room::Room;
 use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, Rules, TaskType};
@@ -31,6 +33,9 @@ const MAX_TYPES: i64 = 1_000;
 
 /// How long a removal of several tasks may hold up calls. Not all are alike: one with a long result takes longer.
 const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
+
+/// What the answer to a claim holds beside the params, in bytes: about, and rather more.
+const ENVELOPE: usize = 2048;
 
 /// Why a call was refused.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(super) enum Refusal {
     Busy(String),
     /// A part of the request is beyond a limit; which, and why.
     BeyondLimit(String),
+    /// Too many long answers are being sent.
+    NoRoom,
     NoTask,
     TaskNotFound,
     NotClaimed,
@@ -103,8 +110,17 @@ pub(super) struct ClaimRequest {
 pub(super) struct Report {
     pub(super) worker_id: String,
     pub(super) success: bool,
-    pub(super) result: Option<Value>,
+    /// In canonical form.
+    pub(super) result: Option<String>,
     pub(super) error: Option<String>,
+}
+
+impl Report {
+    /// The text of a result that is within the limits.
+    pub(super) fn result(result: Option<Value>) -> Result<Option<String>> {
+        within_limits("result", result.as_ref().unwrap_or(&Value::Null), MAX_RESULT_DEPTH)?;
+        Ok(result.map(|result| result.to_string()))
+    }
 }
 
 /// The types and tasks in one database file.
@@ -114,8 +130,11 @@ pub(super) struct Queue {
     claim_timeout: Duration,
     max_attempts: u32,
     waits: Arc<Waits>,
+    answers: Room,
     tally: Tally,
     clock: Clock,
+    /// A long text is among the changes that are not committed yet.
+    is_long: bool,
 }
 
 impl Queue {
@@ -126,8 +145,10 @@ impl Queue {
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
             waits: Arc::default(),
+            answers: Room::default(),
             tally: Tally::default(),
             clock: Clock::new(),
+            is_long: false,
         })
     }
 
@@ -165,11 +186,11 @@ impl Queue {
     }
 
     /// Stores a task with params that were checked, unless its like was ever stored: then that is the task.
-    pub(super) fn create(&mut self, task_type: String, params: &Value, priority: i64) -> Result<Created> {
+    pub(super) fn create(&mut self, task_type: String, params: NewParams, priority: i64) -> Result<Created> {
         let rules = self.rules(&task_type)?;
-        let params = params.to_string();
-        let dedupe_key = params::dedupe_key(&task_type, &params);
-        let task = NewTask { type_id: rules.type_id, params: &params, priority, dedupe_key: &dedupe_key };
+        let NewParams { text, dedupe_key } = params;
+        let task = NewTask { type_id: rules.type_id, params: &text, priority, dedupe_key: &dedupe_key };
+        self.is_long |= text.len() > LARGE;
         let (id, known) = self.connection.change(|connection| match tasks::by_key(connection, &dedupe_key)? {
             Some((id, status)) => Ok::<_, Refusal>((id, Some(status))),
             None => Ok((tasks::insert(connection, &task)?, None)),
@@ -216,7 +237,7 @@ impl Queue {
 
     /// A task, and whether it was pending; `None` where the clock was set just now.
     fn claim_by_clock(&mut self, request: &ClaimRequest, type_id: i64) -> Result<Option<(Claimed, bool)>> {
-        let (clock, claim_timeout) = (&self.clock, self.claim_timeout);
+        let (clock, claim_timeout, answers) = (&self.clock, self.claim_timeout, &self.answers);
         self.connection.change(|connection| {
             let Some(now) = clock.now() else { return Ok(None) };
             let expired = tasks::expired(connection, type_id, now.earlier_by(claim_timeout))?;
@@ -227,7 +248,12 @@ impl Queue {
             if expired.is_some() {
                 attempts::keep(connection, id, Fate::Expired, None)?;
             }
-            Ok(Some((tasks::claim(connection, id, &request.worker_id, now)?, expired.is_none())))
+            let mut claimed = tasks::claim(connection, id, &request.worker_id, now)?;
+            // A task that nobody is told of would be claimed for nothing.
+            if !answers.hold(&mut claimed.held, claimed.params.len() + ENVELOPE) {
+                return Err(Refusal::NoRoom);
+            }
+            Ok(Some((claimed, expired.is_none())))
         })
     }
 
@@ -247,7 +273,7 @@ impl Queue {
 
     /// Ends an attempt; the status the task has now.
     pub(super) fn complete(&mut self, id: i64, report: Report) -> Result<&'static str> {
-        within_limits("result", report.result.as_ref().unwrap_or(&Value::Null), MAX_RESULT_DEPTH)?;
+        self.is_long |= report.result.as_ref().is_some_and(|result| result.len() > LARGE);
         let max_attempts = i64::from(self.max_attempts);
         let (type_id, status) = self.connection.change(|connection| {
             let task = held_by(connection, id, &report.worker_id)?;
@@ -260,7 +286,7 @@ impl Queue {
             if status == "pending" {
                 attempts::keep(connection, id, Fate::Failed, error_message.as_deref())?;
             }
-            tasks::end(connection, id, &Ending { status, result: report.result.map(Json), error_message })?;
+            tasks::end(connection, id, &Ending { status, result: report.result, error_message })?;
             Ok::<_, Refusal>((task.type_id, status))
         })?;
         self.tally.moved(type_id, Some("claimed"), Some(status));
@@ -313,8 +339,19 @@ impl Queue {
         tasks::by_id(&self.connection, id)?.ok_or(Refusal::TaskNotFound)
     }
 
-    pub(super) fn tasks(&self, filter: &Filter) -> Result<Vec<Summary>> {
-        Ok(tasks::list(&self.connection, filter)?)
+    /// The ids of the tasks that pass `filter`, newest first.
+    pub(super) fn task_ids(&self, filter: &Filter) -> Result<Vec<i64>> {
+        Ok(tasks::list_ids(&self.connection, filter)?)
+    }
+
+    /// The tasks with these ids that are still there.
+    pub(super) fn summaries(&self, ids: &[i64]) -> Result<Vec<Summary>> {
+        Ok(tasks::summaries(&self.connection, ids)?)
+    }
+
+    /// Whether the next commit takes longer than others.
+    pub(super) fn is_long(&self) -> bool {
+        self.is_long
     }
 
     /// How many changes were ever made.
@@ -324,28 +361,12 @@ impl Queue {
 
     /// Commits what calls have changed, or, after an error, none of it.
     pub(super) fn commit(&mut self) -> io::Result<()> {
+        self.is_long = false;
         // What was counted of changes that are undone is counted anew.
         self.connection.commit().inspect_err(|_| {
             self.tally = Tally::default();
             self.clock.forget();
         })
-    }
-}
-
-#[cfg(test)]
-impl Queue {
-    /// Calls `step` at each step that SQLite takes.
-    pub(super) fn on_step(&mut self, mut step: impl FnMut() + Send + 'static) {
-        let go_on = move || {
-            step();
-            false
-        };
-        self.connection.connection().progress_handler(1, Some(go_on)).unwrap();
-    }
-
-    /// From now on, every claim has run out.
-    pub(super) fn expire_claims(&mut self) {
-        self.claim_timeout = Duration::ZERO;
     }
 }
 
@@ -365,3 +386,6 @@ fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
     }
     Ok(task)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -15,12 +15,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::body::{self, Exactly, Fields, Room, check_name};
+use super::body::{self, Exactly, Fields, check_name};
 use super::envelope::{Failure, Success};
 use super::line::Line;
 use super::log::{self, Log};
-use super::queue::{ClaimRequest, Refusal, Report, Shared};
-use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
+use super::queue::{ClaimRequest, Refusal, Report, STEP, Shared};
+use super::tasks::{Claimed, Filter, Order, STATUSES, Side, SortBy};
 use super::waits::{self, Preference};
 
 /// How many tasks a list has where nobody says, and at most.
@@ -36,7 +36,6 @@ type Answer<T> = Result<Success<T>, Failure>;
 /// Every call, behind `access`. What a call changes is in `log`.
 pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Router {
     let calls = [
-        ("/api/health", get(health)),
         ("/api/task-types/register", post(register)),
         ("/api/task-types", get(list_types)),
         ("/api/task-types/{name}", get(show_type)),
@@ -50,12 +49,17 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Route
     for (path, methods) in calls {
         router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
     }
+    let work_on =
+        async |State(queue): State<Shared>, request: Request, next: Next| body::work_on(&queue, request, next).await;
     router
+        .layer(middleware::from_fn_with_state(queue.clone(), work_on))
+        .layer(middleware::from_fn_with_state(Arc::clone(&log), log::sync_changes))
+        // It tells of no task, and so waits for no disk.
+        .route("/api/health", get(health))
+        .route("/api/health/", get(health))
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
-        .layer(Extension(Arc::clone(&log)))
-        .layer(Extension(Room::new()))
-        .layer(middleware::from_fn_with_state(log, log::sync_changes))
+        .layer(Extension(log))
         .layer(middleware::from_fn_with_state(access, access::check))
         .with_state(queue)
 }
@@ -66,7 +70,8 @@ async fn no_endpoint() -> Failure {
 
 async fn health(State(queue): State<Shared>, Extension(log): Extension<Arc<Log>>) -> Answer<Value> {
     log.check_in_place().map_err(|error| Failure::internal(&error))?;
-    queue.lock().check()?;
+    // Where another call has it, it is well.
+    queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
     Ok(Success(json!({"status": "healthy", "timestamp": timestamp, "database": "connected"})))
 }
@@ -86,13 +91,15 @@ async fn show_type(State(queue): State<Shared>, name: Result<Path<String>, PathR
     Ok(Success(queue.lock().task_type(&name)?))
 }
 
-async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Answer<impl Serialize> {
+async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Result<Response, Failure> {
     let active_only = match parameters?.get("active_only").map(String::as_str) {
         Some("true" | "1") => true,
         None | Some("" | "false" | "0") => false,
         Some(_) => return Err(Failure::invalid("Field 'active_only' must be of type boolean")),
     };
-    Ok(Success(queue.lock().task_types(active_only)?))
+    let types = queue.lock().task_types(active_only)?;
+    let length = types.iter().map(|it| it.param_schema.len()).sum();
+    Ok(queue.large.answer(length, Success(types)).await)
 }
 
 async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
@@ -111,12 +118,25 @@ async fn claim(
 ) -> Result<Response, Failure> {
     let request = claim_request(fields)?;
     let Some(preference) = Preference::of(&headers) else {
-        return Ok(Success(queue.lock().claim(&request, request.type_id)?).into_response());
+        let claimed = queue.lock().claim(&request, request.type_id)?;
+        return Ok(hand_out(&queue, claimed).await);
     };
     let _hold = line.hold();
-    let claimed = waits::claim(&queue, &log, &request, &preference).await?;
-    let answer: Answer<_> = claimed.map(Success).ok_or(Refusal::NoTask.into());
+    let answer = match waits::claim(&queue, &log, &request, &preference).await? {
+        Some(claimed) => hand_out(&queue, claimed).await,
+        None => Failure::from(Refusal::NoTask).into_response(),
+    };
     Ok(([("Preference-Applied", preference.applied())], answer).into_response())
+}
+
+/// The answer with a task that was claimed. It keeps the room that it was claimed with.
+async fn hand_out(queue: &Shared, mut claimed: Claimed) -> Response {
+    let held = claimed.held.take();
+    let mut answer = queue.large.answer(claimed.params.len(), Success(claimed)).await;
+    if let Some(held) = held {
+        answer.extensions_mut().insert(Arc::new(held));
+    }
+    answer
 }
 
 /// Has the claims of a worker that wait answered at once.
@@ -178,22 +198,23 @@ async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -
     let report = Report {
         worker_id: fields.name("worker_id")?,
         success: fields.required("success")?,
-        result: fields.any("result"),
+        result: Report::result(fields.any("result"))?,
         error: fields.note("error")?,
     };
     let status = queue.lock().complete(id, report)?;
     Ok(Success(json!({"id": id, "status": status})))
 }
 
-async fn show_task(State(queue): State<Shared>, id: TaskId) -> Answer<impl Serialize> {
-    Ok(Success(queue.lock().task(number(id)?)?))
+async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, Failure> {
+    let task = queue.lock().task(number(id)?)?;
+    Ok(queue.large.answer(task.length(), Success(task)).await)
 }
 
 async fn list_tasks(
     State(queue): State<Shared>,
     whole: Option<Extension<Whole>>,
     parameters: Parameters,
-) -> Answer<impl Serialize> {
+) -> Result<Response, Failure> {
     let Query(mut parameters) = parameters?;
     // One that is blank asks for nothing.
     parameters.retain(|name, value| !value.is_empty() || ["limit", "offset"].contains(&name.as_str()));
@@ -211,7 +232,13 @@ async fn list_tasks(
         None => (Side::NEWEST, offset),
     };
     let filter = Filter { status, task_type: task_type(&mut parameters)?, side, limit, offset };
-    Ok(Success(queue.lock().tasks(&filter)?))
+    let is_long = usize::try_from(limit).is_ok_and(|limit| limit > STEP);
+    let large = queue.large.clone();
+    let list = async move {
+        let tasks = queue.tasks(&filter).await?;
+        Ok(Success(tasks).part(limit, offset).into_response())
+    };
+    if is_long { large.run(list).await } else { list.await }
 }
 
 /// The LIKE pattern that types are to be like.

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 use serde::Serialize;
 
-use super::database::{Json, Time};
+use super::database::{JsonText, Time};
+use super::room::Held;
 use super::types;
 
 /// A task in a list: all but what may be long.
@@ -28,8 +29,15 @@ pub(super) struct Task {
     #[serde(flatten)]
     summary: Summary,
     error_message: Option<String>,
-    params: Json,
-    result: Option<Json>,
+    params: JsonText,
+    result: Option<JsonText>,
+}
+
+impl Task {
+    /// How long what may be long is, in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.params.len() + self.result.as_ref().map_or(0, JsonText::len)
+    }
 }
 
 /// A task as a claim hands it out.
@@ -38,9 +46,12 @@ pub(super) struct Claimed {
     id: i64,
     #[serde(rename = "type")]
     task_type: String,
-    params: Json,
+    pub(super) params: JsonText,
     attempts: i64,
     priority: i64,
+    /// What its answer takes of the room for answers.
+    #[serde(skip)]
+    pub(super) held: Option<Held>,
 }
 
 /// A task to be.
@@ -63,7 +74,7 @@ pub(super) struct State {
 pub(super) struct Ending<'a> {
     /// What becomes of the task.
     pub(super) status: &'a str,
-    pub(super) result: Option<Json>,
+    pub(super) result: Option<String>,
     pub(super) error_message: Option<String>,
 }
 
@@ -200,6 +211,7 @@ pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str, now: Time
                 params: row.get(2)?,
                 attempts: row.get(3)?,
                 priority: row.get(4)?,
+                held: None,
             })
         })
 }
@@ -266,6 +278,11 @@ pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
 
 /// The tasks that pass `filter`, newest first.
 pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summary>> {
+    summaries(connection, &list_ids(connection, filter)?)
+}
+
+/// Their ids.
+pub(super) fn list_ids(connection: &Connection, filter: &Filter) -> Result<Vec<i64>> {
     let mut ids = match &filter.task_type {
         None => {
             let sql = ids_sql(filter.side, filter.status, false);
@@ -274,9 +291,14 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summa
         Some(pattern) => ids_of_types(connection, filter, pattern)?,
     };
     ids.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(ids)
+}
+
+/// The tasks with these ids. One that is gone is left out.
+pub(super) fn summaries(connection: &Connection, ids: &[i64]) -> Result<Vec<Summary>> {
     let sql = format!("SELECT {SUMMARY} FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
-    ids.into_iter().map(|id| statement.query_row([id], summary)).collect()
+    ids.iter().filter_map(|id| statement.query_row([id], summary).optional().transpose()).collect()
 }
 
 /// The nearest of each type that is like `pattern`, and of each status, put together: one index has each of these in its
@@ -327,60 +349,4 @@ pub(super) fn summary(row: &Row<'_>) -> Result<Summary> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ORDERS: [SortBy; 4] = [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, SortBy::Attempts];
-
-    /// Every step of SQLite's plan for `sql`, in a database as the server creates it.
-    fn plan(sql: &str) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let connection = crate::server::database::open(&folder.path().join("tasks.db")).unwrap();
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        // The parameters stay unbound: NULL plans as any other value does.
-        statement.raw_query().mapped(|row| row.get("detail")).collect::<Result<_>>().unwrap()
-    }
-
-    /// One search of `tasks` by an index, and nothing that reads or sorts more rows than it returns.
-    fn assert_flat(sql: &str, index: &str) {
-        let steps = plan(sql);
-        assert_eq!(steps.len(), 1, "{sql}\n{steps:#?}");
-        assert!(steps[0].starts_with("SEARCH tasks USING"), "{sql}\n{steps:#?}");
-        assert!(steps[0].contains(&format!("{index} (")), "{sql}\n{steps:#?}");
-    }
-
-    #[test]
-    fn a_claim_reads_one_row_in_every_order() {
-        let indexes = ["pending_by_created_at", "pending_by_priority", "tasks_by_type", "pending_by_attempts"];
-        for (by, index) in ORDERS.into_iter().zip(indexes) {
-            for descending in [false, true] {
-                let two_way = matches!(by, SortBy::CreatedAt | SortBy::Id) || !descending;
-                let index = if two_way { index.to_owned() } else { format!("{index}_desc") };
-                assert_flat(&next_sql(Order { by, descending }), &index);
-            }
-        }
-    }
-
-    #[test]
-    fn an_expired_claim_is_found_by_its_index() {
-        assert_flat(EXPIRED, "claimed_by_age");
-        assert_flat(OLDEST_CLAIM, "claimed_by_age");
-    }
-
-    #[test]
-    fn a_query_without_an_index_is_not_flat() {
-        let steps = plan("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY progress LIMIT 1");
-        assert!(steps.iter().any(|step| step.contains("USE TEMP B-TREE")), "{steps:#?}");
-    }
-
-    #[test]
-    fn a_list_reads_what_it_shows() {
-        for side in [Side::NEWEST, Side::After(0)] {
-            assert_flat(&ids_sql(side, None, false), "PRIMARY KEY");
-            for status in STATUSES {
-                assert_flat(&ids_sql(side, Some(status), false), "tasks_by_status");
-                assert_flat(&ids_sql(side, Some(status), true), "tasks_by_type");
-            }
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Result};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Serialize, Serializer};
 
-use super::database::{Json, Time};
+use super::database::{Json, JsonText, Time};
 
 /// A task type, as the API shows it.
 #[derive(Debug, Serialize)]
@@ -12,7 +12,7 @@ pub(super) struct TaskType {
     pub(super) id: i64,
     name: String,
     version: String,
-    param_schema: Json,
+    pub(super) param_schema: JsonText,
     /// A number, 0 or 1, as the published server has it.
     #[serde(serialize_with = "as_number")]
     pub(super) is_active: bool,

@@ -165,3 +165,33 @@ fn names_may_have_255_bytes() {
     api.claim(&longest, type_id).assert_error(404, "No available tasks");
     api.claim(&longer, type_id).assert_invalid("Field 'worker_id' is longer than 255 bytes");
 }
+
+#[test]
+fn names_show_what_they_are() {
+    let api = Api::start();
+    let type_id = api.register_any("a");
+    for hidden in [
+        '\u{ad}', '\u{200b}', '\u{200d}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
+        '\u{feff}',
+    ] {
+        let why = |field: &str| {
+            format!("Field '{field}' must not contain the invisible character U+{:04X}", u32::from(hidden))
+        };
+        let name = format!("a{hidden}b");
+        let schema = json!({"type": "object"});
+        let register = json!({"name": name, "version": "1", "param_schema": schema});
+        api.post("/task-types/register", register).assert_invalid(&why("name"));
+        let register = json!({"name": "a", "version": name, "param_schema": schema});
+        api.post("/task-types/register", register).assert_invalid(&why("version"));
+        api.post("/tasks", json!({"type": name, "params": {}})).assert_invalid(&why("type"));
+        api.claim(&name, type_id).assert_invalid(&why("worker_id"));
+        let report = json!({"worker_id": name, "success": true});
+        api.post("/tasks/1/complete", report).assert_invalid(&why("worker_id"));
+        let report = json!({"worker_id": name, "progress": 1});
+        api.post("/tasks/1/progress", report).assert_invalid(&why("worker_id"));
+    }
+    for control in ['\u{80}', '\u{85}', '\u{9f}', '\u{7f}'] {
+        let why = "Field 'worker_id' must not contain control characters";
+        api.claim(&format!("a{control}b"), type_id).assert_invalid(why);
+    }
+}

@@ -18,6 +18,7 @@ mod fields;
 mod forms;
 mod http;
 mod keep;
+mod large;
 mod lifecycle;
 mod page;
 mod published;

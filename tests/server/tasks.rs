@@ -227,3 +227,27 @@ fn a_list_that_makes_no_sense_is_refused() {
     api.get("/tasks?offset=-1").assert_invalid("Field 'offset' must be at least 0");
     api.get("/tasks?status=lost").assert_invalid("Field 'status' must be one of: pending, claimed, completed, failed");
 }
+
+#[test]
+fn a_list_says_which_part_it_is() {
+    let api = Api::start();
+    api.register_any("a");
+    let part = |query: &str| {
+        let answer = api.get(&format!("/tasks{query}"));
+        assert_eq!(answer.body["data"], json!([]));
+        answer.body["pagination"].clone()
+    };
+    assert_eq!(part(""), json!({"limit": 50, "offset": 0}));
+    assert_eq!(part("?limit=5&offset=7"), json!({"limit": 5, "offset": 7}));
+    assert_eq!(part("?limit=10001"), json!({"limit": 10_000, "offset": 0}));
+    for beyond in ["9223372036854775807", "9223372036854775808", "99999999999999999999999999"] {
+        for more in ["", "&type=a", "&status=failed&type=%25"] {
+            let largest = json!({"limit": 10_000, "offset": i64::MAX});
+            assert_eq!(part(&format!("?limit={beyond}&offset={beyond}{more}")), largest);
+        }
+    }
+    for wrong in ["1e300", "-99999999999999999999", "inf", "nan", "x"] {
+        api.get(&format!("/tasks?offset={wrong}")).assert_invalid("Field 'offset' must be of type integer");
+        api.get(&format!("/tasks?limit={wrong}")).assert_invalid("Field 'limit' must be of type integer");
+    }
+}

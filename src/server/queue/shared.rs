@@ -1,13 +1,18 @@
 //! The queue as calls share it. What may take long is done while nobody is kept from it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::time::sleep;
 
 use super::{Created, Queue, Refusal, Registered, Result, within_limits};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
-use crate::server::params::{Checks, Trouble};
+use crate::server::large::LargeCalls;
+use crate::server::params::{Checks, NewParams, Trouble};
+use crate::server::room::Room;
+use crate::server::tasks::{Filter, Summary};
 use crate::server::waits::Waits;
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
@@ -16,11 +21,27 @@ pub(in crate::server) struct Shared {
     queue: Arc<Mutex<Queue>>,
     checks: Arc<Checks>,
     pub(in crate::server) waits: Arc<Waits>,
+    /// Room for the bodies of calls, and for their answers.
+    pub(in crate::server) bodies: Room,
+    pub(in crate::server) answers: Room,
+    pub(in crate::server) large: LargeCalls,
 }
+
+/// Tasks of a list that are read at once.
+pub(in crate::server) const STEP: usize = 500;
+/// What is left to others between two steps.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Shared {
     pub(in crate::server) fn new(queue: Queue) -> Self {
-        Self { waits: Arc::clone(&queue.waits), checks: Arc::default(), queue: Arc::new(Mutex::new(queue)) }
+        Self {
+            waits: Arc::clone(&queue.waits),
+            checks: Arc::default(),
+            bodies: Room::default(),
+            answers: queue.answers.clone(),
+            large: LargeCalls::default(),
+            queue: Arc::new(Mutex::new(queue)),
+        }
     }
 
     pub(in crate::server) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
@@ -41,7 +62,21 @@ impl Shared {
         let params = Arc::new(params);
         let checked = self.checks.check(&schema, &params).await;
         checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
-        self.lock().create(task_type, &params, priority)
+        let params = NewParams::of(&task_type, &params);
+        self.lock().create(task_type, params, priority)
+    }
+
+    /// The tasks that pass `filter`, newest first, read in steps.
+    pub(in crate::server) async fn tasks(&self, filter: &Filter) -> Result<Vec<Summary>> {
+        let ids = self.lock().task_ids(filter)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(STEP) {
+            if !found.is_empty() {
+                sleep(PAUSE).await;
+            }
+            found.extend(self.lock().summaries(some)?);
+        }
+        Ok(found)
     }
 
     /// What the schema of a type's params has against these, as far as people read.
@@ -71,6 +106,15 @@ impl Shared {
         let schema = self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
         self.lock().schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
         Ok(schema)
+    }
+
+    /// The queue, if nobody else has it.
+    pub(in crate::server) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        match self.queue.try_lock() {
+            Ok(queue) => Some(queue),
+            Err(TryLockError::Poisoned(queue)) => Some(queue.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// A call that panicked has left no change behind, so the next may go on.

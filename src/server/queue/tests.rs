@@ -1,0 +1,50 @@
+//! What only tests ask of the queue, and a claim that there is no room for.
+
+use serde_json::json;
+
+use super::*;
+use crate::server::tasks::SortBy;
+
+impl Queue {
+    /// Calls `step` at each step that SQLite takes.
+    pub(in crate::server) fn on_step(&mut self, mut step: impl FnMut() + Send + 'static) {
+        let go_on = move || {
+            step();
+            false
+        };
+        self.connection.connection().progress_handler(1, Some(go_on)).unwrap();
+    }
+
+    /// The tasks that pass `filter`, newest first.
+    pub(in crate::server) fn tasks(&self, filter: &Filter) -> Result<Vec<Summary>> {
+        self.summaries(&self.task_ids(filter)?)
+    }
+
+    /// From now on, every claim has run out.
+    pub(in crate::server) fn expire_claims(&mut self) {
+        self.claim_timeout = Duration::ZERO;
+    }
+}
+
+#[test]
+fn a_task_is_not_claimed_where_there_is_no_room_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
+    let mut queue = Queue::open(&settings).unwrap();
+    queue.register("a".to_owned(), "1".to_owned(), json!({"type": "object"})).unwrap();
+    let mut create = |text: String| {
+        queue.create("a".to_owned(), NewParams::of("a", &json!({"text": text})), 0).unwrap();
+    };
+    create("x".repeat(1 << 20));
+    create("short".to_owned());
+    let order = Order { by: SortBy::CreatedAt, descending: false };
+    let request = ClaimRequest { worker_id: "w".to_owned(), type_id: 1, type_pattern: None, order };
+    let mut others = None;
+    assert!(queue.answers.hold(&mut others, 256 << 20));
+    assert!(matches!(queue.claim(&request, 1), Err(Refusal::NoRoom)));
+    let [short, long] = &queue.summaries(&[2, 1]).unwrap()[..] else { panic!() };
+    assert_eq!((long.status.as_str(), long.attempts, short.attempts), ("pending", 0, 0));
+    drop(others);
+    let claimed = queue.claim(&request, 1).unwrap();
+    assert_eq!(claimed.params.len(), (1 << 20) + "{'text':''}".len());
+}

@@ -1,0 +1,57 @@
+//! The plans of the statements.
+
+use super::*;
+
+const ORDERS: [SortBy; 4] = [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, SortBy::Attempts];
+
+/// Every step of SQLite's plan for `sql`, in a database as the server creates it.
+fn plan(sql: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = crate::server::database::open(&folder.path().join("tasks.db")).unwrap();
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    // The parameters stay unbound: NULL plans as any other value does.
+    statement.raw_query().mapped(|row| row.get("detail")).collect::<Result<_>>().unwrap()
+}
+
+/// One search of `tasks` by an index, and nothing that reads or sorts more rows than it returns.
+fn assert_flat(sql: &str, index: &str) {
+    let steps = plan(sql);
+    assert_eq!(steps.len(), 1, "{sql}\n{steps:#?}");
+    assert!(steps[0].starts_with("SEARCH tasks USING"), "{sql}\n{steps:#?}");
+    assert!(steps[0].contains(&format!("{index} (")), "{sql}\n{steps:#?}");
+}
+
+#[test]
+fn a_claim_reads_one_row_in_every_order() {
+    let indexes = ["pending_by_created_at", "pending_by_priority", "tasks_by_type", "pending_by_attempts"];
+    for (by, index) in ORDERS.into_iter().zip(indexes) {
+        for descending in [false, true] {
+            let two_way = matches!(by, SortBy::CreatedAt | SortBy::Id) || !descending;
+            let index = if two_way { index.to_owned() } else { format!("{index}_desc") };
+            assert_flat(&next_sql(Order { by, descending }), &index);
+        }
+    }
+}
+
+#[test]
+fn an_expired_claim_is_found_by_its_index() {
+    assert_flat(EXPIRED, "claimed_by_age");
+    assert_flat(OLDEST_CLAIM, "claimed_by_age");
+}
+
+#[test]
+fn a_query_without_an_index_is_not_flat() {
+    let steps = plan("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY progress LIMIT 1");
+    assert!(steps.iter().any(|step| step.contains("USE TEMP B-TREE")), "{steps:#?}");
+}
+
+#[test]
+fn a_list_reads_what_it_shows() {
+    for side in [Side::NEWEST, Side::After(0)] {
+        assert_flat(&ids_sql(side, None, false), "PRIMARY KEY");
+        for status in STATUSES {
+            assert_flat(&ids_sql(side, Some(status), false), "tasks_by_status");
+            assert_flat(&ids_sql(side, Some(status), true), "tasks_by_type");
+        }
+    }
+}
