@@ -27,7 +27,8 @@ pub struct ServeArgs {
     /// How long to keep tasks that have completed or failed [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub keep: Option<Duration>,
-    /// Fail on purpose, to try clients: drop, reset, deadlock, html, ratelimit, latency=RATE:DURATION, published, seed=N
+    /// Fail on purpose, to try clients: drop, reset, deadlock, html, ratelimit, claims=N, latency=RATE:DURATION, published,
+    /// seed=N
     #[arg(long, value_name = "KIND=RATE,...", value_delimiter = ',')]
     pub fault: Vec<String>,
 }

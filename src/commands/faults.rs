@@ -6,7 +6,7 @@ use crate::config::{did_you_mean, parse_duration};
 use crate::exit::UserError;
 use crate::server::Faults;
 
-const KINDS: [&str; 8] = ["drop", "reset", "deadlock", "html", "ratelimit", "latency", "published", "seed"];
+const KINDS: [&str; 9] = ["drop", "reset", "deadlock", "html", "ratelimit", "claims", "latency", "published", "seed"];
 
 /// Reads `KIND=RATE` and the like. A seed that is not given is drawn.
 pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
@@ -40,6 +40,10 @@ fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), Strin
         ("seed", value) => {
             let number = value.and_then(|value| value.parse().ok());
             faults.seed = number.ok_or("write seed=N, a whole number from 0")?;
+        }
+        ("claims", value) => {
+            let number = value.and_then(|value| value.parse().ok()).filter(|number| *number > 0);
+            faults.claims = number.ok_or("write claims=N, a whole number from 1")?;
         }
         ("latency", None) => return Err("write latency=DURATION or latency=RATE:DURATION".to_owned()),
         ("latency", Some(value)) => {
@@ -83,14 +87,16 @@ mod tests {
 
     #[test]
     fn kinds_have_rates() {
-        let faults =
-            parsed("drop=5%,reset=0.25,deadlock=0,html=100e-3,ratelimit=1%,latency=50%:200ms,published,seed=7");
+        let faults = parsed(
+            "drop=5%,reset=0.25,deadlock=0,html=100e-3,ratelimit=1%,claims=2,latency=50%:200ms,published,seed=7",
+        );
         let expected = Faults {
             drop: 0.05,
             reset: 0.25,
             deadlock: 0.0,
             html: 0.1,
             ratelimit: 0.01,
+            claims: 2,
             latency: 0.5,
             delay: Duration::from_millis(200),
             published: true,
@@ -130,6 +136,8 @@ mod tests {
             ("latency=5%:soon", "--fault latency=5%:soon: \"soon\" is not a duration", ""),
             ("latency=5%:26s", "--fault latency=5%:26s: 26s is longer than 25s", ""),
             ("published=5%", "--fault published=5%: it takes no rate", ""),
+            ("claims", "--fault claims: write claims=N, a whole number from 1", ""),
+            ("claims=0", "--fault claims=0: write claims=N", ""),
             ("seed=x", "--fault seed=x: write seed=N", ""),
             ("drop=1%,drop=2%", "--fault drop=2%: drop is there twice", ""),
             ("drop=60%,html=50%", "--fault: drop, reset, deadlock, html and ratelimit make more than 100%", ""),

@@ -1,13 +1,14 @@
 //! What goes wrong on purpose, so that programs which call a TaskManager can be tried. It lies over the calls, which
 //! know nothing of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use fastrand::Rng;
@@ -34,6 +35,9 @@ pub struct Faults {
     pub html: f64,
     /// The answer is 429, with `Retry-After: 1`; the work is not done.
     pub ratelimit: f64,
+    /// Of so many claims one after the other, the first is done, and then the connection is reset; 0: of none. Neither
+    /// chance nor `seed` has a say in it.
+    pub claims: u64,
     /// Whatever becomes of the call, its end comes no sooner than `delay` after it; the work is done before.
     pub latency: f64,
     /// How late it then is.
@@ -59,8 +63,9 @@ impl Faults {
         if self.published {
             router = published::over(router);
         }
-        if self.failing() > 0.0 || self.latency > 0.0 {
-            let chance = Chance { faults: self.clone(), rng: Mutex::new(Rng::with_seed(self.seed)) };
+        if self.failing() > 0.0 || self.latency > 0.0 || self.claims > 0 {
+            let rng = Mutex::new(Rng::with_seed(self.seed));
+            let chance = Chance { faults: self.clone(), rng, claims: AtomicU64::new(0) };
             router = router.layer(middleware::from_fn_with_state(Arc::new(chance), befall));
         }
         router
@@ -68,7 +73,7 @@ impl Faults {
 
     fn failures(&self) -> [(Fault, f64); 5] {
         [
-            (Fault::Drop, self.drop),
+            (Fault::After(Break::Close), self.drop),
             (Fault::Reset, self.reset),
             (Fault::Instead(deadlock), self.deadlock),
             (Fault::Instead(bad_gateway), self.html),
@@ -80,7 +85,8 @@ impl Faults {
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    Drop,
+    /// The end of the connection after the work.
+    After(Break),
     Reset,
     /// An answer without the work.
     Instead(fn() -> Response),
@@ -90,6 +96,8 @@ enum Fault {
 struct Chance {
     faults: Faults,
     rng: Mutex<Rng>,
+    /// How many there were.
+    claims: AtomicU64,
 }
 
 impl Chance {
@@ -110,6 +118,13 @@ impl Chance {
         }
         (fault, if late < self.faults.latency { self.faults.delay } else { Duration::ZERO })
     }
+
+    /// Whether a call is a claim whose answer is to be lost.
+    fn loses(&self, request: &Request) -> bool {
+        let path = request.uri().path().trim_end_matches('/');
+        let is_claim = self.faults.claims > 0 && request.method() == Method::POST && path == "/api/tasks/claim";
+        is_claim && self.claims.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.faults.claims)
+    }
 }
 
 async fn befall(
@@ -122,12 +137,13 @@ async fn befall(
         return next.run(request).await;
     }
     let (fault, delay) = chance.draw();
+    let fault = fault.or_else(|| chance.loses(&request).then_some(Fault::After(Break::Reset)));
     let start = Instant::now();
     let answer = match fault {
         None => next.run(request).await,
-        Some(Fault::Drop) => {
+        Some(Fault::After(end)) => {
             let answer = next.run(request).await;
-            line.break_off(Break::Close);
+            line.break_off(end);
             answer
         }
         Some(Fault::Reset) => {

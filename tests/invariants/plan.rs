@@ -231,6 +231,10 @@ impl Plan {
             let event = pick(rng, &[Event::KillWorker(worker), Event::StopWorker(worker), Event::KillServer(100)]);
             self.events.push((rng.u64(1..150), event));
         }
+        // Of every so many claims one is carried out, and its answer lost.
+        if rng.u8(..100) < 25 {
+            self.faults.push(format!("claims={}", rng.u8(2..4)));
+        }
     }
 
     /// Whether calls may fail for no fault of the worker.

@@ -63,6 +63,22 @@ fn a_reset_connection_is_of_work_that_was_not_done() {
     assert_eq!(faulty.tasks(), 0);
 }
 
+#[test]
+fn of_every_so_many_claims_the_answer_to_the_first_is_lost_and_the_work_done() {
+    let faulty = Faulty::start(Faults { claims: 3, ..Faults::default() });
+    let claim = r#"{"worker_id":"w","task_type_id":1}"#;
+    let mut claimed = Vec::new();
+    for n in 0..7 {
+        faulty.truth.create("a", json!({"n": n}));
+        let end = exchange(faulty.server.address(), ("POST", "/tasks/claim"), None, claim);
+        claimed.push(end.map_or_else(|error| error.kind().to_string(), |end| end.status.to_string()));
+    }
+    let lost = ErrorKind::ConnectionReset.to_string();
+    assert_eq!(claimed, [&lost, "200", "200", &lost, "200", "200", &lost]);
+    let tasks = faulty.truth.get("/tasks").data().clone();
+    assert!(tasks.as_array().unwrap().iter().all(|task| task["status"] == "claimed"), "{tasks}");
+}
+
 /// That the answer has the status, the type and the body of the recording, up to the time and to `changes`.
 #[track_caller]
 fn assert_recorded(answer: &Exchange, name: &str, changes: &[(&str, &str)]) {
@@ -138,6 +154,7 @@ const MIXED: Faults = Faults {
     deadlock: 0.1,
     html: 0.1,
     ratelimit: 0.1,
+    claims: 0,
     latency: 0.0,
     delay: Duration::ZERO,
     published: false,
