@@ -90,7 +90,7 @@ impl Figures {
             Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),
             Event::PollNoted(error) => metrics.store_error(error.as_deref()),
-            Event::StoreWaits { error, .. } | Event::StoreFailed(error) => metrics.store_error(Some(error)),
+            Event::StoreWaits { error, .. } | Event::StoreFailed { error, .. } => metrics.store_error(Some(error)),
             Event::StoreWaited { .. } | Event::StoreMended { .. } => metrics.store_error(None),
             Event::OutageStarted(error) => metrics.contact_lost(error),
             Event::OutageEnded { .. } => metrics.contact_found(),

@@ -69,8 +69,8 @@ impl Systemd {
             // A worker that waits for its TaskManager is up: to start it anew would not help.
             Event::OutageStarted(error) => turn(Phase::Waiting, &format!("{error}; waiting for it")),
             Event::OutageEnded { .. } => turn(Phase::Up, "the TaskManager answers again"),
-            Event::StoreFailed(error) => turn(Phase::Waiting, &format!("{error}; claiming nothing")),
-            Event::StoreMended { .. } => turn(Phase::Up, "the results file can be written again"),
+            Event::StoreFailed { error, .. } => turn(Phase::Waiting, &format!("{error}; claiming nothing")),
+            Event::StoreMended { .. } => turn(Phase::Up, "results and ideas can be written again"),
             Event::Closing { in_flight, .. } => {
                 turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
             }

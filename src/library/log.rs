@@ -41,9 +41,13 @@ fn log_start_and_end(event: &Event<'_>) {
             let rest = if *asked && *in_flight > 0 { "; a second signal ends what still runs" } else { "" };
             log::info!(target: WORKER, in_flight; "{why}: claiming nothing more{rest}");
         }
-        Event::StoreFailed(error) => log::error!(target: STORE, "{error}: claiming nothing until it can be written"),
+        Event::StoreFailed { error, room } => {
+            let kib = room.div_ceil(1 << 10);
+            let room = if kib >= 1 << 10 { format!("{} MiB", kib >> 10) } else { format!("{kib} KiB") };
+            log::error!(target: STORE, "{error}: claiming nothing until it can be written, with {room} free");
+        }
         Event::StoreMended { length } => {
-            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "the results file can be written again");
+            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "results and ideas can be written again");
         }
         Event::FilesGone(error) => log::error!(target: STORE, "{error}: claiming nothing more"),
         Event::Ended(Summary { counters, unreported, .. }) => {

@@ -17,6 +17,7 @@ thread_local! {
     // SQLite asks a function, which knows of nothing else, whether to go on waiting; it does so on the thread that waits.
     static PATIENCE: RefCell<Patience> = RefCell::default();
     static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Whether statements still wait for others. Clones share it.
@@ -44,11 +45,25 @@ pub(super) fn wait_on(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(go_on))
 }
 
+/// Says for how long this thread has waited in vain since that was last said: SQLite does not tell.
+pub(super) fn explain() -> String {
+    match WAITED.take().as_secs() {
+        0 => "another process holds it".into(),
+        seconds => format!("another process has held it for {seconds} s"),
+    }
+}
+
+/// Notes that this thread has waited so long, in vain.
+pub(super) fn waited(time: Duration) {
+    WAITED.set(time);
+}
+
 /// Waits a little, the longer the more often it is asked; false where a statement is to wait no more.
 fn go_on(tries: i32) -> bool {
     let since = SINCE.get().filter(|_| tries > 0).unwrap_or_else(Instant::now);
     SINCE.set(Some(since));
     if since.elapsed() >= BUSY_TIMEOUT || PATIENCE.with_borrow(Patience::has_ended) {
+        waited(since.elapsed());
         return false;
     }
     let pause = Duration::from_millis(u64::try_from(tries).unwrap_or(0) + 1).min(LONGEST_PAUSE);
@@ -72,12 +87,17 @@ mod tests {
             let its_patience = patience.clone();
             let waiting = scope.spawn(move || {
                 its_patience.apply();
-                connection.execute_batch("BEGIN IMMEDIATE")
+                let begun = connection.execute_batch("BEGIN IMMEDIATE");
+                (begun, explain(), explain())
             });
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(1000));
             assert!(!waiting.is_finished());
             patience.end();
-            assert!(waiting.join().unwrap().is_err());
+            let (begun, said, said_again) = waiting.join().unwrap();
+            assert!(begun.is_err());
+            let seconds = start.elapsed().as_secs();
+            assert!((1..=seconds + 1).any(|it| said == format!("another process has held it for {it} s")), "{said}");
+            assert_eq!(said_again, "another process holds it", "another wait says how long that one was");
         });
         assert!(start.elapsed() < BUSY_TIMEOUT / 2);
     }

@@ -15,6 +15,7 @@ mod prune;
 mod reading;
 mod results;
 mod rollups;
+mod room;
 mod statistics;
 mod sync;
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod workers;
 mod youtube;
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -102,6 +103,8 @@ pub enum StoreError {
         reason: String,
         /// Whether it passes by itself, as where another program holds the database.
         passes: bool,
+        /// Whether it passes when somebody makes room, say.
+        can_be_mended: bool,
     },
     /// The database of ideas is not there any more, or another one is in its place.
     #[error("the database of ideas {} {reason} while it was in use", path.display())]
@@ -131,7 +134,7 @@ impl StoreError {
     /// Whether the same may be written later, once somebody has made room, say, or by itself.
     #[must_use]
     pub fn can_be_mended(&self) -> bool {
-        matches!(self, Self::Failed { can_be_mended: true, .. })
+        matches!(self, Self::Failed { can_be_mended: true, .. } | Self::IdeasFailed { can_be_mended: true, .. })
     }
 
     /// Whether it is ideas that could not be kept, rather than results.
@@ -229,15 +232,17 @@ impl Store {
         self.patience.end();
     }
 
-    /// Whether there is room for more beside it, as much as a task of some length needs.
+    /// Whether there is room for more beside it, and beside the database of ideas, as much as a task of some length needs.
     pub fn check_room(&self) -> Result<(), StoreError> {
-        const ROOM: usize = 1 << 20;
-        let path = beside(&self.home, "-room");
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let written = written.and_then(|mut file| file.write_all(&vec![0; ROOM]));
-        // One that could not be made is not there, and one that stays is overwritten by the next.
-        let _ = fs::remove_file(&path);
-        written.map_err(|error| self.failed(sync::explain(&error)))
+        room::check(&self.home).map_err(|reason| self.failed(reason))?;
+        self.ideas.as_ref().map_or(Ok(()), IdeaDatabase::check_room)
+    }
+
+    /// For how much room [`Store::check_room`] looks where this went wrong, in bytes.
+    #[must_use]
+    pub fn room_needed(&self, error: &StoreError) -> u64 {
+        let ideas = self.ideas.as_ref().filter(|_| error.is_of_ideas());
+        room::needed(ideas.map_or(self.home.as_path(), IdeaDatabase::home))
     }
 
     /// Runs `work` on the connection.
@@ -311,11 +316,12 @@ fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
 
 /// Turns write-ahead logging on. Where another process is just doing the same, SQLite does not wait for it: we do.
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
-    let deadline = Instant::now() + BUSY_TIMEOUT;
+    let start = Instant::now();
     loop {
         let done = connection.pragma_update(None, "journal_mode", "WAL");
         let is_busy = done.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
-        if !is_busy || Instant::now() >= deadline {
+        if !is_busy || start.elapsed() >= BUSY_TIMEOUT {
+            busy::waited(start.elapsed());
             return done;
         }
         thread::sleep(Duration::from_millis(5));
@@ -347,7 +353,7 @@ impl Reason {
             Some(ErrorCode::DiskFull) => "the disk is full".into(),
             // The file beside the database that its processes share cannot grow.
             _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
-            Some(ErrorCode::DatabaseBusy) => "another process has held it for 10 s".into(),
+            Some(ErrorCode::DatabaseBusy) => busy::explain(),
             Some(ErrorCode::SystemIoFailure) => {
                 format!("{error}: is the disk full, over its quota, read-only, or failing?")
             }
@@ -376,7 +382,8 @@ impl Reason {
     }
 
     fn for_ideas(self, path: &Path) -> StoreError {
-        StoreError::IdeasFailed { path: path.to_owned(), reason: self.text, passes: self.passes }
+        let Self { text, passes, can_be_mended } = self;
+        StoreError::IdeasFailed { path: path.to_owned(), reason: text, passes, can_be_mended }
     }
 }
 

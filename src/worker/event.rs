@@ -189,7 +189,7 @@ pub enum Event<'a> {
         /// Why.
         error: String,
     },
-    /// A task goes back to the queue unrun, since its claim could not be noted.
+    /// A task goes back to the queue, since its claim could not be noted, or its ideas could not be kept.
     GivenBack {
         /// The task.
         task_id: TaskId,
@@ -205,8 +205,13 @@ pub enum Event<'a> {
         /// Why.
         error: String,
     },
-    /// The results file cannot be written for now, and why: nothing is claimed until it can.
-    StoreFailed(String),
+    /// The results file, or the database of ideas, cannot be written for now: nothing is claimed until it can.
+    StoreFailed {
+        /// Why.
+        error: String,
+        /// How many bytes are to be free before anything is claimed again.
+        room: u64,
+    },
     /// It can be written again.
     StoreMended {
         /// How long it could not.

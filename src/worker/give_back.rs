@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::in_flight::Entered;
+use super::report::MARK_PATIENCE;
 use super::{Event, Executor, Worker};
 use crate::clock::Moment;
 use crate::shutdown::StopReason;
-use crate::store::StoreError;
+use crate::store::{ResultId, StoreError};
 use crate::task::{Claim, ErrorType, Failure, Outcome, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
 
@@ -95,23 +96,50 @@ impl Worker<'_> {
         noted
     }
 
+    /// Stores a result, as long as that may come to pass in time. One whose ideas find no room waits until its `deadline`:
+    /// nobody else has it.
+    pub(super) fn store_patiently(&self, result: &mut TaskResult, deadline: Moment) -> Result<ResultId, StoreError> {
+        let executor = &self.executor;
+        let until = executor.clock.moment().later(deadline.left().max(MARK_PATIENCE));
+        let error = match self.patiently(result.task_id, until, || false, || executor.store(result)) {
+            Err(error) if error.is_of_ideas() && self.survives(&error) => error,
+            other => return other,
+        };
+        self.store_failed(error);
+        let survives = |error: &StoreError| error.is_of_ideas() && self.survives(error);
+        let stored = self.until_written(deadline, || false, || executor.store(result), survives);
+        if stored.is_ok() {
+            self.end_trouble();
+        }
+        stored
+    }
+
     /// A result could not be stored. The disk may be full: then the TaskManager is the only one left to keep it. Where it is
-    /// the ideas that could not be kept, it must not hear that the task is done: the next worker takes the task up again.
+    /// the ideas that could not be kept, it must not hear that the task is done: the task goes back, or, where this worker
+    /// ends, the next one takes it up again.
     pub(super) fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
         let executor = &self.executor;
         let (task_id, text) = (result.task_id, error.to_string());
         self.store_failed(error.clone());
-        if error.is_of_ideas() {
+        let (survives, is_of_ideas) = (self.survives(error), error.is_of_ideas());
+        if is_of_ideas && !survives {
             // Where this fails, the end of this process counts as one more death over the task.
             let _ = executor.store.set_running(&result.api_url, result.task_id, result.attempt, false);
             executor.observer.event(&Event::IdeasNotKept { task_id, error: text });
+            return self.in_flight.leave(task_id);
+        }
+        if is_of_ideas {
+            result.outcome = Outcome::failure(ErrorType::Worker, format!("its ideas could not be kept: {text}"));
+        }
+        self.in_flight.report(result);
+        let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
+        executor.observer.event(&if is_of_ideas {
+            Event::GivenBack { task_id, error: text, returned: reported }
         } else {
-            self.in_flight.report(result);
-            let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
-            executor.observer.event(&Event::NotStored { task_id, error: text, reported });
-            if self.survives(error) {
-                self.forget_unstored((task_id, result.attempt));
-            }
+            Event::NotStored { task_id, error: text, reported }
+        });
+        if survives {
+            self.forget_unstored((task_id, result.attempt));
         }
         self.in_flight.leave(task_id);
     }

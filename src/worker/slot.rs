@@ -8,7 +8,6 @@ use super::breaker::{Change, Verdict};
 use super::in_flight::Entered;
 use super::queue::{Closed, Queue, Sweep, Turn};
 use super::recovery::prolong;
-use super::report::MARK_PATIENCE;
 use super::sweep::Found;
 use super::told::News;
 use super::trouble::LOOK_EVERY;
@@ -120,8 +119,7 @@ impl Worker<'_> {
         self.count(&result);
         self.tell_quota();
         failpoint::reach("ran");
-        let until = executor.clock.moment().later(deadline.left().max(MARK_PATIENCE));
-        match self.patiently(task_id, until, || false, || executor.store(&mut result)) {
+        match self.store_patiently(&mut result, deadline) {
             Ok(id) => {
                 // Before the task can be back in the queue.
                 let held = self.hold(worker_type, &result.outcome);

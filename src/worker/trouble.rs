@@ -1,4 +1,5 @@
-//! A results file that cannot be written for now: the disk is full, say, or another process holds the file for long. Where
+//! A results file, or a database of ideas, that cannot be written for now: the disk is full, say, or another process holds
+//! the file for long. Where
 //! somebody waits for the worker's end, that is its end. Any other worker claims nothing more, says so, and goes on when the
 //! file can be written again: nobody needs to start it anew.
 
@@ -83,7 +84,8 @@ impl Worker<'_> {
         if !self.survives(&error) {
             self.fail(WorkerError::Store(error));
         } else if self.trouble.begin() {
-            self.executor.observer.event(&Event::StoreFailed(error.to_string()));
+            let room = self.executor.store.room_needed(&error);
+            self.executor.observer.event(&Event::StoreFailed { error: error.to_string(), room });
             // What waits at the TaskManager could not be noted.
             self.withdraw_claims();
         }

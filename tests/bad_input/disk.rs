@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, Rig, complains};
-use crate::support::{Output, Running, wait_for};
+use crate::support::{Output, Running, at_once, wait_for};
 
 /// A rig in whose working folder `disk` is a file system of 2 MiB, with the results file on it.
 struct FullDisk {
@@ -20,13 +20,14 @@ struct FullDisk {
 impl FullDisk {
     /// `None`, with a word on why, where nothing may be mounted.
     fn new() -> Option<Self> {
-        Self::of(Rig::new())
+        Self::of(Rig::new(), "2m")
     }
 
-    fn of(rig: Rig) -> Option<Self> {
+    fn of(rig: Rig, size: &str) -> Option<Self> {
         let disk = rig.sandbox.path("disk");
         fs::create_dir(&disk).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "prismq-test"]).arg(&disk).output();
+        let size = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "prismq-test"]).arg(&disk).output();
         match mount {
             Ok(mount) if mount.status.success() => {}
             other => {
@@ -190,6 +191,49 @@ fn a_task_whose_ideas_find_no_room_is_not_done() {
     }
 }
 
+/// Writes down that it runs, and an idea.
+const INSPIRED: &str = r#"echo run >>runs; echo '{"ideas":[{"title":"Bees","source_id":"bees-1"}]}'"#;
+
+/// A rig where the database of ideas alone is on the disk, which is full now; task 1 has left an idea there, task 2 waits.
+fn without_room_for_ideas(settings: &str) -> Option<FullDisk> {
+    let disk = FullDisk::new()?;
+    disk.task(INSPIRED);
+    disk.rig.run("work example.any --drain -qq --ideas disk/ideas.db").exits(0);
+    let config = format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{INSPIRED}'''\n{settings}\n");
+    disk.rig.sandbox.write("prismq.toml", config);
+    disk.fill();
+    disk.rig.create(ANY, &json!({"n": 2}));
+    Some(disk)
+}
+
+const KEEPS_IDEAS: &str = "work example.any --poll-interval 100ms --ideas disk/ideas.db";
+
+#[test]
+fn a_worker_whose_end_nobody_waits_for_keeps_a_result_until_there_is_room_for_its_ideas() {
+    let Some(disk) = without_room_for_ideas("") else { return };
+    let mut running = disk.rig.start(KEEPS_IDEAS);
+    running.wait_for_stderr("disk/ideas.db cannot be read or written: the disk is full: claiming nothing until");
+    assert_eq!(disk.rig.task(2)["status"], "claimed");
+    disk.make_room();
+    wait_for("the task", || (disk.rig.task(2)["status"] == "completed").then_some(()));
+    assert_eq!(disk.rig.sandbox.read("runs"), "run\n".repeat(2), "each ran once");
+    running.terminate();
+    running.wait().exits(0);
+}
+
+#[test]
+fn a_task_whose_ideas_find_no_room_in_time_goes_back_and_the_worker_goes_on() {
+    let Some(disk) = without_room_for_ideas("timeout = '2s'") else { return };
+    let mut running = disk.rig.start(KEEPS_IDEAS);
+    running.wait_for_stderr("given back: ");
+    let task = disk.rig.task(2);
+    assert_eq!((&task["status"], &task["attempts"]), (&json!("pending"), &json!(1)), "{task}");
+    disk.make_room();
+    wait_for("the task", || (disk.rig.task(2)["status"] == "completed").then_some(()));
+    running.terminate();
+    running.wait().exits(0);
+}
+
 #[test]
 fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
     for line in ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"] {
@@ -236,15 +280,21 @@ fn a_worker_whose_end_nobody_waits_for_gives_the_task_back_and_goes_on_when_ther
 
 #[test]
 fn a_worker_at_rest_notices_the_full_disk_before_it_claims_and_goes_on_when_there_is_room() {
+    // Of the smaller one, less than 1 MiB is ever free.
+    at_once([("2m", "128 KiB"), ("900k", "57 KiB")], |(size, room)| notices_the_full_disk(size, room));
+}
+
+fn notices_the_full_disk(size: &str, room: &str) {
     // It answers each poll at once.
     let rig = Rig::with(|settings| settings.faults.published = true).knowing_any();
-    let Some(disk) = FullDisk::of(rig) else { return };
+    let Some(disk) = FullDisk::of(rig, size) else { return };
     disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
     let line = "work example.any --poll-interval 50ms --max-backoff 50ms --results disk/results.db";
     let mut running = disk.rig.start(line);
     disk.wait_for_poll();
     disk.fill();
-    running.wait_for_stderr("the disk is full: claiming nothing until it can be written");
+    let waits = format!("the disk is full: claiming nothing until it can be written, with {room} free");
+    running.wait_for_stderr(&waits);
     let id = disk.rig.create(ANY, &json!({"n": 1}));
     disk.make_room();
     wait_for("the task", || (disk.rig.task(id)["status"] == "completed").then_some(()));

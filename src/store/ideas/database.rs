@@ -12,12 +12,14 @@ use crate::clock::Timestamp;
 use crate::sqlite::anchor::Anchor;
 use crate::store::busy::{self, Patience};
 use crate::store::migrations::Error;
-use crate::store::{Reason, StoreError, create};
+use crate::store::{Reason, StoreError, create, room};
 
 /// An open database of ideas, shared by all threads of the process.
 pub(in crate::store) struct IdeaDatabase {
     connection: Mutex<Connection>,
     path: PathBuf,
+    /// Where it really lies.
+    home: PathBuf,
     anchor: Anchor,
     patience: Patience,
 }
@@ -30,7 +32,8 @@ impl IdeaDatabase {
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection).map_err(|error| failure(path, error))?;
         let anchor = Anchor::of(path).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), anchor, patience })
+        let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), home, anchor, patience })
     }
 
     /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
@@ -38,11 +41,25 @@ impl IdeaDatabase {
         self.patience.apply();
         let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = keep(&mut connection, ideas, now).map_err(|error| match error {
-            // It was usable: what is wrong now may pass.
-            Error::Sqlite(error) if Reason::of(&error).passes => Reason::of(&error).for_ideas(&self.path),
-            error => failure(&self.path, error),
+            // It was usable: what is wrong now may pass, or be mended.
+            Error::Sqlite(error) => match Reason::of(&error) {
+                reason if reason.passes || reason.can_be_mended => reason.for_ideas(&self.path),
+                _ => failure(&self.path, Error::Sqlite(error)),
+            },
+            error @ Error::Foreign(_) => failure(&self.path, error),
         })?;
         self.check_in_place().map(|()| rows)
+    }
+
+    /// Whether there is room for more beside it.
+    pub(in crate::store) fn check_room(&self) -> Result<(), StoreError> {
+        let (path, passes, can_be_mended) = (self.path.clone(), false, true);
+        room::check(&self.home).map_err(|reason| StoreError::IdeasFailed { path, reason, passes, can_be_mended })
+    }
+
+    /// Where it really lies, whichever link has led there.
+    pub(in crate::store) fn home(&self) -> &Path {
+        &self.home
     }
 
     /// Whether it is still there.

@@ -1,0 +1,50 @@
+//! Whether there is room on the file system of a database that could not be written.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::statvfs;
+
+use super::{beside, sync};
+
+/// What a task of some length needs.
+const ROOM: u64 = 1 << 20;
+/// Of a small file system, no more than this part of it: there may never be more.
+const SHARE: u64 = 16;
+
+/// How many bytes are to be free beside a database before it is written again.
+pub(super) fn needed(database: &Path) -> u64 {
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    statvfs(folder).map_or(ROOM, |it| share_of(it.f_blocks.saturating_mul(it.f_frsize)))
+}
+
+/// The same of a file system of this size; some do not tell theirs.
+fn share_of(size: u64) -> u64 {
+    if size == 0 { ROOM } else { ROOM.min(size / SHARE) }
+}
+
+/// Writes as much beside a database: only that tells of quotas as well. Or says what is wrong.
+pub(super) fn check(database: &Path) -> Result<(), String> {
+    let path = beside(database, "-room");
+    let room = vec![0; usize::try_from(needed(database)).unwrap_or(0)];
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let written = written.and_then(|mut file| file.write_all(&room));
+    // One that could not be made is not there, and one that stays is overwritten by the next.
+    let _ = fs::remove_file(&path);
+    written.map_err(|error| sync::explain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_can_be_free_on_any_file_system() {
+        assert_eq!(share_of(0), 1 << 20);
+        assert_eq!(share_of(1 << 40), 1 << 20);
+        assert_eq!(share_of(16 << 20), 1 << 20);
+        assert_eq!(share_of(512 << 10), 32 << 10);
+    }
+}
