@@ -18,13 +18,7 @@ const TRAILERS: [&str; 8] =
     ["Node.js v", "Bun v", "note: ", "exit status ", "[signal ", "created by ", "Execution halted", "Aborted ("];
 
 /// What lines hold that end with a colon and only announce what led to an error.
-const ANNOUNCEMENTS: [&str; 5] = [
-    "traceback",
-    "backtrace",
-    "stack trace",
-    "most recent call ",
-    "of the above exception, another exception occurred",
-];
+const ANNOUNCEMENTS: [&str; 5] = ["traceback", "backtrace", "stack trace", "most recent call ", "the above exception"];
 
 /// A stack of Go, whose functions are not indented.
 const GOROUTINE: &str = "goroutine ";
@@ -65,7 +59,7 @@ fn headline(lines: &[&str]) -> Option<usize> {
     let lines = before_goroutines(lines);
     let last = lines.iter().rposition(|line| is_said(line))?;
     if ends_stack(&lines[..=last]) {
-        return above_stack(&lines[..last]).or(Some(last));
+        return above_stack(&lines[..=last]).or(Some(last));
     }
     // The message of an exception may have several lines, and those after the first are mostly indented.
     let message = if is_indented(lines[last]) { exception(lines) } else { None };
@@ -125,7 +119,18 @@ fn above_stack(lines: &[&str]) -> Option<usize> {
     let is_message = |line: &str| !is_indented(line) && !is_trailer(line) && !line.trim_end().ends_with(':');
     let names = |line: &&str| is_said(line) && (is_what(line) || is_message(line));
     let is_no_stack = |line: &&str| is_said(line) && !is_trailer(line) && !is_frame(line);
-    lines.iter().rposition(names).or_else(|| lines.iter().rposition(is_no_stack))
+    let Some(at) = lines.iter().rposition(names) else { return lines.iter().rposition(is_no_stack) };
+    // Right above the frames is the end of the message, which may have several lines.
+    let is_message_end = lines.get(at + 1).is_some_and(|line| is_indented(line));
+    let mut message = (0..=at).rev().take_while(|at| is_message_end && is_said(lines[*at]));
+    message.find(|at| !is_indented(lines[*at]) && names_error(lines[*at])).or(Some(at))
+}
+
+/// Whether this line begins with the name of an error, as `java.io.IOException: …` does.
+fn names_error(line: &str) -> bool {
+    let name = line.split(':').next().unwrap_or_default().trim_end();
+    let word = name.rsplit([' ', '.']).next().unwrap_or_default();
+    word.ends_with("Error") || word.ends_with("Exception") || ["error", "panic"].contains(&word)
 }
 
 /// The first line of what the last exception of Python, or panic of Rust, says.
@@ -153,9 +158,17 @@ fn before_goroutines<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn shows_first(cases: &[(&str, &str)]) {
+        for (error, expected) in cases {
+            assert_eq!(split(&without_colours(error)).0, *expected, "{error}");
+            assert!(in_one_line(error).starts_with(expected), "{error}");
+        }
+    }
+
     #[test]
     fn the_last_line_comes_first_or_the_one_that_names_the_error() {
-        for (error, expected) in [
+        shows_first(&[
             ("no luck", "no luck"),
             ("  no luck \n\n", "no luck"),
             ("", ""),
@@ -199,10 +212,27 @@ mod tests {
                 "Fatal Python error: x\n\nCurrent thread 0x1 (most recent call first):\n  File \"x.py\", line 3",
                 "Fatal Python error: x",
             ),
+            (
+                "Traceback (most recent call last):\n  File \"x.py\"\nKeyError: 'a'\n\nThe above exception was the direct \
+                 cause of the following exception:\n",
+                "KeyError: 'a'",
+            ),
             // Node, Bun
             ("/x.js:1\nthrow new Error('x')\n^\n\nError: x\n    at f (/x.js:1)\n\nNode.js v20.1.0", "Error: x"),
             ("Error: x\n    at f {\n  code: 'ENOENT'\n}\n\nNode.js v20.1.0", "Error: x"),
             ("1 | throw\n    ^\nerror: x\n      at /x.js:1\n\nBun v1.1 (Linux x64)", "error: x"),
+            ("hello\n\nError: x\nline two\n    at f (/x.js:1)", "Error: x"),
+            (
+                "error: Uncaught Error: x\nthrow new Error('x')\n      ^\n    at file:///x.ts:1:7",
+                "error: Uncaught Error: x",
+            ),
+            ("Error: first\n    at f (/x.js:1)\nTypeError: x\n    at f (/x.js:1)\n", "TypeError: x"),
+        ]);
+    }
+
+    #[test]
+    fn stacks_of_many_languages_are_told_from_what_they_are_of() {
+        shows_first(&[
             // Java, Ruby, PHP, Lua
             (
                 "Exception in thread \"main\" A: a\n\tat M.main(M.java:5)\nCaused by: B: b\n\t... 1 more",
@@ -247,10 +277,7 @@ mod tests {
                 "it took longer than 2s and was ended; its last words:\nloading\nwaiting for x",
                 "it took longer than 2s and was ended: waiting for x",
             ),
-        ] {
-            assert_eq!(split(&without_colours(error)).0, expected, "{error}");
-            assert!(in_one_line(error).starts_with(expected), "{error}");
-        }
+        ]);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use jsonschema::{PatternOptions, ValidationError, Validator};
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ReferencingError, ValidationError, Validator};
 use serde_json::Value;
 
 use self::plan::{Plan, Work};
@@ -41,6 +42,11 @@ pub struct Schema {
     given_up: AtomicIsize,
 }
 
+/// What `type` may be.
+const TYPES: &str = "array, boolean, integer, null, number, object or string, or a list of these";
+/// The newest draft.
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
+
 /// What is wrong, and where: a JSON pointer into the schema or the params.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -59,6 +65,30 @@ impl Fault {
     #[must_use]
     pub fn too_much() -> Self {
         Self::of("it takes too much work to check them against the schema")
+    }
+
+    /// What is wrong with a schema. Of some faults the library says what it could not do, not what to write.
+    fn of_schema(error: &ValidationError<'_>) -> Self {
+        let (path, value) = (error.instance_path().as_str(), error.instance());
+        let message = match error.kind() {
+            ValidationErrorKind::AnyOf { .. } if path.ends_with("/type") => {
+                format!("{value} is not a type; use {TYPES}")
+            }
+            ValidationErrorKind::Format { format } if format == "regex" => {
+                format!("{value} is not a regular expression")
+            }
+            ValidationErrorKind::Referencing(ReferencingError::UnknownSpecification { specification }) => format!(
+                "`$schema`: {specification:?} is not a draft of JSON Schema; use \"{DRAFT}\", say, or leave it out"
+            ),
+            ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
+                format!("`$ref`: {uri:?} is not in the schema, and nothing is fetched; use \"#/$defs/NAME\"")
+            }
+            ValidationErrorKind::Referencing(ReferencingError::PointerToNowhere { pointer }) => {
+                format!("`$ref`: nothing is at {pointer:?} in the schema")
+            }
+            _ => return Self::told(error, true),
+        };
+        Self { path: path.to_owned(), message }
     }
 
     /// As an error tells it, where the value stays out of the message unless `says_value`: it may be megabytes, or secret.
@@ -116,7 +146,7 @@ impl Schema {
             .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS))
             .offline()
             .build(&schema)
-            .map_err(|error| Fault::told(&error, true))?;
+            .map_err(|error| Fault::of_schema(&error))?;
         Ok(Self { validator, plan, given_up: AtomicIsize::new(0) })
     }
 

@@ -71,6 +71,11 @@ pub(crate) fn reason(error: &io::Error) -> String {
     }
 }
 
+/// The same for one that cannot be written.
+pub(crate) fn unwritable(error: &io::Error) -> String {
+    if error.kind() == ErrorKind::NotFound { "no such folder".to_owned() } else { reason(error) }
+}
+
 fn is_null(metadata: &Metadata) -> bool {
     let null = fs::metadata("/dev/null").map(|null| null.rdev());
     metadata.file_type().is_char_device() && null.is_ok_and(|null| null == metadata.rdev())

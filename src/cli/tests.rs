@@ -135,7 +135,7 @@ const WORDS_OF_LIBRARIES: [&str; 9] = [
     "invalid character",
     "target type",
     "cannot parse",
-    " is not in ",
+    "..=",
     "unexpected argument",
     "os error",
 ];

@@ -10,6 +10,7 @@ use clap_mangen::{Man, generate_to};
 use crate::cli::{Cli, ManArgs};
 use crate::exit::{Exit, UserError};
 use crate::output::{buffered, on_stdout};
+use crate::text_file;
 
 /// `prismq man`
 pub(super) fn run(args: &ManArgs) -> anyhow::Result<Exit> {
@@ -32,5 +33,7 @@ fn print() -> anyhow::Result<()> {
 /// Writes the page of the program and one for each subcommand.
 fn write_all(folder: &Path) -> Result<(), UserError> {
     let written = fs::create_dir_all(folder).and_then(|()| generate_to(Cli::command(), folder));
-    written.map_err(|error| UserError::usage(format!("--dir: cannot write to {}: {error}", folder.display())))
+    written.map_err(|error| {
+        UserError::usage(format!("--dir: cannot write to {}: {}", folder.display(), text_file::unwritable(&error)))
+    })
 }

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::exit::{Exit, UserError};
 use crate::output::{Look, Stream, buffered, on_stdout, print_json, print_line};
 use crate::store::{By, Store};
+use crate::text_file;
 
 pub(super) use figures::Figures;
 
@@ -87,6 +88,8 @@ fn write_report(file: &Path, page: &str) -> anyhow::Result<()> {
         Ok(new.persist(file)?)
     });
     // The error's own text may name the file beside it.
-    let failed = |error: io::Error| format!("--html: cannot write {}: {}", file.display(), error.kind());
+    let failed = |error: io::Error| {
+        format!("--html: cannot write {}: {}", file.display(), text_file::unwritable(&error.kind().into()))
+    };
     Ok(written.map(drop).map_err(|error| UserError::new(Exit::Failed, failed(error)))?)
 }

@@ -31,7 +31,7 @@ impl TrustingConnector {
     pub(super) fn new(file: &Path) -> Result<Self, String> {
         let shown = file.display();
         let pem = text_file::read(file, text_file::MAX_SETTINGS)
-            .map_err(|error| format!("cannot read the certificates in {shown}: {error}"))?;
+            .map_err(|error| format!("cannot read the certificates in {shown}: {}", text_file::reason(&error)))?;
         if text_file::is_utf_16(&pem) {
             return Err(format!("{shown} is UTF-16 or UTF-32, where PEM is expected"));
         }

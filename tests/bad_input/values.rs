@@ -13,7 +13,7 @@ const ADDRESS: &str = "is not an IP address with a port: write 127.0.0.1:9090";
 
 /// What the libraries say, which tells nobody what to write.
 const LEAKS: [&str; 7] =
-    ["invalid digit", "target type", "cannot parse", " is not in ", "unexpected argument", "os error", "invalid type"];
+    ["invalid digit", "target type", "cannot parse", "..=", "unexpected argument", "os error", "invalid type"];
 
 #[track_caller]
 fn refused(sandbox: &Sandbox, line: &str, variable: Option<(&str, &str)>, words: &str) {
@@ -130,6 +130,27 @@ fn of_a_task_type() {
         sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"a\"\nexec = \"cat\"\n{line}\n"));
         refused(&sandbox, "config", None, words);
     }
+}
+
+#[test]
+fn of_a_schema() {
+    const TYPE: &str = "is not a type; use array, boolean, integer, null, number, object or string";
+    let sandbox = Sandbox::new();
+    for (schema, words) in [
+        ("{\"type\":\"objekt\"}", &format!("/type: \"objekt\" {TYPE}")[..]),
+        ("{\"properties\":{\"a\":{\"type\":5}}}", &format!("/properties/a/type: 5 {TYPE}")),
+        ("{\"type\":[\"string\",\"objekt\"]}", TYPE),
+        ("{\"properties\":{\"a\":{\"pattern\":\"(\"}}}", "/properties/a/pattern: \"(\" is not a regular expression"),
+        ("{\"$ref\":\"nope\"}", "`$ref`: \"nope\" is not in the schema, and nothing is fetched"),
+        ("{\"$ref\":\"#/$defs/a\"}", "/$defs/a"),
+        ("{\"$schema\":\"x\"}", "`$schema`: \"x\" is not a draft of JSON Schema"),
+        ("{\"maxLength\":-1}", "/maxLength: -1 is less than the minimum of 0"),
+    ] {
+        refused(&sandbox, &format!("register-type a --schema {schema}"), None, words);
+    }
+    refused(&sandbox, "man --dir /proc/x", None, "--dir: cannot write to /proc/x: no such folder");
+    let ca_file = Some(("PRISMQ_CA_FILE", "nofile"));
+    refused(&sandbox, "list-types --api-url https://127.0.0.1:1/api", ca_file, "nofile: no such file");
 }
 
 #[test]

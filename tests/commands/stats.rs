@@ -169,7 +169,7 @@ fn a_page_takes_the_place_of_the_old_one_whole() {
     let plain = std::fs::metadata(rig.sandbox.write("plain", "")).unwrap().permissions().mode();
     assert_eq!(mode, plain, "it may be read by those who may read other new files");
     let nowhere = rig.run("stats --html no/such/folder.html");
-    complains(&nowhere, 1, &["prismq: --html: cannot write no/such/folder.html: entity not found\n"]);
+    complains(&nowhere, 1, &["prismq: --html: cannot write no/such/folder.html: no such folder\n"]);
     rig.run("stats --html x --json").exits(2);
     rig.run("stats --html x --watch").exits(2);
 }
