@@ -124,8 +124,9 @@ pub(super) struct Work {
 impl Work {
     /// Some milliseconds, on any stack.
     pub(super) const LIGHT: Self = Self { units: 20_000, depth: 150 };
-    /// Some seconds. What takes longer than anybody waits is stopped.
-    pub(super) const HEAVY: Self = Self { units: 50_000_000, depth: 4_000 };
+    /// Seconds as a rule: where one of several alternatives must fit, much less is done than is reckoned. What takes longer
+    /// than anybody waits is stopped.
+    pub(super) const HEAVY: Self = Self { units: 1_000_000_000, depth: 4_000 };
     /// What cannot be stopped: one keyword at one place.
     const ONE: u64 = 5_000_000;
 }
