@@ -1,6 +1,7 @@
 //! Looking up a server's address, or that of the proxy before it: once in a while, not for each call.
 
 use std::fmt;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -13,6 +14,7 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::unversioned::transport::time::Duration;
 
 use crate::failpoint;
+use crate::resources::is_shortage;
 
 /// How long an address is good: a server that moves is found again within this time.
 const GOOD_FOR: std::time::Duration = std::time::Duration::from_secs(30);
@@ -75,10 +77,20 @@ fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedS
     let (uri, config) = (uri.clone(), config.clone());
     let in_this_thread = NextTimeout { after: Duration::NotHappening, ..timeout };
     // Whoever waits may have given up.
-    let look_up = move || drop(told.send(DefaultResolver::default().resolve(&uri, &config, in_this_thread)));
+    let resolve = move || DefaultResolver::default().resolve(&uri, &config, in_this_thread).map_err(or_shortage);
+    let look_up = move || drop(told.send(resolve()));
     failpoint::check("look-up")?;
     thread::Builder::new().name("look-up".into()).spawn(look_up)?;
     answer.recv_timeout(*timeout.after).map_err(|_| ureq::Error::Timeout(timeout.reason))?
+}
+
+/// What has failed, unless it is that no file can be opened here: the system's own way then says, depending on what it has
+/// read before, that the name is unknown.
+fn or_shortage(error: ureq::Error) -> ureq::Error {
+    match File::open("/dev/null") {
+        Err(shortage) if is_shortage(&shortage) => shortage.into(),
+        _ => error,
+    }
 }
 
 /// The address that a URI names as a number.
@@ -128,5 +140,29 @@ mod tests {
         assert!(!remembered("http://a.example:81/api") && !remembered("https://a.example/api"));
         remember(Instant::now());
         assert!(!remembered("http://a.example/api"), "it is too old");
+    }
+
+    /// A process has its open files for all its threads, so the test runs itself in a child.
+    #[test]
+    fn a_want_of_open_files_is_told_from_an_unknown_name() {
+        const CHILD: &str = "PRISMQ_TEST_WITHOUT_FILES";
+        if std::env::var_os(CHILD).is_none() {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "web::resolver::tests::a_want_of_open_files_is_told_from_an_unknown_name"]);
+            let output = child.env(CHILD, "1").output().unwrap();
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && told.contains("1 passed"), "{told}");
+            return;
+        }
+        let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        for uri in ["http://localhost:8000/api", "http://a.invalid/api"] {
+            let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+            let answer =
+                Remembering::default().resolve(&uri.parse().unwrap(), &Config::default(), NextTimeout::default());
+            drop(taken);
+            let error = answer.unwrap_err();
+            assert!(matches!(&error, ureq::Error::Io(error) if is_shortage(error)), "{uri}: {error:?}");
+        }
     }
 }
