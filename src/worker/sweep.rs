@@ -65,17 +65,20 @@ impl Worker<'_> {
             if !matches!(found, Found::Nothing { .. }) || self.queue.is_closed() {
                 return found;
             }
-            match self.wait_until_settled() {
-                Ok(()) if self.lost.found() == known || self.queue.is_closed() => return found,
-                Ok(()) => {}
+            match self.wait_until_settled(known) {
+                // What was found has no time to lose.
+                Ok(()) if self.lost.found() > known && !self.queue.is_closed() => {}
+                Ok(()) => return found,
                 Err(error) => return Found::NoAnswer { index: turn.first, pause: self.not_settled(error) },
             }
         }
     }
 
-    /// Looks for lost claims until none is in doubt, or nothing more is to be claimed.
-    fn wait_until_settled(&self) -> Result<(), Error> {
-        while let Some(wait) = self.settle_lost_claims()? {
+    /// Looks for lost claims until none is in doubt, more than `known` were found, or nothing more is to be claimed.
+    fn wait_until_settled(&self, known: u64) -> Result<(), Error> {
+        while self.lost.found() == known
+            && let Some(wait) = self.settle_lost_claims()?
+        {
             if self.queue.is_closed() || self.executor.clock.sleep(wait) == Slept::Interrupted {
                 break;
             }
