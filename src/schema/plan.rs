@@ -75,6 +75,13 @@ impl Subschema {
             && self.pattern.is_none()
             && self.own == 0
     }
+
+    /// What applies at the same place, where that is `value`.
+    fn here<'a>(&'a self, value: &'a Value) -> impl Iterator<Item = usize> + 'a {
+        let has = |name: &String| value.get(name.as_str()).is_some();
+        let dependent = self.dependent.iter().filter(move |(name, _)| has(name)).map(|(_, next)| *next);
+        self.in_place.iter().copied().chain(dependent)
+    }
 }
 
 impl Plan {
@@ -228,12 +235,10 @@ impl Reckoning<'_> {
         self.spend(1 + subschema.own)?;
         let here = Depth { all: depth.all.checked_sub(1)?, in_place: depth.in_place.saturating_sub(1) };
         // Beyond, they go in circles, which the check ends.
-        if here.in_place > 0 {
-            for _ in 0..=usize::from(subschema.looks_again) {
-                subschema.in_place.iter().try_for_each(|next| self.apply(*next, value, here))?;
-                let has = |name: &String| value.get(name.as_str()).is_some();
-                let dependent = subschema.dependent.iter().filter(|(name, _)| has(name));
-                dependent.map(|(_, next)| *next).try_for_each(|next| self.apply(next, value, here))?;
+        for next in subschema.here(value).filter(|_| here.in_place > 0) {
+            self.apply(next, value, here)?;
+            if subschema.looks_again {
+                self.look_again(next, value, here)?;
             }
         }
         let below = Depth { in_place: MAX_CHAIN, ..here };
@@ -249,6 +254,29 @@ impl Reckoning<'_> {
             Value::Object(_) => self.properties(subschema, value, below),
             _ => Some(()),
         }
+    }
+
+    /// Which items or fields are left over by what applies at the same place is looked at by each of those for all of them,
+    /// if it fits.
+    fn look_again(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+        let subschema = &self.plan.subschemas[number];
+        let here = Depth { all: depth.all.checked_sub(1)?, in_place: depth.in_place.saturating_sub(1) };
+        let below = Depth { in_place: MAX_CHAIN, ..here };
+        for item in value.as_array().into_iter().flatten() {
+            self.spend(1)?;
+            let others = subschema.other_items.iter().filter(|_| subschema.looks_again);
+            subschema.contains.iter().chain(others).try_for_each(|next| self.apply(*next, item, below))?;
+        }
+        for (name, field) in value.as_object().into_iter().flatten() {
+            self.spend(1)?;
+            subschema.pattern_properties.iter().try_for_each(|(pattern, _)| self.spend(pattern.work(name.len())))?;
+            let mut others = subschema.other_properties.iter().filter(|_| subschema.looks_again);
+            others.try_for_each(|next| self.apply(*next, field, below))?;
+        }
+        subschema.here(value).filter(|_| here.in_place > 0).try_for_each(|next| {
+            self.apply(next, value, here)?;
+            self.look_again(next, value, here)
+        })
     }
 
     fn text(&mut self, subschema: &Subschema, text: &str) -> Option<()> {

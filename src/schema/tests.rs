@@ -225,6 +225,36 @@ impl TakeOnly for Value {
     }
 }
 
+/// What is left over by many subschemas is looked for in each of them, for each item or field.
+#[test]
+fn what_is_left_over_for_many_subschemas_is_not_checked() {
+    let of = |of_each: Value, keyword: &str| {
+        let all: Vec<Value> = vec![of_each; 1000];
+        json!({"type": "object", "properties": {"v": {"allOf": all, keyword: false}}})
+    };
+    let items = json!({"v": vec![1; 2000]});
+    let fields = json!({"v": (0..2000).map(|n| (n.to_string(), n.into())).collect::<serde_json::Map<_, _>>()});
+    let cases = [
+        (of(json!({"prefixItems": [true]}), "unevaluatedItems"), &items),
+        (of(json!({"contains": {"const": 2}, "minContains": 0}), "unevaluatedItems"), &items),
+        (of(json!({"if": {"maxItems": 1}, "then": {}}), "unevaluatedItems"), &items),
+        (of(json!({"properties": {"a": true}}), "unevaluatedProperties"), &fields),
+        (of(json!({"patternProperties": {"^a": true}}), "unevaluatedProperties"), &fields),
+        (of(json!({"dependentSchemas": {"1": {"properties": {"a": true}}}}), "unevaluatedProperties"), &fields),
+    ];
+    for (schema, params) in cases {
+        let plan = Schema::new(&schema).unwrap().plan;
+        assert!(!soon(|| plan.work(params, SOME)), "{:.120}", schema.to_string());
+    }
+    let twice = json!({"type": "object", "allOf": [{"unevaluatedProperties": {"$ref": "#"}}], "unevaluatedProperties": {"$ref": "#"}});
+    let deep = (0..60).fold(json!({}), |inside, _| json!({"a": inside}));
+    assert!(!soon(|| Schema::new(&twice).unwrap().plan.work(&deep, SOME)));
+    // Usual ones are little work.
+    let usual = json!({"type": "object", "allOf": [{"properties": {"a": true}}, {"properties": {"v": {"type": "object"}}}],
+        "unevaluatedProperties": false});
+    assert!(Schema::new(&usual).unwrap().plan.work(&fields, Work::LIGHT));
+}
+
 #[test]
 fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
     let of = |schema: Value| json!({"type": "object", "properties": {"v": schema}});
