@@ -1,5 +1,6 @@
 //! Reports count once, whatever becomes of their answers, and fit what the server keeps.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use prismq::task::{ErrorType, Outcome, TaskResult};
@@ -152,17 +153,19 @@ fn a_refused_report_is_looked_up_at_once() {
 #[test]
 fn looking_and_sending_are_both_tried_again() {
     let clock = FakeClock::new();
-    let server = Server::queue([
-        Answer::close(),
-        recorded("backend down"),
-        look(&json!({})),
-        recorded("complete: deadlock in the server's database"),
-        look(&json!({})),
-        recorded("complete"),
-    ]);
+    let sent = [Answer::close(), recorded("complete: deadlock in the server's database"), recorded("complete")];
+    let (sent, looks) = (Mutex::new(sent.into_iter()), Mutex::new([recorded("backend down")].into_iter()));
+    let server = Server::start(move |request| match request.method.as_str() {
+        "POST" => sent.lock().unwrap().next().unwrap(),
+        _ => looks.lock().unwrap().next().unwrap_or_else(|| look(&json!({}))),
+    });
     let delivery = patient(&server, Retries::STANDARD, &clock).deliver(&report(success()));
     assert_eq!(delivery, Ok(Delivery::Confirmed));
-    assert_eq!(server.calls(), [COMPLETE, LOOK, LOOK, COMPLETE, LOOK, COMPLETE]);
+    // By chance there are more looks before the last report: it keeps out of step with a balancer.
+    let mut calls = server.calls();
+    let more = calls.len() - 6;
+    assert!(more < 4 && calls.drain(5..5 + more).all(|call| call == LOOK), "{calls:?}");
+    assert_eq!(calls, [COMPLETE, LOOK, LOOK, COMPLETE, LOOK, COMPLETE]);
     assert_eq!(clock.sleeps().len(), 3);
 }
 
