@@ -5,13 +5,13 @@ FROM rust:1.91-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /prismq
 COPY . .
-RUN cargo build --release --locked
+RUN cargo build --profile dist --locked
 
 FROM alpine:3.22
 RUN apk add --no-cache ca-certificates \
     && adduser -D -H -u 10001 prismq \
     && install -d -o prismq -g prismq -m 700 /data
-COPY --from=build /prismq/target/release/prismq /usr/local/bin/prismq
+COPY --from=build /prismq/target/dist/prismq /usr/local/bin/prismq
 USER prismq
 # prismq.toml and the handlers are mounted, or copied by an image that is built on this one, here.
 WORKDIR /work

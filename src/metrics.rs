@@ -6,6 +6,8 @@ mod activity;
 mod families;
 mod health;
 mod history;
+#[cfg(target_os = "linux")]
+mod process;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -271,7 +273,8 @@ impl Metrics {
     /// How the worker is.
     #[must_use]
     pub fn health(&self) -> Health {
-        let memory = self.families.resident_bytes();
+        #[allow(clippy::cast_precision_loss)] // exact up to 8 PiB
+        let memory = self.families.resident_bytes().map(|bytes| bytes as f64);
         let now = Instant::now();
         let since = |time: Instant| now.saturating_duration_since(time).as_secs();
         let activity = self.lock();

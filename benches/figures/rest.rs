@@ -72,7 +72,7 @@ fn run_time(program: &Path, arguments: &[&str]) -> f64 {
     times[times.len() / 2]
 }
 
-/// In MB. The release profile strips it.
+/// In MB. The profile strips it.
 #[allow(clippy::cast_precision_loss)] // it is far below 2^53
 pub(crate) fn size() -> f64 {
     fs::metadata(binary()).expect("it was built").len() as f64 / 1_048_576.0

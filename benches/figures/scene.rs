@@ -24,20 +24,20 @@ const KEY: &str = "bench-key";
 /// Builds the binary as people get it: `cargo bench` itself adds what only tests want.
 pub(crate) fn build() {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet"]);
+    cargo.args(["build", "--profile", "dist", "--quiet"]);
     // What cargo tells this program about its package would make it build the dependencies anew.
     let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (variable, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
         cargo.env_remove(variable);
     }
     let built = cargo.status();
-    assert!(built.is_ok_and(|status| status.success()), "cargo build --release failed");
+    assert!(built.is_ok_and(|status| status.success()), "cargo build --profile dist failed");
 }
 
-/// The release binary; this program lies in `target/release/deps`.
+/// The binary as it is shipped; this program lies in `target/release/deps`.
 pub(crate) fn binary() -> PathBuf {
     let this = env::current_exe().expect("a program has a path");
-    this.ancestors().nth(2).expect("it lies in target/release/deps").join("prismq")
+    this.ancestors().nth(3).expect("it lies in target/release/deps").join("dist/prismq")
 }
 
 /// A process that ends with its owner.

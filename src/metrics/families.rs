@@ -5,6 +5,9 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
+#[cfg(target_os = "linux")]
+use super::process::ProcessMetrics;
+
 /// The bounds of task durations, in seconds: from a warm handler to one that takes its whole claim.
 const TASK_SECONDS: [f64; 13] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 1800.0];
 /// The bounds of calls, in seconds: up to the time-out of one, and of one that waits for a task.
@@ -29,6 +32,8 @@ pub(super) struct Families {
     pub(super) held: IntGaugeVec,
     pub(super) healthy: IntGauge,
     pub(super) taskmanager_up: IntGauge,
+    #[cfg(target_os = "linux")]
+    process: ProcessMetrics,
 }
 
 impl Families {
@@ -101,19 +106,13 @@ impl Families {
                 "prismq_taskmanager_up",
                 "1 while the TaskManager answers this worker, as /ready says.",
             )?,
+            #[cfg(target_os = "linux")]
+            process: ProcessMetrics::register(&registry)?,
             registry,
         };
-        families.describe_process()?;
-        Ok(families)
-    }
-
-    /// What is known of every process.
-    fn describe_process(&self) -> Result<()> {
-        let build = gauges(&self.registry, "prismq_build_info", "1, for the version that runs.", &["version"])?;
+        let build = gauges(&families.registry, "prismq_build_info", "1, for the version that runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        #[cfg(target_os = "linux")]
-        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(())
+        Ok(families)
     }
 
     /// Shows a type before anything has happened to it: a counter that starts from nothing hides its first step.
@@ -127,15 +126,18 @@ impl Families {
         self.duration.with_label_values(&[name]);
     }
 
-    /// Memory of this process in bytes, where the system tells.
-    pub(super) fn resident_bytes(&self) -> Option<f64> {
-        let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == "process_resident_memory_bytes")?;
-        Some(family.get_metric().first()?.get_gauge().get_value())
+    /// The memory that this process uses, in bytes, if the system tells.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        return self.process.update();
+        #[cfg(not(target_os = "linux"))]
+        None
     }
 
     /// All of it, in the text format of Prometheus.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
+        #[cfg(target_os = "linux")]
+        self.process.update();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -150,7 +152,7 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Resul
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
     register(registry, IntGauge::new(name, help)?)
 }
 
@@ -158,7 +160,7 @@ fn histograms(registry: &Registry, (name, help): (&str, &str), bounds: &[f64], l
     register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), &[label])?)
 }
 
-fn register<T: Collector + Clone + 'static>(registry: &Registry, family: T) -> Result<T> {
+pub(super) fn register<T: Collector + Clone + 'static>(registry: &Registry, family: T) -> Result<T> {
     registry.register(Box::new(family.clone()))?;
     Ok(family)
 }

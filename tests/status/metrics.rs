@@ -40,8 +40,18 @@ fn tasks_are_counted_as_they_end() {
         worker.wait_for_metric(line);
     }
     #[cfg(target_os = "linux")]
-    for name in ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds "] {
-        assert!(worker.get("/metrics").1.lines().any(|line| line.starts_with(name)), "{name}");
+    for name in ["cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds", "threads"]
+    {
+        let (text, start) = (worker.get("/metrics").1, format!("process_{name} "));
+        let value = text.lines().find_map(|line| line.strip_prefix(&start)?.parse::<f64>().ok());
+        assert!(value.is_some_and(|value| value > 0.0), "{name}: {value:?}");
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let text = worker.get("/metrics").1;
+        let start = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds ")?.parse::<i64>().ok());
+        let age = jiff::Timestamp::now().as_second() - start.unwrap();
+        assert!((-2..600).contains(&age), "{age}");
     }
 }
 
