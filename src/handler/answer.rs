@@ -4,16 +4,22 @@ use std::mem;
 
 use serde_json::{Map, Value};
 
-use super::interruption::Interruption;
-use super::lines::{Ears, Reports};
+use super::interruption::{Interruption, OUTPUT_MAX};
+use super::lines::{Ears, Reports, Sink};
 use super::misplaced::without_colours;
-use super::pipes::Sink;
-use super::session::Output;
 use crate::json;
 use crate::task::TaskId;
 
-/// The most a handler may print as its result, in bytes.
-pub(super) const OUTPUT_MAX: usize = json::MAX_BYTES;
+/// What takes the standard output of a child, and what follows from it for the child.
+pub(super) trait Output: Sink {
+    /// Why the child must be ended for what it printed.
+    fn fault(&self) -> Option<Interruption>;
+
+    /// Whether it has printed all that is wanted of it; then it need not exit.
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
 
 /// All that a child prints, up to [`OUTPUT_MAX`].
 #[derive(Default)]

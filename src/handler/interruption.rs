@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::answer::OUTPUT_MAX;
 use crate::headline::LAST_WORDS;
+use crate::json;
 use crate::shutdown::StopReason;
 use crate::task::{ErrorType, Failure, Outcome};
+
+/// The most a handler may print as its result, in bytes.
+pub(super) const OUTPUT_MAX: usize = json::MAX_BYTES;
 
 /// Why a handler was ended before it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]

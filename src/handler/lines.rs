@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value};
 
 use super::Listener;
-use super::pipes::Sink;
 use super::redact::Redactor;
 use crate::json;
 
@@ -16,6 +15,15 @@ const STDERR_MAX: usize = 1 << 20;
 /// The most of its last lines that become the text of an error, in bytes and in lines.
 const LAST_WORDS_MAX: usize = 4 << 10;
 const LAST_LINES_MAX: usize = 20;
+
+/// Takes what comes out of a pipe.
+pub(super) trait Sink {
+    /// Takes the next bytes.
+    fn take(&mut self, bytes: &[u8]);
+
+    /// Nothing will come any more.
+    fn end(&mut self) {}
+}
 
 /// Hears the lines of a pipe, one by one.
 pub(super) trait HearLine {

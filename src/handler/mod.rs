@@ -21,6 +21,7 @@ mod redact;
 mod run;
 mod script;
 mod session;
+mod settings;
 #[cfg(target_os = "linux")]
 mod supervision;
 #[cfg(not(target_os = "linux"))]
@@ -31,12 +32,13 @@ pub mod youtube;
 
 pub use builtin::{BUILTIN, builtin, builtin_schema};
 pub use envelope::outcome_of;
-pub use exec::{Command, Exec, ExecSettings};
+pub use exec::Exec;
 pub(crate) use interruption::stopped;
 #[cfg(target_os = "linux")]
 pub use leftovers::{Leftover, end_leftovers};
 pub use persistent::Persistent;
 pub use run::{Listener, Run};
+pub use settings::{Command, ExecSettings};
 pub use supervision::supervise;
 #[cfg(not(target_os = "linux"))]
 pub use supervision::{Leftover, end_leftovers};

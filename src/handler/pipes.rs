@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::lines::{Ears, ErrorLog, Lines, Reports};
+use super::lines::{Ears, ErrorLog, Lines, Reports, Sink};
 
 /// Our ends of the pipes to a child, none of which ever blocks; `None` where one is closed.
 pub(super) struct Ends {
@@ -77,15 +77,6 @@ impl Feed {
     pub(super) fn close(&mut self) {
         self.fd = None;
     }
-}
-
-/// Takes what comes out of a pipe.
-pub(super) trait Sink {
-    /// Takes the next bytes.
-    fn take(&mut self, bytes: &[u8]);
-
-    /// Nothing will come any more.
-    fn end(&mut self) {}
 }
 
 /// The end of a pipe that a child prints into, and where it goes.

@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::Run;
+use super::answer::Output;
 use super::interruption::Interruption;
 use super::lines::Ears;
-use super::pipes::{Ends, Input, Pipes, Sink};
+use super::pipes::{Ends, Input, Pipes};
 use super::process::{Child, Exit, LINGER, Program};
 use super::redact::Redactor;
 use super::wake::Wake;
@@ -45,17 +46,6 @@ impl Link {
     /// What is ready to be read when the child has exited.
     pub(super) fn exit(&self) -> io::Result<OwnedFd> {
         self.child.as_fd().try_clone_to_owned()
-    }
-}
-
-/// What takes the standard output of a child, and what follows from it for the child.
-pub(super) trait Output: Sink {
-    /// Why the child must be ended for what it printed.
-    fn fault(&self) -> Option<Interruption>;
-
-    /// Whether it has printed all that is wanted of it; then it need not exit.
-    fn is_complete(&self) -> bool {
-        false
     }
 }
 

@@ -11,7 +11,8 @@ use super::errand::Errand;
 use super::records::address;
 use super::text::of_subtitles;
 use super::trouble::Trouble;
-use crate::handler::exec::{Command, Exec, ExecSettings};
+use crate::handler::exec::Exec;
+use crate::handler::settings::{Command, ExecSettings};
 use crate::handler::{Handler, Run};
 use crate::task::Claim;
 
