@@ -42,6 +42,7 @@ documents! {
     performance_does_what_it_says: "docs/performance.md",
     reliability_does_what_it_says: "docs/reliability.md",
     results_do_what_they_say: "docs/results.md",
+    the_architecture_is_as_described: "docs/architecture.md",
     security_is_what_it_says: "SECURITY.md",
     status_does_what_it_says: "docs/status.md",
     taskmanagers_do_what_they_say: "docs/taskmanager.md",
