@@ -23,12 +23,12 @@ pub use flags::{GlobalArgs, WorkerArgs};
 pub use serve::ServeArgs;
 pub use values::{Handle, Param};
 
-/// Turns any program into a worker of the PrismQ TaskManager
+/// Turn any program into a worker for the PrismQ TaskManager
 #[derive(Debug, Parser)]
 #[command(name = "prismq", version, max_term_width = 100)]
 #[command(help_template = help::TEMPLATE, after_help = help::MORE, after_long_help = help::EXIT_CODES)]
 pub struct Cli {
-    /// What every command takes.
+    /// Options of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
     /// What to do.
@@ -49,13 +49,13 @@ impl Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a first prismq.toml, .env and handler into this folder
+    /// Create a starter prismq.toml, .env and handler in this folder
     #[command(after_help = examples::INIT)]
     Init,
     /// Register or update a task type
     #[command(after_help = examples::REGISTER_TYPE)]
     RegisterType(RegisterTypeArgs),
-    /// Create a task and print its id, or many from a file
+    /// Create a task and print its ID, or create many from a file
     #[command(after_help = examples::CREATE_TASK)]
     CreateTask(CreateTaskArgs),
     /// Wait for a task, claim it and print it
@@ -67,51 +67,51 @@ pub enum Command {
     /// Report a claimed task as failed
     #[command(after_help = examples::FAIL)]
     Fail(FailArgs),
-    /// Report how far a claimed task is
+    /// Report a claimed task's progress
     #[command(after_help = examples::PROGRESS)]
     Progress(ProgressArgs),
-    /// Work tasks until told to stop
+    /// Run the worker until stopped
     #[command(after_help = examples::WORK)]
     Work(WorkArgs),
-    /// Check the TaskManager, key, types, handlers and results file
+    /// Check the TaskManager, API key, types, handlers and results file
     #[command(after_help = examples::HEALTH)]
     Health(HealthArgs),
-    /// Show what this machine's workers have done, in numbers
+    /// Show statistics of this machine's workers
     #[command(after_help = examples::STATS)]
     Stats(StatsArgs),
-    /// List the task types that the TaskManager knows
+    /// List the TaskManager's task types
     #[command(after_help = examples::LIST_TYPES)]
     ListTypes,
-    /// List the tasks that the TaskManager holds, newest first
+    /// List the TaskManager's tasks, newest first
     #[command(after_help = examples::LIST_TASKS)]
     ListTasks(ListTasksArgs),
-    /// Show a task as the TaskManager holds it
+    /// Show a task, with its params and result
     #[command(after_help = examples::SHOW_TASK)]
     ShowTask(ShowTaskArgs),
-    /// Tell the story of a task: its claims, attempts and reports
+    /// Show a task's history: claims, attempts and reports
     #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
-    /// Run a task's handler once more, here, without telling anybody
+    /// Run a task's handler again locally; nothing is stored or reported
     #[command(after_help = examples::REPLAY)]
     Replay(ReplayArgs),
-    /// Show or export what the results file holds
+    /// Show or export results from the results file
     #[command(after_help = examples::RESULTS)]
     Results(ResultsArgs),
-    /// Run the embedded TaskManager by itself
+    /// Run the embedded TaskManager
     #[cfg(feature = "server")]
     #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
-    /// See it all at work on this machine, without any settings
+    /// Run a self-contained demo
     #[cfg(feature = "server")]
     #[command(after_help = examples::DEMO)]
     Demo,
-    /// Show every setting in force, and where it came from
+    /// Show every setting and where its value comes from
     #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
-    /// Print the completions for a shell
+    /// Print shell completions
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
-    /// Print the man page, or write one for each command
+    /// Print the man page, or write one page per command
     #[command(after_help = examples::MAN)]
     Man(ManArgs),
 }
@@ -119,16 +119,16 @@ pub enum Command {
 /// `register-type`
 #[derive(Debug, Args)]
 pub struct RegisterTypeArgs {
-    /// The type's name
+    /// Task type
     #[arg(required_unless_present = "all", value_parser = task_type_name)]
     pub name: Option<String>,
-    /// Its version [default: the configuration's, else 1.0.0]
+    /// Version [default: as configured, else 1.0.0]
     #[arg(long, value_name = "VERSION", value_parser = values::name)]
     pub version: Option<String>,
-    /// The JSON Schema of its params: a file, - for standard input, or the JSON itself
+    /// JSON Schema of the params: a file, - for standard input, or inline JSON
     #[arg(long, value_name = "FILE|-|JSON", value_hint = ValueHint::AnyPath)]
     pub schema: Option<String>,
-    /// Every type in the configuration
+    /// Register every configured task type
     #[arg(long, conflicts_with_all = ["name", "version", "schema"])]
     pub all: bool,
 }
@@ -136,28 +136,28 @@ pub struct RegisterTypeArgs {
 /// `create-task`
 #[derive(Debug, Args)]
 pub struct CreateTaskArgs {
-    /// The task's type
+    /// Task type
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub task_type: String,
-    /// Its params: KEY=TEXT is text, KEY:=JSON is any JSON
+    /// Params: KEY=TEXT for text, KEY:=JSON for any JSON value
     #[arg(value_name = "KEY=TEXT|KEY:=JSON", value_parser = values::param)]
     pub pairs: Vec<Param>,
-    /// Its params as one JSON object: the JSON itself, @FILE, or - for standard input
+    /// All params as one JSON object: inline JSON, @FILE, or - for standard input
     #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "pairs")]
     pub params: Option<String>,
-    /// Higher goes first, where the worker's strategy is priority
+    /// Priority; workers with the priority strategy claim higher ones first
     #[arg(long, value_name = "N", value_parser = values::priority)]
     pub priority: Option<i64>,
-    /// Wait for its end and print its result; exit code 1 if it failed
+    /// Wait until the task ends and print its result; exit with 1 if it failed
     #[arg(long)]
     pub wait: bool,
-    /// Wait no longer than this
+    /// Maximum time to wait
     #[arg(long, value_name = "DURATION", requires = "wait", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Create a task for each line, a JSON object, of this file or of - (standard input)
+    /// Create one task per line: a file of JSON objects, or - for standard input
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["pairs", "params", "wait"], value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub from: Option<PathBuf>,
-    /// How many requests to send at once
+    /// Maximum number of concurrent requests
     #[arg(long, value_name = "N", requires = "from", default_value = "8", value_parser = parse_concurrency)]
     pub concurrency: usize,
 }
@@ -165,22 +165,22 @@ pub struct CreateTaskArgs {
 /// `claim`
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
-    /// The types to claim from [default: the configured ones]
+    /// Task types to claim [default: all configured]
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
-    /// Try once; exit code 3 where there is no task
+    /// Try once; exit with 3 if there is no task
     #[arg(long)]
     pub once: bool,
-    /// Work the task here with its handler, and report what comes of it
+    /// Run the task here with its handler, and report the result
     #[arg(long)]
     pub run: bool,
-    /// Leave the task claimed after it was run
+    /// Leave the task claimed after running it
     #[arg(long, requires = "run")]
     pub no_report: bool,
-    /// Which of the waiting tasks comes first [default: fifo]
+    /// Order in which pending tasks are claimed [default: fifo]
     #[arg(long, value_parser = values::strategy())]
     pub strategy: Option<Strategy>,
-    /// Wait for a task no longer than this
+    /// Maximum time to wait for a task
     #[arg(long, value_name = "DURATION", conflicts_with = "once", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 }
@@ -188,10 +188,10 @@ pub struct ClaimArgs {
 /// `complete`
 #[derive(Debug, Args)]
 pub struct CompleteArgs {
-    /// The task's id
+    /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
-    /// What came of it: the JSON itself, @FILE, or - for standard input
+    /// Result: inline JSON, @FILE, or - for standard input
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     pub result: Option<String>,
 }
@@ -199,10 +199,10 @@ pub struct CompleteArgs {
 /// `fail`
 #[derive(Debug, Args)]
 pub struct FailArgs {
-    /// The task's id
+    /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
-    /// Why it failed
+    /// Error message
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub error: String,
 }
@@ -210,13 +210,13 @@ pub struct FailArgs {
 /// `progress`
 #[derive(Debug, Args)]
 pub struct ProgressArgs {
-    /// The task's id
+    /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
-    /// How far it is, from 0 to 100
+    /// Progress in percent, from 0 to 100
     #[arg(value_parser = values::percent)]
     pub percent: u8,
-    /// What it is doing
+    /// Message to show with the progress
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub message: Option<String>,
 }
@@ -224,22 +224,22 @@ pub struct ProgressArgs {
 /// `work`
 #[derive(Debug, Args)]
 pub struct WorkArgs {
-    /// The types to work [default: the configured ones]
+    /// Task types to work on [default: all configured]
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
-    /// Work this type with this command, which sh runs
+    /// Handle a task type with a shell command
     #[arg(long = "handle", value_name = "TYPE=CMD", value_parser = values::handle, value_hint = ValueHint::CommandString)]
     pub handles: Vec<Handle>,
-    /// End when nothing is left to do
+    /// Exit when no tasks are left
     #[arg(long)]
     pub drain: bool,
-    /// End after so long without a task
+    /// Exit after being idle this long
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub exit_after_idle: Option<Duration>,
-    /// Register the configured types first
+    /// Register the configured task types first
     #[arg(long)]
     pub register: bool,
-    /// Start the embedded TaskManager in the same process
+    /// Run the embedded TaskManager in the same process
     #[cfg(feature = "server")]
     #[arg(long)]
     pub embedded: bool,
@@ -251,10 +251,10 @@ pub struct WorkArgs {
 /// `health`
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Wait for the TaskManager, and for what --external asks, no longer than this
+    /// Maximum time to wait for the TaskManager and for external services
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub timeout: Option<Duration>,
-    /// Ask other services as well: YouTube, whether it accepts the key (one unit of the quota)
+    /// Also check external services: whether YouTube accepts the API key (one unit of quota)
     #[arg(long)]
     pub external: bool,
 }
@@ -262,16 +262,16 @@ pub struct HealthArgs {
 /// `stats`
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// Only what ended in this time up to now
+    /// Only attempts that finished in the last DURATION
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub since: Option<Duration>,
-    /// One row for each [default: type]
+    /// What to group by [default: type]
     #[arg(long)]
     pub by: Option<By>,
-    /// Show them again every two seconds, until Ctrl-C
+    /// Refresh every two seconds until interrupted with Ctrl-C
     #[arg(long)]
     pub watch: bool,
-    /// Write them as a page with charts into this file, or - for standard output
+    /// Write an HTML report with charts to this file, or - for standard output
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["watch", "json"], value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub html: Option<PathBuf>,
 }
@@ -289,18 +289,18 @@ pub enum By {
 /// `list-tasks`
 #[derive(Debug, Args)]
 pub struct ListTasksArgs {
-    /// Only those of this status
+    /// Only tasks with this status
     #[arg(long)]
     pub status: Option<Status>,
-    /// Only those of this type; % stands for any text
+    /// Only tasks of this type; % matches any text
     #[arg(long = "type", value_name = "PATTERN", value_parser = values::name)]
     pub task_type: Option<String>,
-    /// At most so many
+    /// Maximum number of tasks
     #[arg(long, value_name = "N", default_value = "50", value_parser = values::limit)]
     pub limit: u32,
 }
 
-/// Where a task is in its life.
+/// A task's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Status {
@@ -313,7 +313,7 @@ pub enum Status {
 /// `show-task`
 #[derive(Debug, Args)]
 pub struct ShowTaskArgs {
-    /// The task's id
+    /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
 }
@@ -321,7 +321,7 @@ pub struct ShowTaskArgs {
 /// `explain`
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The task's id
+    /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
 }
@@ -329,7 +329,7 @@ pub struct ExplainArgs {
 /// `replay`
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The task's id
+    /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
 }
@@ -337,19 +337,19 @@ pub struct ReplayArgs {
 /// `results`
 #[derive(Debug, Args)]
 pub struct ResultsArgs {
-    /// Only those of this task
+    /// Only results of this task
     #[arg(value_parser = values::task_id)]
     pub id: Option<u64>,
-    /// Only those of this type
+    /// Only results of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = values::name)]
     pub task_type: Option<String>,
     /// Only failures
     #[arg(long)]
     pub failed: bool,
-    /// Only what ended in this time up to now
+    /// Only results from the last DURATION
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub since: Option<Duration>,
-    /// How to print them [default: table, with ID each whole; jsonl with --json]
+    /// Output format [default: table, or each result in full if ID is given; jsonl with --json]
     #[arg(long, conflicts_with = "json")]
     pub format: Option<ResultsFormat>,
 }
@@ -374,14 +374,14 @@ pub struct ConfigArgs {
 /// `completions`
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell
     pub shell: Shell,
 }
 
 /// `man`
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Write the page of every command into this folder instead
+    /// Write one page per command to this folder
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, value_parser = values::path())]
     pub dir: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! What each command's help shows to type. Two spaces stand before what a line does.
+//! The examples in each command's help: two spaces separate a command from its description.
 
 pub(super) const INIT: &str = "\
 Examples:
@@ -6,8 +6,8 @@ Examples:
 
 pub(super) const REGISTER_TYPE: &str = "\
 Examples:
-  prismq register-type example.count                         as prismq.toml describes it
-  prismq register-type --all                                 all that prismq.toml describes
+  prismq register-type example.count                         as configured in prismq.toml
+  prismq register-type --all                                 every type in prismq.toml
   prismq register-type example.any --schema '{\"type\":\"object\"}'
   prismq register-type example.count --schema count.json --version 1.1.0";
 
@@ -21,8 +21,8 @@ Examples:
 pub(super) const CLAIM: &str = "\
 Examples:
   prismq claim example.count               wait for a task, print it, keep it claimed
-  prismq claim example.count --once        one try; exit code 3 where there is none
-  prismq claim example.count --run         work it here and report what comes of it";
+  prismq claim example.count --once        try once; exit code 3 if there is none
+  prismq claim example.count --run         run it here and report the result";
 
 pub(super) const COMPLETE: &str = "\
 Examples:
@@ -32,27 +32,27 @@ Examples:
 
 pub(super) const FAIL: &str = "\
 Examples:
-  prismq fail 12 --error 'the page is gone'";
+  prismq fail 12 --error 'page not found'";
 
 pub(super) const PROGRESS: &str = "\
 Examples:
-  prismq progress 12 40 --message 'two of five pages'";
+  prismq progress 12 40 --message 'page 2 of 5'";
 
 pub(super) const WORK: &str = "\
 Examples:
   prismq work                                     the types in prismq.toml
-  prismq work --handle 'example.count=wc -w'      a type without a file
+  prismq work --handle 'example.count=wc -w'      a shell command, no file needed
   prismq work example.count --concurrency 8 --drain";
 
 pub(super) const HEALTH: &str = "\
 Examples:
-  prismq health                            exit code 0 where all is well, else 1
+  prismq health                            exit code 0 if healthy, else 1
   prismq health --timeout 2s --json";
 
 pub(super) const STATS: &str = "\
 Examples:
   prismq stats --by hour --since 1d
-  prismq stats --watch                     until Ctrl-C; exit code 0
+  prismq stats --watch                     refresh until Ctrl-C
   prismq stats --html stats.html";
 
 pub(super) const LIST_TYPES: &str = "\
@@ -89,7 +89,7 @@ pub(super) const SERVE: &str = "\
 Examples:
   prismq serve
   prismq serve --listen 127.0.0.1:9000 --db tasks.db --keep 7d
-  prismq serve --fault drop=0.1,latency=0.5:200ms  to try how a client bears it";
+  prismq serve --fault drop=0.1,latency=0.5:200ms  to test a client";
 
 #[cfg(feature = "server")]
 pub(super) const DEMO: &str = "\
@@ -98,7 +98,7 @@ Examples:
 
 pub(super) const CONFIG: &str = "\
 Examples:
-  prismq config                            every setting, and what set it
+  prismq config                            every setting and its source
   prismq config --concurrency 8 --json";
 
 pub(super) const COMPLETIONS: &str = "\

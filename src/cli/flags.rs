@@ -12,77 +12,77 @@ use crate::config::{
     parse_positive_duration,
 };
 
-/// What every command takes, before its name or after it.
+/// Options of every command, before its name or after it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct GlobalArgs {
-    /// The configuration file [default: ./prismq.toml, else the one in your configuration folder]
+    /// Configuration file [default: ./prismq.toml, else the one in your configuration folder]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub config: Option<PathBuf>,
-    /// Where the TaskManager is; it ends in /api [default: port 8000 of this machine]
+    /// Base URL of the TaskManager, ending in /api [default: port 8000 on localhost]
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
     pub api_url: Option<String>,
-    /// Who this worker is [default: the host's name and eight hex digits]
+    /// Worker ID [default: host name and 8 random hex digits]
     #[arg(long, global = true, value_name = "ID")]
     pub worker_id: Option<String>,
-    /// The results file [default: results.db in your data folder]
+    /// Results file [default: results.db in your data folder]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub results: Option<PathBuf>,
-    /// The database of ideas [default: the results file]
+    /// Ideas database [default: the results file]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub ideas: Option<PathBuf>,
-    /// How a line of the log looks [default: text]
+    /// Log format [default: text]
     #[arg(long, global = true, value_name = "FORMAT", value_parser = values::log_format(), help_heading = "Output")]
     pub log_format: Option<LogFormat>,
-    /// What is logged: a level, and MODULE=LEVEL by commas [default: info]
+    /// Log level: a level, or MODULE=LEVEL, separated by commas [default: info]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Output")]
     pub log_level: Option<String>,
-    /// Log more: -v debug, -vv trace
+    /// Log more (-v: debug, -vv: trace)
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
-    /// Say less: -q only warnings, -qq only errors
+    /// Log less (-q: warnings, -qq: errors only)
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     pub quiet: u8,
-    /// The same as -v
+    /// Same as -v
     #[arg(long, global = true, help_heading = "Output")]
     pub debug: bool,
-    /// Print JSON, and errors as JSON
+    /// Print JSON, including errors
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
 }
 
-/// What a worker can be told.
+/// Settings of a worker.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Worker settings")]
 pub struct WorkerArgs {
-    /// The time between two polls while there is nothing to do [default: 10s]
+    /// Time between polls when idle [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub poll_interval: Option<Duration>,
-    /// The longest time between two polls, after many that found nothing [default: 60s]
+    /// Maximum time between polls after many without a task [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub max_backoff: Option<Duration>,
-    /// End after so many tasks; 0 is never [default: 0]
+    /// Maximum number of tasks before exiting; 0 = no limit [default: 0]
     #[arg(long, visible_alias = "max-runs", value_name = "N", value_parser = parse_max_tasks)]
     pub max_tasks: Option<u64>,
-    /// Which of the waiting tasks comes first [default: fifo]
+    /// Order in which pending tasks are claimed [default: fifo]
     #[arg(long, value_parser = values::strategy())]
     pub strategy: Option<Strategy>,
-    /// How many tasks to work at once [default: 1]
+    /// Maximum number of tasks in flight [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_concurrency)]
     pub concurrency: Option<usize>,
-    /// How long the TaskManager lets a worker keep a task [default: 300s]
+    /// Time until a claim expires, as set on the TaskManager [default: 300s]
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub claim_timeout: Option<Duration>,
-    /// Fail a task unrun that was handed out more often than this [default: 5]
+    /// Fail tasks claimed more than N times, without running them [default: 5]
     #[arg(long, value_name = "N", value_parser = parse_max_attempts)]
     pub max_attempts: Option<u32>,
-    /// How long handlers may go on after the first signal [default: 30s]
+    /// Time for handlers to finish after the first signal [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace_period: Option<Duration>,
-    /// How long results stay in the results file once they are reported; 0 is for ever [default: 0]
+    /// Retention of reported results; 0 = no limit [default: 0]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub keep_results: Option<Duration>,
-    /// Show health, metrics and a page on this address, such as 127.0.0.1:9090
+    /// Address of the status page, health and metrics, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub status_addr: Option<SocketAddr>,
 }

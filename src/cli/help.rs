@@ -1,6 +1,6 @@
 //! What `prismq --help` shows around the list of commands.
 
-/// The options that every command takes are in the help of each, and would hide the commands here.
+/// The options of every command are in the help of each, and would hide the commands here.
 pub(super) const TEMPLATE: &str = "\
 {about}
 
@@ -10,12 +10,12 @@ Commands:
 {subcommands}{after-help}";
 
 pub(super) const MORE: &str = "\
-`prismq COMMAND --help` has its options and examples, `prismq --help` the exit codes.";
+See `prismq COMMAND --help` for options and examples, `prismq --help` for exit codes.";
 
 pub(super) const EXIT_CODES: &str = "\
-Options: --help, --version. Every command takes the settings --config,
---api-url, --worker-id, --results and --ideas, and for its output --json,
---verbose, --quiet, --log-level and --log-format: see `prismq COMMAND --help`.
+Options: --help, --version. Every command accepts the settings --config,
+--api-url, --worker-id, --results and --ideas, and the output options --json,
+--verbose, --quiet, --log-level and --log-format; see `prismq COMMAND --help`.
 
 Exit codes:
     0  done
