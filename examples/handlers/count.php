@@ -5,7 +5,7 @@ $task = json_decode(stream_get_contents(STDIN), true);
 $text = $task["params"]["text"] ?? null;
 if (!is_string($text)) {
     fwrite(STDERR, "params.text is missing, or is no text\n");
-    exit(65); // bad params: not to be tried again
+    exit(65); // bad params: do not retry
 }
 $progress = fopen("php://fd/" . getenv("PRISMQ_PROGRESS_FD"), "w");
 fwrite($progress, '{"progress":50,"message":"read"}' . "\n");
