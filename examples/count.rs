@@ -6,7 +6,7 @@ use serde_json::json;
 fn count(claim: &Claim, _: &Run<'_>) -> Outcome {
     match claim.task.params["text"].as_str() {
         Some(text) => Outcome::success(json!({"words": text.split_whitespace().count()})),
-        None => Outcome::failure(ErrorType::Validation, "there is no text to count"),
+        None => Outcome::failure(ErrorType::Validation, "no text to count"),
     }
 }
 

@@ -3,7 +3,7 @@ import { readFileSync, writeSync } from "node:fs";
 
 const { text } = JSON.parse(readFileSync(0, "utf8")).params;
 if (typeof text !== "string") {
-  console.error("params.text is missing, or is no text");
+  console.error("params.text is missing or not text");
   process.exit(65); // bad params: do not retry
 }
 writeSync(Number(process.env.PRISMQ_PROGRESS_FD), '{"progress":50,"message":"read"}\n');

@@ -4,7 +4,7 @@
 $task = json_decode(stream_get_contents(STDIN), true);
 $text = $task["params"]["text"] ?? null;
 if (!is_string($text)) {
-    fwrite(STDERR, "params.text is missing, or is no text\n");
+    fwrite(STDERR, "params.text is missing or not text\n");
     exit(65); // bad params: do not retry
 }
 $progress = fopen("php://fd/" . getenv("PRISMQ_PROGRESS_FD"), "w");

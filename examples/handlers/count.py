@@ -7,7 +7,7 @@ import sys
 task = json.load(sys.stdin)
 text = task["params"].get("text")
 if not isinstance(text, str):
-    print("params.text is missing, or is no text", file=sys.stderr)
+    print("params.text is missing or not text", file=sys.stderr)
     sys.exit(65)  # bad params: do not retry
 
 with open(int(os.environ["PRISMQ_PROGRESS_FD"]), "w") as progress:

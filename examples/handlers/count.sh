@@ -3,7 +3,7 @@
 set -euo pipefail
 
 if ! text=$(jq --exit-status --raw-output '.params.text | strings'); then
-    echo "params.text is missing, or is no text" >&2
+    echo "params.text is missing or not text" >&2
     exit 65 # bad params: do not retry
 fi
 echo '{"progress":50,"message":"read"}' >&"$PRISMQ_PROGRESS_FD"

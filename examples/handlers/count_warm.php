@@ -1,5 +1,5 @@
 <?php
-// Counts the words of texts: one process works one task after another.
+// Counts the words of texts: one process runs many tasks.
 
 function answer(array $task, array $fields): void
 {
@@ -10,7 +10,7 @@ while (($line = fgets(STDIN)) !== false) {
     $task = json_decode($line, true);
     $text = $task["params"]["text"] ?? null;
     if (!is_string($text)) {
-        answer($task, ["success" => false, "error" => "params.text is missing, or is no text", "error_type" => "validation"]);
+        answer($task, ["success" => false, "error" => "params.text is missing or not text", "error_type" => "validation"]);
         continue;
     }
     answer($task, ["progress" => 50, "message" => "read"]);

@@ -1,4 +1,4 @@
-"""Reads the top posts of a forum whose API is like Reddit's, and hands each on as an idea."""
+"""Reads the top posts of a forum whose API is like Reddit's, and returns each as an idea."""
 
 import json
 import os
@@ -28,14 +28,14 @@ def ask(forum, limit):
         if error.code in (401, 403):
             leave(78, f"the forum refuses us ({error.code}): look at FORUM_TOKEN")  # misconfigured
         if error.code == 404:
-            leave(65, f"there is no forum {forum!r}")  # bad params
-        leave(75, f"the forum answered with status {error.code}")  # to be tried again
+            leave(65, f"no such forum: {forum!r}")  # bad params
+        leave(75, f"the forum answered with status {error.code}")  # retried
     except OSError as error:
-        leave(69, f"the forum could not be reached: {error}")  # to be tried again
+        leave(69, f"the forum could not be reached: {error}")  # retried
 
 
 def idea(post):
-    """One record: `metadata` has texts only, and what is not known is empty."""
+    """One record: `metadata` has only texts; what is unknown is empty."""
     posted = post.get("created_utc")
     return {
         "title": post.get("title") or "Untitled Post",
@@ -55,8 +55,8 @@ def idea(post):
 params = json.load(sys.stdin)["params"]
 forum = params.get("forum")
 if not isinstance(forum, str) or not forum:
-    leave(65, "params.forum is missing, or is no text")
+    leave(65, "params.forum is missing or not text")
 posts = ask(forum, params.get("max_posts", 10))
-# Each `idea_id` is filled in as the ideas are stored.
+# prismq sets each `idea_id` when it stores the ideas.
 titles = [{"post_id": post["id"], "title": post.get("title"), "idea_id": None} for post in posts]
 print(json.dumps({"forum": forum, "posts": titles, "ideas": [idea(post) for post in posts]}))

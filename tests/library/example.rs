@@ -42,11 +42,11 @@ fn the_example_works_the_tasks_of_a_real_server_until_a_signal() {
     let created = create("create-task example.count text=three\tsmall\twords --wait --json").exits(0).json();
     assert_eq!(created["result"]["data"], json!({"words": 3}), "{created}");
     let failed = create("create-task example.count text:=4 --wait").exits(1);
-    assert!(failed.stderr.contains("there is no text to count"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("no text to count"), "{}", failed.stderr);
     assert!(create("create-task example.count txt=4").exits(1).stderr.contains("text"));
     worker.terminate();
     let log = worker.wait().exits(0).stderr;
-    assert!(log.contains("failed: there is no text to count task_id=2"), "{log}");
+    assert!(log.contains("failed: no text to count task_id=2"), "{log}");
     let results = sandbox.prismq(["results", "--json"]).run().exits(0).json_lines();
     assert!(results.len() > 1 && results.iter().all(|row| row["reported_at"].is_string()), "{results:?}");
 }

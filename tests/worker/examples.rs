@@ -29,8 +29,8 @@ fn assert_counts(task_type: &str, [program, package]: [&str; 2]) {
     assert_eq!(data, [&counted[0], &counted[1], &counted[2], &Value::Null], "{results:?}");
     let failure = &results[3];
     assert_eq!((&failure["error_type"], &failure["retryable"]), (&json!("validation"), &json!(0)), "{failure}");
-    assert_eq!(failure["error"], "params.text is missing, or is no text");
-    assert_eq!(published.task(none).error_message, "params.text is missing, or is no text");
+    assert_eq!(failure["error"], "params.text is missing or not text");
+    assert_eq!(published.task(none).error_message, "params.text is missing or not text");
     let requests = published.server.requests();
     let progress = requests.iter().find(|request| request.path == "/tasks/1/progress").expect("it reports progress");
     assert_eq!((&progress.json()["progress"], &progress.json()["message"]), (&json!(50), &json!("read")));
