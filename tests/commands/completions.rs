@@ -74,5 +74,6 @@ fn who_types_is_neither_kept_waiting_nor_told_of_errors() {
 #[test]
 fn the_variable_alone_changes_nothing() {
     let sandbox = Sandbox::new().env("PRISMQ_COMPLETE", "bash");
-    assert_eq!(sandbox.prismq(["--version"]).run().exits(0).stdout, "prismq 0.1.0\n");
+    let version = concat!("prismq ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(sandbox.prismq(["--version"]).run().exits(0).stdout, version);
 }

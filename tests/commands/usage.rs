@@ -12,7 +12,10 @@ fn run(line: &str) -> Output {
 #[test]
 fn help_and_the_version_are_results() {
     let version = run("--version").exits(0);
-    assert_eq!((version.stdout.as_str(), version.stderr.as_str()), ("prismq 0.1.0\n", ""));
+    assert_eq!(
+        (version.stdout.as_str(), version.stderr.as_str()),
+        (concat!("prismq ", env!("CARGO_PKG_VERSION"), "\n"), "")
+    );
     let help = run("--help").exits(0);
     assert_eq!(help.stderr, "");
     for command in [
