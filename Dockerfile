@@ -1,7 +1,7 @@
-# prismq, a static binary, with a shell around it for handlers. deploy/README.md says how it is used.
+# The static binary of prismq, with a shell for handlers. deploy/README.md says how to use it.
 
 FROM rust:1.91-alpine AS build
-# A C compiler's headers, for SQLite.
+# C headers, for SQLite.
 RUN apk add --no-cache musl-dev
 WORKDIR /prismq
 COPY . .
@@ -13,11 +13,11 @@ RUN apk add --no-cache ca-certificates \
     && install -d -o prismq -g prismq -m 700 /data
 COPY --from=build /prismq/target/dist/prismq /usr/local/bin/prismq
 USER prismq
-# prismq.toml and the handlers are mounted, or copied by an image that is built on this one, here.
+# Mount prismq.toml and the handlers here, or copy them in an image of your own.
 WORKDIR /work
-# The results file and the embedded TaskManager's are kept here.
+# The results file and the embedded TaskManager's database go here.
 ENV STATE_DIRECTORY=/data
-# For handlers that want one: the user has no folder under /home.
+# For handlers that need one: the user has no folder under /home.
 ENV HOME=/data
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=20s CMD ["prismq", "health", "--timeout", "5s"]
