@@ -66,6 +66,8 @@ mod text_file;
 mod web;
 #[doc(hidden)]
 pub mod worker;
+#[doc(hidden)]
+pub mod youtube;
 
 pub use clock::Timestamp;
 pub use config::{ConfigError, Strategy};

@@ -14,10 +14,10 @@ use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
 use crate::config::{Action, TaskType, format_duration};
 use crate::exit::Exit;
-use crate::handler::youtube::{self, Ledger};
 use crate::store::{Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{handler, no_handler, youtube_settings};
+use crate::youtube::{self, Ledger};
 use report::Report;
 
 /// How long the results file is read, to see whether it can be.

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::setup::Setup;
 use crate::config::TaskType;
-use crate::handler::youtube::{Budget, Ledger};
 use crate::store::Store;
 use crate::worker::SharedLedger;
+use crate::youtube::{Budget, Ledger};
 
 /// Whether a configured type is worked by a handler that needs it.
 pub(super) fn is_needed(setup: &Setup) -> bool {

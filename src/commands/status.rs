@@ -7,13 +7,13 @@ use super::setup::Setup;
 use crate::clock::{Clock, between};
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::handler::youtube::Budget;
 use crate::metrics::{Attempt, Facts, Metrics, Quota};
 use crate::server::{RunningStatus, ServerError, StatusServer};
 use crate::shutdown::SystemClock;
 use crate::task::TaskResult;
 use crate::taskmanager::{Delivery, Exchange, Meter};
 use crate::worker::{Event, Observer};
+use crate::youtube::Budget;
 
 /// A status endpoint at work.
 pub(super) struct Status {

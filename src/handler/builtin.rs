@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::envelope::{failure, failure_in};
-use super::{Handler, Run, youtube};
+use super::{Handler, Run};
 use crate::task::{Claim, ErrorType, Outcome};
+use crate::youtube;
 
 /// The names of the handlers for trying things out.
 pub const BUILTIN: &[&str] = &["echo", "sleep", "fail"];

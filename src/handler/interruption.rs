@@ -12,7 +12,7 @@ pub(super) const OUTPUT_MAX: usize = json::MAX_BYTES;
 
 /// Why a handler was ended before it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Interruption {
+pub(crate) enum Interruption {
     /// It took longer than this.
     Timeout(Duration),
     /// The worker asked for it.
@@ -25,7 +25,7 @@ pub(super) enum Interruption {
 
 impl Interruption {
     /// The failure it makes of the attempt; `last_words` are what the handler printed before.
-    pub(super) fn outcome(&self, last_words: &str) -> Outcome {
+    pub(crate) fn outcome(&self, last_words: &str) -> Outcome {
         let error = with_last_words(self.error(), last_words);
         match self {
             Self::Timeout(_) => Outcome::failure(ErrorType::Timeout, error),

@@ -28,15 +28,15 @@ mod supervision;
 #[path = "elsewhere.rs"]
 mod supervision;
 mod wake;
-pub mod youtube;
 
 pub use builtin::{BUILTIN, builtin, builtin_schema};
 pub use envelope::outcome_of;
 pub use exec::Exec;
-pub(crate) use interruption::stopped;
+pub(crate) use interruption::{Interruption, stopped};
 #[cfg(target_os = "linux")]
 pub use leftovers::{Leftover, end_leftovers};
 pub use persistent::Persistent;
+pub(crate) use redact::Redactor;
 pub use run::{Listener, Run};
 pub use settings::{Command, ExecSettings};
 pub use supervision::supervise;

@@ -16,7 +16,7 @@ const REDACTED: &str = "***";
 const SHORTEST: usize = 4;
 
 /// Replaces secrets.
-pub(super) struct Redactor {
+pub(crate) struct Redactor {
     secrets: Vec<String>,
     finder: Option<AhoCorasick>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Redactor {
 impl Redactor {
     /// One that replaces `values`. It also finds each line of a value by itself, since what is printed may be taken
     /// line by line, and a value as it stands inside of a JSON text.
-    pub(super) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let lines = values.into_iter().flat_map(|value| iter::once(value).chain(value.lines())).map(str::trim);
         let long = lines.filter(|secret| secret.chars().count() >= SHORTEST);
         let secrets: BTreeSet<String> = long.flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
@@ -35,7 +35,7 @@ impl Redactor {
     }
 
     /// `text` without secrets.
-    pub(super) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         replace(text, &self.find(text))
     }
 
@@ -71,7 +71,7 @@ impl Redactor {
     }
 
     /// `outcome` without secrets.
-    pub(super) fn outcome(&self, outcome: Outcome) -> Outcome {
+    pub(crate) fn outcome(&self, outcome: Outcome) -> Outcome {
         if self.finder.is_none() {
             return outcome;
         }

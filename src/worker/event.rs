@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::Summary;
 use crate::clock::Timestamp;
 use crate::handler::Leftover;
-use crate::handler::youtube::Budget;
 use crate::store::Status;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
+use crate::youtube::Budget;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use super::hold::Hold;
 use super::params::Schema;
 use crate::clock::Timestamp;
 use crate::config::{self, Action, Config, Mode, Retry};
-use crate::handler::youtube::{self, Ledger};
 use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, builtin_schema};
 use crate::shutdown::Stop;
 use crate::taskmanager::{Client, Error, Registered, TaskType};
+use crate::youtube::{self, Ledger};
 
 /// A task type, ready to be worked.
 pub struct WorkerType {

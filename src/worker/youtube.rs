@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::clock::{Clock, Timestamp, before};
 use crate::config::Config;
-use crate::handler::youtube::{Budget, Ledger, Spent};
 use crate::store::{Store, StoreError};
+use crate::youtube::{Budget, Ledger, Spent};
 
 /// Where the days of the quota start. Its rules are in the program: machines without time zones count the same.
 static LOS_ANGELES: TimeZone = tz::get!("America/Los_Angeles");

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prismq::handler::youtube::{Budget, Ledger, Settings, Spent, handler};
 use prismq::handler::{Handler, Listener, Run};
 use prismq::shutdown::Stop;
 use prismq::task::{Claim, Failure, Outcome, Task, TaskId};
+use prismq::youtube::{Budget, Ledger, Settings, Spent, handler};
 use serde_json::Value;
 
 use crate::standin::{KEY, YouTube};

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use crate::handler::youtube::Budget;
 use crate::store::{By, Group, Store, StoreError, Unreported};
+use crate::youtube::Budget;
 
 /// The results in numbers, at one moment.
 pub(in crate::commands) struct Figures {

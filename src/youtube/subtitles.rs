@@ -11,9 +11,7 @@ use super::errand::Errand;
 use super::records::address;
 use super::text::of_subtitles;
 use super::trouble::Trouble;
-use crate::handler::exec::Exec;
-use crate::handler::settings::{Command, ExecSettings};
-use crate::handler::{Handler, Run};
+use crate::handler::{Command, Exec, ExecSettings, Handler, Run};
 use crate::task::Claim;
 
 /// The longest that it may take for one video.

@@ -29,8 +29,7 @@ use self::params::Wanted;
 use self::reading::Reading;
 use self::refusal::Refusal;
 use self::trouble::Trouble;
-use super::redact::Redactor;
-use super::{Handler, Run};
+use crate::handler::{Handler, Redactor, Run};
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Outcome};
 
@@ -65,11 +64,11 @@ pub fn handler(name: &str, settings: Settings) -> Option<Arc<dyn Handler>> {
 }
 
 /// The JSON Schema of the params that the handler called `name` takes.
-pub(super) fn schema(name: &str) -> Option<Value> {
+pub(crate) fn schema(name: &str) -> Option<Value> {
     let text = match name {
-        "youtube.video" => include_str!("../../../schemas/youtube.video.json"),
-        "youtube.search" => include_str!("../../../schemas/youtube.search.json"),
-        "youtube.channel" => include_str!("../../../schemas/youtube.channel.json"),
+        "youtube.video" => include_str!("../../schemas/youtube.video.json"),
+        "youtube.search" => include_str!("../../schemas/youtube.search.json"),
+        "youtube.channel" => include_str!("../../schemas/youtube.channel.json"),
         _ => return None,
     };
     // The files are part of the program, and a test reads each.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::after;
-use crate::handler::interruption::Interruption;
+use crate::handler::Interruption;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// How long the tasks of a type wait for a person to mend the key.

@@ -9,8 +9,8 @@ use super::api::{Api, Miss, Query};
 use super::ledger::{Ledger, Spent};
 use super::refusal::{Kind, Refusal};
 use super::trouble::Trouble;
+use crate::handler::Interruption;
 use crate::handler::Run;
-use crate::handler::interruption::Interruption;
 use crate::shutdown::StopReason;
 use crate::task::ErrorType;
 
