@@ -11,16 +11,17 @@ use self::ask::{Asking, Got, Wanted};
 use super::aloud::Aloud;
 use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
-use super::{errors, quota, types};
+use super::{errors, types};
 use crate::cli::ClaimArgs;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::exit::{Exit, UserError};
+use crate::library::Handlers;
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::{ResultId, Store, StoreError};
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::{Client, Waits};
-use crate::worker::{Executor, SharedLedger, WorkerError, WorkerType, handler};
+use crate::worker::{Executor, HandlerSource, WorkerError, WorkerType};
 
 /// What a claim by hand works with.
 struct Desk<'a> {
@@ -28,7 +29,7 @@ struct Desk<'a> {
     setup: &'a Setup,
     client: Client,
     store: Arc<Store>,
-    ledger: Arc<SharedLedger>,
+    handlers: Handlers<'a>,
 }
 
 /// `prismq claim`
@@ -40,8 +41,8 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
     let client = setup.client()?;
     let store = Arc::new(if args.run { setup.store_with_ideas()? } else { setup.store()? });
-    let ledger = Arc::new(quota::ledger(&store, setup));
-    let desk = Desk { args, setup, client, store, ledger };
+    let handlers = Handlers::new(&setup.config, Some(Arc::new(setup.youtube_ledger(&store))));
+    let desk = Desk { args, setup, client, store, handlers };
     let (wanted, types) = setup.interruptible(|| {
         let _waiting = Waiting::for_taskmanager(setup);
         let wanted = desk.wanted()?;
@@ -102,8 +103,7 @@ impl<'a> Desk<'a> {
                 ))
                 .hint("describe it in prismq.toml as [[task_type]]"));
             };
-            let handler =
-                handler(configured, &self.setup.config, Some(self.ledger.clone())).map_err(UserError::usage)?;
+            let handler = self.handlers.handler(configured).map_err(UserError::usage)?;
             handler.check().map_err(UserError::usage)?;
             let resolved = WorkerType::resolve(configured, handler, &self.setup.config, &self.client, &mut warn);
             resolved.map_err(|error| WorkerError::Type(error).into())

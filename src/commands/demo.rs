@@ -13,6 +13,7 @@ use super::{serve, stats};
 use crate::clock::Clock;
 use crate::config::{self, Action, Config, Flags, Sources, TaskType};
 use crate::exit::{Exit, UserError};
+use crate::library::{self, Handlers};
 use crate::output::note;
 use crate::server::{Server, Settings};
 use crate::shutdown::Phase;
@@ -66,7 +67,7 @@ fn counter(folder: &Path) -> TaskType {
 }
 
 fn create(client: &Client, task_type: &TaskType, setup: &Setup) -> anyhow::Result<()> {
-    worker::register(task_type, client)?;
+    library::register(task_type, client)?;
     let waiting = Waiting::for_what(format!("creating {TASKS} tasks"), setup);
     for number in 1..=TASKS {
         if setup.shutdown.get() > Phase::Running {
@@ -84,7 +85,8 @@ fn work(client: &Client, store: &Arc<Store>, folder: &Path, setup: &Setup) -> an
     let config = settings(client.url(), folder)?;
     let observer = Bar(live::is_wanted().then(|| Live::bar(&setup.screen, TASKS)));
     let job = Job { task_types: vec![task_type], drain: true, ..Job::default() };
-    let tools = Tools { config: &config, client, store, observer: &observer, shutdown: &setup.shutdown };
+    let handlers = &Handlers::new(&config, None);
+    let tools = Tools { config: &config, client, store, handlers, observer: &observer, shutdown: &setup.shutdown };
     let ended = worker::run(&job, &tools);
     if let Some(live) = &observer.0 {
         live.end();

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::errors;
 use super::live::Waiting;
 use super::setup::Setup;
-use super::{errors, quota};
 use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
 use crate::config::{Action, TaskType, format_duration};
 use crate::exit::Exit;
+use crate::library::{Handlers, youtube_settings};
 use crate::store::{Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
-use crate::worker::{handler, no_handler, youtube_settings};
+use crate::worker::{HandlerSource, no_handler};
 use crate::youtube::{self, Ledger};
 use report::Report;
 
@@ -133,7 +134,7 @@ impl Health<'_> {
     fn handler(&mut self, task_type: &TaskType) -> Value {
         let config = &self.setup.config;
         let what = format!("handler of {}", task_type.name);
-        match handler(task_type, config, None).and_then(|handler| handler.check()) {
+        match Handlers::new(config, None).handler(task_type).and_then(|handler| handler.check()) {
             Ok(()) => {
                 self.report.good(what, "found");
                 json!("found")
@@ -150,10 +151,10 @@ impl Health<'_> {
     /// asked for no longer than `timeout`; and what the day has left.
     fn youtube(&mut self, store: Option<&Arc<Store>>, timeout: Option<Duration>) {
         let setup = self.setup;
-        if !quota::is_needed(setup) {
+        if !setup.reads_youtube() {
             return;
         }
-        let ledger = store.map(|store| -> Arc<dyn Ledger> { Arc::new(quota::ledger(store, setup)) });
+        let ledger = store.map(|store| -> Arc<dyn Ledger> { Arc::new(setup.youtube_ledger(store)) });
         let has_key = setup.config.youtube_api_key.is_some();
         let mut found = json!({"key_set": has_key});
         match timeout.filter(|_| has_key) {
@@ -168,7 +169,7 @@ impl Health<'_> {
             Some(Ok(budget)) => {
                 let (left, limit, resets_at) = (budget.left(), budget.limit, budget.resets_at);
                 self.report.good("YouTube quota", format!("{left} of {limit} units left until {resets_at:.0}"));
-                quota::add_to(&mut found, &budget);
+                budget.add_to(&mut found);
             }
             Some(Err(error)) => {
                 self.report.bad("YouTube quota", error.clone(), None);

@@ -20,7 +20,6 @@ mod input;
 mod live;
 mod man;
 mod pauses;
-mod quota;
 mod replay;
 mod report;
 mod results;

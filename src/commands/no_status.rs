@@ -6,6 +6,7 @@ use crate::exit::UserError;
 use crate::shutdown::SystemClock;
 use crate::taskmanager::Meter;
 use crate::worker::Observer;
+use crate::youtube::QuotaListener;
 
 /// A status endpoint: there is none.
 pub(super) enum Status {}
@@ -23,6 +24,11 @@ pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Stat
 impl Status {
     /// Nothing that could count.
     pub(super) fn meter(&self) -> Meter {
+        match *self {}
+    }
+
+    /// Nobody who could show it.
+    pub(super) fn quota_listener(&self, _: SystemClock) -> QuotaListener {
         match *self {}
     }
 

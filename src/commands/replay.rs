@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use super::aloud::Aloud;
+use super::explain;
 use super::live::Waiting;
 use super::setup::{Setup, supervise_handlers};
-use super::{explain, quota};
 use crate::cli::ReplayArgs;
 use crate::clock::Clock;
 use crate::config::TaskType;
 use crate::exit::{Exit, UserError};
 use crate::handler::{Handler, Run};
+use crate::library::Handlers;
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::Store;
 use crate::task::{Claim, Task, TaskId, TaskResult};
-use crate::worker::{default_timeout, handler, with_sound_ideas};
+use crate::worker::{HandlerSource, default_timeout, with_sound_ideas};
 
 /// `prismq replay`
 pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -28,8 +29,8 @@ pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
         // It is made where it is not there: it counts what the handler takes of the quota.
         store = Arc::new(setup.store()?);
     }
-    let ledger = Arc::new(quota::ledger(&store, setup));
-    let handler = handler(settings, &setup.config, Some(ledger)).map_err(UserError::usage)?;
+    let handlers = Handlers::new(&setup.config, Some(Arc::new(setup.youtube_ledger(&store))));
+    let handler = handlers.handler(settings).map_err(UserError::usage)?;
     handler.check().map_err(UserError::usage)?;
     supervise_handlers();
     note(format_args!("running the handler of task {} ({}) again", task.id, task.task_type));

@@ -17,6 +17,7 @@ use crate::logging::{self, Sink};
 use crate::shutdown::{Phase, Shutdown, Stop, StopReason, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
+use crate::youtube::SharedLedger;
 
 /// The settings in force, and the program's shutdown.
 pub(super) struct Setup {
@@ -175,6 +176,16 @@ impl Setup {
     /// The results file, to store results in, and the place for their ideas.
     pub(super) fn store_with_ideas(&self) -> anyhow::Result<Store> {
         Ok(self.store()?.with_ideas_in(&self.config.ideas)?)
+    }
+
+    /// Whether a configured type is worked by a handler that reads YouTube.
+    pub(super) fn reads_youtube(&self) -> bool {
+        self.config.task_types.iter().any(config::TaskType::reads_youtube)
+    }
+
+    /// What all workers on the results file share of YouTube.
+    pub(super) fn youtube_ledger(&self, store: &Arc<Store>) -> SharedLedger {
+        library::youtube_ledger(store, &self.config, Arc::new(self.clock()))
     }
 
     /// The configured task type of that name.

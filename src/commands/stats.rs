@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::quota;
 use super::setup::Setup;
 use crate::cli::{self, StatsArgs};
 use crate::clock::Clock;
@@ -20,6 +19,7 @@ use crate::exit::{Exit, UserError};
 use crate::output::{Look, Stream, buffered, on_stdout, print_json, print_line};
 use crate::store::{By, Store};
 use crate::text_file;
+use crate::youtube::Ledger;
 
 pub(super) use figures::Figures;
 
@@ -41,7 +41,7 @@ pub(super) fn run(args: &StatsArgs, setup: &Setup) -> anyhow::Result<Exit> {
 
 fn gather(args: &StatsArgs, setup: &Setup, store: &Arc<Store>) -> anyhow::Result<Figures> {
     let now = setup.clock().now();
-    let quota = quota::of_today(store, setup).map_err(anyhow::Error::msg)?;
+    let quota = setup.youtube_ledger(store).budget().map_err(anyhow::Error::msg)?;
     let by = match args.by {
         None | Some(cli::By::Type) => By::Type,
         Some(cli::By::Worker) => By::Worker,
@@ -50,7 +50,7 @@ fn gather(args: &StatsArgs, setup: &Setup, store: &Arc<Store>) -> anyhow::Result
     };
     Ok(Figures {
         hours: figures::last_hours(store, now)?,
-        quota: Some(quota).filter(|quota| quota.used > 0 || quota::is_needed(setup)),
+        quota: Some(quota).filter(|quota| quota.used > 0 || setup.reads_youtube()),
         ..Figures::of(store, by, args.since.and_then(|since| now.checked_sub(since).ok()), now)?
     })
 }
@@ -69,7 +69,7 @@ fn print_as_json(figures: &Figures) -> anyhow::Result<()> {
         report["refused"] = json!(figures.unreported.refused);
     }
     if let Some(quota) = &figures.quota {
-        quota::add_to(&mut report["youtube_quota"], quota);
+        quota.add_to(&mut report["youtube_quota"]);
     }
     Ok(print_json(&report)?)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::setup::Setup;
-use crate::clock::{Clock, between};
+use crate::clock::{Clock, Timestamp, between};
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
 use crate::metrics::{Attempt, Facts, Metrics, Quota};
@@ -13,7 +13,7 @@ use crate::shutdown::SystemClock;
 use crate::task::TaskResult;
 use crate::taskmanager::{Delivery, Exchange, Meter};
 use crate::worker::{Event, Observer};
-use crate::youtube::Budget;
+use crate::youtube::{Budget, QuotaEvent, QuotaListener};
 
 /// A status endpoint at work.
 pub(super) struct Status {
@@ -62,9 +62,30 @@ impl Status {
         Arc::new(move |it: &Exchange| metrics.requested(it.call, it.status, it.took, it.held))
     }
 
+    /// Shows what is seen of YouTube's quota, by the time of `clock`.
+    pub(super) fn quota_listener(&self, clock: SystemClock) -> QuotaListener {
+        let metrics = Arc::clone(&self.metrics);
+        Box::new(move |event| {
+            if let QuotaEvent::Seen(budget) = event {
+                metrics.quota(shown(budget, clock.now()));
+            }
+        })
+    }
+
     /// Turns events into figures, by the time of `clock`.
     pub(super) fn observer(&self, clock: SystemClock) -> Box<dyn Observer> {
         Box::new(Figures { metrics: Arc::clone(&self.metrics), clock })
+    }
+}
+
+/// What is shown of a day's quota at `now`.
+fn shown(budget: &Budget, now: Timestamp) -> Quota {
+    Quota {
+        limit: budget.limit,
+        used: budget.used,
+        left: budget.left(),
+        resets_at: budget.resets_at.to_string(),
+        resets: Instant::now().checked_add(between(now, budget.resets_at)),
     }
 }
 
@@ -100,23 +121,12 @@ impl Figures {
                 metrics.held(task_type, Some(between(self.clock.now(), *until)));
             }
             Event::HoldOver(task_type) => metrics.held(task_type, None),
-            Event::Quota(budget) => metrics.quota(self.quota(budget)),
             Event::TypeFound { task_type, id } => metrics.type_found(task_type, *id),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
             Event::Unreported { count, refused, oldest } => {
                 metrics.unreported(*count, *refused, oldest.map(|oldest| between(oldest, self.clock.now())));
             }
             _ => {}
-        }
-    }
-
-    fn quota(&self, budget: &Budget) -> Quota {
-        Quota {
-            limit: budget.limit,
-            used: budget.used,
-            left: budget.left(),
-            resets_at: budget.resets_at.to_string(),
-            resets: Instant::now().checked_add(between(self.clock.now(), budget.resets_at)),
         }
     }
 

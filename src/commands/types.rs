@@ -6,6 +6,7 @@ use super::setup::Setup;
 use crate::cli::RegisterTypeArgs;
 use crate::config;
 use crate::exit::{Exit, UserError};
+use crate::library;
 use crate::output::{print_json, print_line, table};
 use crate::taskmanager::{Client, Error, Registered, TaskType};
 use crate::worker;
@@ -34,7 +35,7 @@ fn register_all(setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
     let progress = Waiting::through(types.len(), setup);
     for task_type in types {
         progress.say(format!("registering {}", task_type.name));
-        let registered = worker::register(task_type, client)?;
+        let registered = library::register(task_type, client)?;
         progress.bar().inc(1);
         live::above(&setup.screen, || print(&registered, setup))?;
     }
@@ -45,11 +46,11 @@ fn register_one(name: &str, args: &RegisterTypeArgs, setup: &Setup, client: &Cli
     let configured = setup.configured(name);
     if let (None, Some(task_type)) = (&args.schema, configured) {
         let version = args.version.clone().unwrap_or_else(|| task_type.version.clone());
-        return Ok(worker::register(&config::TaskType { version, ..task_type.clone() }, client)?);
+        return Ok(library::register(&config::TaskType { version, ..task_type.clone() }, client)?);
     }
     let schema = match &args.schema {
         Some(schema) => input::schema("--schema", schema)?,
-        None => worker::usual_schema(name).ok_or_else(|| {
+        None => library::usual_schema(name).ok_or_else(|| {
             UserError::usage(format!("{name} is not in the configuration, so it needs --schema"))
                 .hint("--schema '{\"type\":\"object\"}' takes any params")
         })?,

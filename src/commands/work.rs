@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::cli::WorkArgs;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::library::WORKER;
+use crate::library::{Handlers, WORKER, log_quota};
 use crate::output::print_json;
 use crate::shutdown::Phase;
 use crate::store::Store;
@@ -44,8 +44,15 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         ..Job::default()
     };
     let observer = observer(status.as_ref(), &store, running, setup);
-    let tools =
-        Tools { config: &setup.config, client: &client, store: &store, observer: &observer, shutdown: &setup.shutdown };
+    let handlers = handlers(status.as_ref(), &store, setup);
+    let tools = Tools {
+        config: &setup.config,
+        client: &client,
+        store: &store,
+        handlers: &handlers,
+        observer: &observer,
+        shutdown: &setup.shutdown,
+    };
     let ended = worker::run(&job, &tools);
     if let Some(live) = &observer.live {
         live.end();
@@ -61,6 +68,18 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         refuse_held(&summary, &client)?;
     }
     Ok(done)
+}
+
+/// The configured handlers. What those that read YouTube see of its quota is logged, and shown on `status_addr`.
+fn handlers<'a>(status: Option<&Status>, store: &Arc<Store>, setup: &'a Setup) -> Handlers<'a> {
+    let show = status.map(|status| status.quota_listener(setup.clock()));
+    let ledger = setup.youtube_ledger(store).telling(Box::new(move |event| {
+        log_quota(event);
+        if let Some(show) = &show {
+            show(event);
+        }
+    }));
+    Handlers::new(&setup.config, Some(Arc::new(ledger)))
 }
 
 /// Who hears what happens in the worker.

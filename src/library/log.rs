@@ -7,6 +7,7 @@ use crate::store::Status;
 use crate::task::{Claim, ErrorType, TaskResult};
 use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer, Summary};
+use crate::youtube::QuotaEvent;
 
 /// The room that most events belong to. A filter (`log_level`) can go by these names, so they stay.
 pub(crate) const WORKER: &str = "prismq::worker";
@@ -79,10 +80,6 @@ fn log_type(event: &Event<'_>) {
             log::warn!(target: WORKER, task_type; "not claimed until {until:.0}: {}", in_one_line(reason));
         }
         Event::HoldOver(task_type) => log::info!(target: WORKER, task_type; "claimed again"),
-        Event::QuotaLow(budget) => {
-            let (used, left, resets_at) = (budget.used, budget.left(), budget.resets_at);
-            log::warn!(target: WORKER, used, left; "most of today's YouTube quota is used; it resets at {resets_at:.0}");
-        }
         Event::WrongType { task, wanted, again } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
             log::log!(
@@ -97,6 +94,14 @@ fn log_type(event: &Event<'_>) {
             log::info!(target: TASKMANAGER, task_type, type_id = id; "the TaskManager knows this task type again");
         }
         _ => {}
+    }
+}
+
+/// Logs that most of a day's quota of YouTube is used.
+pub(crate) fn log_quota(event: &QuotaEvent) {
+    if let QuotaEvent::Low(budget) = event {
+        let (used, left, resets_at) = (budget.used, budget.left(), budget.resets_at);
+        log::warn!(target: WORKER, used, left; "most of today's YouTube quota is used; it resets at {resets_at:.0}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod builder;
 mod connect;
+mod handlers;
 mod log;
 mod signals;
 
@@ -10,11 +11,12 @@ use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
-pub(crate) use log::{EventLog, WORKER};
+pub(crate) use handlers::{Handlers, register, usual_schema, youtube_ledger, youtube_settings};
+pub(crate) use log::{EventLog, WORKER, log_quota};
 pub(crate) use signals::{heed as heed_signals, on_signal};
 
 use crate::config::Config;
-use crate::shutdown::{Phase, Shutdown};
+use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::Client;
 use crate::worker::{self, Job, Summary, Tools, WorkerError};
@@ -67,7 +69,10 @@ impl Worker {
     /// [`drain`](WorkerBuilder::drain) or [`max_tasks`](WorkerBuilder::max_tasks). Otherwise the worker waits for it.
     pub fn run(self) -> Result<Summary, WorkerError> {
         let Self { config, client, store, shutdown, job } = &self;
-        worker::run(job, &Tools { config, client, store, observer: &EventLog, shutdown })
+        let clock = Arc::new(SystemClock::new(Arc::clone(shutdown), Phase::Draining));
+        let ledger = youtube_ledger(store, config, clock).telling(Box::new(log_quota));
+        let handlers = &Handlers::new(config, Some(Arc::new(ledger)));
+        worker::run(job, &Tools { config, client, store, handlers, observer: &EventLog, shutdown })
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::types::Type;
 use serde_json::Value;
 
 /// JSON in a text column; null where the column is.
-pub(super) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+pub(crate) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Value::Null) };
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))

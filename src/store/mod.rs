@@ -24,7 +24,6 @@ mod turns;
 mod unclaimed;
 mod unreported;
 mod workers;
-mod youtube;
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -39,6 +38,7 @@ use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{Access, access};
 
+pub(crate) use columns::json_column;
 pub use ideas::check_ideas;
 pub use prune::Pruning;
 pub use results::{ResultFilter, ResultId, Status, StoredResult};
@@ -245,8 +245,8 @@ impl Store {
         room::needed(ideas.map_or(self.home.as_path(), IdeaDatabase::home))
     }
 
-    /// Runs `work` on the connection.
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    /// Runs `work` on the connection. Another module may have tables of its own, whose layout is among the migrations.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.patience.apply();
         let done = self.turns.alone(work);
         // Where it was changed, that is why reading it failed.
@@ -395,6 +395,6 @@ impl From<&str> for Reason {
 }
 
 /// Times are text of one length, so that they sort and compare as text: `2026-11-22T03:18:35.123Z`.
-fn to_text(time: Timestamp) -> String {
+pub(crate) fn to_text(time: Timestamp) -> String {
     format!("{time:.3}")
 }

@@ -11,7 +11,7 @@ use super::{Process, Store, StoreError, rollups, to_text};
 /// So many rows are looked at in a step: who else writes waits for a few milliseconds at most.
 const STEP: usize = 200;
 
-/// How long ended processes, deaths over a task that did not come back, and units of YouTube are remembered.
+/// How long ended processes, and deaths over a task that did not come back, are remembered.
 const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// One passage through the results that were finished before some time, oldest first.
@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Takes out what nobody will ask for: older processes than `process` that ended long ago and left nothing to be
-    /// done, deaths over tasks that nobody has had in hand since, and what YouTube cost on days long past.
+    /// done, and deaths over tasks that nobody has had in hand since.
     pub fn forget_ended(&self, process: &Process, now: Timestamp) -> Result<(), StoreError> {
         let before = to_text(now.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN));
         self.with(|connection| {
@@ -68,7 +68,6 @@ impl Store {
                      (SELECT 1 FROM claims WHERE claims.api_url = deaths.api_url AND claims.task_id = deaths.task_id)",
                 [&before],
             )?;
-            transaction.execute("DELETE FROM youtube_quota WHERE day < ?1", [before])?;
             transaction.commit()
         })
     }

@@ -18,7 +18,6 @@ use super::*;
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 
 const URL: &str = "http://localhost:8000/api";
-const DAY: jiff::civil::Date = jiff::civil::date(2026, 11, 21);
 
 struct File {
     store: Store,
@@ -283,27 +282,15 @@ fn files_of_earlier_layouts_are_brought_up_to_date() {
         assert_eq!(file.store.deaths(URL, TaskId(31)).unwrap(), 1);
         let process = file.store.start_process("worker-3", URL, Timestamp::now()).unwrap();
         assert_eq!(file.store.take_unreported(URL, &process).unwrap().len(), 1);
-        assert_eq!(file.store.use_youtube_units(DAY, 7, 10).unwrap(), Some(7));
+        file.sql().execute("INSERT INTO youtube_quota (day, used) VALUES ('2026-11-21', 7)", []).unwrap();
         let again = Store::open(&file.path).unwrap();
         assert_eq!(groups(&again, By::Type, None), groups(&file.store, By::Type, None));
-        assert_eq!(again.youtube_units(DAY).unwrap(), 7);
+        let used = again
+            .with(|it| it.query_row("SELECT used FROM youtube_quota WHERE day = '2026-11-21'", [], |row| row.get(0)));
+        assert_eq!(used, Ok(7));
         let id = file.add(&saying("here", result(50, "2026-11-22T03:18:35Z", Duration::ZERO)));
         assert_eq!(again.last_words(id).unwrap(), "here");
     }
-}
-
-#[test]
-fn old_videos_are_pruned_in_steps() {
-    let file = File::new();
-    let (old, new) = (time("2026-11-22T03:00:00Z"), time("2026-11-22T04:00:00Z"));
-    let videos: Vec<_> = (0..450).map(|number| (number.to_string(), json!(number))).collect();
-    file.store.keep_youtube_videos(&videos, old).unwrap();
-    file.store.keep_youtube_videos(&[("new".into(), json!({}))], new).unwrap();
-    let mut left = Vec::new();
-    while file.store.prune_youtube_videos(new).unwrap() {
-        left.push(file.count("youtube_videos"));
-    }
-    assert_eq!((left, file.count("youtube_videos")), (vec![251, 51], 1));
 }
 
 #[test]
@@ -349,8 +336,6 @@ fn processes_and_deaths_are_forgotten_once_they_are_old() {
         )
         .unwrap();
     let _live = liveness::AliveLock::take(&file.path, 6).unwrap();
-    file.store.use_youtube_units(DAY, 1, 1).unwrap();
-    file.store.use_youtube_units(jiff::civil::date(2026, 11, 14), 1, 1).unwrap();
     let process = file.store.start_process("new", URL, time("2026-11-22T03:00:00Z")).unwrap();
     file.store.forget_ended(&process, time("2026-12-15T00:00:00Z")).unwrap();
     let names = |sql: &str| -> Vec<String> {
@@ -361,7 +346,6 @@ fn processes_and_deaths_are_forgotten_once_they_are_old() {
     // `worker-2` has a claim, `waits` a result.
     assert_eq!(names("SELECT worker_id FROM workers"), ["worker-2", "long", "live", "waits", "new"]);
     assert_eq!(names("SELECT CAST(task_id AS TEXT) FROM deaths"), ["31", "231"]);
-    assert_eq!(names("SELECT day FROM youtube_quota"), ["2026-11-21"]);
 }
 
 #[test]

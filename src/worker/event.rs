@@ -8,7 +8,6 @@ use crate::handler::Leftover;
 use crate::store::Status;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
-use crate::youtube::Budget;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -73,10 +72,6 @@ pub enum Event<'a> {
     },
     /// A type that was held is claimed again.
     HoldOver(&'a str),
-    /// What a handler that reads YouTube has seen of the day's units.
-    Quota(Budget),
-    /// Most of the day's units of the YouTube Data API are used.
-    QuotaLow(Budget),
     /// A handler said how far it is.
     Progress {
         /// The task.

@@ -13,13 +13,13 @@ const BETWEEN_STEPS: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 impl Worker<'_> {
-    /// Takes out old results and videos in small steps until nothing more is claimed; says why that is.
+    /// Takes out old results, and what handlers need no more, in small steps until nothing more is claimed; says why that is.
     pub(super) fn keep_house(&self) -> Closed {
         // Where this fails, the next write that matters says so.
         let _ = self.executor.store.forget_ended(&self.process, self.executor.clock.now());
         let (start, mut pruning) = (self.executor.clock.moment(), None);
         loop {
-            let next = self.prune(&mut pruning, start).min(self.prune_videos()).min(self.pulse.every());
+            let next = self.prune(&mut pruning, start).min(self.prune_of_handlers()).min(self.pulse.every());
             self.beat();
             if let Some(closed) = self.queue.wait_closed(next) {
                 return closed;
@@ -40,7 +40,7 @@ impl Worker<'_> {
         BETWEEN_STEPS
     }
 
-    fn prune_videos(&self) -> Duration {
-        if self.ledger.prune() == Ok(true) { BETWEEN_STEPS } else { LOOK_EVERY }
+    fn prune_of_handlers(&self) -> Duration {
+        if self.handlers.prune() { BETWEEN_STEPS } else { LOOK_EVERY }
     }
 }

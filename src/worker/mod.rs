@@ -29,7 +29,6 @@ mod told;
 mod trouble;
 mod types;
 mod unsettled;
-mod youtube;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -40,10 +39,7 @@ pub use event::{Event, Observer};
 pub use execute::{Executor, with_sound_ideas};
 pub use params::check_schema;
 pub use queue::{LONGEST_WAIT, SHORTEST_WAIT};
-pub use types::{
-    TypeError, WorkerType, default_timeout, handler, no_handler, register, usual_schema, youtube_settings,
-};
-pub use youtube::SharedLedger;
+pub use types::{HandlerSource, TypeError, WorkerType, default_timeout, no_handler};
 
 use self::contact::Contact;
 use self::in_flight::InFlight;
@@ -74,7 +70,7 @@ const WITHDRAW_EVERY: Duration = Duration::from_millis(50);
 pub struct Job {
     /// The types to work.
     pub task_types: Vec<config::TaskType>,
-    /// What works those of them, by name, for which the configuration's handler is not asked.
+    /// What works those of them, by name, for which [`Tools::handlers`] are not asked.
     pub handlers: BTreeMap<String, Arc<dyn Handler>>,
     /// Register the types first.
     pub register: bool,
@@ -94,6 +90,8 @@ pub struct Tools<'a> {
     pub client: &'a Client,
     /// The results file.
     pub store: &'a Arc<Store>,
+    /// Knows the handlers that the configuration names.
+    pub handlers: &'a dyn HandlerSource,
     /// Hears what happens.
     pub observer: &'a dyn Observer,
     /// Asks the worker to end.
@@ -156,7 +154,7 @@ struct Worker<'a> {
     claimer: Client,
     order: Order,
     types: Vec<WorkerType>,
-    ledger: Arc<SharedLedger>,
+    handlers: &'a dyn HandlerSource,
     queue: Arc<Queue>,
     stops: Arc<Stops>,
     pulse: Pulse,
@@ -184,13 +182,11 @@ pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
     // A server that asks to be left alone is left alone by all slots, not by one that waits in its call.
     let client = tools.client.with_patience(Duration::ZERO);
     let tools = &Tools { client: &client, ..*tools };
-    let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
-    let ledger = Arc::new(SharedLedger::new(Arc::clone(tools.store), tools.config, clock));
-    let Some(types) = startup::resolve(job, tools, &ledger, patience)? else {
+    let Some(types) = startup::resolve(job, tools, patience)? else {
         tools.observer.event(&Event::Ended(&Summary::default()));
         return Ok(Summary::default());
     };
-    let worker = Worker::new(job, tools, types, ledger, patience).map_err(WorkerError::Store)?;
+    let worker = Worker::new(job, tools, types, patience).map_err(WorkerError::Store)?;
     worker.heed(tools.shutdown, tools.store);
     worker.work(tools)
 }
@@ -210,7 +206,6 @@ impl<'a> Worker<'a> {
         job: &Job,
         tools: &Tools<'a>,
         types: Vec<WorkerType>,
-        ledger: Arc<SharedLedger>,
         patience: Option<Duration>,
     ) -> Result<Self, StoreError> {
         let (config, store) = (tools.config, tools.store);
@@ -249,7 +244,7 @@ impl<'a> Worker<'a> {
             trouble: StoreTrouble::default(),
             contact: Contact::answering(tools.observer),
             types,
-            ledger,
+            handlers: tools.handlers,
             process,
             counters: Mutex::default(),
             last_noted_poll: Mutex::new(None),

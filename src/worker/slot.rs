@@ -117,7 +117,6 @@ impl Worker<'_> {
         let mut result = self.run_stoppable(worker_type, claim, deaths);
         self.in_flight.renew(&mut result);
         self.count(&result);
-        self.tell_quota();
         failpoint::reach("ran");
         match self.store_patiently(&mut result, deadline) {
             Ok(id) => {
@@ -179,16 +178,6 @@ impl Worker<'_> {
         }
         let reason = "the report of its earlier attempt is still under way";
         self.executor.observer.event(&Event::NotRun { claim, reason });
-    }
-
-    /// Tells what was seen of the day's YouTube units.
-    pub(super) fn tell_quota(&self) {
-        if let Some(budget) = self.ledger.take_seen() {
-            self.executor.observer.event(&Event::Quota(budget));
-        }
-        if let Some(budget) = self.ledger.take_warning() {
-            self.executor.observer.event(&Event::QuotaLow(budget));
-        }
     }
 
     fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, deaths: u32) -> TaskResult {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::capacity;
 use super::contact::Contact;
 use super::pulse::{again, beat_of};
-use super::{Event, Job, SharedLedger, Tools, TypeError, WorkerError, WorkerType, handler, register};
+use super::{Event, Job, Tools, TypeError, WorkerError, WorkerType};
 use crate::clock::{Clock, Slept};
 use crate::config;
 use crate::handler::Handler;
@@ -17,10 +17,9 @@ use crate::taskmanager::{Backoff, Client, Error};
 pub(super) fn resolve(
     job: &Job,
     tools: &Tools<'_>,
-    ledger: &Arc<SharedLedger>,
     patience: Option<Duration>,
 ) -> Result<Option<Vec<WorkerType>>, WorkerError> {
-    let handlers: Result<Vec<_>, _> = job.task_types.iter().map(|it| checked_handler(it, job, tools, ledger)).collect();
+    let handlers: Result<Vec<_>, _> = job.task_types.iter().map(|it| checked_handler(it, job, tools)).collect();
     let handlers = handlers.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
     capacity::check(tools.config.concurrency.value, job.task_types.iter().zip(&handlers))?;
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
@@ -55,15 +54,10 @@ pub(super) fn resolve(
 }
 
 /// The handler of a type: the caller's own, or what the configuration says. The error is one line on why it cannot run.
-fn checked_handler(
-    settings: &config::TaskType,
-    job: &Job,
-    tools: &Tools<'_>,
-    ledger: &Arc<SharedLedger>,
-) -> Result<Arc<dyn Handler>, String> {
+fn checked_handler(settings: &config::TaskType, job: &Job, tools: &Tools<'_>) -> Result<Arc<dyn Handler>, String> {
     let handler = match job.handlers.get(&settings.name) {
         Some(handler) => Arc::clone(handler),
-        None => handler(settings, tools.config, Some(ledger.clone()))?,
+        None => tools.handlers.handler(settings)?,
     };
     handler.check().map_err(|error| format!("the handler of {} cannot run: {error}", settings.name))?;
     Ok(handler)
@@ -98,7 +92,9 @@ fn try_resolve(
     if job.register {
         for settings in &job.task_types {
             beat(job, tools);
-            let registered = register(settings, client).map_err(TypeError::TaskManager)?;
+            let schema = tools.handlers.schema(settings);
+            let registered = client.register_type(&settings.name, &settings.version, &schema);
+            let registered = registered.map_err(TypeError::TaskManager)?;
             contact.answered();
             tools.observer.event(&Event::Registered { task_type: &settings.name, id: registered.id });
         }

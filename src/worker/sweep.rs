@@ -90,7 +90,6 @@ impl Worker<'_> {
     /// an earlier process left come first.
     fn ask_for_each(&self, turn: &Turn) -> Found {
         let held = self.held();
-        self.tell_quota();
         let (mut paused, mut partial) = (held.is_soon(), false);
         let mut open = Open { queue: &self.queue, types: Vec::new() };
         let count = self.types.len();

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::hold::Hold;
 use super::params::Schema;
 use crate::clock::Timestamp;
-use crate::config::{self, Action, Config, Mode, Retry};
-use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, builtin_schema};
+use crate::config::{self, Config, Retry};
+use crate::handler::Handler;
 use crate::shutdown::Stop;
-use crate::taskmanager::{Client, Error, Registered, TaskType};
-use crate::youtube::{self, Ledger};
+use crate::taskmanager::{Client, Error, TaskType};
 
 /// A task type, ready to be worked.
 pub struct WorkerType {
@@ -102,34 +101,17 @@ impl WorkerType {
     }
 }
 
-/// The handler of a configured type, whether or not it could run now. `ledger` counts what those spend that read YouTube.
-pub fn handler(
-    settings: &config::TaskType,
-    config: &Config,
-    ledger: Option<Arc<dyn Ledger>>,
-) -> Result<Arc<dyn Handler>, String> {
-    let command = match &settings.action {
-        None => return Err(no_handler(&settings.name)),
-        Some(Action::BuiltIn(name)) => {
-            let youtube = || youtube::handler(name, youtube_settings(config, ledger, settings.subtitles));
-            let built_in = builtin(name).or_else(youtube);
-            return built_in.ok_or_else(|| format!("{}: no handler {name:?} is built in", settings.name));
-        }
-        Some(Action::Program(arguments)) => Command::Program(arguments.clone()),
-        Some(Action::Shell(line)) => Command::Shell(line.clone()),
-    };
-    let exec = Exec::new(ExecSettings {
-        command,
-        dir: settings.dir.clone(),
-        env: settings.env.clone(),
-        pass_env: settings.pass_env.clone(),
-        clean_env: settings.clean_env,
-        secrets: config.api_key.iter().chain(&config.youtube_api_key).map(|key| key.expose().to_owned()).collect(),
-    });
-    Ok(match settings.mode {
-        Mode::Once => Arc::new(exec),
-        Mode::Persistent { max_tasks } => Arc::new(Persistent::new(exec, max_tasks)),
-    })
+/// Knows the handlers that a configuration can name.
+pub trait HandlerSource: Sync {
+    /// The handler of a configured type, whether or not it could run now. The error is one line for a person.
+    fn handler(&self, settings: &config::TaskType) -> Result<Arc<dyn Handler>, String>;
+
+    /// The schema to register a configured type with.
+    fn schema(&self, settings: &config::TaskType) -> Value;
+
+    /// Removes some of what handlers have stored and need no more. True if there may be more. Called now and then while
+    /// the worker runs.
+    fn prune(&self) -> bool;
 }
 
 /// What to do about a type that nothing works.
@@ -139,33 +121,6 @@ pub fn no_handler(name: &str) -> String {
         "the task type {name} has no handler: write `exec = [\"PROGRAM\"]` or `handler = \"NAME\"` below its name \
          in prismq.toml"
     )
-}
-
-/// What handlers that read YouTube work with.
-#[must_use]
-pub fn youtube_settings(config: &Config, ledger: Option<Arc<dyn Ledger>>, subtitles: bool) -> youtube::Settings {
-    youtube::Settings {
-        url: config.youtube_api_url.value.clone(),
-        key: config.youtube_api_key.as_ref().map(|key| key.expose().to_owned()),
-        ledger,
-        subtitles,
-    }
-}
-
-/// The schema that is known of the task type `name` where nobody says anything of it.
-#[must_use]
-pub fn usual_schema(name: &str) -> Option<Value> {
-    builtin_schema(youtube::usual_handler(name)?)
-}
-
-/// Registers a configured type, with its own schema, its built-in handler's, or one that takes any object.
-pub fn register(settings: &config::TaskType, client: &Client) -> Result<Registered, Error> {
-    let schema = settings.schema.clone().or_else(|| match &settings.action {
-        Some(Action::BuiltIn(name)) => builtin_schema(name),
-        Some(_) => None,
-        None => usual_schema(&settings.name),
-    });
-    client.register_type(&settings.name, &settings.version, &schema.unwrap_or_else(|| json!({"type": "object"})))
 }
 
 /// The configuration's schema is the user's to mend; one of the server's that makes no sense is not checked.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
 use serde_json::Value;
+
+use super::quota::Budget;
 
 /// What became of a wish to spend units of the quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,25 +13,6 @@ pub enum Spent {
     Counted,
     /// They would be more than the day has left: none is counted.
     Exhausted,
-}
-
-/// The quota of a day.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
-    /// The units of a day.
-    pub limit: u64,
-    /// Those that are used.
-    pub used: u64,
-    /// When the next day starts: midnight in Los Angeles.
-    pub resets_at: Timestamp,
-}
-
-impl Budget {
-    /// The units that are left.
-    #[must_use]
-    pub fn left(&self) -> u64 {
-        self.limit.saturating_sub(self.used)
-    }
 }
 
 /// Counts the units of the daily quota and keeps what was read lately, for all workers that share it. Errors are one

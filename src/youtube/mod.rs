@@ -1,17 +1,21 @@
-//! Handlers that read YouTube through its Data API, version 3.
+//! All of YouTube: handlers that read it through its Data API, version 3, and what all workers on a results file share
+//! of that: the units used a day, and the videos read lately.
 //!
 //! A task becomes an errand: its calls are paid for in the [`Ledger`], made by one agent, and what
 //! they bring becomes records.
 
 mod address;
 mod api;
+mod cache;
 mod calls;
 mod errand;
 mod ledger;
 mod params;
+mod quota;
 mod reading;
 mod records;
 mod refusal;
+mod shared;
 mod subtitles;
 mod text;
 mod trouble;
@@ -33,7 +37,9 @@ use crate::handler::{Handler, Redactor, Run};
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Outcome};
 
-pub use ledger::{Budget, Ledger, Spent};
+pub use ledger::{Ledger, Spent};
+pub use quota::Budget;
+pub use shared::{QuotaEvent, QuotaListener, SharedLedger};
 
 /// The names of the handlers.
 pub const NAMES: [&str; 3] = ["youtube.video", "youtube.search", "youtube.channel"];

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use prismq::clock::Timestamp;
 use prismq::config::{self, Action, Flags, Sources, TaskType};
+use prismq::handler::{Handler, builtin};
 use prismq::shutdown::{Phase, Shutdown};
 use prismq::store::Store;
 use prismq::taskmanager::{Client, Connection, Error, Retries};
-use prismq::worker::{self, Event, Job, Observer, Summary, Tools, WorkerError};
+use prismq::worker::{self, Event, HandlerSource, Job, Observer, Summary, Tools, WorkerError};
 use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
@@ -126,6 +127,23 @@ fn signals_are_obeyed_meanwhile() {
     }
 }
 
+/// Knows `echo`.
+struct Echo;
+
+impl HandlerSource for Echo {
+    fn handler(&self, _: &TaskType) -> Result<Arc<dyn Handler>, String> {
+        builtin("echo").ok_or_else(|| "no echo".to_owned())
+    }
+
+    fn schema(&self, _: &TaskType) -> Value {
+        json!({"type": "object"})
+    }
+
+    fn prune(&self) -> bool {
+        false
+    }
+}
+
 struct Nobody;
 
 impl Observer for Nobody {
@@ -147,6 +165,7 @@ fn drain(published: &Published) -> Result<Summary, WorkerError> {
         config: &config,
         client: &client.with_patience(Duration::from_secs(1)),
         store: &store,
+        handlers: &Echo,
         observer: &Nobody,
         shutdown: &Arc::new(Shutdown::new(Phase::Running)),
     };

@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::Slept;
+use crate::clock::{Slept, Timestamp};
 
 struct SetClock(Mutex<Timestamp>);
 
@@ -32,19 +32,23 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A ledger of 10,000 units that keeps videos for an hour.
+/// A ledger of 10,000 units that keeps videos for an hour, and what it has told.
 struct Rig {
     folder: TempDir,
     clock: Arc<SetClock>,
     ledger: SharedLedger,
+    told: Arc<Mutex<Vec<QuotaEvent>>>,
 }
 
 impl Rig {
     fn at(now: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SetClock(Mutex::new(time(now))));
-        let ledger = ledger(folder.path(), &clock, 10_000);
-        Self { folder, clock, ledger }
+        let told: Arc<Mutex<Vec<_>>> = Arc::default();
+        let hears = Arc::clone(&told);
+        let listener: QuotaListener = Box::new(move |event| hears.lock().unwrap().push(event.clone()));
+        let ledger = ledger(folder.path(), &clock, 10_000).telling(listener);
+        Self { folder, clock, ledger, told }
     }
 
     /// That of another process on the same file.
@@ -55,12 +59,16 @@ impl Rig {
     fn used(&self) -> u64 {
         self.ledger.budget().unwrap().used
     }
+
+    /// What it has told since this was last asked.
+    fn told(&self) -> Vec<QuotaEvent> {
+        std::mem::take(&mut self.told.lock().unwrap())
+    }
 }
 
 fn ledger(folder: &Path, clock: &Arc<SetClock>, limit: u64) -> SharedLedger {
     let store = Arc::new(Store::open(&folder.join("results.db")).unwrap());
-    let keep = Duration::from_hours(1);
-    SharedLedger { store, clock: clock.clone(), limit, keep, warning: Mutex::default(), seen: Mutex::default() }
+    SharedLedger::new(store, clock.clone(), limit, Duration::from_hours(1))
 }
 
 fn video(id: &str) -> (String, Value) {
@@ -152,18 +160,43 @@ fn a_day_is_used_up_when_the_api_says_so() {
 }
 
 #[test]
-fn a_warning_is_due_once_a_day_from_four_fifths_on() {
+fn that_the_quota_is_low_is_told_once_a_day_from_four_fifths_on() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
+    let low = |used| {
+        let told = rig.told();
+        matches!(told.as_slice(), [QuotaEvent::Low(it)] if (it.used, it.left()) == (used, 10_000 - used))
+    };
     rig.ledger.spend(7999).unwrap();
-    assert_eq!(rig.ledger.take_warning(), None);
+    assert_eq!(rig.told(), []);
     rig.ledger.spend(1).unwrap();
-    let due = rig.ledger.take_warning().unwrap();
-    assert_eq!((due.used, due.left()), (8000, 2000));
+    assert!(low(8000));
     rig.ledger.spend(1).unwrap();
-    assert_eq!(rig.ledger.take_warning(), None);
+    assert_eq!(rig.told(), []);
     rig.clock.set("2026-07-16T12:00:00Z");
     rig.ledger.spend(9000).unwrap();
-    assert_eq!(rig.ledger.take_warning().unwrap().used, 9000);
+    assert!(low(9000));
+}
+
+#[test]
+fn what_is_left_is_told_to_whoever_shows_it() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    rig.ledger.spend(7).unwrap();
+    let budget = rig.ledger.budget().unwrap();
+    assert_eq!((budget.used, rig.told()), (7, vec![QuotaEvent::Seen(budget)]));
+}
+
+#[test]
+fn days_long_past_are_forgotten() {
+    let rig = Rig::at("2026-11-14T12:00:00Z");
+    rig.ledger.spend(1).unwrap();
+    rig.clock.set("2026-11-21T12:00:00Z");
+    rig.ledger.spend(2).unwrap();
+    rig.clock.set("2026-12-15T00:00:00Z");
+    assert_eq!(rig.ledger.prune(), Ok(false));
+    rig.clock.set("2026-11-14T12:00:00Z");
+    assert_eq!(rig.used(), 0);
+    rig.clock.set("2026-11-21T12:00:00Z");
+    assert_eq!(rig.used(), 2);
 }
 
 #[test]
