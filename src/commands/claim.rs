@@ -69,10 +69,11 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
 fn no_task(wanted: &[Wanted<'_>], types: &[WorkerType], now: Timestamp) -> UserError {
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
     let error = UserError::new(Exit::NoTask, format!("no task of type {} is waiting", names.join(", ")));
-    let held = |it: &WorkerType| it.not_before(now).map(|until| format!("{} is not claimed until {until:.0}", it.name));
-    match types.iter().filter_map(held).collect::<Vec<_>>() {
-        held if held.is_empty() => error,
-        held => error.hint(held.join("; ")),
+    let snoozed =
+        |it: &WorkerType| it.snoozed_until(now).map(|until| format!("{} is not claimed until {until:.0}", it.name));
+    match types.iter().filter_map(snoozed).collect::<Vec<_>>() {
+        snoozed if snoozed.is_empty() => error,
+        snoozed => error.hint(snoozed.join("; ")),
     }
 }
 

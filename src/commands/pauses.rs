@@ -32,10 +32,10 @@ impl Observer for Pauses {
                 self.begin(task_type, Cause::Paused, until, "too many failures in a row that may pass")
             }
             Event::Resumed(task_type) => self.end(task_type, Cause::Paused),
-            Event::Held { task_type, until, reason } => {
+            Event::Snoozed { task_type, until, reason } => {
                 self.begin(task_type, Cause::Snoozed, *until, reason.unwrap_or("its handler takes no tasks before"))
             }
-            Event::HoldOver(task_type) => self.end(task_type, Cause::Snoozed),
+            Event::SnoozeEnded(task_type) => self.end(task_type, Cause::Snoozed),
             _ => return,
         };
         if let Err(error) = noted {

@@ -117,10 +117,10 @@ impl Figures {
             Event::OutageEnded { .. } => metrics.contact_found(),
             Event::Paused { task_type, pause } => metrics.paused(task_type, Some(*pause)),
             Event::Resumed(task_type) => metrics.paused(task_type, None),
-            Event::Held { task_type, until, .. } => {
+            Event::Snoozed { task_type, until, .. } => {
                 metrics.held(task_type, Some(between(self.clock.now(), *until)));
             }
-            Event::HoldOver(task_type) => metrics.held(task_type, None),
+            Event::SnoozeEnded(task_type) => metrics.held(task_type, None),
             Event::TypeFound { task_type, id } => metrics.type_found(task_type, *id),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
             Event::Unreported { count, refused, oldest } => {

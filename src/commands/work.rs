@@ -65,7 +65,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let summary = ended.map_err(|error| explain(error, observer.summary(), setup))?;
     let done = conclude(&summary, setup)?;
     if args.drain && setup.shutdown.get() == Phase::Running {
-        refuse_held(&summary, &client)?;
+        refuse_snoozed(&summary, &client)?;
     }
     Ok(done)
 }
@@ -139,8 +139,8 @@ fn conclude(summary: &Summary, setup: &Setup) -> Result<Exit, UserError> {
 }
 
 /// A drain is not done while tasks wait whose type is not claimed now.
-fn refuse_held(summary: &Summary, client: &Client) -> anyhow::Result<()> {
-    for (task_type, until) in &summary.held {
+fn refuse_snoozed(summary: &Summary, client: &Client) -> anyhow::Result<()> {
+    for (task_type, until) in &summary.snoozed {
         // The TaskManager may write its name in another case, and knows no tasks of a type that is gone.
         let Some(known) = client.task_type(task_type)? else { continue };
         let filter = TaskFilter { status: Some("pending".into()), type_pattern: Some(known.name), limit: 1 };

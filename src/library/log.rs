@@ -75,11 +75,11 @@ fn log_type(event: &Event<'_>) {
             );
         }
         Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "works again: claiming as usual"),
-        Event::Held { task_type, until, reason } => {
+        Event::Snoozed { task_type, until, reason } => {
             let reason = reason.unwrap_or("its handler takes no tasks before");
             log::warn!(target: WORKER, task_type; "not claimed until {until:.0}: {}", in_one_line(reason));
         }
-        Event::HoldOver(task_type) => log::info!(target: WORKER, task_type; "claimed again"),
+        Event::SnoozeEnded(task_type) => log::info!(target: WORKER, task_type; "claimed again"),
         Event::WrongType { task, wanted, again } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
             log::log!(

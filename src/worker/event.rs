@@ -61,8 +61,8 @@ pub enum Event<'a> {
     },
     /// A type that was paused is claimed again as usual.
     Resumed(&'a str),
-    /// A type is not claimed for a while, since its handler wants no tasks.
-    Held {
+    /// A type is snoozed: its handler takes no tasks for a while.
+    Snoozed {
         /// Its name.
         task_type: &'a str,
         /// Until when.
@@ -70,8 +70,8 @@ pub enum Event<'a> {
         /// Why, in the handler's words.
         reason: Option<&'a str>,
     },
-    /// A type that was held is claimed again.
-    HoldOver(&'a str),
+    /// A type that was snoozed is claimed again.
+    SnoozeEnded(&'a str),
     /// A handler said how far it is.
     Progress {
         /// The task.

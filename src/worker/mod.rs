@@ -10,7 +10,6 @@ mod event;
 mod execute;
 mod files;
 mod give_back;
-mod hold;
 mod housekeeping;
 mod in_flight;
 mod lost;
@@ -22,6 +21,7 @@ mod recovery;
 mod refused;
 mod report;
 mod slot;
+mod snooze;
 mod startup;
 mod stops;
 mod sweep;
@@ -108,8 +108,8 @@ pub struct Summary {
     /// The tasks of those of them that the TaskManager refused, and why. The next worker on the results file sends them
     /// again.
     pub refused: Vec<(TaskId, Error)>,
-    /// The types that are not claimed now since their handlers want no tasks, and until when.
-    pub held: Vec<(String, Timestamp)>,
+    /// The types that are snoozed, and until when.
+    pub snoozed: Vec<(String, Timestamp)>,
 }
 
 /// Why a worker could not start, or ended before it was done. The text is one line for a person.
@@ -341,7 +341,7 @@ impl<'a> Worker<'a> {
         let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let stopped = tools.store.stop_process(&self.process, counters, self.executor.clock.now());
         let (unreported, refused) = (self.waiting.unreported(), self.waiting.refused());
-        let summary = Summary { counters, unreported, refused, held: self.still_held() };
+        let summary = Summary { counters, unreported, refused, snoozed: self.still_snoozed() };
         self.executor.observer.event(&Event::Ended(&summary));
         if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(failure);

@@ -121,8 +121,8 @@ impl Worker<'_> {
         match self.store_patiently(&mut result, deadline) {
             Ok(id) => {
                 // Before the task can be back in the queue.
-                let held = self.hold(worker_type, &result.outcome);
-                let (verdict, has_run) = (verdict(&result, held), has_run(&result));
+                let is_snoozed = self.snooze(worker_type, &result.outcome);
+                let (verdict, has_run) = (verdict(&result, is_snoozed), has_run(&result));
                 let taken = self.report(Unsettled::new(id, result, left)).inspect_err(|error| {
                     let error = error.to_string();
                     executor.observer.event(&Event::NotStored { task_id, error, reported: true });
@@ -240,10 +240,10 @@ fn has_run(result: &TaskResult) -> bool {
     !result.outcome.is_not_run() && !result.outcome.failure.as_ref().is_some_and(is_unrun)
 }
 
-/// What an attempt says about the service behind its type. Where the type is `held`, its handler knows when to go on.
-fn verdict(result: &TaskResult, held: bool) -> Verdict {
+/// What an attempt says about the service behind its type. Where the type `is_snoozed`, its handler knows when to go on.
+fn verdict(result: &TaskResult, is_snoozed: bool) -> Verdict {
     match &result.outcome.failure {
-        Some(_) if held || result.outcome.is_not_run() => Verdict::Unknown,
+        Some(_) if is_snoozed || result.outcome.is_not_run() => Verdict::Unknown,
         Some(failure) if [ErrorType::Shutdown, ErrorType::Other("claim_lost".into())].contains(&failure.error_type) => {
             Verdict::Unknown
         }

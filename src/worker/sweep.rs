@@ -89,12 +89,12 @@ impl Worker<'_> {
     /// Asks for a task of each type in turn, until there is one. The type's place is taken when there is. Tasks that
     /// an earlier process left come first.
     fn ask_for_each(&self, turn: &Turn) -> Found {
-        let held = self.held();
-        let (mut paused, mut partial) = (held.is_soon(), false);
+        let snoozed = self.snoozed_types();
+        let (mut paused, mut partial) = (snoozed.is_soon(), false);
         let mut open = Open { queue: &self.queue, types: Vec::new() };
         let count = self.types.len();
         for index in (turn.first..turn.first + count).map(|index| index % count) {
-            if held.is(index) && !self.is_any_left(index) {
+            if snoozed.contains(index) && !self.is_any_left(index) {
                 continue;
             }
             match self.queue.reserve(index) {
@@ -113,7 +113,7 @@ impl Worker<'_> {
                 open.fill(index);
                 return Found::Task { index, claim, left: true };
             }
-            if held.is(index) {
+            if snoozed.contains(index) {
                 open.give_back();
             } else if turn.wait.is_zero() {
                 if let Some(found) = self.ask(&mut open, index, Wait::default()) {
@@ -122,7 +122,7 @@ impl Worker<'_> {
                 open.give_back();
             }
         }
-        let due = [held.first_due(), self.lost.settled_in()].into_iter().flatten().min();
+        let due = [snoozed.first_due(), self.lost.settled_in()].into_iter().flatten().min();
         let time = due.map_or(turn.wait, |due| due.min(turn.wait));
         let nothing = if partial { Found::Partial } else { Found::Nothing { paused } };
         self.wait_for_any(&mut open, time).unwrap_or(nothing)

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::hold::Hold;
 use super::params::Schema;
+use super::snooze::Snooze;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Retry};
 use crate::handler::Handler;
@@ -26,7 +26,7 @@ pub struct WorkerType {
     pub(super) timeout: Duration,
     pub(super) concurrency: usize,
     pub(super) retry: Retry,
-    pub(super) hold: Hold,
+    pub(super) snooze: Snooze,
 }
 
 /// Why a type cannot be worked. The text is one line for a person.
@@ -64,9 +64,9 @@ impl WorkerType {
         Ok(found.is_some())
     }
 
-    /// When its handler takes tasks again, where it takes none at `now`.
+    /// Until when its handler takes no tasks, if it takes none at `now`.
     #[must_use]
-    pub fn not_before(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn snoozed_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.handler.not_before().filter(|until| *until > now)
     }
 
@@ -96,7 +96,7 @@ impl WorkerType {
             timeout: timeout(settings, claim_timeout, warn),
             concurrency: settings.concurrency.unwrap_or(usize::MAX),
             retry: settings.retry,
-            hold: Hold::default(),
+            snooze: Snooze::default(),
         })
     }
 }

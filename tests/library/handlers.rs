@@ -115,7 +115,7 @@ fn a_handler_that_cannot_run_or_wants_nothing_is_given_no_task() {
     let later = Timestamp::now().checked_add(Duration::from_secs(3600)).unwrap();
     let busy = bench.worker().handler(TYPE, Moody { fit: true, not_before: Some(later) }).drain().build().unwrap();
     let summary = busy.run().unwrap();
-    assert_eq!(summary.held.first().map(|held| held.0.as_str()), Some(TYPE));
+    assert_eq!(summary.snoozed.first().map(|snoozed| snoozed.0.as_str()), Some(TYPE));
     assert_eq!(bench.taskmanager.status(id), "pending");
     let fit = bench.worker().handler(TYPE, Moody { fit: true, not_before: None }).drain().build().unwrap();
     assert_eq!(fit.run().unwrap().counters.completed, 1);

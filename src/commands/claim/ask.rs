@@ -80,8 +80,8 @@ impl Asking<'_> {
     /// for no more after a signal.
     fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<Got>> {
         let now = self.setup.clock().now();
-        let is_held = |index: usize| self.types.get(index).is_some_and(|it| it.not_before(now).is_some());
-        let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_held(*index)).collect();
+        let is_snoozed = |index: usize| self.types.get(index).is_some_and(|it| it.snoozed_until(now).is_some());
+        let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_snoozed(*index)).collect();
         for index in &open {
             if self.setup.shutdown.get() > Phase::Running {
                 break;

@@ -1,0 +1,190 @@
+//! A type that is not claimed until a time that its handler has named.
+//!
+//! That is a time of day: the machine may sleep until then, or its clock be set.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{Event, Worker, WorkerType};
+use crate::clock::{Timestamp, after, between};
+use crate::task::Outcome;
+
+/// The longest that an outcome snoozes its type: a slip of the handler's must not do so for ever.
+const LONGEST: Duration = Duration::from_hours(24);
+/// A drain waits for a snooze that is over so soon.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Whether a type is snoozed.
+#[derive(Default)]
+pub(super) struct Snooze {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What an outcome has said.
+    until: Option<Timestamp>,
+    /// What the observer was told.
+    told: Option<Timestamp>,
+}
+
+/// What the observer is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Began,
+    Ended,
+}
+
+impl Snooze {
+    /// Until when the type is snoozed, if that is to come: as outcomes have said, of which `by_outcome` is the latest, and
+    /// as the handler itself says now. A snooze is told of once, and again only if it goes on beyond the time that was
+    /// told.
+    fn update(
+        &self,
+        by_outcome: Option<Timestamp>,
+        by_handler: Option<Timestamp>,
+        now: Timestamp,
+    ) -> (Option<Timestamp>, Option<Change>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // At each look: the clock may have been set back since.
+        state.until = state.until.max(by_outcome).map(|until| until.min(after(now, LONGEST)));
+        let until = state.until.max(by_handler).filter(|until| *until > now);
+        let change = match until {
+            Some(_) if state.told.is_some_and(|told| told > now) => None,
+            Some(_) => Some(Change::Began),
+            None => state.told.map(|_| Change::Ended),
+        };
+        if change.is_some() {
+            state.told = until;
+        }
+        (until, change)
+    }
+}
+
+/// Which types are snoozed, by their index, and until when.
+pub(super) struct SnoozedTypes {
+    until: Vec<Option<Timestamp>>,
+    now: Timestamp,
+}
+
+impl SnoozedTypes {
+    /// Whether the type is one of them.
+    pub(super) fn contains(&self, index: usize) -> bool {
+        self.until[index].is_some()
+    }
+
+    /// When the first of them may be claimed again.
+    pub(super) fn first_due(&self) -> Option<Duration> {
+        self.until.iter().flatten().min().map(|until| between(self.now, *until))
+    }
+
+    /// Whether that is so soon that a drain waits for it.
+    pub(super) fn is_soon(&self) -> bool {
+        self.first_due().is_some_and(|due| due <= SOON)
+    }
+}
+
+impl Worker<'_> {
+    /// Which types are not to be claimed now. The queue is looked at again when the first of them is due.
+    pub(super) fn snoozed_types(&self) -> SnoozedTypes {
+        let now = self.executor.clock.now();
+        let until = self.types.iter().map(|it| self.update_snooze(it, None, now).0).collect();
+        let snoozed = SnoozedTypes { until, now };
+        if let Some(due) = snoozed.first_due() {
+            self.queue.note_due(due);
+        }
+        snoozed
+    }
+
+    /// Snoozes a type if an outcome, or its handler after it, says until when. True if one does.
+    pub(super) fn snooze(&self, worker_type: &WorkerType, outcome: &Outcome) -> bool {
+        let now = self.executor.clock.now();
+        let (until, change) = self.update_snooze(worker_type, Some(outcome), now);
+        if let Some(until) = until {
+            self.queue.note_due(between(now, until));
+        }
+        if change == Some(Change::Began) {
+            // One that waits may be of this type.
+            self.withdraw_claims();
+        }
+        until.is_some()
+    }
+
+    /// The types that are snoozed now, and until when.
+    pub(super) fn still_snoozed(&self) -> Vec<(String, Timestamp)> {
+        let now = self.executor.clock.now();
+        let until = |it: &WorkerType| it.snooze.update(None, it.snoozed_until(now), now).0;
+        self.types.iter().filter_map(|it| Some((it.name.clone(), until(it)?))).collect()
+    }
+
+    /// Looks whether a type is snoozed, and tells of a change.
+    fn update_snooze(
+        &self,
+        worker_type: &WorkerType,
+        outcome: Option<&Outcome>,
+        now: Timestamp,
+    ) -> (Option<Timestamp>, Option<Change>) {
+        let task_type = worker_type.name.as_str();
+        let by_outcome = outcome.and_then(|outcome| outcome.not_before);
+        let (until, change) = worker_type.snooze.update(by_outcome, worker_type.snoozed_until(now), now);
+        match (until, change) {
+            (Some(until), Some(Change::Began)) => {
+                let reason = outcome.filter(|it| it.failure.is_some() || by_outcome >= Some(until)).and_then(words);
+                self.executor.observer.event(&Event::Snoozed { task_type, until, reason });
+            }
+            (None, Some(Change::Ended)) => self.executor.observer.event(&Event::SnoozeEnded(task_type)),
+            _ => {}
+        }
+        (until, change)
+    }
+}
+
+/// What the handler said of the task.
+fn words(outcome: &Outcome) -> Option<&str> {
+    let error = outcome.failure.as_ref().map(|failure| failure.error.as_str());
+    error.or(outcome.message.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_snooze_is_told_of_once_and_so_is_its_end() {
+        let snooze = Snooze::default();
+        assert_eq!(snooze.update(None, None, at(0)), (None, None));
+        assert_eq!(snooze.update(Some(at(10)), None, at(0)), (Some(at(10)), Some(Change::Began)));
+        assert_eq!(snooze.update(Some(at(5)), None, at(1)), (Some(at(10)), None), "an earlier time shortens nothing");
+        assert_eq!(snooze.update(None, None, at(10)), (None, Some(Change::Ended)));
+        assert_eq!(snooze.update(Some(at(5)), None, at(11)), (None, None));
+    }
+
+    #[test]
+    fn a_snooze_that_goes_on_is_told_of_again_when_the_time_that_was_told_is_over() {
+        let snooze = Snooze::default();
+        assert_eq!(snooze.update(None, Some(at(10)), at(0)), (Some(at(10)), Some(Change::Began)));
+        assert_eq!(snooze.update(Some(at(20)), Some(at(10)), at(9)), (Some(at(20)), None));
+        assert_eq!(snooze.update(None, None, at(10)), (Some(at(20)), Some(Change::Began)));
+        assert_eq!(snooze.update(None, None, at(20)), (None, Some(Change::Ended)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_snooze_beyond_a_day() {
+        let (snooze, day, year) = (Snooze::default(), 24 * 3600, 365 * 24 * 3600);
+        assert_eq!(snooze.update(Some(at(year + 10)), None, at(year)).0, Some(at(year + 10)));
+        assert_eq!(snooze.update(None, None, at(0)).0, Some(at(day)));
+        assert_eq!(snooze.update(None, None, at(day)).0, None);
+    }
+
+    #[test]
+    fn what_an_outcome_says_counts_for_a_day_at_most() {
+        let snooze = Snooze::default();
+        let day = 24 * 3600;
+        assert_eq!(snooze.update(Some(Timestamp::MAX), None, at(0)).0, Some(at(day)));
+        assert_eq!(snooze.update(None, Some(at(day + 1)), at(1)).0, Some(at(day + 1)), "a handler is asked each time");
+    }
+}
