@@ -9,7 +9,7 @@ use serde_json::Value;
 use ureq::http::{HeaderValue, Uri};
 use ureq::{Agent, RequestBuilder};
 
-use super::refusal::{Kind, Refusal, Reply};
+use super::refusal::{Refusal, RefusalKind, Reply};
 use crate::shutdown::Stop;
 use crate::web::{Way, refusal};
 
@@ -34,7 +34,7 @@ pub(super) struct Api {
 }
 
 /// A call without the object that was asked for.
-pub(super) enum Miss {
+pub(super) enum ApiError {
     /// Somebody raised the stop.
     Stopped,
     /// The API did not answer, or said no.
@@ -65,9 +65,15 @@ impl Api {
 
     /// Asks for what `resource` lists by `query`. The call runs in a thread of its own, so that `stop` ends the wait for
     /// it at once.
-    pub(super) fn list(&self, resource: &str, query: &Query, timeout: Duration, stop: &Stop) -> Result<Value, Miss> {
+    pub(super) fn list(
+        &self,
+        resource: &str,
+        query: &Query,
+        timeout: Duration,
+        stop: &Stop,
+    ) -> Result<Value, ApiError> {
         let timeout = timeout.min(CALL_TIMEOUT);
-        let no_way = |reason: &String| Miss::Refused(Refusal { kind: Kind::Other, reason: reason.clone() });
+        let no_way = |reason: &String| ApiError::Refused(Refusal { kind: RefusalKind::Other, reason: reason.clone() });
         let way = self.way.as_ref().map_err(no_way)?;
         let request = self.request(&way.agent, resource, query, timeout);
         let through = way.proxy.as_ref().map(|proxy| format!(" (through {proxy})"));
@@ -79,15 +85,15 @@ impl Api {
         thread::Builder::new()
             .name("youtube".into())
             .spawn(call)
-            .map_err(|error| Miss::Refused(not_reached(format!("no thread for a call: {error}"))))?;
+            .map_err(|error| ApiError::Refused(not_reached(format!("no thread for a call: {error}"))))?;
         match told.recv_timeout(timeout + LATE) {
-            Ok(None) => Err(Miss::Stopped),
-            Ok(Some(Ok(reply))) => reply.read().map_err(Miss::Refused),
+            Ok(None) => Err(ApiError::Stopped),
+            Ok(Some(Ok(reply))) => reply.read().map_err(ApiError::Refused),
             Ok(Some(Err(mut refusal))) => {
                 refusal.reason.extend(through);
-                Err(Miss::Refused(refusal))
+                Err(ApiError::Refused(refusal))
             }
-            Err(_) => Err(Miss::Refused(lost("no answer in time"))),
+            Err(_) => Err(ApiError::Refused(lost("no answer in time"))),
         }
     }
 
@@ -122,7 +128,7 @@ fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, 
 
 fn no_answer(error: &ureq::Error) -> Refusal {
     if let Some(reason) = refusal(error) {
-        return Refusal { kind: Kind::Other, reason: format!("YouTube could not be reached: {reason}") };
+        return Refusal { kind: RefusalKind::Other, reason: format!("YouTube could not be reached: {reason}") };
     }
     match error {
         ureq::Error::HostNotFound => not_reached("the host name is unknown"),
@@ -145,6 +151,6 @@ fn lost(reason: impl AsRef<str>) -> Refusal {
 }
 
 fn unreachable(reason: &str, counted: bool) -> Refusal {
-    let kind = Kind::Again { after: None, counted };
+    let kind = RefusalKind::Again { after: None, counted };
     Refusal { kind, reason: format!("YouTube could not be reached: {reason}") }
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::address::Channel;
 use super::api::Query;
-use super::errand::{Errand, unusable};
+use super::error::TaskError;
 use super::params::Search;
-use super::trouble::Trouble;
+use super::session::{ApiSession, unusable};
 
 /// What a search costs; all other calls cost one unit.
 pub(super) const SEARCH_UNITS: u64 = 100;
@@ -23,9 +23,9 @@ pub(super) struct Uploader {
     uploads: String,
 }
 
-impl Errand<'_> {
+impl ApiSession<'_> {
     /// The ids of the videos that a search finds.
-    pub(super) fn search(&self, search: &Search) -> Result<Vec<String>, Trouble> {
+    pub(super) fn search(&self, search: &Search) -> Result<Vec<String>, TaskError> {
         let mut query = query([
             ("part", "snippet"),
             ("type", "video"),
@@ -41,7 +41,7 @@ impl Errand<'_> {
     }
 
     /// The channel, which may not exist.
-    pub(super) fn uploader(&self, channel: &Channel) -> Result<Option<Uploader>, Trouble> {
+    pub(super) fn uploader(&self, channel: &Channel) -> Result<Option<Uploader>, TaskError> {
         let (name, value) = match channel {
             Channel::Id(id) => ("id", id),
             Channel::Handle(handle) => ("forHandle", handle),
@@ -58,14 +58,14 @@ impl Errand<'_> {
     }
 
     /// The ids of the newest videos of a channel, up to `most`.
-    pub(super) fn uploads(&self, uploader: &Uploader, most: usize) -> Result<Vec<String>, Trouble> {
+    pub(super) fn uploads(&self, uploader: &Uploader, most: usize) -> Result<Vec<String>, TaskError> {
         let page = most.min(PAGE).to_string();
         let mut query = query([("part", "contentDetails"), ("playlistId", &uploader.uploads), ("maxResults", &page)]);
         let mut ids = Vec::new();
         loop {
             let answer = match self.list("playlistItems", &query, 1) {
                 // So it is where a channel never had a video.
-                Err(Trouble::Missing(_)) => return Ok(ids),
+                Err(TaskError::Missing(_)) => return Ok(ids),
                 answer => answer?,
             };
             ids.extend(texts(&answer, "/contentDetails/videoId"));
@@ -82,7 +82,7 @@ impl Errand<'_> {
     }
 
     /// The videos with these ids that there are, by id. What the ledger knows is not asked for.
-    pub(super) fn videos(&self, ids: &[String]) -> Result<HashMap<String, Value>, Trouble> {
+    pub(super) fn videos(&self, ids: &[String]) -> Result<HashMap<String, Value>, TaskError> {
         let cached = self.ledger.map_or_else(|| Ok(HashMap::new()), |ledger| ledger.cached(ids));
         let mut videos = cached.map_err(unusable)?;
         let unknown: Vec<&str> = ids.iter().filter(|id| !videos.contains_key(*id)).map(String::as_str).collect();

@@ -1,24 +1,24 @@
 //! All of YouTube: handlers that read it through its Data API, version 3, and what all workers on a results file share
 //! of that: the units used a day, and the videos read lately.
 //!
-//! A task becomes an errand: its calls are paid for in the [`Ledger`], made by one agent, and what
+//! A task becomes a session: its calls are paid for in the [`Ledger`], made by one agent, and what
 //! they bring becomes records.
 
 mod address;
 mod api;
 mod cache;
 mod calls;
-mod errand;
+mod error;
 mod ledger;
 mod params;
 mod quota;
 mod reading;
 mod records;
 mod refusal;
+mod session;
 mod shared;
 mod subtitles;
 mod text;
-mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use self::api::{Api, Miss};
+use self::api::{Api, ApiError};
 use self::calls::SEARCH_UNITS;
-use self::errand::Errand;
+use self::error::TaskError;
 use self::params::Wanted;
 use self::reading::Reading;
-use self::refusal::Refusal;
-use self::trouble::Trouble;
+use self::refusal::{Refusal, RefusalKind};
+use self::session::ApiSession;
 use crate::handler::{Handler, Redactor, Run};
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Outcome};
@@ -101,7 +101,7 @@ pub fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
     let query = vec![("part", "id".to_owned()), ("id", ANY_VIDEO.to_owned())];
     match api.list("videos", &query, timeout, &Stop::new(None)) {
         // Whose quota is used up has a key.
-        Err(Miss::Refused(Refusal { kind, reason })) if kind != refusal::Kind::Quota => {
+        Err(ApiError::Refused(Refusal { kind, reason })) if kind != RefusalKind::Quota => {
             Err(Redactor::new(settings.key.as_deref()).text(&reason).into_owned())
         }
         // A day that is used up is no reason not to ask: the key is what is in question.
@@ -170,14 +170,14 @@ impl Handler for YouTube {
 }
 
 impl YouTube {
-    fn work(&self, claim: &Claim, run: &Run<'_>) -> Result<Value, Trouble> {
+    fn work(&self, claim: &Claim, run: &Run<'_>) -> Result<Value, TaskError> {
         let wanted = self.kind.wanted(&claim.task.params);
-        let wanted = wanted.map_err(|error| Trouble::Failed(ErrorType::Validation, error))?;
-        self.check().map_err(Trouble::Key)?;
-        let errand = Errand::new(&self.api, self.settings.ledger.as_deref(), run);
-        let reading = Reading { claim, errand: &errand, subtitles: self.settings.subtitles };
+        let wanted = wanted.map_err(|error| TaskError::Failed(ErrorType::Validation, error))?;
+        self.check().map_err(TaskError::Key)?;
+        let session = ApiSession::new(&self.api, self.settings.ledger.as_deref(), run);
+        let reading = Reading { claim, session: &session, subtitles: self.settings.subtitles };
         let mut data = reading.data(&wanted)?;
-        data["quota"] = errand.quota();
+        data["quota"] = session.quota();
         Ok(data)
     }
 }

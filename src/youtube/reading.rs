@@ -2,23 +2,23 @@
 
 use serde_json::{Value, json};
 
-use super::errand::Errand;
+use super::error::TaskError;
 use super::params::{Search, Uploads, Wanted};
 use super::records::Video;
-use super::trouble::Trouble;
+use super::session::ApiSession;
 use crate::task::Claim;
 
 /// One task at work.
 pub(super) struct Reading<'a> {
     pub(super) claim: &'a Claim,
-    pub(super) errand: &'a Errand<'a>,
+    pub(super) session: &'a ApiSession<'a>,
     /// Whether subtitles are wanted.
     pub(super) subtitles: bool,
 }
 
 impl Reading<'_> {
     /// What the result says of what is wanted.
-    pub(super) fn data(&self, wanted: &Wanted) -> Result<Value, Trouble> {
+    pub(super) fn data(&self, wanted: &Wanted) -> Result<Value, TaskError> {
         match wanted {
             Wanted::Video(id) => self.video(id),
             Wanted::Search(search) => self.search(search),
@@ -26,9 +26,9 @@ impl Reading<'_> {
         }
     }
 
-    fn video(&self, id: &str) -> Result<Value, Trouble> {
-        let videos = self.errand.videos(&[id.to_owned()])?;
-        let video = videos.get(id).ok_or_else(|| Trouble::Missing(format!("there is no public video {id}")))?;
+    fn video(&self, id: &str) -> Result<Value, TaskError> {
+        let videos = self.session.videos(&[id.to_owned()])?;
+        let video = videos.get(id).ok_or_else(|| TaskError::Missing(format!("there is no public video {id}")))?;
         Ok(json!({
             "video_id": id,
             "title": Video(video).title(),
@@ -38,24 +38,24 @@ impl Reading<'_> {
         }))
     }
 
-    fn search(&self, search: &Search) -> Result<Value, Trouble> {
-        let mut data = self.list(&self.errand.search(search)?)?;
+    fn search(&self, search: &Search) -> Result<Value, TaskError> {
+        let mut data = self.list(&self.session.search(search)?)?;
         data["search_query"] = json!(search.query);
         Ok(data)
     }
 
-    fn uploads(&self, Uploads { channel, max_videos }: &Uploads) -> Result<Value, Trouble> {
-        let uploader = self.errand.uploader(channel)?;
-        let uploader = uploader.ok_or_else(|| Trouble::Missing(format!("there is no channel {}", channel.name())))?;
-        let mut data = self.list(&self.errand.uploads(&uploader, *max_videos)?)?;
+    fn uploads(&self, Uploads { channel, max_videos }: &Uploads) -> Result<Value, TaskError> {
+        let uploader = self.session.uploader(channel)?;
+        let uploader = uploader.ok_or_else(|| TaskError::Missing(format!("there is no channel {}", channel.name())))?;
+        let mut data = self.list(&self.session.uploads(&uploader, *max_videos)?)?;
         data["channel_id"] = json!(uploader.id);
         data["channel_title"] = json!(uploader.title);
         Ok(data)
     }
 
     /// The videos with these ids, in this order. Those that are gone by now are named by themselves.
-    fn list(&self, ids: &[String]) -> Result<Value, Trouble> {
-        let found = self.errand.videos(ids)?;
+    fn list(&self, ids: &[String]) -> Result<Value, TaskError> {
+        let found = self.session.videos(ids)?;
         let (mut videos, mut errors, mut ideas) = (Vec::new(), Vec::new(), Vec::new());
         for id in ids {
             if let Some(video) = found.get(id) {
@@ -68,8 +68,8 @@ impl Reading<'_> {
         Ok(json!({"videos": videos, "errors": errors, "ideas": ideas}))
     }
 
-    fn record(&self, id: &str, video: &Value) -> Result<Value, Trouble> {
-        let subtitles = if self.subtitles { self.errand.subtitles(self.claim, id)? } else { None };
+    fn record(&self, id: &str, video: &Value) -> Result<Value, TaskError> {
+        let subtitles = if self.subtitles { self.session.subtitles(self.claim, id)? } else { None };
         Ok(Video(video).record(subtitles.as_deref()))
     }
 }

@@ -21,14 +21,14 @@ pub(super) struct Reply {
 /// A call that brought nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) kind: Kind,
+    pub(super) kind: RefusalKind,
     /// One line for a person.
     pub(super) reason: String,
 }
 
 /// What follows from it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RefusalKind {
     /// Trying again may help.
     Again {
         /// After so long, where the API says so.
@@ -48,7 +48,7 @@ pub(super) enum Kind {
     Other,
 }
 
-impl Kind {
+impl RefusalKind {
     /// Whether the call cannot have cost the owner of the quota any units.
     pub(super) fn is_free(&self) -> bool {
         matches!(self, Self::Key | Self::Again { counted: false, .. })
@@ -63,7 +63,7 @@ impl Reply {
             (200, Some(body)) => Ok(body),
             // What stands between us and the API, most likely.
             (200, None) => Err(Refusal {
-                kind: Kind::Again { after: self.retry_after, counted: true },
+                kind: RefusalKind::Again { after: self.retry_after, counted: true },
                 reason: "YouTube's answer is no JSON".into(),
             }),
             (_, body) => Err(self.refusal(&body.unwrap_or_default()["error"])),
@@ -76,21 +76,21 @@ impl Reply {
         let (reason, domain) = (text("/errors/0/reason"), text("/errors/0/domain"));
         let after = self.retry_after;
         let kind = match self.status {
-            _ if matches!(reason, "quotaExceeded" | "dailyLimitExceeded") => Kind::Quota,
+            _ if matches!(reason, "quotaExceeded" | "dailyLimitExceeded") => RefusalKind::Quota,
             // The limits of a day that a project may have beside its units.
-            429 if message.contains("per day") => Kind::Quota,
-            429 => Kind::Again { after, counted: false },
+            429 if message.contains("per day") => RefusalKind::Quota,
+            429 => RefusalKind::Again { after, counted: false },
             403 if matches!(reason, "rateLimitExceeded" | "userRateLimitExceeded") => {
-                Kind::Again { after, counted: false }
+                RefusalKind::Again { after, counted: false }
             }
-            500.. => Kind::Again { after, counted: true },
-            401 => Kind::Key,
-            400 if is_about_key(error, reason, &message) => Kind::Key,
+            500.. => RefusalKind::Again { after, counted: true },
+            401 => RefusalKind::Key,
+            400 if is_about_key(error, reason, &message) => RefusalKind::Key,
             // By domains such as youtube.playlistItem it says that a thing is not for everybody.
-            403 if !domain.starts_with("youtube.") => Kind::Key,
-            404 if reason.ends_with("NotFound") => Kind::Missing,
-            400 => Kind::Params,
-            _ => Kind::Other,
+            403 if !domain.starts_with("youtube.") => RefusalKind::Key,
+            404 if reason.ends_with("NotFound") => RefusalKind::Missing,
+            400 => RefusalKind::Params,
+            _ => RefusalKind::Other,
         };
         let message: String = message.chars().take(SHOWN).collect();
         let separator = if message.is_empty() { "" } else { ": " };
@@ -121,24 +121,24 @@ mod tests {
 
     #[test]
     fn the_apis_reasons_are_told_apart() {
-        let again = |counted| Kind::Again { after: None, counted };
+        let again = |counted| RefusalKind::Again { after: None, counted };
         for (status, domain, reason, kind) in [
-            (403, "youtube.quota", "quotaExceeded", Kind::Quota),
-            (403, "usageLimits", "dailyLimitExceeded", Kind::Quota),
+            (403, "youtube.quota", "quotaExceeded", RefusalKind::Quota),
+            (403, "usageLimits", "dailyLimitExceeded", RefusalKind::Quota),
             (403, "usageLimits", "rateLimitExceeded", again(false)),
             (403, "usageLimits", "userRateLimitExceeded", again(false)),
             (429, "global", "rateLimitExceeded", again(false)),
             (500, "global", "backendError", again(true)),
             (503, "global", "backendError", again(true)),
-            (403, "usageLimits", "accessNotConfigured", Kind::Key),
-            (403, "usageLimits", "ipRefererBlocked", Kind::Key),
-            (403, "global", "forbidden", Kind::Key),
-            (401, "global", "authError", Kind::Key),
-            (400, "usageLimits", "keyInvalid", Kind::Key),
-            (400, "youtube.parameter", "invalidParameter", Kind::Params),
-            (403, "youtube.playlistItem", "playlistItemsNotAccessible", Kind::Other),
-            (404, "youtube.playlistItem", "playlistNotFound", Kind::Missing),
-            (302, "", "", Kind::Other),
+            (403, "usageLimits", "accessNotConfigured", RefusalKind::Key),
+            (403, "usageLimits", "ipRefererBlocked", RefusalKind::Key),
+            (403, "global", "forbidden", RefusalKind::Key),
+            (401, "global", "authError", RefusalKind::Key),
+            (400, "usageLimits", "keyInvalid", RefusalKind::Key),
+            (400, "youtube.parameter", "invalidParameter", RefusalKind::Params),
+            (403, "youtube.playlistItem", "playlistItemsNotAccessible", RefusalKind::Other),
+            (404, "youtube.playlistItem", "playlistNotFound", RefusalKind::Missing),
+            (302, "", "", RefusalKind::Other),
         ] {
             assert_eq!(refusal(status, &error("m", domain, reason)).kind, kind, "{status} {domain} {reason}");
         }
@@ -148,16 +148,16 @@ mod tests {
     fn a_limit_of_a_day_is_a_quota_whatever_its_reason_says() {
         let message =
             "Quota exceeded for quota metric 'Search' and limit 'Search per day' of service 'youtube.googleapis.com'";
-        assert_eq!(refusal(429, &error(message, "global", "rateLimitExceeded")).kind, Kind::Quota);
+        assert_eq!(refusal(429, &error(message, "global", "rateLimitExceeded")).kind, RefusalKind::Quota);
     }
 
     #[test]
     fn a_key_that_is_not_valid_is_known_by_any_sign() {
         let details = json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]);
         let plain = json!({"error": {"message": "no", "errors": [{"reason": "badRequest"}], "details": details}});
-        assert_eq!(refusal(400, &plain).kind, Kind::Key);
+        assert_eq!(refusal(400, &plain).kind, RefusalKind::Key);
         let message = "API key not valid. Please pass a valid API key.";
-        assert_eq!(refusal(400, &error(message, "global", "badRequest")).kind, Kind::Key);
+        assert_eq!(refusal(400, &error(message, "global", "badRequest")).kind, RefusalKind::Key);
     }
 
     #[test]
@@ -168,14 +168,14 @@ mod tests {
         assert!(refusal(400, &error(&"x".repeat(5000), "", "")).reason.len() < 400);
         let page = Reply { status: 404, retry_after: None, body: b"<html>no</html>".into() };
         let told = page.read().unwrap_err();
-        assert_eq!((told.kind, told.reason.as_str()), (Kind::Other, "YouTube answered with status 404"));
+        assert_eq!((told.kind, told.reason.as_str()), (RefusalKind::Other, "YouTube answered with status 404"));
     }
 
     #[test]
     fn an_answer_that_is_no_object_is_asked_for_again() {
         for body in ["<html>", "[]", ""] {
             let reply = Reply { status: 200, retry_after: None, body: body.into() };
-            assert_eq!(reply.read().unwrap_err().kind, Kind::Again { after: None, counted: true });
+            assert_eq!(reply.read().unwrap_err().kind, RefusalKind::Again { after: None, counted: true });
         }
     }
 }

@@ -7,10 +7,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::errand::Errand;
+use super::error::TaskError;
 use super::records::address;
+use super::session::ApiSession;
 use super::text::of_subtitles;
-use super::trouble::Trouble;
 use crate::handler::{Command, Exec, ExecSettings, Handler, Run};
 use crate::task::Claim;
 
@@ -21,9 +21,9 @@ const RESERVE: Duration = Duration::from_secs(3);
 /// How long it has to end when it is asked to.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 
-impl Errand<'_> {
+impl ApiSession<'_> {
     /// The text of the subtitles of a video; `None` where there are none to be had, which is said on the log.
-    pub(super) fn subtitles(&self, claim: &Claim, id: &str) -> Result<Option<String>, Trouble> {
+    pub(super) fn subtitles(&self, claim: &Claim, id: &str) -> Result<Option<String>, TaskError> {
         let timeout = self.left().saturating_sub(RESERVE).min(LONGEST);
         let read = if timeout.is_zero() {
             Err("the task has no time left for them".to_owned())

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_mins(10);
 
 /// Why a task comes to nothing. The texts are one line each.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum TaskError {
     /// It was stopped, or ran out of time.
     Interrupted(Interruption),
     /// The day has no units left for it.
@@ -26,19 +26,19 @@ pub(super) enum Trouble {
     Failed(ErrorType, String),
 }
 
-impl From<Trouble> for Outcome {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Interrupted(interruption) => interruption.outcome(""),
-            Trouble::Quota(error) => {
+impl From<TaskError> for Outcome {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Interrupted(interruption) => interruption.outcome(""),
+            TaskError::Quota(error) => {
                 Failure { error, error_type: ErrorType::Other("quota".into()), retryable: true }.into()
             }
-            Trouble::Key(error) => Self {
+            TaskError::Key(error) => Self {
                 not_before: Some(after(Timestamp::now(), PAUSE)),
                 ..Self::failure(ErrorType::Configuration, error)
             },
-            Trouble::Missing(error) => Self::failure(ErrorType::Other("not_found".into()), error),
-            Trouble::Failed(error_type, error) => Self::failure(error_type, error),
+            TaskError::Missing(error) => Self::failure(ErrorType::Other("not_found".into()), error),
+            TaskError::Failed(error_type, error) => Self::failure(error_type, error),
         }
     }
 }

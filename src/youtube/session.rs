@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::api::{Api, Miss, Query};
+use super::api::{Api, ApiError, Query};
+use super::error::TaskError;
 use super::ledger::{Ledger, Spent};
-use super::refusal::{Kind, Refusal};
-use super::trouble::Trouble;
+use super::refusal::{Refusal, RefusalKind};
 use crate::handler::Interruption;
 use crate::handler::Run;
 use crate::shutdown::StopReason;
@@ -20,7 +20,7 @@ const TRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// What one task does at the API.
-pub(super) struct Errand<'a> {
+pub(super) struct ApiSession<'a> {
     api: &'a Api,
     pub(super) ledger: Option<&'a dyn Ledger>,
     pub(super) run: &'a Run<'a>,
@@ -28,7 +28,7 @@ pub(super) struct Errand<'a> {
     spent: Cell<u64>,
 }
 
-impl<'a> Errand<'a> {
+impl<'a> ApiSession<'a> {
     pub(super) fn new(api: &'a Api, ledger: Option<&'a dyn Ledger>, run: &'a Run<'a>) -> Self {
         Self { api, ledger, run, until: Instant::now().checked_add(run.timeout), spent: Cell::new(0) }
     }
@@ -39,17 +39,17 @@ impl<'a> Errand<'a> {
     }
 
     /// An error where the task has to end.
-    pub(super) fn go_on(&self) -> Result<(), Trouble> {
+    pub(super) fn go_on(&self) -> Result<(), TaskError> {
         match self.run.stop.get() {
-            Some(reason) => Err(Trouble::Interrupted(Interruption::Stopped(reason))),
-            None if self.left().is_zero() => Err(Trouble::Interrupted(Interruption::Timeout(self.run.timeout))),
+            Some(reason) => Err(TaskError::Interrupted(Interruption::Stopped(reason))),
+            None if self.left().is_zero() => Err(TaskError::Interrupted(Interruption::Timeout(self.run.timeout))),
             None => Ok(()),
         }
     }
 
     /// What `resource` lists by `query`, a call that costs `units`. Each try is paid for; what the API cannot have counted
     /// is given back.
-    pub(super) fn list(&self, resource: &str, query: &Query, units: u64) -> Result<Value, Trouble> {
+    pub(super) fn list(&self, resource: &str, query: &Query, units: u64) -> Result<Value, TaskError> {
         let mut tries = 1;
         loop {
             self.go_on()?;
@@ -57,17 +57,17 @@ impl<'a> Errand<'a> {
             let refusal = match self.api.list(resource, query, self.left(), self.run.stop) {
                 Ok(answer) => return Ok(answer),
                 // The stop says why.
-                Err(Miss::Stopped) => continue,
-                Err(Miss::Refused(refusal)) => refusal,
+                Err(ApiError::Stopped) => continue,
+                Err(ApiError::Refused(refusal)) => refusal,
             };
             if refusal.kind.is_free() {
                 self.give_back(units)?;
             }
-            let Kind::Again { after, .. } = refusal.kind else { return Err(self.trouble(refusal)) };
+            let RefusalKind::Again { after, .. } = refusal.kind else { return Err(self.task_error(refusal)) };
             self.go_on()?;
             if tries == TRIES {
                 let error = format!("{} ({TRIES} tries)", refusal.reason);
-                return Err(Trouble::Failed(ErrorType::Connection, error));
+                return Err(TaskError::Failed(ErrorType::Connection, error));
             }
             self.wait(after.unwrap_or_else(|| backoff(tries)), &refusal.reason)?;
             tries += 1;
@@ -86,12 +86,12 @@ impl<'a> Errand<'a> {
         }
     }
 
-    fn pay(&self, units: u64) -> Result<(), Trouble> {
+    fn pay(&self, units: u64) -> Result<(), TaskError> {
         if let Some(ledger) = self.ledger
             && ledger.spend(units).map_err(unusable)? == Spent::Exhausted
         {
             let day = ledger.budget().map_err(unusable)?;
-            return Err(Trouble::Quota(format!(
+            return Err(TaskError::Quota(format!(
                 "the YouTube quota of the day is used up: {units} of its units are needed, {} are left; the next day starts at {}",
                 day.left(),
                 day.resets_at
@@ -101,39 +101,39 @@ impl<'a> Errand<'a> {
         Ok(())
     }
 
-    fn give_back(&self, units: u64) -> Result<(), Trouble> {
+    fn give_back(&self, units: u64) -> Result<(), TaskError> {
         self.spent.set(self.spent.get() - units);
         self.ledger.map_or(Ok(()), |ledger| ledger.give_back(units)).map_err(unusable)
     }
 
-    fn wait(&self, wait: Duration, reason: &str) -> Result<(), Trouble> {
+    fn wait(&self, wait: Duration, reason: &str) -> Result<(), TaskError> {
         if wait >= self.left() {
             let error =
                 format!("{reason}; the next try would be {wait:.0?} from now, which is later than the task's end");
-            return Err(Trouble::Failed(ErrorType::Connection, error));
+            return Err(TaskError::Failed(ErrorType::Connection, error));
         }
         self.run.stop.wait_for(Some(StopReason::Shutdown), wait);
         Ok(())
     }
 
-    fn trouble(&self, refusal: Refusal) -> Trouble {
+    fn task_error(&self, refusal: Refusal) -> TaskError {
         let Refusal { kind, reason } = refusal;
         match kind {
-            Kind::Quota => match self.ledger.map_or(Ok(()), Ledger::exhaust) {
-                Ok(()) => Trouble::Quota(format!("the YouTube quota of the day is used up: {reason}")),
+            RefusalKind::Quota => match self.ledger.map_or(Ok(()), Ledger::exhaust) {
+                Ok(()) => TaskError::Quota(format!("the YouTube quota of the day is used up: {reason}")),
                 Err(error) => unusable(error),
             },
-            Kind::Key => Trouble::Key(format!("the YouTube key cannot be used: {reason}")),
-            Kind::Missing => Trouble::Missing(reason),
-            Kind::Params => Trouble::Failed(ErrorType::Validation, reason),
-            Kind::Other | Kind::Again { .. } => Trouble::Failed(ErrorType::Handler, reason),
+            RefusalKind::Key => TaskError::Key(format!("the YouTube key cannot be used: {reason}")),
+            RefusalKind::Missing => TaskError::Missing(reason),
+            RefusalKind::Params => TaskError::Failed(ErrorType::Validation, reason),
+            RefusalKind::Other | RefusalKind::Again { .. } => TaskError::Failed(ErrorType::Handler, reason),
         }
     }
 }
 
 /// The ledger cannot be used: it may be locked, or the disk full.
-pub(super) fn unusable(error: String) -> Trouble {
-    Trouble::Failed(ErrorType::Temporary, error)
+pub(super) fn unusable(error: String) -> TaskError {
+    TaskError::Failed(ErrorType::Temporary, error)
 }
 
 /// The wait after so many tries, with full jitter: tasks that failed together do not come back together.
