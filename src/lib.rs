@@ -17,7 +17,7 @@
 // The rooms. `taskmanager` speaks with the server, `store` keeps results on disk, `handler` runs what works a task,
 // `worker` is the loop that joins them, `library` its public face. `config` and `cli` say what is wanted, `commands`
 // builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things out and for
-// small installations, and shows what a worker does, which `metrics` counts.
+// small installations; `status` counts and shows what a worker does.
 //
 // They are public, and hidden, for this package's own tests, benchmarks and fuzz target, and may change at any time:
 // what others can rely on is re-exported below.
@@ -39,9 +39,6 @@ pub mod json;
 mod library;
 #[doc(hidden)]
 pub mod logging;
-#[cfg(feature = "server")]
-#[doc(hidden)]
-pub mod metrics;
 /// Names of task types and ids of workers.
 mod name;
 #[doc(hidden)]
@@ -56,6 +53,9 @@ pub mod server;
 #[doc(hidden)]
 pub mod shutdown;
 mod sqlite;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod status;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

@@ -23,7 +23,7 @@ use super::access::names_this_machine;
 use super::connection::{self, Patience};
 use super::page::{HTML, headers};
 use super::{ServerError, ServerThread, listen};
-use crate::metrics::Metrics;
+use crate::status::metrics::Metrics;
 
 /// Few clients, and none for long: what they hold open are file descriptors that handlers need.
 const PATIENCE: Patience =

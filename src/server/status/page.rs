@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 
-use crate::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
 use crate::server::page::{Page, bad, last_hour, mostly_failing, span, state};
+use crate::status::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
 
 pub(super) fn page(view: &View) -> Page {
     let health = &view.health;

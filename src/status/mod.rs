@@ -1,0 +1,3 @@
+//! What a worker shows of itself.
+
+pub mod metrics;
