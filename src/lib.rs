@@ -17,7 +17,7 @@
 // The rooms. `taskmanager` speaks with the server, `store` keeps results on disk, `handler` runs what works a task,
 // `worker` is the loop that joins them, `library` its public face. `config` and `cli` say what is wanted, `commands`
 // builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things out and for
-// small installations; `status` counts and shows what a worker does.
+// small installations; `status` counts and shows what a worker does, and `http` is what these two share.
 //
 // They are public, and hidden, for this package's own tests, benchmarks and fuzz target, and may change at any time:
 // what others can rely on is re-exported below.
@@ -34,6 +34,8 @@ mod failpoint;
 #[doc(hidden)]
 pub mod handler;
 mod headline;
+#[cfg(feature = "server")]
+mod http;
 #[doc(hidden)]
 pub mod json;
 mod library;
@@ -54,8 +56,7 @@ pub mod server;
 pub mod shutdown;
 mod sqlite;
 #[cfg(feature = "server")]
-#[doc(hidden)]
-pub mod status;
+mod status;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

@@ -7,8 +7,9 @@ use super::setup::Setup;
 use crate::clock::{Clock, Timestamp, between};
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::server::{RunningStatus, ServerError, StatusServer};
+use crate::http::{Listener, RunningServer, StartError};
 use crate::shutdown::SystemClock;
+use crate::status;
 use crate::status::metrics::{Attempt, Facts, Metrics, Quota};
 use crate::task::TaskResult;
 use crate::taskmanager::{Delivery, Exchange, Meter};
@@ -18,13 +19,13 @@ use crate::youtube::{Budget, QuotaEvent, QuotaListener};
 /// A status endpoint at work.
 pub(super) struct Status {
     metrics: Arc<Metrics>,
-    _server: RunningStatus,
+    _server: RunningServer,
 }
 
 /// Starts the endpoint where one is asked for, for a worker of these types.
 pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
     let Some(address) = &setup.config.status_addr else { return Ok(None) };
-    let server = StatusServer::bind(address.value).map_err(|error| explain(&error))?;
+    let listener = Listener::bind(address.value).map_err(|error| explain(&error))?;
     let by_program = |it: &&TaskType| it.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_)));
     let programs = task_types.iter().filter(by_program).map(|it| it.name.clone()).collect();
     let facts = Facts {
@@ -33,25 +34,29 @@ pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Op
         youtube_key: task_types.iter().any(TaskType::reads_youtube).then(|| setup.config.youtube_api_key.is_some()),
     };
     let metrics = Arc::new(Metrics::new(facts)?);
-    log::info!(address = server.address().to_string().as_str(); "health and metrics are shown");
-    if !server.address().ip().to_canonical().is_loopback() {
+    log::info!(address = listener.address().to_string().as_str(); "health and metrics are shown");
+    if !listener.address().ip().to_canonical().is_loopback() {
         log::warn!(
             "status_addr can be reached by other machines, and asks for no key: whoever reaches it sees types, counts, \
              progress and errors; let only those you trust reach it"
         );
     }
-    let running = server.start(Arc::clone(&metrics)).map_err(|error| explain(&error))?;
+    let running = status::serve(listener, Arc::clone(&metrics)).map_err(|error| explain(&error))?;
     Ok(Some(Status { metrics, _server: running }))
 }
 
-fn explain(error: &ServerError) -> UserError {
+fn explain(error: &StartError) -> UserError {
     match error {
-        ServerError::AddressInUse(address) => {
+        StartError::AddressInUse(address) => {
             UserError::usage(format!("status_addr: another program listens on {address} already"))
                 .hint("name another address, or leave it out")
         }
-        ServerError::AddressUnusable { .. } => UserError::usage(format!("status_addr: {error}")),
-        _ => UserError::new(Exit::Failed, error.to_string()),
+        StartError::AddressUnusable { address, source } => {
+            UserError::usage(format!("status_addr: cannot listen on {address}: {source}"))
+        }
+        StartError::Thread(error) => {
+            UserError::new(Exit::Failed, format!("status_addr: cannot start a thread: {error}"))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::body::discard;
 use super::envelope::TurnedAway;
 use super::guesses::Guesses;
-use super::line::Line;
+use crate::http::{ConnectionHandle, names_this_machine};
 
 /// Who may call.
 pub(super) enum Access {
@@ -40,9 +40,9 @@ pub(super) enum Rejected {
 }
 
 impl Key {
-    /// Compares what was sent on a line. The answer to a wrong key may take its time.
-    async fn check(&self, sent: &[u8], line: &Line) -> Result<(), Rejected> {
-        let (address, now) = (line.address().ip(), Instant::now());
+    /// Compares what was sent on a connection. The answer to a wrong key may take its time.
+    async fn check(&self, sent: &[u8], connection: &ConnectionHandle) -> Result<(), Rejected> {
+        let (address, now) = (connection.address().ip(), Instant::now());
         if let Err(wait) = self.guesses.may_try(address, now) {
             log_refusal(address, self.guesses.was_not_tried(address, now));
             return Err(Rejected::TooMany(wait));
@@ -54,7 +54,7 @@ impl Key {
         let (wait, count) = self.guesses.was_wrong(address, now);
         log_refusal(address, count);
         if !wait.is_zero() {
-            line.give_up();
+            connection.give_up();
             sleep(wait).await;
         }
         Err(Rejected::Wrong)
@@ -79,18 +79,18 @@ impl Access {
         matches!(self, Self::Key(_))
     }
 
-    /// Compares a key that was sent on a line.
-    pub(super) async fn show_key(&self, sent: &[u8], line: &Line) -> Result<(), Rejected> {
+    /// Compares a key that was sent on a connection.
+    pub(super) async fn show_key(&self, sent: &[u8], connection: &ConnectionHandle) -> Result<(), Rejected> {
         match self {
-            Self::Key(key) => key.check(sent, line).await,
+            Self::Key(key) => key.check(sent, connection).await,
             Self::Local => Ok(()),
         }
     }
 
-    async fn check(&self, headers: &HeaderMap, line: &Line) -> Result<(), TurnedAway> {
+    async fn check(&self, headers: &HeaderMap, connection: &ConnectionHandle) -> Result<(), TurnedAway> {
         if self.needs_key() {
             let sent = headers.get("X-API-Key").ok_or(UNAUTHORIZED)?;
-            return self.show_key(sent.as_bytes(), line).await.map_err(|rejected| match rejected {
+            return self.show_key(sent.as_bytes(), connection).await.map_err(|rejected| match rejected {
                 Rejected::Wrong => UNAUTHORIZED,
                 Rejected::TooMany(wait) => TurnedAway { retry_after: Some(wait), ..TOO_MANY_KEYS },
             });
@@ -131,7 +131,7 @@ const FORBIDDEN: TurnedAway = TurnedAway {
 /// Lets the request pass or turns it away. Anybody may ask for the health.
 pub(super) async fn check(
     State(access): State<Arc<Access>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -139,9 +139,9 @@ pub(super) async fn check(
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    match access.check(&parts.headers, &line).await {
+    match access.check(&parts.headers, &connection).await {
         Ok(()) => {
-            line.trust();
+            connection.trust();
             next.run(Request::from_parts(parts, body)).await
         }
         Err(turned_away) => turned_away.into_response(),
@@ -156,8 +156,8 @@ pub(super) async fn spare_body(access: &Access, request: Request) -> Request {
     let (parts, body) = request.into_parts();
     // Who asks whether to send it is told so by the answer. Anybody else gets to see the answer after it.
     if !parts.headers.contains_key(header::EXPECT) {
-        if let Some(ConnectInfo(line)) = parts.extensions.get::<ConnectInfo<Line>>() {
-            line.give_up();
+        if let Some(ConnectInfo(connection)) = parts.extensions.get::<ConnectInfo<ConnectionHandle>>() {
+            connection.give_up();
         }
         discard(body).await;
     }
@@ -172,20 +172,6 @@ pub(super) fn is_health(request: &Request) -> bool {
 /// What a secret is kept and compared as.
 pub(super) fn digest(key: &[u8]) -> [u8; 32] {
     Sha256::digest(key).into()
-}
-
-/// Whether the request calls this machine by one of its own names.
-pub(super) fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else {
-        return true; // HTTP/1.0, which no browser speaks
-    };
-    let host = host.to_str().unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

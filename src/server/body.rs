@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::envelope::Failure;
 use super::large::LARGE;
-use super::line::Line;
 use super::queue::Shared;
+use crate::http::ConnectionHandle;
 use crate::json;
 use crate::name::{self, MAX_NAME};
 
@@ -264,12 +264,12 @@ pub(super) async fn work_on(queue: &Shared, request: Request, next: Next) -> Res
     let mut held = None;
     let body = read_within(body, |length| queue.bodies.hold(&mut held, length)).await?;
     let is_large = body.len() > LARGE;
-    let line = parts.extensions.get::<ConnectInfo<Line>>().map(|ConnectInfo(line)| line.clone());
+    let connection = parts.extensions.get::<ConnectInfo<ConnectionHandle>>().map(|ConnectInfo(it)| it.clone());
     let call = next.run(Request::from_parts(parts, Body::from(body)));
     if !is_large {
         return Ok(call.await);
     }
-    let _hold = line.as_ref().map(Line::hold);
+    let _hold = connection.as_ref().map(ConnectionHandle::hold);
     let turn = if is_claim { None } else { queue.large.turn().await };
     let call = async move {
         let answer = call.await;

@@ -10,6 +10,7 @@ mod session;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -23,13 +24,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::access::{Access, Rejected};
 use super::body;
+use super::database::Time;
 use super::envelope::Failure;
-use super::line::Line;
 use super::log::{self, Log};
-use super::page::Page;
 use super::queue::{Refusal, Shared};
 use super::room::TOO_MANY_ANSWERS;
 use super::tasks::{Filter, STATUSES, Side};
+use crate::http::ConnectionHandle;
+use crate::http::page::{Page, span};
 use fields::Typed;
 use form::{Form, Wrong};
 use session::Sessions;
@@ -41,8 +43,8 @@ const PAGE: u16 = 50;
 const MAX_SIGN_IN: usize = 4096;
 
 /// Logs what somebody has done on the page, and from where.
-fn log_by_hand(line: &Line, task_id: Option<i64>, what: &str) {
-    let address = line.address().ip().to_canonical().to_string();
+fn log_by_hand(connection: &ConnectionHandle, task_id: Option<i64>, what: &str) {
+    let address = connection.address().ip().to_canonical().to_string();
     ::log::info!(address = address.as_str(), task_id; "{what}");
 }
 
@@ -214,10 +216,14 @@ async fn show_task(State(console): State<Arc<Console>>, id: TaskId, Query(query)
     Ok(console.show(&format!("Task {id}"), tasks::task(&shown, note)))
 }
 
-async fn put_back(State(console): State<Arc<Console>>, line: ConnectInfo<Line>, id: TaskId) -> Answer {
+async fn put_back(
+    State(console): State<Arc<Console>>,
+    connection: ConnectInfo<ConnectionHandle>,
+    id: TaskId,
+) -> Answer {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
     console.queue.lock().put_back(id)?;
-    log_by_hand(&line, Some(id), "task put back on the page");
+    log_by_hand(&connection, Some(id), "task put back on the page");
     Ok(see(&format!("/tasks/{id}?is=back")))
 }
 
@@ -230,7 +236,11 @@ async fn show_form(State(console): State<Arc<Console>>, Query(query): Query<Type
     Ok(console.form(task_type, as_json, &Typed::new(), &Wrong::default())?)
 }
 
-async fn create(State(console): State<Arc<Console>>, line: ConnectInfo<Line>, Posted(typed): Posted<Typed>) -> Answer {
+async fn create(
+    State(console): State<Arc<Console>>,
+    connection: ConnectInfo<ConnectionHandle>,
+    Posted(typed): Posted<Typed>,
+) -> Answer {
     let task_type = typed.get("type").ok_or(Refusal::TypeNotFound)?;
     let schema = console.queue.lock().schema(task_type)?;
     let (params, wrong) = fields::params(&fields::of(&schema), &typed);
@@ -245,14 +255,14 @@ async fn create(State(console): State<Arc<Console>>, line: ConnectInfo<Line>, Po
     let created = console.queue.create(task_type.clone(), params, priority).await?;
     let how = if created.deduplicated { "old" } else { "new" };
     if !created.deduplicated {
-        log_by_hand(&line, Some(created.id), "task created on the page");
+        log_by_hand(&connection, Some(created.id), "task created on the page");
     }
     Ok(see(&format!("/tasks/{}?is={how}", created.id)))
 }
 
 async fn sign_in(
     State(console): State<Arc<Console>>,
-    line: ConnectInfo<Line>,
+    connection: ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     Posted(typed): Posted<Typed>,
 ) -> Answer {
@@ -261,7 +271,7 @@ async fn sign_in(
         return Ok(see(next));
     }
     let key = typed.get("key").map_or("", |key| key.trim());
-    match console.access.show_key(key.as_bytes(), &line).await {
+    match console.access.show_key(key.as_bytes(), &connection).await {
         Ok(()) => {}
         Err(Rejected::Wrong) => return Ok(sign_in_page(next, true)),
         Err(Rejected::TooMany(wait)) => {
@@ -270,7 +280,7 @@ async fn sign_in(
             return Ok(trouble(StatusCode::TOO_MANY_REQUESTS, &why));
         }
     }
-    log_by_hand(&line, None, "signed in on the page");
+    log_by_hand(&connection, None, "signed in on the page");
     let cookie = console.sessions.begin(&headers).map_err(|error| Failure::internal(&error))?;
     Ok(([(header::SET_COOKIE, cookie)], see(next)).into_response())
 }
@@ -324,6 +334,16 @@ fn list_link(status: Option<&str>, task_type: Option<&str>, side: Option<Side>) 
 
 fn new_link(task_type: &str) -> String {
     format!("/new?type={}", percent(task_type))
+}
+
+/// A time as people say it, and exactly for who points at it.
+fn ago(time: Time) -> Markup {
+    let exact = time.to_string();
+    html! {
+        time datetime=(format!("{}Z", exact.replace(' ', "T"))) title=(format!("{exact} UTC")) {
+            (span(Duration::from_secs(Time::now().since(time).as_secs()))) " ago"
+        }
+    }
 }
 
 fn task_link(id: i64) -> Markup {

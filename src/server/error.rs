@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::http::StartError;
+
 /// Why the embedded TaskManager could not start. Each is one line that says what is wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -64,4 +66,14 @@ pub enum ServerError {
     /// The system gives it no thread or no event queue.
     #[error("cannot start the TaskManager's thread: {0}")]
     Thread(#[source] io::Error),
+}
+
+impl From<StartError> for ServerError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::AddressInUse(address) => Self::AddressInUse(address),
+            StartError::AddressUnusable { address, source } => Self::AddressUnusable { address, source },
+            StartError::Thread(error) => Self::Thread(error),
+        }
+    }
 }

@@ -17,8 +17,8 @@ use tokio::{task, time};
 use super::access::is_health;
 use super::body::read;
 use super::envelope::{Failure, NOT_QUITE_HTML, proxy_page, zoned_now};
-use super::line::{Break, Line};
 use super::published;
+use crate::http::{Break, ConnectionHandle};
 
 /// What goes wrong on purpose, and how often: nothing by default. A rate is a share of the calls, from 0 (none) to 1
 /// (all). At most one of `drop`, `reset`, `deadlock`, `html` and `ratelimit` befalls a call, so their rates should
@@ -129,7 +129,7 @@ impl Chance {
 
 async fn befall(
     State(chance): State<Arc<Chance>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -143,11 +143,11 @@ async fn befall(
         None => next.run(request).await,
         Some(Fault::After(end)) => {
             let answer = next.run(request).await;
-            line.break_off(end);
+            connection.break_off(end);
             answer
         }
         Some(Fault::Reset) => {
-            line.break_off(Break::Reset);
+            connection.break_off(Break::Reset);
             StatusCode::NO_CONTENT.into_response()
         }
         Some(Fault::Instead(answer)) => {

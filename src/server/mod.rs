@@ -1,16 +1,13 @@
 //! The embedded TaskManager: the documented contract of the API, in one SQLite file, and a page for people.
 //!
 //! It runs in a thread of its own, on a runtime of its own. It logs who was refused and what was changed by hand; what
-//! else goes wrong is in the answer to whoever called. The status endpoint of a worker is served in the same way, and
-//! together they are the only asynchronous code there is.
+//! else goes wrong is in the answer to whoever called.
 
 mod access;
 mod attempts;
 mod batch;
 mod body;
 mod clock;
-mod connection;
-mod connections;
 mod console;
 mod database;
 mod envelope;
@@ -21,43 +18,35 @@ mod growth;
 mod guesses;
 mod keep;
 mod large;
-mod line;
 mod log;
-mod paced;
-mod page;
 mod params;
 mod published;
 mod queue;
 mod room;
 mod routes;
-mod status;
 mod tally;
 mod tasks;
 mod types;
 mod waits;
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
-use tokio::runtime;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use access::Access;
-use connection::Patience;
 pub use error::ServerError;
 pub use faults::Faults;
 use log::Log;
 use queue::{Queue, Shared};
-pub use status::{RunningStatus, StatusServer};
 
+use crate::http::{self, Limits, Listener, RunningServer};
 use crate::resources;
 
 /// The least characters of a key that protects what others can reach.
@@ -68,10 +57,13 @@ const MOST_CONNECTIONS: u64 = 4096;
 
 /// A quarter of the files that the system lends this process is left for others: the database, and handlers beside an
 /// embedded TaskManager.
-fn patience() -> Patience {
+fn limits() -> Limits {
     let most = resources::most_open_files().map_or(MOST_CONNECTIONS, |files| MOST_CONNECTIONS.min(files - files / 4));
-    let connections = usize::try_from(most).unwrap_or(usize::MAX);
-    Patience { client: Duration::from_secs(30), stop: Duration::from_secs(3), connections }
+    Limits {
+        client_timeout: Duration::from_secs(30),
+        stop_timeout: Duration::from_secs(3),
+        max_connections: usize::try_from(most).unwrap_or(usize::MAX),
+    }
 }
 
 /// What an embedded TaskManager is started with.
@@ -114,13 +106,7 @@ impl Settings {
 pub struct Server {
     address: SocketAddr,
     log: Arc<Log>,
-    _thread: ServerThread,
-}
-
-/// A thread that serves. Dropping it ends it.
-struct ServerThread {
-    /// Both are there until it is ended.
-    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    _running: RunningServer,
 }
 
 impl Server {
@@ -128,7 +114,8 @@ impl Server {
     pub fn start(settings: &Settings) -> Result<Self, ServerError> {
         let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
         check_key(key, settings.listen)?;
-        let (listener, address) = listen(settings.listen)?;
+        let listener = Listener::bind(settings.listen)?;
+        let address = listener.address();
         let queue = Shared::new(Queue::open(settings)?);
         let log = Log::open(queue.clone(), &settings.database).map_err(|error| ServerError::DatabaseUnusable {
             path: settings.database.clone(),
@@ -139,7 +126,7 @@ impl Server {
         let waits = Arc::clone(&queue.waits);
         let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), Arc::clone(&log), keep));
         let router = router(settings, queue, Arc::clone(&log), address.port());
-        let serve = |listener, stopped: oneshot::Receiver<()>| async move {
+        let run = |listener, stopped: oneshot::Receiver<()>| async move {
             tokio::spawn(async move { log.write().await });
             if let Some(keeping) = keeping {
                 tokio::spawn(keeping);
@@ -148,10 +135,10 @@ impl Server {
                 let _ = stopped.await;
                 waits.close();
             };
-            connection::serve(listener, router, patience(), stopped).await;
+            http::serve(listener, router, limits(), stopped).await;
         };
-        let thread = ServerThread::start("taskmanager", listener, serve).map_err(ServerError::Thread)?;
-        Ok(Self { address, log: served_log, _thread: thread })
+        let running = listener.start("taskmanager", run)?;
+        Ok(Self { address, log: served_log, _running: running })
     }
 
     /// Whether its database is still where it was. If not, it refuses every change, and is to be started again.
@@ -216,47 +203,5 @@ fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Route
         };
         let no_room = || if is_call { room::no_room().into_response() } else { console::no_room() };
         answers.hold_answer(answer).await.unwrap_or_else(no_room)
-    })
-}
-
-impl ServerThread {
-    /// Serves on `listener`, by what `serve` does until its second argument is over.
-    fn start<F: Future<Output = ()>>(
-        name: &str,
-        listener: TcpListener,
-        serve: impl FnOnce(tokio::net::TcpListener, oneshot::Receiver<()>) -> F + Send + 'static,
-    ) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _context = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let thread =
-            thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(serve(listener, stopped)))?;
-        Ok(Self { running: Some((stop, thread)) })
-    }
-}
-
-impl Drop for ServerThread {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.running.take() {
-            drop(stop);
-            // Where the thread panicked there is nothing left to stop.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
-    let bind = || -> io::Result<_> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    bind().map_err(|source| match source.kind() {
-        ErrorKind::AddrInUse => ServerError::AddressInUse(address),
-        _ => ServerError::AddressUnusable { address, source },
     })
 }

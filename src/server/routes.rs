@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use super::access::{self, Access};
 use super::body::{self, Exactly, Fields, check_name};
 use super::envelope::{Failure, Success};
-use super::line::Line;
 use super::log::{self, Log};
 use super::queue::{ClaimRequest, Refusal, Report, STEP, Shared};
 use super::tasks::{Claimed, Filter, Order, STATUSES, Side, SortBy};
 use super::waits::{self, Preference};
+use crate::http::ConnectionHandle;
 
 /// How many tasks a list has where nobody says, and at most.
 pub(super) const DEFAULT_LIMIT: i64 = 50;
@@ -112,7 +112,7 @@ async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl 
 async fn claim(
     State(queue): State<Shared>,
     Extension(log): Extension<Arc<Log>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Failure> {
@@ -121,7 +121,7 @@ async fn claim(
         let claimed = queue.lock().claim(&request, request.type_id)?;
         return Ok(hand_out(&queue, claimed).await);
     };
-    let _hold = line.hold();
+    let _hold = connection.hold();
     let answer = match waits::claim(&queue, &log, &request, &preference).await? {
         Some(claimed) => hand_out(&queue, claimed).await,
         None => Failure::from(Refusal::NoTask).into_response(),

@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 
 use activity::{Activity, Contact, InFlight, Loop};
 use families::Families;
-pub use health::{Health, Quota, YouTube};
+pub(crate) use health::{Health, Quota, YouTube};
 use history::History;
-pub use view::{Ended, Minute, RunningTask, TypeView, View};
+pub(crate) use view::{Ended, RunningTask, TypeView, View};
 
 /// Handlers name error types as they like, and each name is a series that stays: further ones are counted as `other`.
 const MOST_ERROR_TYPES: usize = 50;
 
 /// Why a metric could not be made or written.
-pub type MetricsError = prometheus::Error;
+pub(crate) type MetricsError = prometheus::Error;
 
 /// The figures of one worker.
-pub struct Metrics {
+pub(crate) struct Metrics {
     families: Families,
     activity: Mutex<Activity>,
     history: Mutex<History>,
@@ -38,31 +38,31 @@ pub struct Metrics {
 
 /// What is known of a worker from the start.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Who it is.
-    pub worker_id: String,
+    pub(crate) worker_id: String,
     /// The types that it works by programs.
-    pub handlers: Vec<String>,
+    pub(crate) handlers: Vec<String>,
     /// Whether a key for YouTube is set, where types read it.
-    pub youtube_key: Option<bool>,
+    pub(crate) youtube_key: Option<bool>,
 }
 
 /// An attempt that has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     /// The task's number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The name of its type.
-    pub task_type: &'a str,
+    pub(crate) task_type: &'a str,
     /// How long it took, in seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// The type of the error and its text, where it failed.
-    pub failure: Option<(&'a str, &'a str)>,
+    pub(crate) failure: Option<(&'a str, &'a str)>,
 }
 
 impl Metrics {
     /// The figures of a worker that starts now.
-    pub fn new(of: Facts) -> Result<Self, MetricsError> {
+    pub(crate) fn new(of: Facts) -> Result<Self, MetricsError> {
         let started = Instant::now();
         Ok(Self {
             families: Families::new()?,
@@ -79,7 +79,7 @@ impl Metrics {
     }
 
     /// The worker is ready to work these types, which the TaskManager knows by these numbers.
-    pub fn ready(&self, types: &[(&str, u64)]) {
+    pub(crate) fn ready(&self, types: &[(&str, u64)]) {
         let mut activity = self.lock();
         activity.contact = Contact::Answers;
         for (name, id) in types {
@@ -89,51 +89,51 @@ impl Metrics {
     }
 
     /// The TaskManager does not know a type any more.
-    pub fn type_gone(&self, task_type: &str) {
+    pub(crate) fn type_gone(&self, task_type: &str) {
         self.lock().types.insert(task_type.to_owned(), None);
     }
 
     /// The TaskManager knows a type again, by this number.
-    pub fn type_found(&self, task_type: &str, id: u64) {
+    pub(crate) fn type_found(&self, task_type: &str, id: u64) {
         self.lock().types.insert(task_type.to_owned(), Some(id));
     }
 
     /// The worker's loop turns, which it says again within some time.
-    pub fn turns(&self, again: Duration) {
+    pub(crate) fn turns(&self, again: Duration) {
         // A time beyond what can be told of never comes.
         self.lock().its_loop = Instant::now().checked_add(again).map(Loop::Turns);
     }
 
     /// The worker says that its loop does not turn, and why.
-    pub fn hangs(&self, reason: &str) {
+    pub(crate) fn hangs(&self, reason: &str) {
         self.lock().its_loop = Some(Loop::Hangs(reason.to_owned()));
     }
 
     /// Why the results file cannot be written, or that it can.
-    pub fn store_error(&self, error: Option<&str>) {
+    pub(crate) fn store_error(&self, error: Option<&str>) {
         self.lock().store_error = error.map(str::to_owned);
     }
 
     /// The results file, or another that it takes, is gone: the worker can only end.
-    pub fn files_gone(&self, error: &str) {
+    pub(crate) fn files_gone(&self, error: &str) {
         let mut activity = self.lock();
         activity.files_gone = Some(error.to_owned());
         activity.store_error = Some(error.to_owned());
     }
 
     /// The loop has asked for a task.
-    pub fn polled(&self) {
+    pub(crate) fn polled(&self) {
         self.lock().polled = Some(Instant::now());
     }
 
     /// A task runs from now on.
-    pub fn claimed(&self, id: u64, task_type: &str) {
+    pub(crate) fn claimed(&self, id: u64, task_type: &str) {
         self.families.claimed.with_label_values(&[task_type]).inc();
         self.in_flight(id, task_type);
     }
 
     /// A task is claimed, and may not run yet.
-    pub fn in_flight(&self, id: u64, task_type: &str) {
+    pub(crate) fn in_flight(&self, id: u64, task_type: &str) {
         let task = InFlight { task_type: task_type.to_owned(), since: Instant::now(), progress: None };
         if self.lock().in_flight.insert(id, task).is_none() {
             self.families.in_flight.with_label_values(&[task_type]).inc();
@@ -141,12 +141,12 @@ impl Metrics {
     }
 
     /// A task that runs was claimed once more.
-    pub fn claimed_again(&self, task_type: &str) {
+    pub(crate) fn claimed_again(&self, task_type: &str) {
         self.families.claimed.with_label_values(&[task_type]).inc();
     }
 
     /// An attempt has ended, and its result is stored.
-    pub fn finished(&self, attempt: &Attempt<'_>) {
+    pub(crate) fn finished(&self, attempt: &Attempt<'_>) {
         let Attempt { id, task_type, seconds, failure } = *attempt;
         self.leave(id);
         self.families.duration.with_label_values(&[task_type]).observe(seconds);
@@ -165,19 +165,19 @@ impl Metrics {
     }
 
     /// An attempt was not run, and its result is stored: that is no news of its handler.
-    pub fn not_run(&self, id: u64) {
+    pub(crate) fn not_run(&self, id: u64) {
         self.leave(id);
         self.lock().store_error = None;
     }
 
     /// The result of an attempt, or what became of its report, could not be stored.
-    pub fn not_stored(&self, id: u64, error: &str) {
+    pub(crate) fn not_stored(&self, id: u64, error: &str) {
         self.leave(id);
         self.lock().store_error = Some(error.to_owned());
     }
 
     /// A task is not in flight any more.
-    pub fn leave(&self, id: u64) {
+    pub(crate) fn leave(&self, id: u64) {
         let ended = self.lock().in_flight.remove(&id);
         if let Some(ended) = ended {
             self.families.in_flight.with_label_values(&[&ended.task_type]).dec();
@@ -185,12 +185,12 @@ impl Metrics {
     }
 
     /// The claim of a result was lost.
-    pub fn claim_lost(&self, task_type: &str) {
+    pub(crate) fn claim_lost(&self, task_type: &str) {
         self.families.lost.with_label_values(&[task_type]).inc();
     }
 
     /// So many results wait to be reported, of which so many were refused, and the oldest was finished so long ago.
-    pub fn unreported(&self, count: usize, refused: usize, oldest: Option<Duration>) {
+    pub(crate) fn unreported(&self, count: usize, refused: usize, oldest: Option<Duration>) {
         let mut activity = self.lock();
         activity.unreported = count;
         activity.refused = refused;
@@ -198,47 +198,47 @@ impl Metrics {
     }
 
     /// The TaskManager refused the result of a task.
-    pub fn refused(&self, id: u64, error: &str) {
+    pub(crate) fn refused(&self, id: u64, error: &str) {
         self.lock().last_refused = Some(format!("task {id}: {error}"));
     }
 
     /// A type's breaker is open for so long, or is not.
-    pub fn paused(&self, task_type: &str, pause: Option<Duration>) {
+    pub(crate) fn paused(&self, task_type: &str, pause: Option<Duration>) {
         self.families.paused.with_label_values(&[task_type]).set(pause.is_some().into());
         set(&mut self.lock().paused, task_type, pause.and_then(|pause| Instant::now().checked_add(pause)));
     }
 
     /// A type's handler wants no tasks for so long, or takes them again.
-    pub fn held(&self, task_type: &str, time: Option<Duration>) {
+    pub(crate) fn held(&self, task_type: &str, time: Option<Duration>) {
         self.families.held.with_label_values(&[task_type]).set(time.is_some().into());
         set(&mut self.lock().held, task_type, time.and_then(|time| Instant::now().checked_add(time)));
     }
 
     /// So many units of YouTube's day are used, and so on.
-    pub fn quota(&self, quota: Quota) {
+    pub(crate) fn quota(&self, quota: Quota) {
         self.lock().quota = Some(quota);
     }
 
     /// A handler has said how far its task is.
-    pub fn progress(&self, id: u64, percent: u8, message: Option<&str>) {
+    pub(crate) fn progress(&self, id: u64, percent: u8, message: Option<&str>) {
         if let Some(task) = self.lock().in_flight.get_mut(&id) {
             task.progress = Some((percent, message.unwrap_or_default().to_owned()));
         }
     }
 
     /// The TaskManager answers again.
-    pub fn contact_found(&self) {
+    pub(crate) fn contact_found(&self) {
         self.lock().contact = Contact::Answers;
     }
 
     /// The TaskManager does not answer.
-    pub fn contact_lost(&self, error: &str) {
+    pub(crate) fn contact_lost(&self, error: &str) {
         self.lock().contact = Contact::Lost(error.to_owned());
     }
 
     /// A request to the TaskManager was answered with `status`, or not at all. `held` where the server was asked to
     /// hold its answer back: then it says nothing of how fast the server is.
-    pub fn requested(&self, call: &str, status: Option<u16>, took: Duration, held: bool) {
+    pub(crate) fn requested(&self, call: &str, status: Option<u16>, took: Duration, held: bool) {
         let text = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         self.families.requests.with_label_values(&[call, &text]).inc();
         self.families.request_duration.with_label_values(&[call]).observe(took.as_secs_f64());
@@ -261,8 +261,7 @@ impl Metrics {
     }
 
     /// Why the TaskManager cannot be worked with, where that is so.
-    #[must_use]
-    pub fn not_ready(&self) -> Option<String> {
+    pub(crate) fn not_ready(&self) -> Option<String> {
         match &self.lock().contact {
             Contact::None => Some("the TaskManager has not answered yet".to_owned()),
             Contact::Lost(error) => Some(error.clone()),
@@ -271,8 +270,7 @@ impl Metrics {
     }
 
     /// How the worker is.
-    #[must_use]
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         #[allow(clippy::cast_precision_loss)] // exact up to 8 PiB
         let memory = self.families.resident_bytes().map(|bytes| bytes as f64);
         let now = Instant::now();
@@ -310,7 +308,7 @@ impl Metrics {
     }
 
     /// All metrics, in the text format of Prometheus.
-    pub fn text(&self) -> Result<Vec<u8>, MetricsError> {
+    pub(crate) fn text(&self) -> Result<Vec<u8>, MetricsError> {
         let now = Instant::now();
         {
             let activity = self.lock();

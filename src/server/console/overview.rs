@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{list_link, new_link, task_link};
-use crate::server::page::{ago, bad, grouped, last_hour, mostly_failing, state};
+use super::{ago, list_link, new_link, task_link};
+use crate::http::page::{bad, grouped, last_hour, mostly_failing, state};
 use crate::server::queue::{Overview, Seen, TypeCounts};
 use crate::server::tasks::STATUSES;
 

@@ -15,8 +15,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::{Console, sign_in_page, trouble};
-use crate::server::access::{digest, names_this_machine};
-use crate::server::line::Line;
+use crate::http::{ConnectionHandle, names_this_machine};
+use crate::server::access::digest;
 
 /// How long a browser stays signed in.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -88,7 +88,7 @@ impl Sessions {
 /// Lets a request pass to the page, or turns it away.
 pub(super) async fn guard(
     State(console): State<Arc<Console>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -104,9 +104,9 @@ pub(super) async fn guard(
     }
     let is_stranger = needs_key && !console.sessions.has_begun(headers);
     if is_stranger {
-        line.give_up();
+        connection.give_up();
     } else {
-        line.trust();
+        connection.trust();
     }
     if is_stranger && request.uri().path() != "/sign-in" {
         let here = request.uri().path_and_query().map_or("/", |it| it.as_str());

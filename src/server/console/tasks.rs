@@ -3,12 +3,12 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{list_link, task_link};
+use super::{ago, list_link, task_link};
 use crate::headline::{in_one_line, without_colours};
+use crate::http::page::{bad, grouped, span};
 use crate::output::printable;
 use crate::server::attempts::{Fate, PastAttempt};
 use crate::server::database::Time;
-use crate::server::page::{ago, bad, grouped, span};
 use crate::server::queue::{Excerpt, Listed, Shown};
 use crate::server::tasks::{STATUSES, Side, Summary};
 

@@ -7,61 +7,61 @@ use serde::Serialize;
 
 /// How a worker is. The names are those of `prismq health --json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Health {
+pub(crate) struct Health {
     /// Its loop turns.
-    pub healthy: bool,
+    pub(crate) healthy: bool,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Who it is.
-    pub worker_id: String,
+    pub(crate) worker_id: String,
     /// The version of prismq.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
     /// How long it has been running.
-    pub uptime_seconds: u64,
+    pub(crate) uptime_seconds: u64,
     /// The TaskManager answers.
-    pub api_connectivity: bool,
+    pub(crate) api_connectivity: bool,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_error: Option<String>,
+    pub(crate) api_error: Option<String>,
     /// How long the last answer took.
-    pub api_latency_ms: Option<u64>,
+    pub(crate) api_latency_ms: Option<u64>,
     /// The TaskManager has taken the key; not known before its first answer.
-    pub api_key_accepted: Option<bool>,
+    pub(crate) api_key_accepted: Option<bool>,
     /// The types it works, each with its number, or none where the TaskManager does not know it any more.
-    pub task_types: BTreeMap<String, Option<u64>>,
+    pub(crate) task_types: BTreeMap<String, Option<u64>>,
     /// The last result could be stored.
-    pub results_writable: bool,
+    pub(crate) results_writable: bool,
     /// Why it could not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub results_error: Option<String>,
+    pub(crate) results_error: Option<String>,
     /// Results that wait to be reported.
-    pub unreported: usize,
+    pub(crate) unreported: usize,
     /// How long ago the oldest of them was finished.
-    pub oldest_unreported_seconds: Option<u64>,
+    pub(crate) oldest_unreported_seconds: Option<u64>,
     /// Those of them that the TaskManager refused when they were last sent.
     #[serde(skip_serializing_if = "is_none")]
-    pub refused: usize,
+    pub(crate) refused: usize,
     /// The task of the last of them, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_refused: Option<String>,
+    pub(crate) last_refused: Option<String>,
     /// The types that a program works, which was found when the worker started.
-    pub handlers: BTreeMap<String, &'static str>,
+    pub(crate) handlers: BTreeMap<String, &'static str>,
     /// YouTube's API, where types read it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub youtube_api: Option<YouTube>,
+    pub(crate) youtube_api: Option<YouTube>,
     /// Memory of the worker's process, where the system tells.
-    pub memory_usage_mb: Option<f64>,
+    pub(crate) memory_usage_mb: Option<f64>,
     /// Tasks that run.
-    pub tasks_in_flight: usize,
+    pub(crate) tasks_in_flight: usize,
     /// Attempts that have ended.
-    pub tasks_processed: u64,
+    pub(crate) tasks_processed: u64,
     /// Those of them that failed.
-    pub tasks_failed: u64,
+    pub(crate) tasks_failed: u64,
     /// Attempts in a row that failed.
-    pub consecutive_errors: u32,
+    pub(crate) consecutive_errors: u32,
     /// When it last asked for a task.
-    pub seconds_since_poll: Option<u64>,
+    pub(crate) seconds_since_poll: Option<u64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -71,26 +71,26 @@ fn is_none(count: &usize) -> bool {
 
 /// What a worker knows of the YouTube Data API.
 #[derive(Debug, Clone, Serialize)]
-pub struct YouTube {
+pub(crate) struct YouTube {
     /// A key for it is set.
-    pub key_set: bool,
+    pub(crate) key_set: bool,
     /// The units of the day, once they were looked at.
     #[serde(flatten)]
-    pub quota: Option<Quota>,
+    pub(crate) quota: Option<Quota>,
 }
 
 /// The units of a day, for all who share them.
 #[derive(Debug, Clone, Serialize)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// Those of a whole day.
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// Those that are used.
-    pub used: u64,
+    pub(crate) used: u64,
     /// Those that are left.
-    pub left: u64,
+    pub(crate) left: u64,
     /// When the next day starts, as RFC 3339.
-    pub resets_at: String,
+    pub(crate) resets_at: String,
     /// The same, for whoever wants to know how long that is.
     #[serde(skip)]
-    pub resets: Option<Instant>,
+    pub(crate) resets: Option<Instant>,
 }

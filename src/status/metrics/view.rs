@@ -9,89 +9,77 @@ use super::{Health, Metrics};
 
 /// What a worker is doing and has done lately.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     /// How it is.
-    pub health: Health,
+    pub(crate) health: Health,
     /// The tasks that run, by their number.
-    pub running: Vec<RunningTask>,
-    /// The last hour, the present minute last.
-    pub minutes: Vec<Minute>,
+    pub(crate) running: Vec<RunningTask>,
+    /// The attempts that succeeded and those that failed in each minute of the last hour, the present minute last.
+    pub(crate) minutes: Vec<(u64, u64)>,
     /// The types, by name.
-    pub types: Vec<TypeView>,
+    pub(crate) types: Vec<TypeView>,
     /// The attempts that ended last, the newest first.
-    pub ended: Vec<Ended>,
+    pub(crate) ended: Vec<Ended>,
     /// Those that failed last, the newest first.
-    pub failed: Vec<Ended>,
+    pub(crate) failed: Vec<Ended>,
 }
 
 /// A task that runs.
 #[derive(Debug)]
-pub struct RunningTask {
+pub(crate) struct RunningTask {
     /// Its number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The name of its type.
-    pub task_type: String,
+    pub(crate) task_type: String,
     /// How long it has been running.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// In percent, with the handler's own words.
-    pub progress: Option<(u8, String)>,
-}
-
-/// What was done in a minute.
-#[derive(Debug, Clone, Copy)]
-pub struct Minute {
-    /// Attempts that succeeded.
-    pub completed: u64,
-    /// Attempts that failed.
-    pub failed: u64,
+    pub(crate) progress: Option<(u8, String)>,
 }
 
 /// A type.
 #[derive(Debug)]
-pub struct TypeView {
+pub(crate) struct TypeView {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The TaskManager knows it.
-    pub known: bool,
+    pub(crate) known: bool,
     /// Its tasks that run.
-    pub running: usize,
+    pub(crate) running: usize,
     /// Attempts that succeeded, since the worker started.
-    pub completed: u64,
+    pub(crate) completed: u64,
     /// Attempts that failed, since then.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// The median and the 95th percentile of its last durations, in seconds.
-    pub seconds: Option<(f64, f64)>,
+    pub(crate) seconds: Option<(f64, f64)>,
     /// Its breaker is open for so much longer.
-    pub paused: Option<Duration>,
+    pub(crate) paused: Option<Duration>,
     /// Its handler wants no tasks for so much longer.
-    pub held: Option<Duration>,
+    pub(crate) held: Option<Duration>,
 }
 
 /// An attempt that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The task's number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The name of its type.
-    pub task_type: String,
+    pub(crate) task_type: String,
     /// How long ago it ended.
-    pub ago: Duration,
+    pub(crate) ago: Duration,
     /// How long it took, in seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// The type of the error, and its text in one line, the most telling of its lines first.
-    pub failure: Option<(String, String)>,
+    pub(crate) failure: Option<(String, String)>,
 }
 
 impl Metrics {
     /// What the worker does, at a glance.
-    #[must_use]
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let health = self.health();
         let now = Instant::now();
         let since = |time: Instant| now.saturating_duration_since(time);
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let minutes =
-            history.minutes(now).into_iter().map(|(completed, failed)| Minute { completed, failed }).collect();
         let ended = |recent: &Recent| Ended {
             id: recent.id,
             task_type: recent.task_type.clone(),
@@ -109,7 +97,7 @@ impl Metrics {
         View {
             health,
             running: running.collect(),
-            minutes,
+            minutes: history.minutes(now),
             types: activity.types.keys().map(|name| type_view(name, &activity, &history, now)).collect(),
             ended: history.recent.iter().map(ended).collect(),
             failed: history.failures.iter().map(ended).collect(),

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 
-use crate::server::page::{Page, bad, last_hour, mostly_failing, span, state};
-use crate::status::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
+use super::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
+use crate::http::page::{Page, bad, last_hour, mostly_failing, span, state};
 
 pub(super) fn page(view: &View) -> Page {
     let health = &view.health;
-    let minutes: Vec<_> = view.minutes.iter().map(|it| (it.completed, it.failed)).collect();
-    let (level, words) = match (condition(view), mostly_failing("attempts", minutes.iter().copied())) {
+    let (level, words) = match (condition(view), mostly_failing("attempts", view.minutes.iter().copied())) {
         (("good", _), Some(failing)) => ("warn", format!("It goes on, but {failing}")),
         ((level, words), Some(failing)) => (level, format!("{words}; {failing}")),
         (condition, None) => condition,
@@ -22,7 +21,7 @@ pub(super) fn page(view: &View) -> Page {
         @if let Some(error) = &health.results_error { p.bad-text { (error) } }
         div.columns {
             (running(&view.running))
-            (last_hour(&minutes))
+            (last_hour(&view.minutes))
             (types(&view.types))
             (failed(&view.failed))
             (ended(&view.ended))

@@ -3,9 +3,6 @@
 //! It shows types, counts and what handlers say of their progress and errors, never params, results or keys as such, and
 //! asks for no key. Answers are made at most a few times a second, however often they are asked for.
 
-mod page;
-
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,52 +16,24 @@ use axum::routing::get;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use super::access::names_this_machine;
-use super::connection::{self, Patience};
-use super::page::{HTML, headers};
-use super::{ServerError, ServerThread, listen};
-use crate::status::metrics::Metrics;
+use super::metrics::Metrics;
+use super::page;
+use crate::http::page::{HTML, headers};
+use crate::http::{self, Limits, Listener, RunningServer, StartError, names_this_machine};
 
 /// Few clients, and none for long: what they hold open are file descriptors that handlers need.
-const PATIENCE: Patience =
-    Patience { client: Duration::from_secs(5), stop: Duration::from_millis(500), connections: 64 };
+const LIMITS: Limits =
+    Limits { client_timeout: Duration::from_secs(5), stop_timeout: Duration::from_millis(500), max_connections: 64 };
 /// An answer is given again for so long.
 const FRESH: Duration = Duration::from_millis(200);
 
-/// An address that is taken for the status endpoint, on which nobody answers yet.
-pub struct StatusServer {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-/// The status endpoint at work. Dropping it ends it.
-pub struct RunningStatus {
-    _thread: ServerThread,
-}
-
-impl StatusServer {
-    /// Takes the address, or says why that cannot be.
-    pub fn bind(address: SocketAddr) -> Result<Self, ServerError> {
-        let (listener, address) = listen(address)?;
-        Ok(Self { listener, address })
+/// Answers on `listener` from now on, in a thread of its own.
+pub(crate) fn serve(listener: Listener, metrics: Arc<Metrics>) -> Result<RunningServer, StartError> {
+    let mut router = router(metrics);
+    if listener.address().ip().to_canonical().is_loopback() {
+        router = router.layer(middleware::from_fn(from_here));
     }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers from now on, in a thread of its own.
-    pub fn start(self, metrics: Arc<Metrics>) -> Result<RunningStatus, ServerError> {
-        let mut router = router(metrics);
-        if self.address.ip().to_canonical().is_loopback() {
-            router = router.layer(middleware::from_fn(from_here));
-        }
-        let serve = |listener, stopped| connection::serve(listener, router, PATIENCE, stopped);
-        let thread = ServerThread::start("status", self.listener, serve).map_err(ServerError::Thread)?;
-        Ok(RunningStatus { _thread: thread })
-    }
+    listener.start("status", |listener, stopped| http::serve(listener, router, LIMITS, stopped))
 }
 
 /// Only GET and, with it, HEAD: the router refuses the rest.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::line::Line;
+use super::handle::ConnectionHandle;
 
 /// The connections that are open.
 pub(super) struct Connections {
@@ -19,7 +19,7 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Open {
     last: u64,
-    all: HashMap<u64, (Line, AbortHandle)>,
+    all: HashMap<u64, (ConnectionHandle, AbortHandle)>,
 }
 
 impl Connections {
@@ -28,13 +28,17 @@ impl Connections {
         Arc::new(Self { most, open: Mutex::default(), changed: Arc::default() })
     }
 
-    /// What a new line tells when it becomes idle.
+    /// What a new connection tells when it becomes idle.
     pub(super) fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }
 
-    /// Starts the conversation on a line.
-    pub(super) fn start(self: &Arc<Self>, line: Line, conversation: impl Future<Output = ()> + Send + 'static) {
+    /// Starts the conversation on a connection.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        handle: ConnectionHandle,
+        conversation: impl Future<Output = ()> + Send + 'static,
+    ) {
         let mut open = self.lock();
         open.last += 1;
         let place = Place { connections: Arc::clone(self), number: open.last };
@@ -43,7 +47,7 @@ impl Connections {
             conversation.await;
         });
         let number = open.last;
-        open.all.insert(number, (line, task.abort_handle()));
+        open.all.insert(number, (handle, task.abort_handle()));
     }
 
     /// Returns when there is room for one more. A connection that is idle is closed for it.
@@ -57,10 +61,8 @@ impl Connections {
     /// Whether there was one.
     pub(super) fn close_idlest(&self) -> bool {
         let mut open = self.lock();
-        let idle = open
-            .all
-            .iter()
-            .filter_map(|(number, (line, _))| Some((line.is_trusted(), line.closable_since()?, *number)));
+        let idle =
+            open.all.iter().filter_map(|(number, (it, _))| Some((it.is_trusted(), it.closable_since()?, *number)));
         let Some((.., number)) = idle.min() else { return false };
         if let Some((_, task)) = open.all.remove(&number) {
             task.abort();

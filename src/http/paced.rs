@@ -2,29 +2,31 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::line::{Breakable, Line};
+use super::handle::{Break, ConnectionHandle};
 use super::page::HEADERS;
 
 /// How many bytes a second a client has to send or take on average: a slow modem's.
 const RATE: f64 = 4096.0;
 
-/// A stream with a deadline for the request that is read and for the answer that is sent on it. Each has `patience` in
-/// all, and every byte earns the time that it takes at [`RATE`]; but never more than `patience` is left, so that a client
+/// A stream with a deadline for the request that is read and for the answer that is sent on it. Each has `timeout` in
+/// all, and every byte earns the time that it takes at [`RATE`]; but never more than `timeout` is left, so that a client
 /// which stops is soon missed. A call that waits puts the deadline off. What comes between an answer and the next request
 /// is the HTTP library's to time.
 pub(super) struct Paced {
-    stream: Breakable,
-    patience: Duration,
+    stream: TcpStream,
+    connection: ConnectionHandle,
+    timeout: Duration,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
-    /// The line's turns when the deadline began.
-    turns: u64,
+    /// How many requests and answers had begun when the deadline was set.
+    begun: u64,
     /// The client does not take what is sent.
     is_blocked: bool,
     refusal: Option<Refusal>,
@@ -52,25 +54,31 @@ impl Refusal {
 }
 
 impl Paced {
-    pub(super) fn new(stream: Breakable, patience: Duration) -> Self {
-        let deadline = Instant::now() + patience;
+    pub(super) fn new(stream: TcpStream, connection: ConnectionHandle, timeout: Duration) -> Self {
+        let deadline = Instant::now() + timeout;
         let timer = Box::pin(sleep_until(deadline));
-        Self { stream, patience, deadline, timer, turns: 0, is_blocked: false, refusal: None }
+        Self { stream, connection, timeout, deadline, timer, begun: 0, is_blocked: false, refusal: None }
     }
 
-    pub(super) fn line(&self) -> &Line {
-        self.stream.line()
+    /// Fails if the connection is to be broken. The stream is dropped for it, and so closed.
+    fn check_broken(&self) -> io::Result<()> {
+        match self.connection.broken() {
+            None => return Ok(()),
+            Some(Break::Close) => {}
+            Some(Break::Reset) => self.stream.set_zero_linger()?,
+        }
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     fn moved(&mut self, bytes: usize) {
-        let latest = Instant::now() + self.patience;
-        let turns = self.line().turns();
-        if turns == self.turns {
+        let latest = Instant::now() + self.timeout;
+        let begun = self.connection.begun();
+        if begun == self.begun {
             #[expect(clippy::cast_precision_loss, reason = "a few bytes more or less do not matter")]
             let earned = Duration::from_secs_f64(bytes as f64 / RATE);
             self.deadline = latest.min(self.deadline + earned);
         } else {
-            self.turns = turns;
+            self.begun = begun;
             self.deadline = latest;
         }
     }
@@ -78,16 +86,18 @@ impl Paced {
     /// What to say where the stream is not ready.
     fn pending<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         while self.timer.as_mut().poll(context).is_ready() {
-            if self.line().turns() != self.turns {
+            if self.connection.begun() != self.begun {
                 self.moved(0);
             } else if Instant::now() >= self.deadline {
-                if !self.line().is_held() {
+                if !self.connection.is_held() {
                     if self.is_blocked {
-                        self.stream.forget_unsent();
+                        // The system would keep what was sent and not taken for as long as the client takes a little. If
+                        // this cannot be set, that ends with the client.
+                        let _ = self.stream.set_zero_linger();
                     }
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                self.deadline = Instant::now() + self.patience;
+                self.deadline = Instant::now() + self.timeout;
             }
             self.timer.as_mut().reset(self.deadline);
         }
@@ -115,8 +125,8 @@ impl Paced {
         self.is_blocked = poll.is_pending();
         match poll {
             Poll::Pending => {
-                if !self.line().is_trusted() {
-                    self.line().give_up();
+                if !self.connection.is_trusted() {
+                    self.connection.give_up();
                 }
                 self.pending(context)
             }
@@ -130,7 +140,7 @@ impl Paced {
 
     /// Takes up a refusal where `bytes`, the next to be sent, are one.
     fn look_for_refusal(&mut self, bytes: &[u8]) {
-        if self.refusal.is_none() && self.line().is_idle() {
+        if self.refusal.is_none() && self.connection.is_idle() {
             self.refusal = Refusal::of(bytes);
         }
     }
@@ -149,7 +159,7 @@ impl AsyncRead for Paced {
                 this.moved(buffer.filled().len() - before);
                 Poll::Ready(result)
             }
-            Poll::Pending if !this.is_blocked && this.line().rests() => Poll::Pending,
+            Poll::Pending if !this.is_blocked && this.connection.rests() => Poll::Pending,
             Poll::Pending => this.pending(context),
         }
     }
@@ -157,6 +167,7 @@ impl AsyncRead for Paced {
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_broken()?;
         self.look_for_refusal(bytes);
         let poll = match self.send_refusal(context) {
             Some(poll) => poll,
@@ -170,6 +181,7 @@ impl AsyncWrite for Paced {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_broken()?;
         if let Some(first) = bytes.first() {
             self.look_for_refusal(first);
         }
@@ -189,7 +201,6 @@ impl AsyncWrite for Paced {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

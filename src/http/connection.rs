@@ -1,4 +1,4 @@
-//! Connections, served with patience: one on which nothing gets done is closed, none keeps others out, and none holds up
+//! Accepts connections and serves them: one on which nothing gets done is closed, none keeps others out, and none holds up
 //! the end.
 
 use std::io::{self, ErrorKind};
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use super::connections::Connections;
-use super::line::{Breakable, Line};
+use super::handle::ConnectionHandle;
 use super::paced::Paced;
 use super::page::with_headers;
 use crate::resources::is_shortage;
@@ -32,21 +32,21 @@ const MAX_HEAD: usize = 16 << 10;
 /// How long to accept nobody where the system has nothing to lend, and no connection can be closed.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
-/// How long the server waits for clients.
+/// How long a server waits for clients, and how many it serves.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(crate) struct Limits {
     /// For a request to begin and its head to be sent; and for the rest of it, and for its answer to be taken, beside the
     /// time that their bytes earn.
-    pub(super) client: Duration,
-    /// For requests in flight, once it is asked to stop.
-    pub(super) stop: Duration,
-    /// How many clients may be connected. For a further one, one that is idle is closed; where none is, it waits.
-    pub(super) connections: usize,
+    pub(crate) client_timeout: Duration,
+    /// For requests in flight, once the server is asked to stop.
+    pub(crate) stop_timeout: Duration,
+    /// How many clients may be connected. For a further one, one that is idle is closed; if none is, it waits.
+    pub(crate) max_connections: usize,
 }
 
 /// Serves until `stopped` is over. Connections that are still open then end with the runtime.
-pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patience, stopped: impl Future) {
-    let connections = Connections::new(patience.connections);
+pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stopped: impl Future) {
+    let connections = Connections::new(limits.max_connections);
     let (drain, draining) = watch::channel(());
     let mut stopped = pin!(stopped);
     loop {
@@ -60,14 +60,15 @@ pub(super) async fn serve(listener: TcpListener, router: Router, patience: Patie
         }
         // Where the system refuses, answers are slower and as right.
         let _ = stream.set_nodelay(true);
-        let line = Line::new(address, connections.changed());
-        let stream = Paced::new(Breakable::new(stream, line.clone()), patience.client);
-        connections.start(line, converse(stream, router.clone(), patience.client, draining.clone()));
+        let handle = ConnectionHandle::new(address, connections.changed());
+        let stream = Paced::new(stream, handle.clone(), limits.client_timeout);
+        connections
+            .start(handle.clone(), converse(stream, handle, router.clone(), limits.client_timeout, draining.clone()));
     }
     // From here on nobody can connect.
     drop(listener);
     drop(drain);
-    let _ = timeout(patience.stop, connections.ended()).await;
+    let _ = timeout(limits.stop_timeout, connections.ended()).await;
 }
 
 /// The next client. Where the system has nothing to lend for it, connections that are idle are closed.
@@ -95,12 +96,17 @@ fn is_of_client(error: &io::Error) -> bool {
 }
 
 /// Answers the requests of one client. After `draining` there is no further one.
-async fn converse(stream: Paced, router: Router, patience: Duration, mut draining: watch::Receiver<()>) {
-    let line = stream.line().clone();
+async fn converse(
+    stream: Paced,
+    handle: ConnectionHandle,
+    router: Router,
+    timeout: Duration,
+    mut draining: watch::Receiver<()>,
+) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let call = line.begin();
+        let call = handle.begin();
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(line.clone()));
+        request.extensions_mut().insert(ConnectInfo(handle.clone()));
         let answer = router.clone().oneshot(request);
         async move {
             let answer = answer.await;
@@ -109,7 +115,7 @@ async fn converse(stream: Paced, router: Router, patience: Duration, mut drainin
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(MAX_HEAD);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // How it ends is the client's affair.
     select! {
@@ -132,8 +138,11 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { client: Duration::from_millis(100), stop: Duration::from_millis(50), connections: 1 };
+    const LIMITS: Limits = Limits {
+        client_timeout: Duration::from_millis(100),
+        stop_timeout: Duration::from_millis(50),
+        max_connections: 1,
+    };
 
     /// More than the system takes for a client that does not read.
     const LONG: usize = 64 << 20;
@@ -149,21 +158,21 @@ mod tests {
     type Stop = oneshot::Sender<()>;
 
     /// A server that answers what it is sent, and a client that gives a test up rather than wait for ever.
-    fn start(patience: Patience) -> (Client, Stop, JoinHandle<()>) {
+    fn start(limits: Limits) -> (Client, Stop, JoinHandle<()>) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let held = |ConnectInfo(line): ConnectInfo<Line>| async move {
-            let _hold = line.hold();
-            sleep(3 * PATIENCE.client).await;
+        let held = |ConnectInfo(connection): ConnectInfo<ConnectionHandle>| async move {
+            let _hold = connection.hold();
+            sleep(3 * LIMITS.client_timeout).await;
             "held"
         };
         let long = get(|| async { "x".repeat(LONG) });
         let router =
             Router::new().route("/held", get(held)).route("/long", long).fallback(post(|body: String| async { body }));
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || runtime.block_on(serve(listener, router, patience, stopped)));
+        let thread = thread::spawn(move || runtime.block_on(serve(listener, router, limits, stopped)));
         (client, stop, thread)
     }
 
@@ -188,17 +197,17 @@ mod tests {
 
     #[test]
     fn a_silent_client_is_left() {
-        let (mut client, _stop, _) = start(PATIENCE);
+        let (mut client, _stop, _) = start(LIMITS);
         assert!(is_closed(&mut client));
     }
 
     #[test]
     fn a_client_that_trickles_is_left() {
-        let (mut client, _stop, _) = start(PATIENCE);
-        client.set_read_timeout(Some(PATIENCE.client / 10)).unwrap();
+        let (mut client, _stop, _) = start(LIMITS);
+        client.set_read_timeout(Some(LIMITS.client_timeout / 10)).unwrap();
         client.write_all(b"POST / HTTP/1.1\r\nX-Long: ").unwrap();
         let start = Instant::now();
-        // Each turn waits a tenth of the patience for an answer, and then sends a little more.
+        // Each turn waits a tenth of the time-out for an answer, and then sends a little more.
         while !is_closed(&mut client) && client.write_all(b"b").is_ok() {
             assert!(start.elapsed() < Duration::from_secs(10));
         }
@@ -206,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_client_beyond_the_last_place_gets_that_of_one_that_is_idle() {
-        let (mut silent, _stop, _) = start(Patience { client: Duration::from_secs(30), ..PATIENCE });
+        let (mut silent, _stop, _) = start(Limits { client_timeout: Duration::from_secs(30), ..LIMITS });
         let mut next = another(&silent);
         next.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
         read_until(&mut next, "hello");
@@ -220,12 +229,12 @@ mod tests {
 
     #[test]
     fn a_client_beyond_the_last_place_waits_where_all_are_busy() {
-        let (mut busy, _stop, _) = start(Patience { client: Duration::from_secs(30), ..PATIENCE });
+        let (mut busy, _stop, _) = start(Limits { client_timeout: Duration::from_secs(30), ..LIMITS });
         busy.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
         read_until(&mut busy, "100 Continue\r\n\r\n");
         let mut next = another(&busy);
         next.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
-        next.set_read_timeout(Some(PATIENCE.client)).unwrap();
+        next.set_read_timeout(Some(LIMITS.client_timeout)).unwrap();
         assert_eq!(next.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         busy.write_all(b"hello").unwrap();
         read_until(&mut busy, "hello");
@@ -235,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_its_answer_in_drops_is_left() {
-        let (mut client, _stop, _) = start(PATIENCE);
+        let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let begun = Instant::now();
         let (mut buffer, mut read) = ([0; 10], 0);
@@ -254,21 +263,21 @@ mod tests {
     #[test]
     fn a_client_that_sends_slowly_but_steadily_is_kept() {
         // On a busy machine, a pause may be several times what was asked for.
-        const PATIENCE: Patience = Patience { client: Duration::from_millis(500), ..super::tests::PATIENCE };
-        let (mut client, _stop, _) = start(PATIENCE);
+        const LIMITS: Limits = Limits { client_timeout: Duration::from_millis(500), ..super::tests::LIMITS };
+        let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n").unwrap();
         let begun = Instant::now();
         for _ in 0..20 {
             client.write_all(&[b'x'; 1000]).unwrap();
-            thread::sleep(PATIENCE.client / 5);
+            thread::sleep(LIMITS.client_timeout / 5);
         }
         read_until(&mut client, "xxx");
-        assert!(begun.elapsed() > 3 * PATIENCE.client);
+        assert!(begun.elapsed() > 3 * LIMITS.client_timeout);
     }
 
     #[test]
     fn every_answer_tells_browsers_to_do_nothing_with_it() {
-        let (first, _stop, _) = start(Patience { connections: 10, ..PATIENCE });
+        let (first, _stop, _) = start(Limits { max_connections: 10, ..LIMITS });
         for (request, status) in [
             ("GET /held HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
             ("PUT / HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
@@ -298,9 +307,9 @@ mod tests {
 
     #[test]
     fn a_busy_client_is_kept() {
-        let (mut client, _stop, _) = start(PATIENCE);
+        let (mut client, _stop, _) = start(LIMITS);
         let start = Instant::now();
-        while start.elapsed() < 3 * PATIENCE.client {
+        while start.elapsed() < 3 * LIMITS.client_timeout {
             client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
             read_until(&mut client, "hello");
         }
@@ -308,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_client_whose_call_is_held_is_kept() {
-        let (mut client, _stop, _) = start(PATIENCE);
+        let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         read_until(&mut client, "held");
         assert!(is_closed(&mut client), "and then it is as any other");
@@ -316,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_client_that_hangs_does_not_hold_up_the_end() {
-        let (mut client, stop, thread) = start(Patience { client: Duration::from_secs(30), ..PATIENCE });
+        let (mut client, stop, thread) = start(Limits { client_timeout: Duration::from_secs(30), ..LIMITS });
         client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
         // Now the request is in flight, and its body never comes.
         read_until(&mut client, "100 Continue\r\n\r\n");

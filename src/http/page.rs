@@ -12,8 +12,6 @@ use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::database::Time;
-
 const STYLE: &str = include_str!("page/page.css");
 /// Puts a new `main` in the place of one that is live, every two seconds.
 const SCRIPT: &str = include_str!("page/page.js");
@@ -29,11 +27,11 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
 /// The headers of every answer, where it does not say otherwise: a browser does nothing for it, shows it in no other
 /// page, and keeps none of it.
-pub(super) const HEADERS: [(HeaderName, &str); 4] = [
+pub(crate) const HEADERS: [(HeaderName, &str); 4] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::CACHE_CONTROL, "no-store"),
     // With `no-referrer`, browsers would hide the origin of a page's own forms as well.
@@ -42,13 +40,13 @@ pub(super) const HEADERS: [(HeaderName, &str); 4] = [
 ];
 
 /// The headers of what is served at a page's address. Only a page may have a browser do anything.
-pub(super) fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
+pub(crate) fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
     let policy = if content_type == HTML { POLICY.as_str() } else { HEADERS[0].1 };
     [(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, policy)]
 }
 
 /// The same answer with the headers of all.
-pub(super) fn with_headers(mut answer: Response) -> Response {
+pub(crate) fn with_headers(mut answer: Response) -> Response {
     for (name, value) in HEADERS {
         answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -56,18 +54,18 @@ pub(super) fn with_headers(mut answer: Response) -> Response {
 }
 
 /// A document that needs nothing else, and reads well without its script.
-pub(super) struct Page {
-    pub(super) title: String,
+pub(crate) struct Page {
+    pub(crate) title: String,
     /// Whose page it is, and the ways to others.
-    pub(super) header: Markup,
-    pub(super) main: Markup,
+    pub(crate) header: Markup,
+    pub(crate) main: Markup,
     /// Whether it stays up to date by itself. One that people write into does not.
-    pub(super) is_live: bool,
+    pub(crate) is_live: bool,
 }
 
 impl Page {
     /// What is put into it is escaped, unless it is named `PreEscaped`.
-    pub(super) fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -89,13 +87,13 @@ impl Page {
         document.into_string()
     }
 
-    pub(super) fn answer(&self, status: StatusCode) -> Response {
+    pub(crate) fn answer(&self, status: StatusCode) -> Response {
         (status, headers(HTML), self.document()).into_response()
     }
 }
 
 /// How it is, in words; how good that is: `good`, `warn` or `bad`, as the classes are called.
-pub(super) fn state(level: &str, words: impl Display) -> Markup {
+pub(crate) fn state(level: &str, words: impl Display) -> Markup {
     html! { h1 class={ "state " (level) } { (words.to_string()) } }
 }
 
@@ -103,7 +101,7 @@ pub(super) fn state(level: &str, words: impl Display) -> Markup {
 const ENOUGH: u64 = 10;
 
 /// Whether at least half of what ended in the last hour failed, of at least [`ENOUGH`]: in words; `what` are these.
-pub(super) fn mostly_failing(what: &str, minutes: impl Iterator<Item = (u64, u64)>) -> Option<String> {
+pub(crate) fn mostly_failing(what: &str, minutes: impl Iterator<Item = (u64, u64)>) -> Option<String> {
     let (completed, failed) = minutes.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     let all = completed + failed;
     (all >= ENOUGH && failed * 2 >= all)
@@ -111,7 +109,7 @@ pub(super) fn mostly_failing(what: &str, minutes: impl Iterator<Item = (u64, u64
 }
 
 /// What completed and what failed in each minute of the last hour, the one on top of the other.
-pub(super) fn last_hour(minutes: &[(u64, u64)]) -> Markup {
+pub(crate) fn last_hour(minutes: &[(u64, u64)]) -> Markup {
     let (completed, failed) = minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     let most = minutes.iter().map(|(completed, failed)| completed + failed).max().unwrap_or(0);
     let [all_completed, all_failed, busiest] = [completed, failed, most].map(grouped);
@@ -146,22 +144,12 @@ fn chart(label: &str, minutes: &[(u64, u64)], most: u64) -> Markup {
 }
 
 /// How what is bad is marked.
-pub(super) fn bad(is_bad: bool) -> Option<&'static str> {
+pub(crate) fn bad(is_bad: bool) -> Option<&'static str> {
     is_bad.then_some("bad-text")
 }
 
-/// A time as people say it, and exactly for who points at it.
-pub(super) fn ago(time: Time) -> Markup {
-    let exact = time.to_string();
-    html! {
-        time datetime=(format!("{}Z", exact.replace(' ', "T"))) title=(format!("{exact} UTC")) {
-            (span(Duration::from_secs(Time::now().since(time).as_secs()))) " ago"
-        }
-    }
-}
-
 /// A duration as people say it, in one unit.
-pub(super) fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 if duration.as_millis() > 0 => format!("{} ms", duration.as_millis()),
         seconds @ 0..120 => format!("{seconds} s"),
@@ -172,7 +160,7 @@ pub(super) fn span(duration: Duration) -> String {
 }
 
 /// A number with its digits in groups of three.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -1,0 +1,110 @@
+//! What the embedded TaskManager and the status endpoint share: a server in a thread of its own, which cuts off clients
+//! that are too slow, and the frame of pages for people.
+//!
+//! Each server has a runtime of its own. They are the only asynchronous code there is.
+
+mod connection;
+mod connections;
+mod handle;
+mod paced;
+pub(crate) mod page;
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::thread::{self, JoinHandle};
+
+use axum::http::{HeaderMap, header};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+pub(crate) use connection::{Limits, serve};
+pub(crate) use handle::{Break, ConnectionHandle};
+
+/// Why a server could not be started.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// Another program listens there.
+    AddressInUse(SocketAddr),
+    /// The system does not let it listen there.
+    AddressUnusable { address: SocketAddr, source: io::Error },
+    /// The system provides no thread or no event queue.
+    Thread(io::Error),
+}
+
+/// An address that is taken, on which nobody answers yet.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// A server in a thread of its own. Dropping it stops it.
+pub(crate) struct RunningServer {
+    /// Both are there until it is stopped.
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Listener {
+    pub(crate) fn bind(address: SocketAddr) -> Result<Self, StartError> {
+        let bind = || -> io::Result<_> {
+            let socket = TcpListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address })
+        };
+        bind().map_err(|source| match source.kind() {
+            ErrorKind::AddrInUse => StartError::AddressInUse(address),
+            _ => StartError::AddressUnusable { address, source },
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts a thread that runs what `run` returns, given the listener and what ends when the server is to stop: as a
+    /// rule [`serve`].
+    pub(crate) fn start<F: Future<Output = ()>>(
+        self,
+        name: &str,
+        run: impl FnOnce(tokio::net::TcpListener, oneshot::Receiver<()>) -> F + Send + 'static,
+    ) -> Result<RunningServer, StartError> {
+        let start = || -> io::Result<_> {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let listener = {
+                let _context = runtime.enter();
+                tokio::net::TcpListener::from_std(self.socket)?
+            };
+            let (stop, stopped) = oneshot::channel();
+            let thread =
+                thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(run(listener, stopped)))?;
+            Ok(RunningServer { running: Some((stop, thread)) })
+        };
+        start().map_err(StartError::Thread)
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            drop(stop);
+            // Where the thread panicked there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether the request calls this machine by one of its own names. If not, a web page may have made its own name lead
+/// here.
+pub(crate) fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else {
+        return true; // HTTP/1.0, which no browser speaks
+    };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
