@@ -29,6 +29,8 @@ pub(crate) type MetricsError = prometheus::Error;
 /// The figures of one worker.
 pub(crate) struct Metrics {
     families: Families,
+    #[cfg(target_os = "linux")]
+    process: process::ProcessMetrics,
     activity: Mutex<Activity>,
     history: Mutex<History>,
     error_types: Mutex<BTreeSet<String>>,
@@ -64,8 +66,11 @@ impl Metrics {
     /// The figures of a worker that starts now.
     pub(crate) fn new(of: Facts) -> Result<Self, MetricsError> {
         let started = Instant::now();
+        let families = Families::new()?;
         Ok(Self {
-            families: Families::new()?,
+            #[cfg(target_os = "linux")]
+            process: process::ProcessMetrics::register(&families.registry)?,
+            families,
             activity: Mutex::new(Activity::new()),
             history: Mutex::new(History::new(started)),
             error_types: Mutex::default(),
@@ -272,7 +277,7 @@ impl Metrics {
     /// How the worker is.
     pub(crate) fn health(&self) -> Health {
         #[allow(clippy::cast_precision_loss)] // exact up to 8 PiB
-        let memory = self.families.resident_bytes().map(|bytes| bytes as f64);
+        let memory = self.update_process().map(|bytes| bytes as f64);
         let now = Instant::now();
         let since = |time: Instant| now.saturating_duration_since(time).as_secs();
         let activity = self.lock();
@@ -320,7 +325,16 @@ impl Metrics {
             self.families.healthy.set(activity.stuck(now).is_none().into());
             self.families.taskmanager_up.set(matches!(activity.contact, Contact::Answers).into());
         }
+        self.update_process();
         self.families.text()
+    }
+
+    /// Reads the metrics of the process. Returns the memory that it uses, in bytes, if the system tells.
+    fn update_process(&self) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        return self.process.update();
+        #[cfg(not(target_os = "linux"))]
+        None
     }
 }
 

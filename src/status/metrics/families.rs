@@ -5,9 +5,6 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
-#[cfg(target_os = "linux")]
-use super::process::ProcessMetrics;
-
 /// The bounds of task durations, in seconds: from a warm handler to one that takes its whole claim.
 const TASK_SECONDS: [f64; 13] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 1800.0];
 /// The bounds of calls, in seconds: up to the time-out of one, and of one that waits for a task.
@@ -15,7 +12,7 @@ const CALL_SECONDS: [f64; 11] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 1
 
 /// Every metric of a worker.
 pub(super) struct Families {
-    registry: Registry,
+    pub(super) registry: Registry,
     pub(super) claimed: IntCounterVec,
     pub(super) completed: IntCounterVec,
     pub(super) failed: IntCounterVec,
@@ -32,8 +29,6 @@ pub(super) struct Families {
     pub(super) held: IntGaugeVec,
     pub(super) healthy: IntGauge,
     pub(super) taskmanager_up: IntGauge,
-    #[cfg(target_os = "linux")]
-    process: ProcessMetrics,
 }
 
 impl Families {
@@ -106,8 +101,6 @@ impl Families {
                 "prismq_taskmanager_up",
                 "1 while the TaskManager answers this worker, as /ready says.",
             )?,
-            #[cfg(target_os = "linux")]
-            process: ProcessMetrics::register(&registry)?,
             registry,
         };
         let build = gauges(&families.registry, "prismq_build_info", "1, for the version that runs.", &["version"])?;
@@ -126,18 +119,8 @@ impl Families {
         self.duration.with_label_values(&[name]);
     }
 
-    /// The memory that this process uses, in bytes, if the system tells.
-    pub(super) fn resident_bytes(&self) -> Option<u64> {
-        #[cfg(target_os = "linux")]
-        return self.process.update();
-        #[cfg(not(target_os = "linux"))]
-        None
-    }
-
     /// All of it, in the text format of Prometheus.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
-        #[cfg(target_os = "linux")]
-        self.process.update();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
