@@ -28,7 +28,7 @@ mod screen;
 mod serve;
 mod setup;
 mod stats;
-#[cfg_attr(not(feature = "server"), path = "no_status.rs")]
+#[cfg_attr(not(feature = "server"), path = "status_disabled.rs")]
 mod status;
 mod systemd;
 mod tasks;
