@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::queue::Refusal;
-use super::room::no_room;
+use super::refusal::Refusal;
+use super::room::TOO_MANY_ANSWERS;
 
 /// An answer with its data.
 pub(super) struct Success<T>(pub(super) T);
@@ -92,6 +92,11 @@ impl Failure {
         Self { details: vec![detail.into()], ..Self::bad_request("Validation failed") }
     }
 
+    /// There is no room for another large answer.
+    pub(super) fn no_room() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_ANSWERS)
+    }
+
     /// The database failed. Whoever called is the one to learn that the disk is full.
     pub(super) fn internal(error: &impl ToString) -> Self {
         Self {
@@ -115,7 +120,7 @@ impl From<Refusal> for Failure {
                 Self { details: vec![why], ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too busy, try again later") }
             }
             Refusal::BeyondLimit(why) => Self::invalid(why),
-            Refusal::NoRoom => no_room(),
+            Refusal::NoRoom => Self::no_room(),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),

@@ -19,15 +19,17 @@ mod guesses;
 mod keep;
 mod large;
 mod log;
+mod long_poll;
+mod long_poll_queue;
 mod params;
 mod published;
 mod queue;
+mod refusal;
 mod room;
 mod routes;
 mod tally;
 mod tasks;
 mod types;
-mod waits;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use access::Access;
+use envelope::Failure;
 pub use error::ServerError;
 pub use faults::Faults;
 use log::Log;
@@ -123,7 +126,7 @@ impl Server {
         })?;
         let log = Arc::new(log);
         let served_log = Arc::clone(&log);
-        let waits = Arc::clone(&queue.waits);
+        let long_polls = Arc::clone(&queue.long_polls);
         let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), Arc::clone(&log), keep));
         let router = router(settings, queue, Arc::clone(&log), address.port());
         let run = |listener, stopped: oneshot::Receiver<()>| async move {
@@ -133,7 +136,7 @@ impl Server {
             }
             let stopped = async move {
                 let _ = stopped.await;
-                waits.close();
+                long_polls.close();
             };
             http::serve(listener, router, limits(), stopped).await;
         };
@@ -201,7 +204,7 @@ fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Route
         } else {
             page.oneshot(request).await
         };
-        let no_room = || if is_call { room::no_room().into_response() } else { console::no_room() };
+        let no_room = || if is_call { Failure::no_room().into_response() } else { console::no_room() };
         answers.hold_answer(answer).await.unwrap_or_else(no_room)
     })
 }

@@ -20,12 +20,13 @@ use super::clock::Clock;
 use super::database::{self, Json, Time};
 use super::error::ServerError;
 use super::large::LARGE;
+use super::long_poll_queue::LongPollQueue;
 use super::params::{NewParams, Schemas};
+use super::refusal::{Refusal, Result};
 use super::room::Room;
 use super::tally::Tally;
 use super::tasks::{self, Claimed, Ending, Filter, NewTask, Order, State, Summary, Task};
 use super::types::{self, Rules, TaskType};
-use super::waits::Waits;
 use crate::json::{self, MAX_RESULT_DEPTH};
 
 /// The most task types: all of them are in one answer, with their schemas.
@@ -36,38 +37,6 @@ const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
 
 /// What the answer to a claim holds beside the params, in bytes: about, and rather more.
 const ENVELOPE: usize = 2048;
-
-/// Why a call was refused.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    TypeNotFound,
-    TypeNotActive,
-    /// The schema is no JSON Schema; why not.
-    BadSchema(String),
-    /// The params break the schema; where and how.
-    BadParams(String),
-    /// It was not known in time whether they do; why not.
-    Busy(String),
-    /// A part of the request is beyond a limit; which, and why.
-    BeyondLimit(String),
-    /// Too many long answers are being sent.
-    NoRoom,
-    NoTask,
-    TaskNotFound,
-    NotClaimed,
-    ClaimedByAnother,
-    NotFailed,
-    /// The database failed.
-    Database(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Refusal {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-type Result<T> = std::result::Result<T, Refusal>;
 
 /// A type that was registered.
 #[derive(Serialize)]
@@ -129,7 +98,7 @@ pub(super) struct Queue {
     schemas: Schemas,
     claim_timeout: Duration,
     max_attempts: u32,
-    waits: Arc<Waits>,
+    long_polls: Arc<LongPollQueue>,
     answers: Room,
     tally: Tally,
     clock: Clock,
@@ -144,7 +113,7 @@ impl Queue {
             schemas: Schemas::default(),
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
-            waits: Arc::default(),
+            long_polls: Arc::default(),
             answers: Room::default(),
             tally: Tally::default(),
             clock: Clock::new(),
@@ -198,7 +167,7 @@ impl Queue {
         let deduplicated = known.is_some();
         if !deduplicated {
             self.tally.moved(rules.type_id, None, Some("pending"));
-            self.waits.tell(rules.type_id);
+            self.long_polls.tell(rules.type_id);
         }
         let status = known.unwrap_or_else(|| "pending".to_owned());
         Ok(Created { id, task_type, status, dedupe_key, deduplicated })
@@ -291,7 +260,7 @@ impl Queue {
         })?;
         self.tally.moved(type_id, Some("claimed"), Some(status));
         if status == "pending" {
-            self.waits.tell(type_id);
+            self.long_polls.tell(type_id);
         }
         Ok(status)
     }
@@ -309,7 +278,7 @@ impl Queue {
             Ok(task.type_id)
         })?;
         self.tally.moved(type_id, Some("failed"), Some("pending"));
-        self.waits.tell(type_id);
+        self.long_polls.tell(type_id);
         Ok(())
     }
 

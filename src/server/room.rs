@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
-use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::envelope::Failure;
 
 /// How much of a body, or of an answer, needs no room.
 const FREE: usize = 64 * 1024;
@@ -80,11 +77,6 @@ impl AsRef<[u8]> for HeldBytes {
 
 /// What is said where there is no room for an answer.
 pub(super) const TOO_MANY_ANSWERS: &str = "Too many large answers at once. Please try again in a few seconds.";
-
-/// The same as an answer of the API.
-pub(super) fn no_room() -> Failure {
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_ANSWERS)
-}
 
 #[cfg(test)]
 mod tests {

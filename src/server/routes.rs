@@ -18,9 +18,10 @@ use super::access::{self, Access};
 use super::body::{self, Exactly, Fields, check_name};
 use super::envelope::{Failure, Success};
 use super::log::{self, Log};
-use super::queue::{ClaimRequest, Refusal, Report, STEP, Shared};
+use super::long_poll::{self, Preference};
+use super::queue::{ClaimRequest, Report, STEP, Shared};
+use super::refusal::Refusal;
 use super::tasks::{Claimed, Filter, Order, STATUSES, Side, SortBy};
-use super::waits::{self, Preference};
 use crate::http::ConnectionHandle;
 
 /// How many tasks a list has where nobody says, and at most.
@@ -122,7 +123,7 @@ async fn claim(
         return Ok(hand_out(&queue, claimed).await);
     };
     let _hold = connection.hold();
-    let answer = match waits::claim(&queue, &log, &request, &preference).await? {
+    let answer = match long_poll::claim(&queue, &log, &request, &preference).await? {
         Some(claimed) => hand_out(&queue, claimed).await,
         None => Failure::from(Refusal::NoTask).into_response(),
     };
@@ -143,7 +144,7 @@ async fn hand_out(queue: &Shared, mut claimed: Claimed) -> Response {
 async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> Answer<Value> {
     let Query(mut parameters) = parameters?;
     let worker_id = body::worker_id(parameters.remove("worker_id"))?;
-    Ok(Success(json!({"withdrawn": queue.waits.withdraw(&worker_id)})))
+    Ok(Success(json!({"withdrawn": queue.long_polls.withdraw(&worker_id)})))
 }
 
 fn claim_request(mut fields: Fields) -> Result<ClaimRequest, Failure> {

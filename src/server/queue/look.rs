@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 
-use super::{Queue, Refusal, Result};
+use super::Queue;
 use crate::headline::in_one_line;
 use crate::output::printable;
 use crate::server::attempts::{self, PastAttempt};
 use crate::server::database::Time;
+use crate::server::refusal::{Refusal, Result};
 use crate::server::tally::{Counts, Minute};
 use crate::server::tasks::{self, Filter, SUMMARY, Summary};
 use crate::server::types;
@@ -86,7 +87,7 @@ impl Queue {
     pub(in crate::server) fn overview(&mut self) -> Result<Overview> {
         let types = self.counts()?;
         let last_hour = self.tally.look(&self.connection)?.last_hour();
-        let workers = workers(&self.connection, self.waits.workers())?;
+        let workers = workers(&self.connection, self.long_polls.workers())?;
         Ok(Overview { types, last_hour, workers })
     }
 

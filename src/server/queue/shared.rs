@@ -6,21 +6,22 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::sleep;
 
-use super::{Created, Queue, Refusal, Registered, Result, within_limits};
+use super::{Created, Queue, Registered, within_limits};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
 use crate::server::large::LargeCalls;
+use crate::server::long_poll_queue::LongPollQueue;
 use crate::server::params::{Checks, NewParams, Trouble};
+use crate::server::refusal::{Refusal, Result};
 use crate::server::room::Room;
 use crate::server::tasks::{Filter, Summary};
-use crate::server::waits::Waits;
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]
 pub(in crate::server) struct Shared {
     queue: Arc<Mutex<Queue>>,
     checks: Arc<Checks>,
-    pub(in crate::server) waits: Arc<Waits>,
+    pub(in crate::server) long_polls: Arc<LongPollQueue>,
     /// Room for the bodies of calls, and for their answers.
     pub(in crate::server) bodies: Room,
     pub(in crate::server) answers: Room,
@@ -35,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 impl Shared {
     pub(in crate::server) fn new(queue: Queue) -> Self {
         Self {
-            waits: Arc::clone(&queue.waits),
+            long_polls: Arc::clone(&queue.long_polls),
             checks: Arc::default(),
             bodies: Room::default(),
             answers: queue.answers.clone(),
