@@ -247,7 +247,7 @@ mod tests {
         let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let begun = Instant::now();
-        let (mut buffer, mut read) = ([0; 10], 0);
+        let (mut buffer, mut read) = ([0; 100], 0);
         // What the system has taken for it is not kept either.
         let ended = loop {
             match client.read(&mut buffer) {
