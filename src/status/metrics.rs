@@ -41,20 +41,15 @@ pub(crate) struct Metrics {
 /// What is known of a worker from the start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
-    /// Who it is.
     pub(crate) worker_id: String,
     /// The types that it works by programs.
     pub(crate) handlers: Vec<String>,
     /// Whether a key for YouTube is set, where types read it.
     pub(crate) youtube_key: Option<bool>,
 }
-
-/// An attempt that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt<'a> {
-    /// The task's number.
     pub(crate) id: u64,
-    /// The name of its type.
     pub(crate) task_type: &'a str,
     /// How long it took, in seconds.
     pub(crate) seconds: f64,

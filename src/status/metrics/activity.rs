@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Quota;
-
-/// A task that runs.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     pub(super) task_type: String,

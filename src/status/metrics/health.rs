@@ -13,9 +13,7 @@ pub(crate) struct Health {
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// Who it is.
     pub(crate) worker_id: String,
-    /// The version of prismq.
     pub(crate) version: &'static str,
     /// How long it has been running.
     pub(crate) uptime_seconds: u64,

@@ -10,37 +10,28 @@ use super::{Health, Metrics};
 /// What a worker is doing and has done lately.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// How it is.
     pub(crate) health: Health,
     /// The tasks that run, by their number.
     pub(crate) running: Vec<RunningTask>,
     /// The attempts that succeeded and those that failed in each minute of the last hour, the present minute last.
     pub(crate) minutes: Vec<(u64, u64)>,
-    /// The types, by name.
     pub(crate) types: Vec<TypeView>,
     /// The attempts that ended last, the newest first.
     pub(crate) ended: Vec<Ended>,
     /// Those that failed last, the newest first.
     pub(crate) failed: Vec<Ended>,
 }
-
-/// A task that runs.
 #[derive(Debug)]
 pub(crate) struct RunningTask {
-    /// Its number.
     pub(crate) id: u64,
-    /// The name of its type.
     pub(crate) task_type: String,
     /// How long it has been running.
     pub(crate) age: Duration,
     /// In percent, with the handler's own words.
     pub(crate) progress: Option<(u8, String)>,
 }
-
-/// A type.
 #[derive(Debug)]
 pub(crate) struct TypeView {
-    /// Its name.
     pub(crate) name: String,
     /// The TaskManager knows it.
     pub(crate) known: bool,
@@ -57,13 +48,9 @@ pub(crate) struct TypeView {
     /// Its handler wants no tasks for so much longer.
     pub(crate) held: Option<Duration>,
 }
-
-/// An attempt that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The task's number.
     pub(crate) id: u64,
-    /// The name of its type.
     pub(crate) task_type: String,
     /// How long ago it ended.
     pub(crate) ago: Duration,
