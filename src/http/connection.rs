@@ -14,9 +14,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
-use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
@@ -47,7 +47,7 @@ pub(crate) struct Limits {
 /// Serves until `stopped` is over. Connections that are still open then end with the runtime.
 pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stopped: impl Future) {
     let connections = Connections::new(limits.max_connections);
-    let (drain, draining) = watch::channel(());
+    let graceful = GracefulShutdown::new();
     let mut stopped = pin!(stopped);
     loop {
         let (stream, address) = select! {
@@ -63,12 +63,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
         let handle = ConnectionHandle::new(address, connections.changed());
         let stream = Paced::new(stream, handle.clone(), limits.client_timeout);
         connections
-            .start(handle.clone(), converse(stream, handle, router.clone(), limits.client_timeout, draining.clone()));
+            .start(handle.clone(), converse(stream, handle, router.clone(), limits.client_timeout, graceful.watcher()));
     }
     // From here on nobody can connect.
     drop(listener);
-    drop(drain);
-    let _ = timeout(limits.stop_timeout, connections.ended()).await;
+    let _ = timeout(limits.stop_timeout, graceful.shutdown()).await;
 }
 
 /// The next client. Where the system has nothing to lend for it, connections that are idle are closed.
@@ -95,14 +94,8 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// Answers the requests of one client. After `draining` there is no further one.
-async fn converse(
-    stream: Paced,
-    handle: ConnectionHandle,
-    router: Router,
-    timeout: Duration,
-    mut draining: watch::Receiver<()>,
-) {
+/// Answers the requests of one client, until the server is shut down.
+async fn converse(stream: Paced, handle: ConnectionHandle, router: Router, timeout: Duration, watcher: Watcher) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let call = handle.begin();
         let mut request = request.map(Body::new);
@@ -116,13 +109,8 @@ async fn converse(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(MAX_HEAD);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // How it ends is the client's affair.
-    select! {
-        _ = connection.as_mut() => return,
-        _ = draining.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+    let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
 }
 
 #[cfg(test)]

@@ -70,13 +70,6 @@ impl Connections {
         true
     }
 
-    /// Returns when none is left.
-    pub(super) async fn ended(&self) {
-        while !self.lock().all.is_empty() {
-            self.changed.notified().await;
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
