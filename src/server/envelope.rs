@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::refusal::Refusal;
+use super::error::Refusal;
 use super::room::TOO_MANY_ANSWERS;
 
 /// An answer with its data.

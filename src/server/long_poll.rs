@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
+use super::error::Refusal;
 use super::log::Log;
 use super::queue::{ClaimRequest, Shared};
-use super::refusal::Refusal;
 use super::tasks::Claimed;
 
 /// No claim waits longer, whatever it asks for.

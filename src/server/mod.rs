@@ -16,7 +16,6 @@ mod faults;
 #[cfg(test)]
 mod growth;
 mod guesses;
-mod keep;
 mod large;
 mod log;
 mod long_poll;
@@ -24,7 +23,6 @@ mod long_poll_queue;
 mod params;
 mod published;
 mod queue;
-mod refusal;
 mod room;
 mod routes;
 mod tally;
@@ -40,15 +38,18 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 use tower::ServiceExt;
 
 use access::Access;
+use database::Time;
 use envelope::Failure;
 pub use error::ServerError;
 pub use faults::Faults;
 use log::Log;
 use queue::{Queue, Shared};
 
+use crate::clock::{Moment, Timestamp, surely_past};
 use crate::http::{self, Limits, Listener, RunningServer};
 use crate::resources;
 
@@ -57,6 +58,13 @@ const SHORTEST_KEY: usize = 16;
 
 /// How many clients may be connected: a few thousand workers, each of which waits for tasks and reports at once.
 const MOST_CONNECTIONS: u64 = 4096;
+
+/// How many tasks are pruned at once, at most.
+const PRUNE_STEP: usize = 200;
+/// What is left to calls between two steps.
+const PRUNE_PAUSE: Duration = Duration::from_millis(10);
+/// How soon a task is pruned that may be.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// A quarter of the files that the system lends this process is left for others: the database, and handlers beside an
 /// embedded TaskManager.
@@ -127,12 +135,12 @@ impl Server {
         let log = Arc::new(log);
         let served_log = Arc::clone(&log);
         let long_polls = Arc::clone(&queue.long_polls);
-        let keeping = settings.keep.map(|keep| keep::remove_ended(queue.clone(), Arc::clone(&log), keep));
+        let pruning = settings.keep.map(|keep| prune(queue.clone(), Arc::clone(&log), keep));
         let router = router(settings, queue, Arc::clone(&log), address.port());
         let run = |listener, stopped: oneshot::Receiver<()>| async move {
             tokio::spawn(async move { log.write().await });
-            if let Some(keeping) = keeping {
-                tokio::spawn(keeping);
+            if let Some(pruning) = pruning {
+                tokio::spawn(pruning);
             }
             let stopped = async move {
                 let _ = stopped.await;
@@ -207,4 +215,18 @@ fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Route
         let no_room = || if is_call { Failure::no_room().into_response() } else { console::no_room() };
         answers.hold_answer(answer).await.unwrap_or_else(no_room)
     })
+}
+
+/// Removes tasks that ended longer ago than `keep`, for as long as the server runs. What is removed is in `log`.
+async fn prune(queue: Shared, log: Arc<Log>, keep: Duration) {
+    let start = Moment::from(Timestamp::now());
+    loop {
+        // Nobody listens to an error here. Whoever calls hears of it, and the next look is the next try.
+        let more = queue
+            .lock()
+            .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(keep), PRUNE_STEP)
+            .unwrap_or(false);
+        let _ = log.catch_up().await;
+        sleep(if more { PRUNE_PAUSE } else { PRUNE_EVERY.min(keep).max(PRUNE_PAUSE) }).await;
+    }
 }

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use super::access::{self, Access};
 use super::body::{self, Exactly, Fields, check_name};
 use super::envelope::{Failure, Success};
+use super::error::Refusal;
 use super::log::{self, Log};
 use super::long_poll::{self, Preference};
 use super::queue::{ClaimRequest, Report, STEP, Shared};
-use super::refusal::Refusal;
 use super::tasks::{Claimed, Filter, Order, STATUSES, Side, SortBy};
 use crate::http::ConnectionHandle;
 

@@ -10,7 +10,7 @@ use crate::headline::in_one_line;
 use crate::output::printable;
 use crate::server::attempts::{self, PastAttempt};
 use crate::server::database::Time;
-use crate::server::refusal::{Refusal, Result};
+use crate::server::error::{Refusal, Result};
 use crate::server::tally::{Counts, Minute};
 use crate::server::tasks::{self, Filter, SUMMARY, Summary};
 use crate::server::types;

@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use super::{Created, Queue, Registered, within_limits};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
+use crate::server::error::{Refusal, Result};
 use crate::server::large::LargeCalls;
 use crate::server::long_poll_queue::LongPollQueue;
 use crate::server::params::{Checks, NewParams, Trouble};
-use crate::server::refusal::{Refusal, Result};
 use crate::server::room::Room;
 use crate::server::tasks::{Filter, Summary};
 
