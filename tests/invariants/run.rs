@@ -277,8 +277,9 @@ impl<'a> Rig<'a> {
     }
 
     /// Whether no task has come further for so long that none will. A slow machine makes a plan late, and not wrong.
+    /// A task that is claimed again and again, and expires each time, comes no further either.
     fn is_stuck(&mut self) -> bool {
-        const PROGRESS: &str = "SELECT sum(attempts) + sum(status IN ('completed', 'failed')) FROM tasks";
+        const PROGRESS: &str = "SELECT sum(min(attempts, 60)) + sum(status IN ('completed', 'failed')) FROM tasks";
         if Instant::now() <= self.progress.1 {
             return false;
         }
