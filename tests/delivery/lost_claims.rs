@@ -146,7 +146,7 @@ fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
 #[track_caller]
 fn answer_after_another_slot_has_found(the_run_has_ended: bool) {
     let (published, sandbox) = with_tasks(3);
-    sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     for fault in [Fault::Nothing, Fault::AnsweredLate, Fault::AnswerLost] {
         published.spoil(CLAIM, fault);
     }
@@ -206,13 +206,13 @@ fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can
 
 #[test]
 fn a_worker_goes_on_though_nobody_says_what_is_claimed() {
-    for answer in [Answer::page(500), Answer::error(404, "no such endpoint")] {
+    at_once([Answer::page(500), Answer::error(404, "no such endpoint")], |answer| {
         let (published, sandbox) = with_tasks(2);
         published.spoil(CLAIM, Fault::AnswerLost);
         (0..1000).for_each(|_| published.spoil(LIST, Fault::Answer(answer.clone())));
         let _worker = sandbox.prismq(["work"]).start();
         wait_for("the other to end", || (published.task(2).status == "completed").then_some(()));
-    }
+    });
 }
 
 /// Lets a worker die with a claim of which only the TaskManager knows.
@@ -341,7 +341,7 @@ fn a_limited_worker_leaves_no_claim_behind_of_which_it_has_not_heard() {
     let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
     published.spoil(CLAIM, Fault::DoneLate(Answer::page(502)));
     let sandbox = published.sandbox(&cases("case", ""));
-    sandbox.write("it.sh", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    sandbox.write("it.sh", "echo run >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = sandbox.prismq(["work", "--max-tasks", "1"]).start();
     wait_for("the handler", || (!sandbox.read("runs").is_empty()).then_some(()));
     published.do_late();

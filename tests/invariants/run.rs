@@ -3,7 +3,7 @@
 mod found;
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(crate) use found::Found;
 
 use crate::plan::{Event, Plan, Until, WorkerPlan};
-use crate::support::{FakeClock, Output, Running, Sandbox, exchange};
+use crate::support::{FakeClock, Output, Running, Sandbox, exchange, free_port};
 
 /// How long a process may take to start, and the tasks to come further: many times what they do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,7 +156,7 @@ impl<'a> Rig<'a> {
                 self.server = Some(server);
                 return Ok(());
             }
-            // For a moment, a connection of another plan may have this port at its other end.
+            // For a moment, a process that another plan has just forked may still listen there.
             let ended = server.wait();
             if !ended.stderr.contains(PORT_TAKEN) || Instant::now() > deadline {
                 return Err(format!("serve ended: {}", ended.stderr));
@@ -329,10 +329,6 @@ impl<'a> Rig<'a> {
         };
         self.workers.iter().map(ask).collect()
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn wait_until(deadline: Instant, mut holds: impl FnMut() -> bool) -> Option<()> {
