@@ -10,7 +10,7 @@ use crate::published::{Fault, Published};
 use crate::rig::{Rig, TaskManager, WORKER, cases};
 use crate::support::{Answer, wait_for};
 
-const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
+const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1";
 
 #[test]
 fn a_live_process_keeps_its_tasks() {
