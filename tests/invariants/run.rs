@@ -40,11 +40,19 @@ struct Rig<'a> {
     server: Option<Running>,
     workers: Vec<Worker>,
     summaries: Vec<Value>,
+    /// A worker has ended without one.
+    is_summary_lost: bool,
     log: String,
     /// All is done: each worker is asked to stop as soon as it obeys signals.
     is_stopping: bool,
     /// How far the tasks were when that was last looked at, and until when they must be further.
     progress: (u64, Instant),
+}
+
+/// Whether a worker that was asked to stop may end without a summary, by what it logged: before it worked at all, or since
+/// its calls were not answered for so long that it gave them up.
+fn may_say_nothing(stderr: &str) -> bool {
+    !stderr.contains("  ready ") || stderr.contains("ended without waiting for what is in flight")
 }
 
 /// Runs a plan to its end. What went wrong, in words, where it does not come to one.
@@ -122,6 +130,7 @@ impl<'a> Rig<'a> {
             server: None,
             workers,
             summaries: Vec::new(),
+            is_summary_lost: false,
             log: String::new(),
             is_stopping: false,
             progress: (0, Instant::now() + PATIENCE),
@@ -237,7 +246,11 @@ impl<'a> Rig<'a> {
             }
             TERMINATED if is_expected => self.start_worker(index),
             0 => {
-                self.summaries.push(ended.json());
+                match serde_json::from_str(&ended.stdout) {
+                    Ok(summary) => self.summaries.push(summary),
+                    Err(_) if is_expected && may_say_nothing(&ended.stderr) => self.is_summary_lost = true,
+                    Err(error) => return Err(format!("worker {index} said {error}:\n{}", ended.stderr)),
+                }
                 if is_expected && !self.is_stopping { self.start_worker(index) } else { Ok(()) }
             }
             // It says that the TaskManager could not be reached: only when it starts, as long as that answers now and then.
