@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, cases, rows};
-use crate::support::{Answer, Sandbox, at_once, wait_for};
+use crate::support::{Answer, Sandbox, at_once, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 const LIST: &str = "GET /tasks?";
@@ -140,6 +140,26 @@ fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
     published.do_late();
     worker.wait().exits(0);
     assert_each_ran_once(&published, &sandbox, 2, "");
+}
+
+/// Its last call is carried out when the next worker has looked already.
+#[test]
+fn what_was_claimed_for_a_worker_after_its_death_is_taken_up_by_the_next() {
+    let (published, sandbox) = with_tasks(1);
+    published.spoil(CLAIM, Fault::DoneLate(Answer::page(504)));
+    (0..100).for_each(|_| published.spoil(CLAIM, Fault::Answer(Answer::page(503))));
+    let worker = sandbox.prismq(["work"]).start();
+    wait_for("its next claim", || (published.count(CLAIM) > 1).then_some(()));
+    worker.crash();
+    published.mend();
+    // It is carried out while the next worker, which has looked, is told that there is no task.
+    published.spoil(CLAIM, Fault::Answer(recorded("claim: queue empty")));
+    let claims = published.count(CLAIM);
+    let worker = sandbox.prismq(["work", "--drain"]).start();
+    wait_for("its claim", || (published.count(CLAIM) > claims).then_some(()));
+    published.do_late();
+    let ended = worker.wait().exits(0);
+    assert_each_ran_once(&published, &sandbox, 1, &ended.stderr);
 }
 
 /// A slot has a task, the next one's claim is done and not yet answered, and the third's answer is lost: it finds both.
