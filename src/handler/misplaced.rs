@@ -37,7 +37,7 @@ pub(super) fn find(text: &str) -> Option<String> {
                 matches!(head.success, Some(Flag::Is(true | false))) && (starts_line || is_end(line_of(&text[from..])))
             }
             // In the middle of a sentence, it may be quoted.
-            _ => is_named && (starts_line || line_of(rest).trim_end_matches(CLOSING).ends_with('}')),
+            _ => is_named && (starts_line || without_closing(line_of(rest)).ends_with('}')),
         };
         if is_envelope {
             return Some(explained(&text[..at], rest));
@@ -68,7 +68,16 @@ fn line_of(text: &str) -> &str {
 }
 
 fn is_end(rest: &str) -> bool {
-    strip_ansi_codes(rest).trim_matches(CLOSING).is_empty()
+    without_closing(&strip_ansi_codes(rest)).is_empty()
+}
+
+/// `line` without what may stand behind an envelope: the tags of a page, too.
+fn without_closing(line: &str) -> &str {
+    let line = line.trim_end_matches(CLOSING);
+    match line.strip_suffix('>').and_then(|line| line.rfind("</")) {
+        Some(tag) => without_closing(&line[..tag]),
+        None => line,
+    }
 }
 
 /// Whether an object that goes on like this begins with a `success` that is true or false, as JSON, Python, Node or Ruby

@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::failpoint;
+
 /// How long a statement waits for another process that has the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where a test wants to see the end of it.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause between two looks: within this time a process that is to end at once stops waiting.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -58,11 +62,15 @@ pub(super) fn waited(time: Duration) {
     WAITED.set(time);
 }
 
+fn busy_timeout() -> Duration {
+    if failpoint::check("impatient").is_ok() { BUSY_TIMEOUT } else { SHORT_TIMEOUT }
+}
+
 /// Waits a little, the longer the more often it is asked; false where a statement is to wait no more.
 fn go_on(tries: i32) -> bool {
     let since = SINCE.get().filter(|_| tries > 0).unwrap_or_else(Instant::now);
     SINCE.set(Some(since));
-    if since.elapsed() >= BUSY_TIMEOUT || PATIENCE.with_borrow(Patience::has_ended) {
+    if since.elapsed() >= busy_timeout() || PATIENCE.with_borrow(Patience::has_ended) {
         waited(since.elapsed());
         return false;
     }

@@ -99,6 +99,19 @@ impl Store {
         })
     }
 
+    /// Whether there is another process that worked for the TaskManager at `api_url`, was there after `since`, by what it
+    /// noted of its polls, and has not ended in order. It may be alive.
+    pub fn may_have_just_died(&self, process: &Process, api_url: &str, since: Timestamp) -> Result<bool, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT 1 FROM workers WHERE api_url = ?1 AND process <> ?2 AND stopped_at IS NULL
+                     AND coalesce(last_poll_at, started_at) >= ?3",
+                )?
+                .exists(params![api_url, process.number, to_text(since)])
+        })
+    }
+
     /// Whether the process whose handlers carry `mark` is alive; `None` where no process of this results file does.
     pub fn is_mark_alive(&self, mark: &str) -> Result<Option<bool>, StoreError> {
         self.with(|connection| {

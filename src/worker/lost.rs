@@ -7,14 +7,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::recovery::end_of;
-use super::{Event, Worker};
+use super::{Event, Executor, Worker};
 use crate::clock::Slept;
-use crate::store::StoreError;
+use crate::config::Origin;
+use crate::store::{Process, StoreError};
 use crate::task::{Claim, Task, TaskId, position_of_type};
 use crate::taskmanager::{Client, Error, TaskView};
 
 /// A server may carry out a call for so long after the caller has lost it: then is the last look for its task.
 const LATEST: Duration = Duration::from_secs(2);
+
+/// Who has noted a poll since then may have died just now: polls are noted every few seconds, and each takes a minute at
+/// most.
+const RECENTLY: Duration = Duration::from_mins(5);
 
 /// So often a task whose claim was lost is asked for if the answer cannot be read.
 const READ_TRIES: u32 = 3;
@@ -24,10 +29,12 @@ type Attempt = (TaskId, u32);
 
 #[derive(Default)]
 struct State {
-    /// Calls that may have claimed a task each that was not found yet.
+    /// Calls of this process that may have claimed a task each that was not found yet.
     doubts: usize,
-    /// One of them is this process's own, not only an earlier one's.
-    is_own: bool,
+    /// An earlier process may have lost claims.
+    earlier_doubt: bool,
+    /// A look has been answered.
+    has_looked: bool,
     /// Lost claims that were found so far.
     found: u64,
     /// A look that begins then or later settles all of them.
@@ -39,16 +46,46 @@ struct State {
     attempts: HashMap<Attempt, Option<Instant>>,
 }
 
+/// What is known of earlier processes that may have lost claims which are this worker's to take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// There was none.
+    None,
+    /// There were some, and all they called for has been carried out.
+    Past,
+    /// One may have died a moment ago.
+    JustDied,
+}
+
+impl Earlier {
+    /// What the results file says of the processes before `process`.
+    pub(super) fn of(executor: &Executor<'_>, process: &Process) -> Result<Self, StoreError> {
+        let (store, api_url, now) = (executor.store, executor.client.url(), executor.clock.now());
+        let recently = now.checked_sub(RECENTLY).unwrap_or(now);
+        if store.may_have_just_died(process, api_url, recently)? {
+            return Ok(Self::JustDied);
+        }
+        // A worker id that is new cannot have claimed anything before.
+        let is_new = executor.config.worker_id.origin == Origin::Default;
+        Ok(if is_new && !store.had_other_workers(process, api_url)? { Self::None } else { Self::Past })
+    }
+}
+
 /// What is not known of claims, and which attempts are in hand.
 pub(super) struct LostClaims {
     state: Mutex<State>,
 }
 
 impl LostClaims {
-    /// Starts with a look to come, where earlier processes may have lost claims.
-    pub(super) fn new(may_be_there: bool) -> Self {
-        let settled_from = may_be_there.then(Instant::now);
-        Self { state: Mutex::new(State { doubts: usize::from(may_be_there), settled_from, ..State::default() }) }
+    /// Starts with a look to come if earlier processes may have lost claims; and with one more if one of them may have
+    /// just died, since its last call may not be carried out yet.
+    pub(super) fn new(earlier: Earlier) -> Self {
+        let settled_from = match earlier {
+            Earlier::None => None,
+            Earlier::Past => Some(Instant::now()),
+            Earlier::JustDied => Instant::now().checked_add(LATEST),
+        };
+        Self { state: Mutex::new(State { earlier_doubt: settled_from.is_some(), settled_from, ..State::default() }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -63,21 +100,21 @@ impl LostClaims {
     /// A call may have claimed a task, and nobody knows.
     pub(super) fn doubt(&self) {
         let mut state = self.lock();
-        (state.doubts, state.is_own) = (state.doubts + 1, true);
+        state.doubts += 1;
         state.settled_from = Instant::now().checked_add(LATEST);
     }
 
-    /// How long it is until a look settles what is in doubt; `None` where nothing is.
+    /// How long it is until the next look at what is in doubt; `None` if nothing is.
     pub(super) fn settled_in(&self) -> Option<Duration> {
         let state = self.lock();
-        let from = state.settled_from.filter(|_| state.doubts > 0)?;
-        Some(from.saturating_duration_since(Instant::now()))
+        let from = state.settled_from.filter(|_| state.doubts > 0 || state.earlier_doubt)?;
+        let is_first = state.earlier_doubt && !state.has_looked;
+        Some(if is_first { Duration::ZERO } else { from.saturating_duration_since(Instant::now()) })
     }
 
     /// Whether a call of this process may have claimed a task, and nobody knows.
     fn is_own_in_doubt(&self) -> bool {
-        let state = self.lock();
-        state.doubts > 0 && state.is_own
+        self.lock().doubts > 0
     }
 
     /// How long looks have not been answered.
@@ -94,9 +131,9 @@ impl LostClaims {
     fn looked(&self, start: Instant, found: usize) {
         let mut state = self.lock();
         let all = state.settled_from.is_none_or(|from| from <= start);
-        state.failing_since = None;
+        (state.failing_since, state.has_looked) = (None, true);
         state.doubts = if all { 0 } else { state.doubts.saturating_sub(found) };
-        state.is_own &= !all;
+        state.earlier_doubt &= !all;
     }
 
     /// Takes an attempt in hand that a call, made at `asked_at`, was answered with. False where a look was faster.
@@ -150,7 +187,8 @@ impl Worker<'_> {
         let time = self.lost.settled_in();
         if time.is_some_and(|time| time.is_zero()) {
             self.look_for_lost_claims(&self.claimer)?;
-            return Ok(None);
+            // The first look of a worker comes too early to settle all, if another has just died.
+            return Ok(self.lost.settled_in());
         }
         Ok(time)
     }

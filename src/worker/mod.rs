@@ -43,7 +43,7 @@ pub use types::{HandlerSource, TypeError, WorkerType, default_timeout, no_handle
 
 use self::contact::Contact;
 use self::in_flight::InFlight;
-use self::lost::LostClaims;
+use self::lost::{Earlier, LostClaims};
 use self::pulse::Pulse;
 use self::queue::{Closed, Limits, Queue};
 use self::recovery::Left;
@@ -52,7 +52,7 @@ use self::stops::Stops;
 use self::told::Told;
 use self::trouble::StoreTrouble;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{self, Config, ConfigError, Origin, Strategy};
+use crate::config::{self, Config, ConfigError, Strategy};
 use crate::failpoint;
 use crate::handler::Handler;
 use crate::resources::at_once;
@@ -226,8 +226,7 @@ impl<'a> Worker<'a> {
         let runs_programs = job.task_types.iter().any(|it| !job.handlers.contains_key(&it.name));
         recovery::end_leftovers(&executor, &process, runs_programs);
         let unreported = store.take_unreported(tools.client.url(), &process)?;
-        let may_have_lost_claims =
-            config.worker_id.origin != Origin::Default || store.had_other_workers(&process, tools.client.url())?;
+        let earlier = Earlier::of(&executor, &process)?;
         Ok(Self {
             claimer: tools.client.with_clock(draining),
             order: order(config.strategy.value),
@@ -236,8 +235,7 @@ impl<'a> Worker<'a> {
             pulse: Pulse::new(job.watchdog, config.concurrency.value),
             in_flight: Arc::new(InFlight::with(&unreported)),
             left: recovery::find(&executor, &process, &types)?,
-            // A worker id that is new cannot have claimed anything before.
-            lost: LostClaims::new(may_have_lost_claims),
+            lost: LostClaims::new(earlier),
             settling: Mutex::default(),
             waiting: Waiting::new(unreported, config.max_backoff.value),
             told: Told::default(),

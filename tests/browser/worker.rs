@@ -10,7 +10,7 @@ use crate::support::wait_for;
 use crate::watched::Watched;
 
 /// A task that says how far it is, and ends when there is a file `go`.
-const SLOW: &str = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.01; done; echo 1";
+const SLOW: &str = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.03; done; echo 1";
 
 fn rig() -> Rig {
     Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
@@ -59,7 +59,7 @@ fn no_script_runs_that_a_task_or_its_handler_has_brought() {
     let progress = json!({"progress": 40, "message": EVIL});
     rig.sandbox.write("progress", format!("{progress}\n"));
     rig.sandbox.write("failure", failure.to_string());
-    rig.script("evil", "cat progress >&3; until [ -e go ]; do sleep 0.01; done; cat failure");
+    rig.script("evil", "cat progress >&3; until [ -e go ]; do sleep 0.03; done; cat failure");
     rig.taskmanager.create("case", json!({"case": "evil", "title": EVIL}));
     browser.wait_for(&[&format!("40 % {EVIL}")]);
     rig.sandbox.write("go", "");

@@ -71,7 +71,7 @@ fn leftovers_that_never_stop_forking_are_caught() {
     // As many as make it all but certain that one of them slips through the first look.
     let script = "for n in 1 2 3 4 5 6 7 8; do setsid sh hop & done; sleep 60";
     let mut worker = Worker::new(script).supervising("killed-3");
-    fs::write(worker.path("hop"), "[ -e first ] && : > hopped\n: > first\nsetsid sh hop &").unwrap();
+    fs::write(worker.path("hop"), "[ -e first ] && : > hopped\n: > first\nsleep 0.02\nsetsid sh hop &").unwrap();
     let mut running = worker.start();
     wait_for("a hop", || worker.path("hopped").exists().then_some(()));
     running.kill();

@@ -14,7 +14,7 @@ use crate::support::{Answer, FakeClock, Server, recorded};
 use crate::{NOBODY, client, connection, patient, refused, task};
 
 const SHORT: Duration = Duration::from_millis(60);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn once(connection: &Connection) -> Client {
     Client::new(connection, Retries::NONE, FakeClock::new()).unwrap()

@@ -40,7 +40,7 @@ fn patient(server: &Server, retries: Retries, clock: &std::sync::Arc<FakeClock>)
 }
 
 fn connection(server: &Server) -> Connection {
-    Connection { call_timeout: Duration::from_secs(10), ..Connection::new(server.url(), Some(KEY.into())) }
+    Connection { call_timeout: Duration::from_secs(60), ..Connection::new(server.url(), Some(KEY.into())) }
 }
 
 /// Task 1, attempt 1, worked by worker-1, ended with `outcome`.

@@ -57,7 +57,7 @@ impl Stage {
         for (name, call) in CALLS {
             let (start, mut result) = (Instant::now(), Ok(()));
             let memory = allocation_counter::measure(|| result = call(client)).bytes_max;
-            assert!(start.elapsed() < Duration::from_secs(5), "{name} took {:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(30), "{name} took {:?}", start.elapsed());
             assert!(memory <= most_memory(answer.body.len()), "{name} took {memory} bytes");
             if let Err(error) = result {
                 let text = error.to_string();

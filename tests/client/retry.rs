@@ -100,7 +100,8 @@ fn nothing_else_is_tried_again() {
 #[test]
 fn a_time_out_is_tried_again() {
     let server = Server::always(Answer::hang());
-    let connection = Connection { call_timeout: Duration::from_millis(30), ..connection(&server) };
+    // Long enough for the request to leave a busy machine.
+    let connection = Connection { call_timeout: Duration::from_millis(400), ..connection(&server) };
     let client = Client::new(&connection, THREE, FakeClock::new()).unwrap();
     assert!(client.task(TaskId(1)).unwrap_err().is_retryable());
     assert_eq!(server.wait_for_requests(3).len(), 3);

@@ -154,7 +154,7 @@ fn a_signal_ends_the_wait_at_once() {
         let start = Instant::now();
         running.signal(signal);
         let output = running.wait().exits(130);
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
     }
 }

@@ -51,7 +51,7 @@ fn the_outcome_is_printed_and_reported() {
 #[test]
 fn how_far_the_handler_is_is_said_but_not_too_often() {
     let reports = "for n in $(seq 40); do echo '{\"progress\":40,\"message\":\"half\"}' >&3; done";
-    let rig = rig(&format!("{reports}; until test -e go; do sleep 0.01; done"), &json!({}));
+    let rig = rig(&format!("{reports}; until test -e go; do sleep 0.03; done"), &json!({}));
     let mut running = rig.start("claim example.any --run");
     running.wait_for_stderr("40 %: half\n");
     rig.sandbox.write("go", "");
@@ -62,7 +62,7 @@ fn how_far_the_handler_is_is_said_but_not_too_often() {
 
 #[test]
 fn what_the_handler_prints_is_shown_as_it_comes() {
-    let rig = rig("echo first >&2; until test -e go; do sleep 0.01; done; echo second >&2", &json!({}));
+    let rig = rig("echo first >&2; until test -e go; do sleep 0.03; done; echo second >&2", &json!({}));
     let mut running = rig.start("claim example.any --run --json");
     running.wait_for_stderr("first\n");
     assert!(running.is_running() && !running.stderr().contains("second"));

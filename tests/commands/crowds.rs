@@ -105,11 +105,11 @@ fn wrong_keys_are_slowed_down_and_logged_and_the_right_one_is_neither() {
     for _ in 0..5 {
         assert_eq!((with_key(address, "guess").status, sign_in("guess").status), (401, 401));
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "who mistypes a key hears of it at once");
+    assert!(start.elapsed() < Duration::from_secs(8), "who mistypes a key does not wait for a second each time");
     let last = send(address, "GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nX-API-Key: guess\r\n\r\n").unwrap();
     let start = Instant::now();
     assert_eq!((with_key(address, KEY).status, sign_in(KEY).status), (200, 303));
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(950), "{:?}", start.elapsed());
     assert_eq!(with_key(address, "guess").status, 401);
     assert!(start.elapsed() > Duration::from_millis(800), "{:?}", start.elapsed());
     drop(last);

@@ -52,7 +52,8 @@ impl Rig {
 
     pub(crate) fn with(set: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("taskmanager.db"));
+        let mut settings =
+            Settings::new(([127, 0, 0, 1], support::free_port()).into(), folder.path().join("taskmanager.db"));
         set(&mut settings);
         let server = Server::start(&settings).unwrap();
         Self { sandbox: Sandbox::at(&server.api_url()), server, _folder: folder }
@@ -76,7 +77,7 @@ impl Rig {
         let sandbox = self.stop();
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::new(listen, folder.path().join("taskmanager.db"));
-        // For a moment, a connection of another test may have this port at its other end.
+        // For a moment, a process that another test has just forked may still listen there.
         let server = support::wait_for("the same address", || Server::start(&settings).ok());
         Self { sandbox, server, _folder: folder }.knowing_any()
     }

@@ -107,7 +107,7 @@ fn it_stops_at_once_whoever_is_connected() {
         let start = Instant::now();
         serving.signal(signal);
         serving.wait().exits(0);
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(2900), "connections are left after 3 s: {:?}", start.elapsed());
     }
 }
 

@@ -92,7 +92,7 @@ fn ends_at_once(server: &Server, count: usize, signal: Signal) {
     let start = Instant::now();
     running.signal(signal);
     let output = running.wait().exits(130);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(output.stdout, "");
 }
 

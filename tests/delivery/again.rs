@@ -125,7 +125,8 @@ fn watch(kind: &Kind) -> Vec<String> {
     wrong
 }
 
-/// The warnings that a log holds too often, but for their times and numbers. What became of a run is said of each run.
+/// The warnings that a log holds too often, but for their times and numbers. What became of a run is said of each run, and
+/// once of each run that its task was handed out again.
 fn repeated(log: &str) -> HashMap<String, usize> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     for line in log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")) {
@@ -133,7 +134,11 @@ fn repeated(log: &str) -> HashMap<String, usize> {
             line.split(' ').skip(1).filter(|word| !word.starts_with("attempt=") && !word.starts_with("duration"));
         *counts.entry(words.collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
     }
-    counts.retain(|line, count| *count > MOST_LINES && !line.contains("failed: ") && !line.contains("claim lost"));
+    let runs = log.lines().filter(|line| line.contains("INFO  claimed ")).count();
+    counts.retain(|line, count| {
+        let most = if line.contains("handed out again while it runs") { runs.max(MOST_LINES) } else { MOST_LINES };
+        *count > most && !line.contains("failed: ") && !line.contains("claim lost")
+    });
     counts
 }
 

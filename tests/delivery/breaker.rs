@@ -44,7 +44,7 @@ fn a_failure_from_memory_is_no_sign_that_the_service_answers() {
 fn after_the_pause_one_task_tries_and_a_drain_waits_for_it() {
     let taskmanager = TaskManager::with(|settings| settings.max_attempts = 1);
     let rig = Rig::of(taskmanager, &[("case", "")]);
-    rig.script("away", "echo run >> runs; [ -e back ] || exit 69; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.script("away", "echo run >> runs; [ -e back ] || exit 69; until [ -e go ]; do sleep 0.03; done; echo 1");
     for number in 0..8 {
         rig.taskmanager.create("case", serde_json::json!({"case": "away", "number": number}));
     }

@@ -74,7 +74,7 @@ fn killed_when_all_is_done_nothing_is_left_to_do() {
 fn killed_with_the_result_stored_under_a_later_claim_it_is_reported_for_that() {
     let published = Published::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
-    sandbox.write("it.sh", "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1");
+    sandbox.write("it.sh", "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1");
     let id = published.create("case", json!({"case": "it"}));
     let work = || sandbox.prismq(["work", "--concurrency", "2"]);
     let mut worker = work().env("FAILPOINTS", "stored=return").start();
@@ -140,7 +140,7 @@ fn a_worker_with_a_new_id_reports_what_an_old_one_stored() {
 #[test]
 fn what_a_dead_worker_stored_for_another_is_reported_though_that_one_is_back() {
     let rig = Rig::start();
-    let id = rig.case("once", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    let id = rig.case("once", "echo run >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let work = |worker_id: &str| rig.work(["--worker-id", worker_id]);
     work("old").env("FAILPOINTS", "noted=return").run().exits(KILLED);
     let taker = work("taker").env("FAILPOINTS", "stored=return").start();

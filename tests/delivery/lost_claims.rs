@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, cases, rows};
-use crate::support::{Answer, Sandbox, at_once, wait_for};
+use crate::support::{Answer, Sandbox, at_once, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 const LIST: &str = "GET /tasks?";
@@ -142,11 +142,31 @@ fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
     assert_each_ran_once(&published, &sandbox, 2, "");
 }
 
+/// Its last call is carried out when the next worker has looked already.
+#[test]
+fn what_was_claimed_for_a_worker_after_its_death_is_taken_up_by_the_next() {
+    let (published, sandbox) = with_tasks(1);
+    published.spoil(CLAIM, Fault::DoneLate(Answer::page(504)));
+    (0..100).for_each(|_| published.spoil(CLAIM, Fault::Answer(Answer::page(503))));
+    let worker = sandbox.prismq(["work"]).start();
+    wait_for("its next claim", || (published.count(CLAIM) > 1).then_some(()));
+    worker.crash();
+    published.mend();
+    // It is carried out while the next worker, which has looked, is told that there is no task.
+    published.spoil(CLAIM, Fault::Answer(recorded("claim: queue empty")));
+    let claims = published.count(CLAIM);
+    let worker = sandbox.prismq(["work", "--drain"]).start();
+    wait_for("its claim", || (published.count(CLAIM) > claims).then_some(()));
+    published.do_late();
+    let ended = worker.wait().exits(0);
+    assert_each_ran_once(&published, &sandbox, 1, &ended.stderr);
+}
+
 /// A slot has a task, the next one's claim is done and not yet answered, and the third's answer is lost: it finds both.
 #[track_caller]
 fn answer_after_another_slot_has_found(the_run_has_ended: bool) {
     let (published, sandbox) = with_tasks(3);
-    sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     for fault in [Fault::Nothing, Fault::AnsweredLate, Fault::AnswerLost] {
         published.spoil(CLAIM, fault);
     }
@@ -206,13 +226,13 @@ fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can
 
 #[test]
 fn a_worker_goes_on_though_nobody_says_what_is_claimed() {
-    for answer in [Answer::page(500), Answer::error(404, "no such endpoint")] {
+    at_once([Answer::page(500), Answer::error(404, "no such endpoint")], |answer| {
         let (published, sandbox) = with_tasks(2);
         published.spoil(CLAIM, Fault::AnswerLost);
         (0..1000).for_each(|_| published.spoil(LIST, Fault::Answer(answer.clone())));
         let _worker = sandbox.prismq(["work"]).start();
         wait_for("the other to end", || (published.task(2).status == "completed").then_some(()));
-    }
+    });
 }
 
 /// Lets a worker die with a claim of which only the TaskManager knows.
@@ -341,7 +361,7 @@ fn a_limited_worker_leaves_no_claim_behind_of_which_it_has_not_heard() {
     let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
     published.spoil(CLAIM, Fault::DoneLate(Answer::page(502)));
     let sandbox = published.sandbox(&cases("case", ""));
-    sandbox.write("it.sh", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    sandbox.write("it.sh", "echo run >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = sandbox.prismq(["work", "--max-tasks", "1"]).start();
     wait_for("the handler", || (!sandbox.read("runs").is_empty()).then_some(()));
     published.do_late();

@@ -16,7 +16,7 @@ use crate::support::{Answer, Server, at_once, recorded, wait_for};
 fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return() {
     let mut rig = Rig::start();
     let ids: Vec<u64> = ["a", "b", "c"]
-        .map(|name| rig.case(name, &format!("touch {name}.started; while ! [ -e go ]; do sleep 0.01; done; echo 1")))
+        .map(|name| rig.case(name, &format!("touch {name}.started; while ! [ -e go ]; do sleep 0.03; done; echo 1")))
         .into();
     let mut worker = rig.work(["--concurrency", "3", "--max-backoff", "60s"]).start();
     for name in ["a", "b", "c"] {
@@ -33,8 +33,8 @@ fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return()
     wait_for("all results are reported", || {
         ids.iter().all(|id| rig.taskmanager.status(*id) == "completed").then_some(())
     });
-    // A second is promised; these machines are noisy.
-    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    // A second is promised; machines are noisy, and the longest wait is a minute.
+    assert!(back.elapsed() < Duration::from_secs(15), "{:?}", back.elapsed());
     worker.wait_for_stderr("answers again");
     worker.terminate();
     let log = worker.wait().exits(0).stderr;
@@ -47,7 +47,7 @@ fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
     at_once([false, true], |dies| {
         let mut rig = Rig::start();
         for name in ["a", "b", "c"] {
-            rig.case(name, &format!("touch {name}.started; while ! [ -e {name}.go ]; do sleep 0.01; done; echo 1"));
+            rig.case(name, &format!("touch {name}.started; while ! [ -e {name}.go ]; do sleep 0.03; done; echo 1"));
         }
         let mut worker = rig.work(["--concurrency", "3", "--debug"]).start();
         let started = |name: &str| rig.sandbox.path(&format!("{name}.started")).exists();
@@ -131,7 +131,7 @@ fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
 fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
     let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(200));
     let rig = Rig::of(taskmanager, &[("case", "")]);
-    let id = rig.case("slow", "while ! [ -e go ]; do sleep 0.01; done; echo 1");
+    let id = rig.case("slow", "while ! [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = rig.work(["--max-tasks", "1"]).start();
     wait_for("the task is claimed", || (rig.taskmanager.status(id) == "claimed").then_some(()));
     let client = rig.taskmanager.client();
@@ -151,7 +151,7 @@ fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
 fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
     let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(200));
     let rig = Rig::of(taskmanager, &[("case", "")]);
-    let script = "while ! [ -e go ]; do sleep 0.01; done; echo '{\"progress\":50}' >&3; sleep 60";
+    let script = "while ! [ -e go ]; do sleep 0.03; done; echo '{\"progress\":50}' >&3; sleep 60";
     let id = rig.case("slow", script);
     let worker = rig.work(["--max-tasks", "1"]).start();
     wait_for("the task is claimed", || (rig.taskmanager.status(id) == "claimed").then_some(()));
@@ -167,7 +167,7 @@ fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
 fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
     let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(500));
     let rig = Rig::of(taskmanager, &[("case", "")]);
-    let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; echo 1";
+    let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);
     let mut worker = rig.work(["--concurrency", "2"]).start();
     worker.wait_for_stderr("handed out again while it runs");
@@ -199,7 +199,7 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_slots() {
     });
     let sandbox = crate::rig::sandbox(&server.url());
     // The tasks end one after the other, each at the sight of a file of its own.
-    let handler = "case=read line; while ! [ -e go$PRISMQ_TASK_ID ]; do sleep 0.01; done; echo 1";
+    let handler = "case=read line; while ! [ -e go$PRISMQ_TASK_ID ]; do sleep 0.03; done; echo 1";
     let mut worker = sandbox.prismq(["work", "--concurrency", "4", "--handle", handler]).start();
     let claims = || server.calls().iter().filter(|call| *call == "POST /tasks/claim").count();
     worker.wait_for("four tasks", |_| claims() == 4);
@@ -237,7 +237,7 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again(
         _ => Answer::data(&json!([])),
     });
     let sandbox = crate::rig::sandbox(&server.url());
-    let wait = "read line; while ! [ -e go$PRISMQ_TASK_ID ]; do sleep 0.01; done; echo 1";
+    let wait = "read line; while ! [ -e go$PRISMQ_TASK_ID ]; do sleep 0.03; done; echo 1";
     let table = |name: &str| format!("[[task_type]]\nname = '{name}'\nexec = '{wait}'\nconcurrency = 1\n");
     sandbox.write("prismq.toml", table("one") + &table("two"));
     let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
@@ -258,11 +258,12 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again(
 /// the time. (By chance, three calls in a row may fail.)
 #[test]
 fn a_drain_lives_with_a_server_that_fails_a_share_of_its_calls() {
-    for (fault, faults) in [
+    let kinds = [
         ("drop", Faults { drop: 0.3, ..Faults::default() }),
         ("html", Faults { html: 0.4, ..Faults::default() }),
         ("reset", Faults { reset: 0.3, ..Faults::default() }),
-    ] {
+    ];
+    at_once(kinds, |(fault, faults)| {
         let mut rig = Rig::start();
         rig.script("it", "echo 1");
         let ids: Vec<u64> = (0..20).map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n}))).collect();
@@ -271,5 +272,5 @@ fn a_drain_lives_with_a_server_that_fails_a_share_of_its_calls() {
         rig.taskmanager.restart_with(|settings| settings.faults = Faults::default());
         assert!(ids.iter().all(|id| rig.taskmanager.status(*id) == "completed"), "{fault}: {log}");
         assert!(log.matches("waiting for it").count() <= 2, "{fault}: {log}");
-    }
+    });
 }

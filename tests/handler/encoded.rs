@@ -287,6 +287,8 @@ fn an_envelope_that_is_not_alone_is_a_failure() {
         ("\u{1b}[31mx\u{1b}[0m {\"success\":false}", late),
         ("x\n{ success: false, error: 'no' }", late),
         ("x {\"success\"=>false}", late),
+        ("<pre>{\"success\":false,\"error\":\"no\"}</pre>", late),
+        ("<td><b>{success: false}</b> </td>\n", late),
         ("x {:success=>false}", late),
         ("b'{\"success\": false}'", repr),
         ("x\nb'{\"success\": false}'\n", repr),

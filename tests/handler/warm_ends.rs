@@ -13,13 +13,17 @@ use crate::support::{assert_ends, is_alive, pid_in, processes_in};
 use crate::warm::{LOYAL, Warm};
 use crate::{Bench, claim};
 
+/// Longer than any machine needs for what takes a second or two.
+const SOON: Duration = Duration::from_secs(10);
+
 #[test]
 fn a_process_may_leave_by_itself_when_there_are_no_more_tasks() {
     let warm = Warm::new(&format!("trap 'touch left' EXIT\n{LOYAL}"));
     let pid = warm.pid();
     let took = warm.end_idle();
+    // Had it been asked to end, it would have had no time to say so.
     assert!(!is_alive(pid) && warm.bench.path("left").exists());
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < SOON, "{took:?}");
 }
 
 #[test]
@@ -29,20 +33,20 @@ fn one_that_does_not_leave_is_asked_then_killed() {
         let pid = warm.pid();
         let took = warm.end_idle();
         assert!(!is_alive(pid) && warm.bench.path("asked").exists() == is_asked, "{trap}");
-        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert!(took < SOON, "{took:?}");
     }
 }
 
 #[test]
 fn they_end_side_by_side() {
     let warm = Warm::new(
-        "trap '' TERM; next; touch at-$$; until [ $(ls | grep -c at-) -eq 2 ]; do sleep 0.01; done
+        "trap '' TERM; next; touch at-$$; until [ $(ls | grep -c at-) -eq 2 ]; do sleep 0.03; done
         answer $$; while :; do sleep 0.02; done",
     );
     let pids = thread::scope(|scope| [(); 2].map(|()| scope.spawn(|| warm.pid())).map(|task| task.join().unwrap()));
     let took = warm.end_idle();
     assert!(pids[0] != pids[1] && !pids.into_iter().any(is_alive));
-    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert!(took < Duration::from_millis(2900), "one after the other takes 3 s: {took:?}");
 }
 
 #[test]
@@ -56,7 +60,11 @@ fn a_second_signal_kills_them_at_once() {
     stop.raise(Some(StopReason::Kill));
     let start = Instant::now();
     handler.end_idle(&stop);
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(1400),
+        "by themselves they are killed after 1.5 s: {:?}",
+        start.elapsed()
+    );
     #[cfg(target_os = "linux")]
     assert_eq!(processes_in(bench.dir.path()), [""; 0]);
 }
@@ -75,7 +83,7 @@ fn what_a_task_left_lives_until_the_process_ends() {
     let warm = Warm::new(
         "while next; do
             [ -e escaped ] || (setsid sh -c 'echo $$ > escaped; exec sleep 60' &)
-            until [ -s escaped ]; do sleep 0.01; done
+            until [ -s escaped ]; do sleep 0.03; done
             answer $$
         done",
     );

@@ -3,7 +3,7 @@
 mod found;
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(crate) use found::Found;
 
 use crate::plan::{Event, Plan, Until, WorkerPlan};
-use crate::support::{FakeClock, Output, Running, Sandbox, exchange};
+use crate::support::{FakeClock, Output, Running, Sandbox, exchange, free_port};
 
 /// How long a process may take to start, and the tasks to come further: many times what they do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,11 +40,19 @@ struct Rig<'a> {
     server: Option<Running>,
     workers: Vec<Worker>,
     summaries: Vec<Value>,
+    /// A worker has ended without one.
+    is_summary_lost: bool,
     log: String,
     /// All is done: each worker is asked to stop as soon as it obeys signals.
     is_stopping: bool,
     /// How far the tasks were when that was last looked at, and until when they must be further.
     progress: (u64, Instant),
+}
+
+/// Whether a worker that was asked to stop may end without a summary, by what it logged: before it worked at all, or since
+/// its calls were not answered for so long that it gave them up.
+fn may_say_nothing(stderr: &str) -> bool {
+    !stderr.contains("  ready ") || stderr.contains("ended without waiting for what is in flight")
 }
 
 /// Runs a plan to its end. What went wrong, in words, where it does not come to one.
@@ -122,6 +130,7 @@ impl<'a> Rig<'a> {
             server: None,
             workers,
             summaries: Vec::new(),
+            is_summary_lost: false,
             log: String::new(),
             is_stopping: false,
             progress: (0, Instant::now() + PATIENCE),
@@ -156,7 +165,7 @@ impl<'a> Rig<'a> {
                 self.server = Some(server);
                 return Ok(());
             }
-            // For a moment, a connection of another plan may have this port at its other end.
+            // For a moment, a process that another plan has just forked may still listen there.
             let ended = server.wait();
             if !ended.stderr.contains(PORT_TAKEN) || Instant::now() > deadline {
                 return Err(format!("serve ended: {}", ended.stderr));
@@ -237,7 +246,11 @@ impl<'a> Rig<'a> {
             }
             TERMINATED if is_expected => self.start_worker(index),
             0 => {
-                self.summaries.push(ended.json());
+                match serde_json::from_str(&ended.stdout) {
+                    Ok(summary) => self.summaries.push(summary),
+                    Err(_) if is_expected && may_say_nothing(&ended.stderr) => self.is_summary_lost = true,
+                    Err(error) => return Err(format!("worker {index} said {error}:\n{}", ended.stderr)),
+                }
                 if is_expected && !self.is_stopping { self.start_worker(index) } else { Ok(()) }
             }
             // It says that the TaskManager could not be reached: only when it starts, as long as that answers now and then.
@@ -277,8 +290,9 @@ impl<'a> Rig<'a> {
     }
 
     /// Whether no task has come further for so long that none will. A slow machine makes a plan late, and not wrong.
+    /// A task that is claimed again and again, and expires each time, comes no further either.
     fn is_stuck(&mut self) -> bool {
-        const PROGRESS: &str = "SELECT sum(attempts) + sum(status IN ('completed', 'failed')) FROM tasks";
+        const PROGRESS: &str = "SELECT sum(min(attempts, 60)) + sum(status IN ('completed', 'failed')) FROM tasks";
         if Instant::now() <= self.progress.1 {
             return false;
         }
@@ -328,10 +342,6 @@ impl<'a> Rig<'a> {
         };
         self.workers.iter().map(ask).collect()
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn wait_until(deadline: Instant, mut holds: impl FnMut() -> bool) -> Option<()> {

@@ -197,7 +197,7 @@ fn it_stops_at_once_though_connections_are_open() {
 
     let start = Instant::now();
     api.server.stop();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(2900), "connections are left after 3 s: {:?}", start.elapsed());
     for mut connection in [silent, idle] {
         assert_eq!(connection.read(&mut [0; 1024]).unwrap(), 0, "it is closed");
     }

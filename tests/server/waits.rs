@@ -263,7 +263,7 @@ fn claims_that_wait_are_answered_when_the_server_stops() {
     let mut waiters = [waiting(&api, type_id, WAIT), waiting(&api, type_id, WAIT)];
     let start = Instant::now();
     api.server.stop();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(2900), "connections are left after 3 s: {:?}", start.elapsed());
     for waiter in &mut waiters {
         waiter.answer().is_none();
     }

@@ -109,11 +109,16 @@ fn a_client_that_never_reads_its_answers_is_left() {
 
 #[test]
 fn clients_that_stay_connected_do_not_keep_others_out() {
+    /// Many more than there are places.
+    const COUNT: usize = 120;
     let rig = Rig::start();
     let worker = Watched::start(&rig, []);
     let begun = Instant::now();
-    // Many more than there are places. Every other one has asked, and stays.
-    let kept: Vec<TcpStream> = (0..120)
+    (0..COUNT).for_each(|_| assert_eq!(worker.get("/health").0, 200));
+    let usual = begun.elapsed();
+    let begun = Instant::now();
+    // Every other one has asked, and stays.
+    let kept: Vec<TcpStream> = (0..COUNT)
         .map(|n| {
             let mut stream = TcpStream::connect(worker.address).unwrap();
             if n % 2 == 0 {
@@ -124,7 +129,9 @@ fn clients_that_stay_connected_do_not_keep_others_out() {
         })
         .collect();
     assert_eq!(worker.get("/health").0, 200);
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // Those that have to wait for a place wait for five seconds, and there are as many places as that twice.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3) + 5 * usual, "{took:?}, and {usual:?} for those that do not stay");
     drop(kept);
 }
 
@@ -174,7 +181,7 @@ fn a_client_that_hangs_does_not_hold_up_the_end() {
     let begun = Instant::now();
     worker.running.terminate();
     worker.running.wait().exits(0);
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(4500), "it is left after 5 s: {:?}", begun.elapsed());
 }
 
 #[test]

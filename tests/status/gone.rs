@@ -10,7 +10,7 @@ use crate::support::{Output, at_once, wait_for};
 use crate::watched::Watched;
 
 /// Says that it runs, then waits for the file `go`. Each run is a line of `runs`.
-const WAITS: &str = "echo run >> runs; touch started; until [ -e go ]; do sleep 0.01; done; echo 42";
+const WAITS: &str = "echo run >> runs; touch started; until [ -e go ]; do sleep 0.03; done; echo 42";
 
 /// A rig whose results file lies in a folder of its own.
 fn rig() -> Rig {

@@ -90,7 +90,7 @@ fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
     let rig =
         Rig::of(TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(200)), &[("case", "")]);
     let worker = Watched::start(&rig, []);
-    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     worker.wait_for_metric("prismq_tasks_in_flight{type=\"case\"} 1");
     worker.wait_for_metric("prismq_claims_lost_total{type=\"case\"} 0");
@@ -106,7 +106,7 @@ fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
 fn what_waits_to_be_reported_is_counted_until_it_arrives() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
-    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");

@@ -20,7 +20,7 @@ fn it_tells_what_runs_and_what_has_ended() {
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let worker = Watched::start(&rig, []);
     wait_for_page(&worker, &["It is well, and waits for tasks", "Nothing.", "None yet."]);
-    let script = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.01; done; echo 1";
+    let script = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);
     let row = format!("<span class=\"soft\">#{id}</span> case");
     wait_for_page(&worker, &["It is well, and works a task", &row, "value=\"40\"", "40 % page 4"]);
@@ -81,7 +81,7 @@ fn it_tells_of_a_type_that_is_paused_and_remembers_errors_longer_than_results() 
 fn it_tells_what_waits_to_be_reported() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
-    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");

@@ -84,7 +84,7 @@ fn a_worker_survives_whatever_keeps_its_results_file_from_being_written() {
 #[cfg(target_os = "linux")]
 fn a_result_that_finds_no_room_is_reported_and_the_worker_goes_on() {
     let rig = Rig::start();
-    let waits = "touch started; until [ -e go ]; do sleep 0.01; done; echo 42";
+    let waits = "touch started; until [ -e go ]; do sleep 0.03; done; echo 42";
     let first = rig.case("first", waits);
     let mut worker = watched(&rig, &[]);
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
@@ -107,7 +107,7 @@ fn a_result_that_finds_no_room_is_reported_and_the_worker_goes_on() {
 #[cfg(target_os = "linux")]
 fn a_confirmed_result_is_marked_when_there_is_room_again() {
     let mut rig = Rig::start();
-    let id = rig.case("one", "touch started; until [ -e go ]; do sleep 0.01; done; echo 42");
+    let id = rig.case("one", "touch started; until [ -e go ]; do sleep 0.03; done; echo 42");
     let mut worker = watched(&rig, &[]);
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();

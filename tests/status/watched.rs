@@ -21,6 +21,12 @@ impl Watched {
         Self::of(rig.work(arguments))
     }
 
+    /// The same of a worker that waits for a second instead of ten for another process that holds the results file.
+    #[track_caller]
+    pub(crate) fn start_impatient<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::of(rig.work(arguments).env("FAILPOINTS", "impatient=return(1)"))
+    }
+
     /// The same of a worker that is about to run.
     #[track_caller]
     pub(crate) fn of(worker: Prismq) -> Self {

@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+
+use super::prismq::PATIENCE;
 
 /// What came back.
 #[derive(Debug, PartialEq)]
@@ -32,7 +33,7 @@ pub(crate) fn exchange(address: SocketAddr, request: &str) -> io::Result<Exchang
 /// Sends a request, and does not wait for the answer.
 pub(crate) fn send(address: SocketAddr, request: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
     Ok(stream)
 }

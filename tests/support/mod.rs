@@ -6,6 +6,7 @@
 mod at_once;
 mod clock;
 mod exchange;
+mod ports;
 mod prismq;
 mod recordings;
 mod server;
@@ -15,6 +16,7 @@ mod set_clock;
 pub(crate) use at_once::at_once;
 pub(crate) use clock::FakeClock;
 pub(crate) use exchange::{Exchange, exchange, send};
+pub(crate) use ports::free_port;
 pub(crate) use prismq::{Output, Prismq, Running, Sandbox, wait_for, with_usual_signals};
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
 pub(crate) use server::{Answer, Request, Server};

@@ -15,8 +15,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a condition may take to come true. Only a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a condition may take to come true. Only a test that fails waits so long. It is less than the minute that tests
+/// choose for waits of `prismq` that must not happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(50);
+
+/// Waits before the next look at something: not for long at first, and then without taking the processor from those that
+/// are waited for.
+fn pause(start: Instant) {
+    thread::sleep((start.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(15)));
+}
 
 /// Asks again and again until there is an answer.
 #[track_caller]
@@ -27,7 +34,7 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(2));
+        pause(start);
     }
 }
 
@@ -264,7 +271,7 @@ impl Running {
             let ended = self.child.try_wait().unwrap();
             let in_time = ended.is_none() && start.elapsed() < PATIENCE;
             assert!(in_time || holds(self), "waited in vain: {what}; {ended:?}\n{}{}", self.stdout(), self.stderr());
-            thread::sleep(Duration::from_millis(2));
+            pause(start);
         }
     }
 
@@ -305,7 +312,7 @@ impl Running {
         let start = Instant::now();
         while self.is_running() {
             assert!(start.elapsed() < PATIENCE, "it does not end\n{}{}", self.stdout(), self.stderr());
-            thread::sleep(Duration::from_millis(1));
+            pause(start);
         }
     }
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::prismq::PATIENCE;
+
 /// The path of the base URL, as real ones have it.
 const BASE: &str = "/api";
 
@@ -267,11 +269,8 @@ impl Server {
     /// Waits until it was asked `count` times.
     pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Request> {
         let requests = self.shared.requests.lock().unwrap();
-        let (requests, waited) = self
-            .shared
-            .arrived
-            .wait_timeout_while(requests, Duration::from_secs(10), |requests| requests.len() < count)
-            .unwrap();
+        let (requests, waited) =
+            self.shared.arrived.wait_timeout_while(requests, PATIENCE, |requests| requests.len() < count).unwrap();
         assert!(!waited.timed_out(), "{} of {count} requests came", requests.len());
         requests.clone()
     }

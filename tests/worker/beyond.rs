@@ -326,12 +326,12 @@ fn more_values_than_may_be_are_refused_where_they_come_in() {
 #[test]
 fn many_keys_pass_through_everything() {
     let rig = rig();
-    let keys: Vec<String> = (0..200_000).map(|number| format!("\"k{number}\":{number}")).collect();
+    let keys: Vec<String> = (0..100_000).map(|number| format!("\"k{number}\":{number}")).collect();
     rig.sandbox.write("params.json", format!("{{{}}}", keys.join(",")));
     rig.sandbox.prismq(["create-task", "once", "--params", "@params.json"]).run().exits(0);
     rig.drain();
     let task = rig.sandbox.prismq(["show-task", "1", "--json"]).run().exits(0).json();
-    assert_eq!((&task["status"], task["params"].as_object().unwrap().len()), (&json!("completed"), 200_000));
+    assert_eq!((&task["status"], task["params"].as_object().unwrap().len()), (&json!("completed"), 100_000));
     rig.sandbox.prismq(["results", "--json"]).run().exits(0);
 }
 

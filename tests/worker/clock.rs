@@ -89,7 +89,7 @@ fn a_task_runs_though_the_clock_is_set_between_its_claim_and_its_start() {
 fn a_task_that_waits_to_be_taken_up_is_though_the_clock_is_set() {
     at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("concurrency = 1");
-        rig.script("it", "echo run >> runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+        rig.script("it", "echo run >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
         let ids = [1, 2].map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n})));
         rig.sandbox.write("prismq.toml", cases("case", ""));
         let first = rig.work(["--concurrency", "2"]).start();

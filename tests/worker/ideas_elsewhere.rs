@@ -106,7 +106,7 @@ fn a_task_whose_ideas_cannot_be_kept_is_worked_again_by_the_next_worker() {
     let rig = Rig::start();
     let path = rig.sandbox.path("shared.db");
     rig.sandbox.write("bees.json", json!({"ideas": [bees()]}).to_string());
-    let id = rig.case("bees", "echo run >> runs; while ! [ -e go ]; do sleep 0.01; done; cat bees.json");
+    let id = rig.case("bees", "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; cat bees.json");
     let work = || rig.work(["--drain", "--ideas", "shared.db"]);
     // More often than a task may be in flight when its worker dies.
     for run in 1..=4 {

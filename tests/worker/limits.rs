@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};
 use crate::rig::{Rig, TaskManager, cases, rows, sandbox};
-use crate::support::{Answer, recorded, wait_for};
+use crate::support::{Answer, at_once, recorded, wait_for};
 
 /// `count` tasks that the script `it` works.
 fn create_many(rig: &Rig, count: u64) {
@@ -82,10 +82,10 @@ fn task_that_comes_while_idle(interval: &str, settings: &[&str], comes: impl FnO
 #[test]
 fn an_idle_worker_polls_once_more_before_it_ends() {
     let cases = [(&[][..], "other"), (&["--concurrency", "3"], "case"), (&["--max-tasks", "5"], "case")];
-    for (settings, task_type) in cases {
+    at_once(cases, |(settings, task_type)| {
         let create = |published: &Published| published.create(task_type, json!({"case": "it"}));
         assert_eq!(task_that_comes_while_idle("60s", settings, create), "completed", "{settings:?} {task_type}");
-    }
+    });
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_idle_worker_does_not_end_while_nobody_answers_whether_there_is_a_task() {
 #[test]
 fn a_worker_is_not_idle_while_a_task_runs() {
     let rig = Rig::start();
-    rig.case("slow", "sleep 0.3; touch slept; until [ -e go ]; do sleep 0.01; done");
+    rig.case("slow", "sleep 0.3; touch slept; until [ -e go ]; do sleep 0.03; done");
     let mut worker = rig.work(["--exit-after-idle", "100ms", "--concurrency", "2"]).start();
     worker.wait_for("a long sleep", |_| rig.sandbox.path("slept").exists());
     let other = rig.case("other", "echo 1");
@@ -173,7 +173,7 @@ fn a_drain_waits_for_reports_that_fail_at_first() {
 #[test]
 fn a_drain_whose_server_goes_away_says_so_and_keeps_its_results() {
     let mut rig = Rig::start();
-    rig.case("it", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.case("it", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = rig.work(["--drain"]).env("FAILPOINTS", "impatient=return(1)").start();
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
@@ -190,7 +190,7 @@ fn a_drain_whose_server_goes_away_says_so_and_keeps_its_results() {
 #[test]
 fn the_last_task_of_a_limit_whose_report_fails_says_so() {
     let mut rig = Rig::start();
-    rig.case("it", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.case("it", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = rig.work(["--max-tasks", "1"]).env("FAILPOINTS", "impatient=return(1)").start();
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();

@@ -10,7 +10,7 @@ use crate::support::wait_for;
 #[test]
 fn a_restart_of_the_server_is_two_lines_and_nothing_lost() {
     let mut rig = Rig::start();
-    rig.script("it", "echo x >>runs; until [ -e go ]; do sleep 0.01; done; echo 1");
+    rig.script("it", "echo x >>runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let ids: Vec<u64> = (0..20).map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n}))).collect();
     let mut worker = rig.work(["--concurrency", "3", "--debug"]).start();
     worker.wait_for("three to run", |_| rig.sandbox.read("runs").lines().count() == 3);
@@ -43,7 +43,7 @@ fn a_restart_of_the_server_is_two_lines_and_nothing_lost() {
 #[test]
 fn a_key_that_is_taken_away_ends_the_worker_after_what_runs() {
     let mut rig = Rig::start();
-    let slow = rig.case("slow", "touch started; until [ -e go ]; do sleep 0.01; done; echo 1");
+    let slow = rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     let mut worker = rig.work(["--concurrency", "2"]).env("TASKMANAGER_API_KEY", "the-old-key").start();
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
@@ -103,7 +103,7 @@ fn a_claim_that_ran_out_is_another_workers() {
     let rig = Rig::of(taskmanager, &[("case", "")]);
     // This worker believes that it has the task for 300 s. Another takes it meanwhile.
     let id =
-        rig.case("late", "echo x >>runs; [ $(wc -l <runs) -gt 1 ] || until [ -e go ]; do sleep 0.01; done; echo 1");
+        rig.case("late", "echo x >>runs; [ $(wc -l <runs) -gt 1 ] || until [ -e go ]; do sleep 0.03; done; echo 1");
     let mut slow = rig.work([]).start();
     wait_for("the first handler", || (!rig.sandbox.read("runs").is_empty()).then_some(()));
     let other = rig.work(["--max-tasks", "1", "--results", "other.db"]).env("WORKER_ID", "worker-2").start();

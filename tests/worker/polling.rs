@@ -76,7 +76,7 @@ fn tasks_that_arrive_together_wake_as_many_slots() {
     let _worker = start(&sandbox, "1s", "1s", "4");
     wait_for_quiet(&published);
     // Each waits until all are there.
-    sandbox.write("meet.sh", "echo x >>there; until [ $(wc -l <there) -ge 3 ]; do sleep 0.01; done");
+    sandbox.write("meet.sh", "echo x >>there; until [ $(wc -l <there) -ge 3 ]; do sleep 0.03; done");
     let ids = [1, 2, 3].map(|n| published.create("case", json!({"case": "meet", "n": n})));
     for id in ids {
         wait_for_completed(&published, id);
@@ -127,9 +127,9 @@ fn an_idle_worker_ends_at_once_when_asked() {
         worker.wait().exits(0);
         start.elapsed()
     };
-    // The best of three: on a busy machine anything may take a second once.
-    let took = ["1", "16", "16"].map(end).into_iter().min().unwrap();
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    // Until the next poll it would be a good part of a minute.
+    let took = ["1", "16"].map(end);
+    assert!(took.iter().all(|took| *took < Duration::from_secs(10)), "{took:?}");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn sleeps(id: u32) -> u64 {
 fn waiting_costs_nothing_while_another_slot_asks() {
     let published = Published::start(&["case"]);
     let sandbox = sandbox_for(&published);
-    sandbox.write("it.sh", "until [ -e go ]; do sleep 0.01; done");
+    sandbox.write("it.sh", "until [ -e go ]; do sleep 0.03; done");
     published.create("case", json!({"case": "it"}));
     let settings = ["--drain", "--concurrency", "4", "--poll-interval", "60s", "--max-backoff", "60s"];
     let mut worker = sandbox.prismq(["work"]).args(settings).start();

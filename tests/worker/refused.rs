@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
 use crate::rig::{cases, read_rows};
-use crate::support::{Answer, Output, Sandbox, at_once, recorded, wait_for};
+use crate::support::{Answer, Output, Sandbox, at_once, free_port, recorded, wait_for};
 
 const COMPLETE: &str = "POST /tasks/1/complete";
 /// How often a report is refused: more often than it is sent.
@@ -183,9 +183,9 @@ fn a_refused_report_that_waits_does_not_touch_the_next_attempt() {
 #[test]
 fn what_the_status_endpoint_shows_of_a_refused_report() {
     let (_published, sandbox) = refusing(&Answer::error(422, "Unprocessable"), "echo 1");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let worker = sandbox.prismq(["work", "--max-backoff", "60s", "--status-addr", &port.to_string()]).start();
-    let get = |path: &str| ureq::get(format!("http://{port}{path}")).call().ok()?.body_mut().read_to_string().ok();
+    let address = format!("127.0.0.1:{}", free_port());
+    let worker = sandbox.prismq(["work", "--max-backoff", "60s", "--status-addr", &address]).start();
+    let get = |path: &str| ureq::get(format!("http://{address}{path}")).call().ok()?.body_mut().read_to_string().ok();
     let health: Value = wait_for("a refused report", || {
         let health: Value = serde_json::from_str(&get("/health")?).ok()?;
         (health["unreported"] == 1 && health["tasks_processed"] == 2).then_some(health)
@@ -251,7 +251,8 @@ fn a_report_by_hand_that_is_refused_is_kept_and_named() {
 /// Whatever its answer is, it is not the TaskManager that is away while others get through.
 #[test]
 fn a_report_that_alone_never_gets_through_counts_as_refused() {
-    for answer in [recorded("backend down"), Answer::page(502), Answer::reset(), Answer::error(500, "nope")] {
+    let answers = [recorded("backend down"), Answer::page(502), Answer::reset(), Answer::error(500, "nope")];
+    at_once(answers, |answer| {
         let published = Published::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo 1");
@@ -260,7 +261,7 @@ fn a_report_that_alone_never_gets_through_counts_as_refused() {
         let output = sandbox.prismq(["work", "--drain"]).run().exits(1);
         assert!(output.stderr.contains("(of task 1)"), "{}", output.stderr);
         assert_eq!(refused(&sandbox).len(), 1);
-    }
+    });
 }
 
 #[test]

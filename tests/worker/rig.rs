@@ -11,7 +11,7 @@ use prismq::taskmanager::{Client, Connection, Retries, TaskView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{FakeClock, Output, Prismq, Sandbox, wait_for};
+use crate::support::{FakeClock, Output, Prismq, Sandbox, free_port, wait_for};
 
 /// Who the worker is in every test that does not say otherwise.
 pub(crate) const WORKER: &str = "worker-1";
@@ -57,8 +57,7 @@ impl TaskManager {
     /// One that does not run yet, on a port that nobody listens on.
     pub(crate) fn away() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = SocketAddr::from(([127, 0, 0, 1], port));
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let settings = Settings::new(listen, folder.path().join("tasks.db"));
         Self { server: None, client: client(&settings), settings, _folder: folder }
     }
@@ -73,7 +72,7 @@ impl TaskManager {
 
     /// Starts it where it does not run.
     pub(crate) fn restart(&mut self) {
-        // For a moment, a connection of another test may have this port at its other end.
+        // For a moment, a process that another test has just forked may still listen there.
         self.server = Some(wait_for("a port of its own", || Server::start(&self.settings).ok()));
     }
 

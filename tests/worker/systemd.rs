@@ -26,7 +26,7 @@ impl Manager {
 
     /// One that is known by this name.
     fn at(socket: UnixDatagram, path: String) -> Self {
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(50))).unwrap();
         Self { socket, path }
     }
 
@@ -149,7 +149,7 @@ fn the_loop_turns_while_the_server_lets_it_wait_and_while_handlers_run() {
     let mut worker = manager.service(rig.work(["--concurrency", "2"])).start();
     manager.next_with("READY");
     manager.feels_the_pulse();
-    rig.script("long", "touch started-$PRISMQ_TASK_ID; until [ -e go ]; do sleep 0.01; done");
+    rig.script("long", "touch started-$PRISMQ_TASK_ID; until [ -e go ]; do sleep 0.03; done");
     for n in 0..3 {
         rig.taskmanager.create("case", serde_json::json!({"case": "long", "n": n}));
     }

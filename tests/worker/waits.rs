@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
 use crate::rig::{Rig, TaskManager, cases};
-use crate::support::{Answer, Request, Running, Sandbox, Server, recorded, wait_for};
+use crate::support::{Answer, Request, Running, Sandbox, Server, at_once, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 
@@ -167,7 +167,7 @@ fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
 
 #[test]
 fn who_does_not_go_on_for_ever_asks_nobody_to_wait() {
-    for ending in [["--drain"].as_slice(), &["--max-tasks", "1"], &["--exit-after-idle", "1s"]] {
+    at_once([["--drain"].as_slice(), &["--max-tasks", "1"], &["--exit-after-idle", "1s"]], |ending| {
         let published = Published::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo 1");
@@ -175,7 +175,7 @@ fn who_does_not_go_on_for_ever_asks_nobody_to_wait() {
         published.spoil(CLAIM, Fault::Answer(recorded("complete: deadlock in the server's database")));
         sandbox.prismq(["work", "--poll-interval", "20ms"]).args(ending.iter().copied()).run().exits(0);
         assert!(claims(&published).iter().all(|(_, wait)| wait.is_none()), "{ending:?}");
-    }
+    });
 }
 
 /// Asks a worker to end that has waited at the embedded TaskManager for one task after another; how long that takes.

@@ -33,6 +33,8 @@ pub(crate) struct Found {
     pub(crate) stats: Value,
     /// The last words of each worker process that ended by itself: `{"completed":…,"failed":…,"unreported":…}`.
     pub(crate) summaries: Vec<Value>,
+    /// One of them ended without.
+    pub(crate) is_summary_lost: bool,
     /// What each worker's `/metrics` said when all was done.
     pub(crate) metrics: Vec<String>,
     pub(crate) processes_left: Vec<String>,
@@ -63,6 +65,7 @@ impl Rig<'_> {
             locks: locks.count(),
             stats: self.sandbox.prismq(["stats", "--json"]).run().exits(0).json(),
             summaries: std::mem::take(&mut self.summaries),
+            is_summary_lost: self.is_summary_lost,
             metrics,
             log: std::mem::take(&mut self.log),
             processes_left: processes_with(&format!("MARK={}", self.port)),
