@@ -1,6 +1,12 @@
-//! What names of task types and ids of workers may consist of, wherever they come from.
+//! Names of task types and ids of workers: what they may consist of, and what makes an id unique.
 
 use std::fmt::{self, Display, Formatter};
+
+/// Returns a number that no other process has, for the id of something of this one's. From the system's randomness:
+/// generators that are seeded by the clock give two processes that start in the same nanosecond the same number.
+pub(crate) fn unique() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))
+}
 
 /// The longest name, in bytes.
 pub(crate) const MAX_NAME: usize = 255;

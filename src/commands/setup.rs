@@ -196,7 +196,7 @@ impl Setup {
 
 /// From now on this process answers for what its handlers start, under a name that no other process has.
 pub(super) fn supervise_handlers() {
-    let token = format!("{:016x}", fastrand::u64(..1 << 62));
+    let token = format!("{:016x}", crate::name::unique() >> 2);
     if let Err(error) = handler::supervise(&token) {
         log::warn!("what handlers start outside of their process groups is not ended with them: {error}");
     }

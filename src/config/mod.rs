@@ -208,7 +208,7 @@ fn read_key(what: &str, key: Setting<Key>) -> Result<Setting<Secret>, ConfigErro
 fn new_worker_id() -> String {
     let host = hostname::get().ok().map(|host| host.to_string_lossy().into_owned());
     let host = host.filter(|host| crate::name::hidden(host).is_none());
-    format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), fastrand::u32(..))
+    format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), crate::name::unique() >> 32)
 }
 
 /// The service's state folder (the first of them, where systemd gave several), else the user's data folder. A

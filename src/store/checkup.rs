@@ -33,7 +33,7 @@ impl Store {
             // It is only made when a worker starts.
             return Ok(());
         }
-        let worker_id = format!("health-{:016x}", fastrand::u64(..));
+        let worker_id = format!("health-{:016x}", crate::name::unique());
         let process = self.start_process(&worker_id, NOWHERE, now)?;
         let rehearsed = self.with(|connection| rehearse(connection, &process, now));
         let forget = "DELETE FROM workers WHERE process = ?1";

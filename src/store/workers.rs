@@ -49,7 +49,7 @@ impl Store {
     /// live process of this results file uses is refused: the TaskManager could not tell the two apart.
     pub fn start_process(&self, worker_id: &str, api_url: &str, now: Timestamp) -> Result<Process, StoreError> {
         // 62 bits, which a limit of its handlers holds as well.
-        let mark = format!("{:016x}", fastrand::u64(..1 << 62));
+        let mark = format!("{:016x}", crate::name::unique() >> 2);
         let started = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if let Some(pid) = live_pid(&transaction, &self.home, worker_id, None)? {
