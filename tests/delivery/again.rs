@@ -133,7 +133,7 @@ fn repeated(log: &str) -> HashMap<String, usize> {
             line.split(' ').skip(1).filter(|word| !word.starts_with("attempt=") && !word.starts_with("duration"));
         *counts.entry(words.collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
     }
-    counts.retain(|line, count| *count > MOST_LINES && !line.contains("failed: ") && !line.contains("claim lost"));
+    counts.retain(|line, count| *count > MOST_LINES && !line.contains("task failed") && !line.contains("claim lost"));
     counts
 }
 
