@@ -8,7 +8,10 @@ use std::borrow::Cow;
 use console::strip_ansi_codes;
 
 /// Between what prismq saw itself and what the handler printed before that.
-pub(crate) const LAST_WORDS: &str = "; its last words:\n";
+pub(crate) const LAST_WORDS: &str = "; stderr:\n";
+
+/// The same in results that version 0.1 stored.
+const LAST_WORDS_UNTIL_0_1: &str = "; its last words:\n";
 
 /// What a Python traceback begins with.
 const TRACEBACK: &str = "Traceback (most recent call last):";
@@ -42,7 +45,8 @@ pub(crate) fn in_one_line(error: &str) -> Cow<'_, str> {
 /// The headline of `error`, which has no colours, and the other lines as they are. A lone carriage return ends a
 /// line, too: bars that are drawn over end with one.
 pub(crate) fn split(error: &str) -> (Cow<'_, str>, Vec<&str>) {
-    let (own, printed) = match error.split_once(LAST_WORDS) {
+    let parts = error.split_once(LAST_WORDS).or_else(|| error.split_once(LAST_WORDS_UNTIL_0_1));
+    let (own, printed) = match parts {
         Some((own, printed)) if !own.contains('\n') => (own, printed),
         _ => ("", error),
     };
@@ -273,10 +277,8 @@ mod tests {
             ("\r 50%\rTraceback (most recent call last):\n  File \"x.py\"\nA: b\r", "A: b"),
             ("x.sh: line 3: foo: command not found", "x.sh: line 3: foo: command not found"),
             // prismq itself
-            (
-                "it took longer than 2s and was ended; its last words:\nloading\nwaiting for x",
-                "it took longer than 2s and was ended: waiting for x",
-            ),
+            ("timed out after 2 s; stderr:\nloading\nwaiting for x", "timed out after 2 s: waiting for x"),
+            ("ended by signal 9; its last words:\nloading\nwaiting for x", "ended by signal 9: waiting for x"),
         ]);
     }
 

@@ -51,7 +51,7 @@ pub enum JsonError {
     #[error("not valid JSON: {0}")]
     Syntax(String),
     /// An object has this key twice, at this place.
-    #[error("the key {0} is there twice{1}")]
+    #[error("the key {0} is defined twice{1}")]
     Twice(String, String),
     /// It is beyond a limit.
     #[error("{0}")]
@@ -288,7 +288,10 @@ fn explained(text: &str, error: &serde_json::Error) -> String {
     let rest = rest.strip_prefix(b"-").unwrap_or(rest);
     let words = ["NaN", "Infinity", "nan", "inf", "None", "True", "False", "undefined"];
     let word = words.into_iter().find(|word| rest.starts_with(word.as_bytes()));
-    word.map_or_else(|| error.to_string(), |word| format!("{error}: {word} is not a JSON value"))
+    let said = error.to_string();
+    let said =
+        said.replace("EOF while parsing a value", "a value is missing").replace("EOF while parsing", "it ends inside");
+    word.map_or_else(|| said.clone(), |word| format!("{said}: {word} is not a JSON value"))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Res
     };
     let logger = logger(style, filter, worker_id, out)?;
     let most = logger.filter();
-    log::set_boxed_logger(Box::new(logger)).map_err(|_| "the log is set up already".to_owned())?;
+    log::set_boxed_logger(Box::new(logger)).map_err(|_| "the log is already set up".to_owned())?;
     log::set_max_level(most);
     Ok(())
 }

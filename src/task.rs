@@ -23,7 +23,7 @@ impl FromStr for TaskId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| format!("a task's id is a whole number, not {text:?}"))
+        text.parse().map(Self).map_err(|_| format!("a task ID is a whole number, not {text:?}"))
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) fn saying_what_it_waits_for<T>(path: &Path, read: impl FnOnce() -> T)
     // Without a thread for it, nothing is said.
     let _ = thread::Builder::new().spawn(move || {
         if over.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
-            say(format_args!("waiting for somebody to write to {shown}"));
+            say(format_args!("waiting for input from {shown}"));
         }
     });
     let read = read();
@@ -114,7 +114,7 @@ pub(crate) fn saying_what_it_waits_for<T>(path: &Path, read: impl FnOnce() -> T)
 /// are.
 pub(crate) fn utf_8(bytes: &[u8]) -> Result<&str, String> {
     if is_utf_16(bytes) {
-        return Err("it is UTF-16 or UTF-32, where UTF-8 is expected".into());
+        return Err("it is UTF-16 or UTF-32, not UTF-8".into());
     }
     std::str::from_utf8(without_mark(bytes)).map_err(|error| {
         format!("byte {} is not UTF-8", bytes.len() - without_mark(bytes).len() + error.valid_up_to() + 1)

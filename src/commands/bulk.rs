@@ -79,7 +79,7 @@ impl Bulk {
         let mut tally = Tally::default();
         let mut last = 0;
         let next = self.start(input).map_err(|error| {
-            UserError::new(Exit::Failed, format!("the system has no threads for the requests: {error}"))
+            UserError::new(Exit::Failed, format!("cannot start threads for the requests: {error}"))
                 .hint("lower --concurrency, or raise the limit on processes (`ulimit -u`)")
         })?;
         for next in next {
@@ -92,7 +92,7 @@ impl Bulk {
                 Ok(Ok(created)) => Ok(created),
                 Ok(Err(LineError::Bad(reason))) => Err(reason),
                 Ok(Err(LineError::Fatal(error))) => return Err(at_line(number, error)),
-                Err(_) => return Err(at_line(number, UserError::new(Exit::Failed, "its request ended unanswered"))),
+                Err(_) => return Err(at_line(number, UserError::new(Exit::Failed, "its request was not answered"))),
             };
             tally.count(&answer);
             each(number, &answer).map_err(|error| at_line(number, error))?;
@@ -134,12 +134,12 @@ impl Bulk {
                     return Next::End(Err(UserError::usage("--from: cannot read standard input: it is a folder")));
                 }
                 Err(error) => {
-                    let message = format!("line {number} cannot be read: {error}");
+                    let message = format!("cannot read line {number}: {error}");
                     return Next::End(Err(UserError::new(Exit::Failed, message)));
                 }
             };
             if number == 1 && text_file::is_utf_16(&line) {
-                return Next::End(Err(UserError::usage("--from: it is UTF-16 or UTF-32, where UTF-8 is expected")));
+                return Next::End(Err(UserError::usage("--from: it is UTF-16 or UTF-32, not UTF-8")));
             }
             if self.shutdown.get() > Phase::Running {
                 return Next::Interrupted;
@@ -202,7 +202,7 @@ impl Tally {
     }
 }
 
-const AGAIN: &str = "run it again: tasks that are there are not made twice";
+const AGAIN: &str = "run it again: existing tasks are not created twice";
 
 fn interrupted(last: u64) -> UserError {
     UserError::new(Exit::Interrupted, format!("interrupted after line {last}")).hint(AGAIN)

@@ -68,9 +68,9 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
 /// Says so, and which types have handlers that want no task now.
 fn no_task(wanted: &[Wanted<'_>], types: &[WorkerType], now: Timestamp) -> UserError {
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
-    let error = UserError::new(Exit::NoTask, format!("no task of type {} is waiting", names.join(", ")));
+    let error = UserError::new(Exit::NoTask, format!("no pending task of type {}", names.join(", ")));
     let snoozed =
-        |it: &WorkerType| it.snoozed_until(now).map(|until| format!("{} is not claimed until {until:.0}", it.name));
+        |it: &WorkerType| it.snoozed_until(now).map(|until| format!("{} is snoozed until {until:.0}", it.name));
     match types.iter().filter_map(snoozed).collect::<Vec<_>>() {
         snoozed if snoozed.is_empty() => error,
         snoozed => error.hint(snoozed.join("; ")),
@@ -98,11 +98,8 @@ impl<'a> Desk<'a> {
         let mut warn = |warning| log::warn!("{warning}");
         let resolve = |wanted: &Wanted<'_>| {
             let Some(configured) = wanted.configured else {
-                return Err(UserError::usage(format!(
-                    "{} has no handler: it is not in the configuration",
-                    wanted.name
-                ))
-                .hint("describe it in prismq.toml as [[task_type]]"));
+                return Err(UserError::usage(format!("{} has no handler: it is not configured", wanted.name))
+                    .hint("add it to prismq.toml as a [[task_type]]"));
             };
             let handler = self.handlers.handler(configured).map_err(UserError::usage)?;
             handler.check().map_err(UserError::usage)?;
@@ -155,12 +152,12 @@ impl<'a> Desk<'a> {
             Err(error) => {
                 let id = claim.task.id;
                 let returned = executor.give_back(claim, &error);
-                let fate = if returned { "was given back" } else { "stays claimed until its claim is over" };
+                let fate = if returned { "was returned" } else { "stays claimed until its claim expires" };
                 return Err(of_task(id, fate, &error).into());
             }
         };
         let Task { id, task_type, attempt, .. } = &claim.task;
-        self.setup.screen.suspend(|| note(format_args!("working task {id} ({task_type}), attempt {attempt}")));
+        self.setup.screen.suspend(|| note(format_args!("running task {id} ({task_type}), attempt {attempt}")));
         let deadline = claim.deadline;
         let stop = self.setup.stop_on_signals();
         let mut result = executor.run(claim, deaths, worker_type, &stop);
@@ -207,7 +204,7 @@ fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result:
     if let Err(error) = &stored
         && error.is_of_ideas()
     {
-        return Err(of_task(result.task_id, "stays claimed until its claim is over", error).into());
+        return Err(of_task(result.task_id, "stays claimed until its claim expires", error).into());
     }
     let delivery = executor.report(result);
     let id = stored?;

@@ -32,7 +32,7 @@ const TYPE_NAMES: [&str; 3] = ["TYPE", "NAME", "PATTERN"];
 pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let shells = Shells::builtins();
     let name = args.shell.to_string();
-    let shell = shells.completer(&name).ok_or_else(|| UserError::usage(format!("{name} has no completions")))?;
+    let shell = shells.completer(&name).ok_or_else(|| UserError::usage(format!("no completions for {name}")))?;
     let mut script = Vec::new();
     shell.write_registration(ASKS, "prismq", "prismq", "prismq", &mut script)?;
     let mut out = buffered();

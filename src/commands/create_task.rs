@@ -43,14 +43,14 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     };
     drop(waiting);
     if created.deduplicated {
-        note(format_args!("task {} was there already, with the same params: {}", created.id, created.status));
+        note(format_args!("task {} already exists with the same params: {}", created.id, created.status));
     }
     if !args.wait {
         print(&created, setup)?;
         return Ok(Exit::Done);
     }
     if !created.deduplicated {
-        note(format_args!("task {} created, waiting for its end", created.id));
+        note(format_args!("task {} created, waiting for it to finish", created.id));
     }
     waited_for.get_or_init(|| created.id);
     wait(created.id, args.timeout, setup, &client)
@@ -61,7 +61,7 @@ fn say_what_stays(waited_for: &Arc<OnceLock<TaskId>>) -> impl Fn() + Send + Sync
     let waited_for = Arc::clone(waited_for);
     move || {
         if let Some(id) = waited_for.get() {
-            note(format_args!("interrupted: task {id} stays in the queue, see `prismq show-task {id}`"));
+            note(format_args!("interrupted: task {id} stays queued; see `prismq show-task {id}`"));
         }
     }
 }
@@ -76,7 +76,7 @@ fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
         let mut params = Map::new();
         for Param { key, value } in &args.pairs {
             if params.insert(key.clone(), value.clone()).is_some() {
-                return Err(UserError::usage(format!("the param `{key}` is given twice")).hint("leave one of them out"));
+                return Err(UserError::usage(format!("the param `{key}` is given twice")).hint("remove one of them"));
             }
         }
         let params = Value::Object(params);
@@ -98,7 +98,7 @@ fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -
     loop {
         let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
         let Some(task) = client.with_patience(left.unwrap_or(Duration::MAX)).task(id)? else {
-            return Err(UserError::new(Exit::Failed, format!("task {id} is gone from the TaskManager")).into());
+            return Err(UserError::new(Exit::Failed, format!("task {id} is no longer in the TaskManager")).into());
         };
         if ["completed", "failed"].contains(&task.status.as_str()) {
             drop(waiting);
@@ -106,9 +106,9 @@ fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -
         }
         waiting.say(format!("task {id} is {}, {} %", task.status, task.progress));
         if left.is_some_and(|left| left.is_zero()) {
-            let message = format!("task {id} has not ended in time: it is {}", task.status);
+            let message = format!("timed out waiting for task {id}: it is {}", task.status);
             return Err(UserError::new(Exit::Failed, message)
-                .hint(format!("look again with `prismq show-task {id}`"))
+                .hint(format!("check with `prismq show-task {id}`"))
                 .into());
         }
         // A signal ends the program from here at once.
@@ -125,7 +125,7 @@ fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
     if task.status == "completed" {
         return Ok(Exit::Done);
     }
-    let reason = in_one_line(task.error_message.as_deref().unwrap_or("no reason was given"));
+    let reason = in_one_line(task.error_message.as_deref().unwrap_or("no error message"));
     Err(UserError::new(Exit::Failed, format!("task {} failed: {reason}", task.id)).into())
 }
 
@@ -161,7 +161,7 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
 
 fn conclude(tally: &Tally) -> Exit {
     let Tally { created, deduplicated, failed } = tally;
-    note(format_args!("{created} created, {deduplicated} there already, {failed} failed"));
+    note(format_args!("{created} created, {deduplicated} already existed, {failed} failed"));
     if *failed == 0 { Exit::Done } else { Exit::Failed }
 }
 

@@ -76,7 +76,7 @@ fn create(client: &Client, task_type: &TaskType, setup: &Setup) -> anyhow::Resul
         client.create(TYPE, &json!({"text": format!("task number {number} has some words")}), None)?;
     }
     drop(waiting);
-    note(format_args!("registered the task type {TYPE}, worked by `wc -w`, and created {TASKS} tasks"));
+    note(format_args!("registered the task type {TYPE} (`wc -w`) and created {TASKS} tasks"));
     Ok(())
 }
 
@@ -119,7 +119,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
         return Err(UserError::new(Exit::Failed, message).into());
     }
     stats::print(&Figures::of(store, By::Type, None, setup.clock().now())?, setup.json)?;
-    note(format_args!("the TaskManager has all {TASKS} results; what the demo made is removed again."));
+    note(format_args!("the TaskManager has all {TASKS} results; the demo's files are removed."));
     note("");
     note("Next, for a TaskManager and a worker that stay:");
     note("  prismq work --embedded --handle 'example.count=wc -w'");

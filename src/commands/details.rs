@@ -50,7 +50,7 @@ impl Details {
         if let Some(why) = self.end {
             let count = self.left_out;
             note(format_args!(
-                "params and errors of {count} tasks are left out: {why}; `prismq show-task ID` shows those of one task"
+                "params and errors of {count} tasks omitted: {why}; see `prismq show-task ID` for a single task"
             ));
         }
     }
@@ -61,7 +61,7 @@ fn look_up(task: &mut TaskView, state: &Mutex<&mut Details>, started: Instant) {
     let client = {
         let mut state = state();
         if state.end.is_none() && state.spent + started.elapsed() > PATIENCE {
-            state.end = Some(format!("looking them up takes longer than {} s", PATIENCE.as_secs()));
+            state.end = Some(format!("looking them up takes more than {} s", PATIENCE.as_secs()));
         }
         if state.end.is_some() {
             state.left_out += 1;

@@ -42,7 +42,7 @@ pub(super) fn in_time(
         for_a_moment(move || shutdown.raise(Phase::Ending));
         // There is nothing to wait on: who is done first ends the program.
         thread::sleep(AFTER_SECOND.saturating_sub(second.elapsed()));
-        for_a_moment(|| log::warn!(target: WORKER, "ended without waiting for what is in flight"));
+        for_a_moment(|| log::warn!(target: WORKER, "stopped without waiting for tasks in flight"));
         process::exit(exit() as i32)
     };
     thread::Builder::new().name("end".into()).spawn(wait).map(drop)

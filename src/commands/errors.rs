@@ -34,7 +34,7 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
     let with = |exit| UserError::new(exit, error.to_string());
     match error {
         Error::Unreachable { .. } => with(Exit::Unreachable)
-            .hint("is it running, and is TASKMANAGER_API_URL right? `prismq serve` starts one on this machine"),
+            .hint("is it running, and is TASKMANAGER_API_URL right? `prismq serve` starts a local one"),
         Error::Shortage { .. } => with(Exit::Unreachable)
             .hint("raise the limit on open files (`ulimit -n`, LimitNOFILE= under systemd), or lower --concurrency"),
         Error::NotATaskManager { .. } => {
@@ -44,14 +44,13 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
         Error::NotConnected { .. } => with(Exit::Unreachable),
         Error::Unavailable { .. } => with(Exit::Unreachable).hint("try again later"),
         Error::KeyRefused { with_key: true, .. } => with(Exit::KeyRefused).hint("check TASKMANAGER_API_KEY"),
-        Error::KeyRefused { with_key: false, .. } => {
-            with(Exit::KeyRefused).hint("set TASKMANAGER_API_KEY, or TASKMANAGER_API_KEY_FILE to a file that holds it")
-        }
+        Error::KeyRefused { with_key: false, .. } => with(Exit::KeyRefused)
+            .hint("set TASKMANAGER_API_KEY, or TASKMANAGER_API_KEY_FILE to a file that contains it"),
         Error::Interrupted => with(Exit::Interrupted),
         Error::Refused { message, .. } if message.contains("'params' must be of type object") => {
-            with(Exit::Failed).hint("this TaskManager takes no empty params: give at least one KEY=VALUE")
+            with(Exit::Failed).hint("this TaskManager rejects empty params: give at least one KEY=VALUE")
         }
-        Error::Inexact { .. } => with(Exit::Failed).hint("ask for fewer: name a status or a type"),
+        Error::Inexact { .. } => with(Exit::Failed).hint("narrow it down with --status or --type"),
         Error::Refused { .. } | Error::BadAnswer { .. } => with(Exit::Failed),
     }
 }
@@ -76,7 +75,7 @@ pub(super) fn not_reported(store: &Store, row: ResultId, id: TaskId, error: &Err
     }
     let mut error = taskmanager(error);
     error.message = format!(
-        "{}; the result of task {id} is kept in the results file, from where `prismq complete {id}` or the next \
+        "{}; the result of task {id} is stored in the results file; `prismq complete {id}` or the next \
          worker sends it again",
         error.message
     );
@@ -88,8 +87,8 @@ pub(super) fn unreported(summary: &Summary, results: &Path) -> UserError {
     const NAMED: usize = 5;
     let (unreported, file) = (summary.unreported, results.display());
     let Some((id, first)) = summary.refused.first() else {
-        let message = format!("results that could not be reported: {unreported}; they are in {file}");
-        return UserError::new(Exit::Unreachable, message).hint("the next worker on this results file reports them");
+        let message = format!("unreported results: {unreported}; they are in {file}");
+        return UserError::new(Exit::Unreachable, message).hint("the next worker with this results file reports them");
     };
     let key = summary.refused.iter().all(|(_, error)| matches!(error, Error::KeyRefused { .. }));
     let mut ids: Vec<String> = summary.refused.iter().take(NAMED).map(|(id, _)| id.to_string()).collect();
@@ -97,12 +96,12 @@ pub(super) fn unreported(summary: &Summary, results: &Path) -> UserError {
         ids.push("…".to_owned());
     }
     let message = format!(
-        "results that could not be reported: {unreported}, of which the TaskManager refused {} (of task {}): {first}; they \
+        "unreported results: {unreported}, {} of them refused by the TaskManager (task {}): {first}; they \
          are in {file}",
         summary.refused.len(),
         ids.join(", ")
     );
-    let hint = format!("`prismq explain {id}` says why; the next worker on this results file sends them again");
+    let hint = format!("see `prismq explain {id}`; the next worker with this results file sends them again");
     UserError::new(if key { Exit::KeyRefused } else { Exit::Failed }, message).hint(hint)
 }
 
@@ -113,15 +112,15 @@ fn config(error: &ConfigError) -> UserError {
 pub(super) fn store(error: &StoreError) -> UserError {
     match error {
         StoreError::Unusable { .. } => {
-            UserError::usage(error.to_string()).hint("name another with --results or PRISMQ_RESULTS")
+            UserError::usage(error.to_string()).hint("choose another with --results or PRISMQ_RESULTS")
         }
         StoreError::WorkerIdInUse { .. } => {
-            UserError::usage(error.to_string()).hint("give each worker an id of its own, or leave WORKER_ID out")
+            UserError::usage(error.to_string()).hint("give each worker its own ID, or leave WORKER_ID unset")
         }
         StoreError::Gone { .. } | StoreError::IdeasGone { .. } => UserError::new(Exit::Failed, error.to_string())
-            .hint("start it again: it goes on with the file that is there, or makes a new one"),
+            .hint("start it again: it continues with the existing file or creates a new one"),
         StoreError::IdeasUnusable { .. } => {
-            UserError::usage(error.to_string()).hint("name another database with --ideas or IDEA_DB_PATH")
+            UserError::usage(error.to_string()).hint("choose another database with --ideas or IDEA_DB_PATH")
         }
         StoreError::Failed { .. } | StoreError::IdeasFailed { .. } => UserError::new(Exit::Failed, error.to_string()),
     }
@@ -129,8 +128,8 @@ pub(super) fn store(error: &StoreError) -> UserError {
 
 /// A task type of that name that the TaskManager does not know.
 pub(super) fn unknown_type(name: &str) -> UserError {
-    UserError::usage(format!("the TaskManager knows no task type {name}")).hint(format!(
-        "register it: prismq register-type {name}, with --schema '{{\"type\":\"object\"}}' where prismq.toml has none"
+    UserError::usage(format!("the TaskManager has no task type {name}")).hint(format!(
+        "register it: prismq register-type {name} (with --schema '{{\"type\":\"object\"}}' if prismq.toml has no schema)"
     ))
 }
 

@@ -56,7 +56,7 @@ pub(super) fn run(args: &ExplainArgs, setup: &Setup) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if let Err(error) = &story.server {
-        say(format_args!("{error}; what follows is from the results file alone"));
+        say(format_args!("{error}; showing only what the results file has"));
     }
     story.print()?;
     Ok(Exit::Done)
@@ -106,7 +106,7 @@ impl Story {
             return error.into();
         }
         let message = format!("neither the TaskManager nor the results file knows a task {}", self.id);
-        UserError::new(Exit::Failed, message).hint(format!("asked was {}", self.api_url)).into()
+        UserError::new(Exit::Failed, message).hint(format!("TaskManager: {}", self.api_url)).into()
     }
 
     fn to_json(&self) -> Value {
@@ -191,9 +191,9 @@ fn waits(
     let configured = setup.config.task_types.iter().find(|it| it.name.eq_ignore_ascii_case(task_type));
     match configured.map(|it| &it.action) {
         None => {
-            found.push(format!("{task_type} is not in the configuration here: only `work --handle` would claim it"));
+            found.push(format!("{task_type} is not configured here: only `work --handle` would claim it"));
         }
-        Some(None) => found.push(format!("{task_type} has no handler in the configuration here")),
+        Some(None) => found.push(format!("{task_type} has no handler configured here")),
         Some(Some(_)) => {}
     }
     let workers = store.live_workers(api_url, task_type)?;

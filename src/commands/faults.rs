@@ -15,20 +15,18 @@ pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
     for item in items {
         let (kind, value) = item.split_once('=').map_or((item.as_str(), None), |(kind, value)| (kind, Some(value)));
         if !KINDS.contains(&kind) {
-            let error = UserError::usage(format!("--fault {item}: there is no such kind of fault"));
+            let error = UserError::usage(format!("--fault {item}: no such fault"));
             return Err(error.hint(did_you_mean(kind, &KINDS)));
         }
         if named.contains(&kind) {
-            return Err(UserError::usage(format!("--fault {item}: {kind} is there twice")));
+            return Err(UserError::usage(format!("--fault {item}: {kind} is given twice")));
         }
         named.push(kind);
         set(&mut faults, kind, value).map_err(|problem| UserError::usage(format!("--fault {item}: {problem}")))?;
     }
     // 70%, 20% and 10% may add up to a little more.
     if faults.failing() > 1.0 + 1e-9 {
-        return Err(UserError::usage(
-            "--fault: drop, reset, deadlock, html and ratelimit make more than 100% together",
-        ));
+        return Err(UserError::usage("--fault: drop, reset, deadlock, html and ratelimit add up to more than 100%"));
     }
     Ok(faults)
 }
@@ -36,7 +34,7 @@ pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
 fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), String> {
     match (kind, value) {
         ("published", None) => faults.published = true,
-        ("published", Some(_)) => return Err("it takes no rate: it is all or nothing".to_owned()),
+        ("published", Some(_)) => return Err("it takes no rate: it is on or off".to_owned()),
         ("seed", value) => {
             let number = value.and_then(|value| value.parse().ok());
             faults.seed = number.ok_or("write seed=N, a whole number from 0")?;
@@ -65,14 +63,14 @@ fn rate(text: &str) -> Result<f64, String> {
     let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
     let rate = number.parse().ok().map(|number: f64| number / whole);
     rate.filter(|rate| (0.0..=1.0).contains(rate))
-        .ok_or_else(|| format!("{text:?} is no share of the calls: write 0 to 1, or 0% to 100%"))
+        .ok_or_else(|| format!("{text:?} is not a rate: use 0 to 1, or 0% to 100%"))
 }
 
 fn late(text: &str) -> Result<Duration, String> {
     let delay = parse_duration(text)?;
     if delay > Faults::LONGEST_DELAY {
         let longest = Faults::LONGEST_DELAY.as_secs();
-        return Err(format!("{text} is longer than {longest}s, when the server itself gives a connection up"));
+        return Err(format!("{text} is longer than {longest}s, after which the server drops a connection"));
     }
     Ok(delay)
 }
@@ -118,19 +116,15 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_in_one_line() {
         for (list, message, hint) in [
-            ("dorp=5%", "--fault dorp=5%: there is no such kind of fault", "did you mean `drop`?"),
-            (
-                "published,rate-limit=1",
-                "--fault rate-limit=1: there is no such kind of fault",
-                "did you mean `ratelimit`?",
-            ),
-            ("", "--fault : there is no such kind of fault", "known are: drop, reset"),
+            ("dorp=5%", "--fault dorp=5%: no such fault", "did you mean `drop`?"),
+            ("published,rate-limit=1", "--fault rate-limit=1: no such fault", "did you mean `ratelimit`?"),
+            ("", "--fault : no such fault", "use one of: drop, reset"),
             ("drop", "--fault drop: write drop=RATE, such as drop=5%", ""),
-            ("drop=101%", "--fault drop=101%: \"101%\" is no share of the calls", ""),
-            ("drop=1.01", "--fault drop=1.01: \"1.01\" is no share", ""),
-            ("html=-0.1", "--fault html=-0.1: \"-0.1\" is no share", ""),
-            ("html=nan", "--fault html=nan: \"nan\" is no share", ""),
-            ("html=", "--fault html=: \"\" is no share", ""),
+            ("drop=101%", "--fault drop=101%: \"101%\" is not a rate", ""),
+            ("drop=1.01", "--fault drop=1.01: \"1.01\" is not a rate", ""),
+            ("html=-0.1", "--fault html=-0.1: \"-0.1\" is not a rate", ""),
+            ("html=nan", "--fault html=nan: \"nan\" is not a rate", ""),
+            ("html=", "--fault html=: \"\" is not a rate", ""),
             ("latency", "--fault latency: write latency=DURATION or latency=RATE:DURATION", ""),
             ("latency=5%", "--fault latency=5%: \"5%\" is not a duration", ""),
             ("latency=5%:soon", "--fault latency=5%:soon: \"soon\" is not a duration", ""),
@@ -139,8 +133,8 @@ mod tests {
             ("claims", "--fault claims: write claims=N, a whole number from 1", ""),
             ("claims=0", "--fault claims=0: write claims=N", ""),
             ("seed=x", "--fault seed=x: write seed=N", ""),
-            ("drop=1%,drop=2%", "--fault drop=2%: drop is there twice", ""),
-            ("drop=60%,html=50%", "--fault: drop, reset, deadlock, html and ratelimit make more than 100%", ""),
+            ("drop=1%,drop=2%", "--fault drop=2%: drop is given twice", ""),
+            ("drop=60%,html=50%", "--fault: drop, reset, deadlock, html and ratelimit add up to more than 100%", ""),
         ] {
             let error = parsed(list).unwrap_err();
             assert_eq!(error.exit, crate::exit::Exit::Usage);

@@ -65,7 +65,7 @@ impl Health<'_> {
         match &accepted {
             Err(error) => self.refused("API key", error),
             Ok(()) if self.setup.config.api_key.is_none() => {
-                self.report.good("API key", "none is set, none is asked for");
+                self.report.good("API key", "not set, not required");
             }
             Ok(()) => self.report.good("API key", "accepted"),
         }
@@ -101,7 +101,7 @@ impl Health<'_> {
         let what = format!("type {name}");
         match found {
             Some(Ok(Some(found))) => {
-                self.report.good(what, format!("known to the TaskManager as number {}", found.id));
+                self.report.good(what, format!("registered (id {})", found.id));
                 json!(found.id)
             }
             Some(Ok(None)) => {
@@ -114,8 +114,8 @@ impl Health<'_> {
                 json!(error.to_string())
             }
             None => {
-                self.report.unknown(what, "not asked for");
-                json!("not asked for")
+                self.report.unknown(what, "not checked");
+                json!("not checked")
             }
         }
     }
@@ -124,7 +124,7 @@ impl Health<'_> {
     fn no_handler(&mut self, name: &str) -> Value {
         let what = format!("handler of {name}");
         if self.setup.config.task_types.iter().any(|it| it.action.is_some()) {
-            self.report.good(what, "none: not worked here");
+            self.report.good(what, "none: not handled here");
         } else {
             self.report.bad(what, "none", Some(no_handler(name)));
         }
@@ -162,7 +162,7 @@ impl Health<'_> {
                 let accepted = youtube::check_key(&youtube_settings(&setup.config, ledger.clone(), false), timeout);
                 self.youtube_key(accepted, &mut found);
             }
-            None if has_key => self.report.good("YouTube key", "set; --external asks whether it is accepted"),
+            None if has_key => self.report.good("YouTube key", "set; use --external to check it"),
             None => self.report.bad("YouTube key", "not set", Some("set YOUTUBE_API_KEY".to_owned())),
         }
         match ledger.map(|ledger| ledger.budget()) {
@@ -205,8 +205,8 @@ impl Health<'_> {
             Ok((unreported, is_whole)) => {
                 let waiting = self.unreported(&unreported);
                 let path = &self.setup.config.results;
-                let made = if path.exists() { "" } else { ", which the first worker makes" };
-                let seen = if is_whole { "" } else { ", too long to be read to its end here" };
+                let made = if path.exists() { "" } else { ", which the first worker creates" };
+                let seen = if is_whole { "" } else { ", too large to be read in full" };
                 self.report.good("results file", format!("{}{made}{seen}{waiting}", path.display()));
                 self.ideas();
             }
@@ -222,11 +222,11 @@ impl Health<'_> {
         self.report.field("oldest_unreported_seconds", json!(age));
         let mut waiting = age.filter(|_| *count > 0).map_or_else(String::new, |age| {
             let age = format_duration(Duration::from_secs(age));
-            format!("; {count} wait to be reported by the next worker, the oldest for {age}")
+            format!("; {count} pending reports for the next worker, the oldest since {age}")
         });
         if let Some((id, why)) = last_refused {
             self.report.field("refused", json!(refused));
-            waiting = format!("{waiting}; the TaskManager refused {refused} of them, the last of task {id}: {why}");
+            waiting = format!("{waiting}; {refused} refused by the TaskManager, last task {id}: {why}");
         }
         waiting
     }

@@ -24,14 +24,14 @@ const SHELL: Handler = Handler { file: "hello.sh", text: include_str!("init/hell
 
 /// What to type next.
 const NEXT: [(&str, &str); 5] = [
-    ("prismq serve", "a TaskManager, in another terminal"),
-    ("prismq register-type --all", "tells it of your task type"),
-    ("prismq create-task example.hello name=Ada", "a first task"),
-    ("prismq work --drain", "works what is there, and ends"),
-    ("prismq results", "what came of it"),
+    ("prismq serve", "start a TaskManager, in another terminal"),
+    ("prismq register-type --all", "register your task type"),
+    ("prismq create-task example.hello name=Ada", "create a task"),
+    ("prismq work --drain", "run all pending tasks, then exit"),
+    ("prismq results", "show the results"),
 ];
 /// What else there is to know then.
-const ELSEWHERE: &str = "or, with a TaskManager that is there already, name it in .env and leave out the first";
+const ELSEWHERE: &str = "If you already have a TaskManager, set its URL in .env and skip the first command.";
 
 struct Handler {
     file: &'static str,
@@ -68,7 +68,7 @@ pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     for name in kept {
-        say(format_args!("{name} was there already: left as it is"));
+        say(format_args!("{name} already exists: left unchanged"));
     }
     if !has_config {
         say_next();
@@ -77,7 +77,7 @@ pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
 }
 
 fn say_next() {
-    say("what to type next:");
+    say("next steps:");
     for (command, why) in NEXT {
         say(format_args!("  {command:<42} {why}"));
     }
@@ -90,7 +90,7 @@ fn files(handler: &Handler, has_config: bool) -> Vec<File<'static>> {
     // The first line says how to copy the example.
     let variables = VARIABLES.split_once('\n').map_or(VARIABLES, |(_, rest)| rest);
     let variables = format!(
-        "# Settings of this machine, keys among them: not for version control. Take the `#` off what you set.\n{variables}"
+        "# Settings of this machine, including keys: keep this file out of version control. Uncomment what you set.\n{variables}"
     );
     let config = CONFIG_TEXT.replace(PYTHON.exec, handler.exec);
     let mut files = vec![File { name: ".env", text: variables, mode: 0o600 }];

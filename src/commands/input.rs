@@ -14,7 +14,7 @@ use crate::text_file;
 pub(super) fn json(option: &str, argument: &str) -> Result<Value, UserError> {
     match argument.strip_prefix('@') {
         Some("") => {
-            Err(UserError::usage(format!("{option} @: names no file")).hint("write @FILE, or - for standard input"))
+            Err(UserError::usage(format!("{option} @: no file name")).hint("write @FILE, or - for standard input"))
         }
         Some(path) => parse(&format!("{option} {argument}"), &read(option, path)?),
         None if argument == "-" => parse(&format!("{option} (standard input)"), &standard_input(option)?),

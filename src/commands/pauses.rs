@@ -29,18 +29,18 @@ impl Observer for Pauses {
         let noted = match event {
             Event::Paused { task_type, pause } => {
                 let until = after(self.clock.now(), *pause);
-                self.begin(task_type, Cause::Paused, until, "too many failures in a row that may pass")
+                self.begin(task_type, Cause::Paused, until, "circuit open: too many retryable failures")
             }
             Event::Resumed(task_type) => self.end(task_type, Cause::Paused),
             Event::Snoozed { task_type, until, reason } => {
-                self.begin(task_type, Cause::Snoozed, *until, reason.unwrap_or("its handler takes no tasks before"))
+                self.begin(task_type, Cause::Snoozed, *until, reason.unwrap_or("requested by the handler"))
             }
             Event::SnoozeEnded(task_type) => self.end(task_type, Cause::Snoozed),
             _ => return,
         };
         if let Err(error) = noted {
             // The worker itself goes by what it knows.
-            log::debug!("a pause is not noted: {error}");
+            log::debug!("cannot record that claiming is paused: {error}");
         }
     }
 }

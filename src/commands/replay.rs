@@ -79,8 +79,8 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
 /// How tasks of that type are worked here.
 fn settings<'a>(task_type: &str, setup: &'a Setup) -> Result<&'a TaskType, UserError> {
     setup.configured(task_type).ok_or_else(|| {
-        UserError::usage(format!("{task_type} has no handler: it is not in the configuration"))
-            .hint("describe it in prismq.toml as [[task_type]]")
+        UserError::usage(format!("{task_type} has no handler: it is not configured"))
+            .hint("add it to prismq.toml as a [[task_type]]")
     })
 }
 

@@ -57,7 +57,7 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     let store = setup.store_with_ideas()?;
     let waiting = Waiting::for_taskmanager(setup);
     let (row, result, delivery) = if let Some(stored) = unreported(id, &client, &store)? {
-        let what = format!("task {id} has a result already that did not get through: sending that one");
+        let what = format!("task {id} already has an unreported result: sending that one");
         setup.screen.suspend(|| note(what));
         let delivery = client.deliver_again(&Report::from(&stored.result));
         (stored.id, stored.result, delivery)
@@ -93,8 +93,8 @@ fn print(result: &TaskResult, client: &Client, setup: &Setup) -> anyhow::Result<
     drop(waiting);
     let attempt = result.attempt;
     let line = match status.as_deref() {
-        Some("pending") => format!("attempt {attempt} of task {id} failed; it is pending again, to be tried again"),
-        Some("claimed") => format!("attempt {attempt} of task {id} failed; it is claimed again already"),
+        Some("pending") => format!("attempt {attempt} of task {id} failed; it is pending again and will be retried"),
+        Some("claimed") => format!("attempt {attempt} of task {id} failed; it is already claimed again"),
         _ => format!("task {id} failed"),
     };
     Ok(print_line(line)?)
@@ -103,7 +103,7 @@ fn print(result: &TaskResult, client: &Client, setup: &Setup) -> anyhow::Result<
 fn lost(id: TaskId) -> UserError {
     UserError::new(
         Exit::Failed,
-        format!("task {id} is not claimed by this worker: the claim ran out, or the task has ended"),
+        format!("task {id} is not claimed by this worker: the claim expired or the task has ended"),
     )
     .hint(format!("see `prismq show-task {id}`"))
 }
@@ -136,15 +136,15 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
             Some(last) if last.status == Status::Completed && last.reported_at.is_some() => {
                 return Err(UserError::new(Exit::Failed, ended(last)).into());
             }
-            Some(last) => format!("{}; nobody has claimed it since with this results file", ended(last)),
-            None => format!("nobody has claimed task {id} with this results file"),
+            Some(last) => format!("{}; it has not been claimed since with this results file", ended(last)),
+            None => format!("task {id} was not claimed with this results file"),
         };
         return Err(UserError::new(Exit::Failed, message)
-            .hint("claim it with `prismq claim`, or name who did with --worker-id")
+            .hint("claim it with `prismq claim`, or name its worker with --worker-id")
             .into());
     }
     let Some(task) = client.task(id)? else {
-        return Err(UserError::new(Exit::Failed, format!("the TaskManager knows no task {id}")).into());
+        return Err(UserError::new(Exit::Failed, format!("the TaskManager has no task {id}")).into());
     };
     let claimed_at = setup.clock().moment();
     Ok(Claim {
@@ -165,12 +165,12 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
 fn ended(StoredResult { result, status, reported_at, .. }: &StoredResult) -> String {
     let (id, attempt) = (result.task_id, result.attempt);
     match (status, reported_at) {
-        (Status::Completed, Some(at)) => format!("task {id} is completed already: reported here at {at:.0}"),
+        (Status::Completed, Some(at)) => format!("task {id} is already completed: reported here at {at:.0}"),
         (Status::Failed, Some(at)) => {
-            format!("attempt {attempt} of task {id} has failed already: reported here at {at:.0}")
+            format!("attempt {attempt} of task {id} has already failed: reported here at {at:.0}")
         }
-        (Status::Lost, _) => format!("attempt {attempt} of task {id} has ended here already, after its claim was lost"),
-        (_, None) => format!("attempt {attempt} of task {id} has ended here already, and is not reported yet"),
+        (Status::Lost, _) => format!("attempt {attempt} of task {id} has already ended here, after its claim was lost"),
+        (_, None) => format!("attempt {attempt} of task {id} has already ended here and is not reported yet"),
     }
 }
 

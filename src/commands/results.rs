@@ -63,7 +63,7 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     match args.id {
         _ if found => {}
         Some(id) => {
-            return Err(UserError::new(Exit::Failed, format!("the results file holds no result of task {id}")).into());
+            return Err(UserError::new(Exit::Failed, format!("the results file has no result of task {id}")).into());
         }
         None => note(none_found(args)),
     }

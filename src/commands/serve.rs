@@ -36,17 +36,17 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     } else {
         print_line(server.api_url())?;
     }
-    note(format_args!("the TaskManager listens; its page for people is {}", server.page_url()));
+    note(format_args!("TaskManager listening; its web page is {}", server.page_url()));
     note(format_args!("for other shells: export TASKMANAGER_API_URL={}", server.api_url()));
     if !server.address().ip().to_canonical().is_loopback() {
         log::warn!(
-            "the TaskManager can be reached by other machines, to which its key and tasks travel unencrypted: let only \
-             those you trust reach it, or put a proxy before it that encrypts"
+            "other machines can reach the TaskManager, and its key and tasks travel unencrypted: allow only trusted \
+             machines, or put a TLS proxy in front of it"
         );
     }
     while !setup.shutdown.wait_for(Phase::Draining, LOOK_EVERY) {
         server.check_in_place().map_err(|error| {
-            explain(&error).hint("start it again: it goes on with the file that is there, or makes a new one")
+            explain(&error).hint("start it again: it continues with the existing file or creates a new one")
         })?;
     }
     server.stop();
@@ -61,7 +61,7 @@ fn warn_of(faults: &[String], seed: u64) {
     let drawn = (!faults.iter().any(|fault| fault.starts_with("seed="))).then(|| format!("seed={seed}"));
     let list = faults.iter().cloned().chain(drawn).collect::<Vec<_>>().join(",");
     eprintln!(
-        "WARNING: FAULTS ARE ON. This TaskManager fails on purpose, for tests only. The same again: --fault {list}"
+        "WARNING: FAULTS ARE ON. This TaskManager fails on purpose, for tests only. To reproduce: --fault {list}"
     );
 }
 
@@ -70,13 +70,13 @@ pub(super) fn embedded(setup: &Setup) -> Result<Server, UserError> {
     let url = &setup.config.api_url.value;
     let listen = address(url).ok_or_else(|| {
         UserError::usage(format!("--embedded starts a TaskManager on this machine, but api_url is {url}"))
-            .hint("leave api_url out, or set it to http://127.0.0.1:PORT/api")
+            .hint("remove api_url, or set it to http://127.0.0.1:PORT/api")
     })?;
     let mut settings = settings(listen, None, setup);
     settings.claim_timeout = setup.config.claim_timeout.value;
     let server = Server::start(&settings).map_err(|error| explain(&error))?;
     let (api_url, page_url) = (server.api_url(), server.page_url());
-    log::info!(api_url = api_url.as_str(), page_url = page_url.as_str(); "the embedded TaskManager listens");
+    log::info!(api_url = api_url.as_str(), page_url = page_url.as_str(); "embedded TaskManager listening");
     Ok(server)
 }
 
@@ -98,16 +98,15 @@ fn address(url: &str) -> Option<SocketAddr> {
 /// Says what keeps the embedded TaskManager from starting, and what to do.
 pub(super) fn explain(error: &ServerError) -> UserError {
     match error {
-        ServerError::KeyRequired(address) => UserError::usage(format!("{address} can be reached by other machines"))
+        ServerError::KeyRequired(address) => UserError::usage(format!("other machines can reach {address}"))
             .hint("set TASKMANAGER_API_KEY, or listen on 127.0.0.1"),
         ServerError::KeyTooShort(address) => {
-            let message =
-                format!("{address} can be reached by other machines, and the API key has fewer than 16 characters");
+            let message = format!("other machines can reach {address}, and the API key has fewer than 16 characters");
             UserError::usage(message).hint("make a longer key: openssl rand -hex 16; or listen on 127.0.0.1")
         }
         ServerError::AddressInUse(address) => {
-            UserError::new(Exit::Failed, format!("another program listens on {address} already"))
-                .hint("stop it, or name another address with --listen, 127.0.0.1:0 for any free one")
+            UserError::new(Exit::Failed, format!("another program is already listening on {address}"))
+                .hint("stop it, or choose another address with --listen (127.0.0.1:0 = any free port)")
         }
         ServerError::NotADatabase(_) | ServerError::ForeignDatabase(_) | ServerError::NewerDatabase { .. } => {
             UserError::usage(error.to_string())

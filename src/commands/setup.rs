@@ -160,8 +160,8 @@ impl Setup {
         if is_there || results.origin != Origin::Flag {
             return Ok(is_there);
         }
-        Err(UserError::usage(format!("cannot use the results file {}: it is not there", results.display()))
-            .hint("name another with --results or PRISMQ_RESULTS, or let `prismq work` make it"))
+        Err(UserError::usage(format!("cannot use the results file {}: no such file", results.display()))
+            .hint("choose another with --results or PRISMQ_RESULTS; `prismq work` creates it"))
     }
 
     /// The results file, for who only reads. Where there is none yet, it is empty, and is not made.
@@ -198,7 +198,7 @@ impl Setup {
 pub(super) fn supervise_handlers() {
     let token = format!("{:016x}", crate::name::unique() >> 2);
     if let Err(error) = handler::supervise(&token) {
-        log::warn!("what handlers start outside of their process groups is not ended with them: {error}");
+        log::warn!("processes that leave their handler's process group cannot be killed with it: {error}");
     }
 }
 

@@ -30,11 +30,11 @@ pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Op
         youtube_key: task_types.iter().any(TaskType::reads_youtube).then(|| setup.config.youtube_api_key.is_some()),
     };
     let metrics = Arc::new(Metrics::new(facts)?);
-    log::info!(address = listener.address().to_string().as_str(); "health and metrics are shown");
+    log::info!(address = listener.address().to_string().as_str(); "serving status page, health and metrics");
     if !listener.address().ip().to_canonical().is_loopback() {
         log::warn!(
-            "status_addr can be reached by other machines, and asks for no key: whoever reaches it sees types, counts, \
-             progress and errors; let only those you trust reach it"
+            "other machines can reach status_addr, which requires no key: they can see types, counts, \
+             progress and errors; allow only trusted machines"
         );
     }
     let running = status::serve(listener, Arc::clone(&metrics)).map_err(|error| explain(&error))?;
@@ -44,8 +44,8 @@ pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Op
 fn explain(error: &StartError) -> UserError {
     match error {
         StartError::AddressInUse(address) => {
-            UserError::usage(format!("status_addr: another program listens on {address} already"))
-                .hint("name another address, or leave it out")
+            UserError::usage(format!("status_addr: another program is already listening on {address}"))
+                .hint("choose another address, or remove it")
         }
         StartError::AddressUnusable { address, source } => {
             UserError::usage(format!("status_addr: cannot listen on {address}: {source}"))

@@ -15,8 +15,8 @@ pub(super) enum Status {}
 pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
     match &setup.config.status_addr {
         None => Ok(None),
-        Some(_) => Err(UserError::usage("status_addr: this prismq was built without servers")
-            .hint("leave it out, or build with the feature `server`")
+        Some(_) => Err(UserError::usage("status_addr: this prismq was built without the `server` feature")
+            .hint("remove it, or build with the feature `server`")
             .into()),
     }
 }

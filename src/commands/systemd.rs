@@ -46,7 +46,7 @@ impl Systemd {
             Ok(address) => Some(Self { address, name, state: Mutex::new(state) }),
             Err(problem) => {
                 let name = name.display();
-                log::warn!("the service manager hears nothing: NOTIFY_SOCKET={name}: {problem}");
+                log::warn!("cannot notify the service manager: NOTIFY_SOCKET={name}: {problem}");
                 None
             }
         }
@@ -67,12 +67,12 @@ impl Systemd {
         match event {
             Event::Ready { .. } => turn(Phase::Up, "waiting for tasks"),
             // A worker that waits for its TaskManager is up: to start it anew would not help.
-            Event::OutageStarted(error) => turn(Phase::Waiting, &format!("{error}; waiting for it")),
-            Event::OutageEnded { .. } => turn(Phase::Up, "the TaskManager answers again"),
-            Event::StoreFailed { error, .. } => turn(Phase::Waiting, &format!("{error}; claiming nothing")),
-            Event::StoreMended { .. } => turn(Phase::Up, "results and ideas can be written again"),
+            Event::OutageStarted(error) => turn(Phase::Waiting, &format!("waiting for the TaskManager: {error}")),
+            Event::OutageEnded { .. } => turn(Phase::Up, "TaskManager available again"),
+            Event::StoreFailed { error, .. } => turn(Phase::Waiting, &format!("claiming paused: {error}")),
+            Event::StoreMended { .. } => turn(Phase::Up, "storage recovered: claiming resumed"),
             Event::Closing { in_flight, .. } => {
-                turn(Phase::Ending, &format!("ending, tasks in flight: {in_flight}"));
+                turn(Phase::Ending, &format!("stopping, tasks in flight: {in_flight}"));
             }
             Event::Finished(result) if result.outcome.is_not_run() => {}
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
@@ -94,7 +94,7 @@ impl Systemd {
             UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(states.join("\n").as_bytes(), &self.address));
         if let (Err(error), true) = (&sent, state.is_heard) {
             let name = self.name.display();
-            log::warn!("the service manager hears nothing: NOTIFY_SOCKET={name}: nobody listens there: {error}");
+            log::warn!("cannot notify the service manager: NOTIFY_SOCKET={name}: nothing listens there: {error}");
         }
         state.is_heard = sent.is_ok();
     }

@@ -32,7 +32,7 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
     if !found {
         note(none_found(args));
     } else if list.has_more {
-        note(format_args!("these are the newest {}, and there are more: --limit N lists as many as N", args.limit));
+        note(format_args!("showing the newest {}; use --limit N for more", args.limit));
     }
     list.details.conclude();
     Ok(Exit::Done)
@@ -166,7 +166,7 @@ pub(super) fn show(args: &ShowTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.end_on_signals()?;
     let waiting = Waiting::for_taskmanager(setup);
     let Some(task) = setup.client()?.task(TaskId(args.id))? else {
-        return Err(UserError::new(Exit::Failed, format!("the TaskManager knows no task {}", args.id)).into());
+        return Err(UserError::new(Exit::Failed, format!("the TaskManager has no task {}", args.id)).into());
     };
     drop(waiting);
     if setup.json {

@@ -51,7 +51,7 @@ fn register_one(name: &str, args: &RegisterTypeArgs, setup: &Setup, client: &Cli
     let schema = match &args.schema {
         Some(schema) => input::schema("--schema", schema)?,
         None => library::usual_schema(name).ok_or_else(|| {
-            UserError::usage(format!("{name} is not in the configuration, so it needs --schema"))
+            UserError::usage(format!("{name} is not configured, so --schema is required"))
                 .hint("--schema '{\"type\":\"object\"}' takes any params")
         })?,
     };
@@ -98,10 +98,10 @@ fn active(is_active: bool) -> String {
 fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskType>> {
     if setup.config.task_types.is_empty() {
         return Err(UserError::new(Exit::Failed, "this TaskManager cannot list its task types")
-            .hint("those in prismq.toml can be listed")
+            .hint("the types in prismq.toml can be listed")
             .into());
     }
-    log::warn!("this TaskManager cannot list its task types: these are the configured ones");
+    log::warn!("this TaskManager cannot list its task types: showing the configured ones");
     let mut types = Vec::new();
     for task_type in &setup.config.task_types {
         types.extend(client.task_type(&task_type.name)?);
@@ -111,6 +111,5 @@ fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskTy
 
 /// No type to work with.
 pub(super) fn no_types() -> UserError {
-    UserError::usage("no task type is named or configured")
-        .hint("name one, or describe it in prismq.toml as [[task_type]]")
+    UserError::usage("no task types named or configured").hint("name one, or add it to prismq.toml as a [[task_type]]")
 }

@@ -124,7 +124,7 @@ fn explain(error: WorkerError, summary: Option<&Value>, setup: &Setup) -> UserEr
     let mut error = UserError::from(error);
     if let Some(unreported) = unreported {
         let file = setup.config.results.display();
-        error.message = format!("{}; results that are not reported: {unreported}; they are in {file}", error.message);
+        error.message = format!("{}; unreported results: {unreported}; they are in {file}", error.message);
     }
     error
 }
@@ -145,8 +145,8 @@ fn refuse_snoozed(summary: &Summary, client: &Client) -> anyhow::Result<()> {
         let Some(known) = client.task_type(task_type)? else { continue };
         let filter = TaskFilter { status: Some("pending".into()), type_pattern: Some(known.name), limit: 1 };
         if !client.tasks(&filter)?.is_empty() {
-            let message = format!("tasks are left: {task_type} is not claimed until {until:.0}");
-            return Err(UserError::new(Exit::Failed, message).hint("drain again then").into());
+            let message = format!("tasks left: {task_type} is snoozed until {until:.0}");
+            return Err(UserError::new(Exit::Failed, message).hint("run it again then").into());
         }
     }
     Ok(())
@@ -186,7 +186,7 @@ fn workable(setup: &Setup) -> Result<Vec<&TaskType>, UserError> {
         _ => {}
     }
     for task_type in without {
-        log::info!(target: WORKER, task_type = task_type.name.as_str(); "not worked here: the type has no handler");
+        log::info!(target: WORKER, task_type = task_type.name.as_str(); "task type skipped: it has no handler");
     }
     Ok(with)
 }
@@ -199,9 +199,9 @@ fn added(handle: &crate::cli::Handle) -> anyhow::Result<TaskType> {
 
 fn not_configured(name: &str, setup: &Setup) -> UserError {
     let known: Vec<&str> = setup.config.task_types.iter().map(|it| it.name.as_str()).collect();
-    let error = UserError::usage(format!("the task type {name} is not in the configuration"));
+    let error = UserError::usage(format!("the task type {name} is not configured"));
     match known.as_slice() {
-        [] => error.hint(format!("describe it in prismq.toml, or add --handle '{name}=COMMAND'")),
-        known => error.hint(format!("configured are: {}", known.join(", "))),
+        [] => error.hint(format!("add it to prismq.toml, or use --handle '{name}=COMMAND'")),
+        known => error.hint(format!("configured types: {}", known.join(", "))),
     }
 }

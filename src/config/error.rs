@@ -49,7 +49,7 @@ pub fn did_you_mean(name: &str, known: &[&str]) -> String {
     let nearest = known.iter().max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)));
     match nearest {
         Some(nearest) if is_near(name, nearest) => format!("did you mean `{nearest}`?"),
-        _ => format!("known are: {}", known.join(", ")),
+        _ => format!("use one of: {}", known.join(", ")),
     }
 }
 
@@ -68,6 +68,6 @@ mod tests {
 
     #[test]
     fn names_all_where_none_is_near() {
-        assert_eq!(did_you_mean("xyz", &KNOWN), "known are: poll_interval, max_tasks, strategy");
+        assert_eq!(did_you_mean("xyz", &KNOWN), "use one of: poll_interval, max_tasks, strategy");
     }
 }

@@ -55,7 +55,12 @@ pub(super) fn find(
 ) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
     if let Some(Setting { value: path, origin }) = named {
         if !path.exists() {
-            return Err(ConfigError::at(path.display(), format_args!("no such file ({origin})")));
+            let what = match origin {
+                Origin::Flag => "--config".to_owned(),
+                Origin::Environment(name) => name.to_owned(),
+                other => other.to_string(),
+            };
+            return Err(ConfigError::at(what, format_args!("no such file: {}", path.display())));
         }
         let bytes = text_file::read(&path, text_file::MAX_SETTINGS)
             .map_err(|error| ConfigError::unreadable(path.display(), &error))?;
@@ -142,7 +147,7 @@ fn task_types(table: &Table<'_>) -> Result<Vec<TaskType>, ConfigError> {
         let table = Table::new(table.document, (offset, entries), &task_type::KEYS)?;
         let task_type = TaskType::read(&table)?;
         if !names.insert(task_type.name.clone()) {
-            return Err(table.error(format_args!("the task type `{}` is there twice", task_type.name)));
+            return Err(table.error(format_args!("the task type `{}` is defined twice", task_type.name)));
         }
         types.push(task_type);
     }

@@ -20,16 +20,15 @@ pub fn expand_home(path: &Path) -> Result<PathBuf, String> {
 
 fn own_home() -> Result<PathBuf, String> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    home.or_else(|| User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir)).ok_or_else(|| {
-        format!("`~` stands for no folder: HOME is not set, and the system knows no user {}", Uid::current())
-    })
+    home.or_else(|| User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir))
+        .ok_or_else(|| format!("cannot expand `~`: HOME is not set, and there is no user {}", Uid::current()))
 }
 
 fn home_of(user: &[u8]) -> Result<PathBuf, String> {
     let name = String::from_utf8_lossy(user);
     match User::from_name(&name) {
         Ok(Some(user)) => Ok(user.dir),
-        Ok(None) => Err(format!("`~{name}` stands for no folder: there is no user {name:?} (./~{name} is a name)")),
-        Err(error) => Err(format!("`~{name}` stands for no folder: the system cannot look for {name:?}: {error}")),
+        Ok(None) => Err(format!("cannot expand `~{name}`: no such user {name:?} (./~{name} is a name)")),
+        Err(error) => Err(format!("`~{name}` stands for no folder: cannot look up {name:?}: {error}")),
     }
 }

@@ -105,7 +105,7 @@ impl<'a> Entry<'a> {
 
     /// A text that is not empty.
     pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
-        let text = self.value().as_str().ok_or_else(|| self.error("must be text in quotes"))?;
+        let text = self.value().as_str().ok_or_else(|| self.error("must be a quoted string"))?;
         match text.trim() {
             "" => Err(self.error("must not be empty")),
             _ if text.contains('\0') => Err(self.error("must not hold a NUL character")),
@@ -122,10 +122,10 @@ impl<'a> Entry<'a> {
     pub(super) fn parse<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         let text = match self.value() {
             DeValue::String(_) => self.text()?.to_owned(),
-            value => scalar(value).ok_or_else(|| self.error("must be text in quotes or a number"))?,
+            value => scalar(value).ok_or_else(|| self.error("must be a quoted string or a number"))?,
         };
         let value = parse(&text).map_err(|problem| self.error(problem))?;
-        if self.value().is_bool() { Err(self.error("must be text in quotes or a number")) } else { Ok(value) }
+        if self.value().is_bool() { Err(self.error("must be a quoted string or a number")) } else { Ok(value) }
     }
 
     /// True or false.
@@ -135,7 +135,7 @@ impl<'a> Entry<'a> {
 
     /// A list of texts.
     pub(super) fn texts(&self) -> Result<Vec<String>, ConfigError> {
-        let wrong = || self.error("must be a list of texts in quotes, such as [\"a\", \"b\"]");
+        let wrong = || self.error("must be a list of strings, such as [\"a\", \"b\"]");
         let list = self.value().as_array().ok_or_else(wrong)?;
         let texts = list.iter().map(|item| item.get_ref().as_str().filter(|text| !text.contains('\0')));
         texts.map(|text| text.map(str::to_owned).ok_or_else(wrong)).collect()
@@ -143,7 +143,7 @@ impl<'a> Entry<'a> {
 
     /// A table of texts, numbers and booleans, as texts.
     pub(super) fn variables(&self) -> Result<Vec<(String, String)>, ConfigError> {
-        let wrong = || self.error("must be a table of names and texts, such as { MODEL = \"small\" }");
+        let wrong = || self.error("must be a table of strings, such as { MODEL = \"small\" }");
         let table = self.value().as_table().ok_or_else(wrong)?;
         let pair = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
             let name: &std::borrow::Cow<'_, str> = name.get_ref();

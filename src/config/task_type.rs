@@ -272,7 +272,7 @@ fn schema(entry: &Entry<'_>) -> Result<Value, ConfigError> {
         .map_err(|error| entry.error(format_args!("{} cannot be read: {error}", path.display())))?;
     match json::read_written(&bytes) {
         Ok(schema @ Value::Object(_)) => Ok(schema),
-        Ok(_) => Err(entry.error(format_args!("{} holds no JSON object", path.display()))),
+        Ok(_) => Err(entry.error(format_args!("{} is not a JSON object", path.display()))),
         Err(error) => Err(entry.error(format_args!("{} is {error}", path.display()))),
     }
 }

@@ -252,9 +252,9 @@ fn the_file_is_looked_for_in_order() {
 #[test]
 fn a_file_that_is_named_must_be_there() {
     let machine = Machine::new().toml("").variable("PRISMQ_CONFIG", "nowhere.toml");
-    assert_eq!(machine.error().0, "work/nowhere.toml: no such file (environment (PRISMQ_CONFIG))");
+    assert_eq!(machine.error().0, "PRISMQ_CONFIG: no such file: work/nowhere.toml");
     let machine = Machine::new().toml("").flags(Flags { config: Some("gone.toml".into()), ..Flags::default() });
-    assert_eq!(machine.error().0, "work/gone.toml: no such file (command line)");
+    assert_eq!(machine.error().0, "--config: no such file: work/gone.toml");
 }
 
 #[test]

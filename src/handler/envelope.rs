@@ -45,7 +45,7 @@ pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>, listener: &dyn Listener) 
         return outcome_of_answer(envelope, last_words, listener);
     }
     let failure = by_exit(&exit, &last_words).unwrap_or_else(|| {
-        let error = with_last_words("it exited with code 0 before it answered".into(), &last_words);
+        let error = with_last_words("exited with code 0 before answering".into(), &last_words);
         failure(ErrorType::Handler, error)
     });
     failure.into()
@@ -73,13 +73,13 @@ fn printed(stdout: &[u8]) -> Result<Value, String> {
         return Ok(Value::Null);
     }
     if text_file::is_utf_16(stdout) {
-        return Err("its output is UTF-16 or UTF-32, where UTF-8 is expected".to_owned());
+        return Err("output is UTF-16 or UTF-32, not UTF-8".to_owned());
     }
     let plain = Some(misplaced::without_colours(text)).filter(|plain| json::starts_like_object(plain.as_bytes()));
     match json::read(plain.unwrap_or(text)) {
         Ok(value) => Ok(value),
-        Err(error) if plain.is_some() || json::starts_like_object(stdout) => Err(format!("its output is {error}")),
-        Err(error @ JsonError::Limit(_)) if text.trim_start().starts_with('[') => Err(format!("its output is {error}")),
+        Err(error) if plain.is_some() || json::starts_like_object(stdout) => Err(format!("output is {error}")),
+        Err(error @ JsonError::Limit(_)) if text.trim_start().starts_with('[') => Err(format!("output is {error}")),
         Err(_) => misplaced::find(&json::mended(text)).map_or_else(|| Ok(as_text(text)), Err),
     }
 }
@@ -101,7 +101,7 @@ fn by_exit(exit: &Exit, last_words: &str) -> Option<Failure> {
         Exit::Code(0) => return None,
         Exit::Code(code) if last_words.is_empty() => (by_code(*code), format!("exit code {code}")),
         Exit::Code(code) => (by_code(*code), last_words.to_owned()),
-        Exit::Signal(signal) => (ErrorType::Crash, with_last_words(format!("ended by signal {signal}"), last_words)),
+        Exit::Signal(signal) => (ErrorType::Crash, with_last_words(format!("killed by signal {signal}"), last_words)),
     };
     Some(failure(error_type, error))
 }
@@ -122,7 +122,7 @@ fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_
     let failure = if envelope.get("success") == Some(&Value::Bool(true)) {
         by_exit
     } else {
-        let unexplained = if last_words.is_empty() { "the handler does not say why it failed" } else { last_words };
+        let unexplained = if last_words.is_empty() { "handler failed without an error message" } else { last_words };
         Some(failure_in(&envelope, by_exit.unwrap_or_else(|| failure(ErrorType::Handler, unexplained.into()))))
     };
     Outcome {

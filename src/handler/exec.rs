@@ -155,7 +155,7 @@ pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<L
             Err(error) => return Err(could_not_run(path, &error)),
         };
         if wait == FIRST_WAIT {
-            let line = format!("[prismq: {} cannot be started now: {error}; trying again]", path.display());
+            let line = format!("[prismq: {} cannot be started now: {error}; retrying]", path.display());
             run.listener.stderr_line(&line);
         }
         let _ = run.sleep(wait);
@@ -164,7 +164,7 @@ pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<L
             return Err(failure);
         }
         if run.time_left().is_zero() {
-            let error = format!("not run: the worker could not start {}: {error}", path.display());
+            let error = format!("not run: cannot start {}: {error}", path.display());
             return Err(failure(ErrorType::Worker, error));
         }
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -184,7 +184,7 @@ fn could_not_run(path: &Path, error: &io::Error) -> Failure {
             return failure(
                 ErrorType::Configuration,
                 format!(
-                    "{path} is no program for this machine: {error}; a script begins with a line such as `#!/bin/sh`"
+                    "{path} cannot be executed on this machine: {error}; scripts need a first line such as `#!/bin/sh`"
                 ),
             );
         }
@@ -196,5 +196,5 @@ fn could_not_run(path: &Path, error: &io::Error) -> Failure {
 
 /// The failure of a program that was started, and of which nothing can be heard.
 pub(super) fn unwatched(error: &io::Error) -> Failure {
-    failure(ErrorType::Temporary, format!("its process could not be watched: {error}"))
+    failure(ErrorType::Temporary, format!("cannot watch its process: {error}"))
 }

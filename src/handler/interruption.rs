@@ -39,16 +39,20 @@ impl Interruption {
         match self {
             Self::Timeout(timeout) => {
                 // It is what was left of the time, of which the start took some.
-                let steps = if *timeout < Duration::from_secs(1) { 1000.0 } else { 100.0 };
-                let rounded = Duration::from_secs_f64((timeout.as_secs_f64() * steps).round() / steps);
-                format!("it took longer than {rounded:?} and was ended")
+                let seconds = timeout.as_secs_f64();
+                let shown = match seconds {
+                    ..1.0 => format!("{:.0} ms", seconds * 1000.0),
+                    ..10.0 => format!("{} s", (seconds * 10.0).round() / 10.0),
+                    _ => format!("{seconds:.0} s"),
+                };
+                format!("timed out after {shown}")
             }
-            Self::Stopped(StopReason::Shutdown | StopReason::Kill) => "ended because the worker shuts down".into(),
-            Self::Stopped(StopReason::ClaimLost) => "ended because the claim on the task was lost".into(),
+            Self::Stopped(StopReason::Shutdown | StopReason::Kill) => "stopped: the worker is shutting down".into(),
+            Self::Stopped(StopReason::ClaimLost) => "stopped: the claim was lost".into(),
             Self::OutputTooLong => {
-                format!("killed because it printed more than {} MiB on its standard output", OUTPUT_MAX >> 20)
+                format!("killed: printed more than {} MiB to standard output", OUTPUT_MAX >> 20)
             }
-            Self::Misspoke(problem) => format!("killed because it printed {problem}"),
+            Self::Misspoke(problem) => format!("killed: printed {problem}"),
         }
     }
 }

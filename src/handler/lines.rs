@@ -121,7 +121,7 @@ impl<'a> ErrorLog<'a> {
         }
         // The line break counts, or empty lines would be free.
         self.passed_on += line.len() + 1;
-        let rest = "[prismq: the rest of its standard error is not shown, it is over 1 MiB]";
+        let rest = "[prismq: stderr exceeds 1 MiB, the rest is not logged]";
         self.ears.listener.stderr_line(if self.passed_on > STDERR_MAX { rest } else { line });
     }
 
@@ -178,7 +178,7 @@ impl<'a> Reports<'a> {
             self.complained = true;
             let start = self.ears.start_of(line);
             self.ears.listener.stderr_line(&format!(
-                "[prismq: not a progress report, ignored: {start:?}{why}; expected {{\"progress\":0 to 100,\"message\":\"…\"}}]"
+                "[prismq: invalid progress report ignored: {start:?}{why}; expected {{\"progress\":0 to 100,\"message\":\"…\"}}]"
             ));
         }
     }

@@ -18,10 +18,10 @@ const HEAD: usize = 256;
 /// line that says what is wrong and where.
 pub(super) fn find(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<PathBuf, String> {
     if !dir.is_dir() {
-        return Err(format!("the working folder {} is not a folder that exists", dir.display()));
+        return Err(format!("no such working folder: {}", dir.display()));
     }
     let found = if program.contains('/') { beside(program, dir) } else { first_on_path(program, dir, search) }?;
-    let found = path::absolute(&found).map_err(|error| format!("cannot tell where {} is: {error}", found.display()))?;
+    let found = path::absolute(&found).map_err(|error| format!("cannot resolve {}: {error}", found.display()))?;
     check_head(&found)?;
     Ok(found)
 }
@@ -33,7 +33,7 @@ fn beside(program: &str, dir: &Path) -> Result<PathBuf, String> {
     } else if path.is_file() {
         Err(not_executable(&path))
     } else {
-        Err(format!("there is no program {}", clean(&path).display()))
+        Err(format!("no such program: {}", clean(&path).display()))
     }
 }
 
@@ -61,7 +61,7 @@ fn first_on_path(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<Pa
     });
     found.ok_or_else(|| match blocked {
         Some(path) => not_executable(&path),
-        None => format!("the program {program:?} is not on the PATH: install it, or name it with its folder"),
+        None => format!("the program {program:?} is not on the PATH: install it or use its full path"),
     })
 }
 
@@ -70,10 +70,10 @@ fn is_executable(path: &Path) -> bool {
 }
 
 fn not_executable(path: &Path) -> String {
-    format!("{0} is not executable: `chmod +x {0}`, or name what runs it first", clean(path).display())
+    format!("{0} is not executable: run `chmod +x {0}`, or put the interpreter first in `exec`", clean(path).display())
 }
 
-/// Refuses a script that does not say what runs it. Left to the C library, that is an error on some systems, and on
+/// Refuses a script that has no interpreter line. Left to the C library, that is an error on some systems, and on
 /// others `sh` would run it, whatever its language.
 fn check_head(path: &Path) -> Result<(), String> {
     let mut head = Vec::new();
@@ -94,10 +94,12 @@ fn check_head(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     let interpreter = String::from_utf8_lossy(interpreter);
-    Err(format!("the first line of {} names {interpreter:?} to run it, which does not exist", path.display()))
+    Err(format!("the first line of {} names the interpreter {interpreter:?}, which does not exist", path.display()))
 }
 
 fn no_interpreter(path: &Path) -> String {
     let path = path.display();
-    format!("{path} does not say what runs it: begin it with a line such as `#!/bin/sh`, or name what runs it first")
+    format!(
+        "{path} has no interpreter line: start it with a line such as `#!/bin/sh`, or put the interpreter first in `exec`"
+    )
 }

@@ -53,9 +53,9 @@ fn explained(before: &str, rest: &str) -> String {
     let line = before.matches('\n').count() + 1;
     let is_repr = rest[1..].trim_start().starts_with('\'') || before.ends_with("b'") || before.ends_with("b\"");
     if is_repr {
-        return format!("its output holds the envelope at line {line} as Python's repr: print json.dumps(…) instead");
+        return format!("output has the envelope at line {line} as a Python repr: print json.dumps(…) instead");
     }
-    format!("its output has text before the envelope at line {line}")
+    format!("output has text before the envelope at line {line}")
 }
 
 fn starts_line(before: &str) -> bool {

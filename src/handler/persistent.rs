@@ -31,7 +31,7 @@ const LEAVE: Duration = Duration::from_millis(500);
 /// How long it has then, at most, before it is killed: nothing is lost with it.
 const KILL_IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Why a process is replaced that ended, or closed its pipes, while it had no task.
-const ENDED: &str = "it ended between two tasks";
+const ENDED: &str = "it exited between two tasks";
 
 /// A handler that keeps the processes of its program from task to task.
 pub struct Persistent {
@@ -104,7 +104,7 @@ impl Persistent {
             if is_fed && !stdout.goes_on() {
                 self.keep(warm, run);
             } else {
-                tell(run.listener, "it did not stop with its answer, or answered before it had read its task");
+                tell(run.listener, "it kept printing after its answer, or answered before reading its task");
             }
             let answer = stdout.envelope.unwrap_or_default();
             return Ok(Some(envelope::outcome_of_answer(answer, last_words, run.listener)));
@@ -171,7 +171,7 @@ impl Warm {
             Err(Errno::AGAIN | Errno::INTR) => None,
             Ok(0) | Err(_) => Some(ENDED),
             Ok(count) if buffer[..count].trim_ascii().is_empty() => None,
-            Ok(_) => Some("it printed something between two tasks"),
+            Ok(_) => Some("it printed output between two tasks"),
         }
     }
 }
@@ -194,7 +194,7 @@ fn start_with_keeper(program: Arc<Program>) -> io::Result<Link> {
 
 /// Tells why a process is replaced, where that is not the task's failure.
 fn tell(listener: &dyn Listener, problem: &str) {
-    listener.stderr_line(&format!("[prismq: the process is replaced: {problem}]"));
+    listener.stderr_line(&format!("[prismq: process replaced: {problem}]"));
 }
 
 /// Hears what a process says that has no task.

@@ -64,7 +64,7 @@ pub(super) fn check(words: &[String], dir: &Path, search: Option<&OsStr>) -> Res
     let is_missing = |path: &Path| matches!(path.try_exists(), Ok(false));
     let searches = interpreter.searches && !script.contains('/');
     if is_missing(&path) && !(searches && lookup::on_path(script, dir, search).any(|path| !is_missing(&path))) {
-        return Err(format!("there is no file {} for {program} to run", path.display()));
+        return Err(format!("no such file: {} (to be run by {program})", path.display()));
     }
     Ok(())
 }

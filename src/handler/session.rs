@@ -162,7 +162,7 @@ impl<'a, O: Output> Session<'a, O> {
         let exit = self.child.end()?;
         let left = self.child.end_descendants();
         if left > 0 {
-            let line = format!("[prismq: {left} of the processes it started cannot be ended]");
+            let line = format!("[prismq: {left} processes it started cannot be killed]");
             self.terms.run.listener.stderr_line(&line);
         }
         let (_, stdout, last_words) = self.pipes.finish();

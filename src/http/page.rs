@@ -78,7 +78,7 @@ impl Page {
                 }
                 body {
                     header { (self.header) }
-                    p.away role="status" hidden { "Nobody answers here any more. What follows is what was said last." }
+                    p.away role="status" hidden { "Connection lost; showing the last known state." }
                     main data-live[self.is_live] { (self.main) }
                     @if self.is_live { script { (PreEscaped(SCRIPT)) } }
                 }
@@ -116,8 +116,8 @@ pub(crate) fn last_hour(minutes: &[(u64, u64)]) -> Markup {
     let words = format!("{all_completed} completed, {all_failed} failed; {busiest} in the busiest minute");
     html! {
         section {
-            h2 { "The last hour" }
-            @if most == 0 { p.soft { "No task has ended." } } @else {
+            h2 { "Last hour" }
+            @if most == 0 { p.soft { "No finished tasks." } } @else {
                 p.soft { (words) }
                 (chart(&words, minutes, most))
                 div.line.soft { p { "an hour ago" } " " p { "now" } }

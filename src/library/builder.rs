@@ -169,7 +169,8 @@ impl WorkerBuilder {
         let client = connect(&connection(&config), Retries::STANDARD, clock).map_err(unusable)?;
         let store = Arc::new(Store::open(&config.results)?.with_ideas_in(&config.ideas)?);
         if heeds_signals {
-            heed_signals(&shutdown, || ()).map_err(|error| unusable(format!("signals cannot be heeded: {error}")))?;
+            heed_signals(&shutdown, || ())
+                .map_err(|error| unusable(format!("cannot install the signal handlers: {error}")))?;
         }
         Ok(Worker { config, client, store, shutdown, job })
     }

@@ -16,7 +16,7 @@ pub(crate) fn connection(config: &Config) -> Connection {
 /// A client of it. The error is one line on what is wrong with the settings.
 pub(crate) fn connect(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Client, String> {
     if connection.is_exposed() {
-        log::warn!("{} is not encrypted: the API key and all tasks can be read on the way", connection.api_url);
+        log::warn!("{} is not encrypted: the API key and all tasks can be read in transit", connection.api_url);
     }
     Client::new(connection, retries, clock)
 }

@@ -9,7 +9,7 @@ use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer, Summary};
 use crate::youtube::QuotaEvent;
 
-/// The room that most events belong to. A filter (`log_level`) can go by these names, so they stay.
+/// The module that most events belong to. A filter (`log_level`) can go by these names, so they stay.
 pub(crate) const WORKER: &str = "prismq::worker";
 const HANDLER: &str = "prismq::handler";
 const STORE: &str = "prismq::store";
@@ -31,34 +31,37 @@ fn log_start_and_end(event: &Event<'_>) {
     match event {
         Event::Warning(warning) => log::warn!(target: WORKER, "{warning}"),
         Event::Registered { task_type, id } => {
-            log::info!(target: WORKER, task_type, type_id = id; "registered the task type");
+            log::info!(target: WORKER, task_type, type_id = id; "task type registered");
         }
         Event::Ready { task_types, concurrency } => {
             let names: Vec<&str> = task_types.iter().map(|(name, _)| *name).collect();
-            log::info!(target: WORKER, task_types = names.join(" "), concurrency; "ready");
+            log::info!(target: WORKER, task_types = names.join(" "), concurrency; "worker ready");
         }
         Event::Closing { asked, in_flight } => {
-            let why = if *asked { "asked to end" } else { "done" };
-            let rest = if *asked && *in_flight > 0 { "; a second signal ends what still runs" } else { "" };
-            log::info!(target: WORKER, in_flight; "{why}: claiming nothing more{rest}");
+            let why = match (asked, in_flight) {
+                (true, 0) => "stopping",
+                (true, _) => "stopping: waiting for running tasks; signal again to kill them",
+                (false, _) => "stopping: claiming no more tasks",
+            };
+            log::info!(target: WORKER, in_flight; "{why}");
         }
         Event::StoreFailed { error, room } => {
             let kib = room.div_ceil(1 << 10);
             let room = if kib >= 1 << 10 { format!("{} MiB", kib >> 10) } else { format!("{kib} KiB") };
-            log::error!(target: STORE, "{error}: claiming nothing until it can be written, with {room} free");
+            log::error!(target: STORE, error, free_space_needed = room; "storage failed: claiming paused");
         }
         Event::StoreMended { length } => {
-            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "results and ideas can be written again");
+            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "storage recovered: claiming resumed");
         }
-        Event::FilesGone(error) => log::error!(target: STORE, "{error}: claiming nothing more"),
+        Event::FilesGone(error) => log::error!(target: STORE, error; "storage lost: claiming stopped"),
         Event::Ended(Summary { counters, unreported, .. }) => {
-            log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "ended");
+            log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "worker stopped");
         }
-        Event::Hanging(why) => log::error!(target: WORKER, "the worker hangs: {why}"),
-        Event::OutageStarted(error) => log::warn!(target: TASKMANAGER, "{error}; waiting for it"),
+        Event::Hanging(why) => log::error!(target: WORKER, reason = why; "worker hung"),
+        Event::OutageStarted(error) => log::warn!(target: TASKMANAGER, error; "TaskManager unavailable"),
         Event::OutageEnded { length, failed_calls } => {
             let outage_s = rounded(length.as_secs_f64());
-            log::info!(target: TASKMANAGER, outage_s, failed_calls; "the TaskManager answers again");
+            log::info!(target: TASKMANAGER, outage_s, failed_calls; "TaskManager available again");
         }
         _ => {}
     }
@@ -71,27 +74,27 @@ fn log_type(event: &Event<'_>) {
             let pause_s = pause.as_secs();
             log::warn!(
                 target: WORKER, task_type, pause_s;
-                "too many failures in a row that may pass: claiming none for a while"
+                "circuit open: too many retryable failures; claiming paused"
             );
         }
-        Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "works again: claiming as usual"),
+        Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "circuit closed: claiming resumed"),
         Event::Snoozed { task_type, until, reason } => {
-            let reason = reason.unwrap_or("its handler takes no tasks before");
-            log::warn!(target: WORKER, task_type; "not claimed until {until:.0}: {}", in_one_line(reason));
+            let (until, reason) = (format!("{until:.0}"), in_one_line(reason.unwrap_or("requested by the handler")));
+            log::warn!(target: WORKER, task_type, until, reason:%; "task type snoozed");
         }
-        Event::SnoozeEnded(task_type) => log::info!(target: WORKER, task_type; "claimed again"),
+        Event::SnoozeEnded(task_type) => log::info!(target: WORKER, task_type; "snooze over: claiming resumed"),
         Event::WrongType { task, wanted, again } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
             log::log!(
                 target: WORKER, unless_said(*again, Level::Warn), task_id, task_type, wanted;
-                "the TaskManager handed out another type's task: not worked"
+                "claimed task has another type: not run"
             );
         }
         Event::TypeGone(task_type) => {
-            log::warn!(target: TASKMANAGER, task_type; "the TaskManager knows this task type no more");
+            log::warn!(target: TASKMANAGER, task_type; "task type no longer registered");
         }
         Event::TypeFound { task_type, id } => {
-            log::info!(target: TASKMANAGER, task_type, type_id = id; "the TaskManager knows this task type again");
+            log::info!(target: TASKMANAGER, task_type, type_id = id; "task type registered again");
         }
         _ => {}
     }
@@ -100,8 +103,8 @@ fn log_type(event: &Event<'_>) {
 /// Logs that most of a day's quota of YouTube is used.
 pub(crate) fn log_quota(event: &QuotaEvent) {
     if let QuotaEvent::Low(budget) = event {
-        let (used, left, resets_at) = (budget.used, budget.left(), budget.resets_at);
-        log::warn!(target: WORKER, used, left; "most of today's YouTube quota is used; it resets at {resets_at:.0}");
+        let (used, left, resets_at) = (budget.used, budget.left(), format!("{:.0}", budget.resets_at));
+        log::warn!(target: WORKER, used, left, resets_at; "YouTube quota low");
     }
 }
 
@@ -109,27 +112,27 @@ fn log_task(event: &Event<'_>) {
     match event {
         Event::Claimed(claim) => {
             let (task_id, task_type, attempt) = attempt_of(claim);
-            log::info!(target: WORKER, task_id, task_type, attempt; "claimed");
+            log::info!(target: WORKER, task_id, task_type, attempt; "task claimed");
         }
         Event::LeftoverEnded(leftover) => {
             let (task_id, pid) = (leftover.task_id.map(|it| it.0), leftover.pid);
-            log::warn!(target: WORKER, task_id, pid; "left running by a dead worker: ended");
+            log::warn!(target: WORKER, task_id, pid; "orphan killed");
         }
         Event::TakenUp(claim) => {
             let (task_id, task_type, attempt) = attempt_of(claim);
-            log::info!(target: WORKER, task_id, task_type, attempt; "left by an earlier process: taken up again");
+            log::info!(target: WORKER, task_id, task_type, attempt; "recovered task");
         }
         Event::LostClaimFound(claim) => {
             let (task_id, task_type, attempt) = attempt_of(claim);
-            log::info!(target: WORKER, task_id, task_type, attempt; "claimed without an answer: taken up");
+            log::info!(target: WORKER, task_id, task_type, attempt; "recovered task: its claim was not answered");
         }
         Event::ClaimRenewed { claim, again } => {
             let ((task_id, task_type, attempt), level) = (attempt_of(claim), unless_said(*again, Level::Warn));
-            log::log!(target: WORKER, level, task_id, task_type, attempt; "handed out again while it runs: it goes on");
+            log::log!(target: WORKER, level, task_id, task_type, attempt; "claimed again while in flight: continuing");
         }
         Event::NotRun { claim, reason } => {
             let (task_id, task_type, attempt) = attempt_of(claim);
-            log::warn!(target: WORKER, task_id, task_type, attempt; "not run: {reason}");
+            log::warn!(target: WORKER, task_id, task_type, attempt, reason; "task not run");
         }
         Event::HandlerLine(claim, line) => {
             let (task_id, task_type, _) = attempt_of(claim);
@@ -141,30 +144,30 @@ fn log_task(event: &Event<'_>) {
         }
         Event::Retry { claim, error, wait } => {
             let ((task_id, task_type, _), wait_s) = (attempt_of(claim), rounded(wait.as_secs_f64()));
-            log::warn!(target: WORKER, task_id, task_type, wait_s; "{}; trying again", in_one_line(error));
+            log::warn!(target: WORKER, task_id, task_type, wait_s, error:% = in_one_line(error); "attempt failed: retrying");
         }
         Event::Finished(result) => log_finished(result),
         Event::IdeasNotKept { task_id, error } => {
-            log::error!(target: STORE, task_id = task_id.0; "{error}; the task is not reported, to be worked again");
+            log::error!(target: STORE, task_id = task_id.0, error; "cannot store ideas: task will run again");
         }
         Event::GivenBack { task_id, error, returned: true } => {
-            log::error!(target: STORE, task_id = task_id.0; "given back: {error}");
+            log::error!(target: STORE, task_id = task_id.0, error; "task returned");
         }
         Event::GivenBack { task_id, error, returned: false } => {
-            log::error!(target: STORE, task_id = task_id.0; "{error}; the task stays claimed until its claim is over");
+            log::error!(target: STORE, task_id = task_id.0, error; "cannot return task: claimed until the claim expires");
         }
         Event::StoreWaits { task_id, error } => {
-            log::warn!(target: STORE, task_id = task_id.0; "{error}; trying again");
+            log::warn!(target: STORE, task_id = task_id.0, error; "write failed: retrying");
         }
         Event::ClaimWaits { claim, error } => {
             let (task_id, task_type, attempt) = attempt_of(claim);
-            log::warn!(target: STORE, task_id, task_type, attempt; "{error}; trying again");
+            log::warn!(target: STORE, task_id, task_type, attempt, error; "write failed: retrying");
         }
-        Event::StoreWaited { task_id } => log::info!(target: STORE, task_id = task_id.0; "written after all"),
-        Event::PollNoted(Some(error)) => log::warn!(target: STORE, "{error}"),
+        Event::StoreWaited { task_id } => log::info!(target: STORE, task_id = task_id.0; "write succeeded"),
+        Event::PollNoted(Some(error)) => log::warn!(target: STORE, error; "cannot record poll"),
         Event::NotStored { task_id, error, reported } => {
-            let comfort = if *reported { "the TaskManager has its result" } else { "its result is lost here" };
-            log::error!(target: STORE, task_id = task_id.0; "{error}; {comfort}");
+            let fate = if *reported { "reported all the same" } else { "result lost" };
+            log::error!(target: STORE, task_id = task_id.0, error; "cannot store result: {fate}");
         }
         _ => {}
     }
@@ -177,17 +180,17 @@ fn attempt_of(claim: &Claim) -> (u64, &str, u32) {
 fn log_finished(result: &TaskResult) {
     let (task_id, task_type, ms) = (result.task_id.0, result.task_type.as_str(), result.duration_ms());
     match &result.outcome.failure {
-        None => log::info!(target: WORKER, task_id, task_type, duration_ms = ms; "completed"),
+        None => log::info!(target: WORKER, task_id, task_type, duration_ms = ms; "task completed"),
         Some(failure) if failure.error_type == ErrorType::Worker => {
-            log::error!(target: WORKER, task_id, task_type; "given back: {}", in_one_line(&failure.error));
+            log::error!(target: WORKER, task_id, task_type, error:% = in_one_line(&failure.error); "task returned");
         }
         Some(failure) if result.outcome.is_not_run() => {
-            log::info!(target: WORKER, task_id, task_type; "not run again, failed as before: {}", in_one_line(&failure.error));
+            log::info!(target: WORKER, task_id, task_type, error:% = in_one_line(&failure.error); "task not run again: failed before");
         }
         Some(failure) => {
             let (error_type, retryable, error) =
                 (failure.error_type.as_str(), failure.retryable, in_one_line(&failure.error));
-            log::warn!(target: WORKER, task_id, task_type, duration_ms = ms, error_type, retryable; "failed: {error}");
+            log::warn!(target: WORKER, task_id, task_type, duration_ms = ms, error_type, retryable, error:%; "task failed");
         }
     }
 }
@@ -195,18 +198,18 @@ fn log_finished(result: &TaskResult) {
 fn log_report(event: &Event<'_>) {
     match event {
         Event::Reported { task_id, delivery: Delivery::ClaimLost, status, .. } => {
-            let kept = if *status == Status::Completed { "result" } else { "failure" };
-            log::warn!(target: WORKER, task_id = task_id.0; "claim lost: the {kept} is kept in the results file only");
+            let status = if *status == Status::Completed { "completed" } else { "failed" };
+            log::warn!(target: WORKER, task_id = task_id.0, status; "claim lost: result kept in the results file only");
         }
         Event::Reported { task_id, delivery: Delivery::Confirmed, .. } => {
-            log::debug!(target: WORKER, task_id = task_id.0; "reported");
+            log::debug!(target: WORKER, task_id = task_id.0; "result reported");
         }
         Event::ReportPostponed { task_id, error } => {
-            log::debug!(target: WORKER, task_id = task_id.0; "the result is kept and reported later: {error}");
+            log::debug!(target: WORKER, task_id = task_id.0, error; "report postponed");
         }
         Event::ReportRefused { task_id, error, again } => {
             let level = unless_said(*again, Level::Error);
-            log::log!(target: WORKER, level, task_id = task_id.0; "the result stays in the results file: {error}");
+            log::log!(target: WORKER, level, task_id = task_id.0, error; "report refused: retrying later");
         }
         _ => {}
     }

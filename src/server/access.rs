@@ -64,7 +64,7 @@ impl Key {
 fn log_refusal(address: IpAddr, count: Option<u64>) {
     if let Some(refused) = count {
         let address = address.to_canonical().to_string();
-        log::warn!(address = address.as_str(), refused; "wrong API key refused");
+        log::warn!(address = address.as_str(), refused; "wrong API key");
     }
 }
 

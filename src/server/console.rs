@@ -147,7 +147,7 @@ pub(super) fn no_room() -> Response {
 }
 
 async fn no_page() -> Response {
-    trouble(StatusCode::NOT_FOUND, "There is no such page.")
+    trouble(StatusCode::NOT_FOUND, "Page not found.")
 }
 
 async fn show_overview(State(console): State<Arc<Console>>) -> Answer {
@@ -189,7 +189,7 @@ async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typ
 }
 
 fn no_status(wanted: &str) -> Response {
-    trouble(StatusCode::BAD_REQUEST, &format!("No task is {wanted:?}: a task is one of {}.", STATUSES.join(", ")))
+    trouble(StatusCode::BAD_REQUEST, &format!("{wanted:?} is not a task status; use one of {}.", STATUSES.join(", ")))
 }
 
 /// Where a list goes on, if it does not begin with the newest.
@@ -210,8 +210,8 @@ async fn show_task(State(console): State<Arc<Console>>, id: TaskId, Query(query)
     let shown = console.queue.lock().shown(id)?;
     let note = match query.get("is").map(String::as_str) {
         Some("new") => Some("Created."),
-        Some("old") => Some("Not created: this task was there already, with the same params."),
-        Some("back") => Some("Put back."),
+        Some("old") => Some("Not created: this task already exists with the same params."),
+        Some("back") => Some("Queued for retry."),
         _ => None,
     };
     Ok(console.show(&format!("Task {id}"), tasks::task(&shown, note)))
@@ -224,7 +224,7 @@ async fn put_back(
 ) -> Answer {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
     console.queue.lock().put_back(id)?;
-    log_by_hand(&connection, Some(id), "task put back on the page");
+    log_by_hand(&connection, Some(id), "task retried on the page");
     Ok(see(&format!("/tasks/{id}?is=back")))
 }
 
@@ -277,7 +277,7 @@ async fn sign_in(
         Err(Rejected::Wrong) => return Ok(sign_in_page(next, true)),
         Err(Rejected::TooMany(wait)) => {
             let seconds = wait.as_millis().div_ceil(1000);
-            let why = format!("Too many wrong keys came from your address. Try again in {seconds} s.");
+            let why = format!("Too many wrong keys from your address. Try again in {seconds} s.");
             return Ok(trouble(StatusCode::TOO_MANY_REQUESTS, &why));
         }
     }
@@ -294,7 +294,7 @@ async fn sign_out(State(console): State<Arc<Console>>, headers: HeaderMap) -> Re
 fn sign_in_page(next: &str, was_wrong: bool) -> Response {
     let main = html! {
         h1 { "Sign in" }
-        @if was_wrong { p.trouble role="alert" { "This is not the key." } }
+        @if was_wrong { p.trouble role="alert" { "Wrong key." } }
         section {
             form method="post" action="/sign-in" {
                 input type="hidden" name="next" value=(next);
@@ -302,7 +302,7 @@ fn sign_in_page(next: &str, was_wrong: bool) -> Response {
                     label for="key" { "API key" }
                     input #key name="key" type="password" autocomplete="current-password" required autofocus
                         aria-describedby="whose";
-                    p.soft #whose { "The one that this TaskManager was started with, TASKMANAGER_API_KEY." }
+                    p.soft #whose { "The TASKMANAGER_API_KEY that this TaskManager was started with." }
                 }
                 button { "Sign in" }
             }

@@ -10,7 +10,7 @@ use crate::http::StartError;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Another program listens there.
-    #[error("another program listens on {0} already: stop it or choose another port")]
+    #[error("another program is already listening on {0}: stop it or choose another port")]
     AddressInUse(SocketAddr),
     /// The system does not let it listen there.
     #[error("cannot listen on {address}: {source}")]
@@ -21,11 +21,11 @@ pub enum ServerError {
         source: io::Error,
     },
     /// Without a key, it would take programs' params from anybody on the network.
-    #[error("{0} can be reached by other machines: set an API key, or listen on 127.0.0.1")]
+    #[error("other machines can reach {0}: set an API key, or listen on 127.0.0.1")]
     KeyRequired(SocketAddr),
     /// Such a key is found by trying, from anywhere on the network.
     #[error(
-        "{0} can be reached by other machines, and the API key has fewer than 16 characters: make a longer one, with `openssl rand -hex 16` say, or listen on 127.0.0.1"
+        "other machines can reach {0}, and the API key has fewer than 16 characters: make a longer one, with `openssl rand -hex 16` say, or listen on 127.0.0.1"
     )]
     KeyTooShort(SocketAddr),
     /// The file is no SQLite database.

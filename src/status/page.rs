@@ -11,7 +11,7 @@ use crate::http::page::{Page, bad, last_hour, mostly_failing, span, state};
 pub(super) fn page(view: &View) -> Page {
     let health = &view.health;
     let (level, words) = match (condition(view), mostly_failing("attempts", view.minutes.iter().copied())) {
-        (("good", _), Some(failing)) => ("warn", format!("It goes on, but {failing}")),
+        (("good", _), Some(failing)) => ("warn", format!("Running, but {failing}")),
         ((level, words), Some(failing)) => (level, format!("{words}; {failing}")),
         (condition, None) => condition,
     };
@@ -39,27 +39,27 @@ pub(super) fn page(view: &View) -> Page {
 fn condition(view: &View) -> (&'static str, String) {
     let health = &view.health;
     if let Some(reason) = &health.reason {
-        return ("bad", format!("It hangs: {reason}"));
+        return ("bad", format!("Stuck: {reason}"));
     }
     if !health.results_writable {
-        return ("bad", "The last result could not be stored".to_owned());
+        return ("bad", "Cannot store results".to_owned());
     }
     if let Some(error) = &health.api_error {
-        return ("warn", format!("It waits for the TaskManager: {error}"));
+        return ("warn", format!("Waiting for the TaskManager: {error}"));
     }
     if !health.api_connectivity {
-        return ("warn", "It starts: the TaskManager has not answered yet".to_owned());
+        return ("warn", "Starting: no answer from the TaskManager yet".to_owned());
     }
     if let Some(gone) = view.types.iter().find(|it| !it.known) {
-        return ("warn", format!("It goes on, but the TaskManager knows no {} any more", gone.name));
+        return ("warn", format!("Running, but {} is no longer registered", gone.name));
     }
     if let Some(paused) = view.types.iter().find(|it| it.paused.is_some()) {
-        return ("warn", format!("It goes on, but too many tasks of {} fail", paused.name));
+        return ("warn", format!("Running, but circuit open for {}", paused.name));
     }
     let words = match view.running.len() {
-        0 => "It is well, and waits for tasks".to_owned(),
-        1 => "It is well, and works a task".to_owned(),
-        count => format!("It is well, and works {count} tasks"),
+        0 => "Healthy, waiting for tasks".to_owned(),
+        1 => "Healthy, running 1 task".to_owned(),
+        count => format!("Healthy, running {count} tasks"),
     };
     ("good", words)
 }
@@ -68,27 +68,27 @@ fn condition(view: &View) -> (&'static str, String) {
 fn tiles(health: &Health) -> Markup {
     let ago = |seconds: u64| format!("{} ago", span(Duration::from_secs(seconds)));
     let completed = health.tasks_processed - health.tasks_failed;
-    let asked = health.seconds_since_poll.map_or_else(String::new, |poll| format!("asked for tasks {}", ago(poll)));
+    let asked = health.seconds_since_poll.map_or_else(String::new, |poll| format!("last poll {}", ago(poll)));
     let took = health.api_latency_ms.filter(|_| health.api_error.is_none());
     let latency = took.map_or_else(|| "–".to_owned(), |took| format!("{took} ms"));
     let answers = match (&health.api_latency_ms, &health.api_error) {
         (None, None) => "no answer yet",
-        (_, None) => "for its last answer",
+        (_, None) => "last response time",
         (_, Some(_)) => "away",
     };
     html! {
         ul.tiles {
             (tile("In flight", health.tasks_in_flight, &asked))
-            (tile("Completed", completed, &format!("since it started {}", ago(health.uptime_seconds))))
+            (tile("Completed", completed, &format!("started {}", ago(health.uptime_seconds))))
             (tile("Failed", health.tasks_failed, &share(health.tasks_failed, health.tasks_processed)))
             li class=[bad(health.unreported > 0)] {
                 h2 { "Unreported" }
                 strong { (health.unreported) }
                 @if let Some(oldest) = health.oldest_unreported_seconds {
-                    p { "the oldest ended " (ago(oldest)) }
-                } @else { p { "results that wait" } }
+                    p { "oldest " (ago(oldest)) }
+                } @else { p { "pending reports" } }
                 @if let Some(why) = &health.last_refused {
-                    p { "the TaskManager refused " (health.refused) ", the last of " (why) }
+                    p { (health.refused) " refused by the TaskManager, last " (why) }
                 }
             }
             (tile("TaskManager", latency, answers))
@@ -107,7 +107,7 @@ fn units(quota: &Quota) -> Markup {
         li class=[bad(quota.left == 0)] {
             h2 { "YouTube today" }
             strong { (quota.left) }
-            p { "units left of " (quota.limit) @if let Some(resets) = resets { "; a new day in " (resets) } }
+            p { "units left of " (quota.limit) @if let Some(resets) = resets { "; resets in " (resets) } }
             meter min="0" max=(quota.limit) value=(quota.used) { (quota.used) }
         }
     }
@@ -124,7 +124,7 @@ fn running(tasks: &[RunningTask]) -> Markup {
     html! {
         section {
             h2 { "Tasks in flight" }
-            @if tasks.is_empty() { p.soft { "Nothing." } }
+            @if tasks.is_empty() { p.soft { "None." } }
             ul.rows {
                 @for task in tasks {
                     li {
@@ -155,7 +155,7 @@ fn types(types: &[TypeView]) -> Markup {
     html! {
         section {
             h2 { "Types" }
-            @if types.is_empty() { p.soft { "Not known yet." } }
+            @if types.is_empty() { p.soft { "None yet." } }
             ul.rows {
                 @for it in types {
                     li {
@@ -193,11 +193,11 @@ fn unclaimed(it: &TypeView) -> Markup {
     };
     html! {
         @if !it.known {
-            p.bad-text { "The TaskManager does not know it any more." }
+            p.bad-text { "No longer registered with the TaskManager." }
         } @else if let Some(left) = it.paused {
-            p.bad-text { "Paused: too many failures in a row; one is tried " (when(left)) "." }
+            p.bad-text { "Circuit open: too many retryable failures; next attempt " (when(left)) "." }
         } @else if let Some(left) = it.held {
-            p.warn-text { "Not claimed: its handler wants no tasks; claimed again " (when(left)) "." }
+            p.warn-text { "Snoozed by its handler; claiming resumes " (when(left)) "." }
         }
     }
 }
@@ -207,7 +207,7 @@ fn failed(attempts: &[Ended]) -> Markup {
     html! {
         @if !attempts.is_empty() {
             section.full {
-                h2 { "Last errors" }
+                h2 { "Recent errors" }
                 ul.rows {
                     @for it in attempts {
                         li {
@@ -226,7 +226,7 @@ fn failed(attempts: &[Ended]) -> Markup {
 fn ended(attempts: &[Ended]) -> Markup {
     html! {
         section {
-            h2 { "Last results" }
+            h2 { "Recent results" }
             @if attempts.is_empty() { p.soft { "None yet." } }
             ul.rows {
                 @for it in attempts {

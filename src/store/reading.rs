@@ -108,11 +108,7 @@ impl Frozen {
 
     /// Whether what was read since is what the file held.
     pub(super) fn check(&self) -> Result<(), Reason> {
-        if Seen::of(&self.path) == self.seen {
-            Ok(())
-        } else {
-            Err("it was changed while it was read; read it again".into())
-        }
+        if Seen::of(&self.path) == self.seen { Ok(()) } else { Err("it changed while being read; try again".into()) }
     }
 }
 
@@ -197,7 +193,7 @@ fn needs_more(error: &migrations::Error) -> bool {
 fn read_copy(path: &Path, home: PathBuf) -> Result<Store, StoreError> {
     let failed = |error: io::Error| StoreError::Unusable {
         path: path.to_owned(),
-        reason: format!("nothing can be written to it, and it cannot be copied to be read: {error}"),
+        reason: format!("it is read-only, and cannot be copied to be read: {error}"),
     };
     let folder = tempfile::tempdir().map_err(failed)?;
     let copy = folder.path().join("copy.db");
@@ -216,7 +212,7 @@ fn read_copy(path: &Path, home: PathBuf) -> Result<Store, StoreError> {
     // What is open stays, and is gone with this process, however that ends.
     match open_current(&copy, true) {
         Ok(Some(connection)) => Ok(Store::to_read(connection, path, home, None)),
-        Ok(None) => Err(failed(io::Error::other("its layout is not this version's"))),
+        Ok(None) => Err(failed(io::Error::other("its layout is from another version"))),
         Err(error) => Err(refusal(path, error)),
     }
 }
@@ -237,7 +233,7 @@ fn copy_whole(home: &Path, copy: &Path) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(io::Error::other("it changes all the time"))
+    Err(io::Error::other("it keeps changing"))
 }
 
 /// Why SQLite cannot open the file at `path`.
@@ -248,7 +244,7 @@ pub(super) fn refusal(path: &Path, error: migrations::Error) -> StoreError {
         migrations::Error::Sqlite(error) => error,
     };
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => unusable(format!("it is no SQLite database{}", what_else(path))),
+        Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", what_else(path))),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             unusable(format!("nothing can be written to it, or be made beside it: {error}"))
         }
@@ -266,7 +262,7 @@ fn what_else(path: &Path) -> &'static str {
         | [0xfd, b'7', b'z', b'X', b'Z', ..]
         | [b'B', b'Z', b'h', ..]
         | [b'P', b'K', ..] => ", but a compressed file: unpack it first",
-        b"PRAGMA" | b"BEGIN " => ", but a dump of one: make it one by `sqlite3 results.db <DUMP`",
+        b"PRAGMA" | b"BEGIN " => ", but a dump of one: restore it with `sqlite3 results.db <DUMP`",
         _ => "",
     }
 }

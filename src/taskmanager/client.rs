@@ -289,7 +289,7 @@ impl Client {
         let Some(wait) = tries.next(&error) else { return Err(error) };
         let is_long = error.retry_after().is_some() && wait >= Duration::from_secs(1);
         let level = if is_long { log::Level::Warn } else { log::Level::Debug };
-        log::log!(level, wait_s = (wait.as_secs_f64() * 1000.0).round() / 1000.0; "{error}; trying again");
+        log::log!(level, wait_s = (wait.as_secs_f64() * 1000.0).round() / 1000.0, error:%; "call failed: retrying");
         match self.clock.sleep(wait) {
             Slept::Whole => Ok(()),
             Slept::Interrupted => Err(Error::Interrupted),

@@ -91,9 +91,8 @@ impl Report {
         let omitted = sent.filter(|_| answer.is_ok()).map(|it| it.omitted).unwrap_or_default();
         if !omitted.is_empty() {
             log::warn!(
-                task_id = self.id.0;
-                "the result is too long for the TaskManager, which has it without {}; the results file has all of it",
-                in_words(&omitted)
+                task_id = self.id.0, omitted = in_words(&omitted);
+                "result too large for the TaskManager: sent without some of its parts"
             );
         }
         answer

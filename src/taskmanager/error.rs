@@ -14,9 +14,7 @@ pub enum Error {
         reason: String,
     },
     /// This process has no open files, say, left for a connection: nothing was asked.
-    #[error(
-        "no connection to the TaskManager at {url} can be opened here, since open files or memory have run out: {reason}"
-    )]
+    #[error("cannot open a connection to the TaskManager at {url}, out of open files or memory: {reason}")]
     Shortage {
         /// The base URL.
         url: String,
@@ -32,7 +30,7 @@ pub enum Error {
         reason: String,
     },
     /// Something answered that is no TaskManager.
-    #[error("no TaskManager answers at {url}: {reason}")]
+    #[error("no TaskManager at {url}: {reason}")]
     NotATaskManager {
         /// The base URL.
         url: String,
@@ -40,7 +38,7 @@ pub enum Error {
         reason: String,
     },
     /// It answered that it cannot do the call now, and may later.
-    #[error("the TaskManager at {url} cannot answer now: {reason} ({status})")]
+    #[error("the TaskManager at {url} is unavailable: {reason} ({status})")]
     Unavailable {
         /// The base URL.
         url: String,
@@ -52,7 +50,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// It does not accept the key, or not this address.
-    #[error("the TaskManager at {url} refused {}: {message}", if *.with_key { "the key" } else { "a call without a key" })]
+    #[error("the TaskManager at {url} {}{}", if *.with_key { "refused the key" } else { "refused a request without a key" }, reason_of(message))]
     KeyRefused {
         /// The base URL.
         url: String,
@@ -62,7 +60,7 @@ pub enum Error {
         with_key: bool,
     },
     /// It understood the call and refuses it; the same call would be refused again.
-    #[error("the TaskManager refuses: {message} ({status})")]
+    #[error("the TaskManager refused the request: {message} ({status})")]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -70,7 +68,7 @@ pub enum Error {
         message: String,
     },
     /// It answered what does not fit the call, while it answers others as it should.
-    #[error("the TaskManager at {url} answered {call} in a way that makes no sense here: {reason}")]
+    #[error("the TaskManager at {url} gave an invalid answer to {call}: {reason}")]
     BadAnswer {
         /// The base URL.
         url: String,
@@ -80,7 +78,7 @@ pub enum Error {
         reason: String,
     },
     /// Its answers do not make one list in which each task is there once.
-    #[error("the TaskManager at {url} does not list these tasks exactly: {reason}")]
+    #[error("the TaskManager at {url} cannot list these tasks reliably: {reason}")]
     Inexact {
         /// The base URL.
         url: String,
@@ -90,6 +88,11 @@ pub enum Error {
     /// The program was asked to end while it waited to try again.
     #[error("interrupted while waiting for the TaskManager")]
     Interrupted,
+}
+
+/// What a refusal of the key says besides that. The usual words only repeat it, for programmers.
+fn reason_of(message: &str) -> String {
+    if message.starts_with("Invalid or missing API key") { String::new() } else { format!(": {message}") }
 }
 
 impl Error {

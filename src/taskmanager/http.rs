@@ -263,7 +263,7 @@ impl Http {
         }
         let status = response.as_ref().ok().map(|response| response.status);
         let (call, took) = (request.call(), start.elapsed());
-        log::debug!(call, status, seconds = took.as_secs_f64(); "asked the TaskManager");
+        log::debug!(call, status, seconds = took.as_secs_f64(); "TaskManager call");
         if let Some(meter) = &self.meter {
             meter(&Exchange { call, status, took, held: request.is_held() });
         }
@@ -330,7 +330,7 @@ impl Http {
         }
         let reason = match error {
             ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                "it closed the connection without an answer".into()
+                "it closed the connection without answering".into()
             }
             ureq::Error::Io(error) if is_shortage(error) => {
                 return Error::Shortage { url, reason: error.to_string() };
@@ -338,10 +338,10 @@ impl Http {
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
-            ureq::Error::HostNotFound => "the host name is unknown".into(),
+            ureq::Error::HostNotFound => "unknown host name".into(),
             ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
-                let reason = format!("its answer is not HTTP as it should be ({error})");
+                let reason = format!("it does not answer in valid HTTP ({error})");
                 return Error::NotATaskManager { url, reason };
             }
             other => other.to_string(),
@@ -352,7 +352,7 @@ impl Http {
     fn broken_off(&self, error: &ureq::Error) -> Error {
         let url = self.shown_url.to_string();
         let reason = match error {
-            ureq::Error::Timeout(_) => "the answer did not end in time".into(),
+            ureq::Error::Timeout(_) => "the answer timed out".into(),
             other => match refusal(other) {
                 Some(reason) => return Error::NotConnected { url, reason },
                 None => format!("the answer was cut short: {other}"),
@@ -363,10 +363,10 @@ impl Http {
 }
 
 fn base_uri(url: &str) -> Result<Uri, String> {
-    let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    let uri: Uri = url.parse().map_err(|error| format!("{url:?} is not a valid URL: {error}"))?;
     match uri.scheme_str() {
         Some("http" | "https") => Ok(uri),
-        _ => Err(format!("{url:?} is no URL that starts with http:// or https://")),
+        _ => Err(format!("{url:?} is not a valid URL: it must start with http:// or https://")),
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
     let (url, status) = (url.to_owned(), response.status);
     if (300..400).contains(&status) {
         let target = response.location.as_deref().map_or("another address".into(), |target| quote(target, key));
-        let reason = format!("it redirects to {target}, which prismq does not follow with a key");
+        let reason = format!("it redirects to {target}; prismq follows no redirects, to protect the key");
         return Err(Error::NotATaskManager { url, reason });
     }
     if response.is_cut {
@@ -147,9 +147,9 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
     }
     let words = error_text(&body).map(|text| quote(&text, key));
     if status == 404 && words.as_deref().is_none_or(|words| words == NO_ENDPOINT) {
-        return Err(Error::NotATaskManager { url, reason: format!("it does not know the call {call} (404)") });
+        return Err(Error::NotATaskManager { url, reason: format!("no such call: {call} (404)") });
     }
-    let message = words.unwrap_or_else(|| format!("it answered {call} with status {status} and no reason"));
+    let message = words.unwrap_or_else(|| format!("it answered {call} with status {status} and no message"));
     let with_key = key.is_some();
     Err(match status {
         401 => Error::KeyRefused { url, message, with_key },
@@ -209,23 +209,23 @@ fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Erro
     match status {
         413 => Error::Refused {
             status,
-            message: "the request is longer than the server, or a proxy before it, takes".into(),
+            message: "the request is larger than the server, or a proxy in front of it, accepts".into(),
         },
         TIMED_OUT | 429 | 502..=504 => Error::Unavailable {
             url,
             status,
             reason: match status {
-                TIMED_OUT => "it gave up waiting for the request",
+                TIMED_OUT => "it timed out waiting for the request",
                 429 => "too many requests",
-                504 => "the proxy before it waits in vain",
-                _ => "the proxy before it cannot reach it",
+                504 => "the proxy in front of it got no answer",
+                _ => "the proxy in front of it cannot reach it",
             }
             .into(),
             retry_after: retry_after(response, &Value::Null),
         },
         500 => Error::Unavailable { url, status, reason: "an internal error".into(), retry_after: None },
         _ if looks_like_html(&response.body) => {
-            Error::NotATaskManager { url, reason: format!("it sent a web page, not JSON (status {status})") }
+            Error::NotATaskManager { url, reason: format!("it sent an HTML page, not JSON (status {status})") }
         }
         _ if error.is_eof() && !response.body.is_empty() => {
             Error::Unreachable { url, reason: "the answer was cut short".into() }
@@ -390,6 +390,6 @@ pub(super) fn single(data: Value) -> Option<Value> {
 pub(super) fn list<T: FromWire>(mut data: Value) -> Result<Vec<T>, String> {
     match take(&mut data, "items").unwrap_or(data) {
         Value::Array(items) => items.into_iter().map(T::from_wire).collect(),
-        _ => Err("it is no list".into()),
+        _ => Err("it is not a list".into()),
     }
 }

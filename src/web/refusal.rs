@@ -41,7 +41,7 @@ fn tls(error: &TlsError) -> Option<String> {
             format!("it refuses the TLS connection (alert {alert:?}): its log may say why")
         }
         TlsError::PeerIncompatible(why) => format!("it speaks no TLS 1.2 or 1.3 as it is spoken here ({why:?})"),
-        TlsError::NoCertificatesPresented => "it showed no certificate".to_owned(),
+        TlsError::NoCertificatesPresented => "it presented no certificate".to_owned(),
         _ => return None,
     })
 }
@@ -49,8 +49,8 @@ fn tls(error: &TlsError) -> Option<String> {
 fn certificate(error: &CertificateError) -> String {
     const TRUST: &str = "name it, or the certificate of who signed it, in ca_file (PRISMQ_CA_FILE)";
     match error {
-        CertificateError::UnknownIssuer => format!("its certificate is signed by nobody that is trusted here: {TRUST}"),
-        error if is_authority(error) => format!("its certificate is signed by itself, and not trusted here: {TRUST}"),
+        CertificateError::UnknownIssuer => format!("its certificate is not signed by a trusted authority: {TRUST}"),
+        error if is_authority(error) => format!("its certificate is self-signed and not trusted: {TRUST}"),
         CertificateError::ExpiredContext { not_after, .. } => {
             format!("its certificate has expired, {}: renew it", day(*not_after))
         }

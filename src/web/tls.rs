@@ -33,12 +33,12 @@ impl TrustingConnector {
         let pem = text_file::read(file, text_file::MAX_SETTINGS)
             .map_err(|error| format!("cannot read the certificates in {shown}: {}", text_file::reason(&error)))?;
         if text_file::is_utf_16(&pem) {
-            return Err(format!("{shown} is UTF-16 or UTF-32, where PEM is expected"));
+            return Err(format!("{shown} is UTF-16 or UTF-32, not PEM"));
         }
         let named: Vec<_> =
             CertificateDer::pem_slice_iter(text_file::without_mark(&pem)).filter_map(Result::ok).collect();
         if named.is_empty() {
-            return Err(format!("{shown} holds no PEM certificate"));
+            return Err(format!("{shown} contains no PEM certificate"));
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(named.iter().cloned());

@@ -141,7 +141,7 @@ pub enum Event<'a> {
         /// How many calls failed.
         failed_calls: u64,
     },
-    /// A type that was there is gone from the TaskManager.
+    /// A type that was there is no longer in the TaskManager.
     TypeGone(&'a str),
     /// A type that was gone is there again.
     TypeFound {

@@ -77,11 +77,11 @@ impl Executor<'_> {
         let task = &claim.task;
         let most = self.config.max_attempts.value;
         if task.attempt > most {
-            let error = format!("handed out {} times, more than max_attempts = {most}: not run again", task.attempt);
+            let error = format!("claimed {} times, more than max_attempts = {most}: not run", task.attempt);
             return Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error));
         }
         if deaths >= MOST_DEATHS {
-            let error = format!("a worker died while it ran this task, {deaths} times: not run again");
+            let error = format!("a worker died while running this task, {deaths} times: not run again");
             return Some(Outcome::failure(ErrorType::Other("worker_died".into()), error));
         }
         if let Err(error) = params::check_limits(&task.params) {
@@ -181,8 +181,10 @@ fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcom
 #[allow(clippy::needless_pass_by_value, reason = "as `unwrap_or_else` hands it over")]
 fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
     let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word");
-    Outcome::failure(ErrorType::Handler, format!("the handler panicked: {text}"))
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let error =
+        text.map_or_else(|| "handler panicked (no message)".to_owned(), |text| format!("handler panicked: {text}"));
+    Outcome::failure(ErrorType::Handler, error)
 }
 
 /// What a handler has made of a task. It has run, whatever it says: its failures count. But not where it could not be run.
@@ -201,7 +203,7 @@ fn within_limits(outcome: Outcome) -> Outcome {
         Ok(()) => outcome,
         Err(error) => Outcome {
             not_before: outcome.not_before,
-            ..Outcome::failure(ErrorType::Handler, format!("its result is {error}"))
+            ..Outcome::failure(ErrorType::Handler, format!("result is {error}"))
         },
     }
 }

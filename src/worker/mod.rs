@@ -128,7 +128,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The system refused a thread.
-    #[error("the system has no threads for {slots} slots: {error}")]
+    #[error("cannot start threads for {slots} slots: {error}")]
     Thread {
         /// How many slots there were to be.
         slots: usize,
@@ -136,7 +136,7 @@ pub enum WorkerError {
         error: std::io::Error,
     },
     /// The slots may need more open files than the process may have.
-    #[error("{slots} slots may need {needed} open files, and this process may have {limit}")]
+    #[error("{slots} slots may need {needed} open files, but the limit is {limit}")]
     OpenFiles {
         /// How many slots there were to be.
         slots: usize,

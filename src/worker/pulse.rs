@@ -74,9 +74,9 @@ impl Worker<'_> {
     /// Says that the loop turns, or why it does not.
     pub(super) fn beat(&self) {
         let event = if let Some(slot) = self.pulse.overdue(Instant::now()) {
-            Event::Hanging(format!("slot {slot} should be back with its task, and is not"))
+            Event::Hanging(format!("slot {slot} is overdue with its task"))
         } else if self.queue.is_asleep(self.pulse.slack) {
-            Event::Hanging("no slot asks for tasks, although one should".into())
+            Event::Hanging("no slot is polling, although one should".into())
         } else {
             Event::Turning { again: self.pulse.again }
         };

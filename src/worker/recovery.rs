@@ -82,7 +82,7 @@ pub(super) fn end_of(claim: &Claim, worker_type: &WorkerType, executor: &Executo
 /// running. A process whose handlers are its own code is left as it is: its children are none of our business.
 pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process, runs_programs: bool) {
     if runs_programs && let Err(error) = handler::supervise(process.mark()) {
-        let warning = format!("what handlers start outside of their process groups is not ended with them: {error}");
+        let warning = format!("processes that leave their handler's process group cannot be killed with it: {error}");
         executor.observer.event(&Event::Warning(warning));
     }
     // A mark that cannot be looked up may be a live process's.

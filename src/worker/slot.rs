@@ -176,7 +176,7 @@ impl Worker<'_> {
             let _ = self.executor.store.forget_claim(claim, self.executor.client.url());
             self.lost.give_up((claim.task.id, claim.task.attempt));
         }
-        let reason = "the report of its earlier attempt is still under way";
+        let reason = "the report of its previous attempt is still being sent";
         self.executor.observer.event(&Event::NotRun { claim, reason });
     }
 

@@ -36,7 +36,7 @@ pub enum TypeError {
     #[error("{0}")]
     Configuration(String),
     /// The TaskManager knows no type of that name.
-    #[error("the TaskManager knows no task type {0}")]
+    #[error("the TaskManager has no task type {0}")]
     Unknown(String),
     /// The TaskManager did not answer, or refused.
     #[error(transparent)]

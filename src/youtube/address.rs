@@ -43,7 +43,7 @@ pub(super) fn video(address: &str) -> Result<String, String> {
     let id = Url::read(address).and_then(|url| url.video());
     id.map(str::to_owned).ok_or_else(|| {
         format!(
-            "{} is no address of a YouTube video: write one such as https://www.youtube.com/watch?v=… or https://youtu.be/…",
+            "{} is not the URL of a YouTube video: use one such as https://www.youtube.com/watch?v=… or https://youtu.be/…",
             quoted(address)
         )
     })
@@ -64,7 +64,7 @@ pub(super) fn channel(address: &str) -> Result<Channel, String> {
     }
     url.and_then(|url| url.channel()).ok_or_else(|| {
         format!(
-            "{} is no YouTube channel: write its @handle, its id (UC…), or an address such as https://www.youtube.com/@handle",
+            "{} is not a YouTube channel: use its @handle, its ID (UC…), or a URL such as https://www.youtube.com/@handle",
             quoted(address)
         )
     })
@@ -223,7 +223,7 @@ mod tests {
             "https://example.com/?u=https://www.youtube.com/watch?v=dQw4w9WgXcQ",
         ] {
             let error = video(address).unwrap_err();
-            assert!(error.contains("no address of a YouTube video") && error.lines().count() == 1, "{error}");
+            assert!(error.contains("is not the URL of a YouTube video") && error.lines().count() == 1, "{error}");
         }
     }
 
@@ -275,7 +275,7 @@ mod tests {
             "https://www.youtube.com@example.com/@name",
         ] {
             let error = channel(address).unwrap_err();
-            assert!(error.contains("is no YouTube channel") && error.lines().count() == 1, "{error}");
+            assert!(error.contains("is not a YouTube channel") && error.lines().count() == 1, "{error}");
         }
     }
 

@@ -49,7 +49,7 @@ impl Api {
             .max_redirects(0) // a redirect would carry the key to another host
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")));
-        let uri = url.parse::<Uri>().map_err(|error| format!("{url:?} is no URL: {error}"));
+        let uri = url.parse::<Uri>().map_err(|error| format!("{url:?} is not a valid URL: {error}"));
         let way = uri.and_then(|uri| Way::to(&uri, config, None));
         let key = key.and_then(|key| HeaderValue::from_str(key).ok()).map(|mut key| {
             key.set_sensitive(true);
@@ -131,7 +131,7 @@ fn no_answer(error: &ureq::Error) -> Refusal {
         return Refusal { kind: RefusalKind::Other, reason: format!("YouTube could not be reached: {reason}") };
     }
     match error {
-        ureq::Error::HostNotFound => not_reached("the host name is unknown"),
+        ureq::Error::HostNotFound => not_reached("unknown host name"),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_reached("no connection in time"),
         ureq::Error::Timeout(_) => lost("no answer in time"),
         ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => not_reached(error.to_string()),

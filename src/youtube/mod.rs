@@ -110,7 +110,7 @@ pub fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
 }
 
 fn no_key() -> String {
-    "no YouTube key is set: put it into YOUTUBE_API_KEY, or name a file that holds it in YOUTUBE_API_KEY_FILE".into()
+    "no YouTube API key: set YOUTUBE_API_KEY, or YOUTUBE_API_KEY_FILE to a file that contains it".into()
 }
 
 /// What is read.

@@ -53,7 +53,7 @@ pub(super) fn video(params: &Value) -> Result<String, String> {
     match (id, by_url) {
         (None, None) => Err("name a video by video_id or by video_url".into()),
         (Some(id), Some(other)) if id != other => {
-            Err(format!("video_id is {id}, but video_url is the address of {other}: leave one of them out"))
+            Err(format!("video_id is {id}, but video_url is the address of {other}: remove one of them"))
         }
         (Some(id), _) => Ok(id.to_owned()),
         (None, Some(id)) => Ok(id),
@@ -141,8 +141,8 @@ mod tests {
             (json!({"video_id": 5}), "video_id must be a text"),
             (json!({"video_id": "short"}), "video_id must be 11"),
             (json!({"video_id": "short", "video_url": "https://youtu.be/dQw4w9WgXcQ"}), "video_id must be 11"),
-            (json!({"video_url": "https://example.com"}), "video_url: \"https://example.com\" is no address"),
-            (json!({"video_id": "AAAAAAAAAAA", "video_url": "https://youtu.be/dQw4w9WgXcQ"}), "leave one of them out"),
+            (json!({"video_url": "https://example.com"}), "video_url: \"https://example.com\" is not the URL"),
+            (json!({"video_id": "AAAAAAAAAAA", "video_url": "https://youtu.be/dQw4w9WgXcQ"}), "remove one of them"),
         ] {
             let error = video(&params).unwrap_err();
             assert!(error.contains(words) && error.lines().count() == 1, "{error}");
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(uploads(&json!({"channel_url": "@name", "max_videos": 100})).unwrap().max_videos, 100);
         for (params, words) in [
             (json!({}), "channel_url is missing"),
-            (json!({"channel_url": "name"}), "channel_url: \"name\" is no YouTube channel"),
+            (json!({"channel_url": "name"}), "channel_url: \"name\" is not a YouTube channel"),
             (json!({"channel_url": "@name", "max_videos": 101}), "max_videos must be a whole number from 1 to 100"),
         ] {
             assert!(uploads(&params).unwrap_err().contains(words));

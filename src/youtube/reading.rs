@@ -28,7 +28,7 @@ impl Reading<'_> {
 
     fn video(&self, id: &str) -> Result<Value, TaskError> {
         let videos = self.session.videos(&[id.to_owned()])?;
-        let video = videos.get(id).ok_or_else(|| TaskError::Missing(format!("there is no public video {id}")))?;
+        let video = videos.get(id).ok_or_else(|| TaskError::Missing(format!("no public video {id}")))?;
         Ok(json!({
             "video_id": id,
             "title": Video(video).title(),
@@ -46,7 +46,7 @@ impl Reading<'_> {
 
     fn uploads(&self, Uploads { channel, max_videos }: &Uploads) -> Result<Value, TaskError> {
         let uploader = self.session.uploader(channel)?;
-        let uploader = uploader.ok_or_else(|| TaskError::Missing(format!("there is no channel {}", channel.name())))?;
+        let uploader = uploader.ok_or_else(|| TaskError::Missing(format!("no channel {}", channel.name())))?;
         let mut data = self.list(&self.session.uploads(&uploader, *max_videos)?)?;
         data["channel_id"] = json!(uploader.id);
         data["channel_title"] = json!(uploader.title);
@@ -62,7 +62,7 @@ impl Reading<'_> {
                 videos.push(json!({"video_id": id, "title": Video(video).title(), "idea_id": null}));
                 ideas.push(self.record(id, video)?);
             } else {
-                errors.push(json!({"video_id": id, "error": "the video is gone, or not public"}));
+                errors.push(json!({"video_id": id, "error": "the video was removed or is not public"}));
             }
         }
         Ok(json!({"videos": videos, "errors": errors, "ideas": ideas}))

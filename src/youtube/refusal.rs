@@ -64,7 +64,7 @@ impl Reply {
             // What stands between us and the API, most likely.
             (200, None) => Err(Refusal {
                 kind: RefusalKind::Again { after: self.retry_after, counted: true },
-                reason: "YouTube's answer is no JSON".into(),
+                reason: "YouTube's answer is not valid JSON".into(),
             }),
             (_, body) => Err(self.refusal(&body.unwrap_or_default()["error"])),
         }

@@ -92,7 +92,7 @@ impl<'a> ApiSession<'a> {
         {
             let day = ledger.budget().map_err(unusable)?;
             return Err(TaskError::Quota(format!(
-                "the YouTube quota of the day is used up: {units} of its units are needed, {} are left; the next day starts at {}",
+                "today's YouTube quota is used up: {units} of its units are needed, {} are left; the next day starts at {}",
                 day.left(),
                 day.resets_at
             )));
@@ -120,10 +120,10 @@ impl<'a> ApiSession<'a> {
         let Refusal { kind, reason } = refusal;
         match kind {
             RefusalKind::Quota => match self.ledger.map_or(Ok(()), Ledger::exhaust) {
-                Ok(()) => TaskError::Quota(format!("the YouTube quota of the day is used up: {reason}")),
+                Ok(()) => TaskError::Quota(format!("today's YouTube quota is used up: {reason}")),
                 Err(error) => unusable(error),
             },
-            RefusalKind::Key => TaskError::Key(format!("the YouTube key cannot be used: {reason}")),
+            RefusalKind::Key => TaskError::Key(format!("YouTube refused the API key: {reason}")),
             RefusalKind::Missing => TaskError::Missing(reason),
             RefusalKind::Params => TaskError::Failed(ErrorType::Validation, reason),
             RefusalKind::Other | RefusalKind::Again { .. } => TaskError::Failed(ErrorType::Handler, reason),

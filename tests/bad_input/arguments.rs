@@ -37,7 +37,7 @@ fn json_that_is_none_is_told_with_its_place() {
         (["create-task", ANY, "--params", "@binary.json"], ["--params @binary.json: not valid JSON", "UTF-16"]),
         (["create-task", ANY, "--params", "@nofile"], ["--params: cannot read nofile", "no such file"]),
         (["create-task", ANY, "--params", "@."], ["--params: cannot read .", "it is a folder"]),
-        (["create-task", ANY, "--params", "@"], ["--params @: names no file", "write @FILE"]),
+        (["create-task", ANY, "--params", "@"], ["--params @: no file name", "write @FILE"]),
         (["create-task", ANY, "--params", "-"], ["--params (standard input): not valid JSON", ""]),
         (["register-type", ANY, "--schema", "{"], ["--schema: not valid JSON", ""]),
     ] {

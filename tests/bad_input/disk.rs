@@ -212,7 +212,7 @@ const KEEPS_IDEAS: &str = "work example.any --poll-interval 100ms --ideas disk/i
 fn a_worker_whose_end_nobody_waits_for_keeps_a_result_until_there_is_room_for_its_ideas() {
     let Some(disk) = without_room_for_ideas("") else { return };
     let mut running = disk.rig.start(KEEPS_IDEAS);
-    running.wait_for_stderr("disk/ideas.db cannot be read or written: the disk is full: claiming nothing until");
+    running.wait_for_stderr("disk/ideas.db cannot be read or written: the disk is full\" free_space_needed=");
     assert_eq!(disk.rig.task(2)["status"], "claimed");
     disk.make_room();
     wait_for("the task", || (disk.rig.task(2)["status"] == "completed").then_some(()));
@@ -225,7 +225,7 @@ fn a_worker_whose_end_nobody_waits_for_keeps_a_result_until_there_is_room_for_it
 fn a_task_whose_ideas_find_no_room_in_time_goes_back_and_the_worker_goes_on() {
     let Some(disk) = without_room_for_ideas("timeout = '2s'") else { return };
     let mut running = disk.rig.start(KEEPS_IDEAS);
-    running.wait_for_stderr("given back: ");
+    running.wait_for_stderr("task returned");
     let task = disk.rig.task(2);
     assert_eq!((&task["status"], &task["attempts"]), (&json!("pending"), &json!(1)), "{task}");
     disk.make_room();
@@ -251,8 +251,8 @@ fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
         let output = running.wait().exits(1);
         let last = output.stderr.lines().last().unwrap();
         assert!(last.starts_with("prismq: ") && last.contains("the disk is full"), "{output:?}");
-        let named = if line.starts_with("work") { "task_id=1" } else { "task 1 was given back: " };
-        assert!(output.stderr.contains("given back: ") && output.stderr.contains(named), "{output:?}");
+        let named = if line.starts_with("work") { "task returned task_id=1" } else { "task 1 was returned: " };
+        assert!(output.stderr.contains(named), "{output:?}");
         let task = disk.rig.task(id);
         assert_eq!((&task["status"], &task["attempts"]), (&json!("pending"), &json!(1)), "{line}: {task}");
         disk.make_room();
@@ -269,7 +269,7 @@ fn a_worker_whose_end_nobody_waits_for_gives_the_task_back_and_goes_on_when_ther
     disk.wait_for_poll();
     disk.fill();
     let id = disk.rig.create(ANY, &json!({"n": 1}));
-    running.wait_for_stderr("given back: ");
+    running.wait_for_stderr("task returned");
     let task = disk.rig.task(id);
     assert_eq!((&task["status"], &task["attempts"]), (&json!("pending"), &json!(1)), "{task}");
     disk.make_room();
@@ -293,7 +293,7 @@ fn notices_the_full_disk(size: &str, room: &str) {
     let mut running = disk.rig.start(line);
     disk.wait_for_poll();
     disk.fill();
-    let waits = format!("the disk is full: claiming nothing until it can be written, with {room} free");
+    let waits = format!("the disk is full\" free_space_needed=\"{room}\"");
     running.wait_for_stderr(&waits);
     let id = disk.rig.create(ANY, &json!({"n": 1}));
     disk.make_room();

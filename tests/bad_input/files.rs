@@ -50,7 +50,7 @@ fn what_is_no_database() {
     for (number, bytes) in [&b"x\n"[..], b"not a database\n", &[0; 4096], &[b'S'; 10_000]].iter().enumerate() {
         let name = format!("{number}.db");
         let path = rig.sandbox.write(&name, bytes);
-        all_refuse(&rig, &name, &["it is no SQLite database"]);
+        all_refuse(&rig, &name, &["it is not an SQLite database"]);
         assert_eq!(fs::read(path).unwrap(), *bytes);
     }
 }
@@ -74,12 +74,12 @@ fn what_is_only_read_is_not_made() {
         let output = rig.prismq(line).args(["--results", "no/such.db"]).run();
         assert_eq!((output.code(), output.stdout.as_str()), (2, ""), "{line}: {output:?}");
         assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
-        for words in ["work/no/such.db: it is not there", "let `prismq work` make it"] {
+        for words in ["work/no/such.db: no such file", "`prismq work` creates it"] {
             assert!(output.stderr.contains(words), "{line}: {output:?}");
         }
     }
     let health = rig.run("health --results no/such.db").exits(0);
-    assert!(health.stdout.contains("work/no/such.db, which the first worker makes"), "{health:?}");
+    assert!(health.stdout.contains("work/no/such.db, which the first worker creates"), "{health:?}");
     for line in ["stats", "results", "explain 1"] {
         rig.run(line).exits(0);
         // What is set is the worker's file too, which may not have run yet.

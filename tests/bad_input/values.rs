@@ -38,7 +38,7 @@ fn of_the_command_line() {
         ("create-task a --from f --concurrency 1e3", SLOTS),
         ("create-task a --from .", "--from: cannot read .: it is a folder"),
         ("create-task a --from nofile", "--from: cannot read nofile: no such file"),
-        ("create-task a --params @", "--params @: names no file; write @FILE"),
+        ("create-task a --params @", "--params @: no file name; write @FILE"),
         ("create-task a --params @.", "it is a folder"),
         ("list-tasks --limit 1e3", COUNT),
         ("list-tasks --limit 0", "must be between 1 and 4294967295, not 0"),
@@ -124,7 +124,7 @@ fn of_a_task_type() {
         ("retry = { delay = \"x\" }", DURATION),
         ("clean_env = 1", "must be true or false"),
         ("mode = \"x\"", "write \"once\" or \"persistent\""),
-        ("concurrency = []", "must be text in quotes or a number"),
+        ("concurrency = []", "must be a quoted string or a number"),
         ("schema = { maximum = inf }", "a number that JSON does not have"),
     ] {
         sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"a\"\nexec = \"cat\"\n{line}\n"));

@@ -57,7 +57,7 @@ fn other_encodings_are_told_by_name() {
         ("register-type example.any --schema wide.json", "--schema wide.json: "),
         ("complete 1 --result @wide.json", "--result @wide.json: "),
     ] {
-        complains(&rig.run(line), 2, &[place, "UTF-16 or UTF-32, where UTF-8 is expected"]);
+        complains(&rig.run(line), 2, &[place, "UTF-16 or UTF-32, not UTF-8"]);
     }
     let piped = rig.prismq("create-task example.any --from -").stdin(utf_16("{\"n\":1}\n")).run();
     complains(&piped, 2, &["--from: ", "UTF-16"]);
@@ -134,7 +134,7 @@ fn a_pipe_that_was_named_is_read_and_waited_for_aloud() {
     make("named pipe", &rig.sandbox, "pipe");
     for line in ["create-task example.any --params @pipe", "create-task example.any --from pipe"] {
         let mut waiting = rig.start(line);
-        waiting.wait_for_stderr("waiting for somebody to write to pipe\n");
+        waiting.wait_for_stderr("waiting for input from pipe\n");
         waiting.terminate();
         waiting.wait().exits(130);
     }
@@ -181,8 +181,8 @@ fn a_tilde_is_a_home_folder_wherever_a_path_is_meant() {
     assert!(home("flag.db").is_file() && !rig.sandbox.path("~").exists());
 
     let nobody = rig.prismq("config").env("PRISMQ_RESULTS", "~no-such-user/r.db").run();
-    complains(&nobody, 2, &["PRISMQ_RESULTS", "there is no user \"no-such-user\""]);
-    complains(&rig.run("create-task example.any --params @~no-such-user/p"), 2, &["--params", "no user"]);
+    complains(&nobody, 2, &["PRISMQ_RESULTS", "no such user \"no-such-user\""]);
+    complains(&rig.run("create-task example.any --params @~no-such-user/p"), 2, &["--params", "no such user"]);
     rig.run("config --results=~no-such-user/r.db").exits(2);
     // Without HOME, the system knows where it is.
     fs::remove_file(rig.sandbox.path("prismq.toml")).unwrap();
@@ -221,18 +221,21 @@ fn what_is_given_twice_is_named() {
     rig.sandbox.write("twice.json", "{\"a\":{\"type\":1},\n \"b\":[{\"n\":1,\"\\u006e\":2}]}");
     rig.sandbox.write("twice.jsonl", "{\"n\":1}\n{\"n\":2,\"n\":3}\n");
     for (line, words) in [
-        ("create-task example.any text=a text=b", ["the param `text` is given twice", "leave one"]),
+        ("create-task example.any text=a text=b", ["the param `text` is given twice", "remove one"]),
         ("create-task example.any text=a text:=1", ["the param `text` is given twice", ""]),
-        ("create-task example.any --params {\"a\":1,\"a\":1}", ["--params: the key \"a\" is there twice", "column 8"]),
-        ("create-task example.any --params @twice.json", ["the key \"\\u006e\" is there twice", "line 2 column 14"]),
+        (
+            "create-task example.any --params {\"a\":1,\"a\":1}",
+            ["--params: the key \"a\" is defined twice", "column 8"],
+        ),
+        ("create-task example.any --params @twice.json", ["the key \"\\u006e\" is defined twice", "line 2 column 14"]),
         ("register-type example.any --schema twice.json", ["--schema twice.json: the key", "twice"]),
     ] {
         complains(&rig.run(line), 2, &words);
     }
     let pair = rig.run("create-task example.any a:={\"b\":1,\"b\":2}").exits(2);
-    assert!(pair.stderr.contains("the key \"b\" is there twice"), "{pair:?}");
+    assert!(pair.stderr.contains("the key \"b\" is defined twice"), "{pair:?}");
     let lines = rig.run("create-task example.any --from twice.jsonl").exits(1);
-    assert!(lines.stderr.contains("line 2: the key \"n\" is there twice"), "{lines:?}");
+    assert!(lines.stderr.contains("line 2: the key \"n\" is defined twice"), "{lines:?}");
     assert_eq!(lines.stdout, "1\n");
     let deep = |depth| format!("create-task example.any a:={}{}", "[".repeat(depth), "]".repeat(depth));
     rig.run(&deep(95)).exits(0);

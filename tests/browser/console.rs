@@ -58,7 +58,7 @@ fn new_path(task_type: &str) -> String {
 fn it_follows_the_queue_without_being_loaded_again() {
     let rig = rig();
     let Some(browser) = look_at(&rig, "/") else { return };
-    browser.wait_for(&["Nothing waits, nothing is in flight", "No task has ended.", "None has been seen."]);
+    browser.wait_for(&["Idle: no tasks pending or in flight", "No finished tasks.", "No workers yet."]);
     browser.run("window.seen = 'from the start'");
     let counts = || browser.run("return [...document.querySelectorAll('.tiles strong')].map((it) => it.innerText)");
     let wait_for_counts = |expected: [&str; 4]| {
@@ -67,7 +67,7 @@ fn it_follows_the_queue_without_being_loaded_again() {
     rig.case("good", "echo 1");
     rig.case("bad", "exit 65");
     wait_for_counts(["2", "0", "0", "0"]);
-    browser.wait_for(&["Tasks wait, and no worker has one"]);
+    browser.wait_for(&["Tasks pending, no workers"]);
     rig.drain();
     wait_for_counts(["0", "0", "1", "1"]);
     browser.wait_for(&["1 completed, 1 failed", "worker-1"]);
@@ -126,7 +126,7 @@ fn a_task_that_the_form_creates_is_worked() {
     type_into(&browser, "params.case", "good");
     type_into(&browser, "params.limit", "many");
     press(&browser);
-    browser.wait_for(&["see the field that is marked"]);
+    browser.wait_for(&["see the marked field"]);
     assert_eq!(browser.run("return document.querySelector('[aria-invalid]').value"), "many");
     assert_eq!(browser.run("return document.getElementById('params.case').value"), "good");
     type_into(&browser, "params.limit", "7");
@@ -145,7 +145,7 @@ fn a_task_that_failed_is_put_back_and_tried_again() {
     rig.drain();
     browser.wait_for(&["Task 1 · failed", "no such host", "It is tried again"]);
     press(&browser);
-    browser.wait_for(&["Put back.", "Task 1 · pending", "put back by hand"]);
+    browser.wait_for(&["Queued for retry.", "Task 1 · pending", "retried by hand"]);
     rig.script("bad", "echo 1");
     rig.drain();
     browser.wait_for(&["Task 1 · completed"]);
@@ -156,20 +156,20 @@ fn the_key_opens_it_and_no_other() {
     let mut rig = locked_rig();
     let Some(browser) = look_at(&rig, "/tasks?status=pending") else { return };
     sign_in(&browser, "secret");
-    browser.wait_for(&["This is not the key."]);
+    browser.wait_for(&["Wrong key."]);
     sign_in(&browser, KEY);
     browser.wait_for(&["Tasks", "None.", "Sign out"]);
     assert_eq!(browser.run("return location.search"), "?status=pending");
     assert_eq!(browser.run("return document.cookie"), "", "no script can read it");
     browser.run("document.querySelector('header button').click()");
     sign_in(&browser, KEY);
-    browser.wait_for(&["Nothing waits"]);
+    browser.wait_for(&["Idle: no tasks pending"]);
     // It knows nobody any more.
     rig.taskmanager.stop();
-    browser.wait_for(&["Nobody answers here any more.", "It does not answer any more"]);
+    browser.wait_for(&["Connection lost", "Connection lost"]);
     rig.taskmanager.restart();
     sign_in(&browser, KEY);
-    browser.wait_for(&["Nothing waits"]);
+    browser.wait_for(&["Idle: no tasks pending"]);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn every_page_fits_a_phone_and_asks_only_its_own_server() {
     browser.open(&url(&locked_rig, "/"));
     browser.assert_reads_well(390);
     sign_in(&browser, "secret");
-    browser.wait_for(&["This is not the key."]);
+    browser.wait_for(&["Wrong key."]);
     browser.assert_reads_well(390);
 }
 
@@ -237,7 +237,7 @@ fn all_that_can_be_done_there_can_be_done_without_scripts() {
     // By then it has loaded itself again.
     browser.wait_for(&["Task 1 · failed", "It is tried again"]);
     press(&browser);
-    browser.wait_for(&["Put back.", "Task 1 · pending"]);
+    browser.wait_for(&["Queued for retry.", "Task 1 · pending"]);
     browser.run("document.querySelector('header button').click()");
     browser.wait_for(&["Sign in", "API key"]);
 }

@@ -20,7 +20,7 @@ fn rig() -> Rig {
 fn look_at(worker: &Watched) -> Option<Browser> {
     let browser = Browser::start()?;
     browser.open(&url(worker));
-    browser.wait_for(&["It is well"]);
+    browser.wait_for(&["Healthy"]);
     Some(browser)
 }
 
@@ -33,13 +33,13 @@ fn it_follows_a_task_to_its_end_without_being_loaded_again() {
     let rig = rig();
     let worker = Watched::start(&rig, []);
     let Some(browser) = look_at(&worker) else { return };
-    browser.wait_for(&["waits for tasks", "Nothing.", "None yet."]);
+    browser.wait_for(&["waiting for tasks", "None.", "None yet."]);
     browser.run("window.seen = 'from the start'");
     let id = rig.case("slow", SLOW);
     browser.wait_for(&["works a task", &format!("#{id} case"), "40 % page 4"]);
     assert_eq!(browser.run("return document.querySelector('progress').value"), 40);
     rig.sandbox.write("go", "");
-    browser.wait_for(&["waits for tasks", "completed in", "1 completed, 0 failed; 1 in the busiest minute"]);
+    browser.wait_for(&["waiting for tasks", "completed in", "1 completed, 0 failed; 1 in the busiest minute"]);
     rig.case("bad", "echo 'no such host' >&2; exit 65");
     browser.wait_for(&["validation: no such host"]);
     assert_eq!(browser.run("return document.querySelectorAll('svg.chart rect').length"), 2);
@@ -93,7 +93,7 @@ fn it_can_be_read_and_stays_up_to_date_without_scripts() {
     let Some(browser) = Browser::start() else { return };
     browser.disable_scripts();
     browser.open(&url(&worker));
-    browser.wait_for(&["It is well, and waits for tasks", "In flight", "The last hour", "Types", "Last results"]);
+    browser.wait_for(&["Healthy, waiting for tasks", "In flight", "Last hour", "Types", "Recent results"]);
     let id = rig.case("good", "echo 1");
     browser.wait_for(&[&format!("#{id} case"), "completed in"]);
 }
@@ -103,11 +103,11 @@ fn it_says_that_the_worker_is_gone() {
     let rig = rig();
     let worker = Watched::start(&rig, []);
     let Some(browser) = look_at(&worker) else { return };
-    browser.wait_for(&["It is well"]);
+    browser.wait_for(&["Healthy"]);
     drop(worker);
-    let away = "Nobody answers here any more. What follows is what was said last.";
-    let shown = browser.wait_for(&[away, "It does not answer any more", "In flight"]);
-    assert!(!shown.contains("It is well"), "{shown}");
+    let away = "Connection lost; showing the last known state.";
+    let shown = browser.wait_for(&[away, "Connection lost", "In flight"]);
+    assert!(!shown.contains("Healthy"), "{shown}");
     let title = browser.run("return document.title");
     assert!(title.as_str().unwrap().ends_with(": no answer"), "{title}");
     assert_eq!(browser.run("return document.querySelector('h1').className"), "state bad");

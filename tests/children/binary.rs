@@ -55,7 +55,7 @@ fn the_next_worker_ends_what_has_cleared_its_environment() {
     let bare = pid_in(&sandbox.path("pid"));
     worker.crash();
     let mut next = sandbox.prismq(["work"]).start();
-    next.wait_for_stderr(&format!("left running by a dead worker: ended pid={bare}"));
+    next.wait_for_stderr(&format!("orphan killed pid={bare}"));
     assert_ends(bare);
 }
 

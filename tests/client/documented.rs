@@ -149,7 +149,7 @@ fn a_call_the_server_does_not_know_is_no_unknown_task() {
         let client = client(&server);
         let url = server.url();
         let unknown = |call: &str| {
-            let reason = format!("it does not know the call {call} (404)");
+            let reason = format!("no such call: {call} (404)");
             Error::NotATaskManager { url: url.clone(), reason }
         };
         assert_eq!(client.task(TaskId(1)), Err(unknown("/tasks/1")));

@@ -36,7 +36,7 @@ fn unreachable(url: &str, reason: &str) -> Error {
 fn a_call_ends_in_time() {
     let never = Server::always(Answer::hang());
     let dripping = Server::always(recorded("show a task").dripping());
-    for (server, reason) in [(never, "no answer in time"), (dripping, "the answer did not end in time")] {
+    for (server, reason) in [(never, "no answer in time"), (dripping, "the answer timed out")] {
         let connection = Connection { call_timeout: SHORT, connect_timeout: LONG, ..connection(&server) };
         assert_eq!(failure(&connection), unreachable(&server.url(), reason));
     }
@@ -71,8 +71,8 @@ fn a_server_that_is_not_there_or_goes_away() {
     let whole = recorded("show a task");
     let cut = "the answer was cut short";
     for (answer, reason) in [
-        (Answer::close(), "it closed the connection without an answer"),
-        (Answer::raw("HTTP/1.1 200 OK\r\nContent-"), "it closed the connection without an answer"),
+        (Answer::close(), "it closed the connection without answering"),
+        (Answer::raw("HTTP/1.1 200 OK\r\nContent-"), "it closed the connection without answering"),
         (Answer::reset(), if cfg!(target_os = "linux") { "Connection reset" } else { "" }),
         (whole.clone().cut_short(), cut),
         (Answer::raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"success\":true,"), cut),
@@ -90,15 +90,15 @@ fn a_server_that_is_not_there_or_goes_away() {
 #[test]
 fn what_is_no_taskmanager_is_said_to_be_none() {
     for (answer, reason) in [
-        (Answer::page(200), "it sent a web page, not JSON (status 200)"),
-        (Answer::page(404), "it sent a web page, not JSON (status 404)"),
+        (Answer::page(200), "it sent an HTML page, not JSON (status 200)"),
+        (Answer::page(404), "it sent an HTML page, not JSON (status 404)"),
         (Answer::new(200, "text/plain", "hello"), "its answer is not JSON (status 200)"),
         (Answer::new(204, "text/plain", ""), "its answer is not JSON (status 204)"),
         (Answer::new(200, "application/json", b"\xff\xfe{}".to_vec()), "its answer is not JSON (status 200)"),
-        (Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"), "its answer is not HTTP as it should be"),
+        (Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"), "it does not answer in valid HTTP"),
         (
             Answer::raw(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000))),
-            "its answer is not HTTP as it should be",
+            "it does not answer in valid HTTP",
         ),
     ] {
         let server = Server::queue([answer]);
@@ -148,7 +148,7 @@ fn no_redirect_is_followed() {
     for status in [301, 302, 303, 307, 308] {
         let target = format!("{}/tasks/1", elsewhere.url());
         let server = Server::always(Answer::redirect(status, &target));
-        let reason = format!("it redirects to {target}, which prismq does not follow with a key");
+        let reason = format!("it redirects to {target}; prismq follows no redirects, to protect the key");
         let expected = Error::NotATaskManager { url: server.url(), reason };
         assert!(!expected.is_retryable());
         assert_eq!(client(&server).task(TaskId(1)), Err(expected.clone()));
@@ -156,7 +156,7 @@ fn no_redirect_is_followed() {
         assert_eq!(client(&server).health(), Err(expected));
     }
     let server = Server::queue([Answer::page(302)]);
-    let reason = "it redirects to another address, which prismq does not follow with a key".into();
+    let reason = "it redirects to another address; prismq follows no redirects, to protect the key".into();
     assert_eq!(client(&server).task(TaskId(1)), Err(Error::NotATaskManager { url: server.url(), reason }));
     assert_eq!(elsewhere.connections(), 0);
 }
@@ -300,7 +300,7 @@ fn a_base_url_that_is_none_is_a_setting_error() {
         ["", "nonsense", "localhost:8000/api", "api.example.com/api", "ftp://example.com/api", "http://", "http:// x"]
     {
         let error = setting_error(&Connection::new(url, None));
-        assert!(error.starts_with(&format!("{url:?} is no URL")), "{error}");
+        assert!(error.starts_with(&format!("{url:?} is not a valid URL")), "{error}");
     }
 }
 
@@ -324,7 +324,7 @@ fn certificates_come_from_a_file_that_has_some() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content.as_bytes()).unwrap();
         let error = setting_error(&with(file.path().into()));
-        assert_eq!(error, format!("{} holds no PEM certificate", file.path().display()));
+        assert_eq!(error, format!("{} contains no PEM certificate", file.path().display()));
     }
 }
 
@@ -344,7 +344,7 @@ fn the_servers_words_are_one_line_of_bounded_length() {
     let long = said(&json!("ž".repeat(100_000))).to_string();
     assert!(long.ends_with("ž… (400)") && long.chars().count() < 1100, "{}", long.len());
     for no_words in [Value::Null, json!(7), json!(["a"]), json!({"a": 1})] {
-        assert_eq!(said(&no_words), refused(400, "it answered /tasks/1 with status 400 and no reason"));
+        assert_eq!(said(&no_words), refused(400, "it answered /tasks/1 with status 400 and no message"));
     }
 }
 
@@ -367,11 +367,11 @@ fn an_answer_of_the_wrong_shape_names_the_call_and_the_field() {
     let bad =
         |call: &str, reason: &str| Error::BadAnswer { url: server.url(), call: call.into(), reason: reason.into() };
     assert_eq!(client.register_type("a", "1", &json!({})), Err(bad("POST /task-types/register", "name is missing")));
-    assert_eq!(client.task(TaskId(1)), Err(bad("GET /tasks/1", "id is no number")));
-    assert_eq!(client.task_types(), Err(bad("GET /task-types?active_only=true", "it is no list")));
+    assert_eq!(client.task(TaskId(1)), Err(bad("GET /tasks/1", "id is not a number")));
+    assert_eq!(client.task_types(), Err(bad("GET /task-types?active_only=true", "it is not a list")));
     assert_eq!(client.create("a", &json!({}), None), Err(bad("POST /tasks", "id is negative")));
     let claim = client.claim("w", 1, Order::OldestFirst);
-    assert_eq!(claim, Err(bad("POST /tasks/claim", "attempts is no number")));
+    assert_eq!(claim, Err(bad("POST /tasks/claim", "attempts is not a number")));
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn a_server_that_lists_few_at_once_is_listed_exactly_or_not_at_all() {
         assert_eq!(listed(&serve(5), u32::MAX).unwrap(), (1..=1500).rev().collect::<Vec<_>>(), "{cap}");
         let error = listed(&serve(1000), u32::MAX).unwrap_err();
         assert!(matches!(&error, Error::Inexact { .. }), "{error}");
-        assert!(error.to_string().contains("does not list these tasks exactly"), "{error}");
+        assert!(error.to_string().contains("cannot list these tasks reliably"), "{error}");
         assert!(!error.is_retryable());
     }
 }

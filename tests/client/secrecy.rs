@@ -141,7 +141,7 @@ fn a_server_that_quotes_the_key_is_quoted_without_it() {
     let client = Client::new(&connection, Retries::NONE, FakeClock::new()).unwrap();
     let message = "*** is no key, ***".into();
     assert_eq!(client.check_key(), Err(Error::KeyRefused { url: server.url(), message, with_key: true }));
-    let reason = "it redirects to http://example.com/?key=***, which prismq does not follow with a key".into();
+    let reason = "it redirects to http://example.com/?key=***; prismq follows no redirects, to protect the key".into();
     assert_eq!(client.check_key(), Err(Error::NotATaskManager { url: server.url(), reason }));
 }
 
@@ -152,9 +152,9 @@ fn a_wait_is_logged_with_its_reason_and_length() {
     let server = Server::queue([limited, Answer::error(500, "the fault of the log test"), recorded("show a task")]);
     crate::patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
     let line = logged("the limit of the log test").pop().unwrap();
-    assert!(line.starts_with("WARN ") && line.ends_with("; trying again wait_s=42"), "{line}");
+    assert!(line.starts_with("WARN ") && line.contains("call failed: retrying wait_s=42 error="), "{line}");
     let line = logged("the fault of the log test").pop().unwrap();
-    assert!(line.starts_with("DEBUG ") && line.contains("; trying again wait_s=0."), "{line}");
+    assert!(line.starts_with("DEBUG ") && line.contains("call failed: retrying wait_s=0."), "{line}");
     assert_eq!(logged(KEY), [""; 0]);
 }
 

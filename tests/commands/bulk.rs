@@ -46,7 +46,7 @@ fn ids_come_in_the_order_of_the_input_whoever_answers_first() {
     let from = ["create-task", ANY, "--from", file.to_str().unwrap(), "--concurrency", "16"];
     let output = sandbox.prismq(from).run().exits(0);
     assert_eq!(output.stdout, ids(101..=300));
-    assert_eq!(output.stderr, "200 created, 0 there already, 0 failed\n");
+    assert_eq!(output.stderr, "200 created, 0 already existed, 0 failed\n");
     let asked: Vec<u64> = server.requests().iter().map(id_of).collect();
     assert!(!asked.is_sorted(), "nothing was asked at the same time");
 }
@@ -93,7 +93,7 @@ fn bad_lines_are_named_and_counted_and_stop_nothing() {
     ]) {
         assert!(line.starts_with(&format!("line {number}: ")) && line.contains(words), "{line}");
     }
-    assert_eq!(stderr.last(), Some(&"2 created, 1 there already, 6 failed"));
+    assert_eq!(stderr.last(), Some(&"2 created, 1 already existed, 6 failed"));
     assert_eq!(stderr.len(), 7);
 }
 
@@ -121,7 +121,7 @@ fn a_line_that_is_too_long_is_a_bad_line() {
     input.extend(b"{\"n\":1}\n");
     let output = rig.prismq("create-task example.any --from -").stdin(input).run().exits(1);
     assert_eq!(output.stdout.lines().count(), 1);
-    assert_eq!(output.stderr, "line 1: it is longer than 16 MiB\n1 created, 0 there already, 1 failed\n");
+    assert_eq!(output.stderr, "line 1: it is longer than 16 MiB\n1 created, 0 already existed, 1 failed\n");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn input_that_cannot_be_read_is_said_to_be() {
     let from_stdin = from_stdin.args(["create-task", "example.any", "--from", "-"]).stdin(File::open(".").unwrap());
     complains(&output(from_stdin), 2, &["--from: cannot read standard input: it is a folder"]);
     let empty = rig.run("create-task example.any --from -").exits(0);
-    assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "0 created, 0 there already, 0 failed\n"));
+    assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "0 created, 0 already existed, 0 failed\n"));
 }
 
 /// `prismq` with its standard input held open. Dropping it kills it.
@@ -235,7 +235,7 @@ fn the_servers_end_stops_it_at_a_line_it_names() {
     open.feed(&lines(6));
     let output = open.ends_at_once().exits(5);
     assert_eq!(output.stdout, ids(101..=102));
-    says_once(&output, &["line 3: ", "Invalid or missing API key", "TASKMANAGER_API_KEY", "run it again"]);
+    says_once(&output, &["line 3: ", "refused a request without a key", "TASKMANAGER_API_KEY", "run it again"]);
 }
 
 #[test]

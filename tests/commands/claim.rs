@@ -52,7 +52,7 @@ fn json_is_one_line() {
 #[test]
 fn once_there_is_no_task_once_says_so() {
     let rig = Rig::new();
-    complains(&rig.run("claim example.any --once"), 3, &["no task of type example.any is waiting"]);
+    complains(&rig.run("claim example.any --once"), 3, &["no pending task of type example.any"]);
     complains_in_json(&rig.run("claim example.any --once --json"), 3);
     rig.create(ANY, &json!({"n": 1}));
     assert_eq!(rig.run("claim example.any --once").exits(0).json()["id"], 1);
@@ -65,7 +65,7 @@ fn it_waits_no_longer_than_it_was_told_to() {
     let start = Instant::now();
     let output = rig.run("claim example.any --timeout 200ms");
     assert!(start.elapsed() >= Duration::from_millis(200));
-    complains(&output, 3, &["no task of type example.any"]);
+    complains(&output, 3, &["no pending task of type example.any"]);
     rig.run("claim example.any --timeout 1s --once").exits(2);
 }
 

@@ -41,7 +41,7 @@ fn the_outcome_is_printed_and_reported() {
     assert_eq!((&envelope["success"], &envelope["data"]), (&json!(true), &json!(2)));
     assert_eq!(envelope["metadata"]["worker_id"], "me");
     let stderr: Vec<&str> = output.stderr.lines().collect();
-    assert_eq!(stderr, ["working task 1 (example.any), attempt 1", "counted", "reported: task 1 completed"]);
+    assert_eq!(stderr, ["running task 1 (example.any), attempt 1", "counted", "reported: task 1 completed"]);
     let (row, task) = assert_kept(&rig, "completed", "completed");
     assert_eq!(row["data"], 2);
     assert_eq!(task["result"], envelope);

@@ -26,7 +26,7 @@ fn each_line_is_created_once_over_connections_that_break() {
         let output = create.stdin(lines.join("\n")).run().exits(0);
         let ids: BTreeSet<&str> = output.stdout.lines().collect();
         assert_eq!((ids.len(), output.stdout.lines().count()), (40, 40), "{output:?}");
-        assert!(output.stderr.contains("40 created, 0 there already, 0 failed"), "{output:?}");
+        assert!(output.stderr.contains("40 created, 0 already existed, 0 failed"), "{output:?}");
     }
 }
 

@@ -125,7 +125,7 @@ fn every_kind_of_copy_can_be_read_where_nothing_can_be_written() {
     complains(&run("complete 1", "shut/vacuum.db"), 2, &["shut/vacuum.db", "Read-only file system", "--results"]);
     assert_eq!(run("health --json", "shut/vacuum.db").exits(1).json()["results_writable"], json!(false));
     let missing = rig.prismq("results --results shut/log.db").env("TMPDIR", "/no/such").run();
-    complains(&missing, 2, &["shut/log.db", "it cannot be copied to be read", "/no/such"]);
+    complains(&missing, 2, &["shut/log.db", "cannot be copied to be read", "/no/such"]);
     assert_eq!(names_in(&temporary), [""; 0], "no copy is left");
 }
 
@@ -181,8 +181,8 @@ fn what_is_no_results_file_is_told_in_a_line() {
     fs::create_dir(rig.sandbox.path("folder.db")).unwrap();
     assert!(Command::new("mkfifo").arg(rig.sandbox.path("pipe.db")).status().unwrap().success());
     for (name, code, words) in [
-        ("gzip.db", 2, "it is no SQLite database, but a compressed file: unpack it first"),
-        ("dump.db", 2, "it is no SQLite database, but a dump of one"),
+        ("gzip.db", 2, "it is not an SQLite database, but a compressed file: unpack it first"),
+        ("dump.db", 2, "it is not an SQLite database, but a dump of one"),
         ("start.db", 1, "it is damaged: "),
         ("half.db", 1, "it is damaged: "),
         ("folder.db", 2, "directory"),

@@ -26,13 +26,13 @@ fn a_task_that_was_there_is_said_to_be() {
     rig.run("create-task example.any a=1 b=2").exits(0);
     let again = rig.run("create-task example.any b=2 a=1").exits(0);
     assert_eq!(again.stdout, "1\n");
-    assert_eq!(again.stderr, "task 1 was there already, with the same params: pending\n");
+    assert_eq!(again.stderr, "task 1 already exists with the same params: pending\n");
 
     rig.run("claim example.any --once").exits(0);
     rig.run("complete 1").exits(0);
     let again = rig.run("create-task example.any b=2 a=1 --json").exits(0);
     assert_eq!(again.json(), json!({"id": 1, "type": ANY, "status": "completed", "deduplicated": true}));
-    assert_eq!(again.stderr, "task 1 was there already, with the same params: completed\n");
+    assert_eq!(again.stderr, "task 1 already exists with the same params: completed\n");
 }
 
 /// What is sent for these arguments, to the byte.
@@ -97,7 +97,7 @@ fn refusals_are_in_the_servers_own_words() {
     let rig = Rig::empty();
     rig.sandbox.write("schema.json", r#"{"type":"object","properties":{"n":{"type":"integer","maximum":5}}}"#);
     rig.run("register-type example.small --schema schema.json").exits(0);
-    complains(&rig.run("create-task example.small n:=9"), 1, &["refuses", "/n", "maximum of 5"]);
+    complains(&rig.run("create-task example.small n:=9"), 1, &["refused", "/n", "maximum of 5"]);
     complains(&rig.run("create-task no.such a=1"), 2, &["no.such", "prismq register-type no.such"]);
 
     let server = Server::queue([recorded("create: params an empty object"), recorded("create: type not active")]);

@@ -32,8 +32,8 @@ fn failed() -> (Rig, String) {
 #[test]
 fn a_line_shows_first_what_went_wrong() {
     let (rig, log) = failed();
-    let logged = log.lines().find(|line| line.contains(" failed: ")).unwrap();
-    assert!(logged.contains(&format!("failed: {LINE} ")), "{logged}");
+    let logged = log.lines().find(|line| line.contains(" task failed ")).unwrap();
+    assert!(logged.contains(&format!(" error={LINE:?}")), "{logged}");
     let table = rig.run("results").exits(0).stdout;
     assert!(
         table.lines().nth(1).unwrap().ends_with("  ValueError: bad value | loading model | Traceback (most rec…"),
@@ -44,8 +44,8 @@ fn a_line_shows_first_what_went_wrong() {
     assert!(list.lines().nth(1).unwrap().ends_with(row), "{list}");
     let waited = rig.run("create-task example.any n:=1 --wait").exits(1).stderr;
     assert!(waited.lines().last().unwrap().starts_with(&format!("prismq: task 1 failed: {LINE}")), "{waited}");
-    assert!(rig.run("stats").exits(0).stdout.contains("\ncounted are attempts: "));
-    assert!(rig.run("stats --html -").exits(0).stdout.contains("Counted are attempts: "));
+    assert!(rig.run("stats").exits(0).stdout.contains("\nattempts are counted: "));
+    assert!(rig.run("stats --html -").exits(0).stdout.contains("Attempts are counted: "));
 }
 
 #[cfg(target_os = "linux")]
@@ -94,11 +94,7 @@ fn what_is_not_run_again_is_not_told_again() {
     rig.create(ANY, &json!({"n": 1}));
     rig.run("work --drain").exits(0);
     let story = rig.run("explain 1").exits(0).stdout;
-    assert_eq!(
-        story.matches("not run again, failed as before (validation): ValueError: bad value").count(),
-        2,
-        "{story}"
-    );
+    assert_eq!(story.matches("not run again, failed before (validation): ValueError: bad value").count(), 2, "{story}");
     for line in &TRACEBACK[..4] {
         assert_eq!(story.matches(line).count(), 1, "{line}: {story}");
     }
@@ -193,30 +189,32 @@ fn the_story_says_why_a_task_waits() {
     let create = |n: u32| rig.create(ANY, &json!({"n": n}));
     let waits = |id: u64| {
         let story = rig.run(&format!("explain {id}")).exits(0).stdout;
-        story.lines().filter_map(|line| line.split_once("it waits: ")).map(|it| it.1.to_owned()).collect::<Vec<_>>()
+        story.lines().filter_map(|line| line.split_once("waiting: ")).map(|it| it.1.to_owned()).collect::<Vec<_>>()
     };
     let first = create(1);
     assert_eq!(
         waits(first),
         [
-            "example.any is not in the configuration here: only `work --handle` would claim it",
+            "example.any is not configured here: only `work --handle` would claim it",
             "no worker runs on this results file"
         ]
     );
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\n"));
-    assert_eq!(waits(first)[0], "example.any has no handler in the configuration here");
+    assert_eq!(waits(first)[0], "example.any has no handler configured here");
     let until = jiff::Timestamp::now() + jiff::Span::new().hours(2);
     for (exec, reason) in [
         (
             format!("echo '{{\"success\":true,\"message\":\"no more today\",\"not_before\":\"{until}\"}}'"),
             ": no more today",
         ),
-        ("exit 69".to_owned(), ": too many failures in a row that may pass"),
+        ("exit 69".to_owned(), ": circuit open: too many retryable failures"),
     ] {
         rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{exec}'''\n"));
         let mut worker = rig.start("work --worker-id me");
         (10..15).for_each(|n| _ = rig.create(ANY, &json!({"n": n, "exec": exec})));
-        worker.wait_for("a pause", |it| it.stderr().contains("not claimed until") || it.stderr().contains("in a row"));
+        worker.wait_for("a pause", |it| {
+            it.stderr().contains("task type snoozed") || it.stderr().contains("circuit open")
+        });
         let last = rig.create(ANY, &json!({"n": 20, "exec": exec}));
         let told = waits(last);
         assert!(told[0].starts_with("me does not claim example.any until 2") && told[0].ends_with(reason), "{told:?}");

@@ -50,8 +50,8 @@ fn all_is_well() {
     assert_eq!(output.stdout.lines().next(), Some("healthy"));
     for (check, found) in [
         ("TaskManager", "answers at http://127.0.0.1:"),
-        ("API key", "none is set, none is asked for"),
-        ("type example.any", "known to the TaskManager as number 1"),
+        ("API key", "not set, not required"),
+        ("type example.any", "registered (id 1)"),
         ("handler of example.any", "found"),
         ("results file", "/results.db"),
     ] {
@@ -67,7 +67,7 @@ fn no_server() {
     let rig = rig();
     let output = rig.run(&format!("health --json --api-url {NOBODY}"));
     assert!(output.json()["api_error"].as_str().unwrap().contains(NOBODY));
-    let types = json!({"example.any": "not asked for"});
+    let types = json!({"example.any": "not checked"});
     assert_unhealthy(&output, &json!({"api_connectivity": false, "api_key_accepted": "left out", "task_types": types}));
     assert!(rig.run(&format!("health --api-url {NOBODY}")).exits(1).stdout.starts_with("not healthy\n"));
 }
@@ -102,7 +102,7 @@ fn a_refused_key() {
     let run = |key: &str| rig.prismq("health --json").env("TASKMANAGER_API_KEY", key).run();
     rig.prismq("register-type example.any").env("TASKMANAGER_API_KEY", "a-key-of-the-tests").run().exits(0);
     run("a-key-of-the-tests").exits(0);
-    let types = json!({"example.any": "not asked for"});
+    let types = json!({"example.any": "not checked"});
     assert_unhealthy(&run("another-key"), &json!({"api_key_accepted": false, "task_types": types}));
     assert_unhealthy(&rig.run("health --json"), &json!({"api_key_accepted": false, "task_types": types}));
 }
@@ -144,7 +144,7 @@ fn a_type_without_a_handler() {
     assert!(line_of(&health, "handler of example.any").starts_with("ok "), "{health:?}");
     let id = rig.create("other.one", &json!({}));
     let work = rig.run("work --drain").exits(0);
-    assert!(work.stderr.contains("not worked here: the type has no handler task_type=example.any"), "{work:?}");
+    assert!(work.stderr.contains("task type skipped: it has no handler task_type=example.any"), "{work:?}");
     assert_eq!((&rig.task(id)["status"], &rig.task(1)["status"]), (&json!("completed"), &json!("pending")));
 }
 
@@ -160,7 +160,7 @@ fn a_script_that_is_not_there() {
     let rig = rig();
     let path = rig.sandbox.path("").canonicalize().unwrap();
     let path = path.to_str().unwrap().trim_end_matches('/');
-    let missing = format!("there is no file {path}/sub/work.sh for sh to run");
+    let missing = format!("no such file: {path}/sub/work.sh (to be run by sh)");
     let description = "exec = [\"/bin/sh\", \"-e\", \"./work.sh\", \"other.sh\"]\ndir = \"./sub\"\nmode = ";
     fs::create_dir(rig.sandbox.path("sub")).unwrap();
     rig.sandbox.write("sub/other.sh", "");
@@ -189,7 +189,7 @@ fn a_script_that_may_be_elsewhere_is_not_called_missing() {
         assert_eq!(handler(&rig, description), "found", "{description}");
     }
     let gone = handler(&rig, "exec = [\"sh\", \"work.sh\"]");
-    assert!(gone.ends_with("/work.sh for sh to run"), "{gone}");
+    assert!(gone.ends_with("/work.sh (to be run by sh)"), "{gone}");
 }
 
 #[test]
@@ -198,13 +198,16 @@ fn a_program_in_the_folder_is_shown_where_it_is() {
     let path = rig.sandbox.path("").canonicalize().unwrap().join("slow.sh");
     let path = path.display();
     let found = || handler(&rig, "exec = [\"./slow.sh\"]\ndir = \"./.\"");
-    assert_eq!(found(), format!("there is no program {path}"));
+    assert_eq!(found(), format!("no such program: {path}"));
     rig.sandbox.write("slow.sh", "echo 1");
-    assert!(found().starts_with(&format!("{path} is not executable: `chmod +x {path}`")), "{}", found());
+    assert!(found().starts_with(&format!("{path} is not executable: run `chmod +x {path}`")), "{}", found());
     fs::set_permissions(rig.sandbox.path("slow.sh"), Permissions::from_mode(0o755)).unwrap();
-    assert!(found().starts_with(&format!("{path} does not say what runs it")), "{}", found());
+    assert!(found().starts_with(&format!("{path} has no interpreter line")), "{}", found());
     let gone = handler(&rig, "exec = [\"./slow.sh\"]\ndir = \"./no/./such\"");
-    assert!(gone.contains("/no/such is not a folder") && !gone.contains("/./"), "{gone}");
+    assert!(
+        gone.contains("no such working folder: /") && gone.ends_with("/no/such") && !gone.contains("/./"),
+        "{gone}"
+    );
     let output = rig.prismq("health --config ./prismq.toml --results ./results.db").run().exits(1).stdout;
     assert!(output.contains("in /") && !output.contains("/./"), "{output}");
     let output = rig.prismq("health --results other.db").env("PRISMQ_CONFIG", "./prismq.toml").run().exits(1).stdout;
@@ -269,8 +272,8 @@ fn each_failed_check_says_what_to_do() {
     }
     let away = rig.run(&format!("health --api-url {NOBODY} --results prismq.toml")).exits(1);
     assert!(line_of(&away, "TaskManager").starts_with("FAIL ") && away.stdout.contains("-> is it running"), "{away:?}");
-    assert!(line_of(&away, "type no.such").starts_with("? ") && away.stdout.contains("not asked for"), "{away:?}");
-    assert!(away.stdout.contains("-> name another with --results"), "{away:?}");
+    assert!(line_of(&away, "type no.such").starts_with("? ") && away.stdout.contains("not checked"), "{away:?}");
+    assert!(away.stdout.contains("-> choose another with --results"), "{away:?}");
     assert_eq!(away.stdout.matches("->").count(), 3, "{away:?}");
 }
 

@@ -42,7 +42,7 @@ fn the_first_worker_works() {
     rig.run("work --drain").exits(0);
     let failed = &rig.results()[1];
     assert_eq!((&failed["error_type"], &failed["retryable"]), (&json!("validation"), &json!(false)));
-    assert!(failed["error"].as_str().unwrap().contains("nobody to greet"), "{failed}");
+    assert!(failed["error"].as_str().unwrap().contains("name is empty"), "{failed}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn nothing_is_overwritten() {
     sandbox.write("prismq.toml", "nonsense");
     let output = sandbox.prismq(["init"]).run().exits(0);
     assert_eq!(output.stdout, "written: .env\n");
-    assert_eq!(output.stderr, "prismq.toml was there already: left as it is\n");
+    assert_eq!(output.stderr, "prismq.toml already exists: left unchanged\n");
     assert_eq!(sandbox.read("prismq.toml"), "nonsense");
     assert_eq!(names_in(&sandbox.path("")), [".env", "prismq.toml"]);
 

@@ -28,8 +28,11 @@ fn log(arguments: &[&str], is_journal: bool) -> String {
 fn the_journal_gets_levels_and_no_times() {
     let log = log(&[], true);
     let lines: Vec<&str> = log.lines().collect();
-    assert!(lines.contains(&"<6>INFO  claimed task_id=1 task_type=example.any attempt=1"), "{log}");
-    assert!(lines.iter().any(|line| line.starts_with("<4>WARN  failed: exit code 1 ")), "{log}");
+    assert!(lines.contains(&"<6>INFO  task claimed task_id=1 task_type=example.any attempt=1"), "{log}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("<4>WARN  task failed ") && line.contains("error=\"exit code 1\"")),
+        "{log}"
+    );
     assert!(lines.iter().all(|line| line.starts_with("<6>") || line.starts_with("<4>")), "{log}");
 }
 
@@ -45,7 +48,7 @@ fn anybody_else_gets_the_time_and_json_stays_as_it_is() {
 fn what_ends_the_program_is_an_error_to_the_journal() {
     let rig = Rig::new();
     for (line, beginning) in [
-        (&["work", "nobody.knows"][..], "<3>prismq: the task type nobody.knows is not in the configuration"),
+        (&["work", "nobody.knows"][..], "<3>prismq: the task type nobody.knows is not configured"),
         (&["work", "--nonsense"], "<3>prismq: unexpected argument '--nonsense'"),
         (&["work", "nobody.knows", "--json"], "{\"code\":2"),
     ] {

@@ -78,7 +78,7 @@ fn each_line_of_a_file_is_created_though_calls_are_limited() {
         let create = sandbox.prismq(["create-task", ANY, "--from", "-", "--concurrency", "10"]);
         let output = create.stdin(lines.join("\n")).run().exits(0);
         assert_eq!(output.stdout.lines().collect::<HashSet<_>>().len(), 20, "{output:?}");
-        assert!(output.stderr.contains("20 created, 0 there already, 0 failed"), "{output:?}");
+        assert!(output.stderr.contains("20 created, 0 already existed, 0 failed"), "{output:?}");
     }
 }
 
@@ -103,7 +103,7 @@ fn a_signal_ends_the_wait() {
     for line in ["list-tasks", "create-task example.any n:=1", "create-task example.any --from -", "claim example.any"]
     {
         let mut waiting = sandbox.prismq(line.split_whitespace()).stdin("{\"n\":1}\n").start();
-        waiting.wait_for_stderr("trying again");
+        waiting.wait_for_stderr("retrying");
         waiting.terminate();
         waiting.wait().exits(130);
     }

@@ -41,7 +41,7 @@ fn a_task_is_completed_by_whoever_claimed_it() {
     assert!(row["reported_at"].is_string());
     for line in ["complete 1", "fail 1 --error x", "progress 1 50"] {
         let output = rig.run(line);
-        complains(&output, 1, &["task 1 is completed already: reported here at 2"]);
+        complains(&output, 1, &["task 1 is already completed: reported here at 2"]);
         assert!(!output.stderr.contains("prismq claim"), "nobody can claim it: {output:?}");
     }
 }
@@ -84,7 +84,7 @@ fn a_result_that_is_an_envelope_is_taken_as_one() {
     let rig = claimed();
     let envelope = r#"{"success":false,"error":"no quota","error_type":"quota","retryable":true}"#;
     let output = rig.sandbox.prismq(["complete", "1", "--result", envelope]).run().exits(0);
-    assert_eq!(output.stdout, "attempt 1 of task 1 failed; it is pending again, to be tried again\n");
+    assert_eq!(output.stdout, "attempt 1 of task 1 failed; it is pending again and will be retried\n");
     let row = row(&rig);
     assert_eq!((&row["error"], &row["error_type"]), (&json!("no quota"), &json!("quota")));
     assert_eq!((&row["status"], &row["retryable"]), (&json!("failed"), &json!(true)));
@@ -94,7 +94,7 @@ fn a_result_that_is_an_envelope_is_taken_as_one() {
 fn a_failure_is_reported_with_its_reason() {
     let rig = claimed();
     let output = rig.sandbox.prismq(["fail", "1", "--error", "the page is gone"]).run().exits(0);
-    let again = "attempt 1 of task 1 failed; it is pending again, to be tried again\n";
+    let again = "attempt 1 of task 1 failed; it is pending again and will be retried\n";
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (again, ""));
     let task = rig.task(1);
     assert_eq!((&task["status"], &task["error_message"]), (&json!("pending"), &json!("the page is gone")));
@@ -108,7 +108,7 @@ fn a_failure_is_reported_with_its_reason() {
     complains(
         &rig.run("fail 1 --error x"),
         1,
-        &["attempt 2 of task 1 has failed already: reported here at 2", "prismq claim"],
+        &["attempt 2 of task 1 has already failed: reported here at 2", "prismq claim"],
     );
     rig.run("claim example.any --once").exits(0);
     assert_eq!(rig.run("fail 1 --error x").exits(0).stdout, "task 1 failed\n", "the last of its attempts");
@@ -148,13 +148,13 @@ fn a_task_that_nobody_has_claimed_is_told() {
     let rig = Rig::new();
     rig.create(ANY, &json!({"n": 1}));
     for line in ["complete 1", "fail 1 --error x", "progress 1 5", "complete 99"] {
-        complains(&rig.run(line), 1, &["nobody has claimed task", "prismq claim"]);
+        complains(&rig.run(line), 1, &["was not claimed with this results file", "prismq claim"]);
         complains_in_json(&rig.run(&format!("{line} --json")), 1);
     }
     for line in ["complete 1 --worker-id me", "fail 1 --error x --worker-id me", "progress 1 5 --worker-id me"] {
         complains(&rig.run(line), 1, &["task 1 is not claimed by this worker", "prismq show-task 1"]);
     }
-    complains(&rig.run("complete 99 --worker-id me"), 1, &["knows no task 99"]);
+    complains(&rig.run("complete 99 --worker-id me"), 1, &["has no task 99"]);
     assert_eq!(rig.task(1)["status"], "pending");
 }
 
@@ -179,7 +179,7 @@ fn a_worker_can_be_named_where_the_results_file_knows_nothing() {
     let rig = claimed();
     let elsewhere = ["--results", "elsewhere.db"];
     let run = |line: &str| rig.prismq(line).args(elsewhere).run();
-    complains(&run("complete 1"), 1, &["nobody has claimed task 1"]);
+    complains(&run("complete 1"), 1, &["task 1 was not claimed with this results file"]);
     complains(&run("complete 1 --worker-id somebody"), 1, &["not claimed by this worker"]);
     run("progress 1 30 --worker-id me").exits(0);
     run("complete 1 --result 6 --worker-id me").exits(0);
@@ -213,13 +213,16 @@ fn a_result_that_did_not_get_through_is_sent_the_next_time() {
     sandbox.prismq(["claim", ANY, "--worker-id", "me"]).run().exits(0);
     for _ in 0..2 {
         let output = sandbox.prismq(["complete", "5", "--result", "42"]).run().exits(5);
-        assert!(output.stderr.contains("bad key") && output.stderr.contains("kept in the results file"), "{output:?}");
+        assert!(
+            output.stderr.contains("bad key") && output.stderr.contains("is stored in the results file"),
+            "{output:?}"
+        );
         assert!(output.stderr.contains("`prismq complete 5`"), "{output:?}");
     }
     REFUSES.store(false, SeqCst);
     let output = sandbox.prismq(["complete", "5"]).run().exits(0);
     assert_eq!(output.stdout, "task 5 completed\n");
-    assert!(output.stderr.contains("did not get through: sending that one"), "{}", output.stderr);
+    assert!(output.stderr.contains("already has an unreported result: sending that one"), "{}", output.stderr);
     assert_eq!(server.requests().pop().unwrap().json()["result"]["data"], 42);
     let rows = sandbox.prismq(["results", "--json"]).run().exits(0).json_lines();
     assert_eq!(rows.len(), 1);

@@ -106,7 +106,7 @@ fn filters_narrow_what_is_printed() {
     assert_eq!(ids("--since 1h"), [1, 2, 3]);
     assert_eq!(ids("--since 1ms"), [] as [u64; 0]);
     let none = rig.run("results 77").exits(1);
-    complains(&none, 1, &["the results file holds no result of task 77\n"]);
+    complains(&none, 1, &["the results file has no result of task 77\n"]);
     complains_in_json(&rig.run("results 77 --json"), 1);
     for (flags, note) in [
         ("--type nope", "no result of type nope\n"),

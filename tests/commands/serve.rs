@@ -31,7 +31,7 @@ fn the_url_is_all_that_is_printed() {
     assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/api"), "{url}");
     serving.wait_for_stderr(&format!("export TASKMANAGER_API_URL={url}\n"));
     let page = url.trim_end_matches("api");
-    serving.wait_for_stderr(&format!("its page for people is {page}\n"));
+    serving.wait_for_stderr(&format!("its web page is {page}\n"));
     let health = sandbox.prismq(["health", "--json", "--api-url", &url]).run().exits(0).json();
     assert_eq!(health["api_connectivity"], true);
     serving.terminate();
@@ -129,7 +129,7 @@ fn other_machines_need_a_key() {
     complains(&output, 2, &["0.0.0.0:0", "fewer than 16 characters", "openssl rand -hex 16"]);
     let mut serving = sandbox.prismq(everywhere).env("TASKMANAGER_API_KEY", "a-key-of-the-tests").start();
     let url = url(&mut serving);
-    serving.wait_for_stderr("can be reached by other machines");
+    serving.wait_for_stderr("other machines can reach");
     let list = || sandbox.prismq(["list-tasks", "--json", "--api-url", &url]);
     complains_in_json(&list().run(), 5);
     list().env("TASKMANAGER_API_KEY", "a-key-of-the-tests").run().exits(0);

@@ -123,7 +123,7 @@ fn what_is_wrong_is_named_with_its_place() {
             "[[task_type]]\nname = \"a\"\nhandler = \"youtube.serch\"\n",
             &["youtube.serch", "did you mean `youtube.search`?"],
         ),
-        ("[[task_type]]\nname = \"a\"\n[[task_type]]\nname = \"a\"\n", &["prismq.toml", "`a` is there twice"]),
+        ("[[task_type]]\nname = \"a\"\n[[task_type]]\nname = \"a\"\n", &["prismq.toml", "`a` is defined twice"]),
         ("poll_interval = \n", &["prismq.toml:1"]),
         ("\u{0}", &["prismq.toml"]),
     ] {

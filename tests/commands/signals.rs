@@ -223,7 +223,7 @@ fn calls_that_are_not_answered_are_given_up_after_the_first_signal() {
     }
     for (server, work, sandbox) in started {
         let output = work.wait().exits(0);
-        assert!(output.stderr.contains("ended without waiting for what is in flight"), "{output:?}");
+        assert!(output.stderr.contains("stopped without waiting for tasks in flight"), "{output:?}");
         drop((server, sandbox));
     }
 }

@@ -55,7 +55,7 @@ fn the_story_of_a_task_is_told_in_order() {
             "claimed by second, attempt 2",
             "completed after N ms: 2",
             "reported",
-            "completed at the TaskManager (by its own clock), handed out 2 times",
+            "completed at the TaskManager (by its own clock), 2 attempts",
         ]
     );
     assert_eq!(output.stderr, "");
@@ -77,9 +77,9 @@ fn the_story_says_what_each_attempt_printed_last() {
     let told: Vec<String> = told(&output.stdout).iter().map(|line| without_ms(line)).collect();
     let since = |start: &str| told.iter().skip_while(|line| !line.starts_with(start)).skip(1).collect::<Vec<_>>();
     assert_eq!(since("failed")[0], "reported", "the error tells it");
-    assert_eq!(since("failed after N ms (handler")[..3], ["the handler's last words:", "    attempt 2", "reported"]);
+    assert_eq!(since("failed after N ms (handler")[..3], ["stderr tail:", "    attempt 2", "reported"]);
     let last = since("completed after N ms: 1");
-    assert_eq!((last[0].as_str(), last[1].as_str()), ("the handler's last words:", "    line 11 of ***"));
+    assert_eq!((last[0].as_str(), last[1].as_str()), ("stderr tail:", "    line 11 of ***"));
     assert_eq!((last[20].as_str(), last[21].as_str()), ("    line 30 of ***", "reported"));
 
     let story = rig.run("explain 1 --json").exits(0).json();
@@ -96,7 +96,7 @@ fn the_story_says_which_attempts_were_not_run() {
     assert_eq!(rig.sandbox.read("runs"), "ran\n");
     let told: Vec<String> = told(&rig.run("explain 1").exits(0).stdout).iter().map(|line| without_ms(line)).collect();
     let ends: Vec<&String> = told.iter().filter(|line| line.ends_with("): no such channel")).collect();
-    let again = "not run again, failed as before (validation): no such channel";
+    let again = "not run again, failed before (validation): no such channel";
     assert_eq!(ends, ["failed after N ms (validation, not retryable): no such channel", again, again]);
     let story = rig.run("explain 1 --json").exits(0).json();
     let not_run = [0, 1, 2].map(|attempt: usize| story["attempts"][attempt]["not_run"].clone());
@@ -114,12 +114,12 @@ fn the_story_tells_tasks_apart_that_had_the_same_number() {
     assert_eq!(
         told,
         [
-            "of another task with this number: claimed by first, attempt 1",
-            "of another task with this number: completed after N ms: 1",
-            "of another task with this number: reported",
+            "of another task with this ID: claimed by first, attempt 1",
+            "of another task with this ID: completed after N ms: 1",
+            "of another task with this ID: reported",
             "created at the TaskManager (by its own clock), priority 0",
-            "attempt 1: not in this results file, worked elsewhere",
-            "claimed at the TaskManager (by its own clock), handed out once, now to second",
+            "attempt 1: not in this results file, run elsewhere",
+            "claimed at the TaskManager (by its own clock), 1 attempt, now by second",
         ]
     );
     let story = rig.run("explain 1 --json").exits(0).json();
@@ -160,7 +160,7 @@ fn a_task_in_flight_or_elsewhere_is_told_of_as_well() {
     let output = rig.run("explain 1").exits(0);
     assert!(output.stdout.contains("claimed by me, attempt 1: in flight, until 2"), "{}", output.stdout);
     assert!(
-        output.stdout.contains("claimed at the TaskManager (by its own clock), handed out once, now to me"),
+        output.stdout.contains("claimed at the TaskManager (by its own clock), 1 attempt, now by me"),
         "{}",
         output.stdout
     );
@@ -183,7 +183,7 @@ fn the_story_is_told_while_the_taskmanager_is_away() {
     assert!(output.stdout.contains("(validation, not retryable)"), "{}", output.stdout);
     assert!(output.stdout.contains("is wrong") && output.stdout.contains("  reported\n"), "{}", output.stdout);
     assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
-    assert!(output.stderr.contains("what follows is from the results file alone"), "{}", output.stderr);
+    assert!(output.stderr.contains("showing only what the results file has"), "{}", output.stderr);
     let story = sandbox.prismq(["explain", "1", "--json"]).run().exits(0).json();
     assert!(story["task"].is_null() && story["server_error"].is_string(), "{story}");
     complains(&sandbox.prismq(["explain", "7"]).run(), 4, &[]);

@@ -61,7 +61,7 @@ fn filters_narrow_the_list() {
     assert_eq!(ids(&rig, "--type exam*"), [] as [u64; 0]);
     assert_eq!(ids(&rig, "--type example.any --status pending"), [3]);
     assert_eq!(ids(&rig, "--limit 2"), [4, 3]);
-    let more = "these are the newest 2, and there are more: --limit N lists as many as N\n";
+    let more = "showing the newest 2; use --limit N for more\n";
     for (flags, note) in [("--limit 2", more), ("--limit 2 --json", more), ("--limit 2 -q", ""), ("--limit 4", "")] {
         assert_eq!(rig.run(&format!("list-tasks {flags}")).exits(0).stderr, note, "{flags}");
     }
@@ -147,7 +147,7 @@ fn what_a_list_leaves_out_is_said() {
     let sandbox = Sandbox::at(&server.url());
     for flags in [&[][..], &["--json"]] {
         let output = sandbox.prismq([&["list-tasks", "--limit", "1000"], flags].concat()).run().exits(0);
-        let note = output.stderr.strip_suffix("; `prismq show-task ID` shows those of one task\n").unwrap_or_default();
+        let note = output.stderr.strip_suffix("; see `prismq show-task ID` for a single task\n").unwrap_or_default();
         let left_out: usize = note.split(' ').nth(4).and_then(|count| count.parse().ok()).unwrap_or_default();
         assert!((60..=120).contains(&left_out) && note.starts_with("params and errors of "), "{}", output.stderr);
         let shown = output.stdout.lines().filter(|line| line.contains("loading")).count();
@@ -266,9 +266,9 @@ fn the_published_servers_tasks_have_the_same_shape() {
 #[test]
 fn a_task_that_is_not_there_is_told() {
     let rig = Rig::new();
-    complains(&rig.run("show-task 7"), 1, &["knows no task 7"]);
+    complains(&rig.run("show-task 7"), 1, &["has no task 7"]);
     let server = Server::queue([recorded("show a task that does not exist")]);
-    complains(&Sandbox::at(&server.url()).prismq(["show-task", "999"]).run(), 1, &["knows no task 999"]);
+    complains(&Sandbox::at(&server.url()).prismq(["show-task", "999"]).run(), 1, &["has no task 999"]);
     for id in ["x", "-1", "1.5", "9223372036854775808"] {
         let output = rig.run(&format!("show-task {id}")).exits(2);
         assert!(!output.stderr.is_empty() && output.stdout.is_empty());

@@ -54,7 +54,7 @@ fn who_waits_for_a_result_sees_how_far_it_is() {
     rig.run("progress 1 40").exits(0);
     wait.wait_for_stdout("task 1 is claimed, 40 %");
     let [created, left] =
-        ["task 1 created, waiting for its end", "interrupted: task 1 stays in the queue, see `prismq show-task 1`"];
+        ["task 1 created, waiting for it to finish", "interrupted: task 1 stays queued; see `prismq show-task 1`"];
     assert_eq!(interrupted(wait, 130), format!("{created}\n{left}"));
 }
 
@@ -162,11 +162,11 @@ fn the_log_goes_above_the_line_of_a_worker() {
     rig.create(ANY, &json!({"a": 1}));
     let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=true"]).on_terminal().start();
     work.wait_for_stdout("1 completed, 0 failed");
-    let fields = "INFO  claimed\x1b[2m task_id=1 task_type=example.any attempt=1\x1b[0m\r\n";
+    let fields = "INFO  task claimed\x1b[2m task_id=1 task_type=example.any attempt=1\x1b[0m\r\n";
     assert!(work.stdout().contains(fields), "the message stands out: {:?}", work.stdout());
     let shown = interrupted(work, 0);
     assert!(shown.lines().all(|line| line.contains("Z INFO ")), "{shown}");
-    assert!(shown.lines().next_back().unwrap().contains("ended completed=1 failed=0"), "{shown}");
+    assert!(shown.lines().next_back().unwrap().contains("worker stopped completed=1 failed=0"), "{shown}");
 }
 
 #[cfg(target_os = "linux")]
@@ -331,7 +331,7 @@ fn quiet_commands_say_only_what_is_wrong() {
     let rig = Rig::new();
     rig.sandbox.write("tasks.jsonl", "{\"a\":1}\nno json\n");
     let told = rig.run("create-task example.any --from tasks.jsonl").exits(1);
-    assert!(told.stderr.ends_with("1 created, 0 there already, 1 failed\n"), "{told:?}");
+    assert!(told.stderr.ends_with("1 created, 0 already existed, 1 failed\n"), "{told:?}");
     let quiet = rig.run("create-task example.any --from tasks.jsonl -q").exits(1);
     assert!(quiet.stderr.starts_with("line 2: not valid JSON") && quiet.stderr.lines().count() == 1, "{quiet:?}");
     for (line, code) in [
@@ -343,12 +343,12 @@ fn quiet_commands_say_only_what_is_wrong() {
         let output = rig.run(line).exits(code);
         assert_eq!(output.stderr, "", "{line}");
     }
-    assert!(rig.run("show-task 77 -qq").exits(1).stderr.starts_with("prismq: the TaskManager knows no task 77"));
+    assert!(rig.run("show-task 77 -qq").exits(1).stderr.starts_with("prismq: the TaskManager has no task 77"));
 }
 
 #[test]
 fn verbose_commands_tell_of_each_call() {
     let rig = Rig::new();
     let output = rig.run("list-types -v").exits(0);
-    assert!(output.stderr.contains("DEBUG asked the TaskManager call=list_types status=200 seconds=0."), "{output:?}");
+    assert!(output.stderr.contains("DEBUG TaskManager call call=list_types status=200 seconds=0."), "{output:?}");
 }

@@ -92,9 +92,9 @@ fn a_certificate_that_is_named_or_signed_by_one_that_is_named_is_trusted() {
 #[test]
 fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
     for (certificate, host, ca_file, expected) in [
-        (Some("itself.pem"), "localhost", Some("authority.pem"), "signed by itself, and not trusted here: name it"),
+        (Some("itself.pem"), "localhost", Some("authority.pem"), "self-signed and not trusted: name it"),
         (Some("itself.pem"), "localhost", None, "name it, or the certificate of who signed it, in ca_file"),
-        (Some("signed.pem"), "localhost", Some("itself.pem"), "signed by nobody that is trusted here"),
+        (Some("signed.pem"), "localhost", Some("itself.pem"), "not signed by a trusted authority"),
         (Some("expired.pem"), "localhost", Some("expired.pem"), "has expired, 2021-01-02: renew it"),
         (
             Some("early.pem"),

@@ -192,7 +192,7 @@ fn a_slip_in_the_name_of_a_type_is_pointed_out() {
     rig.sandbox.write("one.jsonl", "{\"a\":1}\n");
     for line in ["create-task exmaple.any a=1", "create-task Example.Anny --from one.jsonl", "claim example.an --once"]
     {
-        complains(&rig.run(line), 2, &["the TaskManager knows no task type", "did you mean example.any?"]);
+        complains(&rig.run(line), 2, &["the TaskManager has no task type", "did you mean example.any?"]);
     }
     complains(&rig.run("create-task no.such a=1"), 2, &["register it: prismq register-type no.such"]);
 }

@@ -28,7 +28,7 @@ const WAIT: [&str; 4] = ["create-task", ANY, "a=1", "--wait"];
 fn the_result_is_printed_when_it_is_there() {
     let rig = Rig::new();
     let mut waiting = rig.start("create-task example.any a=1 --wait");
-    waiting.wait_for_stderr("task 1 created, waiting for its end\n");
+    waiting.wait_for_stderr("task 1 created, waiting for it to finish\n");
     rig.run("claim example.any --once").exits(0);
     assert!(waiting.is_running());
     rig.run("complete 1 --result {\"words\":3}").exits(0);
@@ -39,7 +39,7 @@ fn the_result_is_printed_when_it_is_there() {
 
     let again = rig.run("create-task example.any a=1 --wait").exits(0);
     assert_eq!(again.json(), result, "it has ended already");
-    assert_eq!(again.stderr, "task 1 was there already, with the same params: completed\n");
+    assert_eq!(again.stderr, "task 1 already exists with the same params: completed\n");
     let task = rig.run("create-task example.any a=1 --wait --json").exits(0).json();
     assert_eq!((&task["id"], &task["status"], &task["result"]), (&json!(1), &json!("completed"), &result));
 }
@@ -72,7 +72,7 @@ fn it_waits_no_longer_than_it_was_told_to() {
     let start = Instant::now();
     let output = sandbox.prismq(WAIT).args(["--timeout", "250ms"]).run().exits(1);
     assert!(start.elapsed() >= Duration::from_millis(250));
-    assert!(output.stderr.contains("prismq: task 7 has not ended in time: it is pending"), "{}", output.stderr);
+    assert!(output.stderr.contains("prismq: timed out waiting for task 7: it is pending"), "{}", output.stderr);
     assert!(output.stderr.contains("prismq show-task 7"), "{}", output.stderr);
     assert_eq!(output.stdout, "");
 }
@@ -81,7 +81,7 @@ fn it_waits_no_longer_than_it_was_told_to() {
 fn a_task_that_is_gone_ends_the_wait() {
     let server = Server::queue([created(), Answer::error(404, "Task not found")]);
     let output = Sandbox::at(&server.url()).prismq(WAIT).run().exits(1);
-    assert!(output.stderr.ends_with("prismq: task 7 is gone from the TaskManager\n"), "{}", output.stderr);
+    assert!(output.stderr.ends_with("prismq: task 7 is no longer in the TaskManager\n"), "{}", output.stderr);
 }
 
 /// Sends a signal once the server was asked `count` times, and expects the end at once.

@@ -134,10 +134,10 @@ fn repeated(log: &str) -> HashMap<String, usize> {
             line.split(' ').skip(1).filter(|word| !word.starts_with("attempt=") && !word.starts_with("duration"));
         *counts.entry(words.collect::<Vec<_>>().join(" ")).or_insert(0) += 1;
     }
-    let runs = log.lines().filter(|line| line.contains("INFO  claimed ")).count();
+    let runs = log.lines().filter(|line| line.contains("INFO  task claimed ")).count();
     counts.retain(|line, count| {
-        let most = if line.contains("handed out again while it runs") { runs.max(MOST_LINES) } else { MOST_LINES };
-        *count > most && !line.contains("failed: ") && !line.contains("claim lost")
+        let most = if line.contains("claimed again while in flight") { runs.max(MOST_LINES) } else { MOST_LINES };
+        *count > most && !line.contains("task failed") && !line.contains("claim lost")
     });
     counts
 }

@@ -11,7 +11,7 @@ fn a_type_that_keeps_failing_is_paused_and_others_go_on() {
     let create = |number: u64| rig.taskmanager.create("case", serde_json::json!({"case": "away", "number": number}));
     let ids: Vec<u64> = (0..8).map(create).collect();
     let mut worker = rig.work([]).start();
-    worker.wait_for_stderr("claiming none for a while");
+    worker.wait_for_stderr("circuit open");
     let other = rig.case_of("other", "fine", "echo 1");
     wait_for("the other type is worked", || (rig.taskmanager.status(other) == "completed").then_some(()));
     let statuses: Vec<String> = ids.iter().map(|id| rig.taskmanager.status(*id)).collect();
@@ -36,7 +36,7 @@ fn a_failure_from_memory_is_no_sign_that_the_service_answers() {
         rig.case(name, "exit 69");
     }
     let mut worker = rig.work(["--strategy", "lifo"]).start();
-    worker.wait_for_stderr("claiming none for a while");
+    worker.wait_for_stderr("circuit open");
     assert_eq!(rig.taskmanager.task(last).attempts, 1);
 }
 
@@ -50,7 +50,7 @@ fn after_the_pause_one_task_tries_and_a_drain_waits_for_it() {
     }
     let runs = || rig.sandbox.read("runs").lines().count();
     let mut worker = rig.work(["--drain", "--concurrency", "2"]).start();
-    worker.wait_for_stderr("claiming none for a while");
+    worker.wait_for_stderr("circuit open");
     let in_flight = |id: u64| rig.taskmanager.status(id) == "claimed";
     wait_for("what was in flight to fail", || (!(1..=8).any(in_flight)).then_some(()));
     let before = runs();
@@ -61,6 +61,6 @@ fn after_the_pause_one_task_tries_and_a_drain_waits_for_it() {
     assert_eq!(runs(), before + 1);
     rig.sandbox.write("go", "");
     let log = worker.wait().exits(0).stderr;
-    assert!(log.contains("works again: claiming as usual task_type=case"), "{log}");
+    assert!(log.contains("circuit closed: claiming resumed task_type=case"), "{log}");
     assert_eq!(runs(), 8);
 }

@@ -80,7 +80,7 @@ fn killed_with_the_result_stored_under_a_later_claim_it_is_reported_for_that() {
     let mut worker = work().env("FAILPOINTS", "stored=return").start();
     wait_for("it runs", || (!sandbox.read("runs").is_empty()).then_some(()));
     published.expire(id);
-    worker.wait_for_stderr("handed out again while it runs");
+    worker.wait_for_stderr("claimed again while in flight");
     sandbox.write("go", "");
     worker.wait().exits(KILLED);
     work().args(["--drain"]).run().exits(0);
@@ -170,7 +170,7 @@ fn a_task_that_kills_its_worker_is_failed_unrun_after_three_deaths() {
     let row = &rig.rows("results")[0];
     assert_eq!((&row["error_type"], &row["retryable"]), (&json!("worker_died"), &json!(0)));
     let error = rig.taskmanager.task(id).error_message.unwrap();
-    assert!(error.contains("died while it ran this task, 3 times"), "{error}");
+    assert!(error.contains("died while running this task, 3 times"), "{error}");
 }
 
 #[test]

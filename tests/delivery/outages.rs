@@ -35,11 +35,11 @@ fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return()
     });
     // A second is promised; machines are noisy, and the longest wait is a minute.
     assert!(back.elapsed() < Duration::from_secs(15), "{:?}", back.elapsed());
-    worker.wait_for_stderr("answers again");
+    worker.wait_for_stderr("available again");
     worker.terminate();
     let log = worker.wait().exits(0).stderr;
     let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
-    assert_eq!((lines("waiting for it"), lines("answers again")), (1, 1), "{log}");
+    assert_eq!((lines("TaskManager unavailable"), lines("available again")), (1, 1), "{log}");
 }
 
 #[test]
@@ -55,16 +55,16 @@ fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
         rig.taskmanager.stop();
         for (number, name) in ["c", "a", "b"].into_iter().enumerate() {
             rig.sandbox.write(&format!("{name}.go"), "");
-            worker.wait_for("its report to fail", |it| it.stderr().matches("kept and reported later").count() > number);
+            worker.wait_for("its report to fail", |it| it.stderr().matches("report postponed").count() > number);
         }
         if dies {
             worker.crash();
             worker = rig.work(["--debug"]).start();
         }
         rig.taskmanager.restart();
-        worker.wait_for("all reports", |it| it.stderr().matches(" reported task_id=").count() == 3);
+        worker.wait_for("all reports", |it| it.stderr().matches(" result reported task_id=").count() == 3);
         let log = worker.stderr();
-        let reported = log.lines().filter_map(|line| line.split_once(" reported task_id=")?.1.parse().ok());
+        let reported = log.lines().filter_map(|line| line.split_once(" result reported task_id=")?.1.parse().ok());
         assert_eq!(reported.collect::<Vec<u64>>(), [3, 1, 2], "{dies}: {log}");
     });
 }
@@ -170,7 +170,7 @@ fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
     let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);
     let mut worker = rig.work(["--concurrency", "2"]).start();
-    worker.wait_for_stderr("handed out again while it runs");
+    worker.wait_for_stderr("claimed again while in flight");
     // No further claim is to run out before the result is reported.
     rig.sandbox.write("go", "");
     wait_for("it is completed", || (rig.taskmanager.status(id) == "completed").then_some(()));
@@ -271,6 +271,6 @@ fn a_drain_lives_with_a_server_that_fails_a_share_of_its_calls() {
         let log = rig.work(["--drain", "--concurrency", "4"]).run().exits(0).stderr;
         rig.taskmanager.restart_with(|settings| settings.faults = Faults::default());
         assert!(ids.iter().all(|id| rig.taskmanager.status(*id) == "completed"), "{fault}: {log}");
-        assert!(log.matches("waiting for it").count() <= 2, "{fault}: {log}");
+        assert!(log.matches("TaskManager unavailable").count() <= 2, "{fault}: {log}");
     });
 }

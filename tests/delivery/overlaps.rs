@@ -94,7 +94,7 @@ fn a_claim_that_waits_is_left_to_the_next_worker_when_this_one_is_stopped() {
     worker.wait_for_stderr("ready");
     wait_for_waiting_claim(&sandbox);
     worker.terminate();
-    worker.wait_for_stderr("not run: the report of its earlier attempt is still under way task_id=1");
+    worker.wait_for_stderr("task not run task_id=1");
     published.release();
     worker.wait().exits(0);
     sandbox.prismq(["work", "--drain"]).run().exits(0);
@@ -112,7 +112,7 @@ fn a_claim_that_has_waited_in_vain_is_found_again() {
     published.spoil("POST /tasks/1/complete", Fault::AnswerLost);
     published.hold("GET /tasks/1");
     let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
-    worker.wait_for_stderr("not run: the report of its earlier attempt is still under way task_id=1");
+    worker.wait_for_stderr("task not run task_id=1");
     assert_eq!((published.task(id).attempts, sandbox.read("runs").as_str()), (2, "1\n"));
     published.release();
     worker.wait_for("it is completed", |_| published.task(id).status == "completed");

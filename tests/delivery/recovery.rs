@@ -234,5 +234,5 @@ fn what_the_handlers_of_a_killed_worker_had_started_is_ended_by_the_next() {
     first.crash();
     assert!(runs(), "it does not die with the worker");
     let log = rig.drain().stderr;
-    assert!(!runs() && log.contains("left running by a dead worker"), "{log}");
+    assert!(!runs() && log.contains("orphan killed"), "{log}");
 }

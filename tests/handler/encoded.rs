@@ -135,7 +135,7 @@ fn output_that_starts_like_json_and_cannot_be_read_is_a_failure() {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
         let outcome = printed(&bytes);
         let failure = failure(&outcome, "handler");
-        assert!(failure.error.starts_with("its output is ") && failure.error.contains(&part), "{shown}: {failure:?}");
+        assert!(failure.error.starts_with("output is ") && failure.error.contains(&part), "{shown}: {failure:?}");
         assert!(!failure.error.contains('\n') && !failure.retryable, "{failure:?}");
         let kept = String::from_utf8_lossy(&bytes).trim_end_matches('\n').trim_start_matches('\u{feff}').to_owned();
         assert_eq!(outcome.data, json!({"output": kept}), "nothing of it is lost");
@@ -152,7 +152,7 @@ fn byte_order_marks_before_it_make_no_difference() {
         for (bytes, _) in unreadable() {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
             let error = failure(&printed(&marked(&bytes)), "handler").error;
-            assert!(error.starts_with("its output is "), "{mark:?} {shown}: {error}");
+            assert!(error.starts_with("output is "), "{mark:?} {shown}: {error}");
         }
     }
 }
@@ -162,7 +162,7 @@ fn a_line_that_cannot_be_read_is_a_failure() {
     for (bytes, part) in unreadable() {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
         let failure = failure(&answered(&bytes), "handler");
-        assert!(failure.error.contains("it printed a line "), "{shown}: {failure:?}");
+        assert!(failure.error.contains("printed a line "), "{shown}: {failure:?}");
         // Lines that are whole before their end are another matter: they have no `id`.
         if !bytes.contains(&b'\n') && !part.starts_with("UTF-16") && !bytes.contains(&0) {
             assert!(failure.error.contains(&part), "{shown}: {failure:?}");
@@ -182,7 +182,7 @@ fn the_exit_code_says_what_failed_where_the_output_cannot_be_read() {
 #[test]
 fn the_last_words_are_told_with_what_cannot_be_read() {
     let failure = failure(&Bench::new("echo warning >&2; echo '{\"a\":NaN}'").run(), "handler");
-    assert!(failure.error.ends_with("its last words:\nwarning"), "{failure:?}");
+    assert!(failure.error.ends_with("; stderr:\nwarning"), "{failure:?}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn text_before_an_envelope_is_a_failure() {
         ("x\n\u{feff}{\"success\":false}", 2),
     ] {
         let error = failure(&printed(text.as_bytes()), "handler").error;
-        assert_eq!(error, format!("its output has text before the envelope at line {line}"), "{text:?}");
+        assert_eq!(error, format!("output has text before the envelope at line {line}"), "{text:?}");
     }
 }
 
@@ -273,8 +273,8 @@ fn a_report_of_progress_that_is_too_long_is_said_to_be() {
 
 #[test]
 fn an_envelope_that_is_not_alone_is_a_failure() {
-    let late = "its output has text before the envelope at line ";
-    let repr = "as Python's repr";
+    let late = "output has text before the envelope at line ";
+    let repr = "as a Python repr";
     for (text, error) in [
         ("loading {\"success\":false,\"error\":\"no\"}", late),
         ("[INFO] loading {\"success\": true, \"data\": {\"a\": {}}}\nbye", late),

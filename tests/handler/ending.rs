@@ -27,7 +27,7 @@ fn a_time_out_ends_the_whole_group() {
     bench.timeout = Duration::from_millis(500);
     let (outcome, took) = bench.run_timed();
     let failure = failure(&outcome, "timeout");
-    assert!(failure.retryable && failure.error.contains("500ms"), "{failure:?}");
+    assert!(failure.retryable && failure.error.contains("500 ms"), "{failure:?}");
     assert!(took >= bench.timeout && took < SOON, "{took:?}");
     assert_ends(bench.printed_pid());
 }

@@ -155,7 +155,7 @@ fn a_line_that_fits_no_task_fails_the_task_and_ends_the_process() {
         ("echo '{\"id\":2,\"success\":1}'", "has neither `success` nor `progress`"),
     ] {
         let said = fails_and_is_replaced(&failing(way), "handler", false);
-        assert!(said.starts_with("killed because it printed a line ") && said.contains(error), "{way}: {said}");
+        assert!(said.starts_with("killed: printed a line ") && said.contains(error), "{way}: {said}");
     }
 }
 
@@ -167,8 +167,8 @@ fn an_exit_in_the_middle_of_a_task_says_what_it_says_otherwise() {
         ("echo later >&2; exit 75", "temporary", true, "later"),
         ("exit 78", "configuration", false, "exit code 78"),
         ("echo one >&2; echo two >&2; exit 3", "handler", false, "one\ntwo"),
-        ("exit 0", "handler", false, "it exited with code 0 before it answered"),
-        ("kill -KILL $$", "crash", true, "ended by signal 9 (SIGKILL)"),
+        ("exit 0", "handler", false, "exited with code 0 before answering"),
+        ("kill -KILL $$", "crash", true, "killed by signal 9 (SIGKILL)"),
     ] {
         assert_eq!(fails_and_is_replaced(&failing(way), error_type, retryable), error);
     }
@@ -189,7 +189,7 @@ fn a_time_out_replaces_the_process() {
     let mut warm = failing("trap 'touch asked; exit 0' TERM; while :; do sleep 0.02; done");
     warm.bench.timeout = Duration::from_millis(700);
     let error = fails_and_is_replaced(&warm, "timeout", true);
-    assert!(error.contains("700ms") && warm.bench.path("asked").exists(), "{error}");
+    assert!(error.contains("700 ms") && warm.bench.path("asked").exists(), "{error}");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_process_that_dies_while_it_is_idle_fails_no_task() {
         let heard = Heard::new();
         let next = pid(&warm.give_heard(json!({}), &heard));
         assert_ne!(next, last);
-        assert_eq!(*heard.stderr.lock().unwrap(), ["[prismq: the process is replaced: it ended between two tasks]"]);
+        assert_eq!(*heard.stderr.lock().unwrap(), ["[prismq: process replaced: it exited between two tasks]"]);
         last = next;
     }
 }

@@ -76,7 +76,7 @@ fn progress_comes_by_both_ways_and_garbage_is_named_once() {
     assert_eq!(*second.progress.lock().unwrap(), [(70, None)]);
     let stderr = first.stderr.lock().unwrap();
     assert!(
-        stderr.len() == 1 && stderr[0].contains("not a progress report") && stderr[0].contains("101"),
+        stderr.len() == 1 && stderr[0].contains("invalid progress report") && stderr[0].contains("101"),
         "{stderr:?}"
     );
 }
@@ -103,7 +103,7 @@ fn what_a_process_said_before_it_died_without_a_task_is_heard_with_the_next_one(
     let heard = Heard::new();
     assert_eq!(warm.give_heard(json!({}), &heard), Outcome::success(json!(2)));
     let stderr = heard.stderr.lock().unwrap();
-    assert!(stderr.len() == 2 && stderr[0].contains("is replaced") && stderr[1] == "out of luck", "{stderr:?}");
+    assert!(stderr.len() == 2 && stderr[0].contains("process replaced") && stderr[1] == "out of luck", "{stderr:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MOST_STARTS: usize = 60;
 
 /// What a program says whose port another has.
-const PORT_TAKEN: &str = "another program listens";
+const PORT_TAKEN: &str = "another program is already listening";
 
 struct Worker {
     plan: WorkerPlan,
@@ -220,7 +220,7 @@ impl<'a> Rig<'a> {
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
             let process = worker.process.as_ref().filter(|_| self.is_stopping && !worker.is_ended_from_outside);
-            if let Some(process) = process.filter(|process| process.stderr().contains("INFO  ready")) {
+            if let Some(process) = process.filter(|process| process.stderr().contains("INFO  worker ready")) {
                 process.terminate();
                 worker.is_ended_from_outside = true;
             }
@@ -254,7 +254,7 @@ impl<'a> Rig<'a> {
                 if is_expected && !self.is_stopping { self.start_worker(index) } else { Ok(()) }
             }
             // It says that the TaskManager could not be reached: only when it starts, as long as that answers now and then.
-            4 if self.plan.has_outages() && !ended.stderr.contains("  ready ") => {
+            4 if self.plan.has_outages() && !ended.stderr.contains("  worker ready ") => {
                 self.summaries.extend(serde_json::from_str(&ended.stdout).ok() as Option<Value>);
                 self.start_worker(index)
             }

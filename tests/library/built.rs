@@ -91,7 +91,7 @@ fn a_type_is_unknown_unless_it_is_registered() {
     let bench = Bench::start();
     let worker = || bench.worker().handler("new.type", nothing).drain();
     let error = worker().build().unwrap().run().unwrap_err().to_string();
-    assert_eq!(error, "the TaskManager knows no task type new.type");
+    assert_eq!(error, "the TaskManager has no task type new.type");
     worker().register().build().unwrap().run().unwrap();
     assert!(bench.taskmanager.client().task_type("new.type").unwrap().is_some());
 }

@@ -37,7 +37,7 @@ fn the_example_works_the_tasks_of_a_real_server_until_a_signal() {
         [[task_type]]\nname = 'example.other'\nexec = 'cat'\n",
     );
     let mut worker = sandbox.program(count, []).start();
-    worker.wait_for_stderr("ready task_types=example.count concurrency=8");
+    worker.wait_for_stderr("worker ready task_types=example.count concurrency=8");
     let create = |arguments: &'static str| sandbox.prismq(arguments.split(' ')).run();
     let created = create("create-task example.count text=three\tsmall\twords --wait --json").exits(0).json();
     assert_eq!(created["result"]["data"], json!({"words": 3}), "{created}");
@@ -46,7 +46,7 @@ fn the_example_works_the_tasks_of_a_real_server_until_a_signal() {
     assert!(create("create-task example.count txt=4").exits(1).stderr.contains("text"));
     worker.terminate();
     let log = worker.wait().exits(0).stderr;
-    assert!(log.contains("failed: no text to count task_id=2"), "{log}");
+    assert!(log.contains("error=\"no text to count\""), "{log}");
     let results = sandbox.prismq(["results", "--json"]).run().exits(0).json_lines();
     assert!(results.len() > 1 && results.iter().all(|row| row["reported_at"].is_string()), "{results:?}");
 }

@@ -45,7 +45,7 @@ fn a_panic_fails_its_task_alone() {
     assert_eq!(summary.counters.completed, 1);
     let row = &bench.results()[0];
     let told = ["error", "error_type", "retryable"].map(|key| row[key].clone());
-    assert_eq!(told, [json!("the handler panicked: task 1 is too much"), json!("handler"), json!(0)]);
+    assert_eq!(told, [json!("handler panicked: task 1 is too much"), json!("handler"), json!(0)]);
 }
 
 #[test]
@@ -153,5 +153,5 @@ fn a_result_that_nobody_could_read_again_fails_its_task() {
     for id in [2, 3] {
         assert!(failed.iter().any(|row| row["task_id"] == id));
     }
-    assert!(failed.iter().all(|row| row["error"] == "its result is nested deeper than 96 levels"), "{failed:?}");
+    assert!(failed.iter().all(|row| row["error"] == "result is nested deeper than 96 levels"), "{failed:?}");
 }

@@ -66,7 +66,7 @@ fn a_task_is_created_from_what_was_typed() {
     assert_eq!((&task["params"], &task["priority"], &task["status"]), (&params, &json!(3), &json!("pending")));
     browser.get("/tasks/1?is=new").has(&["Created."]);
     browser.post("/new", &fields).leads_to("/tasks/1?is=old");
-    browser.get("/tasks/1?is=old").has(&["this task was there already"]);
+    browser.get("/tasks/1?is=old").has(&["this task already exists with the same params"]);
 
     browser.post("/new", &[("type", "a.b"), ("params.url", "bare"), ("params.limit", "")]).leads_to("/tasks/2?is=new");
     assert_eq!(api.task(2)["params"], json!({"url": "bare"}), "what is empty is left out");
@@ -87,7 +87,7 @@ fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
     };
     let page =
         wrong(&[("params.url", "kept \"so\""), ("params.limit", "99")], "limit", ">value is greater than the max");
-    page.has(&["value=\"kept &quot;so&quot;\"", "value=\"99\"", "see the field that is marked"]);
+    page.has(&["value=\"kept &quot;so&quot;\"", "value=\"99\"", "see the marked field"]);
     wrong(&[("params.limit", "5")], "url", "is a required property");
     wrong(&[("params.url", "xyz"), ("params.limit", "many")], "limit", "is not of type");
     wrong(&[("params.url", "xyz"), ("params.size", "\"huge\"")], "size", "value");
@@ -98,7 +98,7 @@ fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
     assert_eq!(page.status, 400);
     page.has(&["/url: ", "{&quot;url&quot;: &quot;x&quot;}</textarea>"]);
     browser.post("/new", &[("type", "a.b"), ("json", "[1]")]).has(&["the params are not a JSON object"]);
-    browser.post("/new", &[("type", "a.b"), ("params.url", "xyz"), ("priority", "high")]).has(&["no whole number"]);
+    browser.post("/new", &[("type", "a.b"), ("params.url", "xyz"), ("priority", "high")]).has(&["Not a whole number"]);
     assert_eq!(browser.post("/new", &[("type", "nothing")]).status, 404);
     assert_eq!(browser.post("/new", &[]).status, 404);
     assert_eq!(api.get("/tasks").data(), json!([]));
@@ -108,16 +108,16 @@ fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
 fn all_that_is_wrong_is_said_at_once() {
     let (api, browser) = with_type();
     let typed = [("type", "a.b"), ("params.limit", "99"), ("params.tags", "[5"), ("priority", "high")];
-    let page = browser.post("/new", &typed).has(&["Not created: see the 4 fields that are marked."]);
+    let page = browser.post("/new", &typed).has(&["Not created: see the 4 marked fields."]);
     assert_eq!((page.status, page.body.matches("aria-invalid=\"true\"").count()), (400, 4));
-    page.has(&["is a required property", "greater than the maximum", "not valid JSON", "This is no whole number."]);
+    page.has(&["is a required property", "greater than the maximum", "not valid JSON", "Not a whole number."]);
 
     api.register(
         "a.pair",
         json!({"type": "object", "properties": {"one": {"type": "integer"}, "two": {}}, "minProperties": 2}),
     );
     let typed = [("type", "a.pair"), ("params.one", "x")];
-    browser.post("/new", &typed).has(&["Not created: value has less than 2 properties; see the field that is marked."]);
+    browser.post("/new", &typed).has(&["Not created: value has less than 2 properties; see the marked field."]);
 }
 
 #[test]
@@ -147,12 +147,12 @@ fn a_failed_task_is_put_back_as_if_it_were_new() {
     api.create("a", json!({}));
     let browser = Browser::at(&api);
     fail(&api, type_id, 3);
-    browser.get("/tasks/1").has(&["action=\"/tasks/1/put-back\"", "Put it back", "<pre class=\"bad-text\">no 3"]);
+    browser.get("/tasks/1").has(&["action=\"/tasks/1/put-back\"", "Retry", "<pre class=\"bad-text\">no 3"]);
     browser.post("/tasks/1/put-back", &[]).leads_to("/tasks/1?is=back");
     let task = api.task(1);
     assert_eq!((&task["status"], &task["attempts"], &task["claimed_by"]), (&json!("pending"), &json!(0), &json!(null)));
     assert_eq!((&task["error_message"], &task["completed_at"]), (&json!("no 3"), &json!(null)));
-    browser.get("/tasks/1").has(&["put back by hand", "Error of an earlier attempt", "no 1", "no 2"]);
+    browser.get("/tasks/1").has(&["retried by hand", "Error of the previous attempt", "no 1", "no 2"]);
     // It has all its attempts again.
     fail(&api, type_id, 3);
     assert_eq!(api.task(1)["status"], json!("failed"));
@@ -171,7 +171,7 @@ fn a_claim_that_waits_gets_what_is_put_back() {
             let claim = json!({"worker_id": "waiting-one", "task_type_id": type_id}).to_string();
             client.send("POST", "/tasks/claim", &[("Prefer", "wait=20")], &claim).data()
         });
-        wait_for(|| browser.get("/").body.contains("waiting-one<span class=\"soft\"> waits").then_some(()));
+        wait_for(|| browser.get("/").body.contains("waiting-one<span class=\"soft\"> polling").then_some(()));
         let start = Instant::now();
         browser.post("/tasks/1/put-back", &[]).leads_to("/tasks/1?is=back");
         assert_eq!(waiting.join().unwrap()["id"], json!(1));

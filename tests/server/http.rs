@@ -31,7 +31,7 @@ fn what_is_no_json_object_is_refused() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     for (body, part) in [
         ("{not json", "not valid JSON: key must be a string at line 1 column 2"),
-        ("", "not valid JSON: EOF"),
+        ("", "not valid JSON: a value is missing at line 1"),
         ("{\"a\": 1} trailing", "trailing characters at line 1 column 10"),
         ("{\"a\": NaN}", "column 7: NaN is not a JSON value"),
         ("{\"a\": \"\0\"}", "control character"),

@@ -50,9 +50,9 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed_and_lists_what_failed_fi
         let level = if n < 9 { "state good" } else { "state warn" };
         browser.get("/").has(&[level]);
     }
-    browser.get("/").has(&["Nothing waits, nothing is in flight, but 5 of the last hour's 10 tasks failed"]);
+    browser.get("/").has(&["Idle: no tasks pending or in flight, but 5 of the last hour's 10 tasks failed"]);
     api.create("a.b", json!({"waits": true}));
-    browser.get("/").has(&["Tasks wait, and no worker has one, and 5 of the last hour's 10 tasks failed"]);
+    browser.get("/").has(&["Tasks pending, no workers, and 5 of the last hour's 10 tasks failed"]);
     browser.get("/tasks?status=failed").has(&["ValueError: no | loading model | Traceback"]);
     browser.get("/tasks/1").has(&["ValueError: no | loading model | Traceback", "loading model\nTraceback"]);
 }
@@ -86,13 +86,13 @@ fn errors_are_shown_to_their_last_line_whatever_is_in_them() {
 fn it_tells_how_the_queue_is() {
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let browser = Browser::at(&api);
-    browser.get("/").has(&["No task type is registered yet", "None has been seen."]);
+    browser.get("/").has(&["No task types registered yet", "No workers yet."]);
     let type_id = api.register_any("a.b");
-    browser.get("/").has(&["Nothing waits, nothing is in flight"]);
+    browser.get("/").has(&["Idle: no tasks pending or in flight"]);
     for n in 0..5 {
         api.create("a.b", json!({"n": n}));
     }
-    browser.get("/").has(&["Tasks wait, and no worker has one"]);
+    browser.get("/").has(&["Tasks pending, no workers"]);
     for (id, worker) in [(1, "one"), (2, "two"), (3, "two")] {
         assert_eq!(api.claim(worker, type_id).data()["id"], json!(id));
     }
@@ -102,7 +102,7 @@ fn it_tells_how_the_queue_is() {
         format!("<a href=\"/tasks?status={status}\"><h2>{status}</h2><strong>{place}</strong></a>")
     };
     let page = browser.get("/").has(&[
-        "Workers are at work",
+        "Healthy, running tasks",
         &counts("2", "pending"),
         &counts("1", "claimed"),
         &counts("1", "completed"),
@@ -195,14 +195,14 @@ fn a_task_is_told_with_all_that_became_of_it() {
     browser.get(&path).has(&["Task 1 · <span>pending</span>", "  &quot;deep&quot;: {\n", "0 attempts", "created"]);
     api.claim("first", type_id).data();
     api.post("/tasks/1/progress", json!({"worker_id": "first", "progress": 40})).data();
-    browser.get(&path).has(&["value=\"40\"", "its claim runs out in 4 min", "<td>first</td>", "in flight"]);
+    browser.get(&path).has(&["value=\"40\"", "claim expires in 4 min", "<td>first</td>", "in flight"]);
     report(&api, id, "first", false);
     api.claim("second", type_id).data();
-    browser.get(&path).has(&["<td>1</td><td>first</td>", "to be tried again", "<td>2</td><td>second</td>"]);
+    browser.get(&path).has(&["<td>1</td><td>first</td>", ", retrying", "<td>2</td><td>second</td>"]);
     report(&api, id, "second", true);
     let page = browser.get(&path).has(&["<span>completed</span>", "2 attempts", "no such host"]).body;
     assert!(page.find("<td>2</td>") < page.find("<td>1</td>"), "the last comes first");
-    assert!(!page.contains("Put it back"), "only what failed");
+    assert!(!page.contains("Retry"), "only what failed");
 }
 
 #[test]
@@ -212,9 +212,13 @@ fn a_claim_that_ran_out_is_told() {
     api.create("a", json!({}));
     api.claim("lost", type_id).data();
     let browser = Browser::at(&api);
-    wait_for(|| browser.get("/tasks/1").body.contains("its claim has run out").then_some(()));
+    wait_for(|| browser.get("/tasks/1").body.contains("claim expired").then_some(()));
     api.claim("next", type_id).data();
-    browser.get("/tasks/1").has(&["<td>1</td><td>lost</td>", "nobody reported it", "<td>2</td><td>next</td>"]);
+    browser.get("/tasks/1").has(&[
+        "<td>1</td><td>lost</td>",
+        "claim expired, claimed again",
+        "<td>2</td><td>next</td>",
+    ]);
 }
 
 #[test]
@@ -266,7 +270,7 @@ fn long_params_are_shown_as_far_as_people_read() {
     let api = Api::start();
     api.register_any("a");
     api.create("a", json!({"text": "x".repeat(1 << 20)}));
-    let page = Browser::at(&api).get("/tasks/1").has(&["The start of 1,048,587 characters", "show-task 1"]);
+    let page = Browser::at(&api).get("/tasks/1").has(&["Truncated (1,048,587 characters in total)", "show-task 1"]);
     assert!(page.body.len() < 100_000, "{}", page.body.len());
 }
 
@@ -313,5 +317,5 @@ fn there_are_no_other_pages() {
 fn faults_spare_the_page() {
     let api = Api::start_with(|settings| settings.faults.html = 1.0);
     assert_eq!(api.server.page_url(), format!("http://{}/", api.server.address()));
-    Browser::at(&api).get("/").has(&["No task type is registered yet"]);
+    Browser::at(&api).get("/").has(&["No task types registered yet"]);
 }

@@ -45,7 +45,7 @@ fn faults_are_off_unless_asked_for() {
 fn faults_are_said_loudly_with_their_seed() {
     let list = |said: &str| {
         let line = said.lines().next().unwrap().to_owned();
-        let (warning, list) = line.split_once(" The same again: --fault ").unwrap();
+        let (warning, list) = line.split_once(" To reproduce: --fault ").unwrap();
         assert!(warning.starts_with("WARNING: FAULTS ARE ON."), "{warning}");
         list.to_owned()
     };
@@ -60,8 +60,8 @@ fn faults_are_said_loudly_with_their_seed() {
 fn faults_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (faults, error) in [
-        ("dorp=5%", "prismq: --fault dorp=5%: there is no such kind of fault; did you mean `drop`?\n"),
-        ("published,drop=5", "prismq: --fault drop=5: \"5\" is no share of the calls: write 0 to 1, or 0% to 100%\n"),
+        ("dorp=5%", "prismq: --fault dorp=5%: no such fault; did you mean `drop`?\n"),
+        ("published,drop=5", "prismq: --fault drop=5: \"5\" is not a rate: use 0 to 1, or 0% to 100%\n"),
     ] {
         let Output { status, stdout, stderr } = serve(&folder, &["--fault", faults]).output().unwrap();
         assert_eq!((status.code(), stdout.as_slice()), (Some(2), &b""[..]));

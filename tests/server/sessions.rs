@@ -75,7 +75,7 @@ fn a_key_that_is_wrong_gets_nothing() {
         let answer = browser.post("/sign-in", &[("key", key)]);
         is_asked_for(&answer);
         assert_eq!(answer.header("set-cookie"), None);
-        answer.has(&["This is not the key."]);
+        answer.has(&["Wrong key."]);
     }
 }
 

@@ -75,12 +75,12 @@ fn the_page_says_what_is_waited_for_while_tasks_of_another_type_wait() {
     let others = ["b", "c", "d", "e", "f"].map(|name| api.register_any(name));
     api.create("a", json!({}));
     let browser = Browser::at(&api);
-    browser.get("/").has(&["Tasks wait, and no worker has one"]);
+    browser.get("/").has(&["Tasks pending, no workers"]);
     let _of_one = waiting(&api, others[0], WAIT);
-    let waits = "waiter<span class=\"soft\"> waits for a task of b</span>";
-    browser.get("/").has(&["Tasks wait for a worker of their type", waits]);
+    let waits = "waiter<span class=\"soft\"> polling b</span>";
+    browser.get("/").has(&["Tasks pending, no worker for their type", waits]);
     let _of_many = waiting_for("many", &api, others[0], &or_of(&others[1..]));
-    browser.get("/").has(&["many<span class=\"soft\"> waits for a task of b, c, d and 2 more</span>"]);
+    browser.get("/").has(&["many<span class=\"soft\"> polling b, c, d and 2 more</span>"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn an_address_in_use_is_said_before_anything_is_claimed() {
     let taken = listener.local_addr().unwrap();
     let output = rig.work(["--drain", "--status-addr", &taken.to_string()]).run().exits(2);
     let line = format!(
-        "prismq: status_addr: another program listens on {taken} already; name another address, or leave it out\n"
+        "prismq: status_addr: another program is already listening on {taken}; choose another address, or remove it\n"
     );
     assert_eq!(output.stderr, line);
     assert_eq!(rig.taskmanager.status(id), "pending");
@@ -31,7 +31,7 @@ fn an_address_in_use_is_said_before_anything_is_claimed() {
 fn the_address_may_come_from_the_environment() {
     let rig = Rig::start();
     let output = rig.work(["--drain"]).env("PRISMQ_STATUS_ADDR", "127.0.0.1:0").run().exits(0);
-    assert!(output.stderr.contains("health and metrics are shown address=127.0.0.1:"), "{}", output.stderr);
+    assert!(output.stderr.contains("serving status page, health and metrics address=127.0.0.1:"), "{}", output.stderr);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn all_answers_say_that_they_are_not_to_be_kept_or_shown_elsewhere() {
 fn an_address_that_others_can_reach_is_warned_of() {
     let rig = Rig::start();
     let output = rig.work(["--drain", "--status-addr", "0.0.0.0:0"]).run().exits(0);
-    assert!(output.stderr.contains("can be reached by other machines"), "{}", output.stderr);
+    assert!(output.stderr.contains("other machines can reach"), "{}", output.stderr);
     let output = rig.work(["--drain", "--status-addr", "127.0.0.1:0"]).run().exits(0);
     assert!(!output.stderr.contains("other machines"), "{}", output.stderr);
 }

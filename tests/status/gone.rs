@@ -62,7 +62,7 @@ fn what_runs_when_the_results_file_goes_is_reported_and_nothing_more_is_claimed(
     let mut worker = Watched::start(&rig, []);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     fs::remove_file(rig.sandbox.path("data/results.db")).unwrap();
-    worker.running.wait_for_stderr("results.db was deleted or moved while it was in use: claiming nothing more");
+    worker.running.wait_for_stderr("results.db was deleted or moved while it was in use");
     let (status, health) = worker.get("/health");
     let health: serde_json::Value = serde_json::from_str(&health).unwrap();
     assert_eq!((status, &health["healthy"], &health["results_writable"]), (503, &json!(false), &json!(false)));
@@ -83,7 +83,7 @@ fn results_that_wait_are_reported_before_the_end() {
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
-    worker.running.wait_for_stderr("; waiting for it");
+    worker.running.wait_for_stderr("TaskManager unavailable");
     wait_for("the result", || (read_rows(&rig.sandbox.path("data/results.db"), "results").len() == 1).then_some(()));
     fs::remove_file(rig.sandbox.path("data/results.db")).unwrap();
     rig.taskmanager.restart();

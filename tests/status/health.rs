@@ -36,7 +36,7 @@ fn a_worker_that_waits_for_its_first_answer_is_healthy_and_not_ready() {
     let mut rig = Rig::of(TaskManager::away(), &[]);
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = 'case'\nhandler = 'echo'\n");
     let mut worker = Watched::start(&rig, ["--register"]);
-    worker.running.wait_for_stderr("waiting for it");
+    worker.running.wait_for_stderr("TaskManager unavailable");
     assert_eq!((worker.get("/health").0, worker.get("/ready").0), (200, 503));
     let health = worker.health();
     assert_eq!((&health["api_key_accepted"], &health["task_types"]), (&Value::Null, &json!({})));
@@ -79,10 +79,10 @@ fn a_slot_that_hangs_makes_it_unhealthy_in_the_words_of_the_log() {
     wait_for_status(&worker, "/ready", 200);
     wait_for_status(&worker, "/health", 200);
     rig.case("it", "echo 1");
-    let reason = "slot 0 should be back with its task, and is not";
+    let reason = "slot 0 is overdue with its task";
     let answer = wait_for("the reason", || Some(worker.health()).filter(|it| it["reason"] == reason));
     assert_eq!((&answer["healthy"], worker.get("/health").0), (&json!(false), 503));
-    worker.running.wait_for_stderr(&format!("the worker hangs: {reason}"));
+    worker.running.wait_for_stderr(&format!("worker hung reason=\"{reason}\""));
     worker.wait_for_metric("prismq_healthy 0");
-    wait_for("the same on the page", || worker.get("/").1.contains("It hangs: slot 0").then_some(()));
+    wait_for("the same on the page", || worker.get("/").1.contains("Stuck: slot 0").then_some(()));
 }

@@ -50,10 +50,10 @@ fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_wor
     worker.running.wait_for_stderr(HELD);
     let health = worker.health();
     assert_eq!((&health["tasks_in_flight"], &health["healthy"]), (&json!(1), &json!(false)), "{health}");
-    worker.running.wait_for_stderr("given back: ");
+    worker.running.wait_for_stderr("task returned");
     assert_eq!(worker.health()["tasks_in_flight"], 0);
     let log = worker.running.stderr();
-    assert!(log.lines().any(|line| line.contains("given back: ") && line.contains(&format!("task_id={id}"))), "{log}");
+    assert!(log.lines().any(|line| line.contains("task returned") && line.contains(&format!("task_id={id}"))), "{log}");
     other.execute_batch("ROLLBACK").unwrap();
     wait_for("the task", || (rig.taskmanager.status(id) == "completed").then_some(()));
     assert_eq!(worker.health()["healthy"], true);

@@ -81,7 +81,7 @@ fn an_attempt_that_was_not_run_is_no_failure() {
     assert_eq!((&health["tasks_processed"], &health["tasks_failed"]), (&json!(4), &json!(4)));
     let page = worker.get("/").1;
     assert!(page.contains("0 completed, 4 failed"), "{page}");
-    let (errors, results) = page.split_once("Last results").unwrap();
+    let (errors, results) = page.split_once("Recent results").unwrap();
     assert_eq!([errors, results].map(|part| part.matches("no such channel").count()), [1, 0], "{page}");
 }
 

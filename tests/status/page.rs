@@ -19,13 +19,13 @@ fn wait_for_page(worker: &Watched, texts: &[&str]) -> String {
 fn it_tells_what_runs_and_what_has_ended() {
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let worker = Watched::start(&rig, []);
-    wait_for_page(&worker, &["It is well, and waits for tasks", "Nothing.", "None yet."]);
+    wait_for_page(&worker, &["Healthy, waiting for tasks", "None.", "None yet."]);
     let script = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);
     let row = format!("<span class=\"soft\">#{id}</span> case");
-    wait_for_page(&worker, &["It is well, and works a task", &row, "value=\"40\"", "40 % page 4"]);
+    wait_for_page(&worker, &["Healthy, running 1 task", &row, "value=\"40\"", "40 % page 4"]);
     rig.sandbox.write("go", "");
-    wait_for_page(&worker, &["waits for tasks", "1 completed, 0 failed", "completed</span> in ", &row]);
+    wait_for_page(&worker, &["waiting for tasks", "1 completed, 0 failed", "completed</span> in ", &row]);
     rig.case("bad", "echo 'no such host' >&2; exit 65");
     wait_for_page(&worker, &["1 completed, 1 failed", "validation</span>: no such host", "class=\"failed\""]);
 }
@@ -38,10 +38,10 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed() {
         let line = if number < 5 { "exit 1" } else { "echo 1" };
         rig.case(&format!("case-{number}"), &format!("printf 'loading\\nValueError: no\\n' >&2; {line}"));
     }
-    let page = wait_for_page(&worker, &["4 completed, 5 failed", "class=\"state good\"", "It is well, and waits"]);
+    let page = wait_for_page(&worker, &["4 completed, 5 failed", "class=\"state good\"", "Healthy, waiting"]);
     assert!(page.contains("handler</span>: ValueError: no | loading<"), "{page}");
     rig.case_of("other", "one-more", "echo 1");
-    let words = "It goes on, but 5 of the last hour&#39;s 10 attempts failed";
+    let words = "Running, but 5 of the last hour&#39;s 10 attempts failed";
     let plain = words.replace("&#39;", "'");
     let found = |page: &str| page.contains(words) || page.contains(&plain);
     wait_for("the warning", || {
@@ -55,9 +55,9 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed() {
 fn it_says_that_the_taskmanager_is_away() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
-    wait_for_page(&worker, &["It is well"]);
+    wait_for_page(&worker, &["Healthy"]);
     rig.taskmanager.stop();
-    wait_for_page(&worker, &["It waits for the TaskManager: cannot reach", "class=\"state warn\""]);
+    wait_for_page(&worker, &["Waiting for the TaskManager: cannot reach", "class=\"state warn\""]);
 }
 
 #[test]
@@ -68,12 +68,12 @@ fn it_tells_of_a_type_that_is_paused_and_remembers_errors_longer_than_results() 
     for number in 0..5 {
         rig.case(&format!("away-{number}"), &format!("echo 'away {number}' >&2; exit 69"));
     }
-    wait_for_page(&worker, &["too many tasks of case fail", "Paused: too many failures in a row", "100 % of 5"]);
+    wait_for_page(&worker, &["circuit open for case", "Circuit open: too many retryable failures", "100 % of 5"]);
     for number in 0..20 {
         rig.case_of("other", &format!("good-{number}"), "echo 1");
     }
     let page = wait_for_page(&worker, &["0 in flight, 20 completed, 0 failed; median", "away 4"]);
-    let (_, results) = page.split_once("Last results").unwrap();
+    let (_, results) = page.split_once("Recent results").unwrap();
     assert!(!results.contains(" case"), "{results}");
 }
 
@@ -85,22 +85,22 @@ fn it_tells_what_waits_to_be_reported() {
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
-    wait_for_page(&worker, &["It waits for the TaskManager", "Unreported</h2><strong>1</strong>", "the oldest ended"]);
+    wait_for_page(&worker, &["Waiting for the TaskManager", "Unreported</h2><strong>1</strong>", "oldest "]);
     rig.taskmanager.restart();
-    wait_for_page(&worker, &["It is well", "Unreported</h2><strong>0</strong>"]);
+    wait_for_page(&worker, &["Healthy", "Unreported</h2><strong>0</strong>"]);
 }
 
 #[test]
 fn it_tells_of_a_type_that_is_gone_until_it_is_back() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
-    wait_for_page(&worker, &["It is well"]);
+    wait_for_page(&worker, &["Healthy"]);
     rig.taskmanager.stop();
     rig.taskmanager.restart_anew();
-    wait_for_page(&worker, &["the TaskManager knows no case any more", "The TaskManager does not know it any more."]);
+    wait_for_page(&worker, &["case is no longer registered", "No longer registered with the TaskManager."]);
     assert_eq!(worker.health()["task_types"], serde_json::json!({"case": null}));
     rig.taskmanager.register("case");
-    wait_for_page(&worker, &["It is well, and waits for tasks"]);
+    wait_for_page(&worker, &["Healthy, waiting for tasks"]);
 }
 
 #[test]

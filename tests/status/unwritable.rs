@@ -45,9 +45,9 @@ fn a_worker_survives_whatever_keeps_its_results_file_from_being_written() {
     for (number, error) in [EDQUOT, ENOSPC, EROFS, EIO].into_iter().enumerate() {
         break_with(&rig.sandbox, error);
         let id = rig.taskmanager.create("case", json!({"case": "it", "n": number}));
-        worker.running.wait_for("nothing to be claimed", |it| {
-            it.stderr().matches("claiming nothing until").count() == number + 1
-        });
+        worker
+            .running
+            .wait_for("nothing to be claimed", |it| it.stderr().matches("claiming paused").count() == number + 1);
         let health = worker.health();
         assert_eq!(
             (&health["healthy"], &health["results_writable"]),
@@ -58,17 +58,11 @@ fn a_worker_survives_whatever_keeps_its_results_file_from_being_written() {
         mend(&rig.sandbox);
         wait_for("the task to end", || (rig.taskmanager.status(id) == "completed").then_some(()));
         assert!(rig.taskmanager.task(id).attempts <= 2, "{error}");
-        worker
-            .running
-            .wait_for("claims as usual", |it| it.stderr().matches("can be written again").count() == number + 1);
+        worker.running.wait_for("claims as usual", |it| it.stderr().matches("storage recovered").count() == number + 1);
         assert_eq!(worker.health()["healthy"], true);
     }
     let log = worker.running.stderr();
-    assert_eq!(
-        (log.matches("claiming nothing until").count(), log.matches("can be written again").count()),
-        (4, 4),
-        "{log}"
-    );
+    assert_eq!((log.matches("claiming paused").count(), log.matches("storage recovered").count()), (4, 4), "{log}");
     worker.running.terminate();
     worker.running.wait().exits(0);
     assert_eq!(
@@ -91,7 +85,7 @@ fn a_result_that_finds_no_room_is_reported_and_the_worker_goes_on() {
     break_with(&rig.sandbox, ENOSPC);
     rig.sandbox.write("go", "");
     wait_for("the report", || (rig.taskmanager.status(first) == "completed").then_some(()));
-    worker.running.wait_for_stderr("the TaskManager has its result");
+    worker.running.wait_for_stderr("cannot store result: reported all the same");
     let second = rig.case("second", "echo 43");
     assert_eq!(worker.health()["healthy"], false);
     mend(&rig.sandbox);
@@ -115,7 +109,7 @@ fn a_confirmed_result_is_marked_when_there_is_room_again() {
     wait_for("the result", || (rows(&rig.sandbox, "results").len() == 1).then_some(()));
     break_with(&rig.sandbox, EDQUOT);
     rig.taskmanager.restart();
-    worker.running.wait_for_stderr("claiming nothing until");
+    worker.running.wait_for_stderr("claiming paused");
     assert_eq!(rig.taskmanager.status(id), "completed");
     mend(&rig.sandbox);
     wait_for("the mark", || (!rows(&rig.sandbox, "results")[0]["reported_at"].is_null()).then_some(()));

@@ -31,7 +31,7 @@ impl Watched {
     #[track_caller]
     pub(crate) fn of(worker: Prismq) -> Self {
         let mut running = worker.args(["--status-addr", "127.0.0.1:0"]).start();
-        let line = "health and metrics are shown address=";
+        let line = "serving status page, health and metrics address=";
         running.wait_for(line, |it| it.stderr().split_once(line).is_some_and(|(_, rest)| rest.contains('\n')));
         let log = running.stderr();
         let address = log.split_once(line).unwrap().1.lines().next().unwrap().parse().unwrap();

@@ -42,7 +42,7 @@ fn the_days_units_are_shown_and_nobody_is_asked_for_them() {
     assert_eq!(units(2)["left"], 0);
     worker.wait_for_metric(&format!("prismq_type_held{{type=\"{TYPE}\"}} 1"));
     let page = wait_for("the page", || Some(worker.get("/").1).filter(|it| it.contains("units left of 2")));
-    for words in ["YouTube today</h2><strong>0</strong>", "its handler wants no tasks; claimed again in "] {
+    for words in ["YouTube today</h2><strong>0</strong>", "Snoozed by its handler; claiming resumes in "] {
         assert!(page.contains(words), "{words}: {page}");
     }
 }

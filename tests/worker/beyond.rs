@@ -151,7 +151,7 @@ fn every_result_is_reported_whatever_its_depth() {
         let expected = if depth <= MAX_DEPTH { "completed" } else { "failed" };
         assert_eq!(task.status, expected, "{depth}: {task:?}");
         if depth > MAX_DEPTH {
-            let error = "its output is nested deeper than 96 levels at line 1 column 97";
+            let error = "output is nested deeper than 96 levels at line 1 column 97";
             assert_eq!(task.error_message.unwrap(), error, "{depth}");
         }
     }
@@ -234,7 +234,7 @@ fn a_task_beyond_a_limit_that_another_taskmanager_hands_out_is_failed_and_the_ne
         ),
         (task("1", &long(17 << 20)), "params are longer than 16 MiB"),
         (task("1", &long(34 << 20)), "params cannot be read: the answer is too long"),
-        (task("1", "{}").replace("\"attempts\":1", "\"attempts\":18446744073709551616"), "handed out 4294967295 times"),
+        (task("1", "{}").replace("\"attempts\":1", "\"attempts\":18446744073709551616"), "claimed 4294967295 times"),
         (task("1", &object(MAX_DEPTH)), ""),
     ]);
     let errors: Vec<&str> = answers.iter().map(|(_, error)| *error).collect();
@@ -259,7 +259,7 @@ fn a_task_whose_number_cannot_be_read_is_named_and_the_next_ones_are_worked() {
         let foreign = Foreign::handing_out([task(id, "{}"), task("2", "{}")]);
         let output = foreign.sandbox.prismq(["work", "once", "--drain"]).run().exits(1);
         assert!(
-            output.stderr.contains("answered POST /tasks/claim in a way that makes no sense here: id is "),
+            output.stderr.contains("gave an invalid answer to POST /tasks/claim: id is "),
             "{id}: {}",
             output.stderr
         );
@@ -271,7 +271,7 @@ fn a_task_whose_number_cannot_be_read_is_named_and_the_next_ones_are_worked() {
 fn a_taskmanager_that_answers_nothing_but_nonsense_ends_a_drain() {
     let foreign = Foreign::handing_out(std::iter::repeat_n(task("null", "{}"), 1000));
     let output = foreign.sandbox.prismq(["work", "once", "--drain"]).run().exits(1);
-    assert!(output.stderr.contains("id is no number"), "{}", output.stderr);
+    assert!(output.stderr.contains("id is not a number"), "{}", output.stderr);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn more_values_than_may_be_are_refused_where_they_come_in() {
     rig.sandbox.write("out", numbers);
     rig.drain();
     let error = rig.taskmanager.task(id).error_message.unwrap();
-    assert!(error.starts_with("its output is beyond a limit: more than 1000000 values"), "{error}");
+    assert!(error.starts_with("output is beyond a limit: more than 1000000 values"), "{error}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_type_is_not_claimed_before_the_time_and_others_go_on() {
     rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
     let ids = create(&rig, 5, "held");
     let mut worker = rig.work([]).start();
-    worker.wait_for_stderr("not claimed until");
+    worker.wait_for_stderr("task type snoozed");
     let others = [1, 2].map(|n| {
         let id = rig.case_of("other", &format!("fine-{n}"), "echo 1");
         wait_for_status(&rig, id, "completed");
@@ -64,9 +64,9 @@ fn a_type_is_not_claimed_before_the_time_and_others_go_on() {
     assert!(ids[1..].iter().all(|id| rig.taskmanager.task(*id).attempts == 0), "their attempts are not burnt");
     assert_eq!(rig.worked(), [ids[0], others[0], others[1]]);
     let log = log_of(worker);
-    assert_eq!(count(&log, "not claimed until"), 1, "{log}");
-    let line = log.lines().find(|line| line.contains("not claimed until")).unwrap();
-    assert!(line.contains(": the quota is used up") && line.contains("task_type=case"), "{line}");
+    assert_eq!(count(&log, "task type snoozed"), 1, "{log}");
+    let line = log.lines().find(|line| line.contains("task type snoozed")).unwrap();
+    assert!(line.contains("reason=\"the quota is used up") && line.contains("task_type=case"), "{line}");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn it_is_claimed_again_when_the_time_has_come_though_the_next_poll_is_far() {
     let id = rig.case("held", &format!("echo '{{{DONE},\"not_before\":\"{until}\"}}'"));
     let settings = ["--poll-interval", "60s", "--max-backoff", "60s", "--concurrency", "3"];
     let mut worker = rig.work(settings).start();
-    worker.wait_for_stderr("not claimed until");
+    worker.wait_for_stderr("task type snoozed");
     // A claim that waits at the TaskManager is called back.
     thread::sleep(Duration::from_millis(500));
     let next = rig.case("next", "echo 2");
@@ -85,7 +85,7 @@ fn it_is_claimed_again_when_the_time_has_come_though_the_next_poll_is_far() {
     let late = claimed_at.duration_since(until).as_millis();
     assert!((0..2000).contains(&late), "{late} ms after the time");
     let log = log_of(worker);
-    assert_eq!((rig.worked(), count(&log, "not claimed until"), count(&log, "claimed again")), (vec![id, next], 1, 1));
+    assert_eq!((rig.worked(), count(&log, "task type snoozed"), count(&log, "snooze over")), (vec![id, next], 1, 1));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn it_is_held_by_the_answer_of_a_warm_process_too() {
     let rig = Rig::warm(&format!("while next; do echo \"{answer}\"; done"), "");
     let ids = rig.create_warm(2);
     let mut worker = rig.work([]).start();
-    worker.wait_for_stderr("not claimed until");
+    worker.wait_for_stderr("task type snoozed");
     wait_for_status(&rig, ids[0], "completed");
     thread::sleep(Duration::from_millis(300));
     assert_eq!(rig.taskmanager.status(ids[1]), "pending");
@@ -121,13 +121,14 @@ fn a_time_that_is_over_or_makes_no_sense_holds_nothing() {
         rig.case(name, &format!("echo '{{\"success\":true,\"not_before\":{time}}}'"));
     }
     let log = rig.drain().stderr;
-    assert_eq!((rig.worked().len(), count(&log, "not claimed until")), (4, 0), "{log}");
+    assert_eq!((rig.worked().len(), count(&log, "task type snoozed")), (4, 0), "{log}");
     assert_eq!(count(&log, "`not_before` is ignored"), 2, "{log}");
 }
 
 /// The times up to which types are said to be held, by the log.
 fn held_until(log: &str) -> Vec<Timestamp> {
-    let words = |line: &str| line.split_once("not claimed until ")?.1.split(": ").next()?.parse().ok();
+    let words =
+        |line: &str| line.split_once("task type snoozed ")?.1.split_once("until=")?.1.split(' ').next()?.parse().ok();
     log.lines().filter_map(words).collect()
 }
 
@@ -158,7 +159,7 @@ fn a_time_that_never_comes_holds_for_a_day() {
     let rig = Rig::warm(&format!("while next; do echo \"{answer}\"; done"), "");
     rig.create_warm(1);
     let mut worker = rig.work([]).start();
-    worker.wait_for_stderr("not claimed until");
+    worker.wait_for_stderr("task type snoozed");
     let log = log_of(worker);
     assert!(a_day.duration_since(held_until(&log)[0]).as_secs().abs() < 120, "{log}");
 }
@@ -194,7 +195,7 @@ fn a_drain_waits_for_a_short_time() {
     rig.case("held", &holding(Duration::from_secs(2), QUOTA));
     rig.case("next", "echo 1");
     let log = rig.work(["--drain", "--poll-interval", "60s", "--max-backoff", "60s"]).run().exits(0).stderr;
-    assert_eq!((rig.worked().len(), count(&log, "claimed again")), (2, 1), "{log}");
+    assert_eq!((rig.worked().len(), count(&log, "snooze over")), (2, 1), "{log}");
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn a_drain_does_not_wait_for_a_long_time_and_says_what_is_left() {
     rig.case_of("other", "fine", "echo 1");
     let output = rig.work(["--drain"]).run().exits(1);
     assert_eq!(rig.worked().len(), 2);
-    let errors = output.stderr.lines().filter(|line| line.contains("tasks are left: case is not claimed until"));
+    let errors = output.stderr.lines().filter(|line| line.contains("tasks left: case is snoozed until"));
     assert_eq!(errors.count(), 1, "{}", output.stderr);
 }
 
@@ -287,7 +288,7 @@ fn a_drain_sees_what_is_left_though_many_newer_tasks_of_a_similar_name_wait() {
             rig.taskmanager.create(similar, json!({"n": n}));
         }
         let output = rig.work(["--drain"]).run().exits(1);
-        assert!(output.stderr.contains("tasks are left: send_mail is not claimed until"), "{}", output.stderr);
+        assert!(output.stderr.contains("tasks left: send_mail is snoozed until"), "{}", output.stderr);
         let others = rig.work(["--drain", "--handle", &format!("{similar}=cat"), similar]).run();
         assert_eq!(others.code(), 0, "{}", others.stderr);
     }

@@ -175,18 +175,18 @@ fn an_idea_that_makes_no_sense_fails_its_task_and_none_is_stored() {
         idea
     };
     let cases = [
-        (json!("Why bees dance"), " is no object"),
+        (json!("Why bees dance"), " is not an object"),
         (json!({"source_id": "x"}), ".title is missing"),
         (bad("title", Value::Null), ".title is missing"),
-        (bad("title", json!(1)), ".title is no text"),
-        (bad("source_id", json!(17)), ".source_id is no text"),
-        (bad("keywords", json!("bees, dances")), ".keywords is no list of texts"),
-        (bad("keywords", json!(["bees", 1])), ".keywords is no list of texts"),
-        (bad("score", json!(0.5)), ".score is no whole number"),
-        (bad("score", json!("80")), ".score is no whole number"),
-        (bad("metadata", json!([])), ".metadata is no object"),
-        (bad("metadata", json!({"tags": ["a"]})), ".metadata holds no text under \"tags\""),
-        (bad("subcategory_relevance", json!("{}")), ".subcategory_relevance is no object"),
+        (bad("title", json!(1)), ".title is not text"),
+        (bad("source_id", json!(17)), ".source_id is not text"),
+        (bad("keywords", json!("bees, dances")), ".keywords is not a list of strings"),
+        (bad("keywords", json!(["bees", 1])), ".keywords is not a list of strings"),
+        (bad("score", json!(0.5)), ".score is not a whole number"),
+        (bad("score", json!("80")), ".score is not a whole number"),
+        (bad("metadata", json!([])), ".metadata is not an object"),
+        (bad("metadata", json!({"tags": ["a"]})), ".metadata has a value that is not text: \"tags\""),
+        (bad("subcategory_relevance", json!("{}")), ".subcategory_relevance is not an object"),
         (bad("tittle", json!("x")), " has a field \"tittle\", which ideas do not have"),
         (bad("id", json!(1)), " has a field \"id\", which ideas do not have"),
     ];
@@ -292,7 +292,7 @@ fn who_completes_a_task_by_hand_leaves_ideas_as_well() {
     let run = |arguments: &[&str]| rig.sandbox.prismq(arguments.iter().copied()).run();
     run(&["claim", "case", "--once"]).exits(0);
     let refused = run(&["complete", "1", "--result", r#"{"ideas":[{"title":1}]}"#]).exits(2);
-    assert_refuses(&refused, &["--result: data.ideas[0].title is no text"]);
+    assert_refuses(&refused, &["--result: data.ideas[0].title is not text"]);
     run(&["complete", "1", "--result", &json!({"ideas": [bees()]}).to_string()]).exits(0);
     assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
     let id = task(&rig, "more", &json!({"ideas": [{"title": "More bees"}]}));

@@ -58,7 +58,7 @@ fn an_old_table_gets_the_column_that_it_lacks() {
 
 #[test]
 fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
-    let another = "its table IdeaInspiration is another one: it lacks ";
+    let another = "its table IdeaInspiration has different columns: it lacks ";
     let no_key = OLD_TABLE.replace("INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT");
     let tables = [
         (FOREIGN_TABLE.into(), format!("{another}category, content, ")),
@@ -68,7 +68,7 @@ fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
             OLD_TABLE.replace("score INTEGER", "score INTEGER, stars INTEGER"),
             format!("{another}source_platform, and has stars besides"),
         ),
-        (no_key, "its id is no INTEGER PRIMARY KEY".into()),
+        (no_key, "its id is not an INTEGER PRIMARY KEY".into()),
     ];
     for (table, words) in &tables {
         for database in ["shared.db", "results.db"] {
@@ -93,7 +93,7 @@ fn what_can_be_no_database_of_ideas_is_refused_before_any_claim() {
     let rig = Rig::start();
     let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
     rig.sandbox.write("text.db", "this is no database\n");
-    for (path, words) in [("text.db", "it is no SQLite database"), (".", "directory"), ("text.db/x.db", "x.db")] {
+    for (path, words) in [("text.db", "it is not an SQLite database"), (".", "directory"), ("text.db/x.db", "x.db")] {
         let output = rig.work(["--drain", "--ideas", path]).run().exits(2);
         assert_refuses(&output, &["cannot keep ideas in", words]);
         assert!(output.stderr.contains("--ideas or IDEA_DB_PATH"), "{}", output.stderr);
@@ -116,7 +116,7 @@ fn a_task_whose_ideas_cannot_be_kept_is_worked_again_by_the_next_worker() {
         rig.sandbox.write("go", "");
         let output = worker.wait().exits(2);
         assert_refuses(&output, &["cannot keep ideas in", "it lacks category"]);
-        assert!(output.stderr.contains("the task is not reported, to be worked again"), "{}", output.stderr);
+        assert!(output.stderr.contains("cannot store ideas: task will run again"), "{}", output.stderr);
         assert_eq!((rig.taskmanager.status(id).as_str(), rig.worked()), ("claimed", vec![]));
         execute(&path, "DROP TABLE IdeaInspiration");
         std::fs::remove_file(rig.sandbox.path("go")).unwrap();

@@ -140,7 +140,7 @@ fn a_drain_works_what_comes_back_to_the_queue() {
             assert_eq!((task.status.as_str(), task.attempts), ("failed", 2));
         }
         assert_eq!((rig.sandbox.read("runs").lines().count(), rig.rows("results").len()), (2, 4));
-        assert!(output.stderr.contains("ended completed=0 failed=4 unreported=0"), "{}", output.stderr);
+        assert!(output.stderr.contains("worker stopped completed=0 failed=4 unreported=0"), "{}", output.stderr);
     }
 }
 
@@ -163,7 +163,7 @@ fn a_drain_waits_for_reports_that_fail_at_first() {
     (0..6).for_each(|_| published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down"))));
     let far = ["--poll-interval", "60s", "--max-backoff", "60s"]; // the report itself makes it ask again
     let output = sandbox.prismq(["work", "--drain", "--debug"]).args(far).run().exits(0);
-    assert!(output.stderr.contains("the result is kept and reported later"), "{}", output.stderr);
+    assert!(output.stderr.contains("report postponed"), "{}", output.stderr);
     let task = published.task(id);
     assert_eq!((task.status.as_str(), task.attempts), ("failed", 3));
     let rows = rows(&sandbox, "results");
@@ -197,7 +197,7 @@ fn the_last_task_of_a_limit_whose_report_fails_says_so() {
     rig.sandbox.write("go", "");
     let output = worker.wait().exits(4);
     let last = output.stderr.lines().last().unwrap();
-    assert!(last.contains("results that could not be reported: 1") && last.contains("results.db"), "{}", output.stderr);
+    assert!(last.contains("unreported results: 1") && last.contains("results.db"), "{}", output.stderr);
 }
 
 #[test]

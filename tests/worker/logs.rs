@@ -33,27 +33,28 @@ fn json_lines_have_the_documented_fields() {
         assert_eq!(line["worker_id"], json!(WORKER), "{line}");
         assert!(line["module"].as_str().unwrap().starts_with("prismq"), "{line}");
     }
-    let ready = lines(&log, "ready")[0];
+    let ready = lines(&log, "worker ready")[0];
     assert_eq!((&ready["task_types"], &ready["concurrency"], ready.get("task_id")), (&json!("case"), &json!(1), None));
-    let claimed = lines(&log, "claimed");
+    let claimed = lines(&log, "task claimed");
     let tasks: Vec<_> = claimed.iter().map(|line| (&line["task_id"], &line["task_type"], &line["attempt"])).collect();
     assert_eq!(tasks, [(&json!(1), &json!("case"), &json!(1)), (&json!(2), &json!("case"), &json!(1))]);
-    let retry = lines(&log, "exit code 75; trying again")[0];
+    let retry = lines(&log, "attempt failed: retrying")[0];
     assert_eq!((&retry["task_id"], &retry["wait_s"], &retry["level"]), (&json!(1), &json!(0.01), &json!("WARN")));
     let said = lines(&log, "a \"quoted\"\u{1b}[1m word");
     assert!(said.len() == 1 && said[0]["task_id"] == json!(1) && said[0]["task_type"] == json!("case"), "{log:?}");
-    let completed = lines(&log, "completed")[0];
+    let completed = lines(&log, "task completed")[0];
     assert!(completed["task_id"] == json!(1) && completed["duration_ms"].is_u64(), "{completed}");
-    let failed = lines(&log, "failed: lines | two")[0];
+    let failed = lines(&log, "task failed")[0];
     assert_eq!(
         (&failed["task_id"], &failed["error_type"], &failed["retryable"]),
         (&json!(2), &json!("validation"), &json!(false))
     );
+    assert_eq!((&retry["error"], &failed["error"]), (&json!("exit code 75"), &json!("lines | two")));
     for line in &log {
         let is_printed = ["a \"quoted\"\u{1b}[1m word", "two", "lines"].contains(&line["message"].as_str().unwrap());
         assert_eq!(line["module"], if is_printed { "prismq::handler" } else { "prismq::worker" }, "{line}");
     }
-    let ended = lines(&log, "ended")[0];
+    let ended = lines(&log, "worker stopped")[0];
     assert_eq!((&ended["completed"], &ended["failed"], &ended["unreported"]), (&json!(1), &json!(1), &json!(0)));
     assert_eq!(ended, log.last().unwrap());
 }
@@ -64,7 +65,7 @@ fn what_handlers_print_can_be_left_out_of_the_log() {
     for filter in ["prismq::handler=off", "prismq::handler=warn", "info,prismq::handler=warn"] {
         let log = log(&["--log-level", filter]);
         assert!(whole.contains("word") && !log.contains("word"), "{filter}: {log}");
-        assert!(log.contains("INFO  completed") && log.contains("INFO  ended"), "{filter}: {log}");
+        assert!(log.contains("INFO  task completed") && log.contains("INFO  worker stopped"), "{filter}: {log}");
     }
     let log = log(&["--log-level", "error,prismq::handler=info"]);
     assert!(log.lines().count() == 3 && log.contains("word"), "{log}");
@@ -85,7 +86,7 @@ fn text_lines_are_one_line_each_and_steer_no_terminal() {
 fn a_quiet_worker_says_only_what_is_wrong() {
     let log = log(&["-q"]);
     assert!(log.lines().all(|line| line.contains(" WARN ")), "{log}");
-    assert!(log.contains("failed: "), "{log}");
+    assert!(log.contains("task failed"), "{log}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn stored(rig: &Rig) -> Value {
     serde_json::from_str(rig.rows("results")[0]["data"].as_str().unwrap()).unwrap()
 }
 
-const LEFT_OUT: &str = "too long for the TaskManager, which has it without page.html";
+const LEFT_OUT: &str = "too large for the TaskManager: sent without some of its parts";
 
 #[test]
 fn a_long_result_is_reported_without_its_largest_parts_which_is_said_in_the_log_and_the_story() {
@@ -34,7 +34,7 @@ fn a_long_result_is_reported_without_its_largest_parts_which_is_said_in_the_log_
     );
     assert_eq!(stored(&rig), big());
     let told = rig.sandbox.prismq(["explain", &id.to_string()]).run().exits(0).stdout;
-    assert!(told.contains("the TaskManager has it without page.html, which is kept here"), "{told}");
+    assert!(told.contains("sent without page.html; stored here in full"), "{told}");
     let told = rig.sandbox.prismq(["explain", &id.to_string(), "--json"]).run().exits(0).json();
     assert_eq!(told["attempts"][0]["omitted"], json!(["page.html"]));
     // Also where the TaskManager does not say so itself.
@@ -69,13 +69,13 @@ fn the_log_and_the_story_say_the_same_of_what_was_left_out() {
         }
         let log = rig.drain().stderr;
         let said: Vec<&str> =
-            log.lines().filter_map(|line| line.split_once("which has it without ")).map(|it| it.1).collect();
+            log.lines().filter_map(|line| line.split_once("without some of its parts ")).map(|it| it.1).collect();
         assert_eq!(said.len(), 2, "{log}");
         for said in said {
-            let (words, rest) = said.split_once("; the results file").unwrap();
-            let id = rest.split_once("task_id=").unwrap().1.split_whitespace().next().unwrap();
+            let (id, words) = said.strip_prefix("task_id=").unwrap().split_once(" omitted=").unwrap();
+            let words = words.trim_matches('"');
             let story = rig.sandbox.prismq(["explain", id]).run().exits(0).stdout;
-            assert!(story.contains(&format!("has it without {words}, which is kept here\n")), "{said}: {story}");
+            assert!(story.contains(&format!("sent without {words}; stored here in full\n")), "{said}: {story}");
         }
     }
 }

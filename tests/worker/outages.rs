@@ -16,17 +16,17 @@ fn a_restart_of_the_server_is_two_lines_and_nothing_lost() {
     worker.wait_for("three to run", |_| rig.sandbox.read("runs").lines().count() == 3);
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
-    worker.wait_for("three reports to fail", |it| it.stderr().matches("kept and reported later").count() == 3);
+    worker.wait_for("three reports to fail", |it| it.stderr().matches("report postponed").count() == 3);
     let failed_at = Instant::now();
     rig.taskmanager.restart();
     let away = failed_at.elapsed();
     worker.wait_for("all to end", |_| ids.iter().all(|id| rig.taskmanager.status(*id) == "completed"));
-    worker.wait_for_stderr("the TaskManager answers again");
+    worker.wait_for_stderr("TaskManager available again");
     worker.terminate();
     let log = worker.wait().exits(0).stderr;
 
-    assert_eq!(log.matches("waiting for it").count(), 1, "{log}");
-    let back: Vec<&str> = log.lines().filter(|line| line.contains("answers again")).collect();
+    assert_eq!(log.matches("TaskManager unavailable").count(), 1, "{log}");
+    let back: Vec<&str> = log.lines().filter(|line| line.contains("available again")).collect();
     let [back] = &back[..] else { panic!("{log}") };
     let number = |name: &str| -> f64 {
         let (_, value) = back.split_once(&format!(" {name}=")).unwrap();
@@ -48,7 +48,7 @@ fn a_key_that_is_taken_away_ends_the_worker_after_what_runs() {
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.taskmanager.restart_with_key("the-new-key");
-    worker.wait_for_stderr("claiming nothing more in_flight=1");
+    worker.wait_for_stderr("claiming no more tasks in_flight=1");
     assert!(worker.is_running());
     rig.sandbox.write("go", "");
     let output = worker.wait().exits(5);
@@ -71,12 +71,12 @@ fn a_server_that_was_set_up_anew_is_worked_on() {
     worker.wait_for_stderr("ready");
     rig.taskmanager.stop();
     rig.taskmanager.restart_anew();
-    worker.wait_for_stderr("knows this task type no more task_type=case");
+    worker.wait_for_stderr("task type no longer registered task_type=case");
     rig.taskmanager.register("another");
     rig.taskmanager.register("case");
     let id = rig.taskmanager.create("case", json!({"case": "it"}));
     worker.wait_for("the task to end", |_| rig.taskmanager.status(id) == "completed");
-    assert_eq!(worker.stderr().matches("no more").count(), 1, "{}", worker.stderr());
+    assert_eq!(worker.stderr().matches("no longer registered").count(), 1, "{}", worker.stderr());
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_number_that_is_another_types_by_now_hands_no_task_to_the_wrong_handler() {
     }
     let wrong = other.create("another", json!({"case": "it"}));
     rig.taskmanager.replace_by(other);
-    worker.wait_for_stderr("not worked");
+    worker.wait_for_stderr("claimed task has another type");
     let right = rig.taskmanager.create("case", json!({"case": "it"}));
     worker.wait_for("its own task to end", |_| rig.taskmanager.status(right) == "completed");
     assert_eq!((rig.sandbox.read("runs"), rig.taskmanager.status(wrong)), ("run\n".into(), "claimed".into()));

@@ -120,7 +120,7 @@ fn failures() -> Vec<(&'static str, &'static str, Expected)> {
         ("exit-78", "exit 78", failure("exit code 78", "configuration", false)),
         ("exit-3", r#"echo '{"progress":40}' >&3; exit 3"#, progressed),
         ("exit-1", r#"echo '{"done":2}'; echo 'only half' >&2; exit 1"#, partial),
-        ("signal", "kill -9 $$", failure("ended by signal 9 (SIGKILL)", "crash", true)),
+        ("signal", "kill -9 $$", failure("killed by signal 9 (SIGKILL)", "crash", true)),
         (
             "envelope-failure",
             r#"echo '{"success":false,"error":"no units left","error_type":"quota","retryable":true}'"#,
@@ -155,7 +155,7 @@ fn a_handler_that_takes_too_long_is_ended() {
     let id = rig.case("slow", "echo working >&2; sleep 20");
     rig.drain();
     let error = rig.taskmanager.task(id).error_message.unwrap();
-    assert!(error.starts_with("it took longer than ") && error.ends_with("its last words:\nworking"), "{error}");
+    assert!(error.starts_with("timed out after ") && error.ends_with("; stderr:\nworking"), "{error}");
     assert_ended(&rig, id, "case", &failure(&error, "timeout", true));
     let took = rig.rows("results")[0]["duration_ms"].as_i64().unwrap();
     assert!((900..5000).contains(&took), "{took}");
@@ -183,7 +183,7 @@ fn what_may_be_tried_again_is_within_the_claim() {
     assert_ended(&rig, hopeless, "case", &failure("exit code 65", "validation", false));
     let runs = ["second", "never", "hopeless"].map(|name| rig.sandbox.read(name).lines().count());
     assert_eq!(runs, [2, 3, 1]);
-    assert_eq!(output.stderr.matches("exit code 75; trying again").count(), 3, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("attempt failed: retrying").count(), 3, "{}", output.stderr);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Reports that the TaskManager refuses: they are kept, counted and named, and hold up nobody.
+//! Reports that the TaskManager refused the request: they are kept, counted and named, and hold up nobody.
 
 use serde_json::{Value, json};
 
@@ -50,11 +50,11 @@ fn refusals() -> Vec<(Answer, &'static str)> {
         (Answer::error(413, "too much"), "too much (413)"),
         (Answer::error(422, "Unprocessable"), "Unprocessable (422)"),
         (Answer::error(501, "Not implemented"), "Not implemented (501)"),
-        (recorded("no such endpoint"), "does not know the call"),
+        (recorded("no such endpoint"), "no such call"),
         (Answer::redirect(302, "http://127.0.0.1:9/login"), "redirects to http://127.0.0.1:9/login"),
-        (Answer::page(403), "web page"),
-        (Answer::page(200), "web page"),
-        (Answer::data(&json!("fine")), "makes no sense"),
+        (Answer::page(403), "HTML page"),
+        (Answer::page(200), "HTML page"),
+        (Answer::data(&json!("fine")), "gave an invalid answer"),
     ]
 }
 
@@ -68,7 +68,7 @@ fn whatever_refuses_a_report_is_named_and_the_exit_code_tells() {
         let refused_key = words == "refused the key" || words == "not from here";
         assert_eq!(output.code(), if refused_key { 5 } else { 1 }, "{words}: {}", output.stderr);
         let last = output.stderr.lines().last().unwrap();
-        assert!(last.contains("could not be reported: 1") && last.contains("(of task 1)"), "{words}: {last}");
+        assert!(last.contains("unreported results: 1") && last.contains("(task 1)"), "{words}: {last}");
         assert!(last.contains(words), "{words}: {last}");
         assert!(last.contains(if refused_key { "check TASKMANAGER_API_KEY" } else { "prismq explain 1" }), "{last}");
         let named = |line: &&str| line.contains("ERROR") && line.contains(words) && line.contains("task_id=1");
@@ -91,18 +91,18 @@ fn a_refused_report_is_counted_and_named_alike_by_all_who_tell_of_it() {
     let ended = sandbox.prismq(["work", "--drain", "--max-backoff", "60s", "--json"]).run().exits(1);
     assert_eq!(ended.json(), json!({"completed": 2, "failed": 0, "unreported": 1, "refused": 1}));
     let run = |arguments: &[&str]| sandbox.prismq(arguments.iter().copied()).run();
-    let words = "refused 1 of them, the last of task 1: the TaskManager refuses: Unprocessable (422)";
+    let words = "1 refused by the TaskManager, last task 1: the TaskManager refused the request: Unprocessable (422)";
     let stats = run(&["stats"]).exits(0).stdout;
-    assert!(stats.contains("1 not reported yet; ") && stats.contains(words), "{stats}");
+    assert!(stats.contains("1 unreported; ") && stats.contains(words), "{stats}");
     let stats = run(&["stats", "--json"]).exits(0).json();
     assert_eq!((&stats["unreported"], &stats["refused"]), (&json!(1), &json!(1)));
     let page = run(&["stats", "--html", "-"]).exits(0).stdout;
-    assert!(page.contains("the TaskManager refused 1, the last of task 1: "), "{page}");
+    assert!(page.contains("1 refused by the TaskManager, last task 1: "), "{page}");
     let health = run(&["health"]).stdout;
-    assert!(health.contains("1 wait to be reported") && health.contains(words), "{health}");
+    assert!(health.contains("1 pending reports") && health.contains(words), "{health}");
     let health = run(&["health", "--json"]).json();
     assert_eq!((&health["unreported"], &health["refused"]), (&json!(1), &json!(1)));
-    let why = "the TaskManager refuses: Unprocessable (422)";
+    let why = "the TaskManager refused the request: Unprocessable (422)";
     let explained = run(&["explain", "1"]).exits(0).stdout;
     assert!(explained.contains(&format!("not reported yet: {why}; a worker")), "{explained}");
     assert_eq!(run(&["explain", "1", "--json"]).exits(0).json()["attempts"][0]["report_error"], why);
@@ -191,11 +191,11 @@ fn what_the_status_endpoint_shows_of_a_refused_report() {
         (health["unreported"] == 1 && health["tasks_processed"] == 2).then_some(health)
     });
     assert_eq!((&health["healthy"], &health["refused"]), (&json!(true), &json!(1)));
-    assert_eq!(health["last_refused"], "task 1: the TaskManager refuses: Unprocessable (422)");
+    assert_eq!(health["last_refused"], "task 1: the TaskManager refused the request: Unprocessable (422)");
     let metrics = get("/metrics").unwrap();
     assert!(metrics.contains("\nprismq_results_unreported 1\n") && metrics.contains("\nprismq_results_refused 1\n"));
     let page = get("/").unwrap();
-    assert!(page.contains("the TaskManager refused 1, the last of task 1: "), "{page}");
+    assert!(page.contains("1 refused by the TaskManager, last task 1: "), "{page}");
     worker.terminate();
     // What is safe in the results file is no failure for whoever asked it to end.
     assert!(worker.wait().exits(0).stderr.contains("unreported=1"));
@@ -221,7 +221,7 @@ fn a_key_that_is_refused_meanwhile_leaves_its_results_counted() {
     assert_eq!(output.json(), json!({"completed": 1, "failed": 0, "unreported": 1, "refused": 1}));
     assert!(output.stderr.contains("unreported=1"), "{}", output.stderr);
     let last = output.stderr.lines().last().unwrap();
-    assert!(last.contains("refused the key") && last.contains("not reported: 1"), "{last}");
+    assert!(last.contains("refused the key") && last.contains("unreported results: 1"), "{last}");
     assert!(!output.stderr.contains(KEY));
 }
 
@@ -240,7 +240,7 @@ fn a_report_by_hand_that_is_refused_is_kept_and_named() {
         let output = run(&command).exits(code);
         let last = output.stderr.lines().last().unwrap();
         assert!(last.contains("Unprocessable (422)") && last.contains("prismq complete 1"), "{last}");
-        assert_eq!(refused(&sandbox), ["the TaskManager refuses: Unprocessable (422)"]);
+        assert_eq!(refused(&sandbox), ["the TaskManager refused the request: Unprocessable (422)"]);
         assert_eq!(run(&["stats", "--json"]).json()["refused"], 1);
         published.mend();
         run(&["complete", "1"]).exits(0);
@@ -259,7 +259,7 @@ fn a_report_that_alone_never_gets_through_counts_as_refused() {
         (0..500).for_each(|_| published.spoil(COMPLETE, Fault::Answer(answer.clone())));
         published.create("case", json!({"case": "it"}));
         let output = sandbox.prismq(["work", "--drain"]).run().exits(1);
-        assert!(output.stderr.contains("(of task 1)"), "{}", output.stderr);
+        assert!(output.stderr.contains("(task 1)"), "{}", output.stderr);
         assert_eq!(refused(&sandbox).len(), 1);
     });
 }

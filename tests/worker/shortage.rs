@@ -51,7 +51,7 @@ fn more_slots_than_fit_are_refused_and_as_many_as_fit_do_fit() {
     for (rig, ids) in [(once, once_ids), (warm, warm_ids)] {
         let refused = limited(&rig, "ulimit -n 256", "--concurrency 200").run().exits(2);
         let line = refused.stderr.lines().last().unwrap();
-        assert!(line.starts_with("prismq: 200 slots may need ") && line.contains("may have 256;"), "{line}");
+        assert!(line.starts_with("prismq: 200 slots may need ") && line.contains("the limit is 256;"), "{line}");
         assert!(line.contains("`ulimit -n "), "{line}");
         assert!(ids.iter().all(|id| rig.taskmanager.task(*id).attempts == 0));
         let most = line.split("set --concurrency to ").nth(1).unwrap().split(' ').next().unwrap();
@@ -129,12 +129,12 @@ fn a_shortage_that_outlasts_the_claim_gives_the_task_back_and_opens_no_breaker()
     let ids: Vec<u64> = (0..7).map(|n| rig.case(&format!("c{n}"), "echo 1")).collect();
     let mut worker =
         rig.work(["--max-tasks", "7", "--max-attempts", "20"]).env("FAILPOINTS", "start=return(24)").start();
-    worker.wait_for_stderr("given back");
+    worker.wait_for_stderr("task returned");
     let ended = worker.wait().exits(0);
-    assert!(!ended.stderr.contains("claiming none for a while"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("circuit open"), "{}", ended.stderr);
     for row in rig.rows("results") {
         let error = row["error"].as_str().unwrap();
-        assert!(error.starts_with("not run: the worker could not start ") && error.contains("Too many open files"));
+        assert!(error.starts_with("not run: cannot start ") && error.contains("Too many open files"));
         assert_eq!((&row["error_type"], &row["retryable"]), (&json!("worker"), &json!(1)));
     }
     let stats = rig.sandbox.prismq(["stats", "--json"]).run().exits(0).json();
@@ -142,7 +142,7 @@ fn a_shortage_that_outlasts_the_claim_gives_the_task_back_and_opens_no_breaker()
     rig.work(["--drain", "--max-attempts", "20"]).run().exits(0);
     assert_eq!(attempts(&rig, &ids).last(), Some(&8));
     let story = rig.sandbox.prismq(["explain", &ids[0].to_string()]).run().exits(0).stdout;
-    assert!(story.contains("given back: not run: "), "{story}");
+    assert!(story.contains("returned: not run: "), "{story}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn nothing_is_claimed_where_not_all_slots_can_be_started() {
     for failpoint in ["thread=return(11)", "thread=3*off->return(11)"] {
         let refused = rig.work(["--concurrency", "4", "--drain"]).env("FAILPOINTS", failpoint).run().exits(1);
         let line = refused.stderr.lines().last().unwrap();
-        assert!(line.starts_with("prismq: the system has no threads for 4 slots: Resource temporarily"), "{line}");
+        assert!(line.starts_with("prismq: cannot start threads for 4 slots: Resource temporarily"), "{line}");
         assert!(line.contains("lower --concurrency, or raise the limit on processes"), "{line}");
         assert_eq!(rig.taskmanager.task(id).attempts, 0);
     }
@@ -208,9 +208,9 @@ fn open_files_that_run_out_for_a_connection_are_named() {
     let mut worker = sandbox.prismq(["work", "--handle", "case=cat"]).start();
     worker.wait_for_stderr("ready");
     let before = limit_open_files(&worker, 3);
-    worker.wait_for_stderr("since open files or memory have run out: Too many open files");
+    worker.wait_for_stderr("out of open files or memory: Too many open files");
     limit_open_files(&worker, before);
-    worker.wait_for_stderr("the TaskManager answers again");
+    worker.wait_for_stderr("TaskManager available again");
     worker.terminate();
     let log = worker.wait().exits(0).stderr;
     assert!(!log.contains("cannot reach the TaskManager"), "{log}");

@@ -26,7 +26,7 @@ fn busy(script: &str, arguments: &[&str]) -> (Rig, Running) {
 
 fn ask_to_end(worker: &mut Running) {
     worker.terminate();
-    worker.wait_for_stderr("claiming nothing more");
+    worker.wait_for_stderr("stopping");
 }
 
 /// The second of two signals: not so soon that both are one.
@@ -44,7 +44,7 @@ fn assert_unclaimed(task: &TaskView) {
 fn assert_shut_down(rig: &Rig) {
     let task = rig.taskmanager.task(1);
     assert_eq!((task.status.as_str(), task.attempts), ("pending", 1), "{task:?}");
-    assert_eq!(task.error_message.as_deref(), Some("ended because the worker shuts down"));
+    assert_eq!(task.error_message.as_deref(), Some("stopped: the worker is shutting down"));
     let result = task.result.unwrap();
     assert_eq!((&result["error_type"], &result["retryable"]), (&json!("shutdown"), &json!(true)));
     let row = &rig.rows("results")[0];
@@ -60,7 +60,7 @@ fn what_runs_may_finish() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let (rig, mut worker) = busy(WAITS, &[]);
         worker.signal(signal);
-        worker.wait_for_stderr("asked to end: claiming nothing more; a second signal ends what still runs in_flight=1");
+        worker.wait_for_stderr("stopping: waiting for running tasks; signal again to kill them in_flight=1");
         assert!(worker.is_running());
         rig.sandbox.write("go", "");
         worker.wait().exits(0);
@@ -108,7 +108,7 @@ fn a_second_signal_ends_what_runs_now() {
 fn a_second_signal_also_ends_what_was_asked_to_end_before() {
     let (rig, mut worker) = busy(DEAF, &["--grace-period", "0"]);
     worker.terminate();
-    worker.wait_for_stderr("claiming nothing more");
+    worker.wait_for_stderr("stopping");
     let start = Instant::now();
     signal_again(&worker);
     worker.wait().exits(0);
@@ -146,7 +146,7 @@ fn waiting_to_try_again_ends_at_once() {
     rig.sandbox.write("prismq.toml", cases("case", "retry = { max_attempts = 5, delay = \"60s\" }"));
     let id = rig.case("busy", "exit 75");
     let mut worker = rig.work([]).start();
-    worker.wait_for_stderr("trying again");
+    worker.wait_for_stderr("retrying");
     worker.terminate();
     worker.wait().exits(0);
     let task = rig.taskmanager.task(id);
@@ -196,7 +196,7 @@ fn results_that_cannot_be_reported_wait_for_the_next_worker() {
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
     let output = worker.wait().exits(0);
-    assert!(output.stderr.contains("ended completed=1 failed=0 unreported=1"), "{}", output.stderr);
+    assert!(output.stderr.contains("worker stopped completed=1 failed=0 unreported=1"), "{}", output.stderr);
     let row = &rig.rows("results")[0];
     assert_eq!((&row["status"], &row["reported_at"]), (&json!("completed"), &Value::Null));
 

@@ -32,7 +32,7 @@ fn a_refused_key_ends_it_at_once() {
     assert_says(&output, &["refused the key", "check TASKMANAGER_API_KEY"]);
     assert!(!output.stderr.contains("the-wrong-key"), "{}", output.stderr);
     let output = sandbox.prismq(["work"]).run().exits(5);
-    assert_says(&output, &["a call without a key", "set TASKMANAGER_API_KEY"]);
+    assert_says(&output, &["without a key", "set TASKMANAGER_API_KEY"]);
     sandbox.prismq(["work", "--drain"]).env("TASKMANAGER_API_KEY", "the-right-key").run().exits(0);
 }
 
@@ -41,7 +41,7 @@ fn an_unknown_type_ends_it_at_once() {
     let rig = Rig::start();
     rig.sandbox.write("prismq.toml", cases("case", "") + &cases("missing", ""));
     let output = rig.work([]).run().exits(2);
-    assert_says(&output, &["knows no task type missing", "prismq register-type missing", "--register"]);
+    assert_says(&output, &["has no task type missing", "prismq register-type missing", "--register"]);
     rig.work(["case", "--drain"]).run().exits(0);
 }
 
@@ -51,7 +51,7 @@ fn a_type_is_registered_where_that_is_asked() {
     let schema = "version = \"2.1.0\"\nschema = { type = \"object\", required = [\"case\"] }";
     rig.sandbox.write("prismq.toml", cases("new", schema));
     let output = rig.work(["--register", "--drain"]).run().exits(0);
-    assert!(output.stderr.contains("registered the task type task_type=new"), "{}", output.stderr);
+    assert!(output.stderr.contains("task type registered task_type=new"), "{}", output.stderr);
     let known = rig.taskmanager.client().task_type("new").unwrap().unwrap();
     assert_eq!(known.version, "2.1.0");
     assert_eq!(known.param_schema, json!({"type": "object", "required": ["case"]}));
@@ -78,7 +78,7 @@ fn a_type_without_a_handler_ends_it() {
     let rig = Rig::start();
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = \"case\"\n");
     assert_says(&rig.work(["case"]).run().exits(2), &["case has no handler", "exec"]);
-    assert_says(&rig.work(["other"]).run().exits(2), &["other is not in the configuration", "configured are: case"]);
+    assert_says(&rig.work(["other"]).run().exits(2), &["other is not configured", "configured types: case"]);
     assert_says(&rig.work([]).run().exits(2), &["task type"]);
 }
 
@@ -99,7 +99,7 @@ fn a_server_that_is_away_is_waited_for() {
     sandbox.write("prismq.toml", cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let mut worker = sandbox.prismq(["work", "--register"]).start();
-    worker.wait_for_stderr("waiting for it");
+    worker.wait_for_stderr("TaskManager unavailable");
     assert!(!worker.stderr().contains("ready"), "{}", worker.stderr());
 
     taskmanager.restart();
@@ -108,7 +108,7 @@ fn a_server_that_is_away_is_waited_for() {
     worker.wait_for("the task to end", |_| taskmanager.status(id) == "completed");
     let log = worker.stderr();
     assert_eq!(log.matches("cannot reach the TaskManager").count(), 1, "{log}");
-    assert_eq!(log.matches("the TaskManager answers again").count(), 1, "{log}");
+    assert_eq!(log.matches("TaskManager available again").count(), 1, "{log}");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_worker_that_waits_for_the_server_ends_at_once_when_asked() {
     let sandbox = sandbox(&taskmanager.url());
     sandbox.write("prismq.toml", cases("case", ""));
     let mut worker = sandbox.prismq(["work", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
-    worker.wait_for_stderr("waiting for it");
+    worker.wait_for_stderr("TaskManager unavailable");
     let start = std::time::Instant::now();
     worker.terminate();
     worker.wait().exits(0);
@@ -139,7 +139,7 @@ fn who_waits_for_the_end_of_the_work_hears_that_the_server_is_away() {
 #[test]
 fn retries_bridge_a_gap_also_for_who_waits() {
     let (output, requests) = answered(Answer::page(502), &["--drain"]);
-    assert_says(&output.exits(4), &["cannot answer now", "502", "try again later"]);
+    assert_says(&output.exits(4), &["is unavailable", "502", "try again later"]);
     assert_eq!(requests, 5);
 }
 
@@ -147,11 +147,11 @@ fn retries_bridge_a_gap_also_for_who_waits() {
 fn a_server_that_is_none_ends_it() {
     for arguments in [&[][..], &["--drain"], &["--register"]] {
         let (output, requests) = answered(Answer::page(200), arguments);
-        assert_says(&output.exits(4), &["no TaskManager answers at", "a web page", "ends in /api"]);
+        assert_says(&output.exits(4), &["no TaskManager at", "an HTML page", "ends in /api"]);
         assert_eq!(requests, 1, "it cannot become one");
     }
     let (output, _) = answered(Answer::json(200, &json!({"success": true, "data": {"id": "x"}})), &[]);
-    assert_says(&output.exits(1), &["makes no sense here", "GET /task-types/case"]);
+    assert_says(&output.exits(1), &["gave an invalid answer", "GET /task-types/case"]);
 }
 
 #[test]
@@ -159,5 +159,5 @@ fn a_results_file_that_cannot_be_used_ends_it() {
     let rig = Rig::start();
     rig.sandbox.write("text.db", "this is no database, and is longer than a header of one would be ".repeat(9));
     let output = rig.work(["--results", "text.db"]).run().exits(2);
-    assert_says(&output, &["text.db", "no SQLite database", "--results"]);
+    assert_says(&output, &["text.db", "not an SQLite database", "--results"]);
 }

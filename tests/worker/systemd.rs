@@ -101,7 +101,7 @@ fn it_hears_that_the_worker_is_up_and_that_it_ends() {
     assert_eq!(rig.rows("results")[3]["data"], "0", "handlers do not speak with the manager");
     worker.terminate();
     let stopping = manager.next_with("STOPPING");
-    assert_eq!((stopping["STOPPING"].as_str(), stopping["STATUS"].as_str()), ("1", "ending, tasks in flight: 0"));
+    assert_eq!((stopping["STOPPING"].as_str(), stopping["STATUS"].as_str()), ("1", "stopping, tasks in flight: 0"));
     worker.wait().exits(0);
 }
 
@@ -173,7 +173,7 @@ fn a_slot_that_hangs_is_noticed() {
     let mut worker = manager.service(worker).start();
     manager.next_with("READY");
     rig.case("it", "echo 1");
-    worker.wait_for_stderr("the worker hangs: slot");
+    worker.wait_for_stderr("worker hung reason=\"slot");
     manager.misses_the_pulse();
     assert!(worker.is_running());
 }
@@ -206,7 +206,7 @@ fn nobody_is_told_where_nobody_listens() {
 /// What the log of a worker says of its service manager.
 fn said_of(rig: &Rig, socket: &str) -> Vec<String> {
     let worker = rig.work(["--drain"]).env("NOTIFY_SOCKET", socket).run().exits(0);
-    let lines = worker.stderr.lines().filter_map(|line| line.split_once("the service manager hears nothing: "));
+    let lines = worker.stderr.lines().filter_map(|line| line.split_once("cannot notify the service manager: "));
     lines.map(|(_, said)| said.to_owned()).collect()
 }
 
@@ -215,8 +215,8 @@ fn a_manager_that_cannot_hear_is_named_once() {
     let rig = Rig::start();
     let nobody = rig.sandbox.home("nobody").to_str().unwrap().to_owned();
     for (socket, words) in [
-        (nobody.as_str(), "nobody listens there"),
-        ("/", "nobody listens there"),
+        (nobody.as_str(), "nothing listens there"),
+        ("/", "nothing listens there"),
         ("@", "write an absolute path, or @ and a name"),
         ("vsock:2:1234", "vsock addresses are not supported"),
         ("vsock-stream:2:1234", "vsock addresses are not supported"),

@@ -148,7 +148,7 @@ fn end_while_a_claim_waits() -> Duration {
     published.release();
     let log = worker.wait().exits(0).stderr;
     let took = start.elapsed();
-    assert!(log.contains("claiming nothing more in_flight=0"), "what waits is no task in flight: {log}");
+    assert!(log.contains("stopping in_flight=0"), "what waits is no task in flight: {log}");
     // It was answered with a task even so: none is lost.
     assert_eq!(published.task(id).status, "completed");
     took
@@ -213,7 +213,7 @@ fn the_embedded_taskmanager_waits_for_all_types_at_once() {
     let look = || ureq::get(&page).call().unwrap().body_mut().read_to_string().unwrap();
     // While one is waited for, as long as a server may be asked to, the others would wait with it.
     for (n, name) in ["two", "one", "three", "one", "two"].into_iter().enumerate() {
-        wait_for("the worker to wait", || look().contains("waits for a task").then_some(()));
+        wait_for("the worker to wait", || look().contains("polling ").then_some(()));
         let id = rig.taskmanager.create(name, json!({"case": "it", "n": n}));
         let start = Instant::now();
         wait_for("the task to end", || (rig.taskmanager.status(id) == "completed").then_some(()));
@@ -227,9 +227,9 @@ fn the_end_of_an_outage_is_not_waited_for_with_a_task() {
     let mut worker = rig.work([]).start();
     worker.wait_for_stderr("ready");
     rig.taskmanager.stop();
-    worker.wait_for_stderr("waiting for it");
+    worker.wait_for_stderr("TaskManager unavailable");
     rig.taskmanager.restart();
     let start = Instant::now();
-    worker.wait_for_stderr("answers again");
+    worker.wait_for_stderr("available again");
     assert!(start.elapsed() < Duration::from_secs(10), "a claim that waits is answered after 20 s only");
 }

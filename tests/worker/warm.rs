@@ -142,10 +142,10 @@ fn a_task_that_runs_at_the_end_of_the_grace_period_is_reported() {
     let mut worker = rig.work(["--grace-period", "100ms"]).start();
     wait_for("the second task", || rig.sandbox.path("started").exists().then_some(()));
     worker.terminate();
-    worker.wait_for_stderr("claiming nothing more");
+    worker.wait_for_stderr("stopping");
     worker.wait().exits(0);
     let task = rig.taskmanager.task(ids[1]);
-    assert_eq!(task.error_message.as_deref(), Some("ended because the worker shuts down"));
+    assert_eq!(task.error_message.as_deref(), Some("stopped: the worker is shutting down"));
     assert!(is_gone(rig.rows("results")[0]["data"].as_str().unwrap()));
 }
 
@@ -170,5 +170,5 @@ fn a_killed_worker_takes_its_idle_processes_along_and_the_next_ends_what_they_st
     wait_for("the end of the process", || is_gone(&warm).then_some(()));
     assert!(!is_gone(escaped.trim()), "it does not die with the worker");
     let log = rig.drain().stderr;
-    assert!(is_gone(escaped.trim()) && log.contains("left running by a dead worker"), "{log}");
+    assert!(is_gone(escaped.trim()) && log.contains("orphan killed"), "{log}");
 }

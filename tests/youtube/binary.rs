@@ -98,9 +98,9 @@ fn without_a_key_no_task_is_claimed() {
     let rig = registered(&api);
     rig.sandbox.write(".env", "");
     rig.create(VIDEO, &json!({"video_id": id(1)}));
-    complains(&rig.run(&format!("claim {VIDEO} --once --run")), 2, &["no YouTube key", "YOUTUBE_API_KEY_FILE"]);
+    complains(&rig.run(&format!("claim {VIDEO} --once --run")), 2, &["no YouTube API key", "YOUTUBE_API_KEY_FILE"]);
     let worker = rig.run("work --drain").exits(2);
-    assert!(worker.stderr.contains(VIDEO) && worker.stderr.contains("no YouTube key"), "{}", worker.stderr);
+    assert!(worker.stderr.contains(VIDEO) && worker.stderr.contains("no YouTube API key"), "{}", worker.stderr);
     assert_eq!(rig.task(1)["status"], "pending");
 }
 
@@ -126,7 +126,7 @@ fn the_usual_types_need_no_schema_and_no_configuration() {
         );
         assert_eq!(schema_of(&rig, name), schema, "{name}");
     }
-    complains(&rig.run("register-type PrismQ.YouTube.Other"), 2, &["needs --schema"]);
+    complains(&rig.run("register-type PrismQ.YouTube.Other"), 2, &["--schema is required"]);
     // A machine that only creates tasks may name the type, without a word on what works it.
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{SEARCH}\"\nversion = \"2.0.0\"\n"));
     rig.run(&format!("register-type {SEARCH}")).exits(0);

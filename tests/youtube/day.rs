@@ -17,8 +17,8 @@ fn a_type_whose_cheapest_task_cannot_be_paid_is_left_alone_and_others_go_on() {
     let searches = create_searches(&rig, 3);
     let work = || rig.prismq("work --drain").env("YOUTUBE_DAILY_QUOTA_LIMIT", "210").run();
     let first = work().exits(1);
-    assert!(first.stderr.contains(&format!("tasks are left: {SEARCH} is not claimed until")), "{}", first.stderr);
-    assert_eq!(first.stderr.matches("most of today's YouTube quota is used").count(), 1, "{}", first.stderr);
+    assert!(first.stderr.contains(&format!("tasks left: {SEARCH} is snoozed until")), "{}", first.stderr);
+    assert_eq!(first.stderr.matches("YouTube quota low").count(), 1, "{}", first.stderr);
     assert_eq!(
         (rig.task(searches[1])["status"].clone(), rig.task(searches[2])["attempts"].clone()),
         (json!("completed"), json!(0))
@@ -46,13 +46,12 @@ fn a_day_that_the_api_calls_used_up_holds_all_types_and_says_why() {
     let searches = create_searches(&rig, 2);
     api.answer_with([quota_exceeded()]);
     let log = rig.run("work --drain").exits(1).stderr;
-    let held: Vec<_> =
-        log.lines().filter(|line| line.contains("not claimed until") && !line.contains("tasks are left")).collect();
+    let held: Vec<_> = log.lines().filter(|line| line.contains("task type snoozed")).collect();
     assert_eq!(held.len(), 3, "{log}");
-    assert!(held.iter().any(|line| line.contains("the YouTube quota of the day is used up")), "{log}");
+    assert!(held.iter().any(|line| line.contains("today's YouTube quota is used up")), "{log}");
     assert_eq!(rig.task(searches[1])["attempts"], 0);
     let refused = rig.run(&format!("claim {SEARCH} --once --run")).exits(3).stderr;
-    assert!(refused.contains("is not claimed until"), "{refused}");
+    assert!(refused.contains("is snoozed until"), "{refused}");
 }
 
 #[test]
@@ -62,7 +61,7 @@ fn a_key_that_is_not_accepted_holds_its_type() {
     let searches = create_searches(&rig, 2);
     api.answer_with([error(400, "API key not valid. Please pass a valid API key.", "global", "badRequest")]);
     let log = rig.run("work --drain").exits(1).stderr;
-    assert!(log.contains("not claimed until") && log.contains("the YouTube key cannot be used"), "{log}");
+    assert!(log.contains("task type snoozed") && log.contains("YouTube refused the API key"), "{log}");
     assert_eq!(rig.task(searches[1])["attempts"], 0);
     assert_eq!(rig.run("health --json").json()["youtube_api"]["used"], 0, "that cost nothing");
 }

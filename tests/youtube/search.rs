@@ -57,7 +57,7 @@ fn videos_that_vanished_are_named_and_the_rest_is_kept() {
     let data = bench.succeed(NAME, json!({"search_query": "bees"}));
     assert_eq!(data["videos"].as_array().unwrap().len(), 2);
     assert_eq!(data["ideas"].as_array().unwrap().len(), 2);
-    assert_eq!(data["errors"], json!([{"video_id": "gone-video1", "error": "the video is gone, or not public"}]));
+    assert_eq!(data["errors"], json!([{"video_id": "gone-video1", "error": "the video was removed or is not public"}]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::taskmanager::wire::error_within_limit;
 use crate::taskmanager::{TaskView, in_words};
 
 /// What comes before the words on another task.
-const OF_ANOTHER: &str = "of another task with this number: ";
+const OF_ANOTHER: &str = "of another task with this ID: ";
 
 /// A line of the story.
 pub(super) struct Told {
@@ -55,10 +55,10 @@ impl Story {
         self.tell_of_claim(&mut events);
         match (task, &self.server) {
             (Some(task), _) => self.tell_of_server(task, &mut events),
-            (None, Ok(_)) => events.push(Told::of("the TaskManager knows this task no more")),
+            (None, Ok(_)) => events.push(Told::of("no longer in the TaskManager")),
             (None, Err(_)) => {}
         }
-        events.extend(self.waits.iter().map(|why| Told::of(format!("it waits: {why}"))));
+        events.extend(self.waits.iter().map(|why| Told::of(format!("waiting: {why}"))));
         events
     }
 
@@ -71,7 +71,7 @@ impl Story {
             events.push(Told::at(self.claimed(*claimed_at, self.now), words));
         }
         if self.deaths > 0 {
-            events.push(Told::of(format!("a worker here died while it ran this task, {}", times(self.deaths))));
+            events.push(Told::of(format!("a worker here died while running this task, {}", times(self.deaths))));
         }
     }
 
@@ -100,21 +100,21 @@ impl Story {
             }
         }
         if !result.outcome.last_words.is_empty() {
-            events.push(Told::of("the handler's last words:"));
+            events.push(Told::of("stderr tail:"));
             add_lines(without_colours(&result.outcome.last_words).lines().collect(), events);
         }
         events.push(match (reported_at, status, report_error) {
-            (None, _, None) => Told::of("not reported yet: the next worker does that"),
+            (None, _, None) => Told::of("not reported yet: the next worker will report it"),
             (None, _, Some(why)) => {
-                Told::of(format!("not reported yet: {why}; a worker on this results file sends it again"))
+                Told::of(format!("not reported yet: {why}; a worker with this results file will retry"))
             }
-            (Some(at), Status::Lost, _) => Told::at(*at, "the claim was lost: the result is kept here only".to_owned()),
+            (Some(at), Status::Lost, _) => Told::at(*at, "claim lost: result kept here only".to_owned()),
             (Some(at), ..) => Told::at(*at, "reported".to_owned()),
         });
         let omitted = self.omitted(stored);
         if !omitted.is_empty() {
             events.push(Told::of(format!(
-                "it was too long: the TaskManager has it without {}, which is kept here",
+                "too large for the TaskManager: sent without {}; stored here in full",
                 in_words(&omitted)
             )));
         }
@@ -137,7 +137,7 @@ impl Story {
         let elsewhere: Vec<String> =
             (1..=task.attempts).filter(|it| !here.contains(it)).map(|it| it.to_string()).collect();
         if !elsewhere.is_empty() {
-            let words = format!("attempt {}: not in this results file, worked elsewhere", elsewhere.join(", "));
+            let words = format!("attempt {}: not in this results file, run elsewhere", elsewhere.join(", "));
             events.push(Told::of(words));
         }
         let time = match task.status.as_str() {
@@ -146,13 +146,12 @@ impl Story {
             _ => &None,
         };
         let worker = task.claimed_by.as_ref().filter(|_| task.status == "claimed");
-        let worker = worker.map_or_else(String::new, |worker| format!(", now to {worker}"));
+        let worker = worker.map_or_else(String::new, |worker| format!(", now by {worker}"));
         let error = task.error_message.as_deref().filter(|_| task.status != "completed");
         let error = error.filter(|error| !self.has_told(error));
         let error = error.map_or_else(String::new, |error| format!("; its last failure: {}", in_one_line(error)));
         let clock = whose_clock(time.as_deref());
-        let words =
-            format!("{} at the TaskManager{clock}, handed out {}{worker}{error}", task.status, times(task.attempts));
+        let words = format!("{} at the TaskManager{clock}, {}{worker}{error}", task.status, attempts(task.attempts));
         events.push(Told { time: time.clone().unwrap_or_default(), words });
     }
 
@@ -167,8 +166,8 @@ impl Story {
 fn what_failed(stored: &StoredResult, failure: &Failure) -> String {
     let (outcome, error_type) = (&stored.result.outcome, failure.error_type.as_str());
     match (outcome.is_not_run(), failure.retryable) {
-        (true, _) if error_type == "worker" => "given back".to_owned(),
-        (true, _) => format!("not run again, failed as before ({error_type})"),
+        (true, _) if error_type == "worker" => "returned".to_owned(),
+        (true, _) => format!("not run again, failed before ({error_type})"),
         (false, retryable) => {
             let again = if retryable { "retryable" } else { "not retryable" };
             format!("failed after {} ms ({error_type}, {again})", stored.result.duration_ms())
@@ -185,6 +184,10 @@ fn add_lines(lines: Vec<&str>, events: &mut Vec<Told>) {
 /// A time, which the TaskManager sends in UTC, with or without its zone.
 fn in_utc(time: &str) -> Option<Timestamp> {
     time.parse().or_else(|_| format!("{time}Z").parse()).ok()
+}
+
+fn attempts(count: u32) -> String {
+    if count == 1 { "1 attempt".to_owned() } else { format!("{count} attempts") }
 }
 
 fn times(count: u32) -> String {

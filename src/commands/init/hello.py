@@ -1,4 +1,4 @@
-"""Works a task of the type example.hello, which greets somebody."""
+"""Handles tasks of the type example.hello: prints a greeting."""
 
 import json
 import sys
@@ -7,11 +7,11 @@ import sys
 task = json.load(sys.stdin)
 name = task["params"]["name"].strip()
 
-# Standard error is the log. Where the task fails, its last lines are the reason.
+# Standard error is the log; if the task fails, its last lines are the error message.
 print(f"greeting {name}", file=sys.stderr)
 if not name:
-    print("there is nobody to greet", file=sys.stderr)
-    sys.exit(65)  # wrong params: not to be tried again; 75 would be: try again later
+    print("name is empty", file=sys.stderr)
+    sys.exit(65)  # invalid params: not retried (75 would be: retry later)
 
 # Standard output is the result.
 print(json.dumps({"greeting": f"Hello, {name}!"}))

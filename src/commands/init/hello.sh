@@ -1,14 +1,14 @@
-# Works a task of the type example.hello, which greets somebody.
+# Handles tasks of the type example.hello: prints a greeting.
 
 # {"id":12,"type":"example.hello","params":{"name":"Ada"},"attempt":1,...}
-# Where there is jq, this is better: name=$(jq -r .params.name)
+# If jq is installed, prefer: name=$(jq -r .params.name)
 name=$(sed -n 's/.*"params":{"name":"\([^"\\]*\)".*/\1/p')
 
-# Standard error is the log. Where the task fails, its last lines are the reason.
+# Standard error is the log; if the task fails, its last lines are the error message.
 echo "greeting $name" >&2
 if [ -z "$name" ]; then
-    echo "there is nobody to greet" >&2
-    exit 65 # wrong params: not to be tried again; 75 would be: try again later
+    echo "name is empty" >&2
+    exit 65 # invalid params: not retried (75 would be: retry later)
 fi
 
 # Standard output is the result.

@@ -27,11 +27,11 @@ pub(super) fn page(figures: &Figures, days: &[Slice]) -> String {
                 h1 { "prismq stats" }
                 p.soft {
                     (format!("{:.0}", figures.now))
-                    @if let Some(since) = figures.since { "; the table counts from " (format!("{since:.0}")) " on" }
+                    @if let Some(since) = figures.since { "; table since " (format!("{since:.0}")) }
                 }
                 (facts(figures))
-                (bars("The last 24 hours", "hour", &figures.hours))
-                (bars("The last 30 days", "day", days))
+                (bars("Last 24 hours", "hour", &figures.hours))
+                (bars("Last 30 days", "day", days))
                 (table(figures))
             }
         }
@@ -47,13 +47,13 @@ fn facts(figures: &Figures) -> Markup {
             li { b { (sum(|it| it.failed)) } " failed" }
             li { b { (sum(|it| it.lost)) } " lost" }
             li {
-                b { (figures.unreported.count) } " not reported yet"
+                b { (figures.unreported.count) } " unreported"
                 @if let Some((id, why)) = &figures.unreported.last_refused {
-                    "; the TaskManager refused " (figures.unreported.refused) ", the last of task " (id) ": " (why)
+                    "; " (figures.unreported.refused) " refused by the TaskManager, last task " (id) ": " (why)
                 }
             }
             @if let Some(quota) = &figures.quota {
-                li { b { (quota.left()) } " of " (quota.limit) " units of YouTube left" }
+                li { b { (quota.left()) } " of " (quota.limit) " YouTube units left" }
             }
         }
     }
@@ -67,7 +67,7 @@ fn bars(title: &str, unit: &str, slices: &[Slice]) -> Markup {
     let told = format!("{completed} completed, {failed} failed, at most {most} in one {unit}");
     html! {
         h2 { (title) }
-        @if completed + failed == 0 { p.soft { "Nothing ended." } } @else {
+        @if completed + failed == 0 { p.soft { "No finished attempts." } } @else {
             figure {
                 p.soft { (told) }
                 svg.bars viewBox=(format!("0 0 {} {most}", slices.len())) preserveAspectRatio="none" role="img"
@@ -103,7 +103,7 @@ fn table(figures: &Figures) -> Markup {
     let longest = figures.groups.iter().map(|group| group.p99_ms).max().unwrap_or(0);
     html! {
         h2 { "By " (what) }
-        @if figures.groups.is_empty() { p.soft { "Nothing." } } @else {
+        @if figures.groups.is_empty() { p.soft { "None." } } @else {
             div.wide {
                 table {
                     tr {
@@ -117,9 +117,9 @@ fn table(figures: &Figures) -> Markup {
                 }
             }
             p.soft {
-                "Counted are attempts: a task that is tried again counts each time. Percentiles are to within 1.6 %. The \
-                 bar goes from p50 to p99, with a mark at p95, on a logarithmic \
-                 scale that ends at " (duration_ms(longest)) "."
+                "Attempts are counted: a retried task counts once per attempt. Percentiles are accurate to 1.6 %. The \
+                 bars run from p50 to p99, with a mark at p95, on a logarithmic \
+                 scale up to " (duration_ms(longest)) "."
             }
         }
     }

@@ -17,7 +17,7 @@ const SPARKS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇'
 const FEWER: [usize; 8] = [0, 1, 2, 3, 4, 6, 7, 9];
 
 /// What the numbers are of.
-pub(super) const COUNTED: &str = "counted are attempts: a task that is tried again counts each time";
+pub(super) const COUNTED: &str = "attempts are counted: a retried task counts once per attempt";
 
 /// All there is to say, a line each.
 pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
@@ -44,9 +44,9 @@ pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
 pub(super) fn unreported(unreported: &Unreported) -> Option<String> {
     let Unreported { count, refused, last_refused, .. } = unreported;
     let why = last_refused.as_ref().map_or_else(String::new, |(id, why)| {
-        format!("; the TaskManager refused {refused} of them, the last of task {id}: {}", printable(why))
+        format!("; {refused} refused by the TaskManager, last task {id}: {}", printable(why))
     });
-    (*count > 0).then(|| format!("{count} not reported yet{why}"))
+    (*count > 0).then(|| format!("{count} unreported{why}"))
 }
 
 fn split(table: &str) -> Vec<String> {

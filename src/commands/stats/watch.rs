@@ -46,7 +46,7 @@ impl Screen {
         let lines = text::lines(figures, &look);
         let title = format!("{:.0}, every {} s", figures.now, EVERY.as_secs());
         let Some(size) = size() else { return write(&format!("{title}\n{}\n\n", lines.join("\n"))) };
-        let title = look.paint(&format!("{title}; Ctrl-C ends it"), Colour::Soft);
+        let title = look.paint(&format!("{title}; Ctrl-C to exit"), Colour::Soft);
         let mut lines: Vec<String> = std::iter::once(title).chain(lines).collect();
         cut(&mut lines, size);
         let drawn = frame(&lines, &self.start(size));

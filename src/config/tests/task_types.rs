@@ -91,11 +91,11 @@ fn task_types_that_cannot_work_are_refused() {
     for (text, problem) in [
         ("", "a task type needs a `name`"),
         ("name = 'a b'", "`name`: a task type's name is"),
-        ("name = 'a'\nversion = 1", "`version`: must be text in quotes"),
+        ("name = 'a'\nversion = 1", "`version`: must be a quoted string"),
         ("name = 'a'\nexec = 'x'\nhandler = 'echo'", "`handler`: a task type has `exec` or `handler`, not both"),
         ("name = 'a'\nexec = []", "`exec`: names no program"),
         ("name = 'a'\nexec = ['']", "`exec`: names no program"),
-        ("name = 'a'\nexec = ['x', 1]", "`exec`: must be a list of texts"),
+        ("name = 'a'\nexec = ['x', 1]", "`exec`: must be a list of strings"),
         ("name = 'a'\nexec = 1", "`exec`: must be a list such as"),
         ("name = 'a'\nhandler = 'ecko'", "`handler`: \"ecko\" is not a built-in handler"),
         ("name = 'a'\nhandler = 'youtube.serch'", "`handler`: \"youtube.serch\" is not a built-in handler"),
@@ -122,13 +122,13 @@ fn task_types_that_cannot_work_are_refused() {
             "name = 'a'\nretry = { backoff_factor = inf }",
             "`backoff_factor`: must be a number of at least 1, such as 1.5, not \"inf\"",
         ),
-        ("name = 'a'\nenv = { A = [] }", "`env`: must be a table of names and texts"),
-        ("name = 'a'\nenv = { 'A=B' = 'c' }", "`env`: must be a table of names and texts"),
-        ("name = 'a'\npass_env = 'A'", "`pass_env`: must be a list of texts"),
+        ("name = 'a'\nenv = { A = [] }", "`env`: must be a table of strings"),
+        ("name = 'a'\nenv = { 'A=B' = 'c' }", "`env`: must be a table of strings"),
+        ("name = 'a'\npass_env = 'A'", "`pass_env`: must be a list of strings"),
         ("name = 'a'\nclean_env = 'yes'", "`clean_env`: must be true or false"),
         ("name = 'a'\nschema = true", "`schema`: must be the path of a JSON Schema"),
         ("name = 'a'\nschema = { maximum = inf }", "`schema`: holds a number that JSON does not have"),
-        ("name = 'a'\n[[task_type]]\nname = 'a'", "the task type `a` is there twice"),
+        ("name = 'a'\n[[task_type]]\nname = 'a'", "the task type `a` is defined twice"),
     ] {
         let (message, _) = Machine::new().toml(&format!("[[task_type]]\n{text}")).error();
         let (place, rest) = message.split_once(": ").unwrap();
@@ -139,7 +139,7 @@ fn task_types_that_cannot_work_are_refused() {
 #[test]
 fn schema_files_that_cannot_be_used_are_named() {
     for (text, problem) in
-        [(None, "cannot be read"), (Some("{"), "is not valid JSON"), (Some("[]"), "holds no JSON object")]
+        [(None, "cannot be read"), (Some("{"), "is not valid JSON"), (Some("[]"), "is not a JSON object")]
     {
         let mut machine = Machine::new().toml("[[task_type]]\nname = 'a'\nschema = 's.json'");
         if let Some(text) = text {

@@ -8,10 +8,10 @@ const inUse = (main) => {
 
 /* Says in the title, and in place of how it was, that nobody answers. The next answer brings its own. */
 const sayAway = (main) => {
-  document.title = `${document.querySelector("header strong").textContent}: no answer`;
+  document.title = `${document.querySelector("header strong").textContent}: connection lost`;
   const state = main.querySelector("h1.state");
   if (!state) return;
-  state.textContent = "It does not answer any more";
+  state.textContent = "Connection lost";
   state.className = "state bad";
 };
 

@@ -39,10 +39,10 @@ pub(super) fn choice(types: &[TypeCounts]) -> Markup {
     html! {
         h1 { "New task" }
         @if types.is_empty() {
-            p { "No task type is registered. " code { "prismq register-type" } " registers one." }
+            p { "No task types yet. Register one with " code { "prismq register-type" } "." }
         } @else {
             section {
-                h2 { "Of which type?" }
+                h2 { "Task type" }
                 ul.rows {
                     @for it in types.iter().filter(|it| it.is_active) {
                         li { a href=(new_link(&it.name)) { (it.name) } }
@@ -56,16 +56,16 @@ pub(super) fn choice(types: &[TypeCounts]) -> Markup {
 impl Form<'_> {
     pub(super) fn main(&self) -> Markup {
         html! {
-            h1 { "New task of type " (self.task_type) }
+            h1 { "New task: " (self.task_type) }
             @if !self.wrong.is_nothing() { p.trouble role="alert" { "Not created: " (self.trouble()) "." } }
             section { (self.inputs()) }
             @if !self.as_json {
-                p { a href=(format!("{}&as=json", new_link(self.task_type))) { "Write the params as JSON instead" } }
+                p { a href=(format!("{}&as=json", new_link(self.task_type))) { "Edit params as JSON" } }
             } @else if !self.fields.is_empty() {
-                p { a href=(new_link(self.task_type)) { "Fill in a form instead" } }
+                p { a href=(new_link(self.task_type)) { "Use the form" } }
             }
             details {
-                summary { "The schema of the params" }
+                summary { "Params schema" }
                 pre { (serde_json::to_string_pretty(self.schema).unwrap_or_default()) }
             }
         }
@@ -79,8 +79,8 @@ impl Form<'_> {
         let mut said: Vec<String> = self.wrong.params.iter().filter(|error| !has_field(error)).cloned().collect();
         match marked {
             0 => {}
-            1 => said.push("see the field that is marked".to_owned()),
-            _ => said.push(format!("see the {marked} fields that are marked")),
+            1 => said.push("see the marked field".to_owned()),
+            _ => said.push(format!("see the {marked} marked fields")),
         }
         said.join("; ")
     }
@@ -96,10 +96,10 @@ impl Form<'_> {
                     input #priority name="priority" inputmode="numeric" autocomplete="off"
                         value=(self.value("priority", "0")) aria-invalid=[invalid] aria-describedby="priority-hint";
                     div #priority-hint {
-                        @if self.wrong.priority { p.bad-text role="alert" { "This is no whole number." } }
+                        @if self.wrong.priority { p.bad-text role="alert" { "Not a whole number." } }
                     }
                 }
-                button { "Create the task" }
+                button { "Create task" }
             }
         }
     }

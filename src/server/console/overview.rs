@@ -50,14 +50,14 @@ fn tile(status: &str, count: u64) -> Markup {
 /// How the queue is, in words, and how good that is.
 fn condition(overview: &Overview, [pending, claimed, ..]: [u64; STATUSES.len()]) -> (&'static str, &'static str) {
     match (pending, claimed) {
-        _ if overview.types.is_empty() => ("warn", "No task type is registered yet"),
-        (0, 0) => ("good", "Nothing waits, nothing is in flight"),
-        (0, _) => ("good", "Nothing waits: every task is in flight"),
+        _ if overview.types.is_empty() => ("warn", "No task types registered yet"),
+        (0, 0) => ("good", "Idle: no tasks pending or in flight"),
+        (0, _) => ("good", "No tasks pending: all are in flight"),
         (_, 0) if overview.workers.iter().all(|worker| worker.waits_for.is_empty()) => {
-            ("warn", "Tasks wait, and no worker has one")
+            ("warn", "Tasks pending, no workers")
         }
-        (_, 0) => ("warn", "Tasks wait for a worker of their type"),
-        _ => ("good", "Workers are at work"),
+        (_, 0) => ("warn", "Tasks pending, no worker for their type"),
+        _ => ("good", "Healthy, running tasks"),
     }
 }
 
@@ -66,7 +66,7 @@ fn types(types: &[TypeCounts]) -> Markup {
         section.full {
             h2 { "Types" }
             @if types.is_empty() {
-                p.soft { "None. " code { "prismq register-type" } " registers one." }
+                p.soft { "None. Register one with " code { "prismq register-type" } "." }
             } @else {
                 table.headed {
                     tr {
@@ -77,7 +77,7 @@ fn types(types: &[TypeCounts]) -> Markup {
                     }
                     @for it in types {
                         tr {
-                            td { (it.name) @if !it.is_active { span.soft { " (not active)" } } }
+                            td { (it.name) @if !it.is_active { span.soft { " (inactive)" } } }
                             td.roomy.soft { (it.version) }
                             @for (status, count) in STATUSES.into_iter().zip(it.counts) {
                                 @let link = list_link(Some(status), Some(&it.name), None);
@@ -100,7 +100,7 @@ fn workers(workers: &[Seen]) -> Markup {
         section {
             h2 { "Workers" }
             @if workers.is_empty() {
-                p.soft { "None has been seen." }
+                p.soft { "No workers yet." }
             } @else {
                 table {
                     tr { th { "Worker" } th.number { "In flight" } th { "Last claim" } th.roomy { "Task" } }
@@ -108,7 +108,7 @@ fn workers(workers: &[Seen]) -> Markup {
                         tr {
                             td {
                                 (it.worker_id)
-                                @if !it.waits_for.is_empty() { span.soft { " waits for a task of " (listed(&it.waits_for)) } }
+                                @if !it.waits_for.is_empty() { span.soft { " polling " (listed(&it.waits_for)) } }
                             }
                             td.number { (it.in_flight) }
                             @if let Some((time, id)) = it.last {

@@ -96,11 +96,11 @@ pub(super) async fn guard(
     let needs_key = console.access.needs_key();
     // A page of another site may have its own name lead to this machine.
     if !needs_key && !names_this_machine(headers) {
-        let why = "Without an API key this page is shown only to who calls it localhost, 127.0.0.1 or [::1].";
+        let why = "Without an API key, this page is only available as localhost, 127.0.0.1 or [::1].";
         return trouble(StatusCode::FORBIDDEN, why);
     }
     if request.method() == Method::POST && !is_from_here(headers) {
-        return trouble(StatusCode::FORBIDDEN, "This form was not sent from this page. Nothing was changed.");
+        return trouble(StatusCode::FORBIDDEN, "This form was not sent from this page; nothing was changed.");
     }
     let is_stranger = needs_key && !console.sessions.has_begun(headers);
     if is_stranger {

@@ -27,9 +27,9 @@ pub(super) struct List<'a> {
 pub(super) fn list(list: &List<'_>) -> Markup {
     html! {
         h1 {
-            @match list.task_type { Some(name) => { "Tasks of type " (name) }, None => "Tasks" }
+            @match list.task_type { Some(name) => { "Tasks: " (name) }, None => "Tasks" }
         }
-        @if list.task_type.is_some() { p { a href=(list_link(list.status, None, None)) { "of all types" } } }
+        @if list.task_type.is_some() { p { a href=(list_link(list.status, None, None)) { "all types" } } }
         (tabs(list))
         @if list.tasks.is_empty() { p.soft { "None." } } @else { section { (table(list)) } }
         ul.tabs {
@@ -91,7 +91,7 @@ fn heading(status: Option<&str>) -> &'static str {
         Some("pending") => "Priority",
         Some("failed") => "Error",
         Some("claimed" | "completed") => "Worker",
-        _ => "Priority, worker or error",
+        _ => "Details",
     }
 }
 
@@ -103,7 +103,7 @@ fn what(listed: &Listed) -> Markup {
         @match task.status.as_str() {
             "pending" => (priority(task.priority)),
             "claimed" => { (worker) " " (progress(task.progress)) },
-            "failed" => span.bad-text { (listed.error.as_deref().unwrap_or("without a word")) },
+            "failed" => span.bad-text { (listed.error.as_deref().unwrap_or("(no message)")) },
             _ => { (worker) @if let Some(took) = took(task) { span.soft { " took " (took) } } },
         }
     }
@@ -128,15 +128,15 @@ fn last_change(task: &Summary) -> Time {
 /// One task, with `note` before it.
 pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
     let task = &shown.task;
-    let of_which = if task.completed_at.is_some() { "" } else { " of an earlier attempt" };
+    let of_which = if task.completed_at.is_some() { "" } else { " of the previous attempt" };
     html! {
         @if let Some(note) = note { p.note role="status" { (note) } }
         h1 { "Task " (task.id) " · " span class=[bad(task.status == "failed")] { (task.status) } }
         (facts(shown))
         @if task.status == "failed" {
             form.facts method="post" action=(format!("/tasks/{}/put-back", task.id)) {
-                button { "Put it back" }
-                p.soft { "It is tried again, as often as a new task." }
+                button { "Retry" }
+                p.soft { "Starts over with a fresh set of attempts." }
             }
         }
         @if let Some(error) = &shown.error {
@@ -170,8 +170,8 @@ fn facts(shown: &Shown) -> Markup {
             @if task.status == "claimed" { li { (progress(task.progress)) } }
             @if let Some(expires_at) = shown.expires_at {
                 @let left = expires_at.since(Time::now());
-                @if left.is_zero() { li.bad-text { "its claim has run out: who claims next gets it" } }
-                @else { li { "its claim runs out in " (span(left)) } }
+                @if left.is_zero() { li.bad-text { "claim expired: available to the next worker" } }
+                @else { li { "claim expires in " (span(left)) } }
             }
         }
     }
@@ -190,8 +190,8 @@ fn the_rest(excerpt: &Excerpt, id: i64) -> Markup {
     html! {
         @if !excerpt.is_whole() {
             p.soft {
-                "The start of " (grouped(excerpt.length as u64)) " characters. "
-                code { "prismq show-task " (id) " --json" } " shows them all."
+                "Truncated (" (grouped(excerpt.length as u64)) " characters in total). "
+                code { "prismq show-task " (id) " --json" } " shows all of it."
             }
         }
     }
@@ -204,7 +204,7 @@ fn history(shown: &Shown) -> Markup {
         section {
             h2 { "History" }
             table.trailed {
-                tr { th { "Attempt" } th { "Worker" } th { "Claimed" } th { "What became of it" } }
+                tr { th { "Attempt" } th { "Worker" } th { "Claimed" } th { "Outcome" } }
                 @if let Some(claimed_at) = task.claimed_at {
                     tr {
                         td { (task.attempts) }
@@ -234,10 +234,10 @@ fn past(attempt: &PastAttempt) -> Markup {
             td.short { @if let Some(time) = attempt.claimed_at { (ago(time)) } }
             td {
                 @match (attempt.fate, attempt.ended_at) {
-                    (Fate::Expired, _) => { "nobody reported it: its claim ran out, and went to another " (left) },
-                    (Fate::PutBack, Some(time)) => { "failed " (ago(time)) ", put back by hand " (left) },
-                    (Fate::PutBack, None) => { "put back by hand " (left) },
-                    (Fate::Failed, _) => { "failed " (left) ", to be tried again" },
+                    (Fate::Expired, _) => { "claim expired, claimed again " (left) },
+                    (Fate::PutBack, Some(time)) => { "failed " (ago(time)) ", retried by hand " (left) },
+                    (Fate::PutBack, None) => { "retried by hand " (left) },
+                    (Fate::Failed, _) => { "failed " (left) ", retrying" },
                 }
                 @if let Some(error) = &attempt.error { p.bad-text { (printable(&in_one_line(error))) } }
             }

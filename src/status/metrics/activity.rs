@@ -94,7 +94,7 @@ impl Activity {
             Loop::Hangs(reason) => Some(reason.clone()),
             Loop::Turns(until) if now > *until => {
                 let silent = now.saturating_duration_since(*until).as_secs();
-                Some(format!("the worker's main thread should have said {silent} s ago how it is, and has not"))
+                Some(format!("no heartbeat from the worker's main thread for {silent} s"))
             }
             Loop::Turns(_) => None,
         }
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(activity.stuck(start), None, "it starts");
         activity.its_loop = Some(Loop::Turns(start + second));
         assert_eq!(activity.stuck(start + second), None);
-        assert!(activity.stuck(start + 8 * second).unwrap().contains("7 s ago"));
+        assert!(activity.stuck(start + 8 * second).unwrap().contains("for 7 s"));
         activity.its_loop = Some(Loop::Hangs("why".into()));
         assert_eq!(activity.stuck(start).as_deref(), Some("why"));
     }

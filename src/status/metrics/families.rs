@@ -40,70 +40,51 @@ impl Families {
             failed: counters(
                 &registry,
                 "prismq_tasks_failed_total",
-                "Attempts that failed, also those that are tried again.",
+                "Failed attempts, including retried ones.",
                 &["type", "error_type"],
             )?,
-            lost: counters(
-                &registry,
-                "prismq_claims_lost_total",
-                "Results whose claim was another worker's by then.",
-                &["type"],
-            )?,
+            lost: counters(&registry, "prismq_claims_lost_total", "Results whose claim was lost.", &["type"])?,
             duration: histograms(
                 &registry,
-                ("prismq_task_duration_seconds", "From the start of a task's attempt to its end."),
+                ("prismq_task_duration_seconds", "Duration of attempts."),
                 &TASK_SECONDS,
                 "type",
             )?,
-            in_flight: gauges(&registry, "prismq_tasks_in_flight", "Tasks that run now.", &["type"])?,
-            unreported: gauge(&registry, "prismq_results_unreported", "Results that wait to be reported.")?,
-            refused: gauge(
-                &registry,
-                "prismq_results_refused",
-                "Those of them that the TaskManager refused when they were last sent.",
-            )?,
+            in_flight: gauges(&registry, "prismq_tasks_in_flight", "Tasks in flight.", &["type"])?,
+            unreported: gauge(&registry, "prismq_results_unreported", "Pending reports.")?,
+            refused: gauge(&registry, "prismq_results_refused", "Pending reports that the TaskManager refused.")?,
             oldest_unreported: gauge(
                 &registry,
                 "prismq_oldest_unreported_seconds",
-                "How long ago the oldest result that waits to be reported was finished; 0 where none waits.",
+                "Age of the oldest pending report in seconds; 0 if there is none.",
             )?,
             requests: counters(
                 &registry,
                 "prismq_api_requests_total",
-                "Requests to the TaskManager, by the HTTP status of the answer, or none.",
+                "Requests to the TaskManager by HTTP status, or none.",
                 &["call", "status"],
             )?,
             request_duration: histograms(
                 &registry,
                 (
                     "prismq_api_request_duration_seconds",
-                    "How long requests to the TaskManager took; claim_wait are those that it was asked to hold.",
+                    "Duration of requests to the TaskManager; claim_wait are long polls.",
                 ),
                 &CALL_SECONDS,
                 "call",
             )?,
-            consecutive_errors: gauge(&registry, "prismq_consecutive_errors", "Attempts in a row that failed.")?,
-            paused: gauges(
-                &registry,
-                "prismq_type_paused",
-                "1 while a type is not claimed since too many attempts failed in a row (its breaker is open).",
-                &["type"],
-            )?,
-            held: gauges(
-                &registry,
-                "prismq_type_held",
-                "1 while a type is not claimed since its handler wants no tasks.",
-                &["type"],
-            )?,
-            healthy: gauge(&registry, "prismq_healthy", "1 while the worker's loop turns, as /health says.")?,
+            consecutive_errors: gauge(&registry, "prismq_consecutive_errors", "Consecutive failed attempts.")?,
+            paused: gauges(&registry, "prismq_type_paused", "1 while the type's circuit breaker is open.", &["type"])?,
+            held: gauges(&registry, "prismq_type_held", "1 while the type is snoozed.", &["type"])?,
+            healthy: gauge(&registry, "prismq_healthy", "1 while the worker is healthy, as in /health.")?,
             taskmanager_up: gauge(
                 &registry,
                 "prismq_taskmanager_up",
-                "1 while the TaskManager answers this worker, as /ready says.",
+                "1 while the TaskManager answers, as in /ready.",
             )?,
             registry,
         };
-        let build = gauges(&families.registry, "prismq_build_info", "1, for the version that runs.", &["version"])?;
+        let build = gauges(&families.registry, "prismq_build_info", "Version of prismq; always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(families)
     }

@@ -37,7 +37,7 @@ pub(crate) struct Health {
     pub(crate) unreported: usize,
     /// How long ago the oldest of them was finished.
     pub(crate) oldest_unreported_seconds: Option<u64>,
-    /// Those of them that the TaskManager refused when they were last sent.
+    /// Pending reports that the TaskManager refused.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) refused: usize,
     /// The task of the last of them, and why.
@@ -56,7 +56,7 @@ pub(crate) struct Health {
     pub(crate) tasks_processed: u64,
     /// Those of them that failed.
     pub(crate) tasks_failed: u64,
-    /// Attempts in a row that failed.
+    /// Consecutive failed attempts.
     pub(crate) consecutive_errors: u32,
     /// When it last asked for a task.
     pub(crate) seconds_since_poll: Option<u64>,

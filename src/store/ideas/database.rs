@@ -94,7 +94,9 @@ fn failure(path: &Path, error: Error) -> StoreError {
         Error::Sqlite(error) => error,
     };
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => StoreError::IdeasUnusable { path, reason: "it is no SQLite database".into() },
+        Some(ErrorCode::NotADatabase) => {
+            StoreError::IdeasUnusable { path, reason: "it is not an SQLite database".into() }
+        }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             StoreError::IdeasUnusable { path, reason: error.to_string() }
         }

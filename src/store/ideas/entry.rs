@@ -53,14 +53,14 @@ impl Kind {
     /// The cell that a value makes; the error says what is wrong with it.
     fn cell(self, value: &Value) -> Result<Cell, String> {
         match self {
-            Self::Text => value.as_str().map(|text| Cell::Text(text.into())).ok_or("is no text".into()),
-            Self::WholeNumber => value.as_i64().map(Cell::Integer).ok_or("is no whole number".into()),
+            Self::Text => value.as_str().map(|text| Cell::Text(text.into())).ok_or("is not text".into()),
+            Self::WholeNumber => value.as_i64().map(Cell::Integer).ok_or("is not a whole number".into()),
             Self::Words => match value.as_array() {
                 Some(words) if words.iter().all(Value::is_string) => Ok(Cell::Text(value.to_string())),
-                _ => Err("is no list of texts".into()),
+                _ => Err("is not a list of strings".into()),
             },
-            Self::Texts => texts(value.as_object().ok_or("is no object")?),
-            Self::Object => value.is_object().then(|| Cell::Text(value.to_string())).ok_or("is no object".into()),
+            Self::Texts => texts(value.as_object().ok_or("is not an object")?),
+            Self::Object => value.is_object().then(|| Cell::Text(value.to_string())).ok_or("is not an object".into()),
         }
     }
 }
@@ -71,7 +71,7 @@ fn texts(object: &Map<String, Value>) -> Result<Cell, String> {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             Value::Number(_) | Value::Bool(_) => value.to_string(),
-            Value::Array(_) | Value::Object(_) => return Err(format!("holds no text under {name:?}")),
+            Value::Array(_) | Value::Object(_) => return Err(format!("has a value that is not text: {name:?}")),
         };
         Ok((name.clone(), Value::String(text)))
     };
@@ -97,7 +97,7 @@ pub(in crate::store) struct Idea {
 
 impl Idea {
     fn of(entry: &Value) -> Result<Self, String> {
-        let entry = entry.as_object().ok_or(" is no object")?;
+        let entry = entry.as_object().ok_or(" is not an object")?;
         if let Some(name) = entry.keys().find(|name| fields().all(|field| field != name.as_str())) {
             return Err(format!(" has a field {name:?}, which ideas do not have"));
         }

@@ -99,10 +99,10 @@ fn shape(connection: &Connection) -> Result<Shape, Error> {
 /// What sets another table apart.
 fn foreign(lacking: &[&str], more: &[&str]) -> String {
     let differs = match (lacking, more) {
-        ([] | [ADDED_LATER], []) => "its id is no INTEGER PRIMARY KEY".into(),
+        ([] | [ADDED_LATER], []) => "its id is not an INTEGER PRIMARY KEY".into(),
         (lacking, []) => format!("it lacks {}", lacking.join(", ")),
         ([], more) => format!("it has {} besides", more.join(", ")),
         (lacking, more) => format!("it lacks {}, and has {} besides", lacking.join(", "), more.join(", ")),
     };
-    format!("its table IdeaInspiration is another one: {differs}")
+    format!("its table IdeaInspiration has different columns: {differs}")
 }

@@ -15,7 +15,7 @@ pub(super) fn optional_text(data: &Value, key: &str) -> Option<String> {
 }
 
 pub(super) fn number(data: &Value, key: &str) -> Result<u64, String> {
-    let number = integer(&data[key]).ok_or_else(|| format!("{key} is no number"))?;
+    let number = integer(&data[key]).ok_or_else(|| format!("{key} is not a number"))?;
     u64::try_from(number).map_err(|_| format!("{key} is negative"))
 }
 
@@ -27,7 +27,7 @@ pub(super) fn attempts(data: &Value) -> Result<u32, String> {
         _ => "",
     };
     let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_whole { Ok(digits.parse().unwrap_or(u32::MAX)) } else { Err("attempts is no number".into()) }
+    if is_whole { Ok(digits.parse().unwrap_or(u32::MAX)) } else { Err("attempts is not a number".into()) }
 }
 
 /// A whole number, which servers write as a number or as a string of digits.

@@ -22,11 +22,11 @@ pub(super) fn rows() -> Vec<Row> {
         reason: "Rate limit exceeded. Please try again in 60 seconds.".into(),
         retry_after: Some(Duration::from_mins(1)),
     };
-    let reason = "it does not know the call /tasks/1 (404)".into();
+    let reason = "no such call: /tasks/1 (404)".into();
     let no_endpoint = Error::NotATaskManager { url: "URL".into(), reason };
     vec![
         row("rate limited", Exactly, show_1, Err(limited)),
-        row("backend down", Exactly, show_1, unavailable(502, "the proxy before it cannot reach it")),
+        row("backend down", Exactly, show_1, unavailable(502, "the proxy in front of it cannot reach it")),
         row("the server's database is down", Exactly, show_1, unavailable(500, "Internal server error")),
         row(
             "health while the database is down",

@@ -73,7 +73,7 @@ pub(super) fn creates() -> Vec<Row> {
             "body over the proxy's limit",
             Exactly,
             create(SEARCH, filler(1_100_044)),
-            Err(refused(413, "the request is longer than the server, or a proxy before it, takes")),
+            Err(refused(413, "the request is larger than the server, or a proxy in front of it, accepts")),
         ),
     ]
 }
