@@ -52,7 +52,7 @@ struct Rig<'a> {
 /// Whether a worker that was asked to stop may end without a summary, by what it logged: before it worked at all, or since
 /// its calls were not answered for so long that it gave them up.
 fn may_say_nothing(stderr: &str) -> bool {
-    !stderr.contains("  ready ") || stderr.contains("ended without waiting for what is in flight")
+    !stderr.contains("  worker ready ") || stderr.contains("stopped without waiting for tasks in flight")
 }
 
 /// Runs a plan to its end. What went wrong, in words, where it does not come to one.
