@@ -1,9 +1,10 @@
 //! What the system lends this process: open files, threads, processes, memory. That they run short is the worker's own
 //! trouble, never a task's.
 
+use parking_lot::Mutex;
 use std::fs;
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::thread::{self, Builder};
 
 use rustix::io::Errno;
@@ -54,7 +55,7 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 pub(crate) fn at_once<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
     let count = items.len();
     let left = Mutex::new(items);
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let next = || left.lock().pop();
     let work_on = || {
         while let Some(item) = next() {
             work(item);
@@ -78,9 +79,9 @@ mod tests {
         let (together, done) = (Barrier::new(8), Mutex::new(Vec::new()));
         at_once((0..8).collect(), |number| {
             together.wait();
-            done.lock().unwrap().push(number);
+            done.lock().push(number);
         });
-        let mut done = done.into_inner().unwrap();
+        let mut done = done.into_inner();
         done.sort_unstable();
         assert_eq!(done, (0..8).collect::<Vec<_>>());
     }

@@ -1,6 +1,7 @@
 //! Asking things to end: the whole program by signals, one running task by its [`Stop`].
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Slept, Timestamp};
@@ -51,20 +52,20 @@ impl<T: Copy + Ord> Watch<T> {
 
     /// The value now.
     pub fn get(&self) -> T {
-        *lock(&self.value)
+        *self.value.lock()
     }
 
     /// Raises the value to `value`; a lower or equal one changes nothing.
     pub fn raise(&self, value: T) {
         {
-            let mut current = lock(&self.value);
+            let mut current = self.value.lock();
             if value <= *current {
                 return;
             }
             *current = value;
         }
         self.changed.notify_all();
-        for listener in lock(&self.listeners).iter() {
+        for listener in self.listeners.lock().iter() {
             listener(value);
         }
     }
@@ -72,7 +73,7 @@ impl<T: Copy + Ord> Watch<T> {
     /// Calls `listener` with every later value, and at once where one was raised already above `than`.
     pub fn on_raise(&self, than: T, listener: impl Fn(T) + Send + 'static) {
         // The lock on the listeners is held while the value is read, so that no raise falls between the two.
-        let mut listeners = lock(&self.listeners);
+        let mut listeners = self.listeners.lock();
         let current = self.get();
         if current > than {
             listener(current);
@@ -83,25 +84,19 @@ impl<T: Copy + Ord> Watch<T> {
     /// Waits until the value is at least `value` or `timeout` has passed; true where it is.
     pub fn wait_for(&self, value: T, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
-        let mut current = lock(&self.value);
+        let mut current = self.value.lock();
         while *current < value {
             let Some(deadline) = deadline else {
-                current = self.changed.wait(current).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait(&mut current);
                 continue;
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= deadline {
                 return false;
             }
-            (current, _) = self.changed.wait_timeout(current, left).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_until(&mut current, deadline);
         }
         true
     }
-}
-
-/// Takes a lock. A thread that panicked while it held it has ended the program's promise to be tidy, not the data's.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The system's clock, whose sleeps end as soon as the program's shutdown reaches a phase.

@@ -1,6 +1,6 @@
 //! A task worked before somebody's eyes: what its handler prints, how far it is, and what becomes of its result.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar};
@@ -34,7 +34,7 @@ impl Aloud {
     }
 
     fn is_time_to_note(&self) -> bool {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted.lock();
         let is_time = noted.is_none_or(|noted| noted.elapsed() >= INTERVAL);
         if is_time {
             *noted = Some(Instant::now());

@@ -4,9 +4,10 @@
 //! printer, which takes the answers in the order of the input. Both ways are bounded, so the reader never runs ahead.
 //! Nobody waits for a reader or a sender that hangs: where the printer ends early, the program does.
 
+use parking_lot::Mutex;
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -157,7 +158,7 @@ impl Bulk {
 
     fn send(&self, jobs: &Mutex<Receiver<Job>>) {
         loop {
-            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = jobs.lock().recv();
             let Ok(Job { line, answer }) = job else { break };
             // Nobody listens any more where an earlier line ended it all.
             if answer.send(self.create(&line)).is_err() {

@@ -1,6 +1,6 @@
 //! What lists of tasks lack: servers list them without params and errors.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl Details {
         let (threads, started) = (AT_ONCE.min(lacking.len()), Instant::now());
         let (lacking, state) = (Mutex::new(lacking.into_iter()), Mutex::new(&mut *self));
         let look_up = || {
-            let next = || lacking.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = || lacking.lock().next();
             while let Some(task) = next() {
                 look_up(task, &state, started);
             }
@@ -57,7 +57,7 @@ impl Details {
 }
 
 fn look_up(task: &mut TaskView, state: &Mutex<&mut Details>, started: Instant) {
-    let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = || state.lock();
     let client = {
         let mut state = state();
         if state.end.is_none() && state.spent + started.elapsed() > PATIENCE {

@@ -1,9 +1,10 @@
 //! The end of the program after signals, which nothing may hold up: no call that is not answered, no terminal that is
 //! stopped. What is cut off is in the results file as after a crash, and the next start takes it up.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ impl Running {
     }
 
     fn lock(&self) -> MutexGuard<'_, (HashSet<TaskId>, Instant)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Hears of a task that starts, or whose result is stored or given up.

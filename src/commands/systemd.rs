@@ -1,10 +1,10 @@
 //! What a service manager hears of a worker (`sd_notify`): that it is up, what it does, that its loop turns, that it ends.
 
+use parking_lot::Mutex;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -59,7 +59,7 @@ impl Systemd {
 
     /// Tells what happened, where it is worth it. Numbers go with the watchdog's messages: tasks may be many.
     pub(super) fn event(&self, event: &Event<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let mut turn = |phase, words: &str| {
             let states = state.turn(phase, words);
             self.tell(&states, &mut state);

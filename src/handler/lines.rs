@@ -203,7 +203,7 @@ fn percent(progress: &Value) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -216,7 +216,7 @@ mod tests {
         }
 
         fn stderr_line(&self, line: &str) {
-            self.0.lock().unwrap().push(line.to_owned());
+            self.0.lock().push(line.to_owned());
         }
     }
 
@@ -228,7 +228,7 @@ mod tests {
         text.as_bytes().chunks(size).for_each(|piece| lines.take(piece));
         lines.end();
         let last_words = lines.hearer.last_words();
-        (heard.0.into_inner().unwrap(), last_words)
+        (heard.0.into_inner(), last_words)
     }
 
     #[test]

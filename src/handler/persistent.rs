@@ -3,10 +3,11 @@
 //! There are never more processes than tasks at once. An idle one waits for its next task on its standard input; nobody
 //! watches it, so whether it lives is found out when there is a task for it.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::mem;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ impl Persistent {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Warm>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 
     /// An idle process that can take a task.

@@ -5,10 +5,11 @@
 //! when no orphan of a handler is left, nothing of it is, however it detached itself. Which handler an orphan comes
 //! from is told by a mark in its environment.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -206,7 +207,7 @@ impl Supervision {
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 }
 

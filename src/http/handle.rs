@@ -1,9 +1,10 @@
 //! What a request and the connection on which it came know of each other: where it comes from, that the request waits,
 //! that the connection is to be broken on purpose or may be closed.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -140,11 +141,11 @@ impl ConnectionHandle {
     }
 
     fn given_up(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.given_up.lock()
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.stage.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! What goes wrong on purpose, so that programs which call a TaskManager can be tried. It lies over the calls, which
 //! know nothing of it.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -105,7 +106,7 @@ impl Chance {
     /// not change the other.
     fn draw(&self) -> (Option<Fault>, Duration) {
         let (mut share, late) = {
-            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rng = self.rng.lock();
             (rng.f64(), rng.f64())
         };
         let mut fault = None;

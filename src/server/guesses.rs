@@ -5,10 +5,10 @@
 //! wrong ones are held back. From any other address, keys beyond those are not even compared: an answer to the right one
 //! would tell it as well as the lack of one does.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many wrong keys an address may send at once. Who mistypes a key needs no more.
@@ -86,7 +86,7 @@ impl Guesses {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

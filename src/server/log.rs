@@ -3,11 +3,12 @@
 //! A commit is only written to the log: it survives the death of the process, not a power cut. So a call is answered
 //! after a sync of the log. Calls that come at about the same time, or while a sync runs, share one.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -61,7 +62,7 @@ impl Log {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Written>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     /// Returns when all that was changed before is on disk. Whoever changes something is to ask before it waits for

@@ -4,8 +4,9 @@
 mod answer;
 mod php;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -52,7 +53,7 @@ impl Progress {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,7 +3,8 @@
 //! It shows types, counts and what handlers say of their progress and errors, never params, results or keys as such, and
 //! asks for no key. Answers are made at most a few times a second, however often they are asked for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -91,7 +92,7 @@ impl Shown {
     }
 
     fn answer(&self) -> Answer {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if let Some((_, answer)) = last.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
             return answer.clone();
         }
@@ -109,7 +110,7 @@ fn health(shown: &Shown) -> Answer {
     let health = shown.metrics.health();
     let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!(health);
-    body["cpu_percent"] = json!(shown.processor.lock().unwrap_or_else(PoisonError::into_inner).percent());
+    body["cpu_percent"] = json!(shown.processor.lock().percent());
     in_json(status, &body)
 }
 

@@ -10,8 +10,8 @@ mod history;
 mod process;
 mod view;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use activity::{Activity, Contact, InFlight, Loop};
@@ -75,7 +75,7 @@ impl Metrics {
     }
 
     fn lock(&self) -> MutexGuard<'_, Activity> {
-        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
+        self.activity.lock()
     }
 
     /// The worker is ready to work these types, which the TaskManager knows by these numbers.
@@ -150,7 +150,7 @@ impl Metrics {
         let Attempt { id, task_type, seconds, failure } = *attempt;
         self.leave(id);
         self.families.duration.with_label_values(&[task_type]).observe(seconds);
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).add(attempt, Instant::now());
+        self.history.lock().add(attempt, Instant::now());
         match failure {
             None => self.families.completed.with_label_values(&[task_type]).inc(),
             Some((error_type, _)) => {
@@ -249,7 +249,7 @@ impl Metrics {
 
     /// The name under which a handler's error type is counted.
     fn error_type<'a>(&self, name: &'a str) -> &'a str {
-        let mut known = self.error_types.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.error_types.lock();
         if known.contains(name) {
             return name;
         }

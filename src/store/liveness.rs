@@ -1,12 +1,12 @@
 //! Which processes of a results file are alive: each holds a lock that dies with it. Neither a pid, which is used
 //! again, nor a time, which says nothing of a process that was merely stopped, could tell.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ impl AliveLock {
 
     /// Takes it again if it is not where others look for it.
     pub(super) fn keep(&self) -> io::Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock();
         let (held, seen) = (file.metadata()?, fs::metadata(&self.path));
         if seen.is_ok_and(|seen| (seen.dev(), seen.ino()) == (held.dev(), held.ino())) {
             return Ok(());

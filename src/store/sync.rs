@@ -4,10 +4,11 @@
 //! all commits before it durable, whoever made them. So results that are stored at about the same time wait for one
 //! sync, outside of every lock, and what need not survive a power cut waits for none.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::beside;
 
@@ -50,7 +51,7 @@ impl SharedSync {
         let mut state = self.lock();
         let round = Arc::clone(&state.next);
         while state.running {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
             if let Some(outcome) = round.0.get() {
                 return outcome.clone();
             }
@@ -64,7 +65,7 @@ impl SharedSync {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -4,9 +4,10 @@
 //! little more than one for each. Who finds that others wait for their turn leaves the commit to them, and waits for
 //! how it ends. A thread that is alone commits at once.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -67,7 +68,7 @@ impl Turns {
     fn turn(&self) -> Turn<'_> {
         self.coming.fetch_add(1, Ordering::SeqCst);
         // A thread that panicked in its turn has left nothing half done.
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         self.coming.fetch_sub(1, Ordering::SeqCst);
         Turn { state, coming: &self.coming }
     }
@@ -116,7 +117,7 @@ impl State {
 
     fn end(&mut self, outcome: Result<(), Reason>) {
         if let Some(round) = self.open.take() {
-            *round.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            *round.outcome.lock() = Some(outcome);
             round.ended.notify_all();
         }
     }
@@ -128,12 +129,12 @@ impl State {
 
 impl Round {
     fn wait(&self) -> Result<(), Reason> {
-        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.outcome.lock();
         loop {
             if let Some(outcome) = &*outcome {
                 return outcome.clone();
             }
-            outcome = self.ended.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+            self.ended.wait(&mut outcome);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One HTTP exchange: a request out, a whole answer back, bounded in time and size.
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -259,7 +260,7 @@ impl Http {
         let start = Instant::now();
         let response = self.exchange(request);
         if matches!(&response, Err(Error::Unreachable { .. }) | Ok(Response { status: TIMED_OUT, .. })) {
-            *self.broken_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *self.broken_at.lock() = Some(Instant::now());
         }
         let status = response.as_ref().ok().map(|response| response.status);
         let (call, took) = (request.call(), start.elapsed());
@@ -312,7 +313,7 @@ impl Http {
 
     /// The request with the key, and on a fresh connection where kept ones are not to be trusted now.
     fn ready<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        let broken_at = *self.broken_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken_at = *self.broken_at.lock();
         if broken_at.is_some_and(|broken_at| broken_at.elapsed() < FRESH_FOR) {
             // None that is idle is young enough.
             request = request.config().max_idle_age(Duration::ZERO).build();

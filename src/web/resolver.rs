@@ -1,9 +1,10 @@
 //! Looking up a server's address, or that of the proxy before it: once in a while, not for each call.
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
@@ -52,7 +53,7 @@ impl Resolver for Remembering {
         }
         let resolved = look_up(uri, config, timeout)?;
         let answer = Answer { to: uri.clone(), addresses: resolved.to_vec(), good_until: Instant::now() + GOOD_FOR };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *self.last.lock() = Some(answer);
         Ok(resolved)
     }
 }
@@ -64,7 +65,7 @@ impl Remembering {
     }
 
     fn remembered(&self, uri: &Uri) -> Option<Vec<SocketAddr>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         let answer = last.as_ref().filter(|answer| answer.is_about(uri) && Instant::now() < answer.good_until)?;
         Some(answer.addresses.clone())
     }
@@ -132,7 +133,7 @@ mod tests {
         let resolver = Remembering::default();
         let remember = |good_until| {
             let (to, addresses) = ("http://a.example/api".parse().unwrap(), vec!["192.0.2.1:80".parse().unwrap()]);
-            *resolver.last.lock().unwrap() = Some(Answer { to, addresses, good_until });
+            *resolver.last.lock() = Some(Answer { to, addresses, good_until });
         };
         let remembered = |uri: &str| resolver.remembered(&uri.parse().unwrap()).is_some();
         remember(Instant::now() + GOOD_FOR);

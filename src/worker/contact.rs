@@ -1,8 +1,8 @@
 //! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Event, Observer};
@@ -52,11 +52,11 @@ impl<'a> Contact<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Outage>> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outage.lock()
     }
 
     fn failed_claims(&self) -> MutexGuard<'_, HashMap<usize, FailedClaims>> {
-        self.failed_claims.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failed_claims.lock()
     }
 
     /// A call was answered. True where others had failed before.
@@ -141,7 +141,7 @@ mod tests {
                 Event::OutageEnded { failed_calls, .. } => format!("ended after {failed_calls}"),
                 other => format!("{other:?}"),
             };
-            self.0.lock().unwrap().push(word);
+            self.0.lock().push(word);
         }
     }
 
@@ -159,17 +159,17 @@ mod tests {
             contact.failed(&error(None));
             assert!(contact.answered(), "what waits for an answer hears of it all the same");
         }
-        assert_eq!(*told.0.lock().unwrap(), [] as [&str; 0]);
+        assert_eq!(*told.0.lock(), [] as [&str; 0]);
         (0..5).for_each(|_| contact.failed(&error(None)));
         assert!(contact.answered() && !contact.answered());
-        assert_eq!(*told.0.lock().unwrap(), ["started", "ended after 5"]);
+        assert_eq!(*told.0.lock(), ["started", "ended after 5"]);
     }
 
     #[test]
     fn before_its_first_answer_one_failed_call_is_an_outage() {
         let told = Told::default();
         Contact::new(&told).failed(&error(None));
-        assert_eq!(*told.0.lock().unwrap(), ["started"]);
+        assert_eq!(*told.0.lock(), ["started"]);
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         for (asked, expected) in [(1, &[][..]), (60, &["started"])] {
             let told = Told::default();
             Contact::answering(&told).failed(&error(Some(asked)));
-            assert_eq!(*told.0.lock().unwrap(), expected, "{asked}");
+            assert_eq!(*told.0.lock(), expected, "{asked}");
         }
     }
 

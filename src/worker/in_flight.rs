@@ -6,8 +6,8 @@
 //! So the new claim waits for the fate of that report: if it arrived, the new attempt runs; if its claim was lost, the
 //! result goes under the new claim.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
@@ -86,7 +86,7 @@ impl InFlight {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Notes a claim, and says what becomes of it.
@@ -124,7 +124,7 @@ impl InFlight {
                 held.next = None;
                 return if is_ending { Entered::Ending } else { Entered::GivenUp };
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         }
     }
 

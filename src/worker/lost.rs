@@ -2,8 +2,8 @@
 //! results file that has died, and nobody works them. They are looked for when a worker starts, and after each call that
 //! may have claimed a task without saying so.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::recovery::end_of;
@@ -89,7 +89,7 @@ impl LostClaims {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// How many lost claims were found so far.

@@ -30,8 +30,9 @@ mod trouble;
 mod types;
 mod unsettled;
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -336,12 +337,12 @@ impl<'a> Worker<'a> {
     }
 
     fn conclude(&self, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
-        let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = *self.counters.lock();
         let stopped = tools.store.stop_process(&self.process, counters, self.executor.clock.now());
         let (unreported, refused) = (self.waiting.unreported(), self.waiting.refused());
         let summary = Summary { counters, unreported, refused, snoozed: self.still_snoozed() };
         self.executor.observer.event(&Event::Ended(&summary));
-        if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(failure) = self.failure.lock().take() {
             return Err(failure);
         }
         stopped.map_err(WorkerError::Store)?;
@@ -357,12 +358,12 @@ impl<'a> Worker<'a> {
 
     /// Whether it fails at its end.
     fn has_failed(&self) -> bool {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.failure.lock().is_some()
     }
 
     /// Lets the worker go on, and fail at its end. The first reason stands.
     fn note_failure(&self, error: WorkerError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure.lock().get_or_insert(error);
     }
 }
 

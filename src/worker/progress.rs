@@ -1,7 +1,8 @@
 //! Progress on its way to the TaskManager: at most one report a second, the last one always, none of them in the
 //! handler's way.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ pub(super) struct Progress {
 
 impl Progress {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Notes how far the handler is. An earlier note that was not sent yet is forgotten.
@@ -55,7 +56,7 @@ impl Progress {
             progress.changed.notify_all();
         });
         let waits = |state: &mut State| state.senders > 0 && !state.is_given_up;
-        drop(self.changed.wait_timeout_while(self.lock(), LAST_REPORT, waits));
+        self.changed.wait_while_for(&mut self.lock(), waits, LAST_REPORT);
     }
 
     /// Sends what is noted, in a thread of its own, until the end: nobody can wait for longer for a call than he wants to.
@@ -94,11 +95,11 @@ impl Progress {
             if state.ended || (state.latest.is_some() && early.is_zero()) {
                 return state.latest.take();
             }
-            state = if state.latest.is_some() {
-                self.changed.wait_timeout(state, early).unwrap_or_else(PoisonError::into_inner).0
+            if state.latest.is_some() {
+                self.changed.wait_for(&mut state, early);
             } else {
-                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-            };
+                self.changed.wait(&mut state);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The main thread says so, again and again, unless a slot hangs. A slot whose handler runs for an hour does not, nor one
 //! that waits at the TaskManager: before it does what may take long, each slot says when it will be back at the latest.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Event, Worker};
@@ -31,7 +31,7 @@ impl Pulse {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
-        self.back_by.lock().unwrap_or_else(PoisonError::into_inner)
+        self.back_by.lock()
     }
 
     /// How long the main thread may wait before it speaks again.

@@ -14,7 +14,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use in_vain::InVain;
@@ -137,7 +137,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Tells all who wait, not one: who goes on is decided by the state, and one that cannot must not swallow the call.
@@ -173,7 +173,7 @@ impl Queue {
             // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
             let until = if called { wake } else { None };
             fresh &= called || state.alone;
-            state = wait(&self.changed, state, until);
+            wait(&self.changed, &mut state, until);
         }
     }
 
@@ -375,13 +375,10 @@ impl State {
     }
 }
 
-fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>, until: Option<Instant>) -> MutexGuard<'a, State> {
+fn wait(on: &Condvar, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
     match until {
-        None => on.wait(state).unwrap_or_else(PoisonError::into_inner),
-        Some(until) => {
-            let left = until.saturating_duration_since(Instant::now());
-            on.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-        }
+        None => on.wait(state),
+        Some(until) => drop(on.wait_until(state, until)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Before the first claim: what earlier processes of this results file left is taken up again.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Event, Executor, Worker, WorkerType, default_timeout};
 use crate::clock::{Moment, after};
@@ -26,7 +26,7 @@ impl Left {
     }
 
     fn of_type(&self, index: usize) -> MutexGuard<'_, VecDeque<(Claim, Moment)>> {
-        self.claims[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.claims[index].lock()
     }
 }
 

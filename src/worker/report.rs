@@ -1,9 +1,9 @@
 //! Reporting stored results: at once by the slot that made them; where that does not get through, by the reporter, when
 //! the TaskManager answers again, oldest first.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::contact::is_too_long;
@@ -85,7 +85,7 @@ impl Waiting {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// How many results the TaskManager has not confirmed.
@@ -105,7 +105,7 @@ impl Waiting {
 
     /// Tells how many there are, how many of them are refused, and when the oldest was finished.
     fn tell(&self, listen: impl FnOnce(usize, usize, Option<Timestamp>)) {
-        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _telling = self.telling.lock();
         let state = self.lock();
         let (count, refused, oldest) = (state.unreported(), state.refused.len(), state.oldest());
         drop(state);
@@ -165,10 +165,10 @@ impl Waiting {
             if ended {
                 return false;
             }
-            state = match early {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(early) => self.changed.wait_timeout(state, early).unwrap_or_else(PoisonError::into_inner).0,
-            };
+            match early {
+                None => self.changed.wait(&mut state),
+                Some(early) => drop(self.changed.wait_for(&mut state, early)),
+            }
         }
     }
 

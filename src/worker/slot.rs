@@ -1,6 +1,5 @@
 //! One slot of the worker: claim, run, store, report, claim.
 
-use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,7 +66,7 @@ impl Worker<'_> {
     /// What a worker that has done all it was to do has claimed without hearing of it is worked as well: else it would be
     /// left claimed. The first slot to end sees to that.
     fn work_lost_claims(&self, number: usize) {
-        let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.settling.lock();
         // What an earlier process left beyond the limit stays for the next.
         let left = self.left_counts();
         if !self.queue.is_done() || !self.settle_all_lost_claims() {
@@ -191,7 +190,7 @@ impl Worker<'_> {
         if result.outcome.is_not_run() {
             return;
         }
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counters = self.counters.lock();
         *if result.outcome.failure.is_none() { &mut counters.completed } else { &mut counters.failed } += 1;
     }
 
@@ -199,7 +198,7 @@ impl Worker<'_> {
     /// does not pass by itself, nothing is to be claimed.
     pub(super) fn note_poll(&self) {
         let is_recent = |last: &Instant| last.elapsed() < NOTE_POLLS_EVERY;
-        if self.last_noted_poll.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_recent) {
+        if self.last_noted_poll.lock().as_ref().is_some_and(is_recent) {
             return;
         }
         let noted = self.tell_of_poll();
@@ -214,8 +213,8 @@ impl Worker<'_> {
 
     /// Tells the results file that the worker polls.
     pub(super) fn tell_of_poll(&self) -> Result<(), StoreError> {
-        *self.last_noted_poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let counters = *self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.last_noted_poll.lock() = Some(Instant::now());
+        let counters = *self.counters.lock();
         self.executor.store.note_poll(&self.process, counters, self.executor.clock.now())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! That is a time of day: the machine may sleep until then, or its clock be set.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use super::{Event, Worker, WorkerType};
@@ -45,7 +45,7 @@ impl Snooze {
         by_handler: Option<Timestamp>,
         now: Timestamp,
     ) -> (Option<Timestamp>, Option<Change>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         // At each look: the clock may have been set back since.
         state.until = state.until.max(by_outcome).map(|until| until.min(after(now, LONGEST)));
         let until = state.until.max(by_handler).filter(|until| *until > now);

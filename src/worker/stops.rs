@@ -1,6 +1,7 @@
 //! The stops of the tasks that run, so that the end of the worker reaches all of them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::shutdown::{Stop, StopReason};
 
@@ -18,7 +19,7 @@ pub(super) struct Stops {
 
 impl Stops {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The stop of a task that starts to run; raised at once where all tasks are being stopped.

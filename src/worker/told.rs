@@ -1,7 +1,7 @@
 //! What has been said of a task is not said again each time that it happens.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::task::TaskId;
 
@@ -25,7 +25,7 @@ pub(super) struct Told(Mutex<HashSet<(TaskId, News)>>);
 
 impl Told {
     fn lock(&self) -> MutexGuard<'_, HashSet<(TaskId, News)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Whether that has been said of the task. From now on it has.

@@ -3,7 +3,7 @@
 //! somebody waits for the worker's end, that is its end. Any other worker claims nothing more, says so, and goes on when the
 //! file can be written again: nobody needs to start it anew.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Event, Worker, WorkerError};
@@ -28,7 +28,7 @@ pub(super) struct StoreTrouble(Mutex<State>);
 
 impl StoreTrouble {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Whether there is any.

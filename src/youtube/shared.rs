@@ -3,8 +3,9 @@
 #[cfg(test)]
 mod tests;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -74,7 +75,7 @@ impl SharedLedger {
 
     fn note_used(&self, day: Date, budget: Budget) {
         let is_low = budget.used * 100 >= budget.limit * LOW_FROM;
-        let is_news = || self.low_day.lock().unwrap_or_else(PoisonError::into_inner).replace(day) != Some(day);
+        let is_news = || self.low_day.lock().replace(day) != Some(day);
         if is_low && is_news() {
             self.tell(&QuotaEvent::Low(budget));
         }

@@ -1,6 +1,7 @@
 //! The queue as calls share it. What may take long is done while nobody is kept from it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -111,16 +112,12 @@ impl Shared {
 
     /// The queue, if nobody else has it.
     pub(in crate::server) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
-        match self.queue.try_lock() {
-            Ok(queue) => Some(queue),
-            Err(TryLockError::Poisoned(queue)) => Some(queue.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.queue.try_lock()
     }
 
     /// A call that panicked has left no change behind, so the next may go on.
     pub(in crate::server) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a worker does, at a glance: for a page.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::activity::Activity;
@@ -66,7 +65,7 @@ impl Metrics {
         let health = self.health();
         let now = Instant::now();
         let since = |time: Instant| now.saturating_duration_since(time);
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = self.history.lock();
         let ended = |recent: &Recent| Ended {
             id: recent.id,
             task_type: recent.task_type.clone(),

@@ -1,7 +1,7 @@
 //! A database of ideas that is not the results file. It may be another program's: of it, only the table is touched.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
@@ -39,7 +39,7 @@ impl IdeaDatabase {
     /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
     pub(in crate::store) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
         self.patience.apply();
-        let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection: MutexGuard<'_, _> = self.connection.lock();
         let rows = keep(&mut connection, ideas, now).map_err(|error| match error {
             // It was usable: what is wrong now may pass, or be mended.
             Error::Sqlite(error) => match Reason::of(&error) {
@@ -124,7 +124,7 @@ mod tests {
         let path = folder.path().join("ideas.db");
         let ideas = IdeaDatabase::open(&path, Patience::default()).unwrap();
         let keep = || ideas.keep(&[idea()], Timestamp::UNIX_EPOCH);
-        ideas.connection.lock().unwrap().busy_timeout(Duration::ZERO).unwrap();
+        ideas.connection.lock().busy_timeout(Duration::ZERO).unwrap();
         let holder = Connection::open(&path).unwrap();
         holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let held = keep().unwrap_err();

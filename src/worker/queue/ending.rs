@@ -26,7 +26,7 @@ impl Queue {
         let until = Instant::now().checked_add(limit);
         let mut state = self.lock();
         while state.closed.is_none() && until.is_none_or(|until| Instant::now() < until) {
-            state = wait(&self.ending, state, until);
+            wait(&self.ending, &mut state, until);
         }
         state.closed.clone()
     }
@@ -36,7 +36,7 @@ impl Queue {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while state.watch == Watch::MayWait && Instant::now() < deadline {
-            state = wait(&self.ending, state, Some(deadline));
+            wait(&self.ending, &mut state, Some(deadline));
         }
         state.watch != Watch::MayWait
     }
@@ -57,7 +57,7 @@ impl Queue {
             if until <= Instant::now() {
                 return false;
             }
-            state = wait(&self.ending, state, Some(until));
+            wait(&self.ending, &mut state, Some(until));
         }
         true
     }
@@ -76,7 +76,7 @@ impl Queue {
             if until <= Instant::now() {
                 return None;
             }
-            state = wait(&self.ending, state, earliest(deadline, Some(until)));
+            wait(&self.ending, &mut state, earliest(deadline, Some(until)));
         }
         Some(true)
     }

@@ -14,13 +14,13 @@ struct SetClock(Mutex<Timestamp>);
 
 impl SetClock {
     fn set(&self, now: &str) {
-        *self.0.lock().unwrap() = time(now);
+        *self.0.lock() = time(now);
     }
 }
 
 impl Clock for SetClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        *self.0.lock()
     }
 
     fn sleep(&self, _: Duration) -> Slept {
@@ -46,7 +46,7 @@ impl Rig {
         let clock = Arc::new(SetClock(Mutex::new(time(now))));
         let told: Arc<Mutex<Vec<_>>> = Arc::default();
         let hears = Arc::clone(&told);
-        let listener: QuotaListener = Box::new(move |event| hears.lock().unwrap().push(event.clone()));
+        let listener: QuotaListener = Box::new(move |event| hears.lock().push(event.clone()));
         let ledger = ledger(folder.path(), &clock, 10_000).telling(listener);
         Self { folder, clock, ledger, told }
     }
@@ -62,7 +62,7 @@ impl Rig {
 
     /// What it has told since this was last asked.
     fn told(&self) -> Vec<QuotaEvent> {
-        std::mem::take(&mut self.told.lock().unwrap())
+        std::mem::take(&mut self.told.lock())
     }
 }
 
