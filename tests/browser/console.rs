@@ -120,7 +120,7 @@ fn a_task_that_the_form_creates_is_worked() {
     rig.script("good", "cat >&2; echo '{\"found\":\"it\"}'");
     let Some(browser) = look_at(&rig, "/new") else { return };
     browser.run("document.querySelector('main a').click()");
-    browser.wait_for(&["New task of type case"]);
+    browser.wait_for(&["New task: case"]);
     press(&browser);
     assert_eq!(browser.run("return document.querySelector('input:invalid').id"), "params.case", "it is required");
     type_into(&browser, "params.case", "good");
@@ -143,7 +143,7 @@ fn a_task_that_failed_is_put_back_and_tried_again() {
     let Some(browser) = look_at(&rig, "/tasks/1") else { return };
     browser.wait_for(&["Task 1 · pending"]);
     rig.drain();
-    browser.wait_for(&["Task 1 · failed", "no such host", "It is tried again"]);
+    browser.wait_for(&["Task 1 · failed", "no such host", "Starts over"]);
     press(&browser);
     browser.wait_for(&["Queued for retry.", "Task 1 · pending", "retried by hand"]);
     rig.script("bad", "echo 1");
@@ -166,7 +166,7 @@ fn the_key_opens_it_and_no_other() {
     browser.wait_for(&["Idle: no tasks pending"]);
     // It knows nobody any more.
     rig.taskmanager.stop();
-    browser.wait_for(&["Connection lost", "Connection lost"]);
+    browser.wait_for(&["Connection lost; showing the last known state."]);
     rig.taskmanager.restart();
     sign_in(&browser, KEY);
     browser.wait_for(&["Idle: no tasks pending"]);
@@ -229,13 +229,13 @@ fn all_that_can_be_done_there_can_be_done_without_scripts() {
     browser.disable_scripts();
     browser.open(&url(&rig, &new_path("case")));
     sign_in(&browser, KEY);
-    browser.wait_for(&["New task of type case"]);
+    browser.wait_for(&["New task: case"]);
     type_into(&browser, "json", "{\"case\":\"bad\"}");
     press(&browser);
     browser.wait_for(&["Created.", "Task 1 · pending"]);
     rig.drain();
     // By then it has loaded itself again.
-    browser.wait_for(&["Task 1 · failed", "It is tried again"]);
+    browser.wait_for(&["Task 1 · failed", "Starts over"]);
     press(&browser);
     browser.wait_for(&["Queued for retry.", "Task 1 · pending"]);
     browser.run("document.querySelector('header button').click()");

@@ -36,7 +36,7 @@ fn it_follows_a_task_to_its_end_without_being_loaded_again() {
     browser.wait_for(&["waiting for tasks", "None.", "None yet."]);
     browser.run("window.seen = 'from the start'");
     let id = rig.case("slow", SLOW);
-    browser.wait_for(&["works a task", &format!("#{id} case"), "40 % page 4"]);
+    browser.wait_for(&["running 1 task", &format!("#{id} case"), "40 % page 4"]);
     assert_eq!(browser.run("return document.querySelector('progress').value"), 40);
     rig.sandbox.write("go", "");
     browser.wait_for(&["waiting for tasks", "completed in", "1 completed, 0 failed; 1 in the busiest minute"]);
@@ -109,7 +109,7 @@ fn it_says_that_the_worker_is_gone() {
     let shown = browser.wait_for(&[away, "Connection lost", "In flight"]);
     assert!(!shown.contains("Healthy"), "{shown}");
     let title = browser.run("return document.title");
-    assert!(title.as_str().unwrap().ends_with(": no answer"), "{title}");
+    assert!(title.as_str().unwrap().ends_with(": connection lost"), "{title}");
     assert_eq!(browser.run("return document.querySelector('h1').className"), "state bad");
 }
 

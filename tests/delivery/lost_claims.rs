@@ -125,7 +125,7 @@ fn no_more_is_claimed_than_was_asked_for_though_answers_are_lost() {
 fn a_worker_that_goes_on_does_not_wait_for_its_next_poll() {
     let (published, sandbox) = with_tasks(3);
     (0..3).for_each(|_| published.spoil(CLAIM, Fault::AnswerLost));
-    let seldom = ["--poll-interval", "60s", "--max-backoff", "60s"];
+    let seldom = ["--poll-interval", "10m", "--max-backoff", "10m"];
     let _worker = sandbox.prismq(["work"]).args(seldom).start();
     wait_for("the tasks to end", || (1..=3).all(|id| published.task(id).status == "completed").then_some(()));
     assert_each_ran_once(&published, &sandbox, 3, "");
@@ -135,7 +135,7 @@ fn a_worker_that_goes_on_does_not_wait_for_its_next_poll() {
 fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
     let (published, sandbox) = with_tasks(2);
     published.spoil(CLAIM, Fault::DoneLate(Answer::page(504)));
-    let worker = sandbox.prismq(["work", "--drain", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
+    let worker = sandbox.prismq(["work", "--drain", "--poll-interval", "10m", "--max-backoff", "10m"]).start();
     wait_for("the first look", || (published.count(LIST) > 1).then_some(()));
     published.do_late();
     worker.wait().exits(0);

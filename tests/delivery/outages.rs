@@ -18,7 +18,7 @@ fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return()
     let ids: Vec<u64> = ["a", "b", "c"]
         .map(|name| rig.case(name, &format!("touch {name}.started; while ! [ -e go ]; do sleep 0.03; done; echo 1")))
         .into();
-    let mut worker = rig.work(["--concurrency", "3", "--max-backoff", "60s"]).start();
+    let mut worker = rig.work(["--concurrency", "3", "--max-backoff", "10m"]).start();
     for name in ["a", "b", "c"] {
         wait_for("the handlers run", || rig.sandbox.path(&format!("{name}.started")).exists().then_some(()));
     }
@@ -79,7 +79,7 @@ fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
     published.spoil("POST /tasks/1/complete", down());
     (0..1000).for_each(|_| published.spoil("GET /tasks/1", down()));
     // No other call is to wake the reporter.
-    let worker = sandbox.prismq(["work", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
+    let worker = sandbox.prismq(["work", "--poll-interval", "10m", "--max-backoff", "10m"]).start();
     wait_for("many tries", || (published.count("GET /tasks/1") >= 12).then_some(()));
     published.mend();
     worker.terminate();

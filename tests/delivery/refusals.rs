@@ -100,7 +100,7 @@ fn many_slots_that_are_refused_together_do_not_wait_longer_than_one() {
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "until [ -e go ]; do sleep 0.03; done; echo 1");
     let ids: Vec<u64> = (0..8).map(|n| published.create("case", json!({"case": "it", "n": n}))).collect();
-    let mut worker = sandbox.prismq(["work", "--drain", "--concurrency", "8", "--max-backoff", "60s"]).start();
+    let mut worker = sandbox.prismq(["work", "--drain", "--concurrency", "8", "--max-backoff", "10m"]).start();
     worker.wait_for("all claims", |_| ids.iter().all(|id| published.task(*id).status == "claimed"));
     (0..8).for_each(|_| published.spoil("POST /tasks/claim", Fault::Answer(refusal(429, "0"))));
     sandbox.write("go", "");

@@ -15,10 +15,11 @@ fn one_attempt() -> TaskManager {
     TaskManager::with(|settings| settings.max_attempts = 1)
 }
 
-/// A script that answers with `envelope` and a time `from_now`, and notes that it ran.
-fn holding(from_now: Duration, envelope: &str) -> String {
-    let until = Timestamp::now() + from_now;
-    format!("echo run >>runs; echo '{{{envelope},\"not_before\":\"{until}\"}}'")
+/// A script that notes that it runs, and answers with `envelope` and a time so many seconds after that.
+fn holding(seconds: u32, envelope: &str) -> String {
+    let until = format!("$(date --utc --date '{seconds} seconds' +%FT%T.%3NZ)");
+    let answer = format!("{{{envelope},\"not_before\":\"%s\"}}");
+    format!("echo run >>runs; printf '{answer}' \"{until}\"")
 }
 
 const QUOTA: &str = r#""success":false,"error":"the quota is used up","error_type":"quota","retryable":true"#;
@@ -49,7 +50,7 @@ fn count(log: &str, words: &str) -> usize {
 #[test]
 fn a_type_is_not_claimed_before_the_time_and_others_go_on() {
     let rig = Rig::of(one_attempt(), &[("case", ""), ("other", "")]);
-    rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+    rig.script("held", &holding(3600, QUOTA));
     let ids = create(&rig, 5, "held");
     let mut worker = rig.work([]).start();
     worker.wait_for_stderr("task type snoozed");
@@ -74,7 +75,7 @@ fn it_is_claimed_again_when_the_time_has_come_though_the_next_poll_is_far() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     let until = Timestamp::now() + Duration::from_secs(4);
     let id = rig.case("held", &format!("echo '{{{DONE},\"not_before\":\"{until}\"}}'"));
-    let settings = ["--poll-interval", "60s", "--max-backoff", "60s", "--concurrency", "3"];
+    let settings = ["--poll-interval", "10m", "--max-backoff", "10m", "--concurrency", "3"];
     let mut worker = rig.work(settings).start();
     worker.wait_for_stderr("task type snoozed");
     // A claim that waits at the TaskManager is called back.
@@ -192,16 +193,16 @@ fn a_time_that_is_not_one_is_named_and_holds_nothing() {
 #[test]
 fn a_drain_waits_for_a_short_time() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
-    rig.case("held", &holding(Duration::from_secs(2), QUOTA));
+    rig.case("held", &holding(2, QUOTA));
     rig.case("next", "echo 1");
-    let log = rig.work(["--drain", "--poll-interval", "60s", "--max-backoff", "60s"]).run().exits(0).stderr;
+    let log = rig.work(["--drain", "--poll-interval", "10m", "--max-backoff", "10m"]).run().exits(0).stderr;
     assert_eq!((rig.worked().len(), count(&log, "snooze over")), (2, 1), "{log}");
 }
 
 #[test]
 fn a_drain_does_not_wait_for_a_long_time_and_says_what_is_left() {
     let rig = Rig::of(one_attempt(), &[("case", ""), ("other", "")]);
-    rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+    rig.script("held", &holding(3600, QUOTA));
     create(&rig, 2, "held");
     rig.case_of("other", "fine", "echo 1");
     let output = rig.work(["--drain"]).run().exits(1);
@@ -213,7 +214,7 @@ fn a_drain_does_not_wait_for_a_long_time_and_says_what_is_left() {
 #[test]
 fn a_drain_that_has_worked_all_is_done_though_a_type_is_held() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
-    rig.case("held", &holding(Duration::from_secs(3600), DONE));
+    rig.case("held", &holding(3600, DONE));
     rig.drain();
     assert_eq!(rig.worked().len(), 1);
 }
@@ -221,7 +222,7 @@ fn a_drain_that_has_worked_all_is_done_though_a_type_is_held() {
 #[test]
 fn a_worker_whose_types_are_held_is_idle() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
-    rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+    rig.script("held", &holding(3600, QUOTA));
     create(&rig, 2, "held");
     rig.work(["--exit-after-idle", "300ms"]).run().exits(0);
     assert_eq!(rig.worked().len(), 1);
@@ -231,12 +232,12 @@ fn a_worker_whose_types_are_held_is_idle() {
 fn no_retry_comes_before_the_time() {
     let rig = Rig::of(one_attempt(), &[("case", "retry = { max_attempts = 2, delay = '10ms' }")]);
     let start = Instant::now();
-    rig.case("held", &holding(Duration::from_millis(1500), QUOTA));
+    rig.case("held", &holding(2, QUOTA));
     rig.drain();
     assert!(start.elapsed() > Duration::from_millis(1500) && runs(&rig) == 2);
 
     let rig = Rig::of(one_attempt(), &[("case", "retry = { max_attempts = 2, delay = '10ms' }")]);
-    rig.case("held", &holding(Duration::from_secs(3600), QUOTA));
+    rig.case("held", &holding(3600, QUOTA));
     rig.drain();
     assert_eq!(runs(&rig), 1, "the claim would be over before");
 }
@@ -245,7 +246,7 @@ fn no_retry_comes_before_the_time() {
 fn failures_that_name_a_time_do_not_pause_the_type_as_if_its_service_were_away() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     for n in 0..6 {
-        rig.case(&format!("held-{n}"), &format!("sleep 0.2; {}", holding(Duration::from_secs(3), QUOTA)));
+        rig.case(&format!("held-{n}"), &format!("sleep 0.2; {}", holding(3, QUOTA)));
     }
     let log = rig.work(["--drain", "--concurrency", "6"]).run().exits(0).stderr;
     assert_eq!((rig.worked().len(), count(&log, "for a while")), (6, 0), "{log}");
@@ -280,7 +281,7 @@ fn a_drain_sees_what_is_left_though_many_newer_tasks_of_a_similar_name_wait() {
     for similar in ["send.mail", "Send_Mail"] {
         let rig = Rig::of(one_attempt(), &[("send_mail", "")]);
         rig.taskmanager.register(similar);
-        rig.script("held", &holding(Duration::from_secs(3600), QUOTA));
+        rig.script("held", &holding(3600, QUOTA));
         for n in 0..2 {
             rig.taskmanager.create("send_mail", json!({"case": "held", "n": n}));
         }

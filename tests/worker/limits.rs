@@ -57,7 +57,7 @@ fn idleness_ends_it_though_the_next_poll_is_far() {
     let rig = Rig::start();
     rig.case("it", "echo 1");
     let start = Instant::now();
-    let settings = ["--poll-interval", "60s", "--max-backoff", "60s", "--concurrency", "3"];
+    let settings = ["--poll-interval", "10m", "--max-backoff", "10m", "--concurrency", "3"];
     rig.work(["--exit-after-idle", "300ms"]).args(settings).run().exits(0);
     assert_eq!(with_status(&rig, "completed", 1), 1);
     let took = start.elapsed();
@@ -84,7 +84,7 @@ fn an_idle_worker_polls_once_more_before_it_ends() {
     let cases = [(&[][..], "other"), (&["--concurrency", "3"], "case"), (&["--max-tasks", "5"], "case")];
     at_once(cases, |(settings, task_type)| {
         let create = |published: &Published| published.create(task_type, json!({"case": "it"}));
-        assert_eq!(task_that_comes_while_idle("60s", settings, create), "completed", "{settings:?} {task_type}");
+        assert_eq!(task_that_comes_while_idle("10m", settings, create), "completed", "{settings:?} {task_type}");
     });
 }
 
@@ -148,7 +148,7 @@ fn a_drain_works_what_comes_back_to_the_queue() {
 fn a_drain_does_not_wait_for_a_poll_to_see_that_nothing_is_left() {
     let rig = Rig::start();
     rig.case("slow", "sleep 0.2; exit 75");
-    let settings = ["--drain", "--concurrency", "4", "--poll-interval", "60s", "--max-backoff", "60s"];
+    let settings = ["--drain", "--concurrency", "4", "--poll-interval", "10m", "--max-backoff", "10m"];
     rig.work(settings).run().exits(0);
     assert_eq!(rig.taskmanager.task(1).attempts, 3);
 }
@@ -161,7 +161,7 @@ fn a_drain_waits_for_reports_that_fail_at_first() {
     let id = published.create("case", json!({"case": "busy"}));
     // One more than a report is tried at once. Until it arrives the failed task is not back in the queue.
     (0..6).for_each(|_| published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down"))));
-    let far = ["--poll-interval", "60s", "--max-backoff", "60s"]; // the report itself makes it ask again
+    let far = ["--poll-interval", "10m", "--max-backoff", "10m"]; // the report itself makes it ask again
     let output = sandbox.prismq(["work", "--drain", "--debug"]).args(far).run().exits(0);
     assert!(output.stderr.contains("report postponed"), "{}", output.stderr);
     let task = published.task(id);

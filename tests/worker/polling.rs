@@ -119,7 +119,7 @@ fn an_idle_worker_ends_at_once_when_asked() {
     let sandbox = sandbox_for(&published);
     let end = |concurrency| {
         let before = published.count(CLAIM);
-        let mut worker = start(&sandbox, "60s", "60s", concurrency);
+        let mut worker = start(&sandbox, "10m", "10m", concurrency);
         worker.wait_for_stderr("ready");
         wait_for_claims(&published, before + 1);
         let start = Instant::now();
@@ -201,7 +201,7 @@ fn waiting_costs_nothing_while_another_slot_asks() {
     let sandbox = sandbox_for(&published);
     sandbox.write("it.sh", "until [ -e go ]; do sleep 0.03; done");
     published.create("case", json!({"case": "it"}));
-    let settings = ["--drain", "--concurrency", "4", "--poll-interval", "60s", "--max-backoff", "60s"];
+    let settings = ["--drain", "--concurrency", "4", "--poll-interval", "10m", "--max-backoff", "10m"];
     let mut worker = sandbox.prismq(["work"]).args(settings).start();
     wait_for_quiet(&published); // one slot has the task, one keeps watch, the others sleep
     published.hold(CLAIM);

@@ -36,7 +36,7 @@ fn refused(sandbox: &Sandbox) -> Vec<String> {
 
 fn drain(sandbox: &Sandbox) -> Output {
     // What was refused is not sent again meanwhile.
-    sandbox.prismq(["work", "--drain", "--max-backoff", "60s"]).run()
+    sandbox.prismq(["work", "--drain", "--max-backoff", "10m"]).run()
 }
 
 /// Answers that are no lost claim: a look at the task shows that it is still this worker's.
@@ -88,7 +88,7 @@ fn whatever_refuses_a_report_is_named_and_the_exit_code_tells() {
 #[test]
 fn a_refused_report_is_counted_and_named_alike_by_all_who_tell_of_it() {
     let (published, sandbox) = refusing(&Answer::error(422, "Unprocessable"), "echo 1");
-    let ended = sandbox.prismq(["work", "--drain", "--max-backoff", "60s", "--json"]).run().exits(1);
+    let ended = sandbox.prismq(["work", "--drain", "--max-backoff", "10m", "--json"]).run().exits(1);
     assert_eq!(ended.json(), json!({"completed": 2, "failed": 0, "unreported": 1, "refused": 1}));
     let run = |arguments: &[&str]| sandbox.prismq(arguments.iter().copied()).run();
     let words = "1 refused by the TaskManager, last task 1: the TaskManager refused the request: Unprocessable (422)";
@@ -184,7 +184,7 @@ fn a_refused_report_that_waits_does_not_touch_the_next_attempt() {
 fn what_the_status_endpoint_shows_of_a_refused_report() {
     let (_published, sandbox) = refusing(&Answer::error(422, "Unprocessable"), "echo 1");
     let address = format!("127.0.0.1:{}", free_port());
-    let worker = sandbox.prismq(["work", "--max-backoff", "60s", "--status-addr", &address]).start();
+    let worker = sandbox.prismq(["work", "--max-backoff", "10m", "--status-addr", &address]).start();
     let get = |path: &str| ureq::get(format!("http://{address}{path}")).call().ok()?.body_mut().read_to_string().ok();
     let health: Value = wait_for("a refused report", || {
         let health: Value = serde_json::from_str(&get("/health")?).ok()?;

@@ -52,6 +52,6 @@ fn a_full_type_wakes_its_waiting_slots() {
     for n in 0..12 {
         rig.taskmanager.create("scarce", json!({"case": "it", "n": n}));
     }
-    let mut worker = rig.work(["--concurrency", "8", "--poll-interval", "60s", "--max-backoff", "60s"]).start();
+    let mut worker = rig.work(["--concurrency", "8", "--poll-interval", "10m", "--max-backoff", "10m"]).start();
     worker.wait_for("all tasks to end", |_| (1..=12).all(|id| rig.taskmanager.status(id) == "completed"));
 }

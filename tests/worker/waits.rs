@@ -75,7 +75,7 @@ fn server_polled(
 }
 
 /// Polls would come too late.
-const SELDOM: [&str; 4] = ["--poll-interval", "60s", "--max-backoff", "60s"];
+const SELDOM: [&str; 4] = ["--poll-interval", "10m", "--max-backoff", "10m"];
 
 fn count_claims(server: &Server) -> usize {
     server.calls().iter().filter(|call| call.starts_with(CLAIM)).count()
@@ -101,7 +101,7 @@ fn a_server_that_only_says_that_it_waited_is_not_asked_in_a_circle() {
 #[test]
 fn a_server_that_has_waited_and_then_fails_is_not_asked_in_a_circle() {
     let claims = AtomicUsize::new(0);
-    let often = ["--poll-interval", "20ms", "--max-backoff", "60s"];
+    let often = ["--poll-interval", "20ms", "--max-backoff", "10m"];
     let (server, _sandbox, _worker) = server_polled(&often, move |_| {
         if claims.fetch_add(1, SeqCst) > 0 {
             return Answer::error(400, "out of order"); // a refusal, which the client does not try again by itself
