@@ -236,6 +236,24 @@ pub struct TaskResult {
 }
 
 impl TaskResult {
+    /// How the attempt that `claim` was for ended.
+    #[must_use]
+    pub fn new(claim: Claim, outcome: Outcome, api_url: &str, started_at: Timestamp, finished_at: Timestamp) -> Self {
+        let Claim { task, worker_id, claimed_at, .. } = claim;
+        Self {
+            task_id: task.id,
+            task_type: task.task_type,
+            attempt: task.attempt,
+            worker_id,
+            api_url: api_url.to_owned(),
+            params: task.params,
+            outcome,
+            claimed_at,
+            started_at,
+            finished_at,
+        }
+    }
+
     /// From the start of the work to its end, in milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> i64 {

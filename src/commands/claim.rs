@@ -18,10 +18,10 @@ use crate::exit::{Exit, UserError};
 use crate::library::Handlers;
 use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
-use crate::store::{ResultId, Store, StoreError};
-use crate::task::{Claim, Task, TaskId, TaskResult};
-use crate::taskmanager::{Client, Waits};
-use crate::worker::{Executor, HandlerSource, WorkerError, WorkerType};
+use crate::store::Store;
+use crate::task::{Claim, Task, TaskResult};
+use crate::taskmanager::Client;
+use crate::worker::{Completer, Executor, HandlerSource, LongPoll, WorkerError, WorkerType};
 
 /// What a claim by hand works with.
 struct Desk<'a> {
@@ -115,7 +115,7 @@ impl<'a> Desk<'a> {
         let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
         let (setup, client, store) = (self.setup, &self.client, &*self.store);
-        Asking { setup, client, store, wanted, types, server_waits: Waits::No }.wait(most)
+        Asking { setup, client, store, wanted, types, long_poll: LongPoll::new(wanted.len()) }.wait(most)
     }
 
     /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.
@@ -132,28 +132,30 @@ impl<'a> Desk<'a> {
         let by = noted.as_ref().err().map_or(String::new(), |_| format!(" --worker-id {}", claim.worker_id));
         note(format_args!("  prismq complete {id}{by} --result '{{\"answer\":42}}'"));
         note(format_args!("  prismq fail {id}{by} --error 'what went wrong'"));
-        noted.map_err(|error| of_task(id, "is claimed", &error))?;
+        noted.map_err(|error| errors::of_task(id, "is claimed", &error))?;
         printed.map(|()| Exit::Done)
     }
 
     /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
     fn work(&self, task: Task, claimed_at: Moment, worker_type: &WorkerType) -> anyhow::Result<Exit> {
         let (aloud, line) = Aloud::new(task.id, self.setup);
+        let clock: Arc<dyn Clock> = Arc::new(self.setup.clock());
         let executor = Executor {
             config: &self.setup.config,
             client: self.client.clone(),
             store: &self.store,
             observer: &aloud,
-            clock: Arc::new(self.setup.clock()),
+            clock: Arc::clone(&clock),
         };
+        let completer = Completer { store: &self.store, client: self.client.clone(), observer: &aloud, clock };
         let claim = executor.claim(task, worker_type, claimed_at);
         let deaths = match self.store.note_claim(&claim, self.client.url(), None) {
             Ok(deaths) => deaths,
             Err(error) => {
                 let id = claim.task.id;
-                let returned = executor.give_back(claim, &error);
+                let returned = completer.give_back(claim, &error);
                 let fate = if returned { "was returned" } else { "stays claimed until its claim expires" };
-                return Err(of_task(id, fate, &error).into());
+                return Err(errors::of_task(id, fate, &error).into());
             }
         };
         let Task { id, task_type, attempt, .. } = &claim.task;
@@ -167,10 +169,10 @@ impl<'a> Desk<'a> {
             self.print(&result.envelope())?;
             note(format_args!("not reported: task {} stays claimed until {:.0}", result.task_id, deadline.time));
         } else {
-            let stored = executor.store(&mut result);
+            let stored = completer.store(&mut result);
             self.print(&result.envelope())?;
             let _waiting = Waiting::for_taskmanager(self.setup);
-            report(&executor, stored, &result)?;
+            completer.deliver(stored, &mut result, false).map_err(|why| errors::undelivered(result.task_id, &why))?;
         }
         Ok(self.exit(&result))
     }
@@ -188,28 +190,5 @@ impl<'a> Desk<'a> {
             return Ok(print_json(value)?);
         }
         Ok(print_line(serde_json::to_string_pretty(value)?)?)
-    }
-}
-
-/// Says what becomes of a task, since something could not be written.
-fn of_task(id: TaskId, fate: &str, error: &StoreError) -> UserError {
-    let mut error = errors::store(error);
-    error.message = format!("task {id} {fate}: {}", error.message);
-    error
-}
-
-/// Reports a result, also where it could not be stored: the disk may be full, and then the TaskManager is the only one
-/// left to keep it. A task whose ideas could not be kept is not done.
-fn report(executor: &Executor<'_>, stored: Result<ResultId, StoreError>, result: &TaskResult) -> anyhow::Result<()> {
-    if let Err(error) = &stored
-        && error.is_of_ideas()
-    {
-        return Err(of_task(result.task_id, "stays claimed until its claim expires", error).into());
-    }
-    let delivery = executor.report(result);
-    let id = stored?;
-    match delivery {
-        Ok(delivery) => Ok(executor.settle(id, result, delivery)?),
-        Err(error) => Err(errors::not_reported(executor.store, id, result.task_id, &error)),
     }
 }

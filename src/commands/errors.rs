@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::config::{Config, ConfigError, Origin};
 use crate::exit::{Exit, UserError};
-use crate::store::{ResultId, Store, StoreError};
+use crate::store::StoreError;
 use crate::task::TaskId;
 use crate::taskmanager::{Client, Error, TaskType};
-use crate::worker::{Summary, TypeError, WorkerError};
+use crate::worker::{Summary, TypeError, Undelivered, WorkerError};
 
 /// Names that are so many slips of the fingers apart may be meant to be the same.
 const SLIPS: usize = 2;
@@ -66,20 +66,33 @@ pub(super) fn naming_key(error: UserError, config: &Config) -> UserError {
     }
 }
 
-/// A result that is in the results file and did not get through, which is noted there if the TaskManager refuses it.
-pub(super) fn not_reported(store: &Store, row: ResultId, id: TaskId, error: &Error) -> anyhow::Error {
-    if error.refuses_report()
-        && let Err(error) = store.refused(row, &error.to_string())
-    {
-        return error.into();
+/// A result of task `id` whose delivery has failed.
+pub(super) fn undelivered(id: TaskId, why: &Undelivered) -> UserError {
+    match why {
+        Undelivered::NotStored { error, .. } if error.is_of_ideas() => {
+            of_task(id, "stays claimed until its claim expires", error)
+        }
+        Undelivered::NotStored { error, reported: true } => {
+            of_task(id, "was reported, but its result could not be stored", error)
+        }
+        Undelivered::NotStored { error, .. } | Undelivered::NotSettled(error) => store(error),
+        Undelivered::NotReported(error) => {
+            let mut error = taskmanager(error);
+            error.message = format!(
+                "{}; the result of task {id} is stored in the results file; `prismq complete {id}` or the next worker \
+                 sends it again",
+                error.message
+            );
+            error
+        }
     }
-    let mut error = taskmanager(error);
-    error.message = format!(
-        "{}; the result of task {id} is stored in the results file; `prismq complete {id}` or the next \
-         worker sends it again",
-        error.message
-    );
-    error.into()
+}
+
+/// Says what becomes of a task, since something could not be written.
+pub(super) fn of_task(id: TaskId, fate: &str, error: &StoreError) -> UserError {
+    let mut error = store(error);
+    error.message = format!("task {id} {fate}: {}", error.message);
+    error
 }
 
 /// Results of a worker that the TaskManager has not confirmed. A refused key is the reason only where it is that of all.

@@ -67,13 +67,8 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
         let message = format!("neither the TaskManager nor the results file knows a task {id}");
         return Err(UserError::new(Exit::Failed, message).into());
     };
-    Ok(Task {
-        id,
-        task_type: task.task_type,
-        params: task.params.unwrap_or_default(),
-        attempt: task.attempts.max(1),
-        priority: task.priority,
-    })
+    let task = task.into_task();
+    Ok(Task { attempt: task.attempt.max(1), ..task })
 }
 
 /// How tasks of that type are worked here.
@@ -96,16 +91,5 @@ fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -
     let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &aloud)));
     handler.end_idle(&stop);
     drop(line);
-    TaskResult {
-        task_id: claim.task.id,
-        task_type: claim.task.task_type,
-        attempt: claim.task.attempt,
-        worker_id: claim.worker_id,
-        api_url: setup.config.api_url.value.clone(),
-        params: claim.task.params,
-        outcome,
-        claimed_at: start.time,
-        started_at: start.time,
-        finished_at: start.now(),
-    }
+    TaskResult::new(claim, outcome, &setup.config.api_url, start.time, start.now())
 }

@@ -1,6 +1,7 @@
 //! `complete`, `fail` and `progress`: for scripts that claimed a task by hand.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -14,8 +15,9 @@ use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::output::{note, print_json, print_line};
 use crate::store::{ResultFilter, Status, Store, StoreError, StoredResult, check_ideas};
-use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
-use crate::taskmanager::{Client, Delivery, Report};
+use crate::task::{Claim, ErrorType, Outcome, TaskId, TaskResult};
+use crate::taskmanager::{Client, Delivery};
+use crate::worker::Completer;
 
 /// `prismq complete`
 pub(super) fn complete(args: &CompleteArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -56,23 +58,20 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     let client = setup.client()?;
     let store = setup.store_with_ideas()?;
     let waiting = Waiting::for_taskmanager(setup);
-    let (row, result, delivery) = if let Some(stored) = unreported(id, &client, &store)? {
+    let unreported = unreported(id, &client, &store)?;
+    let is_sent_again = unreported.is_some();
+    let completer = Completer { store: &store, client: client.clone(), observer: &(), clock: Arc::new(setup.clock()) };
+    let (stored, mut result) = if let Some(unreported) = unreported {
         let what = format!("task {id} already has an unreported result: sending that one");
         setup.screen.suspend(|| note(what));
-        let delivery = client.deliver_again(&Report::from(&stored.result));
-        (stored.id, stored.result, delivery)
+        (Ok(unreported.id), unreported.result)
     } else {
-        let claim = claim_of(id, setup, &client, &store)?;
-        let mut result = result_of(claim, outcome, setup, &client);
-        let row = store.finish(&mut result)?;
-        let delivery = client.deliver(&Report::from(&result));
-        (row, result, delivery)
+        let mut result = result_of(claim_of(id, setup, &client, &store)?, outcome, setup, &client);
+        (completer.store(&mut result), result)
     };
+    let delivery = completer.deliver(stored, &mut result, is_sent_again);
     drop(waiting);
-    let delivery = delivery.map_err(|error| errors::not_reported(&store, row, id, &error))?;
-    let is_lost = delivery == Delivery::ClaimLost;
-    store.settle(row, &result, is_lost, setup.clock().now())?;
-    if is_lost {
+    if delivery.map_err(|why| errors::undelivered(id, &why))? == Delivery::ClaimLost {
         return Err(lost(id).into());
     }
     print(&result, &client, setup)?;
@@ -148,13 +147,7 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
     };
     let claimed_at = setup.clock().moment();
     Ok(Claim {
-        task: Task {
-            id,
-            task_type: task.task_type,
-            params: task.params.unwrap_or_default(),
-            attempt: task.attempts,
-            priority: task.priority,
-        },
+        task: task.into_task(),
         worker_id: worker_id.value.clone(),
         claimed_at: claimed_at.time,
         deadline: claimed_at.later(setup.config.claim_timeout.value),
@@ -176,16 +169,6 @@ fn ended(StoredResult { result, status, reported_at, .. }: &StoredResult) -> Str
 
 /// What was done by hand took from the claim until now: by the time of day, for want of another, but not less than nothing.
 fn result_of(claim: Claim, outcome: Outcome, setup: &Setup, client: &Client) -> TaskResult {
-    TaskResult {
-        task_id: claim.task.id,
-        task_type: claim.task.task_type,
-        attempt: claim.task.attempt,
-        worker_id: claim.worker_id,
-        api_url: client.url().to_owned(),
-        params: claim.task.params,
-        outcome,
-        claimed_at: claim.claimed_at,
-        started_at: claim.claimed_at,
-        finished_at: setup.clock().now().max(claim.claimed_at),
-    }
+    let (started_at, finished_at) = (claim.claimed_at, setup.clock().now().max(claim.claimed_at));
+    TaskResult::new(claim, outcome, client.url(), started_at, finished_at)
 }

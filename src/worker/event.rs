@@ -237,6 +237,11 @@ pub enum Event<'a> {
     },
 }
 
+/// Hears nothing.
+impl Observer for () {
+    fn event(&self, _: &Event<'_>) {}
+}
+
 /// Hears what happens in a worker, from any of its threads.
 pub trait Observer: Sync {
     /// Something happened. Must return quickly: it holds up the slot.

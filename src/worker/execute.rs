@@ -16,9 +16,9 @@ use crate::handler::{Listener, Run, stopped};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::{Fault, Verdict};
 use crate::shutdown::{Stop, StopReason};
-use crate::store::{ResultId, Status, Store, StoreError, check_ideas};
+use crate::store::{Store, check_ideas};
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
-use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
+use crate::taskmanager::{Backoff, Client, Retries};
 
 /// A task that was in flight at so many deaths of a worker is not run again: it may be what killed them.
 const MOST_DEATHS: u32 = 3;
@@ -27,7 +27,7 @@ const MOST_DEATHS: u32 = 3;
 pub struct Executor<'a> {
     /// The settings in force.
     pub config: &'a Config,
-    /// Reports results.
+    /// Sends progress.
     pub client: Client,
     /// The results file.
     pub store: &'a Store,
@@ -57,19 +57,7 @@ impl Executor<'_> {
         if let Some(not_before) = outcome.not_before {
             outcome.metadata.insert("not_before".into(), json!(not_before));
         }
-        let Task { id, task_type, params, attempt, .. } = claim.task;
-        TaskResult {
-            task_id: id,
-            task_type,
-            attempt,
-            worker_id: claim.worker_id,
-            api_url: self.client.url().to_owned(),
-            params,
-            outcome,
-            claimed_at: claim.claimed_at,
-            started_at: start.time,
-            finished_at: start.now(),
-        }
+        TaskResult::new(claim, outcome, self.client.url(), start.time, start.now())
     }
 
     /// The outcome of a task that must not run.
@@ -135,32 +123,6 @@ impl Executor<'_> {
         let ran = panic::catch_unwind(AssertUnwindSafe(|| worker_type.handler.run(claim, &run)));
         progress.end(stop);
         ran.unwrap_or_else(panicked)
-    }
-
-    /// Stores a result with its ideas, before anybody is told of it.
-    pub fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
-        let id = self.store.finish(result)?;
-        self.observer.event(&Event::Finished(result));
-        // They are in the file, and the result may have to wait in memory for hours.
-        result.outcome.last_words = String::new();
-        Ok(id)
-    }
-
-    /// Marks what became of the report of a stored result.
-    pub fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
-        self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
-        self.observer.event(&Event::Reported {
-            task_id: result.task_id,
-            task_type: &result.task_type,
-            status: Status::of(&result.outcome),
-            delivery,
-        });
-        Ok(())
-    }
-
-    /// Reports a result for the first time.
-    pub fn report(&self, result: &TaskResult) -> Result<Delivery, Error> {
-        self.client.deliver(&Report::from(result))
     }
 }
 

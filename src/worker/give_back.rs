@@ -9,39 +9,12 @@ use super::{Event, Executor, Worker};
 use crate::clock::Moment;
 use crate::shutdown::StopReason;
 use crate::store::{ResultId, StoreError};
-use crate::task::{Claim, ErrorType, Failure, Outcome, TaskId, TaskResult};
-use crate::taskmanager::Delivery;
+use crate::task::{Claim, TaskId, TaskResult};
 
 /// The pause before a write is tried again that another process holds up, or want of memory, say.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a claim that cannot be noted for want of room is kept. Longer than the slots need to end what they ask for.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
-
-impl Executor<'_> {
-    /// Gives back a claim that could not be noted, as a retryable failure. True where the TaskManager has it back; else
-    /// the task stays claimed until the claim is over.
-    pub fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
-        matches!(self.report(&self.not_run(claim, error)), Ok(Delivery::Confirmed))
-    }
-
-    /// The result of a claim that could not be noted.
-    fn not_run(&self, claim: Claim, error: &StoreError) -> TaskResult {
-        let now = self.clock.now();
-        let failure = Failure::new(ErrorType::Worker, format!("not run: {error}"));
-        TaskResult {
-            task_id: claim.task.id,
-            task_type: claim.task.task_type,
-            attempt: claim.task.attempt,
-            worker_id: claim.worker_id,
-            api_url: self.client.url().to_owned(),
-            params: claim.task.params,
-            outcome: Outcome::not_run(failure),
-            claimed_at: claim.claimed_at,
-            started_at: now,
-            finished_at: now,
-        }
-    }
-}
 
 impl Worker<'_> {
     /// Notes a claim before it is worked. Where that cannot be done, nothing more is claimed, and the claim goes back.
@@ -56,12 +29,12 @@ impl Worker<'_> {
         let entered = self.enter(&claim);
         // Else what runs here already, or its result, goes under it.
         if entered != Entered::Continues {
-            let mut result = self.executor.not_run(claim, &error);
+            let mut result = self.completer.not_run(claim, &error);
             if entered == Entered::New {
                 // From now on the task may be back in the queue, and claimed again.
                 self.in_flight.report(&mut result);
             }
-            let returned = matches!(self.executor.report(&result), Ok(Delivery::Confirmed));
+            let returned = self.completer.is_confirmed(&result);
             if entered == Entered::New {
                 self.in_flight.leave(task_id);
             }
@@ -99,49 +72,32 @@ impl Worker<'_> {
     /// Stores a result, as long as that may come to pass in time. One whose ideas find no room waits until its `deadline`:
     /// nobody else has it.
     pub(super) fn store_patiently(&self, result: &mut TaskResult, deadline: Moment) -> Result<ResultId, StoreError> {
-        let executor = &self.executor;
-        let until = executor.clock.moment().later(deadline.left().max(MARK_PATIENCE));
-        let error = match self.patiently(result.task_id, until, || false, || executor.store(result)) {
+        let until = self.executor.clock.moment().later(deadline.left().max(MARK_PATIENCE));
+        let error = match self.patiently(result.task_id, until, || false, || self.completer.store(result)) {
             Err(error) if error.is_of_ideas() && self.survives(&error) => error,
             other => return other,
         };
         self.store_failed(error);
         let survives = |error: &StoreError| error.is_of_ideas() && self.survives(error);
-        let stored = self.until_written(deadline, || false, || executor.store(result), survives);
+        let stored = self.until_written(deadline, || false, || self.completer.store(result), survives);
         if stored.is_ok() {
             self.end_trouble();
         }
         stored
     }
 
-    /// A result could not be stored. The disk may be full: then the TaskManager is the only one left to keep it. Where it is
-    /// the ideas that could not be kept, it must not hear that the task is done: the task goes back, or, where this worker
-    /// ends, the next one takes it up again.
+    /// Sees to a result that could not be stored.
     pub(super) fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
-        let executor = &self.executor;
-        let (task_id, text) = (result.task_id, error.to_string());
         self.store_failed(error.clone());
-        let (survives, is_of_ideas) = (self.survives(error), error.is_of_ideas());
-        if is_of_ideas && !survives {
-            // Where this fails, the end of this process counts as one more death over the task.
-            let _ = executor.store.set_running(&result.api_url, result.task_id, result.attempt, false);
-            executor.observer.event(&Event::IdeasNotKept { task_id, error: text });
-            return self.in_flight.leave(task_id);
+        let survives = self.survives(error);
+        if survives || !error.is_of_ideas() {
+            self.in_flight.report(result);
         }
-        if is_of_ideas {
-            result.outcome = Outcome::failure(ErrorType::Worker, format!("its ideas could not be kept: {text}"));
-        }
-        self.in_flight.report(result);
-        let reported = matches!(executor.report(result), Ok(Delivery::Confirmed));
-        executor.observer.event(&if is_of_ideas {
-            Event::GivenBack { task_id, error: text, returned: reported }
-        } else {
-            Event::NotStored { task_id, error: text, reported }
-        });
+        self.completer.report_unstored(result, error, survives);
         if survives {
-            self.forget_unstored((task_id, result.attempt));
+            self.forget_unstored((result.task_id, result.attempt));
         }
-        self.in_flight.leave(task_id);
+        self.in_flight.leave(result.task_id);
     }
 
     /// Writes to the results file. Where that fails for a reason that passes by itself, as when another process holds the

@@ -6,12 +6,14 @@
 mod breaker;
 mod capacity;
 mod contact;
+mod delivery;
 mod event;
 mod execute;
 mod files;
 mod give_back;
 mod housekeeping;
 mod in_flight;
+mod long_poll;
 mod lost;
 mod params;
 mod progress;
@@ -36,10 +38,11 @@ use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+pub use delivery::{Completer, Undelivered};
 pub use event::{Event, Observer};
 pub use execute::{Executor, with_sound_ideas};
+pub use long_poll::LongPoll;
 pub use params::check_schema;
-pub use queue::{LONGEST_WAIT, SHORTEST_WAIT};
 pub use types::{HandlerSource, TypeError, WorkerType, default_timeout, no_handler};
 
 use self::contact::Contact;
@@ -152,6 +155,7 @@ pub enum WorkerError {
 
 struct Worker<'a> {
     executor: Executor<'a>,
+    completer: Completer<'a>,
     claimer: Client,
     order: Order,
     types: Vec<WorkerType>,
@@ -216,13 +220,10 @@ impl<'a> Worker<'a> {
             Limits { max_tasks: config.max_tasks.value, drain: job.drain, exit_after_idle: job.exit_after_idle };
         let backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let concurrency = types.iter().map(|worker_type| worker_type.concurrency).collect();
-        let executor = Executor {
-            config,
-            client: tools.client.with_clock(ending),
-            store,
-            observer: tools.observer,
-            clock: Arc::clone(&draining),
-        };
+        let client = tools.client.with_clock(ending);
+        let completer =
+            Completer { store, client: client.clone(), observer: tools.observer, clock: Arc::clone(&draining) };
+        let executor = Executor { config, client, store, observer: tools.observer, clock: Arc::clone(&draining) };
         let process = store.start_process(&config.worker_id.value, tools.client.url(), draining.now())?;
         let runs_programs = job.task_types.iter().any(|it| !job.handlers.contains_key(&it.name));
         recovery::end_leftovers(&executor, &process, runs_programs);
@@ -250,6 +251,7 @@ impl<'a> Worker<'a> {
             patience,
             failure: Mutex::new(None),
             executor,
+            completer,
         })
     }
 

@@ -22,12 +22,9 @@ pub(super) use terms::{Closed, Limits, Place, Sweep, Turn};
 use terms::{Flow, Watch};
 
 use super::breaker::{Breaker, Change, Verdict};
+use super::long_poll::LongPoll;
 use crate::taskmanager::{Backoff, Waits};
 
-/// How long a server that can wait for a task is asked to: shorter than what proxies take for a dead connection.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// What it has waited at least.
-pub const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// So many sleeping slots are woken by a slot that finds a task: where there are many tasks, all are soon at work, and
 /// a single task costs two calls in vain.
 const CALLED_BY_A_TASK: usize = 2;
@@ -57,8 +54,7 @@ struct State {
     first: usize,
     flow: Flow,
     watch: Watch,
-    /// Whether the server waits for a task where it is asked to; `None` where it is still to be asked.
-    server_waits: Option<Waits>,
+    long_poll: LongPoll,
     /// The last sweep was not answered. Then a claim is not to wait: its answer tells that the server is back.
     unanswered: bool,
     /// So many of the slots that sleep may ask: others have just found tasks.
@@ -116,7 +112,7 @@ impl Queue {
             first: 0,
             flow: Flow::Unknown,
             watch: Watch::Nobody,
-            server_waits: (!limits.is_patient()).then_some(Waits::No),
+            long_poll: if limits.is_patient() { LongPoll::new(concurrency.len()) } else { LongPoll::never() },
             unanswered: false,
             called: 0,
             pauses: Backoff::when_asked_to_wait(backoff.longest()),
@@ -205,12 +201,12 @@ impl Queue {
 
     /// Notes whether the server waits for a task where it is asked to.
     pub(super) fn note_server_waits(&self, waits: Waits) {
-        self.lock().server_waits = Some(waits);
+        self.lock().long_poll.note(waits);
     }
 
     /// Whether the server waits for a task of any type that it is asked for.
     pub(super) fn server_waits_for_any(&self) -> bool {
-        self.lock().server_waits == Some(Waits::ForAny)
+        self.lock().long_poll.is_for_any()
     }
 
     /// Ends a turn with what it found.
@@ -331,7 +327,7 @@ impl State {
         self.due = None;
         self.last_turn = Some(start);
         let may_wait = on_watch && limits.is_patient() && !self.unanswered;
-        let wait = if may_wait { self.longest_wait() } else { Duration::ZERO };
+        let wait = if may_wait { self.long_poll.longest(self.backoff.clone().grow()) } else { Duration::ZERO };
         if !wait.is_zero() {
             self.watch = Watch::MayWait;
         }
@@ -341,18 +337,7 @@ impl State {
     /// Whether the server may be the place to wait at, after a turn without a task. Not where it was asked to wait and
     /// did not, or did not answer: it would be asked in a circle.
     fn may_wait_at_server(&self, turn: &Turn) -> bool {
-        let did_wait = turn.wait.is_zero() || turn.start.elapsed() >= SHORTEST_WAIT;
-        did_wait && !self.unanswered && self.server_waits != Some(Waits::No)
-    }
-
-    /// How long a server may keep us waiting. Where it waits for a task of one type, and there are others, no longer than
-    /// until they would be asked again.
-    fn longest_wait(&self) -> Duration {
-        if self.breakers.len() == 1 || self.server_waits == Some(Waits::ForAny) {
-            LONGEST_WAIT
-        } else {
-            LONGEST_WAIT.min(self.backoff.clone().grow())
-        }
+        !self.unanswered && self.long_poll.may_wait(turn.start, !turn.wait.is_zero())
     }
 
     /// When a slot may next ask, `None` where that depends on what other slots do.

@@ -12,12 +12,12 @@ use super::refused::RefusedReports;
 use super::told::News;
 use super::trouble::LOOK_EVERY;
 use super::unsettled::Unsettled;
-use super::{Event, Worker};
+use super::{Completer, Event, Worker};
 use crate::clock::Timestamp;
 use crate::failpoint;
 use crate::store::{StoreError, StoredResult};
 use crate::task::TaskId;
-use crate::taskmanager::{Backoff, Client, Delivery, Error, Report, Retries};
+use crate::taskmanager::{Backoff, Delivery, Error, Retries};
 
 /// The longest wait between two tries: results arrive within a second of the TaskManager's return.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -216,7 +216,7 @@ impl Worker<'_> {
             self.note_unreported();
             return Ok(true);
         }
-        match self.deliver(&self.executor.client, &mut unsettled) {
+        match self.deliver(&self.completer, &mut unsettled) {
             Err(error) if !error.refuses_report() => {
                 self.contact.failed(&error);
                 self.waiting.pause(error.retry_after().unwrap_or_default());
@@ -270,10 +270,10 @@ impl Worker<'_> {
     /// Sends what waits, then what was refused and is due, until nothing is left or the TaskManager does not answer. Calls
     /// `each` before each.
     pub(super) fn send_waiting(&self, retries: Retries, each: impl Fn()) -> Result<(), Error> {
-        let client = self.executor.client.with_retries(retries);
+        let completer = self.completer.with_retries(retries);
         while let Some(mut unsettled) = self.waiting.next() {
             each();
-            let answer = self.deliver(&client, &mut unsettled);
+            let answer = self.deliver(&completer, &mut unsettled);
             if let Err(error) = &answer
                 && !error.refuses_report()
             {
@@ -299,14 +299,13 @@ impl Worker<'_> {
     }
 
     /// Delivers a result, under a later claim of its task where there is one by now.
-    fn deliver(&self, client: &Client, unsettled: &mut Unsettled) -> Result<Delivery, Error> {
+    fn deliver(&self, completer: &Completer<'_>, unsettled: &mut Unsettled) -> Result<Delivery, Error> {
         if unsettled.is_let_go() {
-            return client.deliver_again(&Report::from(&unsettled.result));
+            return completer.report(&unsettled.result, true);
         }
         loop {
             unsettled.in_doubt |= self.in_flight.report(&mut unsettled.result);
-            let report = Report::from(&unsettled.result);
-            let answer = if unsettled.in_doubt { client.deliver_again(&report) } else { client.deliver(&report) };
+            let answer = completer.report(&unsettled.result, unsettled.in_doubt);
             unsettled.in_doubt = true;
             if answer != Ok(Delivery::ClaimLost) || !self.in_flight.renew(&mut unsettled.result) {
                 return answer;
@@ -326,7 +325,7 @@ impl Worker<'_> {
         let settled = match answer {
             Ok(delivery) => {
                 let until = self.executor.clock.moment().later(MARK_PATIENCE);
-                let mark = || self.executor.settle(*id, result, delivery);
+                let mark = || self.completer.settle(*id, result, delivery);
                 if delivery == Delivery::Confirmed {
                     self.told.forget(task_id);
                 }

@@ -11,8 +11,8 @@ use crate::config;
 use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
 use crate::task::{Task, position_of_type};
-use crate::taskmanager::{Backoff, Claimed, Client, Error, Retries, TaskView, Wait, Waits};
-use crate::worker::{LONGEST_WAIT, SHORTEST_WAIT, WorkerType, order, withdraw_claims};
+use crate::taskmanager::{Backoff, Claimed, Client, Error, Retries, TaskView, Wait};
+use crate::worker::{LongPoll, WorkerType, order, withdraw_claims};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
 pub(super) struct Wanted<'a> {
@@ -36,8 +36,7 @@ pub(super) struct Asking<'a> {
     pub(super) wanted: &'a [Wanted<'a>],
     /// What works them, where they are worked here: a handler may want no task now.
     pub(super) types: &'a [WorkerType],
-    /// Whether the server waits for a task where it is asked to, as far as it is known.
-    pub(super) server_waits: Waits,
+    pub(super) long_poll: LongPoll,
 }
 
 impl Asking<'_> {
@@ -58,22 +57,14 @@ impl Asking<'_> {
             let asked = Instant::now();
             let pause = backoff.grow();
             let client = self.client.with_patience(if most.is_zero() { Duration::MAX } else { left() });
-            let got = self.ask(&client, self.longest_wait(pause).min(left()))?;
+            let got = self.ask(&client, self.long_poll.longest(pause).min(left()))?;
             if got.is_some() || left().is_zero() {
                 return Ok(got);
             }
-            let has_waited = self.server_waits != Waits::No && asked.elapsed() >= SHORTEST_WAIT;
-            if !has_waited && self.setup.clock().sleep(pause.min(left())) == Slept::Interrupted {
+            if !self.long_poll.has_waited(asked) && self.setup.clock().sleep(pause.min(left())) == Slept::Interrupted {
                 return Ok(None);
             }
         }
-    }
-
-    /// How long the server may wait. Where it does so for one type, and there are others, no longer than until they would
-    /// be asked again.
-    fn longest_wait(&self, pause: Duration) -> Duration {
-        let waits_for_all = self.wanted.len() == 1 || self.server_waits == Waits::ForAny;
-        if waits_for_all { LONGEST_WAIT } else { LONGEST_WAIT.min(pause) }
     }
 
     /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any. Asks
@@ -107,7 +98,7 @@ impl Asking<'_> {
             Err(error) => return Err(error.into()),
         };
         if wait.is_asked_for() {
-            self.server_waits = claimed.waits;
+            self.long_poll.note(claimed.waits);
         }
         let Some(task) = claimed.task else { return Ok(None) };
         // It may be another's that was waited for as well.
@@ -129,7 +120,7 @@ impl Asking<'_> {
         for task in tasks.into_iter().filter(|task| self.is_lost_claim(task, worker_id)) {
             if let Some(whole) = client.task(task.id)?.filter(|whole| self.is_lost_claim(whole, worker_id)) {
                 let claimed_at = self.setup.clock().moment();
-                return Ok(Some(Claimed { task: Some(whole.into_task()), claimed_at, waits: self.server_waits }));
+                return Ok(Some(Claimed { task: Some(whole.into_task()), claimed_at, waits: self.long_poll.server() }));
             }
         }
         Ok(None)

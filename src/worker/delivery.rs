@@ -1,0 +1,141 @@
+//! From the end of a run to its settled report: store the result, report it, mark what became of the report. `work`,
+//! `claim --run`, `complete` and `fail` all go this way.
+
+use std::sync::Arc;
+
+use super::{Event, Observer};
+use crate::clock::Clock;
+use crate::store::{ResultId, Status, Store, StoreError};
+use crate::task::{Claim, ErrorType, Failure, Outcome, TaskResult};
+use crate::taskmanager::{Client, Delivery, Error, Report, Retries};
+
+/// Stores results, reports them, and settles their reports.
+pub struct Completer<'a> {
+    /// The results file.
+    pub store: &'a Store,
+    /// The TaskManager to report to.
+    pub client: Client,
+    /// Hears what becomes of results.
+    pub observer: &'a dyn Observer,
+    /// The time of what is noted.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the delivery of a result did not come to its end.
+#[derive(Debug)]
+pub enum Undelivered {
+    /// It could not be stored.
+    NotStored {
+        /// Why.
+        error: StoreError,
+        /// Whether the TaskManager has it all the same.
+        reported: bool,
+    },
+    /// It is stored, and its report did not get through or was refused.
+    NotReported(Error),
+    /// What became of its report could not be noted.
+    NotSettled(StoreError),
+}
+
+impl Completer<'_> {
+    /// The same, which tries each call as `retries` says.
+    pub(super) fn with_retries(&self, retries: Retries) -> Self {
+        Self { client: self.client.with_retries(retries), clock: Arc::clone(&self.clock), ..*self }
+    }
+
+    /// Stores a result with its ideas as unreported, before anybody is told of it.
+    pub fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
+        let id = self.store.finish(result)?;
+        self.observer.event(&Event::Finished(result));
+        // They are in the file, and the result may have to wait in memory for hours.
+        result.outcome.last_words = String::new();
+        Ok(id)
+    }
+
+    /// Reports a result. If an earlier report of it is in doubt, the task is looked up before anything is sent.
+    pub fn report(&self, result: &TaskResult, in_doubt: bool) -> Result<Delivery, Error> {
+        let report = Report::from(result);
+        if in_doubt { self.client.deliver_again(&report) } else { self.client.deliver(&report) }
+    }
+
+    /// Marks what became of the report of a stored result.
+    pub fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
+        self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
+        self.observer.event(&Event::Reported {
+            task_id: result.task_id,
+            task_type: &result.task_type,
+            status: Status::of(&result.outcome),
+            delivery,
+        });
+        Ok(())
+    }
+
+    /// Reports and settles a result after an attempt to store it, once.
+    pub fn deliver(
+        &self,
+        stored: Result<ResultId, StoreError>,
+        result: &mut TaskResult,
+        in_doubt: bool,
+    ) -> Result<Delivery, Undelivered> {
+        let id = match stored {
+            Ok(id) => id,
+            Err(error) => {
+                let reported = self.report_unstored(result, &error, false);
+                return Err(Undelivered::NotStored { error, reported });
+            }
+        };
+        match self.report(result, in_doubt) {
+            Ok(delivery) => {
+                self.settle(id, result, delivery).map_err(Undelivered::NotSettled)?;
+                Ok(delivery)
+            }
+            Err(error) => {
+                if error.refuses_report() {
+                    self.store.refused(id, &error.to_string()).map_err(Undelivered::NotSettled)?;
+                }
+                Err(Undelivered::NotReported(error))
+            }
+        }
+    }
+
+    /// Sees to a result that could not be stored; true if the TaskManager has it. The disk may be full: then the
+    /// TaskManager is the only one left to keep it. If it is the ideas that could not be kept, it must not hear that the
+    /// task is done: the task goes back if this worker `goes_on`, else it stays claimed and the next worker runs it.
+    pub fn report_unstored(&self, result: &mut TaskResult, error: &StoreError, goes_on: bool) -> bool {
+        let (task_id, text, is_of_ideas) = (result.task_id, error.to_string(), error.is_of_ideas());
+        if is_of_ideas && !goes_on {
+            // If this fails, the end of this process counts as one more crash over the task.
+            let _ = self.store.set_running(&result.api_url, task_id, result.attempt, false);
+            self.observer.event(&Event::IdeasNotKept { task_id, error: text });
+            return false;
+        }
+        if is_of_ideas {
+            result.outcome = Outcome::failure(ErrorType::Worker, format!("its ideas could not be kept: {text}"));
+        }
+        let reported = self.is_confirmed(result);
+        self.observer.event(&if is_of_ideas {
+            Event::GivenBack { task_id, error: text, returned: reported }
+        } else {
+            Event::NotStored { task_id, error: text, reported }
+        });
+        reported
+    }
+
+    /// Gives back a claim that could not be noted, as a retryable failure. True if the TaskManager has it back; else the
+    /// task stays claimed until the claim expires.
+    pub fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
+        self.is_confirmed(&self.not_run(claim, error))
+    }
+
+    /// The result of a claim that could not be noted.
+    pub(super) fn not_run(&self, claim: Claim, error: &StoreError) -> TaskResult {
+        let failure = Failure::new(ErrorType::Worker, format!("not run: {error}"));
+        let now = self.clock.now();
+        TaskResult::new(claim, Outcome::not_run(failure), self.client.url(), now, now)
+    }
+
+    /// Reports a result of which the results file knows nothing, once.
+    pub(super) fn is_confirmed(&self, result: &TaskResult) -> bool {
+        matches!(self.report(result, false), Ok(Delivery::Confirmed))
+    }
+}
