@@ -42,7 +42,7 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
         .map_err(|error| serve::explain(&error))?;
     note(format_args!("started a TaskManager at {}", server.api_url()));
 
-    let connection = Connection::new(server.api_url(), None);
+    let connection = Connection { is_own: true, ..Connection::new(server.api_url(), None) };
     let client = Client::new(&connection, Retries::STANDARD, Arc::new(setup.clock())).map_err(UserError::usage)?;
     create(&client, &counter(folder.path()), setup)?;
 

@@ -59,7 +59,7 @@ impl Health<'_> {
             return false;
         }
         self.report.field("api_latency_ms", json!(latency));
-        self.report.good("TaskManager", format!("answers at {} in {latency} ms", client.url()));
+        self.report.good("TaskManager", format!("answers at {} in {latency} ms", client.shown_url()));
         let accepted = client.check_key();
         self.report.field("api_key_accepted", json!(accepted.is_ok()));
         match &accepted {

@@ -127,6 +127,12 @@ impl Setup {
         self.connect(&library::connection(&self.config), Retries::STANDARD)
     }
 
+    /// The same of a TaskManager that this process has started.
+    pub(super) fn own_client(&self) -> Result<Client, UserError> {
+        let connection = library::connection(&self.config);
+        self.connect(&Connection { is_own: true, ..connection }, Retries::STANDARD)
+    }
+
     /// A client that tries each call once, for no longer than `timeout`.
     pub(super) fn impatient_client(&self, timeout: Duration) -> Result<Client, UserError> {
         let connection = library::connection(&self.config);

@@ -30,7 +30,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     #[cfg(feature = "server")]
     let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
     let status = status::start(&task_types, setup)?;
-    let mut client = setup.client()?;
+    let mut client = if is_embedded(args) { setup.own_client()? } else { setup.client()? };
     if let Some(status) = &status {
         client = client.with_meter(status.meter());
     }

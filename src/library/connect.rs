@@ -15,6 +15,9 @@ pub(crate) fn connection(config: &Config) -> Connection {
 
 /// A client of it. The error is one line on what is wrong with the settings.
 pub(crate) fn connect(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Client, String> {
+    if let Some(proxy) = connection.proxy_before_loopback() {
+        log::warn!("{} goes through {proxy}: name its host in NO_PROXY to reach it directly", connection.api_url);
+    }
     if connection.is_exposed() {
         log::warn!("{} is not encrypted: the API key and all tasks can be read in transit", connection.api_url);
     }

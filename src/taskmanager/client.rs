@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// The same for a person, with the proxy before it.
-    pub(super) fn shown_url(&self) -> &str {
+    pub(crate) fn shown_url(&self) -> &str {
         &self.http.shown_url
     }
 

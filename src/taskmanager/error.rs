@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::http::THROUGH;
+
 /// Why a call failed. The text is one line for a person; it never holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -100,6 +102,17 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Shortage { .. })
+    }
+
+    /// Whether nothing, or nothing of a TaskManager, came back through a proxy.
+    pub(crate) fn may_be_by_proxy(&self) -> bool {
+        match self {
+            Self::Unreachable { url, .. }
+            | Self::NotConnected { url, .. }
+            | Self::NotATaskManager { url, .. }
+            | Self::Unavailable { url, status: 502..=504, .. } => url.contains(THROUGH),
+            _ => false,
+        }
     }
 
     /// Whether the TaskManager has decided against the call. Anything else is a fault on the way, which may pass.

@@ -14,7 +14,7 @@ use super::Error;
 use crate::json::MAX_BYTES;
 use crate::resources::is_shortage;
 use crate::retry_after;
-use crate::web::{WANTS_CREDENTIALS, Way, is_loopback, refusal};
+use crate::web::{Proxy, WANTS_CREDENTIALS, Way, is_loopback, refusal};
 
 /// The most that is read of an answer, in bytes: the longest params, the longest result, and what surrounds them.
 pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
@@ -30,6 +30,9 @@ pub(super) const TIMED_OUT: u16 = 408;
 /// used before would else meet the same call of a series each time, a report after its look-up say, for ever.
 const FRESH_FOR: Duration = Duration::from_secs(10);
 
+/// Between the address of a TaskManager and that of the proxy before it, in errors.
+pub(super) const THROUGH: &str = " through ";
+
 /// How to reach a TaskManager.
 #[derive(Clone)]
 pub struct Connection {
@@ -43,6 +46,9 @@ pub struct Connection {
     pub connect_timeout: Duration,
     /// The longest that a whole call may take.
     pub call_timeout: Duration,
+    /// Whether the TaskManager is reached directly although the environment names a proxy for it: this program has started
+    /// it.
+    pub is_own: bool,
     /// Whether a connection is kept for the next call. One that was kept may break, so who tries each call once has none.
     pub keep_alive: bool,
 }
@@ -57,6 +63,7 @@ impl Connection {
             ca_file: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
+            is_own: false,
             keep_alive: true,
         }
     }
@@ -66,6 +73,17 @@ impl Connection {
     pub fn is_exposed(&self) -> bool {
         let uri: Option<Uri> = self.api_url.parse().ok();
         uri.is_some_and(|uri| uri.scheme_str() == Some("http") && !is_loopback(&uri))
+    }
+
+    /// The proxy on the way, for a person, if the address is one of this machine: nobody may have meant that.
+    pub(crate) fn proxy_before_loopback(&self) -> Option<String> {
+        let uri = self.api_url.parse().ok().filter(is_loopback)?;
+        Some(self.proxy(&uri).ok()??.to_string())
+    }
+
+    /// The proxy on the way. The error is a line for a person.
+    fn proxy(&self, uri: &Uri) -> Result<Option<Proxy>, String> {
+        if self.is_own { Ok(None) } else { Proxy::for_target(uri) }
     }
 }
 
@@ -227,9 +245,9 @@ impl Http {
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
             .max_idle_connections(idle_connections)
             .max_idle_connections_per_host(idle_connections);
-        let Way { agent, proxy } = Way::to(&uri, config, connection.ca_file.as_deref())?;
+        let Way { agent, proxy } = Way::to(&uri, connection.proxy(&uri)?, config, connection.ca_file.as_deref())?;
         let url = connection.api_url.trim_end_matches('/');
-        let shown = proxy.map_or_else(|| url.to_owned(), |proxy| format!("{url} through {proxy}"));
+        let shown = proxy.map_or_else(|| url.to_owned(), |proxy| format!("{url}{THROUGH}{proxy}"));
         Ok(Self {
             agent,
             key: connection.api_key.as_deref().map(header).transpose()?,

@@ -1,6 +1,7 @@
 //! What the clients of the TaskManager and of YouTube share: the way out, through a proxy where the environment names one,
 //! and TLS.
 
+mod connect;
 mod gather;
 mod proxy;
 mod refusal;
@@ -12,12 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ureq::Agent;
-use ureq::config::ConfigBuilder;
+use ureq::config::{ConfigBuilder, IpFamily};
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
 
+use connect::{ProxyConnector, SocksConnector};
 use gather::{Forward, Gathering};
 pub(crate) use proxy::Proxy;
 pub(crate) use refusal::{WANTS_CREDENTIALS, refusal};
@@ -32,27 +34,33 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// An agent for `target`, which trusts the certificates in `ca_file` instead of the system's. The error is a line for a
-    /// person: the variables that name a proxy, or the certificates, cannot be used.
-    pub(crate) fn to(target: &Uri, config: ConfigBuilder<AgentScope>, ca_file: Option<&Path>) -> Result<Self, String> {
-        let proxy = Proxy::for_target(target)?;
+    /// An agent for `target`, through `proxy`, which trusts the certificates in `ca_file` instead of the system's. The error
+    /// is a line for a person: the proxy or the certificates cannot be used.
+    pub(crate) fn to(
+        target: &Uri,
+        proxy: Option<Proxy>,
+        config: ConfigBuilder<AgentScope>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, String> {
         let is_encrypted = target.scheme_str() == Some("https");
-        let (tunnel, forward) = match &proxy {
-            Some(proxy) if is_encrypted => (Some(proxy.tunnel()?), None),
-            Some(proxy) => (None, Some(proxy.forward()?)),
-            None => (None, None),
-        };
+        // A proxy that is given the requests themselves is connected to as if it were the server.
+        let forwarding = proxy.as_ref().filter(|proxy| !is_encrypted && !proxy.is_socks());
+        let tunnel = proxy.as_ref().filter(|_| forwarding.is_none()).map(Proxy::tunnel).transpose()?;
         let trusting = ca_file.map(TrustingConnector::new).transpose()?;
         let connector =
             ().chain(ConnectProxyConnector::default())
+                .chain(SocksConnector::default())
                 .chain(TcpConnector::default())
                 .chain(trusting.unwrap_or_default())
                 .chain(RustlsConnector::default())
-                .chain(Gathering(forward.map(|proxy| Arc::new(Forward::new(target, &proxy)))));
+                .chain(Gathering(forwarding.map(|proxy| Arc::new(Forward::new(target, proxy)))));
+        let connector = ProxyConnector { inner: connector, proxy: proxy.as_ref().map(|proxy| proxy.uri().clone()) };
+        let resolver = Remembering::new(forwarding.map(|proxy| proxy.uri().clone()));
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let instead = proxy.as_ref().filter(|_| !is_encrypted).map(|proxy| proxy.uri().clone());
-        let config = config.proxy(tunnel).tls_config(tls).build();
-        Ok(Self { agent: Agent::with_parts(config, connector, Remembering::new(instead)), proxy })
+        let is_ipv4_only = proxy.as_ref().is_some_and(Proxy::is_ipv4_only);
+        let family = if is_ipv4_only { IpFamily::Ipv4Only } else { IpFamily::Any };
+        let config = config.proxy(tunnel).ip_family(family).tls_config(tls).build();
+        Ok(Self { agent: Agent::with_parts(config, connector, resolver), proxy })
     }
 }
 

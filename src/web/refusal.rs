@@ -13,7 +13,19 @@ pub(crate) fn refusal(error: &Error) -> Option<String> {
         Error::Rustls(error) => tls(error),
         Error::Io(error) => tls(error.get_ref()?.downcast_ref()?),
         Error::ConnectProxyFailed(reason) => by_proxy(reason),
+        Error::Other(error) => Some(error.downcast_ref::<ProxyRefusal>()?.to_string()),
         _ => None,
+    }
+}
+
+/// A proxy cannot be used, or refuses the connection, for the reason that is given.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ProxyRefusal(pub(super) String);
+
+impl From<ProxyRefusal> for Error {
+    fn from(refusal: ProxyRefusal) -> Self {
+        Self::Other(Box::new(refusal))
     }
 }
 

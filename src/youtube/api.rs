@@ -11,7 +11,7 @@ use ureq::{Agent, RequestBuilder};
 
 use super::refusal::{Refusal, RefusalKind, Reply};
 use crate::shutdown::Stop;
-use crate::web::{Way, refusal};
+use crate::web::{Proxy, Way, refusal};
 
 /// The longest that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ impl Api {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")));
         let uri = url.parse::<Uri>().map_err(|error| format!("{url:?} is not a valid URL: {error}"));
-        let way = uri.and_then(|uri| Way::to(&uri, config, None));
+        let way = uri.and_then(|uri| Way::to(&uri, Proxy::for_target(&uri)?, config, None));
         let key = key.and_then(|key| HeaderValue::from_str(key).ok()).map(|mut key| {
             key.set_sensitive(true);
             key

@@ -26,6 +26,7 @@ mod rig;
 mod serve;
 mod settings;
 mod signals;
+mod socks;
 mod stats;
 mod story;
 mod tasks;

@@ -44,7 +44,7 @@ impl Tasks {
     }
 }
 
-fn config(certificate: &str) -> ServerConfig {
+pub(crate) fn config(certificate: &str) -> ServerConfig {
     let pem = std::fs::read(fixture(certificate)).unwrap();
     let chain = CertificateDer::pem_slice_iter(&pem).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(&pem).unwrap();

@@ -42,7 +42,7 @@ fn it_is_reached_through_the_proxy_that_the_environment_names() {
     let rig = registered(&YouTube::start());
     let proxy = Server::always(Answer::page(502));
     let health = |value: &str| {
-        let health = rig.sandbox.prismq(["health", "--external"]).env("http_proxy", value);
+        let health = rig.sandbox.prismq(["health", "--external"]).env("http_proxy", value).env("NO_PROXY", "127.0.0.1");
         let output = health.env("YOUTUBE_API_URL", "http://youtube.example/v3").run();
         format!("{}{}", output.stdout, output.stderr)
     };
@@ -55,8 +55,10 @@ fn it_is_reached_through_the_proxy_that_the_environment_names() {
     }
     let unreachable = health("127.0.0.1:1");
     assert!(unreachable.contains("(through the proxy http://127.0.0.1:1 of http_proxy)"), "{unreachable}");
-    let unusable = health("socks5://127.0.0.1:1");
-    assert!(unusable.contains("http_proxy names a SOCKS proxy"), "{unusable}");
+    let unreachable = health("socks5h://127.0.0.1:1");
+    assert!(unreachable.contains("(through the proxy socks5h://127.0.0.1:1 of http_proxy)"), "{unreachable}");
+    let unusable = health("socks6://127.0.0.1:1");
+    assert!(unusable.contains("http_proxy is not the address of a proxy"), "{unusable}");
 }
 
 #[test]
