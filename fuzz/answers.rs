@@ -12,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use prismq::clock::{Clock, Slept, Timestamp};
-use prismq::task::{ErrorType, Outcome, TaskId, TaskResult};
-use prismq::taskmanager::{Client, Connection, Error, Order, Report, Retries, TaskFilter};
+use prismq::internals::TaskResult;
+use prismq::internals::clock::{Clock, Slept};
+use prismq::internals::taskmanager::{Client, Connection, Order, Report, Retries, TaskFilter};
+use prismq::{ErrorType, Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::json;
 
 type Call = fn(&Client) -> Result<(), Error>;

@@ -18,16 +18,16 @@ use clap_complete::Shell;
 
 use crate::config::{Strategy, parse_concurrency, parse_duration, parse_positive_duration, task_type_name};
 
-pub use flags::{GlobalArgs, WorkerArgs};
+pub(crate) use flags::{GlobalArgs, WorkerArgs};
 #[cfg(feature = "server")]
-pub use serve::ServeArgs;
-pub use values::{Handle, Param};
+pub(crate) use serve::ServeArgs;
+pub(crate) use values::{Handle, Param};
 
 /// Turn any program into a worker for the PrismQ TaskManager
 #[derive(Debug, Parser)]
 #[command(name = "prismq", version, max_term_width = 100)]
 #[command(help_template = help::TEMPLATE, after_help = help::MORE, after_long_help = help::EXIT_CODES)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -38,7 +38,7 @@ pub struct Cli {
 
 impl Cli {
     /// Reads a command line. A number below zero is a value, for its argument to refuse, and not an unknown option.
-    pub fn read(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    pub(crate) fn read(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let values = |arg: Arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
         let mut command = Self::command().mut_args(values).mut_subcommands(|it| it.mut_args(values));
         let mut matches = command.try_get_matches_from_mut(arguments)?;
@@ -48,7 +48,7 @@ impl Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Create a starter prismq.toml, .env and handler in this folder
     #[command(after_help = examples::INIT)]
     Init,
@@ -118,7 +118,7 @@ pub enum Command {
 
 /// `register-type`
 #[derive(Debug, Args)]
-pub struct RegisterTypeArgs {
+pub(crate) struct RegisterTypeArgs {
     /// Task type
     #[arg(required_unless_present = "all", value_parser = task_type_name)]
     pub name: Option<String>,
@@ -135,7 +135,7 @@ pub struct RegisterTypeArgs {
 
 /// `create-task`
 #[derive(Debug, Args)]
-pub struct CreateTaskArgs {
+pub(crate) struct CreateTaskArgs {
     /// Task type
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub task_type: String,
@@ -164,7 +164,7 @@ pub struct CreateTaskArgs {
 
 /// `claim`
 #[derive(Debug, Args)]
-pub struct ClaimArgs {
+pub(crate) struct ClaimArgs {
     /// Task types to claim [default: all configured]
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
@@ -187,7 +187,7 @@ pub struct ClaimArgs {
 
 /// `complete`
 #[derive(Debug, Args)]
-pub struct CompleteArgs {
+pub(crate) struct CompleteArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -198,7 +198,7 @@ pub struct CompleteArgs {
 
 /// `fail`
 #[derive(Debug, Args)]
-pub struct FailArgs {
+pub(crate) struct FailArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -209,7 +209,7 @@ pub struct FailArgs {
 
 /// `progress`
 #[derive(Debug, Args)]
-pub struct ProgressArgs {
+pub(crate) struct ProgressArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -223,7 +223,7 @@ pub struct ProgressArgs {
 
 /// `work`
 #[derive(Debug, Args)]
-pub struct WorkArgs {
+pub(crate) struct WorkArgs {
     /// Task types to work on [default: all configured]
     #[arg(value_name = "TYPE", value_parser = task_type_name)]
     pub types: Vec<String>,
@@ -250,7 +250,7 @@ pub struct WorkArgs {
 
 /// `health`
 #[derive(Debug, Args)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     /// Maximum time to wait for the TaskManager and for external services
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub timeout: Option<Duration>,
@@ -261,7 +261,7 @@ pub struct HealthArgs {
 
 /// `stats`
 #[derive(Debug, Args)]
-pub struct StatsArgs {
+pub(crate) struct StatsArgs {
     /// Only attempts that finished in the last DURATION
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub since: Option<Duration>,
@@ -279,7 +279,7 @@ pub struct StatsArgs {
 /// What statistics are split by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub enum By {
+pub(crate) enum By {
     Type,
     Worker,
     Hour,
@@ -288,7 +288,7 @@ pub enum By {
 
 /// `list-tasks`
 #[derive(Debug, Args)]
-pub struct ListTasksArgs {
+pub(crate) struct ListTasksArgs {
     /// Only tasks with this status
     #[arg(long)]
     pub status: Option<Status>,
@@ -303,7 +303,7 @@ pub struct ListTasksArgs {
 /// A task's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub enum Status {
+pub(crate) enum Status {
     Pending,
     Claimed,
     Completed,
@@ -312,7 +312,7 @@ pub enum Status {
 
 /// `show-task`
 #[derive(Debug, Args)]
-pub struct ShowTaskArgs {
+pub(crate) struct ShowTaskArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -320,7 +320,7 @@ pub struct ShowTaskArgs {
 
 /// `explain`
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -328,7 +328,7 @@ pub struct ExplainArgs {
 
 /// `replay`
 #[derive(Debug, Args)]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -336,7 +336,7 @@ pub struct ReplayArgs {
 
 /// `results`
 #[derive(Debug, Args)]
-pub struct ResultsArgs {
+pub(crate) struct ResultsArgs {
     /// Only results of this task
     #[arg(value_parser = values::task_id)]
     pub id: Option<u64>,
@@ -357,7 +357,7 @@ pub struct ResultsArgs {
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub enum ResultsFormat {
+pub(crate) enum ResultsFormat {
     Table,
     Jsonl,
     Csv,
@@ -365,7 +365,7 @@ pub enum ResultsFormat {
 
 /// `config`
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// The worker's settings.
     #[command(flatten)]
     pub worker: WorkerArgs,
@@ -373,14 +373,14 @@ pub struct ConfigArgs {
 
 /// `completions`
 #[derive(Debug, Args)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// Shell
     pub shell: Shell,
 }
 
 /// `man`
 #[derive(Debug, Args)]
-pub struct ManArgs {
+pub(crate) struct ManArgs {
     /// Write one page per command to this folder
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, value_parser = values::path())]
     pub dir: Option<PathBuf>,

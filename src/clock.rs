@@ -89,7 +89,7 @@ impl Moment {
 /// Until when something counts as long past, in what must not be removed too early: by the time of day `now`, but no later
 /// than it would be had nobody set the clock forward since `start`.
 #[must_use]
-pub fn surely_past(start: Moment, now: Timestamp) -> Timestamp {
+pub(crate) fn surely_past(start: Moment, now: Timestamp) -> Timestamp {
     start.now().min(now)
 }
 
@@ -127,13 +127,13 @@ pub fn after(time: Timestamp, duration: Duration) -> Timestamp {
 
 /// `time` earlier by `duration`, or the first representable time.
 #[must_use]
-pub fn before(time: Timestamp, duration: Duration) -> Timestamp {
+pub(crate) fn before(time: Timestamp, duration: Duration) -> Timestamp {
     time.checked_sub(duration).unwrap_or(Timestamp::MIN)
 }
 
 /// The time from `start` to `end`, zero where `end` comes first.
 #[must_use]
-pub fn between(start: Timestamp, end: Timestamp) -> Duration {
+pub(crate) fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 

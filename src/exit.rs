@@ -31,7 +31,7 @@ impl From<Exit> for ExitCode {
 /// An error for a person: one line that says what is wrong and where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct UserError {
+pub(crate) struct UserError {
     /// The code the process ends with.
     pub exit: Exit,
     /// What is wrong and where, without a trailing full stop.
@@ -42,18 +42,18 @@ pub struct UserError {
 
 impl UserError {
     /// An error that ends the process with `exit`.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None }
     }
 
     /// Wrong usage or settings ([`Exit::Usage`]).
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
     /// The same error with advice on what to do next.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

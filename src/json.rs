@@ -15,28 +15,28 @@ use serde_json::{Value, json};
 
 use crate::text_file;
 
-pub use self::number::canonical;
+pub(crate) use self::number::canonical;
 use self::text::{Part, Parts, at, pruned, repeated_key};
-pub use self::text::{mended, starts_like_object, without_mark};
+pub(crate) use self::text::{mended, starts_like_object, without_mark};
 
 /// How deep arrays and objects may be nested in params, in a schema, and in what a handler prints. With the envelopes of
 /// prismq and of the TaskManager around them they stay under 100 levels, where Ruby's reader and the JSON of `MySQL` end.
-pub const MAX_DEPTH: usize = 96;
+pub(crate) const MAX_DEPTH: usize = 96;
 /// The same for a result together with its envelope.
-pub const MAX_RESULT_DEPTH: usize = MAX_DEPTH + 1;
+pub(crate) const MAX_RESULT_DEPTH: usize = MAX_DEPTH + 1;
 /// The same for a whole request or answer: the most that the parser reads without a danger for the stack.
-pub const MAX_MESSAGE_DEPTH: usize = 127;
+pub(crate) const MAX_MESSAGE_DEPTH: usize = 127;
 /// The longest params, and the most that a handler may print as its result, in bytes.
-pub const MAX_BYTES: usize = 16 << 20;
+pub(crate) const MAX_BYTES: usize = 16 << 20;
 /// The most values in params, in a schema, and in what a handler prints: items of arrays and fields of objects, where an
 /// empty one counts as one. In memory, each takes many times its length.
-pub const MAX_VALUES: usize = 1_000_000;
+pub(crate) const MAX_VALUES: usize = 1_000_000;
 /// How many values an object with fields counts for itself: it takes as much memory, 600 bytes, even with one field.
 const OBJECT: usize = 9;
 /// The same for a whole request or answer, of which the params or results of several tasks may be parts.
 const MAX_MESSAGE_VALUES: usize = 4 * MAX_VALUES;
 /// The most characters of one number. Python turns away integers of more than 4,300 digits.
-pub const MAX_NUMBER: usize = 1000;
+pub(crate) const MAX_NUMBER: usize = 1000;
 
 /// What takes the place of a value that was left out of an answer. It is followed by the reason and `]`.
 const LEFT_OUT: &str = "[left out by prismq: ";
@@ -66,13 +66,8 @@ pub fn read(text: &str) -> Result<Value, JsonError> {
     read_within(text, MAX_DEPTH, MAX_VALUES)
 }
 
-/// The same for bytes, which must be UTF-8.
-pub fn read_bytes(bytes: &[u8]) -> Result<Value, JsonError> {
-    read(utf_8(bytes)?)
-}
-
 /// The same for what people write, where a key that is there twice is a mistake.
-pub fn read_written(bytes: &[u8]) -> Result<Value, JsonError> {
+pub(crate) fn read_written(bytes: &[u8]) -> Result<Value, JsonError> {
     let text = utf_8(bytes)?;
     let value = read(text)?;
     let text = without_mark(text);
@@ -83,13 +78,13 @@ pub fn read_written(bytes: &[u8]) -> Result<Value, JsonError> {
 }
 
 /// The same for bytes of which those that are not UTF-8 become U+FFFD.
-pub fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
+pub(crate) fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
     if text_file::is_utf_16(bytes) { utf_8(bytes).and_then(read) } else { read(&String::from_utf8_lossy(bytes)) }
 }
 
 /// Reads a whole request, which may be [`MAX_MESSAGE_DEPTH`] deep. Its length is for its reader to bound.
 #[cfg(feature = "server")]
-pub fn read_message(bytes: &[u8]) -> Result<Value, JsonError> {
+pub(crate) fn read_message(bytes: &[u8]) -> Result<Value, JsonError> {
     read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH, MAX_MESSAGE_VALUES)
 }
 
@@ -109,7 +104,7 @@ pub fn read_answer(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 }
 
 /// Reads the start of an answer that is too long to be read whole, without what is nested in its data.
-pub fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+pub(crate) fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     start_of(&mended(without_mark(&String::from_utf8_lossy(bytes))), "the answer is too long")
 }
 
@@ -167,7 +162,7 @@ fn utf_8(bytes: &[u8]) -> Result<&str, JsonError> {
 
 /// Why a part of `value`, which came in an answer, was left out.
 #[must_use]
-pub fn left_out(value: &Value) -> Option<&str> {
+pub(crate) fn left_out(value: &Value) -> Option<&str> {
     match value {
         Value::String(text) => text.strip_prefix(LEFT_OUT)?.strip_suffix(']'),
         Value::Array(items) => items.iter().find_map(left_out),
@@ -177,7 +172,7 @@ pub fn left_out(value: &Value) -> Option<&str> {
 }
 
 /// Whether `value`, which this module need not have read, is within the limits.
-pub fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
+pub(crate) fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
     check_parts(value, max_depth)?;
     let mut length = Length(0);
     // Counting cannot fail, and every key is text.
@@ -186,7 +181,7 @@ pub fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
 }
 
 /// The same, but for its length.
-pub fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
+pub(crate) fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
     let mut values_left = MAX_VALUES;
     check_part(value, max_depth, max_depth, &mut values_left)
 }

@@ -14,63 +14,45 @@
 //!
 //! In `Cargo.toml`, `default-features = false` leaves out the embedded TaskManager, which a worker does not need.
 
-// The rooms. `taskmanager` speaks with the server, `store` keeps results on disk, `handler` runs what works a task,
-// `worker` is the loop that joins them, `library` its public face. `config` and `cli` say what is wanted, `commands`
-// builds what each subcommand needs and prints. `server` is a TaskManager of our own, for trying things out and for
-// small installations; `status` counts and shows what a worker does, and `http` is what these two share.
-//
-// They are public, and hidden, for this package's own tests, benchmarks and fuzz target, and may change at any time:
-// what others can rely on is re-exported below.
-#[doc(hidden)]
-pub mod cli;
-#[doc(hidden)]
-pub mod clock;
+// Some items are reachable through `internals` alone: the lints run with all features.
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
+
+// docs/architecture.md says what each module is for.
+mod cli;
+mod clock;
 mod commands;
-#[doc(hidden)]
-pub mod config;
-#[doc(hidden)]
-pub mod exit;
+mod config;
+mod exit;
 mod failpoint;
-#[doc(hidden)]
-pub mod handler;
+mod handler;
 mod headline;
 #[cfg(feature = "server")]
 mod http;
-#[doc(hidden)]
-pub mod json;
+#[cfg(feature = "internals")]
+pub mod internals;
+mod json;
 mod library;
-#[doc(hidden)]
-pub mod logging;
-/// Names of task types and ids of workers.
+mod logging;
 mod name;
-#[doc(hidden)]
-pub mod output;
+mod output;
 mod resources;
 mod retry_after;
-#[doc(hidden)]
-pub mod schema;
+mod schema;
 #[cfg(feature = "server")]
-#[doc(hidden)]
-pub mod server;
-#[doc(hidden)]
-pub mod shutdown;
+mod server;
+mod shutdown;
 mod sqlite;
 #[cfg(feature = "server")]
 mod status;
-#[doc(hidden)]
-pub mod store;
-#[doc(hidden)]
-pub mod task;
-#[doc(hidden)]
-pub mod taskmanager;
+mod store;
+mod task;
+mod taskmanager;
 mod text_file;
 mod web;
-#[doc(hidden)]
-pub mod worker;
-#[doc(hidden)]
-pub mod youtube;
+mod worker;
+mod youtube;
 
-pub use clock::Timestamp;
+pub use clock::{Moment, Timestamp};
 pub use config::{ConfigError, Strategy};
 pub use handler::{Handler, Run};
 pub use library::{ShutdownHandle, Worker, WorkerBuilder};

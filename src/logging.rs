@@ -27,7 +27,7 @@ const SILENT_LIBRARY: &str = "rustls_platform_verifier";
 const UREQ_MOST: LevelFilter = LevelFilter::Debug;
 
 /// Where lines go.
-pub enum Sink {
+pub(crate) enum Sink {
     /// Standard error.
     Stderr,
     /// Above the live lines of this display, which is on standard error.
@@ -37,7 +37,7 @@ pub enum Sink {
 /// Sets the process's log up, once. `filter` is what [`parse_log_filter`] reads; `worker_id` is part of JSON lines.
 ///
 /// The error is one line: a filter that cannot be read, or a log that is set up already.
-pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Result<(), String> {
+pub(crate) fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Result<(), String> {
     let out: Box<dyn Write + Send> = match sink {
         Sink::Stderr => Box::new(io::stderr()),
         Sink::Above(display) => Box::new(Above { display, out: io::stderr() }),
@@ -56,13 +56,13 @@ pub fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Res
 
 /// Whether standard error leads to the systemd journal, which takes a level from what a line begins with.
 #[must_use]
-pub fn is_for_journal() -> bool {
+pub(crate) fn is_for_journal() -> bool {
     journal::is_behind_stderr()
 }
 
 /// What a line of this level begins with, where it is for the journal.
 #[must_use]
-pub fn priority_for_journal(level: Level) -> String {
+pub(crate) fn priority_for_journal(level: Level) -> String {
     if is_for_journal() { format!("<{}>", journal::priority(level)) } else { String::new() }
 }
 

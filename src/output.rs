@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// Where a command writes: results to standard output, everything else to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -21,7 +21,7 @@ pub enum Stream {
 impl Stream {
     /// Whether a person is looking at it.
     #[must_use]
-    pub fn is_terminal(self) -> bool {
+    pub(crate) fn is_terminal(self) -> bool {
         match self {
             Self::Stdout => io::stdout().is_terminal(),
             Self::Stderr => io::stderr().is_terminal(),
@@ -30,20 +30,20 @@ impl Stream {
 
     /// Whether it may have colours, bars and live lines: a terminal that is not dumb, and `NO_COLOR` is not set.
     #[must_use]
-    pub fn is_decorated(self) -> bool {
+    pub(crate) fn is_decorated(self) -> bool {
         self.can_move_cursor() && variable("NO_COLOR").is_none()
     }
 
     /// Whether it is a terminal on which lines can be drawn over.
     #[must_use]
-    pub fn can_move_cursor(self) -> bool {
+    pub(crate) fn can_move_cursor(self) -> bool {
         self.is_terminal() && variable("TERM").is_some_and(|term| term != "dumb")
     }
 }
 
 /// How a stream may be written to for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct Look {
     /// Bars and the like, which take signs beyond ASCII.
     pub has_bars: bool,
     /// Whether the locale has such signs.
@@ -55,7 +55,7 @@ pub struct Look {
 
 /// What a colour says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Colour {
+pub(crate) enum Colour {
     /// All is well.
     Good,
     /// Something failed.
@@ -67,7 +67,7 @@ pub enum Colour {
 impl Look {
     /// What the stream, the locale and the environment allow.
     #[must_use]
-    pub fn of(stream: Stream) -> Self {
+    pub(crate) fn of(stream: Stream) -> Self {
         let term = match stream {
             Stream::Stdout => console::Term::stdout(),
             Stream::Stderr => console::Term::stderr(),
@@ -82,19 +82,19 @@ impl Look {
 
     /// Text alone.
     #[must_use]
-    pub fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self { has_bars: false, is_utf8: false, width: usize::MAX, has_colours: false }
     }
 
     /// The most columns that names take in a table: on a terminal, a long one must leave room for what the table says.
     #[must_use]
-    pub fn longest_name(&self) -> usize {
+    pub(crate) fn longest_name(&self) -> usize {
         if self.width == usize::MAX { usize::MAX } else { (self.width / 4).max(20) }
     }
 
     /// `text` in this colour, where there are colours.
     #[must_use]
-    pub fn paint(&self, text: &str, colour: Colour) -> String {
+    pub(crate) fn paint(&self, text: &str, colour: Colour) -> String {
         let style = console::Style::new().force_styling(self.has_colours);
         let style = match colour {
             Colour::Good => style.green(),
@@ -120,56 +120,56 @@ fn is_utf8() -> bool {
 /// Prints `text` and a line break on standard output.
 ///
 /// Where the reader is gone (`prismq results | head`) the error is one that [`is_closed_pipe`] knows.
-pub fn print_line(text: impl Display) -> io::Result<()> {
+pub(crate) fn print_line(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     on_stdout(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
 /// Says something good to know as a line on standard error, unless `-q` or the log's level wants less than that.
-pub fn note(text: impl Display) {
+pub(crate) fn note(text: impl Display) {
     if log::max_level() >= log::LevelFilter::Info {
         say(text);
     }
 }
 
 /// Says what went wrong as a line on standard error. Where nobody reads that any more, nobody is left to tell.
-pub fn say(text: impl Display) {
+pub(crate) fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
 
 /// Prints `value` as one line of JSON on standard output.
-pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut out = buffered();
     on_stdout(write_json_line(&mut out, value).and_then(|()| out.flush()))
 }
 
 /// Writes `value` as one line of JSON.
-pub fn write_json_line(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write_json_line(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(value)?;
     writeln!(out, "{}", printable_json(&json))
 }
 
 /// Standard output for many lines. Whoever takes it must flush it at the end, to hear of errors.
 #[must_use]
-pub fn buffered() -> BufWriter<StdoutLock<'static>> {
+pub(crate) fn buffered() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
 /// What came of writing to standard output; an error says that it is about that.
-pub fn on_stdout<T>(written: io::Result<T>) -> io::Result<T> {
+pub(crate) fn on_stdout<T>(written: io::Result<T>) -> io::Result<T> {
     written.map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
 }
 
 /// Whether `error` only says that the reader of what was printed is gone: the command ends, quietly.
 #[must_use]
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
 /// A table without borders: a heading, then one line a row. Control characters in cells are escaped.
 #[must_use]
-pub fn table<'a>(
+pub(crate) fn table<'a>(
     heading: impl IntoIterator<Item = &'a str>,
     rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
 ) -> String {
@@ -178,7 +178,7 @@ pub fn table<'a>(
 
 /// The same for numbers, which end below each other; the first column has their names.
 #[must_use]
-pub fn numbers<'a>(
+pub(crate) fn numbers<'a>(
     heading: impl IntoIterator<Item = &'a str>,
     rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
 ) -> String {
@@ -205,7 +205,7 @@ fn laid_out<'a>(
 
 /// `text` on one line that leaves a terminal as it is: line breaks and other control characters are escaped.
 #[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
@@ -222,7 +222,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// The beginning of `text`, at most `most` columns wide, marked where something is left out.
 #[must_use]
-pub fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most || measure_text_width(text) <= most {
         return text.to_owned();
     }
@@ -239,7 +239,7 @@ pub fn shortened(text: &str, most: usize) -> String {
 
 /// `text` with blanks after it, so that it takes at least `least` columns.
 #[must_use]
-pub fn padded(text: &str, least: usize) -> String {
+pub(crate) fn padded(text: &str, least: usize) -> String {
     format!("{text}{:1$}", "", least.saturating_sub(measure_text_width(text)))
 }
 

@@ -26,7 +26,7 @@ use self::stop::Look;
 use crate::json::{self, MAX_DEPTH};
 
 /// The longest schema, in bytes of JSON: what a column of the published server holds.
-pub const MAX_BYTES: usize = 65_535;
+pub(crate) const MAX_BYTES: usize = 65_535;
 /// Steps back that a pattern with look-around or back-references may take in one text. Usual ones take some hundreds.
 const MAX_BACKTRACKS: usize = 10_000;
 /// The stack of a thread that checks: the recursion goes as deep as [`Work::HEAVY`] allows.
@@ -35,7 +35,7 @@ const STACK: usize = 64 << 20;
 const MOST_BREACHES: usize = 50;
 
 /// A JSON Schema, ready to check params with.
-pub struct Schema {
+pub(crate) struct Schema {
     validator: Validator,
     plan: Plan,
     /// Checks under way for which nobody waits any more.
@@ -49,7 +49,7 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// What is wrong, and where: a JSON pointer into the schema or the params.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Empty for the whole.
     pub path: String,
     /// One line.
@@ -63,7 +63,7 @@ impl Fault {
 
     /// The work is beyond all measure.
     #[must_use]
-    pub fn too_much() -> Self {
+    pub(crate) fn too_much() -> Self {
         Self::of("it takes too much work to check them against the schema")
     }
 
@@ -100,7 +100,7 @@ impl Fault {
 
 /// What is known of params.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// They fit the schema.
     Fit,
     /// They break it, or are beyond what is checked.
@@ -119,13 +119,13 @@ impl From<Result<(), Fault>> for Verdict {
 
 /// What is said where a check took longer than it may.
 #[must_use]
-pub fn too_long(limit: Duration) -> String {
+pub(crate) fn too_long(limit: Duration) -> String {
     format!("it takes longer than {:.1} s to check them against the schema", limit.as_secs_f64())
 }
 
 /// How params are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Telling {
+pub(crate) enum Telling {
     /// The message shows the value that is wrong.
     Value,
     /// It does not.
@@ -134,7 +134,7 @@ pub enum Telling {
 
 impl Schema {
     /// Compiles a schema of any draft. `format` counts, and nothing is fetched. It may take some tenths of a second.
-    pub fn new(schema: &Value) -> Result<Self, Fault> {
+    pub(crate) fn new(schema: &Value) -> Result<Self, Fault> {
         json::check(schema, MAX_DEPTH).map_err(|error| Fault::of(error.to_string()))?;
         if schema.to_string().len() > MAX_BYTES {
             return Err(Fault::of(format!("longer than {MAX_BYTES} bytes")));
@@ -152,12 +152,12 @@ impl Schema {
 
     /// How much memory its patterns take, in half kilobytes at worst.
     #[must_use]
-    pub fn states(&self) -> u64 {
+    pub(crate) fn states(&self) -> u64 {
         self.plan.states()
     }
 
     /// The same in a thread of its own.
-    pub fn compile(schema: &Value) -> Result<Self, Fault> {
+    pub(crate) fn compile(schema: &Value) -> Result<Self, Fault> {
         let (sender, compiled) = mpsc::sync_channel(1);
         let schema = schema.clone();
         let run = spawn(move || _ = sender.send(Self::new(&schema)));
@@ -168,19 +168,19 @@ impl Schema {
 
     /// Checks params at once where that is little work; `None` where it is not.
     #[must_use]
-    pub fn check_now(&self, params: &Value, telling: Telling) -> Option<Result<(), Fault>> {
+    pub(crate) fn check_now(&self, params: &Value, telling: Telling) -> Option<Result<(), Fault>> {
         self.plan.work(params, Work::LIGHT).then(|| self.validate(params, telling))
     }
 
     /// All that is wrong with params, as far as people read, where that is little work; `None` where it is not.
     #[must_use]
-    pub fn faults_now(&self, params: &Value) -> Option<Vec<Fault>> {
+    pub(crate) fn faults_now(&self, params: &Value) -> Option<Vec<Fault>> {
         let errors = || self.validator.iter_errors(params).take(MOST_BREACHES);
         self.plan.work(params, Work::LIGHT).then(|| errors().map(|error| Fault::told(&error, false)).collect())
     }
 
     /// Checks params, however long it takes, or until nobody waits any more. It needs the stack of a thread by [`spawn`].
-    pub fn check(&self, params: &Value, telling: Telling) -> Result<(), Fault> {
+    pub(crate) fn check(&self, params: &Value, telling: Telling) -> Result<(), Fault> {
         if !self.plan.work(params, Work::HEAVY) {
             return Err(Fault::too_much());
         }
@@ -197,7 +197,7 @@ impl Schema {
     }
 
     /// Checks params within `limit`, in a thread of its own if that is much work. `interrupt` is handed what ends the wait.
-    pub fn check_within(
+    pub(crate) fn check_within(
         self: &Arc<Self>,
         params: &Value,
         limit: Duration,
@@ -220,7 +220,7 @@ impl Schema {
 
     /// Has `check` run in a thread of its own, and `tell` with what comes of it. It stops soon after the wait is dropped;
     /// until then, another of the same schema is refused: it would fare no better. The error says why.
-    pub fn start(
+    pub(crate) fn start(
         self: &Arc<Self>,
         check: impl FnOnce(&Self) -> Result<(), Fault> + Send + 'static,
         tell: impl FnOnce(Result<(), Fault>) + Send + 'static,
@@ -254,7 +254,7 @@ impl Schema {
 }
 
 /// The wait for a check. Who drops it waits no longer.
-pub struct Waiting {
+pub(crate) struct Waiting {
     schema: Arc<Schema>,
     /// Whoever ends second, the check or the wait, finds it set.
     over: Arc<AtomicBool>,
@@ -270,7 +270,7 @@ impl Drop for Waiting {
 }
 
 /// Runs what may recurse deep in a thread with a stack for it. Nobody waits for its end.
-pub fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("schema".into()).stack_size(STACK).spawn(work).map(drop)
 }
 

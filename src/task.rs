@@ -29,8 +29,9 @@ impl FromStr for TaskId {
 
 /// A task as a claim hands it out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Task {
-    /// Its number.
+    /// The number by which the TaskManager knows it.
     pub id: TaskId,
     /// The name of its type, such as `PrismQ.YouTube.Video.Search`.
     #[serde(rename = "type")]
@@ -45,20 +46,22 @@ pub struct Task {
 
 /// A task while a worker holds it. It serialises as `prismq claim` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Claim {
-    /// The task.
+    /// The claimed task.
     #[serde(flatten)]
     pub task: Task,
-    /// Who claimed it.
+    /// The ID of the worker that claimed it.
     pub worker_id: String,
-    /// When the claim was asked for, by this machine's clock.
+    /// When the claim was requested, by this machine's clock.
     pub claimed_at: Timestamp,
-    /// When whoever works the task must be done.
+    /// When the attempt times out: `claimed_at` plus the time-out of the type.
     pub deadline: Moment,
 }
 
 /// What a failure was about. Each has a name in the envelope and a rule on whether trying again may help.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorType {
     /// The params are wrong.
     Validation,
@@ -126,10 +129,11 @@ impl From<&str> for ErrorType {
 }
 
 /// In the metadata of an attempt that was not run: a failure from memory, or the worker's own.
-pub const NOT_RUN: &str = "not_run";
+pub(crate) const NOT_RUN: &str = "not_run";
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// `None` where it succeeded.
     pub failure: Option<Failure>,
@@ -148,6 +152,7 @@ pub struct Outcome {
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// One line for a person.
     pub error: String,
@@ -301,7 +306,7 @@ fn seconds(milliseconds: i64) -> f64 {
 
 /// Where a task's type is among these names: the same to the letter, else one in another case, which a server may take for
 /// the same.
-pub fn position_of_type<'a>(names: impl Iterator<Item = &'a str> + Clone, task_type: &str) -> Option<usize> {
+pub(crate) fn position_of_type<'a>(names: impl Iterator<Item = &'a str> + Clone, task_type: &str) -> Option<usize> {
     let exact = names.clone().position(|name| name == task_type);
     exact.or_else(move || { names }.position(|name| name.eq_ignore_ascii_case(task_type)))
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::shutdown::{Phase, Shutdown, SystemClock};
-use prismq::taskmanager::{Client, Connection, Retries};
+use prismq::internals::taskmanager::{Client, Connection, Retries};
+use prismq::internals::{Phase, Shutdown, SystemClock};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-use prismq::clock::Timestamp;
-use prismq::task::{Outcome, TaskResult};
-use prismq::taskmanager::{Client, Order, Report};
+use prismq::internals::TaskResult;
+use prismq::internals::taskmanager::{Client, Order, Report};
+use prismq::{Outcome, Timestamp};
 use serde_json::Value;
 
 use crate::scene::Scene;
@@ -101,7 +101,7 @@ fn bare_calls(scene: &Scene, threads: usize, count: u64) -> f64 {
     })
 }
 
-fn complete(client: &Client, task: prismq::task::Task) {
+fn complete(client: &Client, task: prismq::Task) {
     let now = Timestamp::now();
     let result = TaskResult {
         task_id: task.id,

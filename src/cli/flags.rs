@@ -15,7 +15,7 @@ use crate::config::{
 /// Options of every command, before its name or after it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     /// Configuration file [default: ./prismq.toml, else the one in your configuration folder]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub config: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct GlobalArgs {
 /// Settings of a worker.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Worker settings")]
-pub struct WorkerArgs {
+pub(crate) struct WorkerArgs {
     /// Time between polls when idle [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub poll_interval: Option<Duration>,
@@ -90,7 +90,7 @@ pub struct WorkerArgs {
 impl Cli {
     /// The settings that the command line gives.
     #[must_use]
-    pub fn flags(&self) -> Flags {
+    pub(crate) fn flags(&self) -> Flags {
         let flags = match &self.command {
             Command::Work(args) => args.worker.flags(),
             Command::Config(args) => args.worker.flags(),

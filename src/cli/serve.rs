@@ -11,7 +11,7 @@ use crate::config::{parse_address, parse_max_attempts, parse_positive_duration};
 
 /// `serve`
 #[derive(Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Address to listen on; needs an API key if other machines can reach it
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = parse_address)]
     pub listen: SocketAddr,

@@ -10,7 +10,7 @@ use crate::json;
 
 /// One of a new task's params: `KEY=TEXT`, or `KEY:=JSON`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Param {
+pub(crate) struct Param {
     /// Its name.
     pub key: String,
     /// Its value.
@@ -19,7 +19,7 @@ pub struct Param {
 
 /// A handler given on the command line: `TYPE=CMD`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Handle {
+pub(crate) struct Handle {
     /// The type of the tasks it works.
     pub task_type: String,
     /// The line that `sh -c` runs.

@@ -8,7 +8,7 @@ use super::{Action, Config, Mode, Origin, Setting, TaskType, format_duration};
 
 /// One setting, its value as it would be written, and what set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Described {
+pub(crate) struct Described {
     /// Its name in `prismq.toml`; `config` is that file itself.
     pub name: &'static str,
     /// Its value; a secret is masked.
@@ -20,7 +20,7 @@ pub struct Described {
 impl Config {
     /// Every setting in force, one row each; task types last, also one row each.
     #[must_use]
-    pub fn describe(&self) -> Vec<Described> {
+    pub(crate) fn describe(&self) -> Vec<Described> {
         let file = self.file.as_ref().map(|file| Setting::new(file.clone(), Origin::File(file.clone())));
         let mut rows = vec![
             optional("config", file.as_ref(), path, "none"),

@@ -9,7 +9,7 @@ use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3600);
 
 /// A duration of zero or more. A number alone is seconds; days and weeks have 24 hours a day.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     parse_seconds(text)
         .or_else(|| parse_units(text))
@@ -17,7 +17,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration above zero, for what would make no sense without waiting.
-pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be more than 0, such as 10 (seconds), 500ms or 5m".to_owned()),
         duration => Ok(duration),
@@ -37,7 +37,7 @@ fn parse_units(text: &str) -> Option<Duration> {
 
 /// `duration` as [`parse_duration`] reads it, to the millisecond: `1h30m`, `500ms`, `0s`.
 #[must_use]
-pub fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let whole = Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000);
     SpanPrinter::new().designator(Designator::Compact).spacing(Spacing::None).unsigned_duration_to_string(&whole)
 }

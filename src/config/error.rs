@@ -7,6 +7,7 @@ use crate::text_file;
 /// A setting that cannot be used: one line that says what is wrong and where. It never holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct ConfigError {
     /// What is wrong and where, without a trailing full stop.
     pub message: String,
@@ -34,7 +35,7 @@ impl ConfigError {
 
 /// Whether `known`, in small letters, is near enough to `name` that it may be meant.
 #[must_use]
-pub fn is_near(name: &str, known: &str) -> bool {
+pub(crate) fn is_near(name: &str, known: &str) -> bool {
     likeness(name, known) > 0.8
 }
 
@@ -45,7 +46,7 @@ fn likeness(name: &str, known: &str) -> f64 {
 
 /// Advice on `name`, which is none of `known`: the nearest of them, or all where none is near.
 #[must_use]
-pub fn did_you_mean(name: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
     let nearest = known.iter().max_by(|a, b| likeness(name, a).total_cmp(&likeness(name, b)));
     match nearest {
         Some(nearest) if is_near(name, nearest) => format!("did you mean `{nearest}`?"),

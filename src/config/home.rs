@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User};
 
 /// `path` with a home folder in place of `~` or `~user` at its start, as a shell would have it. `./~` stays what it is.
-pub fn expand_home(path: &Path) -> Result<PathBuf, String> {
+pub(crate) fn expand_home(path: &Path) -> Result<PathBuf, String> {
     let Some(rest) = path.as_os_str().as_bytes().strip_prefix(b"~") else {
         return Ok(path.to_owned());
     };

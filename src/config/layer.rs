@@ -9,7 +9,7 @@ use super::{format_duration, parse_positive_duration};
 
 /// What the command line gave, or a program that builds a worker. Paths are relative to the working folder.
 #[derive(Debug, Clone, Default)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// The configuration file.
     pub config: Option<PathBuf>,
     /// Where the TaskManager is.
@@ -50,7 +50,7 @@ pub struct Flags {
 
 impl Flags {
     /// Checks the values, for a caller who has not parsed them from texts.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let duration = |it: Option<Duration>| it.map(format_duration);
         check("api_url", self.api_url.clone(), values::api_url)?;
         check("api_key", self.api_key.as_ref().map(Secret::expose), values::api_key)?;

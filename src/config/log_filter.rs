@@ -3,10 +3,10 @@
 use log::LevelFilter;
 
 /// A level for everything (no module), or for the modules whose names start so.
-pub type LogDirective = (Option<String>, LevelFilter);
+pub(crate) type LogDirective = (Option<String>, LevelFilter);
 
 /// Reads `info`, or `warn,prismq::worker=debug`: what `log_level` and `RUST_LOG` take.
-pub fn parse_log_filter(text: &str) -> Result<Vec<LogDirective>, String> {
+pub(crate) fn parse_log_filter(text: &str) -> Result<Vec<LogDirective>, String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(directive).collect()
 }
 

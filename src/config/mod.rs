@@ -32,20 +32,20 @@ use layer::{Key, Layer};
 
 use crate::text_file;
 
-pub use describe::Described;
-pub use duration::{format_duration, parse_duration, parse_positive_duration};
-pub use error::{ConfigError, did_you_mean, is_near};
-pub use home::expand_home;
-pub use layer::Flags;
-pub use log_filter::{LogDirective, parse_log_filter};
-pub use setting::{Origin, Secret, Setting};
-pub use task_type::{Action, Mode, Retry, TaskType, task_type_name};
-pub(crate) use values::whole;
-pub use values::{LogFormat, Strategy, parse_address, parse_concurrency, parse_max_attempts, parse_max_tasks};
+pub(crate) use duration::{format_duration, parse_duration, parse_positive_duration};
+pub use error::ConfigError;
+pub(crate) use error::{did_you_mean, is_near};
+pub(crate) use home::expand_home;
+pub(crate) use layer::Flags;
+pub(crate) use log_filter::parse_log_filter;
+pub(crate) use setting::{Origin, Secret, Setting};
+pub(crate) use task_type::{Action, Mode, Retry, TaskType, task_type_name};
+pub use values::Strategy;
+pub(crate) use values::{LogFormat, parse_address, parse_concurrency, parse_max_attempts, parse_max_tasks, whole};
 
 /// Every setting in force. Paths are absolute.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the TaskManager is, without a slash at the end.
     pub api_url: Setting<String>,
     /// What it knows this user by.
@@ -98,7 +98,7 @@ pub struct Config {
 
 /// What settings are made from.
 #[derive(Debug, Clone, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// What the command line gave.
     pub flags: Flags,
     /// The process's environment.
@@ -113,7 +113,7 @@ pub struct Sources {
 
 impl Sources {
     /// `flags`, and what surrounds this process.
-    pub fn of_process(flags: Flags) -> Result<Self, ConfigError> {
+    pub(crate) fn of_process(flags: Flags) -> Result<Self, ConfigError> {
         let working_dir = std::env::current_dir()
             .map_err(|error| ConfigError::at("working folder", format_args!("cannot be found: {error}")))?;
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
@@ -129,7 +129,7 @@ impl Sources {
 }
 
 /// Reads every source and lays them over each other.
-pub fn load(sources: Sources) -> Result<Config, ConfigError> {
+pub(crate) fn load(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, environment, working_dir, config_home, data_home } = sources;
     let dot_env = dot_env::read(&working_dir.join(".env"))?;
     let process =
@@ -146,7 +146,7 @@ pub fn load(sources: Sources) -> Result<Config, ConfigError> {
 }
 
 /// What the flags say, and defaults for the rest: no environment, no `.env`, no file.
-pub fn of_flags(sources: Sources) -> Result<Config, ConfigError> {
+pub(crate) fn of_flags(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, working_dir, data_home, .. } = sources;
     let results = default_results(None, data_home.as_deref(), &working_dir);
     complete(Layer::from_flags(flags, &working_dir)?, results)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// A value in force, and what set it. It can be used as the value itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting<T> {
+pub(crate) struct Setting<T> {
     /// The value.
     pub value: T,
     /// What set it.
@@ -15,7 +15,7 @@ pub struct Setting<T> {
 
 impl<T> Setting<T> {
     /// `value`, as `origin` set it.
-    pub fn new(value: T, origin: Origin) -> Self {
+    pub(crate) fn new(value: T, origin: Origin) -> Self {
         Self { value, origin }
     }
 }
@@ -30,7 +30,7 @@ impl<T> Deref for Setting<T> {
 
 /// What set a value. It prints for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The command line.
     Flag,
     /// This variable of the environment.
@@ -57,17 +57,17 @@ impl fmt::Display for Origin {
 
 /// A text that must not be seen. Its debug form hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
     /// The text itself, for the one place that needs it.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -41,7 +41,7 @@ const YOUTUBE: &str = "youtube.";
 
 /// A type of tasks, and what works them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TaskType {
+pub(crate) struct TaskType {
     /// Its name, such as `PrismQ.Script.Generate`.
     pub name: String,
     /// The version it is registered with.
@@ -73,7 +73,7 @@ pub struct TaskType {
 impl TaskType {
     /// A type that says nothing but its `name`, with its handler's working folder.
     #[must_use]
-    pub fn new(name: impl Into<String>, dir: PathBuf) -> Self {
+    pub(crate) fn new(name: impl Into<String>, dir: PathBuf) -> Self {
         Self {
             name: name.into(),
             version: "1.0.0".to_owned(),
@@ -93,7 +93,7 @@ impl TaskType {
 
     /// A warning where its `timeout` is longer than a claim lasts.
     #[must_use]
-    pub fn timeout_beyond(&self, claim_timeout: Duration) -> Option<String> {
+    pub(crate) fn timeout_beyond(&self, claim_timeout: Duration) -> Option<String> {
         let (name, timeout) = (&self.name, self.timeout.filter(|timeout| *timeout > claim_timeout)?);
         Some(format!(
             "{name}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts are ended after {claim_timeout:?}"
@@ -102,7 +102,7 @@ impl TaskType {
 
     /// Whether it is worked by a handler that reads YouTube.
     #[must_use]
-    pub fn reads_youtube(&self) -> bool {
+    pub(crate) fn reads_youtube(&self) -> bool {
         matches!(&self.action, Some(Action::BuiltIn(name)) if name.starts_with(YOUTUBE))
     }
 
@@ -136,7 +136,7 @@ impl TaskType {
 
 /// What works a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// This program with these arguments.
     Program(Vec<String>),
     /// This line, by `sh -c`.
@@ -147,7 +147,7 @@ pub enum Action {
 
 /// How a program is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// A process a task.
     Once,
     /// A process works one task after another.
@@ -159,7 +159,7 @@ pub enum Mode {
 
 /// How often a task whose failure trying again may mend is run within one claim, and how long it waits in between.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// Runs in all: at least 1.
     pub max_attempts: u32,
     /// By how much each wait is longer than the one before: at least 1.
@@ -170,11 +170,11 @@ pub struct Retry {
 
 impl Retry {
     /// One run.
-    pub const NONE: Self = Self { max_attempts: 1, backoff_factor: 2.0, delay: Duration::from_secs(1) };
+    pub(crate) const NONE: Self = Self { max_attempts: 1, backoff_factor: 2.0, delay: Duration::from_secs(1) };
 }
 
 /// Checks the name of a task type, on the command line too.
-pub fn task_type_name(text: &str) -> Result<String, String> {
+pub(crate) fn task_type_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > MAX_NAME || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("a task type's name is 1 to 255 bytes without white space".to_owned());
     }

@@ -19,6 +19,7 @@ pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> Result<PathBuf, Strin
 
 /// Which of the waiting tasks comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Strategy {
     /// The oldest.
     Fifo,
@@ -58,7 +59,7 @@ impl fmt::Display for Strategy {
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object.
@@ -67,7 +68,7 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// Their names.
-    pub const NAMES: [&'static str; 2] = ["text", "json"];
+    pub(crate) const NAMES: [&'static str; 2] = ["text", "json"];
 }
 
 impl FromStr for LogFormat {
@@ -104,22 +105,22 @@ pub(crate) fn whole<T: TryFrom<i128>>(text: &str, range: RangeInclusive<i128>) -
 }
 
 /// A number of slots.
-pub fn parse_concurrency(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_concurrency(text: &str) -> Result<usize, String> {
     whole(text, 1..=MOST_SLOTS)
 }
 
 /// A number of attempts: from 1.
-pub fn parse_max_attempts(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_max_attempts(text: &str) -> Result<u32, String> {
     whole(text, 1..=u32::MAX.into())
 }
 
 /// A number of tasks: from 0, which is no limit.
-pub fn parse_max_tasks(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_max_tasks(text: &str) -> Result<u64, String> {
     whole(text, 0..=u64::MAX.into()).map_err(|problem| format!("{problem} (0: no limit)"))
 }
 
 /// An address to listen on.
-pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is not an IP address with a port: write 127.0.0.1:9090, or 0.0.0.0:9090 for all")
     })

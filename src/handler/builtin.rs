@@ -9,12 +9,9 @@ use super::envelope::{failure, failure_in};
 use super::{Handler, Run};
 use crate::task::{Claim, ErrorType, Outcome};
 
-/// The names of the handlers for trying things out.
-pub const BUILTIN: &[&str] = &["echo", "sleep", "fail"];
-
 /// The handler for trying things out called `name`, if there is one.
 #[must_use]
-pub fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
+pub(crate) fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
     match name {
         "echo" => Some(Arc::new(Echo)),
         "sleep" => Some(Arc::new(Sleep)),
@@ -25,7 +22,7 @@ pub fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
 
 /// The JSON Schema of the params that the built-in handler called `name` takes.
 #[must_use]
-pub fn builtin_schema(name: &str) -> Option<Value> {
+pub(crate) fn builtin_schema(name: &str) -> Option<Value> {
     match name {
         "echo" => Some(json!({"type": "object"})),
         // No type for the seconds: the published TaskManager takes no whole number for a "number".

@@ -53,7 +53,7 @@ pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>, listener: &dyn Listener) 
 
 /// What a handler means by printing `value` and leaving in order. People who work a task by hand say it the same way.
 #[must_use]
-pub fn outcome_of(value: Value) -> Outcome {
+pub(crate) fn outcome_of(value: Value) -> Outcome {
     match value {
         Value::Object(envelope) if is_envelope(&envelope) => by_envelope(envelope, None, ""),
         data => Outcome::success(data),

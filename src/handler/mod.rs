@@ -27,15 +27,17 @@ mod supervision;
 #[cfg(not(target_os = "linux"))]
 #[path = "elsewhere.rs"]
 mod supervision;
+#[cfg(test)]
+mod tests;
 mod wake;
 
-pub use builtin::{BUILTIN, builtin, builtin_schema};
-pub use envelope::outcome_of;
+pub(crate) use builtin::{builtin, builtin_schema};
+pub(crate) use envelope::outcome_of;
 pub use exec::Exec;
 pub(crate) use interruption::{Interruption, stopped};
 #[cfg(target_os = "linux")]
 pub use leftovers::{Leftover, end_leftovers};
-pub use persistent::Persistent;
+pub(crate) use persistent::Persistent;
 pub(crate) use redact::Redactor;
 pub use run::{Listener, Run};
 pub use settings::{Command, ExecSettings};

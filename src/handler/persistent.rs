@@ -35,7 +35,7 @@ const KILL_IDLE_AFTER: Duration = Duration::from_secs(1);
 const ENDED: &str = "it exited between two tasks";
 
 /// A handler that keeps the processes of its program from task to task.
-pub struct Persistent {
+pub(crate) struct Persistent {
     exec: Exec,
     max_tasks: Option<NonZeroU32>,
     /// The processes that have no task. The last one that was used comes first: it is the warmest.
@@ -51,7 +51,7 @@ struct Warm {
 impl Persistent {
     /// A handler that runs the program of `exec`, each process for at most `max_tasks` tasks.
     #[must_use]
-    pub fn new(exec: Exec, max_tasks: Option<NonZeroU32>) -> Self {
+    pub(crate) fn new(exec: Exec, max_tasks: Option<NonZeroU32>) -> Self {
         Self { exec, max_tasks, idle: Mutex::default() }
     }
 

@@ -30,10 +30,7 @@ pub trait Listener: Sync {
 
 impl<'a> Run<'a> {
     /// A run that may take `timeout` from now, and must end before that where `stop` is raised.
-    // Only workers and tests make one.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn new(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Self {
+    pub(crate) fn new(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Self {
         Self { timeout, stop, listener, started: Instant::now() }
     }
 

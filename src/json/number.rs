@@ -4,7 +4,7 @@ use serde_json::{Number, Value};
 
 /// Writes each number of `value` that a float holds exactly as the float is written: `2.50` as `2.5`. Servers tell tasks
 /// apart by the bytes of their params. Other numbers keep their digits.
-pub fn canonical(value: &mut Value) {
+pub(crate) fn canonical(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(canonical),
         Value::Object(fields) => fields.values_mut().for_each(canonical),

@@ -14,7 +14,7 @@ const MARK: char = '\u{feff}';
 /// things begin so, too (templates, TeX, a GUID), and go on with what no object of JSON does; but they may be an envelope
 /// as another language writes it, if there is a key `success` in them.
 #[must_use]
-pub fn starts_like_object(bytes: &[u8]) -> bool {
+pub(crate) fn starts_like_object(bytes: &[u8]) -> bool {
     const SKIPPED: [u8; 6] = [0, 0xfe, 0xff, 0xef, 0xbb, 0xbf]; // of byte order marks, and of wider characters
     let mut start = bytes.iter().filter(|byte| !byte.is_ascii_whitespace() && !SKIPPED.contains(byte));
     let opens = match start.next() {
@@ -36,7 +36,7 @@ fn names_success(bytes: &[u8]) -> bool {
 
 /// `text` without the byte order mark at its start.
 #[must_use]
-pub fn without_mark(text: &str) -> &str {
+pub(crate) fn without_mark(text: &str) -> &str {
     // PHP writes one for each file that carries one, and white space between them.
     let rest = text.trim_start_matches(|character: char| character == MARK || character.is_ascii_whitespace());
     if text[..text.len() - rest.len()].contains(MARK) { rest } else { text }
@@ -179,7 +179,7 @@ pub(super) fn at(text: &str, offset: usize) -> String {
 
 /// `text` with U+FFFD for each half of a surrogate pair. Places in it stay the same.
 #[must_use]
-pub fn mended(text: &str) -> Cow<'_, str> {
+pub(crate) fn mended(text: &str) -> Cow<'_, str> {
     let mut mended = Cow::Borrowed(text);
     if !text.contains("\\u") {
         return mended;

@@ -8,6 +8,8 @@ mod log;
 mod signals;
 
 use std::sync::Arc;
+#[cfg(feature = "internals")]
+use std::time::Duration;
 
 pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
@@ -61,6 +63,12 @@ impl Worker {
     #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         ShutdownHandle(Arc::clone(&self.shutdown))
+    }
+
+    /// The same worker, which gives up a TaskManager that keeps asking to be left alone after `patience`.
+    #[cfg(feature = "internals")]
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { client: self.client.with_patience(patience), ..self }
     }
 
     /// Works tasks until it is asked to end, or what it was built for is done. What happens is told to the `log` crate.

@@ -6,6 +6,6 @@ mod entry;
 mod table;
 
 pub(super) use database::IdeaDatabase;
-pub use entry::check_ideas;
+pub(crate) use entry::check_ideas;
 pub(super) use entry::{Idea, fill, ideas_of};
 pub(super) use table::{exists, keep, recognise};

@@ -39,13 +39,14 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{Access, access};
 
 pub(crate) use columns::json_column;
-pub use ideas::check_ideas;
-pub use prune::Pruning;
-pub use results::{ResultFilter, ResultId, Status, StoredResult};
-pub use statistics::{By, Group};
-pub use unclaimed::{Cause, LiveWorker};
-pub use unreported::Unreported;
-pub use workers::{Counters, Process};
+pub(crate) use ideas::check_ideas;
+pub(crate) use prune::Pruning;
+pub(crate) use results::{ResultFilter, ResultId, Status, StoredResult};
+pub(crate) use statistics::{By, Group};
+pub(crate) use unclaimed::{Cause, LiveWorker};
+pub(crate) use unreported::Unreported;
+pub use workers::Counters;
+pub(crate) use workers::Process;
 
 use busy::{BUSY_TIMEOUT, Patience};
 use ideas::IdeaDatabase;
@@ -57,6 +58,7 @@ use crate::sqlite::anchor::Anchors;
 
 /// Why the results file could not be used. The text is one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The path leads to nothing that can be a results file: the setting is wrong.
     #[error("cannot use the results file {}: {reason}", path.display())]

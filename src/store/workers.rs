@@ -37,6 +37,7 @@ impl Process {
 
 /// What a process has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counters {
     /// Attempts that succeeded.
     pub completed: u64,

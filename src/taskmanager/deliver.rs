@@ -115,7 +115,7 @@ fn with_ideas_by_id(mut envelope: Value) -> Value {
 
 /// The first few names of what was left out of a result, for a line.
 #[must_use]
-pub fn in_words(omitted: &[String]) -> String {
+pub(crate) fn in_words(omitted: &[String]) -> String {
     const MOST: usize = 10;
     const LONGEST: usize = 100;
     let name = |name: &String| name.chars().take(LONGEST).collect();

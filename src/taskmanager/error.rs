@@ -6,6 +6,7 @@ use super::http::THROUGH;
 
 /// Why a call failed. The text is one line for a person; it never holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No whole answer came: no connection, a time-out, an answer cut short.
     #[error("cannot reach the TaskManager at {url}: {reason}")]

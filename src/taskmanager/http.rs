@@ -108,7 +108,7 @@ pub struct Exchange {
 }
 
 /// Hears of every exchange, from the thread that made it.
-pub type Meter = Arc<dyn Fn(&Exchange) + Send + Sync>;
+pub(crate) type Meter = Arc<dyn Fn(&Exchange) + Send + Sync>;
 
 /// A request, by its path below the base URL.
 pub(super) struct Request<'a> {

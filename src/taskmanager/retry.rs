@@ -74,7 +74,7 @@ pub(super) fn out_of_step(failures: u32) -> u32 {
 
 /// Waits that grow by a factor up to a limit.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     factor: f64,
     longest: Duration,
@@ -84,7 +84,7 @@ pub struct Backoff {
 impl Backoff {
     /// Waits of `first`, `first * factor`, … up to `longest`.
     #[must_use]
-    pub fn new(first: Duration, factor: f64, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, factor: f64, longest: Duration) -> Self {
         let longest = longest.max(first);
         Self { first, factor, longest, next: first }
     }
@@ -93,12 +93,12 @@ impl Backoff {
     /// and no more than `most`. The first is short: who counts calls by the second or the minute may say zero in the last
     /// second.
     #[must_use]
-    pub fn when_asked_to_wait(most: Duration) -> Self {
+    pub(crate) fn when_asked_to_wait(most: Duration) -> Self {
         Self::new(Retries::STANDARD.first, 2.0, most.min(LONGEST_UNASKED))
     }
 
     /// The next wait, before jitter. It grows with each call.
-    pub fn grow(&mut self) -> Duration {
+    pub(crate) fn grow(&mut self) -> Duration {
         let wait = self.next;
         let grown = wait.as_secs_f64() * self.factor;
         self.next = Duration::try_from_secs_f64(grown).unwrap_or(self.longest).min(self.longest);
@@ -107,18 +107,18 @@ impl Backoff {
 
     /// The next wait with full jitter: anything from nothing to all of it, so that clients which failed together do
     /// not come back together.
-    pub fn jittered(&mut self) -> Duration {
+    pub(crate) fn jittered(&mut self) -> Duration {
         self.grow().mul_f64(fastrand::f64())
     }
 
     /// The longest wait.
     #[must_use]
-    pub fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         self.longest
     }
 
     /// Starts again from the first wait.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use fit::{Fitted, LIMITS, Limit, error_within_limit, fit, json_bytes};
+pub(crate) use fit::{Fitted, LIMITS, Limit, error_within_limit, fit, json_bytes};
 
 use self::values::{attempts, integer, number, object, optional_text, take, text};
 use super::Error;

@@ -11,7 +11,7 @@ use crate::taskmanager::Delivery;
 
 /// Something that happened.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A setting will have an effect that its author may not expect.
     Warning(String),
     /// A type was registered with the TaskManager.
@@ -243,7 +243,7 @@ impl Observer for () {
 }
 
 /// Hears what happens in a worker, from any of its threads.
-pub trait Observer: Sync {
+pub(crate) trait Observer: Sync {
     /// Something happened. Must return quickly: it holds up the slot.
     fn event(&self, event: &Event<'_>);
 }

@@ -24,7 +24,7 @@ use crate::taskmanager::{Backoff, Client, Retries};
 const MOST_DEATHS: u32 = 3;
 
 /// What working a task takes.
-pub struct Executor<'a> {
+pub(crate) struct Executor<'a> {
     /// The settings in force.
     pub config: &'a Config,
     /// Sends progress.
@@ -39,7 +39,7 @@ pub struct Executor<'a> {
 
 impl Executor<'_> {
     /// Makes a claim of a task that was handed out at `claimed_at`.
-    pub fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Moment) -> Claim {
+    pub(crate) fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Moment) -> Claim {
         let worker_id = self.config.worker_id.value.clone();
         let deadline = claimed_at.later(worker_type.timeout);
         let mut claim = Claim { task, worker_id, claimed_at: claimed_at.time, deadline };
@@ -50,7 +50,7 @@ impl Executor<'_> {
     }
 
     /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
-    pub fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
+    pub(crate) fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
         let start = self.clock.moment();
         let refused = self.refusal(&claim, deaths).or_else(|| breach(&claim, worker_type, stop));
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
@@ -172,7 +172,7 @@ fn within_limits(outcome: Outcome) -> Outcome {
 
 /// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.
 #[must_use]
-pub fn with_sound_ideas(outcome: Outcome) -> Outcome {
+pub(crate) fn with_sound_ideas(outcome: Outcome) -> Outcome {
     match check_ideas(&outcome) {
         Ok(()) => outcome,
         Err(error) => {

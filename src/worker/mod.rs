@@ -43,7 +43,8 @@ pub use event::{Event, Observer};
 pub use execute::{Executor, with_sound_ideas};
 pub use long_poll::LongPoll;
 pub use params::check_schema;
-pub use types::{HandlerSource, TypeError, WorkerType, default_timeout, no_handler};
+pub use types::TypeError;
+pub(crate) use types::{HandlerSource, WorkerType, default_timeout, no_handler};
 
 use self::contact::Contact;
 use self::in_flight::InFlight;
@@ -71,7 +72,7 @@ const WITHDRAW_EVERY: Duration = Duration::from_millis(50);
 
 /// What a worker is to do, beside what its configuration says.
 #[derive(Default)]
-pub struct Job {
+pub(crate) struct Job {
     /// The types to work.
     pub task_types: Vec<config::TaskType>,
     /// What works those of them, by name, for which [`Tools::handlers`] are not asked.
@@ -87,7 +88,7 @@ pub struct Job {
 }
 
 /// What a worker works with.
-pub struct Tools<'a> {
+pub(crate) struct Tools<'a> {
     /// The settings in force.
     pub config: &'a Config,
     /// Speaks with the TaskManager.
@@ -104,6 +105,7 @@ pub struct Tools<'a> {
 
 /// What a worker has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Attempts, by how they ended.
     pub counters: Counters,
@@ -118,6 +120,7 @@ pub struct Summary {
 
 /// Why a worker could not start, or ended before it was done. The text is one line for a person.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkerError {
     /// A setting cannot be used.
     #[error(transparent)]
@@ -182,7 +185,7 @@ struct Worker<'a> {
 }
 
 /// Works tasks until the job is done or the program is asked to end.
-pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
+pub(crate) fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
     let patience = is_waited_for(job, tools.config).then(|| patience(tools.client));
     // A server that asks to be left alone is left alone by all slots, not by one that waits in its call.
     let client = tools.client.with_patience(Duration::ZERO);
@@ -198,7 +201,7 @@ pub fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
 
 /// The order in which a strategy takes tasks.
 #[must_use]
-pub fn order(strategy: Strategy) -> Order {
+pub(crate) fn order(strategy: Strategy) -> Order {
     match strategy {
         Strategy::Fifo => Order::OldestFirst,
         Strategy::Lifo => Order::NewestFirst,
@@ -372,7 +375,7 @@ impl<'a> Worker<'a> {
 /// Calls back a claim that waits at the TaskManager, until it `has_ended` within the time that is given. It is answered
 /// even so, with the task where it has just got one: that is why we do not simply hang up. Several tries, since it may
 /// have been on its way there only.
-pub fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Duration) -> bool) {
+pub(crate) fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Duration) -> bool) {
     let client = client.with_retries(Retries::NONE);
     let start = Instant::now();
     while !has_ended(WITHDRAW_EVERY) && start.elapsed() < WITHDRAW_FOR {

@@ -16,7 +16,7 @@ pub(super) struct Schema {
 }
 
 /// Whether `schema` is a JSON Schema. The error is one line.
-pub fn check_schema(schema: &Value) -> Result<(), String> {
+pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
     Schema::new(schema).map(drop)
 }
 

@@ -15,7 +15,7 @@ use crate::shutdown::Stop;
 use crate::taskmanager::{Client, Error, TaskType};
 
 /// A task type, ready to be worked.
-pub struct WorkerType {
+pub(crate) struct WorkerType {
     /// Its name.
     pub name: String,
     id: AtomicU64,
@@ -31,6 +31,7 @@ pub struct WorkerType {
 
 /// Why a type cannot be worked. The text is one line for a person.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TypeError {
     /// The configuration is wrong, or the handler cannot run: one line for a person.
     #[error("{0}")]
@@ -66,18 +67,18 @@ impl WorkerType {
 
     /// Until when its handler takes no tasks, if it takes none at `now`.
     #[must_use]
-    pub fn snoozed_until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn snoozed_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.handler.not_before().filter(|until| *until > now)
     }
 
     /// Ends the processes that its handler keeps for tasks to come.
-    pub fn end_idle(&self, stop: &Stop) {
+    pub(crate) fn end_idle(&self, stop: &Stop) {
         self.handler.end_idle(stop);
     }
 
     /// Joins a configured type and its handler with what the TaskManager knows of it. `warn` hears of what is odd but
     /// works.
-    pub fn resolve(
+    pub(crate) fn resolve(
         settings: &config::TaskType,
         handler: Arc<dyn Handler>,
         config: &Config,
@@ -102,7 +103,7 @@ impl WorkerType {
 }
 
 /// Knows the handlers that a configuration can name.
-pub trait HandlerSource: Sync {
+pub(crate) trait HandlerSource: Sync {
     /// The handler of a configured type, whether or not it could run now. The error is one line for a person.
     fn handler(&self, settings: &config::TaskType) -> Result<Arc<dyn Handler>, String>;
 
@@ -116,7 +117,7 @@ pub trait HandlerSource: Sync {
 
 /// What to do about a type that nothing works.
 #[must_use]
-pub fn no_handler(name: &str) -> String {
+pub(crate) fn no_handler(name: &str) -> String {
     format!(
         "the task type {name} has no handler: write `exec = [\"PROGRAM\"]` or `handler = \"NAME\"` below its name \
          in prismq.toml"
@@ -158,6 +159,6 @@ fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn 
 
 /// The claim less 10 s for the report, or half the claim where it is short.
 #[must_use]
-pub fn default_timeout(claim_timeout: Duration) -> Duration {
+pub(crate) fn default_timeout(claim_timeout: Duration) -> Duration {
     claim_timeout.saturating_sub(Duration::from_secs(10)).max(claim_timeout / 2)
 }

@@ -39,10 +39,10 @@ use crate::task::{Claim, ErrorType, Outcome};
 
 pub use ledger::{Ledger, Spent};
 pub use quota::Budget;
-pub use shared::{QuotaEvent, QuotaListener, SharedLedger};
+pub(crate) use shared::{QuotaEvent, QuotaListener, SharedLedger};
 
 /// The names of the handlers.
-pub const NAMES: [&str; 3] = ["youtube.video", "youtube.search", "youtube.channel"];
+pub(crate) const NAMES: [&str; 3] = ["youtube.video", "youtube.search", "youtube.channel"];
 
 /// The first video that YouTube ever had.
 const ANY_VIDEO: &str = "jNQXAC9IVRw";
@@ -83,7 +83,7 @@ pub(crate) fn schema(name: &str) -> Option<Value> {
 
 /// The handler that works a task type of this name in most places, where nothing else is said.
 #[must_use]
-pub fn usual_handler(task_type: &str) -> Option<&'static str> {
+pub(crate) fn usual_handler(task_type: &str) -> Option<&'static str> {
     match task_type {
         "PrismQ.YouTube.Video.Single" => Some("youtube.video"),
         "PrismQ.YouTube.Video.Search" => Some("youtube.search"),
@@ -93,7 +93,7 @@ pub fn usual_handler(task_type: &str) -> Option<&'static str> {
 }
 
 /// Whether the API accepts the key, tried once, for one unit. The error is one line for a person.
-pub fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
+pub(crate) fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
     let api = Api::new(&settings.url, settings.key.as_deref());
     if !api.has_key() {
         return Err(no_key());

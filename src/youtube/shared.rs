@@ -25,7 +25,7 @@ const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// What handlers have seen of the day's units.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QuotaEvent {
+pub(crate) enum QuotaEvent {
     /// What is used and left now.
     Seen(Budget),
     /// This process has used units of the last fifth. Told once a day.
@@ -33,10 +33,10 @@ pub enum QuotaEvent {
 }
 
 /// Hears of the quota, from any thread that runs a handler. Must return quickly.
-pub type QuotaListener = Box<dyn Fn(&QuotaEvent) + Send + Sync>;
+pub(crate) type QuotaListener = Box<dyn Fn(&QuotaEvent) + Send + Sync>;
 
 /// What all workers on a results file share of the YouTube Data API.
-pub struct SharedLedger {
+pub(crate) struct SharedLedger {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     limit: u64,
@@ -49,19 +49,19 @@ pub struct SharedLedger {
 
 impl SharedLedger {
     /// The ledger in `store`, of `limit` units a day and videos that are used again for as long as `keep`.
-    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, limit: u64, keep: Duration) -> Self {
+    pub(crate) fn new(store: Arc<Store>, clock: Arc<dyn Clock>, limit: u64, keep: Duration) -> Self {
         Self { store, clock, limit, keep, listener: None, low_day: Mutex::default() }
     }
 
     /// The same, with `listener` hearing what handlers see of the quota.
     #[must_use]
-    pub fn telling(self, listener: QuotaListener) -> Self {
+    pub(crate) fn telling(self, listener: QuotaListener) -> Self {
         Self { listener: Some(listener), ..self }
     }
 
     /// Removes days that are long past, and some of the videos that are too old to be used again. True if there may be
     /// more.
-    pub fn prune(&self) -> Result<bool, StoreError> {
+    pub(crate) fn prune(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         quota::prune(&self.store, before(now, REMEMBERED))?;
         cache::prune(&self.store, before(now, self.keep))

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use prismq::store::Store;
+use prismq::internals::Store;
 use serde_json::json;
 
 use crate::rig::{ANY, Rig, complains, names_in, output, says_once};

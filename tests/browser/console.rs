@@ -1,7 +1,7 @@
 //! The page of the embedded TaskManager.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use prismq::server::Settings;
+use prismq::internals::server::Settings;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, EVIL};

@@ -1,6 +1,6 @@
 //! The real binary: that all this is switched on in it.
 
-use prismq::server::{Server, Settings};
+use prismq::internals::server::{Server, Settings};
 use serde_json::json;
 
 use crate::process::{assert_ends, pid_in, processes_in};

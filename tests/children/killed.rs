@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use prismq::handler::{Leftover, end_leftovers};
-use prismq::task::TaskId;
+use prismq::TaskId;
+use prismq::internals::handler::{Leftover, end_leftovers};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{assert_ends, is_alive, is_zombie, pid_in, processes_in, wait_for};

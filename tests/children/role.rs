@@ -10,9 +10,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use prismq::handler::{self, Exec, ExecSettings, Handler, Listener, Run, end_leftovers, supervise};
-use prismq::shutdown::Stop;
-use prismq::task::{Claim, Task, TaskId};
+use prismq::Handler;
+use prismq::internals::handler::{self, Exec, ExecSettings, Listener, end_leftovers, supervise};
+use prismq::internals::{Stop, claim, run};
 use rustix::process::{Pid, getuid};
 use serde_json::json;
 use tempfile::TempDir;
@@ -163,14 +163,8 @@ fn run_handler(folder: &Path) {
         clean_env: true,
         secrets: Vec::new(),
     });
-    let claim = Claim {
-        task: Task { id: TaskId(12), task_type: "example.any".into(), params: json!({}), attempt: 1, priority: 0 },
-        worker_id: "here-1".into(),
-        claimed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-        deadline: "2026-01-01T00:05:00Z".parse::<jiff::Timestamp>().unwrap().into(),
-    };
     let stop = Stop::new(None);
-    let run = Run::new(Duration::from_secs(60), &stop, &Deaf);
-    let failure = exec.run(&claim, &run).failure;
+    let run = run(Duration::from_secs(60), &stop, &Deaf);
+    let failure = exec.run(&claim(12, "example.any", json!({})), &run).failure;
     assert_eq!(failure, None);
 }

@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use prismq::task::{ErrorType, Outcome, TaskResult};
-use prismq::taskmanager::{Client, Delivery, Error, Report, Retries};
+use prismq::internals::TaskResult;
+use prismq::internals::taskmanager::{Client, Delivery, Report, Retries};
+use prismq::{ErrorType, Outcome, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, FakeClock, Server, recorded};
@@ -235,7 +236,8 @@ fn sent(result: &TaskResult) -> Value {
 
 #[test]
 fn a_report_is_the_envelope() {
-    let success = Outcome { message: Some("five".into()), ..success() };
+    let mut success = success();
+    success.message = Some("five".into());
     let envelope = json!({
         "success": true, "data": {"videos": 5}, "message": "five",
         "metadata": {"worker_id": "worker-1", "processed_at": "1970-01-01T00:00:01.234Z", "processing_time": 1.234},
@@ -274,7 +276,9 @@ fn a_result_over_60_000_bytes_goes_as_a_summary() {
 fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
     let too_long = [recorded("complete: result over 65,535 bytes"), recorded("body over the proxy's limit")];
     for answer in too_long {
-        for (outcome, omitted) in [(success(), "videos"), (Outcome { data: json!([1, 2]), ..failure() }, "data")] {
+        let mut failure = failure();
+        failure.data = json!([1, 2]);
+        for (outcome, omitted) in [(success(), "videos"), (failure, "data")] {
             let server = Server::queue([answer.clone(), recorded("complete")]);
             let result = result(outcome);
             assert_eq!(client(&server).deliver(&Report::from(&result)), Ok(Delivery::Confirmed));
@@ -299,10 +303,11 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
 fn a_summary_is_short_however_much_the_handler_wrote_beside_its_data() {
     for wordy in [4_000, 12_000, 40_000].map(|letters| "ž".repeat(letters)) {
         let long = Outcome::success(json!("x".repeat(60_000)));
-        let mut success = Outcome { message: Some(wordy.clone()), ..long.clone() };
+        let mut success = long.clone();
+        success.message = Some(wordy.clone());
         success.metadata.insert("notes".into(), json!(wordy));
-        let failure = Outcome::failure(ErrorType::Other(wordy.clone()), wordy);
-        let failure = Outcome { data: long.data, metadata: success.metadata.clone(), ..failure };
+        let mut failure = Outcome::failure(ErrorType::Other(wordy.clone()), wordy);
+        (failure.data, failure.metadata) = (long.data, success.metadata.clone());
         for outcome in [success, failure] {
             let envelope = sent(&result(outcome))["result"].take();
             let escaped = |character: char| if character.is_ascii() { 1 } else { 6 };

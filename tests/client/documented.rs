@@ -1,8 +1,8 @@
 //! The same calls against a server as the documents describe it: plain data inside the envelope or without one, ids as
 //! numbers, 404 where nothing is there.
 
-use prismq::task::{Outcome, TaskId};
-use prismq::taskmanager::{Client, Delivery, Error, Order, TaskFilter};
+use prismq::internals::taskmanager::{Client, Delivery, Order, TaskFilter};
+use prismq::{Outcome, TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Server};

@@ -4,8 +4,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use prismq::task::{ErrorType, Outcome};
-use prismq::taskmanager::{Delivery, Report};
+use prismq::internals::taskmanager::{Delivery, Report};
+use prismq::{ErrorType, Outcome};
 
 use crate::support::{Answer, Request, Server};
 use crate::{client, result};
@@ -50,6 +50,12 @@ fn text(bytes: usize) -> Value {
     json!("x".repeat(bytes - 2))
 }
 
+fn failure_with(data: Value) -> Outcome {
+    let mut failure = Outcome::failure(ErrorType::Handler, "no");
+    failure.data = data;
+    failure
+}
+
 #[test]
 fn the_largest_parts_are_left_out_first_and_the_rest_is_kept() {
     let small = || json!({"count": 3, "ok": true});
@@ -80,10 +86,9 @@ fn the_largest_parts_are_left_out_first_and_the_rest_is_kept() {
         (json!("x".repeat(70_000)), Value::Null, json!(["data"])),
         (json!(vec![123_456; 20_000]), Value::Null, json!(["data"])),
     ] {
-        for (outcome, count) in [
-            (Outcome::success(data.clone()), plain as fn(&Value) -> usize),
-            (Outcome { data: data.clone(), ..Outcome::failure(ErrorType::Handler, "no") }, stored),
-        ] {
+        for (outcome, count) in
+            [(Outcome::success(data.clone()), plain as fn(&Value) -> usize), (failure_with(data.clone()), stored)]
+        {
             let result = kept(outcome, COLUMN, count);
             let found = result.get("data").cloned().unwrap_or(Value::Null);
             let expected = if expected == json!({}) { &Value::Null } else { &expected };
@@ -162,8 +167,7 @@ fn ideas_are_told_by_their_ids() {
     let result = kept(Outcome::success(data.clone()), COLUMN, stored);
     assert_eq!((&result["data"], result.get("data_omitted")), (&told, None));
     // Those of a failure were not kept, nor those of a result that could not be stored.
-    let failure = Outcome { data: data.clone(), ..Outcome::failure(ErrorType::Handler, "no") };
-    assert_eq!(kept(failure, COLUMN, stored)["data"], data);
+    assert_eq!(kept(failure_with(data.clone()), COLUMN, stored)["data"], data);
     let unkept = json!({"ideas": [{"title": "Why bees dance"}]});
     assert_eq!(kept(Outcome::success(unkept.clone()), COLUMN, stored)["data"], unkept);
 

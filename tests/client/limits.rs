@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::task::TaskId;
-use prismq::taskmanager::{Client, Connection, Error, Order, Retries, TaskFilter};
+use prismq::internals::taskmanager::{Client, Connection, Order, Retries, TaskFilter};
+use prismq::{TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, FakeClock, Server, recorded};
@@ -380,17 +380,18 @@ fn values_beyond_the_limit_are_counted_before_they_take_memory() {
     let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
     let peak = |read: &dyn Fn()| allocation_counter::measure(read).bytes_max >> 20;
     for text in [list("[]", 600_000), list("{\"a\":1}", 110_000), list("1", 1_100_000)] {
-        let memory = peak(&|| assert!(prismq::json::read(&text).unwrap_err().to_string().contains("1000000 values")));
+        let memory =
+            peak(&|| assert!(prismq::internals::json::read(&text).unwrap_err().to_string().contains("1000000 values")));
         assert!(memory < 1, "{memory} MiB");
     }
     let most = list("{\"a\":1}", 99_999);
-    let memory = peak(&|| assert!(prismq::json::read(&most).is_ok()));
+    let memory = peak(&|| assert!(prismq::internals::json::read(&most).is_ok()));
     assert!(memory < 100, "{memory} MiB");
 
     let params = list("[]", 2_100_000);
     let answer = format!("{{\"success\":true,\"data\":{{\"id\":5,\"params\":{params},\"status\":\"claimed\"}}}}");
     let memory = peak(&|| {
-        let read = prismq::json::read_answer(answer.as_bytes()).unwrap();
+        let read = prismq::internals::json::read_answer(answer.as_bytes()).unwrap();
         assert_eq!(read["data"]["params"], "[left out by prismq: it has too many values]");
         assert_eq!(read["data"]["status"], "claimed");
     });

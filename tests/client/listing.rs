@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use prismq::task::TaskId;
-use prismq::taskmanager::{Error, TaskFilter};
+use prismq::internals::taskmanager::TaskFilter;
+use prismq::{TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client;

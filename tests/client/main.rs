@@ -18,9 +18,9 @@ mod secrecy;
 
 use std::time::Duration;
 
-use prismq::clock::Timestamp;
-use prismq::task::{Outcome, TaskId, TaskResult};
-use prismq::taskmanager::{Client, Connection, Error, Report, Retries};
+use prismq::internals::TaskResult;
+use prismq::internals::taskmanager::{Client, Connection, Report, Retries};
+use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 use support::{FakeClock, Server};
 

@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::Duration;
 
-use prismq::task::{ErrorType, Outcome, Task, TaskId};
-use prismq::taskmanager::{Delivery, Error, Order, Retries, TaskFilter};
+use prismq::internals::taskmanager::{Delivery, Order, Retries, TaskFilter};
+use prismq::{ErrorType, Outcome, Task, TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, FakeClock, Server, recorded};

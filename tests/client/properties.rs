@@ -10,8 +10,8 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestError, TestRunner};
 use serde_json::{Map, Value, json};
 
-use prismq::task::{ErrorType, Outcome, TaskId};
-use prismq::taskmanager::{Client, Error, Order, TaskFilter};
+use prismq::internals::taskmanager::{Client, Order, TaskFilter};
+use prismq::{ErrorType, Outcome, TaskId, TaskManagerError as Error};
 
 use crate::support::{Answer, Server, recordings};
 use crate::{SEARCH, client, report};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prismq::clock::{Timestamp, after};
-use prismq::task::{Outcome, TaskId};
-use prismq::taskmanager::{Client, Connection, Delivery, Error, Order, Retries, Wait};
+use prismq::internals::clock::after;
+use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Retries, Wait};
+use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, FakeClock, Server, recorded};

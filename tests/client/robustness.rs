@@ -1,7 +1,7 @@
 //! Recorded answers with something wrong in them: each gives a value or an error in one line, and no panic.
 
-use prismq::task::{Outcome, TaskId};
-use prismq::taskmanager::{Client, Error, Order, TaskFilter};
+use prismq::internals::taskmanager::{Client, Order, TaskFilter};
+use prismq::{Outcome, TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Server, recorded};

@@ -5,8 +5,8 @@ use std::fmt::{Debug, Write as _};
 use std::sync::Once;
 
 use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource};
-use prismq::task::{Outcome, TaskId};
-use prismq::taskmanager::{Client, Connection, Error, Order, Retries, TaskFilter};
+use prismq::internals::taskmanager::{Client, Connection, Order, Retries, TaskFilter};
+use prismq::{Outcome, TaskId, TaskManagerError as Error};
 use serde_json::json;
 
 use crate::support::{Answer, FakeClock, Server, recorded};

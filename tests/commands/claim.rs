@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::clock::Timestamp;
+use prismq::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

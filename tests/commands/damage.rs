@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prismq::store::Store;
-use prismq::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
+use prismq::internals::{Store, TaskResult, claim};
+use prismq::{ErrorType, Outcome, TaskId};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -19,17 +19,20 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     let store = Store::open(path).unwrap();
     let now = Timestamp::now();
     let process = store.start_process("dead", api_url, now).unwrap();
-    let result = |id: u64, outcome: Outcome| TaskResult {
-        task_id: TaskId(id),
-        task_type: ANY.into(),
-        attempt: 1,
-        worker_id: "dead".into(),
-        api_url: api_url.into(),
-        params: json!({"padding": "x".repeat(100)}),
-        outcome: Outcome { last_words: "the last lines".into(), ..outcome },
-        claimed_at: now,
-        started_at: now,
-        finished_at: now,
+    let result = |id: u64, mut outcome: Outcome| {
+        "the last lines".clone_into(&mut outcome.last_words);
+        TaskResult {
+            task_id: TaskId(id),
+            task_type: ANY.into(),
+            attempt: 1,
+            worker_id: "dead".into(),
+            api_url: api_url.into(),
+            params: json!({"padding": "x".repeat(100)}),
+            outcome,
+            claimed_at: now,
+            started_at: now,
+            finished_at: now,
+        }
     };
     let store_result = |mut result: TaskResult| store.finish(&mut result).unwrap();
     let success = result(1001, Outcome::success(json!({"a": [1, 2, 3]})));
@@ -47,8 +50,8 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     store.settle(store_result(success.clone()), &success, false, now).unwrap();
     store.refused(store_result(result(1003, Outcome::success(Value::Null))), "too odd").unwrap();
     for id in 2001..2040 {
-        let task = Task { id: TaskId(id), task_type: ANY.into(), params: json!({"n": id}), attempt: 1, priority: 0 };
-        let claim = Claim { task, worker_id: "dead".into(), claimed_at: now, deadline: now.into() };
+        let mut claim = claim(id, ANY, json!({"n": id}));
+        "dead".clone_into(&mut claim.worker_id);
         store.note_claim(&claim, api_url, Some(&process)).unwrap();
     }
     drop((process, store));

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use jiff::Timestamp;
-use prismq::store::Store;
-use prismq::task::{Outcome, TaskId, TaskResult};
+use prismq::internals::{Store, TaskResult};
+use prismq::{Outcome, TaskId};
 use serde_json::{Value, json};
 
 use crate::rig::{ANY, Rig, complains, complains_in_json, finds_nothing};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use prismq::server::{Server, Settings};
+use prismq::internals::server::{Server, Settings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

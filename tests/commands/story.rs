@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use prismq::store::Store;
+use prismq::internals::Store;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -303,7 +303,7 @@ fn a_long_list_is_looked_through() {
     rig.work(["--drain", "--worker-id", "dead"]).env("FAILPOINTS", "claimed=return").run().exits(137);
     for n in 0..600 {
         rig.taskmanager.create("case", json!({"case": "once", "n": n}));
-        client.claim("another", type_id, prismq::taskmanager::Order::OldestFirst).unwrap().unwrap();
+        client.claim("another", type_id, prismq::internals::taskmanager::Order::OldestFirst).unwrap().unwrap();
     }
     rig.work(["--drain", "--worker-id", "next"]).run().exits(0);
     assert_eq!((rig.taskmanager.status(first).as_str(), rig.sandbox.read("runs").as_str()), ("completed", "run\n"));

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use prismq::server::Faults;
-use prismq::taskmanager::Order;
+use prismq::internals::server::Faults;
+use prismq::internals::taskmanager::Order;
 use serde_json::{Value, json};
 
 use crate::overlaps::wait_for_waiting_claim;

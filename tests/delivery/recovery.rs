@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use prismq::taskmanager::Order;
+use prismq::internals::taskmanager::Order;
 use serde_json::{Value, json};
 
 use crate::published::{Fault, Published};

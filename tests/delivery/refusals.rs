@@ -1,20 +1,14 @@
 //! A TaskManager that asks to be left alone, for however long, and however it writes that.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use prismq::clock::Timestamp;
-use prismq::config::{self, Action, Flags, Sources, TaskType};
-use prismq::handler::{Handler, builtin};
-use prismq::shutdown::{Phase, Shutdown};
-use prismq::store::Store;
-use prismq::taskmanager::{Client, Connection, Error, Retries};
-use prismq::worker::{self, Event, HandlerSource, Job, Observer, Summary, Tools, WorkerError};
+use prismq::internals::with_patience;
+use prismq::{Claim, Outcome, Run, Summary, TaskManagerError as Error, Timestamp, Worker, WorkerError};
 use serde_json::{Value, json};
 
 use crate::published::{Fault, KEY, Published};
 use crate::rig::{cases, rows};
-use crate::support::{Answer, FakeClock, at_once, recorded};
+use crate::support::{Answer, at_once, recorded};
 
 const A_MINUTE: &str = "try again in 60 seconds";
 
@@ -127,49 +121,13 @@ fn signals_are_obeyed_meanwhile() {
     }
 }
 
-/// Knows `echo`.
-struct Echo;
-
-impl HandlerSource for Echo {
-    fn handler(&self, _: &TaskType) -> Result<Arc<dyn Handler>, String> {
-        builtin("echo").ok_or_else(|| "no echo".to_owned())
-    }
-
-    fn schema(&self, _: &TaskType) -> Value {
-        json!({"type": "object"})
-    }
-
-    fn prune(&self) -> bool {
-        false
-    }
-}
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn event(&self, _: &Event<'_>) {}
-}
-
 /// Drains a server in this process, with a patience that is shorter than the real one.
 fn drain(published: &Published) -> Result<Summary, WorkerError> {
     let folder = tempfile::tempdir().unwrap();
-    let mut task_type = TaskType::new("case", folder.path().to_owned());
-    task_type.action = Some(Action::BuiltIn("echo".into()));
-    let flags = Flags { api_url: Some(published.url()), ..Flags::default() };
-    let sources = Sources { flags, working_dir: folder.path().to_owned(), ..Sources::default() };
-    let config = config::load(sources).unwrap();
-    let connection = Connection::new(published.url(), Some(KEY.into()));
-    let client = Client::new(&connection, Retries::STANDARD, FakeClock::new()).unwrap();
-    let store = Arc::new(Store::open(&folder.path().join("results.db")).unwrap());
-    let tools = Tools {
-        config: &config,
-        client: &client.with_patience(Duration::from_secs(1)),
-        store: &store,
-        handlers: &Echo,
-        observer: &Nobody,
-        shutdown: &Arc::new(Shutdown::new(Phase::Running)),
-    };
-    worker::run(&Job { task_types: vec![task_type], drain: true, ..Job::default() }, &tools)
+    let echo = |claim: &Claim, _: &Run<'_>| Outcome::success(claim.task.params.clone());
+    let worker = Worker::builder().api_url(published.url()).api_key(KEY).results(folder.path().join("results.db"));
+    let worker = worker.handler("case", echo).drain().build().unwrap();
+    with_patience(worker, Duration::from_secs(1)).run()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use prismq::store::Store;
+use prismq::internals::Store;
 use serde_json::json;
 
 use crate::markdown::{self, Block};

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::taskmanager::{Client, Connection, Retries, TaskFilter};
+use prismq::internals::taskmanager::{Client, Connection, Retries, TaskFilter};
 use serde_json::{Value, json};
 
 pub(crate) use found::Found;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::server::{Server, Settings};
+use prismq::internals::server::{Server, Settings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use prismq::clock::Timestamp;
-use prismq::server::{Faults, Server, Settings};
-use prismq::task::{Outcome, TaskResult};
-use prismq::taskmanager::{Client, Connection, Delivery, Order, Report, Retries};
+use prismq::internals::TaskResult;
+use prismq::internals::server::{Faults, Server, Settings};
+use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Report, Retries};
+use prismq::{Outcome, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::{Api, wait_for};

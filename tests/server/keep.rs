@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prismq::server::Server;
+use prismq::internals::server::Server;
 use rusqlite::Connection;
 use serde_json::json;
 

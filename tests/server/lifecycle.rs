@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::server::{Server, ServerError, Settings};
+use prismq::internals::server::{Server, ServerError, Settings};
 use rusqlite::Connection;
 use serde_json::json;
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use prismq::clock::Timestamp;
-use prismq::server::Settings;
-use prismq::task::{ErrorType, Outcome, TaskId, TaskResult};
-use prismq::taskmanager::{Client, Connection, Delivery, Error, Order, Report, Retries, TaskFilter};
+use prismq::internals::TaskResult;
+use prismq::internals::server::Settings;
+use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Report, Retries, TaskFilter};
+use prismq::{ErrorType, Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::Api;

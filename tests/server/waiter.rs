@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use prismq::server::Server;
+use prismq::internals::server::Server;
 use serde_json::{Value, json};
 
 use crate::api::Api;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prismq::taskmanager::Order;
+use prismq::internals::taskmanager::Order;
 use serde_json::json;
 
 use crate::promtool::promtool;

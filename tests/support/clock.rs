@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prismq::clock::{Clock, Slept, Timestamp, after};
+use prismq::Timestamp;
+use prismq::internals::clock::{Clock, Slept, after};
 
 pub(crate) struct FakeClock {
     sleeps: Mutex<Vec<Duration>>,

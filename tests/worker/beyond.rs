@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use prismq::taskmanager::{Order, TaskFilter};
+use prismq::internals::taskmanager::{Order, TaskFilter};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 

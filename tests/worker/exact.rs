@@ -159,6 +159,6 @@ fn a_key_by_which_the_json_library_means_a_number_is_refused() {
         let output = rig.sandbox.prismq(["create-task", "built-in", "--params", params]).run().exits(2);
         assert!(output.stderr.contains("reserved") || output.stderr.contains("not valid JSON"), "{}", output.stderr);
     }
-    assert_eq!(rig.taskmanager.client().tasks(&prismq::taskmanager::TaskFilter::default()).unwrap(), []);
+    assert_eq!(rig.taskmanager.client().tasks(&prismq::internals::taskmanager::TaskFilter::default()).unwrap(), []);
     rig.taskmanager.create("built-in", json!({"n": 1}));
 }

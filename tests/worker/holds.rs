@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use prismq::store::Store;
+use prismq::internals::Store;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, TaskManager};

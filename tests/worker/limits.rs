@@ -214,6 +214,6 @@ fn an_embedded_taskmanager_comes_and_goes_with_the_worker() {
     worker.wait_for("the task to end", |_| taskmanager.status(id) == "completed");
     worker.terminate();
     worker.wait().exits(0);
-    let client = taskmanager.client().with_retries(prismq::taskmanager::Retries::NONE);
+    let client = taskmanager.client().with_retries(prismq::internals::taskmanager::Retries::NONE);
     assert!(client.health().is_err());
 }

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prismq::store::Store;
-use prismq::task::{Outcome, TaskId, TaskResult};
+use prismq::internals::{Store, TaskResult};
+use prismq::{Outcome, TaskId};
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -18,6 +18,8 @@ fn store_old_results(rig: &Rig) {
     let store = Store::open(&rig.sandbox.path("results.db")).unwrap();
     let finished_at = Timestamp::now() - 2 * HOUR;
     let store_one = &|number: u64| {
+        let mut outcome = Outcome::success(Value::Null);
+        outcome.last_words = format!("number {number}");
         let mut result = TaskResult {
             task_id: TaskId(1000 + number),
             task_type: "old".into(),
@@ -26,7 +28,7 @@ fn store_old_results(rig: &Rig) {
             // Nobody reports there.
             api_url: "http://elsewhere/api".into(),
             params: json!({"padding": "x".repeat(2000)}),
-            outcome: Outcome { last_words: format!("number {number}"), ..Outcome::success(Value::Null) },
+            outcome,
             claimed_at: finished_at,
             started_at: finished_at,
             finished_at,

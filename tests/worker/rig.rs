@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use prismq::server::{Server, Settings};
-use prismq::task::TaskId;
-use prismq::taskmanager::{Client, Connection, Retries, TaskView};
+use prismq::TaskId;
+use prismq::internals::server::{Server, Settings};
+use prismq::internals::taskmanager::{Client, Connection, Retries, TaskView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::taskmanager::TaskView;
+use prismq::internals::taskmanager::TaskView;
 use serde_json::{Value, json};
 
 use crate::published::Published;

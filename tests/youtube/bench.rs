@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prismq::handler::{Handler, Listener, Run};
-use prismq::shutdown::Stop;
-use prismq::task::{Claim, Failure, Outcome, Task, TaskId};
-use prismq::youtube::{Budget, Ledger, Settings, Spent, handler};
+use prismq::internals::handler::Listener;
+use prismq::internals::youtube::{Budget, Ledger, Settings, Spent, handler};
+use prismq::internals::{Stop, claim, run};
+use prismq::{Failure, Handler, Outcome};
 use serde_json::Value;
 
 use crate::standin::{KEY, YouTube};
@@ -99,7 +99,7 @@ impl Bench {
     }
 
     pub(crate) fn run_by(&self, handler: &dyn Handler, params: Value) -> Outcome {
-        handler.run(&claim(params), &Run::new(self.timeout, &self.stop, &Deaf))
+        handler.run(&claim(12, "example.youtube", params), &run(self.timeout, &self.stop, &Deaf))
     }
 
     /// The data of a task that succeeds.
@@ -136,15 +136,6 @@ pub(crate) fn failure(outcome: &Outcome, error_type: &str) -> Failure {
 pub(crate) fn assert_from_now(time: Option<Timestamp>, wait: Duration) {
     let away = time.expect("a time").duration_since(Timestamp::now()).unsigned_abs();
     assert!(away <= wait && away > wait.saturating_sub(Duration::from_secs(30)), "{away:?}");
-}
-
-fn claim(params: Value) -> Claim {
-    Claim {
-        task: Task { id: TaskId(12), task_type: "example.youtube".into(), params, attempt: 1, priority: 0 },
-        worker_id: "here-1".into(),
-        claimed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-        deadline: "2026-01-01T00:05:00Z".parse::<jiff::Timestamp>().unwrap().into(),
-    }
 }
 
 struct Deaf;

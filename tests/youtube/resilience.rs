@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::shutdown::StopReason;
-use prismq::task::Outcome;
+use prismq::Outcome;
+use prismq::internals::StopReason;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, assert_from_now, failure};

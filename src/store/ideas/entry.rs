@@ -146,7 +146,7 @@ impl Idea {
 }
 
 /// Whether the ideas of an outcome, if it has any, can be kept. The error is one line that names the entry and the field.
-pub fn check_ideas(outcome: &Outcome) -> Result<(), String> {
+pub(crate) fn check_ideas(outcome: &Outcome) -> Result<(), String> {
     entries(outcome).map(drop)
 }
 

@@ -17,7 +17,7 @@ const ADDED_BYTES: usize = 100;
 
 /// How long a result may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Limit {
+pub(crate) struct Limit {
     bytes: usize,
     count: Count,
     /// Without any of the data, however short it is: the last resort.
@@ -26,7 +26,7 @@ pub struct Limit {
 
 /// What to try in turn while the server says that a result is too long. It counts the bytes as it stores them, which can
 /// be up to three times as many as were sent, and a proxy before it may take less than the server.
-pub const LIMITS: [Limit; 4] = [
+pub(crate) const LIMITS: [Limit; 4] = [
     // The server's columns have 65,535. This leaves room for what it adds.
     Limit { bytes: 60_000, count: Count::Sent, bare: false },
     Limit { bytes: 60_000, count: Count::Stored, bare: false },
@@ -97,7 +97,7 @@ impl Write for Counter {
 
 /// A result that fits.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted {
+pub(crate) struct Fitted {
     /// The result.
     pub result: Value,
     /// The names of what it lacks; empty where it is whole.
@@ -106,19 +106,19 @@ pub struct Fitted {
 
 /// The length of a value as JSON, in bytes.
 #[must_use]
-pub fn json_bytes(value: &Value) -> usize {
+pub(crate) fn json_bytes(value: &Value) -> usize {
     Count::Sent.bytes(value)
 }
 
 /// The beginning of an error text, as long as is sent of it.
 #[must_use]
-pub fn error_within_limit(error: &str) -> &str {
+pub(crate) fn error_within_limit(error: &str) -> &str {
     &error[..error.floor_char_boundary(MAX_ERROR_BYTES)]
 }
 
 /// Makes an envelope fit: the largest parts of its data are left out first, which was `data_bytes` long in all.
 #[must_use]
-pub fn fit(envelope: &Value, data_bytes: usize, limit: Limit) -> Fitted {
+pub(crate) fn fit(envelope: &Value, data_bytes: usize, limit: Limit) -> Fitted {
     let Limit { bytes, count, bare } = limit;
     let mut result = envelope.clone();
     let is_short = !bare && count.bytes(&result) <= bytes;

@@ -1,7 +1,8 @@
 //! Progress and reports of results.
 
-use prismq::task::{ErrorType, Outcome, TaskId, TaskResult};
-use prismq::taskmanager::{Client, Delivery, Report};
+use prismq::internals::TaskResult;
+use prismq::internals::taskmanager::{Client, Delivery, Report};
+use prismq::{ErrorType, Outcome, TaskId};
 use serde_json::{Value, json};
 
 use super::Sends::{AndMore, Exactly, Otherwise};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use prismq::task::TaskId;
-use prismq::taskmanager::{Client, Error};
+use prismq::internals::taskmanager::Client;
+use prismq::{TaskId, TaskManagerError as Error};
 use serde_json::json;
 
 use super::Sends::{Exactly, Otherwise};

@@ -7,7 +7,8 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prismq::taskmanager::{Client, Connection, Error, Retries};
+use prismq::TaskManagerError as Error;
+use prismq::internals::taskmanager::{Client, Connection, Retries};
 use serde_json::Value;
 
 use crate::KEY;
@@ -147,7 +148,7 @@ fn without_url(mut error: Error) -> Error {
         | Error::KeyRefused { url, .. }
         | Error::Inexact { url, .. }
         | Error::BadAnswer { url, .. } => *url = "URL".into(),
-        Error::Refused { .. } | Error::Interrupted => {}
+        _ => {}
     }
     error
 }

@@ -1,7 +1,7 @@
 //! Creating, claiming and looking at tasks.
 
-use prismq::task::TaskId;
-use prismq::taskmanager::{Client, Error, Order, TaskFilter};
+use prismq::internals::taskmanager::{Client, Order, TaskFilter};
+use prismq::{TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use super::Sends::{AndMore, Exactly, Otherwise};

@@ -1,6 +1,6 @@
 //! Health, the key, task types.
 
-use prismq::taskmanager::Error;
+use prismq::TaskManagerError as Error;
 use serde_json::{Value, json};
 
 use super::Sends::{AndMore, Exactly, Otherwise};

@@ -1,9 +1,9 @@
 //! What a handler prints and how it leaves, and the outcome that makes.
 
-use prismq::task::{ErrorType, Outcome};
+use crate::task::{ErrorType, Outcome};
 use serde_json::{Value, json};
 
-use crate::{Bench, failure};
+use super::{Bench, failure};
 
 /// The outcome of a script that prints `stdout` and leaves with `code`.
 fn answer(stdout: &str, code: i32) -> Outcome {

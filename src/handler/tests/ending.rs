@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use prismq::handler::{Command, Exec, Handler, Listener, Run};
-use prismq::shutdown::{Stop, StopReason};
+use crate::handler::{Command, Exec, Handler, Listener, Run};
+use crate::shutdown::{Stop, StopReason};
 use rustix::process::Pid;
 use serde_json::json;
 
-use crate::support::assert_ends;
-use crate::{Bench, claim, failure};
+use super::support::assert_ends;
+use super::{Bench, claim, failure};
 
 /// Longer than any machine needs for what should be quick, shorter than what the scripts would take.
 const SOON: Duration = Duration::from_secs(4);

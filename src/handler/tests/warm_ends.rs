@@ -4,14 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::handler::{Exec, Handler, Listener, Persistent, Run};
-use prismq::shutdown::{Stop, StopReason};
+use crate::handler::{Exec, Handler, Listener, Persistent, Run};
+use crate::shutdown::{Stop, StopReason};
 use rustix::process::Pid;
 use serde_json::json;
 
-use crate::support::{assert_ends, is_alive, pid_in, processes_in};
-use crate::warm::{LOYAL, Warm};
-use crate::{Bench, claim};
+use super::support::{assert_ends, is_alive, pid_in, processes_in};
+use super::warm::{LOYAL, Warm};
+use super::{Bench, claim};
 
 /// Longer than any machine needs for what takes a second or two.
 const SOON: Duration = Duration::from_secs(10);

@@ -3,13 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
-use prismq::handler::Command;
-use prismq::task::Outcome;
+use crate::handler::Command;
+use crate::task::Outcome;
 use serde_json::{Value, json};
 
-use crate::support::assert_ends;
-use crate::warm::{LOYAL, Warm};
-use crate::{Heard, failure};
+use super::support::assert_ends;
+use super::warm::{LOYAL, Warm};
+use super::{Heard, failure};
 
 #[test]
 fn the_task_is_the_same_line_as_for_a_process_of_its_own() {

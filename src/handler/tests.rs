@@ -11,7 +11,7 @@ mod files;
 mod pipes;
 mod redaction;
 mod settings;
-#[path = "../support/process.rs"]
+#[path = "../../tests/support/process.rs"]
 mod support;
 mod warm;
 mod warm_ends;
@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use prismq::handler::{Command, Exec, ExecSettings, Handler, Listener, Run, supervise};
-use prismq::shutdown::{Stop, StopReason};
-use prismq::task::{Claim, Failure, Outcome, Task, TaskId};
+use crate::handler::{Command, Exec, ExecSettings, Handler, Listener, Run, supervise};
+use crate::shutdown::{Stop, StopReason};
+use crate::task::{Claim, Failure, Outcome, Task, TaskId};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use prismq::handler::{BUILTIN, builtin, builtin_schema};
-use prismq::shutdown::StopReason;
-use prismq::task::Outcome;
+use crate::handler::{builtin, builtin_schema};
+use crate::shutdown::StopReason;
+use crate::task::Outcome;
 use serde_json::{Value, json};
 
-use crate::{Bench, failure, run};
+use super::{Bench, failure, run};
 
 fn work(name: &str, params: Value, timeout: Duration, stop: Option<StopReason>) -> Outcome {
     let bench = Bench::new("");
@@ -23,7 +23,7 @@ fn quick(name: &str, params: Value) -> Outcome {
 
 #[test]
 fn each_has_a_handler_and_a_schema() {
-    for name in BUILTIN {
+    for name in ["echo", "sleep", "fail"] {
         assert_eq!(builtin(name).unwrap().check(), Ok(()));
         let schema = builtin_schema(name).unwrap();
         assert_eq!(schema["type"], "object", "{name}");

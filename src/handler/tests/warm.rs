@@ -6,17 +6,17 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::handler::{Exec, Handler, Persistent, Run};
-use prismq::shutdown::{Stop, StopReason};
-use prismq::task::{Outcome, TaskId};
+use crate::handler::{Exec, Handler, Persistent, Run};
+use crate::shutdown::{Stop, StopReason};
+use crate::task::{Outcome, TaskId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{assert_ends, is_alive, wait_for};
-use crate::{Bench, Heard, claim, failure};
+use super::support::{assert_ends, is_alive, wait_for};
+use super::{Bench, Heard, claim, failure};
 
 /// What every script here begins with.
-const TALK: &str = include_str!("../support/talk.sh");
+const TALK: &str = include_str!("../../../tests/support/talk.sh");
 
 /// A script that answers each task with its own number.
 pub(crate) const LOYAL: &str = "while next; do answer $$; done";

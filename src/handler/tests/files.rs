@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
 
-use prismq::handler::Command;
-use prismq::store::Store;
+use crate::handler::Command;
+use crate::store::Store;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
-use crate::Bench;
+use super::Bench;
 
 /// Whatever the worker has open, and whatever it was started with itself.
 #[test]

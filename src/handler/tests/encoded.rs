@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use prismq::task::Outcome;
+use crate::task::Outcome;
 use serde_json::{Value, json};
 
-use crate::warm::Warm;
-use crate::{Bench, failure};
+use super::warm::Warm;
+use super::{Bench, failure};
 
 /// The outcome of a handler that prints these bytes.
 fn printed(bytes: &[u8]) -> Outcome {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use prismq::handler::{Command, Exec, Handler};
+use crate::handler::{Command, Exec, Handler};
 use serde_json::json;
 
-use crate::{Bench, failure, settings};
+use super::{Bench, failure, settings};
 
 /// What both the check and a run say about a command that cannot run, in a folder that holds `file` with `mode`.
 fn refusal(command: &[&str], file: Option<(&str, &str, u32)>) -> String {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use prismq::handler::{Exec, Handler, Listener, Run};
-use prismq::shutdown::{Stop, StopReason};
+use crate::handler::{Exec, Handler, Listener, Run};
+use crate::shutdown::{Stop, StopReason};
 use serde_json::json;
 
-use crate::support::{assert_ends, is_alive, pid_in, processes_in, wait_for};
-use crate::{Bench, claim, failure};
+use super::support::{assert_ends, is_alive, pid_in, processes_in, wait_for};
+use super::{Bench, claim, failure};
 
 /// Long before a handler's end is delayed no more by those that hold its pipes.
 const AT_ONCE: Duration = Duration::from_millis(1500);

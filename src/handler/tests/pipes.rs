@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{Bench, failure};
+use super::{Bench, failure};
 
 #[test]
 fn the_task_is_one_line_of_json() {

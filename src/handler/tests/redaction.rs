@@ -1,9 +1,9 @@
 //! Secrets that a handler prints.
 
-use prismq::task::Outcome;
+use crate::task::Outcome;
 use serde_json::{Value, json};
 
-use crate::{Bench, failure};
+use super::{Bench, failure};
 
 /// A script that has the secrets `hunter2` and `correct horse "battery"` from elsewhere.
 fn telling(script: &str) -> Bench {

@@ -1,0 +1,69 @@
+//! What the benchmarks, the fuzz target, and the tests that run a server or a client in their own process use of this
+//! crate. Only they turn on the feature `internals`: it is no part of the public API, and changes at any time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::clock::Moment;
+use crate::handler::{Listener, Run};
+use crate::library::Worker;
+pub use crate::shutdown::{Phase, Shutdown, Stop, StopReason, SystemClock};
+pub use crate::store::Store;
+pub use crate::task::TaskResult;
+use crate::task::{Claim, Task, TaskId};
+
+/// Time.
+pub mod clock {
+    pub use crate::clock::{Clock, Slept, after};
+}
+
+/// Handlers.
+pub mod handler {
+    pub use crate::handler::{Command, Exec, ExecSettings, Leftover, Listener, end_leftovers, supervise};
+}
+
+/// Reading JSON within bounds.
+pub mod json {
+    pub use crate::json::{read, read_answer};
+}
+
+/// The embedded TaskManager.
+#[cfg(feature = "server")]
+pub mod server {
+    pub use crate::server::{Faults, Server, ServerError, Settings};
+}
+
+/// The client of the TaskManager.
+pub mod taskmanager {
+    pub use crate::taskmanager::{Client, Connection, Delivery, Order, Report, Retries, TaskFilter, TaskView, Wait};
+}
+
+/// The handlers that read YouTube.
+pub mod youtube {
+    pub use crate::youtube::{Budget, Ledger, Settings, Spent, handler};
+}
+
+/// A claim on the first attempt at task `id`, made now for five minutes by the worker `here-1`.
+#[must_use]
+pub fn claim(id: u64, task_type: &str, params: Value) -> Claim {
+    let now = Timestamp::now();
+    Claim {
+        task: Task { id: TaskId(id), task_type: task_type.to_owned(), params, attempt: 1, priority: 0 },
+        worker_id: "here-1".to_owned(),
+        claimed_at: now,
+        deadline: Moment::from(now).later(Duration::from_mins(5)),
+    }
+}
+
+/// A run that may take `timeout` from now, and must end before that if `stop` is raised.
+pub fn run<'a>(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Run<'a> {
+    Run::new(timeout, stop, listener)
+}
+
+/// The same worker, which gives up a TaskManager that keeps asking to be left alone after `patience`.
+#[must_use]
+pub fn with_patience(worker: Worker, patience: Duration) -> Worker {
+    worker.with_patience(patience)
+}
