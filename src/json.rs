@@ -1,4 +1,4 @@
-//! Reading JSON: one reader, and one set of limits, for everything that people, handlers and TaskManagers write.
+//! Reading JSON: one reader, and one set of limits, for everything that people, handlers and other servers write.
 //!
 //! It takes what the encoders of Python and Node write beyond the standard: half a surrogate pair as an escape becomes
 //! U+FFFD, and a byte order mark is skipped. Numbers are kept digit for digit, whatever their length up to

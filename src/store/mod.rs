@@ -212,12 +212,6 @@ impl Store {
         }
     }
 
-    /// Where it lies.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether it is still there, as is the database of ideas. Where it is not, what is written is lost.
     pub fn check_in_place(&self) -> Result<(), StoreError> {
         self.check_results_in_place()?;

@@ -43,6 +43,7 @@ impl Order {
 
 /// The answer to a claim.
 #[derive(Debug, PartialEq)]
+#[allow(clippy::struct_field_names, reason = "`claimed_at` is the term")]
 pub struct Claimed {
     /// The task, where there is one.
     pub task: Option<Task>,
@@ -149,7 +150,8 @@ impl Client {
         wire::created(&data, task_type).map_err(|reason| self.bad_answer("POST /tasks", reason))
     }
 
-    /// Claims a task of a type for `worker_id`, `None` where there is none.
+    /// Claims a task of a type for `worker_id`; `None` if none is waiting.
+    #[cfg(feature = "internals")]
     pub fn claim(&self, worker_id: &str, type_id: u64, order: Order) -> Result<Option<Task>, Error> {
         self.claim_or_wait(worker_id, type_id, order, Wait::default()).map(|claimed| claimed.task)
     }

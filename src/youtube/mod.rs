@@ -37,7 +37,9 @@ use crate::handler::{Handler, Redactor, Run};
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Outcome};
 
-pub use ledger::{Ledger, Spent};
+pub use ledger::Ledger;
+#[cfg(feature = "internals")]
+pub use ledger::Spent;
 pub use quota::Budget;
 pub(crate) use shared::{QuotaEvent, QuotaListener, SharedLedger};
 
