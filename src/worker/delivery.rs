@@ -10,7 +10,7 @@ use crate::task::{Claim, ErrorType, Failure, Outcome, TaskResult};
 use crate::taskmanager::{Client, Delivery, Error, Report, Retries};
 
 /// Stores results, reports them, and settles their reports.
-pub struct Completer<'a> {
+pub(crate) struct Completer<'a> {
     /// The results file.
     pub store: &'a Store,
     /// The TaskManager to report to.
@@ -23,7 +23,8 @@ pub struct Completer<'a> {
 
 /// Why the delivery of a result did not come to its end.
 #[derive(Debug)]
-pub enum Undelivered {
+#[allow(clippy::enum_variant_names, reason = "each says which step was not done")]
+pub(crate) enum Undelivered {
     /// It could not be stored.
     NotStored {
         /// Why.
@@ -44,7 +45,7 @@ impl Completer<'_> {
     }
 
     /// Stores a result with its ideas as unreported, before anybody is told of it.
-    pub fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
+    pub(crate) fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let id = self.store.finish(result)?;
         self.observer.event(&Event::Finished(result));
         // They are in the file, and the result may have to wait in memory for hours.
@@ -53,13 +54,13 @@ impl Completer<'_> {
     }
 
     /// Reports a result. If an earlier report of it is in doubt, the task is looked up before anything is sent.
-    pub fn report(&self, result: &TaskResult, in_doubt: bool) -> Result<Delivery, Error> {
+    pub(crate) fn report(&self, result: &TaskResult, in_doubt: bool) -> Result<Delivery, Error> {
         let report = Report::from(result);
         if in_doubt { self.client.deliver_again(&report) } else { self.client.deliver(&report) }
     }
 
     /// Marks what became of the report of a stored result.
-    pub fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
+    pub(crate) fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
         self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
         self.observer.event(&Event::Reported {
             task_id: result.task_id,
@@ -71,7 +72,7 @@ impl Completer<'_> {
     }
 
     /// Reports and settles a result after an attempt to store it, once.
-    pub fn deliver(
+    pub(crate) fn deliver(
         &self,
         stored: Result<ResultId, StoreError>,
         result: &mut TaskResult,
@@ -101,7 +102,7 @@ impl Completer<'_> {
     /// Sees to a result that could not be stored; true if the TaskManager has it. The disk may be full: then the
     /// TaskManager is the only one left to keep it. If it is the ideas that could not be kept, it must not hear that the
     /// task is done: the task goes back if this worker `goes_on`, else it stays claimed and the next worker runs it.
-    pub fn report_unstored(&self, result: &mut TaskResult, error: &StoreError, goes_on: bool) -> bool {
+    pub(crate) fn report_unstored(&self, result: &mut TaskResult, error: &StoreError, goes_on: bool) -> bool {
         let (task_id, text, is_of_ideas) = (result.task_id, error.to_string(), error.is_of_ideas());
         if is_of_ideas && !goes_on {
             // If this fails, the end of this process counts as one more crash over the task.
@@ -123,7 +124,7 @@ impl Completer<'_> {
 
     /// Gives back a claim that could not be noted, as a retryable failure. True if the TaskManager has it back; else the
     /// task stays claimed until the claim expires.
-    pub fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
+    pub(crate) fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
         self.is_confirmed(&self.not_run(claim, error))
     }
 

@@ -12,7 +12,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What is known of a server that may hold claims open.
 #[derive(Debug, Clone, Copy)]
-pub struct LongPoll {
+pub(crate) struct LongPoll {
     /// `None` until it has answered a claim that it could have held open.
     server: Option<Waits>,
     /// How many types are claimed.
@@ -22,7 +22,7 @@ pub struct LongPoll {
 impl LongPoll {
     /// For claims of so many types at a server of which nothing is known.
     #[must_use]
-    pub fn new(types: usize) -> Self {
+    pub(crate) fn new(types: usize) -> Self {
         Self { server: None, types }
     }
 
@@ -32,33 +32,33 @@ impl LongPoll {
     }
 
     /// Notes how the server has answered a claim that it was asked to hold open.
-    pub fn note(&mut self, waits: Waits) {
+    pub(crate) fn note(&mut self, waits: Waits) {
         self.server = Some(waits);
     }
 
     /// What the server has shown so far.
     #[must_use]
-    pub fn server(&self) -> Waits {
+    pub(crate) fn server(&self) -> Waits {
         self.server.unwrap_or(Waits::No)
     }
 
     /// Whether one claim waits for tasks of all types.
     #[must_use]
-    pub fn is_for_any(&self) -> bool {
+    pub(crate) fn is_for_any(&self) -> bool {
         self.server == Some(Waits::ForAny)
     }
 
     /// How long the server may hold the next claim. If it waits for a task of one type, and there are others, no longer
     /// than until these are asked for again, after `pause`.
     #[must_use]
-    pub fn longest(&self, pause: Duration) -> Duration {
+    pub(crate) fn longest(&self, pause: Duration) -> Duration {
         if self.types == 1 || self.is_for_any() { LONGEST } else { LONGEST.min(pause) }
     }
 
     /// Whether the next claim may follow at once after one that began at `start`, as the server does the waiting. One
     /// that was asked to wait and did not would be asked in a circle.
     #[must_use]
-    pub fn has_waited(&self, start: Instant) -> bool {
+    pub(crate) fn has_waited(&self, start: Instant) -> bool {
         matches!(self.server, Some(Waits::ForOne | Waits::ForAny)) && start.elapsed() >= SHORTEST
     }
 

@@ -38,11 +38,11 @@ use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-pub use delivery::{Completer, Undelivered};
-pub use event::{Event, Observer};
-pub use execute::{Executor, with_sound_ideas};
-pub use long_poll::LongPoll;
-pub use params::check_schema;
+pub(crate) use delivery::{Completer, Undelivered};
+pub(crate) use event::{Event, Observer};
+pub(crate) use execute::{Executor, with_sound_ideas};
+pub(crate) use long_poll::LongPoll;
+pub(crate) use params::check_schema;
 pub use types::TypeError;
 pub(crate) use types::{HandlerSource, WorkerType, default_timeout, no_handler};
 
