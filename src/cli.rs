@@ -7,6 +7,7 @@ mod help;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod values;
 
 use std::ffi::OsString;
@@ -21,6 +22,7 @@ use crate::config::{Strategy, parse_concurrency, parse_duration, parse_positive_
 pub(crate) use flags::{GlobalArgs, WorkerArgs};
 #[cfg(feature = "server")]
 pub(crate) use serve::ServeArgs;
+pub(crate) use usage::usage_error;
 pub(crate) use values::{Handle, Param};
 
 /// Turn any program into a worker for the PrismQ TaskManager

@@ -276,6 +276,22 @@ fn weight(part: Part, text: &str) -> usize {
     }
 }
 
+/// What the parser says, and in plain words.
+const OUR_WORDS: [(&str, &str); 9] = [
+    ("EOF while parsing a value", "a value is missing"),
+    ("EOF while parsing", "it ends inside"),
+    ("expected value", "expected a JSON value"),
+    ("expected ident", "expected true, false or null"),
+    ("key must be a string", "keys must be in double quotes"),
+    ("trailing characters", "characters after the end"),
+    ("trailing comma", "a comma after the last item"),
+    (
+        "control character (\\u0000-\\u001F) found while parsing a string",
+        "a line break or control character in a string",
+    ),
+    ("lone leading surrogate in hex escape", "half a character in a \\u escape"),
+];
+
 /// What the parser says of `text`, with what it leaves out where somebody's encoder is known for it.
 fn explained(text: &str, error: &serde_json::Error) -> String {
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
@@ -283,9 +299,13 @@ fn explained(text: &str, error: &serde_json::Error) -> String {
     let rest = rest.strip_prefix(b"-").unwrap_or(rest);
     let words = ["NaN", "Infinity", "nan", "inf", "None", "True", "False", "undefined"];
     let word = words.into_iter().find(|word| rest.starts_with(word.as_bytes()));
-    let said = error.to_string();
-    let said =
-        said.replace("EOF while parsing a value", "a value is missing").replace("EOF while parsing", "it ends inside");
+    if text.trim_ascii().is_empty() {
+        return "it is empty".to_owned();
+    }
+    let mut said = error.to_string();
+    for (theirs, ours) in OUR_WORDS {
+        said = said.replace(theirs, ours);
+    }
     word.map_or_else(|| said.clone(), |word| format!("{said}: {word} is not a JSON value"))
 }
 

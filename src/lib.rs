@@ -35,12 +35,14 @@ mod json;
 mod library;
 mod logging;
 mod name;
+mod os_error;
 mod output;
 mod resources;
 mod retry_after;
 mod schema;
 #[cfg(feature = "server")]
 mod server;
+mod share;
 mod shutdown;
 mod sqlite;
 #[cfg(feature = "server")]
@@ -62,7 +64,7 @@ pub use task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 pub use taskmanager::Error as TaskManagerError;
 pub use worker::{Summary, TypeError, WorkerError};
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::ErrorKind;
 
 use exit::{Exit, UserError};
 
@@ -82,7 +84,7 @@ pub fn run() -> Exit {
     resources::raise_open_files();
     let cli = match cli::Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => return usage(error),
+        Err(error) => return usage(&error),
     };
     let as_json = cli.global.json;
     match commands::run(cli) {
@@ -107,38 +109,14 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
     *exit
 }
 
-/// The most characters of a wrong argument that its error shows.
-const MAX_SHOWN: usize = 100;
-
 /// What the command line parser has to say: help, the version, or what is wrong.
-fn usage(mut error: clap::Error) -> Exit {
-    if let (Some(ContextValue::String(given)), Some(ContextValue::String(similar))) =
-        (error.get(ContextKind::InvalidValue), error.get(ContextKind::SuggestedValue))
-        && !config::is_near(given, similar)
-    {
-        error.remove(ContextKind::SuggestedValue);
-    }
-    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidValue)
-        && let Some((end, _)) = given.char_indices().nth(MAX_SHOWN)
-    {
-        let start = format!("{}…", &given[..end]);
-        error.insert(ContextKind::InvalidValue, ContextValue::String(start));
-    }
-    let as_json = std::env::args_os().any(|argument| argument == "--json");
-    if error.use_stderr() && (as_json || logging::is_for_journal()) {
-        return complain(&in_one_line(&error), as_json);
+fn usage(error: &clap::Error) -> Exit {
+    if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let arguments: Vec<_> = std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect();
+        let as_json = arguments.iter().any(|argument| argument == "--json");
+        return complain(&cli::usage_error(error, arguments), as_json);
     }
     // Where even this cannot be printed, nobody is left to tell.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
-}
-
-/// What the parser says in paragraphs: what is wrong, tips, how the command is used.
-fn in_one_line(error: &clap::Error) -> UserError {
-    let text = error.to_string();
-    let mut paragraphs = text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
-    let message = paragraphs.next().unwrap_or_default();
-    let tip = paragraphs.find_map(|line| line.strip_prefix("tip: ").map(str::to_owned));
-    let hint = tip.unwrap_or_else(|| "see `prismq --help`".to_owned());
-    UserError::usage(message.trim_start_matches("error: ")).hint(hint)
 }

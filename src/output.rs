@@ -9,6 +9,8 @@ use comfy_table::{CellAlignment, Table};
 use console::measure_text_width;
 use serde::Serialize;
 
+use crate::os_error;
+
 /// Where a command writes: results to standard output, everything else to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -58,6 +60,8 @@ pub(crate) struct Look {
 pub(crate) enum Colour {
     /// All is well.
     Good,
+    /// Somebody should look at it.
+    Warn,
     /// Something failed.
     Bad,
     /// Less important than the rest.
@@ -98,6 +102,7 @@ impl Look {
         let style = console::Style::new().force_styling(self.has_colours);
         let style = match colour {
             Colour::Good => style.green(),
+            Colour::Warn => style.yellow(),
             Colour::Bad => style.red(),
             Colour::Soft => style.dim(),
         };
@@ -157,7 +162,9 @@ pub(crate) fn buffered() -> BufWriter<StdoutLock<'static>> {
 
 /// What came of writing to standard output; an error says that it is about that.
 pub(crate) fn on_stdout<T>(written: io::Result<T>) -> io::Result<T> {
-    written.map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
+    written.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write to standard output: {}", os_error::words(&error)))
+    })
 }
 
 /// Whether `error` only says that the reader of what was printed is gone: the command ends, quietly.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::os_error;
 use crate::output::say;
 
 /// The longest file of settings, in bytes: `.env`, `prismq.toml`, a key, certificates.
@@ -21,6 +22,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// What is in a file that somebody has named, which may be a pipe: `/dev/stdin`, or `<(…)` of a shell.
 pub(crate) fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    if fs::metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
+        return Err(io::Error::other("it is a socket"));
+    }
     saying_what_it_waits_for(path, || read_bounded(File::open(path)?, max))
 }
 
@@ -62,13 +66,7 @@ fn refuse_irregular(metadata: &Metadata) -> io::Result<()> {
 
 /// Why a file cannot be read, without the system's number for it.
 pub(crate) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "no such file".to_owned(),
-        ErrorKind::NotADirectory => "a part of its path is not a folder".to_owned(),
-        ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
+    if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { os_error::words(error) }
 }
 
 /// The same for one that cannot be written.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::exit::{Exit, UserError};
 use crate::json;
+use crate::os_error;
 use crate::shutdown::{Phase, Shutdown};
 use crate::taskmanager::{Client, Created, Error};
 use crate::text_file;
@@ -80,7 +81,7 @@ impl Bulk {
         let mut tally = Tally::default();
         let mut last = 0;
         let next = self.start(input).map_err(|error| {
-            UserError::new(Exit::Failed, format!("cannot start threads for the requests: {error}"))
+            UserError::new(Exit::Failed, format!("cannot start threads for the requests: {}", os_error::words(&error)))
                 .hint("lower --concurrency, or raise the limit on processes (`ulimit -u`)")
         })?;
         for next in next {
@@ -135,7 +136,7 @@ impl Bulk {
                     return Next::End(Err(UserError::usage("--from: cannot read standard input: it is a folder")));
                 }
                 Err(error) => {
-                    let message = format!("cannot read line {number}: {error}");
+                    let message = format!("cannot read line {number}: {}", os_error::words(&error));
                     return Next::End(Err(UserError::new(Exit::Failed, message)));
                 }
             };

@@ -15,11 +15,14 @@ use crate::clock::{Clock, between};
 use crate::config::{Action, TaskType, format_duration};
 use crate::exit::Exit;
 use crate::library::{Handlers, youtube_settings};
-use crate::store::{Store, StoreError, Unreported};
+use crate::share::mostly_failing;
+use crate::store::{By, Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{HandlerSource, no_handler};
 use crate::youtube::{self, Ledger};
 use report::Report;
+
+const LAST_HOUR: Duration = Duration::from_hours(1);
 
 /// How long the results file is read, to see whether it can be.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,6 +38,9 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let answers = health.taskmanager(&client);
     health.types_and_handlers(Some(&client).filter(|_| answers));
     let store = health.results();
+    if let Some(store) = &store {
+        health.attempts(store);
+    }
     health.youtube(store.as_ref(), args.external.then_some(timeout));
     drop(waiting);
     health.report.print(setup.json)?;
@@ -212,6 +218,18 @@ impl Health<'_> {
             }
         }
         opened.ok()
+    }
+
+    /// Whether most attempts fail, although everything else is well.
+    fn attempts(&mut self, store: &Store) {
+        let hour_ago = self.setup.clock().now().checked_sub(LAST_HOUR).ok();
+        // What keeps them from being read has been found before.
+        let Ok(groups) = store.statistics(By::Type, hour_ago) else { return };
+        let (completed, failed) = groups.iter().fold((0, 0), |sum, it| (sum.0 + it.completed, sum.1 + it.failed));
+        if let Some(words) = mostly_failing("attempts", completed, failed) {
+            self.report.field("warning", json!(words));
+            self.report.warning("attempts", words, Some("see `prismq results --failed --since 1h`".to_owned()));
+        }
     }
 
     /// What of the results is not reported, for programs and in words.

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli::GlobalArgs;
 use crate::exit::{Exit, UserError};
 use crate::output::{print_json, print_line, say};
+use crate::text_file;
 
 const CONFIG: &str = "prismq.toml";
 const CONFIG_TEXT: &str = include_str!("init/prismq.toml");
@@ -51,8 +52,9 @@ pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
     let (mut written, mut kept) = (Vec::new(), Vec::new());
     let has_config = Path::new(CONFIG).exists();
     for file in files(if has_python() { &PYTHON } else { &SHELL }, has_config) {
-        let is_new = create(&file)
-            .map_err(|error| UserError::new(Exit::Failed, format!("cannot write {}: {error}", file.name)))?;
+        let is_new = create(&file).map_err(|error| {
+            UserError::new(Exit::Failed, format!("cannot write {}: {}", file.name, text_file::unwritable(&error)))
+        })?;
         if is_new { &mut written } else { &mut kept }.push(file.name);
     }
     if global.json {

@@ -24,7 +24,8 @@ pub(super) fn json(option: &str, argument: &str) -> Result<Value, UserError> {
 
 /// The JSON Schema that `argument` gives: a file, `-` for standard input, or JSON in place.
 pub(super) fn schema(option: &str, argument: &str) -> Result<Value, UserError> {
-    if argument == "-" || argument.starts_with('@') || argument.trim_start().starts_with('{') {
+    let is_inline = argument.trim_start_matches('\u{feff}').trim_start().starts_with('{');
+    if argument == "-" || argument.starts_with('@') || is_inline {
         return json(option, argument);
     }
     parse(&format!("{option} {argument}"), &read(option, argument)?)
@@ -41,7 +42,9 @@ fn read(option: &str, path: &str) -> Result<Vec<u8>, UserError> {
 
 fn standard_input(option: &str) -> Result<Vec<u8>, UserError> {
     let bytes = text_file::read_bounded(io::stdin(), MAX_BYTES);
-    bytes.map_err(|error| UserError::usage(format!("{option}: cannot read standard input: {error}")))
+    bytes.map_err(|error| {
+        UserError::usage(format!("{option}: cannot read standard input: {}", text_file::reason(&error)))
+    })
 }
 
 /// `path`, with a home folder in place of a `~` at its start. Shells leave it in `--option=~/file` and in `@~/file`.

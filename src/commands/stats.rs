@@ -5,6 +5,7 @@ mod report;
 mod text;
 mod watch;
 
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -80,16 +81,28 @@ fn write_report(file: &Path, page: &str) -> anyhow::Result<()> {
         let mut out = buffered();
         return Ok(on_stdout(out.write_all(page.as_bytes()).and_then(|()| out.flush()))?);
     }
-    // A file of its own beside it takes its place: whoever reads it meanwhile has the old one or the new one.
-    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let readable = std::fs::Permissions::from_mode(0o666);
-    let written = tempfile::Builder::new().permissions(readable).tempfile_in(folder).and_then(|mut new| {
-        new.write_all(page.as_bytes())?;
-        Ok(new.persist(file)?)
-    });
+    let is_stream = fs::metadata(file).is_ok_and(|it| !it.is_file() && !it.is_dir());
+    let written = if is_stream { write_into(file, page) } else { replace(file, page) };
     // The error's own text may name the file beside it.
     let failed = |error: io::Error| {
         format!("--html: cannot write {}: {}", file.display(), text_file::unwritable(&error.kind().into()))
     };
-    Ok(written.map(drop).map_err(|error| UserError::new(Exit::Failed, failed(error)))?)
+    Ok(written.map_err(|error| UserError::new(Exit::Failed, failed(error)))?)
+}
+
+/// Writes to a pipe or a device, which stays what it is.
+fn write_into(stream: &Path, page: &str) -> io::Result<()> {
+    File::options().write(true).open(stream)?.write_all(page.as_bytes())
+}
+
+/// Puts a new file in the place of `file`, or of what it links to: whoever reads it meanwhile has the old one or the new
+/// one.
+fn replace(file: &Path, page: &str) -> io::Result<()> {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let readable = fs::Permissions::from_mode(0o666);
+    let mut new = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
+    new.write_all(page.as_bytes())?;
+    new.persist(&file)?;
+    Ok(())
 }

@@ -6,6 +6,7 @@ use super::setup::Setup;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
 use crate::http::{Listener, RunningServer, StartError};
+use crate::os_error;
 use crate::shutdown::SystemClock;
 use crate::status::{self, Facts, Metrics, MetricsObserver};
 use crate::taskmanager::{Exchange, Meter};
@@ -48,10 +49,10 @@ fn explain(error: &StartError) -> UserError {
                 .hint("choose another address, or remove it")
         }
         StartError::AddressUnusable { address, source } => {
-            UserError::usage(format!("status_addr: cannot listen on {address}: {source}"))
+            UserError::usage(format!("status_addr: cannot listen on {address}: {}", os_error::words(source)))
         }
         StartError::Thread(error) => {
-            UserError::new(Exit::Failed, format!("status_addr: cannot start a thread: {error}"))
+            UserError::new(Exit::Failed, format!("status_addr: cannot start a thread: {}", os_error::words(error)))
         }
     }
 }

@@ -3,12 +3,14 @@
 use parking_lot::Mutex;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::os_error;
 use crate::output::printable;
 use crate::worker::Event;
 
@@ -22,10 +24,15 @@ enum Phase {
     Ending,
 }
 
+/// How long a manager that reads nothing may hold up the worker, at each message.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 struct State {
     phase: Phase,
     /// Whether the manager heard the last message; at first, it is taken for granted.
     is_heard: bool,
+    /// Messages about the phase that it has not heard. They are sent again with the next one.
+    unheard: Vec<String>,
     completed: u64,
     failed: u64,
 }
@@ -41,7 +48,7 @@ impl Systemd {
     /// The one that the environment names.
     pub(super) fn of_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
-        let state = State { phase: Phase::Starting, is_heard: true, completed: 0, failed: 0 };
+        let state = State { phase: Phase::Starting, is_heard: true, unheard: Vec::new(), completed: 0, failed: 0 };
         match address(&name) {
             Ok(address) => Some(Self { address, name, state: Mutex::new(state) }),
             Err(problem) => {
@@ -90,13 +97,33 @@ impl Systemd {
         if states.is_empty() {
             return;
         }
-        let sent =
-            UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(states.join("\n").as_bytes(), &self.address));
+        let states = [std::mem::take(&mut state.unheard).as_slice(), states].concat();
+        let sent = send(&states.join("\n"), &self.address);
         if let (Err(error), true) = (&sent, state.is_heard) {
-            let name = self.name.display();
-            log::warn!("cannot notify the service manager: NOTIFY_SOCKET={name}: nothing listens there: {error}");
+            let (name, problem) = (self.name.display(), refusal(error));
+            log::warn!("cannot notify the service manager: NOTIFY_SOCKET={name}: {problem}");
         }
         state.is_heard = sent.is_ok();
+        if sent.is_err() {
+            let phases = [NotifyState::Ready.to_string(), NotifyState::Stopping.to_string()];
+            state.unheard = states.into_iter().filter(|state| phases.contains(state)).collect();
+        }
+    }
+}
+
+fn send(message: &str, address: &SocketAddr) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(message.as_bytes(), address).map(drop)
+}
+
+/// Why a message was not taken.
+fn refusal(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "nobody reads what is sent there".to_owned(),
+        _ if error.raw_os_error() == Some(libc::EPROTOTYPE) => "it is not a datagram socket".to_owned(),
+        _ => os_error::words(error),
     }
 }
 
@@ -113,7 +140,7 @@ fn address(name: &OsStr) -> Result<SocketAddr, String> {
         }
         _ => return Err("this is not a socket: write an absolute path, or @ and a name".to_owned()),
     };
-    address.map_err(|error| error.to_string())
+    address.map_err(|_| "the name is too long for a socket, or contains a NUL character".to_owned())
 }
 
 impl State {

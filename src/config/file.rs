@@ -54,16 +54,16 @@ pub(super) fn find(
     config_home: Option<&Path>,
 ) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
     if let Some(Setting { value: path, origin }) = named {
+        let what = match origin {
+            Origin::Flag => "--config".to_owned(),
+            Origin::Environment(name) => name.to_owned(),
+            other => other.to_string(),
+        };
         if !path.exists() {
-            let what = match origin {
-                Origin::Flag => "--config".to_owned(),
-                Origin::Environment(name) => name.to_owned(),
-                other => other.to_string(),
-            };
             return Err(ConfigError::at(what, format_args!("no such file: {}", path.display())));
         }
         let bytes = text_file::read(&path, text_file::MAX_SETTINGS)
-            .map_err(|error| ConfigError::unreadable(path.display(), &error))?;
+            .map_err(|error| ConfigError::unreadable(format_args!("{what}: {}", path.display()), &error))?;
         return Ok(Some((path, bytes)));
     }
     let users = config_home.map(|home| home.join("prismq").join(NAME));

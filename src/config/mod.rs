@@ -114,8 +114,9 @@ pub(crate) struct Sources {
 impl Sources {
     /// `flags`, and what surrounds this process.
     pub(crate) fn of_process(flags: Flags) -> Result<Self, ConfigError> {
-        let working_dir = std::env::current_dir()
-            .map_err(|error| ConfigError::at("working folder", format_args!("cannot be found: {error}")))?;
+        let working_dir = std::env::current_dir().map_err(|error| {
+            ConfigError::at("working folder", format_args!("cannot be found: {}", text_file::reason(&error)))
+        })?;
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let user = etcetera::choose_base_strategy().ok();
         Ok(Self {
@@ -141,14 +142,14 @@ pub(crate) fn load(sources: Sources) -> Result<Config, ConfigError> {
 
     let file = file::find(layer.config.take(), &working_dir, config_home.as_deref())?;
     let (below, task_types) = file.as_ref().map(file::read).transpose()?.unwrap_or_default();
-    let results = default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir);
+    let results = default_results(environment.get("STATE_DIRECTORY"), data_home.as_deref(), &working_dir)?;
     Ok(Config { task_types, file: file.map(|(path, _)| path), ..complete(layer.over(below), results)? })
 }
 
 /// What the flags say, and defaults for the rest: no environment, no `.env`, no file.
 pub(crate) fn of_flags(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, working_dir, data_home, .. } = sources;
-    let results = default_results(None, data_home.as_deref(), &working_dir);
+    let results = default_results(None, data_home.as_deref(), &working_dir)?;
     complete(Layer::from_flags(flags, &working_dir)?, results)
 }
 
@@ -213,12 +214,18 @@ fn new_worker_id() -> String {
 
 /// The service's state folder (the first of them, where systemd gave several), else the user's data folder. A
 /// process with neither keeps its results where it was called, so that nothing fails that needs no results.
-fn default_results(state_directory: Option<&String>, data_home: Option<&Path>, working_dir: &Path) -> PathBuf {
+fn default_results(
+    state_directory: Option<&String>,
+    data_home: Option<&Path>,
+    working_dir: &Path,
+) -> Result<PathBuf, ConfigError> {
     let state = state_directory.and_then(|list| list.split(':').next()).filter(|folder| !folder.is_empty());
     let folder = match (state, data_home) {
-        (Some(state), _) => working_dir.join(state),
+        (Some(state), _) => {
+            values::path(working_dir, state).map_err(|problem| ConfigError::at("STATE_DIRECTORY", problem))?
+        }
         (None, Some(home)) => home.join("prismq"),
         (None, None) => working_dir.to_owned(),
     };
-    folder.join("results.db")
+    Ok(folder.join("results.db"))
 }

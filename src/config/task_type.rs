@@ -268,8 +268,9 @@ fn schema(entry: &Entry<'_>) -> Result<Value, ConfigError> {
         return Err(entry.error("must be the path of a JSON Schema in quotes, or the schema as a table"));
     }
     let path = entry.path()?;
-    let bytes = text_file::read(&path, json::MAX_BYTES)
-        .map_err(|error| entry.error(format_args!("{} cannot be read: {error}", path.display())))?;
+    let bytes = text_file::read(&path, json::MAX_BYTES).map_err(|error| {
+        entry.error(format_args!("{} cannot be read: {}", path.display(), text_file::reason(&error)))
+    })?;
     match json::read_written(&bytes) {
         Ok(schema @ Value::Object(_)) => Ok(schema),
         Ok(_) => Err(entry.error(format_args!("{} is not a JSON object", path.display()))),

@@ -290,6 +290,8 @@ fn the_log_level_has_its_own_order() {
 fn results_are_kept_where_the_process_may_write() {
     let machine = Machine::new().variable("STATE_DIRECTORY", "/var/lib/prismq:/var/lib/other");
     assert_eq!(*machine.config().results, PathBuf::from("/var/lib/prismq/results.db"));
+    let own = Machine::new().variable("STATE_DIRECTORY", "~root/state").config();
+    assert!(own.results.is_absolute() && !own.results.to_str().unwrap().contains('~'), "{:?}", own.results);
     let machine = Machine::new();
     let homeless = Sources { config_home: None, data_home: None, ..machine.sources() };
     assert_eq!(*load(homeless).unwrap().results, machine.path("work/results.db"));

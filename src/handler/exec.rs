@@ -20,6 +20,7 @@ use super::redact::Redactor;
 use super::session::{Ended, Link, Session, Terms};
 use super::settings::{Command, ExecSettings};
 use super::{Handler, OpenFiles, Run, lookup, script};
+use crate::os_error;
 use crate::resources::is_shortage;
 use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 
@@ -155,7 +156,8 @@ pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<L
             Err(error) => return Err(could_not_run(path, &error)),
         };
         if wait == FIRST_WAIT {
-            let line = format!("[prismq: {} cannot be started now: {error}; retrying]", path.display());
+            let line =
+                format!("[prismq: {} cannot be started now: {}; retrying]", path.display(), os_error::words(&error));
             run.listener.stderr_line(&line);
         }
         let _ = run.sleep(wait);
@@ -164,7 +166,7 @@ pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<L
             return Err(failure);
         }
         if run.time_left().is_zero() {
-            let error = format!("not run: cannot start {}: {error}", path.display());
+            let error = format!("not run: cannot start {}: {}", path.display(), os_error::words(&error));
             return Err(failure(ErrorType::Worker, error));
         }
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -178,23 +180,23 @@ fn may_pass(error: &io::Error) -> bool {
 
 /// The failure of a program that was found but cannot be started.
 fn could_not_run(path: &Path, error: &io::Error) -> Failure {
-    let path = path.display();
+    let (path, words) = (path.display(), os_error::words(error));
     let advice = match Errno::from_io_error(error) {
         Some(Errno::NOEXEC) => {
             return failure(
                 ErrorType::Configuration,
                 format!(
-                    "{path} cannot be executed on this machine: {error}; scripts need a first line such as `#!/bin/sh`"
+                    "{path} cannot be executed on this machine: {words}; scripts need a first line such as `#!/bin/sh`"
                 ),
             );
         }
         Some(Errno::TOOBIG) => "; shorten `exec` and `env` of its type, or set clean_env = true",
         _ => "",
     };
-    failure(ErrorType::Configuration, format!("{path} could not be run: {error}{advice}"))
+    failure(ErrorType::Configuration, format!("{path} could not be run: {words}{advice}"))
 }
 
 /// The failure of a program that was started, and of which nothing can be heard.
 pub(super) fn unwatched(error: &io::Error) -> Failure {
-    failure(ErrorType::Temporary, format!("cannot watch its process: {error}"))
+    failure(ErrorType::Temporary, format!("cannot watch its process: {}", os_error::words(error)))
 }

@@ -1,6 +1,7 @@
 //! What the pages for people share, of the embedded TaskManager and of a worker: the document around them, what a
 //! browser may do for it, and how figures are said and drawn.
 
+use crate::share::grouped;
 use std::fmt::Display;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -97,17 +98,6 @@ pub(crate) fn state(level: &str, words: impl Display) -> Markup {
     html! { h1 class={ "state " (level) } { (words.to_string()) } }
 }
 
-/// Fewer attempts in an hour say nothing.
-const ENOUGH: u64 = 10;
-
-/// Whether at least half of what ended in the last hour failed, of at least [`ENOUGH`]: in words; `what` are these.
-pub(crate) fn mostly_failing(what: &str, minutes: impl Iterator<Item = (u64, u64)>) -> Option<String> {
-    let (completed, failed) = minutes.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-    let all = completed + failed;
-    (all >= ENOUGH && failed * 2 >= all)
-        .then(|| format!("{} of the last hour's {} {what} failed", grouped(failed), grouped(all)))
-}
-
 /// What completed and what failed in each minute of the last hour, the one on top of the other.
 pub(crate) fn last_hour(minutes: &[(u64, u64)]) -> Markup {
     let (completed, failed) = minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
@@ -156,30 +146,5 @@ pub(crate) fn span(duration: Duration) -> String {
         seconds @ 120..7200 => format!("{} min", seconds / 60),
         seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
         seconds => format!("{} days", seconds / 86_400),
-    }
-}
-
-/// A number with its digits in groups of three.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_numbers_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
     }
 }

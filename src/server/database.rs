@@ -16,6 +16,8 @@ use serde_json::value::RawValue;
 
 use super::error::ServerError;
 
+use crate::text_file;
+
 /// Marks a file as the embedded TaskManager's.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"PqTM");
 
@@ -39,7 +41,7 @@ const STATEMENTS: usize = 64;
 /// Opens the database in `path`, creates what is missing, and brings its layout up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, ServerError> {
     let unusable = |reason: String| ServerError::DatabaseUnusable { path: path.to_owned(), reason };
-    create(path).map_err(|error| unusable(error.to_string()))?;
+    create(path).map_err(|error| unusable(text_file::unwritable(&error)))?;
     let explain = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => ServerError::NotADatabase(path.to_owned()),
         _ => unusable(error.to_string()),
@@ -57,6 +59,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, ServerError> {
 fn create(path: &Path) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
+    }
+    if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+        return Err(std::io::Error::other("it is not a file"));
     }
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     Ok(())

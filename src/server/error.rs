@@ -13,7 +13,7 @@ pub enum ServerError {
     #[error("another program is already listening on {0}: stop it or choose another port")]
     AddressInUse(SocketAddr),
     /// The system does not let it listen there.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {}", crate::os_error::words(.source))]
     AddressUnusable {
         /// Where it was to listen.
         address: SocketAddr,
@@ -64,7 +64,7 @@ pub enum ServerError {
         reason: &'static str,
     },
     /// The system gives it no thread or no event queue.
-    #[error("cannot start the TaskManager's thread: {0}")]
+    #[error("cannot start the TaskManager's thread: {}", crate::os_error::words(.0))]
     Thread(#[source] io::Error),
 }
 

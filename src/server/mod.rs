@@ -51,6 +51,7 @@ use queue::{Queue, Shared};
 
 use crate::clock::{Moment, Timestamp, surely_past};
 use crate::http::{self, Limits, Listener, RunningServer};
+use crate::os_error;
 use crate::resources;
 
 /// The least characters of a key that protects what others can reach.
@@ -130,7 +131,7 @@ impl Server {
         let queue = Shared::new(Queue::open(settings)?);
         let log = Log::open(queue.clone(), &settings.database).map_err(|error| ServerError::DatabaseUnusable {
             path: settings.database.clone(),
-            reason: format!("its write-ahead log: {error}"),
+            reason: format!("its write-ahead log: {}", os_error::words(&error)),
         })?;
         let log = Arc::new(log);
         let served_log = Arc::clone(&log);

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use maud::{Markup, html};
 
 use super::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
-use crate::http::page::{Page, bad, last_hour, mostly_failing, span, state};
+use crate::http::page::{Page, bad, last_hour, span, state};
+use crate::share::mostly_failing;
 
 pub(super) fn page(view: &View) -> Page {
     let health = &view.health;
-    let (level, words) = match (condition(view), mostly_failing("attempts", view.minutes.iter().copied())) {
+    let sum = view.minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    let (level, words) = match (condition(view), mostly_failing("attempts", sum.0, sum.1)) {
         (("good", _), Some(failing)) => ("warn", format!("Running, but {failing}")),
         ((level, words), Some(failing)) => (level, format!("{words}; {failing}")),
         (condition, None) => condition,

@@ -54,7 +54,9 @@ use reading::{Frozen, refusal};
 use sync::SharedSync;
 use turns::Turns;
 
+use crate::os_error;
 use crate::sqlite::anchor::Anchors;
+use crate::text_file;
 
 /// Why the results file could not be used. The text is one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -167,12 +169,13 @@ impl Store {
     /// Opens the file, or makes it with the folders it lies in, readable by its owner only.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
-        create(path).map_err(|error| unusable(error.to_string()))?;
+        create(path).map_err(|error| unusable(text_file::unwritable(&error)))?;
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection).map_err(|error| refusal(path, error))?;
-        let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
-        let log = SharedSync::open(&home).map_err(|error| unusable(format!("its write-ahead log: {error}")))?;
-        let anchors = Anchors::of_database(path).map_err(|error| unusable(error.to_string()))?;
+        let home = path.canonicalize().map_err(|error| unusable(text_file::reason(&error)))?;
+        let log = SharedSync::open(&home)
+            .map_err(|error| unusable(format!("its write-ahead log: {}", os_error::words(&error))))?;
+        let anchors = Anchors::of_database(path).map_err(|error| unusable(text_file::reason(&error)))?;
         let (turns, path) = (Turns::new(connection), path.to_owned());
         Ok(Self {
             turns,

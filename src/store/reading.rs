@@ -17,7 +17,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::busy::{Patience, wait_on};
 use super::turns::Turns;
 use super::{Reason, Store, StoreError, beside, check_creatable, migrations};
+use crate::os_error;
 use crate::sqlite::anchor::Anchors;
+use crate::text_file;
 
 /// What may lie beside a database and belong to its content.
 const PARTS: [&str; 3] = ["", "-wal", "-journal"];
@@ -42,7 +44,7 @@ impl Store {
     /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
     pub fn unmade(path: &Path) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
-        check_creatable(path).map_err(|error| unusable(error.to_string()))?;
+        check_creatable(path).map_err(|error| unusable(text_file::unwritable(&error)))?;
         Self::in_memory(path)
     }
 
@@ -137,8 +139,7 @@ impl Way {
 }
 
 fn open_as_it_is(path: &Path) -> Result<Store, StoreError> {
-    let unusable =
-        |error: &dyn std::fmt::Display| StoreError::Unusable { path: path.to_owned(), reason: error.to_string() };
+    let unusable = |error: &io::Error| StoreError::Unusable { path: path.to_owned(), reason: text_file::reason(error) };
     let home = path.canonicalize().map_err(|error| unusable(&error))?;
     let header = header(&home).map_err(|error| unusable(&error))?;
     if header.is_empty() {
@@ -163,7 +164,7 @@ fn header(home: &Path) -> io::Result<Vec<u8>> {
     // Looked at first: opening a pipe waits for who writes into it.
     let kind = fs::metadata(home)?.file_type();
     if !kind.is_file() {
-        return Err(io::Error::other(if kind.is_dir() { "it is a directory" } else { "it is not a file" }));
+        return Err(io::Error::other(if kind.is_dir() { "it is a folder" } else { "it is not a file" }));
     }
     let mut header = Vec::new();
     File::open(home)?.take(100).read_to_end(&mut header)?;
@@ -193,7 +194,7 @@ fn needs_more(error: &migrations::Error) -> bool {
 fn read_copy(path: &Path, home: PathBuf) -> Result<Store, StoreError> {
     let failed = |error: io::Error| StoreError::Unusable {
         path: path.to_owned(),
-        reason: format!("it is read-only, and cannot be copied to be read: {error}"),
+        reason: format!("it is read-only, and cannot be copied to be read: {}", os_error::words(&error)),
     };
     let folder = tempfile::tempdir().map_err(failed)?;
     let copy = folder.path().join("copy.db");

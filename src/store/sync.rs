@@ -12,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::beside;
 
+use crate::os_error;
+
 /// The log of an open database, and who waits for a sync of it.
 pub(super) struct SharedSync {
     log: File,
@@ -82,7 +84,7 @@ impl Drop for Ended<'_> {
 pub(super) fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full".into(),
-        _ => error.to_string(),
+        _ => os_error::words(error),
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::liveness::{AliveLock, living};
 use super::{Store, StoreError, to_text};
 use crate::clock::Timestamp;
+use crate::os_error;
 
 /// A process that works on the results file: a row of `workers`, and a lock that says that it is alive. Dropping it
 /// gives up the lock.
@@ -65,7 +66,7 @@ impl Store {
             let alive = match AliveLock::take(&self.home, number) {
                 Ok(alive) => alive,
                 Err(error) => {
-                    let reason = format!("the lock of this process cannot be taken: {error}");
+                    let reason = format!("the lock of this process cannot be taken: {}", os_error::words(&error));
                     return Ok(Err(self.failed(reason)));
                 }
             };

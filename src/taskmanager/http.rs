@@ -12,6 +12,7 @@ use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::Error;
 use crate::json::MAX_BYTES;
+use crate::os_error;
 use crate::resources::is_shortage;
 use crate::retry_after;
 use crate::web::{Proxy, WANTS_CREDENTIALS, Way, is_loopback, refusal};
@@ -352,9 +353,9 @@ impl Http {
                 "it closed the connection without answering".into()
             }
             ureq::Error::Io(error) if is_shortage(error) => {
-                return Error::Shortage { url, reason: error.to_string() };
+                return Error::Shortage { url, reason: os_error::words(error) };
             }
-            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Io(error) => os_error::words(error),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::HostNotFound => "unknown host name".into(),

@@ -135,7 +135,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The system refused a thread.
-    #[error("cannot start threads for {slots} slots: {error}")]
+    #[error("cannot start threads for {slots} slots: {}", crate::os_error::words(error))]
     Thread {
         /// How many slots there were to be.
         slots: usize,

@@ -10,6 +10,7 @@ use ureq::http::{HeaderValue, Uri};
 use ureq::{Agent, RequestBuilder};
 
 use super::refusal::{Refusal, RefusalKind, Reply};
+use crate::os_error;
 use crate::shutdown::Stop;
 use crate::web::{Proxy, Way, refusal};
 
@@ -134,8 +135,8 @@ fn no_answer(error: &ureq::Error) -> Refusal {
         ureq::Error::HostNotFound => not_reached("unknown host name"),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_reached("no connection in time"),
         ureq::Error::Timeout(_) => lost("no answer in time"),
-        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => not_reached(error.to_string()),
-        ureq::Error::Io(error) => lost(error.to_string()),
+        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => not_reached(os_error::words(error)),
+        ureq::Error::Io(error) => lost(os_error::words(error)),
         other => lost(other.to_string()),
     }
 }

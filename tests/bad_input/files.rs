@@ -61,7 +61,7 @@ fn what_is_no_file() {
     fs::create_dir(rig.sandbox.path("folder")).unwrap();
     rig.sandbox.write("file", "");
     std::os::unix::fs::symlink("loop", rig.sandbox.path("loop")).unwrap();
-    all_refuse(&rig, "folder", &["directory"]);
+    all_refuse(&rig, "folder", &["it is a folder"]);
     all_refuse(&rig, "file/results.db", &["file/results.db"]);
     all_refuse(&rig, "loop", &["symbolic links"]);
 }

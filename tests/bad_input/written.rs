@@ -31,6 +31,8 @@ fn a_byte_order_mark_is_skipped_in_every_file() {
     assert!(config.contains("dot-env") && config.contains("max_tasks            7"), "{config}");
     rig.run("register-type --all").exits(0);
     rig.run("register-type example.again --schema schema.json").exits(0);
+    let inline = "\u{feff}{\"type\":\"object\"}";
+    rig.sandbox.prismq(["register-type", "example.inline", "--schema", inline]).run().exits(0);
     for (line, stdin, printed) in [
         ("create-task example.any --params @params.json", "", "1\n"),
         ("create-task example.any --from params.jsonl --concurrency 1", "", "2\n3\n"),

@@ -66,14 +66,14 @@ fn the_standard_limits() {
 #[test]
 fn a_server_that_is_not_there_or_goes_away() {
     let error = failure(&Connection::new(NOBODY, None)).to_string();
-    assert!(error.starts_with(&format!("cannot reach the TaskManager at {NOBODY}: Connection refused")), "{error}");
+    assert!(error.starts_with(&format!("cannot reach the TaskManager at {NOBODY}: connection refused")), "{error}");
 
     let whole = recorded("show a task");
     let cut = "the answer was cut short";
     for (answer, reason) in [
         (Answer::close(), "it closed the connection without answering"),
         (Answer::raw("HTTP/1.1 200 OK\r\nContent-"), "it closed the connection without answering"),
-        (Answer::reset(), if cfg!(target_os = "linux") { "Connection reset" } else { "" }),
+        (Answer::reset(), if cfg!(target_os = "linux") { "the connection was reset" } else { "" }),
         (whole.clone().cut_short(), cut),
         (Answer::raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"success\":true,"), cut),
         (Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"su"), cut),

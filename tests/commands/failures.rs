@@ -225,3 +225,21 @@ fn the_story_says_why_a_task_waits() {
         assert_eq!(waits(last), ["no worker runs on this results file"]);
     }
 }
+
+#[test]
+fn health_says_that_most_attempts_fail() {
+    let rig = Rig::with(|settings| settings.max_attempts = 1).knowing_any();
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'exit 1'\n"));
+    assert!(rig.run("health").exits(0).stdout.starts_with("healthy\n"));
+    for n in 0..10 {
+        rig.create(ANY, &json!({"n": n}));
+    }
+    rig.run("work --drain").exits(0);
+    let health = rig.run("health").exits(0).stdout;
+    assert!(health.starts_with("healthy, but 10 of the last hour's 10 attempts failed\n"), "{health}");
+    let health = rig.run("health --json").exits(0).json();
+    assert_eq!(
+        (&health["healthy"], &health["warning"]),
+        (&json!(true), &json!("10 of the last hour's 10 attempts failed"))
+    );
+}

@@ -49,7 +49,7 @@ fn what_ends_the_program_is_an_error_to_the_journal() {
     let rig = Rig::new();
     for (line, beginning) in [
         (&["work", "nobody.knows"][..], "<3>prismq: the task type nobody.knows is not configured"),
-        (&["work", "--nonsense"], "<3>prismq: unexpected argument '--nonsense'"),
+        (&["work", "--nonsense"], "<3>prismq: unknown option --nonsense"),
         (&["work", "nobody.knows", "--json"], "{\"code\":2"),
     ] {
         let written = written(&rig, line, true);

@@ -284,7 +284,7 @@ fn what_a_proxy_refuses_is_explained_and_names_it() {
     }
     let nobody = list("http://tasks.example/api", &[("http_proxy", "127.0.0.1:1")]).exits(4);
     assert!(
-        nobody.stderr.contains("through the proxy http://127.0.0.1:1 of http_proxy: Connection refused"),
+        nobody.stderr.contains("through the proxy http://127.0.0.1:1 of http_proxy: connection refused"),
         "{}",
         nobody.stderr
     );

@@ -1,11 +1,13 @@
 //! `stats`: as a table, on a terminal, watched, and as a page.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::json;
 
 use crate::results::rig;
 use crate::rig::{ANY, Rig, complains, names_in};
+
+const PRISMQ: &str = env!("CARGO_BIN_EXE_prismq");
 
 #[test]
 fn statistics_count_what_was_done() {
@@ -168,8 +170,15 @@ fn a_page_takes_the_place_of_the_old_one_whole() {
     let mode = std::fs::metadata(rig.sandbox.path("pages/report.html")).unwrap().permissions().mode();
     let plain = std::fs::metadata(rig.sandbox.write("plain", "")).unwrap().permissions().mode();
     assert_eq!(mode, plain, "it may be read by those who may read other new files");
+    symlink("report.html", rig.sandbox.path("pages/link.html")).unwrap();
+    rig.sandbox.write("pages/report.html", "old");
+    rig.run("stats --html pages/link.html").exits(0);
+    assert_eq!(std::fs::read_link(rig.sandbox.path("pages/link.html")).unwrap().to_str(), Some("report.html"));
+    assert!(rig.sandbox.read("pages/report.html").ends_with("</html>"));
     let nowhere = rig.run("stats --html no/such/folder.html");
     complains(&nowhere, 1, &["prismq: --html: cannot write no/such/folder.html: no such folder\n"]);
+    let into_pipe = rig.sandbox.program("sh", ["-c", &format!("mkfifo p; cat p & {PRISMQ} stats --html p; test -p p")]);
+    assert!(into_pipe.run().exits(0).stdout.ends_with("</html>"), "a pipe is written to");
     rig.run("stats --html x --json").exits(2);
     rig.run("stats --html x --watch").exits(2);
 }

@@ -105,12 +105,12 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
 #[test]
 fn what_the_parser_says_fits_into_one_json_error() {
     for (line, error, hint) in [
-        ("wurk --json", "wurk", "'work'"),
-        ("--json", "subcommand", "prismq --help"),
-        ("--json create-task", "TYPE", "prismq --help"),
-        ("--json fail 7", "--error <TEXT>", "prismq --help"),
+        ("wurk --json", "wurk", "`work`"),
+        ("--json", "command", "prismq --help"),
+        ("--json create-task", "TYPE", "prismq create-task --help"),
+        ("--json fail 7", "--error", "prismq fail --help"),
         ("claim --jsn --json", "--jsn", "--json"),
-        ("progress 7 101 --json", "101", "prismq --help"),
+        ("progress 7 101 --json", "101", "prismq progress --help"),
     ] {
         let complaint = complains_in_json(&run(line), 2);
         let has = |key: &str, words: &str| complaint[key].as_str().is_some_and(|text| text.contains(words));

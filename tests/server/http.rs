@@ -30,9 +30,9 @@ fn what_is_no_json_object_is_refused() {
     let long_number = format!("{{\"n\":{}}}", "1".repeat(1001));
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     for (body, part) in [
-        ("{not json", "not valid JSON: key must be a string at line 1 column 2"),
-        ("", "not valid JSON: a value is missing at line 1"),
-        ("{\"a\": 1} trailing", "trailing characters at line 1 column 10"),
+        ("{not json", "not valid JSON: keys must be in double quotes at line 1 column 2"),
+        ("", "not valid JSON: it is empty"),
+        ("{\"a\": 1} trailing", "characters after the end at line 1 column 10"),
         ("{\"a\": NaN}", "column 7: NaN is not a JSON value"),
         ("{\"a\": \"\0\"}", "control character"),
         (&nested(128), "nested deeper than 127 levels at line 1 column 128"),

@@ -229,3 +229,18 @@ fn a_manager_that_cannot_hear_is_named_once() {
     #[cfg(target_os = "linux")]
     assert_eq!(said_of(&rig, "@prismq-nobody").len(), 1);
 }
+
+#[test]
+fn a_manager_that_reads_nothing_holds_up_no_worker() {
+    let rig = Rig::start();
+    rig.case("it", "echo 1");
+    let path = rig.sandbox.home("deaf");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"full", &path).is_ok() {}
+    let said = said_of(&rig, path.to_str().unwrap());
+    assert!(said.len() == 1 && said[0].contains("nobody reads"), "{said:?}");
+    assert_eq!(rig.worked(), [1]);
+    drop(socket);
+}

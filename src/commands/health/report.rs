@@ -23,6 +23,8 @@ struct Check {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Good,
+    /// It works, and somebody should look at it.
+    Warning,
     Bad,
     /// It could not be looked at, because of another that is bad.
     Unknown,
@@ -36,6 +38,10 @@ impl Report {
 
     pub(super) fn good(&mut self, what: impl Into<String>, found: impl Into<String>) {
         self.check(what.into(), State::Good, found.into(), None);
+    }
+
+    pub(super) fn warning(&mut self, what: impl Into<String>, found: impl Into<String>, advice: Option<String>) {
+        self.check(what.into(), State::Warning, found.into(), advice);
     }
 
     pub(super) fn bad(&mut self, what: impl Into<String>, found: impl Into<String>, advice: Option<String>) {
@@ -52,7 +58,7 @@ impl Report {
 
     /// Whether all is well.
     pub(super) fn is_healthy(&self) -> bool {
-        self.checks.iter().all(|check| check.state == State::Good)
+        self.checks.iter().all(|check| [State::Good, State::Warning].contains(&check.state))
     }
 
     pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
@@ -68,7 +74,12 @@ impl Report {
 
     fn lines(&self, look: &Look) -> Vec<String> {
         let width = self.checks.iter().map(|check| measure_text_width(&check.what)).max().unwrap_or(0);
-        let mut lines = vec![if self.is_healthy() { "healthy".to_owned() } else { "not healthy".to_owned() }];
+        let warning = self.checks.iter().find(|check| check.state == State::Warning);
+        let mut lines = vec![match warning {
+            _ if !self.is_healthy() => "not healthy".to_owned(),
+            Some(check) => format!("healthy, but {}", check.found),
+            None => "healthy".to_owned(),
+        }];
         for Check { what, state, found, advice } in &self.checks {
             let (sign, colour) = sign(*state, look);
             lines.push(format!("  {} {}  {}", look.paint(sign, colour), padded(what, width), printable(found)));
@@ -85,6 +96,8 @@ fn sign(state: State, look: &Look) -> (&'static str, Colour) {
     match (state, look.is_utf8) {
         (State::Good, true) => ("✓", Colour::Good),
         (State::Good, false) => ("ok  ", Colour::Good),
+        (State::Warning, true) => ("!", Colour::Warn),
+        (State::Warning, false) => ("warn", Colour::Warn),
         (State::Bad, true) => ("✗", Colour::Bad),
         (State::Bad, false) => ("FAIL", Colour::Bad),
         (State::Unknown, true) => ("?", Colour::Soft),

@@ -144,9 +144,12 @@ fn fails_and_is_replaced(warm: &Warm, error_type: &str, retryable: bool) -> Stri
 #[test]
 fn a_line_that_fits_no_task_fails_the_task_and_ends_the_process() {
     for (way, error) in [
-        ("echo 'Loading …'", r#"is not valid JSON: expected value at line 1 column 1: "Loading …""#),
+        ("echo 'Loading …'", r#"is not valid JSON: expected a JSON value at line 1 column 1: "Loading …""#),
         ("echo '[1]'", r#"is not a JSON object: "[1]""#),
-        ("printf nonsense; exit 0", r#"is not valid JSON: expected ident at line 1 column 2: "nonsense""#),
+        (
+            "printf nonsense; exit 0",
+            r#"is not valid JSON: expected true, false or null at line 1 column 2: "nonsense""#,
+        ),
         ("echo '{\"success\":true}'", r#"whose `id` is not that of task 2: "{\"success\":true}""#),
         ("id=1; answer 1", r#"whose `id` is not that of task 2: "{\"id\":1,"#),
         ("id='\"2\"'; answer 1", "whose `id` is not that of task 2"),

@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 use super::{ago, list_link, new_link, task_link};
-use crate::http::page::{bad, grouped, last_hour, mostly_failing, state};
+use crate::http::page::{bad, last_hour, state};
 use crate::server::queue::{Overview, Seen, TypeCounts};
 use crate::server::tasks::STATUSES;
+use crate::share::{grouped, mostly_failing};
 
 /// Workers that are shown. Who has not claimed for so long that as many came after is of no interest.
 const WORKERS: usize = 50;
@@ -19,7 +20,8 @@ pub(super) fn main(overview: &Overview) -> Markup {
         sum
     });
     let minutes: Vec<_> = overview.last_hour.iter().map(|it| (it.completed, it.failed)).collect();
-    let (level, words) = match (condition(overview, counts), mostly_failing("tasks", minutes.iter().copied())) {
+    let (completed, failed) = minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    let (level, words) = match (condition(overview, counts), mostly_failing("tasks", completed, failed)) {
         (("good", words), Some(failing)) => ("warn", format!("{words}, but {failing}")),
         ((level, words), Some(failing)) => (level, format!("{words}, and {failing}")),
         ((level, words), None) => (level, words.to_owned()),

@@ -5,12 +5,13 @@ use serde_json::Value;
 
 use super::{ago, list_link, task_link};
 use crate::headline::{in_one_line, without_colours};
-use crate::http::page::{bad, grouped, span};
+use crate::http::page::{bad, span};
 use crate::output::printable;
 use crate::server::attempts::{Fate, PastAttempt};
 use crate::server::database::Time;
 use crate::server::queue::{Excerpt, Listed, Shown};
 use crate::server::tasks::{STATUSES, Side, Summary};
+use crate::share::grouped;
 
 /// What a list is of.
 pub(super) struct List<'a> {

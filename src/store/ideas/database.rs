@@ -13,6 +13,7 @@ use crate::sqlite::anchor::Anchor;
 use crate::store::busy::{self, Patience};
 use crate::store::migrations::Error;
 use crate::store::{Reason, StoreError, create, room};
+use crate::text_file;
 
 /// An open database of ideas, shared by all threads of the process.
 pub(in crate::store) struct IdeaDatabase {
@@ -28,11 +29,11 @@ impl IdeaDatabase {
     /// Opens the database, or makes an empty one, readable by its owner only. The table is made when there are ideas.
     pub(in crate::store) fn open(path: &Path, patience: Patience) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::IdeasUnusable { path: path.to_owned(), reason };
-        create(path).map_err(|error| unusable(error.to_string()))?;
+        create(path).map_err(|error| unusable(text_file::unwritable(&error)))?;
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection).map_err(|error| failure(path, error))?;
-        let anchor = Anchor::of(path).map_err(|error| unusable(error.to_string()))?;
-        let home = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
+        let anchor = Anchor::of(path).map_err(|error| unusable(text_file::reason(&error)))?;
+        let home = path.canonicalize().map_err(|error| unusable(text_file::reason(&error)))?;
         Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), home, anchor, patience })
     }
 
