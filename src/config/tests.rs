@@ -314,8 +314,8 @@ fn mistakes_are_named_with_their_place() {
             "work/prismq.toml:1: `concurrency`: \"true\" is not a whole number",
         ),
         (Machine::new().toml("results = ''"), "work/prismq.toml:1: `results`: must not be empty"),
-        (Machine::new().toml("a = 1\na = 2"), "work/prismq.toml:2: not valid TOML: duplicate key"),
-        (Machine::new().toml("\nx = [1,"), "work/prismq.toml:2: not valid TOML: "),
+        (Machine::new().toml("a = 1\na = 2"), "work/prismq.toml:2: not valid TOML: the key is defined twice"),
+        (Machine::new().toml("\nx = [1,"), "work/prismq.toml:2: not valid TOML: a list is not closed: `]` is missing"),
         (
             Machine::new().toml("status_addr = 'x'"),
             "work/prismq.toml:1: `status_addr`: \"x\" is not an IP address with a port",
