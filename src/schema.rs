@@ -21,6 +21,7 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{PatternOptions, ReferencingError, ValidationError, Validator};
 use serde_json::Value;
 
+use self::pattern::Pattern;
 use self::plan::{Plan, Work};
 use self::stop::Look;
 use crate::json::{self, MAX_DEPTH};
@@ -29,6 +30,8 @@ use crate::json::{self, MAX_DEPTH};
 pub(crate) const MAX_BYTES: usize = 65_535;
 /// Steps back that a pattern with look-around or back-references may take in one text. Usual ones take some hundreds.
 const MAX_BACKTRACKS: usize = 10_000;
+/// One pattern with more states may be refused by the library for the memory that it takes.
+const USUAL_STATES: u64 = 2_000;
 /// The stack of a thread that checks: the recursion goes as deep as [`Work::HEAVY`] allows.
 const STACK: usize = 64 << 20;
 /// A long array may break its schema in each of its items.
@@ -75,7 +78,9 @@ impl Fault {
                 format!("{value} is not a type; use {TYPES}")
             }
             ValidationErrorKind::Format { format } if format == "regex" => {
-                format!("{value} is not a regular expression")
+                let states = value.as_str().map_or(0, |pattern| Pattern::new(pattern).size());
+                let too_long = if states > USUAL_STATES { ", or takes too much memory: repeat less" } else { "" };
+                format!("{value} is not a regular expression{too_long}")
             }
             ValidationErrorKind::Referencing(ReferencingError::UnknownSpecification { specification }) => format!(
                 "`$schema`: {specification:?} is not a draft of JSON Schema; use \"{DRAFT}\", say, or leave it out"
@@ -181,19 +186,15 @@ impl Schema {
 
     /// Checks params, however long it takes, or until nobody waits any more. It needs the stack of a thread by [`spawn`].
     pub(crate) fn check(&self, params: &Value, telling: Telling) -> Result<(), Fault> {
-        if !self.plan.work(params, Work::HEAVY) {
+        // Where none of several alternatives fits, all that is wrong with each would be put together.
+        if !self.plan.has_alternatives && self.plan.work(params, Work::HEAVY) {
+            return self.validate(params, telling);
+        }
+        if !self.plan.work_of_verdict(params, Work::HEAVY) {
             return Err(Fault::too_much());
         }
-        // Where none of several alternatives fits, all that is wrong with each is put together.
-        if self.plan.has_alternatives {
-            let is_valid = self.validator.is_valid(params);
-            return if is_valid {
-                Ok(())
-            } else {
-                Err(Fault::of("they break the schema, and are too long to say where"))
-            };
-        }
-        self.validate(params, telling)
+        let is_valid = self.validator.is_valid(params);
+        is_valid.then_some(()).ok_or_else(|| Fault::of("they break the schema, and are too long to say where"))
     }
 
     /// Checks params within `limit`, in a thread of its own if that is much work. `interrupt` is handed what ends the wait.

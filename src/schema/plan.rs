@@ -21,6 +21,8 @@ const MAX_CHAIN: usize = 128;
 const MAX_STATES: u64 = 500_000;
 /// Steps for counting them, where references go in circles.
 const MAX_COUNTING: u64 = 2_000_000;
+/// The most results of a reckoning that are kept, of some tens of bytes each.
+const MAX_KNOWN: usize = 250_000;
 /// Bytes of a text that are read for one unit of work.
 const BYTES: usize = 256;
 
@@ -33,6 +35,8 @@ pub(super) struct Plan {
     leads_out: bool,
     /// Somewhere, one of several must fit.
     pub(super) has_alternatives: bool,
+    /// Which subschemas references lead back to, so that each circle has one; none if the library may check them anew.
+    heads: Vec<bool>,
 }
 
 /// What one subschema applies, by numbers of other ones.
@@ -76,6 +80,15 @@ impl Subschema {
             && self.own == 0
     }
 
+    /// All that it applies, anywhere.
+    fn all(&self) -> impl Iterator<Item = usize> + '_ {
+        let lists = [&self.in_place, &self.other_properties, &self.first_items, &self.other_items];
+        let named = self.dependent.iter().map(|(_, next)| next).chain(self.properties.values());
+        let matching = self.pattern_properties.iter().map(|(_, next)| next);
+        let single = self.names.iter().chain(&self.contains);
+        lists.into_iter().flatten().chain(named).chain(matching).chain(single).copied()
+    }
+
     /// What applies at the same place, where that is `value`.
     fn here<'a>(&'a self, value: &'a Value) -> impl Iterator<Item = usize> + 'a {
         let has = |name: &String| value.get(name.as_str()).is_some();
@@ -107,16 +120,58 @@ impl Plan {
         patterns.fold(0, |sum, pattern| sum.saturating_add(pattern.size()))
     }
 
-    /// Whether a check of `params` is no more than so much work.
+    /// Whether it takes no more than so much work to tell what is wrong with `params`, and where.
     pub(super) fn work(&self, params: &Value, most: Work) -> bool {
         // What is done elsewhere is reckoned roughly.
         if self.leads_out && most.units <= Work::LIGHT.units {
             return false;
         }
-        let remembers = most.units > Work::LIGHT.units;
-        let mut reckoning = Reckoning { plan: self, left: most.units, remembers, known: HashMap::new() };
-        reckoning.apply(0, params, Depth { all: most.depth, in_place: MAX_CHAIN }).is_some()
+        self.reckon(params, most, &[], most.units > Work::LIGHT.units)
     }
+
+    /// The same if only whether they are valid is asked for: then the library checks a value once against each subschema
+    /// that references lead back to, however many ways lead there.
+    pub(super) fn work_of_verdict(&self, params: &Value, most: Work) -> bool {
+        self.reckon(params, most, &self.heads, true)
+    }
+
+    fn reckon(&self, params: &Value, most: Work, heads: &[bool], remembers: bool) -> bool {
+        let known = HashMap::new();
+        let mut reckoning = Reckoning { plan: self, left: most.units, heads, remembers, above: Vec::new(), known };
+        reckoning.apply(0, params, Depth { all: most.depth, place: 0 }).is_some()
+    }
+}
+
+/// Which subschemas are met again below themselves, in a walk from the first.
+fn heads(subschemas: &[Subschema]) -> Vec<bool> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Visit {
+        None,
+        Open,
+        Done,
+    }
+    let (mut visits, mut heads) = (vec![Visit::None; subschemas.len()], vec![false; subschemas.len()]);
+    for first in 0..subschemas.len() {
+        let mut path: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut next = Some(first);
+        loop {
+            match next.take() {
+                Some(number) if visits[number] == Visit::None => {
+                    visits[number] = Visit::Open;
+                    path.push((number, subschemas[number].all().collect()));
+                }
+                Some(number) => heads[number] |= visits[number] == Visit::Open,
+                None => {}
+            }
+            let Some((number, below)) = path.last_mut() else { break };
+            next = below.pop();
+            if next.is_none() {
+                visits[*number] = Visit::Done;
+                path.pop();
+            }
+        }
+    }
+    heads
 }
 
 /// A bound of the work of a check.
@@ -184,19 +239,23 @@ impl Count<'_> {
     }
 }
 
-/// How deep there is still to go.
+/// How deep there is still to go, and where the subschemas begin that lead to one at the same place.
 #[derive(Clone, Copy)]
 struct Depth {
     all: usize,
-    in_place: usize,
+    place: usize,
 }
 
 /// Reckons the work of a check, until it is too much: then it is `None`.
 struct Reckoning<'a> {
     plan: &'a Plan,
     left: u64,
+    /// The subschemas that count once for each array and object; none if this is empty.
+    heads: &'a [bool],
     remembers: bool,
-    /// What was reckoned of a subschema and a value, and how deep there was to go then: what doubles at each level is
+    /// The subschemas that lead to the one that is applied.
+    above: Vec<usize>,
+    /// At most [`MAX_KNOWN`]. What was reckoned of a subschema and a value, and how deep there was to go then: what doubles at each level is
     /// reckoned once at each.
     known: HashMap<(usize, *const Value), (u64, usize)>,
 }
@@ -214,7 +273,14 @@ impl Reckoning<'_> {
 
     fn apply(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
         stop::look();
-        if !self.remembers || depth.in_place < MAX_CHAIN || !has_levels(value) {
+        // In a circle at one place, the check ends as well.
+        if self.above[depth.place..].contains(&number) {
+            return Some(());
+        }
+        if self.heads.get(number) == Some(&true) && (value.is_array() || value.is_object()) {
+            return self.apply_head(number, value, depth);
+        }
+        if !self.remembers || self.above.len() > depth.place || !has_levels(value) {
             return self.apply_anew(number, value, depth);
         }
         let key = (number, std::ptr::from_ref(value));
@@ -225,23 +291,39 @@ impl Reckoning<'_> {
         }
         let before = self.left;
         self.apply_anew(number, value, depth)?;
-        self.known.insert(key, (before - self.left, depth.all));
+        self.remember(key, (before - self.left, depth.all));
         Some(())
+    }
+
+    /// Where references lead back to: what is known, or under way, is not checked again.
+    fn apply_head(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+        let key = (number, std::ptr::from_ref(value));
+        if self.known.get(&key).is_some_and(|(_, room)| depth.all >= *room) {
+            return self.spend(1);
+        }
+        self.remember(key, (1, depth.all));
+        self.apply_anew(number, value, depth)
+    }
+
+    fn remember(&mut self, key: (usize, *const Value), known: (u64, usize)) {
+        if self.known.len() < MAX_KNOWN {
+            self.known.insert(key, known);
+        }
     }
 
     fn apply_anew(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
         let plan = self.plan;
         let subschema = &plan.subschemas[number];
         self.spend(1 + subschema.own)?;
-        let here = Depth { all: depth.all.checked_sub(1)?, in_place: depth.in_place.saturating_sub(1) };
-        // Beyond, they go in circles, which the check ends.
-        for next in subschema.here(value).filter(|_| here.in_place > 0) {
+        let here = Depth { all: depth.all.checked_sub(1)?, ..depth };
+        self.above.push(number);
+        for next in subschema.here(value) {
             self.apply(next, value, here)?;
             if subschema.looks_again {
                 self.look_again(next, value, here)?;
             }
         }
-        let below = Depth { in_place: MAX_CHAIN, ..here };
+        let below = Depth { place: self.above.len(), ..here };
         for part in &subschema.out {
             self.spend(64 * parts(value))?;
             for schema in part.schemas(value).into_iter().filter(|_| !plan.dynamic.is_empty()) {
@@ -249,19 +331,25 @@ impl Reckoning<'_> {
             }
         }
         match value {
-            Value::String(text) => self.text(subschema, text),
-            Value::Array(items) => self.items(subschema, items, below),
-            Value::Object(_) => self.properties(subschema, value, below),
-            _ => Some(()),
+            Value::String(text) => self.text(subschema, text)?,
+            Value::Array(items) => self.items(subschema, items, below)?,
+            Value::Object(_) => self.properties(subschema, value, below)?,
+            _ => {}
         }
+        self.above.pop();
+        Some(())
     }
 
     /// Which items or fields are left over by what applies at the same place is looked at by each of those for all of them,
     /// if it fits.
     fn look_again(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+        if self.above[depth.place..].contains(&number) {
+            return Some(());
+        }
         let subschema = &self.plan.subschemas[number];
-        let here = Depth { all: depth.all.checked_sub(1)?, in_place: depth.in_place.saturating_sub(1) };
-        let below = Depth { in_place: MAX_CHAIN, ..here };
+        let here = Depth { all: depth.all.checked_sub(1)?, ..depth };
+        self.above.push(number);
+        let below = Depth { place: self.above.len(), ..here };
         for item in value.as_array().into_iter().flatten() {
             self.spend(1)?;
             let others = subschema.other_items.iter().filter(|_| subschema.looks_again);
@@ -273,10 +361,12 @@ impl Reckoning<'_> {
             let mut others = subschema.other_properties.iter().filter(|_| subschema.looks_again);
             others.try_for_each(|next| self.apply(*next, field, below))?;
         }
-        subschema.here(value).filter(|_| here.in_place > 0).try_for_each(|next| {
+        for next in subschema.here(value) {
             self.apply(next, value, here)?;
-            self.look_again(next, value, here)
-        })
+            self.look_again(next, value, here)?;
+        }
+        self.above.pop();
+        Some(())
     }
 
     fn text(&mut self, subschema: &Subschema, text: &str) -> Option<()> {

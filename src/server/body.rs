@@ -285,7 +285,7 @@ pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
 }
 
 /// Reads a body whole, if there is room for its length, which is asked for as it grows.
-async fn read_within(mut body: Body, mut has_room: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_within(mut body: Body, mut has_room: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Failure> {
     let (mut bytes, mut length, mut is_kept) = (Vec::new(), 0, true);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let frame = frame.map_err(|_| Failure::bad_request("The request body ended early"))?;

@@ -18,8 +18,9 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::body::read;
+use super::body::read_within;
 use super::envelope::{Failure, proxy_page};
+use super::large::{LARGE, LargeCalls};
 use super::routes::{DEFAULT_LIMIT, Whole, count};
 
 /// What the proxy before the published server takes of a request: 1 MiB.
@@ -31,8 +32,15 @@ const COLUMN: usize = 65_535;
 /// The calls of `documented`, answered as the published server does.
 pub(super) fn over(documented: Router) -> Router {
     // As a fallback service it is one whole, which can be asked for something else first.
-    let imitate = middleware::from_fn_with_state(Arc::new(Progress::default()), imitate);
+    let imitate = middleware::from_fn_with_state(Imitation::default(), imitate);
     Router::new().fallback_service(documented).layer(imitate)
+}
+
+/// What its calls share.
+#[derive(Clone, Default)]
+struct Imitation {
+    progress: Arc<Progress>,
+    large: LargeCalls,
 }
 
 /// How far tasks are by their last report: the published server leaves it so when they end.
@@ -110,22 +118,29 @@ fn number(uri: &Uri, key: &str) -> Option<i64> {
     Some(percent_decode_str(text).decode_utf8().ok().and_then(|text| count(&text)).unwrap_or(0))
 }
 
-async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: Next) -> Response {
+async fn imitate(State(imitation): State<Imitation>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     // It knows of no claims that wait, and of nothing to withdraw.
     parts.headers.remove("Prefer");
     if parts.method == Method::DELETE {
         parts.uri = Uri::from_static("/api");
     }
-    let mut sent = match read(body).await {
-        Ok(sent) if sent.len() <= PROXY_LIMIT => sent,
-        _ => return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large"),
+    let Ok(sent) = read_within(body, |length| length <= PROXY_LIMIT).await else {
+        return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large");
     };
     let call = Call::of(&parts.method, &parts.uri);
     if let Call::ListTasks(1.., 0..) = call {
         parts.uri = of_all(&parts.uri).unwrap_or(parts.uri);
         parts.extensions.insert(Whole);
     }
+    let is_large = sent.len() > LARGE;
+    let large = imitation.large.clone();
+    let answered = answered(imitation, call, parts, sent, next);
+    if is_large { large.run(answered).await } else { answered.await }
+}
+
+/// The answer to a call that was read.
+async fn answered(imitation: Imitation, call: Call, parts: Parts, mut sent: Vec<u8>, next: Next) -> Response {
     if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&sent) {
         php::read(&call, &mut fields);
         let documented = Documented { parts: &parts, next: &next };
@@ -140,7 +155,10 @@ async fn imitate(State(progress): State<Arc<Progress>>, request: Request, next: 
     let (parts, body) = next.run(Request::from_parts(parts, Body::from(sent))).await.into_parts();
     // The bodies of the calls are in memory as they are: none ends early.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    answer::translate(&call, parts, body, &progress)
+    let is_large = body.len() > LARGE;
+    let Imitation { progress, large } = imitation;
+    let translated = async move { answer::translate(&call, parts, body, &progress) };
+    if is_large { large.run(translated).await } else { translated.await }
 }
 
 /// The calls below, asked on behalf of a request.

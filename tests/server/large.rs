@@ -19,8 +19,13 @@ struct Served {
 
 impl Served {
     fn start(schema: &Value) -> Self {
+        Self::start_with(schema, &[])
+    }
+
+    fn start_with(schema: &Value, arguments: &[&str]) -> Self {
         let sandbox = Sandbox::new();
-        let mut running = sandbox.prismq(["serve", "--listen", "127.0.0.1:0", "--db", "tasks.db"]).start();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--db", "tasks.db"];
+        let mut running = sandbox.prismq(serve.iter().chain(arguments).copied()).start();
         running.wait_for_stdout("/api\n");
         let address = running.stdout().split('/').nth(2).unwrap().parse().unwrap();
         let this = Self { running, address, _sandbox: sandbox };
@@ -105,6 +110,19 @@ fn others_are_answered_while_large_calls_are_worked_on() {
     }
     let result = |n: usize| format!(r#"{{"worker_id":"w","success":true,"result":[{list}{n}]}}"#);
     large("complete", "/tasks/N/complete", &|n| ("POST".to_owned(), result(n)));
+}
+
+#[test]
+fn others_are_answered_while_the_published_server_is_imitated() {
+    const CALLS: usize = 4;
+    let served = Served::start_with(&json!({"type": "object"}), &["--fault", "published"]);
+    let body = format!(r#"{{"type":"a","params":{{"v":[{}0]}}}}"#, "0,".repeat(450_000));
+    let meanwhile = served.health_meanwhile(CALLS, |_| {
+        let answer = exchange::exchange(served.address, ("POST", "/tasks"), None, &body).unwrap();
+        assert_eq!(answer.status, 500, "{}", answer.body);
+        assert!(answer.body.contains("Data too long"), "{}", answer.body);
+    });
+    assert!(meanwhile > 5 * CALLS, "{meanwhile}");
 }
 
 #[test]

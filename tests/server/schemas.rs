@@ -39,8 +39,13 @@ fn a_schema_that_doubles_is_refused_when_it_is_registered() {
 #[test]
 fn params_that_are_too_much_work_are_refused() {
     let api = Api::start();
-    let both = json!({"properties": {"a": {"$ref": "#"}}});
-    api.register("a", json!({"type": "object", "allOf": [both, both]}));
+    // What doubles with each level, and is a circle only after 40 of them.
+    let level = |n: usize| {
+        let next = json!({"$ref": format!("#/$defs/d{}", (n + 1) % 40)});
+        (format!("d{n}"), json!({"properties": {"a": {"allOf": [next, next]}}}))
+    };
+    let levels: serde_json::Map<_, _> = (0..40).map(level).collect();
+    api.register("a", json!({"type": "object", "$defs": levels, "$ref": "#/$defs/d0"}));
     let params = |depth: usize| (0..depth).fold(json!({}), |inside, _| json!({"a": inside}));
     api.post("/tasks", json!({"type": "a", "params": params(60)}))
         .assert_error(400, "Parameter validation failed: it takes too much work to check them against the schema");

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::meta::Part;
-use super::{Plan, Subschema};
+use super::{Plan, Subschema, heads};
 use crate::schema::pattern::Pattern;
 
 /// Items of a list, such as of `enum` or `required`, that are looked at for one unit of work.
@@ -23,7 +23,13 @@ pub(super) fn plan(schema: &Value) -> (Plan, Vec<Place>) {
     };
     document.read(schema, 0);
     let dynamic = document.dynamic.clone();
-    let mut builder = Builder { document, numbers: HashMap::new(), found: Vec::new(), has_alternatives: false };
+    let mut builder = Builder {
+        document,
+        numbers: HashMap::new(),
+        found: Vec::new(),
+        has_alternatives: false,
+        has_dynamic_references: false,
+    };
     builder.number(schema);
     let dynamic = dynamic.into_iter().map(|schema| builder.number(schema)).collect();
     let mut subschemas = Vec::new();
@@ -31,8 +37,11 @@ pub(super) fn plan(schema: &Value) -> (Plan, Vec<Place>) {
         subschemas.push(builder.subschema(schema));
     }
     let leads_out = subschemas.iter().any(|subschema| !subschema.out.is_empty());
+    // Of these, the library may check some anew each time.
+    let is_special = leads_out || builder.has_dynamic_references || subschemas.iter().any(|it| it.looks_again);
+    let heads = if is_special { Vec::new() } else { heads(&subschemas) };
     let places = builder.found.into_iter().map(std::ptr::from_ref).collect();
-    (Plan { subschemas, dynamic, leads_out, has_alternatives: builder.has_alternatives }, places)
+    (Plan { subschemas, dynamic, leads_out, has_alternatives: builder.has_alternatives, heads }, places)
 }
 
 /// By where it is: the same text at two places is two subschemas.
@@ -162,6 +171,7 @@ struct Builder<'a> {
     numbers: HashMap<Place, usize>,
     found: Vec<&'a Value>,
     has_alternatives: bool,
+    has_dynamic_references: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -219,6 +229,7 @@ impl<'a> Builder<'a> {
 
     fn refer(&mut self, schema: &'a Value, keyword: &str, value: &Value, found: &mut Subschema) {
         let Some(reference) = value.as_str() else { return };
+        self.has_dynamic_references |= keyword != "$ref";
         let mut targets = self.document.targets(schema, reference);
         let (uri, name) = reference.split_once('#').unwrap_or((reference, ""));
         if keyword == "$dynamicRef" {
