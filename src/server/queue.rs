@@ -143,6 +143,11 @@ impl Queue {
         types::by_name(&self.connection, name)?.ok_or(Refusal::TypeNotFound)
     }
 
+    /// About how long the answer is that lists them, in bytes.
+    pub(super) fn length_of_types(&self, active_only: bool) -> Result<usize> {
+        Ok(types::length(&self.connection, active_only)?)
+    }
+
     pub(super) fn task_types(&self, active_only: bool) -> Result<Vec<TaskType>> {
         Ok(types::list(&self.connection, active_only)?)
     }
@@ -301,6 +306,11 @@ impl Queue {
             self.tally.moved(type_id, Some(&status), None);
         }
         Ok(more)
+    }
+
+    /// About how long the answer is that shows a task, in bytes.
+    pub(super) fn length_of_task(&self, id: i64) -> Result<usize> {
+        tasks::length(&self.connection, id)?.map(|length| length + ENVELOPE).ok_or(Refusal::TaskNotFound)
     }
 
     pub(super) fn task(&self, id: i64) -> Result<Task> {

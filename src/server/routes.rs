@@ -18,6 +18,7 @@ use super::access::{self, Access};
 use super::body::{self, Exactly, Fields, check_name};
 use super::envelope::{Failure, Success};
 use super::error::Refusal;
+use super::large::LARGE;
 use super::log::{self, Log};
 use super::long_poll::{self, Preference};
 use super::queue::{ClaimRequest, Report, STEP, Shared};
@@ -27,6 +28,8 @@ use crate::http::ConnectionHandle;
 /// How many tasks a list has where nobody says, and at most.
 pub(super) const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 10_000;
+/// About how many bytes a task takes in a list.
+const LISTED: usize = 512;
 
 /// Marks a request for a list as one for all of it, whatever its length.
 #[derive(Clone)]
@@ -98,9 +101,24 @@ async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Resu
         None | Some("" | "false" | "0") => false,
         Some(_) => return Err(Failure::invalid("Field 'active_only' must be of type boolean")),
     };
-    let types = queue.lock().task_types(active_only)?;
-    let length = types.iter().map(|it| it.param_schema.len()).sum();
-    Ok(queue.large.answer(length, Success(types)).await)
+    let length = queue.lock().length_of_types(active_only)?;
+    answer_within(&queue, length, move |queue| Ok(Success(queue.lock().task_types(active_only)?).into_response())).await
+}
+
+/// An answer of about so many bytes, if there is room for it: then a long one is made beside the thread that serves.
+async fn answer_within(
+    queue: &Shared,
+    length: usize,
+    answer: impl FnOnce(&Shared) -> Result<Response, Failure> + Send + 'static,
+) -> Result<Response, Failure> {
+    if length <= LARGE {
+        return answer(queue);
+    }
+    let held = queue.room_for_answer(length)?;
+    let beside = queue.clone();
+    let mut answer = queue.large.run(async move { answer(&beside) }).await?;
+    answer.extensions_mut().insert(held);
+    Ok(answer)
 }
 
 async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
@@ -207,8 +225,9 @@ async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -
 }
 
 async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, Failure> {
-    let task = queue.lock().task(number(id)?)?;
-    Ok(queue.large.answer(task.length(), Success(task)).await)
+    let id = number(id)?;
+    let length = queue.lock().length_of_task(id)?;
+    answer_within(&queue, length, move |queue| Ok(Success(queue.lock().task(id)?).into_response())).await
 }
 
 async fn list_tasks(
@@ -236,8 +255,11 @@ async fn list_tasks(
     let is_long = usize::try_from(limit).is_ok_and(|limit| limit > STEP);
     let large = queue.large.clone();
     let list = async move {
-        let tasks = queue.tasks(&filter).await?;
-        Ok(Success(tasks).part(limit, offset).into_response())
+        let ids = queue.lock().task_ids(&filter)?;
+        let held = queue.room_for_answer(ids.len() * LISTED)?;
+        let mut answer = Success(queue.tasks(&ids).await?).part(limit, offset).into_response();
+        answer.extensions_mut().insert(held);
+        Ok(answer)
     };
     if is_long { large.run(list).await } else { list.await }
 }

@@ -33,13 +33,6 @@ pub(super) struct Task {
     result: Option<JsonText>,
 }
 
-impl Task {
-    /// How long what may be long is, in bytes.
-    pub(super) fn length(&self) -> usize {
-        self.params.len() + self.result.as_ref().map_or(0, JsonText::len)
-    }
-}
-
 /// A task as a claim hands it out.
 #[derive(Debug, Serialize)]
 pub(super) struct Claimed {
@@ -274,6 +267,12 @@ pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
         Ok(Task { summary: summary(row)?, error_message: row.get(10)?, params: row.get(11)?, result: row.get(12)? })
     };
     connection.prepare_cached(&sql)?.query_row([id], read).optional()
+}
+
+/// How long what may be long of a task is, in bytes; it is not read for that.
+pub(super) fn length(connection: &Connection, id: i64) -> Result<Option<usize>> {
+    let sql = "SELECT octet_length(params) + coalesce(octet_length(result), 0) FROM tasks WHERE id = ?1";
+    connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
 }
 
 /// The tasks that pass `filter`, newest first.

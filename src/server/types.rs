@@ -41,6 +41,12 @@ pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<Tas
     connection.prepare_cached(&sql)?.query_map([active_only], read)?.collect()
 }
 
+/// How long the schemas of that list are together, in bytes; they are not read for that.
+pub(super) fn length(connection: &Connection, active_only: bool) -> Result<usize> {
+    let sql = "SELECT coalesce(sum(octet_length(param_schema)), 0) FROM task_types WHERE is_active OR NOT ?1";
+    connection.prepare_cached(sql)?.query_row([active_only], |row| row.get(0))
+}
+
 /// All types by name: the id, the name, the version, and whether it is active.
 pub(super) fn names(connection: &Connection) -> Result<Vec<(i64, String, String, bool)>> {
     connection

@@ -125,6 +125,35 @@ fn others_are_answered_while_the_published_server_is_imitated() {
     assert!(meanwhile > 5 * CALLS, "{meanwhile}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn large_answers_share_a_bounded_memory() {
+    use std::io::Read;
+    const MIB: usize = 1 << 20;
+    let served = Served::start(&json!({"type": "object"}));
+    let body = format!(r#"{{"type":"a","params":{{"text":"{}"}}}}"#, "x".repeat(8 * MIB));
+    served.send("POST", "/tasks", &body);
+    let asking: Vec<_> =
+        (0..100).map(|_| exchange::send(served.address, ("GET", "/tasks/1"), None, "").unwrap()).collect();
+    let statuses = asking.iter().map(|mut stream| {
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        String::from_utf8_lossy(&start[9..]).into_owned()
+    });
+    let (answered, refused): (Vec<_>, Vec<_>) = statuses.partition(|status| status == "200");
+    assert!(answered.len() >= 20 && refused.iter().all(|status| status == "503"), "{answered:?} {refused:?}");
+    let most = peak_memory(served.running.id());
+    assert!(most < 500 * MIB, "{} MiB", most / MIB);
+}
+
+/// The most memory that a process had, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
 #[test]
 fn calls_of_a_connection_keep_their_order_however_large_they_are() {
     use std::io::{Read, Write};

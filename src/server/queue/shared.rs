@@ -14,8 +14,8 @@ use crate::server::error::{Refusal, Result};
 use crate::server::large::LargeCalls;
 use crate::server::long_poll_queue::LongPollQueue;
 use crate::server::params::{Checks, NewParams, Trouble};
-use crate::server::room::Room;
-use crate::server::tasks::{Filter, Summary};
+use crate::server::room::{Held, Room};
+use crate::server::tasks::Summary;
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]
@@ -68,9 +68,17 @@ impl Shared {
         self.lock().create(task_type, params, priority)
     }
 
-    /// The tasks that pass `filter`, newest first, read in steps.
-    pub(in crate::server) async fn tasks(&self, filter: &Filter) -> Result<Vec<Summary>> {
-        let ids = self.lock().task_ids(filter)?;
+    /// Room for an answer of so many bytes.
+    pub(in crate::server) fn room_for_answer(&self, length: usize) -> Result<Arc<Held>> {
+        let mut held = None;
+        if !self.answers.hold(&mut held, length) {
+            return Err(Refusal::NoRoom);
+        }
+        held.map(Arc::new).ok_or(Refusal::NoRoom)
+    }
+
+    /// The tasks with these ids that are still there, read in steps.
+    pub(in crate::server) async fn tasks(&self, ids: &[i64]) -> Result<Vec<Summary>> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(STEP) {
             if !found.is_empty() {
