@@ -361,7 +361,8 @@ impl Http {
             ureq::Error::HostNotFound => "unknown host name".into(),
             ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
-                let reason = format!("it does not answer in valid HTTP ({error})");
+                let hint = if url.starts_with("http://") { ": is it https://, or another port?" } else { "" };
+                let reason = format!("it does not answer in valid HTTP ({error}){hint}");
                 return Error::NotATaskManager { url, reason };
             }
             other => other.to_string(),

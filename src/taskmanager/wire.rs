@@ -224,6 +224,9 @@ fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Erro
             retry_after: retry_after(response, &Value::Null),
         },
         500 => Error::Unavailable { url, status, reason: "an internal error".into(), retry_after: None },
+        400 if url.starts_with("http://") && names_https(&response.body) => {
+            Error::NotConnected { url, reason: "it expects https://, not http://".into() }
+        }
         _ if looks_like_html(&response.body) => {
             Error::NotATaskManager { url, reason: format!("it sent an HTML page, not JSON (status {status})") }
         }
@@ -232,6 +235,11 @@ fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Erro
         }
         _ => Error::NotATaskManager { url, reason: format!("its answer is not JSON (status {status})") },
     }
+}
+
+/// What nginx, Apache and Go's servers say to a request without TLS.
+fn names_https(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("HTTPS")
 }
 
 fn looks_like_html(body: &[u8]) -> bool {

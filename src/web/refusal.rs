@@ -115,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_without_a_name_is_for_no_host() {
+        for (host, expected) in [("localhost", "DNS:localhost"), ("127.0.0.1", "IP:127.0.0.1")] {
+            let expected_name = ServerName::try_from(host).unwrap();
+            let error = CertificateError::NotValidForNameContext { expected: expected_name, presented: Vec::new() };
+            assert!(certificate(&error).contains(&format!("subjectAltName={expected}`")));
+        }
+    }
+
+    #[test]
     fn what_a_proxy_refuses_is_final_and_what_it_cannot_reach_is_not() {
         let refusal =
             |status: u16| refusal(&Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}")));

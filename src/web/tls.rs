@@ -57,8 +57,8 @@ impl TrustingConnector {
     }
 }
 
-/// Trusts what the library trusts, and a certificate that the file names though it is not one of a server. `openssl req
-/// -x509` makes such: of an authority, which has signed itself.
+/// Trusts what the library trusts, and a certificate that the file names though it is not one of a server, or names no
+/// host. `openssl req -x509` makes such: of an authority, which has signed itself, without a subjectAltName.
 #[derive(Debug)]
 struct Verifier {
     verifier: Arc<WebPkiServerVerifier>,
@@ -77,7 +77,11 @@ impl ServerCertVerifier for Verifier {
         match self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // By then its time has been checked, and its name has not.
             Err(TlsError::InvalidCertificate(error)) if is_unsigned(&error) && self.named.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                match verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name) {
+                    // Whoever has its key is the server that the file names.
+                    Err(TlsError::InvalidCertificate(error)) if is_nameless(&error) => {}
+                    verified => verified?,
+                }
                 Ok(ServerCertVerified::assertion())
             }
             other => other,
@@ -105,6 +109,11 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
     }
+}
+
+/// Whether a certificate is refused for naming no host at all.
+fn is_nameless(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty())
 }
 
 /// Whether a certificate is refused for nothing but who has signed it.

@@ -153,6 +153,32 @@ fn what_health_finds_healthy_can_be_worked_with() {
     assert!(unhealthy >= 30, "{unhealthy}");
 }
 
+/// The file is as the program makes it, so that this tells something of any version.
+#[test]
+fn each_lost_page_of_a_file_is_noticed_or_makes_no_difference() {
+    let rig = Rig::new();
+    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = ['cat']\n"));
+    for n in 0..40 {
+        rig.create(ANY, &json!({"n": n, "text": "x".repeat(500)}));
+    }
+    rig.prismq("work --drain --concurrency 4 --results whole.db").run().exits(0);
+    let path = rig.sandbox.path("whole.db");
+    Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "DELETE").unwrap();
+    let whole = fs::read(&path).unwrap();
+    for page in 0..whole.len() / PAGE {
+        let mut damaged = whole.clone();
+        damaged[page * PAGE..(page + 1) * PAGE].fill(0);
+        let file = format!("{page}.db");
+        rig.sandbox.write(&file, damaged);
+        if rig.prismq("health --results").args([&*file]).run().code() == 0 {
+            for line in ["work --drain", "results --json", "stats --json"] {
+                let output = rig.prismq(line).args(["--results", &file]).run();
+                assert_eq!(output.code(), 0, "page {page}: {line}: {output:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_results_file_is_not_healthy() {
     let rig = Rig::new();

@@ -87,6 +87,38 @@ fn a_certificate_that_is_named_or_signed_by_one_that_is_named_is_trusted() {
     list("127.0.0.1", &itself, Some(fixture("itself.pem"))).exits(0);
     list("localhost", &signed, Some(fixture("authority.pem"))).exits(0);
     list("localhost", &signed, Some(fixture("signed.pem"))).exits(0);
+    // As `openssl req -x509` makes it if it is told nothing of names.
+    let nameless = Tasks::start(Some("nameless.pem"));
+    list("localhost", &nameless, Some(fixture("nameless.pem"))).exits(0);
+    list("127.0.0.1", &nameless, Some(fixture("nameless.pem"))).exits(0);
+}
+
+#[test]
+fn http_to_a_server_that_speaks_tls_is_tried_once_and_explained() {
+    let nginx = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n\
+                 <html>400 The plain HTTP request was sent to HTTPS port</html>";
+    let go = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    for (answer, expected) in [
+        (nginx, "it expects https://, not http://"),
+        (go, "it expects https://, not http://"),
+        ("\x15\x03\x01\x00\x02\x02\x46", "is it https://, or another port?"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        let output = Sandbox::at(&format!("http://localhost:{port}/api")).prismq(["list-tasks"]).run().exits(4);
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+        assert_eq!(connections.load(Ordering::SeqCst), 1, "{}", output.stderr);
+    }
 }
 
 #[test]
@@ -102,8 +134,8 @@ fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
             Some("early.pem"),
             "not valid before 2100-01-03: is this machine's clock right?",
         ),
-        (Some("nameless.pem"), "localhost", Some("nameless.pem"), "no subjectAltName, so it is for no host"),
-        (Some("nameless.pem"), "127.0.0.1", Some("nameless.pem"), "-addext subjectAltName=IP:127.0.0.1"),
+        (Some("nameless.pem"), "localhost", Some("authority.pem"), "self-signed and not trusted: name it"),
+        (Some("nameless.pem"), "localhost", None, "name it, or the certificate of who signed it, in ca_file"),
         (Some("elsewhere.pem"), "localhost", Some("authority.pem"), "not for localhost but for tasks.example: call it"),
         (Some("elsewhere.pem"), "localhost", Some("elsewhere.pem"), "not for localhost but for tasks.example"),
         (None, "localhost", Some("itself.pem"), "does not speak TLS: is it http://"),
