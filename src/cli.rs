@@ -1,6 +1,5 @@
 //! The command line: what `prismq` can be asked, as clap types and nothing else.
 
-mod examples;
 mod flags;
 mod help;
 #[cfg(feature = "server")]
@@ -52,69 +51,69 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a starter prismq.toml, .env and handler in this folder
-    #[command(after_help = examples::INIT)]
+    #[command(after_help = help::INIT)]
     Init,
     /// Register or update a task type
-    #[command(after_help = examples::REGISTER_TYPE)]
+    #[command(after_help = help::REGISTER_TYPE)]
     RegisterType(RegisterTypeArgs),
     /// Create a task and print its ID, or create many from a file
-    #[command(after_help = examples::CREATE_TASK)]
+    #[command(after_help = help::CREATE_TASK)]
     CreateTask(CreateTaskArgs),
     /// Wait for a task, claim it and print it
-    #[command(after_help = examples::CLAIM)]
+    #[command(after_help = help::CLAIM)]
     Claim(ClaimArgs),
     /// Report a claimed task as completed
-    #[command(after_help = examples::COMPLETE)]
+    #[command(after_help = help::COMPLETE)]
     Complete(CompleteArgs),
     /// Report a claimed task as failed
-    #[command(after_help = examples::FAIL)]
+    #[command(after_help = help::FAIL)]
     Fail(FailArgs),
     /// Report a claimed task's progress
-    #[command(after_help = examples::PROGRESS)]
+    #[command(after_help = help::PROGRESS)]
     Progress(ProgressArgs),
     /// Run the worker until stopped
-    #[command(after_help = examples::WORK)]
+    #[command(after_help = help::WORK)]
     Work(WorkArgs),
     /// Check the TaskManager, API key, types, handlers and results file
-    #[command(after_help = examples::HEALTH)]
+    #[command(after_help = help::HEALTH)]
     Health(HealthArgs),
     /// Show statistics of this machine's workers
-    #[command(after_help = examples::STATS)]
+    #[command(after_help = help::STATS)]
     Stats(StatsArgs),
     /// List the TaskManager's task types
-    #[command(after_help = examples::LIST_TYPES)]
+    #[command(after_help = help::LIST_TYPES)]
     ListTypes,
     /// List the TaskManager's tasks, newest first
-    #[command(after_help = examples::LIST_TASKS)]
+    #[command(after_help = help::LIST_TASKS)]
     ListTasks(ListTasksArgs),
     /// Show a task, with its params and result
-    #[command(after_help = examples::SHOW_TASK)]
+    #[command(after_help = help::SHOW_TASK)]
     ShowTask(ShowTaskArgs),
     /// Show a task's history: claims, attempts and reports
-    #[command(after_help = examples::EXPLAIN)]
+    #[command(after_help = help::EXPLAIN)]
     Explain(ExplainArgs),
     /// Run a task's handler again locally; nothing is stored or reported
-    #[command(after_help = examples::REPLAY)]
+    #[command(after_help = help::REPLAY)]
     Replay(ReplayArgs),
     /// Show or export results from the results file
-    #[command(after_help = examples::RESULTS)]
+    #[command(after_help = help::RESULTS)]
     Results(ResultsArgs),
     /// Run the embedded TaskManager
     #[cfg(feature = "server")]
-    #[command(after_help = examples::SERVE)]
+    #[command(after_help = help::SERVE)]
     Serve(ServeArgs),
     /// Run a self-contained demo
     #[cfg(feature = "server")]
-    #[command(after_help = examples::DEMO)]
+    #[command(after_help = help::DEMO)]
     Demo,
     /// Show every setting and where its value comes from
-    #[command(after_help = examples::CONFIG)]
+    #[command(after_help = help::CONFIG)]
     Config(ConfigArgs),
     /// Print shell completions
-    #[command(after_help = examples::COMPLETIONS)]
+    #[command(after_help = help::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Print the man page, or write one page per command
-    #[command(after_help = examples::MAN)]
+    #[command(after_help = help::MAN)]
     Man(ManArgs),
 }
 

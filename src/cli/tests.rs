@@ -5,6 +5,7 @@ use clap::error::ErrorKind;
 use serde_json::json;
 
 use super::*;
+use crate::config::{self, Config, Flags, LogFormat, Origin, Sources};
 use crate::exit::Exit;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -72,7 +73,7 @@ fn the_embedded_task_manager_has_its_own_settings() {
     assert_eq!(args.listen, "127.0.0.1:8000".parse().unwrap());
     assert_eq!((args.claim_timeout, args.max_attempts), (Duration::from_secs(300), 3));
     let cli = parsed("serve --listen [::1]:0 --db t.db --claim-timeout 2s --max-attempts 1");
-    assert!(cli.flags().claim_timeout.is_none() && cli.flags().max_attempts.is_none());
+    assert_eq!(cli.flags(), Flags::default());
     let Command::Serve(args) = cli.command else { panic!("serve") };
     assert_eq!((args.claim_timeout, args.max_attempts), (Duration::from_secs(2), 1));
     parsed("demo");
@@ -168,12 +169,8 @@ fn settings_go_before_the_command_or_after_it() {
     let after = parsed("config --json --results r.db --worker-id me -v --config c.toml --ideas i.db");
     for cli in [before, after] {
         assert!(cli.global.json);
-        let flags = cli.flags();
-        assert_eq!(flags.results, Some("r.db".into()));
-        assert_eq!(flags.ideas, Some("i.db".into()));
-        assert_eq!(flags.config, Some("c.toml".into()));
-        assert_eq!(flags.worker_id.as_deref(), Some("me"));
-        assert_eq!(flags.log_level.as_deref(), Some("debug"));
+        let paths = Flags::default().results("r.db".into()).ideas("i.db".into()).config("c.toml".into());
+        assert_eq!(cli.flags(), paths.worker_id("me".into()).log_level("debug".into()));
     }
 }
 
@@ -182,21 +179,26 @@ fn worker_settings_become_flags() {
     let settings = "--poll-interval 500ms --max-backoff 5m --max-runs 7 --strategy lifo --concurrency 3 \
                     --claim-timeout 60 --max-attempts 2 --grace-period 0 --keep-results 7d --api-url http://h/api --log-format json";
     for command in ["work", "config"] {
-        let flags = parsed(&format!("{command} {settings}")).flags();
-        assert_eq!(flags.poll_interval, Some(Duration::from_millis(500)));
-        assert_eq!(flags.max_backoff, Some(Duration::from_secs(300)));
-        assert_eq!(flags.max_tasks, Some(7));
-        assert_eq!(flags.strategy, Some(Strategy::Lifo));
-        assert_eq!(flags.concurrency, Some(3));
-        assert_eq!(flags.claim_timeout, Some(Duration::from_secs(60)));
-        assert_eq!(flags.max_attempts, Some(2));
-        assert_eq!(flags.grace_period, Some(Duration::ZERO));
-        assert_eq!(flags.keep_results, Some(Duration::from_hours(7 * 24)));
-        assert_eq!(flags.api_url.as_deref(), Some("http://h/api"));
-        assert_eq!(flags.log_format, Some(crate::config::LogFormat::Json));
+        let config = config(&format!("{command} {settings}"));
+        assert_eq!(*config.poll_interval, Duration::from_millis(500));
+        assert_eq!(*config.max_backoff, Duration::from_secs(300));
+        assert_eq!(*config.max_tasks, 7);
+        assert_eq!(*config.strategy, Strategy::Lifo);
+        assert_eq!(*config.concurrency, 3);
+        assert_eq!(*config.claim_timeout, Duration::from_secs(60));
+        assert_eq!(*config.max_attempts, 2);
+        assert_eq!(*config.grace_period, Duration::ZERO);
+        assert_eq!(*config.keep_results, Duration::from_hours(7 * 24));
+        assert_eq!(*config.api_url, "http://h/api");
+        assert_eq!(*config.log_format, LogFormat::Json);
     }
-    assert_eq!(parsed("claim --strategy priority").flags().strategy, Some(Strategy::Priority));
-    assert!(parsed("create-task a --from f --concurrency 4").flags().concurrency.is_none());
+    assert_eq!(*config("claim --strategy priority").strategy, Strategy::Priority);
+    assert_eq!(config("create-task a --from f --concurrency 4").concurrency.origin, Origin::Default);
+}
+
+/// The settings that the line gives, and defaults.
+fn config(line: &str) -> Config {
+    config::of_flags(Sources { flags: parsed(line).flags(), ..Sources::default() }).unwrap()
 }
 
 #[test]
@@ -212,7 +214,8 @@ fn log_levels_have_short_forms() {
         ("-q -v", Some("warn")),
         ("-q --log-level info", Some("info")),
     ] {
-        assert_eq!(parsed(&format!("work {arguments}")).flags().log_level.as_deref(), level, "{arguments}");
+        let flags = level.map_or_else(Flags::default, |level| Flags::default().log_level(level.to_owned()));
+        assert_eq!(parsed(&format!("work {arguments}")).flags(), flags, "{arguments}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
-use crate::config::{LogFormat, Strategy, expand_home, task_type_name, whole};
+use crate::config::{Strategy, expand_home, task_type_name, whole};
 use crate::json;
 
 /// One of a new task's params: `KEY=TEXT`, or `KEY:=JSON`.
@@ -81,10 +81,6 @@ pub(super) fn limit(text: &str) -> Result<u32, String> {
 
 pub(super) fn strategy() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::NAMES).try_map(|name| name.parse::<Strategy>())
-}
-
-pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(LogFormat::NAMES).try_map(|name| name.parse::<LogFormat>())
 }
 
 #[cfg(test)]

@@ -74,9 +74,5 @@ fn task_types(typed: &[OsString]) -> Vec<CompletionCandidate> {
 fn settings(typed: &[OsString]) -> Flags {
     let matches = Cli::command().ignore_errors(true).try_get_matches_from(typed);
     let global = matches.ok().and_then(|matches| GlobalArgs::from_arg_matches(&matches).ok());
-    global.map_or_else(Flags::default, |global| Flags {
-        config: global.config,
-        api_url: global.api_url,
-        ..Flags::default()
-    })
+    global.map_or_else(Flags::default, |global| global.settings.0.only(&["config", "api_url"]))
 }

@@ -96,7 +96,7 @@ fn work(client: &Client, store: &Arc<Store>, folder: &Path, setup: &Setup) -> an
 
 /// The defaults, whatever the user's own settings are: the demo must not touch the user's TaskManager.
 fn settings(api_url: &str, folder: &Path) -> anyhow::Result<Config> {
-    let flags = Flags { api_url: Some(api_url.to_owned()), concurrency: Some(4), ..Flags::default() };
+    let flags = Flags::default().api_url(api_url.to_owned()).concurrency(4);
     Ok(config::load(Sources { flags, working_dir: folder.to_owned(), ..Sources::default() })?)
 }
 

@@ -146,7 +146,7 @@ impl Health<'_> {
                 json!("found")
             }
             Err(error) => {
-                let file = config.file.as_ref().map_or("prismq.toml".into(), |file| file.display().to_string());
+                let file = config.config.as_ref().map_or("prismq.toml".into(), |file| file.display().to_string());
                 self.report.bad(what, error.clone(), Some(format!("correct the type's `exec` or `dir` in {file}")));
                 json!(error)
             }

@@ -6,7 +6,7 @@ use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 
 /// Ten thousand years. Far longer ones could not be added to a time any more.
-const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3600);
 
 /// A duration of zero or more. A number alone is seconds; days and weeks have 24 hours a day.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -5,55 +5,26 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::layer::{Key, Layer};
+use super::layer::{Given, Layer};
 use super::table::{Document, Table};
-use super::task_type;
-use super::{
-    ConfigError, Origin, Setting, TaskType, parse_address, parse_concurrency, parse_duration, parse_max_attempts,
-    parse_max_tasks, parse_positive_duration, values,
-};
+use super::{ConfigError, Definition, Form, Origin, SETTINGS, TaskType, task_type};
 use crate::text_file;
 
 /// The file's name, in the working folder and in the user's configuration folder.
 const NAME: &str = "prismq.toml";
 
-/// The keys at the top of the file; the last two are refused with a word on why.
-const KEYS: [&str; 25] = [
-    "api_url",
-    "api_key_file",
-    "worker_id",
-    "poll_interval",
-    "max_backoff",
-    "max_tasks",
-    "strategy",
-    "concurrency",
-    "claim_timeout",
-    "max_attempts",
-    "grace_period",
-    "results",
-    "keep_results",
-    "ideas",
-    "youtube_daily_quota",
-    "youtube_cache",
-    "log_format",
-    "log_level",
-    "status_addr",
-    "ca_file",
-    "youtube_api_url",
-    "youtube_api_key_file",
-    "task_type",
-    "api_key",
-    "youtube_api_key",
-];
+/// The key of the task types.
+const TASK_TYPE: &str = "task_type";
 
 /// The file in force and what is in it: `named` by the command line or the environment, else the working folder's, else
 /// the user's.
 pub(super) fn find(
-    named: Option<Setting<PathBuf>>,
+    named: Option<Given>,
     working_dir: &Path,
     config_home: Option<&Path>,
 ) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
-    if let Some(Setting { value: path, origin }) = named {
+    if let Some(Given { text, origin, .. }) = named {
+        let path = PathBuf::from(text);
         let what = match origin {
             Origin::Flag => "--config".to_owned(),
             Origin::Environment(name) => name.to_owned(),
@@ -82,8 +53,11 @@ pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<Tas
         .map_err(|(line, problem)| ConfigError::at(format_args!("{}:{line}", path.display()), problem))?;
     let document = Document { path, text };
     let root = DeTable::parse(text).map_err(|error| syntax_error(&document, &error))?;
-    let table = Table::new(&document, (0, root.get_ref()), &KEYS)?;
-    refuse(&table)?;
+    // The secrets are refused below, with a word on why.
+    let secrets = SETTINGS.iter().filter(|setting| setting.key_file.is_some()).map(|setting| setting.name);
+    let known: Vec<_> = SETTINGS.iter().filter_map(Definition::key).chain([TASK_TYPE]).chain(secrets).collect();
+    let table = Table::new(&document, (0, root.get_ref()), &known)?;
+    refuse_secrets(&table)?;
     Ok((layer(&table)?, task_types(&table)?))
 }
 
@@ -106,54 +80,35 @@ fn syntax_error(document: &Document<'_>, error: &toml::de::Error) -> ConfigError
     document.error(error.span().map_or(0, |span| span.start), format_args!("not valid TOML: {problem}"))
 }
 
-fn refuse(table: &Table<'_>) -> Result<(), ConfigError> {
-    for (key, variable, file) in [
-        ("api_key", "TASKMANAGER_API_KEY", "api_key_file"),
-        ("youtube_api_key", "YOUTUBE_API_KEY", "youtube_api_key_file"),
-    ] {
-        if let Some(entry) = table.get(key) {
+fn refuse_secrets(table: &Table<'_>) -> Result<(), ConfigError> {
+    for setting in SETTINGS {
+        if let (Some(file), Some(entry)) = (setting.key_file, table.get(setting.name)) {
             let error = entry.error("keys do not belong in this file");
-            return Err(error.hint(format!("set {variable}, or name a file that holds the key with `{file}`")));
+            let hint = format!("set {}, or name a file that holds the key with `{}`", setting.variable, file.name);
+            return Err(error.hint(hint));
         }
     }
     Ok(())
 }
 
+/// What stands at the top of the file.
 fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
-    let file = table.document.path;
-    Ok(Layer {
-        config: None,
-        api_url: here(file, table.parse("api_url", values::api_url)?),
-        api_key: here(file, table.path("api_key_file")?.map(Key::File)),
-        worker_id: here(file, table.parse("worker_id", values::worker_id)?),
-        poll_interval: here(file, table.parse("poll_interval", parse_positive_duration)?),
-        max_backoff: here(file, table.parse("max_backoff", parse_positive_duration)?),
-        claim_timeout: here(file, table.parse("claim_timeout", parse_positive_duration)?),
-        grace_period: here(file, table.parse("grace_period", parse_duration)?),
-        max_tasks: here(file, table.parse("max_tasks", parse_max_tasks)?),
-        strategy: here(file, table.parse("strategy", str::parse)?),
-        concurrency: here(file, table.parse("concurrency", parse_concurrency)?),
-        max_attempts: here(file, table.parse("max_attempts", parse_max_attempts)?),
-        results: here(file, table.path("results")?),
-        keep_results: here(file, table.parse("keep_results", parse_duration)?),
-        ideas: here(file, table.path("ideas")?),
-        youtube_daily_quota: here(file, table.parse("youtube_daily_quota", values::daily_quota)?),
-        youtube_cache: here(file, table.parse("youtube_cache", parse_duration)?),
-        log_format: here(file, table.parse("log_format", str::parse)?),
-        log_level: here(file, table.parse("log_level", values::log_level)?),
-        status_addr: here(file, table.parse("status_addr", parse_address)?),
-        ca_file: here(file, table.path("ca_file")?),
-        youtube_api_url: here(file, table.parse("youtube_api_url", values::api_url)?),
-        youtube_api_key: here(file, table.path("youtube_api_key_file")?.map(Key::File)),
-    })
-}
-
-fn here<T>(file: &Path, value: Option<T>) -> Option<Setting<T>> {
-    value.map(|value| Setting::new(value, Origin::File(file.to_owned())))
+    let mut layer = Layer::default();
+    for setting in SETTINGS {
+        let Some(entry) = setting.key().and_then(|key| table.get(key)) else { continue };
+        let file = setting.key_file.map(|file| file.what);
+        let text = match setting.form {
+            Form::Path => entry.path()?.into_os_string(),
+            _ if file.is_some() => entry.path()?.into_os_string(),
+            _ => entry.parse(|text| setting.check(table.document.folder(), text.as_ref()))?,
+        };
+        layer.insert(setting.name, Given { text, origin: Origin::File(table.document.path.to_owned()), file });
+    }
+    Ok(layer)
 }
 
 fn task_types(table: &Table<'_>) -> Result<Vec<TaskType>, ConfigError> {
-    let Some(entry) = table.get("task_type") else { return Ok(Vec::new()) };
+    let Some(entry) = table.get(TASK_TYPE) else { return Ok(Vec::new()) };
     let mut names = BTreeSet::new();
     let mut types = Vec::new();
     for (offset, entries) in entry.tables()? {

@@ -1,8 +1,14 @@
 //! A value and where it came from.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::duration::LONGEST;
+use super::{Form, LogFormat, Strategy, format_duration};
 
 /// A value in force, and what set it. It can be used as the value itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +61,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// One setting, its value as it would be written, and what set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// Its name in `prismq.toml`; `config` is that file itself.
+    pub name: &'static str,
+    /// Its value; a secret is masked.
+    pub value: String,
+    /// What set it.
+    pub origin: Origin,
+}
+
 /// A text that must not be seen. Its debug form hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
@@ -75,6 +92,78 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// What the value of a setting can be.
+pub(super) trait Value: Sized {
+    const FORM: Form = Form::Value;
+
+    /// Reads a text that [`Definition::check`](super::Definition::check) has returned.
+    fn read(text: &OsStr, parse: fn(&str) -> Result<Self, String>) -> Result<Self, String> {
+        parse(text.to_str().ok_or("not UTF-8")?)
+    }
+
+    /// The value for people; a secret is masked.
+    fn shown(&self) -> String;
+
+    /// The value as its setting reads it.
+    fn exact(&self) -> OsString {
+        self.shown().into()
+    }
+}
+
+macro_rules! printed_values {
+    ($($type:ty: $form:expr),*) => { $(impl Value for $type {
+        const FORM: Form = $form;
+
+        fn shown(&self) -> String {
+            self.to_string()
+        }
+    })* };
+}
+
+printed_values! {
+    u32: Form::Value, u64: Form::Value, usize: Form::Value, SocketAddr: Form::Value, String: Form::Text,
+    Strategy: Form::Choice(&Self::NAMES), LogFormat: Form::Choice(&Self::NAMES)
+}
+
+impl Value for Duration {
+    fn shown(&self) -> String {
+        format_duration(*self)
+    }
+
+    fn exact(&self) -> OsString {
+        let time = (*self).min(LONGEST);
+        format!("{}.{:09}", time.as_secs(), time.subsec_nanos()).into()
+    }
+}
+
+impl Value for PathBuf {
+    const FORM: Form = Form::Path;
+
+    fn read(text: &OsStr, _: fn(&str) -> Result<Self, String>) -> Result<Self, String> {
+        Ok(text.into())
+    }
+
+    fn shown(&self) -> String {
+        self.display().to_string()
+    }
+
+    fn exact(&self) -> OsString {
+        self.clone().into_os_string()
+    }
+}
+
+impl Value for Secret {
+    const FORM: Form = Form::Text;
+
+    fn shown(&self) -> String {
+        "***".to_owned()
+    }
+
+    fn exact(&self) -> OsString {
+        self.expose().into()
     }
 }
 

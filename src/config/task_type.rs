@@ -106,6 +106,23 @@ impl TaskType {
         matches!(&self.action, Some(Action::BuiltIn(name)) if name.starts_with(YOUTUBE))
     }
 
+    /// The type, what works it, and how.
+    pub(super) fn summary(&self) -> String {
+        let action = match &self.action {
+            Some(Action::Program(words)) => format!("exec {words:?}"),
+            Some(Action::Shell(line)) => format!("exec {line:?}"),
+            Some(Action::BuiltIn(name)) => format!("handler {name:?}"),
+            None => "no handler".to_owned(),
+        };
+        let mode = match self.mode {
+            Mode::Once => String::new(),
+            Mode::Persistent { max_tasks: None } => ", persistent".to_owned(),
+            Mode::Persistent { max_tasks: Some(max_tasks) } => format!(", persistent, {max_tasks} tasks per process"),
+        };
+        let subtitles = if self.subtitles { ", with subtitles" } else { "" };
+        format!("{} {}, {action}{mode}{subtitles}", self.name, self.version)
+    }
+
     /// Reads the type in `table`, and its schema from the file it names.
     pub(super) fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
         let name = table.get("name").ok_or_else(|| table.error("a task type needs a `name`"))?.parse(task_type_name)?;

@@ -98,7 +98,7 @@ fn an_empty_machine_has_the_documented_defaults() {
     assert_eq!(*config.results, machine.path("home/data/prismq/results.db"));
     assert_eq!(config.ideas, config.results);
     assert!(config.status_addr.is_none());
-    assert!(config.ca_file.is_none() && config.task_types.is_empty() && config.file.is_none());
+    assert!(config.ca_file.is_none() && config.task_types.is_empty() && config.config.is_none());
     assert!(config.describe().iter().all(|row| row.origin == Origin::Default));
 }
 
@@ -127,7 +127,7 @@ fn each_source_covers_the_one_below() {
     assert_eq!(seen(&machine), (2, Origin::DotEnv("POLL_INTERVAL")));
     machine = machine.variable("POLL_INTERVAL", "3");
     assert_eq!(seen(&machine), (3, Origin::Environment("POLL_INTERVAL")));
-    machine = machine.flags(Flags { poll_interval: Some(Duration::from_secs(4)), ..Flags::default() });
+    machine = machine.flags(Flags::default().poll_interval(Duration::from_secs(4)));
     assert_eq!(seen(&machine), (4, Origin::Flag));
 }
 
@@ -173,6 +173,35 @@ fn the_example_names_every_variable() {
         machine.environment.remove(covering);
         assert!(arrives(&machine, covered), "{covered} is in .env.example");
     }
+}
+
+#[test]
+fn the_document_names_every_setting() {
+    let document = include_str!("../../docs/configuration.md");
+    for row in SETTINGS {
+        let file = row.key_file.map(|file| file.variable);
+        let names = [row.key(), Some(row.variable), file, row.switch.map(|(variable, _)| variable)];
+        let option = row.flag.map(|flag| format!("--{}", flag.long));
+        for name in names.into_iter().flatten().map(str::to_owned).chain(option) {
+            assert!(document.contains(&format!("`{name}")), "{name} is in docs/configuration.md");
+        }
+    }
+}
+
+/// Help names a default in the words of the setting, or describes it.
+#[test]
+fn help_and_settings_agree_on_defaults() {
+    let described = |flags| of_flags(Sources { flags, ..Machine::new().sources() }).unwrap().describe();
+    let mut checked = 0;
+    for row in SETTINGS {
+        let default = row.help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
+        if let (Form::Value | Form::Choice(_), Some(default)) = (row.form, default) {
+            let value = |flags| described(flags).into_iter().find(|it| it.name == row.name).unwrap().value;
+            assert_eq!(value(Flags::default().with(row.name, default)), value(Flags::default()), "{}", row.name);
+            checked += 1;
+        }
+    }
+    assert!(checked > 5);
 }
 
 #[test]
@@ -242,18 +271,16 @@ fn the_file_is_looked_for_in_order() {
     assert_eq!(*machine.config().max_tasks, 2);
     machine = machine.file("work/third.toml", "max_tasks = 3").variable("PRISMQ_CONFIG", "third.toml");
     assert_eq!(*machine.config().max_tasks, 3);
-    machine = machine
-        .file("fourth.toml", "max_tasks = 4")
-        .flags(Flags { config: Some("../fourth.toml".into()), ..Flags::default() });
+    machine = machine.file("fourth.toml", "max_tasks = 4").flags(Flags::default().config("../fourth.toml".into()));
     let config = machine.config();
-    assert_eq!((*config.max_tasks, config.file), (4, Some(machine.path("work/../fourth.toml"))));
+    assert_eq!((*config.max_tasks, config.config.unwrap().value), (4, machine.path("work/../fourth.toml")));
 }
 
 #[test]
 fn a_file_that_is_named_must_be_there() {
     let machine = Machine::new().toml("").variable("PRISMQ_CONFIG", "nowhere.toml");
     assert_eq!(machine.error().0, "PRISMQ_CONFIG: no such file: work/nowhere.toml");
-    let machine = Machine::new().toml("").flags(Flags { config: Some("gone.toml".into()), ..Flags::default() });
+    let machine = Machine::new().toml("").flags(Flags::default().config("gone.toml".into()));
     assert_eq!(machine.error().0, "--config: no such file: work/gone.toml");
 }
 
@@ -282,7 +309,7 @@ fn the_log_level_has_its_own_order() {
     assert_eq!(level(&machine), ("debug".into(), "environment (DEBUG)".into()));
     machine = machine.variable("RUST_LOG", "warn");
     assert_eq!(level(&machine), ("warn".into(), "environment (RUST_LOG)".into()));
-    machine = machine.flags(Flags { log_level: Some("trace".into()), ..Flags::default() });
+    machine = machine.flags(Flags::default().log_level("trace".into()));
     assert_eq!(level(&machine), ("trace".into(), "command line".into()));
 }
 
@@ -333,9 +360,9 @@ fn mistakes_are_named_with_their_place() {
             ".env (MAX_RUNS): must be between 0 and 18446744073709551615, not -1 (0: no limit)",
         ),
         (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not a line NAME=VALUE"),
-        (flag(Flags { api_url: Some("nope".into()), ..Flags::default() }), "--api-url: \"nope\" is not a URL"),
-        (flag(Flags { log_level: Some("x".into()), ..Flags::default() }), "--log-level: \"x\" is not a log level"),
-        (flag(Flags { worker_id: Some(String::new()), ..Flags::default() }), "--worker-id: a worker's id is"),
+        (flag(Flags::default().api_url("nope".into())), "--api-url: \"nope\" is not a URL"),
+        (flag(Flags::default().log_level("x".into())), "--log-level: \"x\" is not a log level"),
+        (flag(Flags::default().worker_id(String::new())), "--worker-id: a worker's id is"),
     ] {
         let (message, _) = machine.error();
         assert!(message.starts_with(start), "{message:?} does not start with {start:?}");

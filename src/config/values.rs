@@ -1,12 +1,17 @@
 //! What a setting's text may be. Every source is read by these, so that each accepts and refuses the same.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{Secret, expand_home, parse_log_filter};
+use log::LevelFilter;
+use nix::unistd::{Uid, User};
+
+use super::Secret;
 use crate::name::{self, MAX_NAME};
 
 /// More threads than this would be a slip of the hand.
@@ -15,6 +20,33 @@ const MOST_SLOTS: i128 = 1000;
 /// `path`, relative to `base`, as it is to be shown: without `.` between its folders. A `~` at its start is a home folder.
 pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> Result<PathBuf, String> {
     Ok(base.join(expand_home(path.as_ref())?).components().collect())
+}
+
+/// `path` with a home folder in place of `~` or `~user` at its start, as a shell would have it. `./~` stays what it is.
+pub(crate) fn expand_home(path: &Path) -> Result<PathBuf, String> {
+    let Some(rest) = path.as_os_str().as_bytes().strip_prefix(b"~") else {
+        return Ok(path.to_owned());
+    };
+    let (user, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len()));
+    let home = if user.is_empty() { own_home()? } else { home_of(user)? };
+    // A second slash would make the rest absolute.
+    let rest = Path::new(OsStr::from_bytes(rest));
+    Ok(home.join(rest.strip_prefix("/").unwrap_or(rest)).components().collect())
+}
+
+fn own_home() -> Result<PathBuf, String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    home.or_else(|| User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir))
+        .ok_or_else(|| format!("cannot expand `~`: HOME is not set, and there is no user {}", Uid::current()))
+}
+
+fn home_of(user: &[u8]) -> Result<PathBuf, String> {
+    let name = String::from_utf8_lossy(user);
+    match User::from_name(&name) {
+        Ok(Some(user)) => Ok(user.dir),
+        Ok(None) => Err(format!("cannot expand `~{name}`: no such user {name:?} (./~{name} is a name)")),
+        Err(error) => Err(format!("`~{name}` stands for no folder: cannot look up {name:?}: {error}")),
+    }
 }
 
 /// Which of the waiting tasks comes first.
@@ -191,6 +223,28 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
     parse_log_filter(text).map(|_| text.to_owned())
 }
 
+/// A level for everything (no module), or for the modules whose names start so.
+pub(crate) type LogDirective = (Option<String>, LevelFilter);
+
+/// Reads `info`, or `warn,prismq::worker=debug`: what `log_level` and `RUST_LOG` take.
+pub(crate) fn parse_log_filter(text: &str) -> Result<Vec<LogDirective>, String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(directive).collect()
+}
+
+fn directive(part: &str) -> Result<LogDirective, String> {
+    let (module, level) = match part.split_once('=') {
+        Some((module, level)) => (Some(module.trim()), level.trim()),
+        None => (None, part),
+    };
+    let parsed = level.parse().map_err(|_| {
+        format!("{level:?} is not a log level: write off, error, warn, info, debug, trace, or MODULE=LEVEL")
+    })?;
+    match module {
+        Some("") => Err(format!("{part:?} names no module: write MODULE=LEVEL")),
+        module => Ok((module.map(str::to_owned), parsed)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,5 +337,23 @@ mod tests {
         {
             assert!(worker_id(text).is_err());
         }
+    }
+
+    #[test]
+    fn reads_levels_and_modules() {
+        assert_eq!(parse_log_filter("info"), Ok(vec![(None, LevelFilter::Info)]));
+        assert_eq!(parse_log_filter("DEBUG"), Ok(vec![(None, LevelFilter::Debug)]));
+        assert_eq!(
+            parse_log_filter("warn, prismq::worker=trace,"),
+            Ok(vec![(None, LevelFilter::Warn), (Some("prismq::worker".into()), LevelFilter::Trace)])
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_level() {
+        for text in ["loud", "info,loud", "prismq", "prismq=loud", "info/text", "=info"] {
+            assert!(parse_log_filter(text).is_err(), "{text}");
+        }
+        assert!(parse_log_filter("debgu").unwrap_err().contains("debug"));
     }
 }

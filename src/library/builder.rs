@@ -42,80 +42,80 @@ impl WorkerBuilder {
 
     /// Where the TaskManager is: its base URL, which ends in `/api`.
     pub fn api_url(mut self, url: impl Into<String>) -> Self {
-        self.flags.api_url = Some(url.into());
+        self.flags = self.flags.api_url(url.into());
         self
     }
 
     /// The key that the TaskManager knows this user by.
     pub fn api_key(mut self, key: impl AsRef<str>) -> Self {
-        self.flags.api_key = Some(Secret::new(key.as_ref().trim()));
+        self.flags = self.flags.api_key(Secret::new(key.as_ref().trim()));
         self
     }
 
     /// Who this worker is; by default the host's name and eight random digits.
     pub fn worker_id(mut self, id: impl Into<String>) -> Self {
-        self.flags.worker_id = Some(id.into());
+        self.flags = self.flags.worker_id(id.into());
         self
     }
 
     /// The results file; by default `prismq/results.db` in the user's data folder.
     pub fn results(mut self, file: impl Into<PathBuf>) -> Self {
-        self.flags.results = Some(file.into());
+        self.flags = self.flags.results(file.into());
         self
     }
 
     /// How long results stay in the results file; zero, the default, is for ever.
     pub fn keep_results(mut self, time: Duration) -> Self {
-        self.flags.keep_results = Some(time);
+        self.flags = self.flags.keep_results(time);
         self
     }
 
     /// How many tasks are worked at once, from 1 to 1000; by default 1.
     pub fn concurrency(mut self, slots: usize) -> Self {
-        self.flags.concurrency = Some(slots);
+        self.flags = self.flags.concurrency(slots);
         self
     }
 
     /// Which of the waiting tasks comes first; by default the oldest.
     pub fn strategy(mut self, strategy: Strategy) -> Self {
-        self.flags.strategy = Some(strategy);
+        self.flags = self.flags.strategy(strategy);
         self
     }
 
     /// The time between two polls of an idle worker, which grows up to [`max_backoff`](Self::max_backoff); by default
     /// 10 s.
     pub fn poll_interval(mut self, time: Duration) -> Self {
-        self.flags.poll_interval = Some(time);
+        self.flags = self.flags.poll_interval(time);
         self
     }
 
     /// The longest time between two polls; by default 60 s.
     pub fn max_backoff(mut self, time: Duration) -> Self {
-        self.flags.max_backoff = Some(time);
+        self.flags = self.flags.max_backoff(time);
         self
     }
 
     /// How long the TaskManager lets a worker keep a task; by default 300 s. Handlers get 10 s less.
     pub fn claim_timeout(mut self, time: Duration) -> Self {
-        self.flags.claim_timeout = Some(time);
+        self.flags = self.flags.claim_timeout(time);
         self
     }
 
     /// How often a task may be handed out before it is failed unrun; by default 5 times.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.flags.max_attempts = Some(attempts);
+        self.flags = self.flags.max_attempts(attempts);
         self
     }
 
     /// How long handlers may go on when the worker is to end; by default 30 s.
     pub fn grace_period(mut self, time: Duration) -> Self {
-        self.flags.grace_period = Some(time);
+        self.flags = self.flags.grace_period(time);
         self
     }
 
     /// Ends after so many tasks; zero, the default, is never.
     pub fn max_tasks(mut self, tasks: u64) -> Self {
-        self.flags.max_tasks = Some(tasks);
+        self.flags = self.flags.max_tasks(tasks);
         self
     }
 

@@ -1,0 +1,109 @@
+//! What there is to say about a setting, apart from its type.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::values;
+
+/// Where a setting can be set, and how its text is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Definition {
+    /// Its name, also in `prismq.toml`.
+    pub name: &'static str,
+    /// Its line of help.
+    pub help: &'static str,
+    /// How its text is taken.
+    pub form: Form,
+    /// Its option, if it has one.
+    pub flag: Option<Flag>,
+    pub(super) variable: &'static str,
+    /// A second variable, which sets this value if it is `1` or `true`.
+    pub(super) switch: Option<(&'static str, &'static str)>,
+    /// Keys are never in `prismq.toml`, but can be in a file of their own.
+    pub(super) key_file: Option<KeyFile>,
+    pub(super) is_in_toml: bool,
+    /// What `prismq config` shows if it has no value.
+    pub(super) unset: &'static str,
+    pub(super) check: fn(&OsStr) -> Result<(), String>,
+}
+
+/// How the text of a setting is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A value that the command line parser checks and may repeat in its error.
+    Value,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text that only [`super::load`] checks: it may hold a password.
+    Text,
+    /// A path, relative to where it is set.
+    Path,
+}
+
+/// An option.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flag {
+    /// Which commands have it.
+    pub scope: Scope,
+    /// Its name, without dashes.
+    pub long: &'static str,
+    /// What stands for its value in help.
+    pub value_name: &'static str,
+    /// A second name.
+    pub alias: Option<&'static str>,
+}
+
+/// Which commands have an option, and its heading in their help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of them: settings.
+    Global,
+    /// All of them: output.
+    Output,
+    /// Those that run a worker.
+    Worker,
+}
+
+impl Scope {
+    /// An option `--long VALUE_NAME`.
+    pub(super) const fn flag(self, long: &'static str, value_name: &'static str) -> Flag {
+        Flag { scope: self, long, value_name, alias: None }
+    }
+}
+
+/// The names under which the path of a key's file is set, and what that file is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyFile {
+    pub(super) variable: &'static str,
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+}
+
+impl Definition {
+    /// What most settings have in common.
+    pub(super) const BLANK: Self = Self {
+        name: "",
+        help: "",
+        form: Form::Value,
+        flag: None,
+        variable: "",
+        switch: None,
+        key_file: None,
+        is_in_toml: true,
+        unset: "none",
+        check: |_| Ok(()),
+    };
+
+    /// Its key in `prismq.toml`.
+    pub(super) fn key(&self) -> Option<&'static str> {
+        self.is_in_toml.then_some(self.key_file.map_or(self.name, |file| file.name))
+    }
+
+    /// Checks `text`, and returns it; a path is made absolute, from `base`.
+    pub(crate) fn check(&self, base: &Path, text: &OsStr) -> Result<OsString, String> {
+        match self.form {
+            Form::Path => values::path(base, text).map(PathBuf::into_os_string),
+            _ => (self.check)(text).map(|()| text.to_owned()),
+        }
+    }
+}
