@@ -1,13 +1,13 @@
 //! `claim`: one task by hand, to look at or to work here.
 
-mod ask;
+mod poll;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use self::ask::{Asking, Got, Wanted};
+use self::poll::{ClaimedTask, ManualPoller, WantedType};
 use super::aloud::Aloud;
 use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
@@ -24,7 +24,7 @@ use crate::taskmanager::Client;
 use crate::worker::{Completer, Executor, HandlerSource, LongPoll, WorkerError, WorkerType};
 
 /// What a claim by hand works with.
-struct Desk<'a> {
+struct ManualClaim<'a> {
     args: &'a ClaimArgs,
     setup: &'a Setup,
     client: Client,
@@ -42,17 +42,17 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let client = setup.client()?;
     let store = Arc::new(if args.run { setup.store_with_ideas()? } else { setup.store()? });
     let handlers = Handlers::new(&setup.config, Some(Arc::new(setup.youtube_ledger(&store))));
-    let desk = Desk { args, setup, client, store, handlers };
+    let manual = ManualClaim { args, setup, client, store, handlers };
     let (wanted, types) = setup.interruptible(|| {
         let _waiting = Waiting::for_taskmanager(setup);
-        let wanted = desk.wanted()?;
-        let types = if args.run { desk.runnable(&wanted)? } else { Vec::new() };
+        let wanted = manual.wanted()?;
+        let types = if args.run { manual.runnable(&wanted)? } else { Vec::new() };
         anyhow::Ok((wanted, types))
     })?;
     if args.run {
         supervise_handlers();
     }
-    let Some(Got { index, task, claimed_at }) = desk.claim(&wanted, &types)? else {
+    let Some(ClaimedTask { index, task, claimed_at }) = manual.claim(&wanted, &types)? else {
         return if setup.shutdown.get() > Phase::Running {
             Ok(Exit::Interrupted)
         } else {
@@ -60,13 +60,13 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
         };
     };
     match types.get(index) {
-        Some(worker_type) => desk.work(task, claimed_at, worker_type),
-        None => desk.keep(task, claimed_at),
+        Some(worker_type) => manual.work(task, claimed_at, worker_type),
+        None => manual.keep(task, claimed_at),
     }
 }
 
 /// Says so, and which types have handlers that want no task now.
-fn no_task(wanted: &[Wanted<'_>], types: &[WorkerType], now: Timestamp) -> UserError {
+fn no_task(wanted: &[WantedType<'_>], types: &[WorkerType], now: Timestamp) -> UserError {
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
     let error = UserError::new(Exit::NoTask, format!("no pending task of type {}", names.join(", ")));
     let snoozed =
@@ -77,8 +77,8 @@ fn no_task(wanted: &[Wanted<'_>], types: &[WorkerType], now: Timestamp) -> UserE
     }
 }
 
-impl<'a> Desk<'a> {
-    fn wanted(&self) -> anyhow::Result<Vec<Wanted<'a>>> {
+impl<'a> ManualClaim<'a> {
+    fn wanted(&self) -> anyhow::Result<Vec<WantedType<'a>>> {
         let mut names: Vec<&str> = self.args.types.iter().map(String::as_str).collect();
         if names.is_empty() {
             names.extend(self.setup.config.task_types.iter().map(|task_type| task_type.name.as_str()));
@@ -88,15 +88,15 @@ impl<'a> Desk<'a> {
         }
         let find = |name| {
             let id = known_type(&self.client, name)?.id;
-            Ok(Wanted { name, id, configured: self.setup.configured(name) })
+            Ok(WantedType { name, id, configured: self.setup.configured(name) })
         };
         names.into_iter().map(find).collect()
     }
 
     /// The types with what works them; a type without a handler is an error before any task is claimed.
-    fn runnable(&self, wanted: &[Wanted<'_>]) -> Result<Vec<WorkerType>, UserError> {
+    fn runnable(&self, wanted: &[WantedType<'_>]) -> Result<Vec<WorkerType>, UserError> {
         let mut warn = |warning| log::warn!("{warning}");
-        let resolve = |wanted: &Wanted<'_>| {
+        let resolve = |wanted: &WantedType<'_>| {
             let Some(configured) = wanted.configured else {
                 return Err(UserError::usage(format!("{} has no handler: it is not configured", wanted.name))
                     .hint("add it to prismq.toml as a [[task_type]]"));
@@ -110,12 +110,12 @@ impl<'a> Desk<'a> {
     }
 
     /// Waits for a task: once, for as long as `--timeout` says, or until a signal.
-    fn claim(&self, wanted: &[Wanted<'_>], types: &[WorkerType]) -> anyhow::Result<Option<Got>> {
+    fn claim(&self, wanted: &[WantedType<'_>], types: &[WorkerType]) -> anyhow::Result<Option<ClaimedTask>> {
         let names: Vec<&str> = wanted.iter().map(|it| it.name).collect();
         let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
         let (setup, client, store) = (self.setup, &self.client, &*self.store);
-        Asking { setup, client, store, wanted, types, long_poll: LongPoll::new(wanted.len()) }.wait(most)
+        ManualPoller { setup, client, store, wanted, types, long_poll: LongPoll::new(wanted.len()) }.wait(most)
     }
 
     /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.
@@ -140,20 +140,15 @@ impl<'a> Desk<'a> {
     fn work(&self, task: Task, claimed_at: Moment, worker_type: &WorkerType) -> anyhow::Result<Exit> {
         let (aloud, line) = Aloud::new(task.id, self.setup);
         let clock: Arc<dyn Clock> = Arc::new(self.setup.clock());
-        let executor = Executor {
-            config: &self.setup.config,
-            client: self.client.clone(),
-            store: &self.store,
-            observer: &aloud,
-            clock: Arc::clone(&clock),
-        };
-        let completer = Completer { store: &self.store, client: self.client.clone(), observer: &aloud, clock };
+        let client = self.client.clone();
+        let completer = Completer { store: &self.store, client, observer: &aloud, clock };
+        let executor = Executor { config: &self.setup.config, completer };
         let claim = executor.claim(task, worker_type, claimed_at);
         let deaths = match self.store.note_claim(&claim, self.client.url(), None) {
             Ok(deaths) => deaths,
             Err(error) => {
                 let id = claim.task.id;
-                let returned = completer.give_back(claim, &error);
+                let returned = executor.completer.give_back(claim, &error);
                 let fate = if returned { "was returned" } else { "stays claimed until its claim expires" };
                 return Err(errors::of_task(id, fate, &error).into());
             }
@@ -169,10 +164,13 @@ impl<'a> Desk<'a> {
             self.print(&result.envelope())?;
             note(format_args!("not reported: task {} stays claimed until {:.0}", result.task_id, deadline.time));
         } else {
-            let stored = completer.store(&mut result);
+            let stored = executor.completer.store(&mut result);
             self.print(&result.envelope())?;
             let _waiting = Waiting::for_taskmanager(self.setup);
-            completer.deliver(stored, &mut result, false).map_err(|why| errors::undelivered(result.task_id, &why))?;
+            executor
+                .completer
+                .deliver(stored, &mut result, false)
+                .map_err(|why| errors::undelivered(result.task_id, &why))?;
         }
         Ok(self.exit(&result))
     }

@@ -78,7 +78,10 @@ pub(super) fn undelivered(id: TaskId, why: &Undelivered) -> UserError {
             of_task(id, "stays claimed until its claim expires", error)
         }
         Undelivered::NotStored { error, reported: true } => {
-            of_task(id, "was reported, but its result could not be stored", error)
+            let error = store(error);
+            let reported = format!("task {id} was reported all the same");
+            let hint = error.hint.as_ref().map_or(reported.clone(), |hint| format!("{hint}; {reported}"));
+            error.hint(hint)
         }
         Undelivered::NotStored { error, .. } | Undelivered::NotSettled(error) => store(error),
         Undelivered::NotReported(error) => {

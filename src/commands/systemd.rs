@@ -84,7 +84,7 @@ impl Systemd {
             Event::Finished(result) if result.outcome.is_not_run() => {}
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
-            Event::Turning { .. } => {
+            Event::Heartbeat { .. } => {
                 let states = state.turns();
                 self.tell(&states, &mut state);
             }

@@ -54,7 +54,7 @@ impl MetricsObserver {
         let metrics = &self.metrics;
         match event {
             Event::Ready { task_types, .. } => metrics.ready(task_types),
-            Event::Turning { again } => metrics.turns(*again),
+            Event::Heartbeat { again } => metrics.turns(*again),
             Event::Hanging(reason) => metrics.hangs(reason),
             Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),

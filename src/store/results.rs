@@ -18,7 +18,7 @@ use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
 /// The row of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResultId(pub(super) i64);
+pub struct ResultId(pub(crate) i64);
 
 /// What a row of `results` says of its attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -28,7 +28,7 @@ pub(crate) enum Event<'a> {
         /// How many tasks it works at once.
         concurrency: usize,
     },
-    /// A slot has asked for a task, and was answered or not.
+    /// A slot has polled, and was answered or not.
     Polled,
     /// A task was claimed.
     Claimed(&'a Claim),
@@ -159,12 +159,12 @@ pub(crate) enum Event<'a> {
         /// Whether that has happened with the task before, and was told.
         again: bool,
     },
-    /// The worker's loop turns: its main thread is at work, and no slot hangs.
-    Turning {
+    /// The worker's loop is alive: its main thread is at work, and neither a slot nor a report hangs.
+    Heartbeat {
         /// It is told again within this time. Who hears nothing for longer may take the worker for hanging.
         again: Duration,
     },
-    /// Its loop does not turn as it should, and why it is thought so.
+    /// The worker's loop hangs, and why that is thought.
     Hanging(String),
     /// Nothing more is claimed.
     Closing {

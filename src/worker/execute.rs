@@ -9,16 +9,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{Event, Observer, WorkerType, params};
-use crate::clock::{Clock, Moment, Slept, between};
+use super::{Completer, Event, Observer, WorkerType, params};
+use crate::clock::{Moment, Slept, between};
 use crate::config::Config;
 use crate::handler::{Listener, Run, stopped};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::{Fault, Verdict};
 use crate::shutdown::{Stop, StopReason};
-use crate::store::{Store, check_ideas};
+use crate::store::check_ideas;
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
-use crate::taskmanager::{Backoff, Client, Retries};
+use crate::taskmanager::{Backoff, Retries};
 
 /// A task that was in flight at so many deaths of a worker is not run again: it may be what killed them.
 const MOST_DEATHS: u32 = 3;
@@ -27,14 +27,8 @@ const MOST_DEATHS: u32 = 3;
 pub(crate) struct Executor<'a> {
     /// The settings in force.
     pub config: &'a Config,
-    /// Sends progress.
-    pub client: Client,
-    /// The results file.
-    pub store: &'a Store,
-    /// Hears what happens.
-    pub observer: &'a dyn Observer,
-    /// Its sleeps end when the worker starts to drain.
-    pub clock: Arc<dyn Clock>,
+    /// What stores and reports results; its clock's sleeps end when the worker starts to drain.
+    pub completer: Completer<'a>,
 }
 
 impl Executor<'_> {
@@ -51,13 +45,13 @@ impl Executor<'_> {
 
     /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
     pub(crate) fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
-        let start = self.clock.moment();
+        let start = self.completer.clock.moment();
         let refused = self.refusal(&claim, deaths).or_else(|| breach(&claim, worker_type, stop));
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
         if let Some(not_before) = outcome.not_before {
             outcome.metadata.insert("not_before".into(), json!(not_before));
         }
-        TaskResult::new(claim, outcome, self.client.url(), start.time, start.now())
+        TaskResult::new(claim, outcome, self.completer.client.url(), start.time, start.now())
     }
 
     /// The outcome of a task that must not run.
@@ -76,7 +70,7 @@ impl Executor<'_> {
             return Some(Outcome::failure(ErrorType::Validation, error));
         }
         // If that cannot be read now, the task is run: at worst it refuses its params once more.
-        let failure = self.store.lasting_failure(task, self.client.url()).ok().flatten();
+        let failure = self.completer.store.lasting_failure(task, self.completer.client.url()).ok().flatten();
         failure.map(Outcome::not_run)
     }
 
@@ -88,14 +82,15 @@ impl Executor<'_> {
         loop {
             let outcome = self.attempt(claim, worker_type, stop);
             let Some(failure) = outcome.failure.as_ref().filter(|failure| failure.retryable) else { return outcome };
-            let not_before = outcome.not_before.map_or(Duration::ZERO, |time| between(self.clock.now(), time));
+            let not_before =
+                outcome.not_before.map_or(Duration::ZERO, |time| between(self.completer.clock.now(), time));
             let wait = backoff.grow().max(not_before);
             let in_time = wait < claim.deadline.left();
             if tries >= retry.max_attempts || !in_time || stop.get().is_some() {
                 return outcome;
             }
-            self.observer.event(&Event::Retry { claim, error: &failure.error, wait });
-            if self.clock.sleep(wait) == Slept::Interrupted {
+            self.completer.observer.event(&Event::Retry { claim, error: &failure.error, wait });
+            if self.completer.clock.sleep(wait) == Slept::Interrupted {
                 return outcome;
             }
             tries += 1;
@@ -108,16 +103,19 @@ impl Executor<'_> {
         let timeout = claim.deadline.left();
         let note = |percent, message: Option<&str>| {
             progress.note(percent, message);
-            self.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
+            self.completer.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
             if !is_sent.swap(true, Ordering::SeqCst) {
                 // Another try, since a kept connection may have broken; the next report says more anyway.
-                let client =
-                    self.client.with_retries(Retries { tries: 2, patience: Duration::ZERO, ..Retries::STANDARD });
+                let client = self.completer.client.with_retries(Retries {
+                    tries: 2,
+                    patience: Duration::ZERO,
+                    ..Retries::STANDARD
+                });
                 // Where the system has no thread left, the task goes on, and the next report tries again.
                 is_sent.store(progress.start_sending(client, claim, stop), Ordering::SeqCst);
             }
         };
-        let listener = TaskListener { claim, note: &note, observer: self.observer };
+        let listener = TaskListener { claim, note: &note, observer: self.completer.observer };
         let run = Run::new(timeout, stop, &listener);
         // Nothing of a handler is looked at after it has panicked but the handler itself, whose business it is.
         let ran = panic::catch_unwind(AssertUnwindSafe(|| worker_type.handler.run(claim, &run)));

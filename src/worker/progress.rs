@@ -1,10 +1,11 @@
 //! Progress on its way to the TaskManager: at most one report a second, the last one always, none of them in the
 //! handler's way.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::shutdown::{Stop, StopReason};
 use crate::task::{Claim, TaskId};

@@ -2,10 +2,11 @@
 //!
 //! That is a time of day: the machine may sleep until then, or its clock be set.
 
-use parking_lot::Mutex;
 use std::time::Duration;
 
-use super::{Event, Worker, WorkerType};
+use parking_lot::Mutex;
+
+use super::{Context, Event, WorkerType};
 use crate::clock::{Timestamp, after, between};
 use crate::task::Outcome;
 
@@ -84,59 +85,57 @@ impl SnoozedTypes {
     }
 }
 
-impl Worker<'_> {
-    /// Which types are not to be claimed now. The queue is looked at again when the first of them is due.
-    pub(super) fn snoozed_types(&self) -> SnoozedTypes {
-        let now = self.executor.clock.now();
-        let until = self.types.iter().map(|it| self.update_snooze(it, None, now).0).collect();
-        let snoozed = SnoozedTypes { until, now };
-        if let Some(due) = snoozed.first_due() {
-            self.queue.note_due(due);
-        }
-        snoozed
+/// Which types are not to be claimed now. The schedule looks again when the first of them is due.
+pub(super) fn snoozed_types(context: &Context<'_>) -> SnoozedTypes {
+    let now = context.clock().now();
+    let until = context.types.iter().map(|it| update(context, it, None, now).0).collect();
+    let snoozed = SnoozedTypes { until, now };
+    if let Some(due) = snoozed.first_due() {
+        context.schedule.note_due(due);
     }
+    snoozed
+}
 
-    /// Snoozes a type if an outcome, or its handler after it, says until when. True if one does.
-    pub(super) fn snooze(&self, worker_type: &WorkerType, outcome: &Outcome) -> bool {
-        let now = self.executor.clock.now();
-        let (until, change) = self.update_snooze(worker_type, Some(outcome), now);
-        if let Some(until) = until {
-            self.queue.note_due(between(now, until));
-        }
-        if change == Some(Change::Began) {
-            // One that waits may be of this type.
-            self.withdraw_claims();
-        }
-        until.is_some()
+/// Snoozes a type if an outcome, or its handler after it, says until when. True if one does.
+pub(super) fn snooze(context: &Context<'_>, worker_type: &WorkerType, outcome: &Outcome) -> bool {
+    let now = context.clock().now();
+    let (until, change) = update(context, worker_type, Some(outcome), now);
+    if let Some(until) = until {
+        context.schedule.note_due(between(now, until));
     }
+    if change == Some(Change::Began) {
+        // One that is held open may be of this type.
+        context.withdraw_claims();
+    }
+    until.is_some()
+}
 
-    /// The types that are snoozed now, and until when.
-    pub(super) fn still_snoozed(&self) -> Vec<(String, Timestamp)> {
-        let now = self.executor.clock.now();
-        let until = |it: &WorkerType| it.snooze.update(None, it.snoozed_until(now), now).0;
-        self.types.iter().filter_map(|it| Some((it.name.clone(), until(it)?))).collect()
-    }
+/// The types that are snoozed now, and until when.
+pub(super) fn still_snoozed(context: &Context<'_>) -> Vec<(String, Timestamp)> {
+    let now = context.clock().now();
+    let until = |it: &WorkerType| it.snooze.update(None, it.snoozed_until(now), now).0;
+    context.types.iter().filter_map(|it| Some((it.name.clone(), until(it)?))).collect()
+}
 
-    /// Looks whether a type is snoozed, and tells of a change.
-    fn update_snooze(
-        &self,
-        worker_type: &WorkerType,
-        outcome: Option<&Outcome>,
-        now: Timestamp,
-    ) -> (Option<Timestamp>, Option<Change>) {
-        let task_type = worker_type.name.as_str();
-        let by_outcome = outcome.and_then(|outcome| outcome.not_before);
-        let (until, change) = worker_type.snooze.update(by_outcome, worker_type.snoozed_until(now), now);
-        match (until, change) {
-            (Some(until), Some(Change::Began)) => {
-                let reason = outcome.filter(|it| it.failure.is_some() || by_outcome >= Some(until)).and_then(words);
-                self.executor.observer.event(&Event::Snoozed { task_type, until, reason });
-            }
-            (None, Some(Change::Ended)) => self.executor.observer.event(&Event::SnoozeEnded(task_type)),
-            _ => {}
+/// Looks whether a type is snoozed, and tells of a change.
+fn update(
+    context: &Context<'_>,
+    worker_type: &WorkerType,
+    outcome: Option<&Outcome>,
+    now: Timestamp,
+) -> (Option<Timestamp>, Option<Change>) {
+    let task_type = worker_type.name.as_str();
+    let by_outcome = outcome.and_then(|outcome| outcome.not_before);
+    let (until, change) = worker_type.snooze.update(by_outcome, worker_type.snoozed_until(now), now);
+    match (until, change) {
+        (Some(until), Some(Change::Began)) => {
+            let reason = outcome.filter(|it| it.failure.is_some() || by_outcome >= Some(until)).and_then(words);
+            context.tell(&Event::Snoozed { task_type, until, reason });
         }
-        (until, change)
+        (None, Some(Change::Ended)) => context.tell(&Event::SnoozeEnded(task_type)),
+        _ => {}
     }
+    (until, change)
 }
 
 /// What the handler said of the task.

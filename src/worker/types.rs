@@ -146,7 +146,7 @@ fn schema(
     }
 }
 
-/// A handler must be done before its claim runs out.
+/// A handler must be done before its claim expires.
 fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn FnMut(String)) -> Duration {
     let Some(timeout) = settings.timeout else {
         return default_timeout(claim_timeout);

@@ -213,15 +213,17 @@ fn a_key_that_is_refused_meanwhile_leaves_its_results_counted() {
     published.hold(COMPLETE);
     let worker = sandbox.prismq(["work", "--json"]).start();
     wait_for("the report", || published.is_holding().then_some(()));
+    // The next task is run meanwhile, and its report waits.
+    wait_for("the second result", || (rows(&sandbox).len() == 2).then_some(()));
     for _ in 0..ALWAYS {
         published.spoil("POST /tasks/claim", Fault::Answer(recorded("wrong key")));
     }
     published.release();
     let output = worker.wait().exits(5);
-    assert_eq!(output.json(), json!({"completed": 1, "failed": 0, "unreported": 1, "refused": 1}));
-    assert!(output.stderr.contains("unreported=1"), "{}", output.stderr);
+    assert_eq!(output.json(), json!({"completed": 2, "failed": 0, "unreported": 2, "refused": 2}));
+    assert!(output.stderr.contains("unreported=2"), "{}", output.stderr);
     let last = output.stderr.lines().last().unwrap();
-    assert!(last.contains("refused the key") && last.contains("unreported results: 1"), "{last}");
+    assert!(last.contains("refused the key") && last.contains("unreported results: 2"), "{last}");
     assert!(!output.stderr.contains(KEY));
 }
 

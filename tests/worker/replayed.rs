@@ -95,7 +95,6 @@ fn a_mix_of_outcomes_is_completed() {
     let expected = [
         (json, success(&worker, &json!({"videos": 5, "none": {}}))),
         (nothing, success(&worker, &Value::Null)),
-        // The first in the queue is handed out again at once.
         (busy, failure(&worker, "quota exceeded", "connection", true)),
         (busy, failure(&worker, "quota exceeded", "connection", true)),
         (busy, failure(&worker, "quota exceeded", "connection", true)),
@@ -107,7 +106,10 @@ fn a_mix_of_outcomes_is_completed() {
         (wide, success(&worker, &wide_data)),
         (wide, summary(wide_data.to_string().len())),
     ];
-    let sent = completes(&published);
+    // The reports of one task keep their order. A failed task is handed out again when its report has arrived, by which
+    // time the slot has taken the next one.
+    let mut sent = completes(&published);
+    sent.sort_by_key(|(id, _)| *id);
     for (sent, expected) in sent.iter().zip(&expected) {
         assert_eq!(sent, expected);
     }
@@ -124,7 +126,7 @@ fn a_mix_of_outcomes_is_completed() {
     });
     assert_eq!(row, expected);
     let data: Vec<Value> = results(&sandbox).iter().map(|row| row["data"].clone()).collect();
-    assert_eq!(data[data.len() - 1], json!(wide_data.to_string()), "the file has it all");
+    assert!(data.contains(&json!(wide_data.to_string())), "the file has it all");
 }
 
 #[test]
@@ -252,10 +254,11 @@ fn every_call_carries_the_key_and_asks_in_the_right_order() {
     let (published, ..) = one_task("echo 1", |_| ());
     let requests = published.server.requests();
     assert!(requests.iter().all(|request| request.header("X-API-Key") == Some(KEY)));
-    assert_eq!(
-        published.server.calls(),
-        ["GET /task-types/case", "POST /tasks/claim", "POST /tasks/1/complete", "POST /tasks/claim"]
-    );
+    // The next task is asked for while the result of the last is reported.
+    let (claims, others): (Vec<_>, Vec<_>) =
+        published.server.calls().into_iter().partition(|call| *call == "POST /tasks/claim");
+    assert_eq!(others, ["GET /task-types/case", "POST /tasks/1/complete"]);
+    assert!(claims.len() >= 2 && published.server.calls()[1] == claims[0], "{:?}", published.server.calls());
     let claim = json!({
         "worker_id": worker_id(&published), "task_type_id": 1, "sort_by": "created_at", "sort_order": "ASC",
     });

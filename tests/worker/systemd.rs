@@ -91,14 +91,16 @@ fn end(worker: Running) {
 fn it_hears_that_the_worker_is_up_and_that_it_ends() {
     let rig = Rig::start();
     rig.case("hopeless", "exit 65");
-    rig.case("it", "env | grep -c -e NOTIFY -e WATCHDOG || true");
+    let it = rig.case("it", "env | grep -c -e NOTIFY -e WATCHDOG || true");
     let manager = Manager::of(&rig);
     let worker = manager.service(rig.work([])).start();
     let ready = manager.next_with("READY");
     assert_eq!((ready["READY"].as_str(), ready["STATUS"].as_str()), ("1", "waiting for tasks"));
     // The first task was handed out three times, and run once.
     manager.waits_for_status("completed: 1, failed: 1");
-    assert_eq!(rig.rows("results")[3]["data"], "0", "handlers do not speak with the manager");
+    let rows = rig.rows("results");
+    let row = rows.iter().find(|row| row["task_id"] == it).unwrap();
+    assert_eq!(row["data"], "0", "handlers do not speak with the manager");
     worker.terminate();
     let stopping = manager.next_with("STOPPING");
     assert_eq!((stopping["STOPPING"].as_str(), stopping["STATUS"].as_str()), ("1", "stopping, tasks in flight: 0"));

@@ -33,11 +33,11 @@ pub(in crate::worker) enum Closed {
 
 /// What a slot found when it asked for a task of each type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::worker) enum Sweep {
+pub(in crate::worker) enum Polled {
     /// A task of the type with this index.
     Task(usize),
     /// Nothing; whether a type was left out that may be claimed soon.
-    Empty { paused: bool },
+    Empty { left_out: bool },
     /// Nothing, but a type was left out for whose last places other slots asked at the time.
     Partial,
     /// No answer about the type with this index; the server asked to be left alone for so long.
@@ -51,45 +51,45 @@ pub(super) enum Flow {
     Unknown,
     /// Tasks come.
     Tasks,
-    /// The last sweep found nothing.
-    Dry,
+    /// The last poll found nothing.
+    Empty,
 }
 
 /// Who polls while the queue is dry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
+pub(super) enum IdlePoll {
     Nobody,
-    /// One slot keeps watch, or asks.
-    Kept,
+    /// One slot may poll, or polls.
+    Polling,
     /// It asks in such a way that the server may let it wait.
-    MayWait,
+    Held,
 }
 
 /// Whether a task of a type may be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::worker) enum Place {
-    /// It may; the place is taken.
-    Taken,
+pub(in crate::worker) enum Reservation {
+    /// It may; there is room for it.
+    Made,
     /// As many as may be are in flight, or nothing more is to be claimed.
     Full,
     /// So many may be in flight, and other slots are asking for the last of them.
-    Reserved,
+    Contested,
     /// The service behind the type seems to be away.
     Paused,
 }
 
 /// The right to ask once for a task of each type.
-pub(in crate::worker) struct Turn {
+pub(in crate::worker) struct PollPermit {
     /// The type to ask first.
     pub(in crate::worker) first: usize,
     /// How long the server may be asked to wait for a task of the last type.
     pub(in crate::worker) wait: Duration,
     pub(super) start: Instant,
-    pub(super) on_watch: bool,
+    pub(super) is_idle: bool,
     pub(super) finished_before: u64,
 }
 
-impl Turn {
+impl PollPermit {
     /// When it began.
     pub(in crate::worker) fn start(&self) -> Instant {
         self.start

@@ -1,4 +1,4 @@
-//! Asking for a task until there is one: at a server that can wait for it, else from time to time.
+//! Polling until there is a task: at a server that can hold the claim open, else from time to time.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,40 +15,40 @@ use crate::taskmanager::{Backoff, Claimed, Client, Error, Retries, TaskView, Wai
 use crate::worker::{LongPoll, WorkerType, order, withdraw_claims};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
-pub(super) struct Wanted<'a> {
+pub(super) struct WantedType<'a> {
     pub(super) name: &'a str,
     pub(super) id: u64,
     pub(super) configured: Option<&'a config::TaskType>,
 }
 
 /// A task that was claimed: the index of its type among those wanted, and the time of its claim.
-pub(super) struct Got {
+pub(super) struct ClaimedTask {
     pub(super) index: usize,
     pub(super) task: Task,
     pub(super) claimed_at: Moment,
 }
 
 /// What is asked for, and where.
-pub(super) struct Asking<'a> {
+pub(super) struct ManualPoller<'a> {
     pub(super) setup: &'a Setup,
     pub(super) client: &'a Client,
     pub(super) store: &'a Store,
-    pub(super) wanted: &'a [Wanted<'a>],
+    pub(super) wanted: &'a [WantedType<'a>],
     /// What works them, where they are worked here: a handler may want no task now.
     pub(super) types: &'a [WorkerType],
     pub(super) long_poll: LongPoll,
 }
 
-impl Asking<'_> {
+impl ManualPoller<'_> {
     /// Waits for a task no longer than `most`, or until a signal.
-    pub(super) fn wait(&mut self, most: Duration) -> anyhow::Result<Option<Got>> {
+    pub(super) fn wait(&mut self, most: Duration) -> anyhow::Result<Option<ClaimedTask>> {
         let is_over = self.withdraw_at_signal();
-        let got = self.ask_again_and_again(most);
+        let got = self.poll_until(most);
         is_over.raise(true);
         got
     }
 
-    fn ask_again_and_again(&mut self, most: Duration) -> anyhow::Result<Option<Got>> {
+    fn poll_until(&mut self, most: Duration) -> anyhow::Result<Option<ClaimedTask>> {
         let config = &self.setup.config;
         let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let start = Instant::now();
@@ -69,7 +69,7 @@ impl Asking<'_> {
 
     /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any. Asks
     /// for no more after a signal.
-    fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<Got>> {
+    fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<ClaimedTask>> {
         let now = self.setup.clock().now();
         let is_snoozed = |index: usize| self.types.get(index).is_some_and(|it| it.snoozed_until(now).is_some());
         let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_snoozed(*index)).collect();
@@ -87,8 +87,8 @@ impl Asking<'_> {
         Ok(None)
     }
 
-    fn claim(&mut self, client: &Client, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<Got>> {
-        let (config, Wanted { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
+    fn claim(&mut self, client: &Client, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<ClaimedTask>> {
+        let (config, WantedType { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
         let order = order(config.strategy.value);
         let claim = |client: &Client| client.claim_or_wait(&config.worker_id, *id, order, wait);
         let claimed = match client.claim_once(claim, || self.look_for_lost_claim()) {
@@ -103,7 +103,7 @@ impl Asking<'_> {
         let Some(task) = claimed.task else { return Ok(None) };
         // It may be another's that was waited for as well.
         let by_name = position_of_type(self.wanted.iter().map(|wanted| wanted.name), &task.task_type);
-        Ok(Some(Got { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
+        Ok(Some(ClaimedTask { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
     }
 
     /// The task that a call has claimed whose answer was lost: one that the TaskManager shows as claimed by us, and of

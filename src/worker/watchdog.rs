@@ -1,29 +1,28 @@
-//! Whether the worker's loop turns. Nobody else judges it: a service manager that restarts what hangs and whoever asks
-//! for the worker's health hear the same words.
+//! The watchdog: whether the worker's loop is alive. Nobody else judges it: a service manager that restarts what hangs and
+//! whoever asks for the worker's health hear the same words.
 //!
 //! The main thread says so, again and again, unless a slot hangs. A slot whose handler runs for an hour does not, nor one
 //! that waits at the TaskManager: before it does what may take long, each slot says when it will be back at the latest.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Event, Worker};
+use parking_lot::{Mutex, MutexGuard};
 
 /// As if a manager wanted to hear so often, where none does: longer than a call with all its tries at a TaskManager that
 /// keeps every one of them hanging.
 const UNWATCHED: Duration = Duration::from_secs(300);
 
 /// When each slot will be back.
-pub(super) struct Pulse {
-    /// How long at most until it is said again that the loop turns.
+pub(super) struct Watchdog {
+    /// How long at most until it is said again that the loop is alive.
     again: Duration,
     /// What calls, the results file and the end of a handler may take. Far more than they do: all have time-outs.
     slack: Duration,
-    /// By slot; `None` while it waits for its turn.
+    /// By slot; `None` while it waits for a permit.
     back_by: Mutex<Vec<Option<Instant>>>,
 }
 
-impl Pulse {
+impl Watchdog {
     /// For a manager that wants to hear at least every `watchdog`, where there is one.
     pub(super) fn new(watchdog: Option<Duration>, slots: usize) -> Self {
         let again = again(watchdog);
@@ -36,7 +35,12 @@ impl Pulse {
 
     /// How long the main thread may wait before it speaks again.
     pub(super) fn every(&self) -> Duration {
-        beat_of(self.again)
+        heartbeat_interval(self.again)
+    }
+
+    /// Within which time it is said again that the loop is alive.
+    pub(super) fn again(&self) -> Duration {
+        self.again
     }
 
     /// How much later than it has said a slot may be back.
@@ -49,13 +53,13 @@ impl Pulse {
         self.lock()[slot] = Instant::now().checked_add(time.saturating_add(self.slack));
     }
 
-    /// The slot waits for its turn, or has ended.
+    /// The slot waits for a permit, or has ended.
     pub(super) fn rests(&self, slot: usize) {
         self.lock()[slot] = None;
     }
 
     /// The first slot that should be back and is not.
-    fn overdue(&self, now: Instant) -> Option<usize> {
+    pub(super) fn overdue(&self, now: Instant) -> Option<usize> {
         self.lock().iter().position(|back_by| back_by.is_some_and(|back_by| back_by < now))
     }
 }
@@ -66,39 +70,8 @@ pub(super) fn again(watchdog: Option<Duration>) -> Duration {
 }
 
 /// How often who must hear of us `again` within some time does: twice as often, as systemd advises.
-pub(super) fn beat_of(again: Duration) -> Duration {
+pub(super) fn heartbeat_interval(again: Duration) -> Duration {
     (again / 2).max(Duration::from_millis(10))
-}
-
-impl Worker<'_> {
-    /// Says that the loop turns, or why it does not.
-    pub(super) fn beat(&self) {
-        let event = if let Some(slot) = self.pulse.overdue(Instant::now()) {
-            Event::Hanging(format!("slot {slot} is overdue with its task"))
-        } else if self.queue.is_asleep(self.pulse.slack) {
-            Event::Hanging("no slot is polling, although one should".into())
-        } else {
-            Event::Turning { again: self.pulse.again }
-        };
-        self.executor.observer.event(&event);
-    }
-
-    /// Where somebody waits for the worker's end, waits for reports that the TaskManager has asked for later.
-    pub(super) fn wait_reported(&self) {
-        while self.patience.is_some() && !self.queue.wait_reported(self.pulse.every()) {
-            self.beat();
-        }
-    }
-
-    /// Waits until all slots have ended, or `grace_period` is over; true where they have.
-    pub(super) fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
-        loop {
-            self.beat();
-            if let Some(ended) = self.queue.wait_slots_ended(grace_period, self.pulse.every()) {
-                return ended;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -108,15 +81,15 @@ mod tests {
     #[test]
     fn a_slot_is_overdue_when_its_time_and_the_slack_are_over() {
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
-        let pulse = Pulse::new(Some(minute), 2);
-        assert_eq!((pulse.every(), pulse.overdue(Instant::now() + hour)), (minute / 2, None));
-        pulse.back_in(1, hour);
-        assert_eq!(pulse.overdue(Instant::now() + hour + minute), None);
-        assert_eq!(pulse.overdue(Instant::now() + hour + 3 * minute), Some(1));
-        pulse.back_in(1, 2 * hour);
-        assert_eq!(pulse.overdue(Instant::now() + hour + 3 * minute), None);
-        pulse.rests(1);
-        pulse.back_in(0, Duration::MAX);
-        assert_eq!(pulse.overdue(Instant::now() + 24 * hour), None);
+        let watchdog = Watchdog::new(Some(minute), 2);
+        assert_eq!((watchdog.every(), watchdog.overdue(Instant::now() + hour)), (minute / 2, None));
+        watchdog.back_in(1, hour);
+        assert_eq!(watchdog.overdue(Instant::now() + hour + minute), None);
+        assert_eq!(watchdog.overdue(Instant::now() + hour + 3 * minute), Some(1));
+        watchdog.back_in(1, 2 * hour);
+        assert_eq!(watchdog.overdue(Instant::now() + hour + 3 * minute), None);
+        watchdog.rests(1);
+        watchdog.back_in(0, Duration::MAX);
+        assert_eq!(watchdog.overdue(Instant::now() + 24 * hour), None);
     }
 }

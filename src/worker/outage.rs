@@ -1,9 +1,10 @@
 //! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Event, Observer};
 use crate::taskmanager::Error;
@@ -32,7 +33,7 @@ struct FailedClaims {
 }
 
 /// What all calls together say about the TaskManager.
-pub(super) struct Contact<'a> {
+pub(super) struct OutageTracker<'a> {
     outage: Mutex<Option<Outage>>,
     /// By the index of their type.
     failed_claims: Mutex<HashMap<usize, FailedClaims>>,
@@ -40,7 +41,7 @@ pub(super) struct Contact<'a> {
     observer: &'a dyn Observer,
 }
 
-impl<'a> Contact<'a> {
+impl<'a> OutageTracker<'a> {
     /// With a TaskManager of which nothing was heard yet: its first failed call is an outage.
     pub(super) fn new(observer: &'a dyn Observer) -> Self {
         Self { outage: Mutex::new(None), failed_claims: Mutex::default(), answers: AtomicU64::new(0), observer }
@@ -153,22 +154,22 @@ mod tests {
     #[test]
     fn a_share_of_failed_calls_is_no_outage_and_several_in_a_row_are_one() {
         let told = Told::default();
-        let contact = Contact::answering(&told);
+        let outage = OutageTracker::answering(&told);
         for _ in 0..10 {
-            contact.failed(&error(None));
-            contact.failed(&error(None));
-            assert!(contact.answered(), "what waits for an answer hears of it all the same");
+            outage.failed(&error(None));
+            outage.failed(&error(None));
+            assert!(outage.answered(), "what waits for an answer hears of it all the same");
         }
         assert_eq!(*told.0.lock(), [] as [&str; 0]);
-        (0..5).for_each(|_| contact.failed(&error(None)));
-        assert!(contact.answered() && !contact.answered());
+        (0..5).for_each(|_| outage.failed(&error(None)));
+        assert!(outage.answered() && !outage.answered());
         assert_eq!(*told.0.lock(), ["started", "ended after 5"]);
     }
 
     #[test]
     fn before_its_first_answer_one_failed_call_is_an_outage() {
         let told = Told::default();
-        Contact::new(&told).failed(&error(None));
+        OutageTracker::new(&told).failed(&error(None));
         assert_eq!(*told.0.lock(), ["started"]);
     }
 
@@ -176,7 +177,7 @@ mod tests {
     fn one_failed_call_is_an_outage_where_none_is_made_for_long() {
         for (asked, expected) in [(1, &[][..]), (60, &["started"])] {
             let told = Told::default();
-            Contact::answering(&told).failed(&error(Some(asked)));
+            OutageTracker::answering(&told).failed(&error(Some(asked)));
             assert_eq!(*told.0.lock(), expected, "{asked}");
         }
     }
@@ -184,30 +185,28 @@ mod tests {
     #[test]
     fn patience_ends_where_nothing_was_answered_or_will_be_in_time() {
         let told = Told::default();
-        let (contact, minute) = (Contact::answering(&told), Some(Duration::from_mins(1)));
-        contact.failed(&error(None));
-        assert!(!contact.is_given_up(&error(None), minute));
-        assert!(!contact.is_given_up(&error(Some(59)), minute));
-        assert!(contact.is_given_up(&error(Some(60)), minute));
-        assert!(!contact.is_given_up(&error(Some(60)), None));
-        assert!(contact.is_given_up(&error(None), Some(Duration::ZERO)));
+        let (outage, minute) = (OutageTracker::answering(&told), Some(Duration::from_mins(1)));
+        outage.failed(&error(None));
+        assert!(!outage.is_given_up(&error(None), minute));
+        assert!(!outage.is_given_up(&error(Some(59)), minute));
+        assert!(outage.is_given_up(&error(Some(60)), minute));
+        assert!(!outage.is_given_up(&error(Some(60)), None));
+        assert!(outage.is_given_up(&error(None), Some(Duration::ZERO)));
     }
 
     #[test]
     fn claims_of_a_type_that_always_fail_are_given_up_though_other_calls_are_answered() {
         let told = Told::default();
-        let (contact, short) = (Contact::answering(&told), Some(Duration::ZERO));
+        let (outage, short) = (OutageTracker::answering(&told), Some(Duration::ZERO));
         for _ in 1..MOST_FAILED_CLAIMS {
-            contact.claim_failed(7, &error(None));
-            contact.claim_answered(8);
-            assert!(!contact.is_claim_given_up(7, &error(None), short));
+            outage.claim_failed(7, &error(None));
+            outage.claim_answered(8);
+            assert!(!outage.is_claim_given_up(7, &error(None), short));
         }
-        contact.claim_failed(7, &error(None));
-        contact.claim_answered(8);
-        assert!(
-            contact.is_claim_given_up(7, &error(None), short) && !contact.is_claim_given_up(8, &error(None), short)
-        );
-        contact.claim_answered(7);
-        assert!(!contact.is_claim_given_up(7, &error(None), short));
+        outage.claim_failed(7, &error(None));
+        outage.claim_answered(8);
+        assert!(outage.is_claim_given_up(7, &error(None), short) && !outage.is_claim_given_up(8, &error(None), short));
+        outage.claim_answered(7);
+        assert!(!outage.is_claim_given_up(7, &error(None), short));
     }
 }

@@ -1,25 +1,24 @@
-//! Whose turn it is to claim, and of which type.
+//! Who may poll, when, and for which types.
 //!
-//! While tasks come, every slot claims for itself. Once the queue was found empty, one slot alone keeps watch: it polls
-//! with backoff while the others sleep, or waits at a server that can. When it gets a task it wakes two, and each of
-//! those that gets one two more. So an idle worker polls once an interval, however many slots it has.
+//! A slot polls with a permit from here, over its own kept connection. While tasks come, every free slot gets one. Once
+//! the queue was found empty, there is one permit for all slots: its owner polls with backoff, or long-polls at a server
+//! that can do that, while the others sleep. When it gets a task it wakes two, and each of those that gets one two more.
+//! So an idle worker polls once an interval, however many slots it has.
 
-mod asleep;
-mod closing;
-mod due;
-mod ending;
-mod in_vain;
-mod schedule;
+mod end;
+mod repeats;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod timing;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use in_vain::InVain;
-pub(super) use terms::{Closed, Limits, Place, Sweep, Turn};
-use terms::{Flow, Watch};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use repeats::RepeatedClaims;
+pub(super) use terms::{Closed, Limits, PollPermit, Polled, Reservation};
+use terms::{Flow, IdlePoll};
 
 use super::breaker::{Breaker, Change, Verdict};
 use super::long_poll::LongPoll;
@@ -39,23 +38,23 @@ struct State {
     breakers: Vec<Breaker>,
     /// Slots that are asking now.
     asking: u64,
-    /// Places that they hold for tasks which they may get.
+    /// Room that they have reserved for tasks which they may get, by type.
     reserved: Vec<usize>,
     /// Slots that asked at the same time left out types that another asked for: the next asks alone.
     alone: bool,
     claimed: u64,
     finished: u64,
-    /// So many tasks were finished when a sweep began that found nothing of any type.
+    /// So many tasks were finished when a poll began that found nothing of any type.
     nothing_left_after: Option<u64>,
-    /// When the last turn began, and the last that found nothing of any type.
-    last_turn: Option<Instant>,
+    /// When the last poll began, and the last that found nothing of any type.
+    last_poll_began: Option<Instant>,
     last_in_vain: Option<Instant>,
     /// The type after the last that had a task.
     first: usize,
     flow: Flow,
-    watch: Watch,
+    idle_poll: IdlePoll,
     long_poll: LongPoll,
-    /// The last sweep was not answered. Then a claim is not to wait: its answer tells that the server is back.
+    /// The last poll was not answered. Then a claim is not to wait: its answer tells that the server is back.
     unanswered: bool,
     /// So many of the slots that sleep may ask: others have just found tasks.
     called: usize,
@@ -64,11 +63,13 @@ struct State {
     paused_until: Instant,
     /// The shortest pauses.
     pauses: Backoff,
-    in_vain: InVain,
-    /// When a type that is not claimed now may be, as far as was noted since the last turn began.
+    repeats: RepeatedClaims,
+    /// When a type that is not claimed now may be, as far as was noted since the last poll began.
     due: Option<Instant>,
     last_active: Instant,
-    /// Results that the TaskManager has not confirmed.
+    /// Stored results whose first report is not settled yet.
+    delivering: usize,
+    /// Results whose first report did not get through.
     unreported: usize,
     unreported_since: Option<Instant>,
     /// They do not get through, for too long.
@@ -79,7 +80,7 @@ struct State {
 }
 
 /// The state that slots share.
-pub(super) struct Queue {
+pub(super) struct PollSchedule {
     state: Mutex<State>,
     /// What slots wait for.
     changed: Condvar,
@@ -88,9 +89,12 @@ pub(super) struct Queue {
     limits: Limits,
     /// How many tasks of each type may be in flight.
     concurrency: Vec<usize>,
+    /// While so many results wait for their first report, no task is claimed: its claim could expire while its result
+    /// waits.
+    most_delivering: usize,
 }
 
-impl Queue {
+impl PollSchedule {
     pub(super) fn new(limits: Limits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
         let now = Instant::now();
         let start = if limits.is_patient() {
@@ -107,21 +111,22 @@ impl Queue {
             claimed: 0,
             finished: 0,
             nothing_left_after: None,
-            last_turn: None,
+            last_poll_began: None,
             last_in_vain: None,
             first: 0,
             flow: Flow::Unknown,
-            watch: Watch::Nobody,
+            idle_poll: IdlePoll::Nobody,
             long_poll: if limits.is_patient() { LongPoll::new(concurrency.len()) } else { LongPoll::never() },
             unanswered: false,
             called: 0,
             pauses: Backoff::when_asked_to_wait(backoff.longest()),
-            in_vain: InVain::new(),
+            repeats: RepeatedClaims::new(),
             backoff,
             next_poll: now + start,
             paused_until: now,
             due: None,
             last_active: now,
+            delivering: 0,
             unreported: 0,
             unreported_since: None,
             stuck: false,
@@ -129,7 +134,14 @@ impl Queue {
             closed: None,
             asked_at: None,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new(), ending: Condvar::new(), limits, concurrency }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            ending: Condvar::new(),
+            limits,
+            concurrency,
+            most_delivering: 2 * slots,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,54 +156,54 @@ impl Queue {
         }
     }
 
-    /// Waits until it is this slot's turn; `None` where nothing more is to be claimed.
-    pub(super) fn turn(&self) -> Option<Turn> {
+    /// Waits until a slot may poll; `None` if nothing more is to be claimed.
+    pub(super) fn acquire(&self) -> Option<PollPermit> {
         let mut state = self.lock();
-        let (mut fresh, mut on_watch) = (true, false);
+        let (mut fresh, mut is_idle) = (true, false);
         loop {
             state.close_when_done(&self.limits);
             if state.closed.is_some() {
                 self.tell(&state);
                 return None;
             }
-            let wake = state.may_ask_at(&self.limits, &self.concurrency);
-            if state.flow != Flow::Tasks && state.watch == Watch::Nobody && wake.is_some() {
-                (on_watch, state.watch) = (true, Watch::Kept);
+            let wake = self.may_ask_at(&state);
+            if state.flow != Flow::Tasks && state.idle_poll == IdlePoll::Nobody && wake.is_some() {
+                (is_idle, state.idle_poll) = (true, IdlePoll::Polling);
             }
-            let called = if state.flow == Flow::Tasks { fresh || state.called > 0 } else { on_watch };
+            let called = if state.flow == Flow::Tasks { fresh || state.called > 0 } else { is_idle };
             let called = called && !(state.alone && state.asking > 0);
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
                 if !fresh {
                     state.called = state.called.saturating_sub(1);
                 }
-                return Some(state.take_turn(on_watch, &self.limits));
+                return Some(state.permit(is_idle, &self.limits));
             }
-            // Who is not called sleeps until somebody else has news; the watch too, while another asks for it.
+            // Who is not called sleeps until somebody else has news; so does who polls alone, while another asks.
             let until = if called { wake } else { None };
             fresh &= called || state.alone;
             wait(&self.changed, &mut state, until);
         }
     }
 
-    /// Takes a place for a task of a type, before it is asked for.
-    pub(super) fn reserve(&self, index: usize) -> Place {
+    /// Reserves room for a task of a type, before it is asked for.
+    pub(super) fn reserve(&self, index: usize) -> Reservation {
         let mut state = self.lock();
-        // A turn that was given before the end was asked for takes nothing more.
+        // A permit that was given before the end was asked for takes nothing more.
         if state.closed.is_some() {
-            return Place::Full;
+            return Reservation::Full;
         }
         if state.in_flight[index] >= self.concurrency[index] {
-            return if state.reserved[index] > 0 { Place::Reserved } else { Place::Full };
+            return if state.reserved[index] > 0 { Reservation::Contested } else { Reservation::Full };
         }
         if !state.breakers[index].admit(Instant::now()) {
-            return Place::Paused;
+            return Reservation::Paused;
         }
         state.in_flight[index] += 1;
         state.reserved[index] += 1;
-        Place::Taken
+        Reservation::Made
     }
 
-    /// Gives back a place that was taken in vain.
+    /// Gives back what was reserved in vain.
     pub(super) fn release(&self, index: usize) {
         let mut state = self.lock();
         state.in_flight[index] -= 1;
@@ -209,20 +221,20 @@ impl Queue {
         self.lock().long_poll.is_for_any()
     }
 
-    /// Ends a turn with what it found.
-    pub(super) fn end_turn(&self, turn: &Turn, sweep: Sweep) {
+    /// Returns a permit with what the poll found.
+    pub(super) fn finish_poll(&self, permit: &PollPermit, polled: Polled) {
         let mut state = self.lock();
         state.asking -= 1;
-        if turn.on_watch {
-            state.watch = Watch::Nobody;
+        if permit.is_idle {
+            state.idle_poll = IdlePoll::Nobody;
         }
-        state.unanswered = matches!(sweep, Sweep::Failed { .. });
+        state.unanswered = matches!(polled, Polled::Failed { .. });
         if !state.unanswered {
             state.pauses.reset();
         }
-        state.alone = sweep == Sweep::Partial && !self.limits.is_patient();
-        match sweep {
-            Sweep::Task(index) => {
+        state.alone = polled == Polled::Partial && !self.limits.is_patient();
+        match polled {
+            Polled::Task(index) => {
                 state.claimed += 1;
                 state.reserved[index] -= 1;
                 state.first = (index + 1) % self.concurrency.len();
@@ -231,23 +243,23 @@ impl Queue {
                 state.backoff.reset();
             }
             // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
-            Sweep::Empty { .. } if turn.finished_before != state.finished => {}
+            Polled::Empty { .. } if permit.finished_before != state.finished => {}
             // Who waits for the worker's end is only told of what is known of all types: ask again.
-            Sweep::Partial if state.alone => {}
-            Sweep::Partial | Sweep::Empty { .. } => {
-                // Each type is the last in its turn, for which a server waits.
-                state.first = (turn.first + 1) % self.concurrency.len();
-                state.schedule(turn, None);
-                state.last_in_vain = state.last_in_vain.max(Some(turn.start));
-                if sweep == (Sweep::Empty { paused: false }) {
-                    state.nothing_left_after = Some(turn.finished_before);
+            Polled::Partial if state.alone => {}
+            Polled::Partial | Polled::Empty { .. } => {
+                // Each type is the last once in a while, for which a server waits.
+                state.first = (permit.first + 1) % self.concurrency.len();
+                state.schedule(permit, None);
+                state.last_in_vain = state.last_in_vain.max(Some(permit.start));
+                if polled == (Polled::Empty { left_out: false }) {
+                    state.nothing_left_after = Some(permit.finished_before);
                 }
             }
             // The next types come first next time: they may fare better.
-            Sweep::Failed { index, pause } => {
+            Polled::Failed { index, pause } => {
                 state.first = (index + 1) % self.concurrency.len();
                 state.nothing_left_after = None;
-                state.schedule(turn, pause);
+                state.schedule(permit, pause);
             }
         }
         state.close_when_drained(&self.limits);
@@ -255,18 +267,40 @@ impl Queue {
         self.tell(&state);
     }
 
-    /// Notes that a task of a type is no longer in flight, and what that says about the type's service.
-    pub(super) fn finished(&self, index: usize, verdict: Verdict) -> Option<Change> {
+    /// Notes that a task of a type runs no longer, and what that says about the type's service. If its result
+    /// `is_stored`, its delivery begins, which ends with [`PollSchedule::delivered`].
+    pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<Change> {
         let mut state = self.lock();
-        // Where the type was full, or failures go back to the queue, there may be more to claim at once.
+        // If the type was full, or a task or its handler has put something into the queue, there may be more to claim.
         if state.in_flight[index] == self.concurrency[index] || self.limits.drain {
             state.flow = Flow::Tasks;
         }
         state.in_flight[index] -= 1;
+        state.delivering += usize::from(is_stored);
         state.finished += 1;
         state.last_active = Instant::now();
         self.tell(&state);
         state.breakers[index].judge(verdict, Instant::now())
+    }
+
+    /// Notes that the first report of a stored result is settled, or postponed; and whether the task `may_be_back` in the
+    /// queue of the TaskManager.
+    pub(super) fn delivered(&self, may_be_back: bool) {
+        let mut state = self.lock();
+        let was_held_up = state.delivering >= self.most_delivering;
+        state.delivering -= 1;
+        state.last_active = Instant::now();
+        if may_be_back {
+            state.finished += 1;
+            if self.limits.drain {
+                (state.flow, state.called) = (Flow::Tasks, state.called.max(1));
+            }
+        }
+        state.close_when_drained(&self.limits);
+        // Most reports are news to nobody: with many slots it would cost to wake them all.
+        if may_be_back || was_held_up || state.closed.is_some() || !self.limits.is_patient() {
+            self.tell(&state);
+        }
     }
 
     /// Notes how many results the TaskManager has not confirmed. They are counted under the lock, so that of two
@@ -309,53 +343,48 @@ impl Queue {
         self.tell(&state);
     }
 
-    /// How many tasks are in flight.
-    pub(super) fn in_flight(&self) -> usize {
-        self.lock().working()
+    /// When a slot may next ask, `None` where that depends on what other threads do.
+    fn may_ask_at(&self, state: &State) -> Option<Instant> {
+        let enough = self.limits.max_tasks > 0 && state.claimed + state.asking >= self.limits.max_tasks;
+        let full = state.in_flight.iter().zip(&self.concurrency).all(|(in_flight, limit)| in_flight >= limit);
+        if enough || full || state.delivering >= self.most_delivering {
+            return None;
+        }
+        Some(state.next_poll_at(&self.limits))
     }
 }
 
 impl State {
-    /// How many tasks are in flight.
+    /// How many tasks run.
     fn working(&self) -> usize {
         self.in_flight.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
     }
 
-    fn take_turn(&mut self, on_watch: bool, limits: &Limits) -> Turn {
+    fn permit(&mut self, is_idle: bool, limits: &Limits) -> PollPermit {
         let start = Instant::now();
         self.asking += 1;
         self.due = None;
-        self.last_turn = Some(start);
-        let may_wait = on_watch && limits.is_patient() && !self.unanswered;
+        self.last_poll_began = Some(start);
+        let may_wait = is_idle && limits.is_patient() && !self.unanswered;
         let wait = if may_wait { self.long_poll.longest(self.backoff.clone().grow()) } else { Duration::ZERO };
         if !wait.is_zero() {
-            self.watch = Watch::MayWait;
+            self.idle_poll = IdlePoll::Held;
         }
-        Turn { first: self.first, wait, start, on_watch, finished_before: self.finished }
+        PollPermit { first: self.first, wait, start, is_idle, finished_before: self.finished }
     }
 
-    /// Whether the server may be the place to wait at, after a turn without a task. Not where it was asked to wait and
+    /// Whether the server may be the place to wait at, after a poll without a task. Not if it was asked to wait and
     /// did not, or did not answer: it would be asked in a circle.
-    fn may_wait_at_server(&self, turn: &Turn) -> bool {
-        !self.unanswered && self.long_poll.may_wait(turn.start, !turn.wait.is_zero())
-    }
-
-    /// When a slot may next ask, `None` where that depends on what other slots do.
-    fn may_ask_at(&self, limits: &Limits, concurrency: &[usize]) -> Option<Instant> {
-        let enough = limits.max_tasks > 0 && self.claimed + self.asking >= limits.max_tasks;
-        let full = self.in_flight.iter().zip(concurrency).all(|(in_flight, limit)| in_flight >= limit);
-        if enough || full {
-            return None;
-        }
-        Some(self.next_turn(limits))
+    fn may_wait_at_server(&self, permit: &PollPermit) -> bool {
+        !self.unanswered && self.long_poll.may_wait(permit.start, !permit.wait.is_zero())
     }
 
     /// Before the worker ends because it is idle, it asks once more, whenever the next poll would be.
-    fn next_turn(&self, limits: &Limits) -> Instant {
+    fn next_poll_at(&self, limits: &Limits) -> Instant {
         if self.flow == Flow::Tasks {
             return self.paused_until;
         }
-        let last_poll = self.idle_end(limits).filter(|end| self.last_turn.is_none_or(|start| start < *end));
+        let last_poll = self.idle_end(limits).filter(|end| self.last_poll_began.is_none_or(|start| start < *end));
         last_poll.map_or(self.next_poll, |end| end.min(self.next_poll)).max(self.paused_until)
     }
 }

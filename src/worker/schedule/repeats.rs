@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Flow, Queue};
+use super::{Flow, PollSchedule};
 use crate::task::TaskId;
 use crate::taskmanager::Backoff;
 
@@ -17,12 +17,12 @@ const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Claims in vain since the last that was not.
-pub(super) struct InVain {
+pub(super) struct RepeatedClaims {
     counts: HashMap<TaskId, u32>,
     pauses: Backoff,
 }
 
-impl InVain {
+impl RepeatedClaims {
     pub(super) fn new() -> Self {
         Self { counts: HashMap::new(), pauses: Backoff::new(FIRST, 2.0, LONGEST) }
     }
@@ -43,21 +43,21 @@ impl InVain {
     }
 }
 
-impl Queue {
-    /// Notes, before its place is given back, whether something came of a task that was claimed in a turn begun at `start`.
+impl PollSchedule {
+    /// Notes, whether something came of a task that was claimed by a poll begun at `start`.
     pub(in crate::worker) fn note_claim(&self, id: TaskId, is_in_vain: bool, start: Instant) {
         let mut state = self.lock();
         if !is_in_vain {
-            return state.in_vain.reset();
+            return state.repeats.reset();
         }
         // Slots that asked at about the same time are one case.
         if start < state.paused_until {
             return;
         }
-        let Some(until) = state.in_vain.add(id).and_then(|pause| Instant::now().checked_add(pause)) else { return };
+        let Some(until) = state.repeats.add(id).and_then(|pause| Instant::now().checked_add(pause)) else { return };
         state.paused_until = until;
         // One slot asks then, not all of them.
-        (state.flow, state.called, state.next_poll) = (Flow::Dry, 0, until);
+        (state.flow, state.called, state.next_poll) = (Flow::Empty, 0, until);
         self.tell(&state);
     }
 }
@@ -68,22 +68,22 @@ mod tests {
 
     #[test]
     fn pauses_begin_where_a_task_comes_too_often_and_grow_to_a_few_seconds() {
-        let mut in_vain = InVain::new();
+        let mut repeats = RepeatedClaims::new();
         for round in 0..FREE {
             for id in 1..=20 {
-                assert_eq!(in_vain.add(TaskId(id)), None, "{round}");
+                assert_eq!(repeats.add(TaskId(id)), None, "{round}");
             }
         }
-        let pauses: Vec<u128> = (0..9).map(|_| in_vain.add(TaskId(7)).unwrap().as_millis()).collect();
+        let pauses: Vec<u128> = (0..9).map(|_| repeats.add(TaskId(7)).unwrap().as_millis()).collect();
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        in_vain.reset();
-        assert_eq!(in_vain.add(TaskId(7)), None);
+        repeats.reset();
+        assert_eq!(repeats.add(TaskId(7)), None);
     }
 
     #[test]
     fn many_tasks_are_no_circle_and_take_no_memory_without_end() {
-        let mut in_vain = InVain::new();
-        assert!((0..10 * MOST_TASKS as u64).all(|id| in_vain.add(TaskId(id)).is_none()));
-        assert!(in_vain.counts.len() <= MOST_TASKS);
+        let mut repeats = RepeatedClaims::new();
+        assert!((0..10 * MOST_TASKS as u64).all(|id| repeats.add(TaskId(id)).is_none()));
+        assert!(repeats.counts.len() <= MOST_TASKS);
     }
 }

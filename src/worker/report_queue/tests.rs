@@ -1,0 +1,89 @@
+//! In which order reports are sent, by how many senders, and which of them count as unreported.
+
+use serde_json::Value;
+
+use super::*;
+use crate::task::{Claim, Outcome, Task};
+
+/// The report of an attempt at a task.
+fn report(id: u64, attempt: u32) -> PendingReport {
+    let now = Timestamp::now();
+    let task = Task { id: TaskId(id), task_type: "any".into(), params: Value::Null, attempt, priority: 0 };
+    let claim = Claim { task, worker_id: "me".into(), claimed_at: now, deadline: now.into() };
+    let result = TaskResult::new(claim, Outcome::success(Value::Null), "", now, now);
+    let first = FirstReport { attempt, polled_at: Instant::now(), has_run: true };
+    PendingReport::new(ResultId(1), result, false, first)
+}
+
+fn queue(most_senders: usize) -> ReportQueue {
+    ReportQueue::with_limits(Vec::new(), Duration::ZERO, most_senders)
+}
+
+fn attempt(report: &PendingReport) -> (u64, u32) {
+    (report.result.task_id.0, report.result.attempt)
+}
+
+#[test]
+fn reports_of_one_task_are_sent_one_after_the_other_and_hold_up_no_others() {
+    let queue = queue(9);
+    for (id, number) in [(1, 1), (1, 2), (2, 1)] {
+        queue.add_fresh(report(id, number));
+    }
+    assert_eq!(attempt(&queue.next_fresh().unwrap()), (1, 1));
+    assert_eq!(attempt(&queue.next_fresh().unwrap()), (2, 1));
+    queue.sent(TaskId(1));
+    assert_eq!(attempt(&queue.next_fresh().unwrap()), (1, 2));
+}
+
+#[test]
+fn a_refused_report_waits_while_the_next_attempt_is_reported() {
+    let queue = queue(9);
+    let error = Error::Interrupted;
+    queue.set_aside(report(1, 1), error);
+    queue.add_fresh(report(1, 2));
+    queue.next_fresh().unwrap();
+    assert!(queue.next_postponed().is_none() && queue.lock().next_due(Instant::now()).is_none());
+    queue.sent(TaskId(1));
+    assert!(queue.lock().next_due(Instant::now()).is_some());
+    assert_eq!(attempt(&queue.next_postponed().unwrap()), (1, 1));
+}
+
+#[test]
+fn senders_are_started_as_they_are_needed_up_to_a_limit() {
+    let queue = queue(2);
+    let needs = [1, 2, 3].map(|id| queue.add_fresh(report(id, 1)));
+    assert_eq!(needs, [Needs::Sender, Needs::Sender, Needs::Nothing]);
+}
+
+#[test]
+fn what_no_thread_is_there_for_is_handed_back_by_the_last_sender() {
+    let queue = queue(2);
+    queue.add_fresh(report(1, 1));
+    queue.add_fresh(report(2, 1));
+    assert!(queue.sender_refused().is_empty(), "another takes it");
+    assert_eq!(queue.sender_refused().iter().map(attempt).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+}
+
+#[test]
+fn only_what_did_not_get_through_counts_as_unreported() {
+    let queue = queue(2);
+    queue.add_fresh(report(1, 1));
+    let first = queue.next_fresh().unwrap();
+    assert_eq!((queue.unreported(), queue.postponed()), (0, 0));
+    queue.postpone(first);
+    queue.sent(TaskId(1));
+    assert_eq!((queue.unreported(), queue.postponed()), (1, 1));
+    let again = queue.next_postponed().unwrap();
+    assert_eq!(queue.postponed(), 1, "it is being sent");
+    queue.set_aside(again, Error::Interrupted);
+    queue.sent(TaskId(1));
+    assert_eq!((queue.unreported(), queue.postponed()), (1, 0));
+}
+
+#[test]
+fn the_last_sender_ends_when_nothing_more_comes() {
+    let queue = queue(2);
+    queue.add_fresh(report(1, 1));
+    queue.end();
+    assert!(queue.next_fresh().is_some() && queue.next_fresh().is_none());
+}

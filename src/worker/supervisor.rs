@@ -1,0 +1,188 @@
+//! The main thread: starts the others, prunes old results and feeds the watchdog while they work, and waits for their end.
+
+use std::sync::Arc;
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use super::report_queue::ReportQueue;
+use super::reporter::Reporter;
+use super::schedule::Closed;
+use super::slots::Slots;
+use super::snooze::still_snoozed;
+use super::{Context, Event, HandlerSource, Summary, WorkerError};
+use crate::clock::{Moment, surely_past};
+use crate::failpoint;
+use crate::shutdown::{StopReason, Watch};
+use crate::store::Pruning;
+use crate::taskmanager::Retries;
+
+/// The pause between two steps while there is something to prune: the slots have the file for most of the time.
+const BETWEEN_STEPS: Duration = Duration::from_millis(20);
+/// How often it is looked whether there is.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// The main thread of a worker.
+pub(super) struct Supervisor<'w> {
+    pub(super) context: &'w Context<'w>,
+    pub(super) slots: &'w Slots<'w>,
+    pub(super) reporter: &'w Reporter<'w>,
+    pub(super) reports: &'w ReportQueue,
+    pub(super) handlers: &'w dyn HandlerSource,
+}
+
+impl<'w> Supervisor<'w> {
+    /// Runs the worker to its end.
+    pub(super) fn run(&self) -> Result<Summary, WorkerError> {
+        let (context, concurrency) = (self.context, self.context.config().concurrency.value);
+        let task_types = context.types.iter().map(|it| (it.name.as_str(), it.id())).collect();
+        context.tell(&Event::Ready { task_types, concurrency });
+        self.reporter.note_unreported();
+        // What does not get through now waits for the reporter's next try.
+        let _ = self.reporter.send_postponed(Retries::NONE, || self.beat());
+        thread::scope(|scope| {
+            let ended = Arc::new(Watch::new(false));
+            self.start_threads(scope, concurrency, &ended);
+            self.wait_for_slots(context.config().grace_period.value);
+            self.slots.end_idle_handlers();
+            self.wait_delivered();
+            self.wait_reported();
+            self.reports.end();
+            ended.raise(true);
+        });
+        self.conclude()
+    }
+
+    /// Starts the slots, and what helps them; they claim nothing before all of them are there.
+    fn start_threads<'scope>(&self, scope: &'scope Scope<'scope, '_>, slots: usize, ended: &Arc<Watch<bool>>)
+    where
+        'w: 'scope,
+    {
+        let all_started = Arc::new(RwLock::new(()));
+        let starting = all_started.write();
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send + 'scope>| {
+            failpoint::check("thread")?;
+            thread::Builder::new().name(name).spawn_scoped(scope, run)
+        };
+        let (parts, reporter, ended) = (self.slots, self.reporter, Arc::clone(ended));
+        let mut refused = spawn("reporter".into(), Box::new(|| reporter.run())).err();
+        let watch = move || reporter.store_health.watch_files(&ended);
+        refused = refused.or_else(|| spawn("files".into(), Box::new(watch)).err());
+        for number in 0..slots {
+            let all_started = Arc::clone(&all_started);
+            let run = move || {
+                drop(all_started.read());
+                parts.run(number, scope);
+            };
+            let refused = refused.take().or_else(|| spawn(format!("slot-{number}"), Box::new(run)).err());
+            if let Some(error) = refused {
+                self.context.schedule.slot_ended();
+                self.context.fail(WorkerError::Thread { slots, error });
+            }
+        }
+        drop(starting);
+    }
+
+    fn wait_for_slots(&self, grace_period: Duration) {
+        let context = self.context;
+        let closed = self.maintain();
+        let in_flight = context.in_flight.running();
+        context.tell(&Event::Closing { asked: closed == Closed::Asked, in_flight });
+        context.withdraw_claims();
+        if !self.wait_slots_ended(Some(grace_period)) {
+            context.in_flight.cancel_all(StopReason::Shutdown);
+            context.in_flight.end();
+            self.wait_slots_ended(None);
+        }
+    }
+
+    /// Prunes old results, and what handlers need no more, in small steps until nothing more is claimed; says why that is.
+    fn maintain(&self) -> Closed {
+        let context = self.context;
+        // If this fails, the next write that matters says so.
+        let _ = context.store().forget_ended(&context.process, context.clock().now());
+        let (start, mut pruning) = (context.clock().moment(), None);
+        loop {
+            let heartbeat = self.slots.watchdog.every();
+            let next = self.prune(&mut pruning, start).min(self.prune_of_handlers()).min(heartbeat);
+            self.beat();
+            if let Some(closed) = context.schedule.wait_closed(next) {
+                return closed;
+            }
+        }
+    }
+
+    /// Prunes some old results, if there are any; returns when to come again.
+    fn prune(&self, under_way: &mut Option<Pruning>, start: Moment) -> Duration {
+        let keep = self.context.config().keep_results.value;
+        let before = surely_past(start, self.context.clock().now()).checked_sub(keep);
+        let (false, Ok(before)) = (keep.is_zero(), before) else { return Duration::MAX };
+        let mut pruning = under_way.take().unwrap_or_else(|| Pruning::new(before));
+        if self.context.store().prune(&mut pruning) != Ok(true) {
+            return LOOK_EVERY;
+        }
+        *under_way = Some(pruning);
+        BETWEEN_STEPS
+    }
+
+    fn prune_of_handlers(&self) -> Duration {
+        if self.handlers.prune() { BETWEEN_STEPS } else { LOOK_EVERY }
+    }
+
+    /// Says that the loop is alive, or why it is not.
+    fn beat(&self) {
+        let watchdog = &self.slots.watchdog;
+        let claim_timeout = self.context.config().claim_timeout.value;
+        let event = if let Some(slot) = watchdog.overdue(Instant::now()) {
+            Event::Hanging(format!("slot {slot} is overdue with its task"))
+        } else if self.context.schedule.is_stalled(watchdog.slack()) {
+            Event::Hanging("no slot is polling, although one should".into())
+        } else if self.reports.is_overdue(claim_timeout.saturating_add(watchdog.slack())) {
+            Event::Hanging("a report is overdue".into())
+        } else {
+            Event::Heartbeat { again: watchdog.again() }
+        };
+        self.context.tell(&event);
+    }
+
+    /// Waits until all slots have ended, or `grace_period` is over; true if they have.
+    fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
+        loop {
+            self.beat();
+            let heartbeat = self.slots.watchdog.every();
+            if let Some(ended) = self.context.schedule.wait_slots_ended(grace_period, heartbeat) {
+                return ended;
+            }
+        }
+    }
+
+    /// Waits until each stored result has been reported once, or postponed.
+    fn wait_delivered(&self) {
+        while !self.context.schedule.wait_delivered(self.slots.watchdog.every()) {
+            self.beat();
+        }
+    }
+
+    /// If somebody waits for the worker's end, waits for reports that the TaskManager has asked for later.
+    fn wait_reported(&self) {
+        let is_waited_for = self.context.exit_on_outage.is_some();
+        while is_waited_for && !self.context.schedule.wait_reported(self.slots.watchdog.every()) {
+            self.beat();
+        }
+    }
+
+    fn conclude(&self) -> Result<Summary, WorkerError> {
+        let context = self.context;
+        let counters = *context.counters.lock();
+        let stopped = context.store().stop_process(&context.process, counters, context.clock().now());
+        let (unreported, refused) = (self.reports.unreported(), self.reports.refused());
+        let summary = Summary { counters, unreported, refused, snoozed: still_snoozed(context) };
+        context.tell(&Event::Ended(&summary));
+        if let Some(failure) = context.failure.lock().take() {
+            return Err(failure);
+        }
+        stopped.map_err(WorkerError::Store)?;
+        Ok(summary)
+    }
+}
