@@ -9,10 +9,14 @@ mod escape;
 #[cfg(target_os = "linux")]
 mod files;
 mod pipes;
+#[allow(dead_code, reason = "shared with the integration tests, which use more of it")]
+#[path = "../../tests/support/process.rs"]
+mod process;
 mod redaction;
 mod settings;
-#[path = "../../tests/support/process.rs"]
-mod support;
+#[allow(dead_code, reason = "shared with the integration tests, which use more of it")]
+#[path = "../../tests/support/wait.rs"]
+mod wait;
 mod warm;
 mod warm_ends;
 mod warm_talk;

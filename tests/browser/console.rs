@@ -5,8 +5,7 @@ use prismq::internals::server::Settings;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, EVIL};
-use crate::rig::{Rig, TaskManager};
-use crate::support::wait_for;
+use crate::support::{Rig, TaskManager, wait_for};
 
 /// One failure is the end of a task.
 fn rig() -> Rig {

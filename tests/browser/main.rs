@@ -4,11 +4,7 @@
 mod browser;
 mod console;
 mod report;
-#[path = "../worker/rig.rs"]
-mod rig;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../status/watched.rs"]
-mod watched;
 
 mod worker;

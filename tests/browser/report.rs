@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::browser::Browser;
-use crate::rig::Rig;
+use crate::support::Rig;
 
 /// Makes 20,000 results of one, of types with long names, that took up to 17 minutes.
 const MANY: &str = "

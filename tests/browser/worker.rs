@@ -5,9 +5,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::browser::{Browser, EVIL, processes_of};
-use crate::rig::{Rig, TaskManager};
-use crate::support::wait_for;
-use crate::watched::Watched;
+use crate::support::{Rig, TaskManager, Watched, wait_for};
 
 /// A task that says how far it is, and ends when there is a file `go`.
 const SLOW: &str = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.03; done; echo 1";

@@ -1,13 +1,14 @@
-//! The library, as a program in Rust uses it.
+//! The library, in the process of the tests: as a program in Rust uses it, the client of the TaskManager, and the
+//! handlers that read YouTube.
 #![cfg(feature = "server")]
 
 mod built;
+mod client;
 mod example;
 mod handlers;
-#[path = "../worker/rig.rs"]
-mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod youtube;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use prismq::{Worker, WorkerBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::rig::{TaskManager, read_rows};
+use crate::support::{TaskManager, read_rows};
 
 /// The type that all of them work.
 const TYPE: &str = "a.b";

@@ -1,8 +1,7 @@
 //! A server on a free port with a file of its own, and a client for it.
 
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prismq::internals::server::{Server, Settings};
 use serde_json::{Value, json};
@@ -180,19 +179,6 @@ impl Client {
             }
             ids.push(answer.data()["id"].as_i64().unwrap());
         }
-    }
-}
-
-/// Asks again and again until there is an answer.
-#[track_caller]
-pub(crate) fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain");
-        thread::sleep(Duration::from_millis(1));
     }
 }
 

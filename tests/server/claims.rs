@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, assert_recent, wait_for};
+use crate::api::{Answer, Api, assert_recent};
+use crate::support::wait_for;
 
 #[test]
 fn a_claim_hands_out_a_task() {
@@ -232,7 +233,9 @@ fn short_claims() -> (Api, i64) {
 #[test]
 fn a_claim_that_has_run_out_goes_to_the_next() {
     let (api, type_id) = short_claims();
-    let claimed = wait_for(|| Some(api.claim("second", type_id)).filter(|answer| answer.status == 200)).data();
+    let claimed =
+        wait_for("the expired claim", || Some(api.claim("second", type_id)).filter(|answer| answer.status == 200))
+            .data();
     assert_eq!((&claimed["id"], &claimed["attempts"]), (&json!(1), &json!(2)));
     let report = json!({"worker_id": "first", "success": true, "result": {"late": true}});
     api.post("/tasks/1/complete", report).assert_error(403, "Task is claimed by another worker");
@@ -248,7 +251,7 @@ fn a_claim_that_has_run_out_stands_until_the_next() {
     let other = api.register_any("b");
     api.create("b", json!({}));
     api.claim("w", other).data();
-    wait_for(|| Some(api.claim("w", other)).filter(|answer| answer.status == 200));
+    wait_for("the other type's task", || Some(api.claim("w", other)).filter(|answer| answer.status == 200));
     let report = json!({"worker_id": "first", "success": true});
     assert_eq!(api.post("/tasks/1/complete", report).data()["status"], json!("completed"));
     api.claim("second", type_id).assert_error(404, "No available tasks");
@@ -258,7 +261,9 @@ fn a_claim_that_has_run_out_stands_until_the_next() {
 fn workers_that_die_use_up_no_attempts() {
     let (api, type_id) = short_claims();
     for attempt in 2..=5 {
-        let claimed = wait_for(|| Some(api.claim("w", type_id)).filter(|answer| answer.status == 200)).data();
+        let claimed =
+            wait_for("the expired claim", || Some(api.claim("w", type_id)).filter(|answer| answer.status == 200))
+                .data();
         assert_eq!(claimed["attempts"], json!(attempt));
     }
 }

@@ -10,9 +10,9 @@ use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Report
 use prismq::{Outcome, Timestamp};
 use serde_json::{Value, json};
 
-use crate::api::{Api, wait_for};
+use crate::api::Api;
 use crate::exchange::{exchange, send};
-use crate::support::{Exchange, FakeClock, recorded};
+use crate::support::{Exchange, FakeClock, recorded, wait_for};
 
 const CREATE: (&str, &str) = ("POST", "/tasks");
 const TASK: &str = r#"{"type":"a","params":{"n":1}}"#;
@@ -134,7 +134,7 @@ fn a_late_answer_comes_late() {
 fn the_work_of_a_late_answer_is_done_at_once() {
     let faulty = Faulty::start(Faults { latency: 1.0, delay: Faults::LONGEST_DELAY, ..Faults::default() });
     let client = send(faulty.server.address(), CREATE, None, TASK).unwrap();
-    wait_for(|| (faulty.tasks() == 1).then_some(()));
+    wait_for("the task", || (faulty.tasks() == 1).then_some(()));
     drop(client);
 }
 

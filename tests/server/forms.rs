@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::api::{Api, wait_for};
+use crate::api::Api;
 use crate::browser::Browser;
+use crate::support::wait_for;
 
 /// A server with a type that has a field of each kind.
 fn with_type() -> (Api, Browser) {
@@ -171,7 +172,9 @@ fn a_claim_that_waits_gets_what_is_put_back() {
             let claim = json!({"worker_id": "waiting-one", "task_type_id": type_id}).to_string();
             client.send("POST", "/tasks/claim", &[("Prefer", "wait=20")], &claim).data()
         });
-        wait_for(|| browser.get("/").body.contains("waiting-one<span class=\"soft\"> polling").then_some(()));
+        wait_for("the waiting worker on the page", || {
+            browser.get("/").body.contains("waiting-one<span class=\"soft\"> polling").then_some(())
+        });
         let start = Instant::now();
         browser.post("/tasks/1/put-back", &[]).leads_to("/tasks/1?is=back");
         assert_eq!(waiting.join().unwrap()["id"], json!(1));

@@ -6,7 +6,8 @@ use prismq::internals::server::Server;
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::api::{Api, Client, wait_for};
+use crate::api::{Api, Client};
+use crate::support::wait_for;
 
 /// Inserts tasks of the first type that ended in 1970.
 const INSERT: &str = "
@@ -45,7 +46,7 @@ fn only_what_ended_long_ago_is_removed() {
         let list = client.get("/tasks?limit=1000").data();
         list.as_array().unwrap().iter().map(|task| task["id"].as_i64().unwrap()).rev().collect::<Vec<_>>()
     };
-    wait_for(|| (ids().len() == kept.len()).then_some(()));
+    wait_for("the pruning", || (ids().len() == kept.len()).then_some(()));
     assert_eq!(ids(), kept);
 }
 
@@ -57,7 +58,9 @@ fn the_room_of_what_is_removed_is_used_again() {
     let pages: Vec<i64> = (0..8)
         .map(|_| {
             database.execute(INSERT, []).unwrap();
-            wait_for(|| (number(&database, "SELECT count(*) FROM tasks") == 0).then_some(()));
+            wait_for("the pruning at the start", || {
+                (number(&database, "SELECT count(*) FROM tasks") == 0).then_some(())
+            });
             number(&database, "PRAGMA page_count")
         })
         .collect();
@@ -72,7 +75,7 @@ fn the_like_of_what_is_removed_can_be_created_again() {
     let id = api.post("/tasks", task.clone()).data()["id"].clone();
     api.claim("w", type_id).data();
     api.post(&format!("/tasks/{id}/complete"), json!({"worker_id": "w", "success": true})).data();
-    wait_for(|| (api.get(&format!("/tasks/{id}")).status == 404).then_some(()));
+    wait_for("the pruned task", || (api.get(&format!("/tasks/{id}")).status == 404).then_some(()));
     let again = api.post("/tasks", task).data();
     assert_eq!((&again["status"], again.get("deduplicated")), (&json!("pending"), None));
     assert_ne!(again["id"], id, "no id is used twice");

@@ -12,7 +12,8 @@ use prismq::internals::server::{Server, ServerError, Settings};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::api::{Api, Client, settings, wait_for};
+use crate::api::{Api, Client, settings};
+use crate::support::wait_for;
 
 #[test]
 fn everything_outlives_a_restart() {
@@ -216,7 +217,7 @@ fn a_request_in_flight_is_finished() {
     let Api { server, .. } = api;
     let address = server.address();
     let stopping = thread::spawn(move || server.stop());
-    wait_for(|| TcpStream::connect(address).is_err().then_some(()));
+    wait_for("the end of the listener", || TcpStream::connect(address).is_err().then_some(()));
     client.write_all(b"{}").unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();

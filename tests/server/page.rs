@@ -6,8 +6,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::api::{Api, wait_for};
+use crate::api::Api;
 use crate::browser::Browser;
+use crate::support::wait_for;
 
 /// Reports on a task.
 fn report(api: &Api, id: i64, worker: &str, success: bool) {
@@ -138,14 +139,14 @@ fn counts_follow_every_change() {
     assert_eq!(counts(), [1, 0, 0, 0, 1], "the second was there");
     api.claim("w", type_id).data();
     assert_eq!(counts(), [0, 1, 0, 0, 1]);
-    wait_for(|| (api.claim("v", type_id).status == 200).then_some(()));
+    wait_for("the claim", || (api.claim("v", type_id).status == 200).then_some(()));
     assert_eq!(counts(), [0, 1, 0, 0, 1], "handed out again");
     report(&api, 1, "v", false);
     assert_eq!(counts(), [0, 0, 0, 1, 1]);
     // Another process: the counts in memory know nothing of it.
     let database = Connection::open(&api.settings.database).unwrap();
     database.execute("UPDATE tasks SET status = 'completed'", []).unwrap();
-    wait_for(|| (counts() == [0, 0, 1, 0, 1]).then_some(()));
+    wait_for("the counts", || (counts() == [0, 0, 1, 0, 1]).then_some(()));
 }
 
 #[test]
@@ -212,7 +213,7 @@ fn a_claim_that_ran_out_is_told() {
     api.create("a", json!({}));
     api.claim("lost", type_id).data();
     let browser = Browser::at(&api);
-    wait_for(|| browser.get("/tasks/1").body.contains("claim expired").then_some(()));
+    wait_for("the expiry on the page", || browser.get("/tasks/1").body.contains("claim expired").then_some(()));
     api.claim("next", type_id).data();
     browser.get("/tasks/1").has(&[
         "<td>1</td><td>lost</td>",
@@ -235,7 +236,7 @@ fn attempts_go_with_their_task() {
         let sql = format!("SELECT count(*) FROM {table}");
         database.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    wait_for(|| (left("tasks") == 0).then_some(()));
+    wait_for("the pruned task", || (left("tasks") == 0).then_some(()));
     assert_eq!(left("past_attempts"), 0);
     assert_eq!(Browser::at(&api).get("/tasks/1").status, 404);
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, wait_for};
+use crate::api::Api;
 use crate::browser::Browser;
 use crate::exchange::exchange;
+use crate::support::wait_for;
 use crate::waiter::{Answer, Waiter, waiting, waiting_for};
 
 /// What an answer that is not held up comes within, on a machine that has other things to do.
@@ -198,7 +199,7 @@ fn each_claim_that_waits_has_one_answer_though_it_is_withdrawn_while_tasks_come(
             client.send("POST", "/tasks", &[], &task).data();
         }
     });
-    wait_for(|| (!waiters[4].is_waiting()).then_some(()));
+    wait_for("the answer", || (!waiters[4].is_waiting()).then_some(()));
     let withdrawn = api.send("DELETE", WITHDRAW, &[], "").data()["withdrawn"].as_u64().unwrap();
     creating.join().unwrap();
     let answers: Vec<Answer> = waiters.iter_mut().map(Waiter::answer).collect();
@@ -216,7 +217,7 @@ fn nothing_is_claimed_for_a_client_that_has_gone() {
         // What was never read resets the connection when it is closed.
         let mut reset = Waiter::new(&api.server);
         reset.send("GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        wait_for(|| (!reset.is_waiting()).then_some(()));
+        wait_for("the end of the reset connection", || (!reset.is_waiting()).then_some(()));
         reset.claim(type_id, WAIT);
         drop(reset);
         let id = api.create("a", json!({"n": n}));

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::prismq::PATIENCE;
+use super::wait::PATIENCE;
 
 /// What came back.
 #[derive(Debug, PartialEq)]

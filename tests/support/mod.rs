@@ -1,5 +1,5 @@
-//! What tests share: the real binary in a sandbox, a scripted HTTP server, plain requests, recorded answers of the published
-//! TaskManager, a clock that does not wait, and one that is set.
+//! What tests share: the real binary in a sandbox, a TaskManager and stand-ins for others, plain requests, recorded answers of
+//! the published TaskManager, a clock that does not wait, and one that is set.
 
 #![allow(dead_code, unused_imports)] // every test binary uses a part of it
 
@@ -8,17 +8,34 @@ mod clock;
 mod exchange;
 mod ports;
 mod prismq;
+mod process;
+mod promtool;
+pub(crate) mod published;
 mod recordings;
+mod rig;
+mod rows;
+mod said;
 mod server;
 #[cfg(target_os = "linux")]
 mod set_clock;
+mod taskmanager;
+mod wait;
+mod watched;
 
 pub(crate) use at_once::at_once;
 pub(crate) use clock::FakeClock;
 pub(crate) use exchange::{Exchange, exchange, send};
 pub(crate) use ports::free_port;
-pub(crate) use prismq::{Output, Prismq, Running, Sandbox, wait_for, with_usual_signals};
+pub(crate) use prismq::{Output, Prismq, Running, Sandbox, with_usual_signals};
+pub(crate) use process::{assert_ends, is_alive, is_zombie, pid_in, processes_in};
+pub(crate) use promtool::promtool;
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
+pub(crate) use rig::{ANY, NOBODY, Rig, WORKER, cases, names_in, output, plain, plain_program, sandbox, type_found};
+pub(crate) use rows::{read_rows, rows, without_moments, without_times};
+pub(crate) use said::{complains, complains_in_json, finds_nothing, says_once};
 pub(crate) use server::{Answer, Request, Server};
 #[cfg(target_os = "linux")]
 pub(crate) use set_clock::{set_clock, with_clock};
+pub(crate) use taskmanager::TaskManager;
+pub(crate) use wait::wait_for;
+pub(crate) use watched::Watched;

@@ -1,26 +1,11 @@
 //! What becomes of processes that a test has started.
 
-#![allow(dead_code)] // every test binary uses a part of it
-
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
 
-/// Asks again and again until there is an answer.
-#[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(50);
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
+use super::wait::wait_for;
 
 /// Waits until the process is gone; a zombie that nobody reaps counts as gone.
 #[track_caller]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::prismq::PATIENCE;
+use super::wait::PATIENCE;
 
 /// The path of the base URL, as real ones have it.
 const BASE: &str = "/api";

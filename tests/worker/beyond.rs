@@ -8,8 +8,7 @@ use prismq::internals::taskmanager::{Order, TaskFilter};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager, rows, sandbox};
-use crate::support::{Answer, Sandbox, Server, at_once};
+use crate::support::{Answer, Rig, Sandbox, Server, TaskManager, at_once, rows, sandbox};
 
 /// The most levels of params, of a schema, and of what a handler prints.
 const MAX_DEPTH: usize = 96;

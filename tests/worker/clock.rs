@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, cases};
-use crate::support::{at_once, set_clock, wait_for, with_clock};
+use crate::support::{Rig, at_once, cases, set_clock, wait_for, with_clock};
 
 const DAY: i64 = 24 * 3600;
 

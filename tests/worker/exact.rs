@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::rig::{Rig, TaskManager};
-use crate::support::Output;
+use crate::support::{Output, Rig, TaskManager};
 
 /// Numbers that no float and no 64 bits hold, and spellings that a float loses.
 const NUMBERS: &str = "[18446744073709551615,18446744073709551616,-9223372036854775809,\

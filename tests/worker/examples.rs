@@ -4,9 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::published::Published;
-use crate::rig::{TaskManager, rows, sandbox};
-use crate::support::{Answer, Server};
+use crate::support::published::Published;
+use crate::support::{Answer, Server, TaskManager, rows, sandbox};
 
 const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/handlers/prismq.toml");
 

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use prismq::internals::Store;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager};
-use crate::support::{Running, wait_for};
+use crate::support::{Rig, Running, TaskManager, wait_for};
 
 /// A TaskManager whose failed tasks are not handed out again.
 fn one_attempt() -> TaskManager {

@@ -5,8 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager, read_rows};
-use crate::support::Output;
+use crate::support::{Output, Rig, TaskManager, read_rows};
 
 /// Creates a task whose handler prints `data`; its number.
 pub(crate) fn task(rig: &Rig, name: &str, data: &Value) -> u64 {

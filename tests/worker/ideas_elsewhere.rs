@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::{Value, json};
 
 use crate::ideas::{assert_refuses, bees, data, execute, nature, task, titles};
-use crate::rig::{Rig, read_rows};
-use crate::support::wait_for;
+use crate::support::{Rig, read_rows, wait_for};
 
 /// A table as programs made it before there was a `source_platform`.
 const OLD_TABLE: &str = "CREATE TABLE IdeaInspiration (

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::published::{Fault, Published};
-use crate::rig::{Rig, TaskManager, cases, rows, sandbox};
-use crate::support::{Answer, at_once, recorded, wait_for};
+use crate::support::published::{Fault, Published};
+use crate::support::{Answer, Rig, TaskManager, at_once, cases, recorded, rows, sandbox, wait_for};
 
 /// `count` tasks that the script `it` works.
 fn create_many(rig: &Rig, count: u64) {

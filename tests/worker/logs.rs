@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager, WORKER};
+use crate::support::{Rig, TaskManager, WORKER};
 
 /// The log of a worker with `arguments` on two tasks: one that succeeds on its second try, and one that fails.
 fn log(arguments: &[&str]) -> String {

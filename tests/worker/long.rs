@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::rig::{Rig, TaskManager};
+use crate::support::{Rig, TaskManager};
 
 /// Longer than the TaskManager takes.
 fn big() -> Value {

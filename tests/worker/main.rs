@@ -1,4 +1,5 @@
-//! The worker, through the real binary: against the embedded TaskManager, and against what the published one answers.
+//! The worker, through the real binary: against the embedded TaskManager, and against what the published one answers;
+//! how it delivers, what it shows on `--status-addr`, and what becomes of its children.
 #![cfg(feature = "server")]
 
 #[path = "../support/mod.rs"]
@@ -6,7 +7,10 @@ mod support;
 
 mod beyond;
 #[cfg(target_os = "linux")]
+mod children;
+#[cfg(target_os = "linux")]
 mod clock;
+mod delivery;
 mod exact;
 mod examples;
 mod holds;
@@ -20,14 +24,13 @@ mod outcomes;
 mod params;
 mod polling;
 mod pruning;
-mod published;
 mod refused;
 mod replayed;
-mod rig;
 mod shortage;
 mod signals;
 mod slots;
 mod start;
+mod status;
 mod systemd;
 mod waits;
 mod warm;

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager};
-use crate::support::wait_for;
+use crate::support::{Rig, TaskManager, wait_for};
 
 #[test]
 fn a_restart_of_the_server_is_two_lines_and_nothing_lost() {

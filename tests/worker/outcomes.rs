@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager, WORKER, without_moments, without_times};
+use crate::support::{Rig, TaskManager, WORKER, without_moments, without_times};
 
 /// What the worker makes of a task.
 #[derive(Clone, Default)]

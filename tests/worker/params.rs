@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::published::{Fault, Published};
-use crate::rig::{Rig, TaskManager, cases, rows};
-use crate::support::Answer;
+use crate::support::published::{Fault, Published};
+use crate::support::{Answer, Rig, TaskManager, cases, rows};
 
 /// The attempts at a task by the results file: each with its error's type, and whether it ran.
 fn attempts(rows: &[Value], id: u64) -> Vec<(i64, String)> {

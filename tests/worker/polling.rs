@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::published::{Fault, Published};
-use crate::rig::{Rig, TaskManager, cases};
-use crate::support::{Running, Sandbox, recorded, wait_for};
+use crate::support::published::{Fault, Published};
+use crate::support::{Rig, Running, Sandbox, TaskManager, cases, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 

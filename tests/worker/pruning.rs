@@ -8,8 +8,7 @@ use prismq::internals::{Store, TaskResult};
 use prismq::{Outcome, TaskId};
 use serde_json::{Value, json};
 
-use crate::rig::Rig;
-use crate::support::wait_for;
+use crate::support::{Rig, wait_for};
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::published::{Fault, KEY, Published};
-use crate::rig::{cases, read_rows};
-use crate::support::{Answer, Output, Sandbox, at_once, free_port, recorded, wait_for};
+use crate::support::published::{Fault, KEY, Published};
+use crate::support::{Answer, Output, Sandbox, at_once, cases, free_port, read_rows, recorded, wait_for};
 
 const COMPLETE: &str = "POST /tasks/1/complete";
 /// How often a report is refused: more often than it is sent.

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::published::{Fault, KEY, Published};
-use crate::rig::{cases, read_rows, without_moments, without_times};
-use crate::support::{Answer, Output, Sandbox, recorded};
+use crate::support::published::{Fault, KEY, Published};
+use crate::support::{Answer, Output, Sandbox, cases, read_rows, recorded, without_moments, without_times};
 
 /// A sandbox that reaches the published TaskManager by two variables, and a file that says how `types` are worked.
 fn sandbox(published: &Published, types: &str) -> Sandbox {

@@ -6,8 +6,7 @@ use std::fs::File;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TaskManager};
-use crate::support::{Answer, Prismq, Running, Server, recorded, wait_for};
+use crate::support::{Answer, Prismq, Rig, Running, Server, TaskManager, recorded, wait_for};
 
 /// A worker in a shell that has first run `limits`.
 fn limited(rig: &Rig, limits: &str, arguments: &str) -> Prismq {
@@ -161,7 +160,7 @@ fn a_handler_cannot_say_that_it_was_not_run() {
 fn settings_that_no_program_can_be_started_with_are_no_shortage() {
     let rig = Rig::start();
     let long = format!("env = {{ LONG = \"{}\" }}", "x".repeat(200_000));
-    rig.sandbox.write("prismq.toml", crate::rig::cases("case", &long));
+    rig.sandbox.write("prismq.toml", crate::support::cases("case", &long));
     let id = rig.case("one", "echo 1");
     rig.work(["--max-tasks", "1"]).run().exits(0);
     let row = rig.rows("results").remove(0);
@@ -217,7 +216,7 @@ fn open_files_that_run_out_for_a_connection_are_named() {
         };
         answer.header("Connection", "close")
     });
-    let sandbox = crate::rig::sandbox(&server.url());
+    let sandbox = crate::support::sandbox(&server.url());
     let mut worker = sandbox.prismq(["work", "--handle", "case=cat"]).start();
     worker.wait_for_stderr("ready");
     let before = limit_open_files(&worker, 3);

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use prismq::internals::taskmanager::TaskView;
 use serde_json::{Value, json};
 
-use crate::published::Published;
-use crate::rig::{Rig, cases};
-use crate::support::{Running, wait_for};
+use crate::support::published::Published;
+use crate::support::{Rig, Running, cases, wait_for};
 
 /// Says that it runs, then waits for the file `go`.
 const WAITS: &str = "touch started; until [ -e go ]; do sleep 0.03; done; echo went";

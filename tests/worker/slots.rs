@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::rig::{Rig, TaskManager};
+use crate::support::{Rig, TaskManager};
 
 /// Waits up to 10 s until `condition` holds; fails the task otherwise.
 fn until(condition: &str) -> String {

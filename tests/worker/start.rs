@@ -4,8 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::rig::{Rig, TaskManager, cases, sandbox};
-use crate::support::{Answer, Output, Server};
+use crate::support::{Answer, Output, Rig, Server, TaskManager, cases, sandbox};
 
 /// What a worker with more `arguments` says to a server that answers everything with `answer`.
 fn answered(answer: Answer, arguments: &[&str]) -> (Output, usize) {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use crate::rig::{Rig, TaskManager};
-use crate::support::{Answer, Prismq, Running, Server, wait_for};
+use crate::support::{Answer, Prismq, Rig, Running, Server, TaskManager, wait_for};
 
 /// What the manager waits for at most, in microseconds. A slot hangs when it is late by twice as much.
 const WATCHDOG_USEC: &str = "400000";

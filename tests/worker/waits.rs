@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::published::{Fault, KEY, Published};
-use crate::rig::{Rig, TaskManager, cases};
-use crate::support::{Answer, Request, Running, Sandbox, Server, at_once, recorded, wait_for};
+use crate::support::published::{Fault, KEY, Published};
+use crate::support::{Answer, Request, Rig, Running, Sandbox, Server, TaskManager, at_once, cases, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rig::Rig;
-use crate::support::wait_for;
+use crate::support::{Rig, wait_for};
 
 /// A script that answers each task with its own number.
 const LOYAL: &str = "while next; do answer $$; done";

@@ -10,7 +10,7 @@ use crate::shutdown::{Stop, StopReason};
 use rustix::process::Pid;
 use serde_json::json;
 
-use super::support::assert_ends;
+use super::process::assert_ends;
 use super::{Bench, claim, failure};
 
 /// Longer than any machine needs for what should be quick, shorter than what the scripts would take.

@@ -10,7 +10,8 @@ use crate::handler::{Exec, Handler, Listener, Run};
 use crate::shutdown::{Stop, StopReason};
 use serde_json::json;
 
-use super::support::{assert_ends, is_alive, pid_in, processes_in, wait_for};
+use super::process::{assert_ends, is_alive, pid_in, processes_in};
+use super::wait::wait_for;
 use super::{Bench, claim, failure};
 
 /// Long before a handler's end is delayed no more by those that hold its pipes.

@@ -12,7 +12,8 @@ use crate::task::{Outcome, TaskId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::support::{assert_ends, is_alive, wait_for};
+use super::process::{assert_ends, is_alive};
+use super::wait::wait_for;
 use super::{Bench, Heard, claim, failure};
 
 /// What every script here begins with.

@@ -9,7 +9,7 @@ use crate::shutdown::{Stop, StopReason};
 use rustix::process::Pid;
 use serde_json::json;
 
-use super::support::{assert_ends, is_alive, pid_in, processes_in};
+use super::process::{assert_ends, is_alive, pid_in, processes_in};
 use super::warm::{LOYAL, Warm};
 use super::{Bench, claim};
 

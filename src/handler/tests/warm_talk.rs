@@ -7,7 +7,7 @@ use crate::handler::Command;
 use crate::task::Outcome;
 use serde_json::{Value, json};
 
-use super::support::assert_ends;
+use super::process::assert_ends;
 use super::warm::{LOYAL, Warm};
 use super::{Heard, failure};
 

@@ -1,0 +1,324 @@
+//! `create-task --from`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{
+    ANY, Answer, NOBODY, Output, Request, Rig, Sandbox, Server, complains, output, plain, says_once, wait_for,
+    with_usual_signals,
+};
+
+/// Lines of params, each with its number as `n`.
+fn lines(count: u64) -> String {
+    (1..=count).flat_map(|n| ["{\"n\":".to_owned(), n.to_string(), "}\n".to_owned()]).collect()
+}
+
+/// The id that `create` gives to the task of a request: 100 and its `n`.
+fn id_of(request: &Request) -> u64 {
+    100 + request.json()["params"]["n"].as_u64().unwrap()
+}
+
+fn create(request: &Request) -> Answer {
+    Answer::data(&json!({"id": id_of(request), "type": ANY, "status": "pending", "dedupe_key": "x"}))
+}
+
+fn ids(range: std::ops::RangeInclusive<u64>) -> String {
+    range.flat_map(|id| [id.to_string(), "\n".to_owned()]).collect()
+}
+
+const FROM_STDIN: [&str; 4] = ["create-task", ANY, "--from", "-"];
+
+#[test]
+fn ids_come_in_the_order_of_the_input_whoever_answers_first() {
+    // The more requests came before, the sooner one is answered: later lines overtake earlier ones.
+    let server = Server::start(|request| {
+        thread::sleep(Duration::from_millis(8 - id_of(request) % 8));
+        create(request)
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let file = sandbox.write("many.jsonl", lines(200));
+    let from = ["create-task", ANY, "--from", file.to_str().unwrap(), "--concurrency", "16"];
+    let output = sandbox.prismq(from).run().exits(0);
+    assert_eq!(output.stdout, ids(101..=300));
+    assert_eq!(output.stderr, "200 created, 0 already existed, 0 failed\n");
+    let asked: Vec<u64> = server.requests().iter().map(id_of).collect();
+    assert!(!asked.is_sorted(), "nothing was asked at the same time");
+}
+
+#[test]
+fn as_many_requests_as_wanted_are_under_way_at_once() {
+    /// How many requests are being answered, and how many were at most.
+    static NOW: Mutex<(usize, usize)> = Mutex::new((0, 0));
+    static CAME: Condvar = Condvar::new();
+    let server = Server::start(|request| {
+        let mut now = NOW.lock().unwrap();
+        *now = (now.0 + 1, now.1.max(now.0 + 1));
+        CAME.notify_all();
+        // Nobody is answered until five are there.
+        let (mut now, waited) = CAME.wait_timeout_while(now, Duration::from_secs(10), |(_, most)| *most < 5).unwrap();
+        now.0 -= 1;
+        if waited.timed_out() { Answer::error(400, "alone") } else { create(request) }
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let output = sandbox.prismq(FROM_STDIN).args(["--concurrency", "5"]).stdin(lines(40)).run().exits(0);
+    assert_eq!(output.stdout, ids(101..=140));
+    assert_eq!(NOW.lock().unwrap().1, 5);
+    assert_eq!(server.connections(), 5, "connections are used again");
+}
+
+#[test]
+fn bad_lines_are_named_and_counted_and_stop_nothing() {
+    let rig = Rig::empty();
+    rig.sandbox.write("schema.json", r#"{"type":"object","properties":{"n":{"type":"integer","maximum":50}}}"#);
+    rig.run("register-type example.small --schema schema.json").exits(0);
+    let mut input = b"{\"n\":1}\r\n\n  \t\n{\"n\":\n[1]\n\"text\"\n{\"n\":99}\n{\"n\":1}\n\xff\xfe\n{\"n\":2}".to_vec();
+    input.splice(0..0, "\u{feff}x\n".bytes());
+    let output = rig.prismq("create-task example.small --from - --concurrency 1").stdin(input).run().exits(1);
+    let ids: Vec<u64> = output.stdout.lines().map(|id| id.parse().unwrap()).collect();
+    assert!(ids.len() == 3 && ids[0] == ids[1] && ids[1] < ids[2], "{ids:?}");
+    let stderr: Vec<&str> = output.stderr.lines().collect();
+    for (line, (number, words)) in stderr.iter().zip([
+        (1, "not valid JSON"),
+        (5, "not valid JSON"),
+        (6, "must be a JSON object"),
+        (7, "must be a JSON object"),
+        (8, "maximum of 50"),
+        (10, "not valid JSON"),
+    ]) {
+        assert!(line.starts_with(&format!("line {number}: ")) && line.contains(words), "{line}");
+    }
+    assert_eq!(stderr.last(), Some(&"2 created, 1 already existed, 6 failed"));
+    assert_eq!(stderr.len(), 7);
+}
+
+#[test]
+fn each_task_is_a_line_of_json_where_asked_for() {
+    let rig = Rig::new();
+    let output = rig.prismq("create-task example.any --from - --json --concurrency 1").stdin("{}\nx\n{}\n").run();
+    let lines = output.exits(1).json_lines();
+    let task = |deduplicated| json!({"id": 1, "type": ANY, "status": "pending", "deduplicated": deduplicated});
+    assert_eq!(lines, [task(false), task(true)]);
+}
+
+#[test]
+fn priority_holds_for_every_line() {
+    let server = Server::start(create);
+    let sandbox = Sandbox::at(&server.url());
+    sandbox.prismq(FROM_STDIN).args(["--priority", "-2"]).stdin(lines(3)).run().exits(0);
+    assert!(server.requests().iter().all(|request| request.json()["priority"] == -2));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_a_bad_line() {
+    let rig = Rig::new();
+    let mut input = format!("{{\"a\":\"{}\"}}\n", "x".repeat(17 << 20)).into_bytes();
+    input.extend(b"{\"n\":1}\n");
+    let output = rig.prismq("create-task example.any --from -").stdin(input).run().exits(1);
+    assert_eq!(output.stdout.lines().count(), 1);
+    assert_eq!(output.stderr, "line 1: it is longer than 16 MiB\n1 created, 0 already existed, 1 failed\n");
+}
+
+#[test]
+fn input_that_cannot_be_read_is_said_to_be() {
+    let rig = Rig::new();
+    complains(&rig.run("create-task example.any --from nofile"), 2, &["--from", "nofile"]);
+    complains(&rig.run("create-task example.any --from ."), 2, &["--from: cannot read .: it is a folder"]);
+    let mut from_stdin = rig.command();
+    let from_stdin = from_stdin.args(["create-task", "example.any", "--from", "-"]).stdin(File::open(".").unwrap());
+    complains(&output(from_stdin), 2, &["--from: cannot read standard input: it is a folder"]);
+    let empty = rig.run("create-task example.any --from -").exits(0);
+    assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "0 created, 0 already existed, 0 failed\n"));
+}
+
+/// `prismq` with its standard input held open. Dropping it kills it.
+struct Open {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Open {
+    fn start(sandbox: &Sandbox, url: &str) -> Self {
+        let (stdout, writer) = std::io::pipe().unwrap();
+        let mut open = Self::start_with(sandbox, url, writer.into());
+        let printed = Arc::clone(&open.stdout);
+        open.reader = Some(thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.for_each(|line| printed.lock().unwrap().extend([line.as_str(), "\n"]));
+        }));
+        open
+    }
+
+    fn start_with(sandbox: &Sandbox, url: &str, stdout: Stdio) -> Self {
+        let mut command = plain(sandbox, url);
+        command.args(FROM_STDIN);
+        let mut command = with_usual_signals(command);
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take();
+        Self { child, stdin, stdout: Arc::default(), reader: None }
+    }
+
+    fn feed(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until it has printed so many lines, and returns all of them.
+    fn wait_for_lines(&self, count: usize) -> String {
+        wait_for("the ids", || (self.stdout.lock().unwrap().lines().count() >= count).then_some(()));
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// Waits for its end, although its input has none.
+    fn ends_at_once(mut self) -> Output {
+        let start = Instant::now();
+        let status = wait_for("its end", || self.child.try_wait().unwrap());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        self.reader.take().into_iter().for_each(|reader| reader.join().unwrap());
+        let stdout = self.stdout.lock().unwrap().clone();
+        Output { status, stdout, stderr }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended by itself
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_id_is_printed_while_more_lines_are_to_come() {
+    let server = Server::start(create);
+    let sandbox = Sandbox::at(&server.url());
+    let mut open = Open::start(&sandbox, &server.url());
+    for (count, n) in (1..=3).enumerate() {
+        open.feed(&format!("{{\"n\":{n}}}\n"));
+        assert_eq!(open.wait_for_lines(count + 1), ids(101..=100 + n));
+    }
+    drop(open.stdin.take());
+    open.ends_at_once().exits(0);
+}
+
+#[test]
+fn a_signal_is_obeyed_while_no_line_comes() {
+    let server = Server::start(create);
+    let sandbox = Sandbox::at(&server.url());
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut open = Open::start(&sandbox, &server.url());
+        open.feed(&lines(2));
+        open.wait_for_lines(2);
+        kill_process(Pid::from_child(&open.child), signal).unwrap();
+        let output = open.ends_at_once().exits(130);
+        assert_eq!(output.stdout, ids(101..=102));
+        says_once(&output, &["interrupted after line 2", "run it again"]);
+    }
+}
+
+#[test]
+fn the_servers_end_stops_it_at_a_line_it_names() {
+    let server = Server::start(|request| match id_of(request) {
+        103 => Answer::json(401, &json!({"error": "Unauthorized", "message": "Invalid or missing API key."})),
+        _ => create(request),
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let mut open = Open::start(&sandbox, &server.url());
+    open.feed(&lines(6));
+    let output = open.ends_at_once().exits(5);
+    assert_eq!(output.stdout, ids(101..=102));
+    says_once(&output, &["line 3: ", "refused a request without a key", "TASKMANAGER_API_KEY", "run it again"]);
+}
+
+#[test]
+fn what_every_line_would_meet_is_told_once() {
+    let sandbox = Sandbox::at(NOBODY);
+    let nobody = sandbox.prismq(FROM_STDIN).stdin(lines(50)).start();
+    let rig = Rig::new();
+    let unknown = rig.prismq("create-task no.such --from -").stdin(lines(50)).run();
+    complains(&unknown, 2, &["line 1: ", "no.such", "register-type"]);
+    complains(&nobody.wait(), 4, &["line 1: cannot reach", NOBODY]);
+}
+
+#[test]
+fn after_an_end_in_between_it_can_be_run_again() {
+    let server = Server::start({
+        let failing = Mutex::new(HashMap::<u64, bool>::new());
+        move |request| {
+            let id = id_of(request);
+            let before = failing.lock().unwrap().insert(id, true).is_some();
+            match id {
+                110 if !before => Answer::error(422, "not today").with_body("<html>"),
+                _ => Answer::data(
+                    &json!({"id": id, "type": ANY, "status": "pending", "dedupe_key": "x", "deduplicated": before}),
+                ),
+            }
+        }
+    });
+    let sandbox = Sandbox::at(&server.url());
+    let first = sandbox.prismq(FROM_STDIN).stdin(lines(20)).run().exits(4);
+    assert_eq!(first.stdout, ids(101..=109));
+    says_once(&first, &["line 10: "]);
+    let second = sandbox.prismq(FROM_STDIN).stdin(lines(20)).run().exits(0);
+    assert_eq!(second.stdout, ids(101..=120));
+    let counts: Vec<u64> = second.stderr.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!((counts[0] + counts[1], counts[2]), (20, 0), "{}", second.stderr);
+}
+
+#[test]
+fn a_reader_of_the_ids_that_leaves_is_told_of() {
+    let server = Server::start(create);
+    let sandbox = Sandbox::at(&server.url());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut open = Open::start_with(&sandbox, &server.url(), writer.into());
+    open.feed(&lines(3));
+    let output = open.ends_at_once().exits(1);
+    says_once(&output, &["line 1: ", "standard output", "run it again"]);
+}
+
+/// The most memory that it has used, in KiB, for `count` lines of 20,000 bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(count: u64) -> u64 {
+    let server = Server::start(|_| Answer::data(&json!({"id": 1, "status": "pending"})));
+    let sandbox = Sandbox::at(&server.url());
+    let mut open = Open::start(&sandbox, &server.url());
+    let mut stdin = open.stdin.take().unwrap();
+    let feeder = thread::spawn(move || {
+        let padding = "x".repeat(20_000);
+        (0..count).for_each(|n| writeln!(stdin, "{{\"n\":{n},\"padding\":\"{padding}\"}}").unwrap());
+        stdin
+    });
+    open.wait_for_lines(usize::try_from(count).unwrap());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", open.child.id())).unwrap();
+    drop(feeder.join().unwrap());
+    open.ends_at_once().exits(0);
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_input() {
+    // 4 MB of lines, then 40 MB: what kept them, or the half of them, would show.
+    let (few, many) = (peak_memory(200), peak_memory(2000));
+    assert!(many < few + few / 3, "{few} KiB for 200 lines, {many} KiB for 2,000");
+}
+
+#[test]
+fn a_task_that_the_server_holds_is_the_one_that_was_sent() {
+    let rig = Rig::new();
+    let ids = rig.prismq("create-task example.any --from -").stdin("{\"b\":1,\"a\":[true]}\n").run().exits(0).stdout;
+    let task: Value = rig.task(ids.trim().parse().unwrap());
+    assert_eq!(task["params"], json!({"a": [true], "b": 1}));
+}

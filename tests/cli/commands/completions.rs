@@ -1,0 +1,78 @@
+//! What a shell is told at Tab, asked as its script asks.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{ANY, Answer, NOBODY, Output, Rig, Sandbox, Server};
+
+const CONFIG: &str = "[[task_type]]\nname = \"configured.one\"\n";
+
+/// What bash would offer for the last of these words, through the script that `prismq completions bash` prints.
+fn offered(sandbox: &Sandbox, url: &str, typed: &str) -> Output {
+    let script = "source <(prismq completions bash)
+        COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
+        _clap_complete_prismq prismq \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"
+        printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = crate::support::plain_program("bash", sandbox, url);
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_prismq")).parent().unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    crate::support::output(bash.env("PATH", path).args(["-c", script, "bash"]).args(typed.split(' ')))
+}
+
+/// Those of a quiet answer that start with a letter: options are offered as well where nothing is typed yet.
+#[track_caller]
+fn words(output: &Output) -> Vec<&str> {
+    assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output:?}");
+    output.stdout.lines().filter(|word| word.starts_with(char::is_alphanumeric)).collect()
+}
+
+#[test]
+fn task_types_are_those_of_the_configuration_and_of_the_taskmanager() {
+    let rig = Rig::new();
+    rig.sandbox.write("prismq.toml", CONFIG);
+    let offers = |typed: &str| offered(&rig.sandbox, &rig.url(), typed);
+    for typed in
+        ["create-task ", "work ", "work --drain configured.one ", "claim ", "register-type ", "results --type "]
+    {
+        assert_eq!(words(&offers(&format!("prismq {typed}"))), ["configured.one", ANY], "{typed}");
+    }
+    assert_eq!(words(&offers("prismq create-task exa")), [ANY]);
+    rig.run("register-type example.$(reboot) --schema {\"type\":\"object\"}").exits(0);
+    assert_eq!(words(&offers("prismq create-task exa")), [ANY], "what a shell would run is not offered");
+    assert_eq!(words(&offers(&format!("prismq --api-url {NOBODY} create-task "))), ["configured.one"]);
+    rig.sandbox.write("other.toml", CONFIG.replace("one", "two"));
+    assert_eq!(words(&offers("prismq create-task --config other.toml conf")), ["configured.two"]);
+}
+
+#[test]
+fn commands_values_and_files_are_offered() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tasks.jsonl", "");
+    for (typed, expected) in [
+        ("prismq li", &["list-types", "list-tasks"][..]),
+        ("prismq work --strategy ", &["fifo", "lifo", "priority"]),
+        ("prismq create-task a --from ta", &["tasks.jsonl"]),
+        ("prismq stats --html ta", &["tasks.jsonl"]),
+    ] {
+        assert_eq!(words(&offered(&sandbox, NOBODY, typed)), expected, "{typed}");
+    }
+}
+
+#[test]
+fn who_types_is_neither_kept_waiting_nor_told_of_errors() {
+    let sandbox = Sandbox::new();
+    sandbox.write("prismq.toml", CONFIG);
+    let server = Server::always(Answer::hang());
+    let start = Instant::now();
+    assert_eq!(words(&offered(&sandbox, &server.url(), "prismq create-task ")), ["configured.one"]);
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    sandbox.write("prismq.toml", "nonsense");
+    assert_eq!(words(&offered(&sandbox, NOBODY, "prismq create-task ")), [] as [&str; 0]);
+    assert_eq!(words(&offered(&sandbox, NOBODY, "prismq crea")), ["create-task"]);
+}
+
+#[test]
+fn the_variable_alone_changes_nothing() {
+    let sandbox = Sandbox::new().env("PRISMQ_COMPLETE", "bash");
+    let version = concat!("prismq ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(sandbox.prismq(["--version"]).run().exits(0).stdout, version);
+}

@@ -1,0 +1,48 @@
+//! What is done with a block that is no command: its language says it.
+
+use std::fs;
+use std::path::Path;
+
+use super::read;
+use super::story::Story;
+use crate::support::promtool;
+
+/// Sees that the text of `file`, in a language, is sound.
+pub(crate) fn check(story: &Story, language: &str, file: &Path) {
+    let name = file.to_str().unwrap();
+    let text = fs::read_to_string(file).unwrap();
+    match language {
+        "json" | "jsonl" => is_json(&text),
+        "toml" if name.ends_with("Cargo.toml") => _ = text.parse::<toml::Table>().unwrap(),
+        "toml" => story.succeeds("prismq", &["config", "--config", name]),
+        "python" => story.succeeds("python3", &["-m", "py_compile", name]),
+        "js" => story.succeeds("node", &["--check", name]),
+        "php" => story.succeeds("php", &["-l", name]),
+        "sh" | "bash" => story.succeeds("bash", &["-n", name]),
+        "sql" => story.succeeds("sh", &["-c", &format!("sqlite3 -bail ~/.local/share/prismq/results.db < {name}")]),
+        "rust" => is_tried_by_rustdoc(story.document()),
+        "yaml" => promtool(&["check", "config", "--syntax-only", "/dev/stdin"], &text),
+        "ini" => is_a_unit(&text),
+        _ => panic!("nobody knows how to try a block of {language:?}"),
+    }
+}
+
+/// One document, or one a line.
+fn is_json(text: &str) {
+    for value in serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>() {
+        value.unwrap();
+    }
+}
+
+/// Rust is compiled with the crate's own documentation, where that includes the document.
+fn is_tried_by_rustdoc(document: &str) {
+    let included = read("src/lib.rs").contains(&format!("include_str!(\"../{document}\")"));
+    assert!(included, "src/lib.rs does not include {document} for rustdoc to try");
+}
+
+fn is_a_unit(text: &str) {
+    for line in text.lines() {
+        let section = line.starts_with('[') && line.ends_with(']');
+        assert!(section || line.is_empty() || line.contains('='), "{line:?} is no line of a unit");
+    }
+}

@@ -1,0 +1,240 @@
+//! A TaskManager in the test's own process, and a sandbox for the binary that speaks with it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use prismq::internals::server::Settings;
+use serde_json::{Value, json};
+
+use super::{Answer, Output, Prismq, Running, Sandbox, TaskManager, rows};
+
+/// A type that takes any params.
+pub(crate) const ANY: &str = "example.any";
+
+/// A port that only a system's own service would listen on, and none does.
+pub(crate) const NOBODY: &str = "http://127.0.0.1:1/api";
+
+/// Who the worker is in every test that does not say otherwise.
+pub(crate) const WORKER: &str = "worker-1";
+
+/// Reads the task and runs the script that its params name, as `{"case":"NAME"}`.
+const RUN_CASE: &str = r#"case=$(sed 's/.*"case":"\([a-z0-9-]*\)".*/\1/'); . "./$case.sh""#;
+
+/// A sandbox whose workers poll fast, are called [`WORKER`] and keep their results in `results.db`.
+pub(crate) fn sandbox(url: &str) -> Sandbox {
+    Sandbox::at(url)
+        .env("WORKER_ID", WORKER)
+        .env("PRISMQ_RESULTS", "results.db")
+        .env("POLL_INTERVAL", "50ms")
+        .env("MAX_BACKOFF", "50ms")
+}
+
+/// A table of `prismq.toml` for a type that runs the scripts that its tasks name, with more `settings`.
+pub(crate) fn cases(name: &str, settings: &str) -> String {
+    format!("[[task_type]]\nname = \"{name}\"\nexec = '''{RUN_CASE}'''\n{settings}\n")
+}
+
+/// A TaskManager, and a sandbox whose workers speak with it.
+pub(crate) struct Rig {
+    pub(crate) taskmanager: TaskManager,
+    pub(crate) sandbox: Sandbox,
+}
+
+impl Rig {
+    /// With the type `case`, whose tasks name the script that works them.
+    pub(crate) fn start() -> Self {
+        Self::of(TaskManager::start(), &[("case", "")])
+    }
+
+    /// With types whose tasks name the script that works them, each with its name and more settings.
+    pub(crate) fn of(taskmanager: TaskManager, types: &[(&str, &str)]) -> Self {
+        for (name, _) in types {
+            taskmanager.register(name);
+        }
+        let sandbox = sandbox(&taskmanager.url());
+        sandbox.write("prismq.toml", types.iter().map(|(name, settings)| cases(name, settings)).collect::<String>());
+        Self { taskmanager, sandbox }
+    }
+
+    /// With the type `warm`, whose tasks are worked by processes that run `script` for one after another. One failure is
+    /// the end of a task.
+    pub(crate) fn warm(script: &str, settings: &str) -> Self {
+        let rig = Self::of(TaskManager::with(|settings| settings.max_attempts = 1), &[]);
+        rig.taskmanager.register("warm");
+        rig.script("warm", &format!("{}\n{script}", include_str!("talk.sh")));
+        let table = "[[task_type]]\nname = 'warm'\nexec = ['sh', 'warm.sh']\nmode = 'persistent'";
+        rig.sandbox.write("prismq.toml", format!("{table}\n{settings}\n"));
+        rig
+    }
+
+    /// Creates tasks of the type `warm`; their numbers.
+    pub(crate) fn create_warm(&self, count: u64) -> Vec<u64> {
+        (0..count).map(|n| self.taskmanager.create("warm", json!({"n": n}))).collect()
+    }
+
+    /// Creates a task of the type `case` that `script` works; its number.
+    pub(crate) fn case(&self, name: &str, script: &str) -> u64 {
+        self.case_of("case", name, script)
+    }
+
+    pub(crate) fn case_of(&self, task_type: &str, name: &str, script: &str) -> u64 {
+        self.script(name, script);
+        self.taskmanager.create(task_type, json!({"case": name}))
+    }
+
+    /// Writes the script of a case.
+    pub(crate) fn script(&self, name: &str, script: &str) {
+        self.sandbox.write(&format!("{name}.sh"), script);
+    }
+
+    /// A worker.
+    pub(crate) fn work<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
+        self.sandbox.prismq(["work"]).args(arguments)
+    }
+
+    /// Works until nothing is left.
+    #[track_caller]
+    pub(crate) fn drain(&self) -> Output {
+        self.work(["--drain"]).run().exits(0)
+    }
+
+    /// All rows of a table of the results file.
+    pub(crate) fn rows(&self, table: &str) -> Vec<Value> {
+        rows(&self.sandbox, table)
+    }
+
+    /// The tasks whose results the file holds, in the order in which they ended.
+    pub(crate) fn worked(&self) -> Vec<u64> {
+        self.rows("results").iter().map(|row| row["task_id"].as_u64().unwrap()).collect()
+    }
+}
+
+/// For the commands other than `work`: the workers of this sandbox poll as seldom as a user's do.
+impl Rig {
+    /// One whose TaskManager knows [`ANY`].
+    pub(crate) fn new() -> Self {
+        Self::empty().knowing_any()
+    }
+
+    /// One whose TaskManager knows no type.
+    pub(crate) fn empty() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// One whose TaskManager wants this key; no `prismq` has it unless a test gives it.
+    pub(crate) fn with_key(key: &str) -> Self {
+        Self::with(|settings| settings.api_key = Some(key.to_owned()))
+    }
+
+    /// One that answers as the published TaskManager does.
+    pub(crate) fn published() -> Self {
+        Self::with(|settings| settings.faults.published = true)
+    }
+
+    /// One whose claims last so long.
+    pub(crate) fn with_claims_of(claim_timeout: Duration) -> Self {
+        Self::with(|settings| settings.claim_timeout = claim_timeout).knowing_any()
+    }
+
+    pub(crate) fn with(set: impl FnOnce(&mut Settings)) -> Self {
+        let taskmanager = TaskManager::with(set);
+        Self { sandbox: Sandbox::at(&taskmanager.url()), taskmanager }
+    }
+
+    pub(crate) fn knowing_any(self) -> Self {
+        self.run(&format!("register-type {ANY} --schema {{\"type\":\"object\"}}")).exits(0);
+        self
+    }
+
+    /// The sandbox without the TaskManager.
+    pub(crate) fn stop(mut self) -> Sandbox {
+        self.taskmanager.stop();
+        self.sandbox
+    }
+
+    /// The same sandbox, with a TaskManager that was set up anew at the same address.
+    pub(crate) fn anew(mut self) -> Self {
+        self.taskmanager.stop();
+        self.taskmanager.restart_anew();
+        self.knowing_any()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.taskmanager.url()
+    }
+
+    /// `prismq` with the words of `line`.
+    pub(crate) fn prismq(&self, line: &str) -> Prismq {
+        self.sandbox.prismq(line.split_whitespace())
+    }
+
+    #[track_caller]
+    pub(crate) fn run(&self, line: &str) -> Output {
+        self.prismq(line).run()
+    }
+
+    #[track_caller]
+    pub(crate) fn spawn(&self, line: &str) -> Running {
+        self.prismq(line).start()
+    }
+
+    /// Creates a task with these params, and returns its id.
+    #[track_caller]
+    pub(crate) fn create(&self, task_type: &str, params: &Value) -> u64 {
+        let created = self.sandbox.prismq(["create-task", task_type, "--params", &params.to_string()]).run().exits(0);
+        created.stdout.trim().parse().unwrap()
+    }
+
+    /// A task as the TaskManager shows it.
+    #[track_caller]
+    pub(crate) fn task(&self, id: u64) -> Value {
+        self.run(&format!("show-task {id} --json")).exits(0).json()
+    }
+
+    /// The rows of the results file.
+    #[track_caller]
+    pub(crate) fn results(&self) -> Vec<Value> {
+        self.run("results --json").exits(0).json_lines()
+    }
+
+    /// `prismq` as a plain command, for arguments and streams that are out of the ordinary.
+    pub(crate) fn command(&self) -> Command {
+        plain(&self.sandbox, &self.url())
+    }
+}
+
+/// `prismq` as a plain command that speaks with the TaskManager at `url`.
+pub(crate) fn plain(sandbox: &Sandbox, url: &str) -> Command {
+    plain_program(env!("CARGO_BIN_EXE_prismq"), sandbox, url)
+}
+
+/// Another program in the same surroundings.
+pub(crate) fn plain_program(program: &str, sandbox: &Sandbox, url: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(sandbox.path("")).env_clear().env("HOME", sandbox.home("")).env("TASKMANAGER_API_URL", url);
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    command
+}
+
+/// A plain command's output, in the form that the others have.
+pub(crate) fn output(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// The names in a folder, sorted.
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What a queue of one scripted TaskManager answers to a lookup of [`ANY`], whose number is 1.
+pub(crate) fn type_found() -> Answer {
+    Answer::data(&json!({"id": 1, "name": ANY, "version": "1.0.0", "param_schema": {"type": "object"}}))
+}
