@@ -24,7 +24,7 @@ const NOT_TESTED: &[(&str, &str)] = &[
     ),
     ("deploy/README.md", "FROM prismq"),
     ("deploy/README.md", "docker build -t prismq ."),
-    ("docs/development.md", "PROPTEST_CASES=2000 cargo test --test client properties"),
+    ("docs/development.md", "PROPTEST_CASES=2000 cargo test --test library properties"),
     (
         "docs/development.md",
         "cargo run --manifest-path fuzz/Cargo.toml --example seeds   # the recorded answers, to start from",
