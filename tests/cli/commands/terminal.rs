@@ -9,7 +9,6 @@ use serde_json::json;
 
 #[cfg(target_os = "linux")]
 use crate::support::{ANY, Answer, Rig, Running, Sandbox, Server, type_found};
-#[cfg(target_os = "linux")]
 
 /// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows then.
 #[cfg(target_os = "linux")]
