@@ -93,7 +93,7 @@ impl Story {
             Ok(Some(task)) if task.status == "pending" => waits(&task.task_type, &api_url, &store, setup, now)?,
             _ => Vec::new(),
         };
-        let (claim, deaths) = (store.claim(&api_url, id)?, store.deaths(&api_url, id)?);
+        let (claim, deaths) = (store.claim(&api_url, id)?, store.crash_count(&api_url, id)?);
         Ok(Self { id, api_url, server, attempts, claim, deaths, waits, now })
     }
 

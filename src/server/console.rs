@@ -24,13 +24,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::access::{Access, Rejected};
 use super::body;
-use super::database::Time;
+use super::committer::{self, Committer};
 use super::envelope::Failure;
 use super::error::Refusal;
-use super::log::{self, Log};
 use super::queue::Shared;
 use super::room::TOO_MANY_ANSWERS;
-use super::tasks::{Filter, STATUSES, Side};
+use super::storage::{Filter, STATUSES, Side, Time};
 use crate::http::ConnectionHandle;
 use crate::http::page::{Page, span};
 use fields::Typed;
@@ -56,8 +55,8 @@ struct Console {
     sessions: Sessions,
 }
 
-/// The page, for a server that listens on `port`. What its forms change is in `log`.
-pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>, port: u16) -> Router {
+/// The page, for a server that listens on `port`. What its forms change is committed by `committer`.
+pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Access>, port: u16) -> Router {
     let console = Arc::new(Console { queue, access, sessions: Sessions::new(port) });
     Router::new()
         .route("/", get(show_overview))
@@ -69,7 +68,7 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>, port: u1
         .route("/sign-out", post(sign_out))
         .fallback(no_page)
         .method_not_allowed_fallback(no_page)
-        .layer(middleware::from_fn_with_state(log, sync_changes))
+        .layer(middleware::from_fn_with_state(committer, sync_changes))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), session::guard))
         .with_state(console)
 }
@@ -132,8 +131,8 @@ impl IntoResponse for Trouble {
 type Answer = Result<Response, Trouble>;
 
 /// Has what a form has changed on disk before the browser is told so.
-async fn sync_changes(log: State<Arc<Log>>, request: Request, next: Next) -> Answer {
-    Ok(log::sync_changes(log, request, next).await?)
+async fn sync_changes(committer: State<Arc<Committer>>, request: Request, next: Next) -> Answer {
+    Ok(committer::sync_changes(committer, request, next).await?)
 }
 
 /// Has a long form read beside the thread that serves.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
+use super::committer::Committer;
 use super::error::Refusal;
-use super::log::Log;
 use super::queue::{ClaimRequest, Shared};
-use super::tasks::Claimed;
+use super::storage::Claimed;
 
 /// No claim waits longer, whatever it asks for.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ fn preferred<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
 /// Claims a task as soon as there is one; `None` where none comes in time, or the wait is ended before.
 pub(super) async fn claim(
     queue: &Shared,
-    log: &Log,
+    committer: &Committer,
     request: &ClaimRequest,
     preference: &Preference,
 ) -> Result<Option<Claimed>, Refusal> {
@@ -79,7 +79,7 @@ pub(super) async fn claim(
         }
         if queue.lock().changes() != changes {
             // The clock was set, and the claims with it. Who asks for a task hears of it where that cannot be stored.
-            let _ = log.catch_up().await;
+            let _ = committer.catch_up().await;
         }
         place.wait(look_again).await;
     }

@@ -4,20 +4,14 @@
 //! else goes wrong is in the answer to whoever called.
 
 mod access;
-mod attempts;
-mod batch;
 mod body;
-mod clock;
+mod committer;
 mod console;
-mod database;
 mod envelope;
 mod error;
 mod faults;
-#[cfg(test)]
-mod growth;
 mod guesses;
 mod large;
-mod log;
 mod long_poll;
 mod long_poll_queue;
 mod params;
@@ -25,9 +19,7 @@ mod published;
 mod queue;
 mod room;
 mod routes;
-mod tally;
-mod tasks;
-mod types;
+mod storage;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -42,16 +34,15 @@ use tokio::time::sleep;
 use tower::ServiceExt;
 
 use access::Access;
-use database::Time;
+use committer::Committer;
 use envelope::Failure;
 pub use error::ServerError;
 pub use faults::Faults;
-use log::Log;
 use queue::{Queue, Shared};
+use storage::{Disk, Time};
 
 use crate::clock::{Moment, Timestamp, surely_past};
 use crate::http::{self, Limits, Listener, RunningServer};
-use crate::os_error;
 use crate::resources;
 
 /// The least characters of a key that protects what others can reach.
@@ -117,7 +108,7 @@ impl Settings {
 /// An embedded TaskManager that runs. Dropping it stops it.
 pub struct Server {
     address: SocketAddr,
-    log: Arc<Log>,
+    disk: Arc<Disk>,
     _running: RunningServer,
 }
 
@@ -129,17 +120,13 @@ impl Server {
         let listener = Listener::bind(settings.listen)?;
         let address = listener.address();
         let queue = Shared::new(Queue::open(settings)?);
-        let log = Log::open(queue.clone(), &settings.database).map_err(|error| ServerError::DatabaseUnusable {
-            path: settings.database.clone(),
-            reason: format!("its write-ahead log: {}", os_error::words(&error)),
-        })?;
-        let log = Arc::new(log);
-        let served_log = Arc::clone(&log);
+        let committer = Arc::new(Committer::new(queue.clone()));
+        let disk = Arc::clone(queue.lock().disk());
         let long_polls = Arc::clone(&queue.long_polls);
-        let pruning = settings.keep.map(|keep| prune(queue.clone(), Arc::clone(&log), keep));
-        let router = router(settings, queue, Arc::clone(&log), address.port());
+        let pruning = settings.keep.map(|keep| prune(queue.clone(), Arc::clone(&committer), keep));
+        let router = router(settings, queue, Arc::clone(&committer), address.port());
         let run = |listener, stopped: oneshot::Receiver<()>| async move {
-            tokio::spawn(async move { log.write().await });
+            tokio::spawn(async move { committer.run().await });
             if let Some(pruning) = pruning {
                 tokio::spawn(pruning);
             }
@@ -150,12 +137,12 @@ impl Server {
             http::serve(listener, router, limits(), stopped).await;
         };
         let running = listener.start("taskmanager", run)?;
-        Ok(Self { address, log: served_log, _running: running })
+        Ok(Self { address, disk, _running: running })
     }
 
     /// Whether its database is still where it was. If not, it refuses every change, and is to be started again.
     pub fn check_in_place(&self) -> Result<(), ServerError> {
-        self.log.check_in_place()
+        self.disk.check_in_place()
     }
 
     /// Where it listens.
@@ -198,12 +185,12 @@ fn check_key(key: Option<&str>, listen: SocketAddr) -> Result<(), ServerError> {
 }
 
 /// The API under `/api`, with its faults, and the page everywhere else.
-fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Router {
+fn router(settings: &Settings, queue: Shared, committer: Arc<Committer>, port: u16) -> Router {
     let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
     let access = Arc::new(Access::new(key));
-    let api = settings.faults.over(routes::router(queue.clone(), Arc::clone(&log), Arc::clone(&access)));
+    let api = settings.faults.over(routes::router(queue.clone(), Arc::clone(&committer), Arc::clone(&access)));
     let answers = queue.answers.clone();
-    let page = console::router(queue, log, Arc::clone(&access), port);
+    let page = console::router(queue, committer, Arc::clone(&access), port);
     // Not by routes: what is caught from a path would be an argument of the calls as well.
     Router::new().fallback(async move |request: Request| {
         let path = request.uri().path();
@@ -218,8 +205,8 @@ fn router(settings: &Settings, queue: Shared, log: Arc<Log>, port: u16) -> Route
     })
 }
 
-/// Removes tasks that ended longer ago than `keep`, for as long as the server runs. What is removed is in `log`.
-async fn prune(queue: Shared, log: Arc<Log>, keep: Duration) {
+/// Removes tasks that ended longer ago than `keep`, for as long as the server runs. `committer` commits what is removed.
+async fn prune(queue: Shared, committer: Arc<Committer>, keep: Duration) {
     let start = Moment::from(Timestamp::now());
     loop {
         // Nobody listens to an error here. Whoever calls hears of it, and the next look is the next try.
@@ -227,7 +214,7 @@ async fn prune(queue: Shared, log: Arc<Log>, keep: Duration) {
             .lock()
             .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(keep), PRUNE_STEP)
             .unwrap_or(false);
-        let _ = log.catch_up().await;
+        let _ = committer.catch_up().await;
         sleep(if more { PRUNE_PAUSE } else { PRUNE_EVERY.min(keep).max(PRUNE_PAUSE) }).await;
     }
 }

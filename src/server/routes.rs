@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 
 use super::access::{self, Access};
 use super::body::{self, Exactly, Fields, check_name};
+use super::committer::{self, Committer};
 use super::envelope::{Failure, Success};
 use super::error::Refusal;
 use super::large::LARGE;
-use super::log::{self, Log};
 use super::long_poll::{self, Preference};
-use super::queue::{ClaimRequest, Report, STEP, Shared};
-use super::tasks::{Claimed, Filter, Order, STATUSES, Side, SortBy};
+use super::queue::{ClaimRequest, STEP, Shared};
+use super::storage::{Claimed, Filter, Order, Report, STATUSES, Side, SortBy};
 use crate::http::ConnectionHandle;
 
 /// How many tasks a list has where nobody says, and at most.
@@ -37,8 +37,8 @@ pub(super) struct Whole;
 
 type Answer<T> = Result<Success<T>, Failure>;
 
-/// Every call, behind `access`. What a call changes is in `log`.
-pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Router {
+/// Every call, behind `access`. What a call changes is committed by `committer`.
+pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Access>) -> Router {
     let calls = [
         ("/api/task-types/register", post(register)),
         ("/api/task-types", get(list_types)),
@@ -57,13 +57,13 @@ pub(super) fn router(queue: Shared, log: Arc<Log>, access: Arc<Access>) -> Route
         async |State(queue): State<Shared>, request: Request, next: Next| body::work_on(&queue, request, next).await;
     router
         .layer(middleware::from_fn_with_state(queue.clone(), work_on))
-        .layer(middleware::from_fn_with_state(Arc::clone(&log), log::sync_changes))
+        .layer(middleware::from_fn_with_state(Arc::clone(&committer), committer::sync_changes))
         // It tells of no task, and so waits for no disk.
         .route("/api/health", get(health))
         .route("/api/health/", get(health))
         .fallback(no_endpoint)
         .method_not_allowed_fallback(no_endpoint)
-        .layer(Extension(log))
+        .layer(Extension(committer))
         .layer(middleware::from_fn_with_state(access, access::check))
         .with_state(queue)
 }
@@ -72,8 +72,8 @@ async fn no_endpoint() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "Endpoint not found")
 }
 
-async fn health(State(queue): State<Shared>, Extension(log): Extension<Arc<Log>>) -> Answer<Value> {
-    log.check_in_place().map_err(|error| Failure::internal(&error))?;
+async fn health(State(queue): State<Shared>, Extension(committer): Extension<Arc<Committer>>) -> Answer<Value> {
+    committer.check_in_place().map_err(|error| Failure::internal(&error))?;
     // Where another call has it, it is well.
     queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
@@ -130,7 +130,7 @@ async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl 
 
 async fn claim(
     State(queue): State<Shared>,
-    Extension(log): Extension<Arc<Log>>,
+    Extension(committer): Extension<Arc<Committer>>,
     ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
     fields: Fields,
@@ -141,7 +141,7 @@ async fn claim(
         return Ok(hand_out(&queue, claimed).await);
     };
     let _hold = connection.hold();
-    let answer = match long_poll::claim(&queue, &log, &request, &preference).await? {
+    let answer = match long_poll::claim(&queue, &committer, &request, &preference).await? {
         Some(claimed) => hand_out(&queue, claimed).await,
         None => Failure::from(Refusal::NoTask).into_response(),
     };

@@ -1,11 +1,12 @@
 //! Whether a file that we have open is still the one that its path leads to. A file that was deleted or replaced can be
 //! written to as before, but nobody will ever read that.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::beside;
 
 /// A file as its path led to it when it was opened. Links are followed: what they lead to counts.
 pub(crate) struct Anchor {
@@ -49,20 +50,21 @@ impl Anchors {
     /// Those of the open database in `path`: itself, its write-ahead log, and what the processes share that have it open.
     pub(crate) fn of_database(path: &Path) -> io::Result<Self> {
         let home = path.canonicalize()?;
-        let mut anchors = vec![Anchor::of(path)?];
-        for suffix in ["-wal", "-shm"] {
-            let mut name = OsString::from(&home);
-            name.push(suffix);
-            // One that is not there cannot be lost.
-            anchors.extend(Anchor::of_log(Path::new(&name)).ok());
-        }
-        Ok(Self(anchors))
+        let beside = ["-wal", "-shm"].map(|suffix| Anchor::of_log(&beside(&home, suffix)));
+        // One that is not there cannot be lost.
+        Ok(Self([Anchor::of(path)?].into_iter().chain(beside.into_iter().flatten()).collect()))
     }
 
     /// The first of them that is not there any more, and what became of it.
     pub(crate) fn loss(&self) -> Option<(&Path, &'static str)> {
         self.0.iter().find_map(|anchor| Some((anchor.path.as_path(), anchor.loss()?)))
     }
+}
+
+/// Whether two paths lead to the same file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|metadata| identity(&metadata));
+    one == other || file(one).is_some_and(|it| file(other) == Some(it))
 }
 
 fn identity(metadata: &fs::Metadata) -> (u64, u64) {

@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use serde_json::json;
 
+use super::rows::{ClaimRow, ResultRow};
 use super::statistics::By;
-use super::{Process, Reason, ResultFilter, Store, StoreError, claims, results, rollups, sync, unreported};
+use super::unreported::{self, Settled};
+use super::{Process, ResultFilter, Store, StoreError, claims, rollups};
 use crate::clock::Timestamp;
 use crate::headline::in_one_line;
+use crate::sqlite::DatabaseError;
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 
 /// A worker needs about so much room for its start and its first results, in bytes.
@@ -51,7 +54,7 @@ impl Store {
             file.write_all(&vec![1; ROOM])?;
             file.sync_data()
         });
-        taken.map_err(|error| self.failed(sync::explain(&error)))
+        taken.map_err(|error| self.failed(DatabaseError::from(&error)))
     }
 
     /// Reads all of the file, for no longer than `most`. False where that was not enough.
@@ -99,7 +102,7 @@ impl Store {
             Some("ok") => Ok(true),
             Some(fault) => {
                 let fault = in_one_line(fault.trim_start_matches("*** in database main ***\n"));
-                Err(Reason::from(format!("it is damaged: {fault}").as_str()).for_file(&self.path))
+                Err(self.failed(DatabaseError::lasting(format!("it is damaged: {fault}"))))
             }
             None => Ok(false),
         }
@@ -123,7 +126,7 @@ fn rehearse(connection: &mut Connection, process: &Process, now: Timestamp) -> r
     let failed = || Outcome::failure(ErrorType::Handler, NOWHERE);
     let outcomes = [(Outcome::success(json!([0])), false), (failed(), false), (failed(), true)];
     for (outcome, is_lost) in outcomes {
-        claims::insert(&transaction, "OR REPLACE", &claim, NOWHERE, Some(process), true)?;
+        ClaimRow::new(&claim, NOWHERE, Some(process), true).insert(&transaction, "OR REPLACE")?;
         let result = TaskResult {
             task_id: claim.task.id,
             task_type: NOWHERE.into(),
@@ -136,10 +139,10 @@ fn rehearse(connection: &mut Connection, process: &Process, now: Timestamp) -> r
             started_at: now,
             finished_at: now,
         };
-        let id = results::insert(&transaction, &result)?;
+        let id = ResultRow::new(&result).insert(&transaction)?;
         unreported::note(&transaction, id, NOWHERE)?;
         rollups::catch_up(&transaction)?;
-        unreported::settle(&transaction, id, &result, is_lost, now)?;
+        Settled::new(id, &result, is_lost, now).mark(&transaction)?;
     }
     transaction.execute("DELETE FROM results WHERE api_url = ?1", [NOWHERE])?;
     transaction.rollback()

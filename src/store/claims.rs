@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::columns::{json_column, time_column};
 use super::liveness::living;
 use super::results::has_result;
-use super::{Process, Store, StoreError, to_text};
+use super::rows::ClaimRow;
+use super::{Process, Store, StoreError};
+use super::{json_column, time_column};
 use crate::task::{Claim, Task, TaskId};
 
 /// The columns that [`read_claim`] reads.
@@ -14,21 +15,23 @@ const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id,
 impl Store {
     /// Notes a claim, before the work on it starts. `process` is `None` where nobody works it yet: a person claimed it
     /// by hand. The claim replaces an earlier one of the same task. It may be lost in a power cut: the TaskManager knows
-    /// of it. Returns how often a worker died over the task, as [`Store::deaths`] does.
+    /// of it. Returns how often a worker died over the task, as [`Store::crash_count`] does.
     pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<u32, StoreError> {
-        let deaths = self.write(|connection| {
-            insert(connection, "OR REPLACE", claim, api_url, process, true)?;
-            deaths(connection, api_url, claim.task.id)
+        let row = ClaimRow::new(claim, api_url, process, true);
+        let crash_count = self.write(move |connection| {
+            row.insert(connection, "OR REPLACE")?;
+            crash_count(connection, &row.api_url, row.task_id)
         })?;
-        self.check_results_in_place().map(|()| deaths)
+        self.check_results_in_place().map(|()| crash_count)
     }
 
     /// Makes a claim `process`'s own, of which the TaskManager alone knows. False where the task is in flight already,
     /// whoever works it, or there is a result of that attempt.
     pub fn adopt_claim(&self, claim: &Claim, api_url: &str, process: &Process) -> Result<bool, StoreError> {
-        self.write(|connection| {
-            let is_new = !has_result(connection, api_url, claim.task.id, claim.task.attempt)?;
-            Ok(is_new && insert(connection, "OR IGNORE", claim, api_url, Some(process), false)? == 1)
+        let row = ClaimRow::new(claim, api_url, Some(process), false);
+        self.write(move |connection| {
+            let is_new = !has_result(connection, &row.api_url, row.task_id, row.attempt)?;
+            Ok(is_new && row.insert(connection, "OR IGNORE")? == 1)
         })
     }
 
@@ -66,7 +69,7 @@ impl Store {
     }
 
     /// Makes the tasks of `types` that dead processes left in flight `process`'s own, and returns them, oldest first.
-    /// Those that were running when their process died are counted for [`Store::deaths`]. Live processes' tasks are
+    /// Those that were running when their process died are counted for [`Store::crash_count`]. Live processes' tasks are
     /// not touched.
     pub fn take_over(&self, process: &Process, api_url: &str, types: &[&str]) -> Result<Vec<Claim>, StoreError> {
         self.with(|connection| {
@@ -85,41 +88,12 @@ impl Store {
     }
 
     /// How often a worker process died while it ran this task.
-    pub fn deaths(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
-        self.with(|connection| deaths(connection, api_url, id))
+    pub fn crash_count(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
+        self.with(|connection| crash_count(connection, api_url, id))
     }
 }
 
-/// Adds a claim; `or` says what becomes of it where there is one of the same task. Returns how many were added.
-pub(super) fn insert(
-    connection: &Connection,
-    or: &str,
-    claim: &Claim,
-    api_url: &str,
-    process: Option<&Process>,
-    is_running: bool,
-) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(&format!(
-            "INSERT {or} INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id, process,
-             running, claimed_at, deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-        ))?
-        .execute(params![
-            api_url,
-            claim.task.id.0,
-            claim.task.task_type,
-            claim.task.attempt,
-            claim.task.priority,
-            claim.task.params.to_string(),
-            claim.worker_id,
-            process.map(Process::number),
-            is_running,
-            to_text(claim.claimed_at),
-            to_text(claim.deadline.time),
-        ])
-}
-
-fn deaths(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::Result<u32> {
+fn crash_count(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::Result<u32> {
     let mut statement = connection.prepare_cached("SELECT count FROM deaths WHERE api_url = ?1 AND task_id = ?2")?;
     Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
 }

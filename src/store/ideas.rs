@@ -1,11 +1,138 @@
 //! Ideas that handlers find: rows of the table `IdeaInspiration`, in the results file or in a database that is shared
-//! with other programs.
+//! with other programs. Of such a database, only the table is touched.
 
-mod database;
 mod entry;
 mod table;
 
-pub(super) use database::IdeaDatabase;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
 pub(crate) use entry::check_ideas;
 pub(super) use entry::{Idea, fill, ideas_of};
 pub(super) use table::{exists, keep, recognise};
+
+use super::StoreError;
+use crate::clock::Timestamp;
+use crate::sqlite::{Anchor, BusyPolicy, DatabaseError, OpenError, free_space, open_as_guest};
+
+/// An open database of ideas, shared by all threads of the process.
+pub(super) struct IdeaDatabase {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+    /// Where it really lies.
+    home: PathBuf,
+    anchor: Anchor,
+}
+
+impl IdeaDatabase {
+    /// Opens the database, or makes an empty one, readable by its owner only. The table is made when there are ideas.
+    pub(super) fn open(path: &Path, policy: &BusyPolicy) -> Result<Self, StoreError> {
+        let (connection, home, anchor) = open(path, policy).map_err(|error| refusal(path, error))?;
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), home, anchor })
+    }
+
+    /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
+    pub(super) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let rows = write(&mut self.connection.lock(), ideas, now).map_err(|error| match error {
+            // It was usable: what is wrong now may pass, or be mended.
+            OpenError::Sqlite(error) => match DatabaseError::of(&error) {
+                reason if reason.passes || reason.can_be_mended => failed(&self.path, reason),
+                _ => refusal(&self.path, OpenError::Sqlite(error)),
+            },
+            other => refusal(&self.path, other),
+        })?;
+        self.check_in_place().map(|()| rows)
+    }
+
+    /// Whether there is room for more beside it.
+    pub(super) fn check_room(&self) -> Result<(), StoreError> {
+        free_space::check(&self.home).map_err(|error| failed(&self.path, error))
+    }
+
+    /// Where it really lies, whichever link has led there.
+    pub(super) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Whether it is still there.
+    pub(super) fn check_in_place(&self) -> Result<(), StoreError> {
+        let gone = |reason| StoreError::IdeasGone { path: self.path.clone(), reason };
+        self.anchor.loss().map_or(Ok(()), |reason| Err(gone(reason)))
+    }
+}
+
+fn open(path: &Path, policy: &BusyPolicy) -> Result<(Connection, PathBuf, Anchor), OpenError> {
+    let mut connection = open_as_guest(path, policy, recognise)?;
+    // Whatever its journal, which is not ours to choose, a commit is on disk: FULL leaves out the folder of a journal.
+    connection.pragma_update(None, "synchronous", "EXTRA")?;
+    // Whether it can be written to.
+    connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(Transaction::rollback)?;
+    Ok((connection, path.canonicalize()?, Anchor::of(path)?))
+}
+
+fn write(connection: &mut Connection, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, OpenError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let rows = keep(&transaction, ideas, now)?;
+    transaction.commit()?;
+    Ok(rows)
+}
+
+/// Why ideas cannot be kept in the database at `path`.
+pub(super) fn refusal(path: &Path, error: OpenError) -> StoreError {
+    let unusable = |reason: String| StoreError::IdeasUnusable { path: path.to_owned(), reason };
+    let error = match error {
+        OpenError::Io(reason) | OpenError::Foreign(reason) => return unusable(reason),
+        // It has no layout of ours.
+        OpenError::Newer { .. } => return unusable("it belongs to a newer version of prismq".into()),
+        OpenError::Sqlite(error) => error,
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => unusable("it is not an SQLite database".into()),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unusable(error.to_string()),
+        _ => failed(path, DatabaseError::of(&error)),
+    }
+}
+
+fn failed(path: &Path, error: DatabaseError) -> StoreError {
+    let DatabaseError { text, passes, can_be_mended } = error;
+    StoreError::IdeasFailed { path: path.to_owned(), reason: text, passes, can_be_mended }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use rusqlite::types::Value;
+
+    use super::entry::fields;
+    use super::*;
+
+    fn idea() -> Idea {
+        Idea { cells: fields().map(|name| (name == "title").then(|| Value::Text("a".into()))).collect() }
+    }
+
+    #[test]
+    fn what_keeps_ideas_out_for_a_while_may_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ideas.db");
+        let ideas = IdeaDatabase::open(&path, &BusyPolicy::default()).unwrap();
+        let keep = || ideas.keep(&[idea()], Timestamp::UNIX_EPOCH);
+        ideas.connection.lock().busy_timeout(Duration::ZERO).unwrap();
+        let holder = Connection::open(&path).unwrap();
+        holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let held = keep().unwrap_err();
+        holder.execute_batch("ROLLBACK").unwrap();
+        // As where there are no open files left for its journal.
+        let journal = folder.path().join("ideas.db-journal");
+        fs::create_dir(&journal).unwrap();
+        let shut = keep().unwrap_err();
+        fs::remove_dir(&journal).unwrap();
+        for error in [held, shut] {
+            assert!(error.may_pass() && error.is_of_ideas(), "{error:?}");
+        }
+        assert_eq!(keep(), Ok(vec![1]));
+    }
+}

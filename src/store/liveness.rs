@@ -151,7 +151,7 @@ fn path(results: &Path, process: i64) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::migrations;
+    use crate::store::LAYOUT;
 
     #[test]
     fn a_process_is_alive_while_its_lock_is_held() {
@@ -194,8 +194,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_a_child_of_a_killed_process_still_holds_is_waited_for() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrations::apply(&mut connection).unwrap_or_else(|_| panic!("a new file has the layout"));
+        let connection = LAYOUT.in_memory().unwrap();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         let row = "INSERT INTO workers (worker_id, api_url, pid, mark, started_at) VALUES ('a', '', ?1, 'a', '')";
@@ -217,8 +216,7 @@ mod tests {
 
     #[test]
     fn a_pid_that_a_later_process_has_or_had_says_nothing_of_an_earlier_one() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrations::apply(&mut connection).unwrap_or_else(|_| panic!("a new file has the layout"));
+        let connection = LAYOUT.in_memory().unwrap();
         connection
             .execute_batch(
                 "INSERT INTO workers (worker_id, api_url, pid, mark, started_at, stopped_at) VALUES

@@ -2,61 +2,60 @@
 //!
 //! One SQLite file that many processes open at once. The tables are documented; users query them.
 
-mod busy;
 mod checkup;
 mod claims;
-mod columns;
 mod histogram;
 mod ideas;
-mod last_words;
 mod liveness;
-mod migrations;
-mod prune;
-mod reading;
 mod results;
+mod retention;
 mod rollups;
-mod room;
+mod rows;
 mod statistics;
-mod sync;
 #[cfg(test)]
 mod tests;
-mod turns;
-mod unclaimed;
 mod unreported;
 mod workers;
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::str::FromStr;
 
 use jiff::Timestamp;
-use rusqlite::config::DbConfig;
-use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
-use rusqlite::{Connection, ErrorCode};
-use rustix::fs::{Access, access};
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, Row};
+use serde_json::Value;
 
-pub(crate) use columns::json_column;
 pub(crate) use ideas::check_ideas;
-pub(crate) use prune::Pruning;
 pub(crate) use results::{ResultFilter, ResultId, Status, StoredResult};
+pub(crate) use retention::Pruning;
 pub(crate) use statistics::{By, Group};
-pub(crate) use unclaimed::{Cause, LiveWorker};
 pub(crate) use unreported::Unreported;
 pub use workers::Counters;
-pub(crate) use workers::Process;
+pub(crate) use workers::{Cause, LiveWorker, Process};
 
-use busy::{BUSY_TIMEOUT, Patience};
 use ideas::IdeaDatabase;
-use reading::{Frozen, refusal};
-use sync::SharedSync;
-use turns::Turns;
 
-use crate::os_error;
-use crate::sqlite::anchor::Anchors;
-use crate::text_file;
+use crate::sqlite::{
+    self, Anchors, BusyPolicy, DatabaseError, Frozen, Layout, OpenError, OpenFile, ReadOnly, SharedConnection,
+    WriteAheadLog, free_space,
+};
+
+/// What a results file looks like inside. Its mark is `PQrs` in ASCII.
+const LAYOUT: Layout = Layout {
+    application_id: 0x5051_7273,
+    migrations: &[
+        |it| it.execute_batch(include_str!("migrations/1.sql")),
+        |it| it.execute_batch(include_str!("migrations/2.sql")).and_then(|()| rollups::add_after(it, 0)),
+        |it| it.execute_batch(include_str!("migrations/3.sql")),
+        |it| it.execute_batch(include_str!("migrations/4.sql")),
+        |it| it.execute_batch(include_str!("migrations/5.sql")),
+        |it| it.execute_batch(include_str!("migrations/6.sql")),
+        |it| it.execute_batch(include_str!("migrations/7.sql")),
+    ],
+    statements: 32,
+};
 
 /// Why the results file could not be used. The text is one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -150,9 +149,9 @@ impl StoreError {
 
 /// An open results file, shared by all threads of the process.
 pub struct Store {
-    turns: Turns,
-    /// What brings commits to disk, where they go to a file.
-    log: Option<SharedSync>,
+    connection: SharedConnection,
+    /// What brings commits to disk, if they go to a file.
+    log: Option<WriteAheadLog>,
     path: PathBuf,
     /// Where it really lies: its log and the locks of its processes are beside it, whichever link has led there.
     home: PathBuf,
@@ -160,7 +159,7 @@ pub struct Store {
     anchors: Anchors,
     /// Where ideas go, if not into the results file.
     ideas: Option<IdeaDatabase>,
-    patience: Patience,
+    busy: BusyPolicy,
     /// Where it is read as if nobody wrote to it: whether that is so.
     frozen: Option<Frozen>,
 }
@@ -168,31 +167,50 @@ pub struct Store {
 impl Store {
     /// Opens the file, or makes it with the folders it lies in, readable by its owner only.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
-        create(path).map_err(|error| unusable(text_file::unwritable(&error)))?;
-        let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
-        prepare(&mut connection).map_err(|error| refusal(path, error))?;
-        let home = path.canonicalize().map_err(|error| unusable(text_file::reason(&error)))?;
-        let log = SharedSync::open(&home)
-            .map_err(|error| unusable(format!("its write-ahead log: {}", os_error::words(&error))))?;
-        let anchors = Anchors::of_database(path).map_err(|error| unusable(text_file::reason(&error)))?;
-        let (turns, path) = (Turns::new(connection), path.to_owned());
-        Ok(Self {
-            turns,
-            log: Some(log),
-            path,
+        let busy = BusyPolicy::default();
+        let file = LAYOUT.open(path, &busy).map_err(|error| refusal(path, error))?;
+        let OpenFile { connection, home, log, anchors } = file;
+        Ok(Self { log: Some(log), anchors, busy, ..Self::without_log(connection, path, home) })
+    }
+
+    /// Opens the file for reading alone. Where it can be written to, that is as [`Store::open`] does it: an older layout is
+    /// brought up to date. Else it is read as it is, and nothing is made beside it; of an older layout, or with a log that
+    /// cannot be read in its place, a temporary copy is.
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        match Self::open(path) {
+            Err(StoreError::Unusable { .. } | StoreError::Failed { passes: false, .. }) => {}
+            other => return other,
+        }
+        let busy = BusyPolicy::default();
+        let file = LAYOUT.open_read_only(path, &busy).map_err(|error| refusal(path, error))?;
+        let ReadOnly { connection, home, frozen } = file;
+        Ok(Self { busy, frozen, ..Self::without_log(connection, path, home) })
+    }
+
+    /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
+    pub fn unmade(path: &Path) -> Result<Self, StoreError> {
+        sqlite::check_creatable(path).map_err(|error| refusal(path, error))?;
+        let connection = LAYOUT.in_memory().map_err(|error| refusal(path, error.into()))?;
+        Ok(Self::without_log(connection, path, path.to_owned()))
+    }
+
+    fn without_log(connection: Connection, path: &Path, home: PathBuf) -> Self {
+        Self {
+            connection: SharedConnection::new(connection),
+            log: None,
+            path: path.to_owned(),
             home,
-            anchors,
+            anchors: Anchors::default(),
             ideas: None,
+            busy: BusyPolicy::default(),
             frozen: None,
-            patience: Patience::default(),
-        })
+        }
     }
 
     /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
     pub fn with_ideas_in(mut self, path: &Path) -> Result<Self, StoreError> {
-        if !is_same_file(&self.path, path) {
-            self.ideas = Some(IdeaDatabase::open(path, self.patience.clone())?);
+        if !sqlite::is_same_file(&self.path, path) {
+            self.ideas = Some(IdeaDatabase::open(path, &self.busy)?);
             return Ok(self);
         }
         self.with(|connection| match ideas::recognise(connection) {
@@ -208,10 +226,10 @@ impl Store {
     }
 
     /// What is wrong with the table of ideas in the results file, where that is what is wrong.
-    fn ideas_refused(&self, error: migrations::Error) -> rusqlite::Result<StoreError> {
+    fn ideas_refused(&self, error: OpenError) -> rusqlite::Result<StoreError> {
         match error {
-            migrations::Error::Foreign(reason) => Ok(StoreError::IdeasUnusable { path: self.path.clone(), reason }),
-            migrations::Error::Sqlite(error) => Err(error),
+            OpenError::Sqlite(error) => Err(error),
+            other => Ok(ideas::refusal(&self.path, other)),
         }
     }
 
@@ -228,12 +246,12 @@ impl Store {
 
     /// Waits no more for other processes that hold it, or the database of ideas: this process ends.
     pub fn end_waits(&self) {
-        self.patience.end();
+        self.busy.end_waits();
     }
 
     /// Whether there is room for more beside it, and beside the database of ideas, as much as a task of some length needs.
     pub fn check_room(&self) -> Result<(), StoreError> {
-        room::check(&self.home).map_err(|reason| self.failed(reason))?;
+        free_space::check(&self.home).map_err(|error| self.failed(error))?;
         self.ideas.as_ref().map_or(Ok(()), IdeaDatabase::check_room)
     }
 
@@ -241,159 +259,99 @@ impl Store {
     #[must_use]
     pub fn room_needed(&self, error: &StoreError) -> u64 {
         let ideas = self.ideas.as_ref().filter(|_| error.is_of_ideas());
-        room::needed(ideas.map_or(self.home.as_path(), IdeaDatabase::home))
+        free_space::needed(ideas.map_or(self.home.as_path(), IdeaDatabase::home))
     }
 
     /// Runs `work` on the connection. Another module may have tables of its own, whose layout is among the migrations.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        self.patience.apply();
-        let done = self.turns.alone(work);
+        let done = self.connection.alone(work);
         // Where it was changed, that is why reading it failed.
         let unchanged = self.frozen.as_ref().map_or(Ok(()), Frozen::check);
-        unchanged.and(done).map_err(|reason| reason.for_file(&self.path))
+        unchanged.and(done).map_err(|error| self.failed(error))
     }
 
-    /// Runs `work` in a transaction that other slots may share, all of it or nothing; it is committed when this returns.
-    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        self.patience.apply();
-        self.turns.together(work).map_err(|reason| reason.for_file(&self.path))
+    /// Makes a change in a transaction that other threads may share; it is committed when this returns.
+    fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.connection.together(change).map_err(|error| self.failed(error))
     }
 
     /// Waits until all that this process has committed is on disk. Nobody is held up by that.
     fn sync(&self) -> Result<(), StoreError> {
-        self.log.as_ref().map_or(Ok(()), SharedSync::sync).map_err(|reason| self.failed(reason))
+        self.log.as_ref().map_or(Ok(()), WriteAheadLog::sync).map_err(|error| self.failed(DatabaseError::from(&*error)))
     }
 
-    fn failed(&self, reason: String) -> StoreError {
-        StoreError::Failed { path: self.path.clone(), reason, passes: false, can_be_mended: true }
+    fn failed(&self, error: DatabaseError) -> StoreError {
+        failed(&self.path, error)
     }
 }
 
-/// The path with something behind its name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+fn failed(path: &Path, error: DatabaseError) -> StoreError {
+    let DatabaseError { text, passes, can_be_mended } = error;
+    StoreError::Failed { path: path.to_owned(), reason: text, passes, can_be_mended }
 }
 
-/// Whether two paths lead to the same file.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let file = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    one == other || file(one).is_some_and(|it| file(other) == Some(it))
-}
-
-/// Whether [`create`] could make the file and the folders that it lies in, none of which this makes.
-fn check_creatable(path: &Path) -> io::Result<()> {
-    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
-}
-
-/// Makes the file, so that it has the right mode before SQLite writes to it; its `-wal` takes the mode over.
-fn create(path: &Path) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    // SQLite would wait for what others write into a pipe.
-    if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a file")) }
-}
-
-fn prepare(connection: &mut Connection) -> Result<(), migrations::Error> {
-    busy::wait_on(connection)?;
-    // Closing another program's database must not tidy it up.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    migrations::recognise(connection)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    log_ahead(connection)?;
-    // A commit is not synced; what must survive a power cut is, by `Store::sync`. Checkpoints are synced.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Otherwise SQLite compiles a statement anew for each value that its plan might depend on.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    migrations::apply(connection)
-}
-
-/// Turns write-ahead logging on. Where another process is just doing the same, SQLite does not wait for it: we do.
-fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
-    let start = Instant::now();
-    loop {
-        let done = connection.pragma_update(None, "journal_mode", "WAL");
-        let is_busy = done.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
-        if !is_busy || start.elapsed() >= BUSY_TIMEOUT {
-            busy::waited(start.elapsed());
-            return done;
+/// Why the file at `path` cannot be opened.
+fn refusal(path: &Path, error: OpenError) -> StoreError {
+    let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+    let error = match error {
+        OpenError::Io(reason) | OpenError::Foreign(reason) => return unusable(reason),
+        OpenError::Newer { found, known } => {
+            return unusable(format!(
+                "it belongs to a newer version of prismq (its schema is {found}, this version knows {known})"
+            ));
         }
-        thread::sleep(Duration::from_millis(5));
+        OpenError::Sqlite(error) => error,
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", what_else(path))),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            unusable(format!("nothing can be written to it, or be made beside it: {error}"))
+        }
+        _ => failed(path, DatabaseError::of(&error)),
     }
 }
 
-/// Why SQLite failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Reason {
-    text: String,
-    /// Whether that passes by itself.
-    passes: bool,
-    /// Whether it passes when somebody makes room, say.
-    can_be_mended: bool,
-}
-
-/// What passes by itself. The last two are what SQLite makes of a want of open files or memory.
-const PASSING: [ErrorCode; 3] = [ErrorCode::DatabaseBusy, ErrorCode::CannotOpen, ErrorCode::OutOfMemory];
-/// What passes when somebody makes room, or lets the disk be written to. All but the first are what SQLite makes of a quota
-/// that is used up, a file system that has become read-only, and a disk that fails.
-const MENDABLE: [ErrorCode; 4] =
-    [ErrorCode::DiskFull, ErrorCode::SystemIoFailure, ErrorCode::ReadOnly, ErrorCode::PermissionDenied];
-
-impl Reason {
-    fn of(error: &rusqlite::Error) -> Self {
-        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError};
-        let code = error.sqlite_error_code();
-        let text = match code {
-            Some(ErrorCode::DiskFull) => "the disk is full".into(),
-            // The file beside the database that its processes share cannot grow.
-            _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
-            Some(ErrorCode::DatabaseBusy) => busy::explain(),
-            Some(ErrorCode::SystemIoFailure) => {
-                format!("{error}: is the disk full, over its quota, read-only, or failing?")
-            }
-            Some(ErrorCode::DatabaseCorrupt) => format!("it is damaged: {error}"),
-            None if matches!(
-                error,
-                FromSqlConversionFailure(..) | InvalidColumnType(..) | IntegralValueOutOfRange(..)
-            ) =>
-            {
-                format!("it is damaged: {error}")
-            }
-            _ => match error {
-                // What follows in its text is the statement, which says nothing to a person.
-                SqlInputError { msg, .. } => format!("it is damaged: {msg}"),
-                _ => error.to_string(),
-            },
-        };
-        let is_of = |codes: &[ErrorCode]| code.is_some_and(|code| codes.contains(&code));
-        let passes = is_of(&PASSING);
-        Self { text, passes, can_be_mended: passes || is_of(&MENDABLE) }
-    }
-
-    fn for_file(self, path: &Path) -> StoreError {
-        let Self { text, passes, can_be_mended } = self;
-        StoreError::Failed { path: path.to_owned(), reason: text, passes, can_be_mended }
-    }
-
-    fn for_ideas(self, path: &Path) -> StoreError {
-        let Self { text, passes, can_be_mended } = self;
-        StoreError::IdeasFailed { path: path.to_owned(), reason: text, passes, can_be_mended }
-    }
-}
-
-/// One that does not pass.
-impl From<&str> for Reason {
-    fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), passes: false, can_be_mended: false }
+/// What a file is that people mistake for a database, and what to do about it.
+fn what_else(path: &Path) -> &'static str {
+    let mut start = [0; 6];
+    let read = File::open(path).and_then(|mut file| file.read(&mut start));
+    match &start[..read.unwrap_or(0)] {
+        [0x1f, 0x8b, ..]
+        | [0x28, 0xb5, 0x2f, 0xfd, ..]
+        | [0xfd, b'7', b'z', b'X', b'Z', ..]
+        | [b'B', b'Z', b'h', ..]
+        | [b'P', b'K', ..] => ", but a compressed file: unpack it first",
+        b"PRAGMA" | b"BEGIN " => ", but a dump of one: restore it with `sqlite3 results.db <DUMP`",
+        _ => "",
     }
 }
 
 /// Times are text of one length, so that they sort and compare as text: `2026-11-22T03:18:35.123Z`.
 pub(crate) fn to_text(time: Timestamp) -> String {
     format!("{time:.3}")
+}
+
+/// JSON in a text column; null where the column is.
+pub(crate) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Value::Null) };
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// A time in a text column.
+fn time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Ok(optional_time_column(row, column)?.unwrap_or_default())
+}
+
+/// The same, `None` where the column is null.
+fn optional_time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| {
+        Timestamp::from_str(&text)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+    })
+    .transpose()
 }

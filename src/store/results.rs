@@ -6,14 +6,15 @@ use std::ops::Range;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
-use serde_json::Value;
 
-use super::columns::{json_column, optional_time_column, time_column};
 use super::ideas::{self, Idea};
 use super::liveness::living;
+use super::rows::ResultRow;
 use super::workers::live_pid;
-use super::{Process, Store, StoreError, last_words, rollups, to_text};
+use super::{Process, Store, StoreError, to_text};
+use super::{json_column, optional_time_column, time_column};
 use crate::failpoint;
+use crate::sqlite::DatabaseError;
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
 /// The row of a result.
@@ -82,9 +83,6 @@ pub struct ResultFilter {
 const PAGE_ROWS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Results are added to the rollups by so many at once: that costs a fiftieth of adding each by itself.
-const COUNT_EVERY: i64 = 256;
-
 const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error, \
                        error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata, \
                        (SELECT refused_reports.error FROM refused_reports WHERE result = results.rowid)";
@@ -94,7 +92,7 @@ impl Store {
     /// is on disk when this returns. Ideas that go to another database are written there first. The result learns their
     /// rows.
     pub fn finish(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
-        let ideas = ideas::ideas_of(result).map_err(|error| self.failed(error))?;
+        let ideas = ideas::ideas_of(result).map_err(|error| self.failed(DatabaseError::mendable(error)))?;
         let id = if ideas.is_empty() {
             self.insert(result, &ideas)?
         } else {
@@ -119,7 +117,8 @@ impl Store {
 
     fn insert(&self, result: &mut TaskResult, ideas: &[Idea]) -> Result<ResultId, StoreError> {
         if ideas.is_empty() {
-            return self.write(|connection| insert(connection, result));
+            let row = ResultRow::new(result);
+            return self.write(move |connection| row.insert(connection));
         }
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -128,7 +127,7 @@ impl Store {
                 Err(error) => return self.ideas_refused(error).map(Err),
             }
             failpoint::reach("ideas");
-            let id = insert(&transaction, result)?;
+            let id = ResultRow::new(result).insert(&transaction)?;
             transaction.commit()?;
             Ok(Ok(id))
         })?
@@ -215,6 +214,15 @@ impl Store {
         self.with(|connection| has_result(connection, api_url, id, attempt))
     }
 
+    /// What the handler printed last before a result, where its failure does not say it; empty where that is nothing.
+    /// Results are read without it.
+    pub fn last_words(&self, id: ResultId) -> Result<String, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached("SELECT text FROM last_words WHERE result = ?1")?;
+            Ok(statement.query_row([id.0], |row| row.get(0)).optional()?.unwrap_or_default())
+        })
+    }
+
     /// Calls `each` with the results that `filter` lets through and that are there now, oldest first, one at a time,
     /// until it breaks off. They are read in pages: however slow `each` is, nobody who writes waits for it, and the log
     /// does not grow because of it.
@@ -283,58 +291,6 @@ pub(super) fn has_result(
     connection
         .prepare_cached("SELECT 1 FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = ?3")?
         .exists(params![id.0, api_url, attempt])
-}
-
-pub(super) fn end_claim(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
-        .execute(params![result.api_url, result.task_id.0, result.attempt])
-}
-
-/// Stores a result, and ends what its task has left behind.
-pub(super) fn insert(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<ResultId> {
-    insert_row(connection, result)?;
-    let id = ResultId(connection.last_insert_rowid());
-    end_claim(connection, result)?;
-    connection
-        .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
-        .execute(params![result.api_url, result.task_id.0])?;
-    last_words::keep(connection, id, &result.outcome)?;
-    if id.0 % COUNT_EVERY == 0 {
-        rollups::catch_up(connection)?;
-    }
-    Ok(id)
-}
-
-fn insert_row(connection: &rusqlite::Connection, result: &TaskResult) -> rusqlite::Result<usize> {
-    let outcome = &result.outcome;
-    let failure = outcome.failure.as_ref();
-    connection
-        .prepare_cached(
-            "INSERT INTO results (task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error,
-             error_type, retryable, claimed_at, started_at, finished_at, duration_ms, metadata, process)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-             (SELECT process FROM claims WHERE api_url = ?5 AND task_id = ?1))",
-        )?
-        .execute(params![
-            result.task_id.0,
-            result.task_type,
-            result.attempt,
-            result.worker_id,
-            result.api_url,
-            Status::of(outcome).as_str(),
-            result.params.to_string(),
-            (!outcome.data.is_null()).then(|| outcome.data.to_string()),
-            outcome.message,
-            failure.map(|failure| &failure.error),
-            failure.map(|failure| failure.error_type.as_str()),
-            failure.map(|failure| failure.retryable),
-            to_text(result.claimed_at),
-            to_text(result.started_at),
-            to_text(result.finished_at),
-            result.duration_ms(),
-            (!outcome.metadata.is_empty()).then(|| Value::Object(outcome.metadata.clone()).to_string()),
-        ])
 }
 
 fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::columns::time_column;
 use super::histogram::Histogram;
+use super::time_column;
 use super::{ResultId, to_text};
 use crate::task::TaskResult;
 
@@ -133,19 +133,39 @@ pub(super) fn all_counted(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
-/// Counts the claim of a result as lost; where the result was not counted yet, its row says so when it is.
-pub(super) fn add_lost(connection: &Connection, id: ResultId, result: &TaskResult) -> rusqlite::Result<()> {
-    if result.outcome.is_not_run() || id.0 > last_counted(connection)? {
-        return Ok(());
+/// A result whose claim was lost.
+pub(super) struct LostResult {
+    id: ResultId,
+    is_not_run: bool,
+    hour: String,
+    task_type: String,
+    worker_id: String,
+}
+
+impl LostResult {
+    pub(super) fn new(id: ResultId, result: &TaskResult) -> Self {
+        Self {
+            id,
+            is_not_run: result.outcome.is_not_run(),
+            hour: hour(result.finished_at),
+            task_type: result.task_type.clone(),
+            worker_id: result.worker_id.clone(),
+        }
     }
-    let hour = hour(result.finished_at);
-    let mut statement =
-        connection.prepare_cached("UPDATE rollups SET lost = lost + 1 WHERE kind = ?1 AND hour = ?2 AND name = ?3")?;
-    statement.execute([TYPE, &hour, &result.task_type])?;
-    if statement.execute([WORKER, &hour, &result.worker_id])? == 0 {
-        statement.execute([EARLIER, &hour, ""])?;
+
+    /// Counts its claim as lost; where the result was not counted yet, its row says so when it is.
+    pub(super) fn count(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.is_not_run || self.id.0 > last_counted(connection)? {
+            return Ok(());
+        }
+        let mut statement = connection
+            .prepare_cached("UPDATE rollups SET lost = lost + 1 WHERE kind = ?1 AND hour = ?2 AND name = ?3")?;
+        statement.execute([TYPE, &self.hour, &self.task_type])?;
+        if statement.execute([WORKER, &self.hour, &self.worker_id])? == 0 {
+            statement.execute([EARLIER, &self.hour, ""])?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Counts those of the results after row `last` that count.

@@ -9,8 +9,6 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -100,7 +98,7 @@ fn only_results_wait_for_the_disk() {
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
     let mut stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
     let id = file.store.finish(&mut stored).unwrap();
-    file.store.log = Some(SharedSync::broken());
+    file.store.log = Some(WriteAheadLog::broken());
     file.store.note_claim(&claim(1), URL, Some(&process)).unwrap();
     file.store.settle(id, &stored, false, Timestamp::now()).unwrap();
     file.store.note_poll(&process, Counters::default(), Timestamp::now()).unwrap();
@@ -279,7 +277,7 @@ fn files_of_earlier_layouts_are_brought_up_to_date() {
         assert_eq!(found, [count("example.any", 16, 4, 1), count("example.other", 8, 2, 0)]);
         assert_eq!(groups(&file.store, By::Hour, None).iter().map(|it| it.1 + it.2).sum::<u64>(), 30);
         assert_eq!((file.count("results"), file.count("claims"), file.count("rollups")), (30, 2, 10));
-        assert_eq!(file.store.deaths(URL, TaskId(31)).unwrap(), 1);
+        assert_eq!(file.store.crash_count(URL, TaskId(31)).unwrap(), 1);
         let process = file.store.start_process("worker-3", URL, Timestamp::now()).unwrap();
         assert_eq!(file.store.take_unreported(URL, &process).unwrap().len(), 1);
         file.sql().execute("INSERT INTO youtube_quota (day, used) VALUES ('2026-11-21', 7)", []).unwrap();

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::columns::optional_time_column;
-use super::results::end_claim;
-use super::{ResultId, Store, StoreError, rollups, to_text};
+use super::optional_time_column;
+use super::rollups::LostResult;
+use super::rows::end_claim;
+use super::{ResultId, Store, StoreError, to_text};
 use crate::task::{TaskId, TaskResult};
 
 /// The results that the TaskManager has not confirmed.
@@ -24,13 +25,15 @@ pub struct Unreported {
 impl Store {
     /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
     pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
-        self.write(|connection| note(connection, id, reason))
+        let reason = reason.to_owned();
+        self.write(move |connection| note(connection, id, &reason))
     }
 
     /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
     /// its task was given while it waited. A mark that a power cut takes is made again: the task is looked up.
     pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|connection| settle(connection, id, result, lost, now))
+        let settled = Settled::new(id, result, lost, now);
+        self.write(move |connection| settled.mark(connection))
     }
 
     /// The results that wait to be reported, to whichever TaskManager.
@@ -68,24 +71,35 @@ pub(super) fn note(connection: &Connection, id: ResultId, reason: &str) -> rusql
         .map(drop)
 }
 
-/// Marks a result as confirmed, or as settled with its claim lost.
-pub(super) fn settle(
-    connection: &Connection,
+/// A result that is settled: what is to be known of it then.
+pub(super) struct Settled {
     id: ResultId,
-    result: &TaskResult,
-    lost: bool,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    if lost
-        && connection
-            .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
-            .execute([id.0])?
-            > 0
-    {
-        rollups::add_lost(connection, id, result)?;
+    task_id: TaskId,
+    attempt: u32,
+    api_url: String,
+    at: Timestamp,
+    lost: Option<LostResult>,
+}
+
+impl Settled {
+    pub(super) fn new(id: ResultId, result: &TaskResult, lost: bool, at: Timestamp) -> Self {
+        let lost = lost.then(|| LostResult::new(id, result));
+        Self { id, task_id: result.task_id, attempt: result.attempt, api_url: result.api_url.clone(), at, lost }
     }
-    connection
-        .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
-        .execute(params![id.0, to_text(now), result.attempt])?;
-    end_claim(connection, result).map(drop)
+
+    /// Marks the result as confirmed, or as settled with its claim lost.
+    pub(super) fn mark(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if let Some(lost) = &self.lost
+            && connection
+                .prepare_cached("UPDATE results SET status = 'lost' WHERE rowid = ?1 AND status <> 'lost'")?
+                .execute([self.id.0])?
+                > 0
+        {
+            lost.count(connection)?;
+        }
+        connection
+            .prepare_cached("UPDATE results SET reported_at = ?2, attempt = ?3 WHERE rowid = ?1")?
+            .execute(params![self.id.0, to_text(self.at), self.attempt])?;
+        end_claim(connection, &self.api_url, self.task_id, self.attempt).map(drop)
+    }
 }

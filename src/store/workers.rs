@@ -1,4 +1,4 @@
-//! The processes that work on this results file.
+//! The processes that work on this results file, and which types they do not claim for a while.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,9 +6,10 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::liveness::{AliveLock, living};
-use super::{Store, StoreError, to_text};
+use super::{Store, StoreError, time_column, to_text};
 use crate::clock::Timestamp;
 use crate::os_error;
+use crate::sqlite::DatabaseError;
 
 /// A process that works on the results file: a row of `workers`, and a lock that says that it is alive. Dropping it
 /// gives up the lock.
@@ -46,6 +47,35 @@ pub struct Counters {
     pub failed: u64,
 }
 
+/// Why a type is not claimed; one cause does not end the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its handler wants no tasks.
+    Snoozed,
+    /// Its circuit breaker is open.
+    Paused,
+}
+
+impl Cause {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Snoozed => "snoozed",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// A worker that lives, and what of a type it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveWorker {
+    /// Its worker id.
+    pub worker_id: String,
+    /// The tasks that it has in flight, of all types.
+    pub in_flight: u64,
+    /// Until when it does not claim the type, and why.
+    pub unclaimed: Vec<(Timestamp, String)>,
+}
+
 impl Store {
     /// Notes that a worker process has started. It also proves that the file can be written to. A worker id that a
     /// live process of this results file uses is refused: the TaskManager could not tell the two apart.
@@ -67,7 +97,7 @@ impl Store {
                 Ok(alive) => alive,
                 Err(error) => {
                     let reason = format!("the lock of this process cannot be taken: {}", os_error::words(&error));
-                    return Ok(Err(self.failed(reason)));
+                    return Ok(Err(self.failed(DatabaseError::mendable(reason))));
                 }
             };
             transaction.commit()?;
@@ -131,6 +161,64 @@ impl Store {
     /// Notes that a process has ended in order.
     pub fn stop_process(&self, process: &Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
         self.update_process("stopped_at", process, counters, now)
+    }
+
+    /// Notes that a worker does not claim a type before `until`. The note is its process's: nobody goes by it later.
+    pub fn note_unclaimed(
+        &self,
+        worker_id: &str,
+        task_type: &str,
+        cause: Cause,
+        (until, reason): (Timestamp, &str),
+    ) -> Result<(), StoreError> {
+        let (worker_id, task_type, reason) = (worker_id.to_owned(), task_type.to_owned(), reason.to_owned());
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO unclaimed_types (process, task_type, cause, until, reason)
+                     SELECT max(process), ?2, ?3, ?4, ?5 FROM workers WHERE worker_id = ?1 HAVING max(process) NOTNULL",
+                )?
+                .execute(params![worker_id, task_type, cause.as_str(), to_text(until), reason])
+                .map(drop)
+        })
+    }
+
+    /// Notes that a worker claims a type again.
+    pub fn note_claimable(&self, worker_id: &str, task_type: &str, cause: Cause) -> Result<(), StoreError> {
+        let (worker_id, task_type) = (worker_id.to_owned(), task_type.to_owned());
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "DELETE FROM unclaimed_types WHERE task_type = ?2 AND cause = ?3
+                     AND process IN (SELECT process FROM workers WHERE worker_id = ?1)",
+                )?
+                .execute(params![worker_id, task_type, cause.as_str()])
+                .map(drop)
+        })
+    }
+
+    /// The workers of the TaskManager at `api_url` that live, and how it is with a type there.
+    pub fn live_workers(&self, api_url: &str, task_type: &str) -> Result<Vec<LiveWorker>, StoreError> {
+        self.with(|connection| {
+            let workers: Vec<(i64, String)> = connection
+                .prepare("SELECT process, worker_id FROM workers WHERE api_url = ?1 AND stopped_at IS NULL")?
+                .query_map([api_url], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            let living = living(connection, &self.home, workers.iter().map(|(process, _)| *process));
+            let mut of_type = connection.prepare(
+                "SELECT until, reason FROM unclaimed_types WHERE process = ?1 AND task_type = ?2 COLLATE NOCASE",
+            )?;
+            let mut found = Vec::new();
+            for (process, worker_id) in workers.into_iter().filter(|(process, _)| living.contains(process)) {
+                let in_flight = "SELECT count(*) FROM claims WHERE process = ?1";
+                let in_flight = connection.query_row(in_flight, [process], |row| row.get(0))?;
+                let unclaimed = of_type
+                    .query_map(params![process, task_type], |row| Ok((time_column(row, 0)?, row.get(1)?)))?
+                    .collect::<rusqlite::Result<_>>()?;
+                found.push(LiveWorker { worker_id, in_flight, unclaimed });
+            }
+            Ok(found)
+        })
     }
 
     fn update_process(

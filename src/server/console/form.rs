@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Field, Kind, Typed, WHOLE};
 use super::new_link;
-use crate::server::queue::TypeCounts;
+use crate::server::storage::TypeCounts;
 
 /// A form as it is shown.
 pub(super) struct Form<'a> {

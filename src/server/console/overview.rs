@@ -4,8 +4,7 @@ use maud::{Markup, html};
 
 use super::{ago, list_link, new_link, task_link};
 use crate::http::page::{bad, last_hour, state};
-use crate::server::queue::{Overview, Seen, TypeCounts};
-use crate::server::tasks::STATUSES;
+use crate::server::storage::{Overview, STATUSES, Seen, TypeCounts};
 use crate::share::{grouped, mostly_failing};
 
 /// Workers that are shown. Who has not claimed for so long that as many came after is of no interest.

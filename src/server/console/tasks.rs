@@ -7,10 +7,7 @@ use super::{ago, list_link, task_link};
 use crate::headline::{in_one_line, without_colours};
 use crate::http::page::{bad, span};
 use crate::output::printable;
-use crate::server::attempts::{Fate, PastAttempt};
-use crate::server::database::Time;
-use crate::server::queue::{Excerpt, Listed, Shown};
-use crate::server::tasks::{STATUSES, Side, Summary};
+use crate::server::storage::{Excerpt, Fate, Listed, PastAttempt, STATUSES, Shown, Side, Summary, Time};
 use crate::share::grouped;
 
 /// What a list is of.

@@ -15,7 +15,7 @@ use crate::server::large::LargeCalls;
 use crate::server::long_poll_queue::LongPollQueue;
 use crate::server::params::{Checks, NewParams, Trouble};
 use crate::server::room::{Held, Room};
-use crate::server::tasks::Summary;
+use crate::server::storage::Summary;
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]

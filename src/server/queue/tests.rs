@@ -3,16 +3,12 @@
 use serde_json::json;
 
 use super::*;
-use crate::server::tasks::SortBy;
+use crate::server::storage::SortBy;
 
 impl Queue {
     /// Calls `step` at each step that SQLite takes.
-    pub(in crate::server) fn on_step(&mut self, mut step: impl FnMut() + Send + 'static) {
-        let go_on = move || {
-            step();
-            false
-        };
-        self.connection.connection().progress_handler(1, Some(go_on)).unwrap();
+    pub(in crate::server) fn on_step(&mut self, step: impl FnMut() + Send + 'static) {
+        self.storage.on_step(step);
     }
 
     /// The tasks that pass `filter`, newest first.

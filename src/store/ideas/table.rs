@@ -6,7 +6,7 @@ use rusqlite::{Connection, ToSql, Transaction};
 
 use super::entry::{Idea, defaults, fields};
 use crate::clock::Timestamp;
-use crate::store::migrations::Error;
+use crate::sqlite::OpenError;
 
 /// Older tables do not have it: they get it.
 const ADDED_LATER: &str = "source_platform";
@@ -27,12 +27,16 @@ pub(in crate::store) fn exists(connection: &Connection) -> rusqlite::Result<bool
 }
 
 /// Whether ideas can be kept in this database. Changes nothing.
-pub(in crate::store) fn recognise(connection: &Connection) -> Result<(), Error> {
+pub(in crate::store) fn recognise(connection: &Connection) -> Result<(), OpenError> {
     shape(connection).map(drop)
 }
 
 /// Writes ideas, and makes the table first where that is needed. Returns the row of each.
-pub(in crate::store) fn keep(transaction: &Transaction<'_>, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, Error> {
+pub(in crate::store) fn keep(
+    transaction: &Transaction<'_>,
+    ideas: &[Idea],
+    now: Timestamp,
+) -> Result<Vec<i64>, OpenError> {
     match shape(transaction)? {
         Shape::Missing => transaction.execute_batch(include_str!("table.sql"))?,
         Shape::Old => transaction.execute_batch("ALTER TABLE IdeaInspiration ADD COLUMN source_platform TEXT")?,
@@ -75,7 +79,7 @@ fn update() -> String {
     format!("UPDATE IdeaInspiration SET {}, updated_at = ?{now} WHERE id = ?{}", set.join(", "), now + 1)
 }
 
-fn shape(connection: &Connection) -> Result<Shape, Error> {
+fn shape(connection: &Connection) -> Result<Shape, OpenError> {
     let mut statement = connection.prepare_cached(
         "SELECT lower(name), pk = 1 AND upper(type) = 'INTEGER' FROM pragma_table_xinfo('IdeaInspiration')",
     )?;
@@ -92,7 +96,7 @@ fn shape(connection: &Connection) -> Result<Shape, Error> {
     match lacking[..] {
         [] if more.is_empty() && is_numbered => Ok(Shape::Current),
         [ADDED_LATER] if more.is_empty() && is_numbered => Ok(Shape::Old),
-        _ => Err(Error::Foreign(foreign(&lacking, &more))),
+        _ => Err(OpenError::Foreign(foreign(&lacking, &more))),
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::process::parent_id;
 use std::time::Instant;
 
 use super::*;
+use crate::sqlite::beside;
 
 /// Holds a database as another program may, until it is dropped.
 fn hold(path: &Path) -> Connection {

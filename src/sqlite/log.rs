@@ -4,87 +4,53 @@
 //! all commits before it durable, whoever made them. So results that are stored at about the same time wait for one
 //! sync, outside of every lock, and what need not survive a power cut waits for none.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+
 use super::beside;
 
-use crate::os_error;
-
-/// The log of an open database, and who waits for a sync of it.
-pub(super) struct SharedSync {
-    log: File,
-    state: Mutex<State>,
-    changed: Condvar,
+/// The log of an open database.
+pub(crate) struct WriteAheadLog {
+    file: File,
+    /// Held by who syncs, and waited for by those who asked meanwhile.
+    syncing: Mutex<()>,
+    /// The sync of those who ask now.
+    next: Mutex<Arc<SharedSync>>,
 }
 
+/// A sync, and how it ended: for each who waits for it, also where a later one ends otherwise.
 #[derive(Default)]
-struct State {
-    /// A thread syncs now. What was committed after it began is not covered.
-    running: bool,
-    /// The round of those who ask now.
-    next: Arc<Round>,
-}
+struct SharedSync(OnceLock<Result<(), Arc<io::Error>>>);
 
-/// One sync, and how it ended: for each who waits for it, also where a later one ends otherwise.
-#[derive(Default)]
-struct Round(OnceLock<Result<(), String>>);
-
-impl SharedSync {
+impl WriteAheadLog {
     /// For the log of an open `database`, whose path has no links in it: it lies beside it, for as long as it is open.
     pub(super) fn open(database: &Path) -> io::Result<Self> {
         Ok(Self::of(File::options().read(true).write(true).open(beside(database, "-wal"))?))
     }
 
-    fn of(log: File) -> Self {
-        Self { log, state: Mutex::default(), changed: Condvar::new() }
+    fn of(file: File) -> Self {
+        Self { file, syncing: Mutex::default(), next: Mutex::default() }
     }
 
     /// Returns when all that was committed before is on disk.
-    pub(super) fn sync(&self) -> Result<(), String> {
-        self.join(|| self.log.sync_data())
+    pub(crate) fn sync(&self) -> Result<(), Arc<io::Error>> {
+        self.join(|| self.file.sync_data())
     }
 
     /// Waits for a sync that begins after this call: one that somebody else makes, or one that it makes itself.
-    fn join(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), String> {
-        let mut state = self.lock();
-        let round = Arc::clone(&state.next);
-        while state.running {
-            self.changed.wait(&mut state);
-            if let Some(outcome) = round.0.get() {
-                return outcome.clone();
-            }
-        }
-        *state = State { running: true, next: Arc::default() };
-        drop(state);
-        let ended = Ended(self);
-        let outcome = round.0.get_or_init(|| sync().map_err(|error| explain(&error))).clone();
-        drop(ended);
-        outcome
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-}
-
-/// Tells the others that a sync has ended, also when it panicked: then one of them tries.
-struct Ended<'a>(&'a SharedSync);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.lock().running = false;
-        self.0.changed.notify_all();
-    }
-}
-
-pub(super) fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full".into(),
-        _ => os_error::words(error),
+    fn join(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), Arc<io::Error>> {
+        let mine = Arc::clone(&self.next.lock());
+        let _syncing = self.syncing.lock();
+        let begin = || {
+            // What is committed from now on is not covered.
+            *self.next.lock() = Arc::default();
+            sync().map_err(Arc::new)
+        };
+        mine.0.get_or_init(begin).clone()
     }
 }
 
@@ -97,26 +63,27 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::sqlite::DatabaseError;
 
-    impl SharedSync {
+    impl WriteAheadLog {
         /// One that nothing can be synced with: a pipe takes no sync.
         pub(crate) fn broken() -> Self {
             let (_, writer) = io::pipe().unwrap();
             Self::of(File::from(OwnedFd::from(writer)))
         }
 
-        /// Waits until so many threads wait for the round that comes next.
+        /// Waits until so many threads wait for the sync that comes next.
         fn wait_for_members(&self, count: usize) {
             let deadline = Instant::now() + Duration::from_secs(20);
-            while Arc::strong_count(&self.lock().next) <= count {
+            while Arc::strong_count(&self.next.lock()) <= count {
                 assert!(Instant::now() < deadline, "nobody waits");
                 thread::yield_now();
             }
         }
     }
 
-    fn shared() -> SharedSync {
-        SharedSync::of(tempfile::tempfile().unwrap())
+    fn shared() -> WriteAheadLog {
+        WriteAheadLog::of(tempfile::tempfile().unwrap())
     }
 
     /// Lets eight threads ask while a sync runs, and returns how many syncs they made, and what each was told.
@@ -140,7 +107,11 @@ mod tests {
                 })
             };
             let asking: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
-            asking.into_iter().map(|thread| thread.join().unwrap_or(Err("it panicked".into()))).collect()
+            asking
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(Err(Arc::new(io::Error::other("it panicked")))))
+                .map(|told| told.map_err(|error| DatabaseError::from(&*error).text))
+                .collect()
         });
         (made.load(Ordering::Relaxed), told)
     }
@@ -153,7 +124,8 @@ mod tests {
     #[test]
     fn all_who_shared_a_sync_that_failed_are_told() {
         let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
-        assert_eq!(eight_at_once(full), (1, vec![Err("the disk is full".into()); 8]));
+        let (made, told) = eight_at_once(full);
+        assert_eq!((made, told), (1, vec![Err("the disk is full".to_owned()); 8]));
     }
 
     #[test]

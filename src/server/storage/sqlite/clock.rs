@@ -8,8 +8,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::database::Time;
 use super::tasks;
+use crate::server::storage::Time;
 
 /// What is less may come from reading two clocks one after the other, and is made good later.
 const NOTICED: i64 = 1_000_000;

@@ -1,59 +1,9 @@
 //! The SQL for tasks.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
-use serde::Serialize;
 
-use super::database::{JsonText, Time};
-use super::room::Held;
 use super::types;
-
-/// A task in a list: all but what may be long.
-#[derive(Debug, Serialize)]
-pub(super) struct Summary {
-    pub(super) id: i64,
-    #[serde(rename = "type")]
-    pub(super) task_type: String,
-    pub(super) status: String,
-    pub(super) priority: i64,
-    pub(super) progress: i64,
-    pub(super) attempts: i64,
-    pub(super) claimed_by: Option<String>,
-    pub(super) claimed_at: Option<Time>,
-    pub(super) completed_at: Option<Time>,
-    pub(super) created_at: Time,
-}
-
-/// A task with everything the API shows.
-#[derive(Debug, Serialize)]
-pub(super) struct Task {
-    #[serde(flatten)]
-    summary: Summary,
-    error_message: Option<String>,
-    params: JsonText,
-    result: Option<JsonText>,
-}
-
-/// A task as a claim hands it out.
-#[derive(Debug, Serialize)]
-pub(super) struct Claimed {
-    id: i64,
-    #[serde(rename = "type")]
-    task_type: String,
-    pub(super) params: JsonText,
-    attempts: i64,
-    priority: i64,
-    /// What its answer takes of the room for answers.
-    #[serde(skip)]
-    pub(super) held: Option<Held>,
-}
-
-/// A task to be.
-pub(super) struct NewTask<'a> {
-    pub(super) type_id: i64,
-    pub(super) params: &'a str,
-    pub(super) priority: i64,
-    pub(super) dedupe_key: &'a str,
-}
+use crate::server::storage::{Claimed, Filter, NewTask, Order, STATUSES, Side, SortBy, Summary, Task, Time};
 
 /// What a worker may do with a task depends on these.
 pub(super) struct State {
@@ -69,53 +19,6 @@ pub(super) struct Ending<'a> {
     pub(super) status: &'a str,
     pub(super) result: Option<String>,
     pub(super) error_message: Option<String>,
-}
-
-/// What a list of tasks is narrowed to.
-pub(super) struct Filter {
-    /// One of [`STATUSES`].
-    pub(super) status: Option<&'static str>,
-    /// A LIKE pattern.
-    pub(super) task_type: Option<String>,
-    pub(super) side: Side,
-    pub(super) limit: i64,
-    pub(super) offset: i64,
-}
-
-/// The tasks next to one, that it leaves out: those with lower ids, or with higher ones.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Side {
-    Before(i64),
-    After(i64),
-}
-
-impl Side {
-    pub(super) const NEWEST: Self = Self::Before(i64::MAX);
-
-    fn id(self) -> i64 {
-        match self {
-            Self::Before(id) | Self::After(id) => id,
-        }
-    }
-}
-
-/// Every status there is.
-pub(super) const STATUSES: [&str; 4] = ["pending", "claimed", "completed", "failed"];
-
-/// What tasks are handed out by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SortBy {
-    CreatedAt,
-    Priority,
-    Id,
-    Attempts,
-}
-
-/// An order of handing out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Order {
-    pub(super) by: SortBy,
-    pub(super) descending: bool,
 }
 
 impl Order {

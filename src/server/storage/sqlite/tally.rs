@@ -7,24 +7,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result};
 
-use super::database::Time;
-use super::tasks::STATUSES;
+use crate::server::storage::{Counts, Minute, STATUSES, Time};
 
 /// How many minutes are told of.
 const MINUTES: i64 = 60;
 
 /// Where another process changes the file all the time, counting takes at most this part of the time.
 const SHARE: u32 = 100;
-
-/// The tasks of each status, in the order of [`STATUSES`].
-pub(super) type Counts = [u64; STATUSES.len()];
-
-/// The tasks that ended in one minute.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Minute {
-    pub(super) completed: u64,
-    pub(super) failed: u64,
-}
 
 /// Nothing, until somebody looks.
 #[derive(Default)]
@@ -129,7 +118,7 @@ mod tests {
     #[test]
     fn counting_reads_no_task() {
         let folder = tempfile::tempdir().unwrap();
-        let connection = crate::server::database::open(&folder.path().join("tasks.db")).unwrap();
+        let connection = crate::server::storage::sqlite::open(&folder.path().join("tasks.db")).unwrap().connection;
         for (sql, index) in [(COUNT, "tasks_by_type"), (COUNT_ENDED, "tasks_by_end")] {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let step: String = statement.raw_query().next().unwrap().unwrap().get("detail").unwrap();

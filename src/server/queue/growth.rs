@@ -7,11 +7,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::Settings;
-use super::database::Time;
-use super::params::NewParams;
-use super::queue::{ClaimRequest, Queue, Report};
-use super::tasks::{Filter, Order, STATUSES, Side, SortBy};
+use super::{ClaimRequest, Queue};
+use crate::server::Settings;
+use crate::server::params::NewParams;
+use crate::server::storage::{Filter, Order, Report, STATUSES, Side, SortBy, Time};
 
 /// The last of them has no tasks.
 const TYPES: i64 = 21;

@@ -1,31 +1,29 @@
-//! What calls have changed goes to disk: commits of the database and syncs of its write-ahead log, shared by calls.
+//! Commits of what calls have changed, and syncs of it to disk, shared by calls.
 //!
 //! A commit is only written to the log: it survives the death of the process, not a power cut. So a call is answered
 //! after a sync of the log. Calls that come at about the same time, or while a sync runs, share one.
 
-use parking_lot::{Mutex, MutexGuard};
-use std::fs::File;
-use std::io;
-use std::path::Path;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::envelope::Failure;
 use super::error::ServerError;
 use super::queue::Shared;
-use crate::sqlite::anchor::Anchors;
+use super::storage::Disk;
 
-/// The log of an open database.
-pub(super) struct Log {
+/// What commits the changes of a queue.
+pub(super) struct Committer {
     queue: Shared,
-    files: Arc<Anchors>,
-    sync: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
+    disk: Arc<Disk>,
+    sync: Arc<dyn Fn() -> Written + Send + Sync>,
     /// Calls that are to be answered when what the queue has changed by now is on disk.
     waiting: Mutex<Vec<oneshot::Sender<Written>>>,
     called: Notify,
@@ -36,33 +34,21 @@ pub(super) struct Log {
 /// Why it could not be, for a person.
 type Written = Result<(), String>;
 
-impl Log {
-    /// The log of the queue's open `database`: it lies beside it, under this name, for as long as it is open.
-    pub(super) fn open(queue: Shared, database: &Path) -> io::Result<Self> {
-        let files = Arc::new(Anchors::of_database(database)?);
-        let mut path = database.canonicalize()?.into_os_string();
-        path.push("-wal");
-        let file = File::options().read(true).write(true).open(path)?;
-        let watched = Arc::clone(&files);
-        let sync = move || match gone(&watched) {
-            None => file.sync_data(),
-            Some(error) => Err(io::Error::other(error)),
-        };
-        Ok(Self { files, ..Self::with(queue, sync) })
+impl Committer {
+    pub(super) fn new(queue: Shared) -> Self {
+        let disk = Arc::clone(queue.lock().disk());
+        Self::with(queue, move || disk.sync())
     }
 
-    /// Whether the database is where it was when it was opened. If not, nothing that is written to it will be read.
+    fn with(queue: Shared, sync: impl Fn() -> Written + Send + Sync + 'static) -> Self {
+        let disk = Arc::clone(queue.lock().disk());
+        let (waiting, called) = (Mutex::default(), Notify::new());
+        Self { queue, disk, sync: Arc::new(sync), waiting, called, known: AtomicU64::new(0) }
+    }
+
+    /// Whether the database is where it was when it was opened.
     pub(super) fn check_in_place(&self) -> Result<(), ServerError> {
-        gone(&self.files).map_or(Ok(()), Err)
-    }
-
-    fn with(queue: Shared, sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let (files, waiting, called) = (Arc::default(), Mutex::default(), Notify::new());
-        Self { queue, files, sync: Arc::new(sync), waiting, called, known: AtomicU64::new(0) }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Written>>> {
-        self.waiting.lock()
+        self.disk.check_in_place()
     }
 
     /// Returns when all that was changed before is on disk. Whoever changes something is to ask before it waits for
@@ -72,16 +58,16 @@ impl Log {
             return Ok(());
         }
         let (sender, written) = oneshot::channel();
-        self.waiting().push(sender);
+        self.waiting.lock().push(sender);
         self.called.notify_one();
         written.await.unwrap_or_else(|_| Err("the TaskManager has ended".to_owned()))
     }
 
     /// Writes what calls change, for as long as the server runs.
-    pub(super) async fn write(&self) {
+    pub(super) async fn run(&self) {
         loop {
             self.called.notified().await;
-            let waiting = std::mem::take(&mut *self.waiting());
+            let waiting = mem::take(&mut *self.waiting.lock());
             // A short one by this thread, whose other calls wait meanwhile: handing it to another thread and back takes as
             // long.
             let is_long = self.queue.lock().is_long();
@@ -89,7 +75,6 @@ impl Log {
             let written = if is_long { spawn_blocking(write).await } else { Ok(write()) };
             // Where it panicked, all that wait are told that it has ended.
             let Ok((changes, written)) = written else { continue };
-            let written = written.map_err(|error| error.to_string());
             self.known.store(changes, Ordering::SeqCst);
             for call in waiting {
                 // Its client may have left.
@@ -100,10 +85,7 @@ impl Log {
 }
 
 /// Commits and syncs; how many changes that were, together with all before, and whether they are on disk.
-fn writing(
-    queue: Shared,
-    sync: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
-) -> impl FnOnce() -> (u64, io::Result<()>) {
+fn writing(queue: Shared, sync: Arc<dyn Fn() -> Written + Send + Sync>) -> impl FnOnce() -> (u64, Written) {
     move || {
         let (changes, committed) = {
             let mut queue = queue.lock();
@@ -113,20 +95,15 @@ fn writing(
     }
 }
 
-fn gone(files: &Anchors) -> Option<ServerError> {
-    let (path, reason) = files.loss()?;
-    Some(ServerError::DatabaseGone { path: path.to_owned(), reason })
-}
-
 /// Has on disk what an answer may tell of, before it leaves. That includes what other calls have changed: a worker that is
 /// told that its result has arrived does not send it again.
 pub(super) async fn sync_changes(
-    State(log): State<Arc<Log>>,
+    State(committer): State<Arc<Committer>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
     let answer = next.run(request).await;
-    log.catch_up().await.map(|()| answer).map_err(|error| Failure::internal(&error))
+    committer.catch_up().await.map(|()| answer).map_err(|error| Failure::internal(&error))
 }
 
 #[cfg(test)]
@@ -166,10 +143,10 @@ mod tests {
         create(&queue, fastrand::usize(..));
     }
 
-    fn run(log: &Arc<Log>, calls: impl Future<Output = ()>) {
-        let log = Arc::clone(log);
+    fn run(committer: &Arc<Committer>, calls: impl Future<Output = ()>) {
+        let committer = Arc::clone(committer);
         Builder::new_current_thread().build().unwrap().block_on(async move {
-            tokio::spawn(async move { log.write().await });
+            tokio::spawn(async move { committer.run().await });
             calls.await;
         });
     }
@@ -178,15 +155,15 @@ mod tests {
     fn eight_at_once(fail: bool) -> (usize, usize) {
         let (queue, _folder) = queue();
         let (made, syncs) = mpsc::channel();
-        let log = Arc::new(Log::with(queue.clone(), move || {
-            made.send(()).map_err(io::Error::other)?;
-            if fail { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        let committer = Arc::new(Committer::with(queue.clone(), move || {
+            made.send(()).map_err(|error| error.to_string())?;
+            if fail { Err("full".to_owned()) } else { Ok(()) }
         }));
         let mut confirmed = 0;
-        run(&log, async {
+        run(&committer, async {
             let call = async |n| {
                 create(&queue, n);
-                log.catch_up().await
+                committer.catch_up().await
             };
             let mut calls: Vec<_> = (0..8).map(call).map(Box::pin).collect();
             // Each has asked when it was polled once.
@@ -213,14 +190,15 @@ mod tests {
     #[test]
     fn nothing_is_answered_that_is_not_on_disk() {
         let (queue, _folder) = queue();
-        let log = Arc::new(Log::with(queue.clone(), || Err(io::ErrorKind::StorageFull.into())));
+        let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         let refuse = async |queue: State<Shared>| {
             change(queue).await;
             StatusCode::NOT_FOUND
         };
         let router = Router::new().route("/", get(async || "read").post(change)).route("/no", post(refuse));
-        let router = router.layer(middleware::from_fn_with_state(Arc::clone(&log), sync_changes)).with_state(queue);
-        run(&log, async {
+        let router =
+            router.layer(middleware::from_fn_with_state(Arc::clone(&committer), sync_changes)).with_state(queue);
+        run(&committer, async {
             for (method, path, status) in [("POST", "/", 500), ("GET", "/", 200), ("POST", "/no", 500)] {
                 let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
                 let answer = router.clone().oneshot(request).await.unwrap();
@@ -232,13 +210,13 @@ mod tests {
     #[test]
     fn who_reads_what_another_has_changed_waits_for_the_disk_too() {
         let (queue, _folder) = queue();
-        let log = Arc::new(Log::with(queue.clone(), || Err(io::ErrorKind::StorageFull.into())));
-        run(&log, async {
-            assert!(log.catch_up().await.is_err(), "the type is not on disk yet");
+        let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
+        run(&committer, async {
+            assert!(committer.catch_up().await.is_err(), "the type is not on disk yet");
             create(&queue, 1);
-            let (one, other) = tokio::join!(log.catch_up(), log.catch_up());
+            let (one, other) = tokio::join!(committer.catch_up(), committer.catch_up());
             assert!(one.is_err() && other.is_err());
-            assert_eq!(log.catch_up().await, Ok(()), "all that there is to tell was told");
+            assert_eq!(committer.catch_up().await, Ok(()), "all that there is to tell was told");
         });
     }
 }

@@ -1,32 +1,8 @@
 //! The SQL for task types.
 
-use rusqlite::{Connection, Result};
-use rusqlite::{OptionalExtension, Row, params};
-use serde::{Serialize, Serializer};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::database::{Json, JsonText, Time};
-
-/// A task type, as the API shows it.
-#[derive(Debug, Serialize)]
-pub(super) struct TaskType {
-    pub(super) id: i64,
-    name: String,
-    version: String,
-    pub(super) param_schema: JsonText,
-    /// A number, 0 or 1, as the published server has it.
-    #[serde(serialize_with = "as_number")]
-    pub(super) is_active: bool,
-    created_at: Time,
-    updated_at: Time,
-}
-
-/// What a new task is checked against.
-pub(super) struct Rules {
-    pub(super) type_id: i64,
-    pub(super) is_active: bool,
-    /// The JSON Schema of its params, as text.
-    pub(super) schema: String,
-}
+use crate::server::storage::{Json, Rules, TaskType, Time};
 
 const COLUMNS: &str = "id, name, version, param_schema, is_active, created_at, updated_at";
 
@@ -113,10 +89,4 @@ fn read(row: &Row<'_>) -> Result<TaskType> {
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
     })
-}
-
-// The signature is serde's.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn as_number<S: Serializer>(flag: &bool, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_u8(u8::from(*flag))
 }

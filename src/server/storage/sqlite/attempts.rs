@@ -3,25 +3,14 @@
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::database::Time;
 use crate::headline::in_one_line;
+use crate::server::storage::{Fate, PastAttempt, Time};
 
 /// How many are kept of a task: one whose workers die is handed out for ever.
 const MOST: i64 = 50;
 
 /// Characters that are kept of an error, its most telling line first.
 const LONGEST_ERROR: usize = 4_000;
-
-/// Why another attempt could follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It failed, and was not the last that the task had.
-    Failed,
-    /// Its claim ran out, and was handed to another.
-    Expired,
-    /// The task had failed for good, and somebody put it back.
-    PutBack,
-}
 
 impl Fate {
     const ALL: [Self; 3] = [Self::Failed, Self::Expired, Self::PutBack];
@@ -33,20 +22,6 @@ impl Fate {
             Self::PutBack => "put back",
         }
     }
-}
-
-/// An attempt that another followed.
-#[derive(Debug)]
-pub(super) struct PastAttempt {
-    pub(super) attempt: i64,
-    pub(super) worker_id: Option<String>,
-    pub(super) claimed_at: Option<Time>,
-    /// When the task ended with it.
-    pub(super) ended_at: Option<Time>,
-    /// When the task was free for another attempt.
-    pub(super) left_at: Time,
-    pub(super) fate: Fate,
-    pub(super) error: Option<String>,
 }
 
 /// Keeps what the row of the task tells of its last attempt, before that is overwritten.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::statvfs;
 
-use super::{beside, sync};
+use super::{DatabaseError, beside};
 
 /// What a task of some length needs.
 const ROOM: u64 = 1 << 20;
@@ -15,7 +15,7 @@ const ROOM: u64 = 1 << 20;
 const SHARE: u64 = 16;
 
 /// How many bytes are to be free beside a database before it is written again.
-pub(super) fn needed(database: &Path) -> u64 {
+pub(crate) fn needed(database: &Path) -> u64 {
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     statvfs(folder).map_or(ROOM, |it| share_of(it.f_blocks.saturating_mul(it.f_frsize)))
 }
@@ -26,14 +26,14 @@ fn share_of(size: u64) -> u64 {
 }
 
 /// Writes as much beside a database: only that tells of quotas as well. Or says what is wrong.
-pub(super) fn check(database: &Path) -> Result<(), String> {
+pub(crate) fn check(database: &Path) -> Result<(), DatabaseError> {
     let path = beside(database, "-room");
     let room = vec![0; usize::try_from(needed(database)).unwrap_or(0)];
     let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     let written = written.and_then(|mut file| file.write_all(&room));
     // One that could not be made is not there, and one that stays is overwritten by the next.
     let _ = fs::remove_file(&path);
-    written.map_err(|error| sync::explain(&error))
+    written.map_err(|error| DatabaseError::from(&error))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ const ORDERS: [SortBy; 4] = [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, So
 /// Every step of SQLite's plan for `sql`, in a database as the server creates it.
 fn plan(sql: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let connection = crate::server::database::open(&folder.path().join("tasks.db")).unwrap();
+    let connection = crate::server::storage::sqlite::open(&folder.path().join("tasks.db")).unwrap().connection;
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     // The parameters stay unbound: NULL plans as any other value does.
     statement.raw_query().mapped(|row| row.get("detail")).collect::<Result<_>>().unwrap()

@@ -1,6 +1,6 @@
 //! Waiting for another process that holds a database.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,19 +18,17 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 thread_local! {
-    // SQLite asks a function, which knows of nothing else, whether to go on waiting; it does so on the thread that waits.
-    static PATIENCE: RefCell<Patience> = RefCell::default();
-    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    // SQLite does not tell for how long a statement has waited in vain.
     static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Whether statements still wait for others. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Patience(Arc<AtomicBool>);
+pub(crate) struct BusyPolicy(Arc<AtomicBool>);
 
-impl Patience {
+impl BusyPolicy {
     /// No statement waits any more, nor goes on waiting.
-    pub(super) fn end(&self) {
+    pub(crate) fn end_waits(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
@@ -38,18 +36,25 @@ impl Patience {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// What this thread's statements go by from now on.
-    pub(super) fn apply(&self) {
-        PATIENCE.set(self.clone());
+    /// Lets the statements of a connection wait for other processes while this lasts, the longer the more often they ask.
+    pub(super) fn wait_on(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let (policy, mut since) = (self.clone(), Instant::now());
+        connection.busy_handler(Some(move |tries| {
+            if tries == 0 {
+                since = Instant::now();
+            }
+            if since.elapsed() >= busy_timeout() || policy.has_ended() {
+                waited(since.elapsed());
+                return false;
+            }
+            let pause = Duration::from_millis(u64::try_from(tries).unwrap_or(0) + 1);
+            thread::sleep(pause.min(LONGEST_PAUSE));
+            true
+        }))
     }
 }
 
-/// Lets the statements of a connection wait for other processes.
-pub(super) fn wait_on(connection: &mut Connection) -> rusqlite::Result<()> {
-    connection.busy_handler(Some(go_on))
-}
-
-/// Says for how long this thread has waited in vain since that was last said: SQLite does not tell.
+/// Says for how long this thread has waited in vain since that was last said.
 pub(super) fn explain() -> String {
     match WAITED.take().as_secs() {
         0 => "another process holds it".into(),
@@ -66,19 +71,6 @@ fn busy_timeout() -> Duration {
     if failpoint::check("impatient").is_ok() { BUSY_TIMEOUT } else { SHORT_TIMEOUT }
 }
 
-/// Waits a little, the longer the more often it is asked; false where a statement is to wait no more.
-fn go_on(tries: i32) -> bool {
-    let since = SINCE.get().filter(|_| tries > 0).unwrap_or_else(Instant::now);
-    SINCE.set(Some(since));
-    if since.elapsed() >= busy_timeout() || PATIENCE.with_borrow(Patience::has_ended) {
-        waited(since.elapsed());
-        return false;
-    }
-    let pause = Duration::from_millis(u64::try_from(tries).unwrap_or(0) + 1).min(LONGEST_PAUSE);
-    thread::sleep(pause);
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,20 +79,18 @@ mod tests {
     fn a_wait_ends_when_it_is_to() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Connection::open(folder.path().join("held.db")).unwrap();
-        let (other, mut connection, patience) = (open(), open(), Patience::default());
+        let (other, mut connection, policy) = (open(), open(), BusyPolicy::default());
         other.execute_batch("CREATE TABLE numbers (number INTEGER); BEGIN IMMEDIATE").unwrap();
-        wait_on(&mut connection).unwrap();
+        policy.wait_on(&mut connection).unwrap();
         let start = Instant::now();
         thread::scope(|scope| {
-            let its_patience = patience.clone();
             let waiting = scope.spawn(move || {
-                its_patience.apply();
                 let begun = connection.execute_batch("BEGIN IMMEDIATE");
                 (begun, explain(), explain())
             });
             thread::sleep(Duration::from_millis(1000));
             assert!(!waiting.is_finished());
-            patience.end();
+            policy.end_waits();
             let (begun, said, said_again) = waiting.join().unwrap();
             assert!(begun.is_err());
             let seconds = start.elapsed().as_secs();

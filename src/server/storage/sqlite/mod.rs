@@ -1,0 +1,329 @@
+//! The storage in an SQLite file. All of the server's SQL is in this folder.
+
+mod attempts;
+mod clock;
+mod tally;
+mod tasks;
+mod types;
+mod views;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::{Claimed, Fate, Filter, Json, NewTask, Order, Report, Rules, Summary, Task, TaskType, Time};
+use crate::server::error::{Refusal, Result, ServerError};
+use crate::sqlite::{Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
+use clock::Clock;
+use tally::Tally;
+use tasks::{Ending, State};
+
+/// What the file looks like inside. Its mark is `PqTM` in ASCII.
+const LAYOUT: Layout = Layout {
+    application_id: 0x5071_544d,
+    migrations: &[
+        |it| it.execute_batch(include_str!("migrations/1.sql")),
+        |it| it.execute_batch(include_str!("migrations/2.sql")),
+        |it| it.execute_batch(include_str!("migrations/3.sql")),
+        |it| it.execute_batch(include_str!("migrations/4.sql")),
+    ],
+    // Enough for every statement there is, so that each is compiled once.
+    statements: 64,
+};
+
+/// How long a removal of several tasks may hold up calls. Not all are alike: one with a long result takes longer.
+const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
+
+/// The types and tasks in one database file. What a method changes is committed later, by [`SqliteStorage::commit`], and
+/// seen by the others before.
+pub(in crate::server) struct SqliteStorage {
+    group: GroupCommit,
+    tally: Tally,
+    clock: Clock,
+    disk: Arc<Disk>,
+}
+
+/// What the file lies on.
+pub(in crate::server) struct Disk {
+    log: WriteAheadLog,
+    anchors: Anchors,
+}
+
+impl Disk {
+    /// Returns when all that was committed before is on disk, where others will find it.
+    pub(in crate::server) fn sync(&self) -> std::result::Result<(), String> {
+        self.log.sync().map_err(|error| error.to_string())?;
+        self.check_in_place().map_err(|error| error.to_string())
+    }
+
+    /// Whether the database is where it was when it was opened. If not, nothing that is written to it will be read.
+    pub(in crate::server) fn check_in_place(&self) -> std::result::Result<(), ServerError> {
+        let gone = |(path, reason): (&Path, _)| ServerError::DatabaseGone { path: path.to_owned(), reason };
+        self.anchors.loss().map(gone).map_or(Ok(()), Err)
+    }
+}
+
+fn open(path: &Path) -> std::result::Result<OpenFile, ServerError> {
+    let unusable = |reason: String| ServerError::DatabaseUnusable { path: path.to_owned(), reason };
+    LAYOUT.open(path, &BusyPolicy::default()).map_err(|error| match error {
+        OpenError::Io(reason) => unusable(reason),
+        OpenError::Foreign(_) => ServerError::ForeignDatabase(path.to_owned()),
+        OpenError::Newer { found, known } => ServerError::NewerDatabase { path: path.to_owned(), found, known },
+        OpenError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            ServerError::NotADatabase(path.to_owned())
+        }
+        OpenError::Sqlite(error) => unusable(error.to_string()),
+    })
+}
+
+impl SqliteStorage {
+    /// Opens the file, or makes it with the folders it lies in.
+    pub(in crate::server) fn open(path: &Path) -> std::result::Result<Self, ServerError> {
+        let OpenFile { connection, log, anchors, .. } = open(path)?;
+        Ok(Self {
+            group: GroupCommit::new(connection),
+            tally: Tally::default(),
+            clock: Clock::new(),
+            disk: Arc::new(Disk { log, anchors }),
+        })
+    }
+
+    pub(in crate::server) fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    /// Whether the database answers.
+    pub(in crate::server) fn check(&self) -> Result<()> {
+        types::rules(self.group.connection(), "")?;
+        Ok(())
+    }
+
+    /// How many changes were ever made.
+    pub(in crate::server) fn changes(&self) -> u64 {
+        self.group.changes()
+    }
+
+    /// Commits what was changed, or, after an error, none of it.
+    pub(in crate::server) fn commit(&mut self) -> std::result::Result<(), String> {
+        self.group.commit().map_err(|error| {
+            // What was counted of changes that are undone is counted anew.
+            self.tally = Tally::default();
+            self.clock.forget();
+            error.to_string()
+        })
+    }
+
+    /// Stores a type under its name, unless there are `most` and it is another; its id, and whether it is new.
+    pub(in crate::server) fn register(
+        &mut self,
+        (name, version): (&str, &str),
+        schema: &Json,
+        most: i64,
+    ) -> Result<(i64, bool)> {
+        self.group.change(|connection| {
+            if types::rules(connection, name)?.is_none() && types::count(connection)? >= most {
+                return Err(Refusal::BeyondLimit(format!("There are {most} task types already")));
+            }
+            Ok(types::store(connection, name, version, schema)?)
+        })
+    }
+
+    pub(in crate::server) fn task_type(&self, name: &str) -> Result<TaskType> {
+        types::by_name(self.group.connection(), name)?.ok_or(Refusal::TypeNotFound)
+    }
+
+    /// How long the schemas of all types are together, or of the active ones, in bytes.
+    pub(in crate::server) fn length_of_types(&self, active_only: bool) -> Result<usize> {
+        Ok(types::length(self.group.connection(), active_only)?)
+    }
+
+    /// All types, or the active ones, by name.
+    pub(in crate::server) fn task_types(&self, active_only: bool) -> Result<Vec<TaskType>> {
+        Ok(types::list(self.group.connection(), active_only)?)
+    }
+
+    /// What a new task of a type is checked against.
+    pub(in crate::server) fn rules(&self, task_type: &str) -> Result<Rules> {
+        types::rules(self.group.connection(), task_type)?.ok_or(Refusal::TypeNotFound)
+    }
+
+    /// Whether the type's name is like `pattern` (no pattern: it is).
+    pub(in crate::server) fn is_like(&self, type_id: i64, pattern: Option<&str>) -> Result<bool> {
+        types::is_like(self.group.connection(), type_id, pattern)?.ok_or(Refusal::TypeNotFound)
+    }
+
+    /// Stores a task, unless its like was ever stored: then that is the task, and its status is returned with its id.
+    pub(in crate::server) fn create(&mut self, task: &NewTask<'_>) -> Result<(i64, Option<String>)> {
+        let (id, known) = self.group.change(|connection| match tasks::by_key(connection, task.dedupe_key)? {
+            Some((id, status)) => Ok::<_, Refusal>((id, Some(status))),
+            None => Ok((tasks::insert(connection, task)?, None)),
+        })?;
+        if known.is_none() {
+            self.tally.moved(task.type_id, None, Some("pending"));
+        }
+        Ok((id, known))
+    }
+
+    /// Hands out a task of a type: one whose claim is older than `timeout`, else the pending one that is first in `order`. A
+    /// task that `fits` refuses, by the length of its params, is left as it is.
+    pub(in crate::server) fn claim(
+        &mut self,
+        worker_id: &str,
+        (type_id, order): (i64, Order),
+        timeout: Duration,
+        mut fits: impl FnMut(&mut Claimed) -> bool,
+    ) -> Result<Claimed> {
+        let (claimed, was_pending) = loop {
+            self.follow_clock()?;
+            let Self { group, clock, .. } = self;
+            let claimed = group.change(|connection| {
+                let Some(now) = clock.now() else { return Ok(None) };
+                let expired = tasks::expired(connection, type_id, now.earlier_by(timeout))?;
+                let id = match expired {
+                    Some(id) => id,
+                    None => tasks::next(connection, type_id, order)?.ok_or(Refusal::NoTask)?,
+                };
+                if expired.is_some() {
+                    attempts::keep(connection, id, Fate::Expired, None)?;
+                }
+                let mut claimed = tasks::claim(connection, id, worker_id, now)?;
+                // A task that nobody is told of would be claimed for nothing.
+                if fits(&mut claimed) { Ok(Some((claimed, expired.is_none()))) } else { Err(Refusal::NoRoom) }
+            })?;
+            // Else the clock was set just now.
+            if let Some(claimed) = claimed {
+                break claimed;
+            }
+        };
+        if was_pending {
+            self.tally.moved(type_id, Some("pending"), Some("claimed"));
+        }
+        Ok(claimed)
+    }
+
+    /// Brings the claims into line with the machine's clock where that was set.
+    fn follow_clock(&mut self) -> Result<()> {
+        if self.clock.now().is_none() {
+            let clock = &mut self.clock;
+            self.group.change(|connection| clock.follow(connection))?;
+        }
+        Ok(())
+    }
+
+    /// When the claim of that type began that expires first.
+    pub(in crate::server) fn oldest_claim(&self, type_id: i64) -> Result<Option<Time>> {
+        Ok(tasks::oldest_claim(self.group.connection(), type_id)?)
+    }
+
+    pub(in crate::server) fn progress(&mut self, id: i64, worker_id: &str, progress: i64) -> Result<()> {
+        self.group.change(|connection| {
+            held_by(connection, id, worker_id)?;
+            Ok(tasks::set_progress(connection, id, progress).map(drop)?)
+        })
+    }
+
+    /// Ends an attempt. If it has failed, another follows unless there were `most`. The task's type and the status that it has
+    /// now.
+    pub(in crate::server) fn end(&mut self, id: i64, report: Report, most: i64) -> Result<(i64, &'static str)> {
+        let Report { worker_id, success, result, error } = report;
+        let (type_id, status) = self.group.change(|connection| {
+            let task = held_by(connection, id, &worker_id)?;
+            let status = match success {
+                true => "completed",
+                false if task.attempts < most => "pending",
+                false => "failed",
+            };
+            let error_message = error.filter(|_| !success);
+            if status == "pending" {
+                attempts::keep(connection, id, Fate::Failed, error_message.as_deref())?;
+            }
+            tasks::end(connection, id, &Ending { status, result, error_message })?;
+            Ok::<_, Refusal>((task.type_id, status))
+        })?;
+        self.tally.moved(type_id, Some("claimed"), Some(status));
+        Ok((type_id, status))
+    }
+
+    /// Puts a task back that has failed, to be tried as often as a new one. What it failed with is kept. Its type.
+    pub(in crate::server) fn put_back(&mut self, id: i64) -> Result<i64> {
+        let type_id = self.group.change(|connection| {
+            let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
+            if task.status != "failed" {
+                return Err(Refusal::NotFailed);
+            }
+            let error = tasks::error_message(connection, id)?;
+            attempts::keep(connection, id, Fate::PutBack, error.as_deref())?;
+            tasks::put_back(connection, id)?;
+            Ok(task.type_id)
+        })?;
+        self.tally.moved(type_id, Some("failed"), Some("pending"));
+        Ok(type_id)
+    }
+
+    /// Removes tasks that ended before `time`, the oldest first: `most`, or as many as there is time for. Whether there
+    /// may be more.
+    pub(in crate::server) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
+        let start = Instant::now();
+        let (more, removed) = self.group.change(|connection| {
+            let (mut more, mut removed) = (true, Vec::new());
+            while more && removed.len() < most && start.elapsed() <= LONGEST_REMOVAL {
+                let ended = tasks::remove_ended(connection, time)?;
+                more = ended.is_some();
+                if let Some((id, type_id, status)) = ended {
+                    attempts::remove(connection, id)?;
+                    removed.push((type_id, status));
+                }
+            }
+            Ok::<_, Refusal>((more, removed))
+        })?;
+        for (type_id, status) in removed {
+            self.tally.moved(type_id, Some(&status), None);
+        }
+        Ok(more)
+    }
+
+    /// How long what may be long of a task is, in bytes.
+    pub(in crate::server) fn length_of_task(&self, id: i64) -> Result<usize> {
+        tasks::length(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
+    }
+
+    pub(in crate::server) fn task(&self, id: i64) -> Result<Task> {
+        tasks::by_id(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
+    }
+
+    /// The ids of the tasks that pass `filter`, newest first.
+    pub(in crate::server) fn task_ids(&self, filter: &Filter) -> Result<Vec<i64>> {
+        Ok(tasks::list_ids(self.group.connection(), filter)?)
+    }
+
+    /// The tasks with these ids that are still there.
+    pub(in crate::server) fn summaries(&self, ids: &[i64]) -> Result<Vec<Summary>> {
+        Ok(tasks::summaries(self.group.connection(), ids)?)
+    }
+}
+
+/// The task, where `worker_id` holds it.
+fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
+    let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
+    if task.status != "claimed" {
+        return Err(Refusal::NotClaimed);
+    }
+    if task.claimed_by.as_deref() != Some(worker_id) {
+        return Err(Refusal::ClaimedByAnother);
+    }
+    Ok(task)
+}
+
+#[cfg(test)]
+impl SqliteStorage {
+    /// Calls `step` at each step that SQLite takes.
+    pub(in crate::server) fn on_step(&mut self, mut step: impl FnMut() + Send + 'static) {
+        let go_on = move || {
+            step();
+            false
+        };
+        self.group.connection_mut().progress_handler(1, Some(go_on)).unwrap();
+    }
+}

@@ -1,0 +1,19 @@
+//! What the results file and the embedded TaskManager's database share: opening, migrations, waiting for other
+//! processes, group commit, syncs of the write-ahead log. Nothing else sets up a connection to SQLite.
+
+mod anchor;
+mod busy;
+mod error;
+pub(crate) mod free_space;
+mod group_commit;
+mod log;
+mod open;
+mod read_only;
+
+pub(crate) use anchor::{Anchor, Anchors, is_same_file};
+pub(crate) use busy::BusyPolicy;
+pub(crate) use error::{DatabaseError, OpenError};
+pub(crate) use group_commit::{GroupCommit, SharedConnection};
+pub(crate) use log::WriteAheadLog;
+pub(crate) use open::{Layout, OpenFile, beside, check_creatable, open_as_guest};
+pub(crate) use read_only::{Frozen, ReadOnly};

@@ -1,0 +1,172 @@
+//! Opening a database: the file, its layout, its pragmas.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{Access, access};
+
+use super::busy::{self, BUSY_TIMEOUT, BusyPolicy};
+use super::{Anchors, OpenError, WriteAheadLog};
+use crate::{os_error, text_file};
+
+/// Brings a file from one layout to the next.
+pub(crate) type Migration = fn(&Transaction<'_>) -> rusqlite::Result<()>;
+
+/// What a kind of database looks like inside.
+pub(crate) struct Layout {
+    /// Marks a file as one of this kind.
+    pub(crate) application_id: i32,
+    /// Each brings a file from the layout of its index, its `user_version`, to the next. Append only: files of every older
+    /// layout exist.
+    pub(crate) migrations: &'static [Migration],
+    /// How many compiled statements a connection keeps.
+    pub(crate) statements: usize,
+}
+
+/// An open database that can be written to.
+pub(crate) struct OpenFile {
+    pub(crate) connection: Connection,
+    /// Where it really lies, whichever link has led there.
+    pub(crate) home: PathBuf,
+    pub(crate) log: WriteAheadLog,
+    /// What must stay where it is.
+    pub(crate) anchors: Anchors,
+}
+
+impl Layout {
+    /// Opens the database at `path`, which is made if it is missing, and brings it up to date.
+    pub(crate) fn open(&self, path: &Path, policy: &BusyPolicy) -> Result<OpenFile, OpenError> {
+        let mut connection = open_as_guest(path, policy, |connection| self.recognise(connection))?;
+        log_ahead(&connection)?;
+        // A commit is not synced: what must survive a power cut is, by `WriteAheadLog::sync`. Checkpoints are synced.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // Otherwise SQLite compiles a statement anew for each value that its plan might depend on.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        connection.set_prepared_statement_cache_capacity(self.statements);
+        self.migrate(&mut connection)?;
+        // What it takes to undo one change of several is not worth a file. The indexes that a migration makes are.
+        connection.pragma_update(None, "temp_store", "memory")?;
+        let home = path.canonicalize()?;
+        let log = WriteAheadLog::open(&home)
+            .map_err(|error| OpenError::Io(format!("its write-ahead log: {}", os_error::words(&error))))?;
+        Ok(OpenFile { connection, home, log, anchors: Anchors::of_database(path)? })
+    }
+
+    /// What [`Layout::open`] would make of a file that is not there, in memory alone.
+    pub(crate) fn in_memory(&self) -> rusqlite::Result<Connection> {
+        let mut connection = Connection::open_in_memory()?;
+        self.migrate(&mut connection)?;
+        Ok(connection)
+    }
+
+    /// Whether a file is empty, or of a layout that can be brought up to date. Changes nothing.
+    pub(super) fn recognise(&self, connection: &Connection) -> Result<(), OpenError> {
+        // In this order: another process may be making the tables, and the mark with them.
+        let is_empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+        let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let found = version(connection)?;
+        let is_new = is_empty && application_id == 0 && found == 0;
+        if application_id != self.application_id && !is_new {
+            return Err(OpenError::Foreign("it is another program's database".into()));
+        }
+        if found > self.newest() {
+            return Err(OpenError::Newer { found, known: self.newest() });
+        }
+        Ok(())
+    }
+
+    /// Whether a file has the newest layout.
+    pub(super) fn is_current(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        Ok(version(connection)? == self.newest())
+    }
+
+    fn newest(&self) -> u32 {
+        // There are a few.
+        u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Runs the migrations that are missing, all or none.
+    fn migrate(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        if self.is_current(connection)? {
+            return Ok(());
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Read under the lock: another process may have done the same meanwhile.
+        for migrate in self.migrations.iter().skip(version(&transaction)? as usize) {
+            migrate(&transaction)?;
+        }
+        transaction.pragma_update(None, "application_id", self.application_id)?;
+        transaction.pragma_update(None, "user_version", self.newest())?;
+        transaction.commit()
+    }
+}
+
+/// A negative version is another program's, and never reached by ours: it counts as newer.
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(u32::try_from(version).unwrap_or(u32::MAX))
+}
+
+/// Opens a database that may be another program's: unless `recognise` takes it, nothing of it is changed. It is made,
+/// empty, if it is missing.
+pub(crate) fn open_as_guest(
+    path: &Path,
+    policy: &BusyPolicy,
+    recognise: impl FnOnce(&Connection) -> Result<(), OpenError>,
+) -> Result<Connection, OpenError> {
+    create(path).map_err(|error| OpenError::Io(text_file::unwritable(&error)))?;
+    // A path is a path here, even one that starts with `file:`.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    policy.wait_on(&mut connection)?;
+    // Closing another program's database must not tidy it up.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    recognise(&connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
+}
+
+/// Turns write-ahead logging on. Where another process is just doing the same, SQLite does not wait for it: we do.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let start = Instant::now();
+    loop {
+        let done = connection.pragma_update(None, "journal_mode", "WAL");
+        let is_busy = done.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
+        if !is_busy || start.elapsed() >= BUSY_TIMEOUT {
+            busy::waited(start.elapsed());
+            return done;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Makes the file, for its owner alone, and the folders that it lies in, before SQLite writes to it: its `-wal` takes the
+/// mode over.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    // SQLite would wait for what others write into a pipe.
+    if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a file")) }
+}
+
+/// Whether [`create`] could make the file and its folders, none of which this makes.
+pub(crate) fn check_creatable(path: &Path) -> Result<(), OpenError> {
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| OpenError::Io(text_file::unwritable(&error.into())))
+}
+
+/// The path with something behind its name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
