@@ -165,8 +165,8 @@ impl Field for Scalar {
     fn from_json(value: Value) -> Option<Self> {
         Some(Self(match value {
             Value::String(text) => text,
-            Value::Number(number) => match number.as_f64().and_then(truncated) {
-                Some((whole, true)) if number.as_i64().is_none() => whole.to_string(),
+            Value::Number(number) => match number.as_f64() {
+                Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= 1e15 => format!("{float:.0}"),
                 _ => number.to_string(),
             },
             Value::Bool(true) => "1".to_owned(),
@@ -187,50 +187,67 @@ impl Field for Exactly {
     }
 }
 
-/// An integer, or what the published server makes one of: a number as text, a fraction, a boolean.
+/// An integer, or what PHP's `intval` makes of any other value: the published server reads integers with it.
 impl Field for i64 {
     const TYPE: &'static str = "integer";
 
+    // A float beyond the integers becomes the nearest one.
+    #[allow(clippy::cast_possible_truncation)]
     fn from_json(value: Value) -> Option<Self> {
-        match value {
+        Some(match value {
             Value::String(text) => integer(&text),
-            Value::Bool(flag) => Some(flag.into()),
-            Value::Number(number) => number.as_i64().or_else(|| truncated(number.as_f64()?).map(|(whole, _)| whole)),
-            _ => None,
-        }
+            Value::Number(number) => number.as_i64().unwrap_or_else(|| number.as_f64().unwrap_or_default() as i64),
+            other => is_truthy(&other).into(),
+        })
     }
 }
 
-/// The integer that a text begins with that is a number; blank is 0.
-pub(super) fn integer(text: &str) -> Option<i64> {
-    match text.trim_matches(BLANK) {
-        "" => Some(0),
-        text => text.parse().ok().or_else(|| truncated(text.parse().ok()?).map(|(whole, _)| whole)),
-    }
-}
-
-/// The whole part of a number, and whether that is all of it.
-// 1e15 and all below fits.
+/// Returns the integer that a text begins with, as PHP's `intval` reads it: `10 tasks` is 10, `1e3` is 1000, and a text
+/// that begins with no number is 0.
+// A float beyond the integers becomes the nearest one.
 #[allow(clippy::cast_possible_truncation)]
-fn truncated(number: f64) -> Option<(i64, bool)> {
-    (number.abs() <= 1e15).then_some((number as i64, number.fract() == 0.0))
+pub(super) fn integer(text: &str) -> i64 {
+    let text = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+    let number = &text[..number_length(text.as_bytes())];
+    let float = || number.parse::<f64>().ok().filter(|float| float.is_finite()).map_or(0, |float| float as i64);
+    number.parse().unwrap_or_else(|_| float())
 }
 
-/// A boolean, or what says as much: 1 or 0, as text also `true`, and nothing.
+/// How many bytes of a text are the number that it begins with: a sign, digits, a fraction, an exponent.
+fn number_length(text: &[u8]) -> usize {
+    let sign_at = |at: usize| usize::from(matches!(text.get(at), Some(b'+' | b'-')));
+    let digits_at = |at: usize| text.iter().skip(at).take_while(|byte| byte.is_ascii_digit()).count();
+    let mut end = sign_at(0);
+    end += digits_at(end);
+    if text.get(end) == Some(&b'.') {
+        end += 1 + digits_at(end + 1);
+    }
+    if let Some(b'e' | b'E') = text.get(end) {
+        let power = end + 1 + sign_at(end + 1);
+        let digits = digits_at(power);
+        end = if digits > 0 { power + digits } else { end };
+    }
+    end
+}
+
+/// A boolean, or any other value as PHP takes it where it asks for one.
 impl Field for bool {
     const TYPE: &'static str = "boolean";
 
     fn from_json(value: Value) -> Option<Self> {
-        match value {
-            Value::Bool(flag) => Some(flag),
-            Value::Number(number) => Some(number.as_f64()? != 0.0),
-            Value::String(text) => match text.as_str() {
-                "true" | "1" => Some(true),
-                "" | "0" => Some(false),
-                _ => None,
-            },
-            _ => None,
-        }
+        Some(is_truthy(&value))
+    }
+}
+
+/// Whether PHP takes a value for true. The text `false` is true to it.
+pub(super) fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !["", "0"].contains(&text.as_str()),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
     }
 }
 

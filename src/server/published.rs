@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::body::read_within;
+use super::body::{integer, read_within};
 use super::envelope::{Failure, proxy_page};
 use super::large::{LARGE, LargeCalls};
-use super::routes::{DEFAULT_LIMIT, Whole, count};
+use super::routes::{DEFAULT_LIMIT, Whole};
 
 /// What the proxy before the published server takes of a request: 1 MiB.
 const PROXY_LIMIT: usize = 1 << 20;
@@ -93,7 +93,7 @@ impl Call {
             ("GET", ["task-types", _]) => Self::ShowType,
             ("POST", ["tasks"]) => Self::Create,
             ("GET", ["tasks"]) => {
-                Self::ListTasks(number(uri, "limit=").unwrap_or(DEFAULT_LIMIT), number(uri, "offset=").unwrap_or(0))
+                Self::ListTasks(number(uri, "limit").unwrap_or(DEFAULT_LIMIT), number(uri, "offset").unwrap_or(0))
             }
             ("POST", ["tasks", "claim"]) => Self::Claim,
             ("GET", ["tasks", _]) => Self::ShowTask,
@@ -111,11 +111,10 @@ fn of_all(uri: &Uri) -> Option<Uri> {
     format!("{}?{}", uri.path(), rest.collect::<Vec<_>>().join("&")).parse().ok()
 }
 
-/// A number in the query; a text that is none counts as 0.
-fn number(uri: &Uri, key: &str) -> Option<i64> {
-    let mut pairs = uri.query().unwrap_or_default().split('&');
-    let text = pairs.find_map(|pair| pair.strip_prefix(key))?;
-    Some(percent_decode_str(text).decode_utf8().ok().and_then(|text| count(&text)).unwrap_or(0))
+/// A number in the query.
+fn number(uri: &Uri, name: &str) -> Option<i64> {
+    let Query(mut parameters) = Query::<HashMap<String, String>>::try_from_uri(uri).ok()?;
+    parameters.remove(name).map(|text| integer(&text))
 }
 
 async fn imitate(State(imitation): State<Imitation>, request: Request, next: Next) -> Response {
@@ -177,7 +176,7 @@ impl Documented<'_> {
                 let name = utf8_percent_encode(fields.get("type")?.as_str()?, NON_ALPHANUMERIC);
                 self.get(&format!("/api/task-types/{name}")).await.map(|_| "params_json")
             }
-            Call::Complete(id) if fields.get("success")?.is_boolean() => {
+            Call::Complete(id) if !fields.get("success")?.is_null() => {
                 let is_long_error =
                     || fields.get("error").is_some_and(|error| error.as_str().is_some_and(is_long_text));
                 let column = match (is_long("result"), is_long_error()) {

@@ -171,7 +171,7 @@ fn claim_request(mut fields: Fields) -> Result<ClaimRequest, Failure> {
     if type_id <= 0 {
         return Err(Failure::bad_request("task_type_id must be a positive integer"));
     }
-    let type_pattern = fields.word("type_pattern")?.filter(|pattern| !pattern.is_empty());
+    let type_pattern = fields.word("type_pattern")?.filter(|pattern| !["", "0"].contains(&pattern.as_str()));
     let order = order(&mut fields)?;
     Ok(ClaimRequest { worker_id, type_id, type_pattern, order })
 }
@@ -238,11 +238,8 @@ async fn list_tasks(
     let Query(mut parameters) = parameters?;
     // One that is blank asks for nothing.
     parameters.retain(|name, value| !value.is_empty() || ["limit", "offset"].contains(&name.as_str()));
-    let wanted = parameters.remove("status");
-    let status = STATUSES.into_iter().find(|status| wanted.as_deref() == Some(status));
-    if wanted.is_some() && status.is_none() {
-        return Err(Failure::invalid(format!("Field 'status' must be one of: {}", STATUSES.join(", "))));
-    }
+    let wanted = parameters.remove("status").filter(|wanted| wanted != "%");
+    let status = wanted.as_deref().and_then(status);
     let limit = whole_number(&parameters, "limit", 0)?.unwrap_or(DEFAULT_LIMIT);
     let limit = if whole.is_some() { i64::MAX } else { limit.min(MAX_LIMIT) };
     let offset = whole_number(&parameters, "offset", 0)?.unwrap_or(0);
@@ -251,7 +248,9 @@ async fn list_tasks(
         Some(before) => (Side::Before(before), 0),
         None => (Side::NEWEST, offset),
     };
-    let filter = Filter { status, task_type: task_type(&mut parameters)?, side, limit, offset };
+    // No task has a status that there is not.
+    let most = if wanted.is_some() && status.is_none() { 0 } else { limit };
+    let filter = Filter { status, task_type: task_type(&mut parameters)?, side, limit: most, offset };
     let is_long = usize::try_from(limit).is_ok_and(|limit| limit > STEP);
     let large = queue.large.clone();
     let list = async move {
@@ -262,6 +261,12 @@ async fn list_tasks(
         Ok(answer)
     };
     if is_long { large.run(list).await } else { list.await }
+}
+
+/// The status that a query names: upper and lower case are the same to the published server's database, as are blanks at
+/// the end.
+fn status(wanted: &str) -> Option<&'static str> {
+    STATUSES.into_iter().find(|status| status.eq_ignore_ascii_case(wanted.trim_end_matches(' ')))
 }
 
 /// The LIKE pattern that types are to be like.
@@ -286,16 +291,9 @@ impl From<QueryRejection> for Failure {
 
 /// A parameter of the query that counts from `least`.
 fn whole_number(parameters: &HashMap<String, String>, name: &str, least: i64) -> Result<Option<i64>, Failure> {
-    let Some(text) = parameters.get(name) else { return Ok(None) };
-    let number = count(text).ok_or_else(|| Failure::invalid(format!("Field '{name}' must be of type integer")))?;
+    let Some(number) = parameters.get(name).map(|text| body::integer(text)) else { return Ok(None) };
     if number < least {
         return Err(Failure::invalid(format!("Field '{name}' must be at least {least}")));
     }
     Ok(Some(number))
-}
-
-/// The integer in a text; the largest one where there are more digits.
-pub(super) fn count(text: &str) -> Option<i64> {
-    let is_long = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    body::integer(text).or(is_long.then_some(i64::MAX))
 }

@@ -45,7 +45,7 @@ fn a_claim_that_makes_no_sense_is_refused() {
     let claim = |body| api.post("/tasks/claim", body);
     claim(json!({"worker_id": "w"})).assert_error(400, "Missing required field: task_type_id");
     claim(json!({"worker_id": "w", "task_type_id": "one"}))
-        .assert_invalid("Field 'task_type_id' must be of type integer");
+        .assert_error(400, "task_type_id must be a positive integer");
     claim(json!({"task_type_id": type_id})).assert_invalid("Worker ID is required");
     claim(json!({"task_type_id": type_id, "worker_id": ""})).assert_invalid("Worker ID is required");
     claim(json!({"worker_id": "w", "task_type_id": type_id, "sort_by": "name"}))
@@ -177,8 +177,7 @@ fn a_report_that_makes_no_sense_is_refused() {
     let complete = |id: &str, body| api.post(&format!("/tasks/{id}/complete"), body);
     complete("1", json!({"worker_id": "w"})).assert_error(400, "Missing required field: success");
     complete("1", json!({"success": true})).assert_error(400, "Missing required field: worker_id");
-    complete("1", json!({"worker_id": "w", "success": "yes"}))
-        .assert_invalid("Field 'success' must be of type boolean");
+    complete("1", json!({"worker_id": "w", "success": null})).assert_error(400, "Missing required field: success");
     complete("1", json!({"worker_id": "v", "success": true})).assert_error(403, "Task is claimed by another worker");
     complete("9", json!({"worker_id": "w", "success": true})).assert_error(404, "Task not found");
     complete("abc", json!({"worker_id": "w", "success": true})).assert_error(404, "Task not found");

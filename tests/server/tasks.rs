@@ -132,8 +132,6 @@ fn a_task_that_makes_no_sense_is_refused() {
     create(json!({"type": "example.a"})).assert_error(400, "Missing required field: params");
     create(json!({"type": "example.a", "params": null})).assert_error(400, "Missing required field: params");
     create(json!({"type": "example.a", "params": [1]})).assert_invalid("Field 'params' must be of type object");
-    create(json!({"type": "example.a", "params": {}, "priority": "high"}))
-        .assert_invalid("Field 'priority' must be of type integer");
     create(json!({"type": "Nope", "params": {}})).assert_error(404, "Task type not found");
     assert_eq!(api.get("/tasks").data(), json!([]));
 }
@@ -222,10 +220,9 @@ fn a_task_in_a_list_has_all_but_what_may_be_long() {
 fn a_list_that_makes_no_sense_is_refused() {
     let api = Api::start();
     api.get("/tasks?limit=-1").assert_invalid("Field 'limit' must be at least 0");
-    api.get("/tasks?limit=many").assert_invalid("Field 'limit' must be of type integer");
+    api.get("/tasks?limit=-99999999999999999999").assert_invalid("Field 'limit' must be at least 0");
     api.get("/tasks?before=0").assert_invalid("Field 'before' must be at least 1");
     api.get("/tasks?offset=-1").assert_invalid("Field 'offset' must be at least 0");
-    api.get("/tasks?status=lost").assert_invalid("Field 'status' must be one of: pending, claimed, completed, failed");
 }
 
 #[test]
@@ -246,8 +243,9 @@ fn a_list_says_which_part_it_is() {
             assert_eq!(part(&format!("?limit={beyond}&offset={beyond}{more}")), largest);
         }
     }
-    for wrong in ["1e300", "-99999999999999999999", "inf", "nan", "x"] {
-        api.get(&format!("/tasks?offset={wrong}")).assert_invalid("Field 'offset' must be of type integer");
-        api.get(&format!("/tasks?limit={wrong}")).assert_invalid("Field 'limit' must be of type integer");
+    // Nor is a text without a number one, as for the published server.
+    for nothing in ["inf", "nan", "x"] {
+        assert_eq!(part(&format!("?limit={nothing}&offset={nothing}")), json!({"limit": 0, "offset": 0}));
     }
+    assert_eq!(part("?status=lost"), json!({"limit": 50, "offset": 0}));
 }

@@ -7,10 +7,11 @@ use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::Call;
+use crate::server::body::is_truthy;
 
 /// What such a server reads of what a call sends. Where it creates a task it does not see the priority, and an empty
-/// object is a list to it; of a report, it wants to know no more than whether `success` is something, and takes a result
-/// that is nothing for none.
+/// object is a list to it; of a report, it
+/// takes a result that is nothing for none.
 pub(super) fn read(call: &Call, fields: &mut Map<String, Value>) {
     match call {
         Call::Create => {
@@ -19,24 +20,8 @@ pub(super) fn read(call: &Call, fields: &mut Map<String, Value>) {
                 fields.insert("params".to_owned(), json!([]));
             }
         }
-        Call::Complete(_) => {
-            if let Some(success) = fields.get_mut("success").filter(|success| !success.is_null()) {
-                *success = is_something(success).into();
-            }
-            fields.retain(|name, value| name != "result" || is_something(value));
-        }
+        Call::Complete(_) => fields.retain(|name, value| name != "result" || is_truthy(value)),
         _ => {}
-    }
-}
-
-fn is_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !["", "0"].contains(&text.as_str()),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
     }
 }
 
