@@ -81,6 +81,7 @@ pub fn run() -> Exit {
         return Exit::Done;
     }
     let _failpoints = failpoint::set_up();
+    library::unblock_signals();
     resources::raise_open_files();
     let cli = match cli::Cli::read(std::env::args_os()) {
         Ok(cli) => cli,

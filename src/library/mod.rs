@@ -15,7 +15,7 @@ pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
 pub(crate) use handlers::{Handlers, register, usual_schema, youtube_ledger, youtube_settings};
 pub(crate) use log::{EventLog, WORKER, log_quota};
-pub(crate) use signals::{heed as heed_signals, on_signal};
+pub(crate) use signals::{heed as heed_signals, on_signal, unblock as unblock_signals};
 
 use crate::config::Config;
 use crate::shutdown::{Phase, Shutdown, SystemClock};

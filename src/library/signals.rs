@@ -45,6 +45,15 @@ pub(crate) fn on_signal(handler: impl FnMut() + Send + 'static) -> Result<(), ct
     })
 }
 
+/// Lets this thread, and those that it starts, get the signals that ask the program to end. A careless parent may have left
+/// them blocked, and a mask is inherited: unlike an ignored signal, which stays so, nobody means that.
+#[allow(unsafe_code)]
+pub(crate) fn unblock() {
+    let asking = set_of(&ASKING);
+    // SAFETY: it reads the set, and fails only for another first value.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const asking, ptr::null_mut()) };
+}
+
 #[allow(unsafe_code)]
 fn is_ignored(signal: c_int) -> bool {
     // SAFETY: plain data, for which all zeros are a value, and a call that fills it in.
@@ -63,17 +72,24 @@ fn ignore(signal: c_int) {
 /// Does `work` while this thread gets none of `signals`.
 #[allow(unsafe_code)]
 fn with_blocked<T>(signals: &[c_int], work: impl FnOnce() -> T) -> T {
-    let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    // SAFETY: the calls fill in what they are given, and fail only for values other than these.
-    unsafe {
-        libc::sigemptyset(blocked.as_mut_ptr());
-        for signal in signals {
-            libc::sigaddset(blocked.as_mut_ptr(), *signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, blocked.as_ptr(), before.as_mut_ptr());
-    }
+    let (blocked, mut before) = (set_of(signals), MaybeUninit::uninit());
+    // SAFETY: it reads one set and fills in the other, and fails only for another first value.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, before.as_mut_ptr()) };
     let done = work();
     // SAFETY: `before` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     done
+}
+
+#[allow(unsafe_code)]
+fn set_of(signals: &[c_int]) -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the first call fills in the set, and the others fail only for numbers that are no signal's.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        set.assume_init()
+    }
 }

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::io::{self, PipeReader};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
+use std::ptr;
 use std::thread::{self, JoinHandle};
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -83,7 +85,7 @@ fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -
 
 /// Gives it a session of its own. Has the other files closed on exec: those that we open are anyway, also those that we
 /// open after this; but not those that were open when we started. And gives it the limit on open files with which we were
-/// started.
+/// started. Lets all signals through: the standard library leaves those blocked that we inherited so.
 #[allow(unsafe_code)]
 fn take_first_steps(command: &mut Command) -> io::Result<()> {
     let others: Vec<RawFd> = open_fds()?.into_iter().filter(|fd| *fd > PROGRESS_FD).collect();
@@ -97,6 +99,12 @@ fn take_first_steps(command: &mut Command) -> io::Result<()> {
         }
         if let Some(first) = &limit {
             setrlimit(Resource::Nofile, *first)?;
+        }
+        let mut none = MaybeUninit::uninit();
+        // SAFETY: the first call fills in the set, and the second reads it.
+        unsafe {
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
         }
         Ok(())
     };

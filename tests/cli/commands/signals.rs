@@ -70,6 +70,32 @@ fn what_was_ignored_at_the_start_stays_ignored() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn what_was_blocked_at_the_start_is_heard() {
+    let rig = Rig::new();
+    let lines = [
+        format!("work --handle {ANY}=cat"),
+        "serve --listen 127.0.0.1:0 --db served.db".into(),
+        format!("claim {ANY}"),
+        "stats --watch".into(),
+    ];
+    for line in lines {
+        let mut command = started_with(&rig.sandbox, "--block-signal=HUP,INT,TERM", &line);
+        let file = format!("/proc/{}/status", command.id());
+        command.wait_for(&format!("{line}: SIGTERM is caught"), |_| {
+            is_in(signals(&fs::read_to_string(&file).unwrap_or_default(), "SigCgt"), Signal::TERM)
+        });
+        end_by(&mut command, Signal::TERM, &line);
+    }
+    // One that catches none is ended by the first.
+    let hangs = Server::always(Answer::hang());
+    let line = format!("list-tasks --api-url {}", hangs.url());
+    let mut command = started_with(&rig.sandbox, "--block-signal=HUP,INT,TERM", &line);
+    wait_for("its call", || (!hangs.requests().is_empty()).then_some(()));
+    end_by(&mut command, Signal::TERM, &line);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn handlers_ignore_what_the_user_does_and_nothing_else() {
     let rig = Rig::new();
     rig.create(ANY, &json!({}));
