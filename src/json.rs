@@ -277,7 +277,7 @@ fn weight(part: Part, text: &str) -> usize {
 }
 
 /// What the parser says, and in plain words.
-const OUR_WORDS: [(&str, &str); 9] = [
+const OUR_WORDS: [(&str, &str); 11] = [
     ("EOF while parsing a value", "a value is missing"),
     ("EOF while parsing", "it ends inside"),
     ("expected value", "expected a JSON value"),
@@ -290,6 +290,8 @@ const OUR_WORDS: [(&str, &str); 9] = [
         "a line break or control character in a string",
     ),
     ("lone leading surrogate in hex escape", "half a character in a \\u escape"),
+    ("unexpected end of hex escape", "half a character in a \\u escape"),
+    ("invalid unicode code point", "a \\u escape that stands for no character"),
 ];
 
 /// What the parser says of `text`, with what it leaves out where somebody's encoder is known for it.

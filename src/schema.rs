@@ -25,6 +25,7 @@ use self::pattern::Pattern;
 use self::plan::{Plan, Work};
 use self::stop::Look;
 use crate::json::{self, MAX_DEPTH};
+use crate::os_error;
 
 /// The longest schema, in bytes of JSON: what a column of the published server holds.
 pub(crate) const MAX_BYTES: usize = 65_535;
@@ -166,7 +167,7 @@ impl Schema {
         let (sender, compiled) = mpsc::sync_channel(1);
         let schema = schema.clone();
         let run = spawn(move || _ = sender.send(Self::new(&schema)));
-        run.map_err(|error| Fault::of(format!("no thread to read it in: {error}")))?;
+        run.map_err(|error| Fault::of(format!("no thread to read it in: {}", os_error::words(&error))))?;
         // The sender is gone where the compiler has panicked.
         compiled.recv().unwrap_or_else(|_| Err(Fault::of("it cannot be compiled")))
     }
@@ -244,7 +245,7 @@ impl Schema {
             Ok(()) => Ok(waiting),
             Err(error) => {
                 waiting.over.store(true, Ordering::SeqCst);
-                Err(format!("no thread to check them in: {error}"))
+                Err(format!("no thread to check them in: {}", os_error::words(&error)))
             }
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Bulk {
     pub(super) priority: Option<i64>,
     /// Requests under way at once.
     pub(super) concurrency: usize,
+    /// Where the lines come from, for errors.
+    pub(super) place: String,
     pub(super) shutdown: Arc<Shutdown>,
 }
 
@@ -136,12 +138,12 @@ impl Bulk {
                     return Next::End(Err(UserError::usage("--from: cannot read standard input: it is a folder")));
                 }
                 Err(error) => {
-                    let message = format!("cannot read line {number}: {}", os_error::words(&error));
+                    let message = format!("{}: cannot read line {number}: {}", self.place, os_error::words(&error));
                     return Next::End(Err(UserError::new(Exit::Failed, message)));
                 }
             };
             if number == 1 && text_file::is_utf_16(&line) {
-                return Next::End(Err(UserError::usage("--from: it is UTF-16 or UTF-32, not UTF-8")));
+                return Next::End(Err(UserError::usage(format!("{}: it is UTF-16 or UTF-32, not UTF-8", self.place))));
             }
             if self.shutdown.get() > Phase::Running {
                 return Next::Interrupted;

@@ -139,6 +139,7 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
         task_type: args.task_type.clone(),
         priority: args.priority,
         concurrency: args.concurrency,
+        place: if is_stdin(from) { "--from (standard input)".to_owned() } else { format!("--from {}", from.display()) },
         shutdown: Arc::clone(&setup.shutdown),
     };
     let is_counted = progress.bar().length().is_none();
@@ -165,9 +166,13 @@ fn conclude(tally: &Tally) -> Exit {
     if *failed == 0 { Exit::Done } else { Exit::Failed }
 }
 
+fn is_stdin(from: &Path) -> bool {
+    from == Path::new("-")
+}
+
 /// The lines to read, and how far that is: of standard input nobody knows the length, so its lines are counted.
 fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting), UserError> {
-    if from == Path::new("-") {
+    if is_stdin(from) {
         return Ok((Box::new(BufReader::new(io::stdin())), Waiting::counting("lines", setup)));
     }
     let unreadable = |error: io::Error| {

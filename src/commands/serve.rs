@@ -108,9 +108,10 @@ pub(super) fn explain(error: &ServerError) -> UserError {
             UserError::new(Exit::Failed, format!("another program is already listening on {address}"))
                 .hint("stop it, or choose another address with --listen (127.0.0.1:0 = any free port)")
         }
-        ServerError::NotADatabase(_) | ServerError::ForeignDatabase(_) | ServerError::NewerDatabase { .. } => {
-            UserError::usage(error.to_string())
-        }
+        ServerError::NotADatabase(_)
+        | ServerError::ForeignDatabase(_)
+        | ServerError::NewerDatabase { .. }
+        | ServerError::DatabaseUnusable { .. } => UserError::usage(error.to_string()),
         _ => UserError::new(Exit::Failed, error.to_string()),
     }
 }

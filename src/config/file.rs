@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::layer::{Given, Layer};
 use super::table::{Document, Table};
-use super::{ConfigError, Definition, Form, Origin, SETTINGS, TaskType, task_type};
+use super::{ConfigError, Definition, Form, Origin, SETTINGS, TaskType, task_type, toml_words};
 use crate::text_file;
 
 /// The file's name, in the working folder and in the user's configuration folder.
@@ -61,22 +61,9 @@ pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<Tas
     Ok((layer(&table)?, task_types(&table)?))
 }
 
-/// What the parser says, and in plain words.
-const OUR_WORDS: [(&str, &str); 6] = [
-    ("string values must be quoted, expected literal string", "text must be in quotes"),
-    ("key with no value, expected `=`", "a key without `=` and a value"),
-    ("unclosed array, expected `]`", "a list is not closed: `]` is missing"),
-    ("unclosed inline table, expected `}`", "a table is not closed: `}` is missing"),
-    ("invalid basic string, expected `\"`", "a string is not closed: `\"` is missing"),
-    ("duplicate key", "the key is defined twice"),
-];
-
-/// The parser's own words span several lines and quote the file, which might hold a key.
+/// The parser's own words say what its grammar expects.
 fn syntax_error(document: &Document<'_>, error: &toml::de::Error) -> ConfigError {
-    let mut problem = error.message().lines().collect::<Vec<_>>().join(", ");
-    for (theirs, ours) in OUR_WORDS {
-        problem = problem.replace(theirs, ours);
-    }
+    let problem = toml_words::explain(&error.message().lines().collect::<Vec<_>>().join(", "));
     document.error(error.span().map_or(0, |span| span.start), format_args!("not valid TOML: {problem}"))
 }
 

@@ -17,6 +17,7 @@ mod table;
 mod task_type;
 #[cfg(test)]
 mod tests;
+mod toml_words;
 mod values;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,8 @@ use std::path::{self, Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::os_error;
+
 /// Where programs are looked for without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/bin:/bin";
 /// As much of a file as tells what it is, in bytes; Linux reads as much of a `#!` line.
@@ -21,7 +23,8 @@ pub(super) fn find(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<
         return Err(format!("no such working folder: {}", dir.display()));
     }
     let found = if program.contains('/') { beside(program, dir) } else { first_on_path(program, dir, search) }?;
-    let found = path::absolute(&found).map_err(|error| format!("cannot resolve {}: {error}", found.display()))?;
+    let found = path::absolute(&found)
+        .map_err(|error| format!("cannot resolve {}: {}", found.display(), os_error::words(&error)))?;
     check_head(&found)?;
     Ok(found)
 }

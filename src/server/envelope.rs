@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::error::Refusal;
 use super::room::TOO_MANY_ANSWERS;
+use crate::sqlite;
 
 /// An answer with its data.
 pub(super) struct Success<T>(pub(super) T);
@@ -97,7 +98,7 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_ANSWERS)
     }
 
-    /// The database failed. Whoever called is the one to learn that the disk is full.
+    /// The database failed; `error` says how. Whoever called is the one to learn that the disk is full.
     pub(super) fn internal(error: &impl ToString) -> Self {
         Self {
             details: vec![error.to_string()],
@@ -124,7 +125,7 @@ impl From<Refusal> for Failure {
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
-            Refusal::Database(error) => Self::internal(&error),
+            Refusal::Database(error) => Self::internal(&sqlite::words(&error)),
         }
     }
 }

@@ -47,12 +47,20 @@ pub enum ServerError {
         /// The newest layout this program knows.
         known: u32,
     },
-    /// The file or its folder cannot be created, read or written.
+    /// It cannot be used at all: it is a folder, it or its folder may not be written, say.
     #[error("cannot use {} as the TaskManager's database: {reason}", .path.display())]
     DatabaseUnusable {
         /// The file.
         path: PathBuf,
-        /// What the system or SQLite said.
+        /// Why.
+        reason: String,
+    },
+    /// Reading or writing failed: the disk is full, say, or another program holds it.
+    #[error("the TaskManager's database {} cannot be read or written: {reason}", .path.display())]
+    DatabaseFailed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
         reason: String,
     },
     /// The file is not where it was any more, so what would be written there is lost.

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use crate::os_error;
 use crate::schema::{self, Fault, Schema, Telling};
 
 /// The most schemas that are kept compiled. One takes some times its length, and what its patterns take.
@@ -74,7 +75,8 @@ impl Checks {
             drop(permit);
             _ = sender.send(compiled);
         };
-        schema::spawn(compile).map_err(|error| Trouble::Busy(format!("no thread to read the schema in: {error}")))?;
+        let busy = |error| Trouble::Busy(format!("no thread to read the schema in: {}", os_error::words(&error)));
+        schema::spawn(compile).map_err(busy)?;
         match timeout(LONGEST, compiled).await {
             Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| Trouble::Wrong(told(&fault))),
             // The sender is gone where the compiler has panicked.

@@ -62,7 +62,8 @@ impl DatabaseError {
         let code = error.sqlite_error_code();
         let is_of = |codes: &[ErrorCode]| code.is_some_and(|code| codes.contains(&code));
         let passes = is_of(&PASSING);
-        Self { text: explain(error), passes, can_be_mended: passes || is_of(&MENDABLE) }
+        let text = if code == Some(ErrorCode::DatabaseBusy) { busy::explain() } else { words(error) };
+        Self { text, passes, can_be_mended: passes || is_of(&MENDABLE) }
     }
 
     /// One that passes when somebody does something about it.
@@ -86,22 +87,73 @@ impl From<&io::Error> for DatabaseError {
     }
 }
 
-fn explain(error: &rusqlite::Error) -> String {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError};
-    match (error.sqlite_error_code(), error) {
-        (Some(ErrorCode::DiskFull), _) => "the disk is full".into(),
-        // The file beside the database that its processes share cannot grow.
-        _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) => "the disk is full".into(),
-        (Some(ErrorCode::DatabaseBusy), _) => busy::explain(),
+/// Returns what `error` says about a database file, in plain words for all that users meet. SQLite's own words take a
+/// programmer: `database disk image is malformed`.
+pub(crate) fn words(error: &rusqlite::Error) -> String {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, SqliteFailure,
+    };
+    // The file beside the database that its processes share cannot grow.
+    if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) {
+        return "the disk is full".to_owned();
+    }
+    let known = match (error.sqlite_error_code(), error) {
+        (Some(ErrorCode::DiskFull), _) => "the disk is full",
+        (Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked), _) => "another process holds it",
+        (Some(ErrorCode::ReadOnly), _) => "it is read-only",
+        (Some(ErrorCode::CannotOpen), _) => "it cannot be opened",
+        (Some(ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied), _) => "permission denied",
         (Some(ErrorCode::SystemIoFailure), _) => {
-            format!("{error}: is the disk full, over its quota, read-only, or failing?")
+            "input/output error: is the disk full, over its quota, read-only, or failing?"
         }
-        (Some(ErrorCode::DatabaseCorrupt), _)
-        | (None, FromSqlConversionFailure(..) | InvalidColumnType(..) | IntegralValueOutOfRange(..)) => {
-            format!("it is damaged: {error}")
+        (Some(ErrorCode::NotADatabase), _) => "it is not an SQLite database",
+        (Some(ErrorCode::DatabaseCorrupt), _) => "it is damaged",
+        (Some(ErrorCode::OutOfMemory), _) => "out of memory",
+        (Some(ErrorCode::TooBig), _) => "a value is too long for it",
+        (Some(ErrorCode::OperationInterrupted | ErrorCode::OperationAborted), _) => "the operation was interrupted",
+        // What follows in the text of the first is the statement, which says nothing to a person.
+        (_, SqlInputError { msg, .. }) => return format!("it is damaged: {msg}"),
+        (_, SqliteFailure(_, Some(msg))) if msg.starts_with("no such ") => {
+            return format!("it is damaged: {msg}");
         }
-        // What follows in its text is the statement, which says nothing to a person.
-        (_, SqlInputError { msg, .. }) => format!("it is damaged: {msg}"),
-        _ => error.to_string(),
+        (_, FromSqlConversionFailure(..) | InvalidColumnType(..) | IntegralValueOutOfRange(..)) => {
+            return format!("it is damaged: {error}");
+        }
+        _ => return error.to_string(),
+    };
+    known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Error, ffi};
+
+    use super::*;
+
+    #[test]
+    fn no_usual_error_is_told_in_the_words_of_sqlite() {
+        for (code, expected) in [
+            (ffi::SQLITE_FULL, "the disk is full"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "the disk is full"),
+            (ffi::SQLITE_BUSY, "another process holds it"),
+            (ffi::SQLITE_BUSY_SNAPSHOT, "another process holds it"),
+            (ffi::SQLITE_LOCKED, "another process holds it"),
+            (ffi::SQLITE_READONLY, "it is read-only"),
+            (ffi::SQLITE_READONLY_DBMOVED, "it is read-only"),
+            (ffi::SQLITE_CANTOPEN, "it cannot be opened"),
+            (ffi::SQLITE_PERM, "permission denied"),
+            (ffi::SQLITE_AUTH, "permission denied"),
+            (ffi::SQLITE_IOERR_FSYNC, "input/output error: is the disk full, over its quota, read-only, or failing?"),
+            (ffi::SQLITE_NOTADB, "it is not an SQLite database"),
+            (ffi::SQLITE_CORRUPT, "it is damaged"),
+            (ffi::SQLITE_CORRUPT_INDEX, "it is damaged"),
+            (ffi::SQLITE_NOMEM, "out of memory"),
+            (ffi::SQLITE_TOOBIG, "a value is too long for it"),
+            (ffi::SQLITE_INTERRUPT, "the operation was interrupted"),
+            (ffi::SQLITE_ABORT, "the operation was interrupted"),
+        ] {
+            let theirs = Some("words of the library".to_owned());
+            assert_eq!(words(&Error::SqliteFailure(ffi::Error::new(code), theirs)), expected, "{code}");
+        }
     }
 }

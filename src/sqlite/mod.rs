@@ -12,7 +12,7 @@ mod read_only;
 
 pub(crate) use anchor::{Anchor, Anchors, is_same_file};
 pub(crate) use busy::BusyPolicy;
-pub(crate) use error::{DatabaseError, OpenError};
+pub(crate) use error::{DatabaseError, OpenError, words};
 pub(crate) use group_commit::{GroupCommit, SharedConnection};
 pub(crate) use log::WriteAheadLog;
 pub(crate) use open::{Layout, OpenFile, beside, check_creatable, open_as_guest};

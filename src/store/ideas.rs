@@ -15,7 +15,7 @@ pub(super) use table::{exists, keep, recognise};
 
 use super::StoreError;
 use crate::clock::Timestamp;
-use crate::sqlite::{Anchor, BusyPolicy, DatabaseError, OpenError, free_space, open_as_guest};
+use crate::sqlite::{self, Anchor, BusyPolicy, DatabaseError, OpenError, free_space, open_as_guest};
 
 /// An open database of ideas, shared by all threads of the process.
 pub(super) struct IdeaDatabase {
@@ -89,8 +89,9 @@ pub(super) fn refusal(path: &Path, error: OpenError) -> StoreError {
         OpenError::Sqlite(error) => error,
     };
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => unusable("it is not an SQLite database".into()),
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unusable(error.to_string()),
+        Some(ErrorCode::NotADatabase | ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            unusable(sqlite::words(&error))
+        }
         _ => failed(path, DatabaseError::of(&error)),
     }
 }

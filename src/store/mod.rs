@@ -308,7 +308,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", what_else(path))),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            unusable(format!("nothing can be written to it, or be made beside it: {error}"))
+            unusable(format!("nothing can be written to it, or be made beside it: {}", sqlite::words(&error)))
         }
         _ => failed(path, DatabaseError::of(&error)),
     }

@@ -15,7 +15,7 @@ use crate::json::MAX_BYTES;
 use crate::os_error;
 use crate::resources::is_shortage;
 use crate::retry_after;
-use crate::web::{Proxy, WANTS_CREDENTIALS, Way, is_loopback, refusal};
+use crate::web::{self, Proxy, WANTS_CREDENTIALS, Way, is_loopback, refusal};
 
 /// The most that is read of an answer, in bytes: the longest params, the longest result, and what surrounds them.
 pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
@@ -358,7 +358,6 @@ impl Http {
             ureq::Error::Io(error) => os_error::words(error),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
-            ureq::Error::HostNotFound => "unknown host name".into(),
             ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 let hint = if url.starts_with("http://") { ": is it https://, or another port?" } else { "" };
@@ -376,7 +375,7 @@ impl Http {
             ureq::Error::Timeout(_) => "the answer timed out".into(),
             other => match refusal(other) {
                 Some(reason) => return Error::NotConnected { url, reason },
-                None => format!("the answer was cut short: {other}"),
+                None => format!("the answer was cut short: {}", web::words(other)),
             },
         };
         Error::Unreachable { url, reason }

@@ -19,6 +19,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
 
+use crate::os_error;
 use connect::{ProxyConnector, SocksConnector};
 use gather::{Forward, Gathering};
 pub(crate) use proxy::Proxy;
@@ -62,6 +63,11 @@ impl Way {
         let config = config.proxy(tunnel).ip_family(family).tls_config(tls).build();
         Ok(Self { agent: Agent::with_parts(config, connector, resolver), proxy })
     }
+}
+
+/// What has failed, without the system's number for it.
+pub(crate) fn words(error: &ureq::Error) -> String {
+    if let ureq::Error::Io(error) = error { os_error::words(error) } else { error.to_string() }
 }
 
 /// Whether this is an address of this machine.

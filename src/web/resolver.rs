@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use std::fmt;
 use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
 use std::thread;
@@ -78,7 +79,10 @@ fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedS
     let (uri, config) = (uri.clone(), config.clone());
     let in_this_thread = NextTimeout { after: Duration::NotHappening, ..timeout };
     // Whoever waits may have given up.
-    let resolve = move || DefaultResolver::default().resolve(&uri, &config, in_this_thread).map_err(or_shortage);
+    let resolve = move || {
+        let resolved = DefaultResolver::default().resolve(&uri, &config, in_this_thread);
+        resolved.map_err(|error| explain(or_shortage(error), uri.host().unwrap_or_default()))
+    };
     let look_up = move || drop(told.send(resolve()));
     failpoint::check("look-up")?;
     thread::Builder::new().name("look-up".into()).spawn(look_up)?;
@@ -92,6 +96,24 @@ fn or_shortage(error: ureq::Error) -> ureq::Error {
         Err(shortage) if is_shortage(&shortage) => shortage.into(),
         _ => error,
     }
+}
+
+/// The library passes on what the C library says: `failed to lookup address information: Name or service not known`.
+fn explain(error: ureq::Error, host: &str) -> ureq::Error {
+    let said = match &error {
+        ureq::Error::HostNotFound => String::new(),
+        // An error of the system has a number; one of a look-up has none.
+        ureq::Error::Io(error) if error.raw_os_error().is_none() => error.to_string(),
+        _ => return error,
+    };
+    // The words of glibc and macOS, and those of musl.
+    let may_pass = ["emporary failure", "Try again"].iter().any(|it| said.contains(it));
+    let words = if may_pass {
+        format!("cannot look up {host}: the name server does not answer")
+    } else {
+        format!("no such host: {host}")
+    };
+    io::Error::new(ErrorKind::HostUnreachable, words).into()
 }
 
 /// The address that a URI names as a number.

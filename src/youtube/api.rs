@@ -12,7 +12,7 @@ use ureq::{Agent, RequestBuilder};
 use super::refusal::{Refusal, RefusalKind, Reply};
 use crate::os_error;
 use crate::shutdown::Stop;
-use crate::web::{Proxy, Way, refusal};
+use crate::web::{self, Proxy, Way, refusal};
 
 /// The longest that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,10 +83,9 @@ impl Api {
         // Whoever waited may have gone: then nobody needs to be told.
         stop.on_raise(None, move |_| drop(stopped.send(None)));
         let call = move || drop(answered.send(Some(send(request))));
-        thread::Builder::new()
-            .name("youtube".into())
-            .spawn(call)
-            .map_err(|error| ApiError::Refused(not_reached(format!("no thread for a call: {error}"))))?;
+        thread::Builder::new().name("youtube".into()).spawn(call).map_err(|error| {
+            ApiError::Refused(not_reached(format!("no thread for a call: {}", os_error::words(&error))))
+        })?;
         match told.recv_timeout(timeout + LATE) {
             Ok(None) => Err(ApiError::Stopped),
             Ok(Some(Ok(reply))) => reply.read().map_err(ApiError::Refused),
@@ -123,7 +122,7 @@ fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, 
     Ok(Reply {
         status: answer.status().as_u16(),
         retry_after: retry_after.map(Duration::from_secs),
-        body: body.map_err(|error| lost(format!("the answer was cut short: {error}")))?,
+        body: body.map_err(|error| lost(format!("the answer was cut short: {}", web::words(&error))))?,
     })
 }
 
@@ -132,10 +131,11 @@ fn no_answer(error: &ureq::Error) -> Refusal {
         return Refusal { kind: RefusalKind::Other, reason: format!("YouTube could not be reached: {reason}") };
     }
     match error {
-        ureq::Error::HostNotFound => not_reached("unknown host name"),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_reached("no connection in time"),
         ureq::Error::Timeout(_) => lost("no answer in time"),
-        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => not_reached(os_error::words(error)),
+        ureq::Error::Io(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) => {
+            not_reached(os_error::words(error))
+        }
         ureq::Error::Io(error) => lost(os_error::words(error)),
         other => lost(other.to_string()),
     }

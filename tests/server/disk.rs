@@ -44,7 +44,7 @@ fn no_change_is_confirmed_before_it_is_on_disk() {
     sandbox.write("broken", "");
     for page in [create("2"), put_back()] {
         assert_eq!((page.status, page.header("location")), (500, None), "{}", page.body);
-        page.has(&["<h1>Internal Server Error</h1>", "Input/output error"]);
+        page.has(&["<h1>Internal Server Error</h1>", ": input/output error<"]);
     }
     assert_eq!(post("/tasks", json!({"type": "a", "params": {"n": 3}})).status, 500);
     browser.get("/tasks/1").has(&["Task 1"]);

@@ -182,7 +182,11 @@ fn a_database_that_fails_is_said_to_whoever_calls() {
     for path in ["/health", "/tasks/1", "/task-types"] {
         let answer = api.get(path);
         assert_eq!((answer.status, &answer.body["error"]), (500, &json!("Internal server error")));
-        assert!(answer.body["details"][0].as_str().unwrap().starts_with("no such table"), "{}", answer.body);
+        assert!(
+            answer.body["details"][0].as_str().unwrap().starts_with("it is damaged: no such table"),
+            "{}",
+            answer.body
+        );
     }
 }
 

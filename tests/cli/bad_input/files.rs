@@ -150,7 +150,8 @@ fn a_damaged_file_is_told_of() {
     rig.sandbox.write("r.db", &bytes);
     for line in ["results", "stats", "complete 1", "work example.any --drain -qq", "claim example.any --once"] {
         let output = rig.prismq(line).args(["--results", "r.db"]).run();
-        complains(&output, 1, &["r.db", "malformed"]);
+        complains(&output, 1, &["r.db", "it is damaged"]);
+        assert!(!output.stderr.contains("malformed"), "SQLite's own words: {}", output.stderr);
     }
     // Nothing has been claimed for a file that could not have noted it.
     let task = rig.run("show-task 2 --json").exits(0).json();
@@ -226,6 +227,8 @@ fn folders_and_files_that_may_not_be_written_to() {
         run(line).unwrap().exits(0);
     }
     let unwritable = run("serve --listen 127.0.0.1:0 --db locked/tasks.db").unwrap();
-    complains(&unwritable, 1, &["locked/tasks.db"]);
+    complains(&unwritable, 2, &["locked/tasks.db"]);
+    let folder = run("serve --listen 127.0.0.1:0 --db closed").unwrap();
+    complains(&folder, 2, &["cannot use closed as the TaskManager's database: it is a folder"]);
     mode("closed", 0o755);
 }

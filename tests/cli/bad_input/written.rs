@@ -54,14 +54,14 @@ fn other_encodings_are_told_by_name() {
     rig.sandbox.write("wide.pem", utf_16(&String::from_utf8_lossy(include_bytes!("../../fixtures/ca.pem"))));
     for (line, place) in [
         ("create-task example.any --params @wide.json", "--params @wide.json: "),
-        ("create-task example.any --from wide.json", "--from: "),
+        ("create-task example.any --from wide.json", "--from wide.json: "),
         ("register-type example.any --schema wide.json", "--schema wide.json: "),
         ("complete 1 --result @wide.json", "--result @wide.json: "),
     ] {
         complains(&rig.run(line), 2, &[place, "UTF-16 or UTF-32, not UTF-8"]);
     }
     let piped = rig.prismq("create-task example.any --from -").stdin(utf_16("{\"n\":1}\n")).run();
-    complains(&piped, 2, &["--from: ", "UTF-16"]);
+    complains(&piped, 2, &["--from (standard input): ", "UTF-16"]);
     for (name, file) in [("TASKMANAGER_API_KEY_FILE", "wide.txt"), ("PRISMQ_CA_FILE", "wide.pem")] {
         complains(&rig.prismq("list-types").env(name, file).run(), 2, &[file, "UTF-16"]);
     }

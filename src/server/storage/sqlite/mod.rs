@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::{Claimed, Fate, Filter, Json, NewTask, Order, Report, Rules, Summary, Task, TaskType, Time};
+use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
-use crate::sqlite::{Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
+use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
 use clock::Clock;
 use tally::Tally;
 use tasks::{Ending, State};
@@ -54,7 +55,7 @@ pub(in crate::server) struct Disk {
 impl Disk {
     /// Returns when all that was committed before is on disk, where others will find it.
     pub(in crate::server) fn sync(&self) -> std::result::Result<(), String> {
-        self.log.sync().map_err(|error| error.to_string())?;
+        self.log.sync().map_err(|error| os_error::words(&error))?;
         self.check_in_place().map_err(|error| error.to_string())
     }
 
@@ -74,7 +75,12 @@ fn open(path: &Path) -> std::result::Result<OpenFile, ServerError> {
         OpenError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
             ServerError::NotADatabase(path.to_owned())
         }
-        OpenError::Sqlite(error) => unusable(error.to_string()),
+        OpenError::Sqlite(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                unusable(sqlite::words(&error))
+            }
+            _ => ServerError::DatabaseFailed { path: path.to_owned(), reason: sqlite::words(&error) },
+        },
     })
 }
 
@@ -111,7 +117,7 @@ impl SqliteStorage {
             // What was counted of changes that are undone is counted anew.
             self.tally = Tally::default();
             self.clock.forget();
-            error.to_string()
+            sqlite::words(&error)
         })
     }
 
