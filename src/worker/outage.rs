@@ -76,6 +76,11 @@ impl<'a> OutageTracker<'a> {
         self.answered()
     }
 
+    /// Whether calls have failed since the last that was answered.
+    pub(super) fn is_failing(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// How long no call was answered, since the first of them failed.
     fn silence(&self) -> Duration {
         self.lock().as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed())
@@ -158,11 +163,12 @@ mod tests {
         for _ in 0..10 {
             outage.failed(&error(None));
             outage.failed(&error(None));
+            assert!(outage.is_failing());
             assert!(outage.answered(), "what waits for an answer hears of it all the same");
         }
         assert_eq!(*told.0.lock(), [] as [&str; 0]);
         (0..5).for_each(|_| outage.failed(&error(None)));
-        assert!(outage.answered() && !outage.answered());
+        assert!(outage.answered() && !outage.answered() && !outage.is_failing());
         assert_eq!(*told.0.lock(), ["started", "ended after 5"]);
     }
 

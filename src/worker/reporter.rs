@@ -111,7 +111,9 @@ impl<'w> Reporter<'w> {
 
     /// Reports a result that was just stored; keeps it for later if that does not get through.
     fn report(&self, mut report: PendingReport) -> FirstSent {
-        if self.reports.is_paused() {
+        // The end of the worker waits for no report that will not get through: it is safe in the results file.
+        let is_ending = self.context.schedule.is_closed() && self.context.outage.is_failing();
+        if self.reports.is_paused() || is_ending {
             return self.postpone(report);
         }
         match self.deliver(&self.context.executor.completer, &mut report) {
