@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{CertificateError, Error as TlsError, OtherError};
 use ureq::Error;
 
-use super::tls::is_authority;
+use super::tls::{NotNamed, is_authority};
 
 /// What TLS or a proxy has against the connection, for a person; nothing for what may pass.
 pub(crate) fn refusal(error: &Error) -> Option<String> {
@@ -60,9 +60,17 @@ fn tls(error: &TlsError) -> Option<String> {
 
 fn certificate(error: &CertificateError) -> String {
     const TRUST: &str = "name it, or the certificate of who signed it, in ca_file (PRISMQ_CA_FILE)";
+    const UNSIGNED: &str = "its certificate is not signed by a trusted authority";
+    const SELF_SIGNED: &str = "its certificate is self-signed and not trusted";
+    if let CertificateError::Other(OtherError(other)) = error
+        && let Some(NotNamed { is_self_signed }) = other.downcast_ref()
+    {
+        let what = if *is_self_signed { SELF_SIGNED } else { UNSIGNED };
+        return format!("{what}: {TRUST}; the certificate in that file is a different one");
+    }
     match error {
-        CertificateError::UnknownIssuer => format!("its certificate is not signed by a trusted authority: {TRUST}"),
-        error if is_authority(error) => format!("its certificate is self-signed and not trusted: {TRUST}"),
+        CertificateError::UnknownIssuer => format!("{UNSIGNED}: {TRUST}"),
+        error if is_authority(error) => format!("{SELF_SIGNED}: {TRUST}"),
         CertificateError::ExpiredContext { not_after, .. } => {
             format!("its certificate has expired, {}: renew it", day(*not_after))
         }

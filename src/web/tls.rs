@@ -12,8 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, RootCertStore,
-    SignatureScheme, StreamOwned,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, OtherError,
+    RootCertStore, SignatureScheme, StreamOwned,
 };
 use ureq::Error;
 use ureq::unversioned::transport::{
@@ -84,6 +84,10 @@ impl ServerCertVerifier for Verifier {
                 }
                 Ok(ServerCertVerified::assertion())
             }
+            Err(TlsError::InvalidCertificate(error)) if is_unsigned(&error) => {
+                let other = OtherError(Arc::new(NotNamed { is_self_signed: is_authority(&error) }));
+                Err(TlsError::InvalidCertificate(CertificateError::Other(other)))
+            }
             other => other,
         }
     }
@@ -109,6 +113,13 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
     }
+}
+
+/// The file names other certificates than that of the server and of who signed it.
+#[derive(Debug, thiserror::Error)]
+#[error("not the certificate in the file")]
+pub(super) struct NotNamed {
+    pub(super) is_self_signed: bool,
 }
 
 /// Whether a certificate is refused for naming no host at all.

@@ -126,7 +126,9 @@ fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
     for (certificate, host, ca_file, expected) in [
         (Some("itself.pem"), "localhost", Some("authority.pem"), "self-signed and not trusted: name it"),
         (Some("itself.pem"), "localhost", None, "name it, or the certificate of who signed it, in ca_file"),
+        (Some("itself.pem"), "localhost", Some("authority.pem"), "the certificate in that file is a different one"),
         (Some("signed.pem"), "localhost", Some("itself.pem"), "not signed by a trusted authority"),
+        (Some("signed.pem"), "localhost", Some("itself.pem"), "the certificate in that file is a different one"),
         (Some("expired.pem"), "localhost", Some("expired.pem"), "has expired, 2021-01-02: renew it"),
         (
             Some("early.pem"),
