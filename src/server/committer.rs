@@ -11,12 +11,12 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{MutexGuard, Notify, OwnedMutexGuard, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::envelope::Failure;
 use super::error::ServerError;
-use super::queue::Shared;
+use super::queue::{Queue, Shared};
 use super::storage::Disk;
 
 /// What commits the changes of a queue.
@@ -36,12 +36,12 @@ type Written = Result<(), String>;
 
 impl Committer {
     pub(super) fn new(queue: Shared) -> Self {
-        let disk = Arc::clone(queue.lock().disk());
+        let disk = Arc::clone(&queue.disk);
         Self::with(queue, move || disk.sync())
     }
 
     fn with(queue: Shared, sync: impl Fn() -> Written + Send + Sync + 'static) -> Self {
-        let disk = Arc::clone(queue.lock().disk());
+        let disk = Arc::clone(&queue.disk);
         let (waiting, called) = (Mutex::default(), Notify::new());
         Self { queue, disk, sync: Arc::new(sync), waiting, called, known: AtomicU64::new(0) }
     }
@@ -54,7 +54,9 @@ impl Committer {
     /// Returns when all that was changed before is on disk. Whoever changes something is to ask before it waits for
     /// anything else: what fails is told to those who have asked.
     pub(super) async fn catch_up(&self) -> Written {
-        if self.queue.lock().changes() == self.known.load(Ordering::SeqCst) {
+        // Who has the queue may be changing it.
+        let is_free = |queue: MutexGuard<'_, Queue>| queue.changes() == self.known.load(Ordering::SeqCst);
+        if self.queue.try_lock().is_some_and(is_free) {
             return Ok(());
         }
         let (sender, written) = oneshot::channel();
@@ -67,11 +69,13 @@ impl Committer {
     pub(super) async fn run(&self) {
         loop {
             self.called.notified().await;
+            // Nobody changes anything from here to the commit.
+            let queue = self.queue.lock_owned().await;
             let waiting = mem::take(&mut *self.waiting.lock());
             // A short one by this thread, whose other calls wait meanwhile: handing it to another thread and back takes as
             // long.
-            let is_long = self.queue.lock().is_long();
-            let write = writing(self.queue.clone(), Arc::clone(&self.sync));
+            let is_long = queue.is_long();
+            let write = writing(queue, self.known.load(Ordering::SeqCst), Arc::clone(&self.sync));
             let written = if is_long { spawn_blocking(write).await } else { Ok(write()) };
             // Where it panicked, all that wait are told that it has ended.
             let Ok((changes, written)) = written else { continue };
@@ -84,13 +88,19 @@ impl Committer {
     }
 }
 
-/// Commits and syncs; how many changes that were, together with all before, and whether they are on disk.
-fn writing(queue: Shared, sync: Arc<dyn Fn() -> Written + Send + Sync>) -> impl FnOnce() -> (u64, Written) {
+/// Commits and syncs what was changed since `known`; how many changes that were, together with all before, and whether
+/// they are on disk.
+fn writing(
+    mut queue: OwnedMutexGuard<Queue>,
+    known: u64,
+    sync: Arc<dyn Fn() -> Written + Send + Sync>,
+) -> impl FnOnce() -> (u64, Written) {
     move || {
-        let (changes, committed) = {
-            let mut queue = queue.lock();
-            (queue.changes(), queue.commit())
-        };
+        let (changes, committed) = (queue.changes(), queue.commit());
+        drop(queue);
+        if changes == known {
+            return (changes, committed);
+        }
         (changes, committed.and_then(|()| sync()))
     }
 }
@@ -136,7 +146,7 @@ mod tests {
 
     fn create(queue: &Shared, n: usize) {
         let params = json!({"n": n});
-        queue.lock().create("a".to_owned(), NewParams::of("a", &params), 0).unwrap();
+        queue.try_lock().unwrap().create("a".to_owned(), NewParams::of("a", &params), 0).unwrap();
     }
 
     async fn change(State(queue): State<Shared>) {

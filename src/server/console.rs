@@ -95,8 +95,8 @@ impl Console {
     }
 
     /// The form for a task of that type, with what was typed and why that was refused.
-    fn form(&self, task_type: &str, as_json: bool, typed: &Typed, wrong: &Wrong) -> Result<Response, Refusal> {
-        let schema = self.queue.lock().schema(task_type)?;
+    async fn form(&self, task_type: &str, as_json: bool, typed: &Typed, wrong: &Wrong) -> Result<Response, Refusal> {
+        let schema = self.queue.lock().await.schema(task_type)?;
         let fields = fields::of(&schema);
         let as_json = as_json || fields.is_empty();
         let form = Form { task_type, schema: &schema, fields: &fields, as_json, typed, wrong };
@@ -150,7 +150,7 @@ async fn no_page() -> Response {
 }
 
 async fn show_overview(State(console): State<Arc<Console>>) -> Answer {
-    let overview = console.queue.lock().overview()?;
+    let overview = console.queue.lock().await.overview()?;
     Ok(console.show("Overview", overview::main(&overview)))
 }
 
@@ -168,7 +168,7 @@ async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<Typ
     let filter =
         Filter { status, task_type: task_type.map(exactly), side: side.unwrap_or(Side::NEWEST), limit, offset: 0 };
     let (mut tasks, types) = {
-        let mut queue = console.queue.lock();
+        let mut queue = console.queue.lock().await;
         (queue.listed(&filter)?, queue.counts()?)
     };
     // One more than is shown tells that there are more on that side.
@@ -206,7 +206,7 @@ type TaskId = Result<Path<i64>, PathRejection>;
 
 async fn show_task(State(console): State<Arc<Console>>, id: TaskId, Query(query): Query<Typed>) -> Answer {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
-    let shown = console.queue.lock().shown(id)?;
+    let shown = console.queue.with_task(id, move |queue| queue.shown(id)).await?;
     let note = match query.get("is").map(String::as_str) {
         Some("new") => Some("Created."),
         Some("old") => Some("Not created: this task already exists with the same params."),
@@ -222,18 +222,18 @@ async fn put_back(
     id: TaskId,
 ) -> Answer {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
-    console.queue.lock().put_back(id)?;
+    console.queue.with_task(id, move |queue| queue.put_back(id)).await?;
     log_by_hand(&connection, Some(id), "task retried on the page");
     Ok(see(&format!("/tasks/{id}?is=back")))
 }
 
 async fn show_form(State(console): State<Arc<Console>>, Query(query): Query<Typed>) -> Answer {
     let Some(task_type) = query.get("type") else {
-        let types = console.queue.lock().counts()?;
+        let types = console.queue.lock().await.counts()?;
         return Ok(console.page("New task", form::choice(&types), false).answer(StatusCode::OK));
     };
     let as_json = query.get("as").is_some_and(|kind| kind == "json");
-    Ok(console.form(task_type, as_json, &Typed::new(), &Wrong::default())?)
+    Ok(console.form(task_type, as_json, &Typed::new(), &Wrong::default()).await?)
 }
 
 async fn create(
@@ -242,7 +242,7 @@ async fn create(
     Posted(typed): Posted<Typed>,
 ) -> Answer {
     let task_type = typed.get("type").ok_or(Refusal::TypeNotFound)?;
-    let schema = console.queue.lock().schema(task_type)?;
+    let schema = console.queue.lock().await.schema(task_type)?;
     let (params, wrong) = fields::params(&fields::of(&schema), &typed);
     let priority = fields::priority(&typed);
     let mut wrong = Wrong { params: wrong, priority: priority.is_none() };
@@ -250,7 +250,7 @@ async fn create(
         wrong.params.extend(console.queue.faults(task_type, params).await?);
     }
     let (Some(params), Some(priority), true) = (params, priority, wrong.is_nothing()) else {
-        return Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, &wrong)?);
+        return Ok(console.form(task_type, typed.contains_key(fields::WHOLE), &typed, &wrong).await?);
     };
     let created = console.queue.create(task_type.clone(), params, priority).await?;
     let how = if created.deduplicated { "old" } else { "new" };

@@ -121,7 +121,7 @@ impl From<Refusal> for Failure {
                 Self { details: vec![why], ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too busy, try again later") }
             }
             Refusal::BeyondLimit(why) => Self::invalid(why),
-            Refusal::NoRoom => Self::no_room(),
+            Refusal::NoRoom | Refusal::Large => Self::no_room(),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),

@@ -101,6 +101,8 @@ pub(super) enum Refusal {
     BeyondLimit(String),
     /// Too many long answers are being sent.
     NoRoom,
+    /// The task is larger than a claim may take here: it is to be claimed beside the thread that serves.
+    Large,
     NoTask,
     TaskNotFound,
     NotClaimed,

@@ -58,26 +58,29 @@ pub(super) async fn claim(
     request: &ClaimRequest,
     preference: &Preference,
 ) -> Result<Option<Claimed>, Refusal> {
-    queue.lock().admit(request, request.type_id)?;
     let deadline = Instant::now() + preference.patience;
-    let others = preference.others.iter().flatten();
-    let types = others.copied().filter(|other| queue.lock().admit(request, *other).is_ok());
-    let place = queue.long_polls.join(iter::once(request.type_id).chain(types).collect(), &request.worker_id);
+    let types = {
+        let queue = queue.lock().await;
+        queue.admit(request, request.type_id)?;
+        let others = preference.others.iter().flatten();
+        let others = others.copied().filter(|other| queue.admit(request, *other).is_ok());
+        iter::once(request.type_id).chain(others).collect()
+    };
+    let place = queue.long_polls.join(types, &request.worker_id);
     while !place.is_over() {
-        let (mut look_again, changes) = (deadline, queue.lock().changes());
+        let (mut look_again, changes) = (deadline, queue.lock().await.changes());
         for type_id in place.first_of() {
-            let mut queue = queue.lock();
             // Between the claim and the answer only the disk is waited for: who is still there now gets it.
-            match queue.claim(request, type_id) {
+            match queue.claim(request, type_id).await {
                 Err(Refusal::NoTask) => {}
                 decided => return decided.map(Some),
             }
-            look_again = look_again.min(Instant::now() + queue.until_expiry(type_id)?);
+            look_again = look_again.min(Instant::now() + queue.lock().await.until_expiry(type_id)?);
         }
         if Instant::now() >= deadline {
             break;
         }
-        if queue.lock().changes() != changes {
+        if queue.lock().await.changes() != changes {
             // The clock was set, and the claims with it. Who asks for a task hears of it where that cannot be stored.
             let _ = committer.catch_up().await;
         }

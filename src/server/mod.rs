@@ -121,7 +121,7 @@ impl Server {
         let address = listener.address();
         let queue = Shared::new(Queue::open(settings)?);
         let committer = Arc::new(Committer::new(queue.clone()));
-        let disk = Arc::clone(queue.lock().disk());
+        let disk = Arc::clone(&queue.disk);
         let long_polls = Arc::clone(&queue.long_polls);
         let pruning = settings.keep.map(|keep| prune(queue.clone(), Arc::clone(&committer), keep));
         let router = router(settings, queue, Arc::clone(&committer), address.port());
@@ -212,6 +212,7 @@ async fn prune(queue: Shared, committer: Arc<Committer>, keep: Duration) {
         // Nobody listens to an error here. Whoever calls hears of it, and the next look is the next try.
         let more = queue
             .lock()
+            .await
             .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(keep), PRUNE_STEP)
             .unwrap_or(false);
         let _ = committer.catch_up().await;

@@ -59,6 +59,7 @@ pub(super) struct Created {
 }
 
 /// A claim to be.
+#[derive(Clone)]
 pub(super) struct ClaimRequest {
     pub(super) worker_id: String,
     pub(super) type_id: i64,
@@ -158,12 +159,24 @@ impl Queue {
     }
 
     /// Hands out a task of a type, be it the request's own or another: one whose claim has expired, else the pending one
-    /// that is first. The expired claim stands until then, so that a late report is not lost for nothing.
-    pub(super) fn claim(&mut self, request: &ClaimRequest, type_id: i64) -> Result<Claimed> {
+    /// that is first, if it has at most `longest` bytes. The expired claim stands until then, so that a late report is not
+    /// lost for nothing.
+    pub(super) fn claim(&mut self, request: &ClaimRequest, type_id: i64, longest: usize) -> Result<Claimed> {
         self.admit(request, type_id)?;
         let answers = &self.answers;
-        let fits = |claimed: &mut Claimed| answers.hold(&mut claimed.held, claimed.params.len() + ENVELOPE);
-        self.storage.claim(&request.worker_id, (type_id, request.order), self.claim_timeout, fits)
+        let reserve = |length| {
+            let mut held = None;
+            match () {
+                () if length > longest => Err(Refusal::Large),
+                () if answers.hold(&mut held, length + ENVELOPE) => Ok(held),
+                () => Err(Refusal::NoRoom),
+            }
+        };
+        let order = (type_id, request.order);
+        let claimed = self.storage.claim(&request.worker_id, order, self.claim_timeout, reserve)?;
+        // Its row is written anew, with the params.
+        self.is_long |= claimed.params.len() > LARGE;
+        Ok(claimed)
     }
 
     /// How long it takes until a claim of that type can expire, be it one that is made from now on.

@@ -92,7 +92,7 @@ async fn register(State(queue): State<Shared>, mut fields: Fields) -> Answer<imp
 
 async fn show_type(State(queue): State<Shared>, name: Result<Path<String>, PathRejection>) -> Answer<impl Serialize> {
     let Path(name) = name.map_err(|_| Refusal::TypeNotFound)?;
-    Ok(Success(queue.lock().task_type(&name)?))
+    Ok(Success(queue.lock().await.task_type(&name)?))
 }
 
 async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Result<Response, Failure> {
@@ -101,22 +101,24 @@ async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Resu
         None | Some("" | "false" | "0") => false,
         Some(_) => return Err(Failure::invalid("Field 'active_only' must be of type boolean")),
     };
-    let length = queue.lock().length_of_types(active_only)?;
-    answer_within(&queue, length, move |queue| Ok(Success(queue.lock().task_types(active_only)?).into_response())).await
+    let length = queue.lock().await.length_of_types(active_only)?;
+    let list = async move |queue: Shared| {
+        let types = queue.lock().await.task_types(active_only)?;
+        Ok(Success(types).into_response())
+    };
+    answer_within(&queue, length, list).await
 }
 
 /// An answer of about so many bytes, if there is room for it: then a long one is made beside the thread that serves.
-async fn answer_within(
-    queue: &Shared,
-    length: usize,
-    answer: impl FnOnce(&Shared) -> Result<Response, Failure> + Send + 'static,
-) -> Result<Response, Failure> {
+async fn answer_within<A>(queue: &Shared, length: usize, answer: impl FnOnce(Shared) -> A) -> Result<Response, Failure>
+where
+    A: Future<Output = Result<Response, Failure>> + Send + 'static,
+{
     if length <= LARGE {
-        return answer(queue);
+        return answer(queue.clone()).await;
     }
     let held = queue.room_for_answer(length)?;
-    let beside = queue.clone();
-    let mut answer = queue.large.run(async move { answer(&beside) }).await?;
+    let mut answer = queue.large.run(answer(queue.clone())).await?;
     answer.extensions_mut().insert(held);
     Ok(answer)
 }
@@ -137,7 +139,7 @@ async fn claim(
 ) -> Result<Response, Failure> {
     let request = claim_request(fields)?;
     let Some(preference) = Preference::of(&headers) else {
-        let claimed = queue.lock().claim(&request, request.type_id)?;
+        let claimed = queue.claim(&request, request.type_id).await?;
         return Ok(hand_out(&queue, claimed).await);
     };
     let _hold = connection.hold();
@@ -208,7 +210,7 @@ async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -
     }
     // The message is checked like any other field; the API has no place where it would show.
     fields.note("message")?;
-    queue.lock().progress(id, &worker_id, progress)?;
+    queue.with_task(id, move |queue| queue.progress(id, &worker_id, progress)).await?;
     Ok(Success(json!({"id": id, "progress": progress})))
 }
 
@@ -220,14 +222,18 @@ async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -
         result: Report::result(fields.any("result"))?,
         error: fields.note("error")?,
     };
-    let status = queue.lock().complete(id, report)?;
+    let status = queue.with_task(id, move |queue| queue.complete(id, report)).await?;
     Ok(Success(json!({"id": id, "status": status})))
 }
 
 async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, Failure> {
     let id = number(id)?;
-    let length = queue.lock().length_of_task(id)?;
-    answer_within(&queue, length, move |queue| Ok(Success(queue.lock().task(id)?).into_response())).await
+    let length = queue.lock().await.length_of_task(id)?;
+    let show = async move |queue: Shared| {
+        let task = queue.lock().await.task(id)?;
+        Ok(Success(task).into_response())
+    };
+    answer_within(&queue, length, show).await
 }
 
 async fn list_tasks(
@@ -254,7 +260,7 @@ async fn list_tasks(
     let is_long = usize::try_from(limit).is_ok_and(|limit| limit > STEP);
     let large = queue.large.clone();
     let list = async move {
-        let ids = queue.lock().task_ids(&filter)?;
+        let ids = queue.lock().await.task_ids(&filter)?;
         let held = queue.room_for_answer(ids.len() * LISTED)?;
         let mut answer = Success(queue.tasks(&ids).await?).part(limit, offset).into_response();
         answer.extensions_mut().insert(held);

@@ -125,6 +125,19 @@ fn others_are_answered_while_the_published_server_is_imitated() {
     assert!(meanwhile > 5 * CALLS, "{meanwhile}");
 }
 
+#[test]
+fn others_are_answered_while_large_tasks_are_read() {
+    const CALLS: usize = 20;
+    let served = Served::start(&json!({"type": "object"}));
+    let text = "x".repeat(12 << 20);
+    served.send("POST", "/tasks", &format!(r#"{{"type":"a","params":{{"text":"{text}"}}}}"#));
+    let meanwhile = served.health_meanwhile(CALLS, |_| {
+        let answer = exchange::exchange(served.address, ("GET", "/tasks/1"), None, "").unwrap();
+        assert_eq!(answer.status, 200);
+    });
+    assert!(meanwhile > 5 * CALLS, "{meanwhile}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn large_answers_share_a_bounded_memory() {

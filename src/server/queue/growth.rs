@@ -105,7 +105,7 @@ impl Counted {
 
 fn claim(queue: &mut Queue, order: Order) -> i64 {
     let request = ClaimRequest { worker_id: "me".to_owned(), type_id: 3, type_pattern: None, order };
-    serde_json::to_value(queue.claim(&request, request.type_id).unwrap()).unwrap()["id"].as_i64().unwrap()
+    serde_json::to_value(queue.claim(&request, request.type_id, usize::MAX).unwrap()).unwrap()["id"].as_i64().unwrap()
 }
 
 /// The steps of every call, with so many tasks.

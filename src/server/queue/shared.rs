@@ -1,21 +1,21 @@
 //! The queue as calls share it. What may take long is done while nobody is kept from it.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 use tokio::time::sleep;
 
-use super::{Created, Queue, Registered, within_limits};
+use super::{ClaimRequest, Created, Queue, Registered, within_limits};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
 use crate::server::error::{Refusal, Result};
-use crate::server::large::LargeCalls;
+use crate::server::large::{LARGE, LargeCalls};
 use crate::server::long_poll_queue::LongPollQueue;
 use crate::server::params::{Checks, NewParams, Trouble};
 use crate::server::room::{Held, Room};
-use crate::server::storage::Summary;
+use crate::server::storage::{Claimed, Disk, Summary};
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub(in crate::server) struct Shared {
     pub(in crate::server) bodies: Room,
     pub(in crate::server) answers: Room,
     pub(in crate::server) large: LargeCalls,
+    pub(in crate::server) disk: Arc<Disk>,
 }
 
 /// Tasks of a list that are read at once.
@@ -42,6 +43,7 @@ impl Shared {
             bodies: Room::default(),
             answers: queue.answers.clone(),
             large: LargeCalls::default(),
+            disk: Arc::clone(queue.disk()),
             queue: Arc::new(Mutex::new(queue)),
         }
     }
@@ -49,7 +51,7 @@ impl Shared {
     pub(in crate::server) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
         within_limits("param_schema", &schema, MAX_DEPTH)?;
         self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
-        self.lock().register(name, version, schema)
+        self.lock().await.register(name, version, schema)
     }
 
     /// Stores a task whose params fit the schema of its type.
@@ -65,7 +67,38 @@ impl Shared {
         let checked = self.checks.check(&schema, &params).await;
         checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
         let params = NewParams::of(&task_type, &params);
-        self.lock().create(task_type, params, priority)
+        self.lock().await.create(task_type, params, priority)
+    }
+
+    /// Hands out a task; a large one beside the thread that serves.
+    pub(in crate::server) async fn claim(&self, request: &ClaimRequest, type_id: i64) -> Result<Claimed> {
+        let claimed = self.lock().await.claim(request, type_id, LARGE);
+        if !matches!(claimed, Err(Refusal::Large)) {
+            return claimed;
+        }
+        let (shared, request) = (self.clone(), request.clone());
+        self.large.run(async move { shared.lock().await.claim(&request, type_id, usize::MAX) }).await
+    }
+
+    /// Works on a task; on a large one beside the thread that serves, as a change writes all of its row anew.
+    pub(in crate::server) async fn with_task<T: Send + 'static>(
+        &self,
+        id: i64,
+        work: impl FnOnce(&mut Queue) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        {
+            let mut queue = self.lock().await;
+            if queue.length_of_task(id)? <= LARGE {
+                return work(&mut queue);
+            }
+        }
+        let shared = self.clone();
+        let work = async move {
+            let mut queue = shared.lock().await;
+            queue.is_long = true;
+            work(&mut queue)
+        };
+        self.large.run(work).await
     }
 
     /// Room for an answer of so many bytes.
@@ -84,7 +117,7 @@ impl Shared {
             if !found.is_empty() {
                 sleep(PAUSE).await;
             }
-            found.extend(self.lock().summaries(some)?);
+            found.extend(self.lock().await.summaries(some)?);
         }
         Ok(found)
     }
@@ -101,7 +134,7 @@ impl Shared {
     /// compiled while nobody is kept from the queue.
     async fn schema_for(&self, task_type: &str, params: &mut Value) -> Result<Arc<Schema>> {
         let (rules, known) = {
-            let queue = self.lock();
+            let queue = self.lock().await;
             let rules = queue.rules(task_type)?;
             let known = queue.schemas.get(rules.type_id, &rules.schema);
             (rules, known)
@@ -114,18 +147,24 @@ impl Shared {
         // It was parsed before it was stored.
         let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
         let schema = self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
-        self.lock().schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
+        self.lock().await.schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
         Ok(schema)
     }
 
     /// The queue, if nobody else has it.
     pub(in crate::server) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
-        self.queue.try_lock()
+        self.queue.try_lock().ok()
     }
 
-    /// A call that panicked has left no change behind, so the next may go on.
-    pub(in crate::server) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
+    /// The queue, in the order of the calls. The thread that serves does not block: it answers others meanwhile. A call
+    /// that panicked has left no change behind, so the next may go on.
+    pub(in crate::server) async fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().await
+    }
+
+    /// The same, for another thread to have.
+    pub(in crate::server) async fn lock_owned(&self) -> OwnedMutexGuard<Queue> {
+        Arc::clone(&self.queue).lock_owned().await
     }
 }
 

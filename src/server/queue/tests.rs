@@ -37,10 +37,10 @@ fn a_task_is_not_claimed_where_there_is_no_room_for_it() {
     let request = ClaimRequest { worker_id: "w".to_owned(), type_id: 1, type_pattern: None, order };
     let mut others = None;
     assert!(queue.answers.hold(&mut others, 256 << 20));
-    assert!(matches!(queue.claim(&request, 1), Err(Refusal::NoRoom)));
+    assert!(matches!(queue.claim(&request, 1, usize::MAX), Err(Refusal::NoRoom)));
     let [short, long] = &queue.summaries(&[2, 1]).unwrap()[..] else { panic!() };
     assert_eq!((long.status.as_str(), long.attempts, short.attempts), ("pending", 0, 0));
     drop(others);
-    let claimed = queue.claim(&request, 1).unwrap();
+    let claimed = queue.claim(&request, 1, usize::MAX).unwrap();
     assert_eq!(claimed.params.len(), (1 << 20) + "{'text':''}".len());
 }

@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{Claimed, Fate, Filter, Json, NewTask, Order, Report, Rules, Summary, Task, TaskType, Time};
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
+use crate::server::room::Held;
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
 use clock::Clock;
 use tally::Tally;
@@ -173,13 +174,13 @@ impl SqliteStorage {
     }
 
     /// Hands out a task of a type: one whose claim is older than `timeout`, else the pending one that is first in `order`. A
-    /// task that `fits` refuses, by the length of its params, is left as it is.
+    /// task that `reserve` refuses, by its length, is left as it is.
     pub(in crate::server) fn claim(
         &mut self,
         worker_id: &str,
         (type_id, order): (i64, Order),
         timeout: Duration,
-        mut fits: impl FnMut(&mut Claimed) -> bool,
+        mut reserve: impl FnMut(usize) -> Result<Option<Held>>,
     ) -> Result<Claimed> {
         let (claimed, was_pending) = loop {
             self.follow_clock()?;
@@ -194,9 +195,10 @@ impl SqliteStorage {
                 if expired.is_some() {
                     attempts::keep(connection, id, Fate::Expired, None)?;
                 }
-                let mut claimed = tasks::claim(connection, id, worker_id, now)?;
                 // A task that nobody is told of would be claimed for nothing.
-                if fits(&mut claimed) { Ok(Some((claimed, expired.is_none()))) } else { Err(Refusal::NoRoom) }
+                let held = reserve(tasks::length(connection, id)?.unwrap_or(0))?;
+                let claimed = tasks::claim(connection, id, worker_id, now)?;
+                Ok::<_, Refusal>(Some((Claimed { held, ..claimed }, expired.is_none())))
             })?;
             // Else the clock was set just now.
             if let Some(claimed) = claimed {
