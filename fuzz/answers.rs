@@ -14,7 +14,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use prismq::internals::TaskResult;
 use prismq::internals::clock::{Clock, Slept};
-use prismq::internals::taskmanager::{Client, Connection, Order, Report, Retries, TaskFilter};
+use prismq::internals::taskmanager::{Client, Connection, Order, ResultReport, Retries, TaskFilter};
 use prismq::{ErrorType, Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::json;
 
@@ -33,12 +33,12 @@ const CALLS: [Call; 13] = [
     |client| client.tasks(&TaskFilter::default()).map(drop),
     |client| client.deliver(&report(Outcome::success(json!(1)))).map(drop),
     |client| client.deliver(&report(Outcome::failure(ErrorType::Crash, "x"))).map(drop),
-    |client| client.deliver_again(&report(Outcome::success(json!(1)))).map(drop),
+    |client| client.redeliver(&report(Outcome::success(json!(1)))).map(drop),
 ];
 
-fn report(outcome: Outcome) -> Report {
+fn report(outcome: Outcome) -> ResultReport {
     let now = Timestamp::UNIX_EPOCH;
-    Report::from(&TaskResult {
+    ResultReport::from(&TaskResult {
         task_id: TaskId(1),
         task_type: "a".into(),
         attempt: 1,

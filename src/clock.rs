@@ -1,4 +1,4 @@
-//! Time, passed in, so that backoff and deadlines can be tested without sleeping.
+//! Clocks that can be replaced in tests, so that backoff and deadlines are tested without sleeping.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
@@ -6,79 +6,79 @@ use std::time::{Duration, Instant};
 pub use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// What a [`Clock::sleep`] ended with.
+/// How a [`Clock::sleep`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slept {
     /// The whole time has passed.
     Whole,
-    /// Somebody asked the program to end; what waited gives up.
+    /// The program is stopping.
     Interrupted,
 }
 
-/// The time of day, and a way to let it pass.
+/// The time of day, and sleeping.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// The same on both clocks.
+    /// Returns the current moment.
     fn moment(&self) -> Moment {
         Moment { time: self.now(), at: Instant::now() }
     }
 
-    /// Waits for `duration`, or until the program is asked to end.
+    /// Sleeps for `duration`, or until the program stops.
     fn sleep(&self, duration: Duration) -> Slept;
 }
 
-/// A moment as the time of day, for people and other programs, and on the clock that nobody sets, by which we measure: a
-/// time of day is set forward or back while tasks run. (That clock stands still while the machine is suspended.)
+/// A point in time by two clocks: the time of day, for users and other programs, and the monotonic clock, for measuring,
+/// since the time of day may be set while tasks run. (The monotonic clock stands still while the machine is suspended.)
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// The time of day, by the clock as it was set when the moment was noted.
+    /// The time of day when the moment was recorded.
     pub time: Timestamp,
     at: Instant,
 }
 
 impl Moment {
-    /// That of a time of day, by the clock as it is set `now`.
+    /// Converts a time of day, relative to `now`.
     #[must_use]
     pub fn at(time: Timestamp, now: Self) -> Self {
         if time < now.time { now.earlier(between(time, now.time)) } else { now.later(between(now.time, time)) }
     }
 
-    /// So much later.
+    /// Adds a duration.
     #[must_use]
     pub fn later(self, duration: Duration) -> Self {
-        /// What is further away than the clock can tell is as good as never.
+        /// Replaces durations that are out of range.
         const NEVER: Duration = Duration::from_hours(100 * 365 * 24);
         let at = self.at.checked_add(duration).or_else(|| self.at.checked_add(NEVER));
         Self { time: after(self.time, duration), at: at.unwrap_or(self.at) }
     }
 
-    /// So much earlier, or as early as the clock can tell.
+    /// Subtracts a duration, down to the earliest representable instant.
     #[must_use]
     pub fn earlier(self, duration: Duration) -> Self {
         Self { time: before(self.time, duration), at: self.at.checked_sub(duration).unwrap_or(self.at) }
     }
 
-    /// The one of the two that comes first.
+    /// Returns the earlier one.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         if other.at < self.at { other } else { self }
     }
 
-    /// How long ago it was; nothing where it is to come.
+    /// Returns the time since then, or zero if it is in the future.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         self.at.elapsed()
     }
 
-    /// How long it is until then; nothing where it has passed.
+    /// Returns the time until then, or zero if it has passed.
     #[must_use]
     pub fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// The time of day now, had nobody set the clock since then: to the millisecond, as results keep it.
+    /// Returns the current time of day if the clock had not been set since then, in whole milliseconds.
     #[must_use]
     pub fn now(self) -> Timestamp {
         let elapsed = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -86,21 +86,21 @@ impl Moment {
     }
 }
 
-/// Until when something counts as long past, in what must not be removed too early: by the time of day `now`, but no later
-/// than it would be had nobody set the clock forward since `start`.
+/// Returns the time of day `now`, but not later than it would be if the clock had not been set forward since `start`, so
+/// that nothing is removed too early.
 #[must_use]
 pub(crate) fn surely_past(start: Moment, now: Timestamp) -> Timestamp {
     start.now().min(now)
 }
 
-/// As the clock is set now.
+/// Converts a time of day, by the current clock.
 impl From<Timestamp> for Moment {
     fn from(time: Timestamp) -> Self {
         Self::at(time, Self { time: Timestamp::now(), at: Instant::now() })
     }
 }
 
-/// Moments are the same that are the same to others.
+/// Compares the times of day only.
 impl PartialEq for Moment {
     fn eq(&self, other: &Self) -> bool {
         self.time == other.time
@@ -119,19 +119,19 @@ impl Serialize for Moment {
     }
 }
 
-/// `time` later by `duration`, or the last representable time.
+/// Adds `duration` to `time`, up to the last representable time.
 #[must_use]
 pub fn after(time: Timestamp, duration: Duration) -> Timestamp {
     time.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
-/// `time` earlier by `duration`, or the first representable time.
+/// Subtracts `duration` from `time`, down to the first representable time.
 #[must_use]
 pub(crate) fn before(time: Timestamp, duration: Duration) -> Timestamp {
     time.checked_sub(duration).unwrap_or(Timestamp::MIN)
 }
 
-/// The time from `start` to `end`, zero where `end` comes first.
+/// Returns the time from `start` to `end`, or zero if `end` is earlier.
 #[must_use]
 pub(crate) fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()

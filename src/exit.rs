@@ -1,14 +1,14 @@
-//! How a run of `prismq` ends: the exit codes, and the error a person reads.
+//! Exit codes, and errors with advice for users.
 
 use std::process::ExitCode;
 
-/// Every exit code `prismq` uses. Scripts depend on the numbers.
+/// The exit codes of `prismq`. Scripts depend on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It was done.
+    /// Success.
     Done = 0,
-    /// It failed.
+    /// Failure.
     Failed = 1,
     /// The command line, the environment or a settings file is wrong.
     Usage = 2,
@@ -18,7 +18,7 @@ pub enum Exit {
     Unreachable = 4,
     /// The TaskManager refused the key.
     KeyRefused = 5,
-    /// A signal ended it before it was done.
+    /// Interrupted by a signal.
     Interrupted = 130,
 }
 
@@ -28,30 +28,30 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error for a person: one line that says what is wrong and where, and what to do about it.
+/// An error for users: one line that says what is wrong and where, and a hint on what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct UserError {
-    /// The code the process ends with.
+    /// The exit code.
     pub exit: Exit,
     /// What is wrong and where, without a trailing full stop.
     pub message: String,
-    /// What to do next, where there is something to do.
+    /// What to do next, if there is anything.
     pub hint: Option<String>,
 }
 
 impl UserError {
-    /// An error that ends the process with `exit`.
+    /// Creates an error with an exit code.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None }
     }
 
-    /// Wrong usage or settings ([`Exit::Usage`]).
+    /// Creates an error for wrong usage or settings ([`Exit::Usage`]).
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// The same error with advice on what to do next.
+    /// Adds a hint.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

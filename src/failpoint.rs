@@ -1,13 +1,13 @@
-//! Points at which a test can kill the process, by `FAILPOINTS='NAME=return'`, or have the system refuse something. In a
-//! release they are nothing.
+//! Points at which tests can kill the process, with `FAILPOINTS='NAME=return'`, or inject system errors. They are not part
+//! of releases.
 
 use std::io;
 
-/// Dies here by SIGKILL where a test says so.
+/// Kills the process if a test has activated this point.
 #[cfg(feature = "failpoints")]
 pub(crate) fn reach(name: &str) {
     fail::fail_point!(name, |_| {
-        // It does not return.
+        // The call does not return.
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     });
 }
@@ -16,7 +16,7 @@ pub(crate) fn reach(name: &str) {
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn reach(_: &str) {}
 
-/// Fails with the error number that a test names, as in `NAME=return(24)`.
+/// Fails with an error number if a test has activated this point, as in `NAME=return(24)`.
 #[cfg(feature = "failpoints")]
 pub(crate) fn check(name: &str) -> io::Result<()> {
     fail::fail_point!(name, |number: Option<String>| {
@@ -34,7 +34,7 @@ pub(crate) fn check(_: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads which points are on; they are off when what this returns is dropped.
+/// Activates the points in the environment until the returned value is dropped.
 #[cfg(feature = "failpoints")]
 #[must_use]
 pub(crate) fn set_up() -> impl Sized {

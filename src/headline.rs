@@ -1,37 +1,37 @@
-//! The line of an error text that is shown first, for wherever there is room for one line only.
+//! Finds the most informative line of an error text, to show it first or alone.
 //!
-//! Where a program failed, its error text is the end of its standard error, with what it logged first and a stack trace
-//! around the message. `docs/handlers.md` has the rule.
+//! The error text of a program is its stderr tail, with log lines and a stack trace around the message. The rules are in
+//! `docs/handlers.md`.
 
 use std::borrow::Cow;
 
 use console::strip_ansi_codes;
 
-/// Between what prismq saw itself and what the handler printed before that.
-pub(crate) const LAST_WORDS: &str = "; stderr:\n";
+/// Separates prismq's own message from the stderr tail.
+pub(crate) const STDERR_SEPARATOR: &str = "; stderr:\n";
 
-/// The same in results that version 0.1 stored.
-const LAST_WORDS_UNTIL_0_1: &str = "; its last words:\n";
+/// The separator in results stored by version 0.1.
+const STDERR_SEPARATOR_0_1: &str = "; its last words:\n";
 
-/// What a Python traceback begins with.
+/// The first line of a Python traceback.
 const TRACEBACK: &str = "Traceback (most recent call last):";
 
-/// What lines begin with that only end a stack trace, or say how it was made: Go, Node, Bun, Rust, R, libc.
+/// Prefixes of lines after a stack trace that are not the message: Go, Node, Bun, Rust, R, libc.
 const TRAILERS: [&str; 8] =
     ["Node.js v", "Bun v", "note: ", "exit status ", "[signal ", "created by ", "Execution halted", "Aborted ("];
 
-/// What lines hold that end with a colon and only announce what led to an error.
+/// Parts of lines that end with a colon and announce a stack trace.
 const ANNOUNCEMENTS: [&str; 5] = ["traceback", "backtrace", "stack trace", "most recent call ", "the above exception"];
 
-/// A stack of Go, whose functions are not indented.
+/// Prefix of a Go stack trace, whose functions are not indented.
 const GOROUTINE: &str = "goroutine ";
 
-/// `error` without the codes for colours and the cursor that terminals hide: they are no part of what it says.
+/// Removes ANSI escape codes from `error`.
 pub(crate) fn without_colours(error: &str) -> Cow<'_, str> {
     strip_ansi_codes(error)
 }
 
-/// `error` in one line: its headline first, then the other lines in their order.
+/// Formats `error` in one line: its headline, then the other lines in order.
 pub(crate) fn in_one_line(error: &str) -> Cow<'_, str> {
     let error = without_colours(error);
     let (headline, rest) = split(&error);
@@ -42,10 +42,10 @@ pub(crate) fn in_one_line(error: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{headline} | {}", rest.join(" | ")))
 }
 
-/// The headline of `error`, which has no colours, and the other lines as they are. A lone carriage return ends a
-/// line, too: bars that are drawn over end with one.
+/// Splits `error`, which has no escape codes, into its headline and the other lines. A lone carriage return ends a line
+/// too, since progress bars end with one.
 pub(crate) fn split(error: &str) -> (Cow<'_, str>, Vec<&str>) {
-    let parts = error.split_once(LAST_WORDS).or_else(|| error.split_once(LAST_WORDS_UNTIL_0_1));
+    let parts = error.split_once(STDERR_SEPARATOR).or_else(|| error.split_once(STDERR_SEPARATOR_0_1));
     let (own, printed) = match parts {
         Some((own, printed)) if !own.contains('\n') => (own, printed),
         _ => ("", error),
@@ -57,20 +57,20 @@ pub(crate) fn split(error: &str) -> (Cow<'_, str>, Vec<&str>) {
     (headline, lines)
 }
 
-/// Which of `lines` is the headline: the last that says anything; if that only ends a stack trace, the one that names the
-/// error. `None` if no line says anything.
+/// Returns the index of the headline: the last line with text or, if that ends a stack trace, the one that names the error.
+/// `None` if no line has text.
 fn headline(lines: &[&str]) -> Option<usize> {
     let lines = before_goroutines(lines);
-    let last = lines.iter().rposition(|line| is_said(line))?;
+    let last = lines.iter().rposition(|line| has_text(line))?;
     if ends_stack(&lines[..=last]) {
         return above_stack(&lines[..=last]).or(Some(last));
     }
-    // The message of an exception may have several lines, and those after the first are mostly indented.
+    // The message of an exception may have several lines; those after the first are usually indented.
     let message = if is_indented(lines[last]) { exception(lines) } else { None };
     message.or(Some(last))
 }
 
-fn is_said(line: &str) -> bool {
+fn has_text(line: &str) -> bool {
     line.contains(char::is_alphanumeric)
 }
 
@@ -78,7 +78,7 @@ fn is_indented(line: &str) -> bool {
     line.starts_with([' ', '\t'])
 }
 
-/// Whether this line, which is not indented, says nothing about the error but ends what does.
+/// Whether a line that is not indented comes after the message.
 fn is_trailer(line: &str) -> bool {
     let is_numbered = line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     // `set -x` of a shell
@@ -92,7 +92,7 @@ fn announces(line: &str) -> bool {
     line.ends_with(':') && ANNOUNCEMENTS.iter().any(|it| line.contains(it))
 }
 
-/// Whether this line, which is indented, is a place in a program.
+/// Whether an indented line is a stack frame.
 fn is_frame(line: &str) -> bool {
     let line = line.trim();
     ["at ", "File \"", "thrown in ", "[C]: "].iter().any(|it| line.starts_with(it))
@@ -101,61 +101,61 @@ fn is_frame(line: &str) -> bool {
         || line.contains(" called at ")
 }
 
-/// Whether the last of `lines` is the end of a stack trace.
+/// Whether the last line is the end of a stack trace.
 fn ends_stack(lines: &[&str]) -> bool {
     let Some((last, above)) = lines.split_last() else { return false };
     if !is_indented(last) {
         return is_trailer(last);
     }
-    let mut block = lines.iter().rev().take_while(|line| is_indented(line) || !is_said(line));
-    let mut within = above.iter().rev().skip_while(|line| is_indented(line) || !is_said(line) || is_inner(line));
+    let mut block = lines.iter().rev().take_while(|line| is_indented(line) || !has_text(line));
+    let mut within = above.iter().rev().skip_while(|line| is_indented(line) || !has_text(line) || is_inner(line));
     block.any(|line| is_indented(line) && is_frame(line)) || within.next().is_some_and(|line| announces(line))
 }
 
-/// A line that is not indented, in the middle of a stack.
+/// Whether a line is inside of a stack trace although it is not indented.
 fn is_inner(line: &str) -> bool {
     is_trailer(line) && !announces(line)
 }
 
-/// Which of `lines` names the error, if a stack trace follows them.
+/// Returns the index of the line that names the error above a stack trace.
 fn above_stack(lines: &[&str]) -> Option<usize> {
     let is_what = |line: &str| line.trim_start().starts_with("what():");
     let is_message = |line: &str| !is_indented(line) && !is_trailer(line) && !line.trim_end().ends_with(':');
-    let names = |line: &&str| is_said(line) && (is_what(line) || is_message(line));
-    let is_no_stack = |line: &&str| is_said(line) && !is_trailer(line) && !is_frame(line);
+    let names = |line: &&str| has_text(line) && (is_what(line) || is_message(line));
+    let is_no_stack = |line: &&str| has_text(line) && !is_trailer(line) && !is_frame(line);
     let Some(at) = lines.iter().rposition(names) else { return lines.iter().rposition(is_no_stack) };
-    // Right above the frames is the end of the message, which may have several lines.
+    // The end of the message, which may have several lines, is right above the frames.
     let is_message_end = lines.get(at + 1).is_some_and(|line| is_indented(line));
-    let mut message = (0..=at).rev().take_while(|at| is_message_end && is_said(lines[*at]));
+    let mut message = (0..=at).rev().take_while(|at| is_message_end && has_text(lines[*at]));
     message.find(|at| !is_indented(lines[*at]) && names_error(lines[*at])).or(Some(at))
 }
 
-/// Whether this line begins with the name of an error, as `java.io.IOException: …` does.
+/// Whether a line starts with the name of an error, such as `java.io.IOException: …`.
 fn names_error(line: &str) -> bool {
     let name = line.split(':').next().unwrap_or_default().trim_end();
     let word = name.rsplit([' ', '.']).next().unwrap_or_default();
     word.ends_with("Error") || word.ends_with("Exception") || ["error", "panic"].contains(&word)
 }
 
-/// The first line of what the last exception of Python, or panic of Rust, says.
+/// Returns the index of the first line of the message of the last Python exception or Rust panic.
 fn exception(lines: &[&str]) -> Option<usize> {
     let is_panic = |line: &str| line.starts_with("thread '") && line.contains(" panicked at ") && line.ends_with(':');
     let starts = |line: &&str| line.trim_end() == TRACEBACK || is_panic(line.trim_end());
     let after = lines.iter().rposition(starts)? + 1;
-    lines[after..].iter().position(|line| is_said(line) && !is_indented(line)).map(|at| after + at)
+    lines[after..].iter().position(|line| has_text(line) && !is_indented(line)).map(|at| after + at)
 }
 
-/// `lines` without the stacks of Go that end them.
+/// Removes Go stack traces at the end of `lines`.
 fn before_goroutines<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
     let is_start = |line: &str| line.starts_with(GOROUTINE) && line.trim_end().ends_with("]:");
     let is_place = |at: &usize| lines.get(at + 1).is_some_and(|next| next.starts_with('\t'));
     let is_stack = |at: &usize| {
         let line = lines[*at];
-        !is_said(line) || is_indented(line) || is_trailer(line) || is_start(line) || is_place(at)
+        !has_text(line) || is_indented(line) || is_trailer(line) || is_start(line) || is_place(at)
     };
     let Some(end) = (0..lines.len()).rev().take_while(is_stack).last() else { return lines };
     let start = lines[end..].iter().position(|line| is_start(line)).map(|at| &lines[..end + at]);
-    start.filter(|before| before.iter().any(|line| is_said(line))).unwrap_or(lines)
+    start.filter(|before| before.iter().any(|line| has_text(line))).unwrap_or(lines)
 }
 
 #[cfg(test)]

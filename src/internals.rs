@@ -21,7 +21,7 @@ pub mod clock {
 
 /// Handlers.
 pub mod handler {
-    pub use crate::handler::{Command, Exec, ExecSettings, Leftover, Listener, end_leftovers, supervise};
+    pub use crate::handler::{Command, Exec, ExecSettings, Listener, Orphan, kill_orphans, supervise};
 }
 
 /// Reading JSON within bounds.
@@ -37,7 +37,9 @@ pub mod server {
 
 /// The client of the TaskManager.
 pub mod taskmanager {
-    pub use crate::taskmanager::{Client, Connection, Delivery, Order, Report, Retries, TaskFilter, TaskView, Wait};
+    pub use crate::taskmanager::{
+        Client, Connection, Delivery, LongPollRequest, Order, ResultReport, Retries, TaskFilter, TaskView,
+    };
 }
 
 /// The handlers that read YouTube.
@@ -57,13 +59,13 @@ pub fn claim(id: u64, task_type: &str, params: Value) -> Claim {
     }
 }
 
-/// A run that may take `timeout` from now, and must end before that if `stop` is raised.
+/// Creates a run that may take `timeout` from now and must end early if `stop` is raised.
 pub fn run<'a>(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Run<'a> {
     Run::new(timeout, stop, listener)
 }
 
-/// The same worker, which gives up a TaskManager that keeps asking to be left alone after `patience`.
+/// Returns this worker with a budget for `Retry-After` of the TaskManager.
 #[must_use]
-pub fn with_patience(worker: Worker, patience: Duration) -> Worker {
-    worker.with_patience(patience)
+pub fn with_retry_after_budget(worker: Worker, retry_after_budget: Duration) -> Worker {
+    worker.with_retry_after_budget(retry_after_budget)
 }

@@ -1,8 +1,7 @@
-//! Reading JSON: one reader, and one set of limits, for everything that people, handlers and other servers write.
+//! JSON reader with one set of limits for everything from users, handlers and servers.
 //!
-//! It takes what the encoders of Python and Node write beyond the standard: half a surrogate pair as an escape becomes
-//! U+FFFD, and a byte order mark is skipped. Numbers are kept digit for digit, whatever their length up to
-//! [`MAX_NUMBER`]; only an exponent without a sign gets a `+`.
+//! It accepts non-standard output of Python and Node: escaped lone surrogates become U+FFFD, and a byte order mark is
+//! skipped. Numbers keep all digits, up to [`MAX_NUMBER`]; only an exponent without a sign gets a `+`.
 
 mod number;
 mod text;
@@ -16,49 +15,48 @@ use serde_json::{Value, json};
 use crate::text_file;
 
 pub(crate) use self::number::canonical;
-use self::text::{Part, Parts, at, pruned, repeated_key};
-pub(crate) use self::text::{mended, starts_like_object, without_mark};
+use self::text::{Token, Tokens, duplicate_key, position, prune};
+pub(crate) use self::text::{repaired, starts_like_object, without_bom};
 
-/// How deep arrays and objects may be nested in params, in a schema, and in what a handler prints. With the envelopes of
-/// prismq and of the TaskManager around them they stay under 100 levels, where Ruby's reader and the JSON of `MySQL` end.
+/// Maximum nesting depth of params, schemas and handler output. Including the envelopes of prismq and the TaskManager,
+/// it stays below 100 levels, the limit of Ruby's parser and of `MySQL`.
 pub(crate) const MAX_DEPTH: usize = 96;
-/// The same for a result together with its envelope.
+/// Maximum nesting depth of a result with its envelope.
 pub(crate) const MAX_RESULT_DEPTH: usize = MAX_DEPTH + 1;
-/// The same for a whole request or answer: the most that the parser reads without a danger for the stack.
+/// Maximum nesting depth of a request or an answer: the limit of the parser.
 pub(crate) const MAX_MESSAGE_DEPTH: usize = 127;
-/// The longest params, and the most that a handler may print as its result, in bytes.
+/// Maximum size of params and of handler output, in bytes.
 pub(crate) const MAX_BYTES: usize = 16 << 20;
-/// The most values in params, in a schema, and in what a handler prints: items of arrays and fields of objects, where an
-/// empty one counts as one. In memory, each takes many times its length.
+/// Maximum number of values in params, schemas and handler output: items of arrays and fields of objects; empty ones
+/// count as one. In memory, each takes many times its length.
 pub(crate) const MAX_VALUES: usize = 1_000_000;
-/// How many values an object with fields counts for itself: it takes as much memory, 600 bytes, even with one field.
+/// How many values a non-empty object counts as: it takes as much memory, 600 bytes.
 const OBJECT: usize = 9;
-/// The same for a whole request or answer, of which the params or results of several tasks may be parts.
+/// Maximum number of values in a request or an answer, which may contain several tasks.
 const MAX_MESSAGE_VALUES: usize = 4 * MAX_VALUES;
-/// The most characters of one number. Python turns away integers of more than 4,300 digits.
+/// Maximum length of a number, in characters. Python rejects integers of more than 4,300 digits.
 pub(crate) const MAX_NUMBER: usize = 1000;
 
-/// What takes the place of a value that was left out of an answer. It is followed by the reason and `]`.
-const LEFT_OUT: &str = "[left out by prismq: ";
-/// How keys begin by which the JSON library passes values on inside of itself: as a user's key, they would be taken for
-/// that.
+/// Prefix of the placeholder for an omitted value, followed by the reason and `]`.
+const OMITTED: &str = "[left out by prismq: ";
+/// Prefix of keys that the JSON library uses internally. A user's key with it would be misinterpreted.
 const RESERVED: &str = "$serde_json::private::";
 
-/// Why a text cannot be read, and where: the end of a sentence such as 'the output is …'.
+/// Why a text cannot be read, and where. The message completes a sentence such as 'the output is …'.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// It is not JSON.
+    /// It is not valid JSON.
     #[error("not valid JSON: {0}")]
     Syntax(String),
-    /// An object has this key twice, at this place.
+    /// An object contains a key twice.
     #[error("the key {0} is defined twice{1}")]
-    Twice(String, String),
-    /// It is beyond a limit.
+    DuplicateKey(String, String),
+    /// It exceeds a limit.
     #[error("{0}")]
     Limit(String),
 }
 
-/// Reads a text that is at most [`MAX_BYTES`] long and [`MAX_DEPTH`] deep.
+/// Parses a text of at most [`MAX_BYTES`] and [`MAX_DEPTH`].
 pub fn read(text: &str) -> Result<Value, JsonError> {
     if text.len() > MAX_BYTES {
         return Err(too_long());
@@ -66,70 +64,70 @@ pub fn read(text: &str) -> Result<Value, JsonError> {
     read_within(text, MAX_DEPTH, MAX_VALUES)
 }
 
-/// The same for what people write, where a key that is there twice is a mistake.
-pub(crate) fn read_written(bytes: &[u8]) -> Result<Value, JsonError> {
+/// Parses a file written by a user, and rejects duplicate keys.
+pub(crate) fn read_strict(bytes: &[u8]) -> Result<Value, JsonError> {
     let text = utf_8(bytes)?;
     let value = read(text)?;
-    let text = without_mark(text);
-    match repeated_key(text) {
-        Some(place) => Err(JsonError::Twice(text[place.clone()].to_owned(), at(text, place.start))),
+    let text = without_bom(text);
+    match duplicate_key(text) {
+        Some(place) => Err(JsonError::DuplicateKey(text[place.clone()].to_owned(), position(text, place.start))),
         None => Ok(value),
     }
 }
 
-/// The same for bytes of which those that are not UTF-8 become U+FFFD.
+/// Parses bytes, replacing invalid UTF-8 by U+FFFD.
 pub(crate) fn read_lossy(bytes: &[u8]) -> Result<Value, JsonError> {
     if text_file::is_utf_16(bytes) { utf_8(bytes).and_then(read) } else { read(&String::from_utf8_lossy(bytes)) }
 }
 
-/// Reads a whole request, which may be [`MAX_MESSAGE_DEPTH`] deep. Its length is for its reader to bound.
+/// Parses a request, up to [`MAX_MESSAGE_DEPTH`]. The caller limits its length.
 #[cfg(feature = "server")]
 pub(crate) fn read_message(bytes: &[u8]) -> Result<Value, JsonError> {
     read_within(utf_8(bytes)?, MAX_MESSAGE_DEPTH, MAX_MESSAGE_VALUES)
 }
 
-/// Reads an answer of a TaskManager, however deep: what is nested deeper than the parser goes is left out.
+/// Parses an answer of a TaskManager. Values that are nested too deeply for the parser are omitted.
 pub fn read_answer(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let text = String::from_utf8_lossy(bytes);
-    let text = mended(without_mark(&text));
+    let text = repaired(without_bom(&text));
     if text.len() > MAX_MESSAGE_VALUES / 2 && count(&text) > MAX_MESSAGE_VALUES {
         return start_of(&text, "it has too many values");
     }
     match serde_json::from_str(&text) {
         Err(error) if is_too_deep(&error) => {
-            serde_json::from_str(&pruned(text, MAX_MESSAGE_DEPTH, "it is nested too deep").0)
+            serde_json::from_str(&prune(text, MAX_MESSAGE_DEPTH, "it is nested too deep").0)
         }
         answer => answer,
     }
 }
 
-/// Reads the start of an answer that is too long to be read whole, without what is nested in its data.
+/// Parses the start of an answer that is too long, without values nested in its data.
 pub(crate) fn read_start(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    start_of(&mended(without_mark(&String::from_utf8_lossy(bytes))), "the answer is too long")
+    start_of(&repaired(without_bom(&String::from_utf8_lossy(bytes))), "the answer is too long")
 }
 
 fn start_of(text: &str, why: &str) -> Result<Value, serde_json::Error> {
     let within = |max_depth| {
-        let (text, end) = pruned(Cow::Borrowed(text), max_depth, why);
+        let (text, end) = prune(Cow::Borrowed(text), max_depth, why);
         serde_json::from_str(&format!("{text}{end}"))
     };
-    // Not every server puts its data into an envelope.
+    // Some servers do not use an envelope.
     within(2).or_else(|_| within(1))
 }
 
 fn read_within(text: &str, max_depth: usize, max_values: usize) -> Result<Value, JsonError> {
-    let text = without_mark(text);
-    // Values that may be too many, by the length of the text, are counted before they take memory.
+    let text = without_bom(text);
+    // If the text is long enough for too many values, count them before they take memory.
     if text.len() > max_values / 2
         && let Err(limit) = check_text(text, max_depth, max_values)
     {
-        let syntax = serde_json::from_str::<IgnoredAny>(&mended(text)).err();
-        return Err(syntax.map_or(limit, |error| JsonError::Syntax(explained(text, &error))));
+        let syntax = serde_json::from_str::<IgnoredAny>(&repaired(text)).err();
+        return Err(syntax.map_or(limit, |error| JsonError::Syntax(explain(text, &error))));
     }
     let is_within = |value: &Value| check_part(value, max_depth, max_depth, &mut max_values.clone()).is_ok();
-    match serde_json::from_str(&mended(text)) {
-        Ok(value) if is_within(&value) && !may_hold_reserved(text) => Ok(value),
-        Err(error) if !is_too_deep(&error) => Err(JsonError::Syntax(explained(text, &error))),
+    match serde_json::from_str(&repaired(text)) {
+        Ok(value) if is_within(&value) && !may_contain_reserved(text) => Ok(value),
+        Err(error) if !is_too_deep(&error) => Err(JsonError::Syntax(explain(text, &error))),
         value => {
             check_text(text, max_depth, max_values)?;
             value.map_err(|error| JsonError::Limit(error.to_string()))
@@ -137,21 +135,21 @@ fn read_within(text: &str, max_depth: usize, max_values: usize) -> Result<Value,
     }
 }
 
-/// Whether a text in `text` begins as [`RESERVED`] does.
-fn may_hold_reserved(text: &str) -> bool {
+/// Whether a string in `text` may start with [`RESERVED`].
+fn may_contain_reserved(text: &str) -> bool {
     text.contains("\"$") || text.contains("\"\\u0024")
 }
 
-/// Whether `text`, in quotes, begins with [`RESERVED`]. Its characters may be escaped.
+/// Whether a quoted string starts with [`RESERVED`], possibly escaped.
 fn is_reserved(text: &str) -> bool {
-    if !may_hold_reserved(text) {
+    if !may_contain_reserved(text) {
         return false;
     }
-    let read = serde_json::from_str(&mended(text));
+    let read = serde_json::from_str(&repaired(text));
     read.unwrap_or_else(|_| text[1..].to_owned()).starts_with(RESERVED)
 }
 
-/// Whether the parser gave up for the sake of the stack. The library tells by its text alone.
+/// Whether the parser's recursion limit was exceeded. The library reveals that only in the message.
 fn is_too_deep(error: &serde_json::Error) -> bool {
     error.to_string().starts_with("recursion limit exceeded")
 }
@@ -160,27 +158,27 @@ fn utf_8(bytes: &[u8]) -> Result<&str, JsonError> {
     text_file::utf_8(bytes).map_err(JsonError::Syntax)
 }
 
-/// Why a part of `value`, which came in an answer, was left out.
+/// Returns why a part of `value` was omitted from an answer, if one was.
 #[must_use]
-pub(crate) fn left_out(value: &Value) -> Option<&str> {
+pub(crate) fn omission_reason(value: &Value) -> Option<&str> {
     match value {
-        Value::String(text) => text.strip_prefix(LEFT_OUT)?.strip_suffix(']'),
-        Value::Array(items) => items.iter().find_map(left_out),
-        Value::Object(fields) => fields.values().find_map(left_out),
+        Value::String(text) => text.strip_prefix(OMITTED)?.strip_suffix(']'),
+        Value::Array(items) => items.iter().find_map(omission_reason),
+        Value::Object(fields) => fields.values().find_map(omission_reason),
         _ => None,
     }
 }
 
-/// Whether `value`, which this module need not have read, is within the limits.
+/// Checks that a value is within the limits.
 pub(crate) fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
     check_parts(value, max_depth)?;
     let mut length = Length(0);
-    // Counting cannot fail, and every key is text.
+    // Counting cannot fail, and all keys are strings.
     let _ = serde_json::to_writer(&mut length, value);
     if length.0 > MAX_BYTES { Err(too_long()) } else { Ok(()) }
 }
 
-/// The same, but for its length.
+/// Checks that a value is within the limits, except for its length.
 pub(crate) fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
     let mut values_left = MAX_VALUES;
     check_part(value, max_depth, max_depth, &mut values_left)
@@ -194,7 +192,7 @@ fn check_part(value: &Value, max_depth: usize, levels_left: usize, values_left: 
     }
     let (count, parts): (_, &mut dyn Iterator<Item = &Value>) = match value {
         Value::Array(items) => (items.len(), &mut items.iter()),
-        // Its first field goes with it.
+        // `OBJECT` includes the first field.
         Value::Object(fields) if !fields.is_empty() => (fields.len() - 1 + OBJECT, &mut fields.values()),
         Value::Object(_) => (1, &mut std::iter::empty()),
         Value::Number(number) if number.as_str().len() > MAX_NUMBER => return Err(long_number("")),
@@ -202,8 +200,8 @@ fn check_part(value: &Value, max_depth: usize, levels_left: usize, values_left: 
     };
     let levels_left = levels_left.checked_sub(1).ok_or_else(|| too_deep(max_depth, ""))?;
     *values_left = values_left.checked_sub(count.max(1)).ok_or_else(|| too_many(MAX_VALUES, ""))?;
-    for part in parts {
-        check_part(part, max_depth, levels_left, values_left)?;
+    for token in parts {
+        check_part(token, max_depth, levels_left, values_left)?;
     }
     Ok(())
 }
@@ -228,7 +226,7 @@ fn long_number(place: &str) -> JsonError {
     JsonError::Limit(format!("beyond a limit: a number of more than {MAX_NUMBER} characters{place}"))
 }
 
-/// Counts what is written to it.
+/// A writer that counts bytes.
 struct Length(usize);
 
 impl Write for Length {
@@ -242,37 +240,37 @@ impl Write for Length {
     }
 }
 
-/// Whether `text`, if it is JSON, is within the limits.
+/// Checks that a JSON text is within the limits.
 fn check_text(text: &str, max_depth: usize, max_values: usize) -> Result<(), JsonError> {
     let (mut depth, mut values) = (0, 0);
-    for (part, place) in Parts::of(text) {
-        values += weight(part, &text[place.start..]);
-        match part {
-            _ if values > max_values => return Err(too_many(max_values, &at(text, place.start))),
-            Part::Open if depth == max_depth => return Err(too_deep(max_depth, &at(text, place.start))),
-            Part::Open => depth += 1,
-            Part::Close => depth = depth.saturating_sub(1),
-            Part::Number if place.len() > MAX_NUMBER => return Err(long_number(&at(text, place.start))),
-            Part::Text if is_reserved(&text[place.clone()]) => {
-                return Err(reserved(&text[place.clone()], &at(text, place.start)));
+    for (token, place) in Tokens::of(text) {
+        values += weight(token, &text[place.start..]);
+        match token {
+            _ if values > max_values => return Err(too_many(max_values, &position(text, place.start))),
+            Token::Open if depth == max_depth => return Err(too_deep(max_depth, &position(text, place.start))),
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            Token::Number if place.len() > MAX_NUMBER => return Err(long_number(&position(text, place.start))),
+            Token::Text if is_reserved(&text[place.clone()]) => {
+                return Err(reserved(&text[place.clone()], &position(text, place.start)));
             }
-            Part::Comma | Part::Number | Part::Half | Part::Text => {}
+            Token::Comma | Token::Number | Token::LoneSurrogate | Token::Text => {}
         }
     }
     Ok(())
 }
 
-/// How many values there are in `text`, if it is JSON.
+/// Counts the values in a JSON text.
 fn count(text: &str) -> usize {
-    Parts::of(text).map(|(part, place)| weight(part, &text[place.start..])).sum()
+    Tokens::of(text).map(|(token, place)| weight(token, &text[place.start..])).sum()
 }
 
-/// As how many values a part counts with which `text` begins.
-fn weight(part: Part, text: &str) -> usize {
-    match part {
-        Part::Open if text.starts_with('{') && !text[1..].trim_ascii_start().starts_with('}') => OBJECT,
-        Part::Open | Part::Comma => 1,
-        Part::Close | Part::Number | Part::Half | Part::Text => 0,
+/// Returns how many values the token at the start of `text` counts as.
+fn weight(token: Token, text: &str) -> usize {
+    match token {
+        Token::Open if text.starts_with('{') && !text[1..].trim_ascii_start().starts_with('}') => OBJECT,
+        Token::Open | Token::Comma => 1,
+        Token::Close | Token::Number | Token::LoneSurrogate | Token::Text => 0,
     }
 }
 
@@ -294,8 +292,8 @@ const OUR_WORDS: [(&str, &str); 11] = [
     ("invalid unicode code point", "a \\u escape that stands for no character"),
 ];
 
-/// What the parser says of `text`, with what it leaves out where somebody's encoder is known for it.
-fn explained(text: &str, error: &serde_json::Error) -> String {
+/// Returns the parser's message, with a hint for well-known mistakes of encoders.
+fn explain(text: &str, error: &serde_json::Error) -> String {
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let rest = line.as_bytes().get(error.column().saturating_sub(1)..).unwrap_or_default();
     let rest = rest.strip_prefix(b"-").unwrap_or(rest);
@@ -322,7 +320,7 @@ mod tests {
             let answer =
                 read_answer(format!("{{\"a\":\"[{{\",\"deep\":{},\"id\":5}}", list(deep - 1)).as_bytes()).unwrap();
             assert_eq!((&answer["a"], &answer["id"]), (&json!("[{"), &json!(5)));
-            assert_eq!(left_out(&answer).is_some(), deep > MAX_MESSAGE_DEPTH, "{deep}");
+            assert_eq!(omission_reason(&answer).is_some(), deep > MAX_MESSAGE_DEPTH, "{deep}");
         }
         for text in ["[", "]", "{\"a\":", "[1,]", &"[".repeat(1000), &format!("{}{{", "[".repeat(126))] {
             read_answer(text.as_bytes()).unwrap_err();
@@ -331,14 +329,14 @@ mod tests {
 
     #[test]
     fn of_an_answer_that_is_cut_the_start_is_read() {
-        let left_out = "[left out by prismq: the answer is too long]";
+        let omission_reason = "[left out by prismq: the answer is too long]";
         for (cut, read) in [
-            (r#"{"data":{"id":5,"params":{"a":["x"#, json!({"data": {"id": 5, "params": left_out}})),
+            (r#"{"data":{"id":5,"params":{"a":["x"#, json!({"data": {"id": 5, "params": omission_reason}})),
             (
                 r#"{"data":{"id":5,"params":{"a":1},"b":{"c"#,
-                json!({"data": {"id": 5, "params": left_out, "b": left_out}}),
+                json!({"data": {"id": 5, "params": omission_reason, "b": omission_reason}}),
             ),
-            (r#"{"id":5,"params":{"a":"x"#, json!({"id": 5, "params": left_out})),
+            (r#"{"id":5,"params":{"a":"x"#, json!({"id": 5, "params": omission_reason})),
         ] {
             assert_eq!(read_start(cut.as_bytes()).unwrap(), read);
         }

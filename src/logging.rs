@@ -1,6 +1,6 @@
-//! The log: one line an event on standard error, for people or for programs.
+//! Log output on standard error, one line per record: as text, JSON, or for the systemd journal.
 //!
-//! Events carry their fields as the key-values of `log`. Whatever they hold, a line stays a line.
+//! Fields are the key-values of the `log` crate. Control characters are escaped, so that a record stays on one line.
 
 mod fields;
 mod journal;
@@ -17,30 +17,30 @@ use crate::config::{LogFormat, parse_log_filter};
 use crate::output::{Colour, Look, Stream, printable, printable_json};
 use fields::fields;
 
-/// Libraries that speak from warnings up, unless the filter names them.
+/// Libraries that log only warnings and errors, unless the filter names them.
 const LIBRARIES: [&str; 2] = ["ureq", "rustls"];
 
-/// A library whose errors come back from the call as well, and are explained there. It says nothing, unless it is named.
+/// A library that logs nothing unless the filter names it, since its errors are also returned by its calls.
 const SILENT_LIBRARY: &str = "rustls_platform_verifier";
 
-/// At `trace`, ureq prints every byte it sends: the API key with them. It stays below, whatever the filter says.
-const UREQ_MOST: LevelFilter = LevelFilter::Debug;
+/// Maximum level of ureq, whatever the filter says: at `trace` it logs every byte, including the API key.
+const UREQ_MAX_LEVEL: LevelFilter = LevelFilter::Debug;
 
-/// Where lines go.
+/// The destination of the log.
 pub(crate) enum Sink {
     /// Standard error.
     Stderr,
-    /// Above the live lines of this display, which is on standard error.
+    /// Above the live lines of a display on standard error.
     Above(MultiProgress),
 }
 
-/// Sets the process's log up, once. `filter` is what [`parse_log_filter`] reads; `worker_id` is part of JSON lines.
+/// Initializes the process's logger, once. [`parse_log_filter`] parses `filter`; `worker_id` is a field of JSON lines.
 ///
-/// The error is one line: a filter that cannot be read, or a log that is set up already.
+/// The error is one line: the filter is invalid, or a logger is already set.
 pub(crate) fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Result<(), String> {
     let out: Box<dyn Write + Send> = match sink {
         Sink::Stderr => Box::new(io::stderr()),
-        Sink::Above(display) => Box::new(Above { display, out: io::stderr() }),
+        Sink::Above(display) => Box::new(AboveDisplay { display, out: io::stderr() }),
     };
     let style = match format {
         LogFormat::Text if journal::is_behind_stderr() => Style::Journal,
@@ -54,21 +54,21 @@ pub(crate) fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink)
     Ok(())
 }
 
-/// Whether standard error leads to the systemd journal, which takes a level from what a line begins with.
+/// Whether standard error is the systemd journal, which takes a level from the start of a line.
 #[must_use]
 pub(crate) fn is_for_journal() -> bool {
     journal::is_behind_stderr()
 }
 
-/// What a line of this level begins with, where it is for the journal.
+/// Returns the prefix for a line of this level if standard error is the journal, else an empty string.
 #[must_use]
 pub(crate) fn priority_for_journal(level: Level) -> String {
     if is_for_journal() { format!("<{}>", journal::priority(level)) } else { String::new() }
 }
 
-/// How a line looks.
+/// The format of lines.
 enum Style {
-    /// Text for whoever looks at it.
+    /// Text for a terminal or a file.
     Text(Look),
     /// Text for the systemd journal.
     Journal,
@@ -77,7 +77,7 @@ enum Style {
 
 fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send>) -> Result<Logger, String> {
     let directives = parse_log_filter(filter).map_err(|problem| format!("log_level: {problem}"))?;
-    // Where a filter names only modules, the others are logged as if there were none.
+    // If the filter names only modules, the default level applies to the others.
     let all =
         directives.iter().rev().find(|(module, _)| module.is_none()).map_or(LevelFilter::Info, |(_, level)| *level);
     let mut builder = Builder::new();
@@ -88,7 +88,7 @@ fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send
     builder.filter(Some(SILENT_LIBRARY), LevelFilter::Off);
     for (module, level) in directives {
         let is_ureq = module.as_deref().is_some_and(|module| module.starts_with("ureq"));
-        builder.filter(module.as_deref(), if is_ureq { level.min(UREQ_MOST) } else { level });
+        builder.filter(module.as_deref(), if is_ureq { level.min(UREQ_MAX_LEVEL) } else { level });
     }
     let worker_id = worker_id.to_owned();
     builder.format(move |line, record| match &style {
@@ -104,7 +104,7 @@ fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send
     Ok(builder.target(env_logger::Target::Pipe(out)).build())
 }
 
-/// `INFO  message key=value`; where there are colours, the message stands out.
+/// Formats `INFO  message key=value`; with colours, the message stands out.
 fn text(record: &Record<'_>, look: &Look) -> String {
     let message = record.args().to_string();
     let level = format!("{:<5}", record.level());
@@ -121,13 +121,13 @@ fn text(record: &Record<'_>, look: &Look) -> String {
     format!("{level} {}{}", printable(&message), look.paint(&fields, Colour::Soft))
 }
 
-/// Whether `text` can stand after `key=` as it is.
+/// Whether `text` needs no quotes after `key=`.
 fn is_word(text: &str) -> bool {
     let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '=') || c.is_control();
     !text.is_empty() && !text.contains(needs_quotes)
 }
 
-/// One JSON object. What every line has comes first; a field never takes the place of another.
+/// Formats a JSON object. Common fields come first, and record fields never override them.
 fn json_line(now: Timestamp, record: &Record<'_>, worker_id: &str) -> String {
     let mut own = fields(record);
     let mut take = |key: &str| own.iter().position(|(name, _)| name == key).map(|at| own.remove(at).1);
@@ -151,15 +151,15 @@ fn json_line(now: Timestamp, record: &Record<'_>, worker_id: &str) -> String {
     printable_json(&format!("{{{}}}", pairs.join(","))).into_owned()
 }
 
-/// Writes whole lines above the live lines of a display.
-struct Above<W> {
+/// Writes lines above the live lines of a display.
+struct AboveDisplay<W> {
     display: MultiProgress,
     out: W,
 }
 
-impl<W: Write> Write for Above<W> {
+impl<W: Write> Write for AboveDisplay<W> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        // The display's own `println` would fill the lines up with blanks.
+        // The display's own `println` would pad the lines with blanks.
         self.display.suspend(|| self.out.write_all(lines))?;
         Ok(lines.len())
     }
@@ -358,7 +358,7 @@ mod tests {
         let bar = display.add(ProgressBar::new(1).with_style(ProgressStyle::with_template("live").unwrap()));
         bar.tick();
         let logger =
-            logger(Style::Text(Look::plain()), "info", "w", Box::new(Above { display, out: terminal.clone() }))
+            logger(Style::Text(Look::plain()), "info", "w", Box::new(AboveDisplay { display, out: terminal.clone() }))
                 .unwrap();
         logger.log(&Record::builder().level(Level::Info).target("prismq").args(format_args!("logged")).build());
         let drawn = terminal.text();

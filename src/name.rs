@@ -1,17 +1,17 @@
-//! Names of task types and ids of workers: what they may consist of, and what makes an id unique.
+//! Validation of names of task types and ids of workers, and unique numbers for ids.
 
 use std::fmt::{self, Display, Formatter};
 
-/// Returns a number that no other process has, for the id of something of this one's. From the system's randomness:
-/// generators that are seeded by the clock give two processes that start in the same nanosecond the same number.
+/// Returns a random number for a unique id. It is from the system's random generator: those seeded by the clock return the
+/// same number in two processes that start in the same nanosecond.
 pub(crate) fn unique() -> u64 {
     getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))
 }
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 pub(crate) const MAX_NAME: usize = 255;
 
-/// A character that shows nothing of itself, or changes what is shown around it.
+/// An invisible or direction-changing character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hidden(char);
 
@@ -21,8 +21,8 @@ impl Display for Hidden {
     }
 }
 
-/// The first hidden character of a name. Two names that look alike would not be the same; one could begin a new line, or
-/// turn the direction of all that is shown after it.
+/// Returns the first hidden character of a name. With such characters, different names could look the same, contain line
+/// breaks, or reverse the text after them.
 pub(crate) fn hidden(name: &str) -> Option<Hidden> {
     name.chars().find(|it| is_hidden(*it)).map(Hidden)
 }

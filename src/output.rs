@@ -1,4 +1,4 @@
-//! Printing for commands: what goes to a terminal, to a pipe, and what may reach either.
+//! Output of commands: terminal detection, colours, tables, and escaping of control characters.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::os_error;
 
-/// Where a command writes: results to standard output, everything else to standard error.
+/// An output stream: results go to standard output, everything else to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     /// Standard output.
@@ -21,7 +21,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Whether a person is looking at it.
+    /// Whether it is a terminal.
     #[must_use]
     pub(crate) fn is_terminal(self) -> bool {
         match self {
@@ -30,46 +30,46 @@ impl Stream {
         }
     }
 
-    /// Whether it may have colours, bars and live lines: a terminal that is not dumb, and `NO_COLOR` is not set.
+    /// Whether it may have colours, bars and live lines: it is a terminal, not dumb, and `NO_COLOR` is not set.
     #[must_use]
     pub(crate) fn is_decorated(self) -> bool {
         self.can_move_cursor() && variable("NO_COLOR").is_none()
     }
 
-    /// Whether it is a terminal on which lines can be drawn over.
+    /// Whether it is a terminal on which lines can be redrawn.
     #[must_use]
     pub(crate) fn can_move_cursor(self) -> bool {
         self.is_terminal() && variable("TERM").is_some_and(|term| term != "dumb")
     }
 }
 
-/// How a stream may be written to for a person.
+/// The capabilities of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// Bars and the like, which take signs beyond ASCII.
+    /// Whether to draw bars, which need characters beyond ASCII.
     pub has_bars: bool,
-    /// Whether the locale has such signs.
+    /// Whether the locale has such characters.
     pub is_utf8: bool,
-    /// The columns of the terminal; without end where there is none.
+    /// The columns of the terminal; `usize::MAX` if there is none.
     pub width: usize,
     has_colours: bool,
 }
 
-/// What a colour says.
+/// The meaning of a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
-    /// All is well.
+    /// Success.
     Good,
     /// Somebody should look at it.
     Warn,
-    /// Something failed.
+    /// Failure.
     Bad,
     /// Less important than the rest.
     Soft,
 }
 
 impl Look {
-    /// What the stream, the locale and the environment allow.
+    /// Detects the capabilities from the stream, the locale and the environment.
     #[must_use]
     pub(crate) fn of(stream: Stream) -> Self {
         let term = match stream {
@@ -84,19 +84,19 @@ impl Look {
         }
     }
 
-    /// Text alone.
+    /// Returns plain text without colours.
     #[must_use]
     pub(crate) fn plain() -> Self {
         Self { has_bars: false, is_utf8: false, width: usize::MAX, has_colours: false }
     }
 
-    /// The most columns that names take in a table: on a terminal, a long one must leave room for what the table says.
+    /// Returns the maximum width of names in a table, so that a long name leaves room for the other columns.
     #[must_use]
     pub(crate) fn longest_name(&self) -> usize {
         if self.width == usize::MAX { usize::MAX } else { (self.width / 4).max(20) }
     }
 
-    /// `text` in this colour, where there are colours.
+    /// Colours `text`, if colours are enabled.
     #[must_use]
     pub(crate) fn paint(&self, text: &str, colour: Colour) -> String {
         let style = console::Style::new().force_styling(self.has_colours);
@@ -110,12 +110,12 @@ impl Look {
     }
 }
 
-/// A variable that is set to more than nothing.
+/// Returns an environment variable that is not empty.
 fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether the locale has more signs than ASCII's.
+/// Whether the locale uses UTF-8.
 fn is_utf8() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
     let locale = locale.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
@@ -124,20 +124,20 @@ fn is_utf8() -> bool {
 
 /// Prints `text` and a line break on standard output.
 ///
-/// Where the reader is gone (`prismq results | head`) the error is one that [`is_closed_pipe`] knows.
+/// If the reader has closed the pipe (`prismq results | head`), [`is_closed_pipe`] recognizes the error.
 pub(crate) fn print_line(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     on_stdout(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Says something good to know as a line on standard error, unless `-q` or the log's level wants less than that.
+/// Prints a line of information to standard error, unless `-q` or the log level suppresses it.
 pub(crate) fn note(text: impl Display) {
     if log::max_level() >= log::LevelFilter::Info {
         say(text);
     }
 }
 
-/// Says what went wrong as a line on standard error. Where nobody reads that any more, nobody is left to tell.
+/// Prints a line to standard error. Errors of that are ignored.
 pub(crate) fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
@@ -154,27 +154,27 @@ pub(crate) fn write_json_line(mut out: impl Write, value: &impl Serialize) -> io
     writeln!(out, "{}", printable_json(&json))
 }
 
-/// Standard output for many lines. Whoever takes it must flush it at the end, to hear of errors.
+/// Returns buffered standard output. The caller must flush it at the end to see errors.
 #[must_use]
 pub(crate) fn buffered() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-/// What came of writing to standard output; an error says that it is about that.
+/// Adds context to an error of writing to standard output.
 pub(crate) fn on_stdout<T>(written: io::Result<T>) -> io::Result<T> {
     written.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot write to standard output: {}", os_error::words(&error)))
     })
 }
 
-/// Whether `error` only says that the reader of what was printed is gone: the command ends, quietly.
+/// Whether `error` is a closed pipe on standard output: the command then ends silently.
 #[must_use]
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.map(io::Error::kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
-/// A table without borders: a heading, then one line a row. Control characters in cells are escaped.
+/// Formats a table without borders: a header, then one line per row. Control characters are escaped.
 #[must_use]
 pub(crate) fn table<'a>(
     heading: impl IntoIterator<Item = &'a str>,
@@ -183,7 +183,7 @@ pub(crate) fn table<'a>(
     laid_out(heading, rows).trim_fmt()
 }
 
-/// The same for numbers, which end below each other; the first column has their names.
+/// Formats a table with right-aligned columns, except for the first.
 #[must_use]
 pub(crate) fn numbers<'a>(
     heading: impl IntoIterator<Item = &'a str>,
@@ -210,7 +210,7 @@ fn laid_out<'a>(
     table
 }
 
-/// `text` on one line that leaves a terminal as it is: line breaks and other control characters are escaped.
+/// Escapes line breaks and other control characters in `text`.
 #[must_use]
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
@@ -227,7 +227,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The beginning of `text`, at most `most` columns wide, marked where something is left out.
+/// Truncates `text` to `most` columns, with `…` at the end.
 #[must_use]
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most || measure_text_width(text) <= most {
@@ -244,13 +244,13 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
     shown
 }
 
-/// `text` with blanks after it, so that it takes at least `least` columns.
+/// Pads `text` with blanks to `least` columns.
 #[must_use]
 pub(crate) fn padded(text: &str, least: usize) -> String {
     format!("{text}{:1$}", "", least.saturating_sub(measure_text_width(text)))
 }
 
-/// JSON text without the control characters that JSON itself lets stand (DEL, C1, line separators, directions).
+/// Escapes control characters that JSON allows unescaped (DEL, C1, line separators, directions).
 pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     if !json.contains(is_unprintable) {
         return Cow::Borrowed(json);
@@ -267,8 +267,8 @@ pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters, line separators, and what turns the direction of all that follows on the line: behind such a
-/// character, a terminal shows the next columns backwards.
+/// Whether a character is a control character, a line separator, or changes the text direction, after which a terminal may
+/// show the rest of the line reversed.
 fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,5 +1,4 @@
-//! What the system lends this process: open files, threads, processes, memory. That they run short is the worker's own
-//! trouble, never a task's.
+//! Resources of this process: open files, threads, processes, memory. A shortage is the worker's problem, never a task's.
 
 use parking_lot::Mutex;
 use std::fs;
@@ -10,16 +9,15 @@ use std::thread::{self, Builder};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where the system lists our open files.
 const OPEN_FILES: &str = "/dev/fd";
-/// As many open files macOS allows where it says that it allows any number.
+/// The actual limit of macOS if it reports no limit.
 const OPEN_MAX: u64 = 10_240;
 
-/// The limit on open files with which this process was started. It is a property of the process, hence a static.
+/// The limit on open files with which this process was started. A static, since it is a property of the process.
 static FIRST_LIMIT: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises the soft limit on open files to the hard one. It is low for the sake of programs that use `select`, which we
-/// do not; [`first_limit`] is what such programs get. Where the system refuses, the limit stays as it is.
+/// Raises the soft limit on open files to the hard one, if the system allows it. It is low for programs that use `select`,
+/// which we do not; programs that we start get [`first_limit`].
 pub(crate) fn raise_open_files() {
     let first = getrlimit(Resource::Nofile);
     if FIRST_LIMIT.set(first).is_ok() {
@@ -29,30 +27,30 @@ pub(crate) fn raise_open_files() {
     }
 }
 
-/// The limit on open files to give to programs that we start, where it is not ours.
+/// Returns the limit on open files for programs that we start, if it differs from ours.
 pub(crate) fn first_limit() -> Option<&'static Rlimit> {
     FIRST_LIMIT.get()
 }
 
-/// How many files this process may have open; `None` for any number.
-pub(crate) fn most_open_files() -> Option<u64> {
+/// Returns how many files this process may have open; `None` means no limit.
+pub(crate) fn open_files_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many files this process has open. Where that is not known, the three that every program has.
+/// Returns how many files this process has open, or three if unknown.
 pub(crate) fn open_files() -> u64 {
-    // One of them is the folder that is just being read.
+    // One of them is the folder being read.
     fs::read_dir(OPEN_FILES).map_or(3, |files| (files.count() as u64).saturating_sub(1))
 }
 
-/// Whether an error says that the system has nothing more to lend for now.
+/// Whether an error is a temporary shortage of a resource.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|error| shortages.contains(&error))
 }
 
-/// Does `work` on all items at once, or on as many as the system has threads for; returns when all is done.
-pub(crate) fn at_once<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
+/// Runs `work` for all items in parallel, with as many threads as the system provides, and waits for all of them.
+pub(crate) fn for_each_parallel<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
     let count = items.len();
     let left = Mutex::new(items);
     let next = || left.lock().pop();
@@ -62,7 +60,7 @@ pub(crate) fn at_once<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
         }
     };
     thread::scope(|scope| {
-        // This thread does what the others do not come to.
+        // This thread processes the rest.
         let _ = (1..count).try_for_each(|_| Builder::new().spawn_scoped(scope, work_on).map(drop));
         work_on();
     });
@@ -77,7 +75,7 @@ mod tests {
     #[test]
     fn all_items_are_worked_on_at_once() {
         let (together, done) = (Barrier::new(8), Mutex::new(Vec::new()));
-        at_once((0..8).collect(), |number| {
+        for_each_parallel((0..8).collect(), |number| {
             together.wait();
             done.lock().push(number);
         });
@@ -92,7 +90,7 @@ mod tests {
         let files: Vec<_> = (0..50).map(|_| tempfile::tempfile().unwrap()).collect();
         // Other tests run beside this one.
         assert!(open_files() + 25 > before + files.len() as u64);
-        assert!(open_files() <= most_open_files().unwrap_or(u64::MAX));
+        assert!(open_files() <= open_files_limit().unwrap_or(u64::MAX));
     }
 
     #[test]

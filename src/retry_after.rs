@@ -1,25 +1,25 @@
-//! How long a server asks to be left alone: `Retry-After` (RFC 9110, 10.2.3), and what servers make of it.
+//! Parses `Retry-After` (RFC 9110, 10.2.3), including invalid forms that servers send.
 
 use std::time::{Duration, SystemTime};
 
 use httpdate::parse_http_date;
 
-/// The longest of the times that are asked for, `None` where there is none that makes sense. `date` is when the server
-/// says that it answered: its clock is the one that its times are of.
+/// Returns the longest of several times; `None` if none is valid. Dates are relative to `date`, the time of the answer by
+/// the server's clock.
 pub(crate) fn longest<'a>(values: impl IntoIterator<Item = &'a str>, date: Option<&str>) -> Option<Duration> {
     let now = date.and_then(|date| parse_http_date(date).ok()).unwrap_or_else(SystemTime::now);
-    values.into_iter().filter_map(|value| asked_for(value, now)).max()
+    values.into_iter().filter_map(|value| parse_value(value, now)).max()
 }
 
-/// A header that came several times may have been joined to one by a proxy, but a date has a comma as well.
-fn asked_for(value: &str, now: SystemTime) -> Option<Duration> {
+/// Parses one value. Proxies may join several headers with commas, but dates contain a comma too.
+fn parse_value(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(time) = parse_http_date(value.trim()) {
         return Some(time.duration_since(now).unwrap_or_default());
     }
     value.split(',').filter_map(|part| seconds(part.trim())).max()
 }
 
-/// Whole seconds, as they should be, or with a fraction. A number too large for anything is the longest time there is.
+/// Parses seconds, also with a fraction. Too large numbers become the maximum duration.
 fn seconds(text: &str) -> Option<Duration> {
     if !text.starts_with(|first: char| first.is_ascii_digit())
         || text.contains(|it: char| it != '.' && !it.is_ascii_digit())

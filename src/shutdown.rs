@@ -1,4 +1,4 @@
-//! Asking things to end: the whole program by signals, one running task by its [`Stop`].
+//! Cancellation: of the program by signals, and of a running task by its [`Stop`].
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -6,37 +6,37 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Slept, Timestamp};
 
-/// How far the program has been asked to end. It only ever goes forward.
+/// The phase of the program's shutdown. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Nobody asked.
+    /// No signal yet.
     Running,
-    /// The first signal: start nothing new, finish what runs.
+    /// After the first signal: start no tasks, finish running ones.
     Draining,
-    /// The second signal: end what runs now.
+    /// After the second signal: kill running tasks.
     Ending,
 }
 
-/// Why a running task is stopped before its handler is done.
+/// Why a running task is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopReason {
-    /// The worker shuts down: the handler is asked to end (SIGTERM), then killed.
+    /// The worker shuts down: the handler gets SIGTERM, then SIGKILL.
     Shutdown,
-    /// The worker shuts down now: the handler is killed.
+    /// The worker shuts down now: the handler gets SIGKILL.
     Kill,
-    /// The TaskManager gave the task to another worker.
+    /// The claim was lost.
     ClaimLost,
 }
 
-/// The program's shutdown, shared by everything that waits.
+/// The program's shutdown phase, shared by everything that waits.
 pub type Shutdown = Watch<Phase>;
 
-/// The stop of one running task; `None` while it may go on.
+/// The cancellation token of a running task; `None` while it may run.
 pub type Stop = Watch<Option<StopReason>>;
 
 type Listener<T> = Box<dyn Fn(T) + Send>;
 
-/// A value that only grows, which threads can wait on or be called about.
+/// A value that only increases, with waiting and callbacks.
 pub struct Watch<T> {
     value: Mutex<T>,
     changed: Condvar,
@@ -44,18 +44,17 @@ pub struct Watch<T> {
 }
 
 impl<T: Copy + Ord> Watch<T> {
-    /// A watch that starts with `value`.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Condvar::new(), listeners: Mutex::default() }
     }
 
-    /// The value now.
+    /// Returns the current value.
     pub fn get(&self) -> T {
         *self.value.lock()
     }
 
-    /// Raises the value to `value`; a lower or equal one changes nothing.
+    /// Raises the value to `value`, if that is higher.
     pub fn raise(&self, value: T) {
         {
             let mut current = self.value.lock();
@@ -70,9 +69,9 @@ impl<T: Copy + Ord> Watch<T> {
         }
     }
 
-    /// Calls `listener` with every later value, and at once where one was raised already above `than`.
+    /// Calls `listener` for each later value, and now if the value is already above `than`.
     pub fn on_raise(&self, than: T, listener: impl Fn(T) + Send + 'static) {
-        // The lock on the listeners is held while the value is read, so that no raise falls between the two.
+        // The listeners are locked before the value is read, so that no change is missed.
         let mut listeners = self.listeners.lock();
         let current = self.get();
         if current > than {
@@ -81,7 +80,7 @@ impl<T: Copy + Ord> Watch<T> {
         listeners.push(Box::new(listener));
     }
 
-    /// Waits until the value is at least `value` or `timeout` has passed; true where it is.
+    /// Waits until the value is at least `value`, or `timeout` has passed. Returns whether it is.
     pub fn wait_for(&self, value: T, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut current = self.value.lock();
@@ -99,14 +98,14 @@ impl<T: Copy + Ord> Watch<T> {
     }
 }
 
-/// The system's clock, whose sleeps end as soon as the program's shutdown reaches a phase.
+/// The system's clock. Its sleeps end when the shutdown reaches a phase.
 pub struct SystemClock {
     shutdown: Arc<Shutdown>,
     wakes_at: Phase,
 }
 
 impl SystemClock {
-    /// A clock whose sleeps end when `shutdown` reaches `wakes_at`.
+    /// Creates a clock whose sleeps end when `shutdown` reaches `wakes_at`.
     #[must_use]
     pub fn new(shutdown: Arc<Shutdown>, wakes_at: Phase) -> Self {
         Self { shutdown, wakes_at }
@@ -115,7 +114,7 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // Milliseconds are what results, logs and envelopes show; finer times would only differ from what is stored.
+        // Results, logs and envelopes store milliseconds; finer times would differ from the stored ones.
         let now = Timestamp::now();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }

@@ -1,4 +1,4 @@
-//! The domain: a task, its claim by a worker, and the outcome of an attempt.
+//! Tasks, claims, and outcomes of attempts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::Moment;
 
-/// The number by which the TaskManager knows a task.
+/// The TaskManager's id of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TaskId(pub u64);
 
@@ -27,24 +27,24 @@ impl FromStr for TaskId {
     }
 }
 
-/// A task as a claim hands it out.
+/// A claimed task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Task {
-    /// The number by which the TaskManager knows it.
+    /// The id of the task.
     pub id: TaskId,
     /// The name of its type, such as `PrismQ.YouTube.Video.Search`.
     #[serde(rename = "type")]
     pub task_type: String,
-    /// A JSON object, unless whoever created the task broke the rules.
+    /// The params, normally a JSON object.
     pub params: Value,
-    /// How often it has been handed out, this time included: from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// Higher goes first, where the strategy asks for it.
+    /// Higher is claimed first, depending on the strategy.
     pub priority: i64,
 }
 
-/// A task while a worker holds it. It serialises as `prismq claim` prints it.
+/// The claim of a task by a worker. It serialises as `prismq claim` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Claim {
@@ -59,35 +59,35 @@ pub struct Claim {
     pub deadline: Moment,
 }
 
-/// What a failure was about. Each has a name in the envelope and a rule on whether trying again may help.
+/// The type of a failure. Each has a name in the envelope and a default for whether it is retryable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorType {
-    /// The params are wrong.
+    /// The params are invalid.
     Validation,
-    /// A service the handler needs is unavailable.
+    /// A service that the handler needs is unavailable.
     Connection,
-    /// Trying again may help, for a reason only the handler knows.
+    /// Another temporary problem.
     Temporary,
     /// The handler is misconfigured.
     Configuration,
     /// The handler failed in some other way.
     Handler,
-    /// A signal ended the handler.
+    /// The handler was killed by a signal.
     Crash,
-    /// The handler ran out of time.
+    /// The handler timed out.
     Timeout,
-    /// The worker was asked to end.
+    /// The worker was stopped.
     Shutdown,
-    /// The worker could not do its part: its machine had nothing left to start the handler with, say. Nothing is known of
-    /// the task.
+    /// The worker could not run the task, for example because its machine could not start the handler. Says nothing about the
+    /// task.
     Worker,
-    /// A name of the handler's own.
+    /// A name chosen by the handler.
     Other(String),
 }
 
 impl ErrorType {
-    /// The name in the envelope.
+    /// Returns the name in the envelope.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -104,14 +104,14 @@ impl ErrorType {
         }
     }
 
-    /// Whether a failure of this type may be tried again where the handler does not say.
+    /// Whether failures of this type are retryable by default.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Connection | Self::Temporary | Self::Crash | Self::Timeout | Self::Shutdown | Self::Worker)
     }
 }
 
-/// By its name. [`ErrorType::Worker`] is not a handler's to say: from one, that is a name of its own.
+/// Parses a name from a handler. `worker` is reserved for the worker and becomes [`ErrorType::Other`].
 impl From<&str> for ErrorType {
     fn from(name: &str) -> Self {
         match name {
@@ -128,45 +128,45 @@ impl From<&str> for ErrorType {
     }
 }
 
-/// In the metadata of an attempt that was not run: a failure from memory, or the worker's own.
+/// Key in the metadata of an attempt that was failed without running it.
 pub(crate) const NOT_RUN: &str = "not_run";
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// `None` where it succeeded.
+    /// `None` if it succeeded.
     pub failure: Option<Failure>,
-    /// What the handler made of the task; null where it printed nothing.
+    /// The result data; null if the handler printed nothing.
     pub data: Value,
-    /// The handler's own words on it.
+    /// A message from the handler.
     pub message: Option<String>,
-    /// What the handler wants kept beside it.
+    /// Additional data from the handler.
     pub metadata: Map<String, Value>,
-    /// Until when the handler wants no more tasks of this type.
+    /// Until when the handler snoozes this type.
     pub not_before: Option<Timestamp>,
-    /// What the handler printed last on its standard error, where the failure does not say it already. It is kept in
-    /// the results file; the TaskManager is not told.
-    pub last_words: String,
+    /// The end of the handler's standard error, unless the failure contains it. It is stored in the results file, but not
+    /// reported.
+    pub stderr_tail: String,
 }
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
-    /// One line for a person.
+    /// The error message.
     pub error: String,
-    /// What it was about.
+    /// The type of the error.
     pub error_type: ErrorType,
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub retryable: bool,
 }
 
 impl Outcome {
-    /// A success with `data`.
+    /// Creates a success with `data`.
     #[must_use]
     pub fn success(data: Value) -> Self {
-        Self { failure: None, data, message: None, metadata: Map::new(), not_before: None, last_words: String::new() }
+        Self { failure: None, data, message: None, metadata: Map::new(), not_before: None, stderr_tail: String::new() }
     }
 
     /// A failure, retryable as its type says.
@@ -175,19 +175,19 @@ impl Outcome {
         Failure::new(error_type, error).into()
     }
 
-    /// That of an attempt which was not run: an earlier one ended with this failure, or the worker could not run it.
+    /// Creates the outcome of an attempt that was not run: an earlier one had this failure, or the worker could not run it.
     #[must_use]
     pub fn not_run(failure: Failure) -> Self {
         Self { metadata: Map::from_iter([(NOT_RUN.to_owned(), Value::Bool(true))]), ..failure.into() }
     }
 
-    /// Whether it was failed without a run. Such an attempt is no news of the handler, and counts in no figure.
+    /// Whether it was failed without running it. Such an attempt does not count in statistics.
     #[must_use]
     pub fn is_not_run(&self) -> bool {
         self.failure.is_some() && self.metadata.get(NOT_RUN) == Some(&Value::Bool(true))
     }
 
-    /// Whether it failed in a way that trying again may mend.
+    /// Whether it failed and a retry may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.retryable)
@@ -215,33 +215,33 @@ impl Failure {
     }
 }
 
-/// One attempt at one task, ended: what the results file keeps and the TaskManager is told.
+/// The result of an attempt, as it is stored and reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskResult {
-    /// The task's number.
+    /// The task's id.
     pub task_id: TaskId,
     /// The name of its type.
     pub task_type: String,
-    /// Which handing out of the task this was: from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// Who worked it.
+    /// The worker that ran it.
     pub worker_id: String,
-    /// The TaskManager it came from.
+    /// The base URL of its TaskManager.
     pub api_url: String,
-    /// Its params, as the handler got them.
+    /// The params that the handler got.
     pub params: Value,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// When it was claimed.
     pub claimed_at: Timestamp,
-    /// When work on it started.
+    /// When the handler started.
     pub started_at: Timestamp,
-    /// When work on it ended: its start and what it took, also where the clock was set meanwhile.
+    /// When it ended: the start plus the measured duration, even if the clock was set meanwhile.
     pub finished_at: Timestamp,
 }
 
 impl TaskResult {
-    /// How the attempt that `claim` was for ended.
+    /// Creates the result of the attempt for `claim`.
     #[must_use]
     pub fn new(claim: Claim, outcome: Outcome, api_url: &str, started_at: Timestamp, finished_at: Timestamp) -> Self {
         let Claim { task, worker_id, claimed_at, .. } = claim;
@@ -259,13 +259,13 @@ impl TaskResult {
         }
     }
 
-    /// From the start of the work to its end, in milliseconds.
+    /// Returns the duration in milliseconds.
     #[must_use]
     pub fn duration_ms(&self) -> i64 {
         (self.finished_at.as_millisecond() - self.started_at.as_millisecond()).max(0)
     }
 
-    /// The envelope: the result as the TaskManager keeps it, whole.
+    /// Returns the envelope: the complete result as it is reported.
     #[must_use]
     pub fn envelope(&self) -> Value {
         let Outcome { failure, data, message, metadata, .. } = &self.outcome;
@@ -298,14 +298,14 @@ impl Serialize for ErrorType {
     }
 }
 
-/// Milliseconds as seconds. A task's duration is far below 2^53 ms, so nothing is lost.
+/// Converts milliseconds to seconds. Durations are far below 2^53 ms, so this is exact.
 #[allow(clippy::cast_precision_loss)]
 fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
 }
 
-/// Where a task's type is among these names: the same to the letter, else one in another case, which a server may take for
-/// the same.
+/// Returns the index of a task type among `names`: an exact match, else one that differs in case, since servers may ignore
+/// case.
 pub(crate) fn position_of_type<'a>(names: impl Iterator<Item = &'a str> + Clone, task_type: &str) -> Option<usize> {
     let exact = names.clone().position(|name| name == task_type);
     exact.or_else(move || { names }.position(|name| name.eq_ignore_ascii_case(task_type)))

@@ -1,5 +1,5 @@
-//! Files that people write: settings, keys, certificates, params. Read up to a bound, as UTF-8, without the byte order
-//! mark that some editors put in front.
+//! Reads files written by users (settings, keys, certificates, params) with a size limit, as UTF-8, without byte order
+//! marks.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -12,31 +12,31 @@ use std::time::Duration;
 use crate::os_error;
 use crate::output::say;
 
-/// The longest file of settings, in bytes: `.env`, `prismq.toml`, a key, certificates.
+/// Maximum size of `.env`, `prismq.toml`, keys and certificates, in bytes.
 pub(crate) const MAX_SETTINGS: usize = 1 << 20;
 
-const MARK: &[u8] = "\u{feff}".as_bytes();
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
-/// After so long without an end of a pipe, a person wants to know what is waited for.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How long to wait for the end of a pipe before a message is printed.
+const MESSAGE_AFTER: Duration = Duration::from_secs(1);
 
-/// What is in a file that somebody has named, which may be a pipe: `/dev/stdin`, or `<(…)` of a shell.
+/// Reads a file named by the user, which may be a pipe: `/dev/stdin`, or `<(…)` of a shell.
 pub(crate) fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     if fs::metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
         return Err(io::Error::other("it is a socket"));
     }
-    saying_what_it_waits_for(path, || read_bounded(File::open(path)?, max))
+    with_wait_message(path, || read_bounded(File::open(path)?, max))
 }
 
-/// What is in a file that nobody has named, if it is there. Reading must not wait for anybody, so it has to be a regular
-/// file; `/dev/null` is as good as none.
+/// Reads a file at a default path, if it exists. It must be a regular file, so that reading cannot block; `/dev/null`
+/// counts as missing.
 pub(crate) fn read_found(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
             return Err(io::Error::other("it is a link to a file that does not exist"));
         }
-        // Where one may not look, as in the home of another user, there is nothing to be found.
+        // Without permission, as in another user's home, the file counts as missing.
         Err(error) if NOT_THERE.contains(&error.kind()) => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -44,7 +44,7 @@ pub(crate) fn read_found(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>>
         return Ok(None);
     }
     refuse_irregular(&metadata)?;
-    // A pipe that has taken its place since is opened at once this way.
+    // Opening does not block even if a pipe has replaced the file meanwhile.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     refuse_irregular(&file.metadata()?)?;
     read_bounded(file, max).map(Some)
@@ -64,12 +64,12 @@ fn refuse_irregular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::other(format!("it is a {what}, not a regular file")))
 }
 
-/// Why a file cannot be read, without the system's number for it.
+/// Returns why a file cannot be read, without the error number.
 pub(crate) fn reason(error: &io::Error) -> String {
     if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { os_error::words(error) }
 }
 
-/// The same for one that cannot be written.
+/// Returns why a file cannot be written, without the error number.
 pub(crate) fn unwritable(error: &io::Error) -> String {
     if error.kind() == ErrorKind::NotFound { "no such folder".to_owned() } else { reason(error) }
 }
@@ -79,7 +79,7 @@ fn is_null(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && null.is_ok_and(|null| null == metadata.rdev())
 }
 
-/// What `input` holds up to its end.
+/// Reads `input` up to its end, at most `max` bytes.
 pub(crate) fn read_bounded(input: impl Read, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     input.take(max as u64 + 1).read_to_end(&mut bytes)?;
@@ -89,17 +89,17 @@ pub(crate) fn read_bounded(input: impl Read, max: usize) -> io::Result<Vec<u8>> 
     Ok(bytes)
 }
 
-/// What `read` returns. If that takes long, because `path` is a pipe or a terminal, says so on standard error.
-pub(crate) fn saying_what_it_waits_for<T>(path: &Path, read: impl FnOnce() -> T) -> T {
+/// Runs `read`. If it takes long because `path` is a pipe or a terminal, prints a message to standard error.
+pub(crate) fn with_wait_message<T>(path: &Path, read: impl FnOnce() -> T) -> T {
     let kind = fs::metadata(path).map(|it| it.file_type());
     if !kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {
         return read();
     }
     let (done, over) = channel::<()>();
     let shown = path.display().to_string();
-    // Without a thread for it, nothing is said.
+    // Without a thread, no message is printed.
     let _ = thread::Builder::new().spawn(move || {
-        if over.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+        if over.recv_timeout(MESSAGE_AFTER) == Err(RecvTimeoutError::Timeout) {
             say(format_args!("waiting for input from {shown}"));
         }
     });
@@ -108,18 +108,17 @@ pub(crate) fn saying_what_it_waits_for<T>(path: &Path, read: impl FnOnce() -> T)
     read
 }
 
-/// The text that `bytes` hold, without a byte order mark. The error is the end of a sentence that begins with what they
-/// are.
+/// Decodes UTF-8 without a byte order mark. The error completes a sentence whose subject is the file.
 pub(crate) fn utf_8(bytes: &[u8]) -> Result<&str, String> {
     if is_utf_16(bytes) {
         return Err("it is UTF-16 or UTF-32, not UTF-8".into());
     }
-    std::str::from_utf8(without_mark(bytes)).map_err(|error| {
-        format!("byte {} is not UTF-8", bytes.len() - without_mark(bytes).len() + error.valid_up_to() + 1)
+    std::str::from_utf8(without_bom(bytes)).map_err(|error| {
+        format!("byte {} is not UTF-8", bytes.len() - without_bom(bytes).len() + error.valid_up_to() + 1)
     })
 }
 
-/// The same, with the line that the error is in.
+/// Decodes UTF-8; the error includes the line number.
 pub(crate) fn utf_8_lines(bytes: &[u8]) -> Result<&str, (usize, String)> {
     utf_8(bytes).map_err(|problem| {
         let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
@@ -127,16 +126,15 @@ pub(crate) fn utf_8_lines(bytes: &[u8]) -> Result<&str, (usize, String)> {
     })
 }
 
-/// `bytes` without a byte order mark at their start.
-pub(crate) fn without_mark(mut bytes: &[u8]) -> &[u8] {
-    while let Some(rest) = bytes.strip_prefix(MARK) {
+/// Removes byte order marks at the start of `bytes`.
+pub(crate) fn without_bom(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(BOM) {
         bytes = rest;
     }
     bytes
 }
 
-/// Whether `bytes` are text in UTF-16 or UTF-32: they begin with its byte order mark, or with characters of ASCII that
-/// take two or four bytes each.
+/// Whether `bytes` are UTF-16 or UTF-32: they start with a byte order mark, or with ASCII characters of two or four bytes.
 pub(crate) fn is_utf_16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use prismq::internals::TaskResult;
-use prismq::internals::taskmanager::{Client, Order, Report};
+use prismq::internals::taskmanager::{Client, Order, ResultReport};
 use prismq::{Outcome, Timestamp};
 use serde_json::Value;
 
@@ -115,7 +115,7 @@ fn complete(client: &Client, task: prismq::Task) {
         started_at: now,
         finished_at: now,
     };
-    client.deliver(&Report::from(&result)).expect("it answers");
+    client.deliver(&ResultReport::from(&result)).expect("it answers");
 }
 
 /// How often a second so many threads can do `work`.

@@ -39,8 +39,7 @@ pub(super) fn param(text: &str) -> Result<Param, String> {
 }
 
 fn json(text: &str) -> Result<Value, String> {
-    json::read_written(text.as_bytes())
-        .map_err(|error| format!("the value after `:=`: {error}; text takes a plain `=`"))
+    json::read_strict(text.as_bytes()).map_err(|error| format!("the value after `:=`: {error}; text takes a plain `=`"))
 }
 
 pub(super) fn handle(text: &str) -> Result<Handle, String> {

@@ -1,8 +1,8 @@
 //! `create-task --from`: any number of tasks from lines of JSON, several requests at once, in constant memory.
 //!
-//! A reader hands lines to as many senders as requests may be under way, and a place in line for each answer to the
-//! printer, which takes the answers in the order of the input. Both ways are bounded, so the reader never runs ahead.
-//! Nobody waits for a reader or a sender that hangs: where the printer ends early, the program does.
+//! A reader passes lines to the sender threads, and a receiver for each answer to the printer, which handles answers in
+//! the order of the input. Both channels are bounded, so the reader cannot run ahead. If the printer ends early, the
+//! program exits without waiting for blocked readers or senders.
 
 use parking_lot::Mutex;
 use std::io::{self, BufRead, Read};
@@ -20,67 +20,67 @@ use crate::text_file;
 
 use super::errors;
 
-/// The longest line, in bytes: the TaskManager takes no longer params anyway.
+/// Maximum length of a line, in bytes: the maximum size of params.
 const MAX_LINE: u64 = json::MAX_BYTES as u64;
 
-/// How far the reader may be ahead of the printer, for each request under way.
+/// How many lines per concurrent request the reader may be ahead of the printer.
 const AHEAD: usize = 8;
 
-/// What to create.
+/// A bulk creation of tasks.
 pub(super) struct Bulk {
     pub(super) client: Client,
     pub(super) task_type: String,
     pub(super) priority: Option<i64>,
-    /// Requests under way at once.
+    /// Number of concurrent requests.
     pub(super) concurrency: usize,
     /// Where the lines come from, for errors.
     pub(super) place: String,
     pub(super) shutdown: Arc<Shutdown>,
 }
 
-/// What became of the lines.
+/// Numbers of results.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     pub(super) created: u64,
     pub(super) deduplicated: u64,
     pub(super) failed: u64,
 }
 
-/// What became of one line.
-type Answer = Result<Created, LineError>;
+/// The result of one line.
+type LineResult = Result<Created, LineError>;
 
-/// Why a line made no task.
+/// Why no task was created for a line.
 enum LineError {
-    /// The line, or its params, are wrong; the next may be right.
+    /// The line or its params are invalid; other lines may be valid.
     Bad(String),
-    /// No other line would fare better.
+    /// All other lines would fail as well.
     Fatal(UserError),
 }
 
 struct Job {
     line: Vec<u8>,
-    answer: SyncSender<Answer>,
+    answer: SyncSender<LineResult>,
 }
 
-/// What the printer takes next.
+/// The next item for the printer.
 enum Next {
-    /// The answer to the line of this number, once it is there.
-    Line(u64, Receiver<Answer>),
-    /// Nothing more comes: all is read, or reading failed.
+    /// The pending answer to the line with this number.
+    Line(u64, Receiver<LineResult>),
+    /// The end of the input, or an error of reading it.
     End(Result<(), UserError>),
     /// A signal came.
     Interrupted,
 }
 
 impl Bulk {
-    /// Creates a task for each line of `input` and calls `each` with its number and what became of it, in the order of
-    /// the input. Ends at the first line whose failure would be every line's.
+    /// Creates a task for each line of `input`, and calls `each` with its number and its result, in the order of the input.
+    /// Stops at the first fatal error.
     pub(super) fn run(
         self,
         input: impl BufRead + Send + 'static,
         mut each: impl FnMut(u64, &Result<Created, String>) -> Result<(), UserError>,
-    ) -> Result<Tally, UserError> {
-        let mut tally = Tally::default();
+    ) -> Result<Counts, UserError> {
+        let mut tally = Counts::default();
         let mut last = 0;
         let next = self.start(input).map_err(|error| {
             UserError::new(Exit::Failed, format!("cannot start threads for the requests: {}", os_error::words(&error)))
@@ -128,7 +128,7 @@ impl Bulk {
         Ok(in_order)
     }
 
-    /// Reads lines until the end, until the program is asked to end, or until nobody wants more. Returns why.
+    /// Reads lines until the end of the input, a signal, or until the receiver is gone. Returns why it ended.
     fn read(&self, mut input: impl BufRead, jobs: &SyncSender<Job>, places: &SyncSender<Next>) -> Next {
         for number in 1.. {
             let line = match read_line(&mut input) {
@@ -163,18 +163,18 @@ impl Bulk {
         loop {
             let job = jobs.lock().recv();
             let Ok(Job { line, answer }) = job else { break };
-            // Nobody listens any more where an earlier line ended it all.
+            // The receiver is gone after a fatal error of an earlier line.
             if answer.send(self.create(&line)).is_err() {
                 break;
             }
         }
     }
 
-    fn create(&self, line: &[u8]) -> Answer {
+    fn create(&self, line: &[u8]) -> LineResult {
         if line.len() as u64 > MAX_LINE {
             return Err(LineError::Bad(format!("it is longer than {} MiB", MAX_LINE >> 20)));
         }
-        let params = json::read_written(line).map_err(|error| LineError::Bad(error.to_string()))?;
+        let params = json::read_strict(line).map_err(|error| LineError::Bad(error.to_string()))?;
         if !params.is_object() {
             return Err(LineError::Bad("params must be a JSON object".into()));
         }
@@ -186,7 +186,7 @@ impl Bulk {
     }
 }
 
-/// The next line, `None` at the end. One that is too long is cut: a byte over the limit shows it.
+/// Reads the next line; `None` at the end. A line that is too long is cut one byte over the limit.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)?;
@@ -196,7 +196,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(line).filter(|line| !line.is_empty()))
 }
 
-impl Tally {
+impl Counts {
     fn count(&mut self, answer: &Result<Created, String>) {
         *match answer {
             Ok(Created { deduplicated: true, .. }) => &mut self.deduplicated,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::poll::{ClaimedTask, ManualPoller, WantedType};
-use super::aloud::Aloud;
+use super::console_observer::ConsoleObserver;
 use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, types};
@@ -35,7 +35,7 @@ struct ManualClaim<'a> {
 /// `prismq claim`
 pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    setup.heed_signals()?;
+    setup.install_signal_handlers()?;
     if !args.run {
         setup.end_on_second_signal();
     }
@@ -138,10 +138,10 @@ impl<'a> ManualClaim<'a> {
 
     /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
     fn work(&self, task: Task, claimed_at: Moment, worker_type: &WorkerType) -> anyhow::Result<Exit> {
-        let (aloud, line) = Aloud::new(task.id, self.setup);
+        let (console_observer, line) = ConsoleObserver::new(task.id, self.setup);
         let clock: Arc<dyn Clock> = Arc::new(self.setup.clock());
         let client = self.client.clone();
-        let completer = Completer { store: &self.store, client, observer: &aloud, clock };
+        let completer = Completer { store: &self.store, client, observer: &console_observer, clock };
         let executor = Executor { config: &self.setup.config, completer };
         let claim = executor.claim(task, worker_type, claimed_at);
         let deaths = match self.store.note_claim(&claim, self.client.url(), None) {

@@ -62,7 +62,7 @@ fn with_task_types(command: Command, typed: &[OsString]) -> Command {
 fn task_types(typed: &[OsString]) -> Vec<CompletionCandidate> {
     let Ok(setup) = Setup::with(settings(typed), false) else { return Vec::new() };
     let mut names: BTreeSet<String> = setup.config.task_types.iter().map(|it| it.name.clone()).collect();
-    if let Some(known) = setup.impatient_client(PATIENCE).ok().and_then(|client| client.task_types().ok()) {
+    if let Some(known) = setup.single_try_client(PATIENCE).ok().and_then(|client| client.task_types().ok()) {
         names.extend(known.into_iter().map(|it| it.name));
     }
     // The shell takes them over as they are, and whoever has registered one might have written `$(…)`.

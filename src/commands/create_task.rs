@@ -1,4 +1,4 @@
-//! `create-task`: one task, or one a line of a file.
+//! `create-task`: creates one task, or one for each line of a file.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::bulk::{Bulk, Tally};
+use super::bulk::{Bulk, Counts};
 use super::live::{self, Waiting};
 use super::setup::Setup;
 use super::{errors, input};
@@ -56,7 +56,7 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     wait(created.id, args.timeout, setup, &client)
 }
 
-/// The last words for a signal: it ends the waiting, not the task.
+/// Returns the message for a signal: the task continues although the command ends.
 fn say_what_stays(waited_for: &Arc<OnceLock<TaskId>>) -> impl Fn() + Send + Sync + 'static {
     let waited_for = Arc::clone(waited_for);
     move || {
@@ -66,7 +66,7 @@ fn say_what_stays(waited_for: &Arc<OnceLock<TaskId>>) -> impl Fn() + Send + Sync
     }
 }
 
-/// Prints a line at once: whoever reads them may wait for each.
+/// Prints a line without buffering, since a reader may wait for it.
 fn print(created: &Created, setup: &Setup) -> io::Result<()> {
     if setup.json { print_json(created) } else { print_line(created.id) }
 }
@@ -90,14 +90,14 @@ fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
     Err(UserError::usage("--params: params must be a JSON object").hint("such as '{\"query\":\"startup ideas\"}'"))
 }
 
-/// Waits for a task's end, and prints its result.
+/// Waits until a task has ended and prints its result.
 fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(100), 1.5, Duration::from_secs(5));
     let waiting = Waiting::for_taskmanager(setup);
     loop {
         let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-        let Some(task) = client.with_patience(left.unwrap_or(Duration::MAX)).task(id)? else {
+        let Some(task) = client.with_retry_after_budget(left.unwrap_or(Duration::MAX)).task(id)? else {
             return Err(UserError::new(Exit::Failed, format!("task {id} is no longer in the TaskManager")).into());
         };
         if ["completed", "failed"].contains(&task.status.as_str()) {
@@ -111,7 +111,7 @@ fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -
                 .hint(format!("check with `prismq show-task {id}`"))
                 .into());
         }
-        // A signal ends the program from here at once.
+        // A signal ends the program during this sleep.
         std::thread::sleep(backoff.grow().min(left.unwrap_or(Duration::MAX)));
     }
 }
@@ -131,7 +131,7 @@ fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
 
 fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    setup.heed_signals()?;
+    setup.install_signal_handlers()?;
     let (input, progress) = setup.interruptible(|| open(from, setup))?;
     setup.end_on_second_signal();
     let bulk = Bulk {
@@ -160,8 +160,8 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
     Ok(conclude(&tally?))
 }
 
-fn conclude(tally: &Tally) -> Exit {
-    let Tally { created, deduplicated, failed } = tally;
+fn conclude(tally: &Counts) -> Exit {
+    let Counts { created, deduplicated, failed } = tally;
     note(format_args!("{created} created, {deduplicated} already existed, {failed} failed"));
     if *failed == 0 { Exit::Done } else { Exit::Failed }
 }
@@ -178,10 +178,10 @@ fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting)
     let unreadable = |error: io::Error| {
         UserError::usage(format!("--from: cannot read {}: {}", from.display(), text_file::reason(&error)))
     };
-    let file = text_file::saying_what_it_waits_for(from, || File::open(from)).map_err(unreadable)?;
+    let file = text_file::with_wait_message(from, || File::open(from)).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if metadata.is_dir() {
-        // It can be opened, only not be read.
+        // A folder can be opened, but not read.
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
     }
     let progress = Waiting::reading(metadata.len(), setup);

@@ -36,7 +36,7 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
         let _ = fs::remove_dir_all(left);
         Exit::Interrupted
     };
-    setup.heed_signals_until(|_| false, leave_nothing)?;
+    setup.install_signal_handlers_until(|_| false, leave_nothing)?;
     let any_port = ([127, 0, 0, 1], 0).into();
     let server = Server::start(&Settings::new(any_port, folder.path().join("taskmanager.db")))
         .map_err(|error| serve::explain(&error))?;

@@ -1,4 +1,4 @@
-//! What lists of tasks lack: servers list them without params and errors.
+//! Adds params, results and errors to lists of tasks, since servers list tasks without them.
 
 use parking_lot::Mutex;
 use std::thread;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use crate::output::note;
 use crate::taskmanager::{Client, Retries, TaskView};
 
-/// Requests at once.
-const AT_ONCE: usize = 8;
-/// So long tasks are looked up for one list. By then there are some ten thousand.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Number of concurrent requests.
+const MAX_CONCURRENT: usize = 8;
+/// Maximum time for one list, enough for some ten thousand tasks.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Looks up tasks one by one, until the server fails or it takes too long.
+/// Looks up tasks one by one, until a call fails or the time is up.
 pub(super) struct Details {
     client: Client,
     spent: Duration,
     left_out: usize,
-    /// Why no more tasks are looked up.
+    /// Why looking up ended early.
     end: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl Details {
     /// Adds params, results and errors to the tasks that lack them.
     pub(super) fn add(&mut self, page: &mut [TaskView]) {
         let lacking: Vec<&mut TaskView> = page.iter_mut().filter(|task| task.params.is_none()).collect();
-        let (threads, started) = (AT_ONCE.min(lacking.len()), Instant::now());
+        let (threads, started) = (MAX_CONCURRENT.min(lacking.len()), Instant::now());
         let (lacking, state) = (Mutex::new(lacking.into_iter()), Mutex::new(&mut *self));
         let look_up = || {
             let next = || lacking.lock().next();
@@ -38,14 +38,14 @@ impl Details {
             }
         };
         thread::scope(|scope| {
-            // Without a thread, there are fewer requests at once.
+            // If a thread cannot be started, fewer requests run concurrently.
             (1..threads).for_each(|_| _ = thread::Builder::new().spawn_scoped(scope, look_up));
             look_up();
         });
         self.spent += started.elapsed();
     }
 
-    /// Says what was left out.
+    /// Prints a note if details are missing.
     pub(super) fn conclude(self) {
         if let Some(why) = self.end {
             let count = self.left_out;
@@ -60,8 +60,8 @@ fn look_up(task: &mut TaskView, state: &Mutex<&mut Details>, started: Instant) {
     let state = || state.lock();
     let client = {
         let mut state = state();
-        if state.end.is_none() && state.spent + started.elapsed() > PATIENCE {
-            state.end = Some(format!("looking them up takes more than {} s", PATIENCE.as_secs()));
+        if state.end.is_none() && state.spent + started.elapsed() > TIMEOUT {
+            state.end = Some(format!("looking them up takes more than {} s", TIMEOUT.as_secs()));
         }
         if state.end.is_some() {
             state.left_out += 1;
@@ -74,7 +74,7 @@ fn look_up(task: &mut TaskView, state: &Mutex<&mut Details>, started: Instant) {
             (task.params, task.result) = (found.params, found.result);
             task.error_message = found.error_message;
         }
-        // It has been deleted since it was listed.
+        // The task was deleted after it was listed.
         Ok(None) => {}
         Err(error) => {
             let mut state = state();

@@ -1,5 +1,5 @@
-//! The end of the program after signals, which nothing may hold up: no call that is not answered, no terminal that is
-//! stopped. What is cut off is in the results file as after a crash, and the next start takes it up.
+//! Ends the program in time after signals, even if a call is not answered or a terminal is stopped. Interrupted work is
+//! recovered from the results file at the next start, as after a crash.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
@@ -14,21 +14,20 @@ use crate::shutdown::{Phase, Shutdown};
 use crate::task::TaskId;
 use crate::worker::Event;
 
-/// How long what is in flight has after the second signal: the results of handlers that were killed are stored meanwhile.
+/// Time after the second signal, to store the results of killed handlers.
 const AFTER_SECOND: Duration = Duration::from_millis(750);
-/// How long calls have after the first signal, and after the last handler has ended: who works a whole queue has claims
-/// or reports of its results in flight.
+/// Time for calls after the first signal and after the last handler has ended, for claims and reports in flight.
 const FOR_CALLS: Duration = Duration::from_secs(10);
-/// How long after `grace_period` everything has ended: a handler is killed 5 s after it was asked to end, 2 s later nobody
-/// waits for what it leaves, and then there are calls.
+/// Time after `grace_period` for everything: handlers are killed 5 s after SIGTERM, their descendants are waited for 2 s,
+/// and then results are reported.
 const AFTER_GRACE: Duration = Duration::from_secs(20);
-/// How often it is looked whether handlers run.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long anybody waits for what is drawn or printed on the way out.
-const MOMENT: Duration = Duration::from_millis(200);
+/// How often to check whether handlers are running.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Maximum time for output at the end of the program.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Ends the program soon after its second signal, whatever is in flight, with the exit code that `exit` says. The first
-/// one counts as a second as soon as `is_due` says so, which is told when the first came.
+/// Ends the program soon after the second signal, whatever is in flight, with the code returned by `exit`. The first signal
+/// counts as the second one as soon as `is_due`, called with its time, returns true.
 pub(super) fn in_time(
     shutdown: &Arc<Shutdown>,
     is_due: impl Fn(Instant) -> bool + Send + 'static,
@@ -38,37 +37,37 @@ pub(super) fn in_time(
     let wait = move || {
         while !shutdown.wait_for(Phase::Draining, Duration::MAX) {}
         let first = Instant::now();
-        while !shutdown.wait_for(Phase::Ending, LOOK_EVERY) && !is_due(first) {}
+        while !shutdown.wait_for(Phase::Ending, CHECK_EVERY) && !is_due(first) {}
         let second = Instant::now();
-        for_a_moment(move || shutdown.raise(Phase::Ending));
-        // There is nothing to wait on: who is done first ends the program.
+        run_briefly(move || shutdown.raise(Phase::Ending));
+        // A plain sleep is enough: if the main thread is done earlier, it ends the program.
         thread::sleep(AFTER_SECOND.saturating_sub(second.elapsed()));
-        for_a_moment(|| log::warn!(target: WORKER, "stopped without waiting for tasks in flight"));
+        run_briefly(|| log::warn!(target: WORKER, "stopped without waiting for tasks in flight"));
         process::exit(exit() as i32)
     };
     thread::Builder::new().name("end".into()).spawn(wait).map(drop)
 }
 
-/// Does what may block for ever, as on a terminal that is stopped or a pipe that nobody reads, and goes on without it.
-pub(super) fn for_a_moment(work: impl FnOnce() + Send + 'static) {
+/// Runs work that may block forever, for example on a stopped terminal, and waits for it only briefly.
+pub(super) fn run_briefly(work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::sync_channel(1);
     let work = move || {
         work();
-        // Whoever waited may have gone on.
+        // The receiver may have given up.
         let _ = done.send(());
     };
-    // Where there is no thread for it, it is left out.
+    // If no thread can be started, skip it.
     if thread::Builder::new().name("last words".into()).spawn(work).is_ok() {
-        let _ = is_done.recv_timeout(MOMENT);
+        let _ = is_done.recv_timeout(OUTPUT_TIMEOUT);
     }
 }
 
-/// The tasks that run in a worker, as its events say.
-pub(super) struct Running {
+/// Running tasks of a worker, tracked by its events.
+pub(super) struct RunningTasks {
     state: Mutex<(HashSet<TaskId>, Instant)>,
 }
 
-impl Running {
+impl RunningTasks {
     pub(super) fn new() -> Self {
         Self { state: Mutex::new((HashSet::new(), Instant::now())) }
     }
@@ -77,7 +76,7 @@ impl Running {
         self.state.lock()
     }
 
-    /// Hears of a task that starts, or whose result is stored or given up.
+    /// Updates the set when a task starts, or its result is stored or lost.
     pub(super) fn event(&self, event: &Event<'_>) {
         let (tasks, changed) = &mut *self.lock();
         let has_changed = match event {
@@ -91,14 +90,14 @@ impl Running {
         }
     }
 
-    /// Whether a worker that was asked to end at `first` waits for nothing but calls for too long, or for whatever.
+    /// Whether a worker that was signalled at `first` has waited too long, for calls or for anything else.
     pub(super) fn is_due(&self, first: Instant, grace_period: Duration) -> bool {
         let (tasks, changed) = &*self.lock();
         let only_calls = tasks.is_empty() && first.max(*changed).elapsed() >= FOR_CALLS;
         only_calls || first.elapsed() >= grace_period.saturating_add(AFTER_GRACE)
     }
 
-    /// Whether all that ran is in the results file.
+    /// Whether the results of all tasks are stored.
     pub(super) fn is_over(&self) -> bool {
         self.lock().0.is_empty()
     }
@@ -110,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_runs_is_waited_for_and_what_is_asked_is_not() {
-        let running = Running::new();
+        let running = RunningTasks::new();
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let grace = Duration::from_secs(30);
         running.lock().1 = ago(100);

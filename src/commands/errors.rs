@@ -1,4 +1,4 @@
-//! Errors of all rooms, as a person reads them: one line, the next step, the exit code.
+//! Converts the errors of all modules to one line for users, with a hint and an exit code.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::task::TaskId;
 use crate::taskmanager::{Client, Error, TaskType};
 use crate::worker::{Summary, TypeError, Undelivered, WorkerError};
 
-/// Names that are so many slips of the fingers apart may be meant to be the same.
-const SLIPS: usize = 2;
+/// Maximum edit distance of names for a 'did you mean' hint.
+const MAX_EDIT_DISTANCE: usize = 2;
 
-/// Says what an error means for whoever called `prismq`.
+/// Converts any error to a user error.
 pub(crate) fn explain(error: anyhow::Error) -> UserError {
     let error = match error.downcast::<UserError>() {
         Ok(error) => return error,
@@ -45,7 +45,7 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
         Error::NotATaskManager { .. } => {
             with(Exit::Unreachable).hint("TASKMANAGER_API_URL must be its base URL, which ends in /api")
         }
-        // It says itself what to do.
+        // The message contains the advice.
         Error::NotConnected { .. } => with(Exit::Unreachable),
         Error::Unavailable { .. } => with(Exit::Unreachable).hint("try again later"),
         Error::KeyRefused { with_key: true, .. } => with(Exit::KeyRefused).hint("check TASKMANAGER_API_KEY"),
@@ -56,11 +56,11 @@ pub(super) fn taskmanager(error: &Error) -> UserError {
             with(Exit::Failed).hint("this TaskManager rejects empty params: give at least one KEY=VALUE")
         }
         Error::Inexact { .. } => with(Exit::Failed).hint("narrow it down with --status or --type"),
-        Error::Refused { .. } | Error::BadAnswer { .. } => with(Exit::Failed),
+        Error::Refused { .. } | Error::InvalidAnswer { .. } => with(Exit::Failed),
     }
 }
 
-/// The same error; where it is a refused key, its advice names what that key came from.
+/// If the error is a refused key, adds where the key came from to its hint.
 pub(super) fn naming_key(error: UserError, config: &Config) -> UserError {
     let Some(key) = config.api_key.as_ref().filter(|_| error.exit == Exit::KeyRefused) else { return error };
     match &key.origin {
@@ -71,7 +71,7 @@ pub(super) fn naming_key(error: UserError, config: &Config) -> UserError {
     }
 }
 
-/// A result of task `id` whose delivery has failed.
+/// Returns the error for a result that could not be delivered.
 pub(super) fn undelivered(id: TaskId, why: &Undelivered) -> UserError {
     match why {
         Undelivered::NotStored { error, .. } if error.is_of_ideas() => {
@@ -96,14 +96,14 @@ pub(super) fn undelivered(id: TaskId, why: &Undelivered) -> UserError {
     }
 }
 
-/// Says what becomes of a task, since something could not be written.
+/// Returns the error for a failed write, with what happens to the task.
 pub(super) fn of_task(id: TaskId, fate: &str, error: &StoreError) -> UserError {
     let mut error = store(error);
     error.message = format!("task {id} {fate}: {}", error.message);
     error
 }
 
-/// Results of a worker that the TaskManager has not confirmed. A refused key is the reason only where it is that of all.
+/// Returns the error for unreported results. The exit code is that of a refused key only if it is the reason for all.
 pub(super) fn unreported(summary: &Summary, results: &Path) -> UserError {
     const NAMED: usize = 5;
     let (unreported, file) = (summary.unreported, results.display());
@@ -147,18 +147,18 @@ pub(super) fn store(error: &StoreError) -> UserError {
     }
 }
 
-/// A task type of that name that the TaskManager does not know.
+/// Returns the error for an unknown task type.
 pub(super) fn unknown_type(name: &str) -> UserError {
     UserError::usage(format!("the TaskManager has no task type {name}")).hint(format!(
         "register it: prismq register-type {name} (with --schema '{{\"type\":\"object\"}}' if prismq.toml has no schema)"
     ))
 }
 
-/// The same, where it is not known what the TaskManager does know: it may be a slip of the fingers.
+/// Returns the error for an unknown task type, with a hint if its name is similar to a known one.
 pub(super) fn unknown_type_at(client: &Client, name: &str) -> UserError {
     let slips = |known: &TaskType| strsim::damerau_levenshtein(&known.name.to_lowercase(), &name.to_lowercase());
     let known = client.task_types().unwrap_or_default();
-    match known.iter().min_by_key(|known| slips(known)).filter(|known| slips(known) <= SLIPS) {
+    match known.iter().min_by_key(|known| slips(known)).filter(|known| slips(known) <= MAX_EDIT_DISTANCE) {
         Some(near) => unknown_type(name).hint(format!("did you mean {}?", near.name)),
         None => unknown_type(name),
     }

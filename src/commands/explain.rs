@@ -1,4 +1,4 @@
-//! `explain`: the story of one task, from the results file and from the TaskManager.
+//! `explain`: shows the history of a task, from the results file and the TaskManager.
 
 mod events;
 
@@ -17,28 +17,28 @@ use crate::headline::in_one_line;
 use crate::output::{print_json, print_line, printable, say};
 use crate::store::{LiveWorker, ResultFilter, Status, Store, StoreError, StoredResult};
 use crate::task::{Claim, TaskId};
-use crate::taskmanager::{Error, Report, TaskView};
-use events::Told;
+use crate::taskmanager::{Error, ResultReport, TaskView};
+use events::HistoryEvent;
 
-/// How long the TaskManager is waited for: most of the story is here.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time-out for the TaskManager, since most of the history is local.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So much of a result fits on a line.
+/// Maximum length of a result on a line.
 const SHOWN: usize = 100;
 
-/// What is known of a task.
-struct Story {
+/// Everything known about a task.
+struct TaskHistory {
     id: TaskId,
     api_url: String,
-    /// What the TaskManager says of it; `None` where it does not know it.
+    /// The TaskManager's view; `None` if the task does not exist there.
     server: Result<Option<TaskView>, Error>,
-    /// What became of it here, oldest first.
+    /// Local attempts, oldest first.
     attempts: Vec<StoredResult>,
-    /// Its claim, where it is in flight here.
+    /// The claim, if the task is in flight here.
     claim: Option<Claim>,
-    /// How often a worker here died over it.
+    /// How often a local worker crashed while running it.
     deaths: u32,
-    /// Why it waits, where it does, as far as that is known here.
+    /// Known reasons why it is not claimed.
     waits: Vec<String>,
     now: Timestamp,
 }
@@ -47,7 +47,7 @@ struct Story {
 pub(super) fn run(args: &ExplainArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
-    let story = Story::find(TaskId(args.id), setup)?;
+    let story = TaskHistory::find(TaskId(args.id), setup)?;
     if story.is_blank() {
         return Err(story.unknown());
     }
@@ -62,12 +62,12 @@ pub(super) fn run(args: &ExplainArgs, setup: &Setup) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What became of a task of the TaskManager at `api_url` here, oldest first.
+/// Returns the local attempts of a task of the TaskManager at `api_url`, oldest first.
 pub(super) fn attempts(store: &Store, api_url: &str, id: TaskId) -> Result<Vec<StoredResult>, StoreError> {
     let mut found = Vec::new();
     let of_task = ResultFilter { task_id: Some(id), ..ResultFilter::default() };
     let Ok(()) = store.for_each_result(&of_task, |stored| {
-        // Another TaskManager's task of the same number is another task.
+        // A task with the same id of another TaskManager is a different task.
         if stored.result.api_url == api_url {
             found.push(stored);
         }
@@ -76,14 +76,14 @@ pub(super) fn attempts(store: &Store, api_url: &str, id: TaskId) -> Result<Vec<S
     Ok(found)
 }
 
-impl Story {
+impl TaskHistory {
     fn find(id: TaskId, setup: &Setup) -> anyhow::Result<Self> {
         let store = setup.store_to_read()?;
-        let client = setup.impatient_client(PATIENCE)?;
+        let client = setup.single_try_client(TIMEOUT)?;
         let api_url = client.url().to_owned();
         let mut attempts = attempts(&store, &api_url, id)?;
         for stored in &mut attempts {
-            stored.result.outcome.last_words = store.last_words(stored.id)?;
+            stored.result.outcome.stderr_tail = store.last_words(stored.id)?;
         }
         let waiting = Waiting::for_taskmanager(setup);
         let server = client.task(id);
@@ -122,14 +122,14 @@ impl Story {
         })
     }
 
-    /// An attempt that ended here as JSON: the row of `results`, and what is only known of it here.
+    /// Converts a local attempt to JSON: the row of `results`, and further fields.
     fn fields(&self, stored: &StoredResult) -> Value {
         let StoredResult { result, .. } = stored;
-        let last_words = &result.outcome.last_words;
+        let stderr_tail = &result.outcome.stderr_tail;
         let mut fields = results::fields(stored);
         fields["of_another_task"] = json!(self.is_another(&result.task_type, &result.params));
         fields["not_run"] = json!(result.outcome.is_not_run());
-        fields["last_words"] = json!((!last_words.is_empty()).then_some(last_words));
+        fields["last_words"] = json!((!stderr_tail.is_empty()).then_some(stderr_tail));
         let omitted = self.omitted(stored);
         if !omitted.is_empty() {
             fields["omitted"] = json!(omitted);
@@ -137,7 +137,7 @@ impl Story {
         fields
     }
 
-    /// What the TaskManager has not got of a result that was reported, since it was too long: as the log has said it.
+    /// Returns the parts that were omitted from a reported result because it was too long, as logged then.
     fn omitted(&self, stored: &StoredResult) -> Vec<String> {
         let StoredResult { result, status, reported_at, .. } = stored;
         if reported_at.is_none() || *status == Status::Lost {
@@ -145,11 +145,11 @@ impl Story {
         }
         let shown = self.server.as_ref().ok().and_then(Option::as_ref);
         let shown = shown.filter(|task| task.attempts == result.attempt).and_then(|task| task.result.as_ref());
-        Report::from(result).omitted(shown)
+        ResultReport::from(result).omitted(shown)
     }
 
-    /// Whether what was worked here with this type and these params is not the TaskManager's task: one that was set up
-    /// anew gives the same numbers again. An empty object may have become an empty list on the way.
+    /// Whether a local attempt was for a different task with the same id: a TaskManager that was set up again reuses ids. An
+    /// empty object may have become an empty list on the server.
     fn is_another(&self, task_type: &str, params: &Value) -> bool {
         let Ok(Some(task)) = &self.server else { return false };
         !task.task_type.eq_ignore_ascii_case(task_type)
@@ -158,8 +158,8 @@ impl Story {
 
     fn print(&self) -> anyhow::Result<()> {
         print_line(printable(&self.heading()))?;
-        for Told { time, words } in self.events() {
-            print_line(printable(&format!("  {time:<24}  {words}")))?;
+        for HistoryEvent { time, text } in self.events() {
+            print_line(printable(&format!("  {time:<24}  {text}")))?;
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Story {
     }
 }
 
-/// Why tasks of a type are not claimed by the workers on this results file.
+/// Returns why the workers with this results file do not claim tasks of a type.
 fn waits(
     task_type: &str,
     api_url: &str,
@@ -211,7 +211,7 @@ fn waits(
     Ok(found)
 }
 
-/// Whether two params are the same, as far as servers tell them apart: some write `1.0` as `1`, and `{}` as `[]`.
+/// Whether two params are equal, allowing for changes by servers: some write `1.0` as `1`, and `{}` as `[]`.
 fn are_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
@@ -224,7 +224,7 @@ fn are_same(one: &Value, other: &Value) -> bool {
         (Value::Object(object), Value::Array(array)) | (Value::Array(array), Value::Object(object)) => {
             object.is_empty() && array.is_empty()
         }
-        // To the digit where they are whole: two that differ only beyond a float's precision are two.
+        // Whole numbers are compared exactly, since large ones may differ beyond a float's precision.
         (Value::Number(one), Value::Number(other)) => {
             one == other || (!(is_whole(one) && is_whole(other)) && one.as_f64() == other.as_f64())
         }
@@ -236,7 +236,7 @@ fn is_whole(number: &Number) -> bool {
     number.to_string().bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
-/// The beginning of a value.
+/// Returns the start of a value.
 fn short(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(SHOWN) {

@@ -1,4 +1,4 @@
-//! What `--fault` says.
+//! Parses `--fault`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::server::Faults;
 
 const KINDS: [&str; 9] = ["drop", "reset", "deadlock", "html", "ratelimit", "claims", "latency", "published", "seed"];
 
-/// Reads `KIND=RATE` and the like. A seed that is not given is drawn.
+/// Parses items such as `KIND=RATE`. Without a seed, a random one is used.
 pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
     let mut faults = Faults { seed: fastrand::u32(..).into(), ..Faults::default() };
     let mut named = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
         named.push(kind);
         set(&mut faults, kind, value).map_err(|problem| UserError::usage(format!("--fault {item}: {problem}")))?;
     }
-    // 70%, 20% and 10% may add up to a little more.
+    // 70%, 20% and 10% may add up to slightly more than 1.
     if faults.failing() > 1.0 + 1e-9 {
         return Err(UserError::usage("--fault: drop, reset, deadlock, html and ratelimit add up to more than 100%"));
     }
@@ -58,7 +58,7 @@ fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), Strin
     Ok(())
 }
 
-/// A share of the calls.
+/// Parses a share of the calls.
 fn rate(text: &str) -> Result<f64, String> {
     let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
     let rate = number.parse().ok().map(|number: f64| number / whole);
@@ -68,8 +68,8 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn late(text: &str) -> Result<Duration, String> {
     let delay = parse_duration(text)?;
-    if delay > Faults::LONGEST_DELAY {
-        let longest = Faults::LONGEST_DELAY.as_secs();
+    if delay > Faults::MAX_DELAY {
+        let longest = Faults::MAX_DELAY.as_secs();
         return Err(format!("{text} is longer than {longest}s, after which the server drops a connection"));
     }
     Ok(delay)

@@ -32,7 +32,7 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
     let timeout = args.timeout.unwrap_or(Duration::from_secs(5));
-    let client = setup.impatient_client(timeout)?;
+    let client = setup.single_try_client(timeout)?;
     let waiting = Waiting::for_taskmanager(setup);
     let mut health = Health { setup, report: Report::default() };
     let answers = health.taskmanager(&client);

@@ -1,4 +1,4 @@
-//! `init`: the files of a first worker, in the current folder. What is there already stays as it is.
+//! `init`: creates the files of a first worker in the current folder. Existing files are not changed.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -17,13 +17,13 @@ const CONFIG: &str = "prismq.toml";
 const CONFIG_TEXT: &str = include_str!("init/prismq.toml");
 const VARIABLES: &str = include_str!("../../.env.example");
 
-/// The handler, and how it is run.
+/// The handler if Python is installed.
 const PYTHON: Handler =
     Handler { file: "hello.py", text: include_str!("init/hello.py"), exec: r#"["python3", "hello.py"]"# };
-/// The same for machines without Python.
+/// The handler for machines without Python.
 const SHELL: Handler = Handler { file: "hello.sh", text: include_str!("init/hello.sh"), exec: r#"["sh", "hello.sh"]"# };
 
-/// What to type next.
+/// The next commands to run.
 const NEXT: [(&str, &str); 5] = [
     ("prismq serve", "start a TaskManager, in another terminal"),
     ("prismq register-type --all", "register your task type"),
@@ -31,7 +31,7 @@ const NEXT: [(&str, &str); 5] = [
     ("prismq work --drain", "run all pending tasks, then exit"),
     ("prismq results", "show the results"),
 ];
-/// What else there is to know then.
+/// A further hint.
 const ELSEWHERE: &str = "If you already have a TaskManager, set its URL in .env and skip the first command.";
 
 struct Handler {
@@ -40,14 +40,14 @@ struct Handler {
     exec: &'static str,
 }
 
-/// A file to write, and who may read it.
+/// A file to write, with its mode.
 struct File<'a> {
     name: &'a str,
     text: String,
     mode: u32,
 }
 
-/// `prismq init`. It heeds no settings: they may be what is not there yet.
+/// `prismq init`. Ignores settings, since they may not exist yet.
 pub(super) fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
     let (mut written, mut kept) = (Vec::new(), Vec::new());
     let has_config = Path::new(CONFIG).exists();
@@ -86,10 +86,10 @@ fn say_next() {
     say(ELSEWHERE);
 }
 
-/// The configuration comes last: it is there once all that it names is. With one of somebody's own, no handler is
-/// wanted.
+/// Returns the files to write. The configuration comes last, so that all files that it names exist. If there is a
+/// configuration already, no handler is written.
 fn files(handler: &Handler, has_config: bool) -> Vec<File<'static>> {
-    // The first line says how to copy the example.
+    // The first line explains how to copy the example.
     let variables = VARIABLES.split_once('\n').map_or(VARIABLES, |(_, rest)| rest);
     let variables = format!(
         "# Settings of this machine, including keys: keep this file out of version control. Uncomment what you set.\n{variables}"
@@ -103,7 +103,7 @@ fn files(handler: &Handler, has_config: bool) -> Vec<File<'static>> {
     files
 }
 
-/// Writes a file, unless something of its name is there; false then.
+/// Writes a file unless it exists. Returns whether it was written.
 fn create(file: &File<'_>) -> io::Result<bool> {
     match OpenOptions::new().write(true).create_new(true).mode(file.mode).open(file.name) {
         Ok(mut opened) => opened.write_all(file.text.as_bytes()).map(|()| true),

@@ -1,4 +1,4 @@
-//! JSON that arguments give, in place, in a file, or on standard input.
+//! JSON arguments: inline, in a file, or on standard input.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::exit::UserError;
 use crate::json::{self, MAX_BYTES};
 use crate::text_file;
 
-/// The JSON that `argument` gives: itself, `@FILE`, or `-` for standard input. `option` is its name, for errors.
+/// Parses a JSON argument: inline, `@FILE`, or `-` for standard input. `option` is its name, for errors.
 pub(super) fn json(option: &str, argument: &str) -> Result<Value, UserError> {
     match argument.strip_prefix('@') {
         Some("") => {
@@ -22,7 +22,7 @@ pub(super) fn json(option: &str, argument: &str) -> Result<Value, UserError> {
     }
 }
 
-/// The JSON Schema that `argument` gives: a file, `-` for standard input, or JSON in place.
+/// Parses a JSON Schema argument: a file, `-` for standard input, or inline JSON.
 pub(super) fn schema(option: &str, argument: &str) -> Result<Value, UserError> {
     let is_inline = argument.trim_start_matches('\u{feff}').trim_start().starts_with('{');
     if argument == "-" || argument.starts_with('@') || is_inline {
@@ -32,7 +32,7 @@ pub(super) fn schema(option: &str, argument: &str) -> Result<Value, UserError> {
 }
 
 fn parse(place: &str, bytes: &[u8]) -> Result<Value, UserError> {
-    json::read_written(bytes).map_err(|error| UserError::usage(format!("{place}: {error}")))
+    json::read_strict(bytes).map_err(|error| UserError::usage(format!("{place}: {error}")))
 }
 
 fn read(option: &str, path: &str) -> Result<Vec<u8>, UserError> {
@@ -47,7 +47,7 @@ fn standard_input(option: &str) -> Result<Vec<u8>, UserError> {
     })
 }
 
-/// `path`, with a home folder in place of a `~` at its start. Shells leave it in `--option=~/file` and in `@~/file`.
+/// Expands `~` at the start of a path, which shells do not do in `--option=~/file` and `@~/file`.
 fn path(option: &str, path: &str) -> Result<PathBuf, UserError> {
     expand_home(Path::new(path)).map_err(|problem| UserError::usage(format!("{option}: {problem}")))
 }

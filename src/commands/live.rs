@@ -1,4 +1,4 @@
-//! Live lines on a terminal: what a worker does and how fast, what a command waits for. Logs go above them.
+//! Live lines on a terminal: a worker's activity and rate, or what a command waits for. The log is printed above them.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use crate::output::Stream;
 use crate::task::{TaskId, TaskResult};
 use crate::worker::Event;
 
-/// So long nobody minds waiting.
+/// How long a command waits before a line is shown.
 const NO_WAIT: Duration = Duration::from_secs(1);
 
 const TICK: Duration = Duration::from_millis(250);
@@ -26,17 +26,16 @@ struct State {
     started: Instant,
     completed: u64,
     failed: u64,
-    /// Each with its type, and how far it is once its handler has said so.
+    /// Running tasks, with their type and their progress if reported.
     running: BTreeMap<TaskId, (String, Option<u8>)>,
 }
 
-/// Whether there may be live lines: somebody is looking, and has not asked for quiet.
+/// Whether to show live lines: standard error is a terminal, and `-q` is not set.
 pub(super) fn is_wanted() -> bool {
     Stream::Stderr.is_decorated() && log::max_level() >= LevelFilter::Info
 }
 
-/// A line that says what a command waits for, once that takes longer than a second. Dropping it takes it away; that
-/// comes before anything is printed.
+/// A line that shows what a command waits for, after a second. Dropping it removes the line; do that before printing.
 pub(super) struct Waiting {
     bar: ProgressBar,
     /// Dropped at the end.
@@ -45,27 +44,27 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Waiting for something of which nobody knows how long it takes.
+    /// Shows a message without progress.
     pub(super) fn for_what(message: impl Into<Cow<'static, str>>, setup: &Setup) -> Self {
         Self::on(ProgressBar::no_length(), "{spinner} {wide_msg}", setup).saying(message)
     }
 
-    /// Counting things of which nobody knows how many there are.
+    /// Counts things whose total is unknown.
     pub(super) fn counting(things: &'static str, setup: &Setup) -> Self {
         Self::on(ProgressBar::no_length(), "{spinner} {human_pos} {msg}", setup).saying(things)
     }
 
-    /// Reading so many bytes.
+    /// Shows the progress of reading `bytes`.
     pub(super) fn reading(bytes: u64, setup: &Setup) -> Self {
         Self::on(ProgressBar::new(bytes), "{bar:40} {percent:>3} %, {eta} left", setup)
     }
 
-    /// Doing one thing after the other, and counting them.
+    /// Shows the progress of processing `things`.
     pub(super) fn through(things: usize, setup: &Setup) -> Self {
         Self::on(ProgressBar::new(things as u64), "{bar:40} {pos}/{len} {wide_msg}", setup)
     }
 
-    /// Waiting for the TaskManager's answer.
+    /// Shows that the command waits for the TaskManager.
     pub(super) fn for_taskmanager(setup: &Setup) -> Self {
         Self::for_what(format!("waiting for the TaskManager at {}", setup.config.api_url.value), setup)
     }
@@ -81,7 +80,7 @@ impl Waiting {
                 screen.add(line).enable_steady_tick(TICK);
             }
         };
-        // Without a thread for it, there is no line.
+        // If no thread can be started, no line is shown.
         let shows = is_wanted().then(|| thread::Builder::new().spawn(show).ok()).flatten();
         Self { bar, ended: Some(ended), shows }
     }
@@ -91,12 +90,12 @@ impl Waiting {
         self
     }
 
-    /// Says something else from now on.
+    /// Changes the message.
     pub(super) fn say(&self, message: String) {
         self.bar.set_message(message);
     }
 
-    /// What it shows, for what moves it on.
+    /// Returns the progress bar, to advance it.
     pub(super) fn bar(&self) -> &ProgressBar {
         &self.bar
     }
@@ -106,28 +105,28 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.ended = None;
         if let Some(shows) = self.shows.take() {
-            // It does not panic; if it did, there would be no line to take away.
+            // The thread does not panic; if it did, there would be no line to remove.
             let _ = shows.join();
         }
         self.bar.finish_and_clear();
     }
 }
 
-/// Prints to standard output while there may be a line: on a terminal, both are in one place.
+/// Prints to standard output while a live line may be shown on the same terminal.
 pub(super) fn above<T>(screen: &MultiProgress, print: impl FnOnce() -> T) -> T {
     if Stream::Stdout.is_terminal() && is_wanted() { screen.suspend(print) } else { print() }
 }
 
-/// The line of a worker.
+/// The live line of a worker.
 pub(super) struct Live {
     bar: ProgressBar,
-    /// The columns before its message.
+    /// Columns used before the message.
     taken: usize,
     state: Mutex<State>,
 }
 
 impl Live {
-    /// A line without an end, for a worker that goes on.
+    /// Creates a line for a worker without a known end.
     pub(super) fn spinner(screen: &MultiProgress) -> Self {
         // The templates are constants; were one wrong, the default style would be shown.
         let style =
@@ -137,7 +136,7 @@ impl Live {
         Self::new(bar, "- ".len())
     }
 
-    /// A bar that fills up while `total` tasks are worked.
+    /// Creates a progress bar for `total` tasks.
     #[cfg(feature = "server")]
     pub(super) fn bar(screen: &MultiProgress, total: u64) -> Self {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {wide_msg}");
@@ -161,7 +160,7 @@ impl Live {
         self.bar.set_message(state.describe(screen::width().saturating_sub(self.taken)));
     }
 
-    /// Takes what happened into the line.
+    /// Updates the line for an event.
     pub(super) fn event(&self, event: &Event<'_>) {
         let mut state = self.state();
         match event {
@@ -180,7 +179,7 @@ impl Live {
         self.show(&state);
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }
@@ -207,7 +206,7 @@ impl State {
         done + &doing
     }
 
-    /// As many of the running tasks as there is room for; the rest are counted.
+    /// Names as many running tasks as fit, and the number of the others.
     fn name_tasks(&self, width: usize) -> String {
         let count = self.running.len();
         let mut fitting = format!("{count} tasks");

@@ -1,4 +1,4 @@
-//! `man`: the man pages, made from the same definition as `--help`.
+//! `man`: generates man pages from the same definition as `--help`.
 
 use std::fs;
 use std::io::Write;

@@ -1,10 +1,10 @@
 //! The subcommands, one file each: build what they need, call it, print.
 
-mod aloud;
 mod bulk;
 mod claim;
 mod completions;
 mod config;
+mod console_observer;
 mod create_task;
 #[cfg(feature = "server")]
 mod demo;

@@ -1,4 +1,4 @@
-//! Notes in the results file which types a worker does not claim for a while: `explain` says so of their tasks.
+//! Records in the results file which types a worker does not claim, for `explain`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::shutdown::SystemClock;
 use crate::store::{Cause, Store, StoreError};
 use crate::worker::{Event, Observer};
 
-/// The pauses of the worker with this id.
+/// Records the pauses of a worker.
 pub(super) struct Pauses {
     pub(super) store: Arc<Store>,
     pub(super) worker_id: String,
@@ -39,7 +39,7 @@ impl Observer for Pauses {
             _ => return,
         };
         if let Err(error) = noted {
-            // The worker itself goes by what it knows.
+            // The worker itself does not depend on this record.
             log::debug!("cannot record that claiming is paused: {error}");
         }
     }

@@ -1,8 +1,8 @@
-//! `replay`: a task's handler once more, here, to debug it. Nobody is told of it, and nothing is stored.
+//! `replay`: runs a task's handler again locally, to debug it. Nothing is stored or reported.
 
 use std::sync::Arc;
 
-use super::aloud::Aloud;
+use super::console_observer::ConsoleObserver;
 use super::explain;
 use super::live::Waiting;
 use super::setup::{Setup, supervise_handlers};
@@ -21,12 +21,12 @@ use crate::worker::{HandlerSource, default_timeout, with_sound_ideas};
 /// `prismq replay`
 pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    setup.heed_signals()?;
+    setup.install_signal_handlers()?;
     let mut store = Arc::new(setup.store_to_read()?);
     let task = find(TaskId(args.id), setup, &store)?;
     let settings = settings(&task.task_type, setup)?;
     if settings.reads_youtube() {
-        // It is made where it is not there: it counts what the handler takes of the quota.
+        // The file is created if necessary, to count the handler's use of the quota.
         store = Arc::new(setup.store()?);
     }
     let handlers = Handlers::new(&setup.config, Some(Arc::new(setup.youtube_ledger(&store))));
@@ -49,7 +49,7 @@ pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
     })
 }
 
-/// The task as its last handler got it: from the results file, else from the TaskManager.
+/// Returns the task as its last handler got it: from the results file, else from the TaskManager.
 fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
     let client = setup.client()?;
     if let Some(claim) = store.claim(client.url(), id)? {
@@ -71,7 +71,7 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
     Ok(Task { attempt: task.attempt.max(1), ..task })
 }
 
-/// How tasks of that type are worked here.
+/// Returns the configuration of a task type.
 fn settings<'a>(task_type: &str, setup: &'a Setup) -> Result<&'a TaskType, UserError> {
     setup.configured(task_type).ok_or_else(|| {
         UserError::usage(format!("{task_type} has no handler: it is not configured"))
@@ -79,7 +79,7 @@ fn settings<'a>(task_type: &str, setup: &'a Setup) -> Result<&'a TaskType, UserE
     })
 }
 
-/// Runs the handler once, as a worker that has just claimed the task would.
+/// Runs the handler once, as a worker would after a claim.
 fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -> TaskResult {
     let start = setup.clock().moment();
     let claim_timeout = setup.config.claim_timeout.value;
@@ -87,8 +87,8 @@ fn work(task: Task, settings: &TaskType, handler: &dyn Handler, setup: &Setup) -
     let worker_id = setup.config.worker_id.value.clone();
     let claim = Claim { task, worker_id, claimed_at: start.time, deadline: start.later(timeout) };
     let stop = setup.stop_on_signals();
-    let (aloud, line) = Aloud::new(claim.task.id, setup);
-    let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &aloud)));
+    let (console_observer, line) = ConsoleObserver::new(claim.task.id, setup);
+    let outcome = with_sound_ideas(handler.run(&claim, &Run::new(timeout, &stop, &console_observer)));
     handler.end_idle(&stop);
     drop(line);
     TaskResult::new(claim, outcome, &setup.config.api_url, start.time, start.now())

@@ -1,4 +1,4 @@
-//! `results`: what the results file holds, printed or exported whole, one row at a time.
+//! `results`: prints or exports the results file, row by row.
 
 use std::io::{self, Write};
 
@@ -39,7 +39,7 @@ const COLUMNS: [&str; 17] = [
     "reported_at",
 ];
 
-/// The heading of the table for people.
+/// The header of the table.
 const HEADING: [&str; 7] = ["ID", "TYPE", "ATTEMPT", "STATUS", "MS", "FINISHED", "RESULT"];
 
 /// `prismq results`
@@ -56,7 +56,7 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         whole::print(&store, &filter)?
     } else {
         let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
-        // On a terminal the rows themselves show how far it is.
+        // On a terminal, the rows themselves show the progress.
         let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
         print(&store, &filter, format, progress.as_ref())?
     };
@@ -70,7 +70,7 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Prints what fits the filter. Returns whether anything does.
+/// Prints the results that match the filter. Returns whether there are any.
 fn print(
     store: &Store,
     filter: &ResultFilter,
@@ -101,7 +101,7 @@ fn print(
     Ok(found)
 }
 
-/// What was looked for in vain.
+/// Returns the message if nothing was found.
 fn none_found(args: &ResultsArgs) -> String {
     let failed = if args.failed { "failed " } else { "" };
     let of_type = args.task_type.as_ref().map_or_else(String::new, |name| format!(" of type {name}"));
@@ -109,7 +109,7 @@ fn none_found(args: &ResultsArgs) -> String {
     format!("no {failed}result{of_type}{since}")
 }
 
-/// A row of the table `results` as JSON. Only one that the TaskManager refuses has a `report_error`.
+/// Converts a row of the table `results` to JSON. `report_error` is present only if the TaskManager refused it.
 pub(super) fn fields(stored: &StoredResult) -> Value {
     let StoredResult { result, status, reported_at, report_error, .. } = stored;
     let failure = result.outcome.failure.as_ref();
@@ -146,28 +146,28 @@ fn write_csv(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
         other => other.to_string(),
     });
     let mut line = Vec::new();
-    // Into memory first: this writer keeps errors of what it writes to for itself.
+    // Write to memory first, since this writer hides errors of the output.
     csv::Writer::from_writer(&mut line).write_record(cells)?;
     out.write_all(&line)
 }
 
-/// The table, a line at a time: how wide its columns are must be known before the first.
+/// The column widths of the table, which are needed before the first row.
 struct Columns {
-    /// Without the attempt and the milliseconds.
+    /// Omit the attempt and the duration.
     is_narrow: bool,
-    /// So many columns of a result fit beside the rest.
+    /// Maximum width of a result.
     shown: usize,
     longest_name: usize,
 }
 
 impl Columns {
-    /// What comes before the result takes so much.
+    /// Width of the other columns.
     const WIDE: usize = 93;
     const NARROW: usize = 65;
-    /// The least and the most that is shown of a result.
+    /// Minimum and maximum width of a result.
     const SHOWN: [usize; 2] = [20, 60];
 
-    /// A line for each row where somebody looks; programs get all there is.
+    /// Fits the terminal; without one, nothing is truncated.
     fn of_terminal() -> Self {
         let [least, most] = Self::SHOWN;
         let look = Look::of(Stream::Stdout);
@@ -199,7 +199,7 @@ impl Columns {
             (None, None) => printable(&result.outcome.data.to_string()).into_owned(),
         };
         let task_type = shortened(&printable(&result.task_type), self.longest_name);
-        // What a long name takes, the result has not.
+        // A long type name shortens the result.
         let excess = measure_text_width(&task_type).saturating_sub(self.type_width());
         let least = self.shown.min(8);
         let shown = shortened(&text, self.shown.saturating_sub(excess).max(least));

@@ -1,4 +1,4 @@
-//! Where live lines are drawn: standard error, where a person looks at it.
+//! Draws live lines on standard error, if it is a terminal.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use super::end;
 use crate::output::Stream;
 
-/// How often lines are drawn, at most, in a second.
+/// Maximum refresh rate, in hertz.
 const OFTEN: u8 = 20;
 
-/// Room for the `^C` that a terminal writes where the cursor is, with a blank.
+/// Columns reserved for the `^C` that a terminal echoes, and a blank.
 const ROOM: u16 = 3;
 
-/// The live lines of this process; there are none where nobody could see them.
+/// Returns the display for live lines, hidden if standard error is not a terminal.
 pub(super) fn screen() -> MultiProgress {
     MultiProgress::with_draw_target(if Stream::Stderr.is_decorated() {
         ProgressDrawTarget::term_like_with_hz(Box::new(Screen::new(Term::buffered_stderr())), OFTEN)
@@ -24,25 +24,24 @@ pub(super) fn screen() -> MultiProgress {
     })
 }
 
-/// The columns that a live line has.
+/// Returns the width of a live line.
 pub(super) fn width() -> usize {
     Screen::new(Term::stderr()).width().into()
 }
 
-/// Takes away the `^C` that a terminal has written where the cursor was.
+/// Erases the `^C` that a terminal has echoed.
 pub(super) fn erase_echo(screen: &MultiProgress) {
     if Stream::Stderr.can_move_cursor() {
         let screen = screen.clone();
-        // Where this cannot be written, nobody sees the rest either.
-        end::for_a_moment(move || drop(screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"))));
+        // If this fails, nothing else is visible either.
+        end::run_briefly(move || drop(screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"))));
     }
 }
 
-/// A terminal that seems a little narrower than it is. Lines are filled up to its width, so on its whole width a `^C`
-/// would go to the next line, and that would be taken away in place of the live line.
+/// A terminal that reports a slightly smaller width. Lines are padded to the width, so with the full width a `^C` would
+/// wrap to the next line, which would be erased instead of the live line.
 ///
-/// One that is gone takes whatever is drawn: whoever draws would panic otherwise, as a program that outlives its terminal
-/// must not.
+/// Writes to a closed terminal are ignored, since the drawing library would panic, and a program may outlive its terminal.
 #[derive(Debug)]
 struct Screen {
     term: Term,

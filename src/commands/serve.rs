@@ -1,4 +1,4 @@
-//! `serve`: the embedded TaskManager by itself.
+//! `serve`: runs the embedded TaskManager.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ use crate::output::{note, print_json, print_line};
 use crate::server::{Server, ServerError, Settings};
 use crate::shutdown::Phase;
 
-/// How often it is looked whether the database is where it was.
+/// How often to check that the database was not moved or deleted.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// `prismq serve`
 pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let faults = faults::parse(&args.fault)?;
     setup.log()?;
-    setup.heed_signals()?;
+    setup.install_signal_handlers()?;
     warn_of(&args.fault, faults.seed);
     let server = Server::start(&Settings {
         faults,
@@ -53,7 +53,7 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Says loudly that `faults` are on, and how to have the same again.
+/// Warns that faults are injected, and shows how to reproduce them.
 fn warn_of(faults: &[String], seed: u64) {
     if faults.is_empty() {
         return;
@@ -65,7 +65,7 @@ fn warn_of(faults: &[String], seed: u64) {
     );
 }
 
-/// The TaskManager that a worker brings along, where its `api_url` says that it is.
+/// Starts a TaskManager for `--embedded`, on the address in `api_url`.
 pub(super) fn embedded(setup: &Setup) -> Result<Server, UserError> {
     let url = &setup.config.api_url.value;
     let listen = address(url).ok_or_else(|| {
@@ -86,7 +86,7 @@ fn settings(listen: SocketAddr, database: Option<PathBuf>, setup: &Setup) -> Set
     Settings { api_key, ..Settings::new(listen, database) }
 }
 
-/// The address on this machine that `http://HOST:PORT/api` leads to.
+/// Resolves `http://HOST:PORT/api` to an address of this machine.
 fn address(url: &str) -> Option<SocketAddr> {
     let host = url.strip_prefix("http://")?.strip_suffix("/api")?;
     let host = if host.rsplit(':').next()?.parse::<u16>().is_ok() { host.to_owned() } else { format!("{host}:80") };
@@ -95,7 +95,7 @@ fn address(url: &str) -> Option<SocketAddr> {
     addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
 }
 
-/// Says what keeps the embedded TaskManager from starting, and what to do.
+/// Converts a start error of the embedded TaskManager to a user error.
 pub(super) fn explain(error: &ServerError) -> UserError {
     match error {
         ServerError::KeyRequired(address) => UserError::usage(format!("other machines can reach {address}"))

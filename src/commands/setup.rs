@@ -1,4 +1,4 @@
-//! What the subcommands share: the settings in force, and what is built from them on demand.
+//! Shared state of the subcommands: the configuration, and what is created from it on demand.
 
 use std::process;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
 use crate::youtube::SharedLedger;
 
-/// The settings in force, and the program's shutdown.
+/// The configuration, and the program's shutdown.
 pub(super) struct Setup {
     pub(super) config: Config,
-    /// Print JSON.
+    /// Whether to print JSON.
     pub(super) json: bool,
     pub(super) shutdown: Arc<Shutdown>,
-    /// The live lines on standard error, which the log goes above.
+    /// The live lines on standard error; the log is printed above them.
     pub(super) screen: MultiProgress,
 }
 
@@ -38,7 +38,7 @@ impl Setup {
         Ok(Self::of(config::load(Sources::of_process(flags)?)?, json))
     }
 
-    /// By the command line alone: no file and no variable is read, so none can be wrong.
+    /// Uses the command line only, without files and environment variables.
     #[cfg(feature = "server")]
     pub(super) fn of_flags(cli: &Cli) -> Result<Self, ConfigError> {
         Ok(Self::of(config::of_flags(Sources::of_process(cli.flags())?)?, cli.global.json))
@@ -48,7 +48,7 @@ impl Setup {
         Self { config, json, shutdown: Arc::new(Shutdown::new(Phase::Running)), screen: screen::screen() }
     }
 
-    /// Sets the log up, on standard error, above the live lines where there may be any.
+    /// Initializes the log on standard error, above the live lines if there may be any.
     pub(super) fn log(&self) -> Result<(), UserError> {
         let config = &self.config;
         let set_up = logging::init(
@@ -60,13 +60,13 @@ impl Setup {
         set_up.map_err(UserError::usage)
     }
 
-    /// From now on the first signal drains, and the second ends what runs, and soon after it the program.
-    pub(super) fn heed_signals(&self) -> anyhow::Result<()> {
-        self.heed_signals_until(|_| false, || Exit::Interrupted)
+    /// Installs the signal handlers: the first signal drains, the second kills running tasks and soon ends the program.
+    pub(super) fn install_signal_handlers(&self) -> anyhow::Result<()> {
+        self.install_signal_handlers_until(|_| false, || Exit::Interrupted)
     }
 
-    /// The same; how the program ends in time is as [`end::in_time`] says.
-    pub(super) fn heed_signals_until(
+    /// Installs the signal handlers with the parameters of [`end::in_time`].
+    pub(super) fn install_signal_handlers_until(
         &self,
         is_due: impl Fn(Instant) -> bool + Send + 'static,
         exit: impl FnOnce() -> Exit + Send + 'static,
@@ -76,7 +76,7 @@ impl Setup {
         Ok(end::in_time(&self.shutdown, is_due, exit)?)
     }
 
-    /// From now on the second signal ends the program at once, where there is nothing that it would have to end first.
+    /// Makes the second signal end the program at once, for commands without running tasks.
     pub(super) fn end_on_second_signal(&self) {
         let screen = self.screen.clone();
         self.shutdown.on_raise(Phase::Draining, move |phase| {
@@ -86,7 +86,7 @@ impl Setup {
         });
     }
 
-    /// What `ask` returns. A signal that comes meanwhile ends the program at once: there is nothing to be ended first.
+    /// Runs `ask`. A signal meanwhile ends the program at once.
     pub(super) fn interruptible<T>(&self, ask: impl FnOnce() -> T) -> T {
         let asks = Arc::new(AtomicBool::new(true));
         let (still_asks, screen) = (Arc::clone(&asks), self.screen.clone());
@@ -100,19 +100,19 @@ impl Setup {
         answer
     }
 
-    /// From now on a signal ends the program at once, with the exit code for it.
+    /// Makes the first signal end the program at once.
     pub(super) fn end_on_signals(&self) -> anyhow::Result<()> {
         self.end_on_signals_after(|| {})
     }
 
-    /// The same, after these last words.
-    pub(super) fn end_on_signals_after(&self, last_words: impl Fn() + Send + Sync + 'static) -> anyhow::Result<()> {
-        let (screen, last_words) = (self.screen.clone(), Arc::new(last_words));
-        library::on_signal(move || end_now(&screen, &last_words))?;
+    /// Makes the first signal call `on_exit` and end the program.
+    pub(super) fn end_on_signals_after(&self, on_exit: impl Fn() + Send + Sync + 'static) -> anyhow::Result<()> {
+        let (screen, on_exit) = (self.screen.clone(), Arc::new(on_exit));
+        library::on_signal(move || end_now(&screen, &on_exit))?;
         Ok(())
     }
 
-    /// There is a person at hand: the first signal asks the handler to end, the second kills it.
+    /// Makes the first signal terminate the handler, and the second one kill it.
     pub(super) fn stop_on_signals(&self) -> Arc<Stop> {
         let stop = Arc::new(Stop::new(None));
         let raised = Arc::clone(&stop);
@@ -122,19 +122,19 @@ impl Setup {
         stop
     }
 
-    /// A client of the TaskManager, whose waits end at the first signal.
+    /// Returns a client of the TaskManager whose pauses end at the first signal.
     pub(super) fn client(&self) -> Result<Client, UserError> {
         self.connect(&library::connection(&self.config), Retries::STANDARD)
     }
 
-    /// The same of a TaskManager that this process has started.
+    /// Returns a client of the TaskManager that this process has started.
     pub(super) fn own_client(&self) -> Result<Client, UserError> {
         let connection = library::connection(&self.config);
         self.connect(&Connection { is_own: true, ..connection }, Retries::STANDARD)
     }
 
-    /// A client that tries each call once, for no longer than `timeout`.
-    pub(super) fn impatient_client(&self, timeout: Duration) -> Result<Client, UserError> {
+    /// Returns a client without retries, with a time-out.
+    pub(super) fn single_try_client(&self, timeout: Duration) -> Result<Client, UserError> {
         let connection = library::connection(&self.config);
         let connect_timeout = connection.connect_timeout.min(timeout);
         self.connect(
@@ -147,21 +147,21 @@ impl Setup {
         library::connect(connection, retries, Arc::new(self.clock())).map_err(UserError::usage)
     }
 
-    /// A clock whose sleeps end at the first signal.
+    /// Returns a clock whose sleeps end at the first signal.
     pub(super) fn clock(&self) -> SystemClock {
         SystemClock::new(Arc::clone(&self.shutdown), Phase::Draining)
     }
 
-    /// The results file.
+    /// Opens the results file.
     pub(super) fn store(&self) -> anyhow::Result<Store> {
         Ok(Store::open(&self.config.results)?)
     }
 
-    /// Whether the results file is there. One that was named on the command line and is not is an error: its name may be
-    /// mistyped. A setting is the worker's too, which may not have run yet.
+    /// Whether the results file exists. If it is named on the command line and missing, that is an error, since the name may
+    /// be mistyped; a file from the settings may just not have been created yet.
     pub(super) fn has_results(&self) -> Result<bool, UserError> {
         let results = &self.config.results;
-        // Where it cannot be seen, opening it says why.
+        // If this fails, opening the file reports why.
         let is_there = results.try_exists().unwrap_or(true);
         if is_there || results.origin != Origin::Flag {
             return Ok(is_there);
@@ -170,7 +170,7 @@ impl Setup {
             .hint("choose another with --results or PRISMQ_RESULTS; `prismq work` creates it"))
     }
 
-    /// The results file, for who only reads. Where there is none yet, it is empty, and is not made.
+    /// Opens the results file for reading. A missing file counts as empty and is not created.
     pub(super) fn store_to_read(&self) -> anyhow::Result<Store> {
         if self.has_results()? {
             Ok(Store::open_to_read(&self.config.results)?)
@@ -179,28 +179,28 @@ impl Setup {
         }
     }
 
-    /// The results file, to store results in, and the place for their ideas.
+    /// Opens the results file and the database of ideas for writing.
     pub(super) fn store_with_ideas(&self) -> anyhow::Result<Store> {
         Ok(self.store()?.with_ideas_in(&self.config.ideas)?)
     }
 
-    /// Whether a configured type is worked by a handler that reads YouTube.
+    /// Whether a configured type uses a YouTube handler.
     pub(super) fn reads_youtube(&self) -> bool {
         self.config.task_types.iter().any(config::TaskType::reads_youtube)
     }
 
-    /// What all workers on the results file share of YouTube.
+    /// Returns the YouTube ledger in the results file.
     pub(super) fn youtube_ledger(&self, store: &Arc<Store>) -> SharedLedger {
         library::youtube_ledger(store, &self.config, Arc::new(self.clock()))
     }
 
-    /// The configured task type of that name.
+    /// Returns the configured task type called `name`.
     pub(super) fn configured(&self, name: &str) -> Option<&config::TaskType> {
         self.config.task_types.iter().find(|task_type| task_type.name == name)
     }
 }
 
-/// From now on this process answers for what its handlers start, under a name that no other process has.
+/// Makes this process supervise everything that its handlers start, with a unique token.
 pub(super) fn supervise_handlers() {
     let token = format!("{:016x}", crate::name::unique() >> 2);
     if let Err(error) = handler::supervise(&token) {
@@ -208,21 +208,21 @@ pub(super) fn supervise_handlers() {
     }
 }
 
-/// Ends the program for a signal. The live lines are taken away, and nobody draws them again.
-fn end_now(screen: &MultiProgress, last_words: &Arc<impl Fn() + Send + Sync + 'static>) {
+/// Ends the program after a signal. The live lines are removed first.
+fn end_now(screen: &MultiProgress, on_exit: &Arc<impl Fn() + Send + Sync + 'static>) {
     screen::erase_echo(screen);
     let exit = || process::exit(Exit::Interrupted as i32);
-    let (screen, last_words) = (screen.clone(), Arc::clone(last_words));
-    end::for_a_moment(move || {
+    let (screen, on_exit) = (screen.clone(), Arc::clone(on_exit));
+    end::run_briefly(move || {
         screen.suspend(|| {
-            last_words();
+            on_exit();
             exit()
         });
     });
     exit();
 }
 
-/// The task type of that name as the TaskManager knows it.
+/// Returns a task type of the TaskManager.
 pub(super) fn known_type(client: &Client, name: &str) -> anyhow::Result<TaskType> {
     client.task_type(name)?.ok_or_else(|| errors::unknown_type_at(client, name).into())
 }

@@ -1,4 +1,4 @@
-//! `stats`: the results file in numbers, for a terminal, a pipe, a program or a browser.
+//! `stats`: statistics of the results file, as text, JSON or an HTML report.
 
 mod figures;
 mod report;
@@ -28,7 +28,7 @@ pub(super) use figures::Figures;
 pub(super) fn run(args: &StatsArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     if args.watch {
-        // The file may only be made while somebody watches.
+        // The file may be created while watching.
         return watch::run(setup, || gather(args, setup, &Arc::new(setup.store_to_read()?)));
     }
     let store = Arc::new(setup.store_to_read()?);
@@ -56,7 +56,7 @@ fn gather(args: &StatsArgs, setup: &Setup, store: &Arc<Store>) -> anyhow::Result
     })
 }
 
-/// Prints the results in numbers, how many of them are not reported, and what is left of the day's quota of YouTube.
+/// Prints the statistics, the number of unreported results, and the remaining YouTube quota.
 pub(super) fn print(figures: &Figures, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return print_as_json(figures);
@@ -75,7 +75,7 @@ fn print_as_json(figures: &Figures) -> anyhow::Result<()> {
     Ok(print_json(&report)?)
 }
 
-/// Writes the report into `file`, whole or not at all; `-` is standard output.
+/// Writes the report to `file`, atomically; `-` is standard output.
 fn write_report(file: &Path, page: &str) -> anyhow::Result<()> {
     if file == Path::new("-") {
         let mut out = buffered();
@@ -83,20 +83,19 @@ fn write_report(file: &Path, page: &str) -> anyhow::Result<()> {
     }
     let is_stream = fs::metadata(file).is_ok_and(|it| !it.is_file() && !it.is_dir());
     let written = if is_stream { write_into(file, page) } else { replace(file, page) };
-    // The error's own text may name the file beside it.
+    // The error's own text may name the temporary file.
     let failed = |error: io::Error| {
         format!("--html: cannot write {}: {}", file.display(), text_file::unwritable(&error.kind().into()))
     };
     Ok(written.map_err(|error| UserError::new(Exit::Failed, failed(error)))?)
 }
 
-/// Writes to a pipe or a device, which stays what it is.
+/// Writes to a pipe or a device, which must not be replaced.
 fn write_into(stream: &Path, page: &str) -> io::Result<()> {
     File::options().write(true).open(stream)?.write_all(page.as_bytes())
 }
 
-/// Puts a new file in the place of `file`, or of what it links to: whoever reads it meanwhile has the old one or the new
-/// one.
+/// Replaces `file`, or the target of a link, atomically.
 fn replace(file: &Path, page: &str) -> io::Result<()> {
     let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));

@@ -8,24 +8,24 @@ use crate::exit::{Exit, UserError};
 use crate::http::{Listener, RunningServer, StartError};
 use crate::os_error;
 use crate::shutdown::SystemClock;
-use crate::status::{self, Facts, Metrics, MetricsObserver};
+use crate::status::{self, Metrics, MetricsObserver, WorkerInfo};
 use crate::taskmanager::{Exchange, Meter};
 use crate::worker::Observer;
 use crate::youtube::QuotaListener;
 
-/// A status endpoint at work.
+/// A running status endpoint.
 pub(super) struct Status {
     metrics: Arc<Metrics>,
     _server: RunningServer,
 }
 
-/// Starts the endpoint where one is asked for, for a worker of these types.
+/// Starts the endpoint if `status_addr` is set.
 pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
     let Some(address) = &setup.config.status_addr else { return Ok(None) };
     let listener = Listener::bind(address.value).map_err(|error| explain(&error))?;
     let by_program = |it: &&TaskType| it.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_)));
     let programs = task_types.iter().filter(by_program).map(|it| it.name.clone()).collect();
-    let facts = Facts {
+    let facts = WorkerInfo {
         worker_id: setup.config.worker_id.value.clone(),
         handlers: programs,
         youtube_key: task_types.iter().any(TaskType::reads_youtube).then(|| setup.config.youtube_api_key.is_some()),
@@ -58,18 +58,18 @@ fn explain(error: &StartError) -> UserError {
 }
 
 impl Status {
-    /// Counts a client's requests.
+    /// Returns a callback that counts a client's requests.
     pub(super) fn meter(&self) -> Meter {
         let metrics = Arc::clone(&self.metrics);
         Arc::new(move |it: &Exchange| metrics.requested(it.call, it.status, it.took, it.held))
     }
 
-    /// Shows what is seen of YouTube's quota, by the time of `clock`.
+    /// Returns a listener for the YouTube quota.
     pub(super) fn quota_listener(&self, clock: SystemClock) -> QuotaListener {
         status::quota_listener(Arc::clone(&self.metrics), clock)
     }
 
-    /// Turns events into metrics, by the time of `clock`.
+    /// Returns an observer that updates the metrics.
     pub(super) fn observer(&self, clock: SystemClock) -> Box<dyn Observer> {
         Box::new(MetricsObserver::new(Arc::clone(&self.metrics), clock))
     }

@@ -1,4 +1,4 @@
-//! There is no status endpoint in a `prismq` that was built without servers.
+//! Replaces `status` in builds without the feature `server`.
 
 use super::setup::Setup;
 use crate::config::TaskType;
@@ -8,10 +8,10 @@ use crate::taskmanager::Meter;
 use crate::worker::Observer;
 use crate::youtube::QuotaListener;
 
-/// A status endpoint: there is none.
+/// Never constructed.
 pub(super) enum Status {}
 
-/// Refuses to start one.
+/// Fails if `status_addr` is set.
 pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
     match &setup.config.status_addr {
         None => Ok(None),
@@ -22,17 +22,14 @@ pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Stat
 }
 
 impl Status {
-    /// Nothing that could count.
     pub(super) fn meter(&self) -> Meter {
         match *self {}
     }
 
-    /// Nobody who could show it.
     pub(super) fn quota_listener(&self, _: SystemClock) -> QuotaListener {
         match *self {}
     }
 
-    /// Nobody who could hear.
     pub(super) fn observer(&self, _: SystemClock) -> Box<dyn Observer> {
         match *self {}
     }

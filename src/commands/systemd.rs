@@ -1,4 +1,4 @@
-//! What a service manager hears of a worker (`sd_notify`): that it is up, what it does, that its loop turns, that it ends.
+//! Notifies the service manager (`sd_notify`): readiness, status, watchdog, stopping.
 
 use parking_lot::Mutex;
 use std::env;
@@ -14,24 +14,24 @@ use crate::os_error;
 use crate::output::printable;
 use crate::worker::Event;
 
-/// How far the worker is.
+/// The worker's phase.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Starting,
     Up,
-    /// The TaskManager does not answer.
+    /// Waiting for the TaskManager.
     Waiting,
     Ending,
 }
 
-/// How long a manager that reads nothing may hold up the worker, at each message.
+/// Maximum time that a message may block the worker.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 struct State {
     phase: Phase,
-    /// Whether the manager heard the last message; at first, it is taken for granted.
+    /// Whether the last message was sent; initially true.
     is_heard: bool,
-    /// Messages about the phase that it has not heard. They are sent again with the next one.
+    /// Messages about the phase that could not be sent, to be sent with the next one.
     unheard: Vec<String>,
     completed: u64,
     failed: u64,
@@ -45,7 +45,7 @@ pub(super) struct Systemd {
 }
 
 impl Systemd {
-    /// The one that the environment names.
+    /// Connects to the manager named in the environment.
     pub(super) fn of_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         let state = State { phase: Phase::Starting, is_heard: true, unheard: Vec::new(), completed: 0, failed: 0 };
@@ -59,12 +59,12 @@ impl Systemd {
         }
     }
 
-    /// How long it lets us be silent, where it minds.
+    /// Returns the watchdog's time-out, if it is enabled.
     pub(super) fn watchdog() -> Option<Duration> {
         sd_notify::watchdog_enabled()
     }
 
-    /// Tells what happened, where it is worth it. Numbers go with the watchdog's messages: tasks may be many.
+    /// Sends a message for important events. Counts are sent with the watchdog's messages only, since tasks may be many.
     pub(super) fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock();
         let mut turn = |phase, words: &str| {
@@ -73,7 +73,7 @@ impl Systemd {
         };
         match event {
             Event::Ready { .. } => turn(Phase::Up, "waiting for tasks"),
-            // A worker that waits for its TaskManager is up: to start it anew would not help.
+            // A worker that waits for its TaskManager counts as up, since a restart would not help.
             Event::OutageStarted(error) => turn(Phase::Waiting, &format!("waiting for the TaskManager: {error}")),
             Event::OutageEnded { .. } => turn(Phase::Up, "TaskManager available again"),
             Event::StoreFailed { error, .. } => turn(Phase::Waiting, &format!("claiming paused: {error}")),
@@ -92,7 +92,7 @@ impl Systemd {
         }
     }
 
-    /// Where nobody hears it, the work goes on; the log says so once.
+    /// Sends messages. A failure is logged once and does not stop the worker.
     fn tell(&self, states: &[String], state: &mut State) {
         if states.is_empty() {
             return;
@@ -117,7 +117,7 @@ fn send(message: &str, address: &SocketAddr) -> io::Result<()> {
     socket.send_to_addr(message.as_bytes(), address).map(drop)
 }
 
-/// Why a message was not taken.
+/// Describes why a message was not accepted.
 fn refusal(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
@@ -127,7 +127,7 @@ fn refusal(error: &io::Error) -> String {
     }
 }
 
-/// The socket of that name, as `sd_notify(3)` has it: an absolute path, or `@` and a name of Linux's own.
+/// Parses a socket address (`sd_notify(3)`): an absolute path, or `@` and an abstract name.
 fn address(name: &OsStr) -> Result<SocketAddr, String> {
     let address = match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),
@@ -144,7 +144,7 @@ fn address(name: &OsStr) -> Result<SocketAddr, String> {
 }
 
 impl State {
-    /// Goes on to another phase; what is to be said of it. There is no way back from the end.
+    /// Changes the phase and returns the messages for it. The last phase is never left.
     fn turn(&mut self, phase: Phase, words: &str) -> Vec<String> {
         if self.phase == Phase::Ending {
             return Vec::new();
@@ -161,7 +161,7 @@ impl State {
 
     fn turns(&self) -> Vec<String> {
         match self.phase {
-            // The manager's watchdog sleeps until we are up.
+            // The manager's watchdog starts when we are ready.
             Phase::Starting => Vec::new(),
             Phase::Up => {
                 let numbers = format!("completed: {}, failed: {}", self.completed, self.failed);

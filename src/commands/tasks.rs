@@ -1,4 +1,4 @@
-//! `list-tasks` and `show-task`: what the TaskManager holds.
+//! `list-tasks` and `show-task`.
 
 use std::io::Write;
 
@@ -38,13 +38,13 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-/// The tasks that are wanted, page by page.
+/// The requested tasks, page by page.
 struct List {
     pages: TaskPages,
     details: Details,
-    /// How many are still to be listed.
+    /// Number of tasks still to be listed.
     left: usize,
-    /// Whether there are more than are wanted.
+    /// Whether there are more than requested.
     has_more: bool,
 }
 
@@ -59,7 +59,7 @@ impl List {
     }
 }
 
-/// Prints the tasks page by page. Returns whether there are any.
+/// Prints the tasks as JSON, page by page. Returns whether there are any.
 fn print_as_json(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     let mut next = || {
         let _waiting = Waiting::for_taskmanager(setup);
@@ -75,7 +75,7 @@ fn print_as_json(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     Ok(found)
 }
 
-/// The same as a table.
+/// Prints the tasks as a table. Returns whether there are any.
 fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
     let waiting = Waiting::for_taskmanager(setup);
     let mut rows = Vec::new();
@@ -95,20 +95,20 @@ fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
 
 const HEADING: [&str; 9] = ["ID", "TYPE", "STATUS", "ATTEMPTS", "PROGRESS", "CREATED", "WORKER", "PARAMS", "ERROR"];
 
-/// The columns of a list, the widest first: all, without attempts and progress, without the worker as well.
+/// Column sets of the table, widest first: all; without attempts and progress; also without the worker.
 const SETS: [&[usize]; 3] = [&[0, 1, 2, 3, 4, 5, 6], &[0, 1, 2, 5, 6], &[0, 1, 2, 5]];
 
 /// The column of the type's name.
 const TYPE: usize = 1;
 
-/// The columns of params and errors, which are cut to what a line has room for, and the least that says something.
+/// The columns of params and errors, which are truncated to the available width.
 const CUT: [usize; 2] = [7, 8];
 const LEAST: usize = 16;
-/// The most that is shown of each.
+/// Maximum width of these columns.
 const MOST: usize = 60;
 
-/// The table with as many columns as fit. Where a task has failed, why is worth more than the columns before. What is read
-/// by a program has all columns, always.
+/// Formats the table with as many columns as fit. Errors take precedence over other columns. Without a terminal, all
+/// columns are included.
 fn fitting(rows: &[[String; 9]], width: usize) -> String {
     if width == usize::MAX {
         return with(&[0, 1, 2, 3, 4, 5, 6, 7, 8], rows, MOST);
@@ -118,7 +118,7 @@ fn fitting(rows: &[[String; 9]], width: usize) -> String {
     for extra in [&told[..], &told[told.len().saturating_sub(1)..], &[]] {
         for set in SETS {
             let room = width.saturating_sub(widest(set));
-            // Two blanks before each.
+            // Two blanks before each column.
             let each = room.checked_div(extra.len()).map_or(0, |each| each.saturating_sub(2));
             if (extra.is_empty() && room > 0) || each >= LEAST {
                 return with(&[set, extra].concat(), rows, each.min(MOST));
@@ -128,7 +128,7 @@ fn fitting(rows: &[[String; 9]], width: usize) -> String {
     with(SETS[2], rows, 0)
 }
 
-/// The table with these columns, of which those of [`CUT`] have `most` characters.
+/// Formats the table with these columns, truncating those of [`CUT`] to `most` characters.
 fn with(columns: &[usize], rows: &[[String; 9]], most: usize) -> String {
     let cell =
         |at: usize, text: &String| if CUT.contains(&at) { shortened(&printable(text), most) } else { text.clone() };
@@ -136,14 +136,14 @@ fn with(columns: &[usize], rows: &[[String; 9]], most: usize) -> String {
     table(heading, rows.iter().map(|row| columns.iter().map(|at| cell(*at, &row[*at])).collect::<Vec<_>>()))
 }
 
-/// What was looked for in vain.
+/// Returns the message if nothing was found.
 fn none_found(args: &ListTasksArgs) -> String {
     let status = status(args).map_or_else(String::new, |status| format!("{status} "));
     let of_type = args.task_type.as_ref().map_or_else(String::new, |pattern| format!(" of type {pattern}"));
     format!("no {status}task{of_type}")
 }
 
-/// The name of the status that is asked for.
+/// Returns the requested status.
 fn status(args: &ListTasksArgs) -> Option<String> {
     args.status.and_then(|status| Some(status.to_possible_value()?.get_name().to_owned()))
 }
@@ -151,7 +151,7 @@ fn status(args: &ListTasksArgs) -> Option<String> {
 fn row(task: TaskView) -> [String; 9] {
     let [attempts, progress] = [task.attempts.to_string(), format!("{} %", task.progress)];
     let (created, worker) = (task.created_at.unwrap_or_default(), task.claimed_by.unwrap_or_default());
-    // Of long ones, no more is held than may be shown.
+    // Keep no more of long texts than may be shown.
     let start = |text: &str| text.chars().take(MOST + 1).collect::<String>();
     let is_empty = |params: &&Value| params.is_null() || **params == json!({}) || **params == json!([]);
     let params = task.params.as_ref().filter(|params| !is_empty(params)).map(|params| start(&params.to_string()));

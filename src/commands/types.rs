@@ -94,7 +94,7 @@ fn active(is_active: bool) -> String {
     if is_active { "yes" } else { "no" }.into()
 }
 
-/// The published server cannot list its types; those of the configuration can be asked for by name.
+/// Looks up the configured types by name, since the published server cannot list its types.
 fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskType>> {
     if setup.config.task_types.is_empty() {
         return Err(UserError::new(Exit::Failed, "this TaskManager cannot list its task types")
@@ -109,7 +109,7 @@ fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskTy
     Ok(types)
 }
 
-/// No type to work with.
+/// Returns the error for a missing type configuration.
 pub(super) fn no_types() -> UserError {
     UserError::usage("no task types named or configured").hint("name one, or add it to prismq.toml as a [[task_type]]")
 }

@@ -1,8 +1,8 @@
-//! `work`: the worker.
+//! `work`: runs the worker.
 
 use std::sync::{Arc, OnceLock};
 
-use super::end::Running;
+use super::end::RunningTasks;
 use super::live::{self, Live};
 use super::pauses::Pauses;
 use super::setup::Setup;
@@ -25,7 +25,7 @@ use crate::worker::{self, Job, Observer, Summary, Tools, WorkerError};
 /// `prismq work`
 pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
-    let running = heed_signals(setup)?;
+    let running = install_signal_handlers(setup)?;
     let task_types = task_types(args, setup)?;
     #[cfg(feature = "server")]
     let _server = args.embedded.then(|| super::serve::embedded(setup)).transpose()?;
@@ -70,10 +70,10 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     Ok(done)
 }
 
-/// The configured handlers. What those that read YouTube see of its quota is logged, and shown on `status_addr`.
+/// Returns the configured handlers. The YouTube quota is logged and shown on `status_addr`.
 fn handlers<'a>(status: Option<&Status>, store: &Arc<Store>, setup: &'a Setup) -> Handlers<'a> {
     let show = status.map(|status| status.quota_listener(setup.clock()));
-    let ledger = setup.youtube_ledger(store).telling(Box::new(move |event| {
+    let ledger = setup.youtube_ledger(store).with_listener(Box::new(move |event| {
         log_quota(event);
         if let Some(show) = &show {
             show(event);
@@ -82,8 +82,8 @@ fn handlers<'a>(status: Option<&Status>, store: &Arc<Store>, setup: &'a Setup) -
     Handlers::new(&setup.config, Some(Arc::new(ledger)))
 }
 
-/// Who hears what happens in the worker.
-fn observer(status: Option<&Status>, store: &Arc<Store>, running: Arc<Running>, setup: &Setup) -> WorkerLog {
+/// Returns the observer of the worker's events.
+fn observer(status: Option<&Status>, store: &Arc<Store>, running: Arc<RunningTasks>, setup: &Setup) -> WorkerLog {
     let worker_id = setup.config.worker_id.value.clone();
     let pauses = Pauses { store: Arc::clone(store), worker_id, clock: setup.clock() };
     let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
@@ -97,13 +97,14 @@ fn observer(status: Option<&Status>, store: &Arc<Store>, running: Arc<Running>, 
     }
 }
 
-/// From now on signals end the worker: where nothing runs here, all that it has is in the results file.
-fn heed_signals(setup: &Setup) -> anyhow::Result<Arc<Running>> {
-    let running = Arc::new(Running::new());
+/// Installs the signal handlers. If no task is running, everything is in the results file, and the program may end at once.
+fn install_signal_handlers(setup: &Setup) -> anyhow::Result<Arc<RunningTasks>> {
+    let running = Arc::new(RunningTasks::new());
     let (at_work, grace_period) = (Arc::clone(&running), setup.config.grace_period.value);
     let is_due = move |first| at_work.is_due(first, grace_period);
     let at_end = Arc::clone(&running);
-    setup.heed_signals_until(is_due, move || if at_end.is_over() { Exit::Done } else { Exit::Interrupted })?;
+    setup
+        .install_signal_handlers_until(is_due, move || if at_end.is_over() { Exit::Done } else { Exit::Interrupted })?;
     Ok(running)
 }
 
@@ -117,7 +118,7 @@ fn is_embedded(_: &WorkArgs) -> bool {
     false
 }
 
-/// The error that ended a worker. What it has left behind is in the results file, unless that is what failed.
+/// Converts the error that ended a worker. Its results are in the results file, unless that is what failed.
 fn explain(error: WorkerError, summary: Option<&Value>, setup: &Setup) -> UserError {
     let is_kept = matches!(error, WorkerError::TaskManager(_));
     let unreported = summary.and_then(|summary| summary["unreported"].as_u64()).filter(|count| is_kept && *count > 0);
@@ -129,8 +130,7 @@ fn explain(error: WorkerError, summary: Option<&Value>, setup: &Setup) -> UserEr
     error
 }
 
-/// Results that are left in the results file are what a signal leaves; whoever waited for the end of the work hears that
-/// they have not arrived.
+/// Returns the exit code. Unreported results are normal after a signal, but an error if the worker was to finish its work.
 fn conclude(summary: &Summary, setup: &Setup) -> Result<Exit, UserError> {
     if summary.unreported == 0 || setup.shutdown.get() > Phase::Running {
         return Ok(Exit::Done);
@@ -138,10 +138,10 @@ fn conclude(summary: &Summary, setup: &Setup) -> Result<Exit, UserError> {
     Err(errors::unreported(summary, &setup.config.results))
 }
 
-/// A drain is not done while tasks wait whose type is not claimed now.
+/// Fails if a drain leaves pending tasks of types that are not being claimed.
 fn refuse_snoozed(summary: &Summary, client: &Client) -> anyhow::Result<()> {
     for (task_type, until) in &summary.snoozed {
-        // The TaskManager may write its name in another case, and knows no tasks of a type that is gone.
+        // The TaskManager may spell the name in another case; an unregistered type has no tasks.
         let Some(known) = client.task_type(task_type)? else { continue };
         let filter = TaskFilter { status: Some("pending".into()), type_pattern: Some(known.name), limit: 1 };
         if !client.tasks(&filter)?.is_empty() {
@@ -152,7 +152,7 @@ fn refuse_snoozed(summary: &Summary, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The types to work: those named, or all configured ones, and those that `--handle` adds.
+/// Returns the types to run: those named, or all configured ones, and those added by `--handle`.
 fn task_types(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Vec<TaskType>> {
     let added: Vec<TaskType> = args.handles.iter().map(added).collect::<Result<_, _>>()?;
     if let Some(twice) = (1..added.len()).find(|at| added[..*at].iter().any(|it| it.name == added[*at].name)) {
@@ -178,7 +178,7 @@ fn task_types(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Vec<TaskType>> {
     if task_types.is_empty() { Err(types::no_types().into()) } else { Ok(task_types) }
 }
 
-/// The configured types that have a handler. Others may be there to be registered or created, but one must have one.
+/// Returns the configured types with a handler, at least one. Others may exist for registration only.
 fn workable(setup: &Setup) -> Result<Vec<&TaskType>, UserError> {
     let (with, without): (Vec<_>, Vec<_>) = setup.config.task_types.iter().partition(|it| it.action.is_some());
     match without.first() {

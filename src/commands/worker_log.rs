@@ -1,28 +1,28 @@
-//! A worker's events as log lines, as a live line where there is one, and for the service manager where there is one.
+//! Sends a worker's events to the log, the live line and the service manager.
 
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use super::end::Running;
+use super::end::RunningTasks;
 use super::live::Live;
 use super::systemd::Systemd;
 use crate::library::EventLog;
 use crate::worker::{Event, Observer, Summary};
 
-/// Passes on what happens in a worker.
+/// Forwards the events of a worker.
 pub(super) struct WorkerLog {
     pub(super) live: Option<Live>,
-    /// They hear the same.
+    /// Further observers.
     pub(super) also: Vec<Box<dyn Observer>>,
     pub(super) systemd: Option<Systemd>,
-    pub(super) running: Arc<Running>,
-    /// What the worker has done, also where it failed in the end.
+    pub(super) running: Arc<RunningTasks>,
+    /// The worker's summary, also if it failed.
     pub(super) ended: OnceLock<Value>,
 }
 
 impl WorkerLog {
-    /// What the worker has done, once it has ended.
+    /// Returns the worker's summary after its end.
     pub(super) fn summary(&self) -> Option<&Value> {
         self.ended.get()
     }

@@ -288,7 +288,7 @@ fn schema(entry: &Entry<'_>) -> Result<Value, ConfigError> {
     let bytes = text_file::read(&path, json::MAX_BYTES).map_err(|error| {
         entry.error(format_args!("{} cannot be read: {}", path.display(), text_file::reason(&error)))
     })?;
-    match json::read_written(&bytes) {
+    match json::read_strict(&bytes) {
         Ok(schema @ Value::Object(_)) => Ok(schema),
         Ok(_) => Err(entry.error(format_args!("{} is not a JSON object", path.display()))),
         Err(error) => Err(entry.error(format_args!("{} is {error}", path.display()))),

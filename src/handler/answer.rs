@@ -1,35 +1,34 @@
-//! What a child prints on its standard output: all of it, or the line that answers one task.
+//! Standard output of a child: all of it, or the line that answers one task.
 
 use std::mem;
 
 use serde_json::{Map, Value};
 
 use super::interruption::{Interruption, OUTPUT_MAX};
-use super::lines::{Ears, Reports, Sink};
+use super::lines::{ProgressForwarder, RedactingListener, Sink};
 use super::misplaced::without_colours;
 use crate::json;
 use crate::task::TaskId;
 
-/// What takes the standard output of a child, and what follows from it for the child.
+/// Takes the standard output of a child and decides when the child has to end.
 pub(super) trait Output: Sink {
-    /// Why the child must be ended for what it printed.
+    /// Returns why the child must be killed for what it printed.
     fn fault(&self) -> Option<Interruption>;
 
-    /// Whether it has printed all that is wanted of it; then it need not exit.
+    /// Whether the output is complete although the child has not exited.
     fn is_complete(&self) -> bool {
         false
     }
 }
 
-/// All that a child prints, up to [`OUTPUT_MAX`].
+/// Everything that a child prints, up to [`OUTPUT_MAX`].
 #[derive(Default)]
-pub(super) struct Everything {
-    /// What was printed.
+pub(super) struct CapturedOutput {
     pub(super) bytes: Vec<u8>,
     too_long: bool,
 }
 
-impl Sink for Everything {
+impl Sink for CapturedOutput {
     fn take(&mut self, bytes: &[u8]) {
         self.too_long |= self.bytes.len() + bytes.len() > OUTPUT_MAX;
         if self.too_long {
@@ -40,32 +39,39 @@ impl Sink for Everything {
     }
 }
 
-impl Output for Everything {
+impl Output for CapturedOutput {
     fn fault(&self) -> Option<Interruption> {
         self.too_long.then_some(Interruption::OutputTooLong)
     }
 }
 
-/// The answer to one task, up to [`OUTPUT_MAX`] and after any number of lines of progress.
-pub(super) struct Answer<'a> {
+/// The answer to one task: a line of at most [`OUTPUT_MAX`] bytes, after any number of progress lines.
+pub(super) struct TaskAnswer<'a> {
     task: TaskId,
-    reports: Reports<'a>,
+    progress: ProgressForwarder<'a>,
     line: Vec<u8>,
     fault: Option<Interruption>,
-    /// The answer itself, once it is there.
+    /// The answer, if it has been read.
     pub(super) envelope: Option<Map<String, Value>>,
-    goes_on: bool,
+    has_trailing_output: bool,
 }
 
-impl<'a> Answer<'a> {
-    /// The answer to `task`; `ears` hear of the progress towards it.
-    pub(super) fn new(task: TaskId, ears: Ears<'a>) -> Self {
-        Self { task, reports: Reports::new(ears), line: Vec::new(), fault: None, envelope: None, goes_on: false }
+impl<'a> TaskAnswer<'a> {
+    /// Expects an answer to `task`, and forwards progress to `listener`.
+    pub(super) fn new(task: TaskId, listener: RedactingListener<'a>) -> Self {
+        Self {
+            task,
+            progress: ProgressForwarder::new(listener),
+            line: Vec::new(),
+            fault: None,
+            envelope: None,
+            has_trailing_output: false,
+        }
     }
 
-    /// Whether the child printed more after it.
-    pub(super) fn goes_on(&self) -> bool {
-        self.goes_on || !self.line.trim_ascii().is_empty()
+    /// Whether the child printed more after its answer.
+    pub(super) fn has_trailing_output(&self) -> bool {
+        self.has_trailing_output || !self.line.trim_ascii().is_empty()
     }
 
     fn push(&mut self, text: &[u8]) {
@@ -77,7 +83,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Reads the line that is whole now. Empty ones say nothing.
+    /// Reads the completed line. Empty lines are ignored.
     fn read_line(&mut self) {
         let line = mem::take(&mut self.line);
         let line = line.trim_ascii();
@@ -85,14 +91,14 @@ impl<'a> Answer<'a> {
             return;
         }
         if self.envelope.is_some() {
-            self.goes_on = true;
-        } else if let Err(problem) = self.understand(line) {
-            let line = self.reports.ears.start_of(&String::from_utf8_lossy(line));
-            self.fault = Some(Interruption::Misspoke(format!("{problem}: {line:?}")));
+            self.has_trailing_output = true;
+        } else if let Err(problem) = self.parse_line(line) {
+            let line = self.progress.listener.start_of(&String::from_utf8_lossy(line));
+            self.fault = Some(Interruption::ProtocolViolation(format!("{problem}: {line:?}")));
         }
     }
 
-    fn understand(&mut self, line: &[u8]) -> Result<(), String> {
+    fn parse_line(&mut self, line: &[u8]) -> Result<(), String> {
         let text = String::from_utf8_lossy(line);
         let line = if line.contains(&b'\x1b') { without_colours(&text).as_bytes() } else { line };
         let object = match json::read_lossy(line) {
@@ -106,7 +112,7 @@ impl<'a> Answer<'a> {
         if object.get("success").is_some_and(Value::is_boolean) {
             self.envelope = Some(object);
         } else if object.contains_key("progress") {
-            self.reports.report(&object, &String::from_utf8_lossy(line));
+            self.progress.report(&object, &String::from_utf8_lossy(line));
         } else {
             return Err("a line that has neither `success` nor `progress`".into());
         }
@@ -114,7 +120,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-impl Sink for Answer<'_> {
+impl Sink for TaskAnswer<'_> {
     fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.push(piece);
@@ -124,7 +130,7 @@ impl Sink for Answer<'_> {
         }
     }
 
-    /// A child that leaves need not end its last line.
+    /// The last line needs no line break if the child exits.
     fn end(&mut self) {
         if self.envelope.is_none() {
             self.read_line();
@@ -132,7 +138,7 @@ impl Sink for Answer<'_> {
     }
 }
 
-impl Output for Answer<'_> {
+impl Output for TaskAnswer<'_> {
     fn fault(&self) -> Option<Interruption> {
         self.fault.clone()
     }
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn output_is_kept_up_to_its_limit() {
-        let mut output = Everything::default();
+        let mut output = CapturedOutput::default();
         output.take(&vec![b'x'; OUTPUT_MAX]);
         assert!(output.fault().is_none() && output.bytes.len() == OUTPUT_MAX);
         output.take(b"x");

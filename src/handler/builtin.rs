@@ -1,15 +1,15 @@
-//! Handlers that need no program: those for trying things out are here.
+//! Built-in handlers for trying prismq out: `echo`, `sleep` and `fail`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::envelope::{failure, failure_in};
+use super::envelope::{failure, failure_from_fields};
 use super::{Handler, Run};
 use crate::task::{Claim, ErrorType, Outcome};
 
-/// The handler for trying things out called `name`, if there is one.
+/// Returns the handler called `name`.
 #[must_use]
 pub(crate) fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
     match name {
@@ -20,12 +20,12 @@ pub(crate) fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
     }
 }
 
-/// The JSON Schema of the params that the built-in handler called `name` takes.
+/// Returns the JSON Schema of the params that the handler called `name` takes.
 #[must_use]
 pub(crate) fn builtin_schema(name: &str) -> Option<Value> {
     match name {
         "echo" => Some(json!({"type": "object"})),
-        // No type for the seconds: the published TaskManager takes no whole number for a "number".
+        // `seconds` has no type because the published TaskManager rejects whole numbers for "number".
         "sleep" => Some(json!({"type": "object", "properties": {"seconds": {"minimum": 0, "default": 1}}})),
         "fail" => Some(json!({
             "type": "object",
@@ -39,7 +39,7 @@ pub(crate) fn builtin_schema(name: &str) -> Option<Value> {
     }
 }
 
-/// Hands back the params.
+/// Returns the params.
 struct Echo;
 
 impl Handler for Echo {
@@ -48,7 +48,7 @@ impl Handler for Echo {
     }
 }
 
-/// Does nothing for a while.
+/// Sleeps for `seconds`.
 struct Sleep;
 
 impl Handler for Sleep {
@@ -62,14 +62,14 @@ impl Handler for Sleep {
     }
 }
 
-/// Fails as the params say.
+/// Fails in the way that the params describe.
 struct Fail;
 
 impl Handler for Fail {
     fn run(&self, claim: &Claim, _: &Run<'_>) -> Outcome {
-        let nothing = Map::new();
-        let words = claim.task.params.as_object().unwrap_or(&nothing);
-        let failure = failure_in(words, failure(ErrorType::Handler, "asked to fail".into()));
+        let empty = Map::new();
+        let fields = claim.task.params.as_object().unwrap_or(&empty);
+        let failure = failure_from_fields(fields, failure(ErrorType::Handler, "asked to fail".into()));
         Outcome { failure: Some(failure), ..Outcome::success(Value::Null) }
     }
 }

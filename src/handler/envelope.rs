@@ -1,61 +1,62 @@
-//! Makes an outcome of what a handler printed and of how it left.
+//! Turns the output and the exit of a handler into an outcome.
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Everything};
-use super::interruption::with_last_words;
+use super::answer::{CapturedOutput, TaskAnswer};
+use super::interruption::with_stderr_tail;
 use super::process::Exit;
-use super::session::Ended;
+use super::session::EndedSession;
 use super::{Listener, misplaced, not_before};
 use crate::json::{self, JsonError};
 use crate::task::{ErrorType, Failure, Outcome};
 use crate::text_file;
 
-/// The outcome of a child whose exit and output are its answer. `listener` hears what in it makes no sense.
-pub(super) fn outcome(ended: Ended<Everything>, listener: &dyn Listener) -> Outcome {
-    let Ended { exit, interruption, stdout, last_words, .. } = ended;
+/// Returns the outcome of a child that ran one task and exited. Invalid parts of its answer are reported to `listener`.
+pub(super) fn outcome(ended: EndedSession<CapturedOutput>, listener: &dyn Listener) -> Outcome {
+    let EndedSession { exit, interruption, stdout, stderr_tail, .. } = ended;
     if let Some(interruption) = interruption {
-        return interruption.outcome(&last_words);
+        return interruption.outcome(&stderr_tail);
     }
-    let failure = by_exit(&exit, &last_words);
-    let outcome = match printed(&stdout.bytes) {
+    let failure = exit_failure(&exit, &stderr_tail);
+    let outcome = match parse_stdout(&stdout.bytes) {
         Ok(Value::Object(envelope)) if is_envelope(&envelope) => {
             let not_before = not_before::read(envelope.get("not_before"), listener);
-            Outcome { not_before, ..by_envelope(envelope, failure, &last_words) }
+            Outcome { not_before, ..envelope_outcome(envelope, failure, &stderr_tail) }
         }
         Ok(data) => Outcome { failure, ..Outcome::success(data) },
-        Err(problem) => unreadable(problem, &stdout.bytes, failure, &last_words),
+        Err(problem) => unreadable(problem, &stdout.bytes, failure, &stderr_tail),
     };
-    with_untold(outcome, last_words)
+    attach_stderr_tail(outcome, stderr_tail)
 }
 
-/// The outcome of a task whose answer is one line.
-pub(super) fn outcome_of_answer(envelope: Map<String, Value>, last_words: String, listener: &dyn Listener) -> Outcome {
+/// Returns the outcome of a task that was answered by one line.
+pub(super) fn outcome_of_answer(envelope: Map<String, Value>, stderr_tail: String, listener: &dyn Listener) -> Outcome {
     let not_before = not_before::read(envelope.get("not_before"), listener);
-    with_untold(Outcome { not_before, ..by_envelope(envelope, None, &last_words) }, last_words)
+    attach_stderr_tail(Outcome { not_before, ..envelope_outcome(envelope, None, &stderr_tail) }, stderr_tail)
 }
 
-/// The outcome of a child that should have lived on.
-pub(super) fn outcome_of_end(ended: Ended<Answer<'_>>, listener: &dyn Listener) -> Outcome {
-    let Ended { exit, interruption, stdout, last_words, .. } = ended;
+/// Returns the outcome of a task whose persistent process exited or was killed while it ran the task.
+pub(super) fn outcome_of_end(ended: EndedSession<TaskAnswer<'_>>, listener: &dyn Listener) -> Outcome {
+    let EndedSession { exit, interruption, stdout, stderr_tail, .. } = ended;
     if let Some(interruption) = interruption {
-        return interruption.outcome(&last_words);
+        return interruption.outcome(&stderr_tail);
     }
     if let Some(envelope) = stdout.envelope {
-        return outcome_of_answer(envelope, last_words, listener);
+        return outcome_of_answer(envelope, stderr_tail, listener);
     }
-    let failure = by_exit(&exit, &last_words).unwrap_or_else(|| {
-        let error = with_last_words("exited with code 0 before answering".into(), &last_words);
+    let failure = exit_failure(&exit, &stderr_tail).unwrap_or_else(|| {
+        let error = with_stderr_tail("exited with code 0 before answering".into(), &stderr_tail);
         failure(ErrorType::Handler, error)
     });
     failure.into()
 }
 
-/// What a handler means by printing `value` and leaving in order. People who work a task by hand say it the same way.
+/// Returns the outcome of a handler that prints `value` and exits with code 0. `complete` and `fail` read the same
+/// format.
 #[must_use]
 pub(crate) fn outcome_of(value: Value) -> Outcome {
     match value {
-        Value::Object(envelope) if is_envelope(&envelope) => by_envelope(envelope, None, ""),
+        Value::Object(envelope) if is_envelope(&envelope) => envelope_outcome(envelope, None, ""),
         data => Outcome::success(data),
     }
 }
@@ -64,11 +65,13 @@ fn is_envelope(object: &Map<String, Value>) -> bool {
     object.get("success").is_some_and(Value::is_boolean)
 }
 
-/// What was printed, as JSON: text becomes `{"output": text}`, nothing becomes null. The error is that it was meant to
-/// be JSON and cannot be read: taken for text, a failure that it tells of would be a success.
-fn printed(stdout: &[u8]) -> Result<Value, String> {
+/// Parses standard output as JSON: text becomes `{"output": text}`, empty output becomes null.
+///
+/// Fails if the output looks like JSON but is not valid. Taken as text, an envelope that reports a failure would count
+/// as success.
+fn parse_stdout(stdout: &[u8]) -> Result<Value, String> {
     let text = String::from_utf8_lossy(stdout);
-    let text = json::without_mark(&text);
+    let text = json::without_bom(&text);
     if text.trim_ascii().is_empty() {
         return Ok(Value::Null);
     }
@@ -80,7 +83,7 @@ fn printed(stdout: &[u8]) -> Result<Value, String> {
         Ok(value) => Ok(value),
         Err(error) if plain.is_some() || json::starts_like_object(stdout) => Err(format!("output is {error}")),
         Err(error @ JsonError::Limit(_)) if text.trim_start().starts_with('[') => Err(format!("output is {error}")),
-        Err(_) => misplaced::find(&json::mended(text)).map_or_else(|| Ok(as_text(text)), Err),
+        Err(_) => misplaced::find(&json::repaired(text)).map_or_else(|| Ok(as_text(text)), Err),
     }
 }
 
@@ -88,26 +91,26 @@ fn as_text(text: &str) -> Value {
     json!({"output": text.trim_end_matches('\n')})
 }
 
-/// The outcome of a child whose output cannot be read. What it printed is kept as text.
-fn unreadable(problem: String, stdout: &[u8], by_exit: Option<Failure>, last_words: &str) -> Outcome {
-    let failure = by_exit.unwrap_or_else(|| failure(ErrorType::Handler, with_last_words(problem, last_words)));
+/// Returns the outcome of a child whose output is invalid. The output is kept as text.
+fn unreadable(problem: String, stdout: &[u8], exit_failure: Option<Failure>, stderr_tail: &str) -> Outcome {
+    let failure = exit_failure.unwrap_or_else(|| failure(ErrorType::Handler, with_stderr_tail(problem, stderr_tail)));
     let text = String::from_utf8_lossy(stdout);
-    Outcome { failure: Some(failure), ..Outcome::success(as_text(json::without_mark(&text))) }
+    Outcome { failure: Some(failure), ..Outcome::success(as_text(json::without_bom(&text))) }
 }
 
-/// What the exit says by itself.
-fn by_exit(exit: &Exit, last_words: &str) -> Option<Failure> {
+/// Returns the failure that the exit alone indicates.
+fn exit_failure(exit: &Exit, stderr_tail: &str) -> Option<Failure> {
     let (error_type, error) = match exit {
         Exit::Code(0) => return None,
-        Exit::Code(code) if last_words.is_empty() => (by_code(*code), format!("exit code {code}")),
-        Exit::Code(code) => (by_code(*code), last_words.to_owned()),
-        Exit::Signal(signal) => (ErrorType::Crash, with_last_words(format!("killed by signal {signal}"), last_words)),
+        Exit::Code(code) if stderr_tail.is_empty() => (error_type_of_code(*code), format!("exit code {code}")),
+        Exit::Code(code) => (error_type_of_code(*code), stderr_tail.to_owned()),
+        Exit::Signal(signal) => (ErrorType::Crash, with_stderr_tail(format!("killed by signal {signal}"), stderr_tail)),
     };
     Some(failure(error_type, error))
 }
 
-/// What an exit code other than 0 means, by the names of sysexits.h.
-fn by_code(code: i32) -> ErrorType {
+/// Maps an exit code other than 0 to an error type, as sysexits.h names them.
+fn error_type_of_code(code: i32) -> ErrorType {
     match code {
         65 => ErrorType::Validation,
         69 => ErrorType::Connection,
@@ -117,13 +120,16 @@ fn by_code(code: i32) -> ErrorType {
     }
 }
 
-/// What the handler says itself. It is believed when it says that it failed; that it succeeded, its exit must confirm.
-fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_words: &str) -> Outcome {
+/// Reads an envelope. `"success": true` counts only if the exit code is 0, too; `"success": false` always counts.
+fn envelope_outcome(mut envelope: Map<String, Value>, exit_failure: Option<Failure>, stderr_tail: &str) -> Outcome {
     let failure = if envelope.get("success") == Some(&Value::Bool(true)) {
-        by_exit
+        exit_failure
     } else {
-        let unexplained = if last_words.is_empty() { "handler failed without an error message" } else { last_words };
-        Some(failure_in(&envelope, by_exit.unwrap_or_else(|| failure(ErrorType::Handler, unexplained.into()))))
+        let unexplained = if stderr_tail.is_empty() { "handler failed without an error message" } else { stderr_tail };
+        Some(failure_from_fields(
+            &envelope,
+            exit_failure.unwrap_or_else(|| failure(ErrorType::Handler, unexplained.into())),
+        ))
     };
     Outcome {
         failure,
@@ -134,21 +140,21 @@ fn by_envelope(mut envelope: Map<String, Value>, by_exit: Option<Failure>, last_
             _ => Map::new(),
         },
         not_before: None,
-        last_words: String::new(),
+        stderr_tail: String::new(),
     }
 }
 
-/// `outcome` with the handler's last words, unless its failure tells them already.
-fn with_untold(outcome: Outcome, last_words: String) -> Outcome {
-    let are_told = outcome.failure.as_ref().is_some_and(|failure| failure.error.contains(&last_words));
-    if are_told { outcome } else { Outcome { last_words, ..outcome } }
+/// Adds the stderr tail to `outcome`, unless its error contains it already.
+fn attach_stderr_tail(outcome: Outcome, stderr_tail: String) -> Outcome {
+    let is_included = outcome.failure.as_ref().is_some_and(|failure| failure.error.contains(&stderr_tail));
+    if is_included { outcome } else { Outcome { stderr_tail, ..outcome } }
 }
 
-/// The failure that `words` describe by `error`, `error_type` and `retryable`; `default` says what they leave out.
-pub(super) fn failure_in(words: &Map<String, Value>, default: Failure) -> Failure {
-    let text = |name| words.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let error = match words.get("error") {
-        // Better any words than none.
+/// Returns the failure described by `error`, `error_type` and `retryable` in `fields`; missing ones come from `default`.
+pub(super) fn failure_from_fields(fields: &Map<String, Value>, default: Failure) -> Failure {
+    let text = |name| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let error = match fields.get("error") {
+        // An unusual error text is better than none.
         Some(error @ (Value::Object(_) | Value::Array(_))) => error.to_string(),
         _ => text("error").map_or(default.error, str::to_owned),
     };
@@ -156,10 +162,10 @@ pub(super) fn failure_in(words: &Map<String, Value>, default: Failure) -> Failur
         Some(error_type) => (error_type.clone(), error_type.is_retryable()),
         None => (default.error_type, default.retryable),
     };
-    Failure { error, error_type, retryable: words.get("retryable").and_then(Value::as_bool).unwrap_or(retryable) }
+    Failure { error, error_type, retryable: fields.get("retryable").and_then(Value::as_bool).unwrap_or(retryable) }
 }
 
-/// A failure, retryable as its type says.
+/// Returns a failure that is retryable if its type is.
 pub(super) fn failure(error_type: ErrorType, error: String) -> Failure {
     Failure { retryable: error_type.is_retryable(), error_type, error }
 }

@@ -1,34 +1,33 @@
-//! The environment a handler gets: enough to do its work, and no secret it was not given on purpose.
+//! Environment of a handler's process: the worker's own, without secrets that `pass_env` does not name.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use super::exec::ExecSettings;
 use super::process::PROGRESS_FD;
-use super::settings::ExecSettings;
 use crate::task::Claim;
 
-/// What makes a variable's name look like that of a secret.
+/// A variable whose name contains one of these is taken for a secret.
 const SECRET: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
-/// What no handler ever gets: the TaskManager's key, and the way to speak to the service manager in our name.
+/// Never passed to handlers: the TaskManager's key, and access to the service manager in our name.
 const NEVER: [&str; 5] =
     ["TASKMANAGER_API_KEY", "TASKMANAGER_API_KEY_FILE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
-/// What is left of the worker's environment in a clean one, beside `LC_*`.
+/// Passed with `clean_env`, in addition to `LC_*`.
 const CLEAN: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
 
-/// Variables by name.
 pub(super) type Variables = BTreeMap<OsString, OsString>;
 
-/// What a handler with `settings` gets for every task, where `worker` is the worker's own environment.
+/// Returns the part of the environment that is the same for all tasks; `worker` is the worker's own environment.
 pub(super) fn environment(worker: impl Iterator<Item = (OsString, OsString)>, settings: &ExecSettings) -> Variables {
     let inherited = worker.filter(|(name, _)| is_inherited(name, settings));
     let configured = settings.env.iter().map(|(name, value)| (name.into(), value.into()));
     inherited.chain(configured).filter(|(name, _)| !is_never_passed(name)).collect()
 }
 
-/// What it gets beside that for the task of `claim`.
+/// Returns the variables of a process that runs only the task of `claim`.
 pub(super) fn of_task(claim: &Claim) -> Variables {
     let mut variables = of_process(claim);
-    variables.extend(named([
+    variables.extend(to_variables([
         ("PRISMQ_TASK_ID", claim.task.id.to_string()),
         ("PRISMQ_ATTEMPT", claim.task.attempt.to_string()),
         ("PRISMQ_DEADLINE", claim.deadline.to_string()),
@@ -36,20 +35,20 @@ pub(super) fn of_task(claim: &Claim) -> Variables {
     variables
 }
 
-/// What it gets beside that where it works more tasks after that of `claim`: what is the same for all of them.
+/// Returns the variables of a persistent process: those that do not depend on the task.
 pub(super) fn of_process(claim: &Claim) -> Variables {
-    named([
+    to_variables([
         ("PRISMQ_TASK_TYPE", claim.task.task_type.clone()),
         ("PRISMQ_WORKER_ID", claim.worker_id.clone()),
         ("PRISMQ_PROGRESS_FD", PROGRESS_FD.to_string()),
     ])
 }
 
-fn named<const N: usize>(variables: [(&str, String); N]) -> Variables {
+fn to_variables<const N: usize>(variables: [(&str, String); N]) -> Variables {
     variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// The values of secrets that it gets because `pass_env` names them.
+/// Returns the values of the secrets that `pass_env` passes on.
 pub(super) fn passed_secrets(
     worker: impl Iterator<Item = (OsString, OsString)>,
     settings: &ExecSettings,
@@ -82,7 +81,7 @@ fn is_clean(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::settings::Command;
+    use crate::handler::exec::Command;
 
     fn settings() -> ExecSettings {
         ExecSettings {

@@ -1,5 +1,6 @@
-//! Handlers that are programs: one process a task.
+//! Handlers that start a program for each task.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,23 +11,49 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::answer::Everything;
+use super::answer::CapturedOutput;
 use super::envelope::{self, failure};
 use super::environment::{self, Variables, environment};
 use super::interruption::Interruption;
 use super::pipes::Input;
 use super::process::{FILES, KILL_AFTER, Program};
 use super::redact::Redactor;
-use super::session::{Ended, Link, Session, Terms};
-use super::settings::{Command, ExecSettings};
+use super::session::{ChildHandle, EndedSession, RunOptions, Session};
 use super::{Handler, OpenFiles, Run, lookup, script};
 use crate::os_error;
 use crate::resources::is_shortage;
 use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 
-/// The first and the longest wait for what is missing to start a program.
+/// The first and the longest pause before starting a program is retried.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The command of a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A program and its arguments.
+    Program(Vec<String>),
+    /// A command line for `sh -c`.
+    Shell(String),
+}
+
+/// How a program is run. Not `Debug`, since `env` may contain secrets.
+#[derive(Clone)]
+pub struct ExecSettings {
+    /// The command to run.
+    pub command: Command,
+    /// The working folder. A program whose name has a slash is relative to it.
+    pub dir: PathBuf,
+    /// Variables added to the environment that the program inherits from the worker; they override it.
+    pub env: BTreeMap<String, String>,
+    /// Variables to inherit although their names look like secrets.
+    pub pass_env: Vec<String>,
+    /// Whether to inherit only a few common variables and `pass_env`.
+    pub clean_env: bool,
+    /// Values to redact in the program's output, such as the TaskManager's key. Variables of `pass_env` that look like
+    /// secrets are redacted as well. Values shorter than 4 characters are not.
+    pub secrets: Vec<String>,
+}
 
 /// A handler that starts a program for each task.
 pub struct Exec {
@@ -36,7 +63,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// A handler that runs the program of `settings`.
+    /// Creates a handler that runs the program of `settings`.
     #[must_use]
     pub fn new(settings: ExecSettings) -> Self {
         let passed = environment::passed_secrets(env::vars_os(), &settings);
@@ -44,14 +71,14 @@ impl Exec {
         Self { settings, redactor, kill_after: KILL_AFTER }
     }
 
-    /// The same handler, killed `kill_after` after it was asked to end; 5 s where this is not called.
+    /// Sets how long a process has to exit after SIGTERM before it is killed. The default is 5 s.
     #[must_use]
     pub fn kill_after(mut self, kill_after: Duration) -> Self {
         self.kill_after = kill_after;
         self
     }
 
-    /// The executable, looked for as the child would in `variables`.
+    /// Returns the executable, using the `PATH` in `variables`.
     fn find(&self, variables: &Variables) -> Result<PathBuf, String> {
         let program = match &self.settings.command {
             Command::Program(words) => words.first().map_or("", String::as_str),
@@ -67,7 +94,7 @@ impl Exec {
         }
     }
 
-    /// What is run for `task`, which gets `variables` beside those that it gets for every task.
+    /// Returns the program to run for `task`, with `variables` added to its environment.
     pub(super) fn program(&self, task: TaskId, variables: Variables) -> Result<Program, String> {
         let mut env = environment(env::vars_os(), &self.settings);
         let path = self.find(&env)?;
@@ -75,7 +102,6 @@ impl Exec {
         Ok(Program { task, path, args: self.args(), dir: self.settings.dir.clone(), env: env.into_iter().collect() })
     }
 
-    /// What of the program's output nobody may see.
     pub(super) fn redactor(&self) -> &Redactor {
         &self.redactor
     }
@@ -90,14 +116,14 @@ impl Handler for Exec {
             Ok(program) => program,
             Err(error) => return Outcome::failure(ErrorType::Configuration, error),
         };
-        let link = match start(&program.path, run, || Link::start(&program)) {
-            Ok(link) => link,
+        let child = match start(&program.path, run, || ChildHandle::start(&program)) {
+            Ok(child) => child,
             Err(failure) => return failure.into(),
         };
-        let terms = Terms { run, redactor: &self.redactor, kill_after: self.kill_after };
-        match work(link, input(claim), &terms) {
+        let options = RunOptions { run, redactor: &self.redactor, kill_after: self.kill_after };
+        match run_to_end(child, input(claim), &options) {
             Ok(ended) => self.redactor.outcome(envelope::outcome(ended, run.listener)),
-            Err(error) => unwatched(&error).into(),
+            Err(error) => watch_failure(&error).into(),
         }
     }
 
@@ -110,26 +136,29 @@ impl Handler for Exec {
         self.find(&variables)?;
         match &self.settings.command {
             Command::Program(words) => script::check(words, &self.settings.dir, path_in(&variables)),
-            // What the line means is up to the shell.
+            // Only the shell can parse the line.
             Command::Shell(_) => Ok(()),
         }
     }
 }
 
-/// Where the child looks for programs.
 fn path_in(variables: &Variables) -> Option<&OsStr> {
     variables.get(OsStr::new("PATH")).map(OsString::as_os_str)
 }
 
-/// Gives `input` to a child, until its end. The error is that it could not be watched.
-fn work(link: Link, input: Vec<u8>, terms: &Terms<'_>) -> io::Result<Ended<Everything>> {
+/// Sends `input` to a child and waits until it has exited. Fails if the child could not be watched.
+fn run_to_end(
+    child: ChildHandle,
+    input: Vec<u8>,
+    options: &RunOptions<'_>,
+) -> io::Result<EndedSession<CapturedOutput>> {
     let input = Input { bytes: input, is_last: true };
-    let mut session = Session::new(link, input, Everything::default(), terms);
-    session.work()?;
+    let mut session = Session::new(child, input, CapturedOutput::default(), options);
+    session.run()?;
     session.end()
 }
 
-/// What a handler reads: one line of JSON.
+/// Returns the standard input of a handler: one line of JSON.
 pub(super) fn input(claim: &Claim) -> Vec<u8> {
     #[derive(Serialize)]
     struct Input<'a> {
@@ -145,15 +174,19 @@ pub(super) fn input(claim: &Claim) -> Vec<u8> {
     line
 }
 
-/// Starts a child by `start`. While the system has nothing to start it with, it is waited for: that is not the task's
-/// trouble, so where the run's time is up over it, the failure is the worker's.
-pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<Link>) -> Result<Link, Failure> {
+/// Starts a child by calling `start`, and retries while the system lacks resources for it. If the run's time is up
+/// before that succeeds, the failure has the type `worker`, since the task did not cause it.
+pub(super) fn start(
+    path: &Path,
+    run: &Run<'_>,
+    start: impl Fn() -> io::Result<ChildHandle>,
+) -> Result<ChildHandle, Failure> {
     let mut wait = FIRST_WAIT;
     loop {
         let error = match start() {
-            Ok(link) => return Ok(link),
-            Err(error) if may_pass(&error) => error,
-            Err(error) => return Err(could_not_run(path, &error)),
+            Ok(child) => return Ok(child),
+            Err(error) if is_transient(&error) => error,
+            Err(error) => return Err(start_failure(path, &error)),
         };
         if wait == FIRST_WAIT {
             let line =
@@ -173,13 +206,13 @@ pub(super) fn start(path: &Path, run: &Run<'_>, start: impl Fn() -> io::Result<L
     }
 }
 
-/// Whether what is missing to start a program may be there soon: somebody may be just writing it, too.
-fn may_pass(error: &io::Error) -> bool {
+/// Whether starting a program may succeed soon: a shortage, or the file is still being written.
+fn is_transient(error: &io::Error) -> bool {
     is_shortage(error) || Errno::from_io_error(error) == Some(Errno::TXTBSY)
 }
 
 /// The failure of a program that was found but cannot be started.
-fn could_not_run(path: &Path, error: &io::Error) -> Failure {
+fn start_failure(path: &Path, error: &io::Error) -> Failure {
     let (path, words) = (path.display(), os_error::words(error));
     let advice = match Errno::from_io_error(error) {
         Some(Errno::NOEXEC) => {
@@ -197,6 +230,6 @@ fn could_not_run(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// The failure of a program that was started, and of which nothing can be heard.
-pub(super) fn unwatched(error: &io::Error) -> Failure {
+pub(super) fn watch_failure(error: &io::Error) -> Failure {
     failure(ErrorType::Temporary, format!("cannot watch its process: {}", os_error::words(error)))
 }

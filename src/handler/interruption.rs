@@ -1,44 +1,44 @@
-//! Why a handler was ended before it was done, in the words of an outcome.
+//! Why a handler was stopped before it was done.
 
 use std::time::Duration;
 
-use crate::headline::LAST_WORDS;
+use crate::headline::STDERR_SEPARATOR;
 use crate::json;
 use crate::shutdown::StopReason;
 use crate::task::{ErrorType, Failure, Outcome};
 
-/// The most a handler may print as its result, in bytes.
+/// Maximum size of a handler's result, in bytes.
 pub(super) const OUTPUT_MAX: usize = json::MAX_BYTES;
 
-/// Why a handler was ended before it was done.
+/// Why a handler was stopped before it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Interruption {
-    /// It took longer than this.
+    /// It ran longer than this.
     Timeout(Duration),
-    /// The worker asked for it.
+    /// The worker stopped it.
     Stopped(StopReason),
-    /// It printed more than [`OUTPUT_MAX`] bytes as its result.
+    /// Its result is longer than [`OUTPUT_MAX`] bytes.
     OutputTooLong,
-    /// It printed a line that makes no sense: what is wrong with it.
-    Misspoke(String),
+    /// It printed an invalid line; the text says what is wrong with it.
+    ProtocolViolation(String),
 }
 
 impl Interruption {
-    /// The failure it makes of the attempt; `last_words` are what the handler printed before.
-    pub(crate) fn outcome(&self, last_words: &str) -> Outcome {
-        let error = with_last_words(self.error(), last_words);
+    /// Returns the outcome of the attempt, with the stderr tail in its error.
+    pub(crate) fn outcome(&self, stderr_tail: &str) -> Outcome {
+        let error = with_stderr_tail(self.error(), stderr_tail);
         match self {
             Self::Timeout(_) => Outcome::failure(ErrorType::Timeout, error),
             Self::Stopped(StopReason::Shutdown | StopReason::Kill) => Outcome::failure(ErrorType::Shutdown, error),
             Self::Stopped(StopReason::ClaimLost) => claim_lost(error),
-            Self::OutputTooLong | Self::Misspoke(_) => Outcome::failure(ErrorType::Handler, error),
+            Self::OutputTooLong | Self::ProtocolViolation(_) => Outcome::failure(ErrorType::Handler, error),
         }
     }
 
     fn error(&self) -> String {
         match self {
             Self::Timeout(timeout) => {
-                // It is what was left of the time, of which the start took some.
+                // `timeout` is slightly less than the configured one, because starting took some of it.
                 let seconds = timeout.as_secs_f64();
                 let shown = match seconds {
                     ..1.0 => format!("{:.0} ms", seconds * 1000.0),
@@ -52,27 +52,26 @@ impl Interruption {
             Self::OutputTooLong => {
                 format!("killed: printed more than {} MiB to standard output", OUTPUT_MAX >> 20)
             }
-            Self::Misspoke(problem) => format!("killed: printed {problem}"),
+            Self::ProtocolViolation(problem) => format!("killed: printed {problem}"),
         }
     }
 }
 
-/// The outcome of a task that was stopped before its handler ran.
+/// Returns the outcome of a task that was stopped before its handler ran.
 pub(crate) fn stopped(reason: StopReason) -> Outcome {
     Interruption::Stopped(reason).outcome("")
 }
 
-/// The failure of an attempt whose task is another worker's by now. It says nothing against the task, so the attempt
-/// must never count as one that is not worth another try.
+/// Returns the outcome of an attempt whose claim was lost. It is always retryable, since the task is not at fault.
 fn claim_lost(error: String) -> Outcome {
     Failure { error, error_type: ErrorType::Other("claim_lost".into()), retryable: true }.into()
 }
 
-/// What happened, then what the handler said before it did.
-pub(super) fn with_last_words(mut error: String, last_words: &str) -> String {
-    if !last_words.is_empty() {
-        error.push_str(LAST_WORDS);
-        error.push_str(last_words);
+/// Appends the stderr tail to `error`.
+pub(super) fn with_stderr_tail(mut error: String, stderr_tail: &str) -> String {
+    if !stderr_tail.is_empty() {
+        error.push_str(STDERR_SEPARATOR);
+        error.push_str(stderr_tail);
     }
     error
 }

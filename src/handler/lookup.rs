@@ -1,4 +1,4 @@
-//! Finds the program that a handler's settings name, or says why it cannot run.
+//! Finds the program of a handler, or explains why it cannot run.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,23 +13,23 @@ use crate::os_error;
 
 /// Where programs are looked for without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/bin:/bin";
-/// As much of a file as tells what it is, in bytes; Linux reads as much of a `#!` line.
+/// How many bytes of a file are read to find out its format; Linux reads as many of a `#!` line.
 const HEAD: usize = 256;
 
-/// The absolute path of `program`: relative to `dir` where it has a slash, else the first on `path`. The error is one
-/// line that says what is wrong and where.
+/// Returns the absolute path of `program`: relative to `dir` if it contains a slash, else the first match in `search`.
+/// The error is one line that says what is wrong and where.
 pub(super) fn find(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<PathBuf, String> {
     if !dir.is_dir() {
         return Err(format!("no such working folder: {}", dir.display()));
     }
-    let found = if program.contains('/') { beside(program, dir) } else { first_on_path(program, dir, search) }?;
+    let found = if program.contains('/') { in_folder(program, dir) } else { first_on_path(program, dir, search) }?;
     let found = path::absolute(&found)
         .map_err(|error| format!("cannot resolve {}: {}", found.display(), os_error::words(&error)))?;
     check_head(&found)?;
     Ok(found)
 }
 
-fn beside(program: &str, dir: &Path) -> Result<PathBuf, String> {
+fn in_folder(program: &str, dir: &Path) -> Result<PathBuf, String> {
     let path = dir.join(program);
     if is_executable(&path) {
         Ok(path)
@@ -40,12 +40,12 @@ fn beside(program: &str, dir: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// `path` as people would write it: without `.` between its folders.
+/// Returns `path` without `.` components.
 pub(super) fn clean(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// Where `file` may be on the path. A relative folder on it is the child's, whose working folder is `dir`.
+/// Returns the candidates for `file` on the search path. Relative folders are resolved against `dir`, as in the child.
 pub(super) fn on_path(file: &str, dir: &Path, search: Option<&OsStr>) -> impl Iterator<Item = PathBuf> {
     env::split_paths(search.unwrap_or(DEFAULT_PATH.as_ref())).map(move |folder| dir.join(folder).join(file))
 }
@@ -76,24 +76,24 @@ fn not_executable(path: &Path) -> String {
     format!("{0} is not executable: run `chmod +x {0}`, or put the interpreter first in `exec`", clean(path).display())
 }
 
-/// Refuses a script that has no interpreter line. Left to the C library, that is an error on some systems, and on
-/// others `sh` would run it, whatever its language.
+/// Rejects a script without an interpreter line: depending on the C library, executing it fails, or `sh` runs it
+/// whatever its language.
 fn check_head(path: &Path) -> Result<(), String> {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
-    // A program may be executable without being readable.
+    // A program can be executable without being readable.
     if read.is_err() {
         return Ok(());
     }
     let Some(line) = head.strip_prefix(b"#!") else {
-        // Every format of machine code has zeros this early.
+        // Every binary format has zero bytes in its header.
         return if head.contains(&0) { Ok(()) } else { Err(no_interpreter(path)) };
     };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_start();
-    // A carriage return is part of the name, as it is to the kernel: that is a mistake to point out.
+    // The kernel takes a carriage return as part of the name, so it is kept: the error then shows it.
     let interpreter = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
-    let path_of_it = Path::new(OsStr::from_bytes(interpreter));
-    if path_of_it.is_relative() || path_of_it.exists() {
+    let interpreter_path = Path::new(OsStr::from_bytes(interpreter));
+    if interpreter_path.is_relative() || interpreter_path.exists() {
         return Ok(());
     }
     let interpreter = String::from_utf8_lossy(interpreter);

@@ -1,11 +1,11 @@
-//! Envelopes that are not what a handler's output begins with: after text, on its line, or as another language writes
-//! them. Taken for text, a failure that they tell of would be a success.
+//! Detects envelopes that are not at the start of a handler's output, or are not written as JSON, such as a Python
+//! `repr`. If they were taken as text, a failure that they report would count as success.
 
 use console::{AnsiCodeIterator, strip_ansi_codes};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What matters of an object that may be an envelope.
+/// The part of an object that makes it an envelope.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
@@ -19,7 +19,7 @@ enum Flag {
     Other(IgnoredAny),
 }
 
-/// What is wrong with `text`, which is not JSON, if there is an envelope in it, be it one that cannot be read.
+/// Returns what is wrong with `text`, which is not valid JSON, if it contains an envelope or something like one.
 pub(super) fn find(text: &str) -> Option<String> {
     let mut from = 0;
     while let Some(found) = text[from..].find('{') {
@@ -36,7 +36,7 @@ pub(super) fn find(text: &str) -> Option<String> {
                 from = at + values.byte_offset();
                 matches!(head.success, Some(Flag::Is(true | false))) && (starts_line || is_end(line_of(&text[from..])))
             }
-            // In the middle of a sentence, it may be quoted.
+            // In the middle of a line, it may be a quotation.
             _ => is_named && (starts_line || without_closing(line_of(rest)).ends_with('}')),
         };
         if is_envelope {
@@ -46,7 +46,7 @@ pub(super) fn find(text: &str) -> Option<String> {
     None
 }
 
-/// What may stand behind an envelope on its line: the quotes of a language that shows it as text.
+/// What may follow an envelope on its line: the closing quotes of a language that prints it as a string.
 const CLOSING: [char; 5] = ['\'', '"', ' ', '\t', ')'];
 
 fn explained(before: &str, rest: &str) -> String {
@@ -71,7 +71,7 @@ fn is_end(rest: &str) -> bool {
     without_closing(&strip_ansi_codes(rest)).is_empty()
 }
 
-/// `line` without what may stand behind an envelope: the tags of a page, too.
+/// Returns `line` without what may follow an envelope, closing HTML tags included.
 fn without_closing(line: &str) -> &str {
     let line = line.trim_end_matches(CLOSING);
     match line.strip_suffix('>').and_then(|line| line.rfind("</")) {
@@ -80,8 +80,7 @@ fn without_closing(line: &str) -> &str {
     }
 }
 
-/// Whether an object that goes on like this begins with a `success` that is true or false, as JSON, Python, Node or Ruby
-/// write that.
+/// Whether the rest of an object starts with a `success` that is true or false, as JSON, Python, Node or Ruby write it.
 fn names_success(text: &str) -> bool {
     let text = text.trim_start();
     let text = text.strip_prefix(':').unwrap_or(text);
@@ -94,7 +93,7 @@ fn names_success(text: &str) -> bool {
     })
 }
 
-/// `text` without the colours and the like that surround it.
+/// Returns `text` without the escape codes around it.
 pub(super) fn without_colours(text: &str) -> &str {
     if !text.contains('\u{1b}') {
         return text;

@@ -1,4 +1,4 @@
-//! What works a task: programs, and what is built in.
+//! Task handlers: external programs, and the built-in ones.
 
 mod answer;
 mod builtin;
@@ -6,12 +6,12 @@ mod envelope;
 mod environment;
 mod exec;
 mod interruption;
-#[cfg(target_os = "linux")]
-mod leftovers;
 mod lines;
 mod lookup;
 mod misplaced;
 mod not_before;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod persistent;
 mod pipes;
 #[cfg(target_os = "linux")]
@@ -21,73 +21,71 @@ mod redact;
 mod run;
 mod script;
 mod session;
-mod settings;
 #[cfg(target_os = "linux")]
 mod supervision;
 #[cfg(not(target_os = "linux"))]
-#[path = "elsewhere.rs"]
+#[path = "other_unix.rs"]
 mod supervision;
+
 #[cfg(test)]
 mod tests;
-mod wake;
 
 pub(crate) use builtin::{builtin, builtin_schema};
 pub(crate) use envelope::outcome_of;
-pub use exec::Exec;
+pub use exec::{Command, Exec, ExecSettings};
 pub(crate) use interruption::{Interruption, stopped};
 #[cfg(target_os = "linux")]
-pub use leftovers::{Leftover, end_leftovers};
+pub use orphans::{Orphan, kill_orphans};
 pub(crate) use persistent::Persistent;
 pub(crate) use redact::Redactor;
 pub use run::{Listener, Run};
-pub use settings::{Command, ExecSettings};
 pub use supervision::supervise;
 #[cfg(not(target_os = "linux"))]
-pub use supervision::{Leftover, end_leftovers};
+pub use supervision::{Orphan, kill_orphans};
 
 use jiff::Timestamp;
 
 use crate::shutdown::Stop;
 use crate::task::{Claim, Outcome};
 
-/// How many files a handler has open, at most.
+/// The maximum number of files that a handler has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// For each task that it works at a time.
+    /// For each task that runs.
     pub running: usize,
-    /// Between tasks as well, for each task that it has worked at the same time as others.
+    /// For each slot that has run a task, also between tasks.
     pub idle: usize,
 }
 
-/// Works tasks of one type. One handler serves every slot, several at once.
+/// Runs tasks of one type. All slots share one handler, so it must be able to run several tasks at the same time.
 ///
-/// A function or a closure does as well, if it takes a claim and its run, and returns an [`Outcome`] or a
-/// `Result<serde_json::Value, Failure>`.
+/// Functions and closures that take a claim and its run, and return an [`Outcome`] or a
+/// `Result<serde_json::Value, Failure>`, are handlers too.
 pub trait Handler: Send + Sync {
-    /// Works `claim`'s task to its end. Whatever goes wrong is in the outcome; a panic is a failure as well
-    /// (`handler`, not tried again).
+    /// Runs `claim`'s task. The outcome contains any error; a panic is a failure of type `handler` that is not retried.
     fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome;
 
-    /// Whether it could run now: what it needs is there. Asked once, before the first claim. The error is one line that
+    /// Checks that what the handler needs is available. Called once, before the first claim. The error is one line that
     /// says what is wrong and where.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// When it can take tasks again, where it cannot now: a quota is used up, say. Asked before each claim.
+    /// Returns when the handler can take tasks again, if it cannot now, for example because a quota is used up. Called
+    /// before each claim.
     fn not_before(&self) -> Option<Timestamp> {
         None
     }
 
-    /// How many files it has open, at most.
-    // For the reckoning of how many slots there may be. What others need is not known.
+    /// Returns the maximum number of files that it has open.
+    // Used to compute how many slots the limit on open files allows. For handlers of users it is a guess.
     #[doc(hidden)]
     fn open_files(&self) -> OpenFiles {
         OpenFiles { running: 2, idle: 0 }
     }
 
-    /// Ends what it keeps for tasks to come, since there are none: in order, unless `stop` is raised.
-    // For handlers that keep processes; what others keep is dropped with them.
+    /// Shuts down what it keeps for future tasks; gracefully, unless `stop` is raised.
+    // Only handlers that keep processes need this.
     #[doc(hidden)]
     fn end_idle(&self, _stop: &Stop) {}
 }

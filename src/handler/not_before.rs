@@ -1,4 +1,4 @@
-//! The time before which a handler wants no more tasks of its type, as it writes it.
+//! Parses `not_before`: the time until which a handler snoozes its type.
 
 use std::borrow::Cow;
 
@@ -8,30 +8,30 @@ use serde_json::Value;
 
 use super::Listener;
 
-/// So much of what is no time is shown.
+/// Maximum length of an invalid value in messages, in characters.
 const SHOWN: usize = 100;
 
-/// The time under `not_before`, if there is one. `listener` hears of a value that is not a time.
+/// Parses the value of `not_before`. An invalid value is reported to `listener`.
 pub(super) fn read(value: Option<&Value>, listener: &dyn Listener) -> Option<Timestamp> {
     let value = value.filter(|value| !value.is_null())?;
     let time = value.as_str().and_then(parse);
     if time.is_none() {
         let shown: String = value.to_string().chars().take(SHOWN).collect();
-        listener.complaint(&format!(
+        listener.warning(&format!(
             "`not_before` is ignored: {shown} is not a time with an offset or `Z`, such as \"2026-11-22T08:00:00Z\""
         ));
     }
     time
 }
 
-/// A time as RFC 3339 and ISO 8601 write it. Programs say 'never' by the last time that they know, which may be later
-/// than the last one that a [`Timestamp`] holds: then it counts as that.
+/// Parses a time in RFC 3339 or ISO 8601. A time later than [`Timestamp::MAX`] counts as that: programs write 'never'
+/// as the last time that their language knows.
 fn parse(text: &str) -> Option<Timestamp> {
     let text = &*without_fine_digits(text.trim());
     text.parse().ok().or_else(|| parse_beyond(text)).or_else(|| parse_late_year(text)).or_else(|| parse_midnight(text))
 }
 
-/// `text` with no more digits of a second than a [`Timestamp`] holds, nine.
+/// Cuts fractional seconds to nine digits, the precision of a [`Timestamp`].
 fn without_fine_digits(text: &str) -> Cow<'_, str> {
     let Some(start) = text.find(['.', ',']).map(|point| point + 1) else { return Cow::Borrowed(text) };
     let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
@@ -41,19 +41,19 @@ fn without_fine_digits(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The end of a day as ISO 8601 may write it: 24:00.
+/// Parses 24:00, which ISO 8601 allows for the end of a day.
 fn parse_midnight(text: &str) -> Option<Timestamp> {
     let (date, time) = text.split_at(text.find(['T', 't', ' '])? + 1);
     let offset = time.strip_prefix("24:00")?;
     let offset = offset
         .strip_prefix(":00")
         .map_or(offset, |rest| rest.strip_prefix(['.', ',']).map_or(rest, |fraction| fraction.trim_start_matches('0')));
-    // What is left of a time that is later than that is no offset.
+    // After 24:00, only an offset may follow.
     let start = parse(&format!("{date}00:00{offset}")).filter(|_| !offset.starts_with([':', '.', ',', '2']))?;
     Some(start.checked_add(jiff::SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX))
 }
 
-/// A time that no [`Timestamp`] holds, though its date is one.
+/// Parses a time that is out of range for a [`Timestamp`] although its date is not.
 fn parse_beyond(text: &str) -> Option<Timestamp> {
     let pieces = Pieces::parse(text).ok()?;
     let local = pieces.date().to_datetime(pieces.time()?);
@@ -61,7 +61,7 @@ fn parse_beyond(text: &str) -> Option<Timestamp> {
     Some(pieces.to_numeric_offset()?.to_timestamp(local).unwrap_or(end))
 }
 
-/// A time in a year of more than four digits. All but the year is checked in a leap year that is known.
+/// Parses a time with a year of more than four digits. The rest is validated as if the year were 2000, a leap year.
 fn parse_late_year(text: &str) -> Option<Timestamp> {
     let (year, rest) = text.strip_prefix('+').unwrap_or(text).split_once('-')?;
     let is_late = year.bytes().all(|byte| byte.is_ascii_digit()) && year.trim_start_matches('0').len() > 4;
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_later_than_any_other_counts_as_the_last() {
+    fn a_time_out_of_range_counts_as_the_last_one() {
         for late in [
             "9999-12-31T23:59:59Z",
             "9999-12-31T23:59:59.999999+00:00",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_several_times_or_none_is_not_a_time() {
+    fn an_ambiguous_or_invalid_time_is_rejected() {
         for text in [
             "",
             "tomorrow",

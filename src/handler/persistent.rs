@@ -1,7 +1,7 @@
-//! Handlers that are programs which work one task after another: a process is started once, and kept between tasks.
+//! Handlers whose processes run one task after another and are kept between tasks.
 //!
-//! There are never more processes than tasks at once. An idle one waits for its next task on its standard input; nobody
-//! watches it, so whether it lives is found out when there is a task for it.
+//! There are at most as many processes as slots. An idle process waits for its next task on its standard input. It is
+//! not watched, so an exit is noticed only when there is a task for it.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
@@ -14,126 +14,125 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::answer::{Answer, Everything};
+use super::answer::{CapturedOutput, TaskAnswer};
 use super::envelope::{self, failure};
-use super::exec::{self, Exec, input, unwatched};
+use super::exec::{self, Exec, input, watch_failure};
 use super::interruption::Interruption;
-use super::lines::Ears;
+use super::lines::RedactingListener;
 use super::pipes::Input;
 use super::process::{FILES, Program};
-use super::session::{Link, Parted, Session, Terms};
+use super::session::{ChildHandle, Detached, RunOptions, Session};
 use super::{Handler, Listener, OpenFiles, Run, environment};
-use crate::resources::at_once;
+use crate::resources::for_each_parallel;
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Failure, Outcome};
 
-/// How long a process has to leave by itself when there are no more tasks, before it is asked to.
-const LEAVE: Duration = Duration::from_millis(500);
-/// How long it has then, at most, before it is killed: nothing is lost with it.
+/// How long a process has to exit after its standard input was closed, before SIGTERM.
+const EXIT_GRACE: Duration = Duration::from_millis(500);
+/// Maximum time from SIGTERM to SIGKILL for a process without a task.
 const KILL_IDLE_AFTER: Duration = Duration::from_secs(1);
-/// Why a process is replaced that ended, or closed its pipes, while it had no task.
-const ENDED: &str = "it exited between two tasks";
+/// Why a process is replaced that exited, or closed its pipes, between tasks.
+const EXITED_WHILE_IDLE: &str = "it exited between two tasks";
 
-/// A handler that keeps the processes of its program from task to task.
+/// A handler that keeps the processes of its program between tasks.
 pub(crate) struct Persistent {
     exec: Exec,
     max_tasks: Option<NonZeroU32>,
-    /// The processes that have no task. The last one that was used comes first: it is the warmest.
-    idle: Mutex<Vec<Warm>>,
+    /// Processes without a task. The one used last is reused first, since its caches are warm.
+    idle: Mutex<Vec<IdleProcess>>,
 }
 
-/// A process that has worked tasks.
-struct Warm {
-    link: Link,
+/// A process without a task.
+struct IdleProcess {
+    child: ChildHandle,
     tasks: u32,
 }
 
 impl Persistent {
-    /// A handler that runs the program of `exec`, each process for at most `max_tasks` tasks.
+    /// Creates a handler that runs the program of `exec`, each process for at most `max_tasks` tasks.
     #[must_use]
     pub(crate) fn new(exec: Exec, max_tasks: Option<NonZeroU32>) -> Self {
         Self { exec, max_tasks, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Warm>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<IdleProcess>> {
         self.idle.lock()
     }
 
-    /// An idle process that can take a task.
-    fn take(&self, run: &Run<'_>) -> Option<Warm> {
+    /// Takes an idle process that can run a task.
+    fn take_idle(&self, run: &Run<'_>) -> Option<IdleProcess> {
         loop {
-            // The lock is let go of before the process is looked at, or ended.
-            let warm = self.idle().pop()?;
-            let Some(trouble) = warm.trouble() else { return Some(warm) };
-            tell(run.listener, trouble);
-            self.dismiss(warm, run.stop, run.listener);
+            // The lock is released before the process is checked or shut down.
+            let process = self.idle().pop()?;
+            let Some(unusable_reason) = process.unusable_reason() else { return Some(process) };
+            log_replacement(run.listener, unusable_reason);
+            self.shut_down(process, run.stop, run.listener);
         }
     }
 
-    /// Works a task, with as many processes as it takes to find one that lives. A new one is the last that is tried.
-    fn work(&self, claim: &Claim, run: &Run<'_>) -> Result<Outcome, Failure> {
+    /// Runs a task in the first idle process that is alive, or in a new one.
+    fn run_task(&self, claim: &Claim, run: &Run<'_>) -> Result<Outcome, Failure> {
         loop {
-            let warm = match self.take(run) {
-                Some(warm) => warm,
+            let process = match self.take_idle(run) {
+                Some(process) => process,
                 None => self.start(claim, run)?,
             };
-            match self.give(warm, claim, run).map_err(|error| unwatched(&error))? {
+            match self.run_in(process, claim, run).map_err(|error| watch_failure(&error))? {
                 Some(outcome) => return Ok(self.exec.redactor().outcome(outcome)),
-                None => tell(run.listener, ENDED),
+                None => log_replacement(run.listener, EXITED_WHILE_IDLE),
             }
         }
     }
 
-    fn start(&self, claim: &Claim, run: &Run<'_>) -> Result<Warm, Failure> {
+    fn start(&self, claim: &Claim, run: &Run<'_>) -> Result<IdleProcess, Failure> {
         let program = self.exec.program(claim.task.id, environment::of_process(claim));
         let program = program.map_err(|error| failure(ErrorType::Configuration, error))?;
         let program = Arc::new(program);
-        let link = exec::start(&program.path, run, || start_with_keeper(Arc::clone(&program)))?;
-        Ok(Warm { link, tasks: 0 })
+        let child = exec::start(&program.path, run, || start_with_keeper(Arc::clone(&program)))?;
+        Ok(IdleProcess { child, tasks: 0 })
     }
 
-    /// Gives a task to a process, which is kept where it answers. `None`: it had left before it read any of the task.
-    fn give(&self, warm: Warm, claim: &Claim, run: &Run<'_>) -> io::Result<Option<Outcome>> {
-        let Warm { link, tasks } = warm;
+    /// Runs a task in a process, which is kept if it answers. Returns `None` if it had exited before it read the task.
+    fn run_in(&self, process: IdleProcess, claim: &Claim, run: &Run<'_>) -> io::Result<Option<Outcome>> {
+        let IdleProcess { child, tasks } = process;
         let redactor = self.exec.redactor();
-        let terms = Terms { run, redactor, kill_after: self.exec.kill_after };
-        let answer = Answer::new(claim.task.id, Ears { listener: run.listener, redactor });
-        let mut session = Session::new(link, Input { bytes: input(claim), is_last: false }, answer, &terms);
-        if session.work()? {
-            let Parted { link, is_fed, stdout, last_words } = session.part();
-            let warm = Warm { link, tasks: tasks + 1 };
-            if is_fed && !stdout.goes_on() {
-                self.keep(warm, run);
+        let options = RunOptions { run, redactor, kill_after: self.exec.kill_after };
+        let answer = TaskAnswer::new(claim.task.id, RedactingListener { listener: run.listener, redactor });
+        let mut session = Session::new(child, Input { bytes: input(claim), is_last: false }, answer, &options);
+        if session.run()? {
+            let Detached { child, is_input_written, stdout, stderr_tail } = session.detach();
+            let process = IdleProcess { child, tasks: tasks + 1 };
+            if is_input_written && !stdout.has_trailing_output() {
+                self.keep(process, run);
             } else {
-                tell(run.listener, "it kept printing after its answer, or answered before reading its task");
+                log_replacement(run.listener, "it kept printing after its answer, or answered before reading its task");
             }
             let answer = stdout.envelope.unwrap_or_default();
-            return Ok(Some(envelope::outcome_of_answer(answer, last_words, run.listener)));
+            return Ok(Some(envelope::outcome_of_answer(answer, stderr_tail, run.listener)));
         }
         let ended = session.end()?;
-        let missed = tasks > 0 && ended.untouched && ended.interruption.is_none();
+        let missed = tasks > 0 && ended.stdin_unread && ended.interruption.is_none();
         Ok((!missed).then(|| envelope::outcome_of_end(ended, run.listener)))
     }
 
     /// Keeps a process for the next task, unless it has worked enough of them.
-    fn keep(&self, warm: Warm, run: &Run<'_>) {
-        if self.max_tasks.is_some_and(|max_tasks| warm.tasks >= max_tasks.get()) {
-            self.dismiss(warm, run.stop, run.listener);
+    fn keep(&self, process: IdleProcess, run: &Run<'_>) {
+        if self.max_tasks.is_some_and(|max_tasks| process.tasks >= max_tasks.get()) {
+            self.shut_down(process, run.stop, run.listener);
         } else {
-            self.idle().push(warm);
+            self.idle().push(process);
         }
     }
 
-    /// Ends a process that has no task. It may leave by itself when it finds its standard input at its end. `listener`
-    /// hears what it still has to say.
-    fn dismiss(&self, warm: Warm, stop: &Stop, listener: &dyn Listener) {
-        let run = Run::new(LEAVE, stop, listener);
+    /// Shuts down a process without a task: closes its standard input, then signals it. Output goes to `listener`.
+    fn shut_down(&self, process: IdleProcess, stop: &Stop, listener: &dyn Listener) {
+        let run = Run::new(EXIT_GRACE, stop, listener);
         let kill_after = self.exec.kill_after.min(KILL_IDLE_AFTER);
-        let terms = Terms { run: &run, redactor: self.exec.redactor(), kill_after };
+        let options = RunOptions { run: &run, redactor: self.exec.redactor(), kill_after };
         let nothing = Input { bytes: Vec::new(), is_last: true };
-        let mut session = Session::new(warm.link, nothing, Everything::default(), &terms);
-        // Where it cannot be watched, it is killed as it is dropped.
-        if session.work().is_ok() {
+        let mut session = Session::new(process.child, nothing, CapturedOutput::default(), &options);
+        // If it cannot be watched, dropping it kills it.
+        if session.run().is_ok() {
             let _ = session.end();
         }
     }
@@ -144,12 +143,12 @@ impl Handler for Persistent {
         if let Some(reason) = run.stop.get() {
             return Interruption::Stopped(reason).outcome("");
         }
-        self.work(claim, run).unwrap_or_else(Outcome::from)
+        self.run_task(claim, run).unwrap_or_else(Outcome::from)
     }
 
     fn open_files(&self) -> OpenFiles {
         let (starting, running) = FILES;
-        // Each process has its keeper, which has a file of its own.
+        // The keeper of each process has one file open.
         OpenFiles { running: starting - running, idle: running + 1 }
     }
 
@@ -159,32 +158,33 @@ impl Handler for Persistent {
 
     fn end_idle(&self, stop: &Stop) {
         let idle = mem::take(&mut *self.idle());
-        at_once(idle, |warm| self.dismiss(warm, stop, &Nobody));
+        for_each_parallel(idle, |process| self.shut_down(process, stop, &NullListener));
     }
 }
 
-impl Warm {
-    /// Why it can take no task, where that shows. It should live, and have said nothing since its last task.
-    fn trouble(&self) -> Option<&'static str> {
-        let (Some(_), Some(stdout)) = (&self.link.ends.stdin, &self.link.ends.stdout) else { return Some(ENDED) };
+impl IdleProcess {
+    /// Returns why it cannot take a task: it has exited, or printed something since its last task.
+    fn unusable_reason(&self) -> Option<&'static str> {
+        let (Some(_), Some(stdout)) = (&self.child.ends.stdin, &self.child.ends.stdout) else {
+            return Some(EXITED_WHILE_IDLE);
+        };
         let mut buffer = [0; 256];
         match rustix::io::read(stdout, &mut buffer) {
             Err(Errno::AGAIN | Errno::INTR) => None,
-            Ok(0) | Err(_) => Some(ENDED),
+            Ok(0) | Err(_) => Some(EXITED_WHILE_IDLE),
             Ok(count) if buffer[..count].trim_ascii().is_empty() => None,
             Ok(_) => Some("it printed output between two tasks"),
         }
     }
 }
 
-/// Starts `program` in a thread that lives as long as it does, whichever threads use it in the meantime: a child dies
-/// with the thread that started it.
-fn start_with_keeper(program: Arc<Program>) -> io::Result<Link> {
+/// Starts `program` in a thread that lives as long as the child, because a child dies with the thread that started it.
+fn start_with_keeper(program: Arc<Program>) -> io::Result<ChildHandle> {
     let (started, start) = mpsc::sync_channel(1);
     let keep = move || {
-        let link = Link::start(&program).and_then(|link| Ok((link.exit()?, link)));
-        let (exit, link) = link.map_or_else(|error| (None, Err(error)), |(exit, link)| (Some(exit), Ok(link)));
-        let _ = started.send(link);
+        let child = ChildHandle::start(&program).and_then(|child| Ok((child.exit()?, child)));
+        let (exit, child) = child.map_or_else(|error| (None, Err(error)), |(exit, child)| (Some(exit), Ok(child)));
+        let _ = started.send(child);
         if let Some(exit) = exit {
             let _ = retry_on_intr(|| poll(&mut [PollFd::new(&exit, PollFlags::IN)], None));
         }
@@ -193,15 +193,15 @@ fn start_with_keeper(program: Arc<Program>) -> io::Result<Link> {
     start.recv().map_err(io::Error::other)?
 }
 
-/// Tells why a process is replaced, where that is not the task's failure.
-fn tell(listener: &dyn Listener, problem: &str) {
+/// Logs why a process is replaced if the task does not fail for that.
+fn log_replacement(listener: &dyn Listener, problem: &str) {
     listener.stderr_line(&format!("[prismq: process replaced: {problem}]"));
 }
 
-/// Hears what a process says that has no task.
-struct Nobody;
+/// Discards the output of a process without a task.
+struct NullListener;
 
-impl Listener for Nobody {
+impl Listener for NullListener {
     fn progress(&self, _: u8, _: Option<&str>) {}
 
     fn stderr_line(&self, _: &str) {}

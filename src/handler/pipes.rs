@@ -1,13 +1,13 @@
-//! The pipes to and from a child, none of which ever blocks: what it is fed, and what becomes of what it prints.
+//! Non-blocking pipes to and from a child.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::lines::{Ears, ErrorLog, Lines, Reports, Sink};
+use super::lines::{LineSplitter, ProgressForwarder, RedactingListener, Sink, StderrForwarder};
 
-/// Our ends of the pipes to a child, none of which ever blocks; `None` where one is closed.
+/// Our ends of the pipes to a child; `None` if one is closed.
 pub(super) struct Ends {
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
@@ -16,7 +16,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// The ends of pipes that were just opened.
+    /// Makes newly opened pipes non-blocking.
     pub(super) fn new([stdin, stdout, stderr, progress]: [OwnedFd; 4]) -> io::Result<Self> {
         for fd in [&stdin, &stdout, &stderr, &progress] {
             rustix::io::ioctl_fionbio(fd, true)?;
@@ -25,14 +25,14 @@ impl Ends {
     }
 }
 
-/// What a child is given to read.
+/// What is written to a child's standard input.
 pub(super) struct Input {
     pub(super) bytes: Vec<u8>,
-    /// Whether nothing comes after it.
+    /// Whether standard input is closed after it.
     pub(super) is_last: bool,
 }
 
-/// The end of a pipe that feeds a child.
+/// Writes the standard input of a child.
 pub(super) struct Feed {
     fd: Option<OwnedFd>,
     input: Input,
@@ -40,17 +40,16 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Feeds `input` into `fd`, and closes it where that was the last.
     fn new(fd: Option<OwnedFd>, input: Input) -> Self {
         Self { fd, input, written: 0 }
     }
 
-    /// The open end, to wait on, while there is something to write.
+    /// Returns the file to poll while there is something to write or to close.
     pub(super) fn fd(&self) -> Option<&OwnedFd> {
         self.fd.as_ref().filter(|_| !self.is_written() || self.input.is_last)
     }
 
-    /// Writes what the pipe takes now. A child that closed its end wants no more: that is its right.
+    /// Writes as much as the pipe accepts. A child may close its end without reading everything.
     pub(super) fn write(&mut self) {
         let Some(fd) = self.fd() else { return };
         match rustix::io::write(fd, &self.input.bytes[self.written..]) {
@@ -67,41 +66,39 @@ impl Feed {
         self.written == self.input.bytes.len()
     }
 
-    /// Whether the child has not read any of it, as far as the system tells.
-    pub(super) fn is_untouched(&self) -> bool {
+    /// Whether the child has read nothing, if the system can tell.
+    pub(super) fn is_unread(&self) -> bool {
         let unread = self.fd.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
         self.written == 0 || unread.is_some_and(|unread| unread >= self.written as u64)
     }
 
-    /// Gives up on what is not written yet.
+    /// Closes the pipe and drops what was not written.
     pub(super) fn close(&mut self) {
         self.fd = None;
     }
 }
 
-/// The end of a pipe that a child prints into, and where it goes.
+/// Reads one of a child's output pipes into a sink.
 pub(super) struct Source<S> {
     fd: Option<OwnedFd>,
     sink: S,
 }
 
 impl<S: Sink> Source<S> {
-    /// Reads from `fd` into `sink`.
     fn new(fd: Option<OwnedFd>, sink: S) -> Self {
         Self { fd, sink }
     }
 
-    /// The open end, to wait on.
+    /// Returns the file to poll while it is open.
     pub(super) fn fd(&self) -> Option<&OwnedFd> {
         self.fd.as_ref()
     }
 
-    /// Where it goes.
     pub(super) fn sink(&self) -> &S {
         &self.sink
     }
 
-    /// Reads once what is there now, so that a child that never pauses cannot hold up its own deadline.
+    /// Reads once, so that a child that prints without pause cannot delay its own timeout.
     pub(super) fn read(&mut self, buffer: &mut [u8]) {
         let Some(fd) = &self.fd else { return };
         match rustix::io::read(fd, &mut *buffer) {
@@ -112,41 +109,41 @@ impl<S: Sink> Source<S> {
         }
     }
 
-    /// The pipe, and what came out of it.
+    /// Ends the sink. Returns the pipe, if it is open, and the sink.
     fn finish(mut self) -> (Option<OwnedFd>, S) {
         self.sink.end();
         (self.fd, self.sink)
     }
 }
 
-/// Everything between us and one child, for one task. `O` takes its standard output.
+/// All pipes of a child during one task. `O` takes its standard output.
 pub(super) struct Pipes<'a, O> {
     pub(super) stdin: Feed,
     pub(super) stdout: Source<O>,
-    stderr: Source<Lines<ErrorLog<'a>>>,
-    progress: Source<Lines<Reports<'a>>>,
+    stderr: Source<LineSplitter<StderrForwarder<'a>>>,
+    progress: Source<LineSplitter<ProgressForwarder<'a>>>,
 }
 
 impl<'a, O: Sink> Pipes<'a, O> {
-    /// Gives `input` to the child at the other side of `ends`, and hears what it says with `ears`.
-    pub(super) fn new(ends: Ends, input: Input, stdout: O, ears: Ears<'a>) -> Self {
+    /// Writes `input` to the child, and forwards its standard error and its progress to `listener`.
+    pub(super) fn new(ends: Ends, input: Input, stdout: O, listener: RedactingListener<'a>) -> Self {
         Self {
             stdin: Feed::new(ends.stdin, input),
             stdout: Source::new(ends.stdout, stdout),
-            stderr: Source::new(ends.stderr, Lines::new(ErrorLog::new(ears))),
-            progress: Source::new(ends.progress, Lines::new(Reports::new(ears))),
+            stderr: Source::new(ends.stderr, LineSplitter::new(StderrForwarder::new(listener))),
+            progress: Source::new(ends.progress, LineSplitter::new(ProgressForwarder::new(listener))),
         }
     }
 
-    /// The ends to wait on until they can be read.
+    /// Returns the files to poll for reading.
     pub(super) fn sources(&self) -> impl Iterator<Item = &OwnedFd> {
         [self.stdout.fd(), self.stderr.fd(), self.progress.fd()].into_iter().flatten()
     }
 
-    /// Moves on what can be moved without waiting. Asking every pipe is simpler than to keep track of which is ready.
+    /// Reads and writes what is possible without blocking. Trying every pipe is simpler than tracking which are ready.
     ///
-    /// Standard output comes first: what the child had said elsewhere before it printed its answer is then heard with
-    /// the answer, since a pipe holds no more than the buffer.
+    /// Standard output is read first. Whatever the child wrote to the other pipes before its answer is then read in the
+    /// same call, since a pipe holds no more than the buffer.
     pub(super) fn transfer(&mut self, buffer: &mut [u8]) {
         self.stdin.write();
         self.stdout.read(buffer);
@@ -154,17 +151,17 @@ impl<'a, O: Sink> Pipes<'a, O> {
         self.progress.read(buffer);
     }
 
-    /// Whether nothing can come any more.
+    /// Whether the child has closed all of its output pipes.
     pub(super) fn are_closed(&self) -> bool {
         self.sources().next().is_none()
     }
 
-    /// The pipes, what came out of standard output, and the last lines of standard error.
+    /// Returns the pipes, the sink of standard output, and the stderr tail.
     pub(super) fn finish(self) -> (Ends, O, String) {
         let (stdout, output) = self.stdout.finish();
         let (progress, _) = self.progress.finish();
         let (stderr, lines) = self.stderr.finish();
-        (Ends { stdin: self.stdin.fd, stdout, stderr, progress }, output, lines.hearer.last_words())
+        (Ends { stdin: self.stdin.fd, stdout, stderr, progress }, output, lines.consumer.stderr_tail())
     }
 }
 
@@ -184,9 +181,9 @@ mod tests {
     }
 
     /// Takes an answer with which, at the last moment, something is said on standard error.
-    struct Answer(PipeWriter);
+    struct TaskAnswer(PipeWriter);
 
-    impl Sink for Answer {
+    impl Sink for TaskAnswer {
         fn take(&mut self, _: &[u8]) {
             self.0.write_all(b"said with it\n").unwrap();
         }
@@ -197,9 +194,9 @@ mod tests {
         let [stdin, mut stdout, stderr, progress] = [(); 4].map(|()| io::pipe().unwrap());
         let ends = Ends::new([stdin.1.into(), stdout.0.into(), stderr.0.into(), progress.0.into()]).unwrap();
         let redactor = Redactor::new([]);
-        let ears = Ears { listener: &Deaf, redactor: &redactor };
+        let listener = RedactingListener { listener: &Deaf, redactor: &redactor };
         let input = Input { bytes: Vec::new(), is_last: false };
-        let mut pipes = Pipes::new(ends, input, Answer(stderr.1), ears);
+        let mut pipes = Pipes::new(ends, input, TaskAnswer(stderr.1), listener);
         stdout.1.write_all(b"answer\n").unwrap();
         pipes.transfer(&mut [0; 64]);
         assert_eq!(pipes.finish().2, "said with it");

@@ -1,10 +1,11 @@
-//! Child processes: the only place that starts them, and signals and reaps what leads and fills their process groups.
+//! Child processes: the only module that starts, signals and reaps them.
 //!
-//! Each child leads a session of its own. So it has no controlling terminal: opening that fails at once, and does not stop
-//! it. And it leads a process group, so that what it starts ends with it; [`Descendants`] are what leaves the group.
+//! Each child leads its own session and process group. It has no controlling terminal, so opening `/dev/tty` fails
+//! instead of stopping it. Processes that it starts are signalled through the group; [`Descendants`] are those that
+//! leave it.
 
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "process/elsewhere.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "process/other_unix.rs")]
 mod system;
 
 use std::ffi::OsString;
@@ -24,36 +25,33 @@ use super::pipes::Ends;
 use super::supervision::Descendants;
 use crate::failpoint;
 use crate::task::TaskId;
+use system::ChildProcess;
 pub(super) use system::FILES;
-use system::Process;
 
-/// How long a handler that was asked to end has until it is killed.
+/// Default time from SIGTERM to SIGKILL.
 pub(super) const KILL_AFTER: Duration = Duration::from_secs(5);
-/// How long a child's end may be delayed by others that hold its pipes open, or that do not die.
+/// How long to wait, after a child's exit, for processes that hold its pipes open or do not exit.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// Where a child writes its progress.
+/// The file descriptor to which a child writes progress.
 pub(super) const PROGRESS_FD: RawFd = 3;
 
-/// What to run.
+/// A program to start.
 pub(super) struct Program {
-    /// What it is started for.
     pub(super) task: TaskId,
-    /// The executable, absolute.
+    /// The absolute path of the executable.
     pub(super) path: PathBuf,
-    /// Its arguments, without its own name.
+    /// The arguments, without the program's name.
     pub(super) args: Vec<String>,
-    /// The working folder.
     pub(super) dir: PathBuf,
-    /// The whole environment.
+    /// The complete environment.
     pub(super) env: Vec<(OsString, OsString)>,
 }
 
-/// How a child left.
+/// How a child exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// With a code.
     Code(i32),
-    /// By a signal, such as `9 (SIGKILL)`.
+    /// Killed by a signal, such as `9 (SIGKILL)`.
     Signal(String),
 }
 
@@ -64,17 +62,17 @@ impl From<ExitStatus> for Exit {
     }
 }
 
-/// A child process, its group, and what left that. Dropping it kills all of them and reaps the child.
+/// A child process, its group, and its descendants outside of the group. Dropping it kills them and reaps the child.
 ///
-/// On Linux, the kernel kills it where the thread that started it ends, however that comes.
+/// On Linux, the kernel kills the child when the thread that started it ends.
 pub(super) struct Child {
-    process: Process,
+    process: ChildProcess,
     descendants: Option<Descendants>,
     reaped: bool,
 }
 
 impl Child {
-    /// Starts `program`. Returns our ends of its pipes, too.
+    /// Starts `program`. Returns the child and our ends of its pipes.
     pub(super) fn start(program: &Program) -> io::Result<(Self, Ends)> {
         failpoint::check("start")?;
         keep_exit_codes();
@@ -83,33 +81,33 @@ impl Child {
         let (stderr, stderr_of_child) = io::pipe()?;
         let (progress, progress_of_child) = io::pipe()?;
         let ends = Ends::new([stdin.into(), stdout.into(), stderr.into(), progress.into()])?;
-        let descendants = Descendants::expect(program.task);
+        let descendants = Descendants::register(program.task);
         let files = [stdin_of_child.into(), stdout_of_child.into(), stderr_of_child.into(), progress_of_child.into()];
-        let process = Process::start(program, descendants.as_ref().map(Descendants::mark), files)?;
+        let process = ChildProcess::start(program, descendants.as_ref().map(Descendants::mark), files)?;
         if let Some(descendants) = &descendants {
-            descendants.started(process.pid());
+            descendants.set_leader(process.pid());
         }
         Ok((Self { process, descendants, reaped: false }, ends))
     }
 
-    /// Signals the whole group. That nobody is left in it is as good.
+    /// Signals the whole group. An empty group is not an error.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.process.pid(), signal);
     }
 
-    /// Reaps what the child has left to us to reap so far.
+    /// Reaps orphans of the child that have exited.
     pub(super) fn reap_orphans(&self) {
         if let Some(descendants) = &self.descendants {
             descendants.reap();
         }
     }
 
-    /// Ends what left the group, when the child has exited. Returns how many processes are left even so.
+    /// Kills descendants outside of the group after the child has exited. Returns how many could not be killed.
     pub(super) fn end_descendants(&self) -> usize {
         self.descendants.as_ref().map_or(0, |descendants| descendants.end(Instant::now() + LINGER))
     }
 
-    /// Kills what is left of the group, and reaps the child. To be called once.
+    /// Kills the rest of the group and reaps the child. Must be called at most once.
     pub(super) fn end(&mut self) -> io::Result<Exit> {
         self.signal(Signal::KILL);
         self.reaped = true;
@@ -117,7 +115,7 @@ impl Child {
     }
 }
 
-/// Ready to be read when it has exited.
+/// Readable when the child has exited.
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
@@ -133,7 +131,7 @@ impl Drop for Child {
     }
 }
 
-/// Has the system keep the exit codes of our children, also where the program that started us ignored SIGCHLD.
+/// Stops ignoring SIGCHLD, which we may have inherited: otherwise the system discards our children's exit codes.
 #[allow(unsafe_code)]
 fn keep_exit_codes() {
     // SAFETY: plain data, for which all zeros are a value, and calls that take a number or fill it in.
@@ -146,9 +144,9 @@ fn keep_exit_codes() {
     }
 }
 
-/// Waits until our child has exited, and reaps it.
+/// Waits until a child has exited, and reaps it.
 fn reap(pid: Pid) -> io::Result<ExitStatus> {
     let ended = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))?;
-    // Without NOHANG there always is one.
+    // Without NOHANG there is always a status.
     ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())).ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }

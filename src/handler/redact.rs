@@ -1,4 +1,4 @@
-//! Keeps secrets out of what a handler prints, before it reaches logs, results or the TaskManager.
+//! Removes secrets from a handler's output before it reaches logs, results or the TaskManager.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -10,36 +10,36 @@ use serde_json::{Map, Value};
 
 use crate::task::{ErrorType, Failure, Outcome};
 
-/// What takes the place of a secret.
+/// Replacement for a secret.
 const REDACTED: &str = "***";
-/// Values shorter than this, in characters, are left as they are: they would be found in any text.
+/// Values with fewer characters are not redacted: they would match in any text.
 const SHORTEST: usize = 4;
 
-/// Replaces secrets.
+/// Replaces secrets in texts and JSON.
 pub(crate) struct Redactor {
     secrets: Vec<String>,
     finder: Option<AhoCorasick>,
 }
 
 impl Redactor {
-    /// One that replaces `values`. It also finds each line of a value by itself, since what is printed may be taken
-    /// line by line, and a value as it stands inside of a JSON text.
+    /// Creates a redactor for `values`. It also matches each line of a value alone, since output may be read line by
+    /// line, and values as JSON strings escape them.
     pub(crate) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let lines = values.into_iter().flat_map(|value| iter::once(value).chain(value.lines())).map(str::trim);
         let long = lines.filter(|secret| secret.chars().count() >= SHORTEST);
         let secrets: BTreeSet<String> = long.flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
         let secrets: Vec<String> = secrets.into_iter().collect();
-        // It fails for more than 2^31 states, a byte each: no environment is as large.
+        // Fails only beyond 2^31 states, about one a byte: no environment is that large.
         let finder = (!secrets.is_empty()).then(|| AhoCorasick::new(&secrets).expect("there are few secrets"));
         Self { secrets, finder }
     }
 
-    /// `text` without secrets.
+    /// Redacts `text`.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         replace(text, &self.find(text))
     }
 
-    /// `start`, whose end was cut off somewhere, without secrets: a part of one at its end goes as well.
+    /// Redacts `start`, a text whose end was cut off: the beginning of a secret at its end is replaced too.
     pub(super) fn start_of_text<'t>(&self, start: &'t str) -> Cow<'t, str> {
         let mut ranges = self.find(start);
         if let Some(length) = self.secrets.iter().filter_map(|secret| part_at_end(start, secret)).max() {
@@ -48,7 +48,7 @@ impl Redactor {
         replace(start, &ranges)
     }
 
-    /// `value` without secrets: in texts, in the keys of objects, and as numbers.
+    /// Redacts strings, keys of objects, and numbers.
     fn value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.string(text)),
@@ -70,19 +70,19 @@ impl Redactor {
         }
     }
 
-    /// `outcome` without secrets.
+    /// Redacts `outcome`.
     pub(crate) fn outcome(&self, outcome: Outcome) -> Outcome {
         if self.finder.is_none() {
             return outcome;
         }
-        let Outcome { failure, data, message, metadata, not_before, last_words } = outcome;
+        let Outcome { failure, data, message, metadata, not_before, stderr_tail } = outcome;
         Outcome {
             failure: failure.map(|failure| self.failure(failure)),
             data: self.value(data),
             message: message.map(|message| self.string(message)),
             metadata: self.object(metadata),
             not_before,
-            last_words: self.string(last_words),
+            stderr_tail: self.string(stderr_tail),
         }
     }
 
@@ -94,7 +94,7 @@ impl Redactor {
         Failure { error: self.string(failure.error), error_type, retryable: failure.retryable }
     }
 
-    /// Where the secrets are, in order and apart: of secrets that overlap, nothing must be left.
+    /// Returns the ranges of secrets, sorted; overlapping ones are merged, so that no part of them remains.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let mut ranges = Vec::new();
         for found in self.finder.iter().flat_map(|finder| finder.find_overlapping_iter(text)) {
@@ -104,7 +104,7 @@ impl Redactor {
     }
 }
 
-/// Adds a range that ends after all others; those it overlaps become one with it.
+/// Adds a range that ends after all others, and merges the ones that overlap it.
 fn add(ranges: &mut Vec<Range<usize>>, mut range: Range<usize>) {
     while let Some(last) = ranges.pop_if(|last| last.end > range.start) {
         range.start = range.start.min(last.start);
@@ -127,13 +127,13 @@ fn replace<'t>(text: &'t str, ranges: &[Range<usize>]) -> Cow<'t, str> {
     redacted.into()
 }
 
-/// `text` as it stands between the quotes of JSON.
+/// Returns `text` as a JSON string, without the quotes.
 fn in_json(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// How many bytes at the end of `text` are the beginning of `secret`, but not all of it.
+/// Returns the length of the longest proper prefix of `secret` with which `text` ends.
 fn part_at_end(text: &str, secret: &str) -> Option<usize> {
     let lengths = secret.char_indices().map(|(length, _)| length).rev();
     lengths.take_while(|length| *length > 0).find(|length| text.ends_with(&secret[..*length]))
@@ -203,14 +203,14 @@ mod tests {
             message: Some("hunter2!".into()),
             metadata: Map::from_iter([("is hunter2".into(), "hunter2".into())]),
             not_before: None,
-            last_words: "a hunter2".into(),
+            stderr_tail: "a hunter2".into(),
         };
         let redacted = redactor.outcome(outcome);
         let failure = redacted.failure.unwrap();
         assert_eq!((failure.error.as_str(), failure.error_type.as_str()), ("no ***", "***_refused"));
         assert!(failure.retryable);
         assert_eq!(redacted.data, json!({"***": [{"deep": "a ***"}, "***", 1_234_567, true, null]}));
-        assert_eq!((redacted.message.as_deref(), redacted.last_words.as_str()), (Some("***!"), "a ***"));
+        assert_eq!((redacted.message.as_deref(), redacted.stderr_tail.as_str()), (Some("***!"), "a ***"));
         assert_eq!(Value::Object(redacted.metadata), json!({"is ***": "***"}));
     }
 }

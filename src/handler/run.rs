@@ -1,4 +1,4 @@
-//! What surrounds one run of a handler: its time, whether it may go on, and who hears of it.
+//! Context of one run of a handler: its timeout, its cancellation, and its listener.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::interruption::Interruption;
 use crate::shutdown::{Stop, StopReason};
 use crate::task::Outcome;
 
-/// What surrounds one run of a handler.
+/// The context of one run of a handler.
 pub struct Run<'a> {
     pub(crate) timeout: Duration,
     pub(crate) stop: &'a Stop,
@@ -14,7 +14,7 @@ pub struct Run<'a> {
     started: Instant,
 }
 
-/// Hears what a handler says while it runs. Calls must return quickly: they hold up the handler.
+/// Receives progress and log lines of a running handler. Calls must return quickly, since they block the handler.
 pub trait Listener: Sync {
     /// The handler is `percent` (0 to 100) done.
     fn progress(&self, percent: u8, message: Option<&str>);
@@ -22,27 +22,26 @@ pub trait Listener: Sync {
     /// The handler printed `line` on its standard error.
     fn stderr_line(&self, line: &str);
 
-    /// Something in the handler's answer makes no sense and is ignored; `problem` says what.
-    fn complaint(&self, problem: &str) {
+    /// A part of the handler's answer is invalid and ignored; `problem` says which.
+    fn warning(&self, problem: &str) {
         self.stderr_line(problem);
     }
 }
 
 impl<'a> Run<'a> {
-    /// A run that may take `timeout` from now, and must end before that where `stop` is raised.
+    /// Creates a run that may take `timeout` from now and must end early if `stop` is raised.
     pub(crate) fn new(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Self {
         Self { timeout, stop, listener, started: Instant::now() }
     }
 
-    /// How much of its time is left.
+    /// Returns how much of the timeout is left.
     #[must_use]
     pub fn time_left(&self) -> Duration {
         self.timeout.saturating_sub(self.started.elapsed())
     }
 
-    /// Whether the handler must end now, since its time is up, the worker shuts down, or the task was given to another
-    /// worker. It returns the outcome that it finds here. Nothing can end it otherwise: what takes long asks now and
-    /// then.
+    /// Returns the outcome to return now if the handler must stop: its time is up, the worker shuts down, or the claim was
+    /// lost. A handler that takes long must check this regularly, since nothing else can stop it.
     #[must_use]
     pub fn interruption(&self) -> Option<Outcome> {
         let interruption = match self.stop.get() {
@@ -53,19 +52,20 @@ impl<'a> Run<'a> {
         Some(interruption.outcome(""))
     }
 
-    /// Waits, but no longer than the handler may go on; then as [`interruption`](Self::interruption).
+    /// Sleeps, but not longer than the handler may run; then returns [`interruption`](Self::interruption).
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> Option<Outcome> {
         self.stop.wait_for(Some(StopReason::Shutdown), duration.min(self.time_left()));
         self.interruption()
     }
 
-    /// Tells the TaskManager that the handler is `percent` (0 to 100) done: at most once a second, and the last always.
+    /// Reports progress to the TaskManager, from 0 to 100 percent. At most one report a second is sent, and always the
+    /// last one.
     pub fn progress<'m>(&self, percent: u8, message: impl Into<Option<&'m str>>) {
         self.listener.progress(percent.min(100), message.into());
     }
 
-    /// Writes a line to the log, with the task's id.
+    /// Logs a line with the task's id.
     pub fn log(&self, line: &str) {
         self.listener.stderr_line(line);
     }

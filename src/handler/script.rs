@@ -1,24 +1,24 @@
-//! Whether the script is there that an interpreter is to run. The interpreter would only say so once there is a task.
+//! Checks before the first task whether the script of an interpreter exists.
 //!
-//! Nobody is told that a handler is missing which works: an option that is not known here may take a value, or turn
-//! the next word into something else, and then nothing is said.
+//! Never rejects a handler that works: if the command has an option that is not known here, it is not checked, since
+//! the option may take the next argument as its value.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
 use super::lookup;
 
-/// A program that runs the file that its first argument names.
+/// A program that runs the script named by its first argument.
 struct Interpreter {
-    /// What it is called, without a version.
+    /// Names of the program, without a version.
     names: &'static [&'static str],
-    /// How files end that it runs.
+    /// File extensions of its scripts.
     endings: &'static [&'static str],
-    /// The letters of options that take no value and leave the next word what it is.
+    /// Short options without a value.
     flags: &'static str,
-    /// How long options of that kind begin.
+    /// Prefixes of long options without a separate value.
     long: &'static [&'static str],
-    /// Whether it also looks for the file on the `PATH`.
+    /// Whether it also looks for the script on the `PATH`.
     searches: bool,
 }
 
@@ -55,12 +55,12 @@ const INTERPRETERS: [Interpreter; 6] = [
     },
 ];
 
-/// Whether the script in `words`, a program and its arguments that are run in `dir`, is there, as far as can be told.
-/// The error is one line that says which file is missing.
+/// Checks that the script in `words`, a command that is run in `dir`, exists. The error is one line that names the
+/// missing file.
 pub(super) fn check(words: &[String], dir: &Path, search: Option<&OsStr>) -> Result<(), String> {
     let Some((program, interpreter, script)) = find(words) else { return Ok(()) };
     let path = lookup::clean(&dir.join(script));
-    // A file that cannot be looked at may be there.
+    // If access fails, the file may exist.
     let is_missing = |path: &Path| matches!(path.try_exists(), Ok(false));
     let searches = interpreter.searches && !script.contains('/');
     if is_missing(&path) && !(searches && lookup::on_path(script, dir, search).any(|path| !is_missing(&path))) {
@@ -69,23 +69,23 @@ pub(super) fn check(words: &[String], dir: &Path, search: Option<&OsStr>) -> Res
     Ok(())
 }
 
-/// The name of the program, which must be an interpreter, and the script that it is to run.
+/// Returns the name of the program, its interpreter, and the script that it runs.
 fn find(words: &[String]) -> Option<(&str, &'static Interpreter, &str)> {
     let (program, arguments) = words.split_first()?;
     let program = program.rsplit('/').next()?;
     let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let interpreter = INTERPRETERS.iter().find(|interpreter| interpreter.names.contains(&name))?;
     let mut arguments = arguments.iter().map(String::as_str).skip_while(|word| name == "deno" && *word == "run");
-    let script = arguments.find(|word| !interpreter.leaves_next(word))?;
+    let script = arguments.find(|word| !interpreter.is_plain_flag(word))?;
     let is_file = interpreter.endings.iter().any(|ending| script.ends_with(ending));
-    // What has a colon may be an address.
+    // With a colon, it may be a URL.
     let is_known = is_file && !script.starts_with('-') && !script.contains(':');
     is_known.then_some((program, interpreter, script))
 }
 
 impl Interpreter {
-    /// Whether `word` is an option after which the next word is what it would be without it.
-    fn leaves_next(&self, word: &str) -> bool {
+    /// Whether `word` is an option that takes no value.
+    fn is_plain_flag(&self, word: &str) -> bool {
         let letters = word.strip_prefix('-').unwrap_or_default();
         let are_flags = !letters.is_empty() && letters.chars().all(|letter| self.flags.contains(letter));
         are_flags || self.long.iter().any(|start| word.starts_with(start))

@@ -1,8 +1,8 @@
-//! What passes between us and a child while it works: in the calling thread, by one poll over the pipes to it and a wake
-//! pipe.
+//! Runs a child's task in the calling thread, with one `poll` over its pipes, its exit and a wake pipe.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,178 +13,170 @@ use rustix::process::Signal;
 use super::Run;
 use super::answer::Output;
 use super::interruption::Interruption;
-use super::lines::Ears;
+use super::lines::RedactingListener;
 use super::pipes::{Ends, Input, Pipes};
 use super::process::{Child, Exit, LINGER, Program};
 use super::redact::Redactor;
-use super::wake::Wake;
-use crate::shutdown::StopReason;
+use crate::shutdown::{Stop, StopReason};
 
-/// How often what the child leaves to us to reap is reaped while it runs.
+/// How often orphans are reaped while the child runs.
 const REAP_EVERY: Duration = Duration::from_secs(1);
-/// The pause where the system cannot tell just now what there is to do.
+/// Pause if `poll` fails for lack of memory.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
-/// What is read at once, in bytes: as much as a pipe holds.
+/// Maximum size of a read, in bytes: the capacity of a pipe.
 const CHUNK: usize = 64 << 10;
 
-/// A child, and what connects us with it. Dropping it kills the child.
-pub(super) struct Link {
+/// A child and our ends of its pipes. Dropping it kills the child.
+pub(super) struct ChildHandle {
     child: Child,
     wake: Wake,
     pub(super) ends: Ends,
     reap_at: Instant,
 }
 
-impl Link {
-    /// Starts `program`.
+impl ChildHandle {
     pub(super) fn start(program: &Program) -> io::Result<Self> {
         let wake = Wake::new()?;
         let (child, ends) = Child::start(program)?;
         Ok(Self { child, wake, ends, reap_at: Instant::now() + REAP_EVERY })
     }
 
-    /// What is ready to be read when the child has exited.
+    /// Returns a file that is readable when the child has exited.
     pub(super) fn exit(&self) -> io::Result<OwnedFd> {
         self.child.as_fd().try_clone_to_owned()
     }
 }
 
-/// On which terms a child works.
-pub(super) struct Terms<'a> {
+/// Options of a session.
+pub(super) struct RunOptions<'a> {
     pub(super) run: &'a Run<'a>,
-    /// What of its output nobody may see.
     pub(super) redactor: &'a Redactor,
-    /// How long it has from SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub(super) kill_after: Duration,
 }
 
-/// What is left of a child that has ended.
-pub(super) struct Ended<O> {
-    /// How it left.
+/// The result of a session whose child has exited.
+pub(super) struct EndedSession<O> {
     pub(super) exit: Exit,
-    /// Why we ended it, where we did.
+    /// Why we stopped it, if we did.
     pub(super) interruption: Option<Interruption>,
-    /// Whether it had read nothing of its input.
-    pub(super) untouched: bool,
+    /// Whether it had not read any of its input.
+    pub(super) stdin_unread: bool,
     /// What it printed as its result.
     pub(super) stdout: O,
     /// The last lines of its standard error.
-    pub(super) last_words: String,
+    pub(super) stderr_tail: String,
 }
 
-/// What is left of a child's work where it lives on.
-pub(super) struct Parted<O> {
-    /// It, for more work.
-    pub(super) link: Link,
-    /// Whether it was given all of its input, so that more may follow.
-    pub(super) is_fed: bool,
+/// The result of a session whose child is still alive.
+pub(super) struct Detached<O> {
+    pub(super) child: ChildHandle,
+    /// Whether all of its input was written, so that more may follow.
+    pub(super) is_input_written: bool,
     /// What it printed as its result.
     pub(super) stdout: O,
     /// The last lines of its standard error.
-    pub(super) last_words: String,
+    pub(super) stderr_tail: String,
 }
 
-/// How hard the child has been asked to end.
+/// Which signal has been sent to end the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Not at all.
-    Running,
-    /// By SIGTERM.
-    Asked,
-    /// By SIGKILL.
-    Killed,
+enum Termination {
+    NotRequested,
+    Sigterm,
+    Sigkill,
 }
 
-/// One child at its work.
+/// One task of a child.
 pub(super) struct Session<'a, O> {
-    terms: &'a Terms<'a>,
+    options: &'a RunOptions<'a>,
     wake: Wake,
     child: Child,
     pipes: Pipes<'a, O>,
-    phase: Phase,
-    /// When the phase, or after the child's exit the wait for its pipes, is over; `None` for never.
+    termination: Termination,
+    /// When to send the next signal, or after the child's exit, when to stop waiting for its pipes; `None` for never.
     until: Option<Instant>,
     reap_at: Instant,
     exited: bool,
-    untouched: bool,
+    stdin_unread: bool,
     interruption: Option<Interruption>,
 }
 
 impl<'a, O: Output> Session<'a, O> {
-    /// Gives `input` to the child, whose standard output goes to `stdout`.
-    pub(super) fn new(link: Link, input: Input, stdout: O, terms: &'a Terms<'a>) -> Self {
-        let Terms { run, redactor, .. } = terms;
-        let Link { child, wake, ends, reap_at } = link;
+    /// Prepares a session that writes `input` to the child and its standard output to `stdout`.
+    pub(super) fn new(handle: ChildHandle, input: Input, stdout: O, options: &'a RunOptions<'a>) -> Self {
+        let RunOptions { run, redactor, .. } = options;
+        let ChildHandle { child, wake, ends, reap_at } = handle;
         wake.on_raise(run.stop);
         Self {
-            terms,
+            options,
             wake,
             child,
-            pipes: Pipes::new(ends, input, stdout, Ears { listener: run.listener, redactor }),
-            phase: Phase::Running,
+            pipes: Pipes::new(ends, input, stdout, RedactingListener { listener: run.listener, redactor }),
+            termination: Termination::NotRequested,
             until: Instant::now().checked_add(run.time_left()),
             reap_at,
             exited: false,
-            untouched: false,
+            stdin_unread: false,
             interruption: None,
         }
     }
 
-    /// Goes on until the child has exited, or has printed all that is wanted; true where it lives.
-    pub(super) fn work(&mut self) -> io::Result<bool> {
+    /// Runs until the child has exited or its output is complete. Returns whether it is alive.
+    pub(super) fn run(&mut self) -> io::Result<bool> {
         let mut buffer = vec![0; CHUNK];
-        // The pipe is empty: mostly all of the input fits into it.
+        // The pipe is empty, and the input usually fits into it.
         self.pipes.stdin.write();
         while !self.is_over() {
             let exits = self.wait()?;
             self.pipes.transfer(&mut buffer);
             if exits {
-                self.note_exit();
+                self.on_exit();
             }
             if !self.is_done() {
-                self.obey();
+                self.enforce_limits();
             }
             self.reap_orphans();
         }
         Ok(!self.exited)
     }
 
-    /// Leaves the child to other work, when this is done.
-    pub(super) fn part(self) -> Parted<O> {
+    /// Ends the session but keeps the child for the next one. Only valid after `run` has returned true.
+    pub(super) fn detach(self) -> Detached<O> {
         let Self { child, wake, pipes, reap_at, .. } = self;
-        let is_fed = pipes.stdin.fd().is_none();
-        let (ends, stdout, last_words) = pipes.finish();
-        Parted { link: Link { child, wake, ends, reap_at }, is_fed, stdout, last_words }
+        let is_input_written = pipes.stdin.fd().is_none();
+        let (ends, stdout, stderr_tail) = pipes.finish();
+        Detached { child: ChildHandle { child, wake, ends, reap_at }, is_input_written, stdout, stderr_tail }
     }
 
-    /// Ends the child, and what it left, when it has exited.
-    pub(super) fn end(mut self) -> io::Result<Ended<O>> {
+    /// Reaps the exited child and kills its descendants.
+    pub(super) fn end(mut self) -> io::Result<EndedSession<O>> {
         let exit = self.child.end()?;
-        let left = self.child.end_descendants();
-        if left > 0 {
-            let line = format!("[prismq: {left} processes it started cannot be killed]");
-            self.terms.run.listener.stderr_line(&line);
+        let survivors = self.child.end_descendants();
+        if survivors > 0 {
+            let line = format!("[prismq: {survivors} processes it started cannot be killed]");
+            self.options.run.listener.stderr_line(&line);
         }
-        let (_, stdout, last_words) = self.pipes.finish();
-        // There may also be a fault in what was printed only with the last breath.
+        let (_, stdout, stderr_tail) = self.pipes.finish();
+        // The last output, read after the exit, may contain an error too.
         let interruption = self.interruption.or_else(|| stdout.fault());
-        Ok(Ended { exit, interruption, untouched: self.untouched, stdout, last_words })
+        Ok(EndedSession { exit, interruption, stdin_unread: self.stdin_unread, stdout, stderr_tail })
     }
 
     fn is_over(&self) -> bool {
         self.is_done() || (self.exited && (self.pipes.are_closed() || self.time_is_up()))
     }
 
-    /// Whether the child is done, and goes on to live.
+    /// Whether the output is complete and the child alive.
     fn is_done(&self) -> bool {
-        self.phase == Phase::Running && !self.exited && self.pipes.stdout.sink().is_complete()
+        self.termination == Termination::NotRequested && !self.exited && self.pipes.stdout.sink().is_complete()
     }
 
     fn time_is_up(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 
-    /// Waits until there is something to do; true where that is that the child has just exited.
+    /// Waits for the next event. Returns whether the child has just exited.
     fn wait(&self) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         fds.extend((!self.exited).then(|| PollFd::new(&self.child, PollFlags::IN)));
@@ -194,7 +186,7 @@ impl<'a, O: Output> Session<'a, O> {
         let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
-            // The system lacks the memory for the list: the child goes on, and so do we.
+            // The system lacks memory for the list: try again later.
             Err(Errno::NOMEM | Errno::AGAIN) => thread::sleep(SHORTAGE_PAUSE),
             Err(error) => return Err(error.into()),
         }
@@ -213,67 +205,104 @@ impl<'a, O: Output> Session<'a, O> {
         }
     }
 
-    /// The child has exited. What it leaves is killed, or, where the group was asked to end, has the rest of its time;
-    /// the pipes are waited for a little.
-    fn note_exit(&mut self) {
+    /// Handles the child's exit. The rest of its group is killed, or keeps the rest of its grace period after SIGTERM. Then
+    /// the pipes get a short time to close.
+    fn on_exit(&mut self) {
         self.exited = true;
-        self.untouched = self.pipes.stdin.is_untouched();
+        self.stdin_unread = self.pipes.stdin.is_unread();
         self.pipes.stdin.close();
         let linger = Instant::now() + LINGER;
-        let kill_at = self.until.filter(|_| self.phase == Phase::Asked);
+        let kill_at = self.until.filter(|_| self.termination == Termination::Sigterm);
         self.until = Some(kill_at.map_or(linger, |kill_at| kill_at.min(linger)));
-        if self.phase != Phase::Asked {
+        if self.termination != Termination::Sigterm {
             self.kill();
             self.child.end_descendants();
         }
     }
 
-    /// Ends the child where its time is up, it prints too much, or the worker says so.
-    fn obey(&mut self) {
+    /// Stops the child if its time is up, its output is invalid, or the worker stops it.
+    fn enforce_limits(&mut self) {
         if let Some(fault) = self.pipes.stdout.sink().fault() {
             self.interrupt(fault);
         }
-        if let Some(reason) = self.terms.run.stop.get() {
+        if let Some(reason) = self.options.run.stop.get() {
             self.interrupt(Interruption::Stopped(reason));
         }
         if !self.exited && self.time_is_up() {
-            match self.phase {
-                Phase::Running => self.interrupt(Interruption::Timeout(self.terms.run.timeout)),
-                Phase::Asked | Phase::Killed => self.kill(),
+            match self.termination {
+                Termination::NotRequested => self.interrupt(Interruption::Timeout(self.options.run.timeout)),
+                Termination::Sigterm | Termination::Sigkill => self.kill(),
             }
         }
     }
 
-    /// Ends the child for a reason. A reason that kills does so also where an earlier one had asked.
+    /// Stops the child with SIGTERM or SIGKILL, depending on the reason. SIGKILL may follow an earlier SIGTERM.
     fn interrupt(&mut self, interruption: Interruption) {
         let kills = match interruption {
             Interruption::Timeout(_) | Interruption::Stopped(StopReason::Shutdown) => false,
-            // With a lost claim, another worker may be at the same task already: every moment is one too many.
+            // After a lost claim, another worker may be running the same task already.
             Interruption::Stopped(StopReason::Kill | StopReason::ClaimLost)
             | Interruption::OutputTooLong
-            | Interruption::Misspoke(_) => true,
+            | Interruption::ProtocolViolation(_) => true,
         };
-        if kills && self.phase != Phase::Killed {
+        if kills && self.termination != Termination::Sigkill {
             self.kill();
-        } else if self.phase == Phase::Running {
-            self.ask();
+        } else if self.termination == Termination::NotRequested {
+            self.terminate();
         } else {
             return;
         }
         self.interruption.get_or_insert(interruption);
     }
 
-    fn ask(&mut self) {
+    fn terminate(&mut self) {
         self.child.signal(Signal::TERM);
-        self.phase = Phase::Asked;
-        self.until = Instant::now().checked_add(self.terms.kill_after);
+        self.termination = Termination::Sigterm;
+        self.until = Instant::now().checked_add(self.options.kill_after);
     }
 
     fn kill(&mut self) {
         self.child.signal(Signal::KILL);
-        self.phase = Phase::Killed;
+        self.termination = Termination::Sigkill;
         if !self.exited {
             self.until = None;
         }
+    }
+}
+
+/// Wakes a session that polls it.
+struct Wake {
+    reader: PipeReader,
+    writer: Arc<PipeWriter>,
+}
+
+impl Wake {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&reader, true)?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        Ok(Self { reader, writer: Arc::new(writer) })
+    }
+
+    /// Wakes the session when `stop` is raised. `stop` may outlive the pipe.
+    fn on_raise(&self, stop: &Stop) {
+        let writer = Arc::downgrade(&self.writer);
+        stop.on_raise(None, move |_| {
+            if let Some(writer) = writer.upgrade() {
+                // The pipe is never full: only a few bytes go through it.
+                let _ = (&*writer).write(b"s");
+            }
+        });
+    }
+
+    /// Empties the pipe.
+    fn drain(&self) {
+        let _ = (&self.reader).read(&mut [0; 64]);
+    }
+}
+
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
     }
 }

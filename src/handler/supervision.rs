@@ -1,9 +1,8 @@
-//! What handlers start outside of their process groups, and what would outlive them there.
+//! Finds and kills processes that handlers start outside of their process groups.
 //!
-//! A process that loses its parent becomes a child of its nearest ancestor that adopts orphans. [`supervise`] makes us
-//! one. So, when a handler has ended, all that is left of what it started is our orphans and what is below them; and
-//! when no orphan of a handler is left, nothing of it is, however it detached itself. Which handler an orphan comes
-//! from is told by a mark in its environment.
+//! A process that loses its parent becomes a child of its nearest ancestor that is a subreaper. [`supervise`] makes us
+//! one. So, when a handler has exited, everything that it started and that still runs is our child or a descendant of
+//! one, however it detached itself. A mark in the environment tells which handler an orphan comes from.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
@@ -17,50 +16,50 @@ use rustix::process::{
     DumpableBehavior, Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, waitid,
 };
 
-use super::proc::{self, Process, Stat};
+use super::proc::{self, PidHandle, Stat};
 use crate::resources::is_shortage;
 use crate::task::TaskId;
 
-/// The pause before orphans are looked for again that could not be looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Pause before orphans are listed again if that failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The variable that marks what a handler starts: `<token>-<task's id>-<number of the run>`.
+/// The variable that marks a handler's processes: `<token>-<task id>-<number of the run>`.
 pub(super) const MARK: &str = "PRISMQ_TASK_MARK";
 
-/// What a soft limit on real-time CPU time says that holds a token: in microseconds, longer than any machine has run.
+/// Soft limits on real-time CPU time that encode a token. In microseconds, they are too long to ever be reached.
 const LIMIT_WITH_TOKEN: Range<u64> = 1 << 62..1 << 63;
 
-/// To adopt orphans is a property of the process, as is whose children they are: hence a static.
+/// A static because adopting orphans is a property of the process.
 static SUPERVISION: OnceLock<Supervision> = OnceLock::new();
 
 struct Supervision {
     token: String,
-    /// Whether every orphan comes from a handler. Not so where we replaced a program that had children (`other & exec
-    /// prismq`), nor where we adopt those of a whole container, as process 1.
+    /// Whether every orphan comes from a handler. False if we replaced a program that had children (`other & exec
+    /// prismq`), or adopt the orphans of a whole container as process 1.
     only_handlers: bool,
     runs: AtomicU64,
-    running: Mutex<Vec<Running>>,
+    running: Mutex<Vec<ActiveRun>>,
 }
 
-/// One run of a handler.
-struct Running {
+/// A handler's run that has not ended.
+struct ActiveRun {
     mark: String,
-    /// The handler's own process; `None` while it is being started.
+    /// The handler's process; `None` while it is being started.
     leader: Option<Pid>,
 }
 
-/// Makes this process answer for what its handlers start: what leaves their process groups, into sessions of its own
-/// or by forking twice, is found and ended when they end. Nor can anybody but root read this process's environment and
-/// memory from now on; it leaves no core dump, and only root can trace it.
+/// Makes this process kill everything that its handlers start when they end, including processes that leave the group
+/// by `setsid` or by forking twice. From then on, only root can read this process's environment and memory or trace it,
+/// and it leaves no core dump.
 ///
-/// `token` names this process, for [`end_leftovers`](super::end_leftovers) in later ones, so it must be of no other
-/// process, not even a former one. Only the first call counts. The program must then start children by handlers alone,
-/// at least from its main thread: those it starts otherwise are taken for orphans of handlers.
+/// `token` identifies this process to [`kill_orphans`](super::kill_orphans) in later processes, so it must never be
+/// used twice. Only the first call counts. Afterwards the main thread must start children only through handlers:
+/// others would be taken for a handler's orphans.
 ///
-/// The error is that the system lacks what it takes: Linux 5.3 with `/proc`. Elsewhere than on Linux nothing is done.
+/// Fails if the system lacks Linux 5.3 with `/proc`. On systems other than Linux it does nothing.
 pub fn supervise(token: &str) -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Process::open(getpid())?;
+    PidHandle::open(getpid())?;
     let only_handlers = !getpid().is_init() && proc::children_of_main_thread()?.is_empty();
     set_child_subreaper(Some(getpid()))?;
     SUPERVISION.get_or_init(|| Supervision {
@@ -72,73 +71,73 @@ pub fn supervise(token: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What a mark says: the token of the worker's process, and the task.
+/// Parses a mark into the token of the worker's process and the task.
 pub(super) fn parse(mark: &str) -> Option<(&str, TaskId)> {
     let (rest, _run) = mark.rsplit_once('-')?;
     let (token, task) = rest.rsplit_once('-')?;
     Some((token, task.parse().ok()?))
 }
 
-/// The token of a mark as a soft limit on real-time CPU time, where it is a number of 62 bits in 16 hexadecimal digits.
-/// Who clears the environment, as `env -i` and `sudo` do, keeps this one. It limits nothing.
+/// Encodes the token of a mark as a soft limit on real-time CPU time, if it is a 62-bit number in 16 hexadecimal digits.
+/// `env -i` and `sudo` clear the environment but keep this limit, which is too high to have an effect.
 pub(super) fn limit_with_token(mark: &str) -> Option<u64> {
     let (token, _) = parse(mark).filter(|(token, _)| token.len() == 16)?;
     let number = u64::from_str_radix(token, 16).ok()?;
     Some(LIMIT_WITH_TOKEN.start + number).filter(|limit| LIMIT_WITH_TOKEN.contains(limit))
 }
 
-/// The token in such a limit.
+/// Decodes the token in such a limit.
 pub(super) fn token_in_limit(limit: u64) -> Option<String> {
     LIMIT_WITH_TOKEN.contains(&limit).then(|| format!("{:016x}", limit - LIMIT_WITH_TOKEN.start))
 }
 
-/// All that one run of a handler starts.
+/// Everything that one run of a handler starts.
 pub(super) struct Descendants {
     supervision: &'static Supervision,
     mark: String,
 }
 
 impl Descendants {
-    /// What a handler that is about to be started for `task` will start; `None` where we do not supervise.
-    pub(super) fn expect(task: TaskId) -> Option<Self> {
+    /// Registers a handler that is about to be started for `task`. `None` if [`supervise`] was not called.
+    pub(super) fn register(task: TaskId) -> Option<Self> {
         let supervision = SUPERVISION.get()?;
         let run = supervision.runs.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{task}-{run}", supervision.token);
-        supervision.running().push(Running { mark: mark.clone(), leader: None });
+        supervision.running().push(ActiveRun { mark: mark.clone(), leader: None });
         Some(Self { supervision, mark })
     }
 
-    /// The value of [`MARK`] that it gets.
+    /// Returns the value of [`MARK`] for the handler.
     pub(super) fn mark(&self) -> &str {
         &self.mark
     }
 
-    /// The handler was started as `leader`, our child.
-    pub(super) fn started(&self, leader: Pid) {
+    /// Records the handler's process, our child.
+    pub(super) fn set_leader(&self, leader: Pid) {
         let mut running = self.supervision.running();
         if let Some(run) = running.iter_mut().find(|run| run.mark == self.mark) {
             run.leader = Some(leader);
         }
     }
 
-    /// Reaps the orphans that have ended. Those of a handler that runs for hours would pile up otherwise.
+    /// Reaps orphans that have exited. Those of a handler that runs for hours would pile up otherwise.
     pub(super) fn reap(&self) {
-        // Where they cannot be listed just now, the next call reaps them.
-        let _ = living_orphans(&self.supervision.running());
+        // If this fails, the next call reaps them.
+        let _ = reap_and_list_orphans(&self.supervision.running());
     }
 
-    /// Ends what is left when the handler has exited, and waits until it is gone, but not after `deadline`. Returns how
-    /// many processes are left even so.
+    /// Kills what is left after the handler has exited, and waits for it until `deadline`. Returns how many processes are
+    /// still alive.
     ///
-    /// What a process has started becomes our orphan as it dies, to be found by the next round; and when there are no
-    /// orphans, there is nothing below them either.
+    /// When an orphan dies, its children become our orphans and are found in the next iteration; no orphans means no
+    /// descendants.
     pub(super) fn end(&self, deadline: Instant) -> usize {
         loop {
             let Ok((dying, immune)) = self.kill() else {
                 if Instant::now() >= deadline {
                     return 0;
                 }
-                thread::sleep(LOOK_AGAIN);
+                thread::sleep(RETRY_PAUSE);
                 continue;
             };
             if dying.is_empty() {
@@ -150,14 +149,14 @@ impl Descendants {
         }
     }
 
-    /// Kills the orphans that no other run goes on with. Returns what dies, and how many we may not kill. The error is that
-    /// we have too few open files left to look at them.
-    fn kill(&self) -> io::Result<(Vec<Process>, usize)> {
-        // Orphans are only reaped under this lock, so that what is told of one is not told of another.
+    /// Kills the orphans of this run. Returns the ones being killed, and how many may not be killed. Fails if no more files
+    /// can be opened.
+    fn kill(&self) -> io::Result<(Vec<PidHandle>, usize)> {
+        // Orphans are only reaped under this lock, so that no PID is reused meanwhile.
         let running = self.supervision.running();
         let (mut dying, mut immune) = (Vec::new(), 0);
-        for (pid, stat) in living_orphans(&running)? {
-            let orphan = match Process::open(pid) {
+        for (pid, stat) in reap_and_list_orphans(&running)? {
+            let orphan = match PidHandle::open(pid) {
                 Ok(orphan) => orphan,
                 Err(error) if is_shortage(&error) => return Err(error),
                 Err(_) => {
@@ -165,29 +164,29 @@ impl Descendants {
                     continue;
                 }
             };
-            let is_anothers = self.is_anothers(&running, &orphan, &stat);
-            // The environment of one that exits by itself is gone by now: then we cannot know, and need not.
-            if !is_anothers && orphan.kill().is_err() {
+            let belongs_to_another_run = self.belongs_to_another_run(&running, &orphan, &stat);
+            // If it exits by itself, its environment is gone, but then it does not matter either.
+            if !belongs_to_another_run && orphan.kill().is_err() {
                 immune += 1;
-            } else if !is_anothers || orphan.is_gone_by(Instant::now()) {
+            } else if !belongs_to_another_run || orphan.is_gone_by(Instant::now()) {
                 dying.push(orphan);
             }
         }
         Ok((dying, immune))
     }
 
-    /// Whether an orphan may come from another run, which goes on. One without our mark, since it cleared its
-    /// environment or nobody may read it, comes from a run that started before it did.
-    fn is_anothers(&self, running: &[Running], orphan: &Process, stat: &Stat) -> bool {
+    /// Whether an orphan may belong to another active run. One without a readable mark belongs to a run that started
+    /// before it did.
+    fn belongs_to_another_run(&self, running: &[ActiveRun], orphan: &PidHandle, stat: &Stat) -> bool {
         let mut others = running.iter().filter(|run| run.mark != self.mark);
-        if let Some(mark) = orphan.variable(MARK).filter(|mark| self.supervision.made(mark)) {
+        if let Some(mark) = orphan.variable(MARK).filter(|mark| self.supervision.has_own_token(mark)) {
             return others.any(|run| run.mark == mark);
         }
-        // One whose leader is gone is ending what is its own itself.
+        // A run whose leader has exited kills its own orphans.
         let is_older = |leader| Stat::of(leader).is_some_and(|leader| leader.started <= stat.started);
-        let may_be_older = |run: &Running| run.leader.is_none_or(is_older);
-        let is_ours = self.supervision.only_handlers || self.supervision.has_limited(orphan);
-        !is_ours || others.any(may_be_older)
+        let may_own = |run: &ActiveRun| run.leader.is_none_or(is_older);
+        let is_ours = self.supervision.only_handlers || self.supervision.has_own_limit(orphan);
+        !is_ours || others.any(may_own)
     }
 }
 
@@ -198,22 +197,22 @@ impl Drop for Descendants {
 }
 
 impl Supervision {
-    fn made(&self, mark: &str) -> bool {
+    fn has_own_token(&self, mark: &str) -> bool {
         parse(mark).is_some_and(|(token, _)| token == self.token)
     }
 
-    fn has_limited(&self, orphan: &Process) -> bool {
+    fn has_own_limit(&self, orphan: &PidHandle) -> bool {
         orphan.realtime_limit().and_then(token_in_limit).is_some_and(|token| token == self.token)
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<Running>> {
+    fn running(&self) -> MutexGuard<'_, Vec<ActiveRun>> {
         self.running.lock()
     }
 }
 
-/// Our orphans that live. The others are reaped, but never a child that somebody waits for: a handler's own process.
-fn living_orphans(running: &[Running]) -> io::Result<Vec<(Pid, Stat)>> {
-    // Any child may be the one that is being started.
+/// Returns our living orphans and reaps the dead ones, but never a handler's own process, which is waited for.
+fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Vec<(Pid, Stat)>> {
+    // Any child may be a handler that is being started.
     let may_reap = running.iter().all(|run| run.leader.is_some());
     let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
     let mut ended = Vec::new();
@@ -226,12 +225,12 @@ fn living_orphans(running: &[Running]) -> io::Result<Vec<(Pid, Stat)>> {
         if zombies.is_empty() {
             return Ok(living);
         }
-        // Until a moment ago they may have had children, which are ours now.
+        // Their children, if any, are ours now: list again.
         ended.extend(zombies.into_iter().map(|(pid, _)| pid));
     }
 }
 
-/// Reaps a child that has ended. A zombie has not, where only its first thread did.
+/// Reaps a child that has exited. A zombie whose other threads still run has not.
 fn is_reaped(pid: Pid) -> bool {
     let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     !matches!(ended, Ok(None))
@@ -242,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_holds_a_token() {
+    fn a_limit_encodes_a_token() {
         for token in ["0000000000000000", "00000000000000ff", "3fffffffffffffff"] {
             let limit = limit_with_token(&format!("{token}-12-1"));
             assert_eq!(limit.and_then(token_in_limit).as_deref(), Some(token));

@@ -1,5 +1,5 @@
-//! Accepts connections and serves them: one on which nothing gets done is closed, none keeps others out, and none holds up
-//! the end.
+//! Accepts and serves connections. Slow clients are disconnected, idle ones make room for others, and none can delay the
+//! shutdown.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -21,32 +21,32 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use super::connections::Connections;
+use super::connections::OpenConnections;
 use super::handle::ConnectionHandle;
-use super::paced::Paced;
+use super::paced::PacedStream;
 use super::page::with_headers;
 use crate::resources::is_shortage;
 
-/// The longest head of a request, in bytes. It is what a stranger can have us keep in memory.
+/// Maximum size of a request's head, in bytes: what an unauthenticated client can make us keep in memory.
 const MAX_HEAD: usize = 16 << 10;
-/// How long to accept nobody where the system has nothing to lend, and no connection can be closed.
-const SHORTAGE: Duration = Duration::from_millis(100);
+/// Pause in accepting if the system lacks resources and no connection can be closed.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a server waits for clients, and how many it serves.
+/// Time-outs and capacity of a server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// For a request to begin and its head to be sent; and for the rest of it, and for its answer to be taken, beside the
-    /// time that their bytes earn.
+    /// Time for the head of a request to arrive; and for its body to arrive and its answer to be read, not counting the time
+    /// that their bytes take at the minimum rate.
     pub(crate) client_timeout: Duration,
-    /// For requests in flight, once the server is asked to stop.
+    /// Time for active requests to finish when the server stops.
     pub(crate) stop_timeout: Duration,
-    /// How many clients may be connected. For a further one, one that is idle is closed; if none is, it waits.
+    /// Maximum number of connections. A new one replaces an idle one, or waits if there is none.
     pub(crate) max_connections: usize,
 }
 
-/// Serves until `stopped` is over. Connections that are still open then end with the runtime.
+/// Serves until `stopped` completes. Connections that are still open after the time-out end with the runtime.
 pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stopped: impl Future) {
-    let connections = Connections::new(limits.max_connections);
+    let connections = OpenConnections::new(limits.max_connections);
     let graceful = GracefulShutdown::new();
     let mut stopped = pin!(stopped);
     loop {
@@ -58,33 +58,35 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
             _ = &mut stopped => break,
             () = connections.make_room() => {}
         }
-        // Where the system refuses, answers are slower and as right.
+        // On failure, answers are only slower.
         let _ = stream.set_nodelay(true);
         let handle = ConnectionHandle::new(address, connections.changed());
-        let stream = Paced::new(stream, handle.clone(), limits.client_timeout);
-        connections
-            .start(handle.clone(), converse(stream, handle, router.clone(), limits.client_timeout, graceful.watcher()));
+        let stream = PacedStream::new(stream, handle.clone(), limits.client_timeout);
+        connections.start(
+            handle.clone(),
+            serve_connection(stream, handle, router.clone(), limits.client_timeout, graceful.watcher()),
+        );
     }
-    // From here on nobody can connect.
+    // Accept no more connections.
     drop(listener);
     let _ = timeout(limits.stop_timeout, graceful.shutdown()).await;
 }
 
-/// The next client. Where the system has nothing to lend for it, connections that are idle are closed.
-async fn accept(listener: &TcpListener, connections: &Arc<Connections>) -> (TcpStream, SocketAddr) {
+/// Accepts the next client. If the system lacks resources for it, closes idle connections.
+async fn accept(listener: &TcpListener, connections: &Arc<OpenConnections>) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // That client has gone.
-            Err(error) if is_of_client(&error) => {}
-            // It ends as soon as it gets to run.
-            Err(error) if is_shortage(&error) && connections.close_idlest() => yield_now().await,
-            Err(_) => sleep(SHORTAGE).await,
+            // That client has disconnected.
+            Err(error) if is_client_error(&error) => {}
+            // Let the closed connection's task end.
+            Err(error) if is_shortage(&error) && connections.evict_one() => yield_now().await,
+            Err(_) => sleep(SHORTAGE_PAUSE).await,
         }
     }
 }
 
-fn is_of_client(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionAborted
@@ -94,10 +96,16 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// Answers the requests of one client, until the server is shut down.
-async fn converse(stream: Paced, handle: ConnectionHandle, router: Router, timeout: Duration, watcher: Watcher) {
+/// Answers the requests of one client until the server shuts down.
+async fn serve_connection(
+    stream: PacedStream,
+    handle: ConnectionHandle,
+    router: Router,
+    timeout: Duration,
+    watcher: Watcher,
+) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let call = handle.begin();
+        let call = handle.begin_request();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(handle.clone()));
         let answer = router.clone().oneshot(request);
@@ -109,7 +117,7 @@ async fn converse(stream: Paced, handle: ConnectionHandle, router: Router, timeo
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(MAX_HEAD);
-    // How it ends is the client's affair.
+    // Errors of a connection are the client's.
     let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
 }
 
@@ -152,7 +160,7 @@ mod tests {
         let client = Client::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let held = |ConnectInfo(connection): ConnectInfo<ConnectionHandle>| async move {
-            let _hold = connection.hold();
+            let _pause = connection.pause_timeout();
             sleep(3 * LIMITS.client_timeout).await;
             "held"
         };
@@ -234,7 +242,7 @@ mod tests {
     fn a_client_that_takes_its_answer_in_drops_is_left() {
         let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         let (mut buffer, mut read) = ([0; 100], 0);
         // What the system has taken for it is not kept either.
         let ended = loop {
@@ -242,7 +250,7 @@ mod tests {
                 Ok(more) => read += more,
                 Err(error) => break error,
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{read} bytes were taken, and there are more");
+            assert!(started.elapsed() < Duration::from_secs(60), "{read} bytes were taken, and there are more");
             thread::sleep(Duration::from_millis(1));
         };
         assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
@@ -254,13 +262,13 @@ mod tests {
         const LIMITS: Limits = Limits { client_timeout: Duration::from_millis(500), ..super::tests::LIMITS };
         let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n").unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..20 {
             client.write_all(&[b'x'; 1000]).unwrap();
             thread::sleep(LIMITS.client_timeout / 5);
         }
         read_until(&mut client, "xxx");
-        assert!(begun.elapsed() > 3 * LIMITS.client_timeout);
+        assert!(started.elapsed() > 3 * LIMITS.client_timeout);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The connections that are open: so many at most. The place of one that is idle is given to who comes next.
+//! The open connections, up to a maximum. A new one may replace an idle one.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -9,61 +9,60 @@ use tokio::task::AbortHandle;
 
 use super::handle::ConnectionHandle;
 
-/// The connections that are open.
-pub(super) struct Connections {
-    most: usize,
-    open: Mutex<Open>,
-    /// One has ended, or become idle. Only the one who accepts waits for it.
+/// The open connections.
+pub(super) struct OpenConnections {
+    max: usize,
+    open: Mutex<Table>,
+    /// Notified when a connection ends or becomes idle. Only the accept loop waits for it.
     changed: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct Open {
-    last: u64,
+struct Table {
+    last_number: u64,
     all: HashMap<u64, (ConnectionHandle, AbortHandle)>,
 }
 
-impl Connections {
-    /// None yet, and never more than `most`.
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default(), changed: Arc::default() })
+impl OpenConnections {
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, open: Mutex::default(), changed: Arc::default() })
     }
 
-    /// What a new connection tells when it becomes idle.
+    /// Returns what a connection notifies when it becomes idle.
     pub(super) fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }
 
-    /// Starts the conversation on a connection.
+    /// Spawns the task that serves a connection.
     pub(super) fn start(
         self: &Arc<Self>,
         handle: ConnectionHandle,
-        conversation: impl Future<Output = ()> + Send + 'static,
+        serving: impl Future<Output = ()> + Send + 'static,
     ) {
         let mut open = self.lock();
-        open.last += 1;
-        let place = Place { connections: Arc::clone(self), number: open.last };
+        open.last_number += 1;
+        let guard = ConnectionGuard { connections: Arc::clone(self), number: open.last_number };
         let task = tokio::spawn(async move {
-            let _place = place;
-            conversation.await;
+            let _guard = guard;
+            serving.await;
         });
-        let number = open.last;
+        let number = open.last_number;
         open.all.insert(number, (handle, task.abort_handle()));
     }
 
-    /// Returns when there is room for one more. A connection that is idle is closed for it.
+    /// Waits until there is room for one more, and closes an idle connection for it if necessary.
     pub(super) async fn make_room(&self) {
-        while self.lock().all.len() >= self.most && !self.close_idlest() {
+        while self.lock().all.len() >= self.max && !self.evict_one() {
             self.changed.notified().await;
         }
     }
 
-    /// Closes the connection that has been idle, or given up, for longest; one whose client may call only after all others.
-    /// Whether there was one.
-    pub(super) fn close_idlest(&self) -> bool {
+    /// Closes the connection that has been idle or evictable for longest, authenticated ones last. Returns whether there
+    /// was one.
+    pub(super) fn evict_one(&self) -> bool {
         let mut open = self.lock();
         let idle =
-            open.all.iter().filter_map(|(number, (it, _))| Some((it.is_trusted(), it.closable_since()?, *number)));
+            open.all.iter().filter_map(|(number, (it, _))| Some((it.is_trusted(), it.evictable_since()?, *number)));
         let Some((.., number)) = idle.min() else { return false };
         if let Some((_, task)) = open.all.remove(&number) {
             task.abort();
@@ -71,18 +70,18 @@ impl Connections {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.open.lock()
     }
 }
 
-/// The place of a connection, which is free when this is dropped.
-struct Place {
-    connections: Arc<Connections>,
+/// Removes a connection when it is dropped.
+struct ConnectionGuard {
+    connections: Arc<OpenConnections>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.lock().all.remove(&self.number);
         self.connections.changed.notify_one();

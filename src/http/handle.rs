@@ -1,5 +1,5 @@
-//! What a request and the connection on which it came know of each other: where it comes from, that the request waits,
-//! that the connection is to be broken on purpose or may be closed.
+//! State shared between a request and its connection: the client's address, whether the request waits, and whether the
+//! connection is to be broken on purpose or may be closed.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::net::SocketAddr;
@@ -9,68 +9,68 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The end of a connection, instead of whatever would be sent on it next.
+/// How to break a connection instead of sending the next bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Break {
-    /// It is closed, as by a program that ended.
+    /// Close it, as if the program ended.
     Close,
-    /// It is reset, as by a machine that lost it.
+    /// Reset it, as if the machine lost it.
     Reset,
 }
 
-/// A connection, as a request that came on it sees it.
+/// A connection, as seen by its requests.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionHandle(Arc<Connection>);
+pub(crate) struct ConnectionHandle(Arc<Shared>);
 
 #[derive(Debug)]
-struct Connection {
+struct Shared {
     address: SocketAddr,
     broken: OnceLock<Break>,
-    held: AtomicUsize,
+    pauses: AtomicUsize,
     stage: Mutex<Stage>,
-    /// Since when the request that is worked on may be lost.
-    given_up: Mutex<Option<Instant>>,
-    /// How many requests and answers have begun on it.
-    begun: AtomicU64,
+    /// Since when the current request may be dropped to make room for another connection.
+    marked_evictable: Mutex<Option<Instant>>,
+    /// Number of requests and answers that have started.
+    transfers: AtomicU64,
     is_trusted: AtomicBool,
-    /// Told whenever it becomes idle.
+    /// Notified when the connection becomes idle.
     idle: Arc<Notify>,
 }
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// No whole head of a request has come since then.
+    /// Waiting for the head of a request since then.
     Idle(Instant),
-    /// A request is read and worked on.
-    Called,
-    /// Its answer is sent.
-    Answered,
+    /// A request is being received and processed.
+    Processing,
+    /// The answer is being sent.
+    Responding,
 }
 
 impl ConnectionHandle {
-    /// The connection from `address`. `idle` is told whenever it becomes idle.
+    /// Creates the handle of a connection from `address`, which notifies `idle` when it becomes idle.
     pub(super) fn new(address: SocketAddr, idle: Arc<Notify>) -> Self {
-        Self(Arc::new(Connection {
+        Self(Arc::new(Shared {
             address,
             broken: OnceLock::new(),
-            held: AtomicUsize::new(0),
+            pauses: AtomicUsize::new(0),
             stage: Mutex::new(Stage::Idle(Instant::now())),
-            given_up: Mutex::default(),
-            begun: AtomicU64::new(0),
+            marked_evictable: Mutex::default(),
+            transfers: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
             idle,
         }))
     }
 
-    /// Who is at the other end.
+    /// Returns the client's address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.0.address
     }
 
-    /// Ends the connection as soon as something is to be sent on it.
+    /// Breaks the connection when the next bytes are about to be sent.
     pub(crate) fn break_off(&self, how: Break) {
-        // The first one counts.
+        // Only the first call counts.
         let _ = self.0.broken.set(how);
     }
 
@@ -78,36 +78,37 @@ impl ConnectionHandle {
         self.0.broken.get().copied()
     }
 
-    /// Until the hold is dropped, nothing happens on it, and it is kept.
-    pub(crate) fn hold(&self) -> Hold {
-        self.0.held.fetch_add(1, Ordering::Relaxed);
-        Hold(self.clone())
+    /// Suspends the time-out of the connection until the guard is dropped.
+    pub(crate) fn pause_timeout(&self) -> TimeoutPause {
+        self.0.pauses.fetch_add(1, Ordering::Relaxed);
+        TimeoutPause(self.clone())
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.0.held.load(Ordering::Relaxed) > 0
+    pub(super) fn is_paused(&self) -> bool {
+        self.0.pauses.load(Ordering::Relaxed) > 0
     }
 
-    /// A request has begun. It lasts until what is returned is dropped.
-    pub(super) fn begin(&self) -> Call {
-        *self.given_up() = None;
-        *self.stage() = Stage::Called;
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
-        Call(self.clone())
+    /// Marks the start of a request, which ends when the guard is dropped.
+    pub(super) fn begin_request(&self) -> ActiveRequest {
+        *self.marked_evictable() = None;
+        *self.stage() = Stage::Processing;
+        self.0.transfers.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest(self.clone())
     }
 
-    /// How many requests and answers have begun.
-    pub(super) fn begun(&self) -> u64 {
-        self.0.begun.load(Ordering::Relaxed)
+    /// Returns the number of requests and answers that have started.
+    pub(super) fn transfers(&self) -> u64 {
+        self.0.transfers.load(Ordering::Relaxed)
     }
 
-    /// Nothing is left to be sent, and nothing came: where no request is worked on, it is idle. Whether it is.
-    pub(super) fn rests(&self) -> bool {
+    /// Marks the connection as idle unless a request is being processed. Called when there is nothing to send or receive.
+    /// Returns whether it is idle.
+    pub(super) fn mark_idle(&self) -> bool {
         let mut stage = self.stage();
         match *stage {
             Stage::Idle(_) => true,
-            Stage::Called => false,
-            Stage::Answered => {
+            Stage::Processing => false,
+            Stage::Responding => {
                 *stage = Stage::Idle(Instant::now());
                 self.0.idle.notify_one();
                 true
@@ -115,23 +116,23 @@ impl ConnectionHandle {
         }
     }
 
-    /// The request that is worked on is a stranger's: it may be lost where the connection's place is needed.
-    pub(crate) fn give_up(&self) {
-        self.given_up().get_or_insert_with(Instant::now);
+    /// Allows dropping the current request to make room, since its client is not authenticated.
+    pub(crate) fn mark_evictable(&self) {
+        self.marked_evictable().get_or_insert_with(Instant::now);
         self.0.idle.notify_one();
     }
 
-    /// Whether no request is worked on, and no answer sent.
+    /// Whether no request is being processed and no answer sent.
     pub(super) fn is_idle(&self) -> bool {
         matches!(*self.stage(), Stage::Idle(_))
     }
 
-    /// Since when it may be closed for another, if it may: it is idle, or given up.
-    pub(super) fn closable_since(&self) -> Option<Instant> {
-        if let Stage::Idle(since) = *self.stage() { Some(since) } else { *self.given_up() }
+    /// Returns since when it may be closed to make room, if it may.
+    pub(super) fn evictable_since(&self) -> Option<Instant> {
+        if let Stage::Idle(since) = *self.stage() { Some(since) } else { *self.marked_evictable() }
     }
 
-    /// Its client may call: it has shown the key, where there is one.
+    /// Records that the client is authenticated, or needs no key.
     pub(crate) fn trust(&self) {
         self.0.is_trusted.store(true, Ordering::Relaxed);
     }
@@ -140,8 +141,8 @@ impl ConnectionHandle {
         self.0.is_trusted.load(Ordering::Relaxed)
     }
 
-    fn given_up(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.given_up.lock()
+    fn marked_evictable(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.marked_evictable.lock()
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -149,21 +150,21 @@ impl ConnectionHandle {
     }
 }
 
-/// A request that is worked on.
-pub(super) struct Call(ConnectionHandle);
+/// Marks a request as being processed until it is dropped.
+pub(super) struct ActiveRequest(ConnectionHandle);
 
-impl Drop for Call {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        *self.0.stage() = Stage::Answered;
-        self.0.0.begun.fetch_add(1, Ordering::Relaxed);
+        *self.0.stage() = Stage::Responding;
+        self.0.0.transfers.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A call that waits.
-pub(crate) struct Hold(ConnectionHandle);
+/// Suspends the time-out of a connection until it is dropped.
+pub(crate) struct TimeoutPause(ConnectionHandle);
 
-impl Drop for Hold {
+impl Drop for TimeoutPause {
     fn drop(&mut self) {
-        self.0.0.held.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.pauses.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
-//! What the embedded TaskManager and the status endpoint share: a server in a thread of its own, which cuts off clients
-//! that are too slow, and the frame of pages for people.
+//! HTTP server for the embedded TaskManager and the status endpoint, with time-outs for slow clients, and the frame of
+//! their pages.
 //!
-//! Each server has a runtime of its own. They are the only asynchronous code there is.
+//! Each server has its own thread and runtime. There is no other asynchronous code.
 
 mod connection;
 mod connections;
@@ -23,23 +23,23 @@ pub(crate) use handle::{Break, ConnectionHandle};
 /// Why a server could not be started.
 #[derive(Debug)]
 pub(crate) enum StartError {
-    /// Another program listens there.
+    /// The address is in use.
     AddressInUse(SocketAddr),
-    /// The system does not let it listen there.
+    /// The system does not allow listening on the address.
     AddressUnusable { address: SocketAddr, source: io::Error },
-    /// The system provides no thread or no event queue.
+    /// The system cannot create the thread or the runtime.
     Thread(io::Error),
 }
 
-/// An address that is taken, on which nobody answers yet.
+/// A bound socket that is not served yet.
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
 }
 
-/// A server in a thread of its own. Dropping it stops it.
+/// A running server. Dropping it stops it.
 pub(crate) struct RunningServer {
-    /// Both are there until it is stopped.
+    /// `None` once it is stopped.
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -57,13 +57,13 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Starts a thread that runs what `run` returns, given the listener and what ends when the server is to stop: as a
-    /// rule [`serve`].
+    /// Starts a thread that runs the future returned by `run`, usually [`serve`]. Its second argument completes when the
+    /// server has to stop.
     pub(crate) fn start<F: Future<Output = ()>>(
         self,
         name: &str,
@@ -88,14 +88,14 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             drop(stop);
-            // Where the thread panicked there is nothing left to stop.
+            // If the thread panicked, there is nothing to stop.
             let _ = thread.join();
         }
     }
 }
 
-/// Whether the request calls this machine by one of its own names. If not, a web page may have made its own name lead
-/// here.
+/// Whether the `Host` of a request is localhost or a loopback address. If not, it may be a DNS rebinding attack by a web
+/// page.
 pub(crate) fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else {
         return true; // HTTP/1.0, which no browser speaks

@@ -1,4 +1,4 @@
-//! A stream whose client has to keep up: with what it sends, and with what it takes.
+//! A stream that disconnects clients that send or read too slowly.
 
 use std::io;
 use std::pin::Pin;
@@ -12,36 +12,35 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::handle::{Break, ConnectionHandle};
 use super::page::HEADERS;
 
-/// How many bytes a second a client has to send or take on average: a slow modem's.
-const RATE: f64 = 4096.0;
+/// Minimum average rate of a client, in bytes a second.
+const MIN_RATE: f64 = 4096.0;
 
-/// A stream with a deadline for the request that is read and for the answer that is sent on it. Each has `timeout` in
-/// all, and every byte earns the time that it takes at [`RATE`]; but never more than `timeout` is left, so that a client
-/// which stops is soon missed. A call that waits puts the deadline off. What comes between an answer and the next request
-/// is the HTTP library's to time.
-pub(super) struct Paced {
+/// A stream with a deadline for each request and each answer: `timeout`, extended for every byte by the time that it
+/// takes at [`MIN_RATE`], but never more than `timeout` from now, so that a stalled client is noticed soon. Requests that
+/// wait extend the deadline. The time between an answer and the next request is limited by the HTTP library.
+pub(super) struct PacedStream {
     stream: TcpStream,
     connection: ConnectionHandle,
     timeout: Duration,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
-    /// How many requests and answers had begun when the deadline was set.
-    begun: u64,
-    /// The client does not take what is sent.
+    /// Number of requests and answers that had started when the deadline was set.
+    transfers: u64,
+    /// Whether the client does not read what is sent.
     is_blocked: bool,
-    refusal: Option<Refusal>,
+    error_response: Option<ErrorResponse>,
 }
 
-/// An answer of the HTTP library's own, to what is no request, with the headers that all answers have.
-struct Refusal {
+/// The HTTP library's own answer to an invalid request, with the headers of all our answers added.
+struct ErrorResponse {
     bytes: Vec<u8>,
     sent: usize,
-    /// Its length as the library wrote it.
+    /// The length that the library wrote.
     length: usize,
 }
 
-impl Refusal {
-    /// `bytes` as they are to be sent, where they are a refusal.
+impl ErrorResponse {
+    /// Adds the headers to `bytes` if they are an error response.
     fn of(bytes: &[u8]) -> Option<Self> {
         let head = bytes.strip_suffix(b"\r\n").filter(|head| head.starts_with(b"HTTP/1.1 4"))?;
         let mut all = head.to_vec();
@@ -53,14 +52,14 @@ impl Refusal {
     }
 }
 
-impl Paced {
+impl PacedStream {
     pub(super) fn new(stream: TcpStream, connection: ConnectionHandle, timeout: Duration) -> Self {
         let deadline = Instant::now() + timeout;
         let timer = Box::pin(sleep_until(deadline));
-        Self { stream, connection, timeout, deadline, timer, begun: 0, is_blocked: false, refusal: None }
+        Self { stream, connection, timeout, deadline, timer, transfers: 0, is_blocked: false, error_response: None }
     }
 
-    /// Fails if the connection is to be broken. The stream is dropped for it, and so closed.
+    /// Fails if the connection is to be broken. The library then drops and thereby closes the stream.
     fn check_broken(&self) -> io::Result<()> {
         match self.connection.broken() {
             None => return Ok(()),
@@ -70,29 +69,29 @@ impl Paced {
         Err(io::ErrorKind::ConnectionAborted.into())
     }
 
-    fn moved(&mut self, bytes: usize) {
+    fn extend_deadline(&mut self, bytes: usize) {
         let latest = Instant::now() + self.timeout;
-        let begun = self.connection.begun();
-        if begun == self.begun {
+        let transfers = self.connection.transfers();
+        if transfers == self.transfers {
             #[expect(clippy::cast_precision_loss, reason = "a few bytes more or less do not matter")]
-            let earned = Duration::from_secs_f64(bytes as f64 / RATE);
+            let earned = Duration::from_secs_f64(bytes as f64 / MIN_RATE);
             self.deadline = latest.min(self.deadline + earned);
         } else {
-            self.begun = begun;
+            self.transfers = transfers;
             self.deadline = latest;
         }
     }
 
-    /// What to say where the stream is not ready.
-    fn pending<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    /// Checks the deadline when the stream is not ready.
+    fn check_deadline<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         while self.timer.as_mut().poll(context).is_ready() {
-            if self.connection.begun() != self.begun {
-                self.moved(0);
+            if self.connection.transfers() != self.transfers {
+                self.extend_deadline(0);
             } else if Instant::now() >= self.deadline {
-                if !self.connection.is_held() {
+                if !self.connection.is_paused() {
                     if self.is_blocked {
-                        // The system would keep what was sent and not taken for as long as the client takes a little. If
-                        // this cannot be set, that ends with the client.
+                        // Otherwise the system keeps unread data while the client reads a little from time to time. If this
+                        // fails, that lasts until the client disconnects.
                         let _ = self.stream.set_zero_linger();
                     }
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -104,49 +103,49 @@ impl Paced {
         Poll::Pending
     }
 
-    /// Sends a refusal of the library's; the length that it had.
-    fn send_refusal(&mut self, context: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
-        let refusal = self.refusal.as_mut()?;
-        let poll = Pin::new(&mut self.stream).poll_write(context, &refusal.bytes[refusal.sent..]);
+    /// Sends a captured error response. Returns the length that the library wrote.
+    fn send_error_response(&mut self, context: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
+        let error_response = self.error_response.as_mut()?;
+        let poll = Pin::new(&mut self.stream).poll_write(context, &error_response.bytes[error_response.sent..]);
         match poll {
-            Poll::Ready(Ok(sent)) => refusal.sent += sent,
+            Poll::Ready(Ok(sent)) => error_response.sent += sent,
             other => return Some(other),
         }
-        if refusal.sent < refusal.bytes.len() {
-            // There is room for more, or the stream says when there is.
-            return self.send_refusal(context);
+        if error_response.sent < error_response.bytes.len() {
+            // Send more, or register for when the stream is ready.
+            return self.send_error_response(context);
         }
-        let length = refusal.length;
-        self.refusal = None;
+        let length = error_response.length;
+        self.error_response = None;
         Some(Poll::Ready(Ok(length)))
     }
 
-    fn written(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn finish_write(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.is_blocked = poll.is_pending();
         match poll {
             Poll::Pending => {
                 if !self.connection.is_trusted() {
-                    self.connection.give_up();
+                    self.connection.mark_evictable();
                 }
-                self.pending(context)
+                self.check_deadline(context)
             }
             Poll::Ready(Ok(count)) => {
-                self.moved(count);
+                self.extend_deadline(count);
                 Poll::Ready(Ok(count))
             }
             failed @ Poll::Ready(Err(_)) => failed,
         }
     }
 
-    /// Takes up a refusal where `bytes`, the next to be sent, are one.
-    fn look_for_refusal(&mut self, bytes: &[u8]) {
-        if self.refusal.is_none() && self.connection.is_idle() {
-            self.refusal = Refusal::of(bytes);
+    /// Captures `bytes` if they are an error response of the library.
+    fn capture_error_response(&mut self, bytes: &[u8]) {
+        if self.error_response.is_none() && self.connection.is_idle() {
+            self.error_response = ErrorResponse::of(bytes);
         }
     }
 }
 
-impl AsyncRead for Paced {
+impl AsyncRead for PacedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -156,24 +155,24 @@ impl AsyncRead for Paced {
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(result) => {
-                this.moved(buffer.filled().len() - before);
+                this.extend_deadline(buffer.filled().len() - before);
                 Poll::Ready(result)
             }
-            Poll::Pending if !this.is_blocked && this.connection.rests() => Poll::Pending,
-            Poll::Pending => this.pending(context),
+            Poll::Pending if !this.is_blocked && this.connection.mark_idle() => Poll::Pending,
+            Poll::Pending => this.check_deadline(context),
         }
     }
 }
 
-impl AsyncWrite for Paced {
+impl AsyncWrite for PacedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check_broken()?;
-        self.look_for_refusal(bytes);
-        let poll = match self.send_refusal(context) {
+        self.capture_error_response(bytes);
+        let poll = match self.send_error_response(context) {
             Some(poll) => poll,
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
         };
-        self.written(context, poll)
+        self.finish_write(context, poll)
     }
 
     fn poll_write_vectored(
@@ -183,13 +182,13 @@ impl AsyncWrite for Paced {
     ) -> Poll<io::Result<usize>> {
         self.check_broken()?;
         if let Some(first) = bytes.first() {
-            self.look_for_refusal(first);
+            self.capture_error_response(first);
         }
-        let poll = match self.send_refusal(context) {
+        let poll = match self.send_error_response(context) {
             Some(poll) => poll,
             None => Pin::new(&mut self.stream).poll_write_vectored(context, bytes),
         };
-        self.written(context, poll)
+        self.finish_write(context, poll)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,5 +1,4 @@
-//! What the pages for people share, of the embedded TaskManager and of a worker: the document around them, what a
-//! browser may do for it, and how figures are said and drawn.
+//! Shared parts of the web pages: the document, its security headers, charts and number formats.
 
 use crate::share::grouped;
 use std::fmt::Display;
@@ -14,10 +13,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 const STYLE: &str = include_str!("page/page.css");
-/// Puts a new `main` in the place of one that is live, every two seconds.
+/// Replaces a live `main` every two seconds.
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// What a browser may do for a page: apply this very style, run this very script, and talk to the server it came from.
+/// The Content-Security-Policy of pages: only this style and this script, and connections to the same server.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
     format!(
@@ -30,23 +29,22 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
 
-/// The headers of every answer, where it does not say otherwise: a browser does nothing for it, shows it in no other
-/// page, and keeps none of it.
+/// Default headers of every answer: no active content, no framing, no caching.
 pub(crate) const HEADERS: [(HeaderName, &str); 4] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::CACHE_CONTROL, "no-store"),
-    // With `no-referrer`, browsers would hide the origin of a page's own forms as well.
+    // With `no-referrer`, browsers would also hide the origin from a page's own forms.
     (header::REFERRER_POLICY, "same-origin"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
-/// The headers of what is served at a page's address. Only a page may have a browser do anything.
+/// Returns the headers for a content type. Only HTML gets the policy that allows style and script.
 pub(crate) fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
     let policy = if content_type == HTML { POLICY.as_str() } else { HEADERS[0].1 };
     [(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, policy)]
 }
 
-/// The same answer with the headers of all.
+/// Adds the default headers to an answer.
 pub(crate) fn with_headers(mut answer: Response) -> Response {
     for (name, value) in HEADERS {
         answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
@@ -54,18 +52,18 @@ pub(crate) fn with_headers(mut answer: Response) -> Response {
     answer
 }
 
-/// A document that needs nothing else, and reads well without its script.
+/// A self-contained HTML document that also works without its script.
 pub(crate) struct Page {
     pub(crate) title: String,
-    /// Whose page it is, and the ways to others.
+    /// The name of the server and the navigation.
     pub(crate) header: Markup,
     pub(crate) main: Markup,
-    /// Whether it stays up to date by itself. One that people write into does not.
+    /// Whether it updates itself. Pages with forms do not.
     pub(crate) is_live: bool,
 }
 
 impl Page {
-    /// What is put into it is escaped, unless it is named `PreEscaped`.
+    /// Renders the document. Everything but `PreEscaped` values is escaped.
     pub(crate) fn document(&self) -> String {
         let document = html! {
             (DOCTYPE)
@@ -93,23 +91,23 @@ impl Page {
     }
 }
 
-/// How it is, in words; how good that is: `good`, `warn` or `bad`, as the classes are called.
-pub(crate) fn state(level: &str, words: impl Display) -> Markup {
-    html! { h1 class={ "state " (level) } { (words.to_string()) } }
+/// Renders the overall state. `level` is a CSS class: `good`, `warn` or `bad`.
+pub(crate) fn status_heading(level: &str, text: impl Display) -> Markup {
+    html! { h1 class={ "state " (level) } { (text.to_string()) } }
 }
 
-/// What completed and what failed in each minute of the last hour, the one on top of the other.
+/// Renders a stacked chart of completed and failed attempts in each minute of the last hour.
 pub(crate) fn last_hour(minutes: &[(u64, u64)]) -> Markup {
     let (completed, failed) = minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     let most = minutes.iter().map(|(completed, failed)| completed + failed).max().unwrap_or(0);
     let [all_completed, all_failed, busiest] = [completed, failed, most].map(grouped);
-    let words = format!("{all_completed} completed, {all_failed} failed; {busiest} in the busiest minute");
+    let text = format!("{all_completed} completed, {all_failed} failed; {busiest} in the busiest minute");
     html! {
         section {
             h2 { "Last hour" }
             @if most == 0 { p.soft { "No finished tasks." } } @else {
-                p.soft { (words) }
-                (chart(&words, minutes, most))
+                p.soft { (text) }
+                (chart(&text, minutes, most))
                 div.line.soft { p { "an hour ago" } " " p { "now" } }
             }
         }
@@ -133,13 +131,13 @@ fn chart(label: &str, minutes: &[(u64, u64)], most: u64) -> Markup {
     }
 }
 
-/// How what is bad is marked.
-pub(crate) fn bad(is_bad: bool) -> Option<&'static str> {
+/// Returns the CSS class for bad values.
+pub(crate) fn bad_class(is_bad: bool) -> Option<&'static str> {
     is_bad.then_some("bad-text")
 }
 
-/// A duration as people say it, in one unit.
-pub(crate) fn span(duration: Duration) -> String {
+/// Formats a duration in one unit.
+pub(crate) fn short_duration(duration: Duration) -> String {
     match duration.as_secs() {
         0 if duration.as_millis() > 0 => format!("{} ms", duration.as_millis()),
         seconds @ 0..120 => format!("{seconds} s"),

@@ -1,9 +1,9 @@
-//! Numbers in one form each.
+//! Canonical form of numbers.
 
 use serde_json::{Number, Value};
 
-/// Writes each number of `value` that a float holds exactly as the float is written: `2.50` as `2.5`. Servers tell tasks
-/// apart by the bytes of their params. Other numbers keep their digits.
+/// Normalizes numbers that a float represents exactly, such as `2.50` to `2.5`, since servers deduplicate params by bytes.
+/// Other numbers keep their digits.
 pub(crate) fn canonical(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(canonical),
@@ -18,7 +18,7 @@ pub(crate) fn canonical(value: &mut Value) {
     }
 }
 
-/// What a number is: its sign, its digits without zeros around them, and the power of ten that they are multiplied by.
+/// Splits a number into its sign, its digits without leading and trailing zeros, and its power of ten.
 fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let (is_negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));

@@ -1,4 +1,4 @@
-//! What a worker is built from.
+//! Builds workers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::taskmanager::Retries;
 use crate::worker::{Job, WorkerError};
 
-/// Builds a [`Worker`]. What is not said has the default of `prismq work`.
+/// Builds a [`Worker`]. The defaults are those of `prismq work`.
 #[derive(Default)]
 #[must_use]
 pub struct WorkerBuilder {
@@ -25,134 +25,133 @@ pub struct WorkerBuilder {
 }
 
 impl WorkerBuilder {
-    /// Works tasks of the type `task_type` by `handler`. Each type needs one of its own; of two for the same type, the
-    /// latter counts.
+    /// Sets the handler for a task type. A second handler for the same type replaces the first.
     pub fn handler(mut self, task_type: impl Into<String>, handler: impl Handler + 'static) -> Self {
         self.job.handlers.insert(task_type.into(), Arc::new(handler));
         self
     }
 
-    /// Reads the settings of `prismq work` as that does: from the environment, `.env` and `prismq.toml`. What the
-    /// builder says itself counts more. A `[[task_type]]` that has a handler here is worked with its `schema`,
-    /// `timeout`, `concurrency` and `retry`; others are not worked. `status_addr` has no effect.
+    /// Reads the settings of `prismq work` from the environment, `.env` and `prismq.toml`. Settings made on the builder take
+    /// precedence. Of a `[[task_type]]` with a handler, `schema`, `timeout`, `concurrency` and `retry` are used; task types
+    /// without a handler are ignored. `status_addr` has no effect.
     pub fn from_environment(mut self) -> Self {
         self.from_environment = true;
         self
     }
 
-    /// Where the TaskManager is: its base URL, which ends in `/api`.
+    /// Sets the base URL of the TaskManager, which ends in `/api`.
     pub fn api_url(mut self, url: impl Into<String>) -> Self {
         self.flags = self.flags.api_url(url.into());
         self
     }
 
-    /// The key that the TaskManager knows this user by.
+    /// Sets the API key of the TaskManager.
     pub fn api_key(mut self, key: impl AsRef<str>) -> Self {
         self.flags = self.flags.api_key(Secret::new(key.as_ref().trim()));
         self
     }
 
-    /// Who this worker is; by default the host's name and eight random digits.
+    /// Sets the worker ID; by default the host's name and eight random digits.
     pub fn worker_id(mut self, id: impl Into<String>) -> Self {
         self.flags = self.flags.worker_id(id.into());
         self
     }
 
-    /// The results file; by default `prismq/results.db` in the user's data folder.
+    /// Sets the results file; by default `prismq/results.db` in the user's data folder.
     pub fn results(mut self, file: impl Into<PathBuf>) -> Self {
         self.flags = self.flags.results(file.into());
         self
     }
 
-    /// How long results stay in the results file; zero, the default, is for ever.
+    /// Sets how long results are kept; zero, the default, means forever.
     pub fn keep_results(mut self, time: Duration) -> Self {
         self.flags = self.flags.keep_results(time);
         self
     }
 
-    /// How many tasks are worked at once, from 1 to 1000; by default 1.
+    /// Sets the number of slots, from 1 to 1000; by default 1.
     pub fn concurrency(mut self, slots: usize) -> Self {
         self.flags = self.flags.concurrency(slots);
         self
     }
 
-    /// Which of the waiting tasks comes first; by default the oldest.
+    /// Sets which pending task is claimed first; by default the oldest.
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.flags = self.flags.strategy(strategy);
         self
     }
 
-    /// The time between two polls of an idle worker, which grows up to [`max_backoff`](Self::max_backoff); by default
+    /// Sets the time between two polls of an idle worker, which grows up to [`max_backoff`](Self::max_backoff); by default
     /// 10 s.
     pub fn poll_interval(mut self, time: Duration) -> Self {
         self.flags = self.flags.poll_interval(time);
         self
     }
 
-    /// The longest time between two polls; by default 60 s.
+    /// Sets the maximum time between two polls; by default 60 s.
     pub fn max_backoff(mut self, time: Duration) -> Self {
         self.flags = self.flags.max_backoff(time);
         self
     }
 
-    /// How long the TaskManager lets a worker keep a task; by default 300 s. Handlers get 10 s less.
+    /// Sets how long a claim lasts; by default 300 s. Handlers get 10 s less.
     pub fn claim_timeout(mut self, time: Duration) -> Self {
         self.flags = self.flags.claim_timeout(time);
         self
     }
 
-    /// How often a task may be handed out before it is failed unrun; by default 5 times.
+    /// Sets after how many claims a task is failed without running it; by default 5.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.flags = self.flags.max_attempts(attempts);
         self
     }
 
-    /// How long handlers may go on when the worker is to end; by default 30 s.
+    /// Sets how long handlers may continue when the worker stops; by default 30 s.
     pub fn grace_period(mut self, time: Duration) -> Self {
         self.flags = self.flags.grace_period(time);
         self
     }
 
-    /// Ends after so many tasks; zero, the default, is never.
+    /// Stops after this many tasks; zero, the default, means no limit.
     pub fn max_tasks(mut self, tasks: u64) -> Self {
         self.flags = self.flags.max_tasks(tasks);
         self
     }
 
-    /// Ends when nothing is left to do and everything is reported.
+    /// Stops when no tasks are left and everything is reported.
     pub fn drain(mut self) -> Self {
         self.job.drain = true;
         self
     }
 
-    /// Ends when there was nothing to do for so long.
+    /// Stops after being idle this long.
     pub fn exit_after_idle(mut self, time: Duration) -> Self {
         self.job.exit_after_idle = Some(time);
         self
     }
 
-    /// Registers the types first: with the schema in `prismq.toml`, or one that takes any object.
+    /// Registers the types at the start, with the schema in `prismq.toml` or one that accepts any object.
     pub fn register(mut self) -> Self {
         self.job.register = true;
         self
     }
 
-    /// Writes the log of the whole program to standard error, as `prismq work` does. Without it, the log goes where the
-    /// program's logger, by the `log` crate, writes it.
+    /// Writes the log of the whole program to standard error, as `prismq work` does. Without it, log records go to the
+    /// program's own logger for the `log` crate.
     pub fn log_to_stderr(mut self) -> Self {
         self.log_to_stderr = true;
         self
     }
 
-    /// Ends the worker on SIGTERM and SIGINT: the first is as [`drain`](super::ShutdownHandle::drain), the second as
-    /// [`end`](super::ShutdownHandle::end). SIGHUP counts as well. Those that were ignored when the program was started stay
-    /// so. A program heeds signals once, so it is an error for a second worker.
+    /// Stops the worker on SIGTERM, SIGINT and SIGHUP: the first signal [drains](super::ShutdownHandle::drain), the second
+    /// [ends](super::ShutdownHandle::end) it. Signals that were ignored when the program started stay ignored. Only one
+    /// worker of a program can do this; for a second one, it is an error.
     pub fn heed_signals(mut self) -> Self {
         self.heed_signals = true;
         self
     }
 
-    /// Checks all that was said, and opens the results file. The TaskManager is not asked yet.
+    /// Validates the settings and opens the results file. Does not connect to the TaskManager yet.
     pub fn build(self) -> Result<Worker, WorkerError> {
         let Self { flags, mut job, from_environment, log_to_stderr, heed_signals: heeds_signals } = self;
         flags.check()?;
@@ -176,7 +175,7 @@ impl WorkerBuilder {
     }
 }
 
-/// The types that have handlers, as `prismq.toml` describes them, if it does.
+/// Returns the types with handlers, with their settings from `prismq.toml`.
 fn task_types(job: &Job, config: &Config, folder: &Path) -> Result<Vec<TaskType>, String> {
     if job.handlers.is_empty() {
         return Err("a worker needs a handler: WorkerBuilder::handler gives it one".into());

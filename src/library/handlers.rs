@@ -1,4 +1,4 @@
-//! The handlers that a configuration can name: programs, what is built in, and those that read YouTube.
+//! The handlers that a configuration can name: programs, built-in ones, and those for YouTube.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) struct Handlers<'a> {
 }
 
 impl<'a> Handlers<'a> {
-    /// Those of `config`; the ones that read YouTube count what they spend in the ledger `youtube`.
+    /// Creates the handlers of `config`. Those for YouTube use the ledger `youtube`.
     pub(crate) fn new(config: &'a Config, youtube: Option<Arc<SharedLedger>>) -> Self {
         Self { config, youtube }
     }
@@ -68,13 +68,13 @@ impl HandlerSource for Handlers<'_> {
     }
 }
 
-/// The ledger of YouTube in `store`, by the settings in force and the time of `clock`.
+/// Returns the ledger for YouTube in `store`.
 pub(crate) fn youtube_ledger(store: &Arc<Store>, config: &Config, clock: Arc<dyn Clock>) -> SharedLedger {
     let (limit, keep) = (u64::from(config.youtube_daily_quota.value), config.youtube_cache.value);
     SharedLedger::new(Arc::clone(store), clock, limit, keep)
 }
 
-/// What handlers that read YouTube work with.
+/// Returns the settings of the handlers for YouTube.
 pub(crate) fn youtube_settings(config: &Config, ledger: Option<Arc<dyn Ledger>>, subtitles: bool) -> youtube::Settings {
     youtube::Settings {
         url: config.youtube_api_url.value.clone(),
@@ -89,7 +89,7 @@ pub(crate) fn register(settings: &TaskType, client: &Client) -> Result<Registere
     client.register_type(&settings.name, &settings.version, &schema(settings))
 }
 
-/// The schema to register a configured type with: its own, its built-in handler's, or one that takes any object.
+/// Returns the schema of a configured type: its own, its built-in handler's, or one that accepts any object.
 fn schema(settings: &TaskType) -> Value {
     let schema = settings.schema.clone().or_else(|| match &settings.action {
         Some(Action::BuiltIn(name)) => schema_of_handler(name),
@@ -99,9 +99,9 @@ fn schema(settings: &TaskType) -> Value {
     schema.unwrap_or_else(|| json!({"type": "object"}))
 }
 
-/// The schema that is known of the task type `name` if nobody says anything of it.
+/// Returns the default schema of a well-known task type.
 pub(crate) fn usual_schema(name: &str) -> Option<Value> {
-    schema_of_handler(youtube::usual_handler(name)?)
+    schema_of_handler(youtube::default_handler(name)?)
 }
 
 fn schema_of_handler(name: &str) -> Option<Value> {

@@ -1,4 +1,4 @@
-//! A worker's events as log lines.
+//! Logs the events of a worker.
 
 use log::Level;
 
@@ -9,13 +9,13 @@ use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer, Summary};
 use crate::youtube::QuotaEvent;
 
-/// The module that most events belong to. A filter (`log_level`) can go by these names, so they stay.
+/// Targets of log records. Users filter by them in `log_level`, so they must not change.
 pub(crate) const WORKER: &str = "prismq::worker";
 const HANDLER: &str = "prismq::handler";
 const STORE: &str = "prismq::store";
 const TASKMANAGER: &str = "prismq::taskmanager";
 
-/// Logs what happens in a worker.
+/// Logs the events of a worker.
 pub(crate) struct EventLog;
 
 impl Observer for EventLog {
@@ -67,7 +67,7 @@ fn log_start_and_end(event: &Event<'_>) {
     }
 }
 
-/// Whether tasks of a type are claimed.
+/// Logs whether a type is claimed.
 fn log_type(event: &Event<'_>) {
     match event {
         Event::Paused { task_type, pause } => {
@@ -86,7 +86,7 @@ fn log_type(event: &Event<'_>) {
         Event::WrongType { task, wanted, again } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
             log::log!(
-                target: WORKER, unless_said(*again, Level::Warn), task_id, task_type, wanted;
+                target: WORKER, level_unless_repeated(*again, Level::Warn), task_id, task_type, wanted;
                 "claimed task has another type: not run"
             );
         }
@@ -100,7 +100,7 @@ fn log_type(event: &Event<'_>) {
     }
 }
 
-/// Logs that most of a day's quota of YouTube is used.
+/// Logs that most of the day's YouTube quota is used.
 pub(crate) fn log_quota(event: &QuotaEvent) {
     if let QuotaEvent::Low(budget) = event {
         let (used, left, resets_at) = (budget.used, budget.left(), format!("{:.0}", budget.resets_at));
@@ -114,8 +114,8 @@ fn log_task(event: &Event<'_>) {
             let (task_id, task_type, attempt) = attempt_of(claim);
             log::info!(target: WORKER, task_id, task_type, attempt; "task claimed");
         }
-        Event::LeftoverEnded(leftover) => {
-            let (task_id, pid) = (leftover.task_id.map(|it| it.0), leftover.pid);
+        Event::OrphanKilled(orphan) => {
+            let (task_id, pid) = (orphan.task_id.map(|it| it.0), orphan.pid);
             log::warn!(target: WORKER, task_id, pid; "orphan killed");
         }
         Event::TakenUp(claim) => {
@@ -127,7 +127,8 @@ fn log_task(event: &Event<'_>) {
             log::info!(target: WORKER, task_id, task_type, attempt; "recovered task: its claim was not answered");
         }
         Event::ClaimRenewed { claim, again } => {
-            let ((task_id, task_type, attempt), level) = (attempt_of(claim), unless_said(*again, Level::Warn));
+            let ((task_id, task_type, attempt), level) =
+                (attempt_of(claim), level_unless_repeated(*again, Level::Warn));
             log::log!(target: WORKER, level, task_id, task_type, attempt; "claimed again while in flight: continuing");
         }
         Event::NotRun { claim, reason } => {
@@ -208,19 +209,19 @@ fn log_report(event: &Event<'_>) {
             log::debug!(target: WORKER, task_id = task_id.0, error; "report postponed");
         }
         Event::ReportRefused { task_id, error, again } => {
-            let level = unless_said(*again, Level::Error);
+            let level = level_unless_repeated(*again, Level::Error);
             log::log!(target: WORKER, level, task_id = task_id.0, error; "report refused: retrying later");
         }
         _ => {}
     }
 }
 
-/// The level of what matters, but for those who want to know of each time.
-fn unless_said(again: bool, level: Level) -> Level {
+/// Returns `level` for the first occurrence, and `Debug` for repetitions.
+fn level_unless_repeated(again: bool, level: Level) -> Level {
     if again { Level::Debug } else { level }
 }
 
-/// Seconds to the millisecond.
+/// Rounds seconds to milliseconds.
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }

@@ -1,5 +1,4 @@
-//! The public face: a worker that a program in Rust builds and runs, with handlers of its own. What the command `work`
-//! needs as well is here, too.
+//! The public API: a worker with handlers written in Rust; and what the command `work` shares with it.
 
 mod builder;
 mod connect;
@@ -15,7 +14,7 @@ pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
 pub(crate) use handlers::{Handlers, register, usual_schema, youtube_ledger, youtube_settings};
 pub(crate) use log::{EventLog, WORKER, log_quota};
-pub(crate) use signals::{heed as heed_signals, on_signal, unblock as unblock_signals};
+pub(crate) use signals::{install as heed_signals, on_signal, unblock as unblock_signals};
 
 use crate::config::Config;
 use crate::shutdown::{Phase, Shutdown, SystemClock};
@@ -25,8 +24,8 @@ use crate::worker::{self, Job, Summary, Tools, WorkerError};
 
 /// A worker, ready to run.
 ///
-/// It keeps the promise of `prismq work`: each claim is noted in the results file before its handler runs, each result
-/// is stored there before it is reported, and what an earlier process on the same file left is taken up again.
+/// It gives the same guarantees as `prismq work`: each claim is recorded in the results file before its handler runs, each
+/// result is stored there before it is reported, and the tasks of an earlier process with the same file are recovered.
 ///
 /// ```no_run
 /// use prismq::{Claim, Outcome, Run, Worker};
@@ -54,48 +53,48 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts with the defaults, and no handler.
+    /// Creates a builder with the default settings and no handler.
     pub fn builder() -> WorkerBuilder {
         WorkerBuilder::default()
     }
 
-    /// What ends the worker, from any thread.
+    /// Returns a handle that stops the worker from any thread.
     #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         ShutdownHandle(Arc::clone(&self.shutdown))
     }
 
-    /// The same worker, which gives up a TaskManager that keeps asking to be left alone after `patience`.
+    /// Returns this worker with a budget for `Retry-After` of the TaskManager.
     #[cfg(feature = "internals")]
-    pub(crate) fn with_patience(self, patience: Duration) -> Self {
-        Self { client: self.client.with_patience(patience), ..self }
+    pub(crate) fn with_retry_after_budget(self, budget: Duration) -> Self {
+        Self { client: self.client.with_retry_after_budget(budget), ..self }
     }
 
-    /// Works tasks until it is asked to end, or what it was built for is done. What happens is told to the `log` crate.
+    /// Runs tasks until the worker is stopped or its work is done. Events are logged with the `log` crate.
     ///
-    /// A TaskManager that cannot be reached is an error only where somebody waits for the end: with
-    /// [`drain`](WorkerBuilder::drain) or [`max_tasks`](WorkerBuilder::max_tasks). Otherwise the worker waits for it.
+    /// With [`drain`](WorkerBuilder::drain) or [`max_tasks`](WorkerBuilder::max_tasks), an unreachable TaskManager is an
+    /// error. Otherwise the worker waits for it.
     pub fn run(self) -> Result<Summary, WorkerError> {
         let Self { config, client, store, shutdown, job } = &self;
         let clock = Arc::new(SystemClock::new(Arc::clone(shutdown), Phase::Draining));
-        let ledger = youtube_ledger(store, config, clock).telling(Box::new(log_quota));
+        let ledger = youtube_ledger(store, config, clock).with_listener(Box::new(log_quota));
         let handlers = &Handlers::new(config, Some(Arc::new(ledger)));
         worker::run(job, &Tools { config, client, store, handlers, observer: &EventLog, shutdown })
     }
 }
 
-/// Ends a worker, from any thread.
+/// Stops a worker from any thread.
 #[derive(Clone)]
 pub struct ShutdownHandle(Arc<Shutdown>);
 
 impl ShutdownHandle {
-    /// As the first signal: claim nothing more, and let handlers finish. When the grace period is over, their runs are
+    /// Claims no more tasks and lets handlers finish, as the first signal does. After the grace period, their runs are
     /// [interrupted](crate::Run::interruption).
     pub fn drain(&self) {
         self.0.raise(Phase::Draining);
     }
 
-    /// As the second signal: interrupt them now.
+    /// Interrupts all handlers now, as the second signal does.
     pub fn end(&self) {
         self.0.raise(Phase::Ending);
     }

@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP.
+//! Handles SIGTERM, SIGINT and SIGHUP.
 
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -9,14 +9,15 @@ use libc::c_int;
 
 use crate::shutdown::{Phase, Shutdown};
 
-/// Who signals a process and then its group, as GNU `timeout` does, means it once.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
+/// Signals within this time count as one: GNU `timeout` signals the process and then its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
-/// The signals that ask a program to end.
-const ASKING: [c_int; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
+/// The signals that stop the program.
+const STOP_SIGNALS: [c_int; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
-/// From now on the first signal drains, and the second ends what runs. `on_each` hears of every one.
-pub(crate) fn heed(shutdown: &Arc<Shutdown>, on_each: impl Fn() + Send + 'static) -> Result<(), ctrlc::Error> {
+/// Installs the signal handlers: the first signal drains, the second kills running tasks. `on_each` is called for every
+/// signal.
+pub(crate) fn install(shutdown: &Arc<Shutdown>, on_each: impl Fn() + Send + 'static) -> Result<(), ctrlc::Error> {
     let shutdown = Arc::clone(shutdown);
     let mut first: Option<Instant> = None;
     on_signal(move || {
@@ -24,18 +25,17 @@ pub(crate) fn heed(shutdown: &Arc<Shutdown>, on_each: impl Fn() + Send + 'static
         let first = *first.get_or_insert_with(Instant::now);
         match shutdown.get() {
             Phase::Running => shutdown.raise(Phase::Draining),
-            _ if first.elapsed() < ONE_SIGNAL => {}
+            _ if first.elapsed() < SAME_SIGNAL => {}
             _ => shutdown.raise(Phase::Ending),
         }
     })
 }
 
-/// Has `handler` called at each signal that asks the program to end, in a thread of its own. Those that were ignored when
-/// the program started stay so: `nohup` has it outlive its terminal, and a shell keeps Ctrl-C from what a script runs in the
-/// background.
+/// Calls `handler` in another thread for each signal. Signals that were ignored when the program started stay ignored, as
+/// `nohup` and shells with background jobs expect.
 pub(crate) fn on_signal(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
-    let ignored: Vec<c_int> = ASKING.into_iter().filter(|signal| is_ignored(*signal)).collect();
-    // The library asks for all of them. One that came before it is ignored again must not be heard.
+    let ignored: Vec<c_int> = STOP_SIGNALS.into_iter().filter(|signal| is_ignored(*signal)).collect();
+    // The library handles all three. Until they are ignored again, block them.
     with_blocked(&ignored, || {
         let set = ctrlc::set_handler(handler);
         for signal in &ignored {
@@ -49,14 +49,14 @@ pub(crate) fn on_signal(handler: impl FnMut() + Send + 'static) -> Result<(), ct
 /// them blocked, and a mask is inherited: unlike an ignored signal, which stays so, nobody means that.
 #[allow(unsafe_code)]
 pub(crate) fn unblock() {
-    let asking = set_of(&ASKING);
+    let asking = set_of(&STOP_SIGNALS);
     // SAFETY: it reads the set, and fails only for another first value.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const asking, ptr::null_mut()) };
 }
 
 #[allow(unsafe_code)]
 fn is_ignored(signal: c_int) -> bool {
-    // SAFETY: plain data, for which all zeros are a value, and a call that fills it in.
+    // SAFETY: the struct is plain data, for which all zeros are valid, and the call fills it in.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         libc::sigaction(signal, ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
@@ -65,11 +65,11 @@ fn is_ignored(signal: c_int) -> bool {
 
 #[allow(unsafe_code)]
 fn ignore(signal: c_int) {
-    // SAFETY: numbers only. It fails for no signal of `ASKING`, and forgets one that is waiting.
+    // SAFETY: numbers only. It cannot fail for these signals, and discards a pending one.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
-/// Does `work` while this thread gets none of `signals`.
+/// Runs `work` with `signals` blocked in this thread.
 #[allow(unsafe_code)]
 fn with_blocked<T>(signals: &[c_int], work: impl FnOnce() -> T) -> T {
     let (blocked, mut before) = (set_of(signals), MaybeUninit::uninit());

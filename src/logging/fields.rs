@@ -1,10 +1,10 @@
-//! The key-values of a record, as JSON.
+//! Converts the key-values of a log record to JSON.
 
 use log::Record;
 use log::kv::{self, Key, VisitSource, VisitValue};
 use serde_json::{Number, Value, json};
 
-/// The record's own fields, in their order. A field that says nothing is left out.
+/// Returns the fields of a record in order, without null values.
 pub(super) fn fields(record: &Record<'_>) -> Vec<(String, Value)> {
     let mut fields = Fields(Vec::new());
     // The visitor below never fails.
@@ -25,7 +25,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// A field's value as JSON; what JSON has no form for is its text.
+/// Converts a value to JSON, or to a string if JSON cannot represent it.
 struct Json(Value);
 
 impl VisitValue<'_> for Json {

@@ -1,4 +1,4 @@
-//! The systemd journal: it knows the time itself, and takes the level from a number at the beginning of a line.
+//! Support for the systemd journal, which adds the time itself and reads the level from a number at the start of a line.
 
 use std::env;
 use std::io;
@@ -6,13 +6,13 @@ use std::io;
 use log::Level;
 use rustix::fs::fstat;
 
-/// Whether standard error leads to the journal, and not to a file or pipe that somebody has put in its place.
+/// Whether standard error is connected to the journal and was not redirected.
 pub(super) fn is_behind_stderr() -> bool {
     let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
     fstat(io::stderr()).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino).as_str())
 }
 
-/// The number of a level, as `sd-daemon(3)` has it.
+/// Returns the number of a level (`sd-daemon(3)`).
 pub(super) fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,

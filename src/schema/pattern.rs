@@ -1,58 +1,60 @@
-//! How much work a regular expression is.
+//! Estimates the work of regular expressions.
 
-/// A pattern that takes all paths at once makes so many steps for each unit of work.
-const STEPS: u64 = 64;
-/// One that tries them one after the other takes so many times as long, if it goes well.
-const FANCY: u64 = 20;
-/// One that looks around again and again does so for each so many bytes of the text, with all of it before it.
-const AGAIN: u64 = 16;
-/// The states of a class of characters, which are many ranges.
-const CLASS: u64 = 8;
+/// Steps per unit of work for a pattern without backtracking.
+const STEPS_PER_UNIT: u64 = 64;
+/// Factor for a pattern that backtracks.
+const BACKTRACKING_COST: u64 = 20;
+/// A nested look-around is assumed to be evaluated once per this many bytes of text.
+const BYTES_PER_LOOK: u64 = 16;
+/// Number of states of a character class, which consists of many ranges.
+const CLASS_STATES: u64 = 8;
 
-/// The size of a compiled pattern, about.
+/// Approximate size and cost of a compiled pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pattern {
     states: u64,
-    tries: Tries,
+    backtracking: Backtracking,
 }
 
-/// How it tries the paths through it.
+/// How a pattern backtracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tries {
-    /// All at once.
-    AllAtOnce,
-    /// One after the other, once it has looked around at the start.
-    OneByOne,
-    /// One after the other, and looks around again and again: within what it looks for too, so many levels deep.
-    Again(u32),
+enum Backtracking {
+    /// Not at all.
+    None,
+    /// Only look-arounds at the start.
+    Once,
+    /// Look-arounds or back-references elsewhere, nested this deep.
+    Nested(u32),
 }
 
-impl Tries {
+impl Backtracking {
     fn of(pattern: &str) -> Self {
         if !is_fancy(pattern) {
-            return Self::AllAtOnce;
+            return Self::None;
         }
         let mut rest = pattern.strip_prefix('^').unwrap_or_default();
-        while let Some(end) = LOOKS.iter().any(|look| rest.starts_with(look)).then(|| end_of_group(rest)).flatten() {
+        while let Some(end) =
+            LOOKS.iter().any(|check_stopped| rest.starts_with(check_stopped)).then(|| end_of_group(rest)).flatten()
+        {
             if is_fancy(&rest[2..end]) {
-                return Self::Again(depth(pattern));
+                return Self::Nested(depth(pattern));
             }
             rest = &rest[end..];
         }
         let is_simple = !rest.is_empty() && !is_fancy(rest) && !rest.contains('|');
-        if is_simple { Self::OneByOne } else { Self::Again(depth(pattern)) }
+        if is_simple { Self::Once } else { Self::Nested(depth(pattern)) }
     }
 }
 
 const LOOKS: [&str; 4] = ["(?=", "(?!", "(?<=", "(?<!"];
 
-/// Whether it needs more than a machine that takes all paths at once.
+/// Whether a pattern needs a backtracking engine.
 fn is_fancy(pattern: &str) -> bool {
     let refers_back = pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]));
     refers_back || LOOKS.iter().chain(&["\\k", "(?>", "(?("]).any(|it| pattern.contains(it))
 }
 
-/// Where the group ends that `pattern` begins with.
+/// Returns the end of the group at the start of `pattern`.
 fn end_of_group(pattern: &str) -> Option<usize> {
     let (mut open, mut escaped) = (0, false);
     for (place, byte) in pattern.bytes().enumerate() {
@@ -68,7 +70,7 @@ fn end_of_group(pattern: &str) -> Option<usize> {
     None
 }
 
-/// How many groups that look around are within each other; one at least.
+/// Returns how deep look-arounds are nested, at least 1.
 fn depth(pattern: &str) -> u32 {
     let (mut groups, mut escaped, mut deepest) = (Vec::new(), false, 1);
     for (place, byte) in pattern.bytes().enumerate() {
@@ -76,7 +78,8 @@ fn depth(pattern: &str) -> u32 {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'(' => {
-                let is_look = LOOKS.iter().any(|look| pattern.as_bytes()[place..].starts_with(look.as_bytes()));
+                let is_look =
+                    LOOKS.iter().any(|check_stopped| pattern.as_bytes()[place..].starts_with(check_stopped.as_bytes()));
                 let depth: u32 = groups.last().copied().unwrap_or(0) + u32::from(is_look);
                 deepest = deepest.max(depth);
                 groups.push(depth);
@@ -90,28 +93,30 @@ fn depth(pattern: &str) -> u32 {
 
 impl Pattern {
     pub(super) fn new(pattern: &str) -> Self {
-        Self { states: states(pattern), tries: Tries::of(pattern) }
+        Self { states: states(pattern), backtracking: Backtracking::of(pattern) }
     }
 
-    /// How much memory it takes, once its counted repetitions are written out: so many times half a kilobyte at most, about.
+    /// Returns the number of states with counted repetitions expanded. Each takes at most about half a kilobyte.
     pub(super) fn size(self) -> u64 {
         self.states
     }
 
-    /// The work of matching a text of `length` bytes, in units.
+    /// Returns the work of matching a text of `length` bytes, in units.
     pub(super) fn work(self, length: usize) -> u64 {
-        let units = 1 + self.states.saturating_mul(length as u64) / STEPS;
-        match self.tries {
-            Tries::AllAtOnce => units,
-            Tries::OneByOne => units.saturating_mul(FANCY),
-            Tries::Again(depth) => units.saturating_mul((4 + length as u64 / AGAIN).saturating_pow(depth)),
+        let units = 1 + self.states.saturating_mul(length as u64) / STEPS_PER_UNIT;
+        match self.backtracking {
+            Backtracking::None => units,
+            Backtracking::Once => units.saturating_mul(BACKTRACKING_COST),
+            Backtracking::Nested(depth) => {
+                units.saturating_mul((4 + length as u64 / BYTES_PER_LOOK).saturating_pow(depth))
+            }
         }
     }
 }
 
-/// The states that a pattern has once its counted repetitions are written out.
+/// Counts the states of a pattern with counted repetitions expanded.
 fn states(pattern: &str) -> u64 {
-    // Of each open group, what is before its last atom, and that.
+    // For each open group, the states before its last atom, and those of the atom.
     let mut groups: Vec<(u64, u64)> = vec![(0, 0)];
     let mut rest = pattern.chars().peekable();
     while let Some(char) = rest.next() {
@@ -140,15 +145,15 @@ fn states(pattern: &str) -> u64 {
                     }
                     escaped = char == '\\' && !escaped;
                 }
-                CLASS
+                CLASS_STATES
             }
             '\\' => match rest.next() {
-                Some('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'p' | 'P') => CLASS,
+                Some('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'p' | 'P') => CLASS_STATES,
                 _ => 1,
             },
             _ => 1,
         };
-        // The group that has ended is an atom of the one around it.
+        // A closed group is an atom of the enclosing one.
         if let Some((before, last)) = groups.last_mut() {
             *before = before.saturating_add(*last);
             *last = atom;
@@ -184,20 +189,20 @@ mod tests {
 
     #[test]
     fn what_tries_one_path_after_the_other_is_more_work() {
-        assert!(Pattern::new(r"^(?!x)a").work(10) >= FANCY * Pattern::new("^xa").work(10));
-        for (pattern, tries) in [
-            (r"(a)\d1", Tries::AllAtOnce),
-            (r"(a)\1", Tries::Again(1)),
-            (r"^(?!\s*$).+", Tries::OneByOne),
-            (r"^(?=.*\d)(?=.*[a-z\)]).{8,}$", Tries::OneByOne),
-            (r"(?!x)a+$", Tries::Again(1)),
-            (r"^(?!x)a|b", Tries::Again(1)),
-            (r"^(?=(?:a(?!b))*)a", Tries::Again(2)),
-            (r"^(?:(?=.*a)a)+(?=b)b$", Tries::Again(1)),
-            (r"^(?:(?=(?:(?=.*a)a)*)a)+b$", Tries::Again(2)),
-            (r"(?=", Tries::Again(1)),
+        assert!(Pattern::new(r"^(?!x)a").work(10) >= BACKTRACKING_COST * Pattern::new("^xa").work(10));
+        for (pattern, backtracking) in [
+            (r"(a)\d1", Backtracking::None),
+            (r"(a)\1", Backtracking::Nested(1)),
+            (r"^(?!\s*$).+", Backtracking::Once),
+            (r"^(?=.*\d)(?=.*[a-z\)]).{8,}$", Backtracking::Once),
+            (r"(?!x)a+$", Backtracking::Nested(1)),
+            (r"^(?!x)a|b", Backtracking::Nested(1)),
+            (r"^(?=(?:a(?!b))*)a", Backtracking::Nested(2)),
+            (r"^(?:(?=.*a)a)+(?=b)b$", Backtracking::Nested(1)),
+            (r"^(?:(?=(?:(?=.*a)a)*)a)+b$", Backtracking::Nested(2)),
+            (r"(?=", Backtracking::Nested(1)),
         ] {
-            assert_eq!(Pattern::new(pattern).tries, tries, "{pattern}");
+            assert_eq!(Pattern::new(pattern).backtracking, backtracking, "{pattern}");
         }
     }
 

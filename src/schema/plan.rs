@@ -1,6 +1,6 @@
-//! What a schema applies where, to reckon the work of a check before it is done.
+//! Models which subschemas apply where, to estimate the work of a check before it runs.
 //!
-//! More is counted than is done: every branch of an alternative, and every pattern as if it matched.
+//! The estimate is an upper bound: it counts all branches of alternatives, and all patterns as if they matched.
 
 mod build;
 mod meta;
@@ -9,71 +9,71 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use self::meta::Part;
+use self::meta::MetaSchema;
 use super::pattern::Pattern;
 use super::stop;
 
-/// The most subschemas that apply at one place in the params, references followed.
+/// Maximum number of subschemas that apply at one place in the params, including references.
 const MAX_IN_PLACE: u64 = 10_000;
-/// The most subschemas at one place of which each leads to the next.
+/// Maximum length of a chain of subschemas at one place.
 const MAX_CHAIN: usize = 128;
-/// The most states of all patterns together, counted repetitions written out: each takes half a kilobyte at worst.
+/// Maximum number of states of all patterns, with counted repetitions expanded. Each takes at most half a kilobyte.
 const MAX_STATES: u64 = 500_000;
-/// Steps for counting them, where references go in circles.
+/// Maximum number of steps for counting, since references may be circular.
 const MAX_COUNTING: u64 = 2_000_000;
 /// The most results of a reckoning that are kept, of some tens of bytes each.
-const MAX_KNOWN: usize = 250_000;
-/// Bytes of a text that are read for one unit of work.
+const MAX_CACHED: usize = 250_000;
+/// Bytes of a string that are read in one unit of work.
 const BYTES: usize = 256;
 
-/// The subschemas of a schema, by what they apply to. The first is the schema itself.
+/// The subschemas of a schema. The first is the schema itself.
 pub(super) struct Plan {
     subschemas: Vec<Subschema>,
-    /// What the references of a meta-schema may lead back to.
+    /// Possible targets of the dynamic references of meta-schemas.
     dynamic: Vec<usize>,
-    /// It refers to a meta-schema.
-    leads_out: bool,
-    /// Somewhere, one of several must fit.
+    /// Whether it refers to a meta-schema.
+    uses_meta_schemas: bool,
+    /// Whether it contains `anyOf` or `oneOf`.
     pub(super) has_alternatives: bool,
     /// Which subschemas references lead back to, so that each circle has one; none if the library may check them anew.
-    heads: Vec<bool>,
+    cycle_entries: Vec<bool>,
 }
 
-/// What one subschema applies, by numbers of other ones.
+/// A subschema with the indices of the ones that it applies.
 #[derive(Default)]
 struct Subschema {
-    /// The work of its own keywords, in units.
+    /// Work of its own keywords, in units.
     own: u64,
-    /// At the same place.
+    /// Applied to the same value.
     in_place: Vec<usize>,
-    /// At the same place, where a property is there.
+    /// Applied to the same value if a property exists.
     dependent: Vec<(String, usize)>,
-    /// What applies at the same place is looked at again for what it has left over.
-    looks_again: bool,
-    /// It leads to meta-schemas, which are not in the document.
-    out: Vec<Part>,
+    /// Has `unevaluatedProperties` or `unevaluatedItems`, which evaluate the subschemas of the same value again.
+    has_unevaluated: bool,
+    /// Referenced meta-schemas, which are not in the document.
+    meta_schemas: Vec<MetaSchema>,
     properties: HashMap<String, usize>,
     pattern_properties: Vec<(Pattern, usize)>,
-    /// To properties that are not among those.
+    /// Applied to other properties.
     other_properties: Vec<usize>,
     names: Option<usize>,
     first_items: Vec<usize>,
-    /// To items after those.
+    /// Applied to items after `first_items`.
     other_items: Vec<usize>,
-    /// To all items.
+    /// Applied to all items.
     contains: Option<usize>,
     is_unique: bool,
     pattern: Option<Pattern>,
 }
 
 impl Subschema {
-    /// Whether it is next to no work, whatever it is applied to.
-    fn is_little(&self) -> bool {
+    /// Whether it takes almost no work for any value.
+    fn is_trivial(&self) -> bool {
         let applies = [&self.in_place, &self.other_properties, &self.first_items, &self.other_items];
         let applies_named = [self.dependent.is_empty(), self.properties.is_empty(), self.pattern_properties.is_empty()];
         applies.iter().all(|subschemas| subschemas.is_empty())
             && applies_named.iter().all(|is_empty| *is_empty)
-            && self.out.is_empty()
+            && self.meta_schemas.is_empty()
             && self.names.or(self.contains).is_none()
             && !self.is_unique
             && self.pattern.is_none()
@@ -89,8 +89,8 @@ impl Subschema {
         lists.into_iter().flatten().chain(named).chain(matching).chain(single).copied()
     }
 
-    /// What applies at the same place, where that is `value`.
-    fn here<'a>(&'a self, value: &'a Value) -> impl Iterator<Item = usize> + 'a {
+    /// Returns the subschemas that are applied to the same `value`.
+    fn same_value<'a>(&'a self, value: &'a Value) -> impl Iterator<Item = usize> + 'a {
         let has = |name: &String| value.get(name.as_str()).is_some();
         let dependent = self.dependent.iter().filter(move |(name, _)| has(name)).map(|(_, next)| *next);
         self.in_place.iter().copied().chain(dependent)
@@ -98,22 +98,23 @@ impl Subschema {
 }
 
 impl Plan {
-    /// With the schema that is to be compiled, whose checks can be stopped. The error says what is beyond a limit.
+    /// Creates the plan, and returns the schema to compile, with the keyword that makes checks stoppable. Fails if a limit is
+    /// exceeded.
     pub(super) fn new(schema: &Value) -> Result<(Self, Value), String> {
-        let (this, places) = build::plan(schema);
+        let (this, pointers) = build::plan(schema);
         if this.states() > MAX_STATES {
             return Err(format!("its patterns have more than {MAX_STATES} states, counted repetitions written out"));
         }
-        let mut count = Count { plan: &this, sizes: vec![None; this.subschemas.len()], steps: 0 };
+        let mut count = SubschemaCounter { plan: &this, sizes: vec![None; this.subschemas.len()], steps: 0 };
         for number in 0..this.subschemas.len() {
             count.in_place(number, &mut Vec::new())?;
         }
-        let much = this.subschemas.iter().zip(places).filter(|(subschema, _)| !subschema.is_little());
-        let schema = stop::with_looks(schema, &much.map(|(_, place)| place).collect());
+        let much = this.subschemas.iter().zip(pointers).filter(|(subschema, _)| !subschema.is_trivial());
+        let schema = stop::with_stop_keyword(schema, &much.map(|(_, pointer)| pointer).collect());
         Ok((this, schema))
     }
 
-    /// The states of all patterns.
+    /// Returns the number of states of all patterns.
     pub(super) fn states(&self) -> u64 {
         let named = self.subschemas.iter().flat_map(|subschema| &subschema.pattern_properties);
         let patterns = named.map(|(pattern, _)| *pattern).chain(self.subschemas.iter().filter_map(|it| it.pattern));
@@ -121,36 +122,37 @@ impl Plan {
     }
 
     /// Whether it takes no more than so much work to tell what is wrong with `params`, and where.
-    pub(super) fn work(&self, params: &Value, most: Work) -> bool {
-        // What is done elsewhere is reckoned roughly.
-        if self.leads_out && most.units <= Work::LIGHT.units {
+    pub(super) fn work(&self, params: &Value, most: WorkLimit) -> bool {
+        // The estimate for meta-schemas is rough.
+        if self.uses_meta_schemas && most.units <= WorkLimit::LIGHT.units {
             return false;
         }
-        self.reckon(params, most, &[], most.units > Work::LIGHT.units)
+        self.estimate(params, most, &[], most.units > WorkLimit::LIGHT.units)
     }
 
     /// The same if only whether they are valid is asked for: then the library checks a value once against each subschema
     /// that references lead back to, however many ways lead there.
-    pub(super) fn work_of_verdict(&self, params: &Value, most: Work) -> bool {
-        self.reckon(params, most, &self.heads, true)
+    pub(super) fn work_of_validity(&self, params: &Value, most: WorkLimit) -> bool {
+        self.estimate(params, most, &self.cycle_entries, true)
     }
 
-    fn reckon(&self, params: &Value, most: Work, heads: &[bool], remembers: bool) -> bool {
-        let known = HashMap::new();
-        let mut reckoning = Reckoning { plan: self, left: most.units, heads, remembers, above: Vec::new(), known };
-        reckoning.apply(0, params, Depth { all: most.depth, place: 0 }).is_some()
+    fn estimate(&self, params: &Value, most: WorkLimit, cycle_entries: &[bool], is_caching: bool) -> bool {
+        let cache = HashMap::new();
+        let mut estimate =
+            WorkEstimate { plan: self, left: most.units, cycle_entries, is_caching, above: Vec::new(), cache };
+        estimate.apply(0, params, Depth { all: most.depth, place: 0 }).is_some()
     }
 }
 
 /// Which subschemas are met again below themselves, in a walk from the first.
-fn heads(subschemas: &[Subschema]) -> Vec<bool> {
+fn cycle_entries(subschemas: &[Subschema]) -> Vec<bool> {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {
         None,
         Open,
         Done,
     }
-    let (mut visits, mut heads) = (vec![Visit::None; subschemas.len()], vec![false; subschemas.len()]);
+    let (mut visits, mut cycle_entries) = (vec![Visit::None; subschemas.len()], vec![false; subschemas.len()]);
     for first in 0..subschemas.len() {
         let mut path: Vec<(usize, Vec<usize>)> = Vec::new();
         let mut next = Some(first);
@@ -160,7 +162,7 @@ fn heads(subschemas: &[Subschema]) -> Vec<bool> {
                     visits[number] = Visit::Open;
                     path.push((number, subschemas[number].all().collect()));
                 }
-                Some(number) => heads[number] |= visits[number] == Visit::Open,
+                Some(number) => cycle_entries[number] |= visits[number] == Visit::Open,
                 None => {}
             }
             let Some((number, below)) = path.last_mut() else { break };
@@ -171,38 +173,39 @@ fn heads(subschemas: &[Subschema]) -> Vec<bool> {
             }
         }
     }
-    heads
+    cycle_entries
 }
 
-/// A bound of the work of a check.
+/// A limit on the work of a check.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Work {
-    /// Each takes some tens of nanoseconds, and half a microsecond at worst.
+pub(super) struct WorkLimit {
+    /// A unit takes some tens of nanoseconds, at most half a microsecond.
     pub(super) units: u64,
-    /// How deep it recurses.
+    /// Maximum recursion depth.
     pub(super) depth: usize,
 }
 
-impl Work {
-    /// Some milliseconds, on any stack.
+impl WorkLimit {
+    /// Some milliseconds, with a normal stack.
     pub(super) const LIGHT: Self = Self { units: 20_000, depth: 150 };
-    /// Seconds as a rule: where one of several alternatives must fit, much less is done than is reckoned. What takes longer
-    /// than anybody waits is stopped.
+    /// Usually seconds, since the estimate for alternatives is much too high. A check that takes longer than its caller waits
+    /// is stopped.
     pub(super) const HEAVY: Self = Self { units: 1_000_000_000, depth: 4_000 };
-    /// What cannot be stopped: one keyword at one place.
-    const ONE: u64 = 5_000_000;
+    /// Maximum work of a single keyword for one value, which cannot be stopped.
+    const ATOMIC: u64 = 5_000_000;
 }
 
-/// Counts what applies at one place.
-struct Count<'a> {
+/// Counts the subschemas that apply at one place.
+struct SubschemaCounter<'a> {
     plan: &'a Plan,
-    /// How many there are below each, itself included, and how long a chain they make.
+    /// For each subschema, how many it leads to, including itself, and the length of the longest chain.
     sizes: Vec<Option<(u64, usize)>>,
     steps: u64,
 }
 
-impl Count<'_> {
-    /// How many apply where `number` does, and in how long a chain; `above` lead here. One that leads to itself ends there.
+impl SubschemaCounter<'_> {
+    /// Returns the number of subschemas that apply where `number` does, and the longest chain; `above` lead here. Circular
+    /// references end the recursion.
     fn in_place(&mut self, number: usize, above: &mut Vec<usize>) -> Result<(u64, usize), String> {
         if let Some(size) = self.sizes[number] {
             return Ok(size);
@@ -226,12 +229,12 @@ impl Count<'_> {
             chain = chain.max(longer);
         }
         above.pop();
-        let times = if subschema.looks_again { 2 } else { 1 };
+        let times = if subschema.has_unevaluated { 2 } else { 1 };
         let counted = (size.saturating_mul(times).saturating_add(1), chain + 1);
         if counted.0 > MAX_IN_PLACE {
             return Err(format!("more than {MAX_IN_PLACE} subschemas apply at one place, references followed"));
         }
-        // In a circle, what was counted depends on where it was entered.
+        // In a cycle, the count depends on where it was entered.
         if above.is_empty() || !subschema.in_place.iter().any(|next| above.contains(next)) {
             self.sizes[number] = Some(counted);
         }
@@ -246,87 +249,87 @@ struct Depth {
     place: usize,
 }
 
-/// Reckons the work of a check, until it is too much: then it is `None`.
-struct Reckoning<'a> {
+/// Estimates the work of a check. The methods return `None` if it exceeds the limit.
+struct WorkEstimate<'a> {
     plan: &'a Plan,
     left: u64,
     /// The subschemas that count once for each array and object; none if this is empty.
-    heads: &'a [bool],
-    remembers: bool,
+    cycle_entries: &'a [bool],
+    is_caching: bool,
     /// The subschemas that lead to the one that is applied.
     above: Vec<usize>,
-    /// At most [`MAX_KNOWN`]. What was reckoned of a subschema and a value, and how deep there was to go then: what doubles at each level is
+    /// At most [`MAX_CACHED`]. What was reckoned of a subschema and a value, and how deep there was to go then: what doubles at each level is
     /// reckoned once at each.
-    known: HashMap<(usize, *const Value), (u64, usize)>,
+    cache: HashMap<(usize, *const Value), (u64, usize)>,
 }
 
-impl Reckoning<'_> {
+impl WorkEstimate<'_> {
     fn spend(&mut self, units: u64) -> Option<()> {
         self.left = self.left.checked_sub(units)?;
         Some(())
     }
 
-    /// The same for what cannot be stopped.
-    fn spend_at_once(&mut self, units: u64) -> Option<()> {
-        if units > Work::ONE { None } else { self.spend(units) }
+    /// Spends work that cannot be stopped.
+    fn spend_atomic(&mut self, units: u64) -> Option<()> {
+        if units > WorkLimit::ATOMIC { None } else { self.spend(units) }
     }
 
     fn apply(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
-        stop::look();
+        stop::check_stopped();
         // In a circle at one place, the check ends as well.
         if self.above[depth.place..].contains(&number) {
             return Some(());
         }
-        if self.heads.get(number) == Some(&true) && (value.is_array() || value.is_object()) {
-            return self.apply_head(number, value, depth);
+        if self.cycle_entries.get(number) == Some(&true) && (value.is_array() || value.is_object()) {
+            return self.apply_cycle_entry(number, value, depth);
         }
-        if !self.remembers || self.above.len() > depth.place || !has_levels(value) {
-            return self.apply_anew(number, value, depth);
+        if !self.is_caching || self.above.len() > depth.place || !has_levels(value) {
+            return self.apply_uncached(number, value, depth);
         }
         let key = (number, std::ptr::from_ref(value));
-        if let Some((units, room)) = self.known.get(&key).copied()
+        if let Some((units, room)) = self.cache.get(&key).copied()
             && depth.all >= room
         {
             return self.spend(units);
         }
         let before = self.left;
-        self.apply_anew(number, value, depth)?;
-        self.remember(key, (before - self.left, depth.all));
+        self.apply_uncached(number, value, depth)?;
+        self.insert_cached(key, (before - self.left, depth.all));
         Some(())
     }
 
     /// Where references lead back to: what is known, or under way, is not checked again.
-    fn apply_head(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+    fn apply_cycle_entry(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
         let key = (number, std::ptr::from_ref(value));
-        if self.known.get(&key).is_some_and(|(_, room)| depth.all >= *room) {
+        if self.cache.get(&key).is_some_and(|(_, room)| depth.all >= *room) {
             return self.spend(1);
         }
-        self.remember(key, (1, depth.all));
-        self.apply_anew(number, value, depth)
+        self.insert_cached(key, (1, depth.all));
+        self.apply_uncached(number, value, depth)
     }
 
-    fn remember(&mut self, key: (usize, *const Value), known: (u64, usize)) {
-        if self.known.len() < MAX_KNOWN {
-            self.known.insert(key, known);
+    fn insert_cached(&mut self, key: (usize, *const Value), cache: (u64, usize)) {
+        if self.cache.len() < MAX_CACHED {
+            self.cache.insert(key, cache);
         }
     }
 
-    fn apply_anew(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+    fn apply_uncached(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
         let plan = self.plan;
         let subschema = &plan.subschemas[number];
         self.spend(1 + subschema.own)?;
         let here = Depth { all: depth.all.checked_sub(1)?, ..depth };
         self.above.push(number);
-        for next in subschema.here(value) {
+        for next in subschema.same_value(value) {
             self.apply(next, value, here)?;
-            if subschema.looks_again {
-                self.look_again(next, value, here)?;
+            if subschema.has_unevaluated {
+                self.reevaluate(next, value, here)?;
             }
         }
         let below = Depth { place: self.above.len(), ..here };
-        for part in &subschema.out {
+        for meta_schema in &subschema.meta_schemas {
             self.spend(64 * parts(value))?;
-            for schema in part.schemas(value).into_iter().filter(|_| !plan.dynamic.is_empty()) {
+            for schema in meta_schema.schemas(value).into_iter().filter(|_| !plan.dynamic.is_empty()) {
                 plan.dynamic.iter().try_for_each(|next| self.apply(*next, schema, below))?;
             }
         }
@@ -340,9 +343,8 @@ impl Reckoning<'_> {
         Some(())
     }
 
-    /// Which items or fields are left over by what applies at the same place is looked at by each of those for all of them,
-    /// if it fits.
-    fn look_again(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
+    /// Estimates the second evaluation that finds out which items or properties are unevaluated.
+    fn reevaluate(&mut self, number: usize, value: &Value, depth: Depth) -> Option<()> {
         if self.above[depth.place..].contains(&number) {
             return Some(());
         }
@@ -352,18 +354,18 @@ impl Reckoning<'_> {
         let below = Depth { place: self.above.len(), ..here };
         for item in value.as_array().into_iter().flatten() {
             self.spend(1)?;
-            let others = subschema.other_items.iter().filter(|_| subschema.looks_again);
+            let others = subschema.other_items.iter().filter(|_| subschema.has_unevaluated);
             subschema.contains.iter().chain(others).try_for_each(|next| self.apply(*next, item, below))?;
         }
         for (name, field) in value.as_object().into_iter().flatten() {
             self.spend(1)?;
             subschema.pattern_properties.iter().try_for_each(|(pattern, _)| self.spend(pattern.work(name.len())))?;
-            let mut others = subschema.other_properties.iter().filter(|_| subschema.looks_again);
+            let mut others = subschema.other_properties.iter().filter(|_| subschema.has_unevaluated);
             others.try_for_each(|next| self.apply(*next, field, below))?;
         }
-        for next in subschema.here(value) {
+        for next in subschema.same_value(value) {
             self.apply(next, value, here)?;
-            self.look_again(next, value, here)?;
+            self.reevaluate(next, value, here)?;
         }
         self.above.pop();
         Some(())
@@ -371,15 +373,15 @@ impl Reckoning<'_> {
 
     fn text(&mut self, subschema: &Subschema, text: &str) -> Option<()> {
         self.spend((text.len() / BYTES) as u64)?;
-        subschema.pattern.map_or(Some(()), |pattern| self.spend_at_once(pattern.work(text.len())))
+        subschema.pattern.map_or(Some(()), |pattern| self.spend_atomic(pattern.work(text.len())))
     }
 
     fn items(&mut self, subschema: &Subschema, items: &[Value], below: Depth) -> Option<()> {
         if subschema.is_unique {
-            // They are told apart by hashes, which are the same for some.
+            // Items are compared by hashes, which collide for some values.
             let alike = items.iter().filter(|item| is_hashed_badly(item, 0)).count() as u64;
             let parts: u64 = items.iter().map(parts).sum();
-            self.spend_at_once(parts.saturating_mul(4).saturating_add(alike.saturating_mul(alike) / 8))?;
+            self.spend_atomic(parts.saturating_mul(4).saturating_add(alike.saturating_mul(alike) / 8))?;
         }
         for (next, item) in subschema.first_items.iter().zip(items) {
             self.apply(*next, item, below)?;
@@ -398,7 +400,7 @@ impl Reckoning<'_> {
         let fields = value.as_object()?;
         if subschema.pattern_properties.is_empty() && subschema.other_properties.is_empty() && subschema.names.is_none()
         {
-            // Nothing but the named ones.
+            // Only named properties.
             if subschema.properties.len() < fields.len() {
                 for (name, next) in &subschema.properties {
                     fields.get(name).map_or(Some(()), |field| self.apply(*next, field, below))?;
@@ -412,7 +414,7 @@ impl Reckoning<'_> {
                 None => subschema.other_properties.iter().try_for_each(|next| self.apply(*next, field, below))?,
             }
             for (pattern, next) in &subschema.pattern_properties {
-                self.spend_at_once(pattern.work(name.len()))?;
+                self.spend_atomic(pattern.work(name.len()))?;
                 self.apply(*next, field, below)?;
             }
             if let Some(next) = subschema.names {
@@ -423,10 +425,10 @@ impl Reckoning<'_> {
     }
 }
 
-/// Whether there are arrays or objects in it, by its first parts.
+/// Whether its first parts include arrays or objects.
 fn has_levels(value: &Value) -> bool {
     const FIRST: usize = 8;
-    let is_level = |part: &Value| part.is_array() || part.is_object();
+    let is_level = |meta_schema: &Value| meta_schema.is_array() || meta_schema.is_object();
     match value {
         Value::Array(items) => items.iter().take(FIRST).any(is_level),
         Value::Object(fields) => fields.values().take(FIRST).any(is_level),
@@ -434,7 +436,7 @@ fn has_levels(value: &Value) -> bool {
     }
 }
 
-/// The values in a value, and the bytes of its texts by units.
+/// Counts the nested values, and the bytes of strings in units.
 fn parts(value: &Value) -> u64 {
     match value {
         Value::String(text) => 1 + (text.len() / BYTES) as u64,
@@ -444,7 +446,7 @@ fn parts(value: &Value) -> u64 {
     }
 }
 
-/// Whether others that differ may have its hash: long numbers that round alike, and arrays that differ by their brackets.
+/// Whether different values may have the same hash: long numbers that round to the same float, and nested arrays.
 fn is_hashed_badly(value: &Value, depth: usize) -> bool {
     match value {
         Value::Number(number) => number.as_str().len() > 15,

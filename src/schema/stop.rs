@@ -1,7 +1,7 @@
-//! Stopping a check for which nobody waits any more.
+//! Stops checks whose caller has stopped waiting.
 //!
-//! The library goes on until it is done. So each subschema that may be much work gets a keyword of ours, which looks
-//! whether anybody still waits; if not, it unwinds the thread of the check.
+//! The library cannot be interrupted. So a custom keyword is added to each subschema that may take much work; it unwinds
+//! the thread if the check was stopped.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -12,64 +12,63 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jsonschema::{Keyword, ValidationError};
 use serde_json::Value;
 
-/// What it is called. Where somebody's schema has it, nothing changes.
+/// The name of the keyword. It is harmless if a schema contains it already.
 pub(super) const KEYWORD: &str = "$prismq-look";
 
 thread_local! {
-    /// Whether the wait for the check in this thread is over.
-    static OVER: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+    /// Whether to stop the check in this thread.
+    static ENDED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// Has the check in this thread, and every later one, stop when `over` is true.
-pub(super) fn when(over: Arc<AtomicBool>) {
-    OVER.set(Some(over));
+/// Makes the checks in this thread stop when `ended` becomes true.
+pub(super) fn stop_when(ended: Arc<AtomicBool>) {
+    ENDED.set(Some(ended));
 }
 
-/// Unwinds the thread where nobody waits for its check.
-pub(super) fn look() {
-    let is_over = OVER.with_borrow(|over| over.as_ref().is_some_and(|over| over.load(Ordering::Relaxed)));
-    if is_over {
+/// Unwinds the thread if its check was stopped.
+pub(super) fn check_stopped() {
+    let is_ended = ENDED.with_borrow(|ended| ended.as_ref().is_some_and(|ended| ended.load(Ordering::Relaxed)));
+    if is_ended {
         panic::resume_unwind(Box::new("stopped"));
     }
 }
 
 /// The keyword.
-pub(super) struct Look;
+pub(super) struct StopCheck;
 
-impl<'i> Keyword<'i> for Look {
+impl<'i> Keyword<'i> for StopCheck {
     fn validate(&self, _: &'i Value) -> Result<(), ValidationError<'i>> {
-        look();
+        check_stopped();
         Ok(())
     }
 
     fn is_valid(&self, _: &'i Value) -> bool {
-        look();
+        check_stopped();
         true
     }
 }
 
-/// What the library says, with the schema in it as it was written.
-pub(super) fn without_looks(message: String) -> String {
-    let look = format!("\"{KEYWORD}\":true");
-    if !message.contains(&look) {
+/// Removes the keyword from a message of the library.
+pub(super) fn without_stop_keyword(message: String) -> String {
+    let check_stopped = format!("\"{KEYWORD}\":true");
+    if !message.contains(&check_stopped) {
         return message;
     }
-    // It is never alone.
-    message.replace(&format!("{look},"), "").replace(&format!(",{look}"), "")
+    // The keyword is never the only one.
+    message.replace(&format!("{check_stopped},"), "").replace(&format!(",{check_stopped}"), "")
 }
 
-/// The same schema with the keyword in the subschemas at `places`.
-pub(super) fn with_looks(schema: &Value, places: &HashSet<*const Value>) -> Value {
+pub(super) fn with_stop_keyword(schema: &Value, places: &HashSet<*const Value>) -> Value {
     match schema {
-        Value::Array(items) => items.iter().map(|item| with_looks(item, places)).collect(),
+        Value::Array(items) => items.iter().map(|item| with_stop_keyword(item, places)).collect(),
         Value::Object(fields) => {
             let is_place = places.contains(&std::ptr::from_ref(schema));
             let is_data = |name: &str| is_place && ["const", "default", "enum", "examples"].contains(&name);
             let copied = |(name, value): (&String, &Value)| {
-                (name.clone(), if is_data(name) { value.clone() } else { with_looks(value, places) })
+                (name.clone(), if is_data(name) { value.clone() } else { with_stop_keyword(value, places) })
             };
-            let look = is_place.then(|| (KEYWORD.to_owned(), Value::Bool(true)));
-            fields.iter().map(copied).chain(look).collect()
+            let check_stopped = is_place.then(|| (KEYWORD.to_owned(), Value::Bool(true)));
+            fields.iter().map(copied).chain(check_stopped).collect()
         }
         _ => schema.clone(),
     }

@@ -16,7 +16,7 @@ fn chain(levels: usize, level: impl Fn(Value) -> Value, leaf: Value) -> Value {
 }
 
 /// As much work as is reckoned soon.
-const SOME: Work = Work { units: 100_000, ..Work::HEAVY };
+const SOME: WorkLimit = WorkLimit { units: 100_000, ..WorkLimit::HEAVY };
 
 fn message(schema: &Value) -> String {
     match Schema::new(schema) {
@@ -151,19 +151,19 @@ fn what_doubles_by_way_of_a_meta_schema_is_not_checked() {
             json!({"allOf": [whole], "properties": {"not": {"$ref": "#"}}}),
         ] {
             let schema = extended(rest.clone());
-            assert!(schema.check_now(&params(60), Telling::Value).is_none(), "{rest}");
-            assert_eq!(soon(|| schema.check(&params(60), Telling::Value)), Err(Fault::too_much()), "{rest}");
+            assert!(schema.check_now(&params(60), ErrorDetail::WithValue).is_none(), "{rest}");
+            assert_eq!(soon(|| schema.check(&params(60), ErrorDetail::WithValue)), Err(Fault::too_much()), "{rest}");
         }
         // Who extends it once is none the worse.
         let schema = extended(json!({"allOf": [whole], "properties": {"x-unit": {"type": "string"}}}));
-        assert_eq!(schema.check(&params(60), Telling::Value), Ok(()));
-        assert!(schema.check(&json!({"not": {"x-unit": 1}}), Telling::Value).is_err());
+        assert_eq!(schema.check(&params(60), ErrorDetail::WithValue), Ok(()));
+        assert!(schema.check(&json!({"not": {"x-unit": 1}}), ErrorDetail::WithValue).is_err());
         // Nor is the meta-schema itself.
         let parts = ["meta/core", "meta/applicator", "meta/validation", "meta/content", "meta/meta-data"];
         let parts: Vec<_> = parts.iter().map(|part| json!({"$ref": part})).collect();
         let schema = extended(json!({"$id": uri("schema"), "allOf": parts}));
-        assert_eq!(schema.check(&params(60), Telling::Value), Ok(()));
-        assert!(schema.check(&json!({"properties": {"a": {"type": 5}}}), Telling::Value).is_err());
+        assert_eq!(schema.check(&params(60), ErrorDetail::WithValue), Ok(()));
+        assert!(schema.check(&json!({"properties": {"a": {"type": 5}}}), ErrorDetail::WithValue).is_err());
     }
 }
 
@@ -255,7 +255,7 @@ fn what_is_left_over_for_many_subschemas_is_not_checked() {
     // Usual ones are little work.
     let usual = json!({"type": "object", "allOf": [{"properties": {"a": true}}, {"properties": {"v": {"type": "object"}}}],
         "unevaluatedProperties": false});
-    assert!(Schema::new(&usual).unwrap().plan.work(&fields, Work::LIGHT));
+    assert!(Schema::new(&usual).unwrap().plan.work(&fields, WorkLimit::LIGHT));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
     ];
     for (schema, params) in too_much {
         let plan = Schema::new(&schema).unwrap().plan;
-        assert!(!soon(|| plan.work(&params, Work::HEAVY)), "{:.80}", schema.to_string());
+        assert!(!soon(|| plan.work(&params, WorkLimit::HEAVY)), "{:.80}", schema.to_string());
     }
     // Tried as often as is allowed: not known to match, so it does not.
     let breach = soon(|| check(&of(json!({"pattern": "^(?=x|a)((a|aa)+)+\\2?b$"})), &json!({"v": "a".repeat(60)})));
@@ -311,19 +311,19 @@ fn nested(number: usize) -> Value {
 fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
     let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
     let (go_on, held) = mpsc::channel::<()>();
-    let (sender, told) = mpsc::channel();
+    let (sender, from_error) = mpsc::channel();
     let long = move |_: &Schema| held.recv().map_err(|error| Fault::of(error.to_string()));
     let waiting = schema.start(long, move |checked| sender.send(checked).unwrap()).unwrap();
     let short = || {
-        let (sender, told) = mpsc::channel();
+        let (sender, from_error) = mpsc::channel();
         let _waiting = schema.start(|_| Ok(()), move |checked| sender.send(checked).unwrap())?;
-        told.recv().unwrap().map_err(|fault| fault.message)
+        from_error.recv().unwrap().map_err(|fault| fault.message)
     };
     assert_eq!(short(), Ok(()));
     drop(waiting);
     assert_eq!(short(), Err("an earlier check against the same schema takes too long".to_owned()));
     go_on.send(()).unwrap();
-    told.recv().unwrap().unwrap();
+    from_error.recv().unwrap().unwrap();
     assert_eq!(short(), Ok(()));
 }
 
@@ -341,7 +341,7 @@ fn a_check_that_nobody_waits_for_any_more_stops() {
     let late = schema.check_within(&long, Duration::from_millis(20), drop);
     assert!(matches!(late, Verdict::Unknown(_)), "{late:?}");
     let start = Instant::now();
-    while schema.given_up.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+    while schema.abandoned.load(std::sync::atomic::Ordering::SeqCst) > 0 {
         assert!(start.elapsed() < Duration::from_secs(10), "it goes on");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -385,10 +385,10 @@ fn messages_show_the_schema_as_it_was_written() {
 fn a_check_that_panics_is_over() {
     let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
     for _ in 0..2 {
-        let (sender, told) = mpsc::channel();
+        let (sender, from_error) = mpsc::channel();
         let _waiting =
             schema.start(|_| panic!("as a check must not"), move |checked| sender.send(checked).unwrap()).unwrap();
-        told.recv().unwrap().unwrap_err();
+        from_error.recv().unwrap().unwrap_err();
     }
 }
 

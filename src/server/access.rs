@@ -1,4 +1,4 @@
-//! Who may call: those with the key or, where there is none, programs on this machine.
+//! Access control: the API key or, if there is none, programs on this machine only.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,55 +13,55 @@ use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::body::discard;
-use super::envelope::TurnedAway;
-use super::guesses::Guesses;
+use super::envelope::AccessDenied;
+use super::key_limiter::KeyLimiter;
 use crate::http::{ConnectionHandle, names_this_machine};
 
 /// Who may call.
 pub(super) enum Access {
-    /// Whoever sends the key.
+    /// Callers must send the key.
     Key(Key),
-    /// Programs on this machine, but no web page that a browser on it shows: a task runs programs.
+    /// Only programs on this machine, but no web pages in its browsers, since tasks run programs.
     Local,
 }
 
 /// The key that callers must send.
 pub(super) struct Key {
-    /// Digests are compared, so that the time it takes tells nothing.
+    /// Digests are compared, so that timing reveals nothing about the key.
     digest: [u8; 32],
-    guesses: Guesses,
+    key_limiter: KeyLimiter,
 }
 
 /// A key that is not accepted.
-pub(super) enum Rejected {
+pub(super) enum KeyRejected {
     Wrong,
-    /// It was not compared. The address may try again after this time.
+    /// It was not compared; the address may retry after this time.
     TooMany(Duration),
 }
 
 impl Key {
-    /// Compares what was sent on a connection. The answer to a wrong key may take its time.
-    async fn check(&self, sent: &[u8], connection: &ConnectionHandle) -> Result<(), Rejected> {
+    /// Checks a key that was sent on a connection. The answer to a wrong key may be delayed.
+    async fn check(&self, sent: &[u8], connection: &ConnectionHandle) -> Result<(), KeyRejected> {
         let (address, now) = (connection.address().ip(), Instant::now());
-        if let Err(wait) = self.guesses.may_try(address, now) {
-            log_refusal(address, self.guesses.was_not_tried(address, now));
-            return Err(Rejected::TooMany(wait));
+        if let Err(wait) = self.key_limiter.check_address(address, now) {
+            log_wrong_key(address, self.key_limiter.record_blocked(address, now));
+            return Err(KeyRejected::TooMany(wait));
         }
         if self.digest == digest(sent) {
-            self.guesses.was_right(address, now);
+            self.key_limiter.record_success(address, now);
             return Ok(());
         }
-        let (wait, count) = self.guesses.was_wrong(address, now);
-        log_refusal(address, count);
+        let (wait, count) = self.key_limiter.record_failure(address, now);
+        log_wrong_key(address, count);
         if !wait.is_zero() {
-            connection.give_up();
+            connection.mark_evictable();
             sleep(wait).await;
         }
-        Err(Rejected::Wrong)
+        Err(KeyRejected::Wrong)
     }
 }
 
-fn log_refusal(address: IpAddr, count: Option<u64>) {
+fn log_wrong_key(address: IpAddr, count: Option<u64>) {
     if let Some(refused) = count {
         let address = address.to_canonical().to_string();
         log::warn!(address = address.as_str(), refused; "wrong API key");
@@ -70,65 +70,66 @@ fn log_refusal(address: IpAddr, count: Option<u64>) {
 
 impl Access {
     pub(super) fn new(key: Option<&str>) -> Self {
-        let with = |key: &str| Self::Key(Key { digest: digest(key.as_bytes()), guesses: Guesses::default() });
-        key.map_or(Self::Local, with)
+        let with_key =
+            |key: &str| Self::Key(Key { digest: digest(key.as_bytes()), key_limiter: KeyLimiter::default() });
+        key.map_or(Self::Local, with_key)
     }
 
-    /// Whether a key must be shown.
+    /// Whether callers need a key.
     pub(super) fn needs_key(&self) -> bool {
         matches!(self, Self::Key(_))
     }
 
-    /// Compares a key that was sent on a connection.
-    pub(super) async fn show_key(&self, sent: &[u8], connection: &ConnectionHandle) -> Result<(), Rejected> {
+    /// Checks a key that was sent on a connection.
+    pub(super) async fn check_key(&self, sent: &[u8], connection: &ConnectionHandle) -> Result<(), KeyRejected> {
         match self {
             Self::Key(key) => key.check(sent, connection).await,
             Self::Local => Ok(()),
         }
     }
 
-    async fn check(&self, headers: &HeaderMap, connection: &ConnectionHandle) -> Result<(), TurnedAway> {
+    async fn check(&self, headers: &HeaderMap, connection: &ConnectionHandle) -> Result<(), AccessDenied> {
         if self.needs_key() {
             let sent = headers.get("X-API-Key").ok_or(UNAUTHORIZED)?;
-            return self.show_key(sent.as_bytes(), connection).await.map_err(|rejected| match rejected {
-                Rejected::Wrong => UNAUTHORIZED,
-                Rejected::TooMany(wait) => TurnedAway { retry_after: Some(wait), ..TOO_MANY_KEYS },
+            return self.check_key(sent.as_bytes(), connection).await.map_err(|rejected| match rejected {
+                KeyRejected::Wrong => UNAUTHORIZED,
+                KeyRejected::TooMany(wait) => AccessDenied { retry_after: Some(wait), ..TOO_MANY_KEYS },
             });
         }
-        if self.admits(headers) { Ok(()) } else { Err(FORBIDDEN) }
+        if self.is_allowed(headers) { Ok(()) } else { Err(FORBIDDEN) }
     }
 
-    /// Whether a request with these headers may have a body that is read.
-    fn admits(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request with these headers is allowed, without counting a wrong key.
+    fn is_allowed(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::Key(key) => headers.get("X-API-Key").is_some_and(|sent| key.digest == digest(sent.as_bytes())),
-            // A page of another site may post here, and then its origin is named; or it may have its own name lead
-            // to this machine, and then that is the host.
+            // A page of another site that posts here sends its origin; one whose name resolves to this machine sends
+            // that name as the host.
             Self::Local => !headers.contains_key(header::ORIGIN) && names_this_machine(headers),
         }
     }
 }
 
-const UNAUTHORIZED: TurnedAway = TurnedAway {
+const UNAUTHORIZED: AccessDenied = AccessDenied {
     status: StatusCode::UNAUTHORIZED,
     message: "Invalid or missing API key. Include X-API-Key header with your request.",
     retry_after: None,
 };
 
-const TOO_MANY_KEYS: TurnedAway = TurnedAway {
+const TOO_MANY_KEYS: AccessDenied = AccessDenied {
     status: StatusCode::TOO_MANY_REQUESTS,
     message: "Too many wrong API keys came from this address. Try again later.",
     retry_after: None,
 };
 
-const FORBIDDEN: TurnedAway = TurnedAway {
+const FORBIDDEN: AccessDenied = AccessDenied {
     status: StatusCode::FORBIDDEN,
     message: "Without an API key this TaskManager answers programs that call it as localhost, 127.0.0.1 or [::1], and \
               no web pages.",
     retry_after: None,
 };
 
-/// Lets the request pass or turns it away. Anybody may ask for the health.
+/// Rejects requests without access. `GET /health` needs none.
 pub(super) async fn check(
     State(access): State<Arc<Access>>,
     ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
@@ -144,32 +145,32 @@ pub(super) async fn check(
             connection.trust();
             next.run(Request::from_parts(parts, body)).await
         }
-        Err(turned_away) => turned_away.into_response(),
+        Err(denied) => denied.into_response(),
     }
 }
 
-/// The same request; without its body where it will be turned away, so that nobody keeps in memory what strangers send.
-pub(super) async fn spare_body(access: &Access, request: Request) -> Request {
-    if access.admits(request.headers()) {
+/// Discards the body of a request that will be rejected, so that it takes no memory.
+pub(super) async fn drop_unauthorized_body(access: &Access, request: Request) -> Request {
+    if access.is_allowed(request.headers()) {
         return request;
     }
     let (parts, body) = request.into_parts();
-    // Who asks whether to send it is told so by the answer. Anybody else gets to see the answer after it.
+    // With `Expect`, the client waits for the answer before it sends the body. Others see the answer only after it.
     if !parts.headers.contains_key(header::EXPECT) {
         if let Some(ConnectInfo(connection)) = parts.extensions.get::<ConnectInfo<ConnectionHandle>>() {
-            connection.give_up();
+            connection.mark_evictable();
         }
         discard(body).await;
     }
     Request::from_parts(parts, Body::empty())
 }
 
-/// Whether the request asks for the health.
+/// Whether this is `GET /health`.
 pub(super) fn is_health(request: &Request) -> bool {
     request.uri().path().trim_end_matches('/') == "/api/health"
 }
 
-/// What a secret is kept and compared as.
+/// Hashes a secret to store and compare it.
 pub(super) fn digest(key: &[u8]) -> [u8; 32] {
     Sha256::digest(key).into()
 }
@@ -181,7 +182,7 @@ mod tests {
     fn is_local(host: &'static str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
-        Access::Local.admits(&headers)
+        Access::Local.is_allowed(&headers)
     }
 
     #[test]

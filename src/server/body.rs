@@ -1,4 +1,4 @@
-//! Reading a request's body: a JSON object, field by field.
+//! Reads request bodies: JSON objects, field by field.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,44 +10,44 @@ use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::envelope::Failure;
+use super::envelope::CallError;
 use super::large::LARGE;
 use super::queue::Shared;
 use crate::http::ConnectionHandle;
 use crate::json;
 use crate::name::{self, MAX_NAME};
 
-/// Params or a result of the longest, and what surrounds them.
+/// Maximum size of a body: the longest params or result, and the other fields.
 const MAX_BYTES: usize = json::MAX_BYTES + 64 * 1024;
 
-/// The longest error and the longest message of a report, in bytes: what a column of the published server holds.
+/// Maximum length of an error or a message in a report, in bytes: the size of a column of the published server.
 const MAX_TEXT: usize = 65_535;
 
-/// How much of a body that is too large is still read, so that its sender gets to see the answer.
+/// How much of a body that is too large is read and discarded, so that its sender gets the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
-/// The fields of a request's body. Null counts as absent.
-pub(super) struct Fields {
+/// The fields of a request body. Null counts as absent.
+pub(super) struct BodyFields {
     values: Map<String, Value>,
 }
 
-impl<S: Sync> FromRequest<S> for Fields {
-    type Rejection = Failure;
+impl<S: Sync> FromRequest<S> for BodyFields {
+    type Rejection = CallError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, CallError> {
         let body = read(request.into_body()).await?;
         Ok(Self { values: Self::parse(&body)? })
     }
 }
 
-impl Fields {
-    fn parse(body: &[u8]) -> Result<Map<String, Value>, Failure> {
+impl BodyFields {
+    fn parse(body: &[u8]) -> Result<Map<String, Value>, CallError> {
         match json::read_message(body) {
             Ok(Value::Object(fields)) => Ok(fields),
-            Ok(_) => Err(Failure::invalid("The request body must be of type object")),
-            Err(error) => Err(Failure {
+            Ok(_) => Err(CallError::invalid("The request body must be of type object")),
+            Err(error) => Err(CallError {
                 details: vec![format!("The request body is {error}")],
-                ..Failure::bad_request("Invalid JSON in request body")
+                ..CallError::bad_request("Invalid JSON in request body")
             }),
         }
     }
@@ -57,42 +57,41 @@ impl Fields {
         self.values.remove(name).filter(|value| !value.is_null())
     }
 
-    /// Takes a field that may be absent.
-    pub(super) fn optional<T: Field>(&mut self, name: &str) -> Result<Option<T>, Failure> {
-        let wrong_type = || Failure::invalid(format!("Field '{name}' must be of type {}", T::TYPE));
+    /// Takes an optional field.
+    pub(super) fn optional<T: FieldType>(&mut self, name: &str) -> Result<Option<T>, CallError> {
+        let wrong_type = || CallError::invalid(format!("Field '{name}' must be of type {}", T::TYPE));
         self.any(name).map(|value| T::from_json(value).ok_or_else(wrong_type)).transpose()
     }
 
-    /// Takes a field that must be there.
-    pub(super) fn required<T: Field>(&mut self, name: &str) -> Result<T, Failure> {
-        self.optional(name)?.ok_or_else(|| Failure::bad_request(format!("Missing required field: {name}")))
+    /// Takes a required field.
+    pub(super) fn required<T: FieldType>(&mut self, name: &str) -> Result<T, CallError> {
+        self.optional(name)?.ok_or_else(|| CallError::bad_request(format!("Missing required field: {name}")))
     }
 
-    /// Takes the name of something: a text or a number that must be there and say something, without the blanks
-    /// around it.
-    pub(super) fn name(&mut self, name: &str) -> Result<String, Failure> {
+    /// Takes a required name: a string or a number that is not blank. Returns it trimmed.
+    pub(super) fn name(&mut self, name: &str) -> Result<String, CallError> {
         let Scalar(text) = self.required(name)?;
         check_name(name, text)
     }
 
-    /// Takes a worker's id, for which a number will not do.
-    pub(super) fn worker_id(&mut self) -> Result<String, Failure> {
+    /// Takes a worker's id, which must be a string.
+    pub(super) fn worker_id(&mut self) -> Result<String, CallError> {
         worker_id(self.optional("worker_id")?)
     }
 
-    /// Takes a text that may be absent or blank, without the blanks around it.
-    pub(super) fn word(&mut self, name: &str) -> Result<Option<String>, Failure> {
+    /// Takes an optional string that may be blank. Returns it trimmed.
+    pub(super) fn keyword(&mut self, name: &str) -> Result<Option<String>, CallError> {
         let Some(Scalar(text)) = self.optional(name)? else { return Ok(None) };
         let text = text.trim_matches(BLANK);
         if text.is_empty() { Ok(Some(String::new())) } else { check_name(name, text.to_owned()).map(Some) }
     }
 
-    /// Takes a schema: an object, or the text of one.
-    pub(super) fn schema(&mut self, name: &str) -> Result<Map<String, Value>, Failure> {
+    /// Takes a schema: an object, or one as a JSON string.
+    pub(super) fn schema(&mut self, name: &str) -> Result<Map<String, Value>, CallError> {
         if let Some(Value::String(text)) = self.values.get(name).filter(|text| **text != "") {
-            let invalid = |error| Failure {
+            let invalid = |error| CallError {
                 details: vec![format!("Field '{name}' is {error}")],
-                ..Failure::bad_request("Invalid JSON schema format")
+                ..CallError::bad_request("Invalid JSON schema format")
             };
             let schema = json::read(text).map_err(invalid)?;
             self.values.insert(name.to_owned(), schema);
@@ -100,32 +99,31 @@ impl Fields {
         self.required(name)
     }
 
-    /// Takes a text for people. Any other value is its own text.
-    pub(super) fn note(&mut self, name: &str) -> Result<Option<String>, Failure> {
+    /// Takes an optional free text. Values of other types are converted to text.
+    pub(super) fn free_text(&mut self, name: &str) -> Result<Option<String>, CallError> {
         let text = match self.any(name) {
             Some(Value::String(text)) => text,
             Some(value) => value.to_string(),
             None => return Ok(None),
         };
         if text.len() > MAX_TEXT {
-            return Err(Failure::invalid(format!("Field '{name}' is longer than {MAX_TEXT} bytes")));
+            return Err(CallError::invalid(format!("Field '{name}' is longer than {MAX_TEXT} bytes")));
         }
         Ok(Some(text))
     }
 }
 
-/// What counts as a blank around a text.
+/// Characters that are trimmed.
 const BLANK: [char; 6] = [' ', '\t', '\n', '\r', '\0', '\x0b'];
 
-/// The id of a worker: something short, in one line.
-pub(super) fn worker_id(given: Option<String>) -> Result<String, Failure> {
+/// Checks a worker's id.
+pub(super) fn worker_id(given: Option<String>) -> Result<String, CallError> {
     let given = given.filter(|id| !id.trim_matches(BLANK).is_empty());
-    check_name("worker_id", given.ok_or_else(|| Failure::invalid("Worker ID is required"))?)
+    check_name("worker_id", given.ok_or_else(|| CallError::invalid("Worker ID is required"))?)
 }
 
-/// The name without the blanks around it. Lists and logs show names many times over: one that is long or has more than
-/// one line is refused.
-pub(super) fn check_name(field: &str, name: String) -> Result<String, Failure> {
+/// Trims a name and rejects long ones and control characters, since lists and logs repeat names many times.
+pub(super) fn check_name(field: &str, name: String) -> Result<String, CallError> {
     let trimmed = name.trim_matches(BLANK);
     let wrong = match trimmed {
         "" => "must not be empty".to_owned(),
@@ -137,18 +135,18 @@ pub(super) fn check_name(field: &str, name: String) -> Result<String, Failure> {
             None => return Ok(name),
         },
     };
-    Err(Failure::invalid(format!("Field '{field}' {wrong}")))
+    Err(CallError::invalid(format!("Field '{field}' {wrong}")))
 }
 
-/// What a field can hold.
-pub(super) trait Field: Sized {
-    /// JSON's name for it.
+/// The type of a field.
+pub(super) trait FieldType: Sized {
+    /// The name of the JSON type.
     const TYPE: &'static str;
 
     fn from_json(value: Value) -> Option<Self>;
 }
 
-impl Field for String {
+impl FieldType for String {
     const TYPE: &'static str = "string";
 
     fn from_json(value: Value) -> Option<Self> {
@@ -156,10 +154,10 @@ impl Field for String {
     }
 }
 
-/// A text, or what the published server makes a text of.
+/// A string, or a value that the published server converts to one.
 pub(super) struct Scalar(String);
 
-impl Field for Scalar {
+impl FieldType for Scalar {
     const TYPE: &'static str = "string";
 
     fn from_json(value: Value) -> Option<Self> {
@@ -176,10 +174,10 @@ impl Field for Scalar {
     }
 }
 
-/// An integer to the letter.
-pub(super) struct Exactly(pub(super) i64);
+/// An integer without conversions.
+pub(super) struct StrictInteger(pub(super) i64);
 
-impl Field for Exactly {
+impl FieldType for StrictInteger {
     const TYPE: &'static str = "integer";
 
     fn from_json(value: Value) -> Option<Self> {
@@ -188,7 +186,7 @@ impl Field for Exactly {
 }
 
 /// An integer, or what PHP's `intval` makes of any other value: the published server reads integers with it.
-impl Field for i64 {
+impl FieldType for i64 {
     const TYPE: &'static str = "integer";
 
     // A float beyond the integers becomes the nearest one.
@@ -231,7 +229,7 @@ fn number_length(text: &[u8]) -> usize {
 }
 
 /// A boolean, or any other value as PHP takes it where it asks for one.
-impl Field for bool {
+impl FieldType for bool {
     const TYPE: &'static str = "boolean";
 
     fn from_json(value: Value) -> Option<Self> {
@@ -251,7 +249,7 @@ pub(super) fn is_truthy(value: &Value) -> bool {
     }
 }
 
-impl Field for Map<String, Value> {
+impl FieldType for Map<String, Value> {
     const TYPE: &'static str = "object";
 
     fn from_json(value: Value) -> Option<Self> {
@@ -259,7 +257,7 @@ impl Field for Map<String, Value> {
     }
 }
 
-/// Reads a body, and keeps nothing of it.
+/// Reads and discards a body.
 pub(super) async fn discard(mut body: Body) {
     let mut length = 0;
     while length <= MAX_BYTES
@@ -269,43 +267,43 @@ pub(super) async fn discard(mut body: Body) {
     }
 }
 
-/// Reads what is posted, and has a large call worked on beside the thread that serves. What its body takes of the room for
-/// bodies, it has until it is answered.
-pub(super) async fn work_on(queue: &Shared, request: Request, next: Next) -> Result<Response, Failure> {
+/// Reads the body of a POST and runs the call; a large one in another thread. Its memory stays reserved until it is
+/// answered.
+pub(super) async fn read_and_run(queue: &Shared, request: Request, next: Next) -> Result<Response, CallError> {
     if request.method() != Method::POST {
         return Ok(next.run(request).await);
     }
-    // A claim has next to nothing to say, and may wait for long.
+    // Claims have small bodies and may wait long, so they take no permit.
     let is_claim = request.uri().path().trim_end_matches('/').ends_with("/claim");
     let (parts, body) = request.into_parts();
-    let mut held = None;
-    let body = read_within(body, |length| queue.bodies.hold(&mut held, length)).await?;
+    let mut reservation = None;
+    let body = read_within(body, |length| queue.bodies.reserve(&mut reservation, length)).await?;
     let is_large = body.len() > LARGE;
     let connection = parts.extensions.get::<ConnectInfo<ConnectionHandle>>().map(|ConnectInfo(it)| it.clone());
     let call = next.run(Request::from_parts(parts, Body::from(body)));
     if !is_large {
         return Ok(call.await);
     }
-    let _hold = connection.as_ref().map(ConnectionHandle::hold);
-    let turn = if is_claim { None } else { queue.large.turn().await };
+    let _pause = connection.as_ref().map(ConnectionHandle::pause_timeout);
+    let permit = if is_claim { None } else { queue.large.permit().await };
     let call = async move {
         let answer = call.await;
-        drop((turn, held));
+        drop((permit, reservation));
         answer
     };
     Ok(queue.large.run(call).await)
 }
 
-/// Reads a body whole.
-pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
+/// Reads a body.
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, CallError> {
     read_within(body, |_| true).await
 }
 
-/// Reads a body whole, if there is room for its length, which is asked for as it grows.
-pub(super) async fn read_within(mut body: Body, mut has_room: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Failure> {
+/// Reads a body. `has_room` is called with its length as it grows; if it returns false, reading fails.
+pub(super) async fn read_within(mut body: Body, mut has_room: impl FnMut(usize) -> bool) -> Result<Vec<u8>, CallError> {
     let (mut bytes, mut length, mut is_kept) = (Vec::new(), 0, true);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| Failure::bad_request("The request body ended early"))?;
+        let frame = frame.map_err(|_| CallError::bad_request("The request body ended early"))?;
         let Some(data) = frame.data_ref() else { continue };
         length += data.len();
         is_kept = is_kept && length <= MAX_BYTES && has_room(length);
@@ -322,8 +320,8 @@ pub(super) async fn read_within(mut body: Body, mut has_room: impl FnMut(usize) 
     }
     if length <= MAX_BYTES {
         let message = "Too many large requests at once. Please try again in a few seconds.";
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, message));
+        return Err(CallError::new(StatusCode::SERVICE_UNAVAILABLE, message));
     }
     let message = format!("The request body is larger than {MAX_BYTES} bytes");
-    Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+    Err(CallError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, Notify, OwnedMutexGuard, oneshot};
 use tokio::task::spawn_blocking;
 
-use super::envelope::Failure;
+use super::envelope::CallError;
 use super::error::ServerError;
 use super::queue::{Queue, Shared};
 use super::storage::Disk;
@@ -111,9 +111,9 @@ pub(super) async fn sync_changes(
     State(committer): State<Arc<Committer>>,
     request: Request,
     next: Next,
-) -> Result<Response, Failure> {
+) -> Result<Response, CallError> {
     let answer = next.run(request).await;
-    committer.catch_up().await.map(|()| answer).map_err(|error| Failure::internal(&error))
+    committer.catch_up().await.map(|()| answer).map_err(|error| CallError::internal(&error))
 }
 
 #[cfg(test)]

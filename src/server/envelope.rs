@@ -1,4 +1,4 @@
-//! The envelopes of every answer.
+//! The envelopes of answers.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::Refusal;
-use super::room::TOO_MANY_ANSWERS;
+use super::memory::TOO_MANY_LARGE_ANSWERS;
 use crate::sqlite;
 
-/// An answer with its data.
+/// The data of a successful answer.
 pub(super) struct Success<T>(pub(super) T);
 
 #[derive(Serialize)]
@@ -22,12 +22,11 @@ pub(super) struct Envelope<T> {
     message: &'static str,
     data: T,
     timestamp: i64,
-    /// Which part of a list it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pagination: Option<Pagination>,
 }
 
-/// What was used, whatever was asked for.
+/// The effective values, which may differ from the requested ones.
 #[derive(Serialize)]
 struct Pagination {
     limit: i64,
@@ -40,7 +39,7 @@ impl<T> Success<T> {
         Envelope { success: true, message: "Success", data: self.0, timestamp, pagination: None }
     }
 
-    /// The same as a part of a list.
+    /// Adds the pagination of a list.
     pub(super) fn part(self, limit: i64, offset: i64) -> Envelope<T> {
         Envelope { pagination: Some(Pagination { limit, offset }), ..self.envelope() }
     }
@@ -56,8 +55,8 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self) {
             Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-            // Another program has written something else into the file.
-            Err(error) => Failure::internal(&error).into_response(),
+            // Another program wrote invalid values into the file.
+            Err(error) => CallError::internal(&error).into_response(),
         }
     }
 }
@@ -71,15 +70,15 @@ struct ErrorEnvelope {
     details: Vec<String>,
 }
 
-/// An answer that says what is wrong.
+/// An error answer.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CallError {
     pub(super) status: StatusCode,
     pub(super) error: String,
     pub(super) details: Vec<String>,
 }
 
-impl Failure {
+impl CallError {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self { status, error: error.into(), details: Vec::new() }
     }
@@ -88,14 +87,14 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, error)
     }
 
-    /// A field of the body or the query has no value that makes sense; `detail` says which and why.
+    /// A field of the body or the query is invalid; `detail` says which and why.
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
         Self { details: vec![detail.into()], ..Self::bad_request("Validation failed") }
     }
 
-    /// There is no room for another large answer.
-    pub(super) fn no_room() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_ANSWERS)
+    /// There is not enough memory for another large answer.
+    pub(super) fn overloaded() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_LARGE_ANSWERS)
     }
 
     /// The database failed; `error` says how. Whoever called is the one to learn that the disk is full.
@@ -107,7 +106,7 @@ impl Failure {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for CallError {
     fn from(refusal: Refusal) -> Self {
         let not_found = |error| Self::new(StatusCode::NOT_FOUND, error);
         match refusal {
@@ -121,7 +120,7 @@ impl From<Refusal> for Failure {
                 Self { details: vec![why], ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too busy, try again later") }
             }
             Refusal::BeyondLimit(why) => Self::invalid(why),
-            Refusal::NoRoom | Refusal::Large => Self::no_room(),
+            Refusal::NoRoom | Refusal::Large => Self::overloaded(),
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
@@ -130,7 +129,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for CallError {
     fn into_response(self) -> Response {
         let timestamp = Timestamp::now().as_second();
         let body = ErrorEnvelope { success: false, error: self.error, timestamp, details: self.details };
@@ -139,36 +138,35 @@ impl IntoResponse for Failure {
     }
 }
 
-/// How long to wait before a call is made again that found the server busy, in seconds.
+/// `Retry-After` of a busy server, in seconds.
 const BUSY_FOR: &str = "2";
 
-/// Turned away at the door, before the call is looked at: another shape than every other error.
-pub(super) struct TurnedAway {
+/// An error before the call was handled. It has another format than all other errors.
+pub(super) struct AccessDenied {
     pub(super) status: StatusCode,
     pub(super) message: &'static str,
-    /// How long whoever called is to be silent.
     pub(super) retry_after: Option<Duration>,
 }
 
-impl IntoResponse for TurnedAway {
+impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         let error = self.status.canonical_reason();
         let body = json!({"error": error, "message": self.message, "timestamp": zoned_now()});
-        // Rounded up, so that it is not too early.
+        // Rounded up, so that the client does not retry too early.
         let seconds = self.retry_after.map(|wait| wait.as_millis().div_ceil(1000).to_string());
         (self.status, seconds.map(|seconds| [(header::RETRY_AFTER, seconds)]), Json(body)).into_response()
     }
 }
 
-/// The time as those write it who turn a call away at the door.
+/// Returns the current time in the format of these errors.
 pub(super) fn zoned_now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
-/// The content type under which the published server turns calls away, though what it sends is JSON.
+/// The content type of the published server's early errors, although they are JSON.
 pub(super) const NOT_QUITE_HTML: (header::HeaderName, &str) = (header::CONTENT_TYPE, "text/html; charset=UTF-8");
 
-/// The page of a reverse proxy that has nothing better to say than `title`.
+/// Returns the error page of a reverse proxy.
 pub(super) fn proxy_page(status: StatusCode, title: &str) -> Response {
     let page = format!(
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\

@@ -1,4 +1,4 @@
-//! Why the embedded TaskManager could not start, and why it refuses a call.
+//! Errors of starting the embedded TaskManager, and of its calls.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,32 +9,32 @@ use crate::http::StartError;
 /// Why the embedded TaskManager could not start. Each is one line that says what is wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Another program listens there.
+    /// The address is in use.
     #[error("another program is already listening on {0}: stop it or choose another port")]
     AddressInUse(SocketAddr),
-    /// The system does not let it listen there.
+    /// The system does not allow listening on the address.
     #[error("cannot listen on {address}: {}", crate::os_error::words(.source))]
     AddressUnusable {
-        /// Where it was to listen.
+        /// The address to listen on.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Without a key, it would take programs' params from anybody on the network.
+    /// Without a key, anyone on the network could create tasks.
     #[error("other machines can reach {0}: set an API key, or listen on 127.0.0.1")]
     KeyRequired(SocketAddr),
-    /// Such a key is found by trying, from anywhere on the network.
+    /// A short key could be guessed from the network.
     #[error(
         "other machines can reach {0}, and the API key has fewer than 16 characters: make a longer one, with `openssl rand -hex 16` say, or listen on 127.0.0.1"
     )]
     KeyTooShort(SocketAddr),
-    /// The file is no SQLite database.
+    /// The file is not an SQLite database.
     #[error("{} is not a database: name another file for the TaskManager's tasks", .0.display())]
     NotADatabase(PathBuf),
-    /// The file is a database, with something else in it.
+    /// The file is another program's database.
     #[error("{} is another program's database: name another file for the TaskManager's tasks", .0.display())]
     ForeignDatabase(PathBuf),
-    /// A newer prismq has changed its layout.
+    /// The file has the layout of a newer prismq.
     #[error(
         "{} was written by a newer prismq (layout {found}, this one knows {known}): update prismq or name another file",
         .path.display()
@@ -42,9 +42,9 @@ pub enum ServerError {
     NewerDatabase {
         /// The file.
         path: PathBuf,
-        /// The layout it has.
+        /// The layout of the file.
         found: u32,
-        /// The newest layout this program knows.
+        /// The newest layout that this version supports.
         known: u32,
     },
     /// It cannot be used at all: it is a folder, it or its folder may not be written, say.
@@ -63,15 +63,15 @@ pub enum ServerError {
         /// Why.
         reason: String,
     },
-    /// The file is not where it was any more, so what would be written there is lost.
+    /// The file was moved or deleted, so further writes would be lost.
     #[error("the TaskManager's database {} {reason} while it was in use", .path.display())]
     DatabaseGone {
-        /// The file, or one of those beside it.
+        /// The file, or one of those that SQLite keeps next to it.
         path: PathBuf,
-        /// What became of it.
+        /// What happened to it.
         reason: &'static str,
     },
-    /// The system gives it no thread or no event queue.
+    /// The system cannot create the thread or the runtime.
     #[error("cannot start the TaskManager's thread: {}", crate::os_error::words(.0))]
     Thread(#[source] io::Error),
 }
@@ -91,15 +91,15 @@ impl From<StartError> for ServerError {
 pub(super) enum Refusal {
     TypeNotFound,
     TypeNotActive,
-    /// The schema is no JSON Schema; why not.
+    /// The schema is not a valid JSON Schema.
     BadSchema(String),
-    /// The params break the schema; where and how.
+    /// The params violate the schema.
     BadParams(String),
-    /// It was not known in time whether they do; why not.
+    /// The check of the params did not finish in time.
     Busy(String),
-    /// A part of the request is beyond a limit; which, and why.
+    /// A part of the request exceeds a limit.
     BeyondLimit(String),
-    /// Too many long answers are being sent.
+    /// Too many large answers are being sent.
     NoRoom,
     /// The task is larger than a claim may take here: it is to be claimed beside the thread that serves.
     Large,

@@ -1,5 +1,4 @@
-//! What goes wrong on purpose, so that programs which call a TaskManager can be tried. It lies over the calls, which
-//! know nothing of it.
+//! Fault injection, to test clients of the TaskManager. It wraps the calls, which are not aware of it.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -17,94 +16,93 @@ use tokio::{task, time};
 
 use super::access::is_health;
 use super::body::read;
-use super::envelope::{Failure, NOT_QUITE_HTML, proxy_page, zoned_now};
+use super::envelope::{CallError, NOT_QUITE_HTML, proxy_page, zoned_now};
 use super::published;
 use crate::http::{Break, ConnectionHandle};
 
-/// What goes wrong on purpose, and how often: nothing by default. A rate is a share of the calls, from 0 (none) to 1
-/// (all). At most one of `drop`, `reset`, `deadlock`, `html` and `ratelimit` befalls a call, so their rates should
-/// make no more than 1 together. `GET /health` is spared.
+/// Faults to inject; none by default. A rate is the share of calls, from 0 (none) to 1 (all). At most one of `drop`,
+/// `reset`, `deadlock`, `html` and `ratelimit` is injected into a call, so the sum of their rates should be at most 1.
+/// `GET /health` is never affected.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Faults {
-    /// The work is done; then the connection is closed without an answer.
+    /// Process the call, then close the connection without an answer.
     pub drop: f64,
-    /// The connection is reset, and the work is not done.
+    /// Reset the connection without processing the call.
     pub reset: f64,
-    /// The answer is 500 and tells of a deadlock in the database; the work is not done.
+    /// Answer 500 with a database deadlock without processing the call.
     pub deadlock: f64,
-    /// The answer is 502 and a proxy's HTML page; the work is not done.
+    /// Answer 502 with a proxy's HTML page without processing the call.
     pub html: f64,
-    /// The answer is 429, with `Retry-After: 1`; the work is not done.
+    /// Answer 429 with `Retry-After: 1` without processing the call.
     pub ratelimit: f64,
-    /// Of so many claims one after the other, the first is done, and then the connection is reset; 0: of none. Neither
-    /// chance nor `seed` has a say in it.
+    /// Process every n-th claim, starting with the first, and reset its connection without an answer; 0: none. Does not
+    /// depend on `seed`.
     pub claims: u64,
-    /// Whatever becomes of the call, its end comes no sooner than `delay` after it; the work is done before.
+    /// Delay the answer until `delay` after the request. The call is processed before.
     pub latency: f64,
-    /// How late it then is.
+    /// The delay for `latency`.
     pub delay: Duration,
-    /// Whether it answers as the published TaskManager does, not as the documents say.
+    /// Answer as the published TaskManager does instead of as documented.
     pub published: bool,
-    /// What chance follows: the n-th call of two servers with the same faults and the same seed fares alike.
+    /// Seed of the random generator: with the same faults and seed, the n-th call of two servers gets the same fault.
     pub seed: u64,
 }
 
 impl Faults {
-    /// The longest delay that makes sense: soon after, the server itself gives the connection up.
-    pub const LONGEST_DELAY: Duration = Duration::from_secs(25);
+    /// Maximum delay: shortly after that, the server itself closes the connection.
+    pub const MAX_DELAY: Duration = Duration::from_secs(25);
 
-    /// The share of the calls that fail.
+    /// Returns the share of calls that fail.
     #[must_use]
     pub fn failing(&self) -> f64 {
         self.failures().iter().map(|(_, rate)| rate).sum()
     }
 
-    /// The calls of `router`, with these faults.
-    pub(super) fn over(&self, mut router: Router) -> Router {
+    /// Adds the faults to `router`.
+    pub(super) fn wrap(&self, mut router: Router) -> Router {
         if self.published {
-            router = published::over(router);
+            router = published::wrap(router);
         }
         if self.failing() > 0.0 || self.latency > 0.0 || self.claims > 0 {
             let rng = Mutex::new(Rng::with_seed(self.seed));
-            let chance = Chance { faults: self.clone(), rng, claims: AtomicU64::new(0) };
-            router = router.layer(middleware::from_fn_with_state(Arc::new(chance), befall));
+            let injector = FaultInjector { faults: self.clone(), rng, claims: AtomicU64::new(0) };
+            router = router.layer(middleware::from_fn_with_state(Arc::new(injector), inject));
         }
         router
     }
 
-    fn failures(&self) -> [(Fault, f64); 5] {
+    fn failures(&self) -> [(InjectedFault, f64); 5] {
         [
-            (Fault::After(Break::Close), self.drop),
-            (Fault::Reset, self.reset),
-            (Fault::Instead(deadlock), self.deadlock),
-            (Fault::Instead(bad_gateway), self.html),
-            (Fault::Instead(too_many_requests), self.ratelimit),
+            (InjectedFault::After(Break::Close), self.drop),
+            (InjectedFault::Reset, self.reset),
+            (InjectedFault::Instead(deadlock), self.deadlock),
+            (InjectedFault::Instead(bad_gateway), self.html),
+            (InjectedFault::Instead(too_many_requests), self.ratelimit),
         ]
     }
 }
 
-/// What becomes of a call.
+/// A fault of a call.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
-    /// The end of the connection after the work.
+enum InjectedFault {
+    /// Breaks the connection after processing the call.
     After(Break),
     Reset,
-    /// An answer without the work.
+    /// Answers without processing the call.
     Instead(fn() -> Response),
 }
 
-/// What decides over each call.
-struct Chance {
+/// Decides which fault each call gets.
+struct FaultInjector {
     faults: Faults,
     rng: Mutex<Rng>,
-    /// How many there were.
+    /// Number of claims so far.
     claims: AtomicU64,
 }
 
-impl Chance {
-    /// What befalls the next call, and how late its end comes. Both are drawn for every call, so that the one does
-    /// not change the other.
-    fn draw(&self) -> (Option<Fault>, Duration) {
+impl FaultInjector {
+    /// Draws the fault and the delay of the next call. Both are drawn for every call, so that they are independent.
+    fn draw(&self) -> (Option<InjectedFault>, Duration) {
         let (mut share, late) = {
             let mut rng = self.rng.lock();
             (rng.f64(), rng.f64())
@@ -120,16 +118,16 @@ impl Chance {
         (fault, if late < self.faults.latency { self.faults.delay } else { Duration::ZERO })
     }
 
-    /// Whether a call is a claim whose answer is to be lost.
-    fn loses(&self, request: &Request) -> bool {
+    /// Whether a request is a claim whose answer is dropped.
+    fn drops_answer(&self, request: &Request) -> bool {
         let path = request.uri().path().trim_end_matches('/');
         let is_claim = self.faults.claims > 0 && request.method() == Method::POST && path == "/api/tasks/claim";
         is_claim && self.claims.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.faults.claims)
     }
 }
 
-async fn befall(
-    State(chance): State<Arc<Chance>>,
+async fn inject(
+    State(injector): State<Arc<FaultInjector>>,
     ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     request: Request,
     next: Next,
@@ -137,22 +135,22 @@ async fn befall(
     if is_health(&request) {
         return next.run(request).await;
     }
-    let (fault, delay) = chance.draw();
-    let fault = fault.or_else(|| chance.loses(&request).then_some(Fault::After(Break::Reset)));
+    let (fault, delay) = injector.draw();
+    let fault = fault.or_else(|| injector.drops_answer(&request).then_some(InjectedFault::After(Break::Reset)));
     let start = Instant::now();
     let answer = match fault {
         None => next.run(request).await,
-        Some(Fault::After(end)) => {
+        Some(InjectedFault::After(end)) => {
             let answer = next.run(request).await;
             connection.break_off(end);
             answer
         }
-        Some(Fault::Reset) => {
+        Some(InjectedFault::Reset) => {
             connection.break_off(Break::Reset);
             StatusCode::NO_CONTENT.into_response()
         }
-        Some(Fault::Instead(answer)) => {
-            // Whoever is still sending would not see the answer.
+        Some(InjectedFault::Instead(answer)) => {
+            // A client that is still sending would not see the answer.
             let _ = read(request.into_body()).await;
             answer()
         }
@@ -163,30 +161,30 @@ async fn befall(
     answer
 }
 
-/// Sleeps more exactly than the runtime, whose timer is up to two milliseconds late: too much to try the speed of
-/// clients by. The rest is slept in a thread.
+/// Sleeps more precisely than the runtime, whose timer is up to two milliseconds late, too much for benchmarks. The last
+/// part is slept in a thread.
 async fn sleep_until(end: Instant) {
     const LATE: Duration = Duration::from_millis(2);
     if let Some(early) = end.checked_sub(LATE) {
         time::sleep_until(early.into()).await;
     }
     let rest = move || thread::sleep(end.saturating_duration_since(Instant::now()));
-    // It fails only where the server ends.
+    // Fails only if the server is stopping.
     let _ = task::spawn_blocking(rest).await;
 }
 
-/// As the published server tells of a deadlock in its database.
+/// Returns the published server's answer after a database deadlock.
 fn deadlock() -> Response {
     let error = "SQLSTATE[40001]: Serialization failure: 1213 Deadlock found when trying to get lock; try restarting \
                  transaction";
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+    CallError::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
 }
 
 fn bad_gateway() -> Response {
     proxy_page(StatusCode::BAD_GATEWAY, "502 Bad Gateway")
 }
 
-/// As the published server answers where its operator limits calls.
+/// Returns the published server's answer if its operator limits the rate of calls.
 fn too_many_requests() -> Response {
     let body = format!(
         r#"{{"error":"Too Many Requests","message":"Rate limit exceeded. Please try again in 1 seconds.","retry_after":1,"limit":100,"window":60,"timestamp":"{}"}}"#,

@@ -1,8 +1,7 @@
-//! Large calls, worked on beside the thread that serves: megabytes of JSON take a while to read, to store and to write,
-//! and others are answered meanwhile.
+//! Runs large calls in other threads, so that megabytes of JSON do not block other calls.
 //!
-//! The call moves to another thread whole. So the calls of one connection keep their order, as the HTTP library asks for
-//! the next one when the one before is answered.
+//! The whole call moves to another thread, so the calls of a connection keep their order: the HTTP library reads the next
+//! request after the previous one is answered.
 
 use std::panic;
 use std::sync::{Arc, OnceLock};
@@ -12,23 +11,23 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-/// The length in bytes, of a body or of an answer, beyond which a call is large.
+/// A call is large if its body or its answer is longer than this, in bytes.
 pub(super) const LARGE: usize = 64 * 1024;
-/// The large calls that make progress at the same time.
+/// Number of threads for large calls.
 const THREADS: usize = 2;
-/// The large requests whose values are in memory, those included that wait for the check of their params.
-const AT_ONCE: usize = 4;
+/// Maximum number of large requests that are parsed at the same time, including those waiting for a schema check.
+const MAX_CONCURRENT: usize = 4;
 
-/// The threads for large calls. They start with the first one.
+/// The threads for large calls, started with the first one.
 #[derive(Clone)]
 pub(super) struct LargeCalls {
     threads: Arc<OnceLock<Threads>>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Default for LargeCalls {
     fn default() -> Self {
-        Self { threads: Arc::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { threads: Arc::default(), permits: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
     }
 }
 
@@ -36,7 +35,7 @@ struct Threads(Option<Runtime>);
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // They end by themselves. To wait for them is not allowed to who serves.
+        // They end by themselves. An async thread must not wait for them.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
@@ -44,30 +43,30 @@ impl Drop for Threads {
 }
 
 impl LargeCalls {
-    /// Returns when a large request may be read into values. Its turn lasts until what is returned is dropped.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed.
-        Arc::clone(&self.turns).acquire_owned().await.ok()
+    /// Waits until a large request may be parsed. It counts until the permit is dropped.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    /// Works on a call beside the thread that serves. Who drops this ends the work where it waits next.
+    /// Runs a call in another thread. Dropping the future aborts the call at its next await point.
     pub(super) async fn run<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> T {
         let Some(threads) = self.threads() else {
-            // Where the system has no threads to lend, others have to wait.
+            // Without threads, other calls have to wait.
             return call.await;
         };
-        let mut running = Running(threads.spawn(call));
+        let mut running = AbortOnDrop(threads.spawn(call));
         match (&mut running.0).await {
             Ok(answer) => answer,
             Err(error) => match error.try_into_panic() {
                 Ok(panicked) => panic::resume_unwind(panicked),
-                // The threads have ended, and so does the server.
+                // The threads have ended because the server is stopping.
                 Err(_) => std::future::pending().await,
             },
         }
     }
 
-    /// Makes an answer, beside the thread that serves where it is long.
+    /// Encodes an answer, in another thread if it is long.
     pub(super) async fn answer(&self, length: usize, answer: impl IntoResponse + Send + 'static) -> Response {
         if length <= LARGE {
             return answer.into_response();
@@ -79,17 +78,17 @@ impl LargeCalls {
         if self.threads.get().is_none() {
             let mut builder = Builder::new_multi_thread();
             let runtime = builder.worker_threads(THREADS).thread_name("large calls").enable_time().build().ok()?;
-            // Where another call was faster, its threads it is.
+            // If another call was faster, use its threads.
             let _ = self.threads.set(Threads(Some(runtime)));
         }
         self.threads.get()?.0.as_ref().map(|runtime| runtime.handle().clone())
     }
 }
 
-/// A call that is worked on.
-struct Running<T>(JoinHandle<T>);
+/// A running call that is aborted when dropped.
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl<T> Drop for Running<T> {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

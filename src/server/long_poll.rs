@@ -1,5 +1,5 @@
-//! Long polls: claims that wait for a task, as `Prefer: wait=N` (RFC 7240) asks for; of several types, if the preference
-//! `task-types="N N"` of our own names others beside the claim's.
+//! Long polls: claims with `Prefer: wait=N` (RFC 7240) that wait for a task. Our own preference `task-types="N N"` adds
+//! further types.
 
 use std::iter;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use super::error::Refusal;
 use super::queue::{ClaimRequest, Shared};
 use super::storage::Claimed;
 
-/// No claim waits longer, whatever it asks for.
-const LONGEST: Duration = Duration::from_secs(60);
-/// Nor for tasks of more types beside its own.
-const MOST_OTHERS: usize = 256;
+/// Maximum time that a claim waits.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Maximum number of further types.
+const MAX_OTHER_TYPES: usize = 256;
 
-/// What a claim would have rather than be told that nothing is there.
+/// The `Prefer` header of a claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Preference {
-    /// How long it would wait.
-    patience: Duration,
-    /// The types that it would take a task of beside its own, by their numbers; `None` where it says nothing of others.
+    /// How long to wait.
+    timeout: Duration,
+    /// Ids of further types; `None` if the preference is absent.
     others: Option<Vec<i64>>,
 }
 
 impl Preference {
-    /// What makes no sense is no preference.
+    /// Parses the headers. Invalid values are ignored.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let seconds: u64 = preferred(headers, "wait")?.parse().ok().filter(|seconds| *seconds > 0)?;
+        let seconds: u64 = preference_value(headers, "wait")?.parse().ok().filter(|seconds| *seconds > 0)?;
         let numbers = |list: &str| list.split_ascii_whitespace().map(str::parse).collect();
-        let others: Option<Vec<i64>> = preferred(headers, "task-types").map(numbers).and_then(Result::ok);
-        let patience = Duration::from_secs(seconds).min(LONGEST);
-        Some(Self { patience, others: others.filter(|others| others.len() <= MOST_OTHERS) })
+        let others: Option<Vec<i64>> = preference_value(headers, "task-types").map(numbers).and_then(Result::ok);
+        let timeout = Duration::from_secs(seconds).min(MAX_WAIT);
+        Some(Self { timeout, others: others.filter(|others| others.len() <= MAX_OTHER_TYPES) })
     }
 
-    /// What the answer says of it.
+    /// Returns the value of `Preference-Applied`.
     pub(super) fn applied(&self) -> &'static str {
         if self.others.is_some() { "wait, task-types" } else { "wait" }
     }
 }
 
-/// The first value that is given for a preference.
-fn preferred<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+/// Returns the first value of a preference.
+fn preference_value<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let values = headers.get_all("Prefer").iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
@@ -51,14 +51,14 @@ fn preferred<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     })
 }
 
-/// Claims a task as soon as there is one; `None` where none comes in time, or the wait is ended before.
+/// Claims a task as soon as there is one. Returns `None` if there is none in time, or the wait was cancelled.
 pub(super) async fn claim(
     queue: &Shared,
     committer: &Committer,
     request: &ClaimRequest,
     preference: &Preference,
 ) -> Result<Option<Claimed>, Refusal> {
-    let deadline = Instant::now() + preference.patience;
+    let deadline = Instant::now() + preference.timeout;
     let types = {
         let queue = queue.lock().await;
         queue.admit(request, request.type_id)?;
@@ -66,16 +66,16 @@ pub(super) async fn claim(
         let others = others.copied().filter(|other| queue.admit(request, *other).is_ok());
         iter::once(request.type_id).chain(others).collect()
     };
-    let place = queue.long_polls.join(types, &request.worker_id);
-    while !place.is_over() {
-        let (mut look_again, changes) = (deadline, queue.lock().await.changes());
-        for type_id in place.first_of() {
+    let position = queue.long_polls.join(types, &request.worker_id);
+    while !position.is_ended() {
+        let (mut next_check, changes) = (deadline, queue.lock().await.changes());
+        for type_id in position.types_where_first() {
             // Between the claim and the answer only the disk is waited for: who is still there now gets it.
             match queue.claim(request, type_id).await {
                 Err(Refusal::NoTask) => {}
                 decided => return decided.map(Some),
             }
-            look_again = look_again.min(Instant::now() + queue.lock().await.until_expiry(type_id)?);
+            next_check = next_check.min(Instant::now() + queue.lock().await.until_expiry(type_id)?);
         }
         if Instant::now() >= deadline {
             break;
@@ -84,7 +84,7 @@ pub(super) async fn claim(
             // The clock was set, and the claims with it. Who asks for a task hears of it where that cannot be stored.
             let _ = committer.catch_up().await;
         }
-        place.wait(look_again).await;
+        position.wait(next_check).await;
     }
     Ok(None)
 }
@@ -103,8 +103,8 @@ mod tests {
         Preference::of(&headers)
     }
 
-    fn preferred(values: &[&'static str]) -> Option<u64> {
-        preference(values).map(|preference| preference.patience.as_secs())
+    fn preference_value(values: &[&'static str]) -> Option<u64> {
+        preference(values).map(|preference| preference.timeout.as_secs())
     }
 
     #[test]
@@ -117,17 +117,17 @@ mod tests {
             &["wait=20;why=so, wait=5"],
             &["handling=lenient; wait=7", "return=minimal,wait=20"],
         ] {
-            assert_eq!(preferred(values), Some(20), "{values:?}");
+            assert_eq!(preference_value(values), Some(20), "{values:?}");
         }
-        assert_eq!(preferred(&["wait=61"]), Some(60));
-        assert_eq!(preferred(&["wait=18446744073709551615"]), Some(60));
+        assert_eq!(preference_value(&["wait=61"]), Some(60));
+        assert_eq!(preference_value(&["wait=18446744073709551615"]), Some(60));
     }
 
     #[test]
     fn a_preference_that_makes_no_sense_is_none() {
         for value in ["", "wait", "wait=", "wait=0", "wait=-1", "wait=1.5", "wait=soon", "await=20", "wait=1 2", ",;=,"]
         {
-            assert_eq!(preferred(&[value]), None, "{value:?}");
+            assert_eq!(preference_value(&[value]), None, "{value:?}");
         }
     }
 

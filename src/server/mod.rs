@@ -1,7 +1,7 @@
-//! The embedded TaskManager: the documented contract of the API, in one SQLite file, and a page for people.
+//! The embedded TaskManager: the documented API on one SQLite file, and a web page.
 //!
-//! It runs in a thread of its own, on a runtime of its own. It logs who was refused and what was changed by hand; what
-//! else goes wrong is in the answer to whoever called.
+//! It runs in its own thread and runtime. It logs rejected keys and changes made on the page; all other errors are only
+//! in the answers.
 
 mod access;
 mod body;
@@ -10,14 +10,14 @@ mod console;
 mod envelope;
 mod error;
 mod faults;
-mod guesses;
+mod key_limiter;
 mod large;
 mod long_poll;
 mod long_poll_queue;
+mod memory;
 mod params;
 mod published;
 mod queue;
-mod room;
 mod routes;
 mod storage;
 
@@ -35,7 +35,7 @@ use tower::ServiceExt;
 
 use access::Access;
 use committer::Committer;
-use envelope::Failure;
+use envelope::CallError;
 pub use error::ServerError;
 pub use faults::Faults;
 use queue::{Queue, Shared};
@@ -45,11 +45,11 @@ use crate::clock::{Moment, Timestamp, surely_past};
 use crate::http::{self, Limits, Listener, RunningServer};
 use crate::resources;
 
-/// The least characters of a key that protects what others can reach.
-const SHORTEST_KEY: usize = 16;
+/// Minimum length of the key if other machines can reach the server, in characters.
+const MIN_KEY_LENGTH: usize = 16;
 
-/// How many clients may be connected: a few thousand workers, each of which waits for tasks and reports at once.
-const MOST_CONNECTIONS: u64 = 4096;
+/// Maximum number of connections: a few thousand workers, each with a long poll and reports.
+const MAX_CONNECTIONS: u64 = 4096;
 
 /// How many tasks are pruned at once, at most.
 const PRUNE_STEP: usize = 200;
@@ -61,7 +61,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A quarter of the files that the system lends this process is left for others: the database, and handlers beside an
 /// embedded TaskManager.
 fn limits() -> Limits {
-    let most = resources::most_open_files().map_or(MOST_CONNECTIONS, |files| MOST_CONNECTIONS.min(files - files / 4));
+    let most = resources::open_files_limit().map_or(MAX_CONNECTIONS, |files| MAX_CONNECTIONS.min(files - files / 4));
     Limits {
         client_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(3),
@@ -69,28 +69,28 @@ fn limits() -> Limits {
     }
 }
 
-/// What an embedded TaskManager is started with.
+/// Settings of an embedded TaskManager.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where it listens. Port 0: any free one.
+    /// The address to listen on. Port 0 means any free port.
     pub listen: SocketAddr,
-    /// The SQLite file with its types and tasks. It is created, with the folders above it, where it is missing.
+    /// The SQLite file with types and tasks. It is created, with its parent folders, if it does not exist.
     pub database: PathBuf,
-    /// The key that callers must send; at least 16 characters where other machines can reach `listen`. None, or an empty
-    /// one: programs on this machine need none, others get none.
+    /// The key that callers must send; at least 16 characters if other machines can reach `listen`. Without a key, only
+    /// programs on this machine have access.
     pub api_key: Option<String>,
-    /// How long a claim lasts before the task may be handed out again.
+    /// How long a claim lasts before it expires.
     pub claim_timeout: Duration,
-    /// How often a task may fail before it stays failed.
+    /// Number of attempts before a task stays failed.
     pub max_attempts: u32,
-    /// How long tasks are kept that have completed or failed. None: for ever.
+    /// How long completed and failed tasks are kept; `None` means forever.
     pub keep: Option<Duration>,
-    /// What goes wrong on purpose. Nothing, unless clients are to be tried.
+    /// Faults to inject, to test clients.
     pub faults: Faults,
 }
 
 impl Settings {
-    /// Settings with the API's defaults: no key, claims of 300 seconds, 3 attempts, all kept, no faults.
+    /// Creates settings with the API's defaults: no key, claims of 300 seconds, 3 attempts, no retention, no faults.
     #[must_use]
     pub fn new(listen: SocketAddr, database: PathBuf) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl Settings {
     }
 }
 
-/// An embedded TaskManager that runs. Dropping it stops it.
+/// A running embedded TaskManager. Dropping it stops it.
 pub struct Server {
     address: SocketAddr,
     disk: Arc<Disk>,
@@ -113,7 +113,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one; it listens when this returns.
+    /// Starts a server, which is listening when this returns.
     pub fn start(settings: &Settings) -> Result<Self, ServerError> {
         let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
         check_key(key, settings.listen)?;
@@ -140,18 +140,18 @@ impl Server {
         Ok(Self { address, disk, _running: running })
     }
 
-    /// Whether its database is still where it was. If not, it refuses every change, and is to be started again.
+    /// Checks that its database was not moved or deleted. If it was, all changes fail until a restart.
     pub fn check_in_place(&self) -> Result<(), ServerError> {
         self.disk.check_in_place()
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What clients on this machine call it by: `http://127.0.0.1:PORT/api`.
+    /// Returns the API's URL for clients on this machine: `http://127.0.0.1:PORT/api`.
     #[must_use]
     pub fn api_url(&self) -> String {
         let ip = match self.address.ip() {
@@ -162,24 +162,24 @@ impl Server {
         format!("http://{}/api", SocketAddr::new(ip, self.address.port()))
     }
 
-    /// Its page for people, as a browser on this machine calls it.
+    /// Returns the web page's URL for browsers on this machine.
     #[must_use]
     pub fn page_url(&self) -> String {
         self.api_url().trim_end_matches("api").to_owned()
     }
 
-    /// Stops it: requests in flight are finished, for a few seconds at most, and the file is closed.
+    /// Stops the server after waiting at most a few seconds for active requests, and closes the file.
     pub fn stop(self) {
         drop(self);
     }
 }
 
-/// Refuses a key that others could guess.
+/// Rejects a missing or short key if other machines can reach the server.
 fn check_key(key: Option<&str>, listen: SocketAddr) -> Result<(), ServerError> {
     match key {
         _ if listen.ip().to_canonical().is_loopback() => Ok(()),
         None => Err(ServerError::KeyRequired(listen)),
-        Some(key) if key.chars().count() < SHORTEST_KEY => Err(ServerError::KeyTooShort(listen)),
+        Some(key) if key.chars().count() < MIN_KEY_LENGTH => Err(ServerError::KeyTooShort(listen)),
         Some(_) => Ok(()),
     }
 }
@@ -188,7 +188,7 @@ fn check_key(key: Option<&str>, listen: SocketAddr) -> Result<(), ServerError> {
 fn router(settings: &Settings, queue: Shared, committer: Arc<Committer>, port: u16) -> Router {
     let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
     let access = Arc::new(Access::new(key));
-    let api = settings.faults.over(routes::router(queue.clone(), Arc::clone(&committer), Arc::clone(&access)));
+    let api = settings.faults.wrap(routes::router(queue.clone(), Arc::clone(&committer), Arc::clone(&access)));
     let answers = queue.answers.clone();
     let page = console::router(queue, committer, Arc::clone(&access), port);
     // Not by routes: what is caught from a path would be an argument of the calls as well.
@@ -196,12 +196,12 @@ fn router(settings: &Settings, queue: Shared, committer: Arc<Committer>, port: u
         let path = request.uri().path();
         let is_call = path == "/api" || path.starts_with("/api/");
         let Ok(answer) = if is_call {
-            api.oneshot(access::spare_body(&access, request).await).await
+            api.oneshot(access::drop_unauthorized_body(&access, request).await).await
         } else {
             page.oneshot(request).await
         };
-        let no_room = || if is_call { Failure::no_room().into_response() } else { console::no_room() };
-        answers.hold_answer(answer).await.unwrap_or_else(no_room)
+        let overloaded = || if is_call { CallError::overloaded().into_response() } else { console::overloaded() };
+        answers.reserve_answer(answer).await.unwrap_or_else(overloaded)
     })
 }
 
@@ -209,7 +209,7 @@ fn router(settings: &Settings, queue: Shared, committer: Arc<Committer>, port: u
 async fn prune(queue: Shared, committer: Arc<Committer>, keep: Duration) {
     let start = Moment::from(Timestamp::now());
     loop {
-        // Nobody listens to an error here. Whoever calls hears of it, and the next look is the next try.
+        // An error is reported to callers by their own calls; here, the next iteration tries again.
         let more = queue
             .lock()
             .await

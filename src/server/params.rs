@@ -1,4 +1,4 @@
-//! Params of tasks: their schemas, and the key by which the same task is known again.
+//! Params of tasks: their schemas, and the key for deduplication.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,35 +11,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::os_error;
-use crate::schema::{self, Fault, Schema, Telling};
+use crate::schema::{self, ErrorDetail, Fault, Schema};
 
-/// The most schemas that are kept compiled. One takes some times its length, and what its patterns take.
-const MOST_COMPILED: usize = 200;
-/// The most states that the patterns of all of them have.
-const MOST_STATES: u64 = 1_000_000;
-/// For none of them is waited longer, nor for another to end.
-const LONGEST: Duration = Duration::from_secs(10);
-/// The most checks and compilations beside the thread that serves: others wait.
-const MOST_AT_ONCE: usize = 2;
+/// Maximum number of compiled schemas. Each takes several times its length, and memory for its patterns.
+const MAX_COMPILED: usize = 200;
+/// Maximum number of regex states in all of them together.
+const MAX_STATES: u64 = 1_000_000;
+/// Time-out of a check or a compilation, and of waiting for a permit.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of checks and compilations in other threads; further ones wait.
+const MAX_CONCURRENT: usize = 2;
 
-/// The compiled JSON Schemas, by type. One is compiled again when its text has changed.
+/// Compiled JSON Schemas by type. A schema is compiled again when its text changes.
 #[derive(Default)]
 pub(super) struct Schemas {
     compiled: HashMap<i64, (String, Arc<Schema>)>,
 }
 
 impl Schemas {
-    /// The compiled schema of a type, if that is known already.
+    /// Returns the compiled schema of a type, if it is cached.
     pub(super) fn get(&self, type_id: i64, text: &str) -> Option<Arc<Schema>> {
         let (known, schema) = self.compiled.get(&type_id)?;
         (known == text).then(|| Arc::clone(schema))
     }
 
-    pub(super) fn keep(&mut self, type_id: i64, text: String, schema: Arc<Schema>) {
+    pub(super) fn insert(&mut self, type_id: i64, text: String, schema: Arc<Schema>) {
         self.compiled.remove(&type_id);
         let states = |this: &Self| this.compiled.values().map(|(_, schema)| schema.states()).sum::<u64>();
-        while self.compiled.len() >= MOST_COMPILED || states(self) + schema.states() > MOST_STATES {
-            // Any will do: who needs it compiles it again.
+        while self.compiled.len() >= MAX_COMPILED || states(self) + schema.states() > MAX_STATES {
+            // Evict any schema: it is compiled again when needed.
             let Some(any) = self.compiled.keys().next().copied() else { break };
             self.compiled.remove(&any);
         }
@@ -47,26 +47,26 @@ impl Schemas {
     }
 }
 
-/// Compiles and checks beside the thread that serves what may take long.
-pub(super) struct Checks(Arc<Semaphore>);
+/// Compiles schemas and checks params, in other threads if it may take long.
+pub(super) struct SchemaChecker(Arc<Semaphore>);
 
-impl Default for Checks {
+impl Default for SchemaChecker {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_AT_ONCE)))
+        Self(Arc::new(Semaphore::new(MAX_CONCURRENT)))
     }
 }
 
-/// Why params or a schema are not taken.
+/// Why params or a schema are rejected.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// They are wrong; what is, and where.
-    Wrong(String),
-    /// It was not known in time; why not.
+pub(super) enum ParamsError {
+    /// They are invalid.
+    Invalid(String),
+    /// The check did not finish in time.
     Busy(String),
 }
 
-impl Checks {
-    pub(super) async fn compile(&self, schema: &Value) -> Result<Arc<Schema>, Trouble> {
+impl SchemaChecker {
+    pub(super) async fn compile(&self, schema: &Value) -> Result<Arc<Schema>, ParamsError> {
         let schema = schema.clone();
         let (sender, compiled) = oneshot::channel();
         let permit = self.permit().await?;
@@ -75,63 +75,67 @@ impl Checks {
             drop(permit);
             _ = sender.send(compiled);
         };
-        let busy = |error| Trouble::Busy(format!("no thread to read the schema in: {}", os_error::words(&error)));
+        let busy = |error| ParamsError::Busy(format!("no thread to read the schema in: {}", os_error::words(&error)));
         schema::spawn(compile).map_err(busy)?;
-        match timeout(LONGEST, compiled).await {
-            Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| Trouble::Wrong(told(&fault))),
+        match timeout(TIMEOUT, compiled).await {
+            Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| ParamsError::Invalid(to_message(&fault))),
             // The sender is gone where the compiler has panicked.
-            Ok(Err(_)) => Err(Trouble::Wrong("it cannot be compiled".to_owned())),
-            Err(_) => Err(Trouble::Busy("the schema is still being compiled".to_owned())),
+            Ok(Err(_)) => Err(ParamsError::Invalid("it cannot be compiled".to_owned())),
+            Err(_) => Err(ParamsError::Busy("the schema is still being compiled".to_owned())),
         }
     }
 
     /// Checks params against a schema. The error says what is wrong and where in the params, as a JSON pointer.
-    pub(super) async fn check(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<(), Trouble> {
-        let checked = match schema.check_now(params, Telling::NoValue) {
+    pub(super) async fn check(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<(), ParamsError> {
+        let checked = match schema.check_now(params, ErrorDetail::WithoutValue) {
             Some(checked) => checked,
-            None => self.check_beside(schema, Arc::clone(params)).await?,
+            None => self.check_in_thread(schema, Arc::clone(params)).await?,
         };
-        checked.map_err(|fault| Trouble::Wrong(told(&fault)))
+        checked.map_err(|fault| ParamsError::Invalid(to_message(&fault)))
     }
 
-    async fn check_beside(&self, schema: &Arc<Schema>, params: Arc<Value>) -> Result<Result<(), Fault>, Trouble> {
+    async fn check_in_thread(
+        &self,
+        schema: &Arc<Schema>,
+        params: Arc<Value>,
+    ) -> Result<Result<(), Fault>, ParamsError> {
         let permit = self.permit().await?;
         let (sender, checked) = oneshot::channel();
         let check = move |schema: &Schema| {
-            let checked = schema.check(&params, Telling::NoValue);
+            let checked = schema.check(&params, ErrorDetail::WithoutValue);
             drop(permit);
             checked
         };
-        let _waiting = schema.start(check, move |checked| _ = sender.send(checked)).map_err(Trouble::Busy)?;
-        let checked = timeout(LONGEST, checked).await.ok().and_then(Result::ok);
-        checked.ok_or_else(|| Trouble::Busy(schema::too_long(LONGEST)))
+        let _waiting = schema.start(check, move |checked| _ = sender.send(checked)).map_err(ParamsError::Busy)?;
+        let checked = timeout(TIMEOUT, checked).await.ok().and_then(Result::ok);
+        checked.ok_or_else(|| ParamsError::Busy(schema::too_long(TIMEOUT)))
     }
 
-    /// The same for all that is wrong, as far as people read.
-    pub(super) async fn faults(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<Vec<String>, Trouble> {
+    /// Checks params against a schema. Returns all violations, up to a limit.
+    pub(super) async fn faults(&self, schema: &Arc<Schema>, params: &Arc<Value>) -> Result<Vec<String>, ParamsError> {
         if let Some(faults) = schema.faults_now(params) {
-            return Ok(faults.iter().map(told).collect());
+            return Ok(faults.iter().map(to_message).collect());
         }
         match self.check(schema, params).await {
             Ok(()) => Ok(Vec::new()),
-            Err(Trouble::Wrong(fault)) => Ok(vec![fault]),
+            Err(ParamsError::Invalid(fault)) => Ok(vec![fault]),
             Err(busy) => Err(busy),
         }
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Trouble> {
-        let permit = timeout(LONGEST, Arc::clone(&self.0).acquire_owned()).await;
-        // It is never closed.
-        permit.ok().and_then(Result::ok).ok_or_else(|| Trouble::Busy("too many checks are under way".to_owned()))
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, ParamsError> {
+        let permit = timeout(TIMEOUT, Arc::clone(&self.0).acquire_owned()).await;
+        // The semaphore is never closed.
+        permit.ok().and_then(Result::ok).ok_or_else(|| ParamsError::Busy("too many checks are under way".to_owned()))
     }
 }
 
-fn told(fault: &Fault) -> String {
+fn to_message(fault: &Fault) -> String {
     let Fault { path, message } = fault;
     if path.is_empty() { message.clone() } else { format!("{path}: {message}") }
 }
 
-/// Params in canonical form, and the key of a task that has them.
+/// Params in canonical form, with their deduplication key.
 pub(super) struct NewParams {
     pub(super) text: String,
     pub(super) dedupe_key: String,
@@ -144,11 +148,12 @@ impl NewParams {
     }
 }
 
-/// The key of a task: SHA-256 over its type and its params in their canonical form (keys sorted, no white space).
+/// Returns the deduplication key of a task: SHA-256 of its type and its params in canonical form (sorted keys, no white
+/// space).
 pub(super) fn dedupe_key(task_type: &str, params: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(task_type);
-    // No JSON holds a bare NUL, so no two pairs run together to the same bytes.
+    // JSON contains no NUL, so different pairs never have the same bytes.
     hash.update([0]);
     hash.update(params);
     hash.finalize().iter().fold(String::new(), |mut hex, byte| {
@@ -175,7 +180,7 @@ mod tests {
         let schema = Arc::new(Schema::new(&text).unwrap());
         let mut schemas = Schemas::default();
         for type_id in 1..=20 {
-            schemas.keep(type_id, "text".to_owned(), Arc::clone(&schema));
+            schemas.insert(type_id, "text".to_owned(), Arc::clone(&schema));
             assert!(schemas.get(type_id, "text").is_some());
         }
         assert_eq!(schemas.compiled.len(), 6);

@@ -1,5 +1,5 @@
-//! The published TaskManager's ways, laid over the documented ones, for trying clients without it: the answers are
-//! those of its recordings, to the byte where they have the case.
+//! Emulates the published TaskManager on top of the documented API, to test clients without it. Answers match recordings
+//! of the published server byte for byte if these include the case.
 
 mod answer;
 mod php;
@@ -19,19 +19,19 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::body::{integer, read_within};
-use super::envelope::{Failure, proxy_page};
+use super::envelope::{CallError, proxy_page};
 use super::large::{LARGE, LargeCalls};
-use super::routes::{DEFAULT_LIMIT, Whole};
+use super::routes::{DEFAULT_LIMIT, Unlimited};
 
-/// What the proxy before the published server takes of a request: 1 MiB.
+/// Maximum size of a request for the published server's proxy: 1 MiB.
 const PROXY_LIMIT: usize = 1 << 20;
 
-/// What a column of its database holds, in bytes of JSON.
+/// Size of its database columns, in bytes of JSON.
 const COLUMN: usize = 65_535;
 
-/// The calls of `documented`, answered as the published server does.
-pub(super) fn over(documented: Router) -> Router {
-    // As a fallback service it is one whole, which can be asked for something else first.
+/// Wraps the calls of `documented` to answer as the published server does.
+pub(super) fn wrap(documented: Router) -> Router {
+    // As a fallback service, `documented` can be called more than once.
     let imitate = middleware::from_fn_with_state(Imitation::default(), imitate);
     Router::new().fallback_service(documented).layer(imitate)
 }
@@ -39,15 +39,15 @@ pub(super) fn over(documented: Router) -> Router {
 /// What its calls share.
 #[derive(Clone, Default)]
 struct Imitation {
-    progress: Arc<Progress>,
+    progress: Arc<LastProgress>,
     large: LargeCalls,
 }
 
-/// How far tasks are by their last report: the published server leaves it so when they end.
+/// The last reported progress of tasks, which the published server keeps when they complete.
 #[derive(Default)]
-struct Progress(Mutex<HashMap<String, Value>>);
+struct LastProgress(Mutex<HashMap<String, Value>>);
 
-impl Progress {
+impl LastProgress {
     fn set(&self, id: &Value, percent: &Value) {
         self.lock().insert(id.to_string(), percent.clone());
     }
@@ -65,9 +65,9 @@ impl Progress {
     }
 }
 
-/// The calls on which the published server has ways of its own.
+/// The calls that the published server answers differently.
 #[derive(Debug, Clone, PartialEq)]
-enum Call {
+enum PublishedCall {
     Health,
     Register,
     ListTypes,
@@ -82,7 +82,7 @@ enum Call {
     Other,
 }
 
-impl Call {
+impl PublishedCall {
     fn of(method: &Method, uri: &Uri) -> Self {
         let path = uri.path().strip_prefix("/api/").unwrap_or_default();
         let path: Vec<_> = path.trim_end_matches('/').split('/').collect();
@@ -104,8 +104,9 @@ impl Call {
     }
 }
 
-/// The same for the whole list, of which a part is taken once it is sorted. It knows nothing of `before`.
-fn of_all(uri: &Uri) -> Option<Uri> {
+/// Removes the paging parameters, to request the whole list; a page of it is taken after sorting. The published server
+/// does not support `before`.
+fn without_paging(uri: &Uri) -> Option<Uri> {
     let rest = uri.query().unwrap_or_default().split('&');
     let rest = rest.filter(|pair| !["limit=", "offset=", "before="].iter().any(|key| pair.starts_with(key)));
     format!("{}?{}", uri.path(), rest.collect::<Vec<_>>().join("&")).parse().ok()
@@ -119,40 +120,46 @@ fn number(uri: &Uri, name: &str) -> Option<i64> {
 
 async fn imitate(State(imitation): State<Imitation>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    // It knows of no claims that wait, and of nothing to withdraw.
+    // It supports neither long polls nor withdrawing them.
     parts.headers.remove("Prefer");
     if parts.method == Method::DELETE {
         parts.uri = Uri::from_static("/api");
     }
-    let Ok(sent) = read_within(body, |length| length <= PROXY_LIMIT).await else {
+    let Ok(body_sent) = read_within(body, |length| length <= PROXY_LIMIT).await else {
         return proxy_page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large");
     };
-    let call = Call::of(&parts.method, &parts.uri);
-    if let Call::ListTasks(1.., 0..) = call {
-        parts.uri = of_all(&parts.uri).unwrap_or(parts.uri);
-        parts.extensions.insert(Whole);
+    let call = PublishedCall::of(&parts.method, &parts.uri);
+    if let PublishedCall::ListTasks(1.., 0..) = call {
+        parts.uri = without_paging(&parts.uri).unwrap_or(parts.uri);
+        parts.extensions.insert(Unlimited);
     }
-    let is_large = sent.len() > LARGE;
+    let is_large = body_sent.len() > LARGE;
     let large = imitation.large.clone();
-    let answered = answered(imitation, call, parts, sent, next);
+    let answered = answered(imitation, call, parts, body_sent, next);
     if is_large { large.run(answered).await } else { answered.await }
 }
 
 /// The answer to a call that was read.
-async fn answered(imitation: Imitation, call: Call, parts: Parts, mut sent: Vec<u8>, next: Next) -> Response {
-    if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&sent) {
+async fn answered(
+    imitation: Imitation,
+    call: PublishedCall,
+    parts: Parts,
+    mut body_sent: Vec<u8>,
+    next: Next,
+) -> Response {
+    if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&body_sent) {
         php::read(&call, &mut fields);
         let documented = Documented { parts: &parts, next: &next };
-        if let Some(column) = documented.overflows(&call, &fields).await {
+        if let Some(column) = documented.overflowing_column(&call, &fields).await {
             let error = format!(
                 "SQLSTATE[22001]: String data, right truncated: 1406 Data too long for column '{column}' at row 1"
             );
-            return Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+            return CallError::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
         }
-        sent = Value::Object(fields).to_string().into_bytes();
+        body_sent = Value::Object(fields).to_string().into_bytes();
     }
-    let (parts, body) = next.run(Request::from_parts(parts, Body::from(sent))).await.into_parts();
-    // The bodies of the calls are in memory as they are: none ends early.
+    let (parts, body) = next.run(Request::from_parts(parts, Body::from(body_sent))).await.into_parts();
+    // The bodies are in memory already, so reading them cannot fail.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let is_large = body.len() > LARGE;
     let Imitation { progress, large } = imitation;
@@ -160,23 +167,23 @@ async fn answered(imitation: Imitation, call: Call, parts: Parts, mut sent: Vec<
     if is_large { large.run(translated).await } else { translated.await }
 }
 
-/// The calls below, asked on behalf of a request.
+/// Makes documented calls on behalf of a request.
 struct Documented<'a> {
     parts: &'a Parts,
     next: &'a Next,
 }
 
 impl Documented<'_> {
-    /// The column that cannot hold what is sent, where the call comes so far as to write it.
-    async fn overflows(&self, call: &Call, fields: &Map<String, Value>) -> Option<&'static str> {
+    /// Returns the column that is too small for the request, if the call would write it.
+    async fn overflowing_column(&self, call: &PublishedCall, fields: &Map<String, Value>) -> Option<&'static str> {
         let is_long_text = |text: &str| text.len() > COLUMN;
         let is_long = |name| fields.get(name).is_some_and(|value| php::encode(&php::stored(value)).len() > COLUMN);
         match call {
-            Call::Create if is_long("params") => {
+            PublishedCall::Create if is_long("params") => {
                 let name = utf8_percent_encode(fields.get("type")?.as_str()?, NON_ALPHANUMERIC);
                 self.get(&format!("/api/task-types/{name}")).await.map(|_| "params_json")
             }
-            Call::Complete(id) if !fields.get("success")?.is_null() => {
+            PublishedCall::Complete(id) if !fields.get("success")?.is_null() => {
                 let is_long_error =
                     || fields.get("error").is_some_and(|error| error.as_str().is_some_and(is_long_text));
                 let column = match (is_long("result"), is_long_error()) {
@@ -192,7 +199,7 @@ impl Documented<'_> {
         }
     }
 
-    /// The data of an answer, where there is one.
+    /// Returns the data of a successful answer.
     async fn get(&self, path: &str) -> Option<Value> {
         let mut request = Request::get(path).body(Body::empty()).ok()?;
         request.headers_mut().clone_from(&self.parts.headers);

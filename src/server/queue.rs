@@ -15,8 +15,8 @@ use super::Settings;
 use super::error::{Refusal, Result, ServerError};
 use super::large::LARGE;
 use super::long_poll_queue::LongPollQueue;
+use super::memory::MemoryBudget;
 use super::params::{NewParams, Schemas};
-use super::room::Room;
 use super::storage::{
     Claimed, Disk, Filter, Json, Listed, NewTask, Order, Overview, Report, Rules, Shown, SqliteStorage, Summary, Task,
     TaskType, Time, TypeCounts,
@@ -82,7 +82,7 @@ pub(super) struct Queue {
     claim_timeout: Duration,
     max_attempts: u32,
     long_polls: Arc<LongPollQueue>,
-    answers: Room,
+    answers: MemoryBudget,
     /// A long text is among the changes that are not committed yet.
     is_long: bool,
 }
@@ -95,7 +95,7 @@ impl Queue {
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
             long_polls: Arc::default(),
-            answers: Room::default(),
+            answers: MemoryBudget::default(),
             is_long: false,
         })
     }
@@ -146,7 +146,7 @@ impl Queue {
         let (id, known) = self.storage.create(&task)?;
         let deduplicated = known.is_some();
         if !deduplicated {
-            self.long_polls.tell(type_id);
+            self.long_polls.notify_first_of(type_id);
         }
         let status = known.unwrap_or_else(|| "pending".to_owned());
         Ok(Created { id, task_type, status, dedupe_key, deduplicated })
@@ -165,10 +165,10 @@ impl Queue {
         self.admit(request, type_id)?;
         let answers = &self.answers;
         let reserve = |length| {
-            let mut held = None;
+            let mut reservation = None;
             match () {
                 () if length > longest => Err(Refusal::Large),
-                () if answers.hold(&mut held, length + ENVELOPE) => Ok(held),
+                () if answers.reserve(&mut reservation, length + ENVELOPE) => Ok(reservation),
                 () => Err(Refusal::NoRoom),
             }
         };
@@ -195,7 +195,7 @@ impl Queue {
         self.is_long |= report.result.as_ref().is_some_and(|result| result.len() > LARGE);
         let (type_id, status) = self.storage.end(id, report, i64::from(self.max_attempts))?;
         if status == "pending" {
-            self.long_polls.tell(type_id);
+            self.long_polls.notify_first_of(type_id);
         }
         Ok(status)
     }
@@ -203,7 +203,7 @@ impl Queue {
     /// Puts a task back that has failed, to be tried as often as a new one.
     pub(super) fn put_back(&mut self, id: i64) -> Result<()> {
         let type_id = self.storage.put_back(id)?;
-        self.long_polls.tell(type_id);
+        self.long_polls.notify_first_of(type_id);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The calls: what each takes from a request, and which rule of the queue it asks.
+//! The calls of the API: parse each request and call the queue.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::body::{self, Exactly, Fields, check_name};
+use super::body::{self, BodyFields, StrictInteger, check_name};
 use super::committer::{self, Committer};
-use super::envelope::{Failure, Success};
+use super::envelope::{CallError, Success};
 use super::error::Refusal;
 use super::large::LARGE;
 use super::long_poll::{self, Preference};
@@ -25,17 +25,17 @@ use super::queue::{ClaimRequest, STEP, Shared};
 use super::storage::{Claimed, Filter, Order, Report, STATUSES, Side, SortBy};
 use crate::http::ConnectionHandle;
 
-/// How many tasks a list has where nobody says, and at most.
+/// Default and maximum number of tasks in a list.
 pub(super) const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 10_000;
 /// About how many bytes a task takes in a list.
 const LISTED: usize = 512;
 
-/// Marks a request for a list as one for all of it, whatever its length.
+/// Marks a request for a list without limit.
 #[derive(Clone)]
-pub(super) struct Whole;
+pub(super) struct Unlimited;
 
-type Answer<T> = Result<Success<T>, Failure>;
+type CallResult<T> = Result<Success<T>, CallError>;
 
 /// Every call, behind `access`. What a call changes is committed by `committer`.
 pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Access>) -> Router {
@@ -53,10 +53,11 @@ pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Acces
     for (path, methods) in calls {
         router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
     }
-    let work_on =
-        async |State(queue): State<Shared>, request: Request, next: Next| body::work_on(&queue, request, next).await;
+    let read_and_run = async |State(queue): State<Shared>, request: Request, next: Next| {
+        body::read_and_run(&queue, request, next).await
+    };
     router
-        .layer(middleware::from_fn_with_state(queue.clone(), work_on))
+        .layer(middleware::from_fn_with_state(queue.clone(), read_and_run))
         .layer(middleware::from_fn_with_state(Arc::clone(&committer), committer::sync_changes))
         // It tells of no task, and so waits for no disk.
         .route("/api/health", get(health))
@@ -68,38 +69,41 @@ pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Acces
         .with_state(queue)
 }
 
-async fn no_endpoint() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "Endpoint not found")
+async fn no_endpoint() -> CallError {
+    CallError::new(StatusCode::NOT_FOUND, "Endpoint not found")
 }
 
-async fn health(State(queue): State<Shared>, Extension(committer): Extension<Arc<Committer>>) -> Answer<Value> {
-    committer.check_in_place().map_err(|error| Failure::internal(&error))?;
+async fn health(State(queue): State<Shared>, Extension(committer): Extension<Arc<Committer>>) -> CallResult<Value> {
+    committer.check_in_place().map_err(|error| CallError::internal(&error))?;
     // Where another call has it, it is well.
     queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
     Ok(Success(json!({"status": "healthy", "timestamp": timestamp, "database": "connected"})))
 }
 
-async fn register(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
+async fn register(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<impl Serialize> {
     let name = fields.name("name")?;
     let version = fields.name("version")?;
     let schema = fields.schema("param_schema")?;
     if schema.get("type").is_none_or(Value::is_null) {
-        return Err(Failure::bad_request("JSON schema must have a \"type\" property"));
+        return Err(CallError::bad_request("JSON schema must have a \"type\" property"));
     }
     Ok(Success(queue.register(name, version, Value::Object(schema)).await?))
 }
 
-async fn show_type(State(queue): State<Shared>, name: Result<Path<String>, PathRejection>) -> Answer<impl Serialize> {
+async fn show_type(
+    State(queue): State<Shared>,
+    name: Result<Path<String>, PathRejection>,
+) -> CallResult<impl Serialize> {
     let Path(name) = name.map_err(|_| Refusal::TypeNotFound)?;
     Ok(Success(queue.lock().await.task_type(&name)?))
 }
 
-async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Result<Response, Failure> {
+async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Result<Response, CallError> {
     let active_only = match parameters?.get("active_only").map(String::as_str) {
         Some("true" | "1") => true,
         None | Some("" | "false" | "0") => false,
-        Some(_) => return Err(Failure::invalid("Field 'active_only' must be of type boolean")),
+        Some(_) => return Err(CallError::invalid("Field 'active_only' must be of type boolean")),
     };
     let length = queue.lock().await.length_of_types(active_only)?;
     let list = async move |queue: Shared| {
@@ -110,9 +114,13 @@ async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Resu
 }
 
 /// An answer of about so many bytes, if there is room for it: then a long one is made beside the thread that serves.
-async fn answer_within<A>(queue: &Shared, length: usize, answer: impl FnOnce(Shared) -> A) -> Result<Response, Failure>
+async fn answer_within<A>(
+    queue: &Shared,
+    length: usize,
+    answer: impl FnOnce(Shared) -> A,
+) -> Result<Response, CallError>
 where
-    A: Future<Output = Result<Response, Failure>> + Send + 'static,
+    A: Future<Output = Result<Response, CallError>> + Send + 'static,
 {
     if length <= LARGE {
         return answer(queue.clone()).await;
@@ -123,7 +131,7 @@ where
     Ok(answer)
 }
 
-async fn create(State(queue): State<Shared>, mut fields: Fields) -> Answer<impl Serialize> {
+async fn create(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<impl Serialize> {
     let task_type = check_name("type", fields.required("type")?)?;
     let params = fields.required("params")?;
     let priority = fields.optional("priority")?.unwrap_or(0);
@@ -135,99 +143,99 @@ async fn claim(
     Extension(committer): Extension<Arc<Committer>>,
     ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
-    fields: Fields,
-) -> Result<Response, Failure> {
+    fields: BodyFields,
+) -> Result<Response, CallError> {
     let request = claim_request(fields)?;
     let Some(preference) = Preference::of(&headers) else {
         let claimed = queue.claim(&request, request.type_id).await?;
-        return Ok(hand_out(&queue, claimed).await);
+        return Ok(claim_response(&queue, claimed).await);
     };
-    let _hold = connection.hold();
+    let _pause = connection.pause_timeout();
     let answer = match long_poll::claim(&queue, &committer, &request, &preference).await? {
-        Some(claimed) => hand_out(&queue, claimed).await,
-        None => Failure::from(Refusal::NoTask).into_response(),
+        Some(claimed) => claim_response(&queue, claimed).await,
+        None => CallError::from(Refusal::NoTask).into_response(),
     };
     Ok(([("Preference-Applied", preference.applied())], answer).into_response())
 }
 
-/// The answer with a task that was claimed. It keeps the room that it was claimed with.
-async fn hand_out(queue: &Shared, mut claimed: Claimed) -> Response {
-    let held = claimed.held.take();
+/// Returns the answer with a claimed task, which keeps its memory reservation.
+async fn claim_response(queue: &Shared, mut claimed: Claimed) -> Response {
+    let reservation = claimed.reservation.take();
     let mut answer = queue.large.answer(claimed.params.len(), Success(claimed)).await;
-    if let Some(held) = held {
-        answer.extensions_mut().insert(Arc::new(held));
+    if let Some(reservation) = reservation {
+        answer.extensions_mut().insert(Arc::new(reservation));
     }
     answer
 }
 
-/// Has the claims of a worker that wait answered at once.
-async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> Answer<Value> {
+/// Ends the long polls of a worker.
+async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> CallResult<Value> {
     let Query(mut parameters) = parameters?;
     let worker_id = body::worker_id(parameters.remove("worker_id"))?;
     Ok(Success(json!({"withdrawn": queue.long_polls.withdraw(&worker_id)})))
 }
 
-fn claim_request(mut fields: Fields) -> Result<ClaimRequest, Failure> {
+fn claim_request(mut fields: BodyFields) -> Result<ClaimRequest, CallError> {
     let type_id = fields.required("task_type_id")?;
     let worker_id = fields.worker_id()?;
     if type_id <= 0 {
-        return Err(Failure::bad_request("task_type_id must be a positive integer"));
+        return Err(CallError::bad_request("task_type_id must be a positive integer"));
     }
-    let type_pattern = fields.word("type_pattern")?.filter(|pattern| !["", "0"].contains(&pattern.as_str()));
-    let order = order(&mut fields)?;
+    let type_pattern = fields.keyword("type_pattern")?.filter(|pattern| !["", "0"].contains(&pattern.as_str()));
+    let order = claim_order(&mut fields)?;
     Ok(ClaimRequest { worker_id, type_id, type_pattern, order })
 }
 
-fn order(fields: &mut Fields) -> Result<Order, Failure> {
-    let by = match fields.word("sort_by")?.as_deref() {
+fn claim_order(fields: &mut BodyFields) -> Result<Order, CallError> {
+    let by = match fields.keyword("sort_by")?.as_deref() {
         None | Some("created_at") => SortBy::CreatedAt,
         Some("priority") => SortBy::Priority,
         Some("id") => SortBy::Id,
         Some("attempts") => SortBy::Attempts,
         Some(_) => {
             let error = "Invalid sort_by field. Allowed values: created_at, priority, id, attempts";
-            return Err(Failure::bad_request(error));
+            return Err(CallError::bad_request(error));
         }
     };
-    let descending = match fields.word("sort_order")? {
+    let descending = match fields.keyword("sort_order")? {
         None => false,
-        Some(order) if order.eq_ignore_ascii_case("ASC") => false,
-        Some(order) if order.eq_ignore_ascii_case("DESC") => true,
-        Some(_) => return Err(Failure::bad_request("Invalid sort_order. Allowed values: ASC, DESC")),
+        Some(claim_order) if claim_order.eq_ignore_ascii_case("ASC") => false,
+        Some(claim_order) if claim_order.eq_ignore_ascii_case("DESC") => true,
+        Some(_) => return Err(CallError::bad_request("Invalid sort_order. Allowed values: ASC, DESC")),
     };
     Ok(Order { by, descending })
 }
 
-async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -> Answer<Value> {
-    let id = number(id)?;
+async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
+    let id = task_id(id)?;
     let worker_id = check_name("worker_id", fields.required("worker_id")?)?;
-    let Exactly(progress) = fields.required("progress")?;
+    let StrictInteger(progress) = fields.required("progress")?;
     if progress < 0 {
-        return Err(Failure::invalid("Field 'progress' must be at least 0"));
+        return Err(CallError::invalid("Field 'progress' must be at least 0"));
     }
     if progress > 100 {
-        return Err(Failure::invalid("Field 'progress' must be at most 100"));
+        return Err(CallError::invalid("Field 'progress' must be at most 100"));
     }
     // The message is checked like any other field; the API has no place where it would show.
-    fields.note("message")?;
+    fields.free_text("message")?;
     queue.with_task(id, move |queue| queue.progress(id, &worker_id, progress)).await?;
     Ok(Success(json!({"id": id, "progress": progress})))
 }
 
-async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: Fields) -> Answer<Value> {
-    let id = number(id)?;
+async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
+    let id = task_id(id)?;
     let report = Report {
         worker_id: fields.name("worker_id")?,
         success: fields.required("success")?,
         result: Report::result(fields.any("result"))?,
-        error: fields.note("error")?,
+        error: fields.free_text("error")?,
     };
     let status = queue.with_task(id, move |queue| queue.complete(id, report)).await?;
     Ok(Success(json!({"id": id, "status": status})))
 }
 
-async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, Failure> {
-    let id = number(id)?;
+async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, CallError> {
+    let id = task_id(id)?;
     let length = queue.lock().await.length_of_task(id)?;
     let show = async move |queue: Shared| {
         let task = queue.lock().await.task(id)?;
@@ -238,18 +246,18 @@ async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, 
 
 async fn list_tasks(
     State(queue): State<Shared>,
-    whole: Option<Extension<Whole>>,
+    unlimited: Option<Extension<Unlimited>>,
     parameters: Parameters,
-) -> Result<Response, Failure> {
+) -> Result<Response, CallError> {
     let Query(mut parameters) = parameters?;
-    // One that is blank asks for nothing.
+    // Blank parameters are ignored.
     parameters.retain(|name, value| !value.is_empty() || ["limit", "offset"].contains(&name.as_str()));
     let wanted = parameters.remove("status").filter(|wanted| wanted != "%");
     let status = wanted.as_deref().and_then(status);
     let limit = whole_number(&parameters, "limit", 0)?.unwrap_or(DEFAULT_LIMIT);
-    let limit = if whole.is_some() { i64::MAX } else { limit.min(MAX_LIMIT) };
+    let limit = if unlimited.is_some() { i64::MAX } else { limit.min(MAX_LIMIT) };
     let offset = whole_number(&parameters, "offset", 0)?.unwrap_or(0);
-    // Who names the task to go on from need not have those before it counted.
+    // With `before`, no offset is needed.
     let (side, offset) = match whole_number(&parameters, "before", 1)? {
         Some(before) => (Side::Before(before), 0),
         None => (Side::NEWEST, offset),
@@ -276,30 +284,30 @@ fn status(wanted: &str) -> Option<&'static str> {
 }
 
 /// The LIKE pattern that types are to be like.
-fn task_type(parameters: &mut HashMap<String, String>) -> Result<Option<String>, Failure> {
+fn task_type(parameters: &mut HashMap<String, String>) -> Result<Option<String>, CallError> {
     parameters.remove("type").map(|pattern| check_name("type", pattern)).transpose()
 }
 
 type TaskId = Result<Path<i64>, PathRejection>;
 
-/// What is no number is no task's id.
-fn number(id: TaskId) -> Result<i64, Refusal> {
+/// Parses a task's id. No task has an invalid one.
+fn task_id(id: TaskId) -> Result<i64, Refusal> {
     id.map(|Path(id)| id).map_err(|_| Refusal::TaskNotFound)
 }
 
 type Parameters = Result<Query<HashMap<String, String>>, QueryRejection>;
 
-impl From<QueryRejection> for Failure {
+impl From<QueryRejection> for CallError {
     fn from(rejection: QueryRejection) -> Self {
         Self::bad_request(rejection.body_text())
     }
 }
 
 /// A parameter of the query that counts from `least`.
-fn whole_number(parameters: &HashMap<String, String>, name: &str, least: i64) -> Result<Option<i64>, Failure> {
+fn whole_number(parameters: &HashMap<String, String>, name: &str, least: i64) -> Result<Option<i64>, CallError> {
     let Some(number) = parameters.get(name).map(|text| body::integer(text)) else { return Ok(None) };
     if number < least {
-        return Err(Failure::invalid(format!("Field '{name}' must be at least {least}")));
+        return Err(CallError::invalid(format!("Field '{name}' must be at least {least}")));
     }
     Ok(Some(number))
 }

@@ -1,4 +1,4 @@
-//! What a worker shows of itself on `status_addr`: metrics for Prometheus, its health for programs, a page for people.
+//! Status endpoint of a worker: metrics for Prometheus, health as JSON, and a web page.
 
 mod endpoint;
 mod metrics;
@@ -6,5 +6,5 @@ mod observer;
 mod page;
 
 pub(crate) use endpoint::serve;
-pub(crate) use metrics::{Facts, Metrics};
+pub(crate) use metrics::{Metrics, WorkerInfo};
 pub(crate) use observer::{MetricsObserver, quota_listener};

@@ -1,4 +1,4 @@
-//! What a worker says of itself becomes metrics.
+//! Turns the events of a worker into metrics.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer};
 use crate::youtube::{Budget, QuotaEvent, QuotaListener};
 
-/// Shows what is seen of YouTube's quota, by the time of `clock`.
+/// Returns a listener that updates the metrics of YouTube's quota.
 pub(crate) fn quota_listener(metrics: Arc<Metrics>, clock: SystemClock) -> QuotaListener {
     Box::new(move |event| {
         if let QuotaEvent::Seen(budget) = event {
@@ -20,7 +20,6 @@ pub(crate) fn quota_listener(metrics: Arc<Metrics>, clock: SystemClock) -> Quota
     })
 }
 
-/// A day's quota, as it is shown at `now`.
 fn quota(budget: &Budget, now: Timestamp) -> Quota {
     Quota {
         limit: budget.limit,
@@ -31,7 +30,7 @@ fn quota(budget: &Budget, now: Timestamp) -> Quota {
     }
 }
 
-/// Turns events into metrics.
+/// Updates metrics for each event.
 pub(crate) struct MetricsObserver {
     metrics: Arc<Metrics>,
     clock: SystemClock,
@@ -39,36 +38,35 @@ pub(crate) struct MetricsObserver {
 
 impl Observer for MetricsObserver {
     fn event(&self, event: &Event<'_>) {
-        self.of_worker(event);
-        self.of_task(event);
+        self.worker_event(event);
+        self.task_event(event);
     }
 }
 
 impl MetricsObserver {
-    /// By the time of `clock`.
     pub(crate) fn new(metrics: Arc<Metrics>, clock: SystemClock) -> Self {
         Self { metrics, clock }
     }
 
-    fn of_worker(&self, event: &Event<'_>) {
+    fn worker_event(&self, event: &Event<'_>) {
         let metrics = &self.metrics;
         match event {
             Event::Ready { task_types, .. } => metrics.ready(task_types),
-            Event::Heartbeat { again } => metrics.turns(*again),
-            Event::Hanging(reason) => metrics.hangs(reason),
+            Event::Heartbeat { again } => metrics.heartbeat(*again),
+            Event::Hanging(reason) => metrics.loop_stuck(reason),
             Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),
             Event::PollNoted(error) => metrics.store_error(error.as_deref()),
             Event::StoreWaits { error, .. } | Event::StoreFailed { error, .. } => metrics.store_error(Some(error)),
             Event::StoreWaited { .. } | Event::StoreMended { .. } => metrics.store_error(None),
-            Event::OutageStarted(error) => metrics.contact_lost(error),
-            Event::OutageEnded { .. } => metrics.contact_found(),
-            Event::Paused { task_type, pause } => metrics.paused(task_type, Some(*pause)),
-            Event::Resumed(task_type) => metrics.paused(task_type, None),
+            Event::OutageStarted(error) => metrics.taskmanager_unreachable(error),
+            Event::OutageEnded { .. } => metrics.taskmanager_reachable(),
+            Event::Paused { task_type, pause } => metrics.circuit_open(task_type, Some(*pause)),
+            Event::Resumed(task_type) => metrics.circuit_open(task_type, None),
             Event::Snoozed { task_type, until, .. } => {
-                metrics.held(task_type, Some(between(self.clock.now(), *until)));
+                metrics.snoozed(task_type, Some(between(self.clock.now(), *until)));
             }
-            Event::SnoozeEnded(task_type) => metrics.held(task_type, None),
+            Event::SnoozeEnded(task_type) => metrics.snoozed(task_type, None),
             Event::TypeFound { task_type, id } => metrics.type_found(task_type, *id),
             Event::TypeGone(task_type) => metrics.type_gone(task_type),
             Event::Unreported { count, refused, oldest } => {
@@ -78,14 +76,14 @@ impl MetricsObserver {
         }
     }
 
-    fn of_task(&self, event: &Event<'_>) {
+    fn task_event(&self, event: &Event<'_>) {
         let metrics = &self.metrics;
         match event {
             Event::ClaimWaits { claim, error } => {
                 metrics.store_error(Some(error));
                 metrics.in_flight(claim.task.id.0, &claim.task.task_type);
             }
-            Event::NotRun { claim, .. } => metrics.leave(claim.task.id.0),
+            Event::NotRun { claim, .. } => metrics.remove_in_flight(claim.task.id.0),
             Event::Claimed(claim) => metrics.claimed(claim.task.id.0, &claim.task.task_type),
             Event::Progress { task_id, percent, message } => metrics.progress(task_id.0, *percent, *message),
             Event::ClaimRenewed { claim, .. } => metrics.claimed_again(&claim.task.task_type),

@@ -1,24 +1,24 @@
-//! The page for people.
+//! The web page of a worker.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 
-use super::metrics::{Ended, Health, Quota, RunningTask, TypeView, View};
-use crate::http::page::{Page, bad, last_hour, span, state};
+use super::metrics::{FinishedAttempt, Quota, RunningTask, TypeView, View, WorkerHealth};
+use crate::http::page::{Page, bad_class, last_hour, short_duration, status_heading};
 use crate::share::mostly_failing;
 
 pub(super) fn page(view: &View) -> Page {
     let health = &view.health;
     let sum = view.minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-    let (level, words) = match (condition(view), mostly_failing("attempts", sum.0, sum.1)) {
+    let (level, text) = match (condition(view), mostly_failing("attempts", sum.0, sum.1)) {
         (("good", _), Some(failing)) => ("warn", format!("Running, but {failing}")),
-        ((level, words), Some(failing)) => (level, format!("{words}; {failing}")),
+        ((level, text), Some(failing)) => (level, format!("{text}; {failing}")),
         (condition, None) => condition,
     };
     let main = html! {
-        (state(level, &words))
+        (status_heading(level, &text))
         (tiles(health))
         @if let Some(error) = &health.results_error { p.bad-text { (error) } }
         div.columns {
@@ -33,11 +33,11 @@ pub(super) fn page(view: &View) -> Page {
             @if let Some(memory) = health.memory_usage_mb { ", " (memory) " MB" }
         }
     };
-    let title = format!("{}: {words}", health.worker_id);
+    let title = format!("{}: {text}", health.worker_id);
     Page { title, header: html! { strong { (health.worker_id) } }, main, is_live: true }
 }
 
-/// How the worker is, in words, and how good that is: `good`, `warn` or `bad`, as the classes are called.
+/// Returns the CSS class of the worker's condition (`good`, `warn` or `bad`) and its text.
 fn condition(view: &View) -> (&'static str, String) {
     let health = &view.health;
     if let Some(reason) = &health.reason {
@@ -55,20 +55,20 @@ fn condition(view: &View) -> (&'static str, String) {
     if let Some(gone) = view.types.iter().find(|it| !it.known) {
         return ("warn", format!("Running, but {} is no longer registered", gone.name));
     }
-    if let Some(paused) = view.types.iter().find(|it| it.paused.is_some()) {
-        return ("warn", format!("Running, but circuit open for {}", paused.name));
+    if let Some(circuit_open) = view.types.iter().find(|it| it.circuit_open.is_some()) {
+        return ("warn", format!("Running, but circuit open for {}", circuit_open.name));
     }
-    let words = match view.running.len() {
+    let text = match view.running.len() {
         0 => "Healthy, waiting for tasks".to_owned(),
         1 => "Healthy, running 1 task".to_owned(),
         count => format!("Healthy, running {count} tasks"),
     };
-    ("good", words)
+    ("good", text)
 }
 
-/// The figures that are looked for first.
-fn tiles(health: &Health) -> Markup {
-    let ago = |seconds: u64| format!("{} ago", span(Duration::from_secs(seconds)));
+/// Renders the most important numbers.
+fn tiles(health: &WorkerHealth) -> Markup {
+    let ago = |seconds: u64| format!("{} ago", short_duration(Duration::from_secs(seconds)));
     let completed = health.tasks_processed - health.tasks_failed;
     let asked = health.seconds_since_poll.map_or_else(String::new, |poll| format!("last poll {}", ago(poll)));
     let took = health.api_latency_ms.filter(|_| health.api_error.is_none());
@@ -82,8 +82,8 @@ fn tiles(health: &Health) -> Markup {
         ul.tiles {
             (tile("In flight", health.tasks_in_flight, &asked))
             (tile("Completed", completed, &format!("started {}", ago(health.uptime_seconds))))
-            (tile("Failed", health.tasks_failed, &share(health.tasks_failed, health.tasks_processed)))
-            li class=[bad(health.unreported > 0)] {
+            (tile("Failed", health.tasks_failed, &percentage(health.tasks_failed, health.tasks_processed)))
+            li class=[bad_class(health.unreported > 0)] {
                 h2 { "Unreported" }
                 strong { (health.unreported) }
                 @if let Some(oldest) = health.oldest_unreported_seconds {
@@ -94,19 +94,19 @@ fn tiles(health: &Health) -> Markup {
                 }
             }
             (tile("TaskManager", latency, answers))
-            @if let Some(quota) = health.youtube_api.as_ref().and_then(|it| it.quota.as_ref()) { (units(quota)) }
+            @if let Some(quota) = health.youtube_api.as_ref().and_then(|it| it.quota.as_ref()) { (quota_tile(quota)) }
         }
     }
 }
 
-fn tile(name: &str, figure: impl Display, words: &str) -> Markup {
-    html! { li { h2 { (name) } strong { (figure.to_string()) } p { (words) } } }
+fn tile(name: &str, value: impl Display, text: &str) -> Markup {
+    html! { li { h2 { (name) } strong { (value.to_string()) } p { (text) } } }
 }
 
-fn units(quota: &Quota) -> Markup {
-    let resets = quota.resets.map(|time| span(time.saturating_duration_since(Instant::now())));
+fn quota_tile(quota: &Quota) -> Markup {
+    let resets = quota.resets.map(|time| short_duration(time.saturating_duration_since(Instant::now())));
     html! {
-        li class=[bad(quota.left == 0)] {
+        li class=[bad_class(quota.left == 0)] {
             h2 { "YouTube today" }
             strong { (quota.left) }
             p { "units left of " (quota.limit) @if let Some(resets) = resets { "; resets in " (resets) } }
@@ -115,7 +115,7 @@ fn units(quota: &Quota) -> Markup {
     }
 }
 
-fn share(part: u64, whole: u64) -> String {
+fn percentage(part: u64, whole: u64) -> String {
     match (100 * part + whole / 2).checked_div(whole) {
         None => "of no attempts".to_owned(),
         Some(percent) => format!("{percent} % of {whole} attempts"),
@@ -130,7 +130,7 @@ fn running(tasks: &[RunningTask]) -> Markup {
             ul.rows {
                 @for task in tasks {
                     li {
-                        (line(&named(task.id, &task.task_type), &span(task.age)))
+                        (row(&task_label(task.id, &task.task_type), &short_duration(task.age)))
                         @if let Some((percent, message)) = &task.progress {
                             progress max="100" value=(percent) { (percent) " %" }
                             p.soft { (percent) " % " (message) }
@@ -142,13 +142,13 @@ fn running(tasks: &[RunningTask]) -> Markup {
     }
 }
 
-/// What a row is about, and a figure at its end.
-fn line(what: &Markup, figure: &str) -> Markup {
-    html! { div.line { p { (what) } " " p.figure { (figure) } } }
+/// Renders a row with a value at its end.
+fn row(what: &Markup, value: &str) -> Markup {
+    html! { div.line { p { (what) } " " p.figure { (value) } } }
 }
 
-/// A task by its number and its type.
-fn named(id: u64, task_type: &str) -> Markup {
+/// Renders a task's id and type.
+fn task_label(id: u64, task_type: &str) -> Markup {
     html! { span.soft { "#" (id) } " " (task_type) }
 }
 
@@ -162,13 +162,13 @@ fn types(types: &[TypeView]) -> Markup {
                 @for it in types {
                     li {
                         @let p95 = it.seconds.map(|(_, p95)| format!("p95 {}", seconds(p95))).unwrap_or_default();
-                        (line(&html! { (it.name) }, &p95))
+                        (row(&html! { (it.name) }, &p95))
                         @if let Some((median, p95)) = it.seconds { (durations(median / longest, p95 / longest)) }
                         p.soft {
                             (it.running) " in flight, " (it.completed) " completed, " (it.failed) " failed"
                             @if let Some((median, _)) = it.seconds { "; median " (seconds(median)) }
                         }
-                        (unclaimed(it))
+                        (claiming_paused(it))
                     }
                 }
             }
@@ -176,7 +176,7 @@ fn types(types: &[TypeView]) -> Markup {
     }
 }
 
-/// The median and the 95th percentile, as shares of the longest of all types.
+/// Renders the median and the 95th percentile, relative to the longest of all types.
 fn durations(median: f64, p95: f64) -> Markup {
     let bar = |class: &str, share: f64| {
         html! { rect class=(class) width=(format!("{:.1}", 100.0 * share)) height="1" {} }
@@ -188,24 +188,24 @@ fn durations(median: f64, p95: f64) -> Markup {
     }
 }
 
-/// Why a type is not claimed now, where that is so.
-fn unclaimed(it: &TypeView) -> Markup {
+/// Renders why a type is not being claimed, if so.
+fn claiming_paused(it: &TypeView) -> Markup {
     let when = |left: Duration| {
-        if left.as_secs() == 0 { "now".to_owned() } else { format!("in {}", span(left)) }
+        if left.as_secs() == 0 { "now".to_owned() } else { format!("in {}", short_duration(left)) }
     };
     html! {
         @if !it.known {
             p.bad-text { "No longer registered with the TaskManager." }
-        } @else if let Some(left) = it.paused {
+        } @else if let Some(left) = it.circuit_open {
             p.bad-text { "Circuit open: too many retryable failures; next attempt " (when(left)) "." }
-        } @else if let Some(left) = it.held {
+        } @else if let Some(left) = it.snoozed {
             p.warn-text { "Snoozed by its handler; claiming resumes " (when(left)) "." }
         }
     }
 }
 
-/// The attempts that failed last, each with its error.
-fn failed(attempts: &[Ended]) -> Markup {
+/// Renders the last failed attempts with their errors.
+fn failed(attempts: &[FinishedAttempt]) -> Markup {
     html! {
         @if !attempts.is_empty() {
             section.full {
@@ -213,7 +213,7 @@ fn failed(attempts: &[Ended]) -> Markup {
                 ul.rows {
                     @for it in attempts {
                         li {
-                            (line(&named(it.id, &it.task_type), &format!("{} ago", span(it.ago))))
+                            (row(&task_label(it.id, &it.task_type), &format!("{} ago", short_duration(it.ago))))
                             @if let Some((error_type, text)) = &it.failure {
                                 p { span.bad-text { (error_type) } ": " (text) }
                             }
@@ -225,7 +225,7 @@ fn failed(attempts: &[Ended]) -> Markup {
     }
 }
 
-fn ended(attempts: &[Ended]) -> Markup {
+fn ended(attempts: &[FinishedAttempt]) -> Markup {
     html! {
         section {
             h2 { "Recent results" }
@@ -233,7 +233,7 @@ fn ended(attempts: &[Ended]) -> Markup {
             ul.rows {
                 @for it in attempts {
                     li {
-                        (line(&named(it.id, &it.task_type), &format!("{} ago", span(it.ago))))
+                        (row(&task_label(it.id, &it.task_type), &format!("{} ago", short_duration(it.ago))))
                         p.soft {
                             @if let Some((error_type, _)) = &it.failure {
                                 span.bad-text { "failed" } " (" (error_type) ")"

@@ -134,7 +134,7 @@ fn rehearse(connection: &mut Connection, process: &Process, now: Timestamp) -> r
             worker_id: NOWHERE.into(),
             api_url: NOWHERE.into(),
             params: json!({}),
-            outcome: Outcome { last_words: NOWHERE.into(), ..outcome },
+            outcome: Outcome { stderr_tail: NOWHERE.into(), ..outcome },
             claimed_at: now,
             started_at: now,
             finished_at: now,

@@ -308,7 +308,7 @@ fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
             message: row.get(9)?,
             metadata: json_column(row, 17)?.as_object().cloned().unwrap_or_default(),
             not_before: None,
-            last_words: String::new(),
+            stderr_tail: String::new(),
         },
         claimed_at: time_column(row, 13)?,
         started_at: time_column(row, 14)?,

@@ -88,7 +88,7 @@ pub(super) struct ResultRow {
     finished_at: String,
     duration_ms: i64,
     metadata: Option<String>,
-    last_words: String,
+    stderr_tail: String,
 }
 
 impl ResultRow {
@@ -110,7 +110,7 @@ impl ResultRow {
             finished_at: to_text(result.finished_at),
             duration_ms: result.duration_ms(),
             metadata: (!outcome.metadata.is_empty()).then(|| json!(outcome.metadata).to_string()),
-            last_words: outcome.last_words.clone(),
+            stderr_tail: outcome.stderr_tail.clone(),
         }
     }
 
@@ -123,10 +123,10 @@ impl ResultRow {
             .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
             .execute(params![self.api_url, self.task_id.0])?;
         // Most handlers print nothing, which costs nothing.
-        if !self.last_words.is_empty() {
+        if !self.stderr_tail.is_empty() {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO last_words (result, text) VALUES (?1, ?2)")?
-                .execute(params![id.0, self.last_words])?;
+                .execute(params![id.0, self.stderr_tail])?;
         }
         if id.0 % COUNT_EVERY == 0 {
             rollups::catch_up(connection)?;

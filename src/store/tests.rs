@@ -82,7 +82,7 @@ fn failed(result: TaskResult) -> TaskResult {
 }
 
 fn saying(last_words: &str, mut result: TaskResult) -> TaskResult {
-    last_words.clone_into(&mut result.outcome.last_words);
+    last_words.clone_into(&mut result.outcome.stderr_tail);
     result
 }
 

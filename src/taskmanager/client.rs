@@ -1,4 +1,4 @@
-//! The calls.
+//! The calls of the TaskManager's API.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -8,26 +8,26 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::http::{Connection, Http, Meter, Method, Request, Wait, Waits};
-use super::listing::{Part, TaskFilter};
-use super::retry::Tries;
+use super::http::{Connection, Http, LongPollRequest, LongPolling, Meter, Method, Request};
+use super::listing::{PageRequest, TaskFilter};
+use super::retry::RetryState;
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Error, Retries};
 use crate::clock::{Clock, Moment, Slept};
 use crate::json;
 use crate::task::{Task, TaskId};
 
-/// How long an answer may have been on its way, where the server had waited with it.
+/// Maximum time that an answer to a long poll is assumed to take to arrive.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 
-/// Which of the waiting tasks a claim takes.
+/// Which of the pending tasks a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// The one that waits longest.
+    /// The task that was created first.
     OldestFirst,
-    /// The one that was created last.
+    /// The task that was created last.
     NewestFirst,
-    /// The one with the highest priority. (The published server keeps no priorities: there it is the oldest.)
+    /// The task with the highest priority. The published server stores no priorities; it returns the oldest task.
     HighestPriorityFirst,
 }
 
@@ -45,18 +45,17 @@ impl Order {
 #[derive(Debug, PartialEq)]
 #[allow(clippy::struct_field_names, reason = "`claimed_at` is the term")]
 pub struct Claimed {
-    /// The task, where there is one.
+    /// The claimed task, if there was one.
     pub task: Option<Task>,
-    /// The earliest time at which the claim can have begun.
+    /// The earliest time at which the claim may have started.
     pub claimed_at: Moment,
-    /// Whether the server waits where it is asked to.
-    pub waits: Waits,
+    /// Whether the server supports long polls.
+    pub long_polling: LongPolling,
 }
 
 impl Claimed {
-    /// No task.
     pub(crate) fn nothing(asked_at: Moment) -> Self {
-        Self { task: None, claimed_at: asked_at, waits: Waits::No }
+        Self { task: None, claimed_at: asked_at, long_polling: LongPolling::No }
     }
 }
 
@@ -69,77 +68,76 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that tries each call as often as `retries` says. The error is one line for a person: the settings
-    /// cannot be used.
+    /// Creates a client with a retry policy. The error is one line that says what is wrong with the settings.
     pub fn new(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Self, String> {
         Ok(Self { http: Http::new(connection)?, retries, clock })
     }
 
-    /// The same client, more or less patient.
+    /// Returns this client with another retry policy.
     #[must_use]
     pub fn with_retries(&self, retries: Retries) -> Self {
         Self { retries, ..self.clone() }
     }
 
-    /// The same client, which obeys a server that asks to be left alone for no longer than `most`.
+    /// Returns this client with at most `most` as its budget for `Retry-After`.
     #[must_use]
-    pub fn with_patience(&self, most: Duration) -> Self {
-        self.with_retries(Retries { patience: self.retries.patience.min(most), ..self.retries })
+    pub fn with_retry_after_budget(&self, most: Duration) -> Self {
+        self.with_retries(Retries { retry_after_budget: self.retries.retry_after_budget.min(most), ..self.retries })
     }
 
-    /// The same client, whose waits end when `clock` says so.
+    /// Returns this client with a clock whose sleeps can be interrupted.
     #[must_use]
     pub fn with_clock(&self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self.clone() }
     }
 
-    /// The same client, of whose requests `meter` hears.
+    /// Returns this client with a callback for each request.
     #[must_use]
     pub fn with_meter(&self, meter: Meter) -> Self {
         Self { http: self.http.with_meter(meter), ..self.clone() }
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.http.url
     }
 
-    /// The same for a person, with the proxy before it.
+    /// Returns the base URL for messages, with the proxy if there is one.
     pub(crate) fn shown_url(&self) -> &str {
         &self.http.shown_url
     }
 
-    /// `GET /health`, which needs no key.
+    /// Calls `GET /health`, which needs no key.
     pub fn health(&self) -> Result<Health, Error> {
         let keyless = Self { http: self.http.without_key(), ..self.clone() };
         keyless.get("/health").and_then(|data| self.read("GET /health", data))
     }
 
-    /// Whether the key is accepted, by the cheapest call that needs one.
+    /// Checks the key with the cheapest call that needs one.
     pub fn check_key(&self) -> Result<(), Error> {
         self.get("/tasks?limit=1").map(|_| ())
     }
 
-    /// Registers a type, or updates the one of that name.
+    /// Registers a type, or updates an existing one.
     pub fn register_type(&self, name: &str, version: &str, schema: &Value) -> Result<Registered, Error> {
         let path = "/task-types/register";
         let data = self.post(path, &json!({"name": name, "version": version, "param_schema": schema}))?;
         self.read(&format!("POST {path}"), data)
     }
 
-    /// The type of that name, `None` where the server knows none.
+    /// Returns the type called `name`, if it exists.
     pub fn task_type(&self, name: &str) -> Result<Option<TaskType>, Error> {
         self.lookup(&format!("/task-types/{}", encode(name)))
     }
 
-    /// All types. The published server cannot do this: [`Error::Refused`] with its words.
+    /// Returns all active types. The published server does not support this and answers [`Error::Refused`].
     pub fn task_types(&self) -> Result<Vec<TaskType>, Error> {
         self.list("/task-types?active_only=true")
     }
 
-    /// Creates a task, or finds the one of the same type and params. Params are sent with their keys sorted, their
-    /// numbers in one form, and without white space, since servers deduplicate by the bytes.
+    /// Creates a task, or returns the existing one with the same type and params. Params are sent in canonical form (sorted
+    /// keys, normalized numbers, no white space), since servers deduplicate by bytes.
     pub fn create(&self, task_type: &str, params: &Value, priority: Option<i64>) -> Result<Created, Error> {
         let mut body = json!({"type": task_type, "params": params});
         json::canonical(&mut body["params"]);
@@ -147,27 +145,33 @@ impl Client {
             body["priority"] = json!(priority);
         }
         let data = self.post("/tasks", &body)?;
-        wire::created(&data, task_type).map_err(|reason| self.bad_answer("POST /tasks", reason))
+        wire::created(&data, task_type).map_err(|reason| self.invalid_answer("POST /tasks", reason))
     }
 
-    /// Claims a task of a type for `worker_id`; `None` if none is waiting.
+    /// Claims a task of a type for `worker_id`, if there is one.
     #[cfg(feature = "internals")]
     pub fn claim(&self, worker_id: &str, type_id: u64, order: Order) -> Result<Option<Task>, Error> {
-        self.claim_or_wait(worker_id, type_id, order, Wait::default()).map(|claimed| claimed.task)
+        self.claim_long_poll(worker_id, type_id, order, LongPollRequest::default()).map(|claimed| claimed.task)
     }
 
-    /// Claims a task of a type for `worker_id`. Where there is none, a server that can waits for one, and takes one of
-    /// the other types as well.
-    pub fn claim_or_wait(&self, worker_id: &str, type_id: u64, order: Order, wait: Wait<'_>) -> Result<Claimed, Error> {
+    /// Claims a task of a type for `worker_id`. If there is none, a server that supports long polls waits for one, or for
+    /// a task of the other types in `wait`.
+    pub fn claim_long_poll(
+        &self,
+        worker_id: &str,
+        type_id: u64,
+        order: Order,
+        wait: LongPollRequest<'_>,
+    ) -> Result<Claimed, Error> {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
-        let last_try = Cell::new((self.clock.moment(), Waits::No));
+        let last_try = Cell::new((self.clock.moment(), LongPolling::No));
         let answer = self.retrying(|| {
             let asked_at = self.clock.moment();
             let request = Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } };
             let response = self.http.send(&request)?;
-            last_try.set((asked_at, response.waits));
+            last_try.set((asked_at, response.long_polling));
             wire::decode(self.shown_url(), wire::CLAIM, self.http.key(), &response)
         });
         let task = match answer {
@@ -175,21 +179,20 @@ impl Client {
             Err(error) if wire::is_empty_queue(&error) => None,
             Err(error) => return Err(error),
         };
-        let (asked_at, waits) = last_try.get();
-        // Where the server waited for a task, it has answered as soon as there was one.
-        let is_late = waits != Waits::No && asked_at.elapsed() > ON_THE_WAY;
+        let (asked_at, long_polling) = last_try.get();
+        // A long poll is answered as soon as there is a task.
+        let is_late = long_polling != LongPolling::No && asked_at.elapsed() > ON_THE_WAY;
         let claimed_at = if is_late { self.clock.moment().earlier(ON_THE_WAY) } else { asked_at };
-        Ok(Claimed { task, claimed_at, waits })
+        Ok(Claimed { task, claimed_at, long_polling })
     }
 
-    /// Has the claims of `worker_id` that wait at the server answered at once. One that knows nothing of waiting has
-    /// none, and says so by an error.
+    /// Makes the server answer open long polls of `worker_id` now. A server without long polls answers with an error.
     pub fn withdraw_claims(&self, worker_id: &str) -> Result<(), Error> {
         let path = format!("{}?worker_id={}", wire::CLAIM, encode(worker_id));
         self.once(&path, Method::Delete).map(drop)
     }
 
-    /// Says that a task is `percent` (0 to 100) done. It does not prolong the claim.
+    /// Reports that a task is `percent` (0 to 100) done. This does not extend the claim.
     pub fn progress(&self, id: TaskId, worker_id: &str, percent: u8, message: Option<&str>) -> Result<(), Error> {
         let mut body = json!({"worker_id": worker_id, "progress": percent});
         if let Some(message) = message {
@@ -199,13 +202,13 @@ impl Client {
         self.acknowledged(&path, &self.post(&path, &body)?)
     }
 
-    /// The task of that number, `None` where the server knows none.
+    /// Returns a task, if it exists.
     pub fn task(&self, id: TaskId) -> Result<Option<TaskView>, Error> {
         self.lookup(&format!("/tasks/{id}"))
     }
 
-    /// One part of the list of tasks, as the server answers.
-    pub(super) fn list_part(&self, filter: &TaskFilter, part: Part) -> Result<Vec<TaskView>, Error> {
+    /// Returns one page of the list of tasks, unfiltered.
+    pub(super) fn list_part(&self, filter: &TaskFilter, part: PageRequest) -> Result<Vec<TaskView>, Error> {
         let mut path = format!("/tasks?limit={}&offset={}", part.limit, part.offset);
         let before = part.before.map(|id| id.to_string());
         for (key, value) in [("status", filter.status.clone()), ("type", filter.like()), ("before", before)] {
@@ -217,18 +220,18 @@ impl Client {
         self.list(&path)
     }
 
-    /// `POST /tasks/{id}/complete`, once: sent again it could hit a later attempt. Sees to nothing else.
+    /// Calls `POST /tasks/{id}/complete` without retries, since a repetition could complete a later attempt.
     pub(super) fn complete_once(&self, id: TaskId, body: &Value) -> Result<(), Error> {
         let path = format!("/tasks/{id}/complete");
         self.acknowledged(&path, &self.once(&path, post(body))?)
     }
 
-    /// A report has only arrived where the answer is about a task: other things answer 200 as well.
+    /// Checks that an answer is about a task: a proxy may answer 200 as well.
     fn acknowledged(&self, path: &str, data: &Value) -> Result<(), Error> {
-        wire::acknowledges(data).map_err(|reason| self.bad_answer(&format!("POST {path}"), reason))
+        wire::check_acknowledgement(data).map_err(|reason| self.invalid_answer(&format!("POST {path}"), reason))
     }
 
-    /// How often and how patiently calls are tried.
+    /// Returns the retry policy.
     pub(crate) fn retries(&self) -> Retries {
         self.retries
     }
@@ -243,15 +246,15 @@ impl Client {
 
     fn list<T: FromWire>(&self, path: &str) -> Result<Vec<T>, Error> {
         let data = self.get(path)?;
-        wire::list(data).map_err(|reason| self.bad_answer(&format!("GET {path}"), reason))
+        wire::list(data).map_err(|reason| self.invalid_answer(&format!("GET {path}"), reason))
     }
 
     fn read<T: FromWire>(&self, call: &str, data: Value) -> Result<T, Error> {
-        T::from_wire(data).map_err(|reason| self.bad_answer(call, reason))
+        T::from_wire(data).map_err(|reason| self.invalid_answer(call, reason))
     }
 
-    fn bad_answer(&self, call: &str, reason: String) -> Error {
-        Error::BadAnswer { url: self.shown_url().to_owned(), call: call.to_owned(), reason }
+    fn invalid_answer(&self, call: &str, reason: String) -> Error {
+        Error::InvalidAnswer { url: self.shown_url().to_owned(), call: call.to_owned(), reason }
     }
 
     fn get(&self, path: &str) -> Result<Value, Error> {
@@ -271,24 +274,24 @@ impl Client {
         self.retrying_if(Error::is_retryable, call)
     }
 
-    /// The same, where `may_pass` says which errors are worth another try.
+    /// Retries `call` while `is_transient` returns true for its error.
     pub(super) fn retrying_if<T>(
         &self,
-        may_pass: impl Fn(&Error) -> bool,
+        is_transient: impl Fn(&Error) -> bool,
         call: impl Fn() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tries = self.retries.start();
+        let mut retry_state = self.retries.start();
         loop {
             match call() {
-                Err(error) if may_pass(&error) => self.wait(error, &mut tries)?,
+                Err(error) if is_transient(&error) => self.wait(error, &mut retry_state)?,
                 other => return other,
             }
         }
     }
 
-    /// Waits before the next try after `error`, which comes back where there is none.
-    pub(super) fn wait(&self, error: Error, tries: &mut Tries) -> Result<(), Error> {
-        let Some(wait) = tries.next(&error) else { return Err(error) };
+    /// Waits before the next try. Returns `error` if there are no tries left.
+    pub(super) fn wait(&self, error: Error, retry_state: &mut RetryState) -> Result<(), Error> {
+        let Some(wait) = retry_state.next(&error) else { return Err(error) };
         let is_long = error.retry_after().is_some() && wait >= Duration::from_secs(1);
         let level = if is_long { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, wait_s = (wait.as_secs_f64() * 1000.0).round() / 1000.0, error:%; "call failed: retrying");
@@ -300,7 +303,7 @@ impl Client {
 }
 
 fn post(body: &Value) -> Method<'_> {
-    Method::Post { body, wait: Wait::default() }
+    Method::Post { body, wait: LongPollRequest::default() }
 }
 
 fn encode(text: &str) -> impl std::fmt::Display {

@@ -1,50 +1,50 @@
-//! Reporting a result such that it counts once, although completing a task is not idempotent: whenever the fate of an
-//! earlier report is in doubt, the task is looked up before anything is sent again.
+//! Reports each result exactly once, although completing a task is not idempotent: if it is unknown whether a report
+//! arrived, the task is looked up before the report is sent again.
 
 use serde_json::{Value, json};
 
-use super::retry::{Tries, out_of_step};
+use super::retry::{RetryState, extra_lookups};
 use super::wire::{self, Fitted, Limit, TaskView};
 use super::{Client, Error, Retries};
 use crate::json::{self, MAX_RESULT_DEPTH};
 use crate::task::{TaskId, TaskResult};
 
-/// What became of a report.
+/// The outcome of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// The TaskManager has the result.
     Confirmed,
-    /// The claim was lost: the task is another worker's, waits again, is gone, or ended otherwise.
+    /// The claim was lost: the task is pending again, claimed by another worker, deleted, or has another result.
     ClaimLost,
 }
 
-/// The report of one attempt's result, as it is sent.
+/// The report of one attempt's result.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct ResultReport {
     id: TaskId,
     attempt: u32,
     worker_id: String,
     envelope: Value,
-    /// The length of the data that the handler made, in bytes of JSON.
+    /// The size of the handler's data as JSON, in bytes.
     data_bytes: usize,
     error: Option<String>,
 }
 
-impl From<&TaskResult> for Report {
+impl From<&TaskResult> for ResultReport {
     fn from(result: &TaskResult) -> Self {
         let error = result.outcome.failure.as_ref().map(|failure| wire::error_within_limit(&failure.error).to_owned());
         Self {
             id: result.task_id,
             attempt: result.attempt,
             worker_id: result.worker_id.clone(),
-            envelope: with_ideas_by_id(result.envelope()),
+            envelope: replace_ideas_by_ids(result.envelope()),
             data_bytes: wire::json_bytes(&result.outcome.data),
             error,
         }
     }
 }
 
-impl Report {
+impl ResultReport {
     fn body(&self, result: &Value) -> Value {
         let mut body = json!({"worker_id": self.worker_id, "success": self.error.is_none(), "result": result});
         if let Some(error) = &self.error {
@@ -53,27 +53,27 @@ impl Report {
         body
     }
 
-    /// The names of what was left out of the result when it was sent, since it is too long: by what the TaskManager shows
-    /// of it, else what is left out first.
+    /// Returns the names of the parts that were omitted from the result to make it fit. `shown` is the result that the
+    /// TaskManager has; without a match, returns what would be omitted first.
     #[must_use]
     pub fn omitted(&self, shown: Option<&Value>) -> Vec<String> {
         let mut tried = self.limits().iter().map(|limit| wire::fit(&self.envelope, self.data_bytes, *limit));
         let Some(first) = tried.next() else { return Vec::new() };
-        let is_shown = |it: &Fitted| {
+        let matches_shown = |it: &Fitted| {
             let same = |key: &&str| shown.is_some_and(|shown| shown.get(key) == it.result.get(key));
             ["data_omitted", "metadata_omitted", "data_bytes", "error", "message"].iter().all(same)
         };
-        if is_shown(&first) { first.omitted } else { tried.find(is_shown).unwrap_or(first).omitted }
+        if matches_shown(&first) { first.omitted } else { tried.find(matches_shown).unwrap_or(first).omitted }
     }
 
-    /// What to try in turn. Of a result that is nested deeper than servers take, as earlier versions stored them, the data
-    /// is left out.
+    /// Returns the limits to try in order. A result that is nested too deeply for servers, as earlier versions stored, is
+    /// sent without its data.
     fn limits(&self) -> &'static [Limit] {
         let is_deep = json::check_parts(&self.envelope, MAX_RESULT_DEPTH).is_err();
         if is_deep { &wire::LIMITS[wire::LIMITS.len() - 1..] } else { &wire::LIMITS }
     }
 
-    /// Sends as much of the result as the server takes.
+    /// Sends as much of the result as the server accepts.
     fn send(&self, client: &Client) -> Result<(), Error> {
         let mut answer = Ok(());
         let mut sent: Option<Fitted> = None;
@@ -91,7 +91,7 @@ impl Report {
         let omitted = sent.filter(|_| answer.is_ok()).map(|it| it.omitted).unwrap_or_default();
         if !omitted.is_empty() {
             log::warn!(
-                task_id = self.id.0, omitted = in_words(&omitted);
+                task_id = self.id.0, omitted = join_names(&omitted);
                 "result too large for the TaskManager: sent without some of its parts"
             );
         }
@@ -99,9 +99,9 @@ impl Report {
     }
 }
 
-/// The same envelope, whose ideas are told by their rows alone: their texts are in the database of ideas. Those of a
-/// failure were not kept, and the rows of one that could not be stored are not known: they stay as they are.
-fn with_ideas_by_id(mut envelope: Value) -> Value {
+/// Replaces the ideas in a successful result by their row ids; the texts are in the database of ideas. Ideas without an
+/// id were not stored and are left as they are.
+fn replace_ideas_by_ids(mut envelope: Value) -> Value {
     if envelope["success"] == json!(true) {
         let ideas = envelope.pointer_mut("/data/ideas").and_then(Value::as_array_mut);
         for idea in ideas.into_iter().flatten() {
@@ -113,9 +113,9 @@ fn with_ideas_by_id(mut envelope: Value) -> Value {
     envelope
 }
 
-/// The first few names of what was left out of a result, for a line.
+/// Joins the first few names of omitted parts, for a message.
 #[must_use]
-pub(crate) fn in_words(omitted: &[String]) -> String {
+pub(crate) fn join_names(omitted: &[String]) -> String {
     const MOST: usize = 10;
     const LONGEST: usize = 100;
     let name = |name: &String| name.chars().take(LONGEST).collect();
@@ -126,9 +126,9 @@ pub(crate) fn in_words(omitted: &[String]) -> String {
     }
 }
 
-/// What a look at the task says about an earlier report.
+/// What the current state of a task tells about an earlier report.
 #[derive(Debug, PartialEq, Eq)]
-enum Fate {
+enum ReportState {
     Arrived,
     NotArrived,
     ClaimLost,
@@ -136,58 +136,59 @@ enum Fate {
 
 impl Client {
     /// Reports a result for the first time.
-    pub fn deliver(&self, report: &Report) -> Result<Delivery, Error> {
-        let mut tries = self.retries().start();
+    pub fn deliver(&self, report: &ResultReport) -> Result<Delivery, Error> {
+        let mut retry_state = self.retries().start();
         match report.send(self) {
             Ok(()) => return Ok(Delivery::Confirmed),
             Err(error) if error.says_not_claimed() => {}
-            // Whether something is wrong with all answers, or with that to this report, a look at the task tells.
-            Err(error @ (Error::NotATaskManager { .. } | Error::BadAnswer { .. })) => {
-                return match self.settle_within(report, tries) {
+            // Looking up the task tells whether all answers are wrong, or only the one to this report.
+            Err(error @ (Error::NotATaskManager { .. } | Error::InvalidAnswer { .. })) => {
+                return match self.settle_within(report, retry_state) {
                     Err(Error::NotATaskManager { .. }) => Err(error),
                     other => other,
                 };
             }
-            Err(error) if error.is_retryable() => self.wait(error, &mut tries)?,
+            Err(error) if error.is_retryable() => self.wait(error, &mut retry_state)?,
             Err(error) => return Err(error),
         }
-        self.settle_within(report, tries)
+        self.settle_within(report, retry_state)
     }
 
     /// Reports a result that may have arrived already.
-    pub fn deliver_again(&self, report: &Report) -> Result<Delivery, Error> {
+    pub fn redeliver(&self, report: &ResultReport) -> Result<Delivery, Error> {
         self.settle_within(report, self.retries().start())
     }
 
-    fn settle_within(&self, report: &Report, mut tries: Tries) -> Result<Delivery, Error> {
+    fn settle_within(&self, report: &ResultReport, mut retry_state: RetryState) -> Result<Delivery, Error> {
         let once = self.with_retries(Retries::NONE);
         let mut failures = 0;
         loop {
             match once.settle(report, failures) {
-                Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(error, &mut tries)?,
+                Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(error, &mut retry_state)?,
                 other => return other,
             }
             failures += 1;
         }
     }
 
-    /// Looks the task up, and sends the report where it has not arrived.
-    fn settle(&self, report: &Report, failures: u32) -> Result<Delivery, Error> {
-        match fate(self.task(report.id)?.as_ref(), report) {
-            Fate::Arrived => Ok(Delivery::Confirmed),
-            Fate::ClaimLost => Ok(Delivery::ClaimLost),
-            Fate::NotArrived => {
-                (0..out_of_step(failures)).for_each(|_| drop(self.task(report.id)));
-                let narrowed = |error: Error| error.narrowed_to(&format!("POST /tasks/{}/complete", report.id));
+    /// Looks up the task, and sends the report if it has not arrived.
+    fn settle(&self, report: &ResultReport, failures: u32) -> Result<Delivery, Error> {
+        match report_state(self.task(report.id)?.as_ref(), report) {
+            ReportState::Arrived => Ok(Delivery::Confirmed),
+            ReportState::ClaimLost => Ok(Delivery::ClaimLost),
+            ReportState::NotArrived => {
+                (0..extra_lookups(failures)).for_each(|_| drop(self.task(report.id)));
+                let narrowed =
+                    |error: Error| error.into_invalid_answer_to(&format!("POST /tasks/{}/complete", report.id));
                 report.send(self).map(|()| Delivery::Confirmed).map_err(narrowed)
             }
         }
     }
 }
 
-/// Whether a task shows the result of another run. A report names no attempt: one of an expired claim, if it comes late, is
-/// taken for the next attempt of the same worker. When a run has ended tells it from others.
-fn shows_another_run(task: &TaskView, report: &Report) -> bool {
+/// Whether a task has the result of another attempt. Reports do not name the attempt, so a late report for an expired
+/// claim is accepted for the next attempt of the same worker. The times in the metadata distinguish them.
+fn has_other_result(task: &TaskView, report: &ResultReport) -> bool {
     let shown = task.result.as_ref();
     ["/metadata/processed_at", "/metadata/failed_at"].iter().any(|time| {
         let shown = shown.and_then(|shown| shown.pointer(time)).and_then(Value::as_str);
@@ -195,20 +196,20 @@ fn shows_another_run(task: &TaskView, report: &Report) -> bool {
     })
 }
 
-/// Whether a report arrived, by what the task looks like now.
-fn fate(task: Option<&TaskView>, report: &Report) -> Fate {
-    let Some(task) = task else { return Fate::ClaimLost };
+/// Tells from the current state of the task whether a report arrived.
+fn report_state(task: Option<&TaskView>, report: &ResultReport) -> ReportState {
+    let Some(task) = task else { return ReportState::ClaimLost };
     let same_attempt = task.attempts == report.attempt;
     let held = same_attempt && task.claimed_by.as_deref() == Some(&report.worker_id);
     let shows_error = report.error.is_some() && task.error_message == report.error;
     match (task.status.as_str(), &report.error) {
-        ("claimed", _) if held => Fate::NotArrived,
-        ("completed", None) | ("failed", Some(_)) if held && !shows_another_run(task, report) => Fate::Arrived,
-        // Back in the queue: by this very failure, or because the claim expired.
-        ("pending", _) if same_attempt && shows_error => Fate::Arrived,
-        // Put back by this very failure, and claimed for the next attempt since. Where the claim expired instead, and the
-        // attempt before had failed in the same words, the next attempt runs all the same.
-        ("claimed", _) if task.attempts == report.attempt + 1 && shows_error => Fate::Arrived,
-        _ => Fate::ClaimLost,
+        ("claimed", _) if held => ReportState::NotArrived,
+        ("completed", None) | ("failed", Some(_)) if held && !has_other_result(task, report) => ReportState::Arrived,
+        // Pending again: because of this failure, or because the claim expired.
+        ("pending", _) if same_attempt && shows_error => ReportState::Arrived,
+        // Put back by this failure, and claimed again since. If the claim expired instead, and the previous attempt had the
+        // same error, the next attempt runs all the same.
+        ("claimed", _) if task.attempts == report.attempt + 1 && shows_error => ReportState::Arrived,
+        _ => ReportState::ClaimLost,
     }
 }

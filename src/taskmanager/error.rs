@@ -1,14 +1,14 @@
-//! What can go wrong between prismq and the TaskManager, in the terms that callers branch on.
+//! Errors of calls to the TaskManager, as callers distinguish them.
 
 use std::time::Duration;
 
 use super::http::THROUGH;
 
-/// Why a call failed. The text is one line for a person; it never holds the key.
+/// Why a call failed. The text is one line and never contains the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No whole answer came: no connection, a time-out, an answer cut short.
+    /// No complete answer arrived: no connection, a time-out, a truncated answer.
     #[error("cannot reach the TaskManager at {url}: {reason}")]
     Unreachable {
         /// The base URL.
@@ -16,7 +16,7 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
-    /// This process has no open files, say, left for a connection: nothing was asked.
+    /// This process lacks a resource for a connection, such as open files. Nothing was sent.
     #[error("cannot open a connection to the TaskManager at {url}, out of open files or memory: {reason}")]
     Shortage {
         /// The base URL.
@@ -24,7 +24,7 @@ pub enum Error {
         /// What the system says.
         reason: String,
     },
-    /// TLS, or a proxy on the way, refuses the connection, and would do so again.
+    /// TLS or a proxy refused the connection; a retry would not help.
     #[error("cannot connect to the TaskManager at {url}: {reason}")]
     NotConnected {
         /// The base URL.
@@ -32,7 +32,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// Something answered that is no TaskManager.
+    /// Something that is not a TaskManager answered.
     #[error("no TaskManager at {url}: {reason}")]
     NotATaskManager {
         /// The base URL.
@@ -40,19 +40,19 @@ pub enum Error {
         /// What came instead.
         reason: String,
     },
-    /// It answered that it cannot do the call now, and may later.
+    /// The server cannot serve the call now, but may later.
     #[error("the TaskManager at {url} is unavailable: {reason} ({status})")]
     Unavailable {
         /// The base URL.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// Its own words, or what they mean.
+        /// The server's message, or what it means.
         reason: String,
-        /// How long it asked callers to wait.
+        /// The time from `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// It does not accept the key, or not this address.
+    /// The server rejects the key or this client's address.
     #[error("the TaskManager at {url} {}{}", if *.with_key { "refused the key" } else { "refused a request without a key" }, reason_of(message))]
     KeyRefused {
         /// The base URL.
@@ -62,38 +62,38 @@ pub enum Error {
         /// Whether a key was sent.
         with_key: bool,
     },
-    /// It understood the call and refuses it; the same call would be refused again.
+    /// The server rejects the call, and would reject it again.
     #[error("the TaskManager refused the request: {message} ({status})")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// Its own words, with its details.
+        /// The server's message, with its details.
         message: String,
     },
-    /// It answered what does not fit the call, while it answers others as it should.
+    /// The answer does not fit the call, while other calls work.
     #[error("the TaskManager at {url} gave an invalid answer to {call}: {reason}")]
-    BadAnswer {
+    InvalidAnswer {
         /// The base URL.
         url: String,
         /// The call, as method and path.
         call: String,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         reason: String,
     },
-    /// Its answers do not make one list in which each task is there once.
+    /// The server's pages cannot be combined into a list that has each task once.
     #[error("the TaskManager at {url} cannot list these tasks reliably: {reason}")]
     Inexact {
         /// The base URL.
         url: String,
-        /// What is wrong with its lists.
+        /// What is wrong with the pages.
         reason: String,
     },
-    /// The program was asked to end while it waited to try again.
+    /// The program is stopping and gave up waiting for the next try.
     #[error("interrupted while waiting for the TaskManager")]
     Interrupted,
 }
 
-/// What a refusal of the key says besides that. The usual words only repeat it, for programmers.
+/// Returns the server's message about a refused key, unless it is the usual one.
 fn reason_of(message: &str) -> String {
     if message.starts_with("Invalid or missing API key") { String::new() } else { format!(": {message}") }
 }
@@ -105,7 +105,7 @@ impl Error {
         matches!(self, Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Shortage { .. })
     }
 
-    /// Whether nothing, or nothing of a TaskManager, came back through a proxy.
+    /// Whether the error may come from the proxy, or from something behind it that is not a TaskManager.
     pub(crate) fn may_be_by_proxy(&self) -> bool {
         match self {
             Self::Unreachable { url, .. }
@@ -116,37 +116,37 @@ impl Error {
         }
     }
 
-    /// Whether the TaskManager has decided against the call. Anything else is a fault on the way, which may pass.
+    /// Whether the TaskManager rejected the call. Any other error may be temporary.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::KeyRefused { .. })
     }
 
-    /// Whether the TaskManager may have done what it was asked although this is what came of it.
+    /// Whether the call may have taken effect despite the error.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NotATaskManager { .. } | Self::BadAnswer { .. } => true,
+            Self::Unreachable { .. } | Self::NotATaskManager { .. } | Self::InvalidAnswer { .. } => true,
             Self::Unavailable { status, .. } => *status != 429,
             _ => false,
         }
     }
 
-    /// Whether the answer to a report is about this report. Where it is not, all of them have to wait.
+    /// Whether the error concerns this report only. Otherwise, all reports have to wait.
     #[must_use]
     pub fn refuses_report(&self) -> bool {
-        self.is_refusal() || matches!(self, Self::BadAnswer { .. })
+        self.is_refusal() || matches!(self, Self::InvalidAnswer { .. })
     }
 
-    /// The same as the answer to `call`, while another call was just answered as it should be.
-    pub(super) fn narrowed_to(self, call: &str) -> Self {
+    /// Turns [`Self::NotATaskManager`] into an invalid answer to `call`, since another call has just succeeded.
+    pub(super) fn into_invalid_answer_to(self, call: &str) -> Self {
         match self {
-            Self::NotATaskManager { url, reason } => Self::BadAnswer { url, reason, call: call.to_owned() },
+            Self::NotATaskManager { url, reason } => Self::InvalidAnswer { url, reason, call: call.to_owned() },
             other => other,
         }
     }
 
-    /// How long the server asked to be left alone.
+    /// Returns the time from `Retry-After`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -155,8 +155,8 @@ impl Error {
         }
     }
 
-    /// Whether the server says that this worker does not hold the task: another worker does, nobody does, or there is
-    /// no such task. After a report was sent before, this may only mean that the first one arrived.
+    /// Whether the server says that this worker does not hold the claim: another worker or nobody does, or there is no
+    /// such task. For a repeated report, it may mean that the first one arrived.
     #[must_use]
     pub fn says_not_claimed(&self) -> bool {
         match self {
@@ -166,13 +166,13 @@ impl Error {
         }
     }
 
-    /// Whether the server says that it does not know the task type.
+    /// Whether the server says that there is no such task type.
     #[must_use]
     pub fn says_unknown_type(&self) -> bool {
         matches!(self, Self::Refused { status: 404, message } if message.contains("type"))
     }
 
-    /// Whether the server has no room for a value of this length.
+    /// Whether the server says that a value is too long.
     #[must_use]
     pub fn says_too_long(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! One HTTP exchange: a request out, a whole answer back, bounded in time and size.
+//! Sends single HTTP requests and reads the whole answer, with limits on time and size.
 
 use parking_lot::Mutex;
 use std::fmt;
@@ -17,45 +17,44 @@ use crate::resources::is_shortage;
 use crate::retry_after;
 use crate::web::{self, Proxy, WANTS_CREDENTIALS, Way, is_loopback, refusal};
 
-/// The most that is read of an answer, in bytes: the longest params, the longest result, and what surrounds them.
+/// Maximum size of an answer, in bytes: the longest params, the longest result, and the rest of the task.
 pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
 
-/// The longest that a call which only spares somebody a wait may take.
+/// Time-out of `DELETE`, which only ends long polls early.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a server, or a proxy before it, says that it gives up a connection on which no request came in time. A request that
-/// was on its way was not done (RFC 9110, 15.5.9).
+/// Status with which a server or proxy closes an idle connection. A request that was on its way was not processed (RFC
+/// 9110, 15.5.9).
 pub(super) const TIMED_OUT: u16 = 408;
 
-/// How long calls take fresh connections after one has broken. A balancer or server that gives up connections which were
-/// used before would else meet the same call of a series each time, a report after its look-up say, for ever.
-const FRESH_FOR: Duration = Duration::from_secs(10);
+/// How long calls use new connections after one has broken. If a server or balancer closes reused connections, the same
+/// call in a series, such as a report after its look-up, would otherwise fail every time.
+const NEW_CONNECTIONS_FOR: Duration = Duration::from_secs(10);
 
-/// Between the address of a TaskManager and that of the proxy before it, in errors.
+/// Separates the URL of a TaskManager from that of its proxy in errors.
 pub(super) const THROUGH: &str = " through ";
 
-/// How to reach a TaskManager.
+/// Settings of the connection to a TaskManager.
 #[derive(Clone)]
 pub struct Connection {
     /// The base URL, which ends in `/api`.
     pub api_url: String,
-    /// Sent as `X-API-Key` and shown nowhere.
+    /// Sent as `X-API-Key`, never shown.
     pub api_key: Option<String>,
     /// PEM certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// The longest that connecting may take.
+    /// Time-out for connecting.
     pub connect_timeout: Duration,
-    /// The longest that a whole call may take.
+    /// Time-out for a whole call.
     pub call_timeout: Duration,
-    /// Whether the TaskManager is reached directly although the environment names a proxy for it: this program has started
-    /// it.
+    /// Whether to ignore proxies in the environment, because this program has started the TaskManager.
     pub is_own: bool,
-    /// Whether a connection is kept for the next call. One that was kept may break, so who tries each call once has none.
+    /// Whether connections are reused. A reused connection may break, so clients without retries should not.
     pub keep_alive: bool,
 }
 
 impl Connection {
-    /// The standard time-outs: 5 s to connect, 30 s for a whole call.
+    /// Creates settings with the default time-outs: 5 s to connect, 30 s for a whole call.
     #[must_use]
     pub fn new(api_url: impl Into<String>, api_key: Option<String>) -> Self {
         Self {
@@ -69,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// Whether the key would cross a network in clear text: http, to another machine.
+    /// Whether the key would be sent to another machine unencrypted.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         let uri: Option<Uri> = self.api_url.parse().ok();
@@ -88,37 +87,37 @@ impl Connection {
     }
 }
 
-/// Shows everything but the key.
+/// Omits the key.
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("api_url", &self.api_url).finish_non_exhaustive()
     }
 }
 
-/// One request and what came of it, for whoever counts them.
+/// A request and its result, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
-    /// The call, by the name of a command that makes it, say: one of a few.
+    /// The name of the call, one of a fixed set.
     pub call: &'static str,
-    /// The HTTP status of the answer, where a whole one came.
+    /// The HTTP status, if a complete answer arrived.
     pub status: Option<u16>,
-    /// From the first byte that was sent to the last that was read.
+    /// The time from the first byte sent to the last byte read.
     pub took: Duration,
-    /// The server was asked to hold its answer back until there is a task.
+    /// Whether it was a long poll.
     pub held: bool,
 }
 
-/// Hears of every exchange, from the thread that made it.
+/// A callback for each exchange, called by the thread that made it.
 pub(crate) type Meter = Arc<dyn Fn(&Exchange) + Send + Sync>;
 
-/// A request, by its path below the base URL.
+/// A request; its path is relative to the base URL.
 pub(super) struct Request<'a> {
     pub(super) path: &'a str,
     pub(super) method: Method<'a>,
 }
 
 impl Request<'_> {
-    /// Its name for a [`Meter`].
+    /// Returns the name of the call for a [`Meter`].
     fn call(&self) -> &'static str {
         let path = self.path.split('?').next().unwrap_or_default();
         let mut parts = path.trim_start_matches('/').split('/');
@@ -130,7 +129,7 @@ impl Request<'_> {
             (Method::Get, Some("task-types"), Some(_), None) => "show_type",
             (Method::Post { .. }, Some("tasks"), None, None) => "create_task",
             (Method::Post { .. }, Some("task-types"), Some("register"), None) => "register_type",
-            (Method::Post { .. }, Some("tasks"), Some("claim"), None) if self.is_held() => "claim_wait",
+            (Method::Post { .. }, Some("tasks"), Some("claim"), None) if self.is_long_poll() => "claim_wait",
             (Method::Post { .. }, Some("tasks"), Some("claim"), None) => "claim",
             (Method::Delete, Some("tasks"), Some("claim"), None) => "withdraw_claims",
             (Method::Post { .. }, Some("tasks"), Some(_), Some("complete")) => "complete",
@@ -139,36 +138,36 @@ impl Request<'_> {
         }
     }
 
-    /// What an answer that has applied these preferences says of the server.
-    fn waits(&self, preferences: &str) -> Waits {
+    /// Returns what the applied preferences of an answer say about the server.
+    fn long_polling(&self, preferences: &str) -> LongPolling {
         match &self.method {
-            Method::Post { wait, .. } if wait.is_asked_for() => Waits::applied(preferences, wait),
-            _ => Waits::No,
+            Method::Post { wait, .. } if wait.is_requested() => LongPolling::applied(preferences, wait),
+            _ => LongPolling::No,
         }
     }
 
-    fn is_held(&self) -> bool {
-        matches!(self.method, Method::Post { wait, .. } if wait.is_asked_for())
+    fn is_long_poll(&self) -> bool {
+        matches!(self.method, Method::Post { wait, .. } if wait.is_requested())
     }
 }
 
-/// A wait that the server is asked for, until it has an answer that is worth having.
+/// Parameters of a long poll.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wait<'a> {
-    /// How long at most, in whole seconds; not at all under one.
+pub struct LongPollRequest<'a> {
+    /// Maximum time to wait, in whole seconds. Less than one second means no long poll.
     pub time: Duration,
-    /// The numbers of the types of which a task would do as well.
+    /// Ids of further types of which a task is accepted.
     pub others: &'a [u64],
 }
 
-impl Wait<'_> {
-    /// Whether there is one to ask for.
+impl LongPollRequest<'_> {
+    /// Whether a long poll is requested.
     #[must_use]
-    pub fn is_asked_for(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         self.time.as_secs() > 0
     }
 
-    /// The preference (RFC 7240). `task-types` is our own; servers ignore what they do not know.
+    /// Returns the value of `Prefer` (RFC 7240). `task-types` is our own extension; other servers ignore it.
     fn preference(&self) -> String {
         let others: Vec<String> = self.others.iter().map(u64::to_string).collect();
         let others = if others.is_empty() { String::new() } else { format!(", task-types=\"{}\"", others.join(" ")) };
@@ -176,57 +175,55 @@ impl Wait<'_> {
     }
 }
 
-/// Whether a server waits where it is asked to.
+/// Whether a server supports long polls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Waits {
-    /// It answers at once.
+pub enum LongPolling {
+    /// No: it answers at once.
     #[default]
     No,
-    /// For a task of the one type that the claim is for.
-    ForOne,
-    /// For a task of any of the types that it was asked to wait for.
-    ForAny,
+    /// For the type of the claim only.
+    ClaimedType,
+    /// For all requested types.
+    AllTypes,
 }
 
-impl Waits {
-    /// As the answer to `wait` says which preferences were applied.
-    fn applied(preferences: &str, wait: &Wait<'_>) -> Self {
+impl LongPolling {
+    /// Reads `Preference-Applied` of the answer to `wait`.
+    fn applied(preferences: &str, wait: &LongPollRequest<'_>) -> Self {
         let applied = |wanted| preferences.split(',').any(|name| name.trim().eq_ignore_ascii_case(wanted));
         match applied("wait") {
             false => Self::No,
-            true if wait.others.is_empty() || applied("task-types") => Self::ForAny,
-            true => Self::ForOne,
+            true if wait.others.is_empty() || applied("task-types") => Self::AllTypes,
+            true => Self::ClaimedType,
         }
     }
 }
 
-/// How a request is made.
 pub(super) enum Method<'a> {
     Get,
-    Post { body: &'a Value, wait: Wait<'a> },
+    Post { body: &'a Value, wait: LongPollRequest<'a> },
     Delete,
 }
 
-/// What came back for a request.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
-    /// Whether the server has done as `Prefer: wait` asked.
-    pub(super) waits: Waits,
+    /// Whether the server applied `Prefer: wait`.
+    pub(super) long_polling: LongPolling,
     pub(super) body: Vec<u8>,
-    /// Whether there is more, which was not read.
+    /// Whether the body is longer than the limit and was truncated.
     pub(super) is_cut: bool,
 }
 
-/// A pooled agent that sends single requests.
+/// Sends single requests with pooled connections.
 #[derive(Clone)]
 pub(super) struct Http {
     agent: ureq::Agent,
     key: Option<HeaderValue>,
     pub(super) url: Arc<str>,
-    /// The same for a person, with the proxy before it.
+    /// The base URL for messages, with the proxy if there is one.
     pub(super) shown_url: Arc<str>,
     meter: Option<Meter>,
     /// When a connection last broke.
@@ -234,7 +231,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Fails with a line for a person where the key or the certificates cannot be used.
+    /// The error is one line that says what is wrong with the key or the certificates.
     pub(super) fn new(connection: &Connection) -> Result<Self, String> {
         let uri = base_uri(&connection.api_url)?;
         let idle_connections = if connection.keep_alive { 64 } else { 0 };
@@ -259,22 +256,22 @@ impl Http {
         })
     }
 
-    /// The key that goes with every request.
+    /// Returns the key.
     pub(super) fn key(&self) -> Option<&str> {
         std::str::from_utf8(self.key.as_ref()?.as_bytes()).ok()
     }
 
-    /// The same agent, which sends no key.
+    /// Returns this agent without the key.
     pub(super) fn without_key(&self) -> Self {
         Self { key: None, ..self.clone() }
     }
 
-    /// The same agent, of whose requests `meter` hears.
+    /// Returns this agent with a callback for each request.
     pub(super) fn with_meter(&self, meter: Meter) -> Self {
         Self { meter: Some(meter), ..self.clone() }
     }
 
-    /// Sends one request and reads the whole answer, whatever its status.
+    /// Sends a request and reads the whole answer, whatever its status.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Response, Error> {
         let start = Instant::now();
         let response = self.exchange(request);
@@ -285,7 +282,7 @@ impl Http {
         let (call, took) = (request.call(), start.elapsed());
         log::debug!(call, status, seconds = took.as_secs_f64(); "TaskManager call");
         if let Some(meter) = &self.meter {
-            meter(&Exchange { call, status, took, held: request.is_held() });
+            meter(&Exchange { call, status, took, held: request.is_long_poll() });
         }
         response
     }
@@ -293,48 +290,53 @@ impl Http {
     fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
         let url = format!("{}{}", self.url, request.path);
         let answer = match request.method {
-            Method::Get => self.ready(self.agent.get(&url)).call(),
+            Method::Get => self.prepare(self.agent.get(&url)).call(),
             Method::Delete => {
                 let request = self.agent.delete(&url).config().timeout_global(Some(DELETE_TIMEOUT)).build();
-                self.ready(request).call()
+                self.prepare(request).call()
             }
             Method::Post { body, wait } => self
-                .ready(self.waiting(self.agent.post(&url), &wait))
+                .prepare(self.with_long_poll(self.agent.post(&url), &wait))
                 .header("Content-Type", "application/json")
                 .send(body.to_string().as_bytes()),
         };
-        let mut answer = answer.map_err(|error| self.no_answer(&error))?;
+        let mut answer = answer.map_err(|error| self.connection_error(&error))?;
         if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return Err(Error::NotConnected { url: self.shown_url.to_string(), reason: WANTS_CREDENTIALS.to_owned() });
         }
         let mut body = Vec::new();
         let read = answer.body_mut().as_reader().take(MAX_ANSWER + 1).read_to_end(&mut body);
-        read.map_err(|error| self.broken_off(&error.into()))?;
+        read.map_err(|error| self.read_error(&error.into()))?;
         let header = |name| text_header(answer.headers(), name);
         Ok(Response {
             status: answer.status().as_u16(),
             retry_after: retry_after(answer.headers()),
             location: header("Location"),
-            waits: header("Preference-Applied").map_or(Waits::No, |applied| request.waits(&applied)),
+            long_polling: header("Preference-Applied")
+                .map_or(LongPolling::No, |applied| request.long_polling(&applied)),
             is_cut: body.len() as u64 > MAX_ANSWER,
             body,
         })
     }
 
-    /// Asks the server to hold its answer back, where that is wanted.
-    fn waiting<B>(&self, request: ureq::RequestBuilder<B>, wait: &Wait<'_>) -> ureq::RequestBuilder<B> {
-        if !wait.is_asked_for() {
+    /// Adds `Prefer: wait` for a long poll.
+    fn with_long_poll<B>(
+        &self,
+        request: ureq::RequestBuilder<B>,
+        wait: &LongPollRequest<'_>,
+    ) -> ureq::RequestBuilder<B> {
+        if !wait.is_requested() {
             return request;
         }
         let timeout = self.agent.config().timeouts().global.map(|timeout| timeout + wait.time);
         request.header("Prefer", wait.preference()).config().timeout_global(timeout).build()
     }
 
-    /// The request with the key, and on a fresh connection where kept ones are not to be trusted now.
-    fn ready<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+    /// Adds the key, and makes the request use a new connection if one has broken recently.
+    fn prepare<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         let broken_at = *self.broken_at.lock();
-        if broken_at.is_some_and(|broken_at| broken_at.elapsed() < FRESH_FOR) {
-            // None that is idle is young enough.
+        if broken_at.is_some_and(|broken_at| broken_at.elapsed() < NEW_CONNECTIONS_FOR) {
+            // No idle connection is young enough.
             request = request.config().max_idle_age(Duration::ZERO).build();
         }
         match &self.key {
@@ -343,7 +345,7 @@ impl Http {
         }
     }
 
-    fn no_answer(&self, error: &ureq::Error) -> Error {
+    fn connection_error(&self, error: &ureq::Error) -> Error {
         let url = self.shown_url.to_string();
         if let Some(reason) = refusal(error) {
             return Error::NotConnected { url, reason };
@@ -369,7 +371,7 @@ impl Http {
         Error::Unreachable { url, reason }
     }
 
-    fn broken_off(&self, error: &ureq::Error) -> Error {
+    fn read_error(&self, error: &ureq::Error) -> Error {
         let url = self.shown_url.to_string();
         let reason = match error {
             ureq::Error::Timeout(_) => "the answer timed out".into(),
@@ -394,14 +396,14 @@ fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.trim().to_owned())
 }
 
-/// How long the server asks to be left alone.
+/// Parses `Retry-After`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all("Retry-After").iter().filter_map(|value| value.to_str().ok());
     retry_after::longest(values, text_header(headers, "Date").as_deref())
 }
 
 fn header(key: &str) -> Result<HeaderValue, String> {
-    // The library's own error is left out on purpose: it could quote the key.
+    // The library's error is dropped because it could quote the key.
     let mut value =
         HeaderValue::from_str(key).map_err(|_| "the API key holds characters that a header cannot carry")?;
     value.set_sensitive(true);

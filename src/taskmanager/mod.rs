@@ -1,6 +1,6 @@
-//! The client of the TaskManager: its calls, what they answer, and what to do where they fail.
+//! Client of the TaskManager: its calls, their answers, retries.
 //!
-//! Servers differ from their documents and from each other; `wire` alone knows how. Callers see ids as numbers, params
+//! Servers differ from their documentation and from each other; only `wire` knows how. Callers see ids as numbers, params
 //! as they were sent, and an empty queue as `None`.
 
 mod claim;
@@ -14,11 +14,11 @@ pub(crate) mod wire;
 
 pub(crate) use client::Claimed;
 pub use client::{Client, Order};
-pub(crate) use deliver::in_words;
-pub use deliver::{Delivery, Report};
+pub(crate) use deliver::join_names;
+pub use deliver::{Delivery, ResultReport};
 pub use error::Error;
-pub use http::{Connection, Wait};
-pub(crate) use http::{Exchange, Meter, Waits};
+pub use http::{Connection, LongPollRequest};
+pub(crate) use http::{Exchange, LongPolling, Meter};
 pub use listing::TaskFilter;
 pub(crate) use listing::TaskPages;
 pub(crate) use retry::Backoff;

@@ -1,78 +1,77 @@
-//! Exponential backoff with full jitter.
+//! Retries with exponential backoff and full jitter.
 
 use std::time::Duration;
 
 use super::Error;
 
-/// The longest wait that nobody has asked for, before a call is made again that the server wants to be made later.
-const LONGEST_UNASKED: Duration = Duration::from_secs(5);
+/// Maximum pause of our own choice after an answer with `Retry-After`.
+const LONGEST_UNREQUESTED: Duration = Duration::from_secs(5);
 
-/// How often and how patiently a call is tried.
+/// Retry policy of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retries {
-    /// Tries in all, the first included.
+    /// Maximum number of tries, including the first.
     pub tries: u32,
-    /// The longest wait before the second try.
+    /// Maximum pause before the second try.
     pub first: Duration,
-    /// The longest wait before any try.
+    /// Maximum pause before any try.
     pub longest: Duration,
-    /// How long to wait in all where the server asks to be left alone; not at all where it asks for more. Such waits use
-    /// up no tries: who counts calls lets them through later. Zero: what it asks is the caller's to obey.
-    pub patience: Duration,
+    /// Maximum total time to wait because of `Retry-After`. If a pause would exceed it, the call fails. Such pauses do not
+    /// count as tries. Zero: the caller handles `Retry-After`.
+    pub retry_after_budget: Duration,
 }
 
 impl Retries {
-    /// Five tries, with up to 250 ms, 500 ms, 1 s and 2 s between them: a restart of the server is bridged, and a
-    /// script whose server is away hears of it within four seconds. One that limits calls by the minute has begun the next
-    /// minute before the patience ends.
+    /// Five tries, with pauses of up to 250 ms, 500 ms, 1 s and 2 s: enough for a restart of the server, and a script learns
+    /// within four seconds that the server is down. Two minutes are enough for servers that limit calls per minute.
     pub const STANDARD: Self = Self {
         tries: 5,
         first: Duration::from_millis(250),
         longest: Duration::from_secs(2),
-        patience: Duration::from_mins(2),
+        retry_after_budget: Duration::from_mins(2),
     };
 
     /// A single try.
-    pub const NONE: Self = Self { tries: 1, patience: Duration::ZERO, ..Self::STANDARD };
+    pub const NONE: Self = Self { tries: 1, retry_after_budget: Duration::ZERO, ..Self::STANDARD };
 
-    pub(super) fn start(&self) -> Tries {
+    pub(super) fn start(&self) -> RetryState {
         let backoff = Backoff::new(self.first, 2.0, self.longest);
-        Tries { backoff, left: self.tries.saturating_sub(1), patience: self.patience }
+        RetryState { backoff, tries_left: self.tries.saturating_sub(1), retry_after_budget: self.retry_after_budget }
     }
 }
 
-/// The further tries of one call.
+/// The remaining tries of one call.
 #[derive(Debug)]
-pub(super) struct Tries {
+pub(super) struct RetryState {
     backoff: Backoff,
-    left: u32,
-    patience: Duration,
+    tries_left: u32,
+    retry_after_budget: Duration,
 }
 
-impl Tries {
-    /// How long to wait before the call is tried again after `error`; `None` where it is given up.
+impl RetryState {
+    /// Returns the pause before the next try; `None` if there are no tries left.
     pub(super) fn next(&mut self, error: &Error) -> Option<Duration> {
-        /// Less is no wait.
+        /// Prevents busy waiting if the server asks for zero.
         const SHORTEST: Duration = Duration::from_millis(10);
         let backoff = self.backoff.jittered();
-        let Some(asked) = error.retry_after() else {
-            self.left = self.left.checked_sub(1)?;
+        let Some(requested) = error.retry_after() else {
+            self.tries_left = self.tries_left.checked_sub(1)?;
             return Some(backoff);
         };
-        let wait = asked.max(backoff).max(SHORTEST);
-        self.patience = self.patience.checked_sub(wait)?;
+        let wait = requested.max(backoff).max(SHORTEST);
+        self.retry_after_budget = self.retry_after_budget.checked_sub(wait)?;
         Some(wait)
     }
 }
 
-/// How often to look once more, between a look that was answered and the call that it is about, after so many failures of
-/// the two. A balancer with a dead server behind it may let every second call fail: were the two always made in turn,
-/// each look would get through and never the call.
-pub(super) fn out_of_step(failures: u32) -> u32 {
+/// Returns how many extra look-ups to make between a look-up and its call, after `failures` failed pairs. If a balancer
+/// has a dead server behind it and every second call fails, strictly alternating look-ups and calls would let every
+/// look-up succeed and every call fail.
+pub(super) fn extra_lookups(failures: u32) -> u32 {
     if failures < 2 { 0 } else { fastrand::u32(0..4) }
 }
 
-/// Waits that grow by a factor up to a limit.
+/// Pauses that grow by a factor up to a limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -82,22 +81,21 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Waits of `first`, `first * factor`, … up to `longest`.
+    /// Creates pauses of `first`, `first * factor`, … up to `longest`.
     #[must_use]
     pub(crate) fn new(first: Duration, factor: f64, longest: Duration) -> Self {
         let longest = longest.max(first);
         Self { first, factor, longest, next: first }
     }
 
-    /// The waits after calls that the server asks to be made later, where it does not ask for longer ones: of a few seconds,
-    /// and no more than `most`. The first is short: who counts calls by the second or the minute may say zero in the last
-    /// second.
+    /// Creates the minimum pauses after answers with `Retry-After`: a few seconds, and at most `most`. The first one is
+    /// short, since a server that limits calls per minute may say zero in the last second.
     #[must_use]
     pub(crate) fn when_asked_to_wait(most: Duration) -> Self {
-        Self::new(Retries::STANDARD.first, 2.0, most.min(LONGEST_UNASKED))
+        Self::new(Retries::STANDARD.first, 2.0, most.min(LONGEST_UNREQUESTED))
     }
 
-    /// The next wait, before jitter. It grows with each call.
+    /// Returns the next pause, without jitter, and grows it.
     pub(crate) fn grow(&mut self) -> Duration {
         let wait = self.next;
         let grown = wait.as_secs_f64() * self.factor;
@@ -105,19 +103,19 @@ impl Backoff {
         wait
     }
 
-    /// The next wait with full jitter: anything from nothing to all of it, so that clients which failed together do
-    /// not come back together.
+    /// Returns the next pause with full jitter, a random part of it, so that clients that failed together do not retry
+    /// together.
     pub(crate) fn jittered(&mut self) -> Duration {
         self.grow().mul_f64(fastrand::f64())
     }
 
-    /// The longest wait.
+    /// Returns the longest pause.
     #[must_use]
     pub(crate) fn longest(&self) -> Duration {
         self.longest
     }
 
-    /// Starts again from the first wait.
+    /// Starts again with the first pause.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }

@@ -1,5 +1,5 @@
-//! What goes over the wire, and the only place that knows how the TaskManager's servers differ: in envelopes, in how
-//! they write ids, in lists, in how they say that nothing is there.
+//! Encoding of requests and answers; the only module that knows how servers differ: in envelopes, ids, lists, and how they
+//! report that something does not exist.
 
 mod fit;
 mod schema;
@@ -19,23 +19,23 @@ use crate::json;
 use crate::retry_after;
 use crate::task::{Task, TaskId};
 
-/// What `GET /health` answers.
+/// The answer of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// `healthy` where all is well.
+    /// `healthy`, or an error state.
     pub status: String,
-    /// `connected` where all is well.
+    /// `connected`, or an error state.
     pub database: String,
 }
 
-/// A task type as the TaskManager holds it.
+/// A task type of the TaskManager.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskType {
-    /// Its number, which claims ask for.
+    /// The id used in claims.
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// Its version, such as `1.0.0`.
+    /// The version, such as `1.0.0`.
     pub version: String,
     /// The JSON Schema of its params.
     pub param_schema: Value,
@@ -43,7 +43,7 @@ pub struct TaskType {
     pub is_active: bool,
 }
 
-/// A task type that was registered.
+/// The answer to a registration of a task type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Registered {
     /// Its number.
@@ -52,11 +52,11 @@ pub struct Registered {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// False where a type of that name was updated.
+    /// False if an existing type was updated.
     pub created: bool,
 }
 
-/// A task that was created, or was there already.
+/// The answer to the creation of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Created {
     /// Its number.
@@ -64,13 +64,13 @@ pub struct Created {
     /// The name of its type.
     #[serde(rename = "type")]
     pub task_type: String,
-    /// `pending` where it is new.
+    /// `pending` if it is new.
     pub status: String,
-    /// Whether a task of the same type and params was there already.
+    /// Whether a task with the same type and params existed already.
     pub deduplicated: bool,
 }
 
-/// A task as the TaskManager shows it. Times are as the server sends them, in a zone it does not name.
+/// A task as the TaskManager shows it. Times are as the server sends them, without a time zone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskView {
     /// Its number.
@@ -80,38 +80,38 @@ pub struct TaskView {
     pub task_type: String,
     /// `pending`, `claimed`, `completed` or `failed`.
     pub status: String,
-    /// Left out where the server lists tasks without them.
+    /// Absent if the server lists tasks without params.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<Value>,
-    /// Left out where the server lists tasks without them; null where there is none.
+    /// Absent if the server lists tasks without results; null if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
     /// The text of its last failure.
     pub error_message: Option<String>,
-    /// Higher goes first.
+    /// Higher is claimed first.
     pub priority: i64,
     /// 0 to 100.
     pub progress: i64,
-    /// How often it was handed out.
+    /// How often it was claimed.
     pub attempts: u32,
-    /// The worker that has or had it.
+    /// The worker that claimed it last.
     pub claimed_by: Option<String>,
-    /// When it was last handed out.
+    /// When it was claimed last.
     pub claimed_at: Option<String>,
-    /// When it ended.
+    /// When it completed or failed.
     pub completed_at: Option<String>,
     /// When it was created.
     pub created_at: Option<String>,
 }
 
 impl TaskView {
-    /// Whether that worker has the task now.
+    /// Whether the task is claimed by `worker_id` now.
     #[must_use]
     pub fn is_claimed_by(&self, worker_id: &str) -> bool {
         self.status == "claimed" && self.claimed_by.as_deref() == Some(worker_id)
     }
 
-    /// The task, as its claim would have handed it out.
+    /// Converts it to the task that its claim returned.
     #[must_use]
     pub fn into_task(self) -> Task {
         Task {
@@ -124,11 +124,11 @@ impl TaskView {
     }
 }
 
-/// Takes the answer to a call apart: the `data` inside the envelope, or the body itself where there is no envelope.
+/// Decodes the answer to a call. Returns the `data` of the envelope, or the whole body if there is no envelope.
 pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Response) -> Result<Value, Error> {
     let (url, status) = (url.to_owned(), response.status);
     if (300..400).contains(&status) {
-        let target = response.location.as_deref().map_or("another address".into(), |target| quote(target, key));
+        let target = response.location.as_deref().map_or("another address".into(), |target| sanitize(target, key));
         let reason = format!("it redirects to {target}; prismq follows no redirects, to protect the key");
         return Err(Error::NotATaskManager { url, reason });
     }
@@ -145,15 +145,15 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
     if status < 300 && body["success"] != json!(false) {
         return Ok(unwrap_envelope(body));
     }
-    let words = error_text(&body).map(|text| quote(&text, key));
-    if status == 404 && words.as_deref().is_none_or(|words| words == NO_ENDPOINT) {
+    let message_text = error_text(&body).map(|text| sanitize(&text, key));
+    if status == 404 && message_text.as_deref().is_none_or(|message_text| message_text == NO_ENDPOINT) {
         return Err(Error::NotATaskManager { url, reason: format!("no such call: {call} (404)") });
     }
-    let message = words.unwrap_or_else(|| format!("it answered {call} with status {status} and no message"));
+    let message = message_text.unwrap_or_else(|| format!("it answered {call} with status {status} and no message"));
     let with_key = key.is_some();
     Err(match status {
         401 => Error::KeyRefused { url, message, with_key },
-        // A refusal in the other shape is about the key or the address, one in the usual shape about the task.
+        // A 403 without an envelope is about the key or the address, one with an envelope about the task.
         403 if body["success"].is_null() && body["message"].is_string() => Error::KeyRefused { url, message, with_key },
         TIMED_OUT | 429 | 502..=504 => {
             Error::Unavailable { url, status, reason: message, retry_after: retry_after(response, &body) }
@@ -163,21 +163,20 @@ pub(super) fn decode(url: &str, call: &str, key: Option<&str>, response: &Respon
     })
 }
 
-/// Of a task that was handed out and is too long to be read, as much as tells which one it is: so that it can be failed.
+/// Reads the start of a claimed task that is too long, so that it can be failed.
 fn start_of_task(call: &str, response: &Response) -> Option<Value> {
     if call != CLAIM || response.status >= 300 {
         return None;
     }
     let mut task = json::read_start(&response.body).ok().map(unwrap_envelope)?;
-    // Servers write it after the params.
+    // Servers write `attempts` after the params, where it is cut off.
     task.as_object_mut()?.entry("attempts").or_insert(json!(1));
     Some(task)
 }
 
-/// How long the server asks to be left alone, in its header or its body. Who counts calls does, if it does not say how long.
+/// Returns the time from `Retry-After` or `retry_after` in the body; zero for a 429 without either.
 fn retry_after(response: &Response, body: &Value) -> Option<Duration> {
-    /// However long a server asks for. It is asked once a minute then, as by any worker at rest: one that waits for a day
-    /// for a typing error helps nobody.
+    /// Longer times are capped: one call a minute is no burden, and the time may be a mistake.
     const LONGEST: Duration = Duration::from_mins(1);
     let in_body = match &body["retry_after"] {
         Value::String(text) => retry_after::longest([text.as_str()], None),
@@ -188,22 +187,22 @@ fn retry_after(response: &Response, body: &Value) -> Option<Duration> {
     Some(wait.min(LONGEST))
 }
 
-/// The 500s after which the same call would fail again.
+/// Whether a 500 would be repeated by the same call.
 fn is_final(call: &str, message: &str) -> bool {
     ["SQLSTATE[22001]", "SQLSTATE[42000]", "Invalid select field"].iter().any(|text| message.contains(text))
         || (call == CLAIM && message.contains(NO_TRANSACTION))
 }
 
-/// The path of a claim, the only call on which a server without a transaction means an empty queue.
+/// The path of a claim, the only call for which [`NO_TRANSACTION`] means an empty queue.
 pub(super) const CLAIM: &str = "/tasks/claim";
 
-/// How the published server says that its queue is empty.
+/// The published server's message for an empty queue.
 const NO_TRANSACTION: &str = "There is no active transaction";
 
-/// How it says that the base URL, or the call, is wrong. Unlike its other 404s it says nothing about a task.
+/// Its message if the base URL or the path is wrong. Its other 404s are about a task.
 const NO_ENDPOINT: &str = "Endpoint not found";
 
-/// An answer that is no JSON: a proxy's page, whose status says more than its text, or something else's.
+/// Returns the error for an answer that is not JSON: from a proxy, whose status matters, or from something else.
 fn not_json(url: String, response: &Response, error: &serde_json::Error) -> Error {
     let status = response.status;
     match status {
@@ -255,7 +254,7 @@ fn unwrap_envelope(body: Value) -> Value {
     }
 }
 
-/// The server's own words for an error: with its details, on one line.
+/// Returns the server's error message with its details, on one line.
 fn error_text(body: &Value) -> Option<String> {
     let title = body["error"].as_str()?;
     let mut text = match body["message"].as_str() {
@@ -269,14 +268,14 @@ fn error_text(body: &Value) -> Option<String> {
     Some(text)
 }
 
-/// A server's words as one line of an error: not endless, without what would steer a terminal, and without the key,
-/// which a careless server may quote.
-fn quote(text: &str, key: Option<&str>) -> String {
+/// Cleans a server's text for an error: one line of limited length, without control characters, and without the key in
+/// case the server quotes it.
+fn sanitize(text: &str, key: Option<&str>) -> String {
     const LONGEST: usize = 1000;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line: String = line.chars().filter(|character| !character.is_control()).collect();
     let line = match key {
-        // A shorter one is no secret, but may be part of a word.
+        // A shorter key is no secret and could be part of a word.
         Some(key) if key.len() >= 8 => line.replace(key, "***"),
         _ => line,
     };
@@ -286,7 +285,7 @@ fn quote(text: &str, key: Option<&str>) -> String {
     }
 }
 
-/// Whether this answer to a claim means that nothing is there to claim.
+/// Whether this answer to a claim means that the queue is empty.
 pub(super) fn is_empty_queue(error: &Error) -> bool {
     match error {
         Error::Refused { status: 404, message } => message.contains("No available tasks"),
@@ -295,7 +294,7 @@ pub(super) fn is_empty_queue(error: &Error) -> bool {
     }
 }
 
-/// Makes a typed value of a decoded answer, whose large parts are moved, not copied. What is wrong with it is one line.
+/// Converts a decoded answer to a typed value. Large parts are moved. The error is one line.
 pub(super) trait FromWire: Sized {
     fn from_wire(data: Value) -> Result<Self, String>;
 }
@@ -309,7 +308,7 @@ impl FromWire for Health {
 impl FromWire for TaskType {
     fn from_wire(mut data: Value) -> Result<Self, String> {
         let mut param_schema = take(&mut data, "param_schema").unwrap_or_default();
-        schema::heal(&mut param_schema);
+        schema::repair(&mut param_schema);
         Ok(Self {
             id: number(&data, "id")?,
             name: text(&data, "name")?,
@@ -331,7 +330,7 @@ impl FromWire for Registered {
     }
 }
 
-/// The published server leaves the type out where the task was there already.
+/// Converts the answer to a creation. The published server omits the type if the task existed already.
 pub(super) fn created(data: &Value, task_type: &str) -> Result<Created, String> {
     Ok(Created {
         id: TaskId(number(data, "id")?),
@@ -377,12 +376,12 @@ impl FromWire for TaskView {
     }
 }
 
-/// Whether an answer is what a report about a task is answered with.
-pub(super) fn acknowledges(data: &Value) -> Result<(), String> {
+/// Checks that `data` is the answer to a report.
+pub(super) fn check_acknowledgement(data: &Value) -> Result<(), String> {
     number(data, "id").map(drop)
 }
 
-/// The one thing an answer is about: `None` where the server says so by an empty list.
+/// Returns the single item of an answer; `None` if the server answered with an empty list or null.
 pub(super) fn single(data: Value) -> Option<Value> {
     match data {
         Value::Object(mut object) if object.get("items").is_some_and(Value::is_array) => {
@@ -394,7 +393,7 @@ pub(super) fn single(data: Value) -> Option<Value> {
     }
 }
 
-/// The things an answer lists, with or without `items` around them.
+/// Returns the items of an answer, a list or an object with `items`.
 pub(super) fn list<T: FromWire>(mut data: Value) -> Result<Vec<T>, String> {
     match take(&mut data, "items").unwrap_or(data) {
         Value::Array(items) => items.into_iter().map(T::from_wire).collect(),

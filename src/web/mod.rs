@@ -1,8 +1,8 @@
 //! What the clients of the TaskManager and of YouTube share: the way out, through a proxy where the environment names one,
 //! and TLS.
 
+mod coalesce;
 mod connect;
-mod gather;
 mod proxy;
 mod refusal;
 mod resolver;
@@ -20,11 +20,11 @@ use ureq::typestate::AgentScope;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
 
 use crate::os_error;
+use coalesce::{CoalescingConnector, Forward};
 use connect::{ProxyConnector, SocksConnector};
-use gather::{Forward, Gathering};
 pub(crate) use proxy::Proxy;
 pub(crate) use refusal::{WANTS_CREDENTIALS, refusal};
-use resolver::Remembering;
+use resolver::CachingResolver;
 use tls::TrustingConnector;
 
 /// An agent for the server at one address.
@@ -54,9 +54,9 @@ impl Way {
                 .chain(TcpConnector::default())
                 .chain(trusting.unwrap_or_default())
                 .chain(RustlsConnector::default())
-                .chain(Gathering(forwarding.map(|proxy| Arc::new(Forward::new(target, proxy)))));
+                .chain(CoalescingConnector(forwarding.map(|proxy| Arc::new(Forward::new(target, proxy)))));
         let connector = ProxyConnector { inner: connector, proxy: proxy.as_ref().map(|proxy| proxy.uri().clone()) };
-        let resolver = Remembering::new(forwarding.map(|proxy| proxy.uri().clone()));
+        let resolver = CachingResolver::new(forwarding.map(|proxy| proxy.uri().clone()));
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let is_ipv4_only = proxy.as_ref().is_some_and(Proxy::is_ipv4_only);
         let family = if is_ipv4_only { IpFamily::Ipv4Only } else { IpFamily::Any };

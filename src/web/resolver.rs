@@ -1,4 +1,4 @@
-//! Looking up a server's address, or that of the proxy before it: once in a while, not for each call.
+//! Resolves host names of servers and proxies, with a cache.
 
 use parking_lot::Mutex;
 use std::fmt;
@@ -18,34 +18,33 @@ use ureq::unversioned::transport::time::Duration;
 use crate::failpoint;
 use crate::resources::is_shortage;
 
-/// How long an address is good: a server that moves is found again within this time.
-const GOOD_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long addresses are cached.
+const CACHE_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Remembers the last answer. The library's own resolver starts a thread for each call, whose connection is open
-/// already as a rule.
+/// Caches the last answer. The library's own resolver starts a thread for each call, even if a connection is open.
 #[derive(Default)]
-pub(super) struct Remembering {
-    last: Mutex<Option<Answer>>,
-    /// What is looked up instead: a proxy, which looks the server up itself.
-    instead: Option<Uri>,
+pub(super) struct CachingResolver {
+    last: Mutex<Option<CachedAnswer>>,
+    /// The proxy to resolve instead, which resolves the server itself.
+    proxy: Option<Uri>,
 }
 
-struct Answer {
+struct CachedAnswer {
     to: Uri,
     addresses: Vec<SocketAddr>,
-    good_until: Instant,
+    expires_at: Instant,
 }
 
-impl Answer {
-    fn is_about(&self, uri: &Uri) -> bool {
+impl CachedAnswer {
+    fn matches(&self, uri: &Uri) -> bool {
         self.to.scheme() == uri.scheme() && self.to.authority() == uri.authority()
     }
 }
 
-impl Resolver for Remembering {
+impl Resolver for CachingResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let uri = self.instead.as_ref().unwrap_or(uri);
-        if let Some(addresses) = address_in(uri).or_else(|| self.remembered(uri)) {
+        let uri = self.proxy.as_ref().unwrap_or(uri);
+        if let Some(addresses) = address_in(uri).or_else(|| self.cached(uri)) {
             let mut resolved = self.empty();
             for address in addresses {
                 resolved.push(address);
@@ -53,45 +52,44 @@ impl Resolver for Remembering {
             return Ok(resolved);
         }
         let resolved = look_up(uri, config, timeout)?;
-        let answer = Answer { to: uri.clone(), addresses: resolved.to_vec(), good_until: Instant::now() + GOOD_FOR };
+        let answer =
+            CachedAnswer { to: uri.clone(), addresses: resolved.to_vec(), expires_at: Instant::now() + CACHE_TIME };
         *self.last.lock() = Some(answer);
         Ok(resolved)
     }
 }
 
-impl Remembering {
-    /// One that looks up `instead`, whatever it is asked for.
-    pub(super) fn new(instead: Option<Uri>) -> Self {
-        Self { instead, ..Self::default() }
+impl CachingResolver {
+    pub(super) fn new(proxy: Option<Uri>) -> Self {
+        Self { proxy, ..Self::default() }
     }
 
-    fn remembered(&self, uri: &Uri) -> Option<Vec<SocketAddr>> {
+    fn cached(&self, uri: &Uri) -> Option<Vec<SocketAddr>> {
         let last = self.last.lock();
-        let answer = last.as_ref().filter(|answer| answer.is_about(uri) && Instant::now() < answer.good_until)?;
+        let answer = last.as_ref().filter(|answer| answer.matches(uri) && Instant::now() < answer.expires_at)?;
         Some(answer.addresses.clone())
     }
 }
 
-/// Looks the address up in a thread of its own, since the system's own way cannot be interrupted. The library would panic
-/// where there is no thread for it.
+/// Resolves a name in another thread, because the system call cannot be interrupted. The library would panic if no thread
+/// can be created.
 fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-    let (told, answer) = mpsc::sync_channel(1);
+    let (sender, answer) = mpsc::sync_channel(1);
     let (uri, config) = (uri.clone(), config.clone());
     let in_this_thread = NextTimeout { after: Duration::NotHappening, ..timeout };
     // Whoever waits may have given up.
     let resolve = move || {
         let resolved = DefaultResolver::default().resolve(&uri, &config, in_this_thread);
-        resolved.map_err(|error| explain(or_shortage(error), uri.host().unwrap_or_default()))
+        resolved.map_err(|error| explain(shortage_or(error), uri.host().unwrap_or_default()))
     };
-    let look_up = move || drop(told.send(resolve()));
+    let look_up = move || drop(sender.send(resolve()));
     failpoint::check("look-up")?;
     thread::Builder::new().name("look-up".into()).spawn(look_up)?;
     answer.recv_timeout(*timeout.after).map_err(|_| ureq::Error::Timeout(timeout.reason))?
 }
 
-/// What has failed, unless it is that no file can be opened here: the system's own way then says, depending on what it has
-/// read before, that the name is unknown.
-fn or_shortage(error: ureq::Error) -> ureq::Error {
+/// Returns the shortage instead of `error` if no file can be opened: the system may then report an unknown host name.
+fn shortage_or(error: ureq::Error) -> ureq::Error {
     match File::open("/dev/null") {
         Err(shortage) if is_shortage(&shortage) => shortage.into(),
         _ => error,
@@ -127,7 +125,7 @@ fn address_in(uri: &Uri) -> Option<Vec<SocketAddr>> {
     Some(vec![SocketAddr::new(address, port)])
 }
 
-impl fmt::Debug for Remembering {
+impl fmt::Debug for CachingResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remembering").finish_non_exhaustive()
     }
@@ -152,17 +150,17 @@ mod tests {
 
     #[test]
     fn an_answer_is_remembered_for_a_while_and_for_its_host_only() {
-        let resolver = Remembering::default();
-        let remember = |good_until| {
+        let resolver = CachingResolver::default();
+        let remember = |expires_at| {
             let (to, addresses) = ("http://a.example/api".parse().unwrap(), vec!["192.0.2.1:80".parse().unwrap()]);
-            *resolver.last.lock() = Some(Answer { to, addresses, good_until });
+            *resolver.last.lock() = Some(CachedAnswer { to, addresses, expires_at });
         };
-        let remembered = |uri: &str| resolver.remembered(&uri.parse().unwrap()).is_some();
-        remember(Instant::now() + GOOD_FOR);
-        assert!(remembered("http://a.example/api/health"));
-        assert!(!remembered("http://a.example:81/api") && !remembered("https://a.example/api"));
+        let cached = |uri: &str| resolver.cached(&uri.parse().unwrap()).is_some();
+        remember(Instant::now() + CACHE_TIME);
+        assert!(cached("http://a.example/api/health"));
+        assert!(!cached("http://a.example:81/api") && !cached("https://a.example/api"));
         remember(Instant::now());
-        assert!(!remembered("http://a.example/api"), "it is too old");
+        assert!(!cached("http://a.example/api"), "it is too old");
     }
 
     /// A process has its open files for all its threads, so the test runs itself in a child.
@@ -173,8 +171,8 @@ mod tests {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
             child.args(["--exact", "web::resolver::tests::a_want_of_open_files_is_told_from_an_unknown_name"]);
             let output = child.env(CHILD, "1").output().unwrap();
-            let told = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && told.contains("1 passed"), "{told}");
+            let sender = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && sender.contains("1 passed"), "{sender}");
             return;
         }
         let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
@@ -182,7 +180,7 @@ mod tests {
         for uri in ["http://localhost:8000/api", "http://a.invalid/api"] {
             let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
             let answer =
-                Remembering::default().resolve(&uri.parse().unwrap(), &Config::default(), NextTimeout::default());
+                CachingResolver::default().resolve(&uri.parse().unwrap(), &Config::default(), NextTimeout::default());
             drop(taken);
             let error = answer.unwrap_err();
             assert!(matches!(&error, ureq::Error::Io(error) if is_shortage(error)), "{uri}: {error:?}");

@@ -36,7 +36,7 @@ impl TrustingConnector {
             return Err(format!("{shown} is UTF-16 or UTF-32, not PEM"));
         }
         let named: Vec<_> =
-            CertificateDer::pem_slice_iter(text_file::without_mark(&pem)).filter_map(Result::ok).collect();
+            CertificateDer::pem_slice_iter(text_file::without_bom(&pem)).filter_map(Result::ok).collect();
         if named.is_empty() {
             return Err(format!("{shown} contains no PEM certificate"));
         }

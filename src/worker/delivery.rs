@@ -7,7 +7,7 @@ use super::{Event, Observer};
 use crate::clock::Clock;
 use crate::store::{ResultId, Status, Store, StoreError};
 use crate::task::{Claim, ErrorType, Failure, Outcome, TaskResult};
-use crate::taskmanager::{Client, Delivery, Error, Report, Retries};
+use crate::taskmanager::{Client, Delivery, Error, ResultReport, Retries};
 
 /// Stores results, reports them, and settles their reports.
 pub(crate) struct Completer<'a> {
@@ -49,14 +49,14 @@ impl Completer<'_> {
         let id = self.store.finish(result)?;
         self.observer.event(&Event::Finished(result));
         // They are in the file, and the result may have to wait in memory for hours.
-        result.outcome.last_words = String::new();
+        result.outcome.stderr_tail = String::new();
         Ok(id)
     }
 
     /// Reports a result. If an earlier report of it is in doubt, the task is looked up before anything is sent.
     pub(crate) fn report(&self, result: &TaskResult, in_doubt: bool) -> Result<Delivery, Error> {
-        let report = Report::from(result);
-        if in_doubt { self.client.deliver_again(&report) } else { self.client.deliver(&report) }
+        let report = ResultReport::from(result);
+        if in_doubt { self.client.redeliver(&report) } else { self.client.deliver(&report) }
     }
 
     /// Marks what became of the report of a stored result.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Summary;
 use crate::clock::Timestamp;
-use crate::handler::Leftover;
+use crate::handler::Orphan;
 use crate::store::Status;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
@@ -37,7 +37,7 @@ pub(crate) enum Event<'a> {
     /// A task is taken up whose claim was not answered, to this worker or to one that has died.
     LostClaimFound(&'a Claim),
     /// A process that a handler of a dead worker had left running was ended.
-    LeftoverEnded(Leftover),
+    OrphanKilled(Orphan),
     /// The claim of a task that runs here ran out, and the task was handed out to this worker again: the run goes on.
     ClaimRenewed {
         /// The new claim.

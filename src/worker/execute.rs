@@ -108,7 +108,7 @@ impl Executor<'_> {
                 // Another try, since a kept connection may have broken; the next report says more anyway.
                 let client = self.completer.client.with_retries(Retries {
                     tries: 2,
-                    patience: Duration::ZERO,
+                    retry_after_budget: Duration::ZERO,
                     ..Retries::STANDARD
                 });
                 // Where the system has no thread left, the task goes on, and the next report tries again.
@@ -195,7 +195,7 @@ impl Listener for TaskListener<'_> {
         self.observer.event(&Event::HandlerLine(self.claim, line));
     }
 
-    fn complaint(&self, problem: &str) {
+    fn warning(&self, problem: &str) {
         self.observer.event(&Event::Ignored(self.claim, problem));
     }
 }

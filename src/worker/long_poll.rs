@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::taskmanager::Waits;
+use crate::taskmanager::LongPolling;
 
 /// The longest time for which a server is asked to hold a claim open: shorter than what proxies take for a dead
 /// connection.
@@ -14,7 +14,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LongPoll {
     /// `None` until it has answered a claim that it could have held open.
-    server: Option<Waits>,
+    server: Option<LongPolling>,
     /// How many types are claimed.
     types: usize,
 }
@@ -28,24 +28,24 @@ impl LongPoll {
 
     /// For a worker that is to hear at once that there is no task.
     pub(super) fn never() -> Self {
-        Self { server: Some(Waits::No), types: 0 }
+        Self { server: Some(LongPolling::No), types: 0 }
     }
 
     /// Notes how the server has answered a claim that it was asked to hold open.
-    pub(crate) fn note(&mut self, waits: Waits) {
+    pub(crate) fn note(&mut self, waits: LongPolling) {
         self.server = Some(waits);
     }
 
     /// What the server has shown so far.
     #[must_use]
-    pub(crate) fn server(&self) -> Waits {
-        self.server.unwrap_or(Waits::No)
+    pub(crate) fn server(&self) -> LongPolling {
+        self.server.unwrap_or(LongPolling::No)
     }
 
     /// Whether one claim waits for tasks of all types.
     #[must_use]
     pub(crate) fn is_for_any(&self) -> bool {
-        self.server == Some(Waits::ForAny)
+        self.server == Some(LongPolling::AllTypes)
     }
 
     /// How long the server may hold the next claim. If it waits for a task of one type, and there are others, no longer
@@ -59,13 +59,13 @@ impl LongPoll {
     /// that was asked to wait and did not would be asked in a circle.
     #[must_use]
     pub(crate) fn has_waited(&self, start: Instant) -> bool {
-        matches!(self.server, Some(Waits::ForOne | Waits::ForAny)) && start.elapsed() >= SHORTEST
+        matches!(self.server, Some(LongPolling::ClaimedType | LongPolling::AllTypes)) && start.elapsed() >= SHORTEST
     }
 
     /// Whether the server may do the waiting from now on, after a claim that began at `start` and `was_held` open if the
     /// server can do that.
     pub(super) fn may_wait(&self, start: Instant, was_held: bool) -> bool {
-        self.server != Some(Waits::No) && (!was_held || start.elapsed() >= SHORTEST)
+        self.server != Some(LongPolling::No) && (!was_held || start.elapsed() >= SHORTEST)
     }
 }
 
@@ -80,9 +80,9 @@ mod tests {
         let mut several = LongPoll::new(2);
         assert_eq!((LongPoll::new(1).longest(PAUSE), several.longest(PAUSE)), (LONGEST, PAUSE));
         assert_eq!(several.longest(LONGEST * 3), LONGEST);
-        several.note(Waits::ForOne);
+        several.note(LongPolling::ClaimedType);
         assert_eq!(several.longest(PAUSE), PAUSE);
-        several.note(Waits::ForAny);
+        several.note(LongPolling::AllTypes);
         assert_eq!(several.longest(PAUSE), LONGEST);
     }
 
@@ -91,7 +91,7 @@ mod tests {
         let mut one = LongPoll::new(1);
         assert!(one.may_wait(Instant::now(), false) && !one.may_wait(Instant::now(), true));
         assert!(!one.has_waited(Instant::now()));
-        one.note(Waits::No);
+        one.note(LongPolling::No);
         assert!(!one.may_wait(Instant::now(), false));
         assert!(!LongPoll::never().may_wait(Instant::now(), false));
     }

@@ -155,7 +155,7 @@ pub enum WorkerError {
 pub(crate) fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
     let exit_on_outage = startup::exit_on_outage(job, tools);
     // A server that asks to be left alone is left alone by all slots, not by one that waits in its call.
-    let client = tools.client.with_patience(Duration::ZERO);
+    let client = tools.client.with_retry_after_budget(Duration::ZERO);
     let tools = &Tools { client: &client, ..*tools };
     let Some(types) = startup::resolve(job, tools, exit_on_outage)? else {
         tools.observer.event(&Event::Ended(&Summary::default()));

@@ -23,7 +23,7 @@ pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
 /// Whether params are such that they can be handed on. Another TaskManager may have other limits. The error is one line.
 pub(super) fn check_limits(params: &Value) -> Result<(), String> {
     json::check(params, MAX_DEPTH).map_err(|error| format!("params are {error}"))?;
-    json::left_out(params).map_or(Ok(()), |why| Err(format!("params cannot be read: {why}")))
+    json::omission_reason(params).map_or(Ok(()), |why| Err(format!("params cannot be read: {why}")))
 }
 
 impl Schema {

@@ -14,7 +14,7 @@ use crate::clock::Slept;
 use crate::config::Strategy;
 use crate::failpoint;
 use crate::task::{Claim, Task, position_of_type};
-use crate::taskmanager::{Claimed, Client, Error, Order, Retries, Wait};
+use crate::taskmanager::{Claimed, Client, Error, LongPollRequest, Order, Retries};
 
 /// Where so many claims in a row are answered with what cannot be read, it is not a task that is broken but the
 /// TaskManager.
@@ -172,7 +172,7 @@ impl<'w> Poller<'w> {
             if snoozed.contains(index) {
                 open.give_back();
             } else if permit.wait.is_zero() {
-                if let Some(found) = self.ask(&mut open, index, Wait::default()) {
+                if let Some(found) = self.ask(&mut open, index, LongPollRequest::default()) {
                     return found;
                 }
                 open.give_back();
@@ -194,19 +194,19 @@ impl<'w> Poller<'w> {
             gone.extend(&known);
         }
         for index in gone.into_iter().filter(|index| *index != last) {
-            let found = self.ask(open, index, Wait::default());
+            let found = self.ask(open, index, LongPollRequest::default());
             if found.is_some() {
                 return found;
             }
         }
         let others: Vec<u64> =
             known.iter().filter(|index| **index != last).map(|index| self.context.types[*index].id()).collect();
-        self.ask(open, last, Wait { time, others: &others })
+        self.ask(open, last, LongPollRequest { time, others: &others })
     }
 
     /// Asks for a task of a type, or not any more; `None` where there is none. A task that cannot be read stays claimed,
     /// and holds up no other.
-    fn ask(&self, open: &mut Open<'_>, index: usize, wait: Wait<'_>) -> Option<Found> {
+    fn ask(&self, open: &mut Open<'_>, index: usize, wait: LongPollRequest<'_>) -> Option<Found> {
         for unread in 1.. {
             if self.context.schedule.is_closed() {
                 return None;
@@ -217,7 +217,7 @@ impl<'w> Poller<'w> {
                     open.fill(index);
                     return Some(Found::Task { index, claim, is_recovered: false });
                 }
-                Err(error @ Error::BadAnswer { .. }) if unread < MAX_UNREADABLE => self.skip_unreadable(error),
+                Err(error @ Error::InvalidAnswer { .. }) if unread < MAX_UNREADABLE => self.skip_unreadable(error),
                 Err(error) => return Some(Found::NoAnswer { index, pause: self.no_answer(index, error) }),
             }
         }
@@ -230,7 +230,7 @@ impl<'w> Poller<'w> {
         self.context.not_done(error);
     }
 
-    fn claim(&self, open: &Open<'_>, index: usize, wait: Wait<'_>) -> Result<Option<(usize, Claim)>, Error> {
+    fn claim(&self, open: &Open<'_>, index: usize, wait: LongPollRequest<'_>) -> Result<Option<(usize, Claim)>, Error> {
         loop {
             let asked_at = Instant::now();
             let claimed = self.claim_by_number(&self.context.types[index], wait)?;
@@ -239,8 +239,8 @@ impl<'w> Poller<'w> {
             }
             // Instead of an answer, there may be lost claims now.
             let Some(claimed) = claimed else { return Ok(None) };
-            if wait.is_asked_for() {
-                self.context.schedule.note_server_waits(claimed.waits);
+            if wait.is_requested() {
+                self.context.schedule.note_server_waits(claimed.long_polling);
             }
             let Some(task) = claimed.task else { return Ok(None) };
             let Some(index) = self.open_type(open, &task) else {
@@ -267,13 +267,13 @@ impl<'w> Poller<'w> {
     }
 
     /// While a type is gone, its old number is not used. `None` where an answer was lost, and claims were found.
-    fn claim_by_number(&self, worker_type: &WorkerType, wait: Wait<'_>) -> Result<Option<Claimed>, Error> {
+    fn claim_by_number(&self, worker_type: &WorkerType, wait: LongPollRequest<'_>) -> Result<Option<Claimed>, Error> {
         if worker_type.is_gone() && !self.look_up(worker_type)? {
             return Ok(Some(self.nothing()));
         }
         let worker_id = &self.context.config().worker_id.value;
         let claim = |client: &Client| {
-            let answer = client.claim_or_wait(worker_id, worker_type.id(), self.order, wait);
+            let answer = client.claim_long_poll(worker_id, worker_type.id(), self.order, wait);
             if answer.as_ref().is_err_and(Error::may_have_taken_effect) {
                 self.context.in_flight.doubts.add();
             }

@@ -235,8 +235,8 @@ impl<'w> Recovery<'w> {
         let mut tried = 1;
         loop {
             match client.task(listed.id) {
-                Err(Error::BadAnswer { .. } | Error::NotATaskManager { .. }) if tried < READ_TRIES => tried += 1,
-                Err(error @ (Error::BadAnswer { .. } | Error::NotATaskManager { .. })) => {
+                Err(Error::InvalidAnswer { .. } | Error::NotATaskManager { .. }) if tried < READ_TRIES => tried += 1,
+                Err(error @ (Error::InvalidAnswer { .. } | Error::NotATaskManager { .. })) => {
                     self.context.not_done(error);
                     return Ok(None);
                 }
@@ -264,7 +264,7 @@ pub(super) fn end_of(claim: &Claim, worker_type: &WorkerType, context: &Context<
 
 /// Answers for what handlers start from now on, where they are programs, and ends what those of dead processes left
 /// running. A process whose handlers are its own code is left as it is: its children are none of our business.
-pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process, runs_programs: bool) {
+pub(super) fn kill_orphans(executor: &Executor<'_>, process: &Process, runs_programs: bool) {
     let Completer { store, observer, .. } = &executor.completer;
     if runs_programs && let Err(error) = handler::supervise(process.mark()) {
         let warning = format!("processes that leave their handler's process group cannot be killed with it: {error}");
@@ -272,8 +272,8 @@ pub(super) fn end_leftovers(executor: &Executor<'_>, process: &Process, runs_pro
     }
     // A mark that cannot be looked up may be a live process's.
     let is_dead = |mark: &str| store.is_mark_alive(mark) == Ok(Some(false));
-    for leftover in handler::end_leftovers(is_dead) {
-        observer.event(&Event::LeftoverEnded(leftover));
+    for leftover in handler::kill_orphans(is_dead) {
+        observer.event(&Event::OrphanKilled(leftover));
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const MARK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A look at the task and the report each need an answer. Of a server that fails a share of its calls, the reporter is not
 /// to take a few such tries for the report's own fault.
-const RESEND_TRIES: Retries = Retries { tries: 3, patience: Duration::ZERO, ..Retries::STANDARD };
+const RESEND_TRIES: Retries = Retries { tries: 3, retry_after_budget: Duration::ZERO, ..Retries::STANDARD };
 
 /// What the first report of a result came to.
 struct FirstSent {

@@ -22,7 +22,7 @@ use terms::{Flow, IdlePoll};
 
 use super::breaker::{Breaker, Change, Verdict};
 use super::long_poll::LongPoll;
-use crate::taskmanager::{Backoff, Waits};
+use crate::taskmanager::{Backoff, LongPolling};
 
 /// So many sleeping slots are woken by a slot that finds a task: where there are many tasks, all are soon at work, and
 /// a single task costs two calls in vain.
@@ -212,7 +212,7 @@ impl PollSchedule {
     }
 
     /// Notes whether the server waits for a task where it is asked to.
-    pub(super) fn note_server_waits(&self, waits: Waits) {
+    pub(super) fn note_server_waits(&self, waits: LongPolling) {
         self.lock().long_poll.note(waits);
     }
 

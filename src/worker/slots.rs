@@ -17,7 +17,7 @@ use super::watchdog::Watchdog;
 use super::{Context, Event, StoreHealth, WorkerType};
 use crate::clock::Moment;
 use crate::failpoint;
-use crate::resources::at_once;
+use crate::resources::for_each_parallel;
 use crate::store::{ResultId, StoreError};
 use crate::task::{Claim, ErrorType, Failure, TaskResult};
 
@@ -215,7 +215,7 @@ impl<'w> Slots<'w> {
     /// Ends what handlers keep for tasks to come, all at once: none of them is to wait for another.
     pub(super) fn end_idle_handlers(&self) {
         let stop = self.context.in_flight.cancel_token();
-        at_once(self.context.types.iter().collect(), |worker_type: &WorkerType| worker_type.end_idle(&stop));
+        for_each_parallel(self.context.types.iter().collect(), |worker_type: &WorkerType| worker_type.end_idle(&stop));
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn exit_on_outage(job: &Job, tools: &Tools<'_>) -> Option<Duration> {
     let is_waited_for = job.drain || tools.config.max_tasks.value > 0;
     // A test that wants to see the end of it does not wait for minutes.
     let is_patient = failpoint::check("impatient").is_ok();
-    is_waited_for.then(|| if is_patient { tools.client.retries().patience } else { Duration::from_secs(1) })
+    is_waited_for.then(|| if is_patient { tools.client.retries().retry_after_budget } else { Duration::from_secs(1) })
 }
 
 /// What runs tasks, and reports their results until the worker is asked to end at once.
@@ -46,7 +46,7 @@ pub(super) fn start_process(job: &Job, tools: &Tools<'_>, executor: &Executor<'_
     let now = executor.completer.clock.now();
     let process = tools.store.start_process(&tools.config.worker_id.value, tools.client.url(), now)?;
     let runs_programs = job.task_types.iter().any(|it| !job.handlers.contains_key(&it.name));
-    recovery::end_leftovers(executor, &process, runs_programs);
+    recovery::kill_orphans(executor, &process, runs_programs);
     Ok(process)
 }
 
@@ -156,7 +156,7 @@ fn check_open_files<'a>(
     slots: usize,
     types: impl Iterator<Item = (&'a config::TaskType, &'a Arc<dyn Handler>)>,
 ) -> Result<(), WorkerError> {
-    let Some(limit) = resources::most_open_files() else { return Ok(()) };
+    let Some(limit) = resources::open_files_limit() else { return Ok(()) };
     let types: Vec<Need> =
         types.map(|(it, handler)| (it.concurrency.unwrap_or(usize::MAX), handler.open_files())).collect();
     let others = resources::open_files() + SPARE;

@@ -1,31 +1,31 @@
-//! The addresses of videos and channels, in the forms in which people copy them.
+//! Parses the URLs of videos and channels, in the forms that people copy.
 
 use percent_encoding::percent_decode_str;
 
-/// The hosts with pages of videos and channels.
+/// Hosts with pages of videos and channels.
 const HOSTS: [&str; 4] = ["youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com"];
-/// The hosts whose players stand in other sites' pages.
+/// Hosts of embedded players.
 const PLAYERS: [&str; 2] = ["youtube-nocookie.com", "www.youtube-nocookie.com"];
-/// The host whose paths are videos.
+/// Host of short links, whose path is a video id.
 const SHORT: &str = "youtu.be";
-/// What stands before a video's id in the path.
+/// Path segments that precede a video id.
 const BEFORE_ID: [&str; 4] = ["shorts", "embed", "live", "v"];
-/// The longest handle or name of a user, in characters.
-const LONGEST_NAME: usize = 100;
+/// Maximum length of a handle or a user name, in characters.
+const MAX_NAME: usize = 100;
 
-/// How a channel is named.
+/// An identifier of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Channel {
-    /// By `UC…`.
+    /// `UC…`
     Id(String),
-    /// By `@handle`, with the `@`.
+    /// `@handle`, with the `@`.
     Handle(String),
-    /// By the name of its user, as old ones have it.
+    /// A legacy user name.
     User(String),
 }
 
 impl Channel {
-    /// What it is looked up by.
+    /// Returns the identifier.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Id(name) | Self::Handle(name) | Self::User(name) => name,
@@ -38,7 +38,7 @@ pub(super) fn is_video_id(text: &str) -> bool {
     text.len() == 11 && text.bytes().all(is_id_byte)
 }
 
-/// The id of the video at `address`.
+/// Returns the video id in a URL.
 pub(super) fn video(address: &str) -> Result<String, String> {
     let id = Url::read(address).and_then(|url| url.video());
     id.map(str::to_owned).ok_or_else(|| {
@@ -49,7 +49,7 @@ pub(super) fn video(address: &str) -> Result<String, String> {
     })
 }
 
-/// The channel at `address`, or called so.
+/// Parses the URL, handle or id of a channel.
 pub(super) fn channel(address: &str) -> Result<Channel, String> {
     let address = address.trim();
     if let Some(channel) = bare_channel(address) {
@@ -70,22 +70,22 @@ pub(super) fn channel(address: &str) -> Result<Channel, String> {
     })
 }
 
-/// An address, taken apart.
+/// A parsed URL.
 struct Url<'a> {
     /// In lower case.
     host: String,
-    /// Without the slash at its beginning.
+    /// Without the leading slash.
     path: &'a str,
     query: &'a str,
 }
 
 impl<'a> Url<'a> {
-    /// `None` for what is no address on the web.
+    /// Parses a URL with or without a scheme. Returns `None` for schemes other than http and https.
     fn read(text: &'a str) -> Option<Self> {
         let text = text.trim();
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => rest,
-            // What has a `://` further on has no scheme: that is part of its query.
+            // A later `://` is part of the query.
             Some((before, _)) if !before.contains(['/', '?', '#']) => return None,
             _ => text,
         };
@@ -114,7 +114,7 @@ impl<'a> Url<'a> {
     }
 
     fn channel(&self) -> Option<Channel> {
-        // They may be percent-encoded, as browsers do it with what is not ASCII.
+        // Browsers percent-encode characters outside of ASCII.
         let mut parts = self.path.split('/').map(|part| percent_decode_str(part).decode_utf8_lossy());
         let first = parts.next()?;
         match first.as_ref() {
@@ -133,14 +133,14 @@ fn handle(text: &str) -> Option<Channel> {
     text.strip_prefix('@').is_some_and(is_name).then(|| Channel::Handle(text.to_owned()))
 }
 
-/// Whether channels and users can be called so: by letters and digits of any script, with few marks between them.
+/// Whether `text` is a valid handle or user name: letters and digits of any script, dots, hyphens and underscores.
 fn is_name(text: &str) -> bool {
     let fits = |c: char| match c {
         '.' | '_' | '-' => true,
         c if c.is_ascii() => c.is_ascii_alphanumeric(),
         c => !(c.is_whitespace() || c.is_control() || c == char::REPLACEMENT_CHARACTER),
     };
-    (1..=LONGEST_NAME).contains(&text.chars().count()) && text.chars().all(fits)
+    (1..=MAX_NAME).contains(&text.chars().count()) && text.chars().all(fits)
 }
 
 fn is_channel_id(text: &str) -> bool {
@@ -151,7 +151,7 @@ fn is_id_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// The start of `text`, in quotes and on one line.
+/// Returns the start of `text`, quoted and escaped.
 fn quoted(text: &str) -> String {
     const SHOWN: usize = 100;
     let start: String = text.chars().take(SHOWN).collect();

@@ -1,4 +1,4 @@
-//! One call of the API: a request out, a whole answer back, bounded in time and size.
+//! Makes single calls to the API, with limits on time and size.
 
 use std::io::ErrorKind;
 use std::sync::mpsc;
@@ -9,41 +9,39 @@ use serde_json::Value;
 use ureq::http::{HeaderValue, Uri};
 use ureq::{Agent, RequestBuilder};
 
-use super::refusal::{Refusal, RefusalKind, Reply};
+use super::failure::{ApiFailure, FailureKind, Reply};
 use crate::os_error;
 use crate::shutdown::Stop;
 use crate::web::{self, Proxy, Way, refusal};
 
-/// The longest that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest that a whole call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much later than that it is given up for lost.
-const LATE: Duration = Duration::from_secs(5);
-/// The most that is read of an answer: 16 MiB.
+/// Extra time before the waiting thread gives up on a call.
+const GRACE: Duration = Duration::from_secs(5);
+/// Maximum size of an answer: 16 MiB.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// A query by its parameters.
+/// Parameters of a query.
 pub(super) type Query = Vec<(&'static str, String)>;
 
-/// A pooled agent that makes single calls.
+/// Makes calls with pooled connections.
 pub(super) struct Api {
-    /// Or why there is none.
+    /// Or why it could not be set up.
     way: Result<Way, String>,
     key: Option<HeaderValue>,
     url: String,
 }
 
-/// A call without the object that was asked for.
+/// Why a call failed.
 pub(super) enum ApiError {
-    /// Somebody raised the stop.
+    /// The task was stopped.
     Stopped,
-    /// The API did not answer, or said no.
-    Refused(Refusal),
+    /// The API did not answer, or answered with an error.
+    Refused(ApiFailure),
 }
 
 impl Api {
-    /// An agent for the API below `url`. A key that no header can carry is none.
+    /// Creates a client for the API at `url`. A key that is not a valid header value is ignored.
     pub(super) fn new(url: &str, key: Option<&str>) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -59,13 +57,12 @@ impl Api {
         Self { way, key, url: url.trim_end_matches('/').to_owned() }
     }
 
-    /// Whether there is a key to call with.
+    /// Whether a key is set.
     pub(super) fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
-    /// Asks for what `resource` lists by `query`. The call runs in a thread of its own, so that `stop` ends the wait for
-    /// it at once.
+    /// Lists `resource`. The call runs in another thread, so that `stop` interrupts the wait at once.
     pub(super) fn list(
         &self,
         resource: &str,
@@ -74,26 +71,27 @@ impl Api {
         stop: &Stop,
     ) -> Result<Value, ApiError> {
         let timeout = timeout.min(CALL_TIMEOUT);
-        let no_way = |reason: &String| ApiError::Refused(Refusal { kind: RefusalKind::Other, reason: reason.clone() });
-        let way = self.way.as_ref().map_err(no_way)?;
+        let setup_error =
+            |reason: &String| ApiError::Refused(ApiFailure { kind: FailureKind::Other, reason: reason.clone() });
+        let way = self.way.as_ref().map_err(setup_error)?;
         let request = self.request(&way.agent, resource, query, timeout);
         let through = way.proxy.as_ref().map(|proxy| format!(" (through {proxy})"));
-        let (answered, told) = mpsc::channel();
+        let (answered, result) = mpsc::channel();
         let stopped = answered.clone();
-        // Whoever waited may have gone: then nobody needs to be told.
+        // If the receiver is gone, the message is not needed.
         stop.on_raise(None, move |_| drop(stopped.send(None)));
         let call = move || drop(answered.send(Some(send(request))));
         thread::Builder::new().name("youtube".into()).spawn(call).map_err(|error| {
-            ApiError::Refused(not_reached(format!("no thread for a call: {}", os_error::words(&error))))
+            ApiError::Refused(not_received(format!("no thread for a call: {}", os_error::words(&error))))
         })?;
-        match told.recv_timeout(timeout + LATE) {
+        match result.recv_timeout(timeout + GRACE) {
             Ok(None) => Err(ApiError::Stopped),
             Ok(Some(Ok(reply))) => reply.read().map_err(ApiError::Refused),
-            Ok(Some(Err(mut refusal))) => {
-                refusal.reason.extend(through);
-                Err(ApiError::Refused(refusal))
+            Ok(Some(Err(mut failure))) => {
+                failure.reason.extend(through);
+                Err(ApiError::Refused(failure))
             }
-            Err(_) => Err(ApiError::Refused(lost("no answer in time"))),
+            Err(_) => Err(ApiError::Refused(maybe_received("no answer in time"))),
         }
     }
 
@@ -114,44 +112,44 @@ impl Api {
     }
 }
 
-fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, Refusal> {
-    let mut answer = request.call().map_err(|error| no_answer(&error))?;
+fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, ApiFailure> {
+    let mut answer = request.call().map_err(|error| call_error(&error))?;
     let retry_after =
         answer.headers().get("Retry-After").and_then(|seconds| seconds.to_str().ok()?.trim().parse().ok());
     let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
     Ok(Reply {
         status: answer.status().as_u16(),
         retry_after: retry_after.map(Duration::from_secs),
-        body: body.map_err(|error| lost(format!("the answer was cut short: {}", web::words(&error))))?,
+        body: body.map_err(|error| maybe_received(format!("the answer was cut short: {}", web::words(&error))))?,
     })
 }
 
-fn no_answer(error: &ureq::Error) -> Refusal {
+fn call_error(error: &ureq::Error) -> ApiFailure {
     if let Some(reason) = refusal(error) {
-        return Refusal { kind: RefusalKind::Other, reason: format!("YouTube could not be reached: {reason}") };
+        return ApiFailure { kind: FailureKind::Other, reason: format!("YouTube could not be reached: {reason}") };
     }
     match error {
-        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_reached("no connection in time"),
-        ureq::Error::Timeout(_) => lost("no answer in time"),
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_received("no connection in time"),
+        ureq::Error::Timeout(_) => maybe_received("no answer in time"),
         ureq::Error::Io(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) => {
-            not_reached(os_error::words(error))
+            not_received(os_error::words(error))
         }
-        ureq::Error::Io(error) => lost(os_error::words(error)),
-        other => lost(other.to_string()),
+        ureq::Error::Io(error) => maybe_received(os_error::words(error)),
+        other => maybe_received(other.to_string()),
     }
 }
 
-/// A call that has not got as far as to the API.
-fn not_reached(reason: impl AsRef<str>) -> Refusal {
+/// Returns the error for a call that did not reach the API.
+fn not_received(reason: impl AsRef<str>) -> ApiFailure {
     unreachable(reason.as_ref(), false)
 }
 
-/// A call that the API may have got.
-fn lost(reason: impl AsRef<str>) -> Refusal {
+/// Returns the error for a call that the API may have received.
+fn maybe_received(reason: impl AsRef<str>) -> ApiFailure {
     unreachable(reason.as_ref(), true)
 }
 
-fn unreachable(reason: &str, counted: bool) -> Refusal {
-    let kind = RefusalKind::Again { after: None, counted };
-    Refusal { kind, reason: format!("YouTube could not be reached: {reason}") }
+fn unreachable(reason: &str, counted: bool) -> ApiFailure {
+    let kind = FailureKind::Retryable { after: None, counted };
+    ApiFailure { kind, reason: format!("YouTube could not be reached: {reason}") }
 }

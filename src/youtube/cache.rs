@@ -1,4 +1,4 @@
-//! The videos that were read lately, as the results file keeps them for all workers on it.
+//! Cache of videos in the results file, shared by its workers.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::store::{Store, StoreError, json_column, to_text};
 
-/// So many videos are removed in a step: other writers wait for a few milliseconds at most.
+/// Maximum number of videos removed at once, so that other writers wait at most a few milliseconds.
 const STEP: usize = 200;
 
-/// What is kept of the videos with these ids and was fetched after `since`, by id.
+/// Returns cached videos that were fetched after `since`, by id.
 pub(super) fn videos(store: &Store, ids: &[String], since: Timestamp) -> Result<HashMap<String, Value>, StoreError> {
     store.with(|connection| {
         let mut statement = connection.prepare_cached(
@@ -24,7 +24,7 @@ pub(super) fn videos(store: &Store, ids: &[String], since: Timestamp) -> Result<
     })
 }
 
-/// Keeps videos, by id, as they were at `now`.
+/// Stores videos that were fetched at `now`.
 pub(super) fn keep(store: &Store, videos: &[(String, Value)], now: Timestamp) -> Result<(), StoreError> {
     store.with(|connection| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -37,12 +37,12 @@ pub(super) fn keep(store: &Store, videos: &[(String, Value)], now: Timestamp) ->
     })
 }
 
-/// Removes some of the videos that were fetched before `before`. True if there may be more.
+/// Removes some of the videos that were fetched before `before`. Returns whether there may be more.
 pub(super) fn prune(store: &Store, before: Timestamp) -> Result<bool, StoreError> {
     store.with(|connection| {
         let before = to_text(before);
         let is_any = "SELECT EXISTS (SELECT 1 FROM youtube_videos WHERE fetched_at < ?1)";
-        // Mostly there is none, and a reader holds up nobody.
+        // Usually there is none, and reading does not block writers.
         if !connection.prepare_cached(is_any)?.query_row([&before], |row| row.get(0))? {
             return Ok(false);
         }

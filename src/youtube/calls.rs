@@ -1,4 +1,4 @@
-//! The four calls that are made, and what is taken from their answers.
+//! The four calls in use, and the parsing of their answers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,25 +6,24 @@ use serde_json::Value;
 
 use super::address::Channel;
 use super::api::Query;
-use super::error::TaskError;
 use super::params::Search;
-use super::session::{ApiSession, unusable};
+use super::session::{ApiSession, TaskError, unusable};
 
-/// What a search costs; all other calls cost one unit.
+/// Cost of a search; all other calls cost one unit.
 pub(super) const SEARCH_UNITS: u64 = 100;
-/// The most that one answer has: of videos that are asked for by their ids, and of the videos of a playlist.
+/// Maximum number of items in an answer.
 const PAGE: usize = 50;
 
-/// A channel as far as it is needed.
+/// The required fields of a channel.
 pub(super) struct Uploader {
     pub(super) id: String,
     pub(super) title: String,
-    /// The playlist of its videos, newest first.
+    /// The id of the playlist of its videos, newest first.
     uploads: String,
 }
 
 impl ApiSession<'_> {
-    /// The ids of the videos that a search finds.
+    /// Returns the ids of the videos that a search finds.
     pub(super) fn search(&self, search: &Search) -> Result<Vec<String>, TaskError> {
         let mut query = query([
             ("part", "snippet"),
@@ -40,7 +39,7 @@ impl ApiSession<'_> {
         Ok(distinct(texts(&answer, "/id/videoId")))
     }
 
-    /// The channel, which may not exist.
+    /// Returns a channel, if it exists.
     pub(super) fn uploader(&self, channel: &Channel) -> Result<Option<Uploader>, TaskError> {
         let (name, value) = match channel {
             Channel::Id(id) => ("id", id),
@@ -57,14 +56,14 @@ impl ApiSession<'_> {
         }))
     }
 
-    /// The ids of the newest videos of a channel, up to `most`.
+    /// Returns the ids of the newest videos of a channel, at most `most`.
     pub(super) fn uploads(&self, uploader: &Uploader, most: usize) -> Result<Vec<String>, TaskError> {
         let page = most.min(PAGE).to_string();
         let mut query = query([("part", "contentDetails"), ("playlistId", &uploader.uploads), ("maxResults", &page)]);
         let mut ids = Vec::new();
         loop {
             let answer = match self.list("playlistItems", &query, 1) {
-                // So it is where a channel never had a video.
+                // A channel that never had a video has no playlist.
                 Err(TaskError::Missing(_)) => return Ok(ids),
                 answer => answer?,
             };
@@ -81,7 +80,7 @@ impl ApiSession<'_> {
         }
     }
 
-    /// The videos with these ids that there are, by id. What the ledger knows is not asked for.
+    /// Returns the existing videos with these ids, by id, from the cache or the API.
     pub(super) fn videos(&self, ids: &[String]) -> Result<HashMap<String, Value>, TaskError> {
         let cached = self.ledger.map_or_else(|| Ok(HashMap::new()), |ledger| ledger.cached(ids));
         let mut videos = cached.map_err(unusable)?;
@@ -106,7 +105,7 @@ fn items(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["items"].as_array().into_iter().flatten()
 }
 
-/// The texts at a place in each item that has one there.
+/// Returns the strings at a JSON pointer in each item.
 fn texts(answer: &Value, place: &str) -> Vec<String> {
     items(answer).filter_map(|item| Some(item.pointer(place)?.as_str()?.to_owned())).collect()
 }
@@ -115,7 +114,7 @@ fn by_id(answer: &Value) -> Vec<(String, Value)> {
     items(answer).filter_map(|item| Some((item["id"].as_str()?.to_owned(), item.clone()))).collect()
 }
 
-/// The first of each, in their order.
+/// Removes duplicates and keeps the order.
 fn distinct(ids: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
     ids.into_iter().filter(|id| seen.insert(id.clone())).collect()

@@ -1,22 +1,19 @@
-//! All of YouTube: handlers that read it through its Data API, version 3, and what all workers on a results file share
-//! of that: the units used a day, and the videos read lately.
+//! Handlers that read YouTube through its Data API, version 3, with a daily quota and a cache of videos that all workers
+//! with the same results file share.
 //!
-//! A task becomes a session: its calls are paid for in the [`Ledger`], made by one agent, and what
-//! they bring becomes records.
+//! Each task has a session. Its calls are charged to the [`Ledger`], and their answers become records.
 
 mod address;
 mod api;
 mod cache;
 mod calls;
-mod error;
+mod failure;
 mod ledger;
 mod params;
 mod quota;
-mod reading;
 mod records;
-mod refusal;
+mod run;
 mod session;
-mod shared;
 mod subtitles;
 mod text;
 
@@ -28,11 +25,10 @@ use serde_json::Value;
 
 use self::api::{Api, ApiError};
 use self::calls::SEARCH_UNITS;
-use self::error::TaskError;
-use self::params::Wanted;
-use self::reading::Reading;
-use self::refusal::{Refusal, RefusalKind};
-use self::session::ApiSession;
+use self::failure::{ApiFailure, FailureKind};
+use self::params::Request;
+use self::run::TaskRun;
+use self::session::{ApiSession, TaskError};
 use crate::handler::{Handler, Redactor, Run};
 use crate::shutdown::Stop;
 use crate::task::{Claim, ErrorType, Outcome};
@@ -40,38 +36,38 @@ use crate::task::{Claim, ErrorType, Outcome};
 pub use ledger::Ledger;
 #[cfg(feature = "internals")]
 pub use ledger::Spent;
+pub(crate) use ledger::{QuotaEvent, QuotaListener, SharedLedger};
 pub use quota::Budget;
-pub(crate) use shared::{QuotaEvent, QuotaListener, SharedLedger};
 
 /// The names of the handlers.
 pub(crate) const NAMES: [&str; 3] = ["youtube.video", "youtube.search", "youtube.channel"];
 
-/// The first video that YouTube ever had.
+/// The oldest video on YouTube, used to check a key.
 const ANY_VIDEO: &str = "jNQXAC9IVRw";
 
-/// What the handlers work with.
+/// Settings of the handlers.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where the API is, without a slash at the end.
+    /// The URL of the API, without a slash at the end.
     pub url: String,
-    /// What it knows this user by. It is shown nowhere.
+    /// The API key. It is never shown.
     pub key: Option<String>,
-    /// Counts what is spent, and keeps what was read lately; without one, nothing is counted or kept.
+    /// The quota and the cache; `None` disables both.
     pub ledger: Option<Arc<dyn Ledger>>,
-    /// Whether `yt-dlp` is asked for subtitles.
+    /// Whether to fetch subtitles with `yt-dlp`.
     pub subtitles: bool,
 }
 
-/// The handler called `name`, if it is one of [`NAMES`].
+/// Returns the handler called `name`, if it is one of [`NAMES`].
 #[must_use]
 pub fn handler(name: &str, settings: Settings) -> Option<Arc<dyn Handler>> {
     let kind = Kind::ALL.into_iter().zip(NAMES).find(|(_, its_name)| *its_name == name)?.0;
     let redactor = Redactor::new(settings.key.as_deref());
     let api = Api::new(&settings.url, settings.key.as_deref());
-    Some(Arc::new(YouTube { kind, api, redactor, settings }))
+    Some(Arc::new(YouTubeHandler { kind, api, redactor, settings }))
 }
 
-/// The JSON Schema of the params that the handler called `name` takes.
+/// Returns the JSON Schema of the params that the handler called `name` takes.
 pub(crate) fn schema(name: &str) -> Option<Value> {
     let text = match name {
         "youtube.video" => include_str!("../../schemas/youtube.video.json"),
@@ -79,13 +75,13 @@ pub(crate) fn schema(name: &str) -> Option<Value> {
         "youtube.channel" => include_str!("../../schemas/youtube.channel.json"),
         _ => return None,
     };
-    // The files are part of the program, and a test reads each.
+    // The files are part of the program, and tests parse each of them.
     Some(serde_json::from_str(text).expect("the file holds JSON"))
 }
 
-/// The handler that works a task type of this name in most places, where nothing else is said.
+/// Returns the default handler of the well-known task types.
 #[must_use]
-pub(crate) fn usual_handler(task_type: &str) -> Option<&'static str> {
+pub(crate) fn default_handler(task_type: &str) -> Option<&'static str> {
     match task_type {
         "PrismQ.YouTube.Video.Single" => Some("youtube.video"),
         "PrismQ.YouTube.Video.Search" => Some("youtube.search"),
@@ -94,7 +90,7 @@ pub(crate) fn usual_handler(task_type: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the API accepts the key, tried once, for one unit. The error is one line for a person.
+/// Checks the key with a single call that costs one unit. The error is one line.
 pub(crate) fn check_key(settings: &Settings, timeout: Duration) -> Result<(), String> {
     let api = Api::new(&settings.url, settings.key.as_deref());
     if !api.has_key() {
@@ -102,11 +98,11 @@ pub(crate) fn check_key(settings: &Settings, timeout: Duration) -> Result<(), St
     }
     let query = vec![("part", "id".to_owned()), ("id", ANY_VIDEO.to_owned())];
     match api.list("videos", &query, timeout, &Stop::new(None)) {
-        // Whose quota is used up has a key.
-        Err(ApiError::Refused(Refusal { kind, reason })) if kind != RefusalKind::Quota => {
+        // If the quota is used up, the key is valid.
+        Err(ApiError::Refused(ApiFailure { kind, reason })) if kind != FailureKind::Quota => {
             Err(Redactor::new(settings.key.as_deref()).text(&reason).into_owned())
         }
-        // A day that is used up is no reason not to ask: the key is what is in question.
+        // The unit is charged after the call, since the key can be checked even if the quota is used up.
         _ => settings.ledger.as_ref().map_or(Ok(()), |ledger| ledger.spend(1).map(drop)),
     }
 }
@@ -115,7 +111,7 @@ fn no_key() -> String {
     "no YouTube API key: set YOUTUBE_API_KEY, or YOUTUBE_API_KEY_FILE to a file that contains it".into()
 }
 
-/// What is read.
+/// The kind of task.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Video,
@@ -127,16 +123,16 @@ impl Kind {
     /// In the order of [`NAMES`].
     const ALL: [Self; 3] = [Self::Video, Self::Search, Self::Channel];
 
-    /// What a task with `params` asks for.
-    fn wanted(self, params: &Value) -> Result<Wanted, String> {
+    /// Parses the params of a task.
+    fn request(self, params: &Value) -> Result<Request, String> {
         Ok(match self {
-            Self::Video => Wanted::Video(params::video(params)?),
-            Self::Search => Wanted::Search(params::search(params)?),
-            Self::Channel => Wanted::Uploads(params::uploads(params)?),
+            Self::Video => Request::Video(params::video(params)?),
+            Self::Search => Request::Search(params::search(params)?),
+            Self::Channel => Request::Uploads(params::uploads(params)?),
         })
     }
 
-    /// What the cheapest task that finds anything costs.
+    /// Returns the minimum cost of a successful task.
     fn units(self) -> u64 {
         match self {
             Self::Video => 1,
@@ -147,14 +143,14 @@ impl Kind {
 }
 
 /// A handler that reads videos.
-struct YouTube {
+struct YouTubeHandler {
     kind: Kind,
     api: Api,
     redactor: Redactor,
     settings: Settings,
 }
 
-impl Handler for YouTube {
+impl Handler for YouTubeHandler {
     fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
         let outcome = self.work(claim, run).map_or_else(Outcome::from, Outcome::success);
         self.redactor.outcome(outcome)
@@ -165,20 +161,20 @@ impl Handler for YouTube {
     }
 
     fn not_before(&self) -> Option<Timestamp> {
-        // Where the ledger cannot be read, the task says so.
+        // If the ledger cannot be read, the task reports that.
         let day = self.settings.ledger.as_ref()?.budget().ok()?;
         (day.left() < self.kind.units()).then_some(day.resets_at)
     }
 }
 
-impl YouTube {
+impl YouTubeHandler {
     fn work(&self, claim: &Claim, run: &Run<'_>) -> Result<Value, TaskError> {
-        let wanted = self.kind.wanted(&claim.task.params);
-        let wanted = wanted.map_err(|error| TaskError::Failed(ErrorType::Validation, error))?;
+        let request = self.kind.request(&claim.task.params);
+        let request = request.map_err(|error| TaskError::Failed(ErrorType::Validation, error))?;
         self.check().map_err(TaskError::Key)?;
         let session = ApiSession::new(&self.api, self.settings.ledger.as_deref(), run);
-        let reading = Reading { claim, session: &session, subtitles: self.settings.subtitles };
-        let mut data = reading.data(&wanted)?;
+        let reading = TaskRun { claim, session: &session, subtitles: self.settings.subtitles };
+        let mut data = reading.data(&request)?;
         data["quota"] = session.quota();
         Ok(data)
     }

@@ -1,36 +1,34 @@
-//! What the tasks of each handler ask for.
+//! Parses the params of tasks.
 
 use serde_json::Value;
 
 use super::address::{self, Channel};
 
-/// What a task asks for.
-pub(super) enum Wanted {
+/// The request of a task.
+pub(super) enum Request {
     /// The video with this id.
     Video(String),
-    /// What a search finds.
+    /// The results of a search.
     Search(Search),
-    /// What a channel has.
+    /// The videos of a channel.
     Uploads(Uploads),
 }
 
-/// How a search is done.
+/// Parameters of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Search {
-    /// What is looked for, without white space around it.
+    /// The query, trimmed.
     pub(super) query: String,
     pub(super) max_results: usize,
-    /// As the API names it.
     pub(super) duration: String,
-    /// As the API names it.
     pub(super) order: String,
-    /// By two small letters.
+    /// Two lowercase letters.
     pub(super) language: Option<String>,
-    /// By two capital letters.
+    /// Two uppercase letters.
     pub(super) region: Option<String>,
 }
 
-/// Which videos of a channel are wanted.
+/// Parameters of a channel task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Uploads {
     pub(super) channel: Channel,
@@ -39,10 +37,10 @@ pub(super) struct Uploads {
 
 const DURATIONS: [&str; 4] = ["any", "short", "medium", "long"];
 const ORDERS: [&str; 5] = ["date", "rating", "relevance", "title", "viewCount"];
-/// The longest query, in characters.
-const LONGEST_QUERY: usize = 200;
+/// Maximum length of a query, in characters.
+const MAX_QUERY: usize = 200;
 
-/// The id of the video that `params` name.
+/// Parses the params of a video task. Returns the id.
 pub(super) fn video(params: &Value) -> Result<String, String> {
     let id = text(params, "video_id")?.map(str::trim);
     if let Some(id) = id.filter(|id| !address::is_video_id(id)) {
@@ -60,12 +58,12 @@ pub(super) fn video(params: &Value) -> Result<String, String> {
     }
 }
 
-/// The search that `params` describe.
+/// Parses the params of a search task.
 pub(super) fn search(params: &Value) -> Result<Search, String> {
     let query = text(params, "search_query")?.ok_or("search_query is missing")?.trim();
     let length = query.chars().count();
-    if !(1..=LONGEST_QUERY).contains(&length) {
-        return Err(format!("search_query must have 1 to {LONGEST_QUERY} characters after trimming, not {length}"));
+    if !(1..=MAX_QUERY).contains(&length) {
+        return Err(format!("search_query must have 1 to {MAX_QUERY} characters after trimming, not {length}"));
     }
     Ok(Search {
         query: query.to_owned(),
@@ -77,7 +75,7 @@ pub(super) fn search(params: &Value) -> Result<Search, String> {
     })
 }
 
-/// The channel that `params` name, and how much is wanted of it.
+/// Parses the params of a channel task.
 pub(super) fn uploads(params: &Value) -> Result<Uploads, String> {
     let channel = text(params, "channel_url")?.ok_or("channel_url is missing")?;
     Ok(Uploads {
@@ -94,10 +92,10 @@ fn text<'a>(params: &'a Value, name: &str) -> Result<Option<&'a str>, String> {
     }
 }
 
-/// A number from 1 to `most`.
+/// Parses an optional number from 1 to `most`.
 fn number(params: &Value, name: &str, most: usize) -> Result<Option<usize>, String> {
     let Some(value) = params.get(name) else { return Ok(None) };
-    // To JSON Schema 10.0 is a whole number, too.
+    // For JSON Schema, 10.0 is a whole number too.
     let number = (1..=most).find(|&number| value.as_f64() == u32::try_from(number).ok().map(f64::from));
     number.map(Some).ok_or_else(|| format!("{name} must be a whole number from 1 to {most}"))
 }

@@ -1,4 +1,4 @@
-//! The units of the API that are used a day, as the results file counts them for all workers on it.
+//! Daily quota of the API, counted in the results file for all its workers.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::store::{Store, StoreError, to_text};
 
-/// Where the days of the quota start. Its rules are in the program: machines without time zones count the same.
+/// The time zone in which the quota resets. Its rules are compiled in, for machines without a time zone database.
 static LOS_ANGELES: TimeZone = tz::get!("America/Los_Angeles");
 
 /// The quota of a day.
@@ -16,20 +16,20 @@ static LOS_ANGELES: TimeZone = tz::get!("America/Los_Angeles");
 pub struct Budget {
     /// The units of a day.
     pub limit: u64,
-    /// Those that are used.
+    /// The units used.
     pub used: u64,
     /// When the next day starts: midnight in Los Angeles.
     pub resets_at: Timestamp,
 }
 
 impl Budget {
-    /// The units that are left.
+    /// Returns the units that are left.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 
-    /// Adds it to a JSON object, for programs.
+    /// Adds its fields to a JSON object.
     pub fn add_to(&self, object: &mut Value) {
         object["limit"] = json!(self.limit);
         object["used"] = json!(self.used);
@@ -38,14 +38,14 @@ impl Budget {
     }
 }
 
-/// The day of the quota that `now` is in, and its end.
+/// Returns the quota day of `now` and its end.
 pub(super) fn day_at(now: Timestamp) -> (Date, Timestamp) {
     let day = LOS_ANGELES.to_datetime(now).date();
     let midnight = day.tomorrow().and_then(|next| next.to_zoned(LOS_ANGELES.clone()));
     (day, midnight.map_or(Timestamp::MAX, |midnight| midnight.timestamp()))
 }
 
-/// The units used on `day`.
+/// Returns the units used on `day`.
 pub(super) fn used(store: &Store, day: Date) -> Result<u64, StoreError> {
     store.with(|connection| {
         let mut statement = connection.prepare_cached("SELECT used FROM youtube_quota WHERE day = ?1")?;
@@ -53,20 +53,20 @@ pub(super) fn used(store: &Store, day: Date) -> Result<u64, StoreError> {
     })
 }
 
-/// Counts `units` as used on `day`, unless that were more than `limit` in all; then it counts none. Returns how many
-/// are used now, if they were counted. One statement: of two processes that want the last unit, one gets it.
+/// Counts `units` as used on `day`, unless the total would exceed `limit`. Returns the new total, or `None` if nothing
+/// was counted. A single statement, so that two processes cannot both get the last unit.
 pub(super) fn spend(store: &Store, day: Date, units: u64, limit: u64) -> Result<Option<u64>, StoreError> {
     store.with(|connection| {
         let mut statement = connection.prepare_cached(
             "INSERT INTO youtube_quota (day, used) SELECT ?1, ?2 WHERE ?2 <= ?3
              ON CONFLICT (day) DO UPDATE SET used = used + ?2 WHERE used + ?2 <= ?3 RETURNING used",
         )?;
-        // To the end of the statement, so that a commit that fails is noticed.
+        // Runs the statement to its end, so that a failing commit is noticed.
         statement.query_one(params![day.to_string(), units, limit], |row| row.get(0)).optional()
     })
 }
 
-/// Counts `units` of `day` as not used after all.
+/// Refunds `units` on `day`.
 pub(super) fn give_back(store: &Store, day: Date, units: u64) -> Result<(), StoreError> {
     store.with(|connection| {
         connection
@@ -92,7 +92,7 @@ pub(super) fn prune(store: &Store, before: Timestamp) -> Result<(), StoreError> 
     store.with(|connection| {
         let before = to_text(before);
         let is_any = "SELECT EXISTS (SELECT 1 FROM youtube_quota WHERE day < ?1)";
-        // Mostly there is none, and a reader holds up nobody.
+        // Usually there is none, and reading does not block writers.
         if connection.prepare_cached(is_any)?.query_row([&before], |row| row.get(0))? {
             connection.prepare_cached("DELETE FROM youtube_quota WHERE day < ?1")?.execute([before])?;
         }

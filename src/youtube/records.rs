@@ -1,14 +1,14 @@
-//! What is kept of a video: the record that other programs read, by the rules of `IdeaInspiration`.
+//! Builds the record of a video in the format of `IdeaInspiration`.
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde_json::{Value, json};
 
-/// The longest Short.
-const LONGEST_SHORT: SignedDuration = SignedDuration::from_secs(180);
-/// How many of a video's tags are among the keywords.
+/// Maximum duration of a Short.
+const MAX_SHORT: SignedDuration = SignedDuration::from_secs(180);
+/// Maximum number of tags among the keywords.
 const TAGS: usize = 5;
 
-/// A video as the API describes it, where each part may be missing.
+/// A video object of the API, any part of which may be missing.
 pub(super) struct Video<'a>(pub(super) &'a Value);
 
 impl Video<'_> {
@@ -16,7 +16,7 @@ impl Video<'_> {
         self.text("/id")
     }
 
-    /// Its title, or one for those without.
+    /// Returns the title, or a placeholder.
     pub(super) fn title(&self) -> &str {
         match self.text("/snippet/title").trim() {
             "" => "Untitled Video",
@@ -24,12 +24,12 @@ impl Video<'_> {
         }
     }
 
-    /// How often it was seen, as a number; null where that is not told.
+    /// Returns the number of views, or null if it is hidden.
     pub(super) fn view_count(&self) -> Value {
         self.text("/statistics/viewCount").parse::<u64>().map_or(Value::Null, Value::from)
     }
 
-    /// The record of the video with the text of its subtitles, where there are any.
+    /// Returns the record of the video.
     pub(super) fn record(&self, subtitles: Option<&str>) -> Value {
         let id = self.id();
         json!({
@@ -70,25 +70,25 @@ impl Video<'_> {
         keywords
     }
 
-    /// A broadcast that has not ended has a duration of zero, which says nothing.
+    /// Whether it is a Short. Live broadcasts have a duration of zero.
     fn is_short(&self) -> bool {
         let span: Option<Span> = self.text("/contentDetails/duration").parse().ok();
         let duration = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
-        duration.is_some_and(|duration| duration.is_positive() && duration <= LONGEST_SHORT)
+        duration.is_some_and(|duration| duration.is_positive() && duration <= MAX_SHORT)
     }
 
-    /// The text at a place in the description; empty where it is missing. Counts are texts, too.
+    /// Returns the string at a JSON pointer, or an empty one. Counts are strings too.
     fn text(&self, place: &str) -> &str {
         self.0.pointer(place).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
-/// Where people see a video.
+/// Returns the URL of a video.
 pub(super) fn address(id: &str) -> String {
     format!("https://www.youtube.com/watch?v={id}")
 }
 
-/// `text` without white space around it, where anything is left.
+/// Trims `text`; `None` if nothing is left.
 fn present(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }

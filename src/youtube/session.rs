@@ -1,25 +1,25 @@
-//! Calls on behalf of one task: paid for, tried again where that may help, and ended with the task.
+//! The calls of one task: charged to the quota, retried, and cancelled with the task. Also the errors of tasks.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::api::{Api, ApiError, Query};
-use super::error::TaskError;
+use super::failure::{ApiFailure, FailureKind};
 use super::ledger::{Ledger, Spent};
-use super::refusal::{Refusal, RefusalKind};
-use crate::handler::Interruption;
-use crate::handler::Run;
+use crate::clock::after;
+use crate::handler::{Interruption, Run};
 use crate::shutdown::StopReason;
-use crate::task::ErrorType;
+use crate::task::{ErrorType, Failure, Outcome};
 
-/// How often a call is tried.
+/// Maximum number of tries.
 const TRIES: u32 = 3;
-/// The longest wait before the second try; it doubles with each further one.
+/// Maximum pause before the second try; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// What one task does at the API.
+/// The calls of one task.
 pub(super) struct ApiSession<'a> {
     api: &'a Api,
     pub(super) ledger: Option<&'a dyn Ledger>,
@@ -33,13 +33,13 @@ impl<'a> ApiSession<'a> {
         Self { api, ledger, run, until: Instant::now().checked_add(run.timeout), spent: Cell::new(0) }
     }
 
-    /// How long the task still has.
+    /// Returns the time left for the task.
     pub(super) fn left(&self) -> Duration {
         self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// An error where the task has to end.
-    pub(super) fn go_on(&self) -> Result<(), TaskError> {
+    /// Fails if the task has to stop.
+    pub(super) fn check_stopped(&self) -> Result<(), TaskError> {
         match self.run.stop.get() {
             Some(reason) => Err(TaskError::Interrupted(Interruption::Stopped(reason))),
             None if self.left().is_zero() => Err(TaskError::Interrupted(Interruption::Timeout(self.run.timeout))),
@@ -47,24 +47,24 @@ impl<'a> ApiSession<'a> {
         }
     }
 
-    /// What `resource` lists by `query`, a call that costs `units`. Each try is paid for; what the API cannot have counted
-    /// is given back.
+    /// Lists `resource`, a call that costs `units`, with retries. Each try is charged; units that the API cannot have
+    /// counted are refunded.
     pub(super) fn list(&self, resource: &str, query: &Query, units: u64) -> Result<Value, TaskError> {
         let mut tries = 1;
         loop {
-            self.go_on()?;
-            self.pay(units)?;
+            self.check_stopped()?;
+            self.charge(units)?;
             let refusal = match self.api.list(resource, query, self.left(), self.run.stop) {
                 Ok(answer) => return Ok(answer),
-                // The stop says why.
+                // The next iteration returns the reason.
                 Err(ApiError::Stopped) => continue,
                 Err(ApiError::Refused(refusal)) => refusal,
             };
-            if refusal.kind.is_free() {
+            if refusal.kind.is_uncharged() {
                 self.give_back(units)?;
             }
-            let RefusalKind::Again { after, .. } = refusal.kind else { return Err(self.task_error(refusal)) };
-            self.go_on()?;
+            let FailureKind::Retryable { after, .. } = refusal.kind else { return Err(self.task_error(refusal)) };
+            self.check_stopped()?;
             if tries == TRIES {
                 let error = format!("{} ({TRIES} tries)", refusal.reason);
                 return Err(TaskError::Failed(ErrorType::Connection, error));
@@ -74,10 +74,10 @@ impl<'a> ApiSession<'a> {
         }
     }
 
-    /// What is left of the day, for the result.
+    /// Returns the quota for the result.
     pub(super) fn quota(&self) -> Value {
         let spent = self.spent.get();
-        // The task is done: a ledger that cannot be read now is no reason to lose it.
+        // The task is done, so an error of the ledger must not fail it.
         match self.ledger.and_then(|ledger| ledger.budget().ok()) {
             Some(day) => json!({
                 "spent": spent, "used": day.used, "left": day.left(), "limit": day.limit, "resets_at": day.resets_at,
@@ -86,7 +86,7 @@ impl<'a> ApiSession<'a> {
         }
     }
 
-    fn pay(&self, units: u64) -> Result<(), TaskError> {
+    fn charge(&self, units: u64) -> Result<(), TaskError> {
         if let Some(ledger) = self.ledger
             && ledger.spend(units).map_err(unusable)? == Spent::Exhausted
         {
@@ -116,27 +116,62 @@ impl<'a> ApiSession<'a> {
         Ok(())
     }
 
-    fn task_error(&self, refusal: Refusal) -> TaskError {
-        let Refusal { kind, reason } = refusal;
+    fn task_error(&self, refusal: ApiFailure) -> TaskError {
+        let ApiFailure { kind, reason } = refusal;
         match kind {
-            RefusalKind::Quota => match self.ledger.map_or(Ok(()), Ledger::exhaust) {
+            FailureKind::Quota => match self.ledger.map_or(Ok(()), Ledger::exhaust) {
                 Ok(()) => TaskError::Quota(format!("today's YouTube quota is used up: {reason}")),
                 Err(error) => unusable(error),
             },
-            RefusalKind::Key => TaskError::Key(format!("YouTube refused the API key: {reason}")),
-            RefusalKind::Missing => TaskError::Missing(reason),
-            RefusalKind::Params => TaskError::Failed(ErrorType::Validation, reason),
-            RefusalKind::Other | RefusalKind::Again { .. } => TaskError::Failed(ErrorType::Handler, reason),
+            FailureKind::Key => TaskError::Key(format!("YouTube refused the API key: {reason}")),
+            FailureKind::Missing => TaskError::Missing(reason),
+            FailureKind::Params => TaskError::Failed(ErrorType::Validation, reason),
+            FailureKind::Other | FailureKind::Retryable { .. } => TaskError::Failed(ErrorType::Handler, reason),
         }
     }
 }
 
-/// The ledger cannot be used: it may be locked, or the disk full.
+/// Returns the failure for an unusable ledger: its file may be locked, or the disk full.
 pub(super) fn unusable(error: String) -> TaskError {
     TaskError::Failed(ErrorType::Temporary, error)
 }
 
-/// The wait after so many tries, with full jitter: tasks that failed together do not come back together.
+/// Returns the pause after `tries`, with full jitter, so that tasks that failed together do not retry together.
 fn backoff(tries: u32) -> Duration {
     (FIRST_WAIT * 2_u32.saturating_pow(tries - 1)).mul_f64(fastrand::f64())
+}
+
+/// How long a type is snoozed after the key was refused.
+const KEY_SNOOZE: Duration = Duration::from_mins(10);
+
+/// Why a task failed. The texts are one line.
+#[derive(Debug)]
+pub(super) enum TaskError {
+    /// It was stopped or timed out.
+    Interrupted(Interruption),
+    /// The day's quota is used up.
+    Quota(String),
+    /// There is no key, or the API refused it.
+    Key(String),
+    /// The video or channel does not exist.
+    Missing(String),
+    /// Anything else.
+    Failed(ErrorType, String),
+}
+
+impl From<TaskError> for Outcome {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Interrupted(interruption) => interruption.outcome(""),
+            TaskError::Quota(error) => {
+                Failure { error, error_type: ErrorType::Other("quota".into()), retryable: true }.into()
+            }
+            TaskError::Key(error) => Self {
+                not_before: Some(after(Timestamp::now(), KEY_SNOOZE)),
+                ..Self::failure(ErrorType::Configuration, error)
+            },
+            TaskError::Missing(error) => Self::failure(ErrorType::Other("not_found".into()), error),
+            TaskError::Failed(error_type, error) => Self::failure(error_type, error),
+        }
+    }
 }

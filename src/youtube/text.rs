@@ -1,12 +1,12 @@
-//! Plain text from what is written for browsers and players.
+//! Converts HTML and `WebVTT` to plain text.
 
-/// `text` without tags such as `<b>`, and with the few entities that stand for characters replaced by these.
+/// Removes HTML tags and decodes common entities.
 pub(super) fn without_markup(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, tag)) = rest.split_once('<') {
         plain.push_str(before);
-        // A `<` that nothing closes is none of a tag.
+        // An unclosed `<` is not a tag.
         let Some((_, after)) = tag.split_once('>') else {
             plain.push('<');
             rest = tag;
@@ -15,16 +15,16 @@ pub(super) fn without_markup(text: &str) -> String {
         rest = after;
     }
     plain.push_str(rest);
-    // `&amp;` comes last: what it makes of `&amp;lt;` is no entity any more.
+    // `&amp;` comes last, so that `&amp;lt;` becomes `&lt;`.
     [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&nbsp;", " "), ("&lrm;", ""), ("&rlm;", "")]
         .into_iter()
         .fold(plain, |plain, (entity, character)| plain.replace(entity, character))
         .replace("&amp;", "&")
 }
 
-/// The words of `WebVTT` subtitles, a line each: without times, tags and settings, and without the lines that only roll on
-/// from one moment to the next.
-pub(super) fn of_subtitles(vtt: &str) -> String {
+/// Returns the text of `WebVTT` subtitles without times, tags and settings, and without the repeated lines of rolling
+/// captions.
+pub(super) fn from_webvtt(vtt: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     let blocks = vtt.split("\n\n").map(|block| block.trim_start_matches('\n'));
     for block in blocks {
@@ -65,14 +65,14 @@ mod tests {
             00:00:02.480 --> 00:00:05.000 align:start position:0%\nwe&#39;re no strangers\nto<00:00:03.000><c> love</c>\n\n\
             00:00:05.000 --> 00:00:05.010\nto love\n \n\n\
             cue-7\n00:00:05.010 --> 00:00:06.000\nto love\n[Music]\n";
-        assert_eq!(of_subtitles(vtt), "we're no strangers\nto love\n[Music]");
-        assert_eq!(of_subtitles(&vtt.replace('\n', "\r\n").replace("\r\n", "\n")), of_subtitles(vtt));
+        assert_eq!(from_webvtt(vtt), "we're no strangers\nto love\n[Music]");
+        assert_eq!(from_webvtt(&vtt.replace('\n', "\r\n").replace("\r\n", "\n")), from_webvtt(vtt));
     }
 
     #[test]
     fn what_is_no_subtitle_is_no_text() {
         for text in ["", "WEBVTT\n\n", "<html>\n\n<p>no</p>", "00:00 --> 00:01"] {
-            assert_eq!(of_subtitles(text), "", "{text:?}");
+            assert_eq!(from_webvtt(text), "", "{text:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prismq::internals::TaskResult;
 use prismq::internals::server::{Faults, Server, Settings};
-use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Report, Retries};
+use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, ResultReport, Retries};
 use prismq::{Outcome, Timestamp};
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ fn a_late_answer_comes_late() {
 
 #[test]
 fn the_work_of_a_late_answer_is_done_at_once() {
-    let faulty = Faulty::start(Faults { latency: 1.0, delay: Faults::LONGEST_DELAY, ..Faults::default() });
+    let faulty = Faulty::start(Faults { latency: 1.0, delay: Faults::MAX_DELAY, ..Faults::default() });
     let client = send(faulty.server.address(), CREATE, None, TASK).unwrap();
     wait_for("the task", || (faulty.tasks() == 1).then_some(()));
     drop(client);
@@ -140,11 +140,11 @@ fn the_work_of_a_late_answer_is_done_at_once() {
 
 #[test]
 fn nothing_befalls_a_call_at_rate_0() {
-    let faulty = Faulty::start(Faults { delay: Faults::LONGEST_DELAY, seed: 7, ..Faults::default() });
+    let faulty = Faulty::start(Faults { delay: Faults::MAX_DELAY, seed: 7, ..Faults::default() });
     faulty.create().unwrap();
     assert_eq!(faulty.fates(50), vec!["200"; 50]);
     // Nor where another kind has a rate.
-    let faulty = Faulty::start(Faults { html: 0.5, delay: Faults::LONGEST_DELAY, seed: 7, ..Faults::default() });
+    let faulty = Faulty::start(Faults { html: 0.5, delay: Faults::MAX_DELAY, seed: 7, ..Faults::default() });
     assert!(faulty.fates(50).iter().all(|fate| ["404", "502"].contains(&fate.as_str())));
 }
 
@@ -193,7 +193,7 @@ fn chance_follows_the_seed() {
 
 #[test]
 fn the_health_is_spared() {
-    let faulty = Faulty::start(Faults { drop: 1.0, latency: 1.0, delay: Faults::LONGEST_DELAY, ..Faults::default() });
+    let faulty = Faulty::start(Faults { drop: 1.0, latency: 1.0, delay: Faults::MAX_DELAY, ..Faults::default() });
     for path in ["/health", "/health/"] {
         assert_eq!(exchange(faulty.server.address(), ("GET", path), None, "").unwrap().status, 200);
     }
@@ -224,7 +224,7 @@ fn a_client_gets_its_results_through_all_the_same() {
             started_at: now,
             finished_at: now,
         };
-        assert_eq!(client.deliver(&Report::from(&result)), Ok(Delivery::Confirmed));
+        assert_eq!(client.deliver(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
         delivered.push(task.id.0);
     }
     assert_eq!(faulty.tasks(), 20, "none was created twice");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prismq::internals::TaskResult;
 use prismq::internals::server::Settings;
-use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Report, Retries, TaskFilter};
+use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, ResultReport, Retries, TaskFilter};
 use prismq::{ErrorType, Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
@@ -328,7 +328,7 @@ fn the_clients_calls_work() {
 
     let failed = Outcome::failure(ErrorType::Handler, "broken");
     assert_eq!(client.deliver(&report(failed.clone(), 1)), Ok(Delivery::Confirmed));
-    assert_eq!(client.deliver_again(&report(failed, 1)), Ok(Delivery::Confirmed), "it finds that it arrived");
+    assert_eq!(client.redeliver(&report(failed, 1)), Ok(Delivery::Confirmed), "it finds that it arrived");
     client.claim("w", 1, Order::OldestFirst).unwrap().unwrap();
     let long = report(Outcome::success(json!("x".repeat(70_000))), 2);
     assert_eq!(client.deliver(&long), Ok(Delivery::Confirmed));
@@ -342,9 +342,9 @@ fn the_clients_calls_work() {
 }
 
 /// Task 1, ended by worker w.
-fn report(outcome: Outcome, attempt: u32) -> Report {
+fn report(outcome: Outcome, attempt: u32) -> ResultReport {
     let now = Timestamp::UNIX_EPOCH;
-    Report::from(&TaskResult {
+    ResultReport::from(&TaskResult {
         task_id: TaskId(1),
         task_type: "a.b".into(),
         attempt,

@@ -18,7 +18,7 @@ fn store_old_results(rig: &Rig) {
     let finished_at = Timestamp::now() - 2 * HOUR;
     let store_one = &|number: u64| {
         let mut outcome = Outcome::success(Value::Null);
-        outcome.last_words = format!("number {number}");
+        outcome.stderr_tail = format!("number {number}");
         let mut result = TaskResult {
             task_id: TaskId(1000 + number),
             task_type: "old".into(),
@@ -66,8 +66,8 @@ fn old_results_go_while_the_slots_work_and_the_rest_stays() {
     wait_for("the task is worked", || (rig.taskmanager.status(second) == "completed").then_some(()));
     worker.terminate();
     worker.wait().exits(0);
-    let last_words: Vec<_> = rig.rows("last_words").into_iter().map(|row| row["text"].clone()).collect();
-    assert_eq!(last_words, ["number 0"], "they go with their results");
+    let stderr_tail: Vec<_> = rig.rows("last_words").into_iter().map(|row| row["text"].clone()).collect();
+    assert_eq!(stderr_tail, ["number 0"], "they go with their results");
     let waiting = &rig.rows("results")[1];
     assert_eq!((&waiting["task_id"], &waiting["reported_at"]), (&json!(1000), &Value::Null));
     assert_eq!(rig.worked(), [first, 1000, second]);

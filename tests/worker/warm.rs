@@ -100,11 +100,11 @@ fn the_story_of_a_task_has_what_was_printed_for_it() {
     let rig = Rig::warm("while next; do [ $id = 2 ] || echo about $id >&2; answer 1; done", "");
     let ids = rig.create_warm(3);
     rig.drain();
-    let last_words = |id: &u64| {
+    let stderr_tail = |id: &u64| {
         let story = rig.sandbox.prismq(["explain", &id.to_string(), "--json"]).run().exits(0).json();
         story["attempts"][0]["last_words"].clone()
     };
-    assert_eq!(json!(ids.iter().map(last_words).collect::<Vec<_>>()), json!(["about 1", null, "about 3"]));
+    assert_eq!(json!(ids.iter().map(stderr_tail).collect::<Vec<_>>()), json!(["about 1", null, "about 3"]));
     assert_eq!(rig.rows("last_words").len(), 2);
 }
 

@@ -11,7 +11,7 @@ use crate::config;
 use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
 use crate::task::{Task, position_of_type};
-use crate::taskmanager::{Backoff, Claimed, Client, Error, Retries, TaskView, Wait};
+use crate::taskmanager::{Backoff, Claimed, Client, Error, LongPollRequest, Retries, TaskView};
 use crate::worker::{LongPoll, WorkerType, order, withdraw_claims};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
@@ -56,7 +56,7 @@ impl ManualPoller<'_> {
         loop {
             let asked = Instant::now();
             let pause = backoff.grow();
-            let client = self.client.with_patience(if most.is_zero() { Duration::MAX } else { left() });
+            let client = self.client.with_retry_after_budget(if most.is_zero() { Duration::MAX } else { left() });
             let got = self.ask(&client, self.long_poll.longest(pause).min(left()))?;
             if got.is_some() || left().is_zero() {
                 return Ok(got);
@@ -78,7 +78,11 @@ impl ManualPoller<'_> {
                 break;
             }
             let others: Vec<u64> = open.iter().filter(|it| *it != index).map(|it| self.wanted[*it].id).collect();
-            let wait = if Some(index) == open.last() { Wait { time, others: &others } } else { Wait::default() };
+            let wait = if Some(index) == open.last() {
+                LongPollRequest { time, others: &others }
+            } else {
+                LongPollRequest::default()
+            };
             let got = self.claim(client, *index, wait)?;
             if got.is_some() {
                 return Ok(got);
@@ -87,18 +91,23 @@ impl ManualPoller<'_> {
         Ok(None)
     }
 
-    fn claim(&mut self, client: &Client, index: usize, wait: Wait<'_>) -> anyhow::Result<Option<ClaimedTask>> {
+    fn claim(
+        &mut self,
+        client: &Client,
+        index: usize,
+        wait: LongPollRequest<'_>,
+    ) -> anyhow::Result<Option<ClaimedTask>> {
         let (config, WantedType { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
         let order = order(config.strategy.value);
-        let claim = |client: &Client| client.claim_or_wait(&config.worker_id, *id, order, wait);
+        let claim = |client: &Client| client.claim_long_poll(&config.worker_id, *id, order, wait);
         let claimed = match client.claim_once(claim, || self.look_for_lost_claim()) {
             Ok(claimed) => claimed,
             Err(Error::Interrupted) => return Ok(None),
             Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(self.client, name).into()),
             Err(error) => return Err(error.into()),
         };
-        if wait.is_asked_for() {
-            self.long_poll.note(claimed.waits);
+        if wait.is_requested() {
+            self.long_poll.note(claimed.long_polling);
         }
         let Some(task) = claimed.task else { return Ok(None) };
         // It may be another's that was waited for as well.
@@ -120,7 +129,11 @@ impl ManualPoller<'_> {
         for task in tasks.into_iter().filter(|task| self.is_lost_claim(task, worker_id)) {
             if let Some(whole) = client.task(task.id)?.filter(|whole| self.is_lost_claim(whole, worker_id)) {
                 let claimed_at = self.setup.clock().moment();
-                return Ok(Some(Claimed { task: Some(whole.into_task()), claimed_at, waits: self.long_poll.server() }));
+                return Ok(Some(Claimed {
+                    task: Some(whole.into_task()),
+                    claimed_at,
+                    long_polling: self.long_poll.server(),
+                }));
             }
         }
         Ok(None)

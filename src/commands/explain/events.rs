@@ -1,135 +1,139 @@
-//! What happened to a task, line by line.
+//! The events of a task's history.
 //!
-//! The order is that of causes: what was created is claimed, what was claimed ends. Times are no help: the TaskManager's
-//! are by another clock, and to the second.
+//! They are in causal order (created, claimed, ended), not sorted by time: the TaskManager's times are from another clock,
+//! in whole seconds.
 
-use super::{Story, short};
+use super::{TaskHistory, short};
 use crate::clock::Timestamp;
 use crate::headline::{in_one_line, split, without_colours};
 use crate::store::{Status, StoredResult};
 use crate::task::{Claim, Failure};
 use crate::taskmanager::wire::error_within_limit;
-use crate::taskmanager::{TaskView, in_words};
+use crate::taskmanager::{TaskView, join_names};
 
-/// What comes before the words on another task.
+/// Prefix of events of a different task.
 const OF_ANOTHER: &str = "of another task with this ID: ";
 
-/// A line of the story.
-pub(super) struct Told {
-    /// When it happened; empty where that is not known, or as before.
+/// A line of the history.
+pub(super) struct HistoryEvent {
+    /// The time; empty if unknown or the same as before.
     pub(super) time: String,
-    pub(super) words: String,
+    pub(super) text: String,
 }
 
-impl Told {
-    fn at(time: Timestamp, words: String) -> Self {
-        Self { time: format!("{time:.3}"), words }
+impl HistoryEvent {
+    fn at(time: Timestamp, text: String) -> Self {
+        Self { time: format!("{time:.3}"), text }
     }
 
-    fn of(words: impl Into<String>) -> Self {
-        Self { time: String::new(), words: words.into() }
+    fn of(text: impl Into<String>) -> Self {
+        Self { time: String::new(), text: text.into() }
     }
 }
 
-impl Story {
-    /// What happened, in the order in which it did.
-    pub(super) fn events(&self) -> Vec<Told> {
+impl TaskHistory {
+    /// Returns the events in order.
+    pub(super) fn events(&self) -> Vec<HistoryEvent> {
         let task = self.server.as_ref().ok().and_then(Option::as_ref);
         let (others, own): (Vec<_>, Vec<_>) =
             self.attempts.iter().partition(|it| self.is_another(&it.result.task_type, &it.result.params));
         let mut events = Vec::new();
         for stored in others {
-            self.tell(stored, &mut events);
+            self.add_attempt(stored, &mut events);
         }
         for told in &mut events {
-            told.words.insert_str(0, OF_ANOTHER);
+            told.text.insert_str(0, OF_ANOTHER);
         }
         if let Some(task) = task {
             let clock = whose_clock(task.created_at.as_deref());
-            let words = format!("created at the TaskManager{clock}, priority {}", task.priority);
-            events.push(Told { time: task.created_at.clone().unwrap_or_default(), words });
+            let text = format!("created at the TaskManager{clock}, priority {}", task.priority);
+            events.push(HistoryEvent { time: task.created_at.clone().unwrap_or_default(), text });
         }
         for stored in own {
-            self.tell(stored, &mut events);
+            self.add_attempt(stored, &mut events);
         }
         self.tell_of_claim(&mut events);
         match (task, &self.server) {
-            (Some(task), _) => self.tell_of_server(task, &mut events),
-            (None, Ok(_)) => events.push(Told::of("no longer in the TaskManager")),
+            (Some(task), _) => self.add_server_state(task, &mut events),
+            (None, Ok(_)) => events.push(HistoryEvent::of("no longer in the TaskManager")),
             (None, Err(_)) => {}
         }
-        events.extend(self.waits.iter().map(|why| Told::of(format!("waiting: {why}"))));
+        events.extend(self.waits.iter().map(|why| HistoryEvent::of(format!("waiting: {why}"))));
         events
     }
 
-    fn tell_of_claim(&self, events: &mut Vec<Told>) {
+    fn tell_of_claim(&self, events: &mut Vec<HistoryEvent>) {
         if let Some(Claim { task, worker_id, claimed_at, deadline }) = &self.claim {
             let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
             let attempt = task.attempt;
-            let words =
+            let text =
                 format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {:.0}", deadline.time);
-            events.push(Told::at(self.claimed(*claimed_at, self.now), words));
+            events.push(HistoryEvent::at(self.claimed(*claimed_at, self.now), text));
         }
         if self.deaths > 0 {
-            events.push(Told::of(format!("a worker here died while running this task, {}", times(self.deaths))));
+            events
+                .push(HistoryEvent::of(format!("a worker here died while running this task, {}", times(self.deaths))));
         }
     }
 
-    /// Tells of an attempt that ended here: its claim, its end with what was printed last, its report.
-    fn tell(&self, stored: &StoredResult, events: &mut Vec<Told>) {
+    /// Adds the events of a local attempt: its claim, its end with the stderr tail, its report.
+    fn add_attempt(&self, stored: &StoredResult, events: &mut Vec<HistoryEvent>) {
         let StoredResult { result, status, reported_at, report_error, .. } = stored;
         let claimed = format!("claimed by {}, attempt {}", result.worker_id, result.attempt);
-        events.push(Told::at(self.claimed(result.claimed_at, result.started_at), claimed));
+        events.push(HistoryEvent::at(self.claimed(result.claimed_at, result.started_at), claimed));
         match &result.outcome.failure {
             None => {
-                let words = format!("completed after {} ms: {}", result.duration_ms(), short(&result.outcome.data));
-                events.push(Told::at(result.finished_at, words));
+                let text = format!("completed after {} ms: {}", result.duration_ms(), short(&result.outcome.data));
+                events.push(HistoryEvent::at(result.finished_at, text));
             }
-            Some(failure) => {
-                let error = without_colours(&failure.error);
-                let (headline, rest) = split(&error);
-                let words = format!("{}: {headline}", what_failed(stored, failure));
-                events.push(Told::at(result.finished_at, words));
-                // What is only said again has its lines where it was said first.
-                let mut before = self.attempts.iter().take_while(|it| it.id != stored.id);
-                let is_same =
-                    |it: &StoredResult| it.result.outcome.failure.as_ref().map(|it| &it.error) == Some(&failure.error);
-                if !(result.outcome.is_not_run() && before.any(is_same)) {
-                    add_lines(rest, events);
-                }
-            }
+            Some(failure) => self.add_failure(stored, failure, events),
         }
-        if !result.outcome.last_words.is_empty() {
-            events.push(Told::of("stderr tail:"));
-            add_lines(without_colours(&result.outcome.last_words).lines().collect(), events);
+        if !result.outcome.stderr_tail.is_empty() {
+            events.push(HistoryEvent::of("stderr tail:"));
+            add_lines(without_colours(&result.outcome.stderr_tail).lines().collect(), events);
         }
         events.push(match (reported_at, status, report_error) {
-            (None, _, None) => Told::of("not reported yet: the next worker will report it"),
+            (None, _, None) => HistoryEvent::of("not reported yet: the next worker will report it"),
             (None, _, Some(why)) => {
-                Told::of(format!("not reported yet: {why}; a worker with this results file will retry"))
+                HistoryEvent::of(format!("not reported yet: {why}; a worker with this results file will retry"))
             }
-            (Some(at), Status::Lost, _) => Told::at(*at, "claim lost: result kept here only".to_owned()),
-            (Some(at), ..) => Told::at(*at, "reported".to_owned()),
+            (Some(at), Status::Lost, _) => HistoryEvent::at(*at, "claim lost: result kept here only".to_owned()),
+            (Some(at), ..) => HistoryEvent::at(*at, "reported".to_owned()),
         });
         let omitted = self.omitted(stored);
         if !omitted.is_empty() {
-            events.push(Told::of(format!(
+            events.push(HistoryEvent::of(format!(
                 "too large for the TaskManager: sent without {}; stored here in full",
-                in_words(&omitted)
+                join_names(&omitted)
             )));
         }
     }
 
-    /// When a claim was answered, as far as that is known: it is noted when it was `asked` for, which a worker that waits
-    /// does before there is a task, and it was before `work` on it began.
+    fn add_failure(&self, stored: &StoredResult, failure: &Failure, events: &mut Vec<HistoryEvent>) {
+        let result = &stored.result;
+        let error = without_colours(&failure.error);
+        let (headline, rest) = split(&error);
+        let text = format!("{}: {headline}", what_failed(stored, failure));
+        events.push(HistoryEvent::at(result.finished_at, text));
+        // Repeated errors are shown in full only the first time.
+        let mut before = self.attempts.iter().take_while(|it| it.id != stored.id);
+        let is_same =
+            |it: &StoredResult| it.result.outcome.failure.as_ref().map(|it| &it.error) == Some(&failure.error);
+        if !(result.outcome.is_not_run() && before.any(is_same)) {
+            add_lines(rest, events);
+        }
+    }
+
+    /// Estimates when a claim was answered. It was recorded when it was `asked` for, which may be long before for a long poll,
+    /// and was answered before `work` began.
     fn claimed(&self, asked: Timestamp, work: Timestamp) -> Timestamp {
         let task = self.server.as_ref().ok().and_then(Option::as_ref);
         let created = task.and_then(|task| in_utc(task.created_at.as_deref()?));
         created.map_or(asked, |created| asked.max(created.min(work)))
     }
 
-    /// Where the task is by the TaskManager's account, and what of it is not known here.
-    fn tell_of_server(&self, task: &TaskView, events: &mut Vec<Told>) {
+    /// Adds the TaskManager's state of the task, and attempts that are unknown here.
+    fn add_server_state(&self, task: &TaskView, events: &mut Vec<HistoryEvent>) {
         let ended = self.attempts.iter().map(|it| &it.result).map(|it| (it.attempt, &it.task_type, &it.params));
         let in_flight = self.claim.iter().map(|it| (it.task.attempt, &it.task.task_type, &it.task.params));
         let own = ended.chain(in_flight).filter(|it| !self.is_another(it.1, it.2));
@@ -137,8 +141,8 @@ impl Story {
         let elsewhere: Vec<String> =
             (1..=task.attempts).filter(|it| !here.contains(it)).map(|it| it.to_string()).collect();
         if !elsewhere.is_empty() {
-            let words = format!("attempt {}: not in this results file, run elsewhere", elsewhere.join(", "));
-            events.push(Told::of(words));
+            let text = format!("attempt {}: not in this results file, run elsewhere", elsewhere.join(", "));
+            events.push(HistoryEvent::of(text));
         }
         let time = match task.status.as_str() {
             "claimed" => &task.claimed_at,
@@ -151,11 +155,11 @@ impl Story {
         let error = error.filter(|error| !self.has_told(error));
         let error = error.map_or_else(String::new, |error| format!("; its last failure: {}", in_one_line(error)));
         let clock = whose_clock(time.as_deref());
-        let words = format!("{} at the TaskManager{clock}, {}{worker}{error}", task.status, attempts(task.attempts));
-        events.push(Told { time: time.clone().unwrap_or_default(), words });
+        let text = format!("{} at the TaskManager{clock}, {}{worker}{error}", task.status, attempts(task.attempts));
+        events.push(HistoryEvent { time: time.clone().unwrap_or_default(), text });
     }
 
-    /// Whether an attempt here failed with this error, of which the TaskManager may have the beginning.
+    /// Whether a local attempt failed with this error, which the TaskManager may have truncated.
     fn has_told(&self, error: &str) -> bool {
         let failures = self.attempts.iter().filter_map(|it| it.result.outcome.failure.as_ref());
         failures.into_iter().any(|failure| error_within_limit(&failure.error) == error)
@@ -176,9 +180,9 @@ fn what_failed(stored: &StoredResult, failure: &Failure) -> String {
 }
 
 /// Adds lines that a handler printed, below what they belong to. Tabs would be escaped.
-fn add_lines(lines: Vec<&str>, events: &mut Vec<Told>) {
+fn add_lines(lines: Vec<&str>, events: &mut Vec<HistoryEvent>) {
     let printed = lines.into_iter().filter(|line| !line.trim().is_empty());
-    events.extend(printed.map(|line| Told::of(format!("    {}", line.trim_end().replace('\t', "    ")))));
+    events.extend(printed.map(|line| HistoryEvent::of(format!("    {}", line.trim_end().replace('\t', "    ")))));
 }
 
 /// A time, which the TaskManager sends in UTC, with or without its zone.

@@ -1,4 +1,4 @@
-//! The results of one task, whole, for people: a field a line, texts and data with their line breaks.
+//! Prints the complete results of a task: one field per line, texts and data with their line breaks.
 
 use std::io::{self, Write};
 
@@ -9,10 +9,10 @@ use crate::headline::without_colours;
 use crate::output::{buffered, on_stdout, printable};
 use crate::store::{ResultFilter, Store, StoredResult};
 
-/// The longest label, and the blanks after it.
+/// Width of labels, including blanks.
 const LABEL: usize = 12;
 
-/// Prints what fits the filter, an attempt after the other. Returns whether anything does.
+/// Prints all attempts that match the filter. Returns whether there are any.
 pub(super) fn print(store: &Store, filter: &ResultFilter) -> anyhow::Result<bool> {
     let mut out = buffered();
     let mut found = false;
@@ -62,7 +62,7 @@ fn write_result(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// A label with its text, whose further lines start below the first.
+/// Writes a label and its text, aligning further lines with the first.
 fn write_field(label: &str, text: &str, out: &mut impl Write) -> io::Result<()> {
     for (number, line) in text.trim_end().split('\n').enumerate() {
         let line = line.trim_end_matches('\r').replace('\t', "    ");

@@ -1,4 +1,4 @@
-//! What is shown: the groups asked for, and what ended when.
+//! Gathers the statistics: groups of results, and results by hour and day.
 
 use std::collections::HashMap;
 
@@ -8,30 +8,30 @@ use jiff::{Span, Timestamp};
 use crate::store::{By, Group, Store, StoreError, Unreported};
 use crate::youtube::Budget;
 
-/// The results in numbers, at one moment.
+/// The statistics at one moment.
 pub(in crate::commands) struct Figures {
     pub(super) by: By,
     pub(super) groups: Vec<Group>,
-    /// The last 24 hours; empty where they say nothing.
+    /// The last 24 hours; empty if not requested.
     pub(super) hours: Vec<Slice>,
     pub(super) unreported: Unreported,
-    /// What is left of the day's quota of YouTube, where somebody uses it.
+    /// The day's YouTube quota, if it is used.
     pub(super) quota: Option<Budget>,
-    /// From when on results are counted.
+    /// The start of the counted period.
     pub(super) since: Option<Timestamp>,
     pub(super) now: Timestamp,
 }
 
-/// What ended in an hour or on a day.
+/// Results that ended in one hour or on one day.
 pub(super) struct Slice {
-    /// As the groups of hours and days are named.
+    /// The name of the hour or the day.
     pub(super) name: String,
     pub(super) completed: u64,
     pub(super) failed: u64,
 }
 
 impl Figures {
-    /// The groups alone.
+    /// Gathers only the groups.
     pub(in crate::commands) fn of(
         store: &Store,
         by: By,
@@ -49,20 +49,20 @@ impl Slice {
     }
 }
 
-/// This hour and the 23 before it, in UTC.
+/// Returns the last 24 hours, in UTC, the current one included.
 pub(super) fn last_hours(store: &Store, now: Timestamp) -> Result<Vec<Slice>, StoreError> {
     let times = (0..24).rev().filter_map(|hours| now.checked_sub(Span::new().hours(hours)).ok());
     slices(store, By::Hour, times.map(|time| time.strftime("%Y-%m-%dT%H:00Z").to_string()).collect())
 }
 
-/// Today and the 29 days before it, in UTC.
+/// Returns the last 30 days, in UTC, today included.
 pub(super) fn last_days(store: &Store, now: Timestamp) -> Result<Vec<Slice>, StoreError> {
     let today = now.to_zoned(TimeZone::UTC).date();
     let days = (0..30).rev().filter_map(|days| today.checked_sub(Span::new().days(days)).ok());
     slices(store, By::Day, days.map(|day| day.to_string()).collect())
 }
 
-/// What the store has of these hours or days, which are all up to now, and nothing of those that it does not know.
+/// Returns a slice for each of these hours or days; empty ones have zeros.
 fn slices(store: &Store, by: By, names: Vec<String>) -> Result<Vec<Slice>, StoreError> {
     let first = names.first().map(|name| name.replace(":00Z", ":00:00Z"));
     let first = first.map(|name| if name.contains('T') { name } else { name + "T00:00:00Z" });

@@ -1,4 +1,4 @@
-//! The numbers as a page: one document that needs nothing else, with charts drawn in SVG and no script.
+//! The HTML report: a self-contained document with SVG charts and no scripts.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -8,10 +8,10 @@ use crate::store::Group;
 
 const STYLE: &str = include_str!("report.css");
 
-/// What a browser may do for the page: apply its style.
+/// The Content-Security-Policy: only inline styles.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// The whole document. What is put into it is escaped, unless it is named `PreEscaped`.
+/// Renders the document. Everything but `PreEscaped` values is escaped.
 pub(super) fn page(figures: &Figures, days: &[Slice]) -> String {
     let document = html! {
         (DOCTYPE)
@@ -59,7 +59,7 @@ fn facts(figures: &Figures) -> Markup {
     }
 }
 
-/// A bar an hour or a day, what failed on top of what completed.
+/// Renders a bar for each hour or day, with failed attempts on top of completed ones.
 fn bars(title: &str, unit: &str, slices: &[Slice]) -> Markup {
     let (completed, failed) =
         slices.iter().fold((0, 0), |(completed, failed), it| (completed + it.completed, failed + it.failed));
@@ -82,7 +82,7 @@ fn bars(title: &str, unit: &str, slices: &[Slice]) -> Markup {
     }
 }
 
-/// The ground is there to be pointed at: a short bar is hard to meet.
+/// Renders a bar with a full-height background for the tooltip, since a short bar is hard to point at.
 fn bar(x: usize, slice: &Slice, most: u64) -> Markup {
     let x = format!("{x}.1");
     let rect =
@@ -142,12 +142,12 @@ fn row(group: &Group, longest: i64) -> Markup {
     }
 }
 
-/// A name that is broken between its parts where it has to be broken.
+/// Renders a name that may wrap between its parts.
 fn wrappable(name: &str) -> Markup {
     html! { @for (n, part) in name.split_inclusive(['.', '_', '/']).enumerate() { @if n > 0 { wbr; } (part) } }
 }
 
-/// How the durations are spread, between nothing and `longest`.
+/// Renders the distribution of durations from 0 to `longest`.
 #[allow(clippy::cast_precision_loss)] // milliseconds are far below 2^53
 fn range(group: &Group, longest: i64) -> Markup {
     let place = |ms: i64| 100.0 * (ms as f64).ln_1p() / (longest.max(1) as f64).ln_1p();

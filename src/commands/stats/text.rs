@@ -1,4 +1,4 @@
-//! The numbers as lines: a table, and on a terminal bars and a sparkline.
+//! Statistics as text: a table, and on a terminal bars and a sparkline.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use crate::config::format_duration;
 use crate::output::{Colour, Look, numbers, printable, shortened};
 use crate::store::{By, Group, Unreported};
 
-/// The longest bar, and the shortest that says anything.
+/// Minimum and maximum width of a bar.
 const BAR: std::ops::RangeInclusive<usize> = 6..=30;
 
-/// An hour in which nothing ended, and more and more.
+/// Characters of a sparkline, from none to the most.
 const SPARKS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The columns of a terminal that has no room for all: without the mean and the 99th percentile.
+/// Columns for a narrow terminal: without the mean and the 99th percentile.
 const FEWER: [usize; 8] = [0, 1, 2, 3, 4, 6, 7, 9];
 
-/// What the numbers are of.
+/// Explains what is counted.
 pub(super) const COUNTED: &str = "attempts are counted: a retried task counts once per attempt";
 
-/// All there is to say, a line each.
+/// Formats all statistics as lines.
 pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
     let heading = [what(figures.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
     let rows = figures.groups.iter().map(|group| row(group, look));
@@ -40,7 +40,7 @@ pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
     lines
 }
 
-/// How many results are not reported, and why.
+/// Formats the number of unreported results and why they are.
 pub(super) fn unreported(unreported: &Unreported) -> Option<String> {
     let Unreported { count, refused, last_refused, .. } = unreported;
     let why = last_refused.as_ref().map_or_else(String::new, |(id, why)| {
@@ -57,7 +57,7 @@ fn widest(lines: &[String]) -> usize {
     lines.iter().map(|line| console::measure_text_width(line)).max().unwrap_or(0)
 }
 
-/// What a group is, as the heading of its column.
+/// Returns the column header of a group.
 pub(super) fn what(by: By) -> &'static str {
     match by {
         By::Type => "TYPE",
@@ -82,7 +82,7 @@ fn row(group: &Group, look: &Look) -> [String; 10] {
     ]
 }
 
-/// So many milliseconds, no finer than a person reads them.
+/// Formats milliseconds with sensible precision.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a mean of durations is no less than zero
 pub(super) fn duration(ms: f64) -> String {
     match ms {
@@ -97,7 +97,7 @@ pub(super) fn duration_ms(ms: i64) -> String {
     duration(ms as f64)
 }
 
-/// In the unit in which it is a number above one, where there is one.
+/// Formats a rate in the smallest unit in which it is at least one.
 pub(super) fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate >= 1.0 => format!("{rate:.1}/s"),
@@ -106,7 +106,7 @@ pub(super) fn rate(per_second: f64) -> String {
     }
 }
 
-/// A bar behind each row, as long as the row's share of the longest, where the terminal has room for it.
+/// Adds a bar to each row, relative to the largest one, if there is room.
 fn add_bars(lines: &mut [String], groups: &[Group], look: &Look) {
     let used = widest(lines) + 2;
     let room = look.width.saturating_sub(used).min(*BAR.end());
@@ -120,7 +120,7 @@ fn add_bars(lines: &mut [String], groups: &[Group], look: &Look) {
     }
 }
 
-/// What completed, then what failed; each shows where there is any.
+/// Draws completed, then failed attempts; each is visible if not zero.
 fn bar(group: &Group, most: u64, room: usize, look: &Look) -> String {
     let cells = |count: u64| scaled(count, most, room);
     let failed = cells(group.failed).max(usize::from(group.failed > 0));
@@ -129,13 +129,13 @@ fn bar(group: &Group, most: u64, room: usize, look: &Look) -> String {
     look.paint(&"█".repeat(completed), Colour::Good) + &look.paint(&"▒".repeat(failed), Colour::Bad)
 }
 
-/// `count` of `most` as a share of `room`, to the nearest.
+/// Scales `count` of `most` to `room`, rounded.
 fn scaled(count: u64, most: u64, room: usize) -> usize {
     let room = room as u64;
     usize::try_from((count * room * 2 + most).checked_div(most * 2).unwrap_or(0)).unwrap_or(0)
 }
 
-/// What completed in each of the last hours, and what failed where anything did.
+/// Formats sparklines of completed and, if any, failed attempts in each of the last hours.
 fn sparklines(hours: &[Slice], look: &Look) -> Vec<String> {
     let line = |label: &str, count: fn(&Slice) -> u64, colour: Colour, word: &str| {
         let counts: Vec<u64> = hours.iter().map(count).collect();
@@ -153,7 +153,7 @@ fn sparkline(counts: &[u64]) -> String {
     let most = counts.iter().max().copied().unwrap_or(0);
     let spark = |count: &u64| match count {
         0 => SPARKS[0],
-        // Any at all is more than none.
+        // A count above zero never looks like zero.
         count => SPARKS[scaled(*count, most, SPARKS.len() - 1).max(1)],
     };
     counts.iter().map(spark).collect()

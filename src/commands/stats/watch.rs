@@ -1,7 +1,7 @@
-//! `stats --watch`: the numbers again and again, until a signal.
+//! `stats --watch`: refreshes the statistics until a signal.
 //!
-//! A frame is drawn over the one before, in the terminal as it is: its cursor stays visible and no other screen is
-//! switched to, so that whatever ends the program, Ctrl-Z and SIGKILL among it, leaves nothing to be put right.
+//! Each frame overwrites the previous one on the normal screen with a visible cursor, so that nothing has to be restored
+//! however the program ends, including Ctrl-Z and SIGKILL.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -15,9 +15,9 @@ use crate::shutdown::Phase;
 
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Shows what `look` finds every two seconds. A signal is how it is meant to end.
+/// Shows the statistics every two seconds until a signal, which is not an error.
 pub(super) fn run(setup: &Setup, gather: impl Fn() -> anyhow::Result<Figures>) -> anyhow::Result<Exit> {
-    setup.heed_signals()?;
+    setup.install_signal_handlers()?;
     let mut screen = Screen::default();
     loop {
         let figures = gather()?;
@@ -33,10 +33,10 @@ pub(super) fn run(setup: &Setup, gather: impl Fn() -> anyhow::Result<Figures>) -
     Ok(Exit::Done)
 }
 
-/// Where frames go: over each other on a terminal, one after the other elsewhere.
+/// Draws frames: over each other on a terminal, else one after the other.
 #[derive(Default)]
 struct Screen {
-    /// The width and height that the last frame was drawn for, and its lines.
+    /// The terminal size of the last frame, and its number of lines.
     last: Option<((u16, u16), usize)>,
 }
 
@@ -54,7 +54,7 @@ impl Screen {
         write(&drawn)
     }
 
-    /// What brings the cursor to where the last frame starts. In a terminal of another size nobody knows where that is.
+    /// Returns the escape codes that move the cursor to the start of the last frame. After a resize, its position is unknown.
     fn start(&self, size: (u16, u16)) -> String {
         match self.last {
             None => String::new(),
@@ -64,7 +64,7 @@ impl Screen {
     }
 }
 
-/// The size of a terminal whose cursor can be moved.
+/// Returns the size of a terminal with cursor control.
 fn size() -> Option<(u16, u16)> {
     if !Stream::Stdout.can_move_cursor() {
         return None;
@@ -72,11 +72,11 @@ fn size() -> Option<(u16, u16)> {
     console::Term::stdout().size_checked().map(|(rows, columns)| (columns, rows))
 }
 
-/// The lines that stay: the title, and the heading of the table.
+/// Number of lines that are never cut: the title and the table header.
 const HEAD: usize = 2;
 
-/// Cuts what has no room: the ends of lines, and the first rows of a table, which are the oldest where it is one of
-/// hours or days. The last row of the terminal is the cursor's.
+/// Cuts lines to the terminal's width, and the first rows of the table, which are the oldest hours or days, to its height.
+/// The last row is left for the cursor.
 fn cut(lines: &mut Vec<String>, (columns, rows): (u16, u16)) {
     let over = (lines.len() + 1).saturating_sub(rows.into());
     if over > 0 {
@@ -88,7 +88,7 @@ fn cut(lines: &mut Vec<String>, (columns, rows): (u16, u16)) {
     }
 }
 
-/// What draws `lines` over whatever is there, after `start`.
+/// Returns the output that draws `lines` after `start` and erases old content.
 fn frame(lines: &[String], start: &str) -> String {
     let mut drawn = start.to_owned();
     for line in lines {

@@ -71,12 +71,12 @@ fn the_last_lines_of_standard_error_are_the_error() {
 fn the_last_lines_of_standard_error_are_kept_of_a_success_as_well() {
     let outcome = Bench::new("i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i >&2; done; echo 1").run();
     let expected: Vec<String> = (11..=30).map(|number| format!("line {number}")).collect();
-    assert_eq!(outcome, Outcome { last_words: expected.join("\n"), ..Outcome::success(json!(1)) });
+    assert_eq!(outcome, Outcome { stderr_tail: expected.join("\n"), ..Outcome::success(json!(1)) });
 }
 
 #[test]
 fn last_words_are_kept_of_a_failure_that_does_not_tell_them() {
-    for (script, last_words) in [
+    for (script, stderr_tail) in [
         (r#"echo why >&2; echo '{"success":false,"error":"another reason"}'"#, "why"),
         (r#"echo why >&2; echo '{"success":false,"error":"this is why"}'"#, ""),
         (r#"echo why >&2; echo '{"success":false}'"#, ""),
@@ -84,7 +84,7 @@ fn last_words_are_kept_of_a_failure_that_does_not_tell_them() {
         ("echo why >&2; kill -KILL $$", ""),
     ] {
         let outcome = Bench::new(script).run();
-        assert!(outcome.failure.is_some() && outcome.last_words == last_words, "{script}: {outcome:?}");
+        assert!(outcome.failure.is_some() && outcome.stderr_tail == stderr_tail, "{script}: {outcome:?}");
     }
 }
 

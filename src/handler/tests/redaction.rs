@@ -46,7 +46,7 @@ fn standard_error_and_last_words_hold_no_secret() {
     assert_eq!(failure(&bench.run(), "handler").error, "*** refused\n***");
     assert_eq!(bench.stderr(), ["*** refused", "***"]);
 
-    assert_eq!(telling("echo hunter2 >&2").run().last_words, "***");
+    assert_eq!(telling("echo hunter2 >&2").run().stderr_tail, "***");
 
     let bench = telling("echo hunter2 >&2; kill -KILL $$");
     assert!(failure(&bench.run(), "crash").error.ends_with("\n***"));

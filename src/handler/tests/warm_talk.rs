@@ -51,7 +51,7 @@ fn last_words_are_those_of_the_task_at_hand() {
         next; echo third >&2; echo "{\"id\":3,\"success\":false,\"error\":\"no\"}"
         next; echo fourth >&2; exit 1"#,
     );
-    let said = || warm.give(json!({})).last_words;
+    let said = || warm.give(json!({})).stderr_tail;
     assert_eq!([said(), said(), said(), said()], ["loading\nfirst", "", "third", ""]);
 }
 
@@ -127,7 +127,7 @@ fn nothing_that_is_said_holds_a_secret() {
     );
     let heard = Heard::new();
     let outcome = warm.give_heard(json!({}), &heard);
-    assert_eq!((outcome.data, outcome.last_words.as_str()), (json!({"***": ["***"]}), "a *** on stderr"));
+    assert_eq!((outcome.data, outcome.stderr_tail.as_str()), (json!({"***": ["***"]}), "a *** on stderr"));
     assert_eq!(*heard.stderr.lock().unwrap(), ["a *** on stderr"]);
     assert_eq!(*heard.progress.lock().unwrap(), [(1, Some("***".into()))]);
     let error = failure(&warm.give(json!({})), "handler").error;

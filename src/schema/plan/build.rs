@@ -1,19 +1,19 @@
-//! Reading what a schema applies where, of any draft.
+//! Builds the plan of a schema of any draft.
 
 use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::meta::Part;
-use super::{Plan, Subschema, heads};
+use super::meta::MetaSchema;
+use super::{Plan, Subschema, cycle_entries};
 use crate::schema::pattern::Pattern;
 
-/// Items of a list, such as of `enum` or `required`, that are looked at for one unit of work.
+/// Number of list items, for example of `enum`, that are processed in one unit of work.
 const ITEMS: usize = 16;
 
-/// The plan of the subschemas that can be reached from `schema`, itself first, and where each of them is.
-pub(super) fn plan(schema: &Value) -> (Plan, Vec<Place>) {
+/// Returns the plan of all subschemas reachable from `schema`, and pointers to them.
+pub(super) fn plan(schema: &Value) -> (Plan, Vec<SchemaPtr>) {
     let mut document = Document {
         scope_of: HashMap::new(),
         scopes: vec![(schema, None)],
@@ -36,28 +36,29 @@ pub(super) fn plan(schema: &Value) -> (Plan, Vec<Place>) {
     while let Some(schema) = builder.found.get(subschemas.len()) {
         subschemas.push(builder.subschema(schema));
     }
-    let leads_out = subschemas.iter().any(|subschema| !subschema.out.is_empty());
+    let uses_meta_schemas = subschemas.iter().any(|subschema| !subschema.meta_schemas.is_empty());
     // Of these, the library may check some anew each time.
-    let is_special = leads_out || builder.has_dynamic_references || subschemas.iter().any(|it| it.looks_again);
-    let heads = if is_special { Vec::new() } else { heads(&subschemas) };
+    let is_special =
+        uses_meta_schemas || builder.has_dynamic_references || subschemas.iter().any(|it| it.has_unevaluated);
+    let cycle_entries = if is_special { Vec::new() } else { cycle_entries(&subschemas) };
     let places = builder.found.into_iter().map(std::ptr::from_ref).collect();
-    (Plan { subschemas, dynamic, leads_out, has_alternatives: builder.has_alternatives, heads }, places)
+    (Plan { subschemas, dynamic, uses_meta_schemas, has_alternatives: builder.has_alternatives, cycle_entries }, places)
 }
 
-/// By where it is: the same text at two places is two subschemas.
-pub(super) type Place = *const Value;
+/// The identity of a subschema: equal schemas at different places are different subschemas.
+pub(super) type SchemaPtr = *const Value;
 
-/// What references can lead to. Which keyword names a resource, and where that counts, depends on the draft; a reference
-/// leads to all that it may lead to in any of them.
+/// The possible targets of references. How resources are named depends on the draft; here, a reference leads to its
+/// targets in all drafts.
 struct Document<'a> {
-    /// What each object's references are relative to, by its number among the scopes.
-    scope_of: HashMap<Place, usize>,
-    /// The root and all that have an id, each with the one around it.
+    /// The index of the scope of each object.
+    scope_of: HashMap<SchemaPtr, usize>,
+    /// The root and all schemas with an id, each with its enclosing scope.
     scopes: Vec<(&'a Value, Option<usize>)>,
-    /// By their `$id`.
+    /// Schemas by `$id`.
     resources: Vec<(String, &'a Value)>,
     anchors: Vec<(&'a str, &'a Value)>,
-    /// What the references of a meta-schema may lead back to.
+    /// Possible targets of the dynamic references of meta-schemas.
     dynamic: Vec<&'a Value>,
 }
 
@@ -92,10 +93,10 @@ impl<'a> Document<'a> {
         fields.values().for_each(|field| self.read(field, scope));
     }
 
-    /// All that a reference of `schema` may lead to.
+    /// Returns all possible targets of a reference in `schema`.
     fn targets(&self, schema: &'a Value, reference: &str) -> Vec<&'a Value> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let bases = if uri.is_empty() { self.around(schema) } else { self.named(uri) };
+        let bases = if uri.is_empty() { self.enclosing(schema) } else { self.named(uri) };
         let decoded = percent_decode_str(fragment).decode_utf8_lossy();
         match &*decoded {
             "" => bases,
@@ -105,18 +106,18 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The resources that a schema is part of.
-    fn around(&self, schema: &'a Value) -> Vec<&'a Value> {
-        let mut around = Vec::new();
+    /// Returns the resources that contain a schema.
+    fn enclosing(&self, schema: &'a Value) -> Vec<&'a Value> {
+        let mut enclosing = Vec::new();
         let mut next = Some(self.scope_of.get(&std::ptr::from_ref(schema)).copied().unwrap_or(0));
         while let Some((scope, above)) = next.and_then(|number| self.scopes.get(number)) {
-            around.push(*scope);
+            enclosing.push(*scope);
             next = *above;
         }
-        around
+        enclosing
     }
 
-    /// Those that a URI may name: where URIs end alike, each of them, and all where it is not plain how this one ends.
+    /// Returns the resources that a URI may name: all whose last path segment is the same, or all if the segment is unclear.
     fn named(&self, uri: &str) -> Vec<&'a Value> {
         let wanted = last(uri);
         let is_odd = |last: &str| matches!(last, "" | "." | "..");
@@ -130,7 +131,7 @@ impl<'a> Document<'a> {
         named
     }
 
-    /// Whether it may name one of the meta-schemas, which need not be in the document.
+    /// Whether a URI may name a meta-schema.
     fn is_meta(&self, uri: &str) -> bool {
         let is_theirs = |uri: &str| decoded(uri).contains("json-schema.org");
         META_SCHEMAS.contains(&&*last(uri)) && (is_theirs(uri) || self.resources.iter().any(|(id, _)| is_theirs(id)))
@@ -141,7 +142,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What the URIs of the meta-schemas and of their parts end with.
+/// Last path segments of the URIs of meta-schemas.
 const META_SCHEMAS: [&str; 10] = [
     "schema",
     "core",
@@ -155,12 +156,12 @@ const META_SCHEMAS: [&str; 10] = [
     "format-assertion",
 ];
 
-/// A URI in one of the forms that are the same.
+/// Normalizes a URI.
 fn decoded(uri: &str) -> String {
     percent_decode_str(uri).decode_utf8_lossy().to_lowercase()
 }
 
-/// The last part of a URI's path, decoded.
+/// Returns the last segment of a URI's path, normalized.
 fn last(uri: &str) -> String {
     let path = uri.split(['#', '?']).next().unwrap_or_default();
     decoded(path.rsplit(['/', ':']).next().unwrap_or_default())
@@ -168,7 +169,7 @@ fn last(uri: &str) -> String {
 
 struct Builder<'a> {
     document: Document<'a>,
-    numbers: HashMap<Place, usize>,
+    numbers: HashMap<SchemaPtr, usize>,
     found: Vec<&'a Value>,
     has_alternatives: bool,
     has_dynamic_references: bool,
@@ -211,11 +212,11 @@ impl<'a> Builder<'a> {
                 }
                 "prefixItems" | "items" | "additionalItems" | "contains" => self.items(keyword, value, &mut found),
                 "unevaluatedProperties" => {
-                    found.looks_again = true;
+                    found.has_unevaluated = true;
                     found.other_properties.push(self.number(value));
                 }
                 "unevaluatedItems" => {
-                    found.looks_again = true;
+                    found.has_unevaluated = true;
                     found.other_items.push(self.number(value));
                 }
                 "uniqueItems" => found.is_unique = value == &Value::Bool(true),
@@ -240,7 +241,7 @@ impl<'a> Builder<'a> {
             targets.extend(&self.document.dynamic);
         }
         if targets.is_empty() || self.document.is_meta(uri) {
-            found.out.push(Part::of(&last(uri)));
+            found.meta_schemas.push(MetaSchema::of(&last(uri)));
         }
         for target in targets {
             let number = self.number(target);
@@ -272,7 +273,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The work for a keyword with a long list, in units.
+/// Returns the work of a keyword with a list, in units.
 fn length(value: &Value) -> u64 {
     let items = match value {
         Value::Array(items) => items.len(),

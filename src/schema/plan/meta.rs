@@ -1,24 +1,24 @@
-//! What the meta-schemas of JSON Schema apply where, which are known without being in the document.
+//! The meta-schemas of JSON Schema, which are known without being in the document.
 //!
-//! Their references to themselves lead to whatever extends them, if that is in the document.
+//! Their dynamic references lead to a schema that extends them, if the document has one.
 
 use serde_json::Value;
 
-/// A meta-schema, by which parts of a schema it looks into.
+/// A meta-schema, by the parts of a schema that it validates recursively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum MetaSchema {
     Core,
     Applicator,
     Unevaluated,
     Content,
-    /// It looks into none.
+    /// No recursion.
     Flat,
-    /// It looks into all of them.
+    /// All parts.
     Whole,
 }
 
-impl Part {
-    /// The one whose URI ends with `last`.
+impl MetaSchema {
+    /// Returns the meta-schema whose URI ends with `last`.
     pub(super) fn of(last: &str) -> Self {
         match last {
             "core" => Self::Core,
@@ -30,7 +30,7 @@ impl Part {
         }
     }
 
-    /// Which part describes a keyword that holds schemas.
+    /// Returns the meta-schema that defines a keyword with subschemas.
     fn describes(keyword: &str) -> Option<Self> {
         match keyword {
             "$defs" => Some(Self::Core),
@@ -50,7 +50,7 @@ impl Part {
             | "anyOf"
             | "oneOf"
             | "not" => Some(Self::Applicator),
-            // In 2019-09, they are the applicator's.
+            // In 2019-09, they belong to the applicator.
             "unevaluatedItems" | "unevaluatedProperties" => Some(Self::Unevaluated),
             "contentSchema" => Some(Self::Content),
             "definitions" | "dependencies" => Some(Self::Whole),
@@ -58,13 +58,14 @@ impl Part {
         }
     }
 
-    /// The schemas in `value` that it looks into.
+    /// Returns the subschemas in `value` that it validates.
     pub(super) fn schemas(self, value: &Value) -> Vec<&Value> {
         let mut schemas = Vec::new();
         for (keyword, field) in value.as_object().into_iter().flatten() {
-            let Some(part) = Self::describes(keyword) else { continue };
-            let is_looked_into =
-                self == part || self == Self::Whole || (self, part) == (Self::Applicator, Self::Unevaluated);
+            let Some(meta_schema) = Self::describes(keyword) else { continue };
+            let is_looked_into = self == meta_schema
+                || self == Self::Whole
+                || (self, meta_schema) == (Self::Applicator, Self::Unevaluated);
             match (keyword.as_str(), field) {
                 _ if !is_looked_into => {}
                 (_, Value::Array(items)) => schemas.extend(items),

@@ -61,7 +61,7 @@ fn circles_at_one_place_end() {
         let schema = Schema::new(&schema).unwrap();
         for value in [json!({}), json!("text"), json!([[[[]]]])] {
             // What comes of it is up to the library.
-            let _ = soon(|| schema.check_now(&json!({"v": value}), Telling::Value).expect("little work"));
+            let _ = soon(|| schema.check_now(&json!({"v": value}), ErrorDetail::WithValue).expect("little work"));
         }
     }
 }
@@ -82,6 +82,6 @@ fn to_reckon_the_work_takes_little_memory() {
     let schema = json!({"type": "object", "properties": {"v": {"allOf": vec![items; 2000]}}});
     let schema = Schema::new(&schema).unwrap();
     let params = json!({"v": vec![json!([[]]); 2_000]});
-    let reckoned = allocation_counter::measure(|| assert!(schema.plan.work(&params, Work::HEAVY)));
+    let reckoned = allocation_counter::measure(|| assert!(schema.plan.work(&params, WorkLimit::HEAVY)));
     assert!(reckoned.bytes_max < 64 << 20, "{} bytes", reckoned.bytes_max);
 }

@@ -3,38 +3,38 @@
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
-use super::fields::{Field, Kind, Typed, WHOLE};
+use super::fields::{Field, FormInput, InputKind, JSON_FIELD};
 use super::new_link;
 use crate::server::storage::TypeCounts;
 
-/// A form as it is shown.
+/// The form with its input.
 pub(super) struct Form<'a> {
     pub(super) task_type: &'a str,
     pub(super) schema: &'a Value,
     pub(super) fields: &'a [Field],
-    /// Whether the params are written as JSON.
+    /// Whether to edit the params as JSON.
     pub(super) as_json: bool,
-    /// What was typed before.
-    pub(super) typed: &'a Typed,
-    /// Why that was refused.
-    pub(super) wrong: &'a Wrong,
+    /// The previous input.
+    pub(super) input: &'a FormInput,
+    /// Errors in the previous input.
+    pub(super) errors: &'a FormErrors,
 }
 
-/// What is wrong with what was typed.
+/// Errors in the input.
 #[derive(Default)]
-pub(super) struct Wrong {
-    /// In the words of the schema's check.
+pub(super) struct FormErrors {
+    /// Schema errors.
     pub(super) params: Vec<String>,
     pub(super) priority: bool,
 }
 
-impl Wrong {
-    pub(super) fn is_nothing(&self) -> bool {
+impl FormErrors {
+    pub(super) fn is_empty(&self) -> bool {
         self.params.is_empty() && !self.priority
     }
 }
 
-/// The types to choose from.
+/// Renders the list of types to choose from.
 pub(super) fn choice(types: &[TypeCounts]) -> Markup {
     html! {
         h1 { "New task" }
@@ -57,7 +57,7 @@ impl Form<'_> {
     pub(super) fn main(&self) -> Markup {
         html! {
             h1 { "New task: " (self.task_type) }
-            @if !self.wrong.is_nothing() { p.trouble role="alert" { "Not created: " (self.trouble()) "." } }
+            @if !self.errors.is_empty() { p.trouble role="alert" { "Not created: " (self.error_page()) "." } }
             section { (self.inputs()) }
             @if !self.as_json {
                 p { a href=(format!("{}&as=json", new_link(self.task_type))) { "Edit params as JSON" } }
@@ -71,12 +71,12 @@ impl Form<'_> {
         }
     }
 
-    /// What is wrong with no field of its own, and how many fields are marked.
-    fn trouble(&self) -> String {
+    /// Returns the errors that belong to no field, and the number of marked fields.
+    fn error_page(&self) -> String {
         let marked = self.fields.iter().filter(|field| self.error_in(field).is_some()).count();
-        let marked = marked + usize::from(self.wrong.priority);
+        let marked = marked + usize::from(self.errors.priority);
         let has_field = |error: &&String| !self.as_json && self.fields.iter().any(|it| it.error_in(error).is_some());
-        let mut said: Vec<String> = self.wrong.params.iter().filter(|error| !has_field(error)).cloned().collect();
+        let mut said: Vec<String> = self.errors.params.iter().filter(|error| !has_field(error)).cloned().collect();
         match marked {
             0 => {}
             1 => said.push("see the marked field".to_owned()),
@@ -86,7 +86,7 @@ impl Form<'_> {
     }
 
     fn inputs(&self) -> Markup {
-        let invalid = self.wrong.priority.then_some("true");
+        let invalid = self.errors.priority.then_some("true");
         html! {
             form method="post" action="/new" {
                 input type="hidden" name="type" value=(self.task_type);
@@ -96,7 +96,7 @@ impl Form<'_> {
                     input #priority name="priority" inputmode="numeric" autocomplete="off"
                         value=(self.value("priority", "0")) aria-invalid=[invalid] aria-describedby="priority-hint";
                     div #priority-hint {
-                        @if self.wrong.priority { p.bad-text role="alert" { "Not a whole number." } }
+                        @if self.errors.priority { p.bad-text role="alert" { "Not a whole number." } }
                     }
                 }
                 button { "Create task" }
@@ -104,14 +104,14 @@ impl Form<'_> {
         }
     }
 
-    /// What was typed into a field, or what it begins with.
+    /// Returns the input of a field, or its default.
     fn value<'a>(&'a self, id: &str, default: &'a str) -> &'a str {
-        self.typed.get(id).map_or(default, String::as_str)
+        self.input.get(id).map_or(default, String::as_str)
     }
 
-    /// What is wrong with a field.
+    /// Returns the error of a field.
     fn error_in(&self, field: &Field) -> Option<&str> {
-        self.wrong.params.iter().filter(|_| !self.as_json).find_map(|error| field.error_in(error))
+        self.errors.params.iter().filter(|_| !self.as_json).find_map(|error| field.error_in(error))
     }
 
     fn whole(&self) -> Markup {
@@ -119,10 +119,10 @@ impl Form<'_> {
         let example = serde_json::to_string_pretty(&example).unwrap_or_default();
         html! {
             div.field {
-                label for=(WHOLE) { "Params " span.soft { "a JSON object" } }
-                textarea #(WHOLE) name=(WHOLE) rows="12" spellcheck="false" required {
-                    // The parser of HTML drops a line break that comes first.
-                    "\n" (self.value(WHOLE, &example))
+                label for=(JSON_FIELD) { "Params " span.soft { "a JSON object" } }
+                textarea #(JSON_FIELD) name=(JSON_FIELD) rows="12" spellcheck="false" required {
+                    // HTML parsers drop the first line break.
+                    "\n" (self.value(JSON_FIELD, &example))
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Form<'_> {
             div.field {
                 label for=(id) {
                     (field.name) " "
-                    span.soft { @if field.is_required { "required" } @if field.kind == Kind::Json { " JSON" } }
+                    span.soft { @if field.is_required { "required" } @if field.kind == InputKind::Json { " JSON" } }
                 }
                 (self.input(field, &id, error.is_some().then_some("true"), &hint))
                 div id=(hint) {
@@ -150,10 +150,10 @@ impl Form<'_> {
     fn input(&self, field: &Field, id: &str, invalid: Option<&str>, hint: &str) -> Markup {
         let value = self.value(id, &field.default);
         let required = field.is_required;
-        let mode = (field.kind == Kind::Number).then_some("decimal");
+        let mode = (field.kind == InputKind::Number).then_some("decimal");
         html! {
             @match &field.kind {
-                Kind::Choice(values) => {
+                InputKind::Choice(values) => {
                     select id=(id) name=(id) required[required] aria-invalid=[invalid] aria-describedby=(hint) {
                         option value="" { "–" }
                         @for it in values {
@@ -162,11 +162,11 @@ impl Form<'_> {
                         }
                     }
                 }
-                Kind::Json => {
+                InputKind::Json => {
                     textarea id=(id) name=(id) rows="4" spellcheck="false" required[required] aria-invalid=[invalid]
                         aria-describedby=(hint) { "\n" (value) }
                 }
-                Kind::Line | Kind::Number => {
+                InputKind::Line | InputKind::Number => {
                     input id=(id) name=(id) value=(value) inputmode=[mode] autocomplete="off" required[required]
                         aria-invalid=[invalid] aria-describedby=(hint);
                 }

@@ -1,16 +1,16 @@
-//! Everything at a glance.
+//! The overview page.
 
 use maud::{Markup, html};
 
 use super::{ago, list_link, new_link, task_link};
-use crate::http::page::{bad, last_hour, state};
+use crate::http::page::{bad_class, last_hour, status_heading};
 use crate::server::storage::{Overview, STATUSES, Seen, TypeCounts};
 use crate::share::{grouped, mostly_failing};
 
-/// Workers that are shown. Who has not claimed for so long that as many came after is of no interest.
+/// Maximum number of workers shown, most recently active first.
 const WORKERS: usize = 50;
 
-/// Types that are named where a worker waits for a task of them.
+/// Maximum number of types shown for a polling worker.
 const NAMES: usize = 3;
 
 pub(super) fn main(overview: &Overview) -> Markup {
@@ -20,13 +20,13 @@ pub(super) fn main(overview: &Overview) -> Markup {
     });
     let minutes: Vec<_> = overview.last_hour.iter().map(|it| (it.completed, it.failed)).collect();
     let (completed, failed) = minutes.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-    let (level, words) = match (condition(overview, counts), mostly_failing("tasks", completed, failed)) {
-        (("good", words), Some(failing)) => ("warn", format!("{words}, but {failing}")),
-        ((level, words), Some(failing)) => (level, format!("{words}, and {failing}")),
-        ((level, words), None) => (level, words.to_owned()),
+    let (level, text) = match (condition(overview, counts), mostly_failing("tasks", completed, failed)) {
+        (("good", text), Some(failing)) => ("warn", format!("{text}, but {failing}")),
+        ((level, text), Some(failing)) => (level, format!("{text}, and {failing}")),
+        ((level, text), None) => (level, text.to_owned()),
     };
     html! {
-        (state(level, words))
+        (status_heading(level, text))
         ul.tiles { @for (status, count) in STATUSES.into_iter().zip(counts) { (tile(status, count)) } }
         div.columns {
             (last_hour(&minutes))
@@ -36,19 +36,19 @@ pub(super) fn main(overview: &Overview) -> Markup {
     }
 }
 
-/// How many tasks have a status, and the way to them.
+/// Renders the number of tasks with a status, as a link.
 fn tile(status: &str, count: u64) -> Markup {
     html! {
         li {
             a href=(list_link(Some(status), None, None)) {
                 h2 { (status) }
-                strong class=[bad(status == "failed" && count > 0)] { (grouped(count)) }
+                strong class=[bad_class(status == "failed" && count > 0)] { (grouped(count)) }
             }
         }
     }
 }
 
-/// How the queue is, in words, and how good that is.
+/// Returns the CSS class and the text of the overall state.
 fn condition(overview: &Overview, [pending, claimed, ..]: [u64; STATUSES.len()]) -> (&'static str, &'static str) {
     match (pending, claimed) {
         _ if overview.types.is_empty() => ("warn", "No task types registered yet"),
@@ -84,7 +84,7 @@ fn types(types: &[TypeCounts]) -> Markup {
                                 @let link = list_link(Some(status), Some(&it.name), None);
                                 td.number {
                                     @if count == 0 { span.soft { "0" } }
-                                    @else { a class=[bad(status == "failed")] href=(link) { (grouped(count)) } }
+                                    @else { a class=[bad_class(status == "failed")] href=(link) { (grouped(count)) } }
                                 }
                             }
                             td.roomy.number { @if it.is_active { a href=(new_link(&it.name)) { "new task" } } }
@@ -128,7 +128,7 @@ fn workers(workers: &[Seen]) -> Markup {
     }
 }
 
-/// The first of these names, and how many more there are.
+/// Joins the first few names.
 fn listed(names: &[String]) -> String {
     let (first, rest) = names.split_at(names.len().min(NAMES));
     let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };

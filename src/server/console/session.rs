@@ -1,7 +1,7 @@
-//! Who may see the page and use its forms.
+//! Access control of the page.
 //!
-//! Where there is a key, a browser shows it once and then carries a token in a cookie. Where there is none, whoever
-//! uses this machine may. Either way a form counts only where the page itself sent it: a browser says from where.
+//! With a key, a browser signs in once and then sends a token in a cookie. Without a key, every user of this machine has
+//! access. In both cases, forms are only accepted from the page itself (CSRF protection by the browser's headers).
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -15,58 +15,58 @@ use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::{Console, sign_in_page, trouble};
+use super::{Console, error_page, sign_in_page};
 use crate::http::{ConnectionHandle, names_this_machine};
 use crate::server::access::digest;
 
-/// How long a browser stays signed in.
+/// How long a session lasts.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// How many are. The one that signed in first makes room.
-const MOST: usize = 1000;
+/// Maximum number of sessions. A new one replaces the oldest.
+const MAX_SESSIONS: usize = 1000;
 
-/// The browsers that have shown the key.
+/// The signed-in browsers.
 pub(super) struct Sessions {
-    /// The cookie's name. Cookies do not tell ports apart, and another server may run on this machine.
+    /// The cookie's name includes the port, since cookies are shared by all ports of a host.
     cookie: String,
-    /// When they signed in, by the digests of their tokens.
-    begun: Mutex<HashMap<[u8; 32], Instant>>,
+    /// Sign-in times by token digest.
+    sessions: Mutex<HashMap<[u8; 32], Instant>>,
 }
 
 impl Sessions {
     pub(super) fn new(port: u16) -> Self {
-        Self { cookie: format!("prismq-{port}"), begun: Mutex::default() }
+        Self { cookie: format!("prismq-{port}"), sessions: Mutex::default() }
     }
 
-    /// Signs a browser in; the cookie that it is to keep.
-    pub(super) fn begin(&self, headers: &HeaderMap) -> Result<String, getrandom::Error> {
+    /// Starts a session. Returns its cookie.
+    pub(super) fn sign_in(&self, headers: &HeaderMap) -> Result<String, getrandom::Error> {
         let mut token = [0; 32];
         getrandom::fill(&mut token)?;
         let token = BASE64_URL_SAFE_NO_PAD.encode(token);
-        let mut begun = self.lock();
-        begun.retain(|_, at| at.elapsed() < LIFETIME);
-        if begun.len() >= MOST {
-            let first = begun.iter().min_by_key(|(_, at)| **at).map(|(digest, _)| *digest);
-            first.and_then(|digest| begun.remove(&digest));
+        let mut sessions = self.lock();
+        sessions.retain(|_, at| at.elapsed() < LIFETIME);
+        if sessions.len() >= MAX_SESSIONS {
+            let first = sessions.iter().min_by_key(|(_, at)| **at).map(|(digest, _)| *digest);
+            first.and_then(|digest| sessions.remove(&digest));
         }
-        begun.insert(digest(token.as_bytes()), Instant::now());
+        sessions.insert(digest(token.as_bytes()), Instant::now());
         Ok(self.cookie(headers, &token, LIFETIME))
     }
 
-    /// Signs the browser out; the cookie that makes it forget.
-    pub(super) fn end(&self, headers: &HeaderMap) -> String {
+    /// Ends a session. Returns a cookie that deletes the old one.
+    pub(super) fn sign_out(&self, headers: &HeaderMap) -> String {
         if let Some(digest) = self.token(headers) {
             self.lock().remove(&digest);
         }
         self.cookie(headers, "", Duration::ZERO)
     }
 
-    fn has_begun(&self, headers: &HeaderMap) -> bool {
-        let begun = self.token(headers).and_then(|digest| self.lock().get(&digest).copied());
-        begun.is_some_and(|at| at.elapsed() < LIFETIME)
+    fn is_signed_in(&self, headers: &HeaderMap) -> bool {
+        let sessions = self.token(headers).and_then(|digest| self.lock().get(&digest).copied());
+        sessions.is_some_and(|at| at.elapsed() < LIFETIME)
     }
 
-    /// The digest of the token that a request carries.
+    /// Returns the digest of a request's token.
     fn token(&self, headers: &HeaderMap) -> Option<[u8; 32]> {
         let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
         let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -74,7 +74,7 @@ impl Sessions {
     }
 
     fn cookie(&self, headers: &HeaderMap, token: &str, lifetime: Duration) -> String {
-        // Before a proxy that encrypts, the browser says so; it then keeps the token off bare lines.
+        // Behind a TLS proxy, the browser's origin is https. The cookie is then never sent unencrypted.
         let encrypted = text(headers, "Origin").is_some_and(|origin| origin.starts_with("https://"));
         let secure = if encrypted { "; Secure" } else { "" };
         let seconds = lifetime.as_secs();
@@ -82,11 +82,11 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Instant>> {
-        self.begun.lock()
+        self.sessions.lock()
     }
 }
 
-/// Lets a request pass to the page, or turns it away.
+/// Rejects requests without access to the page.
 pub(super) async fn guard(
     State(console): State<Arc<Console>>,
     ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
@@ -95,30 +95,30 @@ pub(super) async fn guard(
 ) -> Response {
     let headers = request.headers();
     let needs_key = console.access.needs_key();
-    // A page of another site may have its own name lead to this machine.
+    // Another site's name may resolve to this machine (DNS rebinding).
     if !needs_key && !names_this_machine(headers) {
         let why = "Without an API key, this page is only available as localhost, 127.0.0.1 or [::1].";
-        return trouble(StatusCode::FORBIDDEN, why);
+        return error_page(StatusCode::FORBIDDEN, why);
     }
     if request.method() == Method::POST && !is_from_here(headers) {
-        return trouble(StatusCode::FORBIDDEN, "This form was not sent from this page; nothing was changed.");
+        return error_page(StatusCode::FORBIDDEN, "This form was not sent from this page; nothing was changed.");
     }
-    let is_stranger = needs_key && !console.sessions.has_begun(headers);
+    let is_stranger = needs_key && !console.sessions.is_signed_in(headers);
     if is_stranger {
-        connection.give_up();
+        connection.mark_evictable();
     } else {
         connection.trust();
     }
     if is_stranger && request.uri().path() != "/sign-in" {
         let here = request.uri().path_and_query().map_or("/", |it| it.as_str());
-        // What was to be changed is not: after signing in it is asked for again.
+        // The change is not made; the user has to repeat it after signing in.
         let next_page = if request.method() == Method::POST { "/" } else { here };
         return sign_in_page(next_page, false);
     }
     next.run(request).await
 }
 
-/// Whether a browser says that its page came from here. One that says nothing is none that people use.
+/// Whether a form was sent from this page, by the headers that all current browsers send.
 fn is_from_here(headers: &HeaderMap) -> bool {
     if let Some(site) = text(headers, "Sec-Fetch-Site") {
         return site == "same-origin";

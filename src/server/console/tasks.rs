@@ -1,23 +1,23 @@
-//! Lists of tasks, and one task by itself.
+//! Pages with lists of tasks and single tasks.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
 use super::{ago, list_link, task_link};
 use crate::headline::{in_one_line, without_colours};
-use crate::http::page::{bad, span};
+use crate::http::page::{bad_class, short_duration};
 use crate::output::printable;
 use crate::server::storage::{Excerpt, Fate, Listed, PastAttempt, STATUSES, Shown, Side, Summary, Time};
 use crate::share::grouped;
 
-/// What a list is of.
+/// A page of a list.
 pub(super) struct List<'a> {
     pub(super) status: Option<&'static str>,
     pub(super) task_type: Option<&'a str>,
-    /// The tasks of each status, of this type where it is of one.
+    /// Number of tasks of each status, of the selected type.
     pub(super) counts: [u64; STATUSES.len()],
     pub(super) tasks: &'a [Listed],
-    /// Where the tasks go on that are newer than these, and older.
+    /// Links to newer and older tasks.
     pub(super) newer: Option<Side>,
     pub(super) older: Option<Side>,
 }
@@ -74,7 +74,7 @@ fn table(list: &List<'_>) -> Markup {
                 tr {
                     td.short { (task_link(it.task.id)) }
                     @if list.task_type.is_none() { td { (it.task.task_type) } }
-                    @if list.status.is_none() { td.short { span class=[bad(it.task.status == "failed")] { (it.task.status) } } }
+                    @if list.status.is_none() { td.short { span class=[bad_class(it.task.status == "failed")] { (it.task.status) } } }
                     td.short { (ago(last_change(&it.task))) }
                     td.roomy { (it.task.attempts) }
                     td { (what(it)) }
@@ -93,7 +93,7 @@ fn heading(status: Option<&str>) -> &'static str {
     }
 }
 
-/// What matters of a task in its status.
+/// Renders the most important detail for a task's status.
 fn what(listed: &Listed) -> Markup {
     let task = &listed.task;
     let worker = task.claimed_by.as_deref().unwrap_or_default();
@@ -116,20 +116,20 @@ fn progress(percent: i64) -> Markup {
 }
 
 fn took(task: &Summary) -> Option<String> {
-    Some(span(task.completed_at?.since(task.claimed_at?)))
+    Some(short_duration(task.completed_at?.since(task.claimed_at?)))
 }
 
 fn last_change(task: &Summary) -> Time {
     task.completed_at.or(task.claimed_at).unwrap_or(task.created_at)
 }
 
-/// One task, with `note` before it.
+/// Renders a task, with an optional note at the top.
 pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
     let task = &shown.task;
     let of_which = if task.completed_at.is_some() { "" } else { " of the previous attempt" };
     html! {
         @if let Some(note) = note { p.note role="status" { (note) } }
-        h1 { "Task " (task.id) " · " span class=[bad(task.status == "failed")] { (task.status) } }
+        h1 { "Task " (task.id) " · " span class=[bad_class(task.status == "failed")] { (task.status) } }
         (facts(shown))
         @if task.status == "failed" {
             form.facts method="post" action=(format!("/tasks/{}/put-back", task.id)) {
@@ -169,7 +169,7 @@ fn facts(shown: &Shown) -> Markup {
             @if let Some(expires_at) = shown.expires_at {
                 @let left = expires_at.since(Time::now());
                 @if left.is_zero() { li.bad-text { "claim expired: available to the next worker" } }
-                @else { li { "claim expires in " (span(left)) } }
+                @else { li { "claim expires in " (short_duration(left)) } }
             }
         }
     }
@@ -195,7 +195,7 @@ fn the_rest(excerpt: &Excerpt, id: i64) -> Markup {
     }
 }
 
-/// What is known of each attempt, newest first.
+/// Renders the attempts, newest first.
 fn history(shown: &Shown) -> Markup {
     let task = &shown.task;
     html! {

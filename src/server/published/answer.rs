@@ -1,4 +1,4 @@
-//! What the published server answers where the documented answer is known.
+//! Translates documented answers to those of the published server.
 
 use std::cmp::Reverse;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::php::{encode, stored};
-use super::{Call, Progress};
-use crate::server::envelope::{Failure, NOT_QUITE_HTML, Success};
+use super::{LastProgress, PublishedCall};
+use crate::server::envelope::{CallError, NOT_QUITE_HTML, Success};
 
 const TYPE: [&str; 7] = ["id", "name", "version", "param_schema", "is_active", "created_at", "updated_at"];
 
@@ -35,12 +35,12 @@ const TASK: [&str; 13] = [
 const LISTED_TASK: [&str; 9] =
     ["id", "type", "status", "priority", "progress", "attempts", "claimed_by", "created_at", "completed_at"];
 
-/// The published answer for the documented one, which is `body` after `parts`.
-pub(super) fn translate(call: &Call, mut parts: Parts, body: Bytes, progress: &Progress) -> Response {
-    let mut said: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let other = match &said["success"] {
-        Value::Bool(true) => success(call, said["data"].take(), progress),
-        Value::Bool(false) => refusal(call, parts.status, said["error"].as_str().unwrap_or_default()),
+/// Translates a documented answer, given by `parts` and `body`.
+pub(super) fn translate(call: &PublishedCall, mut parts: Parts, body: Bytes, progress: &LastProgress) -> Response {
+    let mut documented: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let other = match &documented["success"] {
+        Value::Bool(true) => success(call, documented["data"].take(), progress),
+        Value::Bool(false) => refusal(call, parts.status, documented["error"].as_str().unwrap_or_default()),
         _ => {
             let (name, content_type) = NOT_QUITE_HTML;
             parts.headers.insert(name, header::HeaderValue::from_static(content_type));
@@ -50,91 +50,92 @@ pub(super) fn translate(call: &Call, mut parts: Parts, body: Bytes, progress: &P
     other.unwrap_or_else(|| (parts, body).into_response())
 }
 
-/// Its own answer to a call that the documents let fail; `None` where it fails alike.
-fn refusal(call: &Call, status: StatusCode, error: &str) -> Option<Response> {
-    let internal = |error: &str| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+/// Returns the answer to a failed call; `None` if it is the same as documented.
+fn refusal(call: &PublishedCall, status: StatusCode, error: &str) -> Option<Response> {
+    let internal = |error: &str| CallError::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
     match (call, status.as_u16(), error) {
-        (Call::Claim, 404, "No available tasks" | "Task type not found") => {
+        (PublishedCall::Claim, 404, "No available tasks" | "Task type not found") => {
             Some(internal("There is no active transaction"))
         }
-        (Call::ShowTask, 404, "Task not found") | (Call::ShowType, 404, "Task type not found") => {
+        (PublishedCall::ShowTask, 404, "Task not found") | (PublishedCall::ShowType, 404, "Task type not found") => {
             Some(answer(Items::default()))
         }
-        (Call::ListTasks(limit @ ..0, offset), 400, _) => Some(internal(&format!(
+        (PublishedCall::ListTasks(limit @ ..0, offset), 400, _) => Some(internal(&format!(
             "SQLSTATE[42000]: Syntax error or access violation: 1064 You have an error in your SQL syntax; check the \
              manual that corresponds to your MariaDB server version for the right syntax to use near '{limit} OFFSET \
              {offset}' at line 1"
         ))),
-        (Call::ListTasks(_, offset @ ..0), 400, _) => Some(internal(&format!(
+        (PublishedCall::ListTasks(_, offset @ ..0), 400, _) => Some(internal(&format!(
             "SQLSTATE[42000]: Syntax error or access violation: 1064 You have an error in your SQL syntax; check the \
              manual that corresponds to your MariaDB server version for the right syntax to use near '{offset}' at line 1"
         ))),
-        // It looks for what no task has.
-        (Call::ListTasks(..), 400, _) => Some(answer(Items::default())),
-        // It keeps its details to itself.
+        // It searches for a status that no task has.
+        (PublishedCall::ListTasks(..), 400, _) => Some(answer(Items::default())),
+        // It does not show the details.
         (_, 500, error) => Some(internal(error)),
-        (_, 400, error @ "Invalid JSON in request body") => Some(Failure::bad_request(error).into_response()),
-        (Call::Create, 400, error) => Some(Failure::bad_request(too_large(error)?).into_response()),
+        (_, 400, error @ "Invalid JSON in request body") => Some(CallError::bad_request(error).into_response()),
+        (PublishedCall::Create, 400, error) => Some(CallError::bad_request(too_large(error)?).into_response()),
         _ => None,
     }
 }
 
-/// How it says that a number is too large. It is the only breach of a schema of which its words are known.
+/// Returns its message for a number that is too large, the only schema violation in the recordings.
 fn too_large(error: &str) -> Option<String> {
     let (path, limit) =
         error.strip_prefix("Parameter validation failed: /")?.split_once(": value is greater than the maximum of ")?;
     Some(format!("Parameter validation failed: Number too large at {path}: maximum is {limit}"))
 }
 
-/// Its own form of an answer that has `data`; `None` where it has the same.
-fn success(call: &Call, mut data: Value, progress: &Progress) -> Option<Response> {
+/// Returns the answer to a successful call; `None` if it is the same as documented.
+fn success(call: &PublishedCall, mut data: Value, progress: &LastProgress) -> Option<Response> {
     Some(match call {
-        Call::Health => answer(pick(&data, &["status", "timestamp", "database"])),
-        Call::Register => {
+        PublishedCall::Health => answer(pick(&data, &["status", "timestamp", "database"])),
+        PublishedCall::Register => {
             let is_new = data["created"] == true;
             answer(pick(&data, &["id", "name", "version", "created", "updated"]).with_text_id(is_new))
         }
-        Call::ListTypes => {
+        PublishedCall::ListTypes => {
             let error = "Invalid select field: COALESCE(t.usage_count, 0) as usage_count";
-            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+            CallError::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
         }
-        Call::ShowType => answer(Items::from(vec![pick(&data, &TYPE)])),
-        Call::Create if data["deduplicated"] == true => {
-            answer(pick(&data, &["id", "status", "deduplicated"]).saying("Task already exists (deduplicated)"))
+        PublishedCall::ShowType => answer(Items::from(vec![pick(&data, &TYPE)])),
+        PublishedCall::Create if data["deduplicated"] == true => {
+            answer(pick(&data, &["id", "status", "deduplicated"]).with_message("Task already exists (deduplicated)"))
         }
-        Call::Create => {
+        PublishedCall::Create => {
             let created = pick(&data, &["id", "type", "status", "dedupe_key"]).with_text_id(true);
-            answer(created.saying("Task created successfully"))
+            answer(created.with_message("Task created successfully"))
         }
-        Call::Claim => {
+        PublishedCall::Claim => {
             progress.forget(&data["id"]);
             let claimed = pick(&data, &["id", "type", "params", "attempts", "priority"]);
-            answer(claimed.saying("Task claimed successfully"))
+            answer(claimed.with_message("Task claimed successfully"))
         }
-        Call::Report => {
+        PublishedCall::Report => {
             progress.set(&data["id"], &data["progress"]);
             let reported = pick(&data, &["id", "progress"]).with_text_id(true);
-            answer(reported.saying("Task progress updated successfully"))
+            answer(reported.with_message("Task progress updated successfully"))
         }
-        Call::Complete(_) => {
+        PublishedCall::Complete(_) => {
             if data["status"] == "pending" {
                 data["status"] = json!("pending (retry)");
             }
-            answer(pick(&data, &["id", "status"]).with_text_id(true).saying("Task completed"))
+            answer(pick(&data, &["id", "status"]).with_text_id(true).with_message("Task completed"))
         }
-        Call::ShowTask => answer(Items::from(vec![pick(&as_it_ended(data, progress), &TASK)])),
-        Call::ListTasks(limit, offset) => {
+        PublishedCall::ShowTask => answer(Items::from(vec![pick(&with_last_progress(data, progress), &TASK)])),
+        PublishedCall::ListTasks(limit, offset) => {
             let tasks = data.as_array_mut().map(std::mem::take).unwrap_or_default();
-            let tasks = part(tasks, *limit, *offset).map(|task| pick(&as_it_ended(task, progress), &LISTED_TASK));
+            let tasks =
+                page(tasks, *limit, *offset).map(|task| pick(&with_last_progress(task, progress), &LISTED_TASK));
             answer(Items::from(tasks.collect::<Vec<_>>()))
         }
-        Call::Other => return None,
+        PublishedCall::Other => return None,
     })
 }
 
-/// What is asked for of a list. It is sorted by the second of creation alone: where not all is asked for, the database
-/// keeps no more than that while it sorts, and of tasks of the same second any may come first.
-fn part(mut tasks: Vec<Value>, limit: i64, offset: i64) -> impl Iterator<Item = Value> {
+/// Returns a page of a list, sorted by the second of creation only. The order within a second depends on the page, since
+/// the database keeps only as many rows as it needs while sorting.
+fn page(mut tasks: Vec<Value>, limit: i64, offset: i64) -> impl Iterator<Item = Value> {
     let count = |number: i64| usize::try_from(number).unwrap_or(0);
     let (limit, offset) = (count(limit), count(offset));
     let last = limit.saturating_add(offset);
@@ -147,8 +148,8 @@ fn part(mut tasks: Vec<Value>, limit: i64, offset: i64) -> impl Iterator<Item = 
     tasks.into_iter().skip(offset).take(limit)
 }
 
-/// A completed task is as far as its worker said last.
-fn as_it_ended(mut task: Value, progress: &Progress) -> Value {
+/// Gives a completed task the last progress that its worker reported.
+fn with_last_progress(mut task: Value, progress: &LastProgress) -> Value {
     if task["status"] == "completed" {
         task["progress"] = progress.of(&task["id"]);
     }
@@ -162,31 +163,31 @@ fn answer(data: impl Serialize) -> Response {
 /// Several things, or one where there could be none.
 #[derive(Serialize, Default)]
 struct Items {
-    items: Vec<Fields>,
+    items: Vec<OrderedFields>,
     count: usize,
 }
 
-impl From<Vec<Fields>> for Items {
-    fn from(items: Vec<Fields>) -> Self {
+impl From<Vec<OrderedFields>> for Items {
+    fn from(items: Vec<OrderedFields>) -> Self {
         Self { count: items.len(), items }
     }
 }
 
-/// Named values, in the order of the published server.
-struct Fields(Vec<(&'static str, Value)>);
+/// Fields in the order of the published server.
+struct OrderedFields(Vec<(&'static str, Value)>);
 
-/// Those of `names` that `data` has.
-fn pick(data: &Value, names: &[&'static str]) -> Fields {
-    Fields(names.iter().filter_map(|name| Some((*name, stored(data.get(name)?)))).collect())
+/// Returns the fields `names` of `data`.
+fn pick(data: &Value, names: &[&'static str]) -> OrderedFields {
+    OrderedFields(names.iter().filter_map(|name| Some((*name, stored(data.get(name)?)))).collect())
 }
 
-impl Fields {
-    fn saying(mut self, message: &str) -> Self {
+impl OrderedFields {
+    fn with_message(mut self, message: &str) -> Self {
         self.0.push(("message", json!(message)));
         self
     }
 
-    /// The first, which is the id, as text where `is_text`.
+    /// Converts the first field, the id, to a string if `is_text`.
     fn with_text_id(mut self, is_text: bool) -> Self {
         if let (true, Some((_, id))) = (is_text, self.0.first_mut()) {
             *id = json!(id.to_string());
@@ -195,7 +196,7 @@ impl Fields {
     }
 }
 
-impl Serialize for Fields {
+impl Serialize for OrderedFields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }

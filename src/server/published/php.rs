@@ -1,4 +1,4 @@
-//! JSON values as they leave a server written in PHP, and how it writes them.
+//! JSON as a server written in PHP reads, stores and writes it.
 
 use std::io::{self, Write};
 
@@ -6,21 +6,21 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::Call;
+use super::PublishedCall;
 use crate::server::body::is_truthy;
 
 /// What such a server reads of what a call sends. Where it creates a task it does not see the priority, and an empty
 /// object is a list to it; of a report, it
 /// takes a result that is nothing for none.
-pub(super) fn read(call: &Call, fields: &mut Map<String, Value>) {
+pub(super) fn read(call: &PublishedCall, fields: &mut Map<String, Value>) {
     match call {
-        Call::Create => {
+        PublishedCall::Create => {
             fields.remove("priority");
             if fields.get("params") == Some(&json!({})) {
                 fields.insert("params".to_owned(), json!([]));
             }
         }
-        Call::Complete(_) => fields.retain(|name, value| name != "result" || is_truthy(value)),
+        PublishedCall::Complete(_) => fields.retain(|name, value| name != "result" || is_truthy(value)),
         _ => {}
     }
 }
@@ -40,22 +40,22 @@ pub(super) fn stored(value: &Value) -> Value {
     }
 }
 
-/// The integer that such a server writes for a float.
+/// Returns the integer that is written for a float.
 fn whole(float: f64) -> Option<i64> {
-    // Above, it writes an exponent; below, every whole number is an i64.
+    // Larger floats are written with an exponent; smaller whole numbers fit into an i64.
     #[allow(clippy::cast_possible_truncation)]
     (float.fract() == 0.0 && float.abs() < 1e17).then_some(float as i64)
 }
 
-/// The value as JSON.
+/// Encodes a value as JSON.
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     let mut json = Vec::new();
-    // All that is written are values of JSON, into memory: that cannot fail.
+    // Writing JSON values to memory cannot fail.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut json, Php));
     json
 }
 
-/// Writes floats as PHP does, and everything else as everybody does.
+/// Writes floats as PHP does.
 struct Php;
 
 impl Formatter for Php {

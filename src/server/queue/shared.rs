@@ -13,19 +13,19 @@ use crate::schema::Schema;
 use crate::server::error::{Refusal, Result};
 use crate::server::large::{LARGE, LargeCalls};
 use crate::server::long_poll_queue::LongPollQueue;
-use crate::server::params::{Checks, NewParams, Trouble};
-use crate::server::room::{Held, Room};
+use crate::server::memory::{MemoryBudget, Reservation};
+use crate::server::params::{NewParams, ParamsError, SchemaChecker};
 use crate::server::storage::{Claimed, Disk, Summary};
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]
 pub(in crate::server) struct Shared {
     queue: Arc<Mutex<Queue>>,
-    checks: Arc<Checks>,
+    checker: Arc<SchemaChecker>,
     pub(in crate::server) long_polls: Arc<LongPollQueue>,
     /// Room for the bodies of calls, and for their answers.
-    pub(in crate::server) bodies: Room,
-    pub(in crate::server) answers: Room,
+    pub(in crate::server) bodies: MemoryBudget,
+    pub(in crate::server) answers: MemoryBudget,
     pub(in crate::server) large: LargeCalls,
     pub(in crate::server) disk: Arc<Disk>,
 }
@@ -39,8 +39,8 @@ impl Shared {
     pub(in crate::server) fn new(queue: Queue) -> Self {
         Self {
             long_polls: Arc::clone(&queue.long_polls),
-            checks: Arc::default(),
-            bodies: Room::default(),
+            checker: Arc::default(),
+            bodies: MemoryBudget::default(),
             answers: queue.answers.clone(),
             large: LargeCalls::default(),
             disk: Arc::clone(queue.disk()),
@@ -50,7 +50,7 @@ impl Shared {
 
     pub(in crate::server) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
         within_limits("param_schema", &schema, MAX_DEPTH)?;
-        self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
+        self.checker.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
         self.lock().await.register(name, version, schema)
     }
 
@@ -64,7 +64,7 @@ impl Shared {
         let mut params = Value::Object(params);
         let schema = self.schema_for(&task_type, &mut params).await?;
         let params = Arc::new(params);
-        let checked = self.checks.check(&schema, &params).await;
+        let checked = self.checker.check(&schema, &params).await;
         checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
         let params = NewParams::of(&task_type, &params);
         self.lock().await.create(task_type, params, priority)
@@ -102,12 +102,12 @@ impl Shared {
     }
 
     /// Room for an answer of so many bytes.
-    pub(in crate::server) fn room_for_answer(&self, length: usize) -> Result<Arc<Held>> {
-        let mut held = None;
-        if !self.answers.hold(&mut held, length) {
+    pub(in crate::server) fn room_for_answer(&self, length: usize) -> Result<Arc<Reservation>> {
+        let mut reservation = None;
+        if !self.answers.reserve(&mut reservation, length) {
             return Err(Refusal::NoRoom);
         }
-        held.map(Arc::new).ok_or(Refusal::NoRoom)
+        reservation.map(Arc::new).ok_or(Refusal::NoRoom)
     }
 
     /// The tasks with these ids that are still there, read in steps.
@@ -126,7 +126,7 @@ impl Shared {
     pub(in crate::server) async fn faults(&self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
         let mut params = Value::Object(params.clone());
         let schema = self.schema_for(task_type, &mut params).await?;
-        let faults = self.checks.faults(&schema, &Arc::new(params)).await;
+        let faults = self.checker.faults(&schema, &Arc::new(params)).await;
         faults.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))
     }
 
@@ -146,8 +146,8 @@ impl Shared {
         }
         // It was parsed before it was stored.
         let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
-        let schema = self.checks.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
-        self.lock().await.schemas.keep(rules.type_id, rules.schema, Arc::clone(&schema));
+        let schema = self.checker.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
+        self.lock().await.schemas.insert(rules.type_id, rules.schema, Arc::clone(&schema));
         Ok(schema)
     }
 
@@ -169,10 +169,10 @@ impl Shared {
 }
 
 impl Refusal {
-    fn of(trouble: Trouble, wrong: fn(String) -> Self) -> Self {
+    fn of(trouble: ParamsError, wrong: fn(String) -> Self) -> Self {
         match trouble {
-            Trouble::Wrong(why) => wrong(why),
-            Trouble::Busy(why) => Self::Busy(why),
+            ParamsError::Invalid(why) => wrong(why),
+            ParamsError::Busy(why) => Self::Busy(why),
         }
     }
 }

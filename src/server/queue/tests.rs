@@ -36,7 +36,7 @@ fn a_task_is_not_claimed_where_there_is_no_room_for_it() {
     let order = Order { by: SortBy::CreatedAt, descending: false };
     let request = ClaimRequest { worker_id: "w".to_owned(), type_id: 1, type_pattern: None, order };
     let mut others = None;
-    assert!(queue.answers.hold(&mut others, 256 << 20));
+    assert!(queue.answers.reserve(&mut others, 256 << 20));
     assert!(matches!(queue.claim(&request, 1, usize::MAX), Err(Refusal::NoRoom)));
     let [short, long] = &queue.summaries(&[2, 1]).unwrap()[..] else { panic!() };
     assert_eq!((long.status.as_str(), long.attempts, short.attempts), ("pending", 0, 0));

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::room::Held;
+use super::memory::Reservation;
 pub(super) use sqlite::{Disk, SqliteStorage};
 
 /// Characters that are shown of a text by itself.
@@ -55,7 +55,7 @@ pub(super) struct Claimed {
     priority: i64,
     /// What its answer takes of the room for answers.
     #[serde(skip)]
-    pub(super) held: Option<Held>,
+    pub(super) reservation: Option<Reservation>,
 }
 
 /// A task to be.

@@ -1,4 +1,4 @@
-//! What a worker has done lately, in little room.
+//! Recent history of a worker, in limited memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -7,50 +7,50 @@ use super::Attempt;
 use crate::headline::in_one_line;
 use crate::output::printable;
 
-/// The minutes that are remembered.
+/// Number of minutes kept.
 pub(super) const MINUTES: u64 = 60;
-/// The attempts that are remembered one by one, and as many of those that failed.
+/// Number of recent attempts kept, and of recent failed attempts.
 const RECENT: usize = 12;
-/// The durations of a type that are remembered.
+/// Number of durations kept for each type.
 const DURATIONS: usize = 200;
-/// What is kept of an error's text, its most telling line first.
+/// Maximum length of an error text, in characters.
 const ERROR_CHARACTERS: usize = 300;
 
-/// An attempt that has ended lately.
+/// A recently finished attempt.
 #[derive(Clone)]
-pub(super) struct Recent {
+pub(super) struct RecentAttempt {
     pub(super) id: u64,
     pub(super) task_type: String,
     pub(super) ended: Instant,
     pub(super) seconds: f64,
-    /// The type of the error and its text.
+    /// The type and the text of the error.
     pub(super) failure: Option<(String, String)>,
 }
 
-/// What was done in a minute.
-struct Minute {
+/// Attempts that finished in one minute.
+struct MinuteCounts {
     number: u64,
     completed: u64,
     failed: u64,
 }
 
-/// What was done lately.
+/// The recent history of a worker.
 pub(super) struct History {
     started: Instant,
-    minutes: VecDeque<Minute>,
-    /// The newest first.
-    pub(super) recent: VecDeque<Recent>,
-    /// The newest first: the others must not push them out.
-    pub(super) failures: VecDeque<Recent>,
-    types: BTreeMap<String, OfType>,
+    minutes: VecDeque<MinuteCounts>,
+    /// Newest first.
+    pub(super) recent: VecDeque<RecentAttempt>,
+    /// Newest first. A separate list, so that successful attempts do not push them out.
+    pub(super) failures: VecDeque<RecentAttempt>,
+    types: BTreeMap<String, TypeHistory>,
 }
 
-/// What was done of a type since the worker started.
+/// Attempts of a type since the worker started.
 #[derive(Default)]
-pub(super) struct OfType {
+pub(super) struct TypeHistory {
     pub(super) completed: u64,
     pub(super) failed: u64,
-    /// The last ones, in seconds.
+    /// The most recent ones, in seconds.
     durations: VecDeque<f64>,
 }
 
@@ -72,19 +72,19 @@ impl History {
     pub(super) fn add(&mut self, attempt: &Attempt<'_>, now: Instant) {
         let number = self.minute(now);
         if self.minutes.back().is_none_or(|last| last.number != number) {
-            self.minutes.push_back(Minute { number, completed: 0, failed: 0 });
+            self.minutes.push_back(MinuteCounts { number, completed: 0, failed: 0 });
             self.minutes.retain(|minute| minute.number + MINUTES > number);
         }
         let completed = attempt.failure.is_none();
         if let Some(minute) = self.minutes.back_mut() {
             *if completed { &mut minute.completed } else { &mut minute.failed } += 1;
         }
-        let of_type = self.types.entry(attempt.task_type.to_owned()).or_default();
-        *if completed { &mut of_type.completed } else { &mut of_type.failed } += 1;
-        of_type.durations.push_back(attempt.seconds);
-        of_type.durations.drain(..of_type.durations.len().saturating_sub(DURATIONS));
+        let type_history = self.types.entry(attempt.task_type.to_owned()).or_default();
+        *if completed { &mut type_history.completed } else { &mut type_history.failed } += 1;
+        type_history.durations.push_back(attempt.seconds);
+        type_history.durations.drain(..type_history.durations.len().saturating_sub(DURATIONS));
         let cut = |text: &str| text.chars().take(ERROR_CHARACTERS).collect();
-        let recent = Recent {
+        let recent = RecentAttempt {
             id: attempt.id,
             task_type: attempt.task_type.to_owned(),
             ended: now,
@@ -99,12 +99,12 @@ impl History {
         self.recent.truncate(RECENT);
     }
 
-    /// What was done of a type, where anything was.
-    pub(super) fn of_type(&self, task_type: &str) -> Option<&OfType> {
+    /// Returns the history of a type, if there is any.
+    pub(super) fn type_history(&self, task_type: &str) -> Option<&TypeHistory> {
         self.types.get(task_type)
     }
 
-    /// What completed and what failed in each of the last minutes, the present one last.
+    /// Returns the completed and failed attempts of each of the last minutes, the current one last.
     pub(super) fn minutes(&self, now: Instant) -> Vec<(u64, u64)> {
         let present = self.minute(now);
         let mut minutes = vec![(0, 0); usize::try_from(MINUTES).unwrap_or_default()];
@@ -118,8 +118,8 @@ impl History {
     }
 }
 
-impl OfType {
-    /// The median and the 95th percentile of the last durations, in seconds.
+impl TypeHistory {
+    /// Returns the median and the 95th percentile of the recent durations, in seconds.
     pub(super) fn percentiles(&self) -> Option<(f64, f64)> {
         let mut sorted: Vec<f64> = self.durations.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
@@ -157,11 +157,11 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_last_durations() {
         let mut history = History::new(Instant::now());
-        assert!(history.of_type("a").is_none());
+        assert!(history.type_history("a").is_none());
         (0..DURATIONS).for_each(|_| history.add(&attempt(9.0, None), Instant::now()));
         (1..=DURATIONS)
             .for_each(|number| history.add(&attempt(f64::from(u8::try_from(number).unwrap()), None), Instant::now()));
-        assert_eq!(history.of_type("a").unwrap().percentiles(), Some((100.0, 190.0)));
+        assert_eq!(history.type_history("a").unwrap().percentiles(), Some((100.0, 190.0)));
         assert_eq!(history.recent.len(), RECENT);
     }
 
@@ -171,7 +171,7 @@ mod tests {
         history.add(&attempt(1.0, Some(("handler", "x"))), Instant::now());
         (0..3 * RECENT).for_each(|_| history.add(&attempt(1.0, None), Instant::now()));
         assert_eq!((history.recent.len(), history.failures.len()), (RECENT, 1));
-        let of_type = history.of_type("a").unwrap();
-        assert_eq!((of_type.completed, of_type.failed), (3 * RECENT as u64, 1));
+        let type_history = history.type_history("a").unwrap();
+        assert_eq!((type_history.completed, type_history.failed), (3 * RECENT as u64, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! The metrics of this process, on Linux, by the names that Prometheus' own clients give them:
+//! Metrics of this process on Linux, with the standard names:
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fs;
@@ -9,7 +9,7 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use super::families::{gauge, register};
 use crate::resources;
 
-/// What `/metrics` says of this process.
+/// The process metrics in `/metrics`.
 pub(super) struct ProcessMetrics {
     cpu_seconds: Counter,
     open_files: IntGauge,
@@ -20,7 +20,7 @@ pub(super) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Registers the metrics; they hold nothing before the first [`update`](Self::update).
+    /// Registers the metrics. They have no values before the first [`update`](Self::update).
     pub(super) fn register(registry: &Registry) -> Result<Self> {
         let start_time = "Start time of the process since unix epoch in seconds.";
         gauge(registry, "process_start_time_seconds", start_time)?.set(start_time_seconds().unwrap_or_default());
@@ -36,12 +36,12 @@ impl ProcessMetrics {
         })
     }
 
-    /// Reads the current values. Returns the memory in use, in bytes.
+    /// Reads the current values. Returns the resident memory in bytes.
     pub(super) fn update(&self) -> Option<u64> {
         self.open_files.set(integer(resources::open_files()));
-        self.max_files.set(resources::most_open_files().map_or(i64::MAX, integer));
+        self.max_files.set(resources::open_files_limit().map_or(i64::MAX, integer));
         let stat = Stat::of_this_process()?;
-        // Another thread may have counted further meanwhile, and a counter only grows.
+        // Another thread may have updated it meanwhile, and a counter must not decrease.
         self.cpu_seconds.inc_by((stat.cpu_seconds - self.cpu_seconds.get()).max(0.0));
         self.virtual_bytes.set(integer(stat.virtual_bytes));
         self.resident_bytes.set(integer(stat.resident_bytes));
@@ -54,11 +54,11 @@ fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The part of `/proc/self/stat` that is shown; `man 5 proc_pid_stat` numbers its fields.
+/// Fields of `/proc/self/stat`, numbered as in `man 5 proc_pid_stat`.
 struct Stat {
     cpu_seconds: f64,
     threads: u64,
-    /// In clock ticks since the machine was started.
+    /// Start time in clock ticks since boot.
     started: u64,
     virtual_bytes: u64,
     resident_bytes: u64,
@@ -68,7 +68,7 @@ impl Stat {
     #[allow(clippy::cast_precision_loss)] // ticks are 10 ms: exact for millions of years
     fn of_this_process() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
-        // The second field is the program's name in parentheses, and may hold anything; the third follows.
+        // The second field is the program's name in parentheses, which may contain anything.
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Self {

@@ -1,72 +1,70 @@
-//! What a worker does, at a glance: for a page.
+//! Snapshot of a worker for its web page.
 
 use std::time::{Duration, Instant};
 
 use super::activity::Activity;
-use super::history::{History, OfType, Recent};
-use super::{Health, Metrics};
+use super::history::{History, RecentAttempt, TypeHistory};
+use super::{Metrics, WorkerHealth};
 
-/// What a worker is doing and has done lately.
+/// Snapshot of a worker's activity and history.
 #[derive(Debug)]
 pub(crate) struct View {
-    pub(crate) health: Health,
-    /// The tasks that run, by their number.
+    pub(crate) health: WorkerHealth,
+    /// Tasks in flight, by id.
     pub(crate) running: Vec<RunningTask>,
-    /// The attempts that succeeded and those that failed in each minute of the last hour, the present minute last.
+    /// Completed and failed attempts in each minute of the last hour, the current minute last.
     pub(crate) minutes: Vec<(u64, u64)>,
     pub(crate) types: Vec<TypeView>,
-    /// The attempts that ended last, the newest first.
-    pub(crate) ended: Vec<Ended>,
-    /// Those that failed last, the newest first.
-    pub(crate) failed: Vec<Ended>,
+    /// The last finished attempts, newest first.
+    pub(crate) ended: Vec<FinishedAttempt>,
+    /// The last failed attempts, newest first.
+    pub(crate) failed: Vec<FinishedAttempt>,
 }
 #[derive(Debug)]
 pub(crate) struct RunningTask {
     pub(crate) id: u64,
     pub(crate) task_type: String,
-    /// How long it has been running.
     pub(crate) age: Duration,
-    /// In percent, with the handler's own words.
+    /// Percentage and message.
     pub(crate) progress: Option<(u8, String)>,
 }
 #[derive(Debug)]
 pub(crate) struct TypeView {
     pub(crate) name: String,
-    /// The TaskManager knows it.
+    /// Whether it is registered.
     pub(crate) known: bool,
-    /// Its tasks that run.
+    /// Its tasks in flight.
     pub(crate) running: usize,
-    /// Attempts that succeeded, since the worker started.
+    /// Attempts that succeeded since the worker started.
     pub(crate) completed: u64,
-    /// Attempts that failed, since then.
+    /// Attempts that failed since the worker started.
     pub(crate) failed: u64,
-    /// The median and the 95th percentile of its last durations, in seconds.
+    /// The median and the 95th percentile of its recent durations, in seconds.
     pub(crate) seconds: Option<(f64, f64)>,
-    /// Its breaker is open for so much longer.
-    pub(crate) paused: Option<Duration>,
-    /// Its handler wants no tasks for so much longer.
-    pub(crate) held: Option<Duration>,
+    /// How much longer its circuit breaker stays open.
+    pub(crate) circuit_open: Option<Duration>,
+    /// How much longer it is snoozed.
+    pub(crate) snoozed: Option<Duration>,
 }
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct FinishedAttempt {
     pub(crate) id: u64,
     pub(crate) task_type: String,
-    /// How long ago it ended.
     pub(crate) ago: Duration,
-    /// How long it took, in seconds.
+    /// The duration.
     pub(crate) seconds: f64,
-    /// The type of the error, and its text in one line, the most telling of its lines first.
+    /// The type of the error, and its text in one line, most informative part first.
     pub(crate) failure: Option<(String, String)>,
 }
 
 impl Metrics {
-    /// What the worker does, at a glance.
+    /// Takes a snapshot.
     pub(crate) fn view(&self) -> View {
         let health = self.health();
         let now = Instant::now();
         let since = |time: Instant| now.saturating_duration_since(time);
         let history = self.history.lock();
-        let ended = |recent: &Recent| Ended {
+        let ended = |recent: &RecentAttempt| FinishedAttempt {
             id: recent.id,
             task_type: recent.task_type.clone(),
             ago: since(recent.ended),
@@ -92,7 +90,7 @@ impl Metrics {
 }
 
 fn type_view(name: &str, activity: &Activity, history: &History, now: Instant) -> TypeView {
-    let done = history.of_type(name);
+    let done = history.type_history(name);
     let left = |until: &Instant| until.saturating_duration_since(now);
     TypeView {
         name: name.to_owned(),
@@ -100,8 +98,8 @@ fn type_view(name: &str, activity: &Activity, history: &History, now: Instant) -
         running: activity.in_flight.values().filter(|it| it.task_type == name).count(),
         completed: done.map_or(0, |it| it.completed),
         failed: done.map_or(0, |it| it.failed),
-        seconds: done.and_then(OfType::percentiles),
-        paused: activity.paused.get(name).map(left),
-        held: activity.held.get(name).map(left),
+        seconds: done.and_then(TypeHistory::percentiles),
+        circuit_open: activity.circuit_open.get(name).map(left),
+        snoozed: activity.snoozed.get(name).map(left),
     }
 }

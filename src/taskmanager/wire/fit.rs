@@ -1,4 +1,4 @@
-//! What the TaskManager has room for: 64 KiB for a result. What is longer is sent without its largest parts.
+//! Makes results fit into the TaskManager's limit of 64 KiB by omitting their largest parts.
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
@@ -8,46 +8,46 @@ use serde_json::{Map, Value, json};
 
 use crate::task::NOT_RUN;
 
-/// The longest error text that is sent, in bytes.
+/// Maximum length of an error text that is sent, in bytes.
 const MAX_ERROR_BYTES: usize = 8_000;
-/// The longest name of a part that is told, in bytes.
+/// Maximum length of the name of an omitted part, in bytes.
 const MAX_NAME: usize = 100;
-/// What a result gets that lacks something, beside the names of it.
+/// Size of what is added to a shortened result, except the names, in bytes.
 const ADDED_BYTES: usize = 100;
 
-/// How long a result may be.
+/// Maximum size of a result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
     bytes: usize,
-    count: Count,
-    /// Without any of the data, however short it is: the last resort.
+    count: ByteEncoding,
+    /// Omit all data, however short, as the last resort.
     pub bare: bool,
 }
 
-/// What to try in turn while the server says that a result is too long. It counts the bytes as it stores them, which can
-/// be up to three times as many as were sent, and a proxy before it may take less than the server.
+/// Limits to try in order while the server says that a result is too long. The server counts bytes as stored, which can
+/// be three times as many as were sent, and a proxy in front of it may accept less.
 pub(crate) const LIMITS: [Limit; 4] = [
-    // The server's columns have 65,535. This leaves room for what it adds.
-    Limit { bytes: 60_000, count: Count::Sent, bare: false },
-    Limit { bytes: 60_000, count: Count::Stored, bare: false },
-    Limit { bytes: 20_000, count: Count::Stored, bare: false },
-    Limit { bytes: 20_000, count: Count::Stored, bare: true },
+    // The server's columns have 65,535 bytes. This leaves room for what it adds.
+    Limit { bytes: 60_000, count: ByteEncoding::Sent, bare: false },
+    Limit { bytes: 60_000, count: ByteEncoding::Stored, bare: false },
+    Limit { bytes: 20_000, count: ByteEncoding::Stored, bare: false },
+    Limit { bytes: 20_000, count: ByteEncoding::Stored, bare: true },
 ];
 
-/// By what bytes are counted.
+/// How bytes are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Count {
+enum ByteEncoding {
     /// As they are sent.
     Sent,
-    /// As a server stores them that writes `ž` as `\u017e` and `/` as `\/`.
+    /// As stored by a server that writes `ž` as `\u017e` and `/` as `\/`.
     Stored,
 }
 
-impl Count {
-    /// The length of a value as JSON.
+impl ByteEncoding {
+    /// Returns the size of a value as JSON.
     fn bytes(self, value: &(impl Serialize + ?Sized)) -> usize {
         let mut counter = Counter { count: self, bytes: 0 };
-        // Nothing is written that could fail, and keys are text.
+        // The writer cannot fail, and keys are strings.
         let _ = serde_json::to_writer(&mut counter, value);
         counter.bytes
     }
@@ -64,23 +64,23 @@ impl Count {
         if self == Self::Sent { bytes.len() } else { bytes.iter().map(stored).sum() }
     }
 
-    /// The beginning of a text, marked where something is left out.
-    fn cut(self, text: &str, most: usize) -> String {
+    /// Truncates a text to `max_bytes` bytes, with `…` at the end.
+    fn cut(self, text: &str, max_bytes: usize) -> String {
         let mut bytes = self.bytes("…");
-        if self.bytes(text) <= most {
+        if self.bytes(text) <= max_bytes {
             return text.to_owned();
         }
         let fits = |character: &char| {
             bytes += self.bytes(character) - "\"\"".len();
-            bytes <= most
+            bytes <= max_bytes
         };
         text.chars().take_while(fits).chain(['…']).collect()
     }
 }
 
-/// Counts what is written.
+/// A writer that counts bytes.
 struct Counter {
-    count: Count,
+    count: ByteEncoding,
     bytes: usize,
 }
 
@@ -95,28 +95,29 @@ impl Write for Counter {
     }
 }
 
-/// A result that fits.
+/// A result that fits the limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fitted {
     /// The result.
     pub result: Value,
-    /// The names of what it lacks; empty where it is whole.
+    /// The names of omitted parts.
     pub omitted: Vec<String>,
 }
 
-/// The length of a value as JSON, in bytes.
+/// Returns the size of a value as JSON, in bytes.
 #[must_use]
 pub(crate) fn json_bytes(value: &Value) -> usize {
-    Count::Sent.bytes(value)
+    ByteEncoding::Sent.bytes(value)
 }
 
-/// The beginning of an error text, as long as is sent of it.
+/// Truncates an error text to the length that is sent.
 #[must_use]
 pub(crate) fn error_within_limit(error: &str) -> &str {
     &error[..error.floor_char_boundary(MAX_ERROR_BYTES)]
 }
 
-/// Makes an envelope fit: the largest parts of its data are left out first, which was `data_bytes` long in all.
+/// Shortens an envelope to `limit`, omitting the largest parts of its data first. `data_bytes` is the original size of
+/// the data.
 #[must_use]
 pub(crate) fn fit(envelope: &Value, data_bytes: usize, limit: Limit) -> Fitted {
     let Limit { bytes, count, bare } = limit;
@@ -127,33 +128,35 @@ pub(crate) fn fit(envelope: &Value, data_bytes: usize, limit: Limit) -> Fitted {
         return Fitted { result, omitted: Vec::new() };
     }
     let data = fields.remove("data").unwrap_or_default();
-    let mut omitted = shorten_rest(fields, bytes / 3, count);
+    let mut omitted = shorten_other_fields(fields, bytes / 3, count);
     let for_names = bytes / 20;
     let rest = count.bytes(fields) + for_names + ADDED_BYTES;
     let mut reduction = Reduction { count, omitted: Vec::new() };
     let room = if bare { 0 } else { bytes.saturating_sub(rest) };
-    if let Some(data) = reduction.of_data(data, room) {
+    if let Some(data) = reduction.shorten_data(data, room) {
         fields.insert("data".into(), data);
     }
     if !reduction.omitted.is_empty() {
-        fields.insert("data_omitted".into(), json!(listed(&reduction.omitted, for_names, count)));
+        fields.insert("data_omitted".into(), json!(list_names(&reduction.omitted, for_names, count)));
         fields.insert("data_bytes".into(), json!(data_bytes));
         omitted.splice(0..0, reduction.omitted);
     }
     Fitted { result, omitted }
 }
 
-/// Shortens what a handler wrote at length beside its data: `fields` are at most `most` long then.
-fn shorten_rest(fields: &mut Map<String, Value>, most: usize, count: Count) -> Vec<String> {
+/// Shortens the fields other than the data to at most `max_bytes` bytes.
+fn shorten_other_fields(fields: &mut Map<String, Value>, max_bytes: usize, count: ByteEncoding) -> Vec<String> {
     let mut omitted = Vec::new();
-    if count.bytes(fields) <= most {
+    if count.bytes(fields) <= max_bytes {
         return omitted;
     }
-    for (key, most) in [("error", most * 3 / 10), ("message", most * 3 / 10), ("error_type", most / 50)] {
+    for (key, max_bytes) in
+        [("error", max_bytes * 3 / 10), ("message", max_bytes * 3 / 10), ("error_type", max_bytes / 50)]
+    {
         if let Some(Value::String(text)) = fields.get_mut(key)
-            && count.bytes(text) > most
+            && count.bytes(text) > max_bytes
         {
-            *text = count.cut(text, most);
+            *text = count.cut(text, max_bytes);
             omitted.push(format!("the end of {key}"));
         }
     }
@@ -162,42 +165,42 @@ fn shorten_rest(fields: &mut Map<String, Value>, most: usize, count: Count) -> V
         let (ours, others) = std::mem::take(metadata).into_iter().partition(|(key, _)| ours.contains(&key.as_str()));
         *metadata = ours;
         let mut reduction = Reduction { count, omitted: Vec::new() };
-        if let Some(Value::Object(kept)) = reduction.reduce(Value::Object(others), most / 5, "") {
+        if let Some(Value::Object(kept)) = reduction.reduce(Value::Object(others), max_bytes / 5, "") {
             metadata.extend(kept);
         }
         if !reduction.omitted.is_empty() {
-            fields.insert("metadata_omitted".into(), json!(listed(&reduction.omitted, most / 20, count)));
+            fields.insert("metadata_omitted".into(), json!(list_names(&reduction.omitted, max_bytes / 20, count)));
             omitted.extend(reduction.omitted.iter().map(|name| format!("metadata.{name}")));
         }
     }
     omitted
 }
 
-/// Names of parts, as far as they have room.
-fn listed(names: &[String], room: usize, count: Count) -> Vec<String> {
-    let (mut listed, mut bytes) = (Vec::new(), 0);
+/// Returns as many names as fit into `room` bytes.
+fn list_names(names: &[String], room: usize, count: ByteEncoding) -> Vec<String> {
+    let (mut list_names, mut bytes) = (Vec::new(), 0);
     for name in names {
         let name = count.cut(name, MAX_NAME);
         bytes += count.bytes(&name) + ",".len();
         if bytes > room {
-            listed.push(format!("and {} more", names.len() - listed.len()));
+            list_names.push(format!("and {} more", names.len() - list_names.len()));
             break;
         }
-        listed.push(name);
+        list_names.push(name);
     }
-    listed
+    list_names
 }
 
-/// Leaving out the largest parts of a value.
+/// Omits the largest parts of a value.
 struct Reduction {
-    count: Count,
-    /// The names of what was left out, the largest first.
+    count: ByteEncoding,
+    /// The names of omitted parts, largest first.
     omitted: Vec<String>,
 }
 
 impl Reduction {
-    /// What of a result's data has room; `None` if nothing has.
-    fn of_data(&mut self, data: Value, room: usize) -> Option<Value> {
+    /// Shortens a result's data; `None` if nothing fits.
+    fn shorten_data(&mut self, data: Value, room: usize) -> Option<Value> {
         if data.is_null() {
             return Some(data);
         }
@@ -209,18 +212,18 @@ impl Reduction {
         kept
     }
 
-    /// Leaves out fields of an object, and of the objects in it, until it is at most `room` long; of a list, elements,
-    /// whose places null keeps. `None` if nothing of it can stay.
+    /// Omits fields of an object and its nested objects, or replaces elements of a list by null, until it is at most `room`
+    /// bytes long. `None` if nothing fits.
     fn reduce(&mut self, value: Value, room: usize, path: &str) -> Option<Value> {
         let mut excess = self.count.bytes(&value).saturating_sub(room);
         if excess == 0 {
             return Some(value);
         }
-        let mut parts = Parts::of(value);
+        let mut parts = ValueParts::of(value);
         for (size, index) in parts.largest_first(self.count) {
             let name = parts.name(index, path);
             let before = self.omitted.len();
-            // If it is enough to leave out some of this one, the rest of it stays.
+            // If omitting a part of this one is enough, keep the rest of it.
             if let Some(rest) = parts.take(index).and_then(|part| self.reduce_some(part, excess, &name)) {
                 return Some(parts.put_back(index, rest));
             }
@@ -234,21 +237,21 @@ impl Reduction {
         None
     }
 
-    /// Makes an object shorter by `excess`.
+    /// Shortens an object by `excess` bytes.
     fn reduce_some(&mut self, value: Value, excess: usize, path: &str) -> Option<Value> {
         let room = self.count.bytes(&value).checked_sub(excess)?;
         if value.is_object() { self.reduce(value, room, path) } else { None }
     }
 }
 
-/// The parts of a value, of which some are left out.
-enum Parts {
+/// The fields or elements of a value; omitted ones are `None`.
+enum ValueParts {
     Fields(Vec<(String, Option<Value>)>),
     Elements(Vec<Option<Value>>),
 }
 
-impl Parts {
-    /// Those of an object or a list; others have none.
+impl ValueParts {
+    /// Splits an object or a list; other values have no parts.
     fn of(value: Value) -> Self {
         match value {
             Value::Object(fields) => Self::Fields(fields.into_iter().map(|(key, value)| (key, Some(value))).collect()),
@@ -257,8 +260,8 @@ impl Parts {
         }
     }
 
-    /// How much shorter the value is without each part, and its place; the largest first, of several as large the last.
-    fn largest_first(&self, count: Count) -> Vec<(usize, usize)> {
+    /// Returns the size and the index of each part, largest first; of equal sizes, the highest index first.
+    fn largest_first(&self, count: ByteEncoding) -> Vec<(usize, usize)> {
         let bytes = |value: &Option<Value>| value.as_ref().map_or(0, |value| count.bytes(value));
         let mut sizes: Vec<(usize, usize)> = match self {
             Self::Fields(fields) => {
@@ -286,7 +289,7 @@ impl Parts {
         }
     }
 
-    /// The value with this part in its place again.
+    /// Returns the value with this part put back.
     fn put_back(mut self, index: usize, part: Value) -> Value {
         match &mut self {
             Self::Fields(fields) => fields[index].1 = Some(part),
@@ -295,7 +298,7 @@ impl Parts {
         self.whole()
     }
 
-    /// The value without the parts that were taken; `None` if all were.
+    /// Returns the value without the parts that were taken; `None` if all were.
     fn rest(self) -> Option<Value> {
         let is_any = match &self {
             Self::Fields(fields) => fields.iter().any(|(_, value)| value.is_some()),

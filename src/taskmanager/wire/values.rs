@@ -1,4 +1,4 @@
-//! The fields of answers, in the ways in which servers write them.
+//! Reads fields of answers, in the forms that servers use.
 
 use serde_json::{Map, Value};
 
@@ -19,7 +19,7 @@ pub(super) fn number(data: &Value, key: &str) -> Result<u64, String> {
     u64::try_from(number).map_err(|_| format!("{key} is negative"))
 }
 
-/// A count beyond what we can hold is as good as the most that we can.
+/// Returns the number of attempts, at most `u32::MAX`.
 pub(super) fn attempts(data: &Value) -> Result<u32, String> {
     let digits = match &data["attempts"] {
         Value::Number(number) => number.as_str(),
@@ -30,7 +30,7 @@ pub(super) fn attempts(data: &Value) -> Result<u32, String> {
     if is_whole { Ok(digits.parse().unwrap_or(u32::MAX)) } else { Err("attempts is not a number".into()) }
 }
 
-/// A whole number, which servers write as a number or as a string of digits.
+/// Returns a whole number, which servers write as a number or as a string.
 pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),
@@ -39,7 +39,7 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
     }
 }
 
-/// The published server cannot tell `{}` from `[]`; where an object belongs, an empty list is one.
+/// Turns an empty list or null into an empty object: the published server cannot tell `{}` from `[]`.
 pub(super) fn object(value: Value) -> Value {
     match value {
         Value::Null => Value::Object(Map::new()),

@@ -17,7 +17,7 @@ impl State {
     /// type may wait. Nor is it for a while if reports do not get through: failures among them go back to the queue.
     pub(super) fn idle_end(&self, limits: &Limits) -> Option<Instant> {
         let limit = limits.exit_after_idle.filter(|_| self.is_at_rest())?;
-        let since = self.unreported_since.and_then(|since| since.checked_add(Retries::STANDARD.patience));
+        let since = self.unreported_since.and_then(|since| since.checked_add(Retries::STANDARD.retry_after_budget));
         let end = self.last_active.checked_add(limit)?.max(since.unwrap_or(self.last_active));
         Some(self.breakers.iter().filter_map(Breaker::opens_until).fold(end, Instant::max))
     }

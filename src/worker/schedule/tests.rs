@@ -107,7 +107,7 @@ fn a_schedule_by_which_nobody_polls_is_stalled() {
 }
 
 /// Whether the next poll comes at once after each of several polls while tasks come that end with `polled`.
-fn asks_again_at_once(limits: Limits, known: Option<Waits>, polled: Polled) -> bool {
+fn asks_again_at_once(limits: Limits, known: Option<LongPolling>, polled: Polled) -> bool {
     let queue = PollSchedule::new(limits, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     if let Some(waits) = known {
         queue.note_server_waits(waits);
@@ -124,11 +124,11 @@ fn a_server_that_may_wait_is_asked_to_at_once() {
     let nothing = Polled::Empty { left_out: false };
     let patient = |known, polled| asks_again_at_once(Limits::default(), known, polled);
     assert!(patient(None, nothing), "nobody has asked it yet");
-    assert!(patient(Some(Waits::ForAny), nothing));
-    assert!(!patient(Some(Waits::No), nothing));
+    assert!(patient(Some(LongPolling::AllTypes), nothing));
+    assert!(!patient(Some(LongPolling::No), nothing));
     let drain = Limits { drain: true, ..Limits::default() };
     assert!(!asks_again_at_once(drain, None, nothing), "who does not go on for ever does not wait there");
-    for known in [None, Some(Waits::ForAny)] {
+    for known in [None, Some(LongPolling::AllTypes)] {
         assert!(!patient(known, Polled::Failed { index: 0, pause: None }), "it would be asked in a circle");
     }
 }

@@ -20,7 +20,7 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     let now = Timestamp::now();
     let process = store.start_process("dead", api_url, now).unwrap();
     let result = |id: u64, mut outcome: Outcome| {
-        "the last lines".clone_into(&mut outcome.last_words);
+        "the last lines".clone_into(&mut outcome.stderr_tail);
         TaskResult {
             task_id: TaskId(id),
             task_type: ANY.into(),

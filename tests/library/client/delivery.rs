@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use prismq::internals::TaskResult;
-use prismq::internals::taskmanager::{Client, Delivery, Report, Retries};
+use prismq::internals::taskmanager::{Client, Delivery, ResultReport, Retries};
 use prismq::{ErrorType, Outcome, TaskManagerError as Error};
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn fate(outcome: Outcome, look: &Answer) -> (Delivery, bool) {
 
     // The same after a restart, when nobody knows whether the report was ever sent.
     let server = Server::queue([look.clone(), recorded("complete")]);
-    let later = client(&server).deliver_again(&report(outcome)).unwrap();
+    let later = client(&server).redeliver(&report(outcome)).unwrap();
     assert_eq!((later, server.calls()), (first, calls[1..].to_vec()));
     (first, calls.len() == 3)
 }
@@ -178,7 +178,7 @@ fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
         (look(&json!({"claimed_by": "worker-2", "attempts": 2})), Delivery::ClaimLost),
     ] {
         let server = Server::queue([look(&json!({})), recorded("complete the same again"), then]);
-        let delivery = patient(&server, Retries::STANDARD, &FakeClock::new()).deliver_again(&report(success()));
+        let delivery = patient(&server, Retries::STANDARD, &FakeClock::new()).redeliver(&report(success()));
         assert_eq!((delivery, server.calls()), (Ok(expected), [LOOK, COMPLETE, LOOK].map(String::from).to_vec()));
     }
 }
@@ -194,7 +194,7 @@ fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
         assert_eq!((server.requests().len(), clock.sleeps().len()), (5, 4), "{:?}", server.calls());
         let limits = [250, 500, 1000, 2000].map(Duration::from_millis);
         assert!(clock.sleeps().iter().zip(limits).all(|(wait, limit)| *wait <= limit), "{:?}", clock.sleeps());
-        assert!(client.deliver_again(&report(success())).unwrap_err().is_retryable());
+        assert!(client.redeliver(&report(success())).unwrap_err().is_retryable());
         assert_eq!(server.requests().len(), 10);
     }
 }
@@ -219,7 +219,7 @@ fn what_the_server_refuses_for_good_is_an_error() {
     let wrong_key = patient(&Server::always(recorded("wrong key")), Retries::STANDARD, &FakeClock::new())
         .deliver(&report(success()));
     assert!(matches!(wrong_key, Err(Error::KeyRefused { .. })), "{wrong_key:?}");
-    for call in [Client::deliver, Client::deliver_again] {
+    for call in [Client::deliver, Client::redeliver] {
         let server = Server::always(Answer::error(400, "Missing required field: success"));
         let refusal = call(&patient(&server, Retries::STANDARD, &FakeClock::new()), &report(success()));
         assert_eq!(refusal, Err(refused(400, "Missing required field: success")));
@@ -230,7 +230,7 @@ fn what_the_server_refuses_for_good_is_an_error() {
 /// What is sent for `result`, where the server takes it.
 fn sent(result: &TaskResult) -> Value {
     let server = Server::queue([recorded("complete")]);
-    assert_eq!(client(&server).deliver(&Report::from(result)), Ok(Delivery::Confirmed));
+    assert_eq!(client(&server).deliver(&ResultReport::from(result)), Ok(Delivery::Confirmed));
     server.requests()[0].json()
 }
 
@@ -281,7 +281,7 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
         for (outcome, omitted) in [(success(), "videos"), (failure, "data")] {
             let server = Server::queue([answer.clone(), recorded("complete")]);
             let result = result(outcome);
-            assert_eq!(client(&server).deliver(&Report::from(&result)), Ok(Delivery::Confirmed));
+            assert_eq!(client(&server).deliver(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
             let [whole, summary] = &server.requests()[..] else { panic!("{:?}", server.calls()) };
             let mut expected = whole.json();
             assert_eq!(expected["result"], result.envelope());
@@ -290,7 +290,7 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
             expected["result"]["data_omitted"] = json!([omitted]);
             assert_eq!(summary.json(), expected);
             // What was left out is known by what the TaskManager shows; by the first limit, nothing was.
-            let report = Report::from(&result);
+            let report = ResultReport::from(&result);
             assert_eq!(report.omitted(Some(&summary.json()["result"])), [omitted]);
             assert_eq!(report.omitted(None), [""; 0]);
         }

@@ -156,6 +156,6 @@ fn a_call_the_server_does_not_know_is_no_unknown_task() {
         assert_eq!(client.task_type("a.b"), Err(unknown("/task-types/a.b")));
         assert_eq!(client.claim("w", 1, Order::OldestFirst), Err(unknown("/tasks/claim")));
         assert_eq!(client.deliver(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1/complete")));
-        assert_eq!(client.deliver_again(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1")));
+        assert_eq!(client.redeliver(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1")));
     }
 }

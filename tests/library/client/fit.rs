@@ -4,7 +4,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use prismq::internals::taskmanager::{Delivery, Report};
+use prismq::internals::taskmanager::{Delivery, ResultReport};
 use prismq::{ErrorType, Outcome};
 
 use crate::client::{client, result};
@@ -37,7 +37,7 @@ fn server(most: usize, count: fn(&Value) -> usize) -> Server {
 #[track_caller]
 fn kept(outcome: Outcome, most: usize, count: fn(&Value) -> usize) -> Value {
     let server = server(most, count);
-    assert_eq!(client(&server).deliver(&Report::from(&result(outcome))), Ok(Delivery::Confirmed));
+    assert_eq!(client(&server).deliver(&ResultReport::from(&result(outcome))), Ok(Delivery::Confirmed));
     server.requests().last().unwrap().json()["result"].take()
 }
 

@@ -366,7 +366,7 @@ fn an_answer_of_the_wrong_shape_names_the_call_and_the_field() {
     ]);
     let client = client(&server);
     let bad =
-        |call: &str, reason: &str| Error::BadAnswer { url: server.url(), call: call.into(), reason: reason.into() };
+        |call: &str, reason: &str| Error::InvalidAnswer { url: server.url(), call: call.into(), reason: reason.into() };
     assert_eq!(client.register_type("a", "1", &json!({})), Err(bad("POST /task-types/register", "name is missing")));
     assert_eq!(client.task(TaskId(1)), Err(bad("GET /tasks/1", "id is not a number")));
     assert_eq!(client.task_types(), Err(bad("GET /task-types?active_only=true", "it is not a list")));

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::support::{FakeClock, Server};
 use prismq::internals::TaskResult;
-use prismq::internals::taskmanager::{Client, Connection, Report, Retries};
+use prismq::internals::taskmanager::{Client, Connection, ResultReport, Retries};
 use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
@@ -56,8 +56,8 @@ fn result(outcome: Outcome) -> TaskResult {
     }
 }
 
-fn report(outcome: Outcome) -> Report {
-    Report::from(&result(outcome))
+fn report(outcome: Outcome) -> ResultReport {
+    ResultReport::from(&result(outcome))
 }
 
 /// Task 1 as a server shows it, with `changes`.

@@ -32,7 +32,7 @@ const CALLS: [(&str, Call); 13] = [
     ("tasks", |client| client.tasks(&TaskFilter::default()).map(drop)),
     ("deliver", |client| client.deliver(&report(Outcome::success(json!(1)))).map(drop)),
     ("deliver a failure", |client| client.deliver(&report(Outcome::failure(ErrorType::Crash, "x"))).map(drop)),
-    ("deliver again", |client| client.deliver_again(&report(Outcome::success(json!(1)))).map(drop)),
+    ("deliver again", |client| client.redeliver(&report(Outcome::success(json!(1)))).map(drop)),
 ];
 
 /// A server that gives one answer to everything, until it is told another.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prismq::internals::clock::after;
-use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, Retries, Wait};
+use prismq::internals::taskmanager::{Client, Connection, Delivery, LongPollRequest, Order, Retries};
 use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ fn a_claim_begins_with_the_try_that_got_it() {
     let server = Server::queue([recorded("backend down"), Answer::data(&task)]);
     let clock = FakeClock::new();
     let client = patient(&server, THREE, &clock);
-    let claimed = client.claim_or_wait("w", 1, Order::OldestFirst, Wait::default()).unwrap();
+    let claimed = client.claim_long_poll("w", 1, Order::OldestFirst, LongPollRequest::default()).unwrap();
     let waited: Duration = clock.sleeps().iter().sum();
     assert_eq!(claimed.claimed_at.time, after(Timestamp::UNIX_EPOCH, waited), "its time does not run while we wait");
     assert!(claimed.task.is_some() && !waited.is_zero());
@@ -132,7 +132,7 @@ fn as_many_tries_as_the_settings_say() {
         let client = patient(&server, Retries::NONE, &FakeClock::new()).with_retries(Retries { tries, ..THREE });
         client.task(TaskId(1)).unwrap_err();
         assert_eq!(server.requests().len(), seen, "{tries} tries");
-        client.deliver_again(&report(Outcome::success(json!(1)))).unwrap_err();
+        client.redeliver(&report(Outcome::success(json!(1)))).unwrap_err();
         assert_eq!(server.requests().len(), 2 * seen, "{tries} tries");
     }
 }
@@ -231,7 +231,7 @@ fn a_server_that_asks_to_be_left_alone_uses_up_no_tries() {
 
 #[test]
 fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
-    let patience = Retries::STANDARD.patience;
+    let patience = Retries::STANDARD.retry_after_budget;
     for after in ["", "0", "1", "7.5", "60", "99999999"] {
         let server = Server::always(Answer::page(429).header("Retry-After", after));
         let calls: [Call; 3] = [
@@ -254,7 +254,8 @@ fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
 fn who_has_no_patience_hears_at_once_how_long_to_wait() {
     let server = Server::always(recorded("rate limited"));
     let clock = FakeClock::new();
-    let error = patient(&server, Retries { patience: Duration::ZERO, ..THREE }, &clock).task(TaskId(1)).unwrap_err();
+    let error =
+        patient(&server, Retries { retry_after_budget: Duration::ZERO, ..THREE }, &clock).task(TaskId(1)).unwrap_err();
     assert_eq!((error.retry_after(), server.requests().len()), (Some(Duration::from_secs(60)), 1));
     assert_eq!(clock.sleeps(), []);
 }
@@ -266,7 +267,7 @@ fn an_interrupted_wait_ends_the_call() {
     let client = patient(&server, Retries::STANDARD, &clock);
     assert_eq!(client.task(TaskId(1)), Err(Error::Interrupted));
     assert_eq!(client.deliver(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
-    assert_eq!(client.deliver_again(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
+    assert_eq!(client.redeliver(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
     assert_eq!((server.requests().len(), clock.sleeps().len()), (3, 3));
     assert!(!Error::Interrupted.is_retryable());
 }

@@ -83,7 +83,7 @@ fn every_call(client: &Client) -> Vec<String> {
         shown(&client.task(TaskId(1))),
         shown(&client.tasks(&TaskFilter::default())),
         shown(&client.deliver(&report)),
-        shown(&client.deliver_again(&report)),
+        shown(&client.redeliver(&report)),
     ]
 }
 

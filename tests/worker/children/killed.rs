@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use prismq::TaskId;
-use prismq::internals::handler::{Leftover, end_leftovers};
+use prismq::internals::handler::{Orphan, kill_orphans};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::role::{Running, Worker, token};
@@ -30,9 +30,9 @@ fn the_handlers_of_a_killed_worker_die_with_it_and_what_they_had_started_by_the_
     assert_ends(leader);
     assert!(is_alive(member) && is_alive(escaped));
 
-    let mut ended = end_leftovers(|it| it == token("killed-1"));
+    let mut ended = kill_orphans(|it| it == token("killed-1"));
     ended.sort_by_key(|leftover| leftover.pid != member.as_raw_pid());
-    let expected = [member, escaped].map(|pid| Leftover { pid: pid.as_raw_pid(), task_id: Some(TaskId(12)) });
+    let expected = [member, escaped].map(|pid| Orphan { pid: pid.as_raw_pid(), task_id: Some(TaskId(12)) });
     assert_eq!(ended, expected);
     assert!(!is_alive(member) && !is_alive(escaped));
 }
@@ -45,10 +45,10 @@ fn what_has_cleared_its_environment_ends_by_the_next_start_too() {
     let mut worker = Worker::new(script).env("WORKER_TOKEN", &token);
     let mut running = worker.start();
     let bare = ["bare-1", "bare-2", "bare-3"].map(|file| pid_in(&worker.path(file)));
-    assert_eq!(end_leftovers(|_| false), []);
+    assert_eq!(kill_orphans(|_| false), []);
     running.kill();
-    let ended = end_leftovers(|dead| dead == token);
-    let without_task = |pid: &Pid| Leftover { pid: pid.as_raw_pid(), task_id: None };
+    let ended = kill_orphans(|dead| dead == token);
+    let without_task = |pid: &Pid| Orphan { pid: pid.as_raw_pid(), task_id: None };
     assert!(bare.iter().all(|pid| ended.contains(&without_task(pid))), "{ended:?}");
     assert_eq!(processes_in(worker.folder.path()), [""; 0]);
 }
@@ -58,11 +58,11 @@ fn what_belongs_to_a_living_worker_is_left_alone() {
     let (_worker, mut living, pids) = family("living-1");
     let (_other, mut killed, others) = family("killed-2");
     killed.kill();
-    assert!(!end_leftovers(|it| it == token("killed-2")).is_empty());
+    assert!(!kill_orphans(|it| it == token("killed-2")).is_empty());
     assert!(!others.into_iter().any(is_alive));
     assert!(pids.into_iter().all(is_alive));
     living.kill();
-    assert!(!end_leftovers(|it| it == token("living-1")).is_empty());
+    assert!(!kill_orphans(|it| it == token("living-1")).is_empty());
     assert!(!pids.into_iter().any(is_alive));
 }
 
@@ -75,7 +75,7 @@ fn leftovers_that_never_stop_forking_are_caught() {
     let mut running = worker.start();
     wait_for("a hop", || worker.path("hopped").exists().then_some(()));
     running.kill();
-    assert!(!end_leftovers(|it| it == token("killed-3")).is_empty());
+    assert!(!kill_orphans(|it| it == token("killed-3")).is_empty());
     assert_eq!(processes_in(worker.folder.path()), [""; 0]);
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use prismq::Handler;
-use prismq::internals::handler::{self, Exec, ExecSettings, Listener, end_leftovers, supervise};
+use prismq::internals::handler::{self, Exec, ExecSettings, Listener, kill_orphans, supervise};
 use prismq::internals::{Stop, claim, run};
 use rustix::process::{Pid, getuid};
 use serde_json::json;
@@ -136,7 +136,7 @@ fn a_worker() {
         read_what_is_told_of_us();
     }
     if let Ok(token) = env::var("WORKER_ENDS_LEFTOVERS_OF") {
-        assert_eq!(end_leftovers(|dead| dead == token), []);
+        assert_eq!(kill_orphans(|dead| dead == token), []);
     }
     run_handler(Path::new(&folder));
 }

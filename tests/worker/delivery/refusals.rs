@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use prismq::internals::with_patience;
+use prismq::internals::with_retry_after_budget;
 use prismq::{Claim, Outcome, Run, Summary, TaskManagerError as Error, Timestamp, Worker, WorkerError};
 use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ fn drain(published: &Published) -> Result<Summary, WorkerError> {
     let echo = |claim: &Claim, _: &Run<'_>| Outcome::success(claim.task.params.clone());
     let worker = Worker::builder().api_url(published.url()).api_key(KEY).results(folder.path().join("results.db"));
     let worker = worker.handler("case", echo).drain().build().unwrap();
-    with_patience(worker, Duration::from_secs(1)).run()
+    with_retry_after_budget(worker, Duration::from_secs(1)).run()
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{Claimed, Fate, Filter, Json, NewTask, Order, Report, Rules, Summary, Task, TaskType, Time};
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
-use crate::server::room::Held;
+use crate::server::memory::Reservation;
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
 use clock::Clock;
 use tally::Tally;
@@ -180,7 +180,7 @@ impl SqliteStorage {
         worker_id: &str,
         (type_id, order): (i64, Order),
         timeout: Duration,
-        mut reserve: impl FnMut(usize) -> Result<Option<Held>>,
+        mut reserve: impl FnMut(usize) -> Result<Option<Reservation>>,
     ) -> Result<Claimed> {
         let (claimed, was_pending) = loop {
             self.follow_clock()?;
@@ -196,9 +196,9 @@ impl SqliteStorage {
                     attempts::keep(connection, id, Fate::Expired, None)?;
                 }
                 // A task that nobody is told of would be claimed for nothing.
-                let held = reserve(tasks::length(connection, id)?.unwrap_or(0))?;
+                let reservation = reserve(tasks::length(connection, id)?.unwrap_or(0))?;
                 let claimed = tasks::claim(connection, id, worker_id, now)?;
-                Ok::<_, Refusal>(Some((Claimed { held, ..claimed }, expired.is_none())))
+                Ok::<_, Refusal>(Some((Claimed { reservation, ..claimed }, expired.is_none())))
             })?;
             // Else the clock was set just now.
             if let Some(claimed) = claimed {

@@ -107,7 +107,7 @@ pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str, now: Time
                 params: row.get(2)?,
                 attempts: row.get(3)?,
                 priority: row.get(4)?,
-                held: None,
+                reservation: None,
             })
         })
 }

@@ -147,7 +147,7 @@ fn without_url(mut error: Error) -> Error {
         | Error::Unavailable { url, .. }
         | Error::KeyRefused { url, .. }
         | Error::Inexact { url, .. }
-        | Error::BadAnswer { url, .. } => *url = "URL".into(),
+        | Error::InvalidAnswer { url, .. } => *url = "URL".into(),
         _ => {}
     }
     error

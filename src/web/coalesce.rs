@@ -1,6 +1,6 @@
-//! Sends the head and the body of a request in one piece: the library writes each by itself, which costs both sides a
-//! system call more, the server a start in vain, and on a network a packet. A proxy that is given the request itself gets
-//! it with the whole address in its first line.
+//! Sends the head and the body of a request in one write. The library writes them separately, which costs extra system
+//! calls and packets, and wakes the server too early. For a forwarding proxy, it also rewrites the request line to the
+//! absolute form.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 
 use super::proxy::Proxy;
 
-/// More than this is not held back.
-const MOST: usize = 16 << 10;
+/// Maximum number of bytes buffered.
+const MAX_BUFFERED: usize = 16 << 10;
 
-/// Makes connections that hold back what they are to send until an answer is waited for.
+/// Makes connections that buffer a request until its answer is awaited.
 #[derive(Debug)]
-pub(super) struct Gathering(pub(super) Option<Arc<Forward>>);
+pub(super) struct CoalescingConnector(pub(super) Option<Arc<Forward>>);
 
-/// What a proxy wants to see in the head of a request that it is to pass on.
+/// What a forwarding proxy needs in the head of a request.
 pub(super) struct Forward {
-    /// Before the path.
+    /// Inserted before the path.
     origin: String,
-    /// After the first line.
+    /// Inserted after the first line.
     authorization: String,
 }
 
 impl Forward {
-    /// For requests to `target` through `proxy`.
+    /// Creates the parts for requests to `target` through `proxy`.
     pub(super) fn new(target: &Uri, proxy: &Proxy) -> Self {
         let scheme = target.scheme_str().unwrap_or("http");
         let host = target.authority().map_or("", |it| it.as_str().rsplit('@').next().unwrap_or_default());
@@ -37,73 +37,73 @@ impl Forward {
         Self { origin: format!("{scheme}://{host}"), authorization: proxy.credentials().map(basic).unwrap_or_default() }
     }
 
-    /// The beginning of a request as the proxy gets it.
-    fn rewrite(&self, begun: &[u8]) -> Vec<u8> {
-        let path = begun.iter().position(|byte| *byte == b' ').map_or(0, |space| space + 1);
-        let line = begun.windows(2).position(|end| end == b"\r\n").map_or(begun.len(), |end| end + 2);
-        let parts = [&begun[..path], self.origin.as_bytes(), &begun[path..line], self.authorization.as_bytes()];
-        [&parts.concat(), &begun[line..]].concat()
+    /// Rewrites the start of a request for the proxy.
+    fn rewrite(&self, start: &[u8]) -> Vec<u8> {
+        let path = start.iter().position(|byte| *byte == b' ').map_or(0, |space| space + 1);
+        let line = start.windows(2).position(|end| end == b"\r\n").map_or(start.len(), |end| end + 2);
+        let parts = [&start[..path], self.origin.as_bytes(), &start[path..line], self.authorization.as_bytes()];
+        [&parts.concat(), &start[line..]].concat()
     }
 }
 
-/// Shows no password.
+/// Omits the password.
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forward").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 
-impl<In: Transport> Connector<In> for Gathering {
-    type Out = Gathered<In>;
+impl<In: Transport> Connector<In> for CoalescingConnector {
+    type Out = CoalescingTransport<In>;
 
     fn connect(&self, _details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         let forward = self.0.clone();
-        Ok(chained.map(|inner| Gathered { inner, held: Vec::new(), forward, is_begun: false }))
+        Ok(chained.map(|inner| CoalescingTransport { inner, buffered: Vec::new(), forward, is_started: false }))
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Gathered<T> {
+pub(super) struct CoalescingTransport<T> {
     inner: T,
-    held: Vec<u8>,
+    buffered: Vec<u8>,
     forward: Option<Arc<Forward>>,
-    /// The head of a request has been given to it, and no answer was waited for since.
-    is_begun: bool,
+    /// Whether a request was started whose answer is not awaited yet.
+    is_started: bool,
 }
 
-impl<T: Transport> Gathered<T> {
+impl<T: Transport> CoalescingTransport<T> {
     fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
-        let mut held = self.held.as_slice();
-        while !held.is_empty() {
+        let mut buffered = self.buffered.as_slice();
+        while !buffered.is_empty() {
             let output = self.inner.buffers().output();
-            let (piece, rest) = held.split_at(held.len().min(output.len()));
+            let (piece, rest) = buffered.split_at(buffered.len().min(output.len()));
             output[..piece.len()].copy_from_slice(piece);
             self.inner.transmit_output(piece.len(), timeout)?;
-            held = rest;
+            buffered = rest;
         }
-        self.held.clear();
+        self.buffered.clear();
         Ok(())
     }
 }
 
-impl<T: Transport> Transport for Gathered<T> {
+impl<T: Transport> Transport for CoalescingTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let given = &self.inner.buffers().output()[..amount];
-        match self.forward.as_ref().filter(|_| !self.is_begun) {
-            Some(forward) => self.held = forward.rewrite(given),
-            None => self.held.extend_from_slice(given),
+        match self.forward.as_ref().filter(|_| !self.is_started) {
+            Some(forward) => self.buffered = forward.rewrite(given),
+            None => self.buffered.extend_from_slice(given),
         }
-        self.is_begun = true;
-        if self.held.len() < MOST { Ok(()) } else { self.send(timeout) }
+        self.is_started = true;
+        if self.buffered.len() < MAX_BUFFERED { Ok(()) } else { self.send(timeout) }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.send(timeout)?;
-        self.is_begun = false;
+        self.is_started = false;
         self.inner.await_input(timeout)
     }
 
@@ -151,9 +151,9 @@ mod tests {
     const NEVER: NextTimeout =
         NextTimeout { after: Duration::NotHappening, reason: Timeout::Global, per_read: None, per_write: None };
 
-    fn gathered(room: usize, forward: Option<Forward>) -> Gathered<Sent> {
+    fn gathered(room: usize, forward: Option<Forward>) -> CoalescingTransport<Sent> {
         let inner = Sent(LazyBuffers::new(room, room), Vec::new());
-        Gathered { inner, held: Vec::new(), forward: forward.map(Arc::new), is_begun: false }
+        CoalescingTransport { inner, buffered: Vec::new(), forward: forward.map(Arc::new), is_started: false }
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    fn write(to: &mut Gathered<Sent>, text: &[u8]) {
+    fn write(to: &mut CoalescingTransport<Sent>, text: &[u8]) {
         to.buffers().output()[..text.len()].copy_from_slice(text);
         to.transmit_output(text.len(), NEVER).unwrap();
     }
@@ -202,7 +202,7 @@ mod tests {
         for _ in 0..40 {
             write(&mut gathered, &[b'x'; 1000]);
         }
-        assert!(gathered.held.len() < MOST);
+        assert!(gathered.buffered.len() < MAX_BUFFERED);
         gathered.await_input(NEVER).unwrap();
         assert_eq!(gathered.inner.1.concat().len(), 40_000);
     }

@@ -1,4 +1,4 @@
-//! A task worked before somebody's eyes: what its handler prints, how far it is, and what becomes of its result.
+//! Shows a task on the terminal while it runs: its handler's output, its progress, and what happens to its result.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
@@ -14,23 +14,24 @@ use crate::task::TaskId;
 use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer};
 
-/// Where there is no live line, it is said no more often than this how far the handler is.
+/// Minimum interval between progress lines if there is no live line.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows what it hears as it comes.
-pub(super) struct Aloud {
+/// Prints the events of a task as they happen.
+pub(super) struct ConsoleObserver {
     screen: MultiProgress,
     bar: ProgressBar,
     task_id: TaskId,
     noted: Mutex<Option<Instant>>,
 }
 
-impl Aloud {
+impl ConsoleObserver {
     /// With the live line that it moves on, which whoever holds it takes away when the handler has ended.
     pub(super) fn new(task_id: TaskId, setup: &Setup) -> (Self, Waiting) {
         let line = Waiting::for_what(format!("task {task_id} runs"), setup);
-        let aloud = Self { screen: setup.screen.clone(), bar: line.bar().clone(), task_id, noted: Mutex::new(None) };
-        (aloud, line)
+        let console_observer =
+            Self { screen: setup.screen.clone(), bar: line.bar().clone(), task_id, noted: Mutex::new(None) };
+        (console_observer, line)
     }
 
     fn is_time_to_note(&self) -> bool {
@@ -43,7 +44,7 @@ impl Aloud {
     }
 }
 
-impl Listener for Aloud {
+impl Listener for ConsoleObserver {
     fn progress(&self, percent: u8, message: Option<&str>) {
         let progress = match message {
             Some(message) => format!("{percent} %: {message}"),
@@ -60,17 +61,17 @@ impl Listener for Aloud {
         self.screen.suspend(|| note(line));
     }
 
-    fn complaint(&self, problem: &str) {
+    fn warning(&self, problem: &str) {
         self.screen.suspend(|| say(problem));
     }
 }
 
-impl Observer for Aloud {
+impl Observer for ConsoleObserver {
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::Progress { percent, message, .. } => self.progress(*percent, *message),
             Event::HandlerLine(_, line) => self.stderr_line(line),
-            Event::Ignored(_, problem) => self.complaint(problem),
+            Event::Ignored(_, problem) => self.warning(problem),
             _ => self.screen.suspend(|| tell(event)),
         }
     }

@@ -37,18 +37,18 @@ struct Rig {
     folder: TempDir,
     clock: Arc<SetClock>,
     ledger: SharedLedger,
-    told: Arc<Mutex<Vec<QuotaEvent>>>,
+    result: Arc<Mutex<Vec<QuotaEvent>>>,
 }
 
 impl Rig {
     fn at(now: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SetClock(Mutex::new(time(now))));
-        let told: Arc<Mutex<Vec<_>>> = Arc::default();
-        let hears = Arc::clone(&told);
+        let result: Arc<Mutex<Vec<_>>> = Arc::default();
+        let hears = Arc::clone(&result);
         let listener: QuotaListener = Box::new(move |event| hears.lock().push(event.clone()));
-        let ledger = ledger(folder.path(), &clock, 10_000).telling(listener);
-        Self { folder, clock, ledger, told }
+        let ledger = ledger(folder.path(), &clock, 10_000).with_listener(listener);
+        Self { folder, clock, ledger, result }
     }
 
     /// That of another process on the same file.
@@ -61,8 +61,8 @@ impl Rig {
     }
 
     /// What it has told since this was last asked.
-    fn told(&self) -> Vec<QuotaEvent> {
-        std::mem::take(&mut self.told.lock())
+    fn result(&self) -> Vec<QuotaEvent> {
+        std::mem::take(&mut self.result.lock())
     }
 }
 
@@ -163,15 +163,15 @@ fn a_day_is_used_up_when_the_api_says_so() {
 fn that_the_quota_is_low_is_told_once_a_day_from_four_fifths_on() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
     let low = |used| {
-        let told = rig.told();
-        matches!(told.as_slice(), [QuotaEvent::Low(it)] if (it.used, it.left()) == (used, 10_000 - used))
+        let result = rig.result();
+        matches!(result.as_slice(), [QuotaEvent::Low(it)] if (it.used, it.left()) == (used, 10_000 - used))
     };
     rig.ledger.spend(7999).unwrap();
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.result(), []);
     rig.ledger.spend(1).unwrap();
     assert!(low(8000));
     rig.ledger.spend(1).unwrap();
-    assert_eq!(rig.told(), []);
+    assert_eq!(rig.result(), []);
     rig.clock.set("2026-07-16T12:00:00Z");
     rig.ledger.spend(9000).unwrap();
     assert!(low(9000));
@@ -182,7 +182,7 @@ fn what_is_left_is_told_to_whoever_shows_it() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
     rig.ledger.spend(7).unwrap();
     let budget = rig.ledger.budget().unwrap();
-    assert_eq!((budget.used, rig.told()), (7, vec![QuotaEvent::Seen(budget)]));
+    assert_eq!((budget.used, rig.result()), (7, vec![QuotaEvent::Seen(budget)]));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What takes the place of the supervision of children where the system has no means for it.
+//! Stubs of `supervision` for systems other than Linux, where a process cannot adopt orphans.
 
 use std::io;
 use std::time::Instant;
@@ -9,31 +9,30 @@ use crate::task::TaskId;
 
 pub(super) const MARK: &str = "PRISMQ_TASK_MARK";
 
-/// Makes this process answer for what its handlers start outside of their process groups. This system has no means for
-/// that: nothing is done.
+/// Does nothing on this system.
 pub fn supervise(_token: &str) -> io::Result<()> {
     Ok(())
 }
 
 /// A process that outlived its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leftover {
-    /// Its number.
+pub struct Orphan {
+    /// The process id.
     pub pid: i32,
     /// The task it was started for.
     pub task_id: Option<TaskId>,
 }
 
-/// Ends what the handlers of dead worker processes left behind. This system has no means for that: nothing is found.
-pub fn end_leftovers(_is_dead: impl Fn(&str) -> bool) -> Vec<Leftover> {
+/// Finds nothing on this system.
+pub fn kill_orphans(_is_dead: impl Fn(&str) -> bool) -> Vec<Orphan> {
     Vec::new()
 }
 
-/// All that one run of a handler starts: there is none.
+/// Never constructed on this system.
 pub(super) enum Descendants {}
 
 impl Descendants {
-    pub(super) fn expect(_: TaskId) -> Option<Self> {
+    pub(super) fn register(_: TaskId) -> Option<Self> {
         None
     }
 
@@ -41,7 +40,7 @@ impl Descendants {
         match *self {}
     }
 
-    pub(super) fn started(&self, _leader: Pid) {
+    pub(super) fn set_leader(&self, _leader: Pid) {
         match *self {}
     }
 

@@ -1,28 +1,26 @@
-//! What is read for each kind of task, and what the result says of it.
+//! Runs each kind of task and builds its result.
 
 use serde_json::{Value, json};
 
-use super::error::TaskError;
-use super::params::{Search, Uploads, Wanted};
+use super::params::{Request, Search, Uploads};
 use super::records::Video;
-use super::session::ApiSession;
+use super::session::{ApiSession, TaskError};
 use crate::task::Claim;
 
-/// One task at work.
-pub(super) struct Reading<'a> {
+/// A running task.
+pub(super) struct TaskRun<'a> {
     pub(super) claim: &'a Claim,
     pub(super) session: &'a ApiSession<'a>,
-    /// Whether subtitles are wanted.
     pub(super) subtitles: bool,
 }
 
-impl Reading<'_> {
-    /// What the result says of what is wanted.
-    pub(super) fn data(&self, wanted: &Wanted) -> Result<Value, TaskError> {
-        match wanted {
-            Wanted::Video(id) => self.video(id),
-            Wanted::Search(search) => self.search(search),
-            Wanted::Uploads(uploads) => self.uploads(uploads),
+impl TaskRun<'_> {
+    /// Returns the data of the result.
+    pub(super) fn data(&self, request: &Request) -> Result<Value, TaskError> {
+        match request {
+            Request::Video(id) => self.video(id),
+            Request::Search(search) => self.search(search),
+            Request::Uploads(uploads) => self.uploads(uploads),
         }
     }
 
@@ -53,7 +51,7 @@ impl Reading<'_> {
         Ok(data)
     }
 
-    /// The videos with these ids, in this order. Those that are gone by now are named by themselves.
+    /// Returns the videos with these ids, in this order, and an error for each that does not exist.
     fn list(&self, ids: &[String]) -> Result<Value, TaskError> {
         let found = self.session.videos(ids)?;
         let (mut videos, mut errors, mut ideas) = (Vec::new(), Vec::new(), Vec::new());

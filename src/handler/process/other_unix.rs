@@ -1,5 +1,5 @@
-//! Starting a child where there is no parent-death signal and no file that tells of an exit: by the standard library,
-//! and a thread that waits.
+//! Starts children on systems without parent-death signals and pidfds: with the standard library, and a thread that
+//! waits for the exit.
 
 use std::fs;
 use std::io::{self, PipeReader};
@@ -18,28 +18,26 @@ use super::{PROGRESS_FD, Program, reap};
 use crate::handler::supervision::MARK;
 use crate::resources;
 
-/// How many files we have open at most while a child is started, and while it runs.
+/// Maximum number of files open while a child is started, and while it runs.
 pub(in crate::handler) const FILES: (usize, usize) = (15, 7);
 
-/// Where the system lists our open files.
 const OPEN_FDS: &str = "/dev/fd";
 
-/// A child process.
-pub(super) struct Process {
+pub(super) struct ChildProcess {
     pid: Pid,
-    /// At its end when the child has exited.
+    /// Closed when the child has exited.
     exited: PipeReader,
     waiter: Option<JoinHandle<()>>,
 }
 
-impl Process {
-    /// Starts `program`, marked with `mark`, and with `files` as its first ones.
+impl ChildProcess {
+    /// Starts `program` with `mark` in its environment, and with `files` as its descriptors 0 to 3.
     pub(super) fn start(program: &Program, mark: Option<&str>, files: [OwnedFd; 4]) -> io::Result<Self> {
         let (exited, waiting) = io::pipe()?;
         let pid = Pid::from_child(&command(program, files)?.envs(mark.map(|mark| (MARK, mark))).spawn()?);
         let wait = move || {
-            // NOWAIT leaves the child a zombie, so that its number stays its own while we may still signal the group.
-            // An error means that there is no such child, so it has exited all the more.
+            // NOWAIT leaves the child a zombie, so that its PID is not reused while we may still signal the group.
+            // An error means that there is no such child, so it has exited.
             let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
             drop(waiting);
         };
@@ -55,9 +53,9 @@ impl Process {
         self.pid
     }
 
-    /// Waits until it has exited, and reaps it. To be called once.
+    /// Waits until it has exited, and reaps it. Must be called at most once.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
-        // The waiter comes first: it must never wait for a number that is free again.
+        // Join the waiter first, so that it never waits for a reused PID.
         if let Some(waiter) = self.waiter.take() {
             let _ = waiter.join();
         }
@@ -65,8 +63,8 @@ impl Process {
     }
 }
 
-/// Ready to be read when it has exited.
-impl AsFd for Process {
+/// Readable when the child has exited.
+impl AsFd for ChildProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.exited.as_fd()
     }
@@ -79,7 +77,7 @@ fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     let mapping = FdMapping { parent_fd: progress, child_fd: PROGRESS_FD };
     command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
-    take_first_steps(&mut command)?;
+    set_pre_exec(&mut command)?;
     Ok(command)
 }
 
@@ -87,13 +85,13 @@ fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -
 /// open after this; but not those that were open when we started. And gives it the limit on open files with which we were
 /// started. Lets all signals through: the standard library leaves those blocked that we inherited so.
 #[allow(unsafe_code)]
-fn take_first_steps(command: &mut Command) -> io::Result<()> {
+fn set_pre_exec(command: &mut Command) -> io::Result<()> {
     let others: Vec<RawFd> = open_fds()?.into_iter().filter(|fd| *fd > PROGRESS_FD).collect();
     let limit = resources::first_limit().copied();
-    let first_steps = move || {
+    let pre_exec = move || {
         setsid()?;
         for fd in &others {
-            // SAFETY: the number is used for this one call; where no file has it any more, the call says so.
+            // SAFETY: the descriptor is used for this one call, which fails if it is closed.
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
             let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
         }
@@ -108,9 +106,9 @@ fn take_first_steps(command: &mut Command) -> io::Result<()> {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec, a child of a process with threads must neither allocate nor take a lock, whose
-    // owner may not exist in it. These steps only make system calls.
-    unsafe { command.pre_exec(first_steps) };
+    // SAFETY: between fork and exec, the child of a process with threads must neither allocate nor take locks. The
+    // closure only makes system calls.
+    unsafe { command.pre_exec(pre_exec) };
     Ok(())
 }
 
