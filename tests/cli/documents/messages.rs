@@ -39,7 +39,8 @@ fn collect(folder: &Path, sources: &mut String) {
 fn messages_in_the_tables_of_trouble_are_those_of_the_program() {
     let sources = sources();
     let document = read("docs/operations.md");
-    let (before, trouble) = document.split_once("\n## Trouble").expect("operations.md tells of trouble");
+    let (before, trouble) =
+        document.split_once("\n## Troubleshooting").expect("operations.md has a chapter Troubleshooting");
     let start = before.lines().count() + 1;
     let mut quoted = 0;
     for (number, row) in trouble.lines().enumerate() {
