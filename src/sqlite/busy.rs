@@ -84,11 +84,14 @@ mod tests {
         policy.wait_on(&mut connection).unwrap();
         let start = Instant::now();
         thread::scope(|scope| {
+            let (begins, has_begun) = std::sync::mpsc::channel();
             let waiting = scope.spawn(move || {
+                begins.send(()).unwrap();
                 let begun = connection.execute_batch("BEGIN IMMEDIATE");
                 (begun, explain(), explain())
             });
-            thread::sleep(Duration::from_millis(1000));
+            has_begun.recv().unwrap();
+            thread::sleep(Duration::from_millis(1300));
             assert!(!waiting.is_finished());
             policy.end_waits();
             let (begun, said, said_again) = waiting.join().unwrap();

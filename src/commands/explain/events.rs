@@ -68,7 +68,7 @@ impl TaskHistory {
             let attempt = task.attempt;
             let text =
                 format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {:.0}", deadline.time);
-            events.push(HistoryEvent::at(self.claimed(*claimed_at, self.now), text));
+            events.push(HistoryEvent::at(self.claimed(*claimed_at, self.now, self.attempts.last()), text));
         }
         if self.deaths > 0 {
             events
@@ -80,7 +80,8 @@ impl TaskHistory {
     fn add_attempt(&self, stored: &StoredResult, events: &mut Vec<HistoryEvent>) {
         let StoredResult { result, status, reported_at, report_error, .. } = stored;
         let claimed = format!("claimed by {}, attempt {}", result.worker_id, result.attempt);
-        events.push(HistoryEvent::at(self.claimed(result.claimed_at, result.started_at), claimed));
+        let previous = self.attempts.iter().take_while(|it| it.id != stored.id).last();
+        events.push(HistoryEvent::at(self.claimed(result.claimed_at, result.started_at, previous), claimed));
         match &result.outcome.failure {
             None => {
                 let text = format!("completed after {} ms: {}", result.duration_ms(), short(&result.outcome.data));
@@ -97,8 +98,8 @@ impl TaskHistory {
             (None, _, Some(why)) => {
                 HistoryEvent::of(format!("not reported yet: {why}; a worker with this results file will retry"))
             }
-            (Some(at), Status::Lost, _) => HistoryEvent::at(*at, "claim lost: result kept here only".to_owned()),
-            (Some(at), ..) => HistoryEvent::at(*at, "reported".to_owned()),
+            (Some(_), Status::Lost, _) => HistoryEvent::at(self.settled(stored), "claim lost: result kept here only".to_owned()),
+            (Some(_), ..) => HistoryEvent::at(self.settled(stored), "reported".to_owned()),
         });
         let omitted = self.omitted(stored);
         if !omitted.is_empty() {
@@ -125,11 +126,20 @@ impl TaskHistory {
     }
 
     /// Estimates when a claim was answered. It was recorded when it was `asked` for, which may be long before for a long poll,
-    /// and was answered before `work` began.
-    fn claimed(&self, asked: Timestamp, work: Timestamp) -> Timestamp {
+    /// and was answered after the `previous` attempt was settled and before `work` began.
+    fn claimed(&self, asked: Timestamp, work: Timestamp, previous: Option<&StoredResult>) -> Timestamp {
         let task = self.server.as_ref().ok().and_then(Option::as_ref);
         let created = task.and_then(|task| in_utc(task.created_at.as_deref()?));
-        created.map_or(asked, |created| asked.max(created.min(work)))
+        let settled = previous.map(|previous| self.settled(previous));
+        created.max(settled).map_or(asked, |earliest| asked.max(earliest.min(work)))
+    }
+
+    /// Estimates when the report of an attempt was answered: before the next attempt began. The mark that records the time
+    /// may be written after that.
+    fn settled(&self, stored: &StoredResult) -> Timestamp {
+        let next = self.attempts.iter().skip_while(|it| it.id != stored.id).nth(1);
+        let marked = stored.reported_at.unwrap_or(stored.result.finished_at);
+        next.map_or(marked, |next| marked.min(next.result.started_at.max(stored.result.finished_at)))
     }
 
     /// Adds the TaskManager's state of the task, and attempts that are unknown here.

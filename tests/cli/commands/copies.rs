@@ -121,7 +121,11 @@ fn every_kind_of_copy_can_be_read_where_nothing_can_be_written() {
         assert!(!rows.is_empty() && rows[0]["task_id"].is_u64() && stats["groups"][0]["name"].is_string(), "{version}");
     }
     assert_eq!(run("results --json", "shut/empty.db").exits(0).stdout, "");
-    complains(&run("complete 1", "shut/vacuum.db"), 2, &["shut/vacuum.db", "Read-only file system", "--results"]);
+    complains(
+        &run("complete 1", "shut/vacuum.db"),
+        2,
+        &["shut/vacuum.db", "the file system is read-only", "--results"],
+    );
     assert_eq!(run("health --json", "shut/vacuum.db").exits(1).json()["results_writable"], json!(false));
     let missing = rig.prismq("results --results shut/log.db").env("TMPDIR", "/no/such").run();
     complains(&missing, 2, &["shut/log.db", "cannot be copied to be read", "/no/such"]);
@@ -163,7 +167,7 @@ fn a_file_that_another_user_can_only_read_is_left_as_it_is() {
         assert_eq!(names_in(&rig.sandbox.path(folder)), before, "nothing is made beside them");
         open(rig.sandbox.path(&format!("{folder}/vacuum.db")), 0o400);
         let output = as_nobody(&format!("results --results {folder}/vacuum.db"));
-        complains(&output, 2, &["vacuum.db", "Permission denied"]);
+        complains(&output, 2, &["vacuum.db", "permission denied"]);
         // The next one counts one more.
         fs::remove_dir_all(rig.sandbox.path(folder)).unwrap();
     }
@@ -182,8 +186,8 @@ fn what_is_no_results_file_is_told_in_a_line() {
     for (name, code, words) in [
         ("gzip.db", 2, "it is not an SQLite database, but a compressed file: unpack it first"),
         ("dump.db", 2, "it is not an SQLite database, but a dump of one"),
-        ("start.db", 1, "it is damaged: "),
-        ("half.db", 1, "it is damaged: "),
+        ("start.db", 1, "it is damaged"),
+        ("half.db", 1, "it is damaged"),
         ("folder.db", 2, "directory"),
         ("pipe.db", 2, "it is not a file"),
     ] {

@@ -184,7 +184,7 @@ fn output_that_cannot_be_written_is_told() {
     {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let output = output_to(&rig, line, full.into());
-        complains(&output, 1, &["standard output", "No space left"]);
+        complains(&output, 1, &["standard output", "the disk is full"]);
     }
 }
 
