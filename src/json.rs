@@ -56,7 +56,7 @@ pub enum JsonError {
     Limit(String),
 }
 
-/// Parses a text of at most [`MAX_BYTES`] and [`MAX_DEPTH`].
+/// Parses a text of at most `MAX_BYTES` and `MAX_DEPTH`.
 pub fn read(text: &str) -> Result<Value, JsonError> {
     if text.len() > MAX_BYTES {
         return Err(too_long());

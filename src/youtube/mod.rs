@@ -58,7 +58,7 @@ pub struct Settings {
     pub subtitles: bool,
 }
 
-/// Returns the handler called `name`, if it is one of [`NAMES`].
+/// Returns the handler called `name`, if it is one of `NAMES`.
 #[must_use]
 pub fn handler(name: &str, settings: Settings) -> Option<Arc<dyn Handler>> {
     let kind = Kind::ALL.into_iter().zip(NAMES).find(|(_, its_name)| *its_name == name)?.0;
@@ -120,7 +120,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// In the order of [`NAMES`].
+    /// In the order of `NAMES`.
     const ALL: [Self; 3] = [Self::Video, Self::Search, Self::Channel];
 
     /// Parses the params of a task.
