@@ -92,7 +92,9 @@ fn what_can_be_no_database_of_ideas_is_refused_before_any_claim() {
     let rig = Rig::start();
     let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
     rig.sandbox.write("text.db", "this is no database\n");
-    for (path, words) in [("text.db", "it is not an SQLite database"), (".", "directory"), ("text.db/x.db", "x.db")] {
+    for (path, words) in
+        [("text.db", "it is not an SQLite database"), (".", "it is a folder"), ("text.db/x.db", "x.db")]
+    {
         let output = rig.work(["--drain", "--ideas", path]).run().exits(2);
         assert_refuses(&output, &["cannot keep ideas in", words]);
         assert!(output.stderr.contains("--ideas or IDEA_DB_PATH"), "{}", output.stderr);

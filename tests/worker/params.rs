@@ -58,8 +58,13 @@ fn a_configured_schema_that_is_none_ends_the_worker() {
 
 #[test]
 fn params_that_are_too_much_work_to_check_fail_their_task() {
-    let both = "{ properties = { a = { \"$ref\" = \"#\" } } }";
-    let schema = format!("schema = {{ type = \"object\", allOf = [{both}, {both}] }}");
+    // What doubles with each level, and is a circle only after 40 of them.
+    let level = |n: usize| {
+        let next = format!("{{ \"$ref\" = \"#/$defs/d{}\" }}", (n + 1) % 40);
+        format!("d{n} = {{ properties = {{ a = {{ allOf = [{next}, {next}] }} }} }}")
+    };
+    let levels: Vec<String> = (0..40).map(level).collect();
+    let schema = format!("schema = {{ \"$defs\" = {{ {} }}, \"$ref\" = \"#/$defs/d0\" }}", levels.join(", "));
     let rig = Rig::of(TaskManager::start(), &[("case", &schema)]);
     rig.script("it", "echo ran >>runs");
     let params = |depth: usize| (0..depth).fold(json!({"case": "it"}), |inside, _| json!({"a": inside, "case": "it"}));

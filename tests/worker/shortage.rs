@@ -115,7 +115,7 @@ fn a_program_that_is_just_being_written_is_waited_for() {
     let id = rig.taskmanager.create("binary", json!({"n": 1}));
     let written = File::options().append(true).open(rig.sandbox.path("binary")).unwrap();
     let mut worker = rig.work(["--drain"]).start();
-    worker.wait_for_stderr("cannot be started now: Text file busy");
+    worker.wait_for_stderr("cannot be started now: text file busy");
     drop(written);
     worker.wait().exits(0);
     assert_eq!(attempts(&rig, &[id]), BTreeSet::from([1]));
@@ -133,7 +133,7 @@ fn a_shortage_that_outlasts_the_claim_gives_the_task_back_and_opens_no_breaker()
     assert!(!ended.stderr.contains("circuit open"), "{}", ended.stderr);
     for row in rig.rows("results") {
         let error = row["error"].as_str().unwrap();
-        assert!(error.starts_with("not run: cannot start ") && error.contains("Too many open files"));
+        assert!(error.starts_with("not run: cannot start ") && error.contains("too many open files"));
         assert_eq!((&row["error_type"], &row["retryable"]), (&json!("worker"), &json!(1)));
     }
     let stats = rig.sandbox.prismq(["stats", "--json"]).run().exits(0).json();
@@ -165,7 +165,7 @@ fn settings_that_no_program_can_be_started_with_are_no_shortage() {
     rig.work(["--max-tasks", "1"]).run().exits(0);
     let row = rig.rows("results").remove(0);
     let error = row["error"].as_str().unwrap();
-    assert!(error.contains("Argument list too long") && error.contains("shorten `exec` and `env`"), "{error}");
+    assert!(error.contains("argument list too long") && error.contains("shorten `exec` and `env`"), "{error}");
     assert_eq!((row["task_id"].as_u64(), &row["error_type"]), (Some(id), &json!("configuration")));
 }
 
@@ -176,7 +176,7 @@ fn nothing_is_claimed_where_not_all_slots_can_be_started() {
     for failpoint in ["thread=return(11)", "thread=3*off->return(11)"] {
         let refused = rig.work(["--concurrency", "4", "--drain"]).env("FAILPOINTS", failpoint).run().exits(1);
         let line = refused.stderr.lines().last().unwrap();
-        assert!(line.starts_with("prismq: cannot start threads for 4 slots: Resource temporarily"), "{line}");
+        assert!(line.starts_with("prismq: cannot start threads for 4 slots: resource temporarily"), "{line}");
         assert!(line.contains("lower --concurrency, or raise the limit on processes"), "{line}");
         assert_eq!(rig.taskmanager.task(id).attempts, 0);
     }
@@ -220,7 +220,7 @@ fn open_files_that_run_out_for_a_connection_are_named() {
     let mut worker = sandbox.prismq(["work", "--handle", "case=cat"]).start();
     worker.wait_for_stderr("ready");
     let before = limit_open_files(&worker, 3);
-    worker.wait_for_stderr("out of open files or memory: Too many open files");
+    worker.wait_for_stderr("out of open files or memory: too many open files");
     limit_open_files(&worker, before);
     worker.wait_for_stderr("TaskManager available again");
     worker.terminate();

@@ -98,7 +98,9 @@ impl TaskHistory {
             (None, _, Some(why)) => {
                 HistoryEvent::of(format!("not reported yet: {why}; a worker with this results file will retry"))
             }
-            (Some(_), Status::Lost, _) => HistoryEvent::at(self.settled(stored), "claim lost: result kept here only".to_owned()),
+            (Some(_), Status::Lost, _) => {
+                HistoryEvent::at(self.settled(stored), "claim lost: result kept here only".to_owned())
+            }
             (Some(_), ..) => HistoryEvent::at(self.settled(stored), "reported".to_owned()),
         });
         let omitted = self.omitted(stored);
