@@ -84,13 +84,15 @@ impl Fault {
                 format!("{value} is not a regular expression{too_long}")
             }
             ValidationErrorKind::Referencing(ReferencingError::UnknownSpecification { specification }) => format!(
-                "`$schema`: {specification:?} is not a draft of JSON Schema; use \"{DRAFT}\", say, or leave it out"
+                "`$schema`: {specification:?} is not a draft of JSON Schema; use \"{DRAFT}\", for example, or leave it out"
             ),
             ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
-                format!("`$ref`: {uri:?} is not in the schema, and nothing is fetched; use \"#/$defs/NAME\"")
+                format!(
+                    "`$ref`: {uri:?} is not in the schema, and remote schemas are not fetched; use \"#/$defs/NAME\""
+                )
             }
             ValidationErrorKind::Referencing(ReferencingError::PointerToNowhere { pointer }) => {
-                format!("`$ref`: nothing is at {pointer:?} in the schema")
+                format!("`$ref`: the schema has nothing at {pointer:?}")
             }
             _ => return Self::from_error(error, true),
         };
@@ -195,7 +197,7 @@ impl Schema {
             return Err(Fault::too_much());
         }
         let is_valid = self.validator.is_valid(params);
-        is_valid.then_some(()).ok_or_else(|| Fault::of("they break the schema, and are too long to say where"))
+        is_valid.then_some(()).ok_or_else(|| Fault::of("they do not match the schema, and are too long to say where"))
     }
 
     /// Checks params within `limit`, in another thread if that is much work. `interrupt` receives a function that ends the

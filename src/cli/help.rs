@@ -20,7 +20,7 @@ Options: --help, --version. Every command accepts the settings --config,
 
 Exit codes:
     0  done
-    1  it failed
+    1  failed
     2  wrong usage or settings
     3  no task to claim
     4  the TaskManager could not be reached

@@ -28,7 +28,7 @@ pub(super) struct ConsoleObserver {
 impl ConsoleObserver {
     /// With the live line that it moves on, which whoever holds it takes away when the handler has ended.
     pub(super) fn new(task_id: TaskId, setup: &Setup) -> (Self, Waiting) {
-        let line = Waiting::for_what(format!("task {task_id} runs"), setup);
+        let line = Waiting::for_what(format!("running task {task_id}"), setup);
         let console_observer =
             Self { screen: setup.screen.clone(), bar: line.bar().clone(), task_id, noted: Mutex::new(None) };
         (console_observer, line)
@@ -51,7 +51,7 @@ impl Listener for ConsoleObserver {
             None => format!("{percent} %"),
         };
         if live::is_wanted() {
-            self.bar.set_message(printable(&format!("task {} runs, {progress}", self.task_id)).into_owned());
+            self.bar.set_message(printable(&format!("running task {}, {progress}", self.task_id)).into_owned());
         } else if self.is_time_to_note() {
             note(progress);
         }

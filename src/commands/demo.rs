@@ -121,7 +121,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
     stats::print(&Figures::of(store, By::Type, None, setup.clock().now())?, setup.json)?;
     note(format_args!("the TaskManager has all {TASKS} results; the demo's files are removed."));
     note("");
-    note("Next, for a TaskManager and a worker that stay:");
+    note("Next, to keep a TaskManager and a worker running:");
     note("  prismq work --embedded --handle 'example.count=wc -w'");
     note("and in another terminal:");
     note("  prismq create-task example.count text='three small words' --wait");

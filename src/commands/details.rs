@@ -61,7 +61,7 @@ fn look_up(task: &mut TaskView, state: &Mutex<&mut Details>, started: Instant) {
     let client = {
         let mut state = state();
         if state.end.is_none() && state.spent + started.elapsed() > TIMEOUT {
-            state.end = Some(format!("looking them up takes more than {} s", TIMEOUT.as_secs()));
+            state.end = Some(format!("looking them up took longer than {} s", TIMEOUT.as_secs()));
         }
         if state.end.is_some() {
             state.left_out += 1;

@@ -79,7 +79,7 @@ pub(super) fn undelivered(id: TaskId, why: &Undelivered) -> UserError {
         }
         Undelivered::NotStored { error, reported: true } => {
             let error = store(error);
-            let reported = format!("task {id} was reported all the same");
+            let reported = format!("task {id} was reported anyway");
             let hint = error.hint.as_ref().map_or(reported.clone(), |hint| format!("{hint}; {reported}"));
             error.hint(hint)
         }

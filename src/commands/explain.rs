@@ -105,7 +105,7 @@ impl TaskHistory {
         if let Err(error) = self.server {
             return error.into();
         }
-        let message = format!("neither the TaskManager nor the results file knows a task {}", self.id);
+        let message = format!("no task {} at the TaskManager or in the results file", self.id);
         UserError::new(Exit::Failed, message).hint(format!("TaskManager: {}", self.api_url)).into()
     }
 

@@ -240,7 +240,7 @@ impl Health<'_> {
         self.report.field("oldest_unreported_seconds", json!(age));
         let mut waiting = age.filter(|_| *count > 0).map_or_else(String::new, |age| {
             let age = format_duration(Duration::from_secs(age));
-            format!("; {count} pending reports for the next worker, the oldest since {age}")
+            format!("; {count} pending reports for the next worker, the oldest {age} old")
         });
         if let Some((id, why)) = last_refused {
             self.report.field("refused", json!(refused));

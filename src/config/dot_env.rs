@@ -60,7 +60,7 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
             }
         };
         if entry.contains(|character: char| character.is_control() && !['\t', '\n'].contains(&character)) {
-            return Err(error("holds a control character"));
+            return Err(error("contains a control character"));
         }
         let (name, read) = ask(assignment).ok_or_else(|| error("not a line NAME=VALUE").hint(QUOTES))?;
         if let Some(first) = first_lines.insert(name.clone(), number) {
@@ -75,7 +75,7 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
     Ok(dot_env)
 }
 
-const QUOTES: &str = "put a value that holds a space, a quote, a # or the like in single quotes";
+const QUOTES: &str = "put single quotes around a value that contains a space, a double quote, a `#` or a `$`";
 
 /// An entry without its comment, and its value as it stands there: between its quotes, or up to the comment. `None`
 /// where its quote is still open.

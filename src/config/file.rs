@@ -71,7 +71,7 @@ fn refuse_secrets(table: &Table<'_>) -> Result<(), ConfigError> {
     for setting in SETTINGS {
         if let (Some(file), Some(entry)) = (setting.key_file, table.get(setting.name)) {
             let error = entry.error("keys do not belong in this file");
-            let hint = format!("set {}, or name a file that holds the key with `{}`", setting.variable, file.name);
+            let hint = format!("set {}, or name a file that contains the key with `{}`", setting.variable, file.name);
             return Err(error.hint(hint));
         }
     }

@@ -108,7 +108,7 @@ impl<'a> Entry<'a> {
         let text = self.value().as_str().ok_or_else(|| self.error("must be a quoted string"))?;
         match text.trim() {
             "" => Err(self.error("must not be empty")),
-            _ if text.contains('\0') => Err(self.error("must not hold a NUL character")),
+            _ if text.contains('\0') => Err(self.error("must not contain a NUL character")),
             _ => Ok(text),
         }
     }
@@ -170,7 +170,7 @@ impl<'a> Entry<'a> {
     /// The value as JSON.
     pub(super) fn json(&self) -> Result<Value, ConfigError> {
         to_json(self.value())
-            .ok_or_else(|| self.error("holds a number that JSON does not have, or one that is too long"))
+            .ok_or_else(|| self.error("contains a number that JSON cannot represent, or one that is too long"))
     }
 }
 

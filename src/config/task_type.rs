@@ -246,7 +246,7 @@ fn program(exec: &Entry<'_>) -> Result<Action, ConfigError> {
                     path.into_os_string().into_string().map_err(|_| exec.error("the home folder is not UTF-8"))?;
             }
             let has_program = words.first().is_some_and(|program| !program.trim().is_empty());
-            if has_program { Ok(Action::Program(words)) } else { Err(exec.error("names no program")) }
+            if has_program { Ok(Action::Program(words)) } else { Err(exec.error("must name a program")) }
         }
         DeValue::String(_) => Ok(Action::Shell(exec.text()?.to_owned())),
         _ => Err(exec.error("must be a list such as [\"python3\", \"work.py\"], or a line for sh in quotes")),

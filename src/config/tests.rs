@@ -360,9 +360,9 @@ fn mistakes_are_named_with_their_place() {
             ".env (MAX_RUNS): must be between 0 and 18446744073709551615, not -1 (0: no limit)",
         ),
         (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not a line NAME=VALUE"),
-        (flag(Flags::default().api_url("nope".into())), "--api-url: \"nope\" is not a URL"),
+        (flag(Flags::default().api_url("nope".into())), "--api-url: \"nope\" is not a valid URL"),
         (flag(Flags::default().log_level("x".into())), "--log-level: \"x\" is not a log level"),
-        (flag(Flags::default().worker_id(String::new())), "--worker-id: a worker's id is"),
+        (flag(Flags::default().worker_id(String::new())), "--worker-id: a worker ID must have"),
     ] {
         let (message, _) = machine.error();
         assert!(message.starts_with(start), "{message:?} does not start with {start:?}");

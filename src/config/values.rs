@@ -44,8 +44,10 @@ fn home_of(user: &[u8]) -> Result<PathBuf, String> {
     let name = String::from_utf8_lossy(user);
     match User::from_name(&name) {
         Ok(Some(user)) => Ok(user.dir),
-        Ok(None) => Err(format!("cannot expand `~{name}`: no such user {name:?} (./~{name} is a name)")),
-        Err(error) => Err(format!("`~{name}` stands for no folder: cannot look up {name:?}: {error}")),
+        Ok(None) => {
+            Err(format!("cannot expand `~{name}`: no such user {name:?} (for a file of that name, write ./~{name})"))
+        }
+        Err(error) => Err(format!("cannot expand `~{name}`: cannot look up user {name:?}: {error}")),
     }
 }
 
@@ -167,18 +169,18 @@ pub(super) fn daily_quota(text: &str) -> Result<u32, String> {
 pub(super) fn api_url(text: &str) -> Result<String, String> {
     const ACCEPTED: &str = "write http:// or https://, a host and a path, such as http://localhost:8000/api";
     if text.contains('@') {
-        return Err("a URL with a user or a password in it is refused: the API key is set by itself".to_owned());
+        return Err("a URL must not contain a user or a password; the API key is a setting of its own".to_owned());
     }
     let rest = match text.split_once("://") {
         Some((scheme, rest)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => rest,
-        _ => return Err(format!("{text:?} is not a URL it can use: {ACCEPTED}")),
+        _ => return Err(format!("{text:?} is not a valid URL: {ACCEPTED}")),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if !is_host_and_port(authority) || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{text:?} has no host that can be used: {ACCEPTED}"));
+        return Err(format!("{text:?} has no valid host: {ACCEPTED}"));
     }
     if path.contains(['?', '#']) {
-        return Err(format!("a URL with a `?` or a `#` is no base to put calls under: {ACCEPTED}"));
+        return Err(format!("a base URL must not contain `?` or `#`: {ACCEPTED}"));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -198,10 +200,10 @@ fn is_host_and_port(authority: &str) -> bool {
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
-        return Err("a worker's id is 1 to 255 bytes of text on one line".to_owned());
+        return Err("a worker ID must have 1 to 255 bytes, on one line".to_owned());
     }
     match name::hidden(text) {
-        Some(hidden) => Err(format!("a worker's id must not contain the invisible character {hidden}")),
+        Some(hidden) => Err(format!("a worker ID must not contain the invisible character {hidden}")),
         None => Ok(text.to_owned()),
     }
 }
@@ -211,7 +213,10 @@ pub(super) fn api_key(text: &str) -> Result<Secret, String> {
     match text.trim() {
         "" => Err("the key is empty".to_owned()),
         key if key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') => Ok(Secret::new(key)),
-        _ => Err("the key holds a character that no key can have (a line break or a letter beyond ASCII)".to_owned()),
+        _ => {
+            Err("the key contains a character that is not allowed in a key (a line break, or one outside ASCII)"
+                .to_owned())
+        }
     }
 }
 
@@ -240,7 +245,7 @@ fn directive(part: &str) -> Result<LogDirective, String> {
         format!("{level:?} is not a log level: write off, error, warn, info, debug, trace, or MODULE=LEVEL")
     })?;
     match module {
-        Some("") => Err(format!("{part:?} names no module: write MODULE=LEVEL")),
+        Some("") => Err(format!("{part:?} has no module: write MODULE=LEVEL")),
         module => Ok((module.map(str::to_owned), parsed)),
     }
 }

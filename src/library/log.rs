@@ -167,7 +167,7 @@ fn log_task(event: &Event<'_>) {
         Event::StoreWaited { task_id } => log::info!(target: STORE, task_id = task_id.0; "write succeeded"),
         Event::PollNoted(Some(error)) => log::warn!(target: STORE, error; "cannot record poll"),
         Event::NotStored { task_id, error, reported } => {
-            let fate = if *reported { "reported all the same" } else { "result lost" };
+            let fate = if *reported { "reported anyway" } else { "result lost" };
             log::error!(target: STORE, task_id = task_id.0, error; "cannot store result: {fate}");
         }
         _ => {}

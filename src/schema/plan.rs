@@ -215,7 +215,7 @@ impl SubschemaCounter<'_> {
         }
         self.steps += 1;
         if self.steps > MAX_COUNTING {
-            return Err("its references go in too many circles".into());
+            return Err("its references form too many cycles".into());
         }
         if above.len() >= MAX_CHAIN {
             return Err(format!("more than {MAX_CHAIN} subschemas in a chain apply at one place"));

@@ -124,8 +124,8 @@ const TOO_MANY_KEYS: AccessDenied = AccessDenied {
 
 const FORBIDDEN: AccessDenied = AccessDenied {
     status: StatusCode::FORBIDDEN,
-    message: "Without an API key this TaskManager answers programs that call it as localhost, 127.0.0.1 or [::1], and \
-              no web pages.",
+    message: "Without an API key, this TaskManager only answers requests to localhost, 127.0.0.1 or [::1], and none \
+              from web pages.",
     retry_after: None,
 };
 

@@ -25,7 +25,7 @@ pub enum ServerError {
     KeyRequired(SocketAddr),
     /// A short key could be guessed from the network.
     #[error(
-        "other machines can reach {0}, and the API key has fewer than 16 characters: make a longer one, with `openssl rand -hex 16` say, or listen on 127.0.0.1"
+        "other machines can reach {0}, and the API key has fewer than 16 characters: make a longer one, for example with `openssl rand -hex 16`, or listen on 127.0.0.1"
     )]
     KeyTooShort(SocketAddr),
     /// The file is not an SQLite database.

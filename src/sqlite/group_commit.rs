@@ -105,7 +105,7 @@ impl GroupCommit {
 }
 
 fn undone() -> Error {
-    let text = "the database failed at another change, and has undone this one";
+    let text = "another change in the same transaction failed, and this one was rolled back";
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(text.to_owned()))
 }
 

@@ -48,7 +48,7 @@ fn router(metrics: Arc<Metrics>) -> Router {
         .route("/health", page(health))
         .route("/ready", page(ready))
         .route("/metrics", page(prometheus_text))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /, /health, /ready and /metrics\n") })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; try /, /health, /ready or /metrics\n") })
 }
 
 /// Rejects requests whose `Host` is not this machine, against DNS rebinding.
@@ -56,7 +56,7 @@ async fn require_local_host(request: Request, next: Next) -> Response {
     if names_this_machine(request.headers()) {
         return next.run(request).await;
     }
-    (StatusCode::FORBIDDEN, "this is shown only to who calls it localhost, 127.0.0.1 or [::1]\n").into_response()
+    (StatusCode::FORBIDDEN, "only available as localhost, 127.0.0.1 or [::1]\n").into_response()
 }
 
 #[derive(Clone)]

@@ -90,7 +90,7 @@ pub enum StoreError {
         reason: &'static str,
     },
     /// There is no place for ideas: the setting is wrong, or a table of another make is in their place.
-    #[error("cannot keep ideas in {}: {reason}", path.display())]
+    #[error("cannot store ideas in {}: {reason}", path.display())]
     IdeasUnusable {
         /// The database.
         path: PathBuf,
@@ -308,7 +308,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", what_else(path))),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            unusable(format!("nothing can be written to it, or be made beside it: {}", sqlite::words(&error)))
+            unusable(format!("cannot write to it or create files beside it: {}", sqlite::words(&error)))
         }
         _ => failed(path, DatabaseError::of(&error)),
     }

@@ -96,7 +96,7 @@ impl Store {
             let alive = match AliveLock::take(&self.home, number) {
                 Ok(alive) => alive,
                 Err(error) => {
-                    let reason = format!("the lock of this process cannot be taken: {}", os_error::words(&error));
+                    let reason = format!("cannot lock the file of this process: {}", os_error::words(&error));
                     return Ok(Err(self.failed(DatabaseError::mendable(reason))));
                 }
             };

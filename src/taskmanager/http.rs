@@ -405,7 +405,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn header(key: &str) -> Result<HeaderValue, String> {
     // The library's error is dropped because it could quote the key.
     let mut value =
-        HeaderValue::from_str(key).map_err(|_| "the API key holds characters that a header cannot carry")?;
+        HeaderValue::from_str(key).map_err(|_| "the API key contains characters that are not allowed in a header")?;
     value.set_sensitive(true);
     Ok(value)
 }

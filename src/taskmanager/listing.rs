@@ -18,7 +18,7 @@ const OVERLAP: usize = 20;
 /// Number of pages without progress before listing fails.
 const MAX_FUTILE_PAGES: usize = 12;
 
-const OTHER_ORDER: &str = "it lists them in another order than that of their creation";
+const OTHER_ORDER: &str = "it does not list them in the order of their creation";
 
 /// Which tasks to list.
 #[derive(Debug, Clone)]
@@ -169,7 +169,7 @@ impl TaskPages {
     fn older_than(&mut self, last: TaskId) -> Result<Vec<TaskView>, Error> {
         let page = self.request(PAGE, 0, Some(last))?;
         if page.iter().any(|task| task.id >= last) {
-            return Err(self.inexact("it lists tasks again that were listed before"));
+            return Err(self.inexact("it listed some tasks twice"));
         }
         self.ended = page.len() < MIN_PAGE;
         self.last = page.iter().map(|task| task.id).min();
@@ -211,7 +211,7 @@ impl TaskPages {
             limit = limit.saturating_mul(4);
         }
         Err(self.inexact(&format!(
-            "of {longest} that it lists at once, none was created in another second, or they change faster than they are listed"
+            "more than the {longest} that it lists at once were created in the same second, or they change faster than they are listed"
         )))
     }
 

@@ -58,11 +58,11 @@ fn explain(error: Error) -> Error {
     let said = io.to_string();
     let refused = match said.as_str() {
         "no acceptable auth methods" | "unknown auth method" | "invalid username" | "invalid password" => {
-            "the proxy wants a user and a password: name it as socks5h://USER:PASSWORD@HOST:PORT"
+            "the proxy requires a user and a password: write it as socks5h://USER:PASSWORD@HOST:PORT"
         }
         "password authentication failed" => "the proxy refuses the user or the password",
         "connection not allowed by ruleset" => {
-            "the proxy refuses to connect to it: have it allowed there, or name its host in NO_PROXY"
+            "the proxy refuses to connect to it: allow it there, or name its host in NO_PROXY"
         }
         "invalid response version" | "invalid response code" | "invalid reserved byte" | "unsupported address type" => {
             "the proxy does not speak this version of SOCKS"

@@ -34,32 +34,32 @@ fn by_proxy(reason: &str) -> Option<String> {
     let status: u16 = reason.rsplit(['/', ' ']).next()?.parse().ok()?;
     match status {
         407 => Some(WANTS_CREDENTIALS.to_owned()),
-        400..500 => Some(format!(
-            "the proxy refuses to connect to it ({status}): have it allowed there, or name its host in NO_PROXY"
-        )),
+        400..500 => {
+            Some(format!("the proxy refuses to connect to it ({status}): allow it there, or name its host in NO_PROXY"))
+        }
         _ => None,
     }
 }
 
 /// What a proxy means by 407.
 pub(crate) const WANTS_CREDENTIALS: &str =
-    "the proxy wants a user and a password (407): name it as http://USER:PASSWORD@HOST:PORT";
+    "the proxy requires a user and a password (407): write it as http://USER:PASSWORD@HOST:PORT";
 
 fn tls(error: &TlsError) -> Option<String> {
     Some(match error {
         TlsError::InvalidCertificate(error) => certificate(error),
         TlsError::InvalidMessage(_) => "it does not speak TLS: is it http://, or another port?".to_owned(),
         TlsError::AlertReceived(alert) => {
-            format!("it refuses the TLS connection (alert {alert:?}): its log may say why")
+            format!("it refuses the TLS connection (alert {alert:?}): its log may have the reason")
         }
-        TlsError::PeerIncompatible(why) => format!("it speaks no TLS 1.2 or 1.3 as it is spoken here ({why:?})"),
+        TlsError::PeerIncompatible(why) => format!("it does not support TLS 1.2 or 1.3 as prismq does ({why:?})"),
         TlsError::NoCertificatesPresented => "it presented no certificate".to_owned(),
         _ => return None,
     })
 }
 
 fn certificate(error: &CertificateError) -> String {
-    const TRUST: &str = "name it, or the certificate of who signed it, in ca_file (PRISMQ_CA_FILE)";
+    const TRUST: &str = "name it, or the certificate of its issuer, in ca_file (PRISMQ_CA_FILE)";
     const UNSIGNED: &str = "its certificate is not signed by a trusted authority";
     const SELF_SIGNED: &str = "its certificate is self-signed and not trusted";
     if let CertificateError::Other(OtherError(other)) = error
@@ -85,18 +85,18 @@ fn certificate(error: &CertificateError) -> String {
                 _ => ("DNS", expected.to_str()),
             };
             format!(
-                "its certificate has no subjectAltName, so it is for no host: make one with `openssl req … -addext \
+                "its certificate has no subjectAltName, so it is valid for no host: make one with `openssl req … -addext \
                  subjectAltName={kind}:{host}`"
             )
         }
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "its certificate is not for {} but for {}: call it by that name, or have one made for it",
+            "its certificate is not for {} but for {}: use that name, or give it a certificate for this one",
             expected.to_str(),
             presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
         ),
         CertificateError::NotValidForName => "its certificate is for another host".to_owned(),
-        CertificateError::Revoked => "its certificate was revoked: have a new one made".to_owned(),
-        other => format!("its certificate is not accepted ({other}): have a new one made"),
+        CertificateError::Revoked => "its certificate was revoked: replace it".to_owned(),
+        other => format!("its certificate is not accepted ({other}): replace it"),
     }
 }
 

@@ -146,8 +146,7 @@ impl<In: Transport> Connector<In> for TrustingConnector {
             return Ok(Some(Either::A(transport)));
         };
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let name =
-            ServerName::try_from(host).map_err(|_| Error::Tls("its host is not one that a certificate can name"))?;
+        let name = ServerName::try_from(host).map_err(|_| Error::Tls("a certificate cannot name its host"))?;
         let mut tls = ClientConnection::new(Arc::clone(config), name)?;
         let mut adapter = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
         adapter.set_timeout(details.timeout);

@@ -111,7 +111,7 @@ impl Completer<'_> {
             return false;
         }
         if is_of_ideas {
-            result.outcome = Outcome::failure(ErrorType::Worker, format!("its ideas could not be kept: {text}"));
+            result.outcome = Outcome::failure(ErrorType::Worker, format!("its ideas could not be stored: {text}"));
         }
         let reported = self.is_confirmed(result);
         self.observer.event(&if is_of_ideas {

@@ -49,7 +49,7 @@ pub(super) fn video(params: &Value) -> Result<String, String> {
     let by_url = text(params, "video_url")?.map(address::video).transpose();
     let by_url = by_url.map_err(|error| format!("video_url: {error}"))?;
     match (id, by_url) {
-        (None, None) => Err("name a video by video_id or by video_url".into()),
+        (None, None) => Err("give video_id or video_url".into()),
         (Some(id), Some(other)) if id != other => {
             Err(format!("video_id is {id}, but video_url is the address of {other}: remove one of them"))
         }
@@ -88,7 +88,7 @@ fn text<'a>(params: &'a Value, name: &str) -> Result<Option<&'a str>, String> {
     match params.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("{name} must be a text")),
+        Some(_) => Err(format!("{name} must be text")),
     }
 }
 
@@ -134,9 +134,9 @@ mod tests {
             assert_eq!(video(&params).as_deref(), Ok(ID), "{params}");
         }
         for (params, words) in [
-            (json!({}), "by video_id or by video_url"),
-            (json!([]), "by video_id or by video_url"),
-            (json!({"video_id": 5}), "video_id must be a text"),
+            (json!({}), "give video_id or video_url"),
+            (json!([]), "give video_id or video_url"),
+            (json!({"video_id": 5}), "video_id must be text"),
             (json!({"video_id": "short"}), "video_id must be 11"),
             (json!({"video_id": "short", "video_url": "https://youtu.be/dQw4w9WgXcQ"}), "video_id must be 11"),
             (json!({"video_url": "https://example.com"}), "video_url: \"https://example.com\" is not the URL"),
@@ -176,7 +176,7 @@ mod tests {
     fn what_a_search_cannot_be_is_said_in_one_line() {
         for (params, words) in [
             (json!({}), "search_query is missing"),
-            (json!({"search_query": null}), "search_query must be a text"),
+            (json!({"search_query": null}), "search_query must be text"),
             (json!({"search_query": " \n "}), "1 to 200 characters after trimming, not 0"),
             (json!({"search_query": "x".repeat(201)}), "1 to 200 characters after trimming, not 201"),
             (json!({"search_query": "x", "max_results": 0}), "max_results must be a whole number from 1 to 50"),

@@ -92,7 +92,7 @@ impl<'a> ApiSession<'a> {
         {
             let day = ledger.budget().map_err(unusable)?;
             return Err(TaskError::Quota(format!(
-                "today's YouTube quota is used up: {units} of its units are needed, {} are left; the next day starts at {}",
+                "today's YouTube quota is used up: the call costs {units} units, {} are left; the quota resets at {}",
                 day.left(),
                 day.resets_at
             )));
@@ -108,8 +108,7 @@ impl<'a> ApiSession<'a> {
 
     fn wait(&self, wait: Duration, reason: &str) -> Result<(), TaskError> {
         if wait >= self.left() {
-            let error =
-                format!("{reason}; the next try would be {wait:.0?} from now, which is later than the task's end");
+            let error = format!("{reason}; the next try, {wait:.0?} from now, would be after the task's deadline");
             return Err(TaskError::Failed(ErrorType::Connection, error));
         }
         self.run.stop.wait_for(Some(StopReason::Shutdown), wait);

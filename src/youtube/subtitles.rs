@@ -35,7 +35,7 @@ impl ApiSession<'_> {
 
 /// Runs `yt-dlp` and reads its output. The error is one line that says why there are no subtitles.
 fn fetch(claim: &Claim, id: &str, run: &Run<'_>) -> Result<String, String> {
-    let folder = tempfile::tempdir().map_err(|error| format!("there can be no folder for them: {error}"))?;
+    let folder = tempfile::tempdir().map_err(|error| format!("cannot create a folder for them: {error}"))?;
     let outcome = Exec::new(settings(folder.path(), id)).kill_after(KILL_AFTER).run(claim, run);
     if let Some(failure) = outcome.failure {
         // The error line comes after other output.

@@ -57,15 +57,15 @@ fn an_old_table_gets_the_column_that_it_lacks() {
 
 #[test]
 fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
-    let another = "its table IdeaInspiration has different columns: it lacks ";
+    let another = "its table IdeaInspiration has different columns: missing ";
     let no_key = OLD_TABLE.replace("INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT");
     let tables = [
         (FOREIGN_TABLE.into(), format!("{another}category, content, ")),
-        (FOREIGN_TABLE.into(), "updated_at, and has idea_id, inspiration_id besides".into()),
+        (FOREIGN_TABLE.into(), "updated_at; unexpected idea_id, inspiration_id".into()),
         (OLD_TABLE.replace(" source_url TEXT,", ""), format!("{another}source_platform, source_url")),
         (
             OLD_TABLE.replace("score INTEGER", "score INTEGER, stars INTEGER"),
-            format!("{another}source_platform, and has stars besides"),
+            format!("{another}source_platform; unexpected stars"),
         ),
         (no_key, "its id is not an INTEGER PRIMARY KEY".into()),
     ];
@@ -79,7 +79,7 @@ fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
             let before = (nature(&path), read_rows(&path, "IdeaInspiration"));
             for command in [&["work", "--drain"][..], &["claim", "case", "--run", "--once"], &["complete", "1"]] {
                 let run = rig.sandbox.prismq(command.iter().copied()).args(["--ideas", database]).run();
-                assert_refuses(&run.exits(2), &["cannot keep ideas in", database, words]);
+                assert_refuses(&run.exits(2), &["cannot store ideas in", database, words]);
             }
             assert_eq!((nature(&path), read_rows(&path, "IdeaInspiration")), before, "{words}");
             assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("pending", ""));
@@ -96,7 +96,7 @@ fn what_can_be_no_database_of_ideas_is_refused_before_any_claim() {
         [("text.db", "it is not an SQLite database"), (".", "it is a folder"), ("text.db/x.db", "x.db")]
     {
         let output = rig.work(["--drain", "--ideas", path]).run().exits(2);
-        assert_refuses(&output, &["cannot keep ideas in", words]);
+        assert_refuses(&output, &["cannot store ideas in", words]);
         assert!(output.stderr.contains("--ideas or IDEA_DB_PATH"), "{}", output.stderr);
     }
     assert_eq!(rig.taskmanager.status(id), "pending");
@@ -116,7 +116,7 @@ fn a_task_whose_ideas_cannot_be_kept_is_worked_again_by_the_next_worker() {
         execute(&path, FOREIGN_TABLE);
         rig.sandbox.write("go", "");
         let output = worker.wait().exits(2);
-        assert_refuses(&output, &["cannot keep ideas in", "it lacks category"]);
+        assert_refuses(&output, &["cannot store ideas in", "missing category"]);
         assert!(output.stderr.contains("cannot store ideas: task will run again"), "{}", output.stderr);
         assert_eq!((rig.taskmanager.status(id).as_str(), rig.worked()), ("claimed", vec![]));
         execute(&path, "DROP TABLE IdeaInspiration");

@@ -93,8 +93,8 @@ fn task_types_that_cannot_work_are_refused() {
         ("name = 'a b'", "`name`: a task type's name is"),
         ("name = 'a'\nversion = 1", "`version`: must be a quoted string"),
         ("name = 'a'\nexec = 'x'\nhandler = 'echo'", "`handler`: a task type has `exec` or `handler`, not both"),
-        ("name = 'a'\nexec = []", "`exec`: names no program"),
-        ("name = 'a'\nexec = ['']", "`exec`: names no program"),
+        ("name = 'a'\nexec = []", "`exec`: must name a program"),
+        ("name = 'a'\nexec = ['']", "`exec`: must name a program"),
         ("name = 'a'\nexec = ['x', 1]", "`exec`: must be a list of strings"),
         ("name = 'a'\nexec = 1", "`exec`: must be a list such as"),
         ("name = 'a'\nhandler = 'ecko'", "`handler`: \"ecko\" is not a built-in handler"),
@@ -127,7 +127,7 @@ fn task_types_that_cannot_work_are_refused() {
         ("name = 'a'\npass_env = 'A'", "`pass_env`: must be a list of strings"),
         ("name = 'a'\nclean_env = 'yes'", "`clean_env`: must be true or false"),
         ("name = 'a'\nschema = true", "`schema`: must be the path of a JSON Schema"),
-        ("name = 'a'\nschema = { maximum = inf }", "`schema`: holds a number that JSON does not have"),
+        ("name = 'a'\nschema = { maximum = inf }", "`schema`: contains a number that JSON cannot represent"),
         ("name = 'a'\n[[task_type]]\nname = 'a'", "the task type `a` is defined twice"),
     ] {
         let (message, _) = Machine::new().toml(&format!("[[task_type]]\n{text}")).error();
@@ -189,6 +189,6 @@ fn numbers_of_an_inline_schema_keep_their_digits() {
     }
     for number in ["inf", "nan", &format!("0x{}", "f".repeat(33))] {
         let (error, _) = schema(number).error();
-        assert!(error.contains("a number that JSON does not have"), "{number}: {error}");
+        assert!(error.contains("a number that JSON cannot represent"), "{number}: {error}");
     }
 }

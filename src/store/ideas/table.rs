@@ -104,9 +104,9 @@ fn shape(connection: &Connection) -> Result<Shape, OpenError> {
 fn foreign(lacking: &[&str], more: &[&str]) -> String {
     let differs = match (lacking, more) {
         ([] | [ADDED_LATER], []) => "its id is not an INTEGER PRIMARY KEY".into(),
-        (lacking, []) => format!("it lacks {}", lacking.join(", ")),
-        ([], more) => format!("it has {} besides", more.join(", ")),
-        (lacking, more) => format!("it lacks {}, and has {} besides", lacking.join(", "), more.join(", ")),
+        (lacking, []) => format!("missing {}", lacking.join(", ")),
+        ([], more) => format!("unexpected {}", more.join(", ")),
+        (lacking, more) => format!("missing {}; unexpected {}", lacking.join(", "), more.join(", ")),
     };
     format!("its table IdeaInspiration has different columns: {differs}")
 }

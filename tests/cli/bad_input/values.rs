@@ -124,7 +124,7 @@ fn of_a_task_type() {
         ("clean_env = 1", "must be true or false"),
         ("mode = \"x\"", "write \"once\" or \"persistent\""),
         ("concurrency = []", "must be a quoted string or a number"),
-        ("schema = { maximum = inf }", "a number that JSON does not have"),
+        ("schema = { maximum = inf }", "a number that JSON cannot represent"),
     ] {
         sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"a\"\nexec = \"cat\"\n{line}\n"));
         refused(&sandbox, "config", None, words);
@@ -140,7 +140,7 @@ fn of_a_schema() {
         ("{\"properties\":{\"a\":{\"type\":5}}}", &format!("/properties/a/type: 5 {TYPE}")),
         ("{\"type\":[\"string\",\"objekt\"]}", TYPE),
         ("{\"properties\":{\"a\":{\"pattern\":\"(\"}}}", "/properties/a/pattern: \"(\" is not a regular expression"),
-        ("{\"$ref\":\"nope\"}", "`$ref`: \"nope\" is not in the schema, and nothing is fetched"),
+        ("{\"$ref\":\"nope\"}", "`$ref`: \"nope\" is not in the schema, and remote schemas are not fetched"),
         ("{\"$ref\":\"#/$defs/a\"}", "/$defs/a"),
         ("{\"$schema\":\"x\"}", "`$schema`: \"x\" is not a draft of JSON Schema"),
         ("{\"maxLength\":-1}", "/maxLength: -1 is less than the minimum of 0"),

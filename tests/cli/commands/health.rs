@@ -235,7 +235,7 @@ fn a_place_where_no_ideas_can_be_kept() {
         rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE IdeaInspiration (id)").unwrap();
         let output = rig.run(&format!("health --json {ideas}"));
         let error = output.json()["ideas_error"].as_str().unwrap().to_owned();
-        assert!(error.contains(path.to_str().unwrap()) && error.contains("it lacks category"), "{error}");
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("missing category"), "{error}");
         assert_unhealthy(&output, &json!({"ideas_writable": false, "ideas_error": error}));
     }
 }

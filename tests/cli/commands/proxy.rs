@@ -267,8 +267,8 @@ fn what_a_proxy_refuses_is_explained_and_names_it() {
         "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>";
     for (url, refusal, expected) in [
         ("https://tasks.example/api", forbidden, "the proxy refuses to connect to it (403)"),
-        ("https://tasks.example/api", unauthorized, "the proxy wants a user and a password (407)"),
-        ("http://tasks.example/api", unauthorized, "the proxy wants a user and a password (407)"),
+        ("https://tasks.example/api", unauthorized, "the proxy requires a user and a password (407)"),
+        ("http://tasks.example/api", unauthorized, "the proxy requires a user and a password (407)"),
         ("http://tasks.example/api", page, "403"),
     ] {
         let proxy = Proxy::before(1, Some(refusal));

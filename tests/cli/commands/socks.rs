@@ -170,10 +170,15 @@ fn requests_are_encrypted_and_authenticated_through_it() {
 fn what_it_refuses_is_explained_and_what_it_cannot_reach_is_tried_again() {
     const URL: &str = "http://tasks.example/api";
     for (scheme, manner, asked, expected) in [
-        ("socks5h://", Manner { method: 2, ..OPEN }, 0, "the proxy wants a user and a password: name it as socks5h://"),
-        ("socks5h://a:b@", Manner { method: 255, ..OPEN }, 0, "the proxy wants a user and a password"),
+        (
+            "socks5h://",
+            Manner { method: 2, ..OPEN },
+            0,
+            "the proxy requires a user and a password: write it as socks5h://",
+        ),
+        ("socks5h://a:b@", Manner { method: 255, ..OPEN }, 0, "the proxy requires a user and a password"),
         ("socks5h://a:b@", Manner { method: 2, accepts: false, reply: 0 }, 0, "refuses the user or the password"),
-        ("socks5h://", Manner { reply: 2, ..OPEN }, 1, "the proxy refuses to connect to it: have it allowed there"),
+        ("socks5h://", Manner { reply: 2, ..OPEN }, 1, "the proxy refuses to connect to it: allow it there"),
         ("socks5h://", Manner { reply: 5, ..OPEN }, 5, "the proxy cannot connect to it (connection refused)"),
         ("socks4a://", Manner { reply: 1, ..OPEN }, 5, "the proxy cannot connect to it (request rejected or failed)"),
     ] {

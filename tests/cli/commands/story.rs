@@ -169,7 +169,7 @@ fn a_task_in_flight_or_elsewhere_is_told_of_as_well() {
     drop(Store::open(&rig.sandbox.path("other.db")).unwrap());
     let elsewhere = rig.run("explain 1 --results other.db").exits(0);
     assert!(elsewhere.stdout.contains("attempt 1: not in this results file"), "{}", elsewhere.stdout);
-    complains(&rig.run("explain 7"), 1, &["neither the TaskManager nor the results file", "task 7"]);
+    complains(&rig.run("explain 7"), 1, &["no task 7 at the TaskManager or in the results file"]);
     complains_in_json(&rig.run("explain 7 --json"), 1);
 }
 
@@ -223,7 +223,7 @@ fn a_task_that_was_never_worked_is_replayed_from_the_taskmanager() {
     assert_eq!(rig.run("replay 1").exits(0).json()["data"], 3);
     assert_eq!((&rig.task(1)["status"], &rig.task(1)["attempts"]), (&json!("pending"), &json!(0)));
     assert_eq!(rig.results(), [] as [Value; 0]);
-    complains(&rig.run("replay 7"), 1, &["neither the TaskManager nor the results file", "task 7"]);
+    complains(&rig.run("replay 7"), 1, &["no task 7 at the TaskManager or in the results file"]);
     rig.sandbox.write("prismq.toml", "");
     complains(&rig.run("replay 1"), 2, &["example.any has no handler", "prismq.toml"]);
     describe(&rig, "true", "dir = \"nowhere\"\n");

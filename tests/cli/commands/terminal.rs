@@ -258,7 +258,7 @@ fn who_works_a_task_by_hand_sees_how_far_it_is() {
     rig.create(ANY, &json!({"a": 1}));
     for (command, exit) in [("claim --run --once", 0), ("replay 1", 0), ("replay 1", 130)] {
         let mut running = rig.prismq(command).on_terminal().start();
-        running.wait_for_stdout("task 1 runs, 40 %: half");
+        running.wait_for_stdout("running task 1, 40 %: half");
         let shown = if exit == 130 {
             interrupted(running, exit)
         } else {

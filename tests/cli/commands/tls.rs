@@ -125,7 +125,7 @@ fn http_to_a_server_that_speaks_tls_is_tried_once_and_explained() {
 fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
     for (certificate, host, ca_file, expected) in [
         (Some("itself.pem"), "localhost", Some("authority.pem"), "self-signed and not trusted: name it"),
-        (Some("itself.pem"), "localhost", None, "name it, or the certificate of who signed it, in ca_file"),
+        (Some("itself.pem"), "localhost", None, "name it, or the certificate of its issuer, in ca_file"),
         (Some("itself.pem"), "localhost", Some("authority.pem"), "the certificate in that file is a different one"),
         (Some("signed.pem"), "localhost", Some("itself.pem"), "not signed by a trusted authority"),
         (Some("signed.pem"), "localhost", Some("itself.pem"), "the certificate in that file is a different one"),
@@ -137,8 +137,13 @@ fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
             "not valid before 2100-01-03: is this machine's clock right?",
         ),
         (Some("nameless.pem"), "localhost", Some("authority.pem"), "self-signed and not trusted: name it"),
-        (Some("nameless.pem"), "localhost", None, "name it, or the certificate of who signed it, in ca_file"),
-        (Some("elsewhere.pem"), "localhost", Some("authority.pem"), "not for localhost but for tasks.example: call it"),
+        (Some("nameless.pem"), "localhost", None, "name it, or the certificate of its issuer, in ca_file"),
+        (
+            Some("elsewhere.pem"),
+            "localhost",
+            Some("authority.pem"),
+            "not for localhost but for tasks.example: use that name",
+        ),
         (Some("elsewhere.pem"), "localhost", Some("elsewhere.pem"), "not for localhost but for tasks.example"),
         (None, "localhost", Some("itself.pem"), "does not speak TLS: is it http://"),
         (None, "localhost", None, "does not speak TLS: is it http://"),

@@ -309,7 +309,7 @@ fn a_base_url_that_is_none_is_a_setting_error() {
 fn a_key_that_is_no_header_is_a_setting_error_that_does_not_show_it() {
     for key in ["secret-1\nX-Admin: 1", "secret-2\r\n", "\u{0}secret-3"] {
         let error = setting_error(&Connection::new("http://localhost:8000/api", Some(key.into())));
-        assert_eq!(error, "the API key holds characters that a header cannot carry");
+        assert_eq!(error, "the API key contains characters that are not allowed in a header");
     }
 }
 

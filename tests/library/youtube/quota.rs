@@ -15,7 +15,7 @@ fn no_call_is_made_that_the_day_has_no_units_for() {
     let bench = bench(99);
     let failure = bench.fail("youtube.search", json!({"search_query": "bees"}), "quota");
     assert!(failure.retryable);
-    for words in ["100 of its units are needed", "99 are left", MIDNIGHT] {
+    for words in ["the call costs 100 units", "99 are left", MIDNIGHT] {
         assert!(failure.error.contains(words), "{failure:?}");
     }
     assert_eq!((bench.api.requests().len(), bench.used()), (0, 0));

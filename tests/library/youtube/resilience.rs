@@ -68,7 +68,7 @@ fn a_task_does_not_wait_for_what_comes_after_its_end() {
     bench.api.answer_with([unavailable().header("Retry-After", "60")]);
     let start = Instant::now();
     let failure = bench.fail(NAME, params(), "connection");
-    assert!(failure.retryable && failure.error.contains("later than the task's end"), "{failure:?}");
+    assert!(failure.retryable && failure.error.contains("would be after the task's deadline"), "{failure:?}");
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(bench.api.called().len(), 1);
 }

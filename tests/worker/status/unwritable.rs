@@ -83,7 +83,7 @@ fn a_result_that_finds_no_room_is_reported_and_the_worker_goes_on() {
     break_with(&rig.sandbox, ENOSPC);
     rig.sandbox.write("go", "");
     wait_for("the report", || (rig.taskmanager.status(first) == "completed").then_some(()));
-    worker.running.wait_for_stderr("cannot store result: reported all the same");
+    worker.running.wait_for_stderr("cannot store result: reported anyway");
     let second = rig.case("second", "echo 43");
     assert_eq!(worker.health()["healthy"], false);
     mend(&rig.sandbox);
