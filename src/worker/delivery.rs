@@ -1,5 +1,5 @@
-//! From the end of a run to its settled report: store the result, report it, mark what became of the report. `work`,
-//! `claim --run`, `complete` and `fail` all go this way.
+//! Delivers results: stores a result, reports it, and marks whether it was confirmed. `work`, `claim --run`, `complete`
+//! and `fail` all use this.
 
 use std::sync::Arc;
 
@@ -9,57 +9,58 @@ use crate::store::{ResultId, Status, Store, StoreError};
 use crate::task::{Claim, ErrorType, Failure, Outcome, TaskResult};
 use crate::taskmanager::{Client, Delivery, Error, ResultReport, Retries};
 
-/// Stores results, reports them, and settles their reports.
+/// Stores, reports and settles results.
 pub(crate) struct Completer<'a> {
     /// The results file.
     pub store: &'a Store,
     /// The TaskManager to report to.
     pub client: Client,
-    /// Hears what becomes of results.
+    /// Receives events about results.
     pub observer: &'a dyn Observer,
-    /// The time of what is noted.
+    /// The clock for stored times.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Why the delivery of a result did not come to its end.
+/// Why a result was not delivered.
 #[derive(Debug)]
 #[allow(clippy::enum_variant_names, reason = "each says which step was not done")]
 pub(crate) enum Undelivered {
-    /// It could not be stored.
+    /// The result could not be stored.
     NotStored {
         /// Why.
         error: StoreError,
-        /// Whether the TaskManager has it all the same.
+        /// Whether the TaskManager confirmed it all the same.
         reported: bool,
     },
-    /// It is stored, and its report did not get through or was refused.
+    /// The result is stored, but its report failed or was refused.
     NotReported(Error),
-    /// What became of its report could not be noted.
+    /// The result was reported, but could not be marked as such.
     NotSettled(StoreError),
 }
 
 impl Completer<'_> {
-    /// The same, which tries each call as `retries` says.
+    /// Returns a completer whose calls are retried as `retries` says.
     pub(super) fn with_retries(&self, retries: Retries) -> Self {
         Self { client: self.client.with_retries(retries), clock: Arc::clone(&self.clock), ..*self }
     }
 
-    /// Stores a result with its ideas as unreported, before anybody is told of it.
+    /// Stores a result with its ideas as unreported.
     pub(crate) fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let id = self.store.finish(result)?;
         self.observer.event(&Event::Finished(result));
-        // They are in the file, and the result may have to wait in memory for hours.
+        // It is in the file, and the result may wait in memory for hours.
         result.outcome.stderr_tail = String::new();
         Ok(id)
     }
 
-    /// Reports a result. If an earlier report of it is in doubt, the task is looked up before anything is sent.
+    /// Reports a result. If it is `in_doubt` whether an earlier report arrived, looks the task up before sending
+    /// anything.
     pub(crate) fn report(&self, result: &TaskResult, in_doubt: bool) -> Result<Delivery, Error> {
         let report = ResultReport::from(result);
         if in_doubt { self.client.redeliver(&report) } else { self.client.deliver(&report) }
     }
 
-    /// Marks what became of the report of a stored result.
+    /// Marks a stored result as confirmed or lost.
     pub(crate) fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
         self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
         self.observer.event(&Event::Reported {
@@ -71,7 +72,7 @@ impl Completer<'_> {
         Ok(())
     }
 
-    /// Reports and settles a result after an attempt to store it, once.
+    /// Reports and settles a result once, whether or not it could be stored.
     pub(crate) fn deliver(
         &self,
         stored: Result<ResultId, StoreError>,
@@ -99,13 +100,14 @@ impl Completer<'_> {
         }
     }
 
-    /// Sees to a result that could not be stored; true if the TaskManager has it. The disk may be full: then the
-    /// TaskManager is the only one left to keep it. If it is the ideas that could not be kept, it must not hear that the
-    /// task is done: the task goes back if this worker `goes_on`, else it stays claimed and the next worker runs it.
+    /// Handles a result that could not be stored; true if the TaskManager has it. If the disk is full, the TaskManager
+    /// is the only one left to keep it. If the ideas could not be stored, the TaskManager must not hear that the task
+    /// is done: the task is given back if this worker `goes_on`, otherwise it stays claimed and the next worker runs
+    /// it.
     pub(crate) fn report_unstored(&self, result: &mut TaskResult, error: &StoreError, goes_on: bool) -> bool {
         let (task_id, text, is_of_ideas) = (result.task_id, error.to_string(), error.is_of_ideas());
         if is_of_ideas && !goes_on {
-            // If this fails, the end of this process counts as one more crash over the task.
+            // If this fails, the exit of this process counts as one more crash of the task.
             let _ = self.store.set_running(&result.api_url, task_id, result.attempt, false);
             self.observer.event(&Event::IdeasNotKept { task_id, error: text });
             return false;
@@ -122,20 +124,20 @@ impl Completer<'_> {
         reported
     }
 
-    /// Gives back a claim that could not be noted, as a retryable failure. True if the TaskManager has it back; else the
-    /// task stays claimed until the claim expires.
+    /// Gives back a claim that could not be noted, as a retryable failure. True if the TaskManager confirmed that;
+    /// otherwise the task stays claimed until the claim expires.
     pub(crate) fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
         self.is_confirmed(&self.not_run(claim, error))
     }
 
-    /// The result of a claim that could not be noted.
+    /// Builds the result of a claim that could not be noted.
     pub(super) fn not_run(&self, claim: Claim, error: &StoreError) -> TaskResult {
         let failure = Failure::new(ErrorType::Worker, format!("not run: {error}"));
         let now = self.clock.now();
         TaskResult::new(claim, Outcome::not_run(failure), self.client.url(), now, now)
     }
 
-    /// Reports a result of which the results file knows nothing, once.
+    /// Reports a result once that is not in the results file; true if it is confirmed.
     pub(super) fn is_confirmed(&self, result: &TaskResult) -> bool {
         matches!(self.report(result, false), Ok(Delivery::Confirmed))
     }

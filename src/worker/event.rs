@@ -1,4 +1,4 @@
-//! What a worker has to say. The worker knows no terminal and no log; whoever starts it listens.
+//! The events of a worker. The worker itself writes to no terminal and no log; its caller passes an observer.
 
 use std::time::Duration;
 
@@ -9,241 +9,203 @@ use crate::store::Status;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
 
-/// Something that happened.
+/// An event of a worker.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// A setting will have an effect that its author may not expect.
+    /// A setting has an effect that its author may not expect.
     Warning(String),
     /// A type was registered with the TaskManager.
     Registered {
-        /// Its name.
+        /// Name of the type.
         task_type: &'a str,
-        /// Its number.
+        /// Id of the type.
         id: u64,
     },
     /// The worker is ready and starts to claim.
     Ready {
-        /// The types it works, each with its number.
+        /// Its types, each with its id.
         task_types: Vec<(&'a str, u64)>,
-        /// How many tasks it works at once.
+        /// Number of slots.
         concurrency: usize,
     },
-    /// A slot has polled, and was answered or not.
+    /// A poll ended, whether or not it was answered.
     Polled,
     /// A task was claimed.
     Claimed(&'a Claim),
-    /// A task that an earlier process left in flight is taken up again.
+    /// A task was recovered that an earlier process left in flight.
     TakenUp(&'a Claim),
-    /// A task is taken up whose claim was not answered, to this worker or to one that has died.
+    /// A task was found whose claim was not answered, to this worker or to one that has died.
     LostClaimFound(&'a Claim),
-    /// A process that a handler of a dead worker had left running was ended.
+    /// An orphan of a dead worker was killed.
     OrphanKilled(Orphan),
-    /// The claim of a task that runs here ran out, and the task was handed out to this worker again: the run goes on.
+    /// A claim expired while its task was in flight here, and this worker claimed the task again: the attempt
+    /// continues.
     ClaimRenewed {
         /// The new claim.
         claim: &'a Claim,
-        /// Whether that has happened to the task before, and was told.
+        /// Whether this was already emitted for the task.
         again: bool,
     },
-    /// A claim is not worked here after all.
-    NotRun {
-        /// The claim.
-        claim: &'a Claim,
-        /// Why.
-        reason: &'static str,
-    },
-    /// Too many attempts of a type failed in a row in a way that may pass: none is claimed for a while.
+    /// A claimed task is not run.
+    NotRun { claim: &'a Claim, reason: &'static str },
+    /// The circuit opened: too many retryable failures of a type; claiming is paused.
     Paused {
-        /// Its name.
+        /// Name of the type.
         task_type: &'a str,
-        /// How long.
+        /// For how long.
         pause: Duration,
     },
-    /// A type that was paused is claimed again as usual.
+    /// The circuit closed: the type is claimed again.
     Resumed(&'a str),
-    /// A type is snoozed: its handler takes no tasks for a while.
+    /// A type was snoozed by its handler.
     Snoozed {
-        /// Its name.
+        /// Name of the type.
         task_type: &'a str,
         /// Until when.
         until: Timestamp,
-        /// Why, in the handler's words.
+        /// The handler's reason.
         reason: Option<&'a str>,
     },
-    /// A type that was snoozed is claimed again.
+    /// A snooze ended: the type is claimed again.
     SnoozeEnded(&'a str),
-    /// A handler said how far it is.
+    /// A handler reported progress.
     Progress {
-        /// The task.
         task_id: TaskId,
         /// From 0 to 100.
         percent: u8,
-        /// Its own words.
+        /// The handler's message.
         message: Option<&'a str>,
     },
-    /// A handler printed a line on its standard error.
+    /// A handler wrote a line to standard error.
     HandlerLine(&'a Claim, &'a str),
-    /// Something in a handler's answer makes no sense and is ignored: what, and why.
+    /// Part of a handler's answer was invalid and is ignored: what, and why.
     Ignored(&'a Claim, &'a str),
-    /// An attempt failed and is tried again inside the claim.
+    /// An attempt failed and is retried inside the claim.
     Retry {
-        /// The task.
         claim: &'a Claim,
-        /// Why it failed.
+        /// The failure.
         error: &'a str,
-        /// How long from now.
+        /// Time until the retry.
         wait: Duration,
     },
-    /// An attempt ended, and its result is on disk.
+    /// An attempt ended, and its result is stored.
     Finished(&'a TaskResult),
-    /// The fate of a result is known.
+    /// A result was settled.
     Reported {
-        /// The task.
         task_id: TaskId,
-        /// The name of its type.
+        /// Name of its type.
         task_type: &'a str,
-        /// What the result was.
+        /// Status of the result.
         status: Status,
-        /// Whether it arrived.
+        /// Whether the report was confirmed.
         delivery: Delivery,
     },
-    /// So many results wait to be reported.
+    /// The number of unreported results changed.
     Unreported {
-        /// How many.
         count: usize,
         /// How many of them the TaskManager refused when they were last sent.
         refused: usize,
         /// When the oldest of them was finished.
         oldest: Option<Timestamp>,
     },
-    /// A report did not get through; the result is kept and sent later.
-    ReportPostponed {
-        /// The task.
-        task_id: TaskId,
-        /// Why.
-        error: String,
-    },
-    /// The TaskManager refuses a result; it stays in the results file, and is sent again now and then.
+    /// A report failed; it is sent again later.
+    ReportPostponed { task_id: TaskId, error: String },
+    /// The TaskManager refused a report; it is sent again now and then.
     ReportRefused {
-        /// The task.
         task_id: TaskId,
-        /// The server's words.
+        /// The server's message.
         error: String,
-        /// Whether a report of the task was refused before, and that was told.
+        /// Whether this was already emitted for the task.
         again: bool,
     },
-    /// The TaskManager does not answer.
+    /// An outage of the TaskManager began.
     OutageStarted(String),
-    /// The TaskManager answers again.
+    /// The outage ended.
     OutageEnded {
-        /// How long it did not.
+        /// How long it lasted.
         length: Duration,
-        /// How many calls failed.
+        /// Number of failed calls.
         failed_calls: u64,
     },
-    /// A type that was there is no longer in the TaskManager.
+    /// A type was removed from the TaskManager.
     TypeGone(&'a str),
-    /// A type that was gone is there again.
+    /// A removed type is in the TaskManager again.
     TypeFound {
-        /// Its name.
+        /// Name of the type.
         task_type: &'a str,
-        /// Its number, which may be another than before.
+        /// Its id, which may be a new one.
         id: u64,
     },
-    /// The TaskManager handed out a task of another type than was asked for.
+    /// The TaskManager answered a claim with a task of another type.
     WrongType {
-        /// The task.
         task: &'a Task,
-        /// The type that was asked for.
+        /// The requested type.
         wanted: &'a str,
-        /// Whether that has happened with the task before, and was told.
+        /// Whether this was already emitted for the task.
         again: bool,
     },
-    /// The worker's loop is alive: its main thread is at work, and neither a slot nor a report hangs.
+    /// The worker's loop is alive: its main thread runs, and no slot or report hangs.
     Heartbeat {
-        /// It is told again within this time. Who hears nothing for longer may take the worker for hanging.
+        /// Time until the next heartbeat at the latest. If none comes, the worker may be considered hung.
         again: Duration,
     },
-    /// The worker's loop hangs, and why that is thought.
+    /// The worker's loop hangs, and what shows that.
     Hanging(String),
-    /// Nothing more is claimed.
+    /// The worker stopped claiming.
     Closing {
-        /// Whether a signal asked for it.
+        /// Whether a signal stopped it.
         asked: bool,
-        /// Tasks that still run.
+        /// Number of running tasks.
         in_flight: usize,
     },
-    /// The results file, or the database of ideas, is not there any more, or another one is in its place: the worker ends.
+    /// The results file or the database of ideas was removed or replaced: the worker exits.
     FilesGone(String),
-    /// All is done, or has failed: what the worker has done.
+    /// The worker ended.
     Ended(&'a Summary),
-    /// The ideas of a result could not be kept: nothing of it is stored or reported.
-    IdeasNotKept {
-        /// The task.
-        task_id: TaskId,
-        /// Why.
-        error: String,
-    },
-    /// A task goes back to the queue, since its claim could not be noted, or its ideas could not be kept.
+    /// The ideas of a result could not be stored: nothing of it is stored or reported.
+    IdeasNotKept { task_id: TaskId, error: String },
+    /// A task was given back, since its claim could not be noted, or its ideas could not be stored.
     GivenBack {
-        /// The task.
         task_id: TaskId,
-        /// Why.
         error: String,
-        /// Whether the TaskManager has it back. Else it stays claimed until the claim is over.
+        /// Whether the TaskManager confirmed that. Otherwise it stays claimed until the claim expires.
         returned: bool,
     },
-    /// What is to be written of a task waits, since another process holds the results file, say.
-    StoreWaits {
-        /// The task.
-        task_id: TaskId,
-        /// Why.
-        error: String,
-    },
-    /// The results file, or the database of ideas, cannot be written for now: nothing is claimed until it can.
+    /// A write about a task is being retried, for example because another process holds the results file.
+    StoreWaits { task_id: TaskId, error: String },
+    /// The results file or the database of ideas cannot be written: claiming is paused.
     StoreFailed {
-        /// Why.
         error: String,
-        /// How many bytes are to be free before anything is claimed again.
+        /// Free space, in bytes, needed before claiming resumes.
         room: u64,
     },
-    /// It can be written again.
+    /// The file can be written again.
     StoreMended {
-        /// How long it could not.
+        /// How long it could not be written.
         length: Duration,
     },
-    /// A task is claimed, and its claim cannot be noted yet.
-    ClaimWaits {
-        /// The claim.
-        claim: &'a Claim,
-        /// Why.
-        error: String,
-    },
-    /// What waited to be written of a task has been.
-    StoreWaited {
-        /// The task.
-        task_id: TaskId,
-    },
-    /// The results file was told of a poll, or why that could not be written.
+    /// A task is claimed, but its claim cannot be noted yet.
+    ClaimWaits { claim: &'a Claim, error: String },
+    /// The retried write about a task succeeded.
+    StoreWaited { task_id: TaskId },
+    /// The time of a poll was written to the results file, or why it could not be.
     PollNoted(Option<String>),
     /// A result could not be stored.
     NotStored {
-        /// The task.
         task_id: TaskId,
-        /// Why.
         error: String,
-        /// Whether the TaskManager has it all the same.
+        /// Whether the TaskManager confirmed it all the same.
         reported: bool,
     },
 }
 
-/// Hears nothing.
+/// Ignores all events.
 impl Observer for () {
     fn event(&self, _: &Event<'_>) {}
 }
 
-/// Hears what happens in a worker, from any of its threads.
+/// Receives the events of a worker, from any of its threads.
 pub(crate) trait Observer: Sync {
-    /// Something happened. Must return quickly: it holds up the slot.
+    /// Handles an event. Must return quickly: the slot waits for it.
     fn event(&self, event: &Event<'_>);
 }

@@ -1,4 +1,4 @@
-//! One claimed task: run, stored, reported, in this order.
+//! Runs a claimed task: checks its params, calls its handler, retries inside the claim.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
@@ -20,19 +20,18 @@ use crate::store::check_ideas;
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
 use crate::taskmanager::{Backoff, Retries};
 
-/// A task that was in flight at so many deaths of a worker is not run again: it may be what killed them.
-const MOST_DEATHS: u32 = 3;
+/// A task that was running at this many crashes of a worker is not run again: it may have caused them.
+const MAX_CRASHES: u32 = 3;
 
-/// What working a task takes.
+/// Runs tasks.
 pub(crate) struct Executor<'a> {
-    /// The settings in force.
     pub config: &'a Config,
-    /// What stores and reports results; its clock's sleeps end when the worker starts to drain.
+    /// Stores and reports results. The sleeps of its clock end when the worker starts to drain.
     pub completer: Completer<'a>,
 }
 
 impl Executor<'_> {
-    /// Makes a claim of a task that was handed out at `claimed_at`.
+    /// Builds the claim of a task that was claimed at `claimed_at`.
     pub(crate) fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Moment) -> Claim {
         let worker_id = self.config.worker_id.value.clone();
         let deadline = claimed_at.later(worker_type.timeout);
@@ -43,10 +42,10 @@ impl Executor<'_> {
         claim
     }
 
-    /// Works a task, over which a worker has died `deaths` times, to its end. Nothing is stored or reported yet.
-    pub(crate) fn run(&self, claim: Claim, deaths: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
+    /// Runs a task to its end; workers have crashed `crashes` times while running it. Stores and reports nothing.
+    pub(crate) fn run(&self, claim: Claim, crashes: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
         let start = self.completer.clock.moment();
-        let refused = self.refusal(&claim, deaths).or_else(|| breach(&claim, worker_type, stop));
+        let refused = self.refusal(&claim, crashes).or_else(|| breach(&claim, worker_type, stop));
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
         if let Some(not_before) = outcome.not_before {
             outcome.metadata.insert("not_before".into(), json!(not_before));
@@ -54,27 +53,27 @@ impl Executor<'_> {
         TaskResult::new(claim, outcome, self.completer.client.url(), start.time, start.now())
     }
 
-    /// The outcome of a task that must not run.
-    fn refusal(&self, claim: &Claim, deaths: u32) -> Option<Outcome> {
+    /// Returns the outcome of a task that must not run.
+    fn refusal(&self, claim: &Claim, crashes: u32) -> Option<Outcome> {
         let task = &claim.task;
         let most = self.config.max_attempts.value;
         if task.attempt > most {
             let error = format!("claimed {} times, more than max_attempts = {most}: not run", task.attempt);
             return Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error));
         }
-        if deaths >= MOST_DEATHS {
-            let error = format!("a worker died while running this task, {deaths} times: not run again");
+        if crashes >= MAX_CRASHES {
+            let error = format!("a worker died while running this task, {crashes} times: not run again");
             return Some(Outcome::failure(ErrorType::Other("worker_died".into()), error));
         }
         if let Err(error) = params::check_limits(&task.params) {
             return Some(Outcome::failure(ErrorType::Validation, error));
         }
-        // If that cannot be read now, the task is run: at worst it refuses its params once more.
+        // If this cannot be read now, the task runs: at worst it refuses its params once more.
         let failure = self.completer.store.lasting_failure(task, self.completer.client.url()).ok().flatten();
         failure.map(Outcome::not_run)
     }
 
-    /// Tries again what may be tried again, inside the claim, while the deadline allows.
+    /// Runs the handler, and retries retryable failures inside the claim while the deadline allows.
     fn attempt_with_retries(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<Stop>) -> Outcome {
         let retry = &worker_type.retry;
         let mut backoff = Backoff::new(retry.delay, retry.backoff_factor, Duration::MAX);
@@ -97,7 +96,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Most handlers report no progress: what sends it is started by the first report.
+    /// Runs the handler once. Most handlers report no progress, so the thread that sends it starts with the first
+    /// report.
     fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<Stop>) -> Outcome {
         let (progress, is_sent) = (Arc::new(Progress::default()), AtomicBool::new(false));
         let timeout = claim.deadline.left();
@@ -105,26 +105,26 @@ impl Executor<'_> {
             progress.note(percent, message);
             self.completer.observer.event(&Event::Progress { task_id: claim.task.id, percent, message });
             if !is_sent.swap(true, Ordering::SeqCst) {
-                // Another try, since a kept connection may have broken; the next report says more anyway.
+                // A second try, since a kept connection may have broken; the next report is newer anyway.
                 let client = self.completer.client.with_retries(Retries {
                     tries: 2,
                     retry_after_budget: Duration::ZERO,
                     ..Retries::STANDARD
                 });
-                // Where the system has no thread left, the task goes on, and the next report tries again.
+                // If the system refuses a thread, the task goes on, and the next report tries again.
                 is_sent.store(progress.start_sending(client, claim, stop), Ordering::SeqCst);
             }
         };
         let listener = TaskListener { claim, note: &note, observer: self.completer.observer };
         let run = Run::new(timeout, stop, &listener);
-        // Nothing of a handler is looked at after it has panicked but the handler itself, whose business it is.
+        // After a panic only the handler itself is used again, and its state is its own business.
         let ran = panic::catch_unwind(AssertUnwindSafe(|| worker_type.handler.run(claim, &run)));
         progress.end(stop);
         ran.unwrap_or_else(panicked)
     }
 }
 
-/// The outcome of a task whose params break the schema, or of which that is not known in time.
+/// Returns the outcome of a task whose params do not match the schema, or could not be checked in time.
 fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcome> {
     let schema = worker_type.schema.as_ref()?;
     match schema.check(&claim.task.params, claim.deadline.left(), stop) {
@@ -137,7 +137,7 @@ fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcom
     }
 }
 
-/// What a panic says of the attempt: as where a program exits with another code than those that mean something.
+/// Returns the failure for a panic, which is handled like an unknown exit code of a program.
 #[allow(clippy::needless_pass_by_value, reason = "as `unwrap_or_else` hands it over")]
 fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
     let text = payload.downcast_ref::<&str>().copied();
@@ -147,7 +147,7 @@ fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
     Outcome::failure(ErrorType::Handler, error)
 }
 
-/// What a handler has made of a task. It has run, whatever it says: its failures count. But not where it could not be run.
+/// Marks an outcome as a handler's own: its failures count as attempts, unless it could not run.
 fn of_handler(mut outcome: Outcome) -> Outcome {
     outcome.metadata.remove(NOT_RUN);
     if outcome.failure.as_ref().is_some_and(|failure| failure.error_type == ErrorType::Worker) {
@@ -156,7 +156,7 @@ fn of_handler(mut outcome: Outcome) -> Outcome {
     with_sound_ideas(within_limits(outcome))
 }
 
-/// An outcome whose result could not be read again is a failure: handlers that are not programs can make one.
+/// Turns an outcome whose result exceeds the JSON limits into a failure. Handlers written in Rust can produce one.
 fn within_limits(outcome: Outcome) -> Outcome {
     let metadata = outcome.metadata.values().try_for_each(|value| json::check_parts(value, MAX_DEPTH));
     match json::check_parts(&outcome.data, MAX_DEPTH).and(metadata) {
@@ -168,7 +168,7 @@ fn within_limits(outcome: Outcome) -> Outcome {
     }
 }
 
-/// An outcome whose ideas cannot be kept is a failure: the handler says what makes no sense.
+/// Turns an outcome whose ideas are invalid into a failure that says what is wrong.
 #[must_use]
 pub(crate) fn with_sound_ideas(outcome: Outcome) -> Outcome {
     match check_ideas(&outcome) {

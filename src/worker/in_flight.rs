@@ -1,11 +1,10 @@
-//! The one table of what this process holds: tasks, their attempts, and how far each is between its claim and the fate of
-//! its result.
+//! The table of tasks in flight: each task, its attempts, and its phase between claim and settled report.
 //!
-//! A task may be claimed here again before its result is settled. Until anything is reported, its claim has expired: the
-//! run, or the result that is there, goes under the new claim, and nothing runs twice. Once a report is under way, the
-//! task may as well have failed, been put back, and be claimed for its next attempt, all before this process has read the
-//! answer. So the new claim waits for the fate of that report: if it arrived, the new attempt runs; if its claim was lost,
-//! the result goes under the new claim.
+//! A task may be claimed here again before its result is settled. As long as nothing was reported, its old claim must
+//! have expired: the running attempt or its result continues under the new claim, and nothing runs twice. Once a report
+//! is being sent, the task may instead have failed, returned to the queue and been claimed for its next attempt, all
+//! before this process has read the answer. So the new claim waits for the outcome of that report: if it arrived, the
+//! new attempt runs; if its claim was lost, the result moves to the new claim.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,62 +12,60 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::doubts::{Doubts, Earlier};
+use super::lost_claims::{EarlierWorkers, LostClaims};
 use crate::clock::Timestamp;
 use crate::shutdown::{Stop, StopReason};
 use crate::store::StoredResult;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 
-/// So many repeated events are remembered. Beyond that something may be told twice.
+/// Number of repeated events to remember. Beyond it, an event may be emitted twice.
 const MOST_REPEATED: usize = 1000;
 
-/// One handing out of a task.
+/// A task and the number of its attempt.
 pub(super) type Attempt = (TaskId, u32);
 
-/// What becomes of a claim.
+/// What to do with a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entered {
-    /// Its task is to be run.
+    /// Run its task.
     New,
-    /// The run, or the result, of an earlier attempt goes under it.
+    /// An earlier attempt that is in flight here continues under it.
     Continues,
-    /// A report of an earlier attempt is under way: see [`InFlight::wait`].
+    /// A report of an earlier attempt is being sent: see [`InFlight::wait`].
     MustWait,
-    /// What it waited for has not come in time.
+    /// The earlier report was not settled in time.
     GivenUp,
-    /// The same, since this process ends.
+    /// The earlier report was not settled before this process exits.
     Ending,
 }
 
-/// How far a task is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
-    /// Its handler runs, or is about to.
+    /// Its handler is running or about to run.
     #[default]
     Running,
-    /// Its result is stored, and nothing was sent.
+    /// Its result is stored; nothing was sent.
     Stored,
     /// A report may have been sent.
     Reporting,
 }
 
-/// A claim that came while its task was in flight already.
+/// A claim that arrived while its task was already in flight.
 struct NextClaim {
     attempt: u32,
     claimed_at: Timestamp,
     worker_id: String,
 }
 
-/// A task in flight.
 #[derive(Default)]
 struct Held {
-    /// Runs and results of which the fate is not known. More than one only if earlier processes left them.
+    /// Attempts that are not settled. More than one only if earlier processes left results.
     unsettled: usize,
     phase: Phase,
-    /// The latest claim, if nothing goes under it yet.
+    /// The latest claim, if no attempt continues under it yet.
     next: Option<NextClaim>,
-    /// The attempts that this process knows of. One that a look at the TaskManager has found stays, with the time: the
-    /// answer to a claim that was made before may still come, and is about the same attempt.
+    /// Attempts known to this process. One found by a search keeps its time: the answer to an earlier claim may still
+    /// arrive, and is about the same attempt.
     attempts: Vec<(u32, Option<Instant>)>,
 }
 
@@ -85,9 +82,9 @@ impl Held {
         (self.unsettled, self.phase, self.next) = (1, Phase::Running, None);
     }
 
-    /// Puts a result under the latest claim; false if it is already.
+    /// Moves a result to the latest claim; false if it is there already.
     fn renew(&mut self, result: &mut TaskResult) -> bool {
-        // Of several results only one can count, and only the TaskManager knows which.
+        // Only one of several results can count, and only the TaskManager knows which.
         let is_later = |next: &mut NextClaim| next.attempt > result.attempt;
         let Some(next) = self.next.take_if(|next| self.unsettled == 1 && is_later(next)) else { return false };
         (result.attempt, result.claimed_at, result.worker_id) = (next.attempt, next.claimed_at, next.worker_id);
@@ -95,14 +92,11 @@ impl Held {
     }
 }
 
-/// What may happen to a task again and again, and is told once.
+/// Events that may repeat for a task, and are logged once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Repeated {
-    /// It is claimed while it is in flight.
     ClaimRenewed,
-    /// It is of a type that nobody asked for.
     WrongType,
-    /// The TaskManager refuses its report.
     ReportRefused,
 }
 
@@ -110,41 +104,40 @@ pub(super) enum Repeated {
 struct State {
     tasks: HashMap<TaskId, Held>,
     repeated: HashSet<(TaskId, Repeated)>,
-    /// What stops each task that runs, and why all of them are stopped.
+    /// The cancel token of each running task, and the reason if all were cancelled.
     cancels: Vec<Arc<Stop>>,
     all_cancelled: Option<StopReason>,
     is_ending: bool,
 }
 
-/// The tasks in flight.
 pub(super) struct InFlight {
-    /// Tasks that this process may hold without knowing.
-    pub(super) doubts: Doubts,
+    /// Claims that this process may hold without knowing.
+    pub(super) lost_claims: LostClaims,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl InFlight {
-    /// Starts with the tasks whose results earlier processes left unreported: their reports may have arrived.
-    pub(super) fn new(unreported: &[StoredResult], earlier: Earlier) -> Self {
+    /// Starts with the tasks of earlier processes' pending reports, which may have arrived.
+    pub(super) fn new(unreported: &[StoredResult], earlier: EarlierWorkers) -> Self {
         let mut state = State::default();
         for StoredResult { result, .. } in unreported {
             let held = state.tasks.entry(result.task_id).or_default();
             (held.unsettled, held.phase) = (held.unsettled + 1, Phase::Reporting);
         }
-        Self { state: Mutex::new(state), changed: Condvar::new(), doubts: Doubts::new(earlier) }
+        Self { state: Mutex::new(state), changed: Condvar::new(), lost_claims: LostClaims::new(earlier) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// How many tasks run.
+    /// Returns the number of running tasks.
     pub(super) fn running(&self) -> usize {
         self.lock().tasks.values().filter(|held| held.unsettled > 0 && held.phase == Phase::Running).count()
     }
 
-    /// Notes a claim, and says what becomes of it.
+    /// Enters a claim, and returns what to do with it.
     pub(super) fn enter(&self, claim: &Claim) -> Entered {
         let mut state = self.lock();
         let held = state.tasks.entry(claim.task.id).or_default();
@@ -153,7 +146,7 @@ impl InFlight {
             return Entered::New;
         }
         let Claim { task, worker_id, claimed_at, .. } = claim;
-        // One that comes late, after a later one, has expired.
+        // One that arrives after a later one has expired.
         if held.next.as_ref().is_none_or(|next| next.attempt < task.attempt) {
             let (attempt, claimed_at, worker_id) = (task.attempt, *claimed_at, worker_id.clone());
             held.next = Some(NextClaim { attempt, claimed_at, worker_id });
@@ -162,9 +155,9 @@ impl InFlight {
         if held.phase == Phase::Reporting { Entered::MustWait } else { Entered::Continues }
     }
 
-    /// Waits until the fate of the reports that are under way is known, for as long as `patience` and this process last.
-    pub(super) fn wait(&self, claim: &Claim, patience: Duration) -> Entered {
-        let deadline = Instant::now().checked_add(patience);
+    /// Waits until the task's earlier reports are settled, at most for `limit` and until this process exits.
+    pub(super) fn wait(&self, claim: &Claim, limit: Duration) -> Entered {
+        let deadline = Instant::now().checked_add(limit);
         let mut state = self.lock();
         loop {
             let is_ending = state.is_ending;
@@ -185,21 +178,21 @@ impl InFlight {
         }
     }
 
-    /// No claim waits any more: the process ends.
+    /// Ends all waits: the process exits.
     pub(super) fn end(&self) {
         self.lock().is_ending = true;
         self.changed.notify_all();
     }
 
-    /// Notes that the result of a task is stored.
+    /// Marks a task's result as stored.
     pub(super) fn stored(&self, id: TaskId) {
         if let Some(held) = self.lock().tasks.get_mut(&id).filter(|held| held.phase == Phase::Running) {
             held.phase = Phase::Stored;
         }
     }
 
-    /// Notes that a result is reported from now on. If nothing of it may have been sent yet, and there is a later claim of
-    /// its task, it is put under that; true if it is.
+    /// Marks a task as being reported. If nothing of the result may have been sent yet and there is a later claim of
+    /// the task, moves the result to that claim; true if it did.
     pub(super) fn report(&self, result: &mut TaskResult) -> bool {
         let mut state = self.lock();
         let held = state.tasks.get_mut(&result.task_id).filter(|held| held.phase != Phase::Reporting);
@@ -208,9 +201,9 @@ impl InFlight {
         held.renew(result)
     }
 
-    /// Puts a result of which nothing was sent, or whose claim was lost, under the latest claim of its task; false if there
-    /// is none. If a failure was reported and more than one attempt has begun since, nothing tells whether it had arrived:
-    /// then the latest is run.
+    /// Moves a result that was not sent, or whose claim was lost, to the task's latest claim; false if there is none.
+    /// If a failure was reported and more than one attempt has begun since, nobody can tell whether it arrived: then
+    /// the latest attempt runs.
     pub(super) fn renew(&self, result: &mut TaskResult) -> bool {
         let mut state = self.lock();
         let is_known = |held: &Held| {
@@ -225,7 +218,7 @@ impl InFlight {
         renewed
     }
 
-    /// Lets go of a run or a result whose fate is known.
+    /// Removes an attempt that is settled.
     pub(super) fn leave(&self, id: TaskId) {
         let mut state = self.lock();
         let Some(held) = state.tasks.get_mut(&id) else { return };
@@ -237,10 +230,10 @@ impl InFlight {
     }
 }
 
-/// The attempts that this process knows of.
+/// The attempts known to this process.
 impl InFlight {
-    /// Admits an attempt that a claim, made at `asked_at`, was answered with. False if a look was faster.
-    pub(super) fn admit(&self, task: &Task, asked_at: Instant) -> bool {
+    /// Registers the attempt returned by a claim made at `asked_at`. False if a search found it first.
+    pub(super) fn register(&self, task: &Task, asked_at: Instant) -> bool {
         let mut state = self.lock();
         let held = state.tasks.entry(task.id).or_default();
         let known = held.attempts.iter_mut().find(|(attempt, _)| *attempt == task.attempt);
@@ -248,7 +241,7 @@ impl InFlight {
             held.attempts.push((task.attempt, None));
             return true;
         };
-        // A later call may be given the same attempt again only if somebody has put the task back.
+        // A later call gets the same attempt only if somebody has put the task back.
         let is_new = found_at.is_none_or(|found_at| found_at < asked_at);
         if is_new {
             *found_at = None;
@@ -256,8 +249,8 @@ impl InFlight {
         is_new
     }
 
-    /// Admits an attempt that a look has found; false if it is known.
-    pub(super) fn admit_found(&self, (id, attempt): Attempt) -> bool {
+    /// Registers an attempt found by a search; false if it is known.
+    pub(super) fn register_found(&self, (id, attempt): Attempt) -> bool {
         let mut state = self.lock();
         let held = state.tasks.entry(id).or_default();
         let is_new = held.attempts.iter().all(|(known, _)| *known != attempt);
@@ -267,20 +260,20 @@ impl InFlight {
         is_new
     }
 
-    /// Forgets an attempt that a look has found and that is not to be worked after all.
+    /// Removes an attempt that a search found but that is not worked after all.
     pub(super) fn forget(&self, attempt: Attempt) {
         self.drop_attempt(attempt, |_| true);
     }
 
-    /// Lets go of an attempt whose work has ended.
+    /// Removes an attempt that has ended.
     pub(super) fn release(&self, attempt: Attempt) {
         self.drop_attempt(attempt, |found_at| found_at.is_none());
     }
 
-    /// Lets go of an attempt whose claim seems to have expired; a look is to find whether it has.
+    /// Removes an attempt whose claim seems to have expired, and starts a search to check that.
     pub(super) fn give_up(&self, attempt: Attempt) {
         self.forget(attempt);
-        self.doubts.add();
+        self.lost_claims.add();
     }
 
     fn drop_attempt(&self, (id, attempt): Attempt, goes: impl Fn(Option<Instant>) -> bool) {
@@ -293,9 +286,9 @@ impl InFlight {
     }
 }
 
-/// What stops the tasks that run, and what was told of tasks.
+/// Cancel tokens, and which events were emitted.
 impl InFlight {
-    /// What stops a task that starts to run; raised at once if all tasks are being stopped.
+    /// Returns the cancel token of a task that starts; already raised if all tasks were cancelled.
     pub(super) fn cancel_token(&self) -> Arc<Stop> {
         let stop = Arc::new(Stop::new(None));
         let mut state = self.lock();
@@ -304,12 +297,12 @@ impl InFlight {
         stop
     }
 
-    /// Forgets what stops a task that has ended.
+    /// Forgets the cancel token of a task that has ended.
     pub(super) fn drop_token(&self, stop: &Arc<Stop>) {
         self.lock().cancels.retain(|other| !Arc::ptr_eq(other, stop));
     }
 
-    /// Stops every task that runs, and every one that still starts.
+    /// Cancels every running task, and every one that still starts.
     pub(super) fn cancel_all(&self, reason: StopReason) {
         let running = {
             let mut state = self.lock();
@@ -321,7 +314,7 @@ impl InFlight {
         }
     }
 
-    /// Whether that has been told of the task. From now on it has.
+    /// Whether this event was already emitted for the task. Records it as emitted.
     pub(super) fn is_repeated(&self, id: TaskId, event: Repeated) -> bool {
         let repeated = &mut self.lock().repeated;
         if repeated.len() >= MOST_REPEATED {
@@ -330,7 +323,7 @@ impl InFlight {
         !repeated.insert((id, event))
     }
 
-    /// The task is done: what may happen to it later is told again.
+    /// Forgets a settled task's events, so that new ones are emitted again.
     pub(super) fn forget_repeated(&self, id: TaskId) {
         self.lock().repeated.retain(|(told, _)| *told != id);
     }
@@ -342,7 +335,7 @@ mod tests {
 
     #[test]
     fn each_is_told_once_until_the_task_is_done() {
-        let (table, task) = (InFlight::new(&[], Earlier::None), TaskId(1));
+        let (table, task) = (InFlight::new(&[], EarlierWorkers::None), TaskId(1));
         assert!(!table.is_repeated(task, Repeated::WrongType) && !table.is_repeated(task, Repeated::ClaimRenewed));
         assert!(table.is_repeated(task, Repeated::WrongType) && !table.is_repeated(TaskId(2), Repeated::WrongType));
         table.forget_repeated(task);

@@ -1,69 +1,68 @@
-//! How long a claim is held open at the server: one policy, for `work` and for `claim`.
+//! Long polling: how long the server may hold a claim open. One policy for `work` and `claim`.
 
 use std::time::{Duration, Instant};
 
 use crate::taskmanager::LongPolling;
 
-/// The longest time for which a server is asked to hold a claim open: shorter than what proxies take for a dead
-/// connection.
+/// Maximum time of a long poll: shorter than proxies' time-outs for idle connections.
 const LONGEST: Duration = Duration::from_secs(20);
-/// A server that has held a claim open for so long did wait.
+/// A server that has held a claim open for this long supports long polls.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What is known of a server that may hold claims open.
+/// What is known about a server's long polling.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LongPoll {
-    /// `None` until it has answered a claim that it could have held open.
+    /// `None` until it has answered a long poll.
     server: Option<LongPolling>,
-    /// How many types are claimed.
+    /// Number of types claimed.
     types: usize,
 }
 
 impl LongPoll {
-    /// For claims of so many types at a server of which nothing is known.
+    /// Creates the policy for claims of `types` types, with nothing known about the server.
     #[must_use]
     pub(crate) fn new(types: usize) -> Self {
         Self { server: None, types }
     }
 
-    /// For a worker that is to hear at once that there is no task.
+    /// Creates the policy of a worker that never long-polls.
     pub(super) fn never() -> Self {
         Self { server: Some(LongPolling::No), types: 0 }
     }
 
-    /// Notes how the server has answered a claim that it was asked to hold open.
+    /// Notes how the server answered a long poll.
     pub(crate) fn note(&mut self, waits: LongPolling) {
         self.server = Some(waits);
     }
 
-    /// What the server has shown so far.
+    /// Returns what the server supports, as far as is known.
     #[must_use]
     pub(crate) fn server(&self) -> LongPolling {
         self.server.unwrap_or(LongPolling::No)
     }
 
-    /// Whether one claim waits for tasks of all types.
+    /// Whether one long poll waits for tasks of all types.
     #[must_use]
     pub(crate) fn is_for_any(&self) -> bool {
         self.server == Some(LongPolling::AllTypes)
     }
 
-    /// How long the server may hold the next claim. If it waits for a task of one type, and there are others, no longer
-    /// than until these are asked for again, after `pause`.
+    /// Returns how long the server may hold the next claim open. If it waits for one type only and there are others, no
+    /// longer than `pause`, after which these are polled again.
     #[must_use]
     pub(crate) fn longest(&self, pause: Duration) -> Duration {
         if self.types == 1 || self.is_for_any() { LONGEST } else { LONGEST.min(pause) }
     }
 
-    /// Whether the next claim may follow at once after one that began at `start`, as the server does the waiting. One
-    /// that was asked to wait and did not would be asked in a circle.
+    /// Whether the next claim may follow at once after one that began at `start`, because the server has waited. If it
+    /// answered a long poll at once, that would be a busy loop.
     #[must_use]
     pub(crate) fn has_waited(&self, start: Instant) -> bool {
         matches!(self.server, Some(LongPolling::ClaimedType | LongPolling::AllTypes)) && start.elapsed() >= SHORTEST
     }
 
-    /// Whether the server may do the waiting from now on, after a claim that began at `start` and `was_held` open if the
-    /// server can do that.
+    /// Whether the next claim may be a long poll, after one that began at `start` and, if `was_held`, was a long poll
+    /// itself.
     pub(super) fn may_wait(&self, start: Instant, was_held: bool) -> bool {
         self.server != Some(LongPolling::No) && (!was_held || start.elapsed() >= SHORTEST)
     }

@@ -10,11 +10,11 @@
 
 mod breaker;
 mod delivery;
-mod doubts;
 mod event;
 mod execute;
 mod in_flight;
 mod long_poll;
+mod lost_claims;
 mod outage;
 mod params;
 mod poller;
@@ -65,55 +65,53 @@ use crate::store::{Counters, Process, Store, StoreError, StoredResult};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Error};
 
-/// What a worker is to do, beside what its configuration says.
+/// What a worker should do, in addition to its configuration.
 #[derive(Default)]
 pub(crate) struct Job {
-    /// The types to work.
+    /// The task types to claim.
     pub task_types: Vec<config::TaskType>,
-    /// What works those of them, by name, for which [`Tools::handlers`] are not asked.
+    /// Handlers by type name. For types that are not in it, [`Tools::handlers`] is asked.
     pub handlers: BTreeMap<String, Arc<dyn Handler>>,
-    /// Register the types first.
+    /// Register the types before the first claim.
     pub register: bool,
-    /// End when nothing is left to do.
+    /// Exit when the queue is empty and everything is reported.
     pub drain: bool,
-    /// End when there was nothing to do for so long.
+    /// Exit after being idle this long.
     pub exit_after_idle: Option<Duration>,
-    /// Somebody takes the worker for hanging if there is no [`Event::Heartbeat`] for so long. Nobody: as if for five minutes.
+    /// Whoever watches the worker considers it hung if no [`Event::Heartbeat`] comes within this time. `None` acts like
+    /// five minutes.
     pub watchdog: Option<Duration>,
 }
 
-/// What a worker works with.
+/// What a worker uses: settings, client, results file, handlers.
 pub(crate) struct Tools<'a> {
-    /// The settings in force.
     pub config: &'a Config,
-    /// Speaks with the TaskManager.
     pub client: &'a Client,
     /// The results file.
     pub store: &'a Arc<Store>,
     /// Knows the handlers that the configuration names.
     pub handlers: &'a dyn HandlerSource,
-    /// Hears what happens.
+    /// Receives the worker's events.
     pub observer: &'a dyn Observer,
-    /// Asks the worker to end.
+    /// Stops the worker.
     pub shutdown: &'a Arc<Shutdown>,
 }
 
-/// What a worker has done.
+/// What a worker did between its start and its exit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
     /// Attempts, by how they ended.
     pub counters: Counters,
-    /// Results that are in the results file and not confirmed by the TaskManager.
+    /// Results in the results file that the TaskManager has not confirmed.
     pub unreported: usize,
-    /// The tasks of those of them that the TaskManager refused, and why. The next worker on the results file sends them
-    /// again.
+    /// The tasks whose reports the TaskManager refused, and why. The next worker on this results file sends them again.
     pub refused: Vec<(TaskId, Error)>,
-    /// The types that are snoozed, and until when.
+    /// The snoozed types, and until when each is snoozed.
     pub snoozed: Vec<(String, Timestamp)>,
 }
 
-/// Why a worker could not start, or ended before it was done. The text is one line for a person.
+/// Why a worker could not start, or stopped early. The text is one line for a person.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -132,7 +130,7 @@ pub enum WorkerError {
     /// The system refused a thread.
     #[error("cannot start threads for {slots} slots: {}", crate::os_error::words(error))]
     Thread {
-        /// How many slots there were to be.
+        /// Number of slots asked for.
         slots: usize,
         /// What the system says.
         error: std::io::Error,
@@ -140,21 +138,21 @@ pub enum WorkerError {
     /// The slots may need more open files than the process may have.
     #[error("{slots} slots may need {needed} open files, but the limit is {limit}")]
     OpenFiles {
-        /// How many slots there were to be.
+        /// Number of slots asked for.
         slots: usize,
-        /// How many files they need, with all else.
+        /// Files needed by the slots and everything else.
         needed: u64,
-        /// How many the process may have.
+        /// Open-file limit of the process.
         limit: u64,
-        /// For how many slots those are enough.
+        /// Number of slots for which the limit is enough.
         enough_for: usize,
     },
 }
 
-/// Runs a worker until its job is done or the program is asked to end.
+/// Runs a worker until it is done or the program is stopped.
 pub(crate) fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
     let exit_on_outage = startup::exit_on_outage(job, tools);
-    // A server that asks to be left alone is left alone by all slots, not by one that waits in its call.
+    // If the server sends Retry-After, all slots pause, instead of one slot waiting inside its call.
     let client = tools.client.with_retry_after_budget(Duration::ZERO);
     let tools = &Tools { client: &client, ..*tools };
     let Some(types) = startup::resolve(job, tools, exit_on_outage)? else {
@@ -171,12 +169,12 @@ pub(crate) fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> 
     let poller = Poller::new(&recovery, &reports);
     let reporter = Reporter::new(&context, &store_health, &reports);
     let slots = Slots::new(&poller, &recovery, &reporter, Watchdog::new(job.watchdog, tools.config.concurrency.value));
-    context.obey(tools.shutdown, tools.store);
+    context.follow_shutdown(tools.shutdown, tools.store);
     Supervisor { context: &context, slots: &slots, reporter: &reporter, reports: &reports, handlers: tools.handlers }
         .run()
 }
 
-/// What the parts of a worker share: what they work with, and the tables in which they meet.
+/// Shared state of the worker's parts, including the tables in which they meet.
 struct Context<'a> {
     executor: Executor<'a>,
     types: Vec<WorkerType>,
@@ -184,8 +182,7 @@ struct Context<'a> {
     in_flight: Arc<InFlight>,
     schedule: Arc<PollSchedule>,
     outage: OutageTracker<'a>,
-    /// Somebody waits for the worker's end: it is to end when the TaskManager cannot be reached, or has asked to be left
-    /// alone, for so long.
+    /// If set, the worker exits when the TaskManager is unreachable, or asks for a pause, for this long.
     exit_on_outage: Option<Duration>,
     counters: Mutex<Counters>,
     failure: Mutex<Option<WorkerError>>,
@@ -203,7 +200,7 @@ impl<'a> Context<'a> {
             Limits { max_tasks: config.max_tasks.value, drain: job.drain, exit_after_idle: job.exit_after_idle };
         let backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let concurrency = types.iter().map(|worker_type| worker_type.concurrency).collect();
-        let earlier = recovery::earlier(&executor, &process)?;
+        let earlier = recovery::earlier_workers(&executor, &process)?;
         Ok(Self {
             in_flight: Arc::new(InFlight::new(unreported, earlier)),
             schedule: Arc::new(PollSchedule::new(limits, concurrency, config.concurrency.value, backoff)),
@@ -233,13 +230,13 @@ impl<'a> Context<'a> {
         &*self.executor.completer.clock
     }
 
-    /// Tells the observer.
-    fn tell(&self, event: &Event<'_>) {
+    /// Sends an event to the observer.
+    fn emit(&self, event: &Event<'_>) {
         self.executor.completer.observer.event(event);
     }
 
-    /// Makes the worker obey the program's shutdown at once, whatever its threads wait for.
-    fn obey(&self, shutdown: &Shutdown, store: &Arc<Store>) {
+    /// Makes the worker react to a shutdown at once, whatever its threads are waiting for.
+    fn follow_shutdown(&self, shutdown: &Shutdown, store: &Arc<Store>) {
         let (schedule, in_flight, store) = (Arc::clone(&self.schedule), Arc::clone(&self.in_flight), Arc::clone(store));
         shutdown.on_raise(Phase::Running, move |phase| {
             schedule.ask_to_end();
@@ -251,32 +248,33 @@ impl<'a> Context<'a> {
         });
     }
 
-    /// Ends the worker for a reason that waiting cannot mend. The first reason stands.
+    /// Stops the worker because of an error that waiting cannot fix. The first error is kept.
     fn fail(&self, error: WorkerError) {
         self.note_failure(error);
         self.schedule.close(Closed::Failed);
         self.in_flight.end();
     }
 
-    /// Whether it fails at its end.
+    /// Whether [`run`] will return an error.
     fn has_failed(&self) -> bool {
         self.failure.lock().is_some()
     }
 
-    /// Lets the worker go on, and fail at its end. The first reason stands.
+    /// Records an error that [`run`] returns once the worker is done. The first error is kept.
     fn note_failure(&self, error: WorkerError) {
         self.failure.lock().get_or_insert(error);
     }
 
-    /// Something may be left that the worker cannot see to: who waits until all is done is told so at the end.
-    fn not_done(&self, error: Error) {
+    /// Records that some work may remain that this worker cannot do, if somebody waits for its exit.
+    fn note_incomplete(&self, error: Error) {
         if self.exit_on_outage.is_some() {
             self.note_failure(WorkerError::TaskManager(error));
         }
     }
 
-    /// Whether waiting cannot mend what has failed: the key is refused, or, for who waits for the worker's end, the call.
-    fn is_decided(&self, error: &Error) -> bool {
+    /// Whether waiting cannot fix the error: the key is refused, or somebody waits for the worker's exit and the call
+    /// is not retryable.
+    fn is_fatal(&self, error: &Error) -> bool {
         match error {
             Error::KeyRefused { .. } => true,
             Error::NotATaskManager { .. } | Error::Interrupted => false,
@@ -284,7 +282,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Has claims that are held open at the TaskManager answered.
+    /// Ends this worker's open long polls.
     fn withdraw_claims(&self) {
         let has_ended = |time| self.schedule.wait_not_held(time);
         withdraw_claims(self.client(), &self.config().worker_id.value, has_ended);

@@ -1,4 +1,4 @@
-//! Whether the TaskManager answers. An outage is two events, however many calls fail in it.
+//! Tracks whether the TaskManager answers. An outage is two events, however many calls fail in it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,15 +9,15 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{Event, Observer};
 use crate::taskmanager::Error;
 
-/// So many failed calls in a row are an outage. Of a server that fails a share of its calls, this is said only where that is
-/// most of them: each call that is counted here was tried several times.
+/// This many failed calls in a row are an outage. Each call counted here was retried several times, so a server that
+/// fails some of its calls rarely gets here.
 const OUTAGE_CALLS: u64 = 3;
-/// So are two, where so long no call has been answered.
+/// Two failed calls are an outage if no call was answered for this long.
 const OUTAGE_TIME: Duration = Duration::from_secs(1);
-/// So is one, where the TaskManager asks to be left alone for longer than this: nobody calls it meanwhile.
+/// One failed call is an outage if its Retry-After is longer than this: nobody calls the TaskManager meanwhile.
 const LONG_WAIT: Duration = Duration::from_secs(5);
 
-/// So many failed claims of a type in a row are no accident, though other calls are answered.
+/// This many failed claims of a type in a row are no accident, even if other calls are answered.
 const MOST_FAILED_CLAIMS: u32 = 12;
 
 struct Outage {
@@ -26,28 +26,28 @@ struct Outage {
     is_told: bool,
 }
 
-/// The claims of a type, as long as none is answered.
+/// Failed claims of a type since the last that was answered.
 struct FailedClaims {
     since: Instant,
     count: u32,
 }
 
-/// What all calls together say about the TaskManager.
+/// Tracks outages of the TaskManager from the outcome of all calls.
 pub(super) struct OutageTracker<'a> {
     outage: Mutex<Option<Outage>>,
-    /// By the index of their type.
+    /// By index of the type.
     failed_claims: Mutex<HashMap<usize, FailedClaims>>,
     answers: AtomicU64,
     observer: &'a dyn Observer,
 }
 
 impl<'a> OutageTracker<'a> {
-    /// With a TaskManager of which nothing was heard yet: its first failed call is an outage.
+    /// Starts without knowing the TaskManager: its first failed call is an outage.
     pub(super) fn new(observer: &'a dyn Observer) -> Self {
         Self { outage: Mutex::new(None), failed_claims: Mutex::default(), answers: AtomicU64::new(0), observer }
     }
 
-    /// With one that has answered before.
+    /// Starts with a TaskManager that has answered before.
     pub(super) fn answering(observer: &'a dyn Observer) -> Self {
         Self { answers: AtomicU64::new(1), ..Self::new(observer) }
     }
@@ -60,7 +60,7 @@ impl<'a> OutageTracker<'a> {
         self.failed_claims.lock()
     }
 
-    /// A call was answered. True where others had failed before.
+    /// Records an answered call. True if others had failed before.
     pub(super) fn answered(&self) -> bool {
         self.answers.fetch_add(1, Relaxed);
         let Some(Outage { since, failed_calls, is_told }) = self.lock().take() else { return false };
@@ -70,28 +70,28 @@ impl<'a> OutageTracker<'a> {
         true
     }
 
-    /// A claim of a type was answered.
+    /// Records an answered claim of a type. True if calls had failed before.
     pub(super) fn claim_answered(&self, index: usize) -> bool {
         self.failed_claims().remove(&index);
         self.answered()
     }
 
-    /// Whether calls have failed since the last that was answered.
+    /// Whether calls have failed since the last one answered.
     pub(super) fn is_failing(&self) -> bool {
         self.lock().is_some()
     }
 
-    /// How long no call was answered, since the first of them failed.
+    /// Returns the time since the first of the current failed calls.
     fn silence(&self) -> Duration {
         self.lock().as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed())
     }
 
-    /// How many calls were answered so far.
+    /// Returns the number of answered calls.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Relaxed)
     }
 
-    /// A call was not answered.
+    /// Records a failed call.
     pub(super) fn failed(&self, error: &Error) {
         let mut outage = self.lock();
         let it = outage.get_or_insert_with(|| Outage { since: Instant::now(), failed_calls: 0, is_told: false });
@@ -105,7 +105,7 @@ impl<'a> OutageTracker<'a> {
         }
     }
 
-    /// A claim of a type was not answered.
+    /// Records a failed claim of a type.
     pub(super) fn claim_failed(&self, index: usize, error: &Error) {
         let mut failed_claims = self.failed_claims();
         failed_claims.entry(index).or_insert_with(|| FailedClaims { since: Instant::now(), count: 0 }).count += 1;
@@ -113,24 +113,24 @@ impl<'a> OutageTracker<'a> {
         self.failed(error);
     }
 
-    /// Whether who waits for the worker's end has no more `patience` after a call has failed: too long no call was answered,
-    /// or will not have been by the time that the TaskManager asks for.
-    pub(super) fn is_given_up(&self, error: &Error, patience: Option<Duration>) -> bool {
-        is_too_long(self.silence(), error, patience)
+    /// Whether the worker should give up after a failed call: no call was answered for longer than `limit`, or none
+    /// will be by the time the TaskManager asks to wait for.
+    pub(super) fn is_given_up(&self, error: &Error, limit: Option<Duration>) -> bool {
+        is_too_long(self.silence(), error, limit)
     }
 
-    /// The same after a claim of a type, which may fail while other calls are answered.
-    pub(super) fn is_claim_given_up(&self, index: usize, error: &Error, patience: Option<Duration>) -> bool {
+    /// Like [`OutageTracker::is_given_up`] for a claim of a type, which may fail while other calls are answered.
+    pub(super) fn is_claim_given_up(&self, index: usize, error: &Error, limit: Option<Duration>) -> bool {
         let broken_for = |it: &FailedClaims| (it.count >= MOST_FAILED_CLAIMS).then(|| it.since.elapsed());
         let time = self.failed_claims().get(&index).and_then(broken_for).unwrap_or_default();
-        is_too_long(time.max(self.silence()), error, patience)
+        is_too_long(time.max(self.silence()), error, limit)
     }
 }
 
-/// Whether who waits for the worker's end has no more `patience` with what has failed for `time`, as `error` says.
-pub(super) fn is_too_long(time: Duration, error: &Error, patience: Option<Duration>) -> bool {
+/// Whether something that has failed for `time`, most recently with `error`, has failed for longer than `limit`.
+pub(super) fn is_too_long(time: Duration, error: &Error, limit: Option<Duration>) -> bool {
     let asked = error.retry_after().unwrap_or_default();
-    patience.is_some_and(|patience| time.saturating_add(asked) > patience)
+    limit.is_some_and(|limit| time.saturating_add(asked) > limit)
 }
 
 #[cfg(test)]

@@ -15,19 +15,19 @@ pub(super) struct Schema {
     schema: Value,
 }
 
-/// Whether `schema` is a JSON Schema. The error is one line.
+/// Checks that `schema` is a JSON Schema. The error is one line.
 pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
     Schema::new(schema).map(drop)
 }
 
-/// Whether params are such that they can be handed on. Another TaskManager may have other limits. The error is one line.
+/// Checks params against this worker's own limits, since another TaskManager may have others. The error is one line.
 pub(super) fn check_limits(params: &Value) -> Result<(), String> {
     json::check(params, MAX_DEPTH).map_err(|error| format!("params are {error}"))?;
     json::omission_reason(params).map_or(Ok(()), |why| Err(format!("params cannot be read: {why}")))
 }
 
 impl Schema {
-    /// The error is one line.
+    /// Compiles a schema. The error is one line.
     pub(super) fn new(schema: &Value) -> Result<Self, String> {
         let compiled = schema::Schema::compile(schema).map_err(|Fault { path, message }| match path.as_str() {
             "" => format!("not a JSON Schema: {message}"),
@@ -36,12 +36,13 @@ impl Schema {
         Ok(Self { compiled: Arc::new(compiled?), schema: schema.clone() })
     }
 
-    /// What is known of `params` within `limit`, and before `stop`.
+    /// Checks `params`, for at most `limit` and until `stop` is raised.
     pub(super) fn check(&self, params: &Value, limit: Duration, stop: &Stop) -> Verdict {
         self.compiled.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt()))
     }
 
-    /// Puts back the empty objects that the published server has made empty lists of, where the schema wants objects.
+    /// Turns empty lists back into the empty objects they were before the published server, if the schema wants
+    /// objects.
     pub(super) fn heal(&self, params: &mut Value) {
         heal(&self.schema, params);
     }

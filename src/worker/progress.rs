@@ -1,5 +1,5 @@
-//! Progress on its way to the TaskManager: at most one report a second, the last one always, none of them in the
-//! handler's way.
+//! Sends progress to the TaskManager: at most one report a second, always the last one, and without delaying the
+//! handler.
 
 use std::sync::Arc;
 use std::thread;
@@ -11,18 +11,18 @@ use crate::shutdown::{Stop, StopReason};
 use crate::task::{Claim, TaskId};
 use crate::taskmanager::Client;
 
-/// The TaskManager is told of progress no more often than this.
+/// Minimum time between two progress reports.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a result waits for the last report of progress to be answered, before it is stored.
+/// How long a result waits, before it is stored, for the last progress report to be answered.
 const LAST_REPORT: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct State {
     latest: Option<(u8, Option<String>)>,
     ended: bool,
-    /// Threads that send.
+    /// Number of sending threads.
     senders: usize,
-    /// What is not answered yet is not waited for.
+    /// Whether to stop waiting for the answer.
     is_given_up: bool,
 }
 
@@ -38,13 +38,13 @@ impl Progress {
         self.state.lock()
     }
 
-    /// Notes how far the handler is. An earlier note that was not sent yet is forgotten.
+    /// Notes the handler's progress, replacing an earlier note that was not sent yet.
     pub(super) fn note(&self, percent: u8, message: Option<&str>) {
         self.lock().latest = Some((percent, message.map(str::to_owned)));
         self.changed.notify_all();
     }
 
-    /// No more will come: waits for what is being sent, unless the task is killed.
+    /// Waits for the last report to be sent, unless the task is killed.
     pub(super) fn end(self: &Arc<Self>, stop: &Stop) {
         self.lock().ended = true;
         self.changed.notify_all();
@@ -60,8 +60,8 @@ impl Progress {
         self.changed.wait_while_for(&mut self.lock(), waits, LAST_REPORT);
     }
 
-    /// Sends what is noted, in a thread of its own, until the end: nobody can wait for longer for a call than he wants to.
-    /// False where the system has no thread left.
+    /// Sends progress from a thread of its own until [`Progress::end`], so that a slow call can be given up. False if
+    /// the system refuses a thread.
     pub(super) fn start_sending(self: &Arc<Self>, client: Client, claim: &Claim, stop: &Arc<Stop>) -> bool {
         let (progress, stop) = (Arc::clone(self), Arc::clone(stop));
         let (id, worker_id) = (claim.task.id, claim.worker_id.clone());
@@ -74,7 +74,8 @@ impl Progress {
         is_sent
     }
 
-    /// Reports that fail are not repeated: the next one says more. A task that is another worker's by now is stopped.
+    /// Sends progress until the end. A failed report is not repeated: the next one is newer. If the task is claimed by
+    /// another worker by now, it is cancelled.
     fn send(&self, client: &Client, id: TaskId, worker_id: &str, stop: &Stop) {
         let mut next = Instant::now();
         while let Some((percent, message)) = self.wait(next) {
@@ -88,7 +89,7 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// Waits for a note, not before `next` unless the end has come; `None` where nothing is left to send.
+    /// Waits for a note, not before `next` unless the end has come; `None` if nothing is left to send.
     fn wait(&self, next: Instant) -> Option<(u8, Option<String>)> {
         let mut state = self.lock();
         loop {

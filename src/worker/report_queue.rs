@@ -15,50 +15,49 @@ use crate::store::{ResultId, StoredResult};
 use crate::task::{TaskId, TaskResult};
 use crate::taskmanager::Error;
 
-/// How long the end of the worker may be delayed by results whose report did not get through; they are safe in the
-/// results file.
+/// How long postponed reports may delay the worker's exit; their results are safe in the results file.
 const LAST_TRIES: Duration = Duration::from_secs(5);
-/// The longest wait between two tries of a refused report.
+/// Maximum wait between two retries of a refused report.
 const LONGEST_REFUSED_WAIT: Duration = Duration::from_hours(1);
-/// A report that could not be sent so often, while other calls were answered, is what is wrong itself.
+/// A report that fails this often while other calls are answered is itself the problem.
 const MOST_FAILED_ALONE: u32 = 12;
 
-/// A stored result whose fate is not known yet.
+/// A stored result that is not settled.
 pub(super) struct PendingReport {
     pub(super) id: ResultId,
     pub(super) result: TaskResult,
-    /// It may have arrived, or its claim may be another's by now: the task is looked up before anything is sent.
+    /// Whether it may have arrived, or its claim may have been lost: the task is searched up before anything is sent.
     pub(super) in_doubt: bool,
-    /// Of which attempt it is the result, until it has been sent once.
+    /// What to note after its first report, until that was sent.
     pub(super) first: Option<FirstReport>,
-    /// How many calls had been answered when it last could not be sent.
+    /// Number of answered calls when it last failed.
     failed_after: Option<u64>,
-    /// How often it could not be sent although other calls were answered since the time before.
+    /// How often it failed although other calls had been answered since the failure before.
     failed_alone: u32,
-    /// How long it waited the last time that the TaskManager refused it.
+    /// Its last wait after a refusal by the TaskManager.
     refused_for: Option<Duration>,
 }
 
-/// What is to be noted when the first report of a result has been sent.
+/// What to note after the first report of a result.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FirstReport {
-    /// The attempt, as it was claimed.
+    /// Number of the attempt when it was claimed.
     pub(super) attempt: u32,
-    /// When the poll began that claimed it.
+    /// When the poll that claimed it began.
     pub(super) polled_at: Instant,
-    /// A handler was run, and is none that always refuses.
+    /// Whether a handler ran.
     pub(super) has_run: bool,
 }
 
 impl PendingReport {
-    /// A result that was stored just now.
+    /// Creates the pending report of a newly stored result.
     pub(super) fn new(id: ResultId, result: TaskResult, in_doubt: bool, first: FirstReport) -> Self {
         let first = Some(first);
         Self { id, result, in_doubt, first, failed_after: None, failed_alone: 0, refused_for: None }
     }
 
-    /// Notes that it could not be sent when so many calls had been answered. True if that has happened so often, while
-    /// others were answered, that it counts as refused.
+    /// Notes a failure after `answers` answered calls. True if it has failed so often while others were answered that
+    /// it counts as refused.
     pub(super) fn fails_alone(&mut self, error: &Error, answers: u64) -> bool {
         let others_get_through = self.failed_after.replace(answers).is_some_and(|before| before < answers);
         if others_get_through && error.retry_after().is_none() {
@@ -67,65 +66,64 @@ impl PendingReport {
         self.failed_alone >= MOST_FAILED_ALONE
     }
 
-    /// Whether its task is not in flight any more, since the TaskManager has refused the report: a later claim of the
-    /// task is run anew.
+    /// Whether the TaskManager has refused it. Then its task is no longer in flight, and a later claim of the task runs
+    /// anew.
     pub(super) fn was_refused(&self) -> bool {
         self.refused_for.is_some()
     }
 }
 
-/// A report that the TaskManager refuses, though the claim may still hold. It is kept and sent again now and then: what
-/// refuses it may be mended, and once the claim is lost, a look at the task says so.
+/// A refused report whose claim may still hold. It is sent again now and then: the cause may be fixed, and if the claim
+/// is lost, looking the task up shows that.
 struct Refused {
     report: PendingReport,
     error: Error,
     due: Instant,
 }
 
-/// A report that is being sent.
 struct Sending {
     task_id: TaskId,
     since: Instant,
-    /// When the attempt ended, if this is not its first report.
+    /// When the attempt ended, if the report was postponed.
     postponed: Option<Timestamp>,
 }
 
 struct State {
-    /// Sent for the first time, by one of several senders.
+    /// Reports to send for the first time, by several senders.
     fresh: VecDeque<PendingReport>,
-    /// Those that did not get through, and those of earlier processes: sent by one sender, oldest first.
+    /// Reports that failed, and those of earlier processes: sent by one sender, oldest first.
     postponed: VecDeque<PendingReport>,
     refused: Vec<Refused>,
     sending: Vec<Sending>,
-    /// Senders that wait for fresh reports, and all of them.
+    /// Senders waiting for fresh reports.
     idle_senders: usize,
     senders: usize,
-    /// The TaskManager answers again.
+    /// Whether the TaskManager has just answered again.
     woken: bool,
-    /// The TaskManager asked to be left alone with reports until then.
+    /// Until when the TaskManager's Retry-After holds for reports.
     paused_until: Instant,
     ended_at: Option<Instant>,
 }
 
 impl State {
-    /// Whether no report of the task is being sent: those of one task are sent one after the other.
+    /// Whether no report of the same task is being sent: they are sent one after the other.
     fn is_free(&self, report: &PendingReport) -> bool {
         self.sending.iter().all(|it| it.task_id != report.result.task_id)
     }
 
-    /// Those that are sent as soon as the TaskManager answers.
+    /// Returns the number of reports to send as soon as the TaskManager answers.
     fn postponed(&self) -> usize {
         self.postponed.len() + self.sending.iter().filter(|it| it.postponed.is_some()).count()
     }
 
-    /// When the oldest of the postponed and the refused was finished.
+    /// Returns when the oldest postponed or refused result was finished.
     fn oldest(&self) -> Option<Timestamp> {
         let postponed = self.postponed.iter().map(|it| it.result.finished_at);
         let refused = self.refused.iter().map(|it| it.report.result.finished_at);
         postponed.chain(refused).chain(self.sending.iter().filter_map(|it| it.postponed)).min()
     }
 
-    /// When something is to be sent again: what was postponed at `due`, what was refused at a time of its own.
+    /// Returns when to send next: postponed reports at `due`, refused ones at their own times.
     fn next_due(&self, due: Instant) -> Option<Instant> {
         let postponed = self.postponed.iter().any(|it| self.is_free(it)).then_some(due);
         let refused = self.refused.iter().filter(|it| self.is_free(&it.report)).map(|it| it.due.max(self.paused_until));
@@ -155,31 +153,31 @@ impl State {
     }
 }
 
-/// Whether a report that is handed over needs another sender.
+/// Whether a new report needs another sender thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// One waits for it, or there are as many as may be.
+    /// A sender is idle, or the maximum of senders is reached.
     Nothing,
-    /// All are busy.
+    /// All senders are busy.
     Sender,
 }
 
-/// The results whose fate is not known yet.
+/// The reports that are not settled.
 pub(super) struct ReportQueue {
     state: Mutex<State>,
-    /// What the sender of postponed reports waits for.
+    /// The sender of postponed reports waits for it.
     changed: Condvar,
-    /// What the senders of fresh ones wait for.
+    /// The senders of fresh reports wait for it.
     has_fresh: Condvar,
-    /// How long a report that is refused for the first time waits.
+    /// How long a report waits after its first refusal.
     refused_wait: Duration,
     most_senders: usize,
-    /// Held while somebody is told how many there are: of two threads, the one that counted last is heard last.
-    telling: Mutex<()>,
+    /// Held while a count is announced, so that the latest count is announced last.
+    announcing: Mutex<()>,
 }
 
 impl ReportQueue {
-    /// Starts with results that an earlier process left. There are as many senders as slots, if need be.
+    /// Starts with pending reports of earlier processes. Has at most as many senders as slots.
     pub(super) fn new(left: Vec<StoredResult>, config: &Config) -> Self {
         Self::with_limits(left, config.max_backoff.value, config.concurrency.value)
     }
@@ -202,7 +200,7 @@ impl ReportQueue {
             has_fresh: Condvar::new(),
             refused_wait: refused_wait.min(LONGEST_REFUSED_WAIT),
             most_senders,
-            telling: Mutex::default(),
+            announcing: Mutex::default(),
         }
     }
 
@@ -210,25 +208,26 @@ impl ReportQueue {
         self.state.lock()
     }
 
-    /// How many results the TaskManager has not confirmed, those aside that are sent for the first time.
+    /// Returns the number of unconfirmed results, without those being sent for the first time.
     pub(super) fn unreported(&self) -> usize {
         let state = self.lock();
         state.postponed() + state.refused.len()
     }
 
-    /// How many of them are to be sent as soon as the TaskManager answers.
+    /// Returns the number of reports to send as soon as the TaskManager answers.
     pub(super) fn postponed(&self) -> usize {
         self.lock().postponed()
     }
 
-    /// Those that the TaskManager refuses, and why.
+    /// Returns the tasks whose reports the TaskManager refuses, and why.
     pub(super) fn refused(&self) -> Vec<(TaskId, Error)> {
         self.lock().refused.iter().map(|it| (it.report.result.task_id, it.error.clone())).collect()
     }
 
-    /// Tells how many were postponed or refused, how many of them were refused, and when the oldest was finished.
-    pub(super) fn tell(&self, listen: impl FnOnce(usize, usize, Option<Timestamp>)) {
-        let _telling = self.telling.lock();
+    /// Calls `listen` with the number of postponed and refused reports, the number of refused ones, and the time at
+    /// which the oldest was finished.
+    pub(super) fn announce(&self, listen: impl FnOnce(usize, usize, Option<Timestamp>)) {
+        let _telling = self.announcing.lock();
         let state = self.lock();
         let (refused, oldest) = (state.refused.len(), state.oldest());
         let count = state.postponed() + refused;
@@ -236,18 +235,18 @@ impl ReportQueue {
         listen(count, refused, oldest);
     }
 
-    /// Whether a report has been under way for longer than `limit`.
+    /// Whether a report has been in sending for longer than `limit`.
     pub(super) fn is_overdue(&self, limit: Duration) -> bool {
         self.lock().sending.iter().any(|it| it.since.elapsed() > limit)
     }
 
-    /// The TaskManager answers again: what was postponed is tried at once.
+    /// Sends postponed reports at once, since the TaskManager answers again.
     pub(super) fn wake(&self) {
         self.lock().woken = true;
         self.changed.notify_all();
     }
 
-    /// The TaskManager asked for no reports before `asked` is over.
+    /// Sends no postponed report for the `asked` time (Retry-After).
     pub(super) fn pause(&self, asked: Duration) {
         let mut state = self.lock();
         state.paused_until = state.paused_until.max(Instant::now() + asked);
@@ -257,7 +256,7 @@ impl ReportQueue {
         Instant::now() < self.lock().paused_until
     }
 
-    /// Nothing more will come; what was postponed is tried once more.
+    /// Closes the queue. Postponed reports are tried once more.
     pub(super) fn end(&self) {
         self.lock().ended_at = Some(Instant::now());
         self.changed.notify_all();
@@ -268,7 +267,7 @@ impl ReportQueue {
         self.lock().ended_at.is_some()
     }
 
-    /// Hands over a report that is sent for the first time.
+    /// Adds a report to send for the first time.
     pub(super) fn add_fresh(&self, report: PendingReport) -> Needs {
         let mut state = self.lock();
         state.fresh.push_back(report);
@@ -281,14 +280,15 @@ impl ReportQueue {
         Needs::Nothing
     }
 
-    /// There is no thread for another sender. If there is none at all, what is fresh is sent with what was postponed.
+    /// Notes that the system refused a sender thread. If there is no sender at all, returns the fresh reports, to be
+    /// postponed.
     pub(super) fn sender_refused(&self) -> Vec<PendingReport> {
         let mut state = self.lock();
         state.senders -= 1;
         if state.senders == 0 { state.fresh.drain(..).collect() } else { Vec::new() }
     }
 
-    /// Waits for a report to send for the first time; `None` once none will come.
+    /// Waits for a report to send for the first time; `None` once the queue is closed and empty.
     pub(super) fn next_fresh(&self) -> Option<PendingReport> {
         let mut state = self.lock();
         loop {
@@ -304,14 +304,14 @@ impl ReportQueue {
         }
     }
 
-    /// Keeps a report that did not get through.
+    /// Adds a report that failed.
     pub(super) fn postpone(&self, report: PendingReport) {
         self.lock().postponed.push_back(report);
         self.changed.notify_all();
     }
 
-    /// Keeps a report that the TaskManager refuses. It waits longer each time.
-    pub(super) fn set_aside(&self, mut report: PendingReport, error: Error) {
+    /// Adds a report that the TaskManager refused. Its wait doubles each time.
+    pub(super) fn keep_refused(&self, mut report: PendingReport, error: Error) {
         let wait =
             report.refused_for.map_or(self.refused_wait, |wait| wait.saturating_mul(2).min(LONGEST_REFUSED_WAIT));
         report.refused_for = Some(wait);
@@ -319,8 +319,8 @@ impl ReportQueue {
         self.changed.notify_all();
     }
 
-    /// Waits until something is to be sent again, not before `due` unless woken; false if nothing will be. A pause that
-    /// the TaskManager asked for is kept, woken or not.
+    /// Waits until a report is due, not before `due` unless woken; false if none will be. Retry-After is respected,
+    /// woken or not.
     pub(super) fn wait(&self, due: Instant) -> bool {
         let mut state = self.lock();
         loop {
@@ -341,7 +341,7 @@ impl ReportQueue {
         }
     }
 
-    /// The next that was postponed, else the next that was refused and is due.
+    /// Takes the next postponed report, or the next refused one that is due.
     pub(super) fn next_postponed(&self) -> Option<PendingReport> {
         let mut state = self.lock();
         let too_late = state.ended_at.is_some_and(|ended_at| ended_at.elapsed() > LAST_TRIES);
@@ -352,7 +352,7 @@ impl ReportQueue {
         Some(next)
     }
 
-    /// Puts back what could not be sent: in front, unless this one alone may be what is wrong.
+    /// Puts a failed report back: in front, unless it may itself be the problem.
     pub(super) fn put_back(&self, report: PendingReport) {
         let task_id = report.result.task_id;
         let mut state = self.lock();
@@ -364,14 +364,14 @@ impl ReportQueue {
         self.sent_locked(&mut state, task_id);
     }
 
-    /// The report of a task is no longer being sent.
+    /// Notes that a report is no longer being sent.
     pub(super) fn sent(&self, task_id: TaskId) {
         self.sent_locked(&mut self.lock(), task_id);
     }
 
     fn sent_locked(&self, state: &mut State, task_id: TaskId) {
         state.sending.retain(|it| it.task_id != task_id);
-        // Others of the same task may have waited.
+        // Other reports of the same task may be waiting.
         if state.fresh.iter().any(|it| it.result.task_id == task_id) {
             self.has_fresh.notify_one();
         }

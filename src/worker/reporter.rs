@@ -1,5 +1,5 @@
-//! The reporter: sends stored results and settles them. Several senders send what has just been stored; what does not get
-//! through is sent again by one thread, oldest first, when the TaskManager answers again.
+//! The reporter: sends stored results and settles them. Several senders send new results; reports that fail are sent
+//! again by one thread, oldest first, when the TaskManager answers again.
 
 use std::cell::Cell;
 use std::thread::{self, Scope};
@@ -16,38 +16,36 @@ use crate::store::StoreError;
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Delivery, Error, Retries};
 
-/// The longest wait between two tries: results arrive within a second of the TaskManager's return.
+/// Maximum wait between two retries: results arrive within a second after the TaskManager is back.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a confirmed result may wait for another process that holds the results file, to be marked. One that is not
-/// marked is looked up by the next start.
-pub(super) const MARK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long to retry marking a confirmed result while another process holds the results file. A result that is not
+/// marked is searched up at the next start.
+pub(super) const MARK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A look at the task and the report each need an answer. Of a server that fails a share of its calls, the reporter is not
-/// to take a few such tries for the report's own fault.
+/// Retries of a postponed report. Looking the task up and sending the report both need an answer: if the server fails
+/// some of its calls, a few such failures must not be blamed on the report.
 const RESEND_TRIES: Retries = Retries { tries: 3, retry_after_budget: Duration::ZERO, ..Retries::STANDARD };
 
-/// What the first report of a result came to.
+/// The outcome of a first report.
 struct FirstSent {
-    /// The TaskManager has the result, or may have it.
+    /// Whether the TaskManager has the result, or may have it.
     is_taken: bool,
-    /// The task may be back in the queue.
+    /// Whether the task may be back in the queue.
     may_be_back: bool,
 }
 
 impl FirstSent {
-    /// It did not get through.
     const POSTPONED: Self = Self { is_taken: true, may_be_back: false };
 }
 
-/// The reporter of a worker.
 pub(super) struct Reporter<'w> {
     pub(super) context: &'w Context<'w>,
     pub(super) store_health: &'w StoreHealth<'w>,
     reports: &'w ReportQueue,
 }
 
-/// Lets go of a report that was sent for the first time, also if sending it panicked: nobody must wait for it in vain.
+/// Releases a first report when dropped, even after a panic, so that nobody waits for it forever.
 struct Delivered<'w> {
     reporter: &'w Reporter<'w>,
     task_id: TaskId,
@@ -66,15 +64,15 @@ impl<'w> Reporter<'w> {
         Self { context, store_health, reports }
     }
 
-    /// Tells how many results wait.
+    /// Updates the number of unreported results.
     pub(super) fn note_unreported(&self) {
         self.context.schedule.note_unreported(|| self.reports.postponed());
-        self.reports.tell(|count, refused, oldest| {
-            self.context.tell(&Event::Unreported { count, refused, oldest });
+        self.reports.announce(|count, refused, oldest| {
+            self.context.emit(&Event::Unreported { count, refused, oldest });
         });
     }
 
-    /// Takes over a result that was just stored. A slot does not wait for its report.
+    /// Takes over a newly stored result. The slot does not wait for its report.
     pub(super) fn submit<'scope>(&'scope self, report: PendingReport, scope: &'scope Scope<'scope, '_>) {
         if self.reports.add_fresh(report) == Needs::Nothing {
             return;
@@ -96,7 +94,7 @@ impl<'w> Reporter<'w> {
         }
     }
 
-    /// Has a result sent for the first time by `send`, and sees to what waits for that, also if it panics.
+    /// Sends a result for the first time with `send`, and updates everything that waits for it, even after a panic.
     fn send_first(&self, mut report: PendingReport, send: impl FnOnce(PendingReport) -> FirstSent) {
         let first = report.first.take();
         let task_id = report.result.task_id;
@@ -109,7 +107,7 @@ impl<'w> Reporter<'w> {
         }
     }
 
-    /// Reports a result that was just stored; keeps it for later if that does not get through.
+    /// Reports a newly stored result; postpones it if the report fails.
     fn report(&self, mut report: PendingReport) -> FirstSent {
         // The end of the worker waits for no report that will not get through: it is safe in the results file.
         let is_ending = self.context.schedule.is_closed() && self.context.outage.is_failing();
@@ -121,7 +119,7 @@ impl<'w> Reporter<'w> {
                 self.context.outage.failed(&error);
                 self.reports.pause(error.retry_after().unwrap_or_default());
                 let (task_id, error) = (report.result.task_id, error.to_string());
-                self.context.tell(&Event::ReportPostponed { task_id, error });
+                self.context.emit(&Event::ReportPostponed { task_id, error });
                 self.postpone(report)
             }
             answer => {
@@ -138,7 +136,7 @@ impl<'w> Reporter<'w> {
         FirstSent::POSTPONED
     }
 
-    /// Sends what was postponed, until the end.
+    /// Sends postponed reports until the worker exits.
     pub(super) fn run(&self) {
         let mut backoff = Backoff::new(Duration::from_millis(250), 2.0, LONGEST_WAIT);
         let (mut due, mut stuck_since) = (Instant::now(), None);
@@ -163,7 +161,8 @@ impl<'w> Reporter<'w> {
         }
     }
 
-    /// Sees to reports none of which has got through `since` then. Who waits for the end of the work does not wait for ever.
+    /// Handles reports that have all failed since `since`: a worker whose exit somebody waits for gives up after a
+    /// while.
     fn stuck(&self, error: &Error, since: Instant) {
         self.reports.pause(error.retry_after().unwrap_or_default());
         let is_too_long = is_too_long(since.elapsed(), error, self.context.exit_on_outage)
@@ -175,8 +174,8 @@ impl<'w> Reporter<'w> {
         self.context.schedule.note_stuck(is_too_long);
     }
 
-    /// Sends what was postponed, then what was refused and is due, until nothing is left or the TaskManager does not
-    /// answer. Calls `each` before each.
+    /// Sends postponed reports, then refused ones that are due, until none is left or the TaskManager does not answer.
+    /// Calls `each` before each.
     pub(super) fn send_postponed(&self, retries: Retries, each: impl Fn()) -> Result<(), Error> {
         let completer = self.context.executor.completer.with_retries(retries);
         while let Some(mut report) = self.reports.next_postponed() {
@@ -196,14 +195,14 @@ impl<'w> Reporter<'w> {
             self.reports.sent(task_id);
             self.note_unreported();
             if self.store_health.is_failing() {
-                // What could not be marked waits with all others.
+                // A result that could not be marked waits with all others.
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Delivers a result, under a later claim of its task if there is one by now.
+    /// Reports a result, under a later claim of its task if there is one by now.
     fn deliver(&self, completer: &Completer<'_>, report: &mut PendingReport) -> Result<Delivery, Error> {
         if report.was_refused() {
             return completer.report(&report.result, true);
@@ -218,18 +217,19 @@ impl<'w> Reporter<'w> {
         }
     }
 
-    /// Marks what became of a result; true if the TaskManager has taken it.
+    /// Settles a result, or handles the error if the results file cannot be written; true if the TaskManager has taken
+    /// it.
     fn settle_or_fail(&self, report: PendingReport, answer: Result<Delivery, Error>) -> bool {
         let task_id = report.result.task_id;
         self.settle(report, answer).unwrap_or_else(|error| {
             let text = error.to_string();
-            self.context.tell(&Event::NotStored { task_id, error: text, reported: true });
+            self.context.emit(&Event::NotStored { task_id, error: text, reported: true });
             self.store_health.failed(error);
             false
         })
     }
 
-    /// Marks what became of a result. One that is refused is kept. Returns whether the TaskManager has taken it.
+    /// Settles a result according to the answer; keeps it if it was refused. True if the TaskManager has taken it.
     fn settle(&self, report: PendingReport, answer: Result<Delivery, Error>) -> Result<bool, StoreError> {
         failpoint::reach("reported");
         let was_refused = report.was_refused();
@@ -240,12 +240,12 @@ impl<'w> Reporter<'w> {
         }
         let settled = match answer {
             Ok(delivery) => {
-                let until = self.context.clock().moment().later(MARK_PATIENCE);
+                let until = self.context.clock().moment().later(MARK_TIMEOUT);
                 let mark = || self.context.executor.completer.settle(*id, result, delivery);
                 if delivery == Delivery::Confirmed {
                     self.context.in_flight.forget_repeated(task_id);
                 }
-                match self.store_health.patiently(task_id, until, mark) {
+                match self.store_health.write_with_retries(task_id, until, mark) {
                     Err(error) if self.store_health.survives(&error) => {
                         self.mark_later(report, error);
                         return Ok(delivery == Delivery::Confirmed);
@@ -255,11 +255,11 @@ impl<'w> Reporter<'w> {
             }
             Err(error) => {
                 let words = error.to_string();
-                // If this fails, the next write that matters says so.
+                // If this fails, the next important write reports it.
                 let _ = self.context.store().refused(*id, &words);
                 let again = self.context.in_flight.is_repeated(task_id, Repeated::ReportRefused);
-                self.context.tell(&Event::ReportRefused { task_id, error: words, again });
-                self.reports.set_aside(report, error);
+                self.context.emit(&Event::ReportRefused { task_id, error: words, again });
+                self.reports.keep_refused(report, error);
                 self.note_unreported();
                 Ok(false)
             }
@@ -271,7 +271,8 @@ impl<'w> Reporter<'w> {
         settled
     }
 
-    /// Keeps a result whose fate is known and could not be noted. It is looked up again when the results file can be written.
+    /// Keeps a confirmed or lost result that could not be marked. It is searched up again when the results file can be
+    /// written.
     fn mark_later(&self, report: PendingReport, error: StoreError) {
         self.store_health.failed(error);
         self.reports.pause(LOOK_EVERY);

@@ -1,9 +1,9 @@
-//! Who may poll, when, and for which types.
+//! The poll schedule: which slot may poll, when, and for which types.
 //!
-//! A slot polls with a permit from here, over its own kept connection. While tasks come, every free slot gets one. Once
-//! the queue was found empty, there is one permit for all slots: its owner polls with backoff, or long-polls at a server
-//! that can do that, while the others sleep. When it gets a task it wakes two, and each of those that gets one two more.
-//! So an idle worker polls once an interval, however many slots it has.
+//! A slot polls with a permit from here, over its own connection. While tasks come, every free slot gets one. Once the
+//! queue was found empty, there is one permit for all slots: its owner polls with backoff, or long-polls if the server
+//! supports that, while the others sleep. When it gets a task it wakes two slots, and each of those that gets one wakes
+//! two more. So an idle worker polls once an interval, however many slots it has.
 
 mod end;
 mod repeats;
@@ -24,47 +24,46 @@ use super::breaker::{Breaker, Change, Verdict};
 use super::long_poll::LongPoll;
 use crate::taskmanager::{Backoff, LongPolling};
 
-/// So many sleeping slots are woken by a slot that finds a task: where there are many tasks, all are soon at work, and
-/// a single task costs two calls in vain.
+/// Sleeping slots woken by a slot that gets a task: if there are many tasks, all slots are soon busy, and a single task
+/// costs two polls in vain.
 const CALLED_BY_A_TASK: usize = 2;
-/// Workers that are started together, by a deployment say, or are told to come back at the same time, ask at different
-/// times within this.
+/// Workers that start together, or are told to come back at the same time, spread their polls over this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
 struct State {
-    /// Tasks in flight, by type.
+    /// Running tasks, by type.
     in_flight: Vec<usize>,
     /// By type.
     breakers: Vec<Breaker>,
-    /// Slots that are asking now.
+    /// Slots that are polling now.
     asking: u64,
-    /// Room that they have reserved for tasks which they may get, by type.
+    /// Room reserved by polls for tasks they may get, by type.
     reserved: Vec<usize>,
-    /// Slots that asked at the same time left out types that another asked for: the next asks alone.
+    /// Concurrent polls skipped types that another polled for: the next slot polls alone.
     alone: bool,
     claimed: u64,
     finished: u64,
-    /// So many tasks were finished when a poll began that found nothing of any type.
+    /// Number of finished tasks when the last poll began that found nothing of any type.
     nothing_left_after: Option<u64>,
     /// When the last poll began, and the last that found nothing of any type.
     last_poll_began: Option<Instant>,
     last_in_vain: Option<Instant>,
-    /// The type after the last that had a task.
+    /// Index of the type to poll first: the one after the last that had a task.
     first: usize,
     flow: Flow,
     idle_poll: IdlePoll,
     long_poll: LongPoll,
-    /// The last poll was not answered. Then a claim is not to wait: its answer tells that the server is back.
+    /// The last poll failed. Then the next is not a long poll: its answer tells that the server is back.
     unanswered: bool,
-    /// So many of the slots that sleep may ask: others have just found tasks.
+    /// Number of sleeping slots that may poll, since others have just got tasks.
     called: usize,
     backoff: Backoff,
     next_poll: Instant,
     paused_until: Instant,
-    /// The shortest pauses.
+    /// Pauses between polls of an empty queue.
     pauses: Backoff,
     repeats: RepeatedClaims,
-    /// When a type that is not claimed now may be, as far as was noted since the last poll began.
+    /// When a type that is not claimed now may be claimed again, as noted since the last poll began.
     due: Option<Instant>,
     last_active: Instant,
     /// Stored results whose first report is not settled yet.
@@ -72,32 +71,32 @@ struct State {
     /// Results whose first report did not get through.
     unreported: usize,
     unreported_since: Option<Instant>,
-    /// They do not get through, for too long.
+    /// Reports have failed for too long.
     stuck: bool,
     slots: usize,
     closed: Option<Closed>,
     asked_at: Option<Instant>,
 }
 
-/// The state that slots share.
+/// Gives slots permits to poll, and decides when the worker is done.
 pub(super) struct PollSchedule {
     state: Mutex<State>,
-    /// What slots wait for.
+    /// Slots wait for it.
     changed: Condvar,
-    /// What the worker's main thread waits for: that nothing more is claimed, and then that all ends.
+    /// The main thread waits for it: until the schedule is closed, and then until everything has ended.
     ending: Condvar,
     limits: Limits,
-    /// How many tasks of each type may be in flight.
+    /// Maximum of tasks in flight, by type.
     concurrency: Vec<usize>,
-    /// While so many results wait for their first report, no task is claimed: its claim could expire while its result
-    /// waits.
+    /// Nothing is claimed while this many results wait for their first report: a new claim could expire while its
+    /// result waits.
     most_delivering: usize,
 }
 
 impl PollSchedule {
     pub(super) fn new(limits: Limits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
         let now = Instant::now();
-        let start = if limits.is_patient() {
+        let start = if limits.runs_until_stopped() {
             SPREAD.min(backoff.clone().grow()).mul_f64(fastrand::f64())
         } else {
             Duration::ZERO
@@ -116,7 +115,7 @@ impl PollSchedule {
             first: 0,
             flow: Flow::Unknown,
             idle_poll: IdlePoll::Nobody,
-            long_poll: if limits.is_patient() { LongPoll::new(concurrency.len()) } else { LongPoll::never() },
+            long_poll: if limits.runs_until_stopped() { LongPoll::new(concurrency.len()) } else { LongPoll::never() },
             unanswered: false,
             called: 0,
             pauses: Backoff::when_asked_to_wait(backoff.longest()),
@@ -148,22 +147,23 @@ impl PollSchedule {
         self.state.lock()
     }
 
-    /// Tells all who wait, not one: who goes on is decided by the state, and one that cannot must not swallow the call.
-    fn tell(&self, state: &State) {
+    /// Wakes all waiting threads: which of them may go on depends on the state, and waking just one could wake one that
+    /// may not.
+    fn notify(&self, state: &State) {
         self.changed.notify_all();
         if state.closed.is_some() {
             self.ending.notify_all();
         }
     }
 
-    /// Waits until a slot may poll; `None` if nothing more is to be claimed.
+    /// Waits until a slot may poll; `None` once the schedule is closed.
     pub(super) fn acquire(&self) -> Option<PollPermit> {
         let mut state = self.lock();
         let (mut fresh, mut is_idle) = (true, false);
         loop {
             state.close_when_done(&self.limits);
             if state.closed.is_some() {
-                self.tell(&state);
+                self.notify(&state);
                 return None;
             }
             let wake = self.may_ask_at(&state);
@@ -178,24 +178,25 @@ impl PollSchedule {
                 }
                 return Some(state.permit(is_idle, &self.limits));
             }
-            // Who is not called sleeps until somebody else has news; so does who polls alone, while another asks.
+            // A slot that was not woken sleeps until another has news; so does one that must poll alone while another
+            // polls.
             let until = if called { wake } else { None };
             fresh &= called || state.alone;
             wait(&self.changed, &mut state, until);
         }
     }
 
-    /// Reserves room for a task of a type, before it is asked for.
+    /// Reserves room for a task of a type before the poll.
     pub(super) fn reserve(&self, index: usize) -> Reservation {
         let mut state = self.lock();
-        // A permit that was given before the end was asked for takes nothing more.
+        // A permit given before the schedule was closed claims nothing more.
         if state.closed.is_some() {
             return Reservation::Full;
         }
         if state.in_flight[index] >= self.concurrency[index] {
             return if state.reserved[index] > 0 { Reservation::Contested } else { Reservation::Full };
         }
-        if !state.breakers[index].admit(Instant::now()) {
+        if !state.breakers[index].try_claim(Instant::now()) {
             return Reservation::Paused;
         }
         state.in_flight[index] += 1;
@@ -203,7 +204,7 @@ impl PollSchedule {
         Reservation::Made
     }
 
-    /// Gives back what was reserved in vain.
+    /// Releases a reservation that was not used.
     pub(super) fn release(&self, index: usize) {
         let mut state = self.lock();
         state.in_flight[index] -= 1;
@@ -211,12 +212,12 @@ impl PollSchedule {
         state.breakers[index].withdraw();
     }
 
-    /// Notes whether the server waits for a task where it is asked to.
+    /// Notes whether the server supports long polls.
     pub(super) fn note_server_waits(&self, waits: LongPolling) {
         self.lock().long_poll.note(waits);
     }
 
-    /// Whether the server waits for a task of any type that it is asked for.
+    /// Whether the server supports long polls for several types at once.
     pub(super) fn server_waits_for_any(&self) -> bool {
         self.lock().long_poll.is_for_any()
     }
@@ -232,7 +233,7 @@ impl PollSchedule {
         if !state.unanswered {
             state.pauses.reset();
         }
-        state.alone = polled == Polled::Partial && !self.limits.is_patient();
+        state.alone = polled == Polled::Partial && !self.limits.runs_until_stopped();
         match polled {
             Polled::Task(index) => {
                 state.claimed += 1;
@@ -242,12 +243,12 @@ impl PollSchedule {
                 state.last_active = Instant::now();
                 state.backoff.reset();
             }
-            // A task that ended meanwhile has made room, or has gone back to the queue: ask again.
+            // A task that ended meanwhile has made room, or has returned to the queue: poll again.
             Polled::Empty { .. } if permit.finished_before != state.finished => {}
-            // Who waits for the worker's end is only told of what is known of all types: ask again.
+            // A drain must know of all types that they are empty: poll again.
             Polled::Partial if state.alone => {}
             Polled::Partial | Polled::Empty { .. } => {
-                // Each type is the last once in a while, for which a server waits.
+                // Rotate the types: only the last is long-polled.
                 state.first = (permit.first + 1) % self.concurrency.len();
                 state.schedule(permit, None);
                 state.last_in_vain = state.last_in_vain.max(Some(permit.start));
@@ -255,7 +256,7 @@ impl PollSchedule {
                     state.nothing_left_after = Some(permit.finished_before);
                 }
             }
-            // The next types come first next time: they may fare better.
+            // The next types come first next time: their claims may succeed.
             Polled::Failed { index, pause } => {
                 state.first = (index + 1) % self.concurrency.len();
                 state.nothing_left_after = None;
@@ -264,14 +265,14 @@ impl PollSchedule {
         }
         state.close_when_drained(&self.limits);
         state.close_when_idle(&self.limits);
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// Notes that a task of a type runs no longer, and what that says about the type's service. If its result
-    /// `is_stored`, its delivery begins, which ends with [`PollSchedule::delivered`].
+    /// Notes that a task has finished running, and its verdict on the type's service. If its result `is_stored`, its
+    /// first report is pending until [`PollSchedule::delivered`].
     pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<Change> {
         let mut state = self.lock();
-        // If the type was full, or a task or its handler has put something into the queue, there may be more to claim.
+        // If the type was full, or the task may have created another, there may be more to claim.
         if state.in_flight[index] == self.concurrency[index] || self.limits.drain {
             state.flow = Flow::Tasks;
         }
@@ -279,12 +280,12 @@ impl PollSchedule {
         state.delivering += usize::from(is_stored);
         state.finished += 1;
         state.last_active = Instant::now();
-        self.tell(&state);
-        state.breakers[index].judge(verdict, Instant::now())
+        self.notify(&state);
+        state.breakers[index].record(verdict, Instant::now())
     }
 
-    /// Notes that the first report of a stored result is settled, or postponed; and whether the task `may_be_back` in the
-    /// queue of the TaskManager.
+    /// Notes that the first report of a stored result is settled or postponed, and whether the task `may_be_back` in
+    /// the queue.
     pub(super) fn delivered(&self, may_be_back: bool) {
         let mut state = self.lock();
         let was_held_up = state.delivering >= self.most_delivering;
@@ -297,19 +298,19 @@ impl PollSchedule {
             }
         }
         state.close_when_drained(&self.limits);
-        // Most reports are news to nobody: with many slots it would cost to wake them all.
-        if may_be_back || was_held_up || state.closed.is_some() || !self.limits.is_patient() {
-            self.tell(&state);
+        // Most reports change nothing for the slots: waking all of them would be costly.
+        if may_be_back || was_held_up || state.closed.is_some() || !self.limits.runs_until_stopped() {
+            self.notify(&state);
         }
     }
 
-    /// Notes how many results the TaskManager has not confirmed. They are counted under the lock, so that of two
-    /// threads that note it at once, the one that counted last is believed.
+    /// Notes the number of unreported results. `count` is called under the lock, so that the latest count wins if two
+    /// threads note one at once.
     pub(super) fn note_unreported(&self, count: impl FnOnce() -> usize) {
         let mut state = self.lock();
         let unreported = count();
         let now = Instant::now();
-        // A failure that has arrived only now is back in the queue.
+        // A failure that has only now arrived returns the task to the queue.
         if unreported < state.unreported {
             state.last_active = now;
             if self.limits.drain {
@@ -318,32 +319,32 @@ impl PollSchedule {
         }
         state.unreported = unreported;
         state.unreported_since = (unreported > 0).then(|| state.unreported_since.unwrap_or(now));
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// Claims nothing more. The first reason stands.
+    /// Closes the schedule: nothing more is claimed. The first reason is kept.
     pub(super) fn close(&self, reason: Closed) {
         let mut state = self.lock();
         state.closed.get_or_insert(reason);
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// Claims nothing more because the program was asked to end.
+    /// Closes the schedule because the program was stopped.
     pub(super) fn ask_to_end(&self) {
         let mut state = self.lock();
         state.asked_at.get_or_insert_with(Instant::now);
         state.closed.get_or_insert(Closed::Asked);
-        self.tell(&state);
+        self.notify(&state);
     }
 
     /// Notes that a slot has ended.
     pub(super) fn slot_ended(&self) {
         let mut state = self.lock();
         state.slots -= 1;
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// When a slot may next ask, `None` where that depends on what other threads do.
+    /// Returns when a slot may poll next; `None` if that depends on other threads.
     fn may_ask_at(&self, state: &State) -> Option<Instant> {
         let enough = self.limits.max_tasks > 0 && state.claimed + state.asking >= self.limits.max_tasks;
         let full = state.in_flight.iter().zip(&self.concurrency).all(|(in_flight, limit)| in_flight >= limit);
@@ -355,7 +356,7 @@ impl PollSchedule {
 }
 
 impl State {
-    /// How many tasks run.
+    /// Returns the number of running tasks.
     fn working(&self) -> usize {
         self.in_flight.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
     }
@@ -365,21 +366,21 @@ impl State {
         self.asking += 1;
         self.due = None;
         self.last_poll_began = Some(start);
-        let may_wait = is_idle && limits.is_patient() && !self.unanswered;
+        let may_wait = is_idle && limits.runs_until_stopped() && !self.unanswered;
         let wait = if may_wait { self.long_poll.longest(self.backoff.clone().grow()) } else { Duration::ZERO };
         if !wait.is_zero() {
-            self.idle_poll = IdlePoll::Held;
+            self.idle_poll = IdlePoll::LongPoll;
         }
         PollPermit { first: self.first, wait, start, is_idle, finished_before: self.finished }
     }
 
-    /// Whether the server may be the place to wait at, after a poll without a task. Not if it was asked to wait and
-    /// did not, or did not answer: it would be asked in a circle.
+    /// Whether the next poll may be a long poll, after one without a task. Not if the server failed, or answered the
+    /// last long poll at once: that would be a busy loop.
     fn may_wait_at_server(&self, permit: &PollPermit) -> bool {
         !self.unanswered && self.long_poll.may_wait(permit.start, !permit.wait.is_zero())
     }
 
-    /// Before the worker ends because it is idle, it asks once more, whenever the next poll would be.
+    /// Returns when to poll next. A worker about to exit because it is idle polls once more.
     fn next_poll_at(&self, limits: &Limits) -> Instant {
         if self.flow == Flow::Tasks {
             return self.paused_until;

@@ -1,4 +1,4 @@
-//! The slots: each runs one task after the other, and stores its result.
+//! The slots: each runs one task at a time and stores its result.
 
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use super::breaker::{Change, Verdict};
 use super::in_flight::{Entered, Repeated};
 use super::poller::{ClaimedTask, Poller};
-use super::recovery::{Recovery, prolong};
+use super::recovery::{Recovery, extend_deadline};
 use super::report_queue::{FirstReport, PendingReport};
-use super::reporter::{MARK_PATIENCE, Reporter};
+use super::reporter::{MARK_TIMEOUT, Reporter};
 use super::schedule::{Closed, PollSchedule};
 use super::snooze::snooze;
 use super::watchdog::Watchdog;
@@ -21,10 +21,10 @@ use crate::resources::for_each_parallel;
 use crate::store::{ResultId, StoreError};
 use crate::task::{Claim, ErrorType, Failure, TaskResult};
 
-/// How long a claim that cannot be noted for want of room is kept. Longer than the slots need to end what they ask for.
+/// How long to keep a claim that cannot be noted because the disk is full. Longer than the slots need to finish their
+/// polls.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
 
-/// The slots of a worker.
 pub(super) struct Slots<'w> {
     context: &'w Context<'w>,
     store_health: &'w StoreHealth<'w>,
@@ -32,11 +32,11 @@ pub(super) struct Slots<'w> {
     poller: &'w Poller<'w>,
     reporter: &'w Reporter<'w>,
     pub(super) watchdog: Watchdog,
-    /// Held by the slot that looks for lost claims before the end.
+    /// Held by the slot that searches for lost claims before the worker exits.
     settling: Mutex<()>,
 }
 
-/// Tells the others that the slot has ended, also when it panicked: nobody must wait for it in vain.
+/// Marks the slot as ended when dropped, even after a panic, so that nobody waits for it forever.
 struct EndOfSlot<'a>(&'a PollSchedule);
 
 impl Drop for EndOfSlot<'_> {
@@ -59,40 +59,40 @@ impl<'w> Slots<'w> {
         Self { context, store_health, recovery, poller, reporter, watchdog, settling: Mutex::default() }
     }
 
-    /// Runs tasks in one slot until nothing more is to be claimed.
+    /// Runs tasks in one slot until the schedule is closed.
     pub(super) fn run<'scope>(&'scope self, number: usize, scope: &'scope Scope<'scope, '_>) {
         let _ended = EndOfSlot(&self.context.schedule);
         while let Some(permit) = self.context.schedule.acquire() {
-            self.watchdog.back_in(number, permit.wait);
+            self.watchdog.expect_within(number, permit.wait);
             if let Some(claimed) = self.poller.poll(&permit) {
-                self.watchdog.back_in(number, claimed.claim.deadline.left());
+                self.watchdog.expect_within(number, claimed.claim.deadline.left());
                 self.work(claimed, scope);
             }
-            self.watchdog.rests(number);
+            self.watchdog.rest(number);
         }
         self.work_lost_claims(number, scope);
     }
 
-    /// What a worker that has done all it was to do has claimed without hearing of it is worked as well: else it would be
-    /// left claimed. The first slot to end sees to that.
+    /// Runs tasks that were claimed without this worker hearing of it, so that they do not stay claimed. Done by the
+    /// first slot that ends.
     fn work_lost_claims<'scope>(&'scope self, number: usize, scope: &'scope Scope<'scope, '_>) {
         let _alone = self.settling.lock();
-        // What an earlier process left beyond the limit stays for the next.
+        // Tasks of earlier processes beyond `max_tasks` are left to the next worker.
         let left = self.recovery.counts();
-        if !self.context.schedule.is_done() || !self.recovery.settle_all() {
+        if !self.context.schedule.is_done() || !self.recovery.find_all() {
             return;
         }
         for (index, first) in left.into_iter().enumerate() {
             while let Some(claim) = self.recovery.take_from(index, first) {
                 self.context.schedule.enter(index);
-                self.watchdog.back_in(number, claim.deadline.left());
+                self.watchdog.expect_within(number, claim.deadline.left());
                 self.work(ClaimedTask { index, claim, is_recovered: true, polled_at: Instant::now() }, scope);
             }
         }
-        self.watchdog.rests(number);
+        self.watchdog.rest(number);
     }
 
-    /// Runs a task, gives its room back, and hands its result to the reporter.
+    /// Runs a task, frees its room in the schedule, and hands its result to the reporter.
     fn work<'scope>(&'scope self, claimed: ClaimedTask, scope: &'scope Scope<'scope, '_>) {
         let (index, polled_at) = (claimed.index, claimed.polled_at);
         let attempt = (claimed.claim.task.id, claimed.claim.task.attempt);
@@ -115,13 +115,14 @@ impl<'w> Slots<'w> {
     fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) {
         let task_type = self.context.types[index].name.as_str();
         match self.context.schedule.finish_run(index, verdict, is_stored) {
-            Some(Change::Opened(pause)) => self.context.tell(&Event::Paused { task_type, pause }),
-            Some(Change::Closed) => self.context.tell(&Event::Resumed(task_type)),
+            Some(Change::Opened(pause)) => self.context.emit(&Event::Paused { task_type, pause }),
+            Some(Change::Closed) => self.context.emit(&Event::Resumed(task_type)),
             None => {}
         }
     }
 
-    /// The stored result, and what it says about the service behind its type; `None` if the claim is not to be run.
+    /// Runs a task and stores its result. Returns the pending report and the verdict for the circuit breaker; `None` if
+    /// the task must not run.
     fn run_and_store(&self, claimed: ClaimedTask) -> Result<Option<(PendingReport, Verdict)>, StoreError> {
         let context = self.context;
         let ClaimedTask { index, claim, is_recovered, polled_at } = claimed;
@@ -132,9 +133,9 @@ impl<'w> Slots<'w> {
             return Ok(None);
         }
         if !is_recovered {
-            prolong(context, worker_type, &mut claim);
+            extend_deadline(context, worker_type, &mut claim);
         }
-        context.tell(&Event::Claimed(&claim));
+        context.emit(&Event::Claimed(&claim));
         failpoint::reach("noted");
         let (attempt, deadline) = (claim.task.attempt, claim.deadline);
         let mut result = self.run_stoppable(worker_type, claim, crashes);
@@ -143,7 +144,7 @@ impl<'w> Slots<'w> {
         failpoint::reach("ran");
         let id = self.store(&mut result, deadline).inspect_err(|error| self.not_stored(&mut result, error))?;
         context.in_flight.stored(result.task_id);
-        // Before the task can be back in the queue.
+        // Must come before the task can return to the queue.
         let is_snoozed = snooze(context, worker_type, &result.outcome);
         let verdict = verdict(&result, is_snoozed);
         let first = FirstReport { attempt, polled_at, has_run: has_run(&result) };
@@ -151,8 +152,8 @@ impl<'w> Slots<'w> {
         Ok(Some((PendingReport::new(id, result, is_recovered, first), verdict)))
     }
 
-    /// Notes that a task is in flight, and says what becomes of its claim. If a report of the task is under way, its fate
-    /// comes first.
+    /// Enters a claim in [`InFlight`], and returns what to do with it. If a report of the task is being sent, waits for
+    /// its outcome.
     fn enter(&self, claim: &Claim) -> Entered {
         let in_flight = &self.context.in_flight;
         let entered = match in_flight.enter(claim) {
@@ -162,7 +163,7 @@ impl<'w> Slots<'w> {
         match entered {
             Entered::Continues => {
                 let again = in_flight.is_repeated(claim.task.id, Repeated::ClaimRenewed);
-                self.context.tell(&Event::ClaimRenewed { claim, again });
+                self.context.emit(&Event::ClaimRenewed { claim, again });
             }
             Entered::GivenUp | Entered::Ending => self.give_up_waiting(claim, entered == Entered::Ending),
             Entered::New | Entered::MustWait => {}
@@ -170,31 +171,31 @@ impl<'w> Slots<'w> {
         entered
     }
 
-    /// Waits for the fate of the report that stands between a claim and its run. If this process dies meanwhile, that
-    /// says nothing of the task; if noting that fails, it counts as a crash over the task all the same.
+    /// Waits for the outcome of an earlier report of the same task. If this process dies meanwhile, the task is not to
+    /// blame; but if noting that fails, it counts as a crash all the same.
     fn wait_for_earlier_report(&self, claim: &Claim) -> Entered {
         let (store, api_url) = (self.context.store(), self.context.client().url());
         let note = |is_running| store.set_running(api_url, claim.task.id, claim.task.attempt, is_running);
         let _ = note(false);
-        // A slot that waits for longer would be taken for hanging.
-        let patience = claim.deadline.left().min(self.watchdog.slack() / 2);
-        let entered = self.context.in_flight.wait(claim, patience);
+        // A slot that waits longer would be considered hung.
+        let limit = claim.deadline.left().min(self.watchdog.slack() / 2);
+        let entered = self.context.in_flight.wait(claim, limit);
         if entered == Entered::New {
             let _ = note(true);
         }
         entered
     }
 
-    /// The fate of an earlier report has not become known in time. If this process ends, the next worker takes the claim
-    /// up; else a look at the TaskManager finds it again, unless it has expired.
+    /// Handles a claim whose earlier report was not settled in time. If this process exits, the next worker recovers
+    /// the claim; otherwise a search at the TaskManager finds it again, unless it has expired.
     fn give_up_waiting(&self, claim: &Claim, is_ending: bool) {
         if !is_ending {
-            // If this fails, the next write that matters says so.
+            // If this fails, the next important write reports it.
             let _ = self.context.store().forget_claim(claim, self.context.client().url());
             self.context.in_flight.give_up((claim.task.id, claim.task.attempt));
         }
         let reason = "the report of its previous attempt is still being sent";
-        self.context.tell(&Event::NotRun { claim, reason });
+        self.context.emit(&Event::NotRun { claim, reason });
     }
 
     fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, crashes: u32) -> TaskResult {
@@ -212,47 +213,46 @@ impl<'w> Slots<'w> {
         *if result.outcome.failure.is_none() { &mut counters.completed } else { &mut counters.failed } += 1;
     }
 
-    /// Ends what handlers keep for tasks to come, all at once: none of them is to wait for another.
+    /// Ends idle persistent processes, all at the same time.
     pub(super) fn end_idle_handlers(&self) {
         let stop = self.context.in_flight.cancel_token();
         for_each_parallel(self.context.types.iter().collect(), |worker_type: &WorkerType| worker_type.end_idle(&stop));
     }
 }
 
-/// What becomes of claims and results while the results file cannot be written: they wait, or go to the TaskManager, so
-/// that no task waits for the end of a claim that nobody works.
+/// Claims and results while the results file cannot be written: they wait, or go to the TaskManager, so that no task
+/// stays claimed without being worked.
 impl Slots<'_> {
-    /// Notes a claim before it is worked. If that cannot be done, nothing more is claimed, and the claim goes back.
+    /// Notes a claim before it runs. If that fails, claiming stops and the claim is given back.
     fn note_or_give_back(&self, claim: Claim) -> Result<(Claim, u32), StoreError> {
         let error = match self.note(&claim) {
             Ok(crashes) => return Ok((claim, crashes)),
             Err(error) => error,
         };
-        // Before the task can be back in the queue: it is not to be claimed here again.
+        // Must come before the task can return to the queue: it must not be claimed here again.
         self.store_health.failed(error.clone());
         let (context, task_id) = (self.context, claim.task.id);
         let completer = &context.executor.completer;
         let entered = self.enter(&claim);
-        // Else what runs here already, or its result, goes under it.
+        // Otherwise the running attempt, or its result, continues under this claim.
         if entered != Entered::Continues {
             let mut result = completer.not_run(claim, &error);
             if entered == Entered::New {
-                // From now on the task may be back in the queue, and claimed again.
+                // From now on the task may return to the queue and be claimed again.
                 context.in_flight.report(&mut result);
             }
             let returned = completer.is_confirmed(&result);
             if entered == Entered::New {
                 context.in_flight.leave(task_id);
             }
-            context.tell(&Event::GivenBack { task_id, error: error.to_string(), returned });
+            context.emit(&Event::GivenBack { task_id, error: error.to_string(), returned });
         }
         Err(error)
     }
 
-    /// Notes a claim, as long as that may come to pass in time; returns how often a worker has crashed over its task. If
-    /// the disk is full, say, that is not long: another worker may have room for the task. But it does not go back before
-    /// all slots know that they are to claim nothing: they would claim it, one after the other, until it has no more
-    /// attempts.
+    /// Notes a claim, retrying while that can still help; returns the task's crash count. If the disk is full, it
+    /// retries only briefly: another worker may have room. But the claim is not given back before all slots know that
+    /// claiming has stopped: otherwise they would claim the task one after the other until its attempts are used up.
     fn note(&self, claim: &Claim) -> Result<u32, StoreError> {
         let (context, health) = (self.context, self.store_health);
         let note = || context.store().note_claim(claim, context.client().url(), Some(&context.process));
@@ -260,7 +260,7 @@ impl Slots<'_> {
             Err(error) if error.may_pass() || health.survives(&error) => error,
             other => return other,
         };
-        context.tell(&Event::ClaimWaits { claim, error: error.to_string() });
+        context.emit(&Event::ClaimWaits { claim, error: error.to_string() });
         let gives_up = || context.schedule.is_closed();
         let noted = if error.may_pass() {
             health.until_written(claim.deadline, gives_up, note, StoreError::may_pass)
@@ -270,19 +270,19 @@ impl Slots<'_> {
             health.until_written(until, gives_up, note, |error| health.survives(error))
         };
         if noted.is_ok() {
-            context.tell(&Event::StoreWaited { task_id: claim.task.id });
+            context.emit(&Event::StoreWaited { task_id: claim.task.id });
             health.recovered();
         }
         noted
     }
 
-    /// Stores a result, as long as that may come to pass in time. One whose ideas find no room waits until its `deadline`:
-    /// nobody else has it.
+    /// Stores a result, retrying while that can still help. If the ideas cannot be written, it waits until `deadline`:
+    /// nobody else has the result.
     fn store(&self, result: &mut TaskResult, deadline: Moment) -> Result<ResultId, StoreError> {
         let (context, health) = (self.context, self.store_health);
         let completer = &context.executor.completer;
-        let until = context.clock().moment().later(deadline.left().max(MARK_PATIENCE));
-        let error = match health.patiently(result.task_id, until, || completer.store(result)) {
+        let until = context.clock().moment().later(deadline.left().max(MARK_TIMEOUT));
+        let error = match health.write_with_retries(result.task_id, until, || completer.store(result)) {
             Err(error) if error.is_of_ideas() && health.survives(&error) => error,
             other => return other,
         };
@@ -295,7 +295,7 @@ impl Slots<'_> {
         stored
     }
 
-    /// Sees to a result that could not be stored.
+    /// Handles a result that could not be stored: reports it if that is safe.
     fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
         let (context, health) = (self.context, self.store_health);
         health.failed(error.clone());
@@ -311,7 +311,7 @@ impl Slots<'_> {
     }
 }
 
-/// Whether a handler was run, and is none that always refuses: else another attempt would be as quick.
+/// Whether a handler ran. If it did not, another attempt would fail as quickly.
 fn has_run(result: &TaskResult) -> bool {
     let unrun =
         [ErrorType::Validation, ErrorType::Other("max_attempts".into()), ErrorType::Other("worker_died".into())];
@@ -319,7 +319,8 @@ fn has_run(result: &TaskResult) -> bool {
     !result.outcome.is_not_run() && !result.outcome.failure.as_ref().is_some_and(is_unrun)
 }
 
-/// What an attempt says about the service behind its type. Where the type `is_snoozed`, its handler knows when to go on.
+/// Returns what an attempt says about the service behind its type. If the type `is_snoozed`, the handler knows when to
+/// continue.
 fn verdict(result: &TaskResult, is_snoozed: bool) -> Verdict {
     match &result.outcome.failure {
         Some(_) if is_snoozed || result.outcome.is_not_run() => Verdict::Unknown,

@@ -1,6 +1,6 @@
-//! A type that is not claimed until a time that its handler has named.
+//! Snoozing: a type is not claimed until a time that its handler has named.
 //!
-//! That is a time of day: the machine may sleep until then, or its clock be set.
+//! The time is a time of day: the machine may sleep until then, or its clock be set.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::{Context, Event, WorkerType};
 use crate::clock::{Timestamp, after, between};
 use crate::task::Outcome;
 
-/// The longest that an outcome snoozes its type: a slip of the handler's must not do so for ever.
+/// The longest snooze an outcome can ask for, so that a handler's bug does not snooze its type forever.
 const LONGEST: Duration = Duration::from_hours(24);
-/// A drain waits for a snooze that is over so soon.
+/// A drain waits for a snooze that ends this soon.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Whether a type is snoozed.
+/// The snooze of one type.
 #[derive(Default)]
 pub(super) struct Snooze {
     state: Mutex<State>,
@@ -23,13 +23,13 @@ pub(super) struct Snooze {
 
 #[derive(Default)]
 struct State {
-    /// What an outcome has said.
+    /// Snoozed until, as outcomes have said.
     until: Option<Timestamp>,
-    /// What the observer was told.
+    /// Snoozed until, as the last event said.
     told: Option<Timestamp>,
 }
 
-/// What the observer is to be told.
+/// The event to emit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     Began,
@@ -37,9 +37,8 @@ enum Change {
 }
 
 impl Snooze {
-    /// Until when the type is snoozed, if that is to come: as outcomes have said, of which `by_outcome` is the latest, and
-    /// as the handler itself says now. A snooze is told of once, and again only if it goes on beyond the time that was
-    /// told.
+    /// Returns until when the type is snoozed, and the event to emit. Combines what outcomes have said, `by_outcome`
+    /// last, with what the handler says now. A snooze is emitted once, and again only if it was extended.
     fn update(
         &self,
         by_outcome: Option<Timestamp>,
@@ -47,7 +46,7 @@ impl Snooze {
         now: Timestamp,
     ) -> (Option<Timestamp>, Option<Change>) {
         let mut state = self.state.lock();
-        // At each look: the clock may have been set back since.
+        // Checked each time: the clock may have been set back since.
         state.until = state.until.max(by_outcome).map(|until| until.min(after(now, LONGEST)));
         let until = state.until.max(by_handler).filter(|until| *until > now);
         let change = match until {
@@ -62,30 +61,29 @@ impl Snooze {
     }
 }
 
-/// Which types are snoozed, by their index, and until when.
+/// The snoozed types, by index, and until when each is snoozed.
 pub(super) struct SnoozedTypes {
     until: Vec<Option<Timestamp>>,
     now: Timestamp,
 }
 
 impl SnoozedTypes {
-    /// Whether the type is one of them.
     pub(super) fn contains(&self, index: usize) -> bool {
         self.until[index].is_some()
     }
 
-    /// When the first of them may be claimed again.
+    /// Returns the time until the first snooze ends.
     pub(super) fn first_due(&self) -> Option<Duration> {
         self.until.iter().flatten().min().map(|until| between(self.now, *until))
     }
 
-    /// Whether that is so soon that a drain waits for it.
+    /// Whether a snooze ends so soon that a drain waits for it.
     pub(super) fn is_soon(&self) -> bool {
         self.first_due().is_some_and(|due| due <= SOON)
     }
 }
 
-/// Which types are not to be claimed now. The schedule looks again when the first of them is due.
+/// Returns the types snoozed now. The schedule polls again when the first snooze ends.
 pub(super) fn snoozed_types(context: &Context<'_>) -> SnoozedTypes {
     let now = context.clock().now();
     let until = context.types.iter().map(|it| update(context, it, None, now).0).collect();
@@ -104,20 +102,20 @@ pub(super) fn snooze(context: &Context<'_>, worker_type: &WorkerType, outcome: &
         context.schedule.note_due(between(now, until));
     }
     if change == Some(Change::Began) {
-        // One that is held open may be of this type.
+        // An open long poll may be for this type.
         context.withdraw_claims();
     }
     until.is_some()
 }
 
-/// The types that are snoozed now, and until when.
+/// Returns the names of the types snoozed now, and until when.
 pub(super) fn still_snoozed(context: &Context<'_>) -> Vec<(String, Timestamp)> {
     let now = context.clock().now();
     let until = |it: &WorkerType| it.snooze.update(None, it.snoozed_until(now), now).0;
     context.types.iter().filter_map(|it| Some((it.name.clone(), until(it)?))).collect()
 }
 
-/// Looks whether a type is snoozed, and tells of a change.
+/// Checks whether a type is snoozed, and emits an event if that changed.
 fn update(
     context: &Context<'_>,
     worker_type: &WorkerType,
@@ -130,15 +128,15 @@ fn update(
     match (until, change) {
         (Some(until), Some(Change::Began)) => {
             let reason = outcome.filter(|it| it.failure.is_some() || by_outcome >= Some(until)).and_then(words);
-            context.tell(&Event::Snoozed { task_type, until, reason });
+            context.emit(&Event::Snoozed { task_type, until, reason });
         }
-        (None, Some(Change::Ended)) => context.tell(&Event::SnoozeEnded(task_type)),
+        (None, Some(Change::Ended)) => context.emit(&Event::SnoozeEnded(task_type)),
         _ => {}
     }
     (until, change)
 }
 
-/// What the handler said of the task.
+/// Returns the handler's message about the task.
 fn words(outcome: &Outcome) -> Option<&str> {
     let error = outcome.failure.as_ref().map(|failure| failure.error.as_str());
     error.or(outcome.message.as_deref())

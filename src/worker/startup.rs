@@ -1,5 +1,5 @@
-//! Before the first claim: the handlers can run, the process may open as many files as the slots need, the TaskManager
-//! answers, takes the key and knows the types.
+//! Checks before the first claim: handlers can run, the open-file limit is high enough, the TaskManager answers,
+//! accepts the key and knows the types.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,21 @@ use crate::shutdown::{Phase, SystemClock};
 use crate::store::{Process, StoreError};
 use crate::taskmanager::{Backoff, Client, Error};
 
-/// For each slot: a connection to the TaskManager to claim and one to report, and their other ends if that is embedded.
+/// Open files of each slot: connections to claim and to report, and their other ends if the TaskManager is embedded.
 const CONNECTIONS: usize = 4;
-/// For all else that comes and goes: who looks at the worker's health, the reporter's connection, what SQLite sorts.
+/// Open files for everything else: health checks, the reporter's connection, SQLite's sorting.
 const SPARE: u64 = 32;
 
-/// How long who waits for a worker's end goes on without an answer of the TaskManager; `None` if nobody waits for it.
+/// Returns how long a worker whose exit somebody waits for continues without an answer of the TaskManager; `None` if
+/// nobody does.
 pub(super) fn exit_on_outage(job: &Job, tools: &Tools<'_>) -> Option<Duration> {
     let is_waited_for = job.drain || tools.config.max_tasks.value > 0;
-    // A test that wants to see the end of it does not wait for minutes.
+    // A test of this exit does not wait for minutes.
     let is_patient = failpoint::check("impatient").is_ok();
     is_waited_for.then(|| if is_patient { tools.client.retries().retry_after_budget } else { Duration::from_secs(1) })
 }
 
-/// What runs tasks, and reports their results until the worker is asked to end at once.
+/// Builds the executor, which runs tasks and delivers their results until the worker is stopped at once.
 pub(super) fn executor<'a>(tools: &Tools<'a>) -> Executor<'a> {
     let ending = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Ending));
     let completer = Completer {
@@ -41,7 +42,7 @@ pub(super) fn executor<'a>(tools: &Tools<'a>) -> Executor<'a> {
     Executor { config: tools.config, completer }
 }
 
-/// Enters this process in the results file, and ends what the handlers of dead ones left running.
+/// Registers this process in the results file, and kills the orphans of dead processes.
 pub(super) fn start_process(job: &Job, tools: &Tools<'_>, executor: &Executor<'_>) -> Result<Process, StoreError> {
     let now = executor.completer.clock.now();
     let process = tools.store.start_process(&tools.config.worker_id.value, tools.client.url(), now)?;
@@ -50,7 +51,7 @@ pub(super) fn start_process(job: &Job, tools: &Tools<'_>, executor: &Executor<'_
     Ok(process)
 }
 
-/// The job's types, ready to be worked; `None` where the program was asked to end before the TaskManager answered.
+/// Resolves the types to work; `None` if the program was stopped before the TaskManager answered.
 pub(super) fn resolve(
     job: &Job,
     tools: &Tools<'_>,
@@ -73,13 +74,13 @@ pub(super) fn resolve(
             Err(TypeError::TaskManager(error)) => return Err(WorkerError::TaskManager(error)),
             Err(error) => return Err(WorkerError::Type(error)),
         };
-        // Who waits for the worker's end hears at once that nobody answers at all.
+        // If somebody waits for the worker's exit, an unreachable TaskManager is an error at once.
         let is_away = exit_on_outage.is_some() && outage.answers() == 0 && error.retry_after().is_none();
         if is_away || outage.is_given_up(&error, exit_on_outage) {
             return Err(WorkerError::TaskManager(error));
         }
         outage.failed(&error);
-        // Who has to wait for long says meanwhile that it does, which a client cannot.
+        // A long wait sends heartbeats, which the client cannot do.
         let wait = match error.retry_after() {
             Some(asked) => asked.max(when_asked_to_wait.jittered()),
             None => backoff.jittered(),
@@ -90,7 +91,7 @@ pub(super) fn resolve(
     }
 }
 
-/// The handler of a type: the caller's own, or what the configuration says. The error is one line on why it cannot run.
+/// Returns the handler of a type: the caller's own, or the configured one. The error is one line on why it cannot run.
 fn checked_handler(settings: &config::TaskType, job: &Job, tools: &Tools<'_>) -> Result<Arc<dyn Handler>, String> {
     let handler = match job.handlers.get(&settings.name) {
         Some(handler) => Arc::clone(handler),
@@ -100,11 +101,11 @@ fn checked_handler(settings: &config::TaskType, job: &Job, tools: &Tools<'_>) ->
     Ok(handler)
 }
 
-/// Waits, and says meanwhile that it does.
+/// Waits while sending heartbeats.
 fn rest(wait: Duration, job: &Job, tools: &Tools<'_>, clock: &dyn Clock) -> Slept {
     let mut left = wait;
     loop {
-        beat(job, tools);
+        heartbeat(job, tools);
         let step = heartbeat_interval(again(job.watchdog)).min(left);
         left -= step;
         let slept = clock.sleep(step);
@@ -114,8 +115,8 @@ fn rest(wait: Duration, job: &Job, tools: &Tools<'_>, clock: &dyn Clock) -> Slep
     }
 }
 
-/// Says that the worker does not hang. A call to come may take its time.
-fn beat(job: &Job, tools: &Tools<'_>) {
+/// Sends a heartbeat. The next call may take its time.
+fn heartbeat(job: &Job, tools: &Tools<'_>) {
     tools.observer.event(&Event::Heartbeat { again: again(job.watchdog) });
 }
 
@@ -128,7 +129,7 @@ fn try_resolve(
 ) -> Result<Vec<WorkerType>, TypeError> {
     if job.register {
         for settings in &job.task_types {
-            beat(job, tools);
+            heartbeat(job, tools);
             let schema = tools.handlers.schema(settings);
             let registered = client.register_type(&settings.name, &settings.version, &schema);
             let registered = registered.map_err(TypeError::TaskManager)?;
@@ -138,7 +139,7 @@ fn try_resolve(
     }
     let mut warn = |warning| tools.observer.event(&Event::Warning(warning));
     let mut resolve = |(settings, handler): (_, &Arc<_>)| {
-        beat(job, tools);
+        heartbeat(job, tools);
         let resolved = WorkerType::resolve(settings, Arc::clone(handler), tools.config, client, &mut warn);
         if resolved.is_ok() {
             outage.answered();
@@ -148,10 +149,10 @@ fn try_resolve(
     job.task_types.iter().zip(handlers).map(&mut resolve).collect()
 }
 
-/// What a type needs: at most so many tasks of it at once, and that for each.
+/// What a type needs: its maximum of tasks in flight, and the open files of each.
 type Need = (usize, OpenFiles);
 
-/// Refuses more slots than this process may have open files for. Those that are open by now stay open.
+/// Checks that the open-file limit is enough for the slots. Files open by now stay open.
 fn check_open_files<'a>(
     slots: usize,
     types: impl Iterator<Item = (&'a config::TaskType, &'a Arc<dyn Handler>)>,
@@ -168,8 +169,8 @@ fn check_open_files<'a>(
     Err(WorkerError::OpenFiles { slots, needed: needed(slots), limit, enough_for })
 }
 
-/// How many files the slots may have open at once: for a task each, of the type that needs most, beside all processes
-/// that were ever kept.
+/// Returns how many files the slots may have open at once: one task each, of the type that needs most, plus all idle
+/// processes.
 fn files(slots: usize, types: &[Need]) -> usize {
     let running = types.iter().map(|(_, files)| files.running).max().unwrap_or(0);
     let idle: usize = types.iter().map(|(most, files)| slots.min(*most).saturating_mul(files.idle)).sum();

@@ -1,6 +1,6 @@
-//! Whether what a worker keeps can be written: the results file, and the database of ideas. The disk may be full, say, or
-//! another process hold the file for long. If somebody waits for the worker's end, that is its end. Any other worker claims
-//! nothing more, says so, and goes on when the file can be written again: nobody needs to start it anew.
+//! Tracks whether the results file and the database of ideas can be written. The disk may be full, for example, or
+//! another process may hold the file for long. If somebody waits for the worker's exit, a failed write stops it. Any
+//! other worker stops claiming, says so, and continues when the file can be written again, without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -13,25 +13,25 @@ use crate::shutdown::{StopReason, Watch};
 use crate::store::StoreError;
 use crate::task::TaskId;
 
-/// How often it is looked whether the file can be written again, and whether it is still in its place: a lock that is gone
-/// is back before another worker takes this one for dead.
+/// How often to check whether the file can be written again, and whether it is still in its place: a lock that was
+/// removed is back before another worker considers this one dead.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The pause before a write is tried again that another process holds up, or want of memory, say.
+/// Pause before a write is retried, for example after another process held the file.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The results file is told of polls no more often than this.
+/// Minimum time between two writes of the last poll's time.
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct State {
-    /// Since when the file cannot be written, if it cannot.
+    /// Since when the file cannot be written; `None` if it can.
     since: Option<Instant>,
     last_look: Option<Instant>,
-    /// Attempts that have ended, and whose claims are still in the file.
+    /// Ended attempts whose claims could not be removed from the file yet.
     ended: Vec<(TaskId, u32)>,
     last_noted_poll: Option<Instant>,
 }
 
-/// What is known of the files.
+/// Tracks the state of the worker's files.
 pub(super) struct StoreHealth<'w> {
     context: &'w Context<'w>,
     reports: &'w ReportQueue,
@@ -47,29 +47,29 @@ impl<'w> StoreHealth<'w> {
         self.state.lock()
     }
 
-    /// Whether a write has failed since the last that did not.
+    /// Whether the last write failed.
     pub(super) fn is_failing(&self) -> bool {
         self.lock().since.is_some()
     }
 
-    /// Whether the worker goes on though a write has failed so.
+    /// Whether the worker continues after this error.
     pub(super) fn survives(&self, error: &StoreError) -> bool {
         self.context.exit_on_outage.is_none() && error.can_be_mended()
     }
 
-    /// Sees to a write that has failed: nothing more is claimed until the file can be written, or at all.
+    /// Handles a failed write: stops claiming until the file can be written, or stops the worker.
     pub(super) fn failed(&self, error: StoreError) {
         if !self.survives(&error) {
             self.context.fail(WorkerError::Store(error));
         } else if self.begin() {
             let room = self.context.store().room_needed(&error);
-            self.context.tell(&Event::StoreFailed { error: error.to_string(), room });
-            // What is held open at the TaskManager could not be noted.
+            self.context.emit(&Event::StoreFailed { error: error.to_string(), room });
+            // A claim from an open long poll could not be noted.
             self.context.withdraw_claims();
         }
     }
 
-    /// Notes that a write has failed. True if that is news.
+    /// Records a failed write. True if the one before succeeded.
     fn begin(&self) -> bool {
         let mut state = self.lock();
         let is_new = state.since.is_none();
@@ -78,15 +78,15 @@ impl<'w> StoreHealth<'w> {
         is_new
     }
 
-    /// What the file answers.
-    pub(super) fn unless_it_fails(&self, answer: Result<bool, StoreError>) -> bool {
+    /// Returns the answer of a read; false if it failed.
+    pub(super) fn or_false(&self, answer: Result<bool, StoreError>) -> bool {
         answer.unwrap_or_else(|error| {
             self.failed(error);
             false
         })
     }
 
-    /// Whether what is claimed now can be noted, as far as is known.
+    /// Whether a new claim could be noted, as far as is known.
     pub(super) fn can_store(&self) -> bool {
         if !self.is_failing() {
             self.note_poll();
@@ -95,7 +95,7 @@ impl<'w> StoreHealth<'w> {
         self.may_look() && self.has_been_mended()
     }
 
-    /// Whether it is time to look, for one of those who ask.
+    /// Whether a check is due; true for one of the callers.
     fn may_look(&self) -> bool {
         let mut state = self.lock();
         let is_due = state.last_look.is_none_or(|last| last.elapsed() >= LOOK_EVERY);
@@ -105,7 +105,7 @@ impl<'w> StoreHealth<'w> {
         is_due
     }
 
-    /// Looks whether the file can be written again.
+    /// Checks whether the file can be written again.
     fn has_been_mended(&self) -> bool {
         let is_mended = self.context.store().check_room().and_then(|()| self.tell_of_poll()).is_ok();
         if is_mended {
@@ -114,15 +114,15 @@ impl<'w> StoreHealth<'w> {
         is_mended
     }
 
-    /// Tells the results file now and then that the worker polls, for whoever looks at its health. If that fails, and does
-    /// not pass by itself, nothing is to be claimed.
+    /// Writes the time of the last poll now and then, for health checks. If that fails for a reason that does not pass
+    /// by itself, claiming stops.
     fn note_poll(&self) {
         if self.lock().last_noted_poll.is_some_and(|last| last.elapsed() < NOTE_POLLS_EVERY) {
             return;
         }
         match self.tell_of_poll() {
             Err(error) if self.survives(&error) || !error.may_pass() => self.failed(error),
-            noted => self.context.tell(&Event::PollNoted(noted.err().map(|error| error.to_string()))),
+            noted => self.context.emit(&Event::PollNoted(noted.err().map(|error| error.to_string()))),
         }
     }
 
@@ -132,7 +132,7 @@ impl<'w> StoreHealth<'w> {
         self.context.store().note_poll(&self.context.process, counters, self.context.clock().now())
     }
 
-    /// Forgets the claim of an attempt whose result could not be stored, as soon as that can be written.
+    /// Removes the claim of an attempt whose result could not be stored, as soon as the file can be written.
     pub(super) fn forget_unstored(&self, attempt: (TaskId, u32)) {
         let is_failing = {
             let mut state = self.lock();
@@ -146,14 +146,14 @@ impl<'w> StoreHealth<'w> {
         }
     }
 
-    /// The report of such a result may not have arrived: then its task is still this worker's, and a look finds it.
+    /// Removes such a claim. If the report did not arrive, the task is still this worker's, and a search finds it.
     fn forget(&self, (id, attempt): (TaskId, u32)) {
         // If this fails, the next write that matters says so.
         let _ = self.context.store().forget_attempt(id, attempt, self.context.client().url());
-        self.context.in_flight.doubts.add();
+        self.context.in_flight.lost_claims.add();
     }
 
-    /// The file has been written: if it could not be before, makes up for what was left out.
+    /// Records a successful write: if writes failed before, makes up for what was skipped.
     pub(super) fn recovered(&self) {
         let (length, ended) = {
             let mut state = self.lock();
@@ -163,13 +163,13 @@ impl<'w> StoreHealth<'w> {
         for attempt in ended {
             self.forget(attempt);
         }
-        self.context.tell(&Event::StoreMended { length });
+        self.context.emit(&Event::StoreMended { length });
         self.reports.wake();
     }
 
-    /// Writes what is to be kept of a task. If that fails for a reason that passes by itself, as when another process holds
-    /// the file, it is tried again until `deadline`, unless the task is stopped.
-    pub(super) fn patiently<T>(
+    /// Writes something about a task. If that fails for a reason that passes by itself, for example because another
+    /// process holds the file, retries until `deadline` unless the task is cancelled.
+    pub(super) fn write_with_retries<T>(
         &self,
         task_id: TaskId,
         deadline: Moment,
@@ -179,17 +179,17 @@ impl<'w> StoreHealth<'w> {
             Err(error) if error.may_pass() => error,
             other => return other,
         };
-        self.context.tell(&Event::StoreWaits { task_id, error: error.to_string() });
+        self.context.emit(&Event::StoreWaits { task_id, error: error.to_string() });
         let written = self.until_written(deadline, || false, write, StoreError::may_pass);
         if written.is_ok() {
-            self.context.tell(&Event::StoreWaited { task_id });
+            self.context.emit(&Event::StoreWaited { task_id });
             self.recovered();
         }
         written
     }
 
-    /// Tries a write that has failed again until `deadline`, unless `gives_up` says not to, the task is stopped, or it fails
-    /// for a reason of another kind.
+    /// Retries a failed write until `deadline`, unless `gives_up` returns true, the task is cancelled, or it fails for
+    /// a reason of another kind.
     pub(super) fn until_written<T>(
         &self,
         deadline: Moment,
@@ -209,15 +209,15 @@ impl<'w> StoreHealth<'w> {
         written
     }
 
-    /// Looks again and again whether the files stay where they are, until `ended` is raised. If the results file or the
-    /// database of ideas is gone, nothing more is claimed, and the worker ends.
+    /// Checks the files' places until `ended` is raised. If the results file or the database of ideas is gone, stops
+    /// claiming and ends the worker.
     pub(super) fn watch_files(&self, ended: &Watch<bool>) {
         while !ended.wait_for(true, LOOK_EVERY) {
             self.context.process.keep_lock();
             if let Err(error) = self.context.store().check_in_place() {
                 let text = error.to_string();
                 self.context.fail(WorkerError::Store(error));
-                self.context.tell(&Event::FilesGone(text));
+                self.context.emit(&Event::FilesGone(text));
                 return;
             }
         }

@@ -1,4 +1,5 @@
-//! The main thread: starts the others, prunes old results and feeds the watchdog while they work, and waits for their end.
+//! The main thread: starts the other threads, prunes old results and feeds the watchdog while they work, and waits for
+//! their end.
 
 use std::sync::Arc;
 use std::thread::{self, Scope};
@@ -18,12 +19,11 @@ use crate::shutdown::{StopReason, Watch};
 use crate::store::Pruning;
 use crate::taskmanager::Retries;
 
-/// The pause between two steps while there is something to prune: the slots have the file for most of the time.
+/// Pause between two steps of pruning, so that the slots can write most of the time.
 const BETWEEN_STEPS: Duration = Duration::from_millis(20);
-/// How often it is looked whether there is.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often to check whether there is anything to prune.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// The main thread of a worker.
 pub(super) struct Supervisor<'w> {
     pub(super) context: &'w Context<'w>,
     pub(super) slots: &'w Slots<'w>,
@@ -37,10 +37,10 @@ impl<'w> Supervisor<'w> {
     pub(super) fn run(&self) -> Result<Summary, WorkerError> {
         let (context, concurrency) = (self.context, self.context.config().concurrency.value);
         let task_types = context.types.iter().map(|it| (it.name.as_str(), it.id())).collect();
-        context.tell(&Event::Ready { task_types, concurrency });
+        context.emit(&Event::Ready { task_types, concurrency });
         self.reporter.note_unreported();
-        // What does not get through now waits for the reporter's next try.
-        let _ = self.reporter.send_postponed(Retries::NONE, || self.beat());
+        // Reports that fail now are sent again by the reporter.
+        let _ = self.reporter.send_postponed(Retries::NONE, || self.heartbeat());
         thread::scope(|scope| {
             let ended = Arc::new(Watch::new(false));
             self.start_threads(scope, concurrency, &ended);
@@ -54,7 +54,7 @@ impl<'w> Supervisor<'w> {
         self.conclude()
     }
 
-    /// Starts the slots, and what helps them; they claim nothing before all of them are there.
+    /// Starts the slots and their helpers. No slot claims before all have started.
     fn start_threads<'scope>(&self, scope: &'scope Scope<'scope, '_>, slots: usize, ended: &Arc<Watch<bool>>)
     where
         'w: 'scope,
@@ -88,7 +88,7 @@ impl<'w> Supervisor<'w> {
         let context = self.context;
         let closed = self.maintain();
         let in_flight = context.in_flight.running();
-        context.tell(&Event::Closing { asked: closed == Closed::Asked, in_flight });
+        context.emit(&Event::Closing { asked: closed == Closed::Asked, in_flight });
         context.withdraw_claims();
         if !self.wait_slots_ended(Some(grace_period)) {
             context.in_flight.cancel_all(StopReason::Shutdown);
@@ -97,7 +97,7 @@ impl<'w> Supervisor<'w> {
         }
     }
 
-    /// Prunes old results, and what handlers need no more, in small steps until nothing more is claimed; says why that is.
+    /// Prunes old results and handlers' rows in small steps until the schedule is closed; returns why it was.
     fn maintain(&self) -> Closed {
         let context = self.context;
         // If this fails, the next write that matters says so.
@@ -106,32 +106,32 @@ impl<'w> Supervisor<'w> {
         loop {
             let heartbeat = self.slots.watchdog.every();
             let next = self.prune(&mut pruning, start).min(self.prune_of_handlers()).min(heartbeat);
-            self.beat();
+            self.heartbeat();
             if let Some(closed) = context.schedule.wait_closed(next) {
                 return closed;
             }
         }
     }
 
-    /// Prunes some old results, if there are any; returns when to come again.
+    /// Prunes some old results; returns how long to wait before the next step.
     fn prune(&self, under_way: &mut Option<Pruning>, start: Moment) -> Duration {
         let keep = self.context.config().keep_results.value;
         let before = surely_past(start, self.context.clock().now()).checked_sub(keep);
         let (false, Ok(before)) = (keep.is_zero(), before) else { return Duration::MAX };
         let mut pruning = under_way.take().unwrap_or_else(|| Pruning::new(before));
         if self.context.store().prune(&mut pruning) != Ok(true) {
-            return LOOK_EVERY;
+            return PRUNE_EVERY;
         }
         *under_way = Some(pruning);
         BETWEEN_STEPS
     }
 
     fn prune_of_handlers(&self) -> Duration {
-        if self.handlers.prune() { BETWEEN_STEPS } else { LOOK_EVERY }
+        if self.handlers.prune() { BETWEEN_STEPS } else { PRUNE_EVERY }
     }
 
-    /// Says that the loop is alive, or why it is not.
-    fn beat(&self) {
+    /// Sends a heartbeat, or reports that the loop hangs.
+    fn heartbeat(&self) {
         let watchdog = &self.slots.watchdog;
         let claim_timeout = self.context.config().claim_timeout.value;
         let event = if let Some(slot) = watchdog.overdue(Instant::now()) {
@@ -143,13 +143,13 @@ impl<'w> Supervisor<'w> {
         } else {
             Event::Heartbeat { again: watchdog.again() }
         };
-        self.context.tell(&event);
+        self.context.emit(&event);
     }
 
-    /// Waits until all slots have ended, or `grace_period` is over; true if they have.
+    /// Waits until all slots have ended, or `grace_period` is over; true if they have ended.
     fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
         loop {
-            self.beat();
+            self.heartbeat();
             let heartbeat = self.slots.watchdog.every();
             if let Some(ended) = self.context.schedule.wait_slots_ended(grace_period, heartbeat) {
                 return ended;
@@ -157,18 +157,18 @@ impl<'w> Supervisor<'w> {
         }
     }
 
-    /// Waits until each stored result has been reported once, or postponed.
+    /// Waits until the first report of each stored result was sent or postponed.
     fn wait_delivered(&self) {
         while !self.context.schedule.wait_delivered(self.slots.watchdog.every()) {
-            self.beat();
+            self.heartbeat();
         }
     }
 
-    /// If somebody waits for the worker's end, waits for reports that the TaskManager has asked for later.
+    /// If somebody waits for the worker's exit, waits for reports that the TaskManager asked to send later.
     fn wait_reported(&self) {
         let is_waited_for = self.context.exit_on_outage.is_some();
         while is_waited_for && !self.context.schedule.wait_reported(self.slots.watchdog.every()) {
-            self.beat();
+            self.heartbeat();
         }
     }
 
@@ -178,7 +178,7 @@ impl<'w> Supervisor<'w> {
         let stopped = context.store().stop_process(&context.process, counters, context.clock().now());
         let (unreported, refused) = (self.reports.unreported(), self.reports.refused());
         let summary = Summary { counters, unreported, refused, snoozed: still_snoozed(context) };
-        context.tell(&Event::Ended(&summary));
+        context.emit(&Event::Ended(&summary));
         if let Some(failure) = context.failure.lock().take() {
             return Err(failure);
         }

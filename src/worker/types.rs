@@ -1,4 +1,4 @@
-//! The task types a worker works: what the configuration says of each, joined with what the TaskManager knows.
+//! The task types of a worker: the configuration of each, joined with what the TaskManager knows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,15 +14,14 @@ use crate::handler::Handler;
 use crate::shutdown::Stop;
 use crate::taskmanager::{Client, Error, TaskType};
 
-/// A task type, ready to be worked.
+/// A task type with its handler, id and limits.
 pub(crate) struct WorkerType {
-    /// Its name.
     pub name: String,
     id: AtomicU64,
     gone: AtomicBool,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) schema: Option<Schema>,
-    /// The longest an attempt may take.
+    /// Maximum time of an attempt.
     pub(super) timeout: Duration,
     pub(super) concurrency: usize,
     pub(super) retry: Retry,
@@ -33,10 +32,10 @@ pub(crate) struct WorkerType {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TypeError {
-    /// The configuration is wrong, or the handler cannot run: one line for a person.
+    /// The configuration is wrong, or the handler cannot run. The text is one line for a person.
     #[error("{0}")]
     Configuration(String),
-    /// The TaskManager knows no type of that name.
+    /// The TaskManager has no type of that name.
     #[error("the TaskManager has no task type {0}")]
     Unknown(String),
     /// The TaskManager did not answer, or refused.
@@ -45,17 +44,17 @@ pub enum TypeError {
 }
 
 impl WorkerType {
-    /// The number by which the TaskManager knows the type.
+    /// Returns the type's id at the TaskManager.
     pub(super) fn id(&self) -> u64 {
         self.id.load(Ordering::Relaxed)
     }
 
-    /// Whether the TaskManager knew no such type when it was last asked.
+    /// Whether the TaskManager had no such type when it was last asked.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// Asks for the number again: the server may have been set up anew. False where the type is gone.
+    /// Requests the id again, since the server may have been set up anew. False if the type is gone.
     pub(super) fn look_up(&self, client: &Client) -> Result<bool, Error> {
         let found = client.task_type(&self.name)?;
         if let Some(found) = &found {
@@ -65,18 +64,18 @@ impl WorkerType {
         Ok(found.is_some())
     }
 
-    /// Until when its handler takes no tasks, if it takes none at `now`.
+    /// Returns until when its handler takes no tasks; `None` if it takes tasks at `now`.
     #[must_use]
     pub(crate) fn snoozed_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.handler.not_before().filter(|until| *until > now)
     }
 
-    /// Ends the processes that its handler keeps for tasks to come.
+    /// Ends the handler's idle processes.
     pub(crate) fn end_idle(&self, stop: &Stop) {
         self.handler.end_idle(stop);
     }
 
-    /// Joins a configured type and its handler with what the TaskManager knows of it. `warn` hears of what is odd but
+    /// Joins a configured type and its handler with what the TaskManager knows of it. Calls `warn` with what is odd but
     /// works.
     pub(crate) fn resolve(
         settings: &config::TaskType,
@@ -102,20 +101,20 @@ impl WorkerType {
     }
 }
 
-/// Knows the handlers that a configuration can name.
+/// Provides the handlers that a configuration can name.
 pub(crate) trait HandlerSource: Sync {
-    /// The handler of a configured type, whether or not it could run now. The error is one line for a person.
+    /// Returns the handler of a configured type, even if it could not run now. The error is one line for a person.
     fn handler(&self, settings: &config::TaskType) -> Result<Arc<dyn Handler>, String>;
 
-    /// The schema to register a configured type with.
+    /// Returns the schema to register a configured type with.
     fn schema(&self, settings: &config::TaskType) -> Value;
 
-    /// Removes some of what handlers have stored and need no more. True if there may be more. Called now and then while
-    /// the worker runs.
+    /// Removes some rows that handlers no longer need. True if there may be more. Called now and then while the worker
+    /// runs.
     fn prune(&self) -> bool;
 }
 
-/// What to do about a type that nothing works.
+/// Returns the message about a type without a handler.
 #[must_use]
 pub(crate) fn no_handler(name: &str) -> String {
     format!(
@@ -124,7 +123,8 @@ pub(crate) fn no_handler(name: &str) -> String {
     )
 }
 
-/// The configuration's schema is the user's to mend; one of the server's that makes no sense is not checked.
+/// Compiles a type's schema. A broken schema in the configuration is an error; a broken one of the server is skipped
+/// with a warning.
 fn schema(
     settings: &config::TaskType,
     known: &TaskType,
@@ -146,7 +146,7 @@ fn schema(
     }
 }
 
-/// A handler must be done before its claim expires.
+/// Returns the type's timeout: a handler must be done before its claim expires.
 fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn FnMut(String)) -> Duration {
     let Some(timeout) = settings.timeout else {
         return default_timeout(claim_timeout);
@@ -157,7 +157,7 @@ fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn 
     timeout.min(claim_timeout)
 }
 
-/// The claim less 10 s for the report, or half the claim where it is short.
+/// Returns the claim timeout less 10 s for the report, or half of it if it is short.
 #[must_use]
 pub(crate) fn default_timeout(claim_timeout: Duration) -> Duration {
     claim_timeout.saturating_sub(Duration::from_secs(10)).max(claim_timeout / 2)

@@ -39,7 +39,7 @@ fn reports_of_one_task_are_sent_one_after_the_other_and_hold_up_no_others() {
 fn a_refused_report_waits_while_the_next_attempt_is_reported() {
     let queue = queue(9);
     let error = Error::Interrupted;
-    queue.set_aside(report(1, 1), error);
+    queue.keep_refused(report(1, 1), error);
     queue.add_fresh(report(1, 2));
     queue.next_fresh().unwrap();
     assert!(queue.next_postponed().is_none() && queue.lock().next_due(Instant::now()).is_none());
@@ -75,7 +75,7 @@ fn only_what_did_not_get_through_counts_as_unreported() {
     assert_eq!((queue.unreported(), queue.postponed()), (1, 1));
     let again = queue.next_postponed().unwrap();
     assert_eq!(queue.postponed(), 1, "it is being sent");
-    queue.set_aside(again, Error::Interrupted);
+    queue.keep_refused(again, Error::Interrupted);
     queue.sent(TaskId(1));
     assert_eq!((queue.unreported(), queue.postponed()), (1, 0));
 }

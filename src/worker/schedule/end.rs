@@ -1,5 +1,5 @@
-//! When the worker is done by itself, and what its main thread waits for: that nothing more is claimed, and then that all
-//! ends.
+//! When the worker is done, and what the main thread waits for: until the schedule is closed, and then until everything
+//! has ended.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::{Breaker, PollSchedule, State, earliest, wait};
 use crate::taskmanager::Retries;
 
 impl State {
-    /// Whether nothing runs, and no report is sent for the first time.
+    /// Whether no task runs and no first report is pending.
     fn is_at_rest(&self) -> bool {
         self.delivering == 0 && self.in_flight.iter().all(|in_flight| *in_flight == 0)
     }
 
-    /// When the worker has been idle for too long. While the service behind a type is away it is not idle: tasks of the
-    /// type may wait. Nor is it for a while if reports do not get through: failures among them go back to the queue.
+    /// Returns when the worker will have been idle for too long. An open circuit is not idle: tasks of its type may be
+    /// waiting. Nor, for a while, are failing reports: failures among them return tasks to the queue.
     pub(super) fn idle_end(&self, limits: &Limits) -> Option<Instant> {
         let limit = limits.exit_after_idle.filter(|_| self.is_at_rest())?;
         let since = self.unreported_since.and_then(|since| since.checked_add(Retries::STANDARD.retry_after_budget));
@@ -28,8 +28,8 @@ impl State {
         }
     }
 
-    /// A poll that found nothing is the end of an idle worker, if it began when that had been idle for long enough.
-    /// One that was not answered says nothing: the worker stays until one is.
+    /// Closes the schedule after a poll that found nothing, if the worker had been idle for long enough when the poll
+    /// began. A failed poll says nothing: the worker stays until one is answered.
     pub(super) fn close_when_idle(&mut self, limits: &Limits) {
         let end = self.idle_end(limits).filter(|_| self.asking == 0);
         if end.is_some_and(|end| self.last_in_vain >= Some(end)) {
@@ -37,8 +37,8 @@ impl State {
         }
     }
 
-    /// A poll that found nothing is the end of a drain, if nothing can come back to the queue any more. Another may
-    /// have begun before it, and end after it.
+    /// Closes the schedule of a drain after a poll that found nothing, if no task can return to the queue any more.
+    /// Another poll may have begun before it, and end after it.
     pub(super) fn close_when_drained(&mut self, limits: &Limits) {
         let quiet = self.asking == 0 && self.unreported == 0 && self.is_at_rest();
         if limits.drain && quiet && self.nothing_left_after == Some(self.finished) {
@@ -48,22 +48,22 @@ impl State {
 }
 
 impl PollSchedule {
-    /// Whether nothing more is claimed.
+    /// Whether the schedule is closed.
     pub(in crate::worker) fn is_closed(&self) -> bool {
         self.lock().closed.is_some()
     }
 
-    /// Whether nothing more is claimed since all is done.
+    /// Whether the schedule is closed because everything is done.
     pub(in crate::worker) fn is_done(&self) -> bool {
         self.lock().closed == Some(Closed::Done)
     }
 
-    /// Counts a task that is run though nothing more is claimed.
+    /// Counts a task that runs although the schedule is closed.
     pub(in crate::worker) fn enter(&self, index: usize) {
         self.lock().in_flight[index] += 1;
     }
 
-    /// Waits until nothing more is claimed, and says why; `None` where that does not come within `limit`.
+    /// Waits until the schedule is closed, and returns why; `None` if that takes longer than `limit`.
     pub(in crate::worker) fn wait_closed(&self, limit: Duration) -> Option<Closed> {
         let until = Instant::now().checked_add(limit);
         let mut state = self.lock();
@@ -73,24 +73,24 @@ impl PollSchedule {
         state.closed.clone()
     }
 
-    /// Waits for up to `timeout` until no slot asks in such a way that the server may let it wait; true where none does.
+    /// Waits for up to `timeout` until no long poll is open; true if none is.
     pub(in crate::worker) fn wait_not_held(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
-        while state.idle_poll == IdlePoll::Held && Instant::now() < deadline {
+        while state.idle_poll == IdlePoll::LongPoll && Instant::now() < deadline {
             wait(&self.ending, &mut state, Some(deadline));
         }
-        state.idle_poll != IdlePoll::Held
+        state.idle_poll != IdlePoll::LongPoll
     }
 
-    /// Notes whether reports do not get through, for too long.
+    /// Notes whether reports have failed for too long.
     pub(in crate::worker) fn note_stuck(&self, stuck: bool) {
         let mut state = self.lock();
         state.stuck = stuck;
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// Waits until the first report of each stored result is settled or postponed; false if that does not come within
+    /// Waits until the first report of each stored result is settled or postponed; false if that takes longer than
     /// `limit`.
     pub(in crate::worker) fn wait_delivered(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
@@ -101,8 +101,8 @@ impl PollSchedule {
         state.delivering == 0
     }
 
-    /// Waits until all results are reported, unless somebody asked the worker to end, or reports are stuck; false where
-    /// none of this comes within `limit`.
+    /// Waits until all results are reported, the worker is stopped, or reports are stuck; false if that takes longer
+    /// than `limit`.
     pub(in crate::worker) fn wait_reported(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut state = self.lock();
@@ -115,8 +115,8 @@ impl PollSchedule {
         true
     }
 
-    /// Waits until all slots have ended, or until `grace_period` has passed since somebody asked the worker to end;
-    /// true where they have, `None` where neither comes within `limit`.
+    /// Waits until all slots have ended, or until `grace_period` has passed since the worker was stopped. True if all
+    /// have ended; `None` if neither happens within `limit`.
     pub(in crate::worker) fn wait_slots_ended(&self, grace_period: Option<Duration>, limit: Duration) -> Option<bool> {
         let until = Instant::now() + limit;
         let mut state = self.lock();
@@ -134,7 +134,7 @@ impl PollSchedule {
         Some(true)
     }
 
-    /// Whether it is longer than `slack` since a slot should have asked, slots have nothing else to do, and none asks.
+    /// Whether a poll is overdue by more than `slack` although slots are free to poll.
     pub(in crate::worker) fn is_stalled(&self, slack: Duration) -> bool {
         let state = self.lock();
         let due = self.may_ask_at(&state);

@@ -1,5 +1,5 @@
-//! Tasks that are claimed again and again though nothing comes of it: one that is in flight here already, say, or whose
-//! report the TaskManager does not take. Such claims are made ever more rarely, so that nobody is asked in a circle.
+//! Slows down claims of tasks that are claimed again and again in vain: one that is in flight here already, for
+//! example, or whose report the TaskManager refuses.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,15 +8,15 @@ use super::{Flow, PollSchedule};
 use crate::task::TaskId;
 use crate::taskmanager::Backoff;
 
-/// So often a task may be claimed in vain before that is odd: a failed one is handed out a few times, and claims expire.
+/// Claims in vain that are allowed for a task: failed tasks are retried a few times, and claims expire.
 const FREE: u32 = 5;
-/// So many tasks are remembered. Where there are more of them, it is not one that comes again and again.
+/// Number of tasks to remember. If there are more, it is not one task that keeps coming back.
 const MOST_TASKS: usize = 1000;
-/// The first pause; each further one is twice as long, up to [`LONGEST`].
+/// First pause; each further one is twice as long, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Claims in vain since the last that was not.
+/// Claims in vain since the last useful one.
 pub(super) struct RepeatedClaims {
     counts: HashMap<TaskId, u32>,
     pauses: Backoff,
@@ -32,7 +32,7 @@ impl RepeatedClaims {
         self.pauses.reset();
     }
 
-    /// Counts one more. Returns how long nothing is to be claimed.
+    /// Counts a claim in vain. Returns how long to claim nothing.
     fn add(&mut self, id: TaskId) -> Option<Duration> {
         if self.counts.len() >= MOST_TASKS && !self.counts.contains_key(&id) {
             self.counts.clear();
@@ -44,21 +44,21 @@ impl RepeatedClaims {
 }
 
 impl PollSchedule {
-    /// Notes, whether something came of a task that was claimed by a poll begun at `start`.
+    /// Notes whether the claim of a task, by a poll begun at `start`, was in vain.
     pub(in crate::worker) fn note_claim(&self, id: TaskId, is_in_vain: bool, start: Instant) {
         let mut state = self.lock();
         if !is_in_vain {
             return state.repeats.reset();
         }
-        // Slots that asked at about the same time are one case.
+        // Polls that began at about the same time count once.
         if start < state.paused_until {
             return;
         }
         let Some(until) = state.repeats.add(id).and_then(|pause| Instant::now().checked_add(pause)) else { return };
         state.paused_until = until;
-        // One slot asks then, not all of them.
+        // Then one slot polls, not all of them.
         (state.flow, state.called, state.next_poll) = (Flow::Empty, 0, until);
-        self.tell(&state);
+        self.notify(&state);
     }
 }
 

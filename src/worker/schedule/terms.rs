@@ -1,53 +1,53 @@
-//! What slots and the queue tell each other.
+//! Types that slots and the schedule exchange.
 
 use std::time::{Duration, Instant};
 
-/// When the worker claims nothing more.
+/// When the worker is done by itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::worker) struct Limits {
-    /// At most so many tasks in all; 0: no limit.
+    /// Maximum number of tasks; 0 = no limit.
     pub(in crate::worker) max_tasks: u64,
-    /// Once nothing is left to do.
+    /// When the queue is empty and everything is reported.
     pub(in crate::worker) drain: bool,
-    /// Once it was idle for so long.
+    /// After being idle this long.
     pub(in crate::worker) exit_after_idle: Option<Duration>,
 }
 
 impl Limits {
-    /// Whether the worker goes on until it is told to end.
-    pub(super) fn is_patient(&self) -> bool {
+    /// Whether the worker runs until stopped.
+    pub(super) fn runs_until_stopped(&self) -> bool {
         self.max_tasks == 0 && !self.drain && self.exit_after_idle.is_none()
     }
 }
 
-/// Why nothing more is claimed.
+/// Why the schedule was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::worker) enum Closed {
-    /// All that was asked for is done.
+    /// A limit was reached: see [`Limits`].
     Done,
-    /// The program was asked to end.
+    /// The program was stopped.
     Asked,
-    /// Something went wrong that waiting cannot mend.
+    /// An error occurred that waiting cannot fix.
     Failed,
 }
 
-/// What a slot found when it asked for a task of each type.
+/// The outcome of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::worker) enum Polled {
-    /// A task of the type with this index.
+    /// A task of the type at this index.
     Task(usize),
-    /// Nothing; whether a type was left out that may be claimed soon.
+    /// No task. `left_out`: a type was skipped that may be claimed soon.
     Empty { left_out: bool },
-    /// Nothing, but a type was left out for whose last places other slots asked at the time.
+    /// No task, but a type was skipped since other slots were polling for its last room.
     Partial,
-    /// No answer about the type with this index; the server asked to be left alone for so long.
+    /// No answer for the type at this index; `pause` is the server's Retry-After.
     Failed { index: usize, pause: Option<Duration> },
 }
 
 /// What is known of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// Nobody has asked yet: one slot looks first, and wakes the others where there is work.
+    /// No poll yet: one slot polls first, and wakes the others if there are tasks.
     Unknown,
     /// Tasks come.
     Tasks,
@@ -55,34 +55,34 @@ pub(super) enum Flow {
     Empty,
 }
 
-/// Who polls while the queue is dry.
+/// The one poll of an empty queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IdlePoll {
     Nobody,
     /// One slot may poll, or polls.
     Polling,
-    /// It asks in such a way that the server may let it wait.
-    Held,
+    /// One slot long-polls.
+    LongPoll,
 }
 
-/// Whether a task of a type may be claimed.
+/// The answer to a request for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::worker) enum Reservation {
-    /// It may; there is room for it.
+    /// A task may be claimed; room is reserved for it.
     Made,
-    /// As many as may be are in flight, or nothing more is to be claimed.
+    /// The type's limit is reached, or the schedule is closed.
     Full,
-    /// So many may be in flight, and other slots are asking for the last of them.
+    /// Other slots are polling for the last room.
     Contested,
-    /// The service behind the type seems to be away.
+    /// The circuit is open.
     Paused,
 }
 
-/// The right to ask once for a task of each type.
+/// The right to poll once, for all types.
 pub(in crate::worker) struct PollPermit {
-    /// The type to ask first.
+    /// Index of the type to claim first.
     pub(in crate::worker) first: usize,
-    /// How long the server may be asked to wait for a task of the last type.
+    /// How long the server may hold the last claim open.
     pub(in crate::worker) wait: Duration,
     pub(super) start: Instant,
     pub(super) is_idle: bool,
@@ -90,7 +90,7 @@ pub(in crate::worker) struct PollPermit {
 }
 
 impl PollPermit {
-    /// When it began.
+    /// Returns when the poll began.
     pub(in crate::worker) fn start(&self) -> Instant {
         self.start
     }

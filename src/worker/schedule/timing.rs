@@ -1,32 +1,32 @@
-//! When the TaskManager is asked for tasks again.
+//! When to poll next.
 
 use std::time::{Duration, Instant};
 
 use super::{Flow, PollPermit, PollSchedule, SPREAD, State, earliest};
 
 impl PollSchedule {
-    /// Notes that a type that is not claimed now may be in `time`. It is asked for then, if not before. Each poll notes
-    /// it anew, so that a time that passes during a poll is not forgotten.
+    /// Notes that a type that is not claimed now may be claimed in `time`, and polls then at the latest. Each poll
+    /// notes it anew, so that a time that passes during a poll is not forgotten.
     pub(in crate::worker) fn note_due(&self, time: Duration) {
         let mut state = self.lock();
         state.due = earliest(state.due, Instant::now().checked_add(time));
         let next_poll = state.until_due(state.next_poll).max(state.paused_until);
         if next_poll < state.next_poll {
             state.next_poll = next_poll;
-            self.tell(&state);
+            self.notify(&state);
         }
     }
 }
 
 impl State {
-    /// `time`, or before that the time when a type is due.
+    /// Returns `time`, or the time at which a type is due if that is earlier.
     pub(super) fn until_due(&self, time: Instant) -> Instant {
         self.due.map_or(time, |due| due.min(time))
     }
 }
 
 impl State {
-    /// Sets the time of the next poll, once for all slots that found nothing at about the same time.
+    /// Sets the time of the next poll, once for all polls that found nothing at about the same time.
     pub(super) fn schedule(&mut self, permit: &PollPermit, pause: Option<Duration>) {
         let now = Instant::now();
         if let Some(asked) = pause {
@@ -39,10 +39,10 @@ impl State {
         }
     }
 
-    /// Has no slot ask for a task before the time `asked` for is over. Returns when they may.
+    /// Stops all polls for the `asked` time. Returns when they may continue.
     fn pause(&mut self, permit: &PollPermit, asked: Duration) -> Instant {
         let now = Instant::now();
-        // Slots that asked at about the same time were refused together: that is one refusal.
+        // Polls that began at about the same time and were refused count as one refusal.
         let is_refused_again = permit.start >= self.paused_until;
         let least = if is_refused_again { self.pauses.jittered() } else { Duration::ZERO };
         let pause = asked.max(least).saturating_add(SPREAD.mul_f64(fastrand::f64()));
