@@ -1,5 +1,4 @@
-//! Whether a file that we have open is still the one that its path leads to. A file that was deleted or replaced can be
-//! written to as before, but nobody will ever read that.
+//! Detects that an open file was removed or replaced. Such a file can still be written, but nobody will ever read it.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::beside;
 
-/// A file as its path led to it when it was opened. Links are followed: what they lead to counts.
+/// Identity of a file when it was opened. Links are followed.
 pub(crate) struct Anchor {
     path: PathBuf,
     identity: (u64, u64),
-    /// It had something in it, and only somebody else can have emptied it.
+    /// Whether it had content, which only another program can have removed.
     is_filled: bool,
 }
 
@@ -22,12 +21,13 @@ impl Anchor {
         Ok(Self { path: path.to_owned(), identity: identity(&metadata), is_filled: metadata.len() > 0 })
     }
 
-    /// One that may be emptied in order, as a write-ahead log is by a checkpoint of any program.
+    /// Creates an anchor of a file that may legitimately become empty, as a write-ahead log does after a checkpoint.
     fn of_log(path: &Path) -> io::Result<Self> {
         Ok(Self { is_filled: false, ..Self::of(path)? })
     }
 
-    /// What became of the file, where it is not there any more. Where that cannot be seen, it is taken to be there.
+    /// Returns what happened to the file if it is no longer in place. If that cannot be checked, it is assumed to be
+    /// there.
     pub(crate) fn loss(&self) -> Option<&'static str> {
         match fs::metadata(&self.path) {
             Ok(metadata) if identity(&metadata) != self.identity => Some("was replaced by another file"),
@@ -42,20 +42,20 @@ impl Anchor {
     }
 }
 
-/// The files of a database, as they were when it was opened. All of them must stay where they are.
+/// Identities of a database's files when it was opened. All of them must stay in place.
 #[derive(Default)]
 pub(crate) struct Anchors(Vec<Anchor>);
 
 impl Anchors {
-    /// Those of the open database in `path`: itself, its write-ahead log, and what the processes share that have it open.
+    /// Anchors of the open database at `path`: the file, its write-ahead log and its shared memory.
     pub(crate) fn of_database(path: &Path) -> io::Result<Self> {
         let home = path.canonicalize()?;
         let beside = ["-wal", "-shm"].map(|suffix| Anchor::of_log(&beside(&home, suffix)));
-        // One that is not there cannot be lost.
+        // A missing file cannot be lost.
         Ok(Self([Anchor::of(path)?].into_iter().chain(beside.into_iter().flatten()).collect()))
     }
 
-    /// The first of them that is not there any more, and what became of it.
+    /// Returns the first file that is no longer in place, and what happened to it.
     pub(crate) fn loss(&self) -> Option<(&Path, &'static str)> {
         self.0.iter().find_map(|anchor| Some((anchor.path.as_path(), anchor.loss()?)))
     }

@@ -1,4 +1,4 @@
-//! Waiting for another process that holds a database.
+//! Waits for another process that holds a database.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use rusqlite::Connection;
 
 use crate::failpoint;
 
-/// How long a statement waits for another process that has the file.
+/// Maximum time a statement waits for another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same where a test wants to see the end of it.
+/// The same for tests of the timeout.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest pause between two looks: within this time a process that is to end at once stops waiting.
+/// Maximum pause between two checks; a process that must exit stops waiting within it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 thread_local! {
-    // SQLite does not tell for how long a statement has waited in vain.
+    // SQLite does not tell how long a statement has waited.
     static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Whether statements still wait for others. Clones share it.
+/// Whether statements still wait for other processes. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BusyPolicy(Arc<AtomicBool>);
 
 impl BusyPolicy {
-    /// No statement waits any more, nor goes on waiting.
+    /// Stops all current and future waits.
     pub(crate) fn end_waits(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -36,7 +36,7 @@ impl BusyPolicy {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Lets the statements of a connection wait for other processes while this lasts, the longer the more often they ask.
+    /// Makes a connection's statements wait for other processes, with growing pauses.
     pub(super) fn wait_on(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let (policy, mut since) = (self.clone(), Instant::now());
         connection.busy_handler(Some(move |tries| {
@@ -54,7 +54,7 @@ impl BusyPolicy {
     }
 }
 
-/// Says for how long this thread has waited in vain since that was last said.
+/// Returns how long this thread has waited in vain since the last call, as text.
 pub(super) fn explain() -> String {
     match WAITED.take().as_secs() {
         0 => "another process holds it".into(),
@@ -62,7 +62,7 @@ pub(super) fn explain() -> String {
     }
 }
 
-/// Notes that this thread has waited so long, in vain.
+/// Records a wait of this thread in vain.
 pub(super) fn waited(time: Duration) {
     WAITED.set(time);
 }

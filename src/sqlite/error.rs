@@ -1,4 +1,4 @@
-//! Why a database cannot be opened, read or written, in words for people.
+//! Errors on opening, reading and writing a database, in words for people.
 
 use std::io;
 
@@ -8,12 +8,12 @@ use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use super::busy;
 use crate::{os_error, text_file};
 
-/// Why a file cannot be opened as a database of ours.
+/// Why a file cannot be opened as one of our databases.
 #[derive(Debug)]
 pub(crate) enum OpenError {
-    /// The file, or one beside it, cannot be made, opened or read; why.
+    /// The file, or one beside it, cannot be created, opened or read.
     Io(String),
-    /// It is a database, but not ours; in what way.
+    /// It is not one of our databases; what it is instead.
     Foreign(String),
     /// A newer version of prismq has changed its layout.
     Newer {
@@ -39,16 +39,16 @@ impl From<rusqlite::Error> for OpenError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DatabaseError {
     pub(crate) text: String,
-    /// Whether that passes by itself.
+    /// Whether it passes by itself.
     pub(crate) passes: bool,
-    /// Whether it passes when somebody makes room, for example.
+    /// Whether it passes when somebody frees space, for example.
     pub(crate) can_be_mended: bool,
 }
 
-/// What passes by itself. SQLite reports a lack of open files or memory as the last two.
+/// Errors that pass by themselves. SQLite reports a lack of open files or memory as the last two.
 const PASSING: [ErrorCode; 3] = [ErrorCode::DatabaseBusy, ErrorCode::CannotOpen, ErrorCode::OutOfMemory];
-/// What passes when somebody makes room, or lets the disk be written to. SQLite reports a used-up quota, a file system
-/// that became read-only, and a failing disk as one of these; a change that was undone because of them, as the last.
+/// Errors that pass when somebody frees space or makes the disk writable. SQLite reports a used-up quota, a file system
+/// that became read-only, and a failing disk as one of these; a change rolled back because of them as the last.
 const MENDABLE: [ErrorCode; 5] = [
     ErrorCode::DiskFull,
     ErrorCode::SystemIoFailure,
@@ -66,18 +66,18 @@ impl DatabaseError {
         Self { text, passes, can_be_mended: passes || is_of(&MENDABLE) }
     }
 
-    /// One that passes when somebody does something about it.
+    /// Creates an error that passes when somebody fixes the cause.
     pub(crate) fn mendable(text: impl Into<String>) -> Self {
         Self { can_be_mended: true, ..Self::lasting(text) }
     }
 
-    /// One that does not pass.
+    /// Creates an error that does not pass.
     pub(crate) fn lasting(text: impl Into<String>) -> Self {
         Self { text: text.into(), passes: false, can_be_mended: false }
     }
 }
 
-/// One that passes when somebody makes room.
+/// Such an error passes when somebody frees space.
 impl From<&io::Error> for DatabaseError {
     fn from(error: &io::Error) -> Self {
         Self::mendable(match error.kind() {
@@ -93,7 +93,7 @@ pub(crate) fn words(error: &rusqlite::Error) -> String {
     use rusqlite::Error::{
         FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, SqliteFailure,
     };
-    // The file beside the database that its processes share cannot grow.
+    // The shared-memory file beside the database cannot grow.
     if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHMSIZE) {
         return "the disk is full".to_owned();
     }
@@ -111,7 +111,7 @@ pub(crate) fn words(error: &rusqlite::Error) -> String {
         (Some(ErrorCode::OutOfMemory), _) => "out of memory",
         (Some(ErrorCode::TooBig), _) => "a value is too long for it",
         (Some(ErrorCode::OperationInterrupted | ErrorCode::OperationAborted), _) => "the operation was interrupted",
-        // What follows in the text of the first is the statement, which says nothing to a person.
+        // The text of the first also holds the statement, which tells a person nothing.
         (_, SqlInputError { msg, .. }) => return format!("it is damaged: {msg}"),
         (_, SqliteFailure(_, Some(msg))) if msg.starts_with("no such ") => {
             return format!("it is damaged: {msg}");

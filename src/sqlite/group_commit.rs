@@ -1,8 +1,8 @@
-//! Group commit: what several threads, or several calls, change at about the same time goes to the same pages, so that one
-//! transaction for all of it costs little more than one for each.
+//! Group commit: one transaction for the changes that several threads, or several calls, make at about the same time.
+//! They go to the same pages, so it costs little more than one change.
 //!
-//! A [`GroupCommit`] is the open transaction. The threads of a process share one by means of a [`SharedConnection`], whose
-//! own thread makes the changes that have gathered in a channel, and commits them.
+//! A [`GroupCommit`] is the open transaction. The threads of a process share one through a [`SharedConnection`], whose
+//! writer thread makes the changes gathered in a channel and commits them.
 
 use std::io;
 use std::iter;
@@ -20,11 +20,11 @@ use super::DatabaseError;
 /// A connection whose changes are committed in groups.
 pub(crate) struct GroupCommit {
     connection: Connection,
-    /// How many changes were ever made.
+    /// Number of changes made so far.
     changes: u64,
-    /// How many of them are not committed yet.
+    /// Number of changes not committed yet.
     open: u64,
-    /// SQLite has undone changes that others wait for.
+    /// Whether SQLite has rolled back changes that others wait for.
     is_lost: bool,
 }
 
@@ -33,18 +33,18 @@ impl GroupCommit {
         Self { connection, changes: 0, open: 0, is_lost: false }
     }
 
-    /// To read what is there, including changes that are not committed yet.
+    /// Returns the connection, for reading; uncommitted changes are visible.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// How many changes were ever made.
+    /// Number of changes made so far.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Makes a change, to be committed with others. It has the file to itself: what it reads still holds when it writes.
-    /// One that fails has changed nothing.
+    /// Makes a change, to be committed with others. The file is locked: what the change reads still holds when it
+    /// writes. If it fails, it has changed nothing.
     pub(crate) fn change<T, E: From<Error>>(
         &mut self,
         change: impl FnOnce(&Connection) -> std::result::Result<T, E>,
@@ -63,14 +63,14 @@ impl GroupCommit {
 
     fn begin(&mut self) -> Result<()> {
         if self.connection.is_autocommit() {
-            // If the disk fails, SQLite may end a transaction by itself.
+            // If the disk fails, SQLite may roll back the transaction by itself.
             self.is_lost |= mem::take(&mut self.open) > 0;
             self.run("BEGIN IMMEDIATE")?;
         }
         Ok(())
     }
 
-    /// Commits all changes, or none: after an error they are undone. A commit outlives the process, not a power cut.
+    /// Commits all changes; after an error, none. A commit survives the process, but not a power failure.
     pub(crate) fn commit(&mut self) -> Result<()> {
         let is_open = mem::take(&mut self.open) > 0;
         let is_lost = mem::take(&mut self.is_lost) || is_open && self.connection.is_autocommit();
@@ -87,7 +87,7 @@ impl GroupCommit {
 
     fn roll_back(&self) {
         if !self.connection.is_autocommit() {
-            // If this fails, SQLite has done it already.
+            // If this fails, SQLite has already rolled back.
             let _ = self.run("ROLLBACK");
         }
     }
@@ -109,23 +109,23 @@ fn undone() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(text.to_owned()))
 }
 
-/// A connection for all threads of the process. The writer commits before it lets others have the connection.
+/// A connection shared by all threads of the process. The writer commits before it releases the connection.
 pub(crate) struct SharedConnection {
     group: Arc<Mutex<GroupCommit>>,
-    /// It is started for the first change.
+    /// Started by the first change.
     writer: OnceLock<io::Result<Writer>>,
 }
 
-/// The thread that makes changes, and the way to it.
+/// The writer thread, and the channel to it.
 struct Writer {
     jobs: Sender<Job>,
     thread: JoinHandle<()>,
 }
 
-/// Makes a change, unless there is no transaction for it.
+/// Makes a change, unless the transaction could not begin.
 type Job = Box<dyn FnOnce(std::result::Result<&mut GroupCommit, &DatabaseError>) -> Reply + Send>;
 
-/// Tells who waits for a change how it ended, by how its commit did.
+/// Sends a change's outcome, which depends on its commit, to the thread that waits for it.
 type Reply = Box<dyn FnOnce(&std::result::Result<(), DatabaseError>)>;
 
 impl SharedConnection {
@@ -133,7 +133,7 @@ impl SharedConnection {
         Self { group: Arc::new(Mutex::new(GroupCommit::new(connection))), writer: OnceLock::new() }
     }
 
-    /// Runs `work` by itself: it may begin a transaction of its own.
+    /// Runs `work` on its own; it may begin a transaction.
     pub(crate) fn alone<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T>,
@@ -141,7 +141,7 @@ impl SharedConnection {
         work(&mut self.group.lock().connection).map_err(|error| DatabaseError::of(&error))
     }
 
-    /// Makes a change in a transaction that others may share; returns when that is committed.
+    /// Makes a change in a transaction that others may share. Returns when it is committed.
     pub(crate) fn together<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -154,7 +154,7 @@ impl SharedConnection {
             };
             let reply = move |committed: &std::result::Result<(), DatabaseError>| {
                 let outcome = changed.and_then(|changed| committed.clone().map(|()| changed));
-                // Who has asked waits for it.
+                // The caller waits for it.
                 let _ = teller.send(outcome);
             };
             Box::new(reply) as Reply
@@ -165,20 +165,20 @@ impl SharedConnection {
 
     fn submit(&self, job: Job) {
         match self.writer.get_or_init(|| Writer::start(Arc::clone(&self.group))) {
-            // It ends only after this.
+            // The writer ends only after this.
             Ok(writer) => _ = writer.jobs.send(job),
-            // Where the system has no thread to lend.
+            // If the system refuses a thread, the caller writes itself.
             Err(_) => write(&mut self.group.lock(), iter::once(job)),
         }
     }
 }
 
-/// Returns when the writer has ended, so that the file is closed.
+/// Waits for the writer to end, so that the file is closed.
 impl Drop for SharedConnection {
     fn drop(&mut self) {
         if let Some(Ok(Writer { jobs, thread })) = self.writer.take() {
             drop(jobs);
-            // It catches what panics.
+            // It catches panics.
             let _ = thread.join();
         }
     }
@@ -198,13 +198,13 @@ fn run(group: &Mutex<GroupCommit>, waiting: &Receiver<Job>) {
     }
 }
 
-/// Makes changes, commits them, and replies. Where another process holds the file, all that have gathered by the end of the
-/// wait are told so: to wait for each of them would take too long.
+/// Makes changes, commits them, and replies. If another process holds the file, all changes gathered by the end of the
+/// wait fail with it: to wait for each of them would take too long.
 fn write(group: &mut GroupCommit, jobs: impl Iterator<Item = Job>) {
     let begun = group.begin().map_err(|error| DatabaseError::of(&error));
     let mut make = |job: Job| {
         let group = begun.as_ref().map(|()| &mut *group);
-        // Of a change that panics, nothing is left; who waits for it is told so.
+        // A change that panics is rolled back, and its caller gets an error.
         catch_unwind(AssertUnwindSafe(|| job(group))).ok()
     };
     let replies: Vec<Reply> = jobs.filter_map(&mut make).collect();

@@ -1,8 +1,8 @@
-//! Syncs of SQLite's write-ahead log to disk, shared by threads.
+//! Syncs SQLite's write-ahead log to disk; threads share a sync.
 //!
-//! A commit is only written to the log: it survives the death of its process, not a power cut. A sync of the log makes
-//! all commits before it durable, whoever made them. So results that are stored at about the same time wait for one
-//! sync, outside of every lock, and what need not survive a power cut waits for none.
+//! A commit is only written to the log: it survives its process, but not a power failure. A sync makes all commits
+//! before it durable, whoever made them. So results stored at about the same time wait for one sync, outside of every
+//! lock, and what need not survive a power failure waits for none.
 
 use std::fs::File;
 use std::io;
@@ -13,21 +13,21 @@ use parking_lot::Mutex;
 
 use super::beside;
 
-/// The log of an open database.
+/// The write-ahead log of an open database.
 pub(crate) struct WriteAheadLog {
     file: File,
-    /// Held by who syncs, and waited for by those who asked meanwhile.
+    /// Held by the thread that syncs; others wait for it.
     syncing: Mutex<()>,
-    /// The sync of those who ask now.
+    /// The next sync, for callers from now on.
     next: Mutex<Arc<SharedSync>>,
 }
 
-/// A sync, and how it ended: for each who waits for it, also where a later one ends otherwise.
+/// A sync and its outcome, for all its callers, even if a later sync ends differently.
 #[derive(Default)]
 struct SharedSync(OnceLock<Result<(), Arc<io::Error>>>);
 
 impl WriteAheadLog {
-    /// For the log of an open `database`, whose path has no links in it: it lies beside it, for as long as it is open.
+    /// Opens the log of an open `database`, whose path has no links in it. The log is beside it as long as it is open.
     pub(super) fn open(database: &Path) -> io::Result<Self> {
         Ok(Self::of(File::options().read(true).write(true).open(beside(database, "-wal"))?))
     }
@@ -36,17 +36,17 @@ impl WriteAheadLog {
         Self { file, syncing: Mutex::default(), next: Mutex::default() }
     }
 
-    /// Returns when all that was committed before is on disk.
+    /// Returns when all earlier commits are on disk.
     pub(crate) fn sync(&self) -> Result<(), Arc<io::Error>> {
         self.join(|| self.file.sync_data())
     }
 
-    /// Waits for a sync that begins after this call: one that somebody else makes, or one that it makes itself.
+    /// Waits for a sync that begins after this call: another thread's, or its own.
     fn join(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), Arc<io::Error>> {
         let mine = Arc::clone(&self.next.lock());
         let _syncing = self.syncing.lock();
         let begin = || {
-            // What is committed from now on is not covered.
+            // Later commits are not covered.
             *self.next.lock() = Arc::default();
             sync().map_err(Arc::new)
         };

@@ -1,5 +1,5 @@
-//! What the results file and the embedded TaskManager's database share: opening, migrations, waiting for other
-//! processes, group commit, syncs of the write-ahead log. Nothing else sets up a connection to SQLite.
+//! SQLite, as the results file and the embedded TaskManager's database use it: opening, migrations, waiting for other
+//! processes, group commit, syncs of the write-ahead log. Nothing else opens a connection to SQLite.
 
 mod anchor;
 mod busy;

@@ -1,4 +1,4 @@
-//! Opening a database: the file, its layout, its pragmas.
+//! Opens a database: the file, its layout, its pragmas.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -15,42 +15,43 @@ use super::busy::{self, BUSY_TIMEOUT, BusyPolicy};
 use super::{Anchors, OpenError, WriteAheadLog};
 use crate::{os_error, text_file};
 
-/// Brings a file from one layout to the next.
+/// Upgrades a file from one layout to the next.
 pub(crate) type Migration = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
-/// What a kind of database looks like inside.
+/// The layout of a kind of database.
 pub(crate) struct Layout {
     /// Marks a file as one of this kind.
     pub(crate) application_id: i32,
-    /// Each brings a file from the layout of its index, its `user_version`, to the next. Append only: files of every older
-    /// layout exist.
+    /// Each upgrades a file from the layout of its index, its `user_version`, to the next. Append only: files of every
+    /// older layout exist.
     pub(crate) migrations: &'static [Migration],
-    /// How many compiled statements a connection keeps.
+    /// Number of prepared statements that a connection caches.
     pub(crate) statements: usize,
 }
 
-/// An open database that can be written to.
+/// An open, writable database.
 pub(crate) struct OpenFile {
     pub(crate) connection: Connection,
-    /// Where it really lies, whichever link has led there.
+    /// Its path without links.
     pub(crate) home: PathBuf,
     pub(crate) log: WriteAheadLog,
-    /// What must stay where it is.
+    /// Its files, which must stay in place.
     pub(crate) anchors: Anchors,
 }
 
 impl Layout {
-    /// Opens the database at `path`, which is made if it is missing, and brings it up to date.
+    /// Opens the database at `path`, creates it if it is missing, and upgrades its layout.
     pub(crate) fn open(&self, path: &Path, policy: &BusyPolicy) -> Result<OpenFile, OpenError> {
         let mut connection = open_as_guest(path, policy, |connection| self.recognise(connection))?;
         log_ahead(&connection)?;
-        // A commit is not synced: what must survive a power cut is, by `WriteAheadLog::sync`. Checkpoints are synced.
+        // Commits are not synced: what must survive a power failure is synced by `WriteAheadLog::sync`. Checkpoints are
+        // synced.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        // Otherwise SQLite compiles a statement anew for each value that its plan might depend on.
+        // Otherwise SQLite recompiles a statement for each value that its plan might depend on.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(self.statements);
         self.migrate(&mut connection)?;
-        // What it takes to undo one change of several is not worth a file. The indexes that a migration makes are.
+        // Statement journals are not worth a file. The sorting for a migration's indexes is, so this comes after it.
         connection.pragma_update(None, "temp_store", "memory")?;
         let home = path.canonicalize()?;
         let log = WriteAheadLog::open(&home)
@@ -58,16 +59,16 @@ impl Layout {
         Ok(OpenFile { connection, home, log, anchors: Anchors::of_database(path)? })
     }
 
-    /// What [`Layout::open`] would make of a file that is not there, in memory alone.
+    /// Creates an empty database in memory, as [`Layout::open`] would create a file.
     pub(crate) fn in_memory(&self) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_in_memory()?;
         self.migrate(&mut connection)?;
         Ok(connection)
     }
 
-    /// Whether a file is empty, or of a layout that can be brought up to date. Changes nothing.
+    /// Checks that a file is empty or has a layout that can be upgraded. Changes nothing.
     pub(super) fn recognise(&self, connection: &Connection) -> Result<(), OpenError> {
-        // In this order: another process may be making the tables, and the mark with them.
+        // In this order: another process may be creating the tables, and the application id with them.
         let is_empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
         let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let found = version(connection)?;
@@ -91,13 +92,13 @@ impl Layout {
         u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
     }
 
-    /// Runs the migrations that are missing, all or none.
+    /// Runs the missing migrations, all or none.
     fn migrate(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         if self.is_current(connection)? {
             return Ok(());
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read under the lock: another process may have done the same meanwhile.
+        // Read under the lock: another process may have migrated meanwhile.
         for migrate in self.migrations.iter().skip(version(&transaction)? as usize) {
             migrate(&transaction)?;
         }
@@ -107,14 +108,14 @@ impl Layout {
     }
 }
 
-/// A negative version is another program's, and never reached by ours: it counts as newer.
+/// Returns the layout's version. A negative one is another program's, and counts as newer.
 fn version(connection: &Connection) -> rusqlite::Result<u32> {
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok(u32::try_from(version).unwrap_or(u32::MAX))
 }
 
-/// Opens a database that may be another program's: unless `recognise` takes it, nothing of it is changed. It is made,
-/// empty, if it is missing.
+/// Opens a database that may be another program's. Changes nothing unless `recognise` accepts it. Creates an empty file
+/// if it is missing.
 pub(crate) fn open_as_guest(
     path: &Path,
     policy: &BusyPolicy,
@@ -125,14 +126,14 @@ pub(crate) fn open_as_guest(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     policy.wait_on(&mut connection)?;
-    // Closing another program's database must not tidy it up.
+    // Closing another program's database must not checkpoint it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     recognise(&connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(connection)
 }
 
-/// Turns write-ahead logging on. Where another process is just doing the same, SQLite does not wait for it: we do.
+/// Turns on write-ahead logging. SQLite does not wait if another process is doing the same, so we do.
 fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let start = Instant::now();
     loop {
@@ -146,25 +147,24 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Makes the file, for its owner alone, and the folders that it lies in, before SQLite writes to it: its `-wal` takes the
-/// mode over.
+/// Creates the file, for its owner only, and its folders, before SQLite writes to it: its `-wal` gets the same mode.
 fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    // SQLite would wait for what others write into a pipe.
+    // SQLite would block on a pipe.
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a file")) }
 }
 
-/// Whether [`create`] could make the file and its folders, none of which this makes.
+/// Checks that [`create`] could create the file and its folders, without creating any.
 pub(crate) fn check_creatable(path: &Path) -> Result<(), OpenError> {
     let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
     access(folder, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| OpenError::Io(text_file::unwritable(&error.into())))
 }
 
-/// The path with something behind its name.
+/// Returns the path with `suffix` added to its name.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

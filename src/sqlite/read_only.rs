@@ -1,8 +1,8 @@
-//! Opening a database for who only reads it, also where nothing can be written to it or beside it: a copy, a file
-//! of another user, a read-only mount, a full disk.
+//! Opens a database read-only, even if nothing can be written to it or beside it: a copy, another user's file, a
+//! read-only mount, a full disk.
 //!
-//! SQLite makes `-shm` beside a database with a write-ahead log before it reads it, unless it is told that nobody
-//! changes the file; then it leaves out the log. So how such a file is read goes by what lies beside it.
+//! SQLite creates `-shm` beside a database with a write-ahead log before it reads it, unless it is told that nobody
+//! changes the file; then it ignores the log. So the files beside a database decide how it is read.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,27 +18,27 @@ use super::busy::BusyPolicy;
 use super::{DatabaseError, Layout, OpenError, beside};
 use crate::os_error;
 
-/// What may lie beside a database and belong to its content.
+/// Suffixes of the files that belong to a database.
 const PARTS: [&str; 3] = ["", "-wal", "-journal"];
 
-/// So often a file is copied that changes meanwhile.
+/// How often to copy a file that changes meanwhile.
 const TRIES: usize = 3;
 
-/// The byte of a database's header that says how to read it: 2 is with a write-ahead log.
+/// Offset of the header byte that says how to read a database: 2 means with a write-ahead log.
 const READ_VERSION: usize = 19;
 
-/// A database of which nothing is to be written.
+/// A database opened read-only.
 pub(crate) struct ReadOnly {
     pub(crate) connection: Connection,
-    /// Where it really lies.
+    /// Its path without links.
     pub(crate) home: PathBuf,
-    /// Whether it is read as if nobody wrote to it.
+    /// Set if it is read without locks.
     pub(crate) frozen: Option<Frozen>,
 }
 
 impl Layout {
-    /// Opens the database at `path` as it is, and makes nothing beside it; of an older layout, or with a log that cannot be
-    /// read in its place, a temporary copy is read.
+    /// Opens the database at `path` as it is, and creates nothing beside it. If its layout is older, or its log cannot
+    /// be read in place, a temporary copy is read.
     pub(crate) fn open_read_only(&self, path: &Path, policy: &BusyPolicy) -> Result<ReadOnly, OpenError> {
         let home = path.canonicalize()?;
         let header = header(&home)?;
@@ -58,7 +58,7 @@ impl Layout {
         }
     }
 
-    /// Opens a file of the newest layout without writing anything; `None` where it has an older one.
+    /// Opens a file of the newest layout without writing anything; `None` if its layout is older.
     fn open_current(&self, home: &Path, policy: &BusyPolicy, frozen: bool) -> Result<Option<Connection>, OpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let name = percent_encode(home.as_os_str().as_bytes(), NON_ALPHANUMERIC);
@@ -70,7 +70,7 @@ impl Layout {
         Ok(self.is_current(&connection)?.then_some(connection))
     }
 
-    /// Reads a temporary copy, which is brought up to date, and which nobody else can reach.
+    /// Opens an upgraded temporary copy that nobody else can reach.
     fn read_copy(&self, home: &Path, policy: &BusyPolicy) -> Result<Connection, OpenError> {
         let failed = |error: io::Error| {
             let why = os_error::words(&error);
@@ -82,19 +82,19 @@ impl Layout {
         let file = self.open(&copy, policy)?;
         file.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         drop(file);
-        // What is open stays, and is gone with this process, however that ends.
+        // The deleted copy stays readable while it is open, and disappears with this process.
         let current = self.open_current(&copy, policy, true)?;
         current.ok_or_else(|| failed(io::Error::other("its layout is from another version")))
     }
 }
 
-/// A file that is read without its locks: nobody may change it meanwhile.
+/// A file that is read without locks: nobody may change it meanwhile.
 pub(crate) struct Frozen {
     path: PathBuf,
     seen: Option<Seen>,
 }
 
-/// What of a file changes when somebody writes to it.
+/// File metadata that changes with every write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     file: (u64, u64),
@@ -114,7 +114,7 @@ impl Frozen {
         Self { path: path.to_owned(), seen: Seen::of(path) }
     }
 
-    /// Whether what was read since is what the file held.
+    /// Checks that the file has not changed since it was opened.
     pub(crate) fn check(&self) -> Result<(), DatabaseError> {
         let is_same = Seen::of(&self.path) == self.seen;
         if is_same { Ok(()) } else { Err(DatabaseError::lasting("it changed while being read; try again")) }
@@ -123,11 +123,11 @@ impl Frozen {
 
 /// How to read a file that cannot be written to.
 enum Way {
-    /// As ever: all that is needed is there.
+    /// As usual: all that is needed is there.
     Shared,
     /// Without locks: there is no log.
     Frozen,
-    /// A copy of it, with its log or journal.
+    /// From a copy, with its log or journal.
     Copied,
 }
 
@@ -145,9 +145,9 @@ impl Way {
     }
 }
 
-/// The first bytes of a file: enough to know what it is.
+/// Reads the first bytes of a file, enough to recognise it.
 fn header(home: &Path) -> io::Result<Vec<u8>> {
-    // Looked at first: opening a pipe waits for who writes into it.
+    // Checked first, because opening a pipe would block.
     let kind = fs::metadata(home)?.file_type();
     if !kind.is_file() {
         return Err(io::Error::other(if kind.is_dir() { "it is a folder" } else { "it is not a file" }));
@@ -157,14 +157,14 @@ fn header(home: &Path) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Whether SQLite needs to write something for the file to be read.
+/// Whether SQLite must write something before the file can be read.
 fn needs_more(error: &OpenError) -> bool {
     let OpenError::Sqlite(error) = error else { return false };
     let codes = [ErrorCode::CannotOpen, ErrorCode::ReadOnly, ErrorCode::PermissionDenied, ErrorCode::SystemIoFailure];
     error.sqlite_error_code().is_some_and(|code| codes.contains(&code))
 }
 
-/// Copies a database with what belongs to it, all of one moment.
+/// Copies a database with its log and journal, in one consistent state.
 fn copy_whole(home: &Path, copy: &Path) -> io::Result<()> {
     for _ in 0..TRIES {
         let seen = PARTS.map(|part| Seen::of(&beside(home, part)));

@@ -1,7 +1,7 @@
-//! Whether a worker could work with the file, and whether all of it can be read: what `health` looks at.
+//! Checks of the results file for `health`: whether a worker could use it, and whether all of it can be read.
 //!
-//! SQLite notices a full disk only when it needs more of it, and damage only where it reads. So an attempt is rehearsed,
-//! by the statements that workers run, and taken back, and all rows are read.
+//! SQLite notices a full disk only when it grows, and damage only where it reads. So a whole attempt is rehearsed with
+//! the workers' own statements and rolled back, and all rows are read.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,19 +21,19 @@ use crate::headline::in_one_line;
 use crate::sqlite::DatabaseError;
 use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 
-/// A worker needs about so much room for its start and its first results, in bytes.
+/// Space that a worker needs for its start and its first results, in bytes.
 const ROOM: usize = 64 << 10;
 
-/// The TaskManager that a rehearsed task is of. No real one has such an address.
+/// The TaskManager of a rehearsed task. No real one has this address.
 const NOWHERE: &str = "rehearsal";
 
 impl Store {
-    /// Does what a worker does from its start to a result that is reported, and takes it back. The error is what would keep
-    /// a worker from it.
+    /// Does what a worker does from its start to a reported result, and rolls it back. The error is what would stop a
+    /// worker.
     pub fn rehearse(&self, now: Timestamp) -> Result<(), StoreError> {
         self.check_space()?;
         if self.log.is_none() {
-            // It is only made when a worker starts.
+            // A worker creates it at its start.
             return Ok(());
         }
         let worker_id = format!("health-{:016x}", crate::name::unique());
@@ -47,7 +47,7 @@ impl Store {
         self.check_results_in_place()
     }
 
-    /// Whether there is room beside the file, by taking some for a moment.
+    /// Checks that there is free space beside the file, by using some for a moment.
     fn check_space(&self) -> Result<(), StoreError> {
         let folder = self.home.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
         let taken = tempfile::tempfile_in(folder).and_then(|mut file| {
@@ -57,7 +57,7 @@ impl Store {
         taken.map_err(|error| self.failed(DatabaseError::from(&error)))
     }
 
-    /// Reads all of the file, for no longer than `most`. False where that was not enough.
+    /// Reads all of the file, for at most `most`. False if that was not enough time.
     pub fn look_through(&self, most: Duration) -> Result<bool, StoreError> {
         let end = Instant::now() + most;
         let is_whole = self.check_pages(end)? && self.read_results(end)?;
@@ -71,7 +71,7 @@ impl Store {
         Ok(is_whole)
     }
 
-    /// Whether pages, trees and indexes are sound, as far as there is time.
+    /// Checks pages, trees and indexes, as far as there is time.
     fn check_pages(&self, end: Instant) -> Result<bool, StoreError> {
         let found = self.with(|connection| {
             let interrupt = connection.get_interrupt_handle();
@@ -118,7 +118,7 @@ impl Store {
     }
 }
 
-/// Claims a task, stores a success and failures, reports them, counts them; nothing of it stays.
+/// Claims a task, stores a success and failures, reports and counts them, and rolls everything back.
 fn rehearse(connection: &mut Connection, process: &Process, now: Timestamp) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let task = Task { id: TaskId(0), task_type: NOWHERE.into(), params: json!({}), attempt: 1, priority: 0 };

@@ -1,4 +1,4 @@
-//! The tasks in flight, and what becomes of those whose process died.
+//! Claims of tasks in flight, and taking over those of dead processes.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
@@ -13,9 +13,9 @@ use crate::task::{Claim, Task, TaskId};
 const COLUMNS: &str = "task_id, task_type, params, attempt, priority, worker_id, claimed_at, deadline";
 
 impl Store {
-    /// Notes a claim, before the work on it starts. `process` is `None` where nobody works it yet: a person claimed it
-    /// by hand. The claim replaces an earlier one of the same task. It may be lost in a power cut: the TaskManager knows
-    /// of it. Returns how often a worker died over the task, as [`Store::crash_count`] does.
+    /// Notes a claim before its task runs. `process` is `None` if nobody works it yet, because a person claimed it by
+    /// hand. Replaces an earlier claim of the same task. A power failure may lose the note: the TaskManager still knows
+    /// the claim. Returns the task's crash count, as [`Store::crash_count`] does.
     pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<u32, StoreError> {
         let row = ClaimRow::new(claim, api_url, process, true);
         let crash_count = self.write(move |connection| {
@@ -25,8 +25,8 @@ impl Store {
         self.check_results_in_place().map(|()| crash_count)
     }
 
-    /// Makes a claim `process`'s own, of which the TaskManager alone knows. False where the task is in flight already,
-    /// whoever works it, or there is a result of that attempt.
+    /// Notes a claim for `process` that only the TaskManager knows. False if the task is in flight already, in any
+    /// process, or there is a result of that attempt.
     pub fn adopt_claim(&self, claim: &Claim, api_url: &str, process: &Process) -> Result<bool, StoreError> {
         let row = ClaimRow::new(claim, api_url, Some(process), false);
         self.write(move |connection| {
@@ -35,7 +35,7 @@ impl Store {
         })
     }
 
-    /// The claim that was noted for a task, if it is in flight.
+    /// Returns the noted claim of a task that is in flight.
     pub fn claim(&self, api_url: &str, id: TaskId) -> Result<Option<Claim>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM claims WHERE api_url = ?1 AND task_id = ?2");
         self.with(|connection| {
@@ -43,12 +43,12 @@ impl Store {
         })
     }
 
-    /// Forgets a claim that turned out to be lost.
+    /// Removes a lost claim.
     pub fn forget_claim(&self, claim: &Claim, api_url: &str) -> Result<(), StoreError> {
         self.forget_attempt(claim.task.id, claim.task.attempt, api_url)
     }
 
-    /// Forgets the claim of an attempt that is not in flight any more.
+    /// Removes the claim of an attempt that is no longer in flight.
     pub fn forget_attempt(&self, id: TaskId, attempt: u32, api_url: &str) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
@@ -58,7 +58,8 @@ impl Store {
         })
     }
 
-    /// Notes whether a task in flight is being run. While it is not, the end of its process says nothing of the task.
+    /// Notes whether a task in flight is running. If it is not, the death of its process does not count as a crash of
+    /// the task.
     pub fn set_running(&self, api_url: &str, id: TaskId, attempt: u32, is_running: bool) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
@@ -68,9 +69,8 @@ impl Store {
         })
     }
 
-    /// Makes the tasks of `types` that dead processes left in flight `process`'s own, and returns them, oldest first.
-    /// Those that were running when their process died are counted for [`Store::crash_count`]. Live processes' tasks are
-    /// not touched.
+    /// Takes over the tasks of `types` that dead processes had in flight, and returns their claims, oldest first. Those
+    /// that were running count for [`Store::crash_count`]. Tasks of live processes are not touched.
     pub fn take_over(&self, process: &Process, api_url: &str, types: &[&str]) -> Result<Vec<Claim>, StoreError> {
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -87,7 +87,7 @@ impl Store {
         })
     }
 
-    /// How often a worker process died while it ran this task.
+    /// Returns how often a worker process died while it ran this task.
     pub fn crash_count(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
         self.with(|connection| crash_count(connection, api_url, id))
     }
@@ -98,7 +98,7 @@ fn crash_count(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::
     Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// All claims, of whichever TaskManager.
+/// Returns all claims, of all TaskManagers.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Claim>> {
     connection.prepare(&format!("SELECT {COLUMNS} FROM claims"))?.query_map([], read_claim)?.collect()
 }
@@ -112,7 +112,8 @@ fn owned_claims(transaction: &Transaction<'_>, api_url: &str) -> rusqlite::Resul
         .collect()
 }
 
-/// A claim that waits to be taken up again is not running: were the new process to die first, it would be innocent.
+/// Moves a claim to another process. It is not running: if the new process dies before it runs, that is not a crash of
+/// the task.
 fn move_claim(transaction: &Transaction<'_>, api_url: &str, claim: &Claim, to: &Process) -> rusqlite::Result<()> {
     let task = params![api_url, claim.task.id.0];
     transaction

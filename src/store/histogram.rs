@@ -1,13 +1,13 @@
-//! How durations are spread, in little room: counts in buckets that are as wide as the durations in them are long, so
-//! that every percentile is known to within 1 / 64 of itself (1.6 %).
+//! A compact histogram of durations: bucket widths grow with the durations, so that every percentile is exact to 1 / 64
+//! (1.6 %).
 
-/// Each doubling of the duration has so many buckets. Below twice as many milliseconds, each has a bucket of its own.
+/// Buckets for each doubling of the duration. Below twice as many milliseconds, each has a bucket of its own.
 const BUCKETS: u64 = 32;
 
-/// A bucket and its count, as they are stored.
+/// A bucket's number and count, as stored.
 const STORED: usize = size_of::<u16>() + size_of::<u32>();
 
-/// How many durations lie in each bucket, in the order of the buckets, without empty ones.
+/// Count of each non-empty bucket, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Histogram(Vec<(u16, u64)>);
 
@@ -17,7 +17,7 @@ impl Histogram {
         self.count(0, bucket(milliseconds.unsigned_abs()), 1);
     }
 
-    /// Counts what another has counted.
+    /// Adds the counts of another histogram.
     pub(super) fn merge(&mut self, other: &Self) {
         let mut from = 0;
         for &(bucket, count) in &other.0 {
@@ -25,7 +25,7 @@ impl Histogram {
         }
     }
 
-    /// Adds to a bucket that is not before the place `from`; returns its place.
+    /// Adds to a bucket at or after position `from`; returns its position.
     fn count(&mut self, from: usize, bucket: u16, count: u64) -> usize {
         let place = from + self.0[from..].partition_point(|(there, _)| *there < bucket);
         match self.0.get_mut(place) {
@@ -35,7 +35,7 @@ impl Histogram {
         place
     }
 
-    /// The duration that at least `percent` of all do not exceed (nearest rank), in milliseconds.
+    /// Returns the duration, in milliseconds, that at least `percent` of all do not exceed (nearest rank).
     pub(super) fn percentile(&self, percent: u64) -> i64 {
         let all: u64 = self.0.iter().map(|(_, count)| count).sum();
         let rank = (all * percent).div_ceil(100);
@@ -64,7 +64,7 @@ impl Histogram {
     }
 }
 
-/// The number of the bucket: how often the duration must be halved to be below `2 * BUCKETS`, and what is left of it.
+/// Returns a duration's bucket: the number of halvings to bring it below `2 * BUCKETS`, and the rest.
 fn bucket(milliseconds: u64) -> u16 {
     let halvings = halvings(milliseconds);
     let number = u64::from(halvings) * BUCKETS + (milliseconds >> halvings);
@@ -75,7 +75,7 @@ fn halvings(milliseconds: u64) -> u32 {
     (milliseconds / BUCKETS).checked_ilog2().unwrap_or(0)
 }
 
-/// The duration in the middle of a bucket.
+/// Returns the duration in the middle of a bucket.
 fn middle(bucket: u16) -> i64 {
     let bucket = u64::from(bucket);
     let halvings = (bucket / BUCKETS).saturating_sub(1);

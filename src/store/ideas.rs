@@ -1,5 +1,5 @@
-//! Ideas that handlers find: rows of the table `IdeaInspiration`, in the results file or in a database that is shared
-//! with other programs. Of such a database, only the table is touched.
+//! Ideas that handlers find: rows of the table `IdeaInspiration`, in the results file or in a database shared with
+//! other programs. Only that table of such a database is touched.
 
 mod entry;
 mod table;
@@ -21,22 +21,23 @@ use crate::sqlite::{self, Anchor, BusyPolicy, DatabaseError, OpenError, free_spa
 pub(super) struct IdeaDatabase {
     connection: Mutex<Connection>,
     path: PathBuf,
-    /// Where it really lies.
+    /// Its path without links.
     home: PathBuf,
     anchor: Anchor,
 }
 
 impl IdeaDatabase {
-    /// Opens the database, or makes an empty one, readable by its owner only. The table is made when there are ideas.
+    /// Opens the database, or creates an empty one, readable by its owner only. The table is created with the first
+    /// ideas.
     pub(super) fn open(path: &Path, policy: &BusyPolicy) -> Result<Self, StoreError> {
         let (connection, home, anchor) = open(path, policy).map_err(|error| refusal(path, error))?;
         Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), home, anchor })
     }
 
-    /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row of each.
+    /// Writes ideas in a transaction of their own, which is on disk when this returns. Returns the row id of each.
     pub(super) fn keep(&self, ideas: &[Idea], now: Timestamp) -> Result<Vec<i64>, StoreError> {
         let rows = write(&mut self.connection.lock(), ideas, now).map_err(|error| match error {
-            // It was usable: what is wrong now may pass, or be mended.
+            // It was usable before, so this error may pass or be fixed.
             OpenError::Sqlite(error) => match DatabaseError::of(&error) {
                 reason if reason.passes || reason.can_be_mended => failed(&self.path, reason),
                 _ => refusal(&self.path, OpenError::Sqlite(error)),
@@ -46,17 +47,17 @@ impl IdeaDatabase {
         self.check_in_place().map(|()| rows)
     }
 
-    /// Whether there is room for more beside it.
+    /// Checks that there is free space beside it.
     pub(super) fn check_room(&self) -> Result<(), StoreError> {
         free_space::check(&self.home).map_err(|error| failed(&self.path, error))
     }
 
-    /// Where it really lies, whichever link has led there.
+    /// Returns its path without links.
     pub(super) fn home(&self) -> &Path {
         &self.home
     }
 
-    /// Whether it is still there.
+    /// Checks that it is still in place.
     pub(super) fn check_in_place(&self) -> Result<(), StoreError> {
         let gone = |reason| StoreError::IdeasGone { path: self.path.clone(), reason };
         self.anchor.loss().map_or(Ok(()), |reason| Err(gone(reason)))
@@ -65,9 +66,10 @@ impl IdeaDatabase {
 
 fn open(path: &Path, policy: &BusyPolicy) -> Result<(Connection, PathBuf, Anchor), OpenError> {
     let mut connection = open_as_guest(path, policy, recognise)?;
-    // Whatever its journal, which is not ours to choose, a commit is on disk: FULL leaves out the folder of a journal.
+    // The journal mode is not ours to choose, so a commit must be synced in any: FULL does not sync the folder of a
+    // journal.
     connection.pragma_update(None, "synchronous", "EXTRA")?;
-    // Whether it can be written to.
+    // Checks that it can be written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(Transaction::rollback)?;
     Ok((connection, path.canonicalize()?, Anchor::of(path)?))
 }
@@ -79,7 +81,7 @@ fn write(connection: &mut Connection, ideas: &[Idea], now: Timestamp) -> Result<
     Ok(rows)
 }
 
-/// Why ideas cannot be kept in the database at `path`.
+/// Returns the error for a database at `path` that cannot hold ideas.
 pub(super) fn refusal(path: &Path, error: OpenError) -> StoreError {
     let unusable = |reason: String| StoreError::IdeasUnusable { path: path.to_owned(), reason };
     let error = match error {

@@ -1,5 +1,5 @@
-//! Which processes of a results file are alive: each holds a lock that dies with it. Neither a pid, which is used
-//! again, nor a time, which says nothing of a process that was merely stopped, could tell.
+//! Which processes of a results file are alive: each holds a lock that the system releases when it dies. A pid is not
+//! enough, since pids are reused, nor is a time, since a process may just be suspended.
 
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -14,19 +14,19 @@ use rusqlite::Connection;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
-/// How long a process that lives takes at most to put back its lock, if somebody took it away; and the child of one that
-/// was killed, which holds its lock as well until it executes its program.
+/// How long a live process takes at most to restore a removed lock. Also how long the child of a killed process may
+/// hold its lock, until it executes its program.
 const BACK_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The lock of this process. The system drops it when the process ends, however it ends.
+/// The lock of this process. The system releases it when the process ends, however it ends.
 pub(super) struct AliveLock {
     path: PathBuf,
     file: Mutex<File>,
 }
 
 impl AliveLock {
-    /// Takes the lock of `process`, whose number no other process has.
+    /// Takes the lock of `process`, a number that no other process has.
     pub(super) fn take(results: &Path, process: i64) -> io::Result<Self> {
         let path = path(results, process);
         Ok(Self { file: Mutex::new(take(&path)?), path })
@@ -45,13 +45,13 @@ impl AliveLock {
 }
 
 impl Drop for AliveLock {
-    /// An orderly end leaves no file behind. One that stays is as good: nobody holds its lock.
+    /// Removes the file on a clean exit. One left behind does no harm: nobody holds its lock.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Nobody may see the file before it is locked: it would be a dead process's.
+/// Creates the lock file. Nobody may see it unlocked: its process would count as dead.
 fn take(path: &Path) -> io::Result<File> {
     let mut unseen = path.as_os_str().to_owned();
     unseen.push("-new");
@@ -61,18 +61,18 @@ fn take(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What the lock of a process says of it.
+/// The state of a process's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
-    /// It lives. So it is counted where the lock cannot be asked for.
+    /// The process is alive. Also assumed if the lock cannot be checked.
     Held,
-    /// It is dead.
+    /// The process is dead.
     Free,
-    /// It is dead, or has just lost its lock.
+    /// The process is dead, or somebody has just removed its lock.
     Missing,
 }
 
-/// The lock of `process`. A free one is taken away: it has said all it can.
+/// Returns the state of a process's lock. Removes a free one: it has no further use.
 pub(super) fn lock_of(results: &Path, process: i64) -> Lock {
     let path = path(results, process);
     match OpenOptions::new().read(true).write(true).open(&path).map(|file| file.try_lock()) {
@@ -85,9 +85,10 @@ pub(super) fn lock_of(results: &Path, process: i64) -> Lock {
     }
 }
 
-/// Which of `processes` live: they hold their locks. Nothing is taken from a process that may be alive, so if a lock is
-/// missing although there is a process of its number, that has the time to put it back; all have it at once. If a lock is
-/// held although there is no such process, a child of it may hold the lock, for a moment; else it lives in another container.
+/// Returns which of `processes` are alive, that is, hold their locks. Nothing may be taken from a live process. So if a
+/// lock is missing although a process with its pid exists, it gets time to restore it; all of them get it at once. If a
+/// lock is held although no process has the pid, either a child of it still holds the lock for a moment, or it lives in
+/// another container.
 pub(super) fn living(
     connection: &Connection,
     results: &Path,
@@ -113,7 +114,7 @@ pub(super) fn living(
     }
 }
 
-/// The number of a process, unless it has ended in order.
+/// Returns the pid of a process, unless it has exited cleanly.
 fn pid_of(connection: &Connection, process: i64) -> Option<Pid> {
     let pid = connection
         .prepare_cached("SELECT pid FROM workers WHERE process = ?1 AND stopped_at IS NULL")
@@ -121,12 +122,12 @@ fn pid_of(connection: &Connection, process: i64) -> Option<Pid> {
     pid.ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
 }
 
-/// Whether a process has not ended in order, and none of its number exists here.
+/// Whether a process has not exited cleanly, and none with its pid exists here.
 fn is_gone(connection: &Connection, process: i64) -> bool {
     pid_of(connection, process).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
-/// Whether a process has not ended in order, and one of its number exists, which no later one has had.
+/// Whether a process has not exited cleanly, and a process with its pid exists that is not a later one.
 fn may_live_without_lock(connection: &Connection, process: i64) -> bool {
     let Some(pid) = pid_of(connection, process) else { return false };
     pid != getpid()
@@ -134,14 +135,14 @@ fn may_live_without_lock(connection: &Connection, process: i64) -> bool {
         && !has_later(connection, process, pid).unwrap_or(false)
 }
 
-/// Whether a later process than `process` has or had the same number.
+/// Whether a later process has or had the same pid.
 fn has_later(connection: &Connection, process: i64, pid: Pid) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT 1 FROM workers WHERE process > ?1 AND pid = ?2")?
         .exists((process, pid.as_raw_nonzero().get()))
 }
 
-/// `results.db-worker-7`, beside the results file.
+/// Returns the path of a process's lock, such as `results.db-worker-7`.
 fn path(results: &Path, process: i64) -> PathBuf {
     let mut name = results.file_name().unwrap_or_default().to_owned();
     name.push(format!("-worker-{process}"));

@@ -1,6 +1,6 @@
-//! The results file: what is in flight, and every result, on disk before anybody is told of it.
+//! The results file: tasks in flight and every result, stored before anything is reported.
 //!
-//! One SQLite file that many processes open at once. The tables are documented; users query them.
+//! One SQLite file that many processes open at once. Its tables are documented, and users query them.
 
 mod checkup;
 mod claims;
@@ -42,7 +42,7 @@ use crate::sqlite::{
     WriteAheadLog, free_space,
 };
 
-/// What a results file looks like inside. Its mark is `PQrs` in ASCII.
+/// The layout of a results file. Its application id is `PQrs` in ASCII.
 const LAYOUT: Layout = Layout {
     application_id: 0x5051_7273,
     migrations: &[
@@ -61,7 +61,7 @@ const LAYOUT: Layout = Layout {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The path leads to nothing that can be a results file: the setting is wrong.
+    /// The path cannot be a results file: the setting is wrong.
     #[error("cannot use the results file {}: {reason}", path.display())]
     Unusable {
         /// The file.
@@ -69,27 +69,27 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Reading or writing failed: the disk is full, say.
+    /// Reading or writing failed, for example because the disk is full.
     #[error("the results file {} cannot be read or written: {reason}", path.display())]
     Failed {
         /// The file.
         path: PathBuf,
         /// What happened.
         reason: String,
-        /// Whether it passes by itself, as where another process holds the file.
+        /// Whether it passes by itself, for example when another process holds the file.
         passes: bool,
-        /// Whether it passes when somebody makes room, say: neither the file nor its content is wrong.
+        /// Whether it passes when somebody frees space, for example: neither the file nor its content is wrong.
         can_be_mended: bool,
     },
-    /// The file is not there any more, or another one is in its place: what is written now is lost.
+    /// The file was removed or replaced: what is written now is lost.
     #[error("the results file {} {reason} while it was in use", path.display())]
     Gone {
         /// The file, or one of those beside it.
         path: PathBuf,
-        /// What became of it.
+        /// What happened to it.
         reason: &'static str,
     },
-    /// There is no place for ideas: the setting is wrong, or a table of another make is in their place.
+    /// Ideas cannot be stored there: the setting is wrong, or another program's table has their name.
     #[error("cannot store ideas in {}: {reason}", path.display())]
     IdeasUnusable {
         /// The database.
@@ -97,27 +97,27 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Reading or writing ideas failed, in a database that is not the results file.
+    /// Reading or writing ideas failed, in a database other than the results file.
     #[error("the database of ideas {} cannot be read or written: {reason}", path.display())]
     IdeasFailed {
         /// The database.
         path: PathBuf,
         /// What happened.
         reason: String,
-        /// Whether it passes by itself, as where another program holds the database.
+        /// Whether it passes by itself, for example when another process holds the file.
         passes: bool,
-        /// Whether it passes when somebody makes room, say.
+        /// Whether it passes when somebody frees space, for example: neither the file nor its content is wrong.
         can_be_mended: bool,
     },
-    /// The database of ideas is not there any more, or another one is in its place.
+    /// The database of ideas was removed or replaced.
     #[error("the database of ideas {} {reason} while it was in use", path.display())]
     IdeasGone {
         /// The database.
         path: PathBuf,
-        /// What became of it.
+        /// What happened to it.
         reason: &'static str,
     },
-    /// A live process of the same results file has this worker id.
+    /// A live process on the same results file uses this worker id.
     #[error("worker id {worker_id} is in use on this results file by process {pid}")]
     WorkerIdInUse {
         /// The worker id.
@@ -128,19 +128,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same may be written later, without anybody's help.
+    /// Whether retrying may succeed without anybody's help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Failed { passes: true, .. } | Self::IdeasFailed { passes: true, .. })
     }
 
-    /// Whether the same may be written later, once somebody has made room, say, or by itself.
+    /// Whether retrying may succeed, by itself or once somebody has freed space, for example.
     #[must_use]
     pub fn can_be_mended(&self) -> bool {
         matches!(self, Self::Failed { can_be_mended: true, .. } | Self::IdeasFailed { can_be_mended: true, .. })
     }
 
-    /// Whether it is ideas that could not be kept, rather than results.
+    /// Whether ideas could not be stored, rather than results.
     #[must_use]
     pub fn is_of_ideas(&self) -> bool {
         matches!(self, Self::IdeasUnusable { .. } | Self::IdeasFailed { .. } | Self::IdeasGone { .. })
@@ -150,22 +150,22 @@ impl StoreError {
 /// An open results file, shared by all threads of the process.
 pub struct Store {
     connection: SharedConnection,
-    /// What brings commits to disk, if they go to a file.
+    /// Syncs commits to disk; `None` if the database is in memory.
     log: Option<WriteAheadLog>,
     path: PathBuf,
-    /// Where it really lies: its log and the locks of its processes are beside it, whichever link has led there.
+    /// Its path without links: its log and its processes' locks are beside it.
     home: PathBuf,
-    /// What must stay where it is: the file, its log, and what its processes share.
+    /// Files that must stay in place: the file, its log, and its shared memory.
     anchors: Anchors,
-    /// Where ideas go, if not into the results file.
+    /// The database of ideas, if that is not the results file.
     ideas: Option<IdeaDatabase>,
     busy: BusyPolicy,
-    /// Where it is read as if nobody wrote to it: whether that is so.
+    /// Checks that nobody writes to a file that is read without locks.
     frozen: Option<Frozen>,
 }
 
 impl Store {
-    /// Opens the file, or makes it with the folders it lies in, readable by its owner only.
+    /// Opens the file, or creates it and its folders, readable by its owner only.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let busy = BusyPolicy::default();
         let file = LAYOUT.open(path, &busy).map_err(|error| refusal(path, error))?;
@@ -173,9 +173,9 @@ impl Store {
         Ok(Self { log: Some(log), anchors, busy, ..Self::without_log(connection, path, home) })
     }
 
-    /// Opens the file for reading alone. Where it can be written to, that is as [`Store::open`] does it: an older layout is
-    /// brought up to date. Else it is read as it is, and nothing is made beside it; of an older layout, or with a log that
-    /// cannot be read in its place, a temporary copy is.
+    /// Opens the file for reading. If it is writable, it is opened as by [`Store::open`], and an older layout is
+    /// upgraded. Otherwise it is read as it is, and nothing is created beside it; if its layout is older, or its log
+    /// cannot be read in place, a temporary copy is read.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         match Self::open(path) {
             Err(StoreError::Unusable { .. } | StoreError::Failed { passes: false, .. }) => {}
@@ -187,7 +187,7 @@ impl Store {
         Ok(Self { busy, frozen, ..Self::without_log(connection, path, home) })
     }
 
-    /// What [`Store::open`] would make of a file that is not there, in memory alone. An error where it could not.
+    /// Returns an empty store in memory, as [`Store::open`] would create it. An error if it could not.
     pub fn unmade(path: &Path) -> Result<Self, StoreError> {
         sqlite::check_creatable(path).map_err(|error| refusal(path, error))?;
         let connection = LAYOUT.in_memory().map_err(|error| refusal(path, error.into()))?;
@@ -207,7 +207,7 @@ impl Store {
         }
     }
 
-    /// The same, with ideas going to the database at `path`, which may be the results file. An error where they cannot.
+    /// Stores ideas in the database at `path`, which may be the results file. An error if that is not possible.
     pub fn with_ideas_in(mut self, path: &Path) -> Result<Self, StoreError> {
         if !sqlite::is_same_file(&self.path, path) {
             self.ideas = Some(IdeaDatabase::open(path, &self.busy)?);
@@ -220,12 +220,12 @@ impl Store {
         Ok(self)
     }
 
-    /// Whether it has been given a place for ideas, or has some.
+    /// Whether ideas are stored, or have been.
     pub fn holds_ideas(&self) -> Result<bool, StoreError> {
         if self.ideas.is_some() { Ok(true) } else { self.with(|connection| ideas::exists(connection)) }
     }
 
-    /// What is wrong with the table of ideas in the results file, where that is what is wrong.
+    /// Returns the error for a wrong table of ideas in the results file, if that is the cause.
     fn ideas_refused(&self, error: OpenError) -> rusqlite::Result<StoreError> {
         match error {
             OpenError::Sqlite(error) => Err(error),
@@ -233,7 +233,7 @@ impl Store {
         }
     }
 
-    /// Whether it is still there, as is the database of ideas. Where it is not, what is written is lost.
+    /// Checks that the file and the database of ideas are still in place. If not, what is written is lost.
     pub fn check_in_place(&self) -> Result<(), StoreError> {
         self.check_results_in_place()?;
         self.ideas.as_ref().map_or(Ok(()), IdeaDatabase::check_in_place)
@@ -244,33 +244,33 @@ impl Store {
         self.anchors.loss().map_or(Ok(()), |loss| Err(gone(loss)))
     }
 
-    /// Waits no more for other processes that hold it, or the database of ideas: this process ends.
+    /// Stops waiting for other processes that hold a database: this process exits.
     pub fn end_waits(&self) {
         self.busy.end_waits();
     }
 
-    /// Whether there is room for more beside it, and beside the database of ideas, as much as a task of some length needs.
+    /// Checks that there is free space for both databases, enough for a long task.
     pub fn check_room(&self) -> Result<(), StoreError> {
         free_space::check(&self.home).map_err(|error| self.failed(error))?;
         self.ideas.as_ref().map_or(Ok(()), IdeaDatabase::check_room)
     }
 
-    /// For how much room [`Store::check_room`] looks where this went wrong, in bytes.
+    /// Returns the free space, in bytes, that [`Store::check_room`] needs after this error.
     #[must_use]
     pub fn room_needed(&self, error: &StoreError) -> u64 {
         let ideas = self.ideas.as_ref().filter(|_| error.is_of_ideas());
         free_space::needed(ideas.map_or(self.home.as_path(), IdeaDatabase::home))
     }
 
-    /// Runs `work` on the connection. Another module may have tables of its own, whose layout is among the migrations.
+    /// Runs `work` on the connection. Other modules may have tables of their own, whose layout is among the migrations.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let done = self.connection.alone(work);
-        // Where it was changed, that is why reading it failed.
+        // If the file was changed meanwhile, that is why reading failed.
         let unchanged = self.frozen.as_ref().map_or(Ok(()), Frozen::check);
         unchanged.and(done).map_err(|error| self.failed(error))
     }
 
-    /// Makes a change in a transaction that other threads may share; it is committed when this returns.
+    /// Makes a change in a transaction that other threads may share. Returns when it is committed.
     fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -278,7 +278,7 @@ impl Store {
         self.connection.together(change).map_err(|error| self.failed(error))
     }
 
-    /// Waits until all that this process has committed is on disk. Nobody is held up by that.
+    /// Waits until all of this process's commits are on disk. Holds nobody up.
     fn sync(&self) -> Result<(), StoreError> {
         self.log.as_ref().map_or(Ok(()), WriteAheadLog::sync).map_err(|error| self.failed(DatabaseError::from(&*error)))
     }
@@ -293,7 +293,7 @@ fn failed(path: &Path, error: DatabaseError) -> StoreError {
     StoreError::Failed { path: path.to_owned(), reason: text, passes, can_be_mended }
 }
 
-/// Why the file at `path` cannot be opened.
+/// Turns an error on opening `path` into a [`StoreError`].
 fn refusal(path: &Path, error: OpenError) -> StoreError {
     let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
     let error = match error {
@@ -314,7 +314,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
     }
 }
 
-/// What a file is that people mistake for a database, and what to do about it.
+/// Names a file that people mistake for a database, and says what to do.
 fn what_else(path: &Path) -> &'static str {
     let mut start = [0; 6];
     let read = File::open(path).and_then(|mut file| file.read(&mut start));
@@ -329,24 +329,24 @@ fn what_else(path: &Path) -> &'static str {
     }
 }
 
-/// Times are text of one length, so that they sort and compare as text: `2026-11-22T03:18:35.123Z`.
+/// Formats a time as text of fixed length, so that times sort as text: `2026-11-22T03:18:35.123Z`.
 pub(crate) fn to_text(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// JSON in a text column; null where the column is.
+/// Reads JSON from a text column; null if the column is null.
 pub(crate) fn json_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Value::Null) };
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
-/// A time in a text column.
+/// Reads a time from a text column.
 fn time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Ok(optional_time_column(row, column)?.unwrap_or_default())
 }
 
-/// The same, `None` where the column is null.
+/// Reads a time from a text column; `None` if the column is null.
 fn optional_time_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| {

@@ -1,4 +1,4 @@
-//! The results: one row an attempt.
+//! Results: one row for each attempt.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,30 +17,28 @@ use crate::failpoint;
 use crate::sqlite::DatabaseError;
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
 
-/// The row of a result.
+/// Row id of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResultId(pub(crate) i64);
 
-/// What a row of `results` says of its attempt.
+/// Status of a row of `results`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It succeeded.
     Completed,
-    /// It failed.
     Failed,
     /// The claim was lost before the result was reported; the result is kept all the same.
     Lost,
 }
 
 impl Status {
-    /// What an outcome is to be called while its claim holds.
+    /// Returns the status of an outcome whose claim holds.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
         if outcome.failure.is_none() { Self::Completed } else { Self::Failed }
     }
 
-    /// The name in the table.
+    /// Returns the name used in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,35 +49,33 @@ impl Status {
     }
 }
 
-/// A result as the file holds it.
+/// A stored result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredResult {
-    /// Its row.
     pub id: ResultId,
     /// The result.
     pub result: TaskResult,
-    /// What became of it.
     pub status: Status,
     /// When the TaskManager confirmed it, or said that the claim was lost; `None` until then.
     pub reported_at: Option<Timestamp>,
-    /// Why the TaskManager refused its report when it was last sent; `None` once it is reported.
+    /// Why the TaskManager last refused its report; `None` once it is reported.
     pub report_error: Option<String>,
 }
 
 /// Which results to read.
 #[derive(Debug, Clone, Default)]
 pub struct ResultFilter {
-    /// Of this task only.
+    /// Only results of this task.
     pub task_id: Option<TaskId>,
-    /// Of this task type only.
+    /// Only results of this type.
     pub task_type: Option<String>,
-    /// Failed ones only.
+    /// Only failures.
     pub failed: bool,
-    /// Finished at this time or later.
+    /// Only results finished at this time or later.
     pub since: Option<Timestamp>,
 }
 
-/// So many results are read at a time, or as many as make so many bytes.
+/// Maximum number of results read at a time, and their maximum length in bytes.
 const PAGE_ROWS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -88,15 +84,15 @@ const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, s
                        (SELECT refused_reports.error FROM refused_reports WHERE result = results.rowid)";
 
 impl Store {
-    /// Stores the result of an attempt as not reported, with its ideas, and ends its claim, in one transaction, which
-    /// is on disk when this returns. Ideas that go to another database are written there first. The result learns their
-    /// rows.
+    /// Stores the result of an attempt as unreported, with its ideas, and removes its claim, in one transaction that is
+    /// on disk when this returns. If ideas have a database of their own, they are written there first. Adds the row ids
+    /// of the ideas to the result.
     pub fn finish(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let ideas = ideas::ideas_of(result).map_err(|error| self.failed(DatabaseError::mendable(error)))?;
         let id = if ideas.is_empty() {
             self.insert(result, &ideas)?
         } else {
-            // Where it cannot be stored, it is told of no rows: it may be stored later, as it was.
+            // If it cannot be stored it gets no row ids: it may be stored later, unchanged.
             let mut stored = result.clone();
             let id = match &self.ideas {
                 Some(elsewhere) => {
@@ -133,8 +129,8 @@ impl Store {
         })?
     }
 
-    /// Takes the results that the TaskManager at `api_url` has not confirmed and that no live process but `process` will
-    /// report, oldest first. They are on disk, also where their process died before its sync.
+    /// Takes the unreported results for the TaskManager at `api_url` that no live process but `process` will report,
+    /// oldest first. They are on disk even if their process died before its sync.
     pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
         self.sync()?;
         let sql =
@@ -156,8 +152,9 @@ impl Store {
         })
     }
 
-    /// Those of `unreported`, each with its process, that no live process but `process` will report. Of one that was
-    /// worked by hand, or stored by an older version, no process is known: then it is any with its worker id.
+    /// Selects those of `unreported`, each with its process, that no live process but `process` will report. If the
+    /// process is unknown, because the task was worked by hand or stored by an older version, any process with the same
+    /// worker id counts.
     fn abandoned(
         &self,
         connection: &rusqlite::Connection,
@@ -185,9 +182,9 @@ impl Store {
         Ok(abandoned)
     }
 
-    /// The failure of an earlier attempt at `task`, with the same params, that the next one need not repeat: the params were
-    /// refused, or the task kept killing its workers. After any other, what the TaskManager hands out again is run. A task
-    /// that was put back by hand begins anew at its first attempt: what was before that is forgotten.
+    /// Returns the failure of an earlier attempt at `task` with the same params that the next attempt need not repeat:
+    /// the params were refused, or the task kept crashing its workers. After any other failure the task runs again. A
+    /// task that was put back by hand starts over at attempt 1, and earlier failures are ignored.
     pub fn lasting_failure(&self, task: &Task, api_url: &str) -> Result<Option<Failure>, StoreError> {
         if task.attempt <= 1 {
             return Ok(None);
@@ -209,13 +206,13 @@ impl Store {
         })
     }
 
-    /// Whether there is a result of that attempt at a task.
+    /// Whether there is a result of that attempt.
     pub fn has_result(&self, api_url: &str, id: TaskId, attempt: u32) -> Result<bool, StoreError> {
         self.with(|connection| has_result(connection, api_url, id, attempt))
     }
 
-    /// What the handler printed last before a result, where its failure does not say it; empty where that is nothing.
-    /// Results are read without it.
+    /// Returns the stderr tail of a result if its failure does not contain it; empty if there is none. Results are read
+    /// without it.
     pub fn last_words(&self, id: ResultId) -> Result<String, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached("SELECT text FROM last_words WHERE result = ?1")?;
@@ -223,9 +220,8 @@ impl Store {
         })
     }
 
-    /// Calls `each` with the results that `filter` lets through and that are there now, oldest first, one at a time,
-    /// until it breaks off. They are read in pages: however slow `each` is, nobody who writes waits for it, and the log
-    /// does not grow because of it.
+    /// Calls `each` with the results that pass `filter`, oldest first, until it returns an error. They are read in
+    /// pages, so that a slow `each` does not block writers or let the log grow.
     pub fn for_each_result<E>(
         &self,
         filter: &ResultFilter,
@@ -247,7 +243,7 @@ impl Store {
         Ok(Ok(()))
     }
 
-    /// The first results in `rows` that `filter` lets through. `rows` is without its start, with its end.
+    /// Returns the first results in `rows`, excluding its start and including its end, that pass `filter`.
     fn page(&self, filter: &ResultFilter, rows: Range<i64>) -> Result<Vec<StoredResult>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM results WHERE {} ORDER BY rowid LIMIT {PAGE_ROWS}", filter.sql());
         let since = filter.since.map(to_text);
@@ -271,7 +267,8 @@ impl Store {
 }
 
 impl ResultFilter {
-    /// Only what is asked for, so that an index can be used. The parameters keep their numbers.
+    /// Returns the SQL for only the conditions that are set, so that an index can be used. The parameters keep their
+    /// numbers.
     fn sql(&self) -> String {
         let mut conditions = vec!["rowid > ?1 AND rowid <= ?2"];
         conditions.extend(self.task_id.map(|_| "task_id = ?3"));

@@ -1,4 +1,4 @@
-//! What is taken out of the file again, so that it does not grow for ever. Freed pages are used again.
+//! Retention: removes old rows, so that the file does not grow forever. SQLite reuses the freed pages.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use super::liveness::{Lock, lock_of};
 use super::{Process, Store, StoreError, rollups, to_text};
 
-/// So many rows are looked at in a step: who else writes waits for a few milliseconds at most.
+/// Number of rows checked in a step, so that other writers wait for a few milliseconds at most.
 const STEP: usize = 200;
 
-/// How long ended processes, and deaths over a task that did not come back, are remembered.
+/// How long ended processes, and crashes of tasks that did not come back, are kept.
 const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
-/// One passage through the results that were finished before some time, oldest first.
+/// A pass through the results finished before a given time, oldest first.
 #[derive(Debug)]
 pub struct Pruning {
     before: Timestamp,
-    /// The end and the row of the last result that was looked at.
+    /// Finish time and row id of the last result checked.
     seen: (String, i64),
 }
 
 impl Pruning {
-    /// Is to take out what was finished before `before`.
+    /// Starts a pass that prunes results finished before `before`.
     #[must_use]
     pub fn new(before: Timestamp) -> Self {
         Self { before, seen: (String::new(), 0) }
@@ -31,7 +31,7 @@ impl Pruning {
 }
 
 impl Store {
-    /// Goes one step on: takes out what is settled of the next results. Their numbers stay in the rollups. True where
+    /// Runs one step: deletes those of the next results that are settled. They still count in the rollups. True if
     /// there may be more.
     pub fn prune(&self, pruning: &mut Pruning) -> Result<bool, StoreError> {
         let Pruning { before, seen } = pruning;
@@ -52,8 +52,8 @@ impl Store {
         })
     }
 
-    /// Takes out what nobody will ask for: older processes than `process` that ended long ago and left nothing to be
-    /// done, and deaths over tasks that nobody has had in hand since.
+    /// Deletes processes older than `process` that ended long ago and left no work, and crash counts of tasks not seen
+    /// since.
     pub fn forget_ended(&self, process: &Process, now: Timestamp) -> Result<(), StoreError> {
         let before = to_text(now.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN));
         self.with(|connection| {
@@ -73,7 +73,7 @@ impl Store {
     }
 }
 
-/// The next results after the one that was seen last: their rows, their ends, and whether they are settled.
+/// Returns the next results after the last one checked: row id, finish time, and whether it is settled.
 fn finished_before(
     transaction: &Transaction<'_>,
     before: Timestamp,
@@ -88,8 +88,8 @@ fn finished_before(
         .collect()
 }
 
-/// Processes that have not polled since `before`, and have neither a claim nor a result that waits. One that was only
-/// stopped may be among them.
+/// Returns processes that have not polled since `before` and have neither claims nor unreported results. One that was
+/// only suspended may be among them.
 fn idle_since(transaction: &Transaction<'_>, process: &Process, before: &str) -> rusqlite::Result<Vec<i64>> {
     transaction
         .prepare(

@@ -1,4 +1,4 @@
-//! What is known of each hour without reading its results: counts and durations, by task type and by worker.
+//! Hourly rollups: counts and durations by task type and by worker, so that statistics need not read all results.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::time_column;
 use super::{ResultId, to_text};
 use crate::task::TaskResult;
 
-/// By what results are rolled up; the names are those in the table.
+/// What results are rolled up by; the names are those in the table.
 const TYPE: &str = "type";
 const WORKER: &str = "worker";
 /// All workers whose results were pruned, as one: worker ids are new for each process, and would pile up.
@@ -25,13 +25,13 @@ pub(super) const ROW: &str = "error IS NOT NULL, status = 'lost', duration_ms, s
 /// Which rows of `results` count: not those of attempts that were not run. JSON is only read where a failure has some.
 pub(super) const COUNTS: &str = "(error IS NULL OR metadata ->> 'not_run' IS NOT 1)";
 
-/// Some results, in numbers that can be added to others.
+/// Totals of some results, which can be added to others.
 #[derive(Debug, Default)]
 pub(super) struct Rollup {
     pub(super) completed: u64,
     pub(super) failed: u64,
     pub(super) lost: u64,
-    /// The sum of all.
+    /// Sum of all durations.
     pub(super) duration_ms: i64,
     /// The first start and the last end.
     pub(super) span: Option<(Timestamp, Timestamp)>,
@@ -52,13 +52,13 @@ impl Rollup {
         }
     }
 
-    /// That of one row of `results`, of which [`ROW`] is read from column `first` on.
+    /// Reads the totals of one row of `results`, whose [`ROW`] columns start at `first`.
     pub(super) fn of_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         let span = (time_column(row, first + 3)?, time_column(row, first + 4)?);
         Ok(Self::one(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?, span))
     }
 
-    /// A stored one, of which [`COLUMNS`] are read from column `first` on.
+    /// Reads a stored rollup, whose [`COLUMNS`] start at `first`.
     pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
             completed: row.get(first)?,
@@ -82,7 +82,7 @@ impl Rollup {
         self.durations.merge(&other.durations);
     }
 
-    /// Adds it to what is stored for the hour.
+    /// Adds it to the stored rollup of the hour.
     fn add_to(mut self, connection: &Connection, (kind, hour, name): (&str, &str, &str)) -> rusqlite::Result<()> {
         let sql = format!("SELECT {COLUMNS} FROM rollups WHERE kind = ?1 AND hour = ?2 AND name = ?3");
         let mut statement = connection.prepare_cached(&sql)?;
@@ -115,19 +115,19 @@ pub(super) fn hour(time: Timestamp) -> String {
     text
 }
 
-/// The last result that was counted; later ones have later rows.
+/// Returns the row id of the last counted result; later results have higher ones.
 pub(super) fn last_counted(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT result FROM rolled_up")?.query_row([], |row| row.get(0))
 }
 
-/// Counts the results that were not counted yet.
+/// Adds results that were not counted yet.
 pub(super) fn catch_up(connection: &Connection) -> rusqlite::Result<()> {
     add_after(connection, last_counted(connection)?)?;
     all_counted(connection)
 }
 
-/// Notes that all results that are there were counted. Where the last ones were taken out, their rows are given to new
-/// results, so this has to be said again.
+/// Notes that all present results were counted. Must be repeated after the last ones were deleted, because SQLite gives
+/// their row ids to new results.
 pub(super) fn all_counted(connection: &Connection) -> rusqlite::Result<()> {
     let sql = "UPDATE rolled_up SET result = (SELECT coalesce(max(rowid), 0) FROM results)";
     connection.prepare_cached(sql)?.execute([]).map(drop)
@@ -153,7 +153,7 @@ impl LostResult {
         }
     }
 
-    /// Counts its claim as lost; where the result was not counted yet, its row says so when it is.
+    /// Counts its claim as lost. If the result was not counted yet, its row will say so when it is.
     pub(super) fn count(&self, connection: &Connection) -> rusqlite::Result<()> {
         if self.is_not_run || self.id.0 > last_counted(connection)? {
             return Ok(());
@@ -168,7 +168,7 @@ impl LostResult {
     }
 }
 
-/// Counts those of the results after row `last` that count.
+/// Adds those of the results after row `last` that count.
 pub(super) fn add_after(connection: &Connection, last: i64) -> rusqlite::Result<()> {
     let sql = format!("SELECT {ROW}, task_type, worker_id FROM results WHERE rowid > ?1 AND {COUNTS}");
     let mut statement = connection.prepare_cached(&sql)?;
@@ -187,7 +187,7 @@ pub(super) fn add_after(connection: &Connection, last: i64) -> rusqlite::Result<
     Ok(())
 }
 
-/// Makes the workers of the oldest hour before `before` that still has some into one. False where none has.
+/// Merges the workers of the oldest hour before `before` that still has several. False if there is no such hour.
 pub(super) fn forget_workers(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<bool> {
     let oldest: Option<String> = transaction
         .prepare_cached("SELECT min(hour) FROM rollups WHERE kind = ?1 AND hour < ?2")?

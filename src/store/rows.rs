@@ -1,4 +1,4 @@
-//! Rows of `claims` and `results` to be, which are made before the thread that writes gets them.
+//! New rows of `claims` and `results`, built before they are handed to the writer thread.
 
 use rusqlite::{Connection, params};
 use serde_json::json;
@@ -6,10 +6,10 @@ use serde_json::json;
 use super::{Process, ResultId, Status, rollups, to_text};
 use crate::task::{Claim, Failure, TaskId, TaskResult};
 
-/// Results are added to the rollups by so many at once: that costs a fiftieth of adding each by itself.
+/// Number of results added to the rollups at once: that costs a fiftieth of adding each by itself.
 const COUNT_EVERY: i64 = 256;
 
-/// A row of `claims` to be.
+/// A new row of `claims`.
 pub(super) struct ClaimRow {
     pub(super) api_url: String,
     pub(super) task_id: TaskId,
@@ -42,7 +42,7 @@ impl ClaimRow {
         }
     }
 
-    /// Adds it; `or` says what becomes of it where there is one of the same task. Returns how many were added.
+    /// Inserts the row; `or` is the SQL conflict clause. Returns the number of rows inserted.
     pub(super) fn insert(&self, connection: &Connection, or: &str) -> rusqlite::Result<usize> {
         connection
             .prepare_cached(&format!(
@@ -71,7 +71,7 @@ pub(super) fn end_claim(connection: &Connection, api_url: &str, id: TaskId, atte
         .execute(params![api_url, id.0, attempt])
 }
 
-/// A row of `results` to be, and what its handler printed last.
+/// A new row of `results`, and the stderr tail.
 pub(super) struct ResultRow {
     task_id: TaskId,
     task_type: String,
@@ -114,7 +114,7 @@ impl ResultRow {
         }
     }
 
-    /// Adds it, and ends what its task has left behind.
+    /// Inserts the row, and removes the task's claim and crash count.
     pub(super) fn insert(&self, connection: &Connection) -> rusqlite::Result<ResultId> {
         self.insert_row(connection)?;
         let id = ResultId(connection.last_insert_rowid());
@@ -122,7 +122,7 @@ impl ResultRow {
         connection
             .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
             .execute(params![self.api_url, self.task_id.0])?;
-        // Most handlers print nothing, which costs nothing.
+        // Most handlers print nothing: no row is needed.
         if !self.stderr_tail.is_empty() {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO last_words (result, text) VALUES (?1, ?2)")?

@@ -1,4 +1,4 @@
-//! What the results say in numbers.
+//! Statistics of results.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub enum By {
 }
 
 impl By {
-    /// A group's name, from a row of `results`.
+    /// Returns the SQL of a group's name in `results`.
     fn of_result(self) -> &'static str {
         match self {
             Self::Type => "task_type",
@@ -33,7 +33,7 @@ impl By {
         }
     }
 
-    /// A group's name, from a row of `rollups`, and which rows count.
+    /// Returns the SQL of a group's name in `rollups`, and which rows count.
     fn of_rollup(self) -> (&'static str, &'static str) {
         match self {
             Self::Type => ("name", "kind = 'type'"),
@@ -44,16 +44,16 @@ impl By {
     }
 }
 
-/// A group of results in numbers.
+/// Statistics of one group of results.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Group {
-    /// What they have in common.
+    /// Name of the group.
     pub name: String,
     /// Attempts that succeeded.
     pub completed: u64,
-    /// Attempts that were run and failed.
+    /// Attempts that ran and failed.
     pub failed: u64,
-    /// Those of both whose claim was lost.
+    /// Attempts of both kinds whose claim was lost.
     pub lost: u64,
     /// `completed` as a share of all, 0 to 1.
     pub success_rate: f64,
@@ -70,8 +70,8 @@ pub struct Group {
 }
 
 impl Store {
-    /// The results finished at `since` or later, in groups, the groups in the order of their names. Whole hours come
-    /// from the rollups and the last results, the rest of the hour of `since` from its results.
+    /// Returns statistics of the results finished at `since` or later, in groups sorted by name. Whole hours come from
+    /// the rollups and the latest results, the rest of the first hour from its results.
     pub fn statistics(&self, by: By, since: Option<Timestamp>) -> Result<Vec<Group>, StoreError> {
         let since_hour = since.map(rollups::hour).unwrap_or_default();
         // Later than every time of that hour, and not later than the next one; empty where all hours are whole.
@@ -103,7 +103,7 @@ impl Store {
 }
 
 impl Group {
-    /// Turns what was counted into rates and percentiles.
+    /// Computes rates and percentiles from the counts.
     #[allow(clippy::cast_precision_loss)] // counts and milliseconds are far below 2^53
     fn new(name: String, rollup: &Rollup) -> Self {
         let count = (rollup.completed + rollup.failed) as f64;

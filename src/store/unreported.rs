@@ -1,4 +1,4 @@
-//! The results that the TaskManager has not confirmed: how many, why it refused some of them, and their end.
+//! Unreported results: how many there are, why some were refused, and how they are settled.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,34 +9,34 @@ use super::rows::end_claim;
 use super::{ResultId, Store, StoreError, to_text};
 use crate::task::{TaskId, TaskResult};
 
-/// The results that the TaskManager has not confirmed.
+/// Summary of the unreported results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unreported {
-    /// How many there are, of whichever TaskManager.
+    /// Number of unreported results, of all TaskManagers.
     pub count: u64,
     /// When the oldest was finished.
     pub oldest: Option<Timestamp>,
     /// How many of them the TaskManager refused when they were last sent.
     pub refused: u64,
-    /// The last of these, and why.
+    /// The last refused one, and why.
     pub last_refused: Option<(TaskId, String)>,
 }
 
 impl Store {
-    /// Notes why the TaskManager refuses the report of a result, for whoever asks why it is not reported.
+    /// Notes why the TaskManager refuses a report, for people who ask why it is not reported.
     pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
         let reason = reason.to_owned();
         self.write(move |connection| note(connection, id, &reason))
     }
 
-    /// Marks a result as confirmed by the TaskManager, or as settled with its claim lost. With it end the claims that
-    /// its task was given while it waited. A mark that a power cut takes is made again: the task is looked up.
+    /// Marks a result as confirmed, or as lost. Also removes claims that its task got meanwhile. If a power failure
+    /// undoes this, the task is looked up and the result marked again.
     pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
         let settled = Settled::new(id, result, lost, now);
         self.write(move |connection| settled.mark(connection))
     }
 
-    /// The results that wait to be reported, to whichever TaskManager.
+    /// Returns a summary of the unreported results, of all TaskManagers.
     pub fn unreported(&self) -> Result<Unreported, StoreError> {
         self.with(|connection| {
             let mut found = connection.query_row(
@@ -71,7 +71,7 @@ pub(super) fn note(connection: &Connection, id: ResultId, reason: &str) -> rusql
         .map(drop)
 }
 
-/// A result that is settled: what is to be known of it then.
+/// The data for settling a result.
 pub(super) struct Settled {
     id: ResultId,
     task_id: TaskId,
@@ -87,7 +87,7 @@ impl Settled {
         Self { id, task_id: result.task_id, attempt: result.attempt, api_url: result.api_url.clone(), at, lost }
     }
 
-    /// Marks the result as confirmed, or as settled with its claim lost.
+    /// Marks the result as confirmed or lost.
     pub(super) fn mark(&self, connection: &Connection) -> rusqlite::Result<()> {
         if let Some(lost) = &self.lost
             && connection

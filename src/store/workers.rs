@@ -1,4 +1,4 @@
-//! The processes that work on this results file, and which types they do not claim for a while.
+//! Worker processes on this results file, and which types each does not claim for now.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,8 +11,7 @@ use crate::clock::Timestamp;
 use crate::os_error;
 use crate::sqlite::DatabaseError;
 
-/// A process that works on the results file: a row of `workers`, and a lock that says that it is alive. Dropping it
-/// gives up the lock.
+/// A worker process: a row of `workers`, and a lock that shows that it is alive. Dropping it releases the lock.
 pub struct Process {
     number: i64,
     mark: String,
@@ -24,33 +23,33 @@ impl Process {
         self.number
     }
 
-    /// Puts its lock back where somebody took it away.
+    /// Restores its lock if somebody removed it.
     pub fn keep_lock(&self) {
-        // Where this fails, so it is soon tried again.
+        // If this fails, it is soon tried again.
         let _ = self.alive.keep();
     }
 
-    /// What its handlers carry in their environment, so that what they leave behind can be told from other processes.
+    /// Returns the mark in its handlers' environment, by which orphans are recognised.
     #[must_use]
     pub fn mark(&self) -> &str {
         &self.mark
     }
 }
 
-/// What a process has done so far.
+/// Number of attempts of a process, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
     /// Attempts that succeeded.
     pub completed: u64,
-    /// Attempts that failed, but those that were not run.
+    /// Attempts that ran and failed.
     pub failed: u64,
 }
 
-/// Why a type is not claimed; one cause does not end the other.
+/// Why a type is not claimed. Each cause ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Its handler wants no tasks.
+    /// Its handler snoozed it.
     Snoozed,
     /// Its circuit breaker is open.
     Paused,
@@ -65,22 +64,22 @@ impl Cause {
     }
 }
 
-/// A worker that lives, and what of a type it has.
+/// A live worker, and its state for one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveWorker {
     /// Its worker id.
     pub worker_id: String,
-    /// The tasks that it has in flight, of all types.
+    /// Number of its tasks in flight, of all types.
     pub in_flight: u64,
     /// Until when it does not claim the type, and why.
     pub unclaimed: Vec<(Timestamp, String)>,
 }
 
 impl Store {
-    /// Notes that a worker process has started. It also proves that the file can be written to. A worker id that a
-    /// live process of this results file uses is refused: the TaskManager could not tell the two apart.
+    /// Registers a new worker process, which also proves that the file can be written. Refuses a worker id that a live
+    /// process on this results file uses: the TaskManager could not distinguish the two.
     pub fn start_process(&self, worker_id: &str, api_url: &str, now: Timestamp) -> Result<Process, StoreError> {
-        // 62 bits, which a limit of its handlers holds as well.
+        // 62 bits, so that it also fits into a resource limit of the handlers.
         let mark = format!("{:016x}", crate::name::unique() >> 2);
         let started = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -106,8 +105,8 @@ impl Store {
         started?
     }
 
-    /// Whether a process has worked for the TaskManager at `api_url` under that worker id, and none does so now,
-    /// wherever.
+    /// Whether a process has worked for the TaskManager at `api_url` under that worker id, and none does so now, for
+    /// any TaskManager.
     pub fn is_dead_worker(&self, worker_id: &str, api_url: &str) -> Result<bool, StoreError> {
         self.with(|connection| {
             let was_here = connection
@@ -117,12 +116,12 @@ impl Store {
         })
     }
 
-    /// Whether a live process of this results file has that worker id.
+    /// Whether a live process on this results file uses that worker id.
     pub fn is_live_worker(&self, worker_id: &str) -> Result<bool, StoreError> {
         self.with(|connection| Ok(live_pid(connection, &self.home, worker_id, None)?.is_some()))
     }
 
-    /// Whether there were other processes than `process` that worked for the TaskManager at `api_url`.
+    /// Whether other processes than `process` have worked for the TaskManager at `api_url`.
     pub fn had_other_workers(&self, process: &Process, api_url: &str) -> Result<bool, StoreError> {
         self.with(|connection| {
             connection
@@ -131,8 +130,8 @@ impl Store {
         })
     }
 
-    /// Whether there is another process that worked for the TaskManager at `api_url`, was there after `since`, by what it
-    /// noted of its polls, and has not ended in order. It may be alive.
+    /// Whether another process that worked for the TaskManager at `api_url` was alive after `since`, by its noted
+    /// polls, and has not exited cleanly. It may still be alive.
     pub fn may_have_just_died(&self, process: &Process, api_url: &str, since: Timestamp) -> Result<bool, StoreError> {
         self.with(|connection| {
             connection
@@ -144,7 +143,7 @@ impl Store {
         })
     }
 
-    /// Whether the process whose handlers carry `mark` is alive; `None` where no process of this results file does.
+    /// Whether the process whose handlers carry `mark` is alive; `None` if it is not a process of this results file.
     pub fn is_mark_alive(&self, mark: &str) -> Result<Option<bool>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached("SELECT process FROM workers WHERE mark = ?1")?;
@@ -153,17 +152,17 @@ impl Store {
         })
     }
 
-    /// Notes when a process last polled, and what it has done.
+    /// Notes a process's last poll and its counters.
     pub fn note_poll(&self, process: &Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
         self.update_process("last_poll_at", process, counters, now)
     }
 
-    /// Notes that a process has ended in order.
+    /// Notes that a process has exited cleanly.
     pub fn stop_process(&self, process: &Process, counters: Counters, now: Timestamp) -> Result<(), StoreError> {
         self.update_process("stopped_at", process, counters, now)
     }
 
-    /// Notes that a worker does not claim a type before `until`. The note is its process's: nobody goes by it later.
+    /// Notes that a worker does not claim a type before `until`. The note lasts only as long as its process.
     pub fn note_unclaimed(
         &self,
         worker_id: &str,
@@ -197,7 +196,7 @@ impl Store {
         })
     }
 
-    /// The workers of the TaskManager at `api_url` that live, and how it is with a type there.
+    /// Returns the live workers of the TaskManager at `api_url`, and their state for a type.
     pub fn live_workers(&self, api_url: &str, task_type: &str) -> Result<Vec<LiveWorker>, StoreError> {
         self.with(|connection| {
             let workers: Vec<(i64, String)> = connection
@@ -240,7 +239,7 @@ impl Store {
     }
 }
 
-/// The pid of a live process with that worker id, other than `except`.
+/// Returns the pid of a live process with that worker id, other than `except`.
 pub(super) fn live_pid(
     connection: &Connection,
     results: &Path,
