@@ -1,7 +1,7 @@
-//! Texts of help: what surrounds the list of commands, and each command's examples, in which two spaces separate a
+//! Help texts: the frame around the list of commands, and each command's examples, in which two spaces separate a
 //! command from its description.
 
-/// The options of every command are in the help of each, and would hide the commands here.
+/// The options of every command are in the help of each; here they would hide the commands.
 pub(super) const TEMPLATE: &str = "\
 {about}
 

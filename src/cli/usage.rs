@@ -1,4 +1,4 @@
-//! Wrong usage in one line: what the parser has to say, in this program's words.
+//! Usage errors in one line: clap's errors in this program's words.
 
 use std::error::Error as _;
 
@@ -9,10 +9,10 @@ use super::Cli;
 use crate::config::{did_you_mean, is_near};
 use crate::exit::UserError;
 
-/// The most characters of a wrong argument that its error shows.
+/// Maximum characters of a wrong argument shown in its error.
 const MAX_SHOWN: usize = 100;
 
-/// What is wrong with the command line `arguments`, and what to do about it.
+/// Returns what is wrong with the command line `arguments`, and what to do about it.
 pub(crate) fn usage_error(error: &clap::Error, arguments: impl IntoIterator<Item = String>) -> UserError {
     let problem = UserError::usage(problem(error));
     let hint = suggestion(error).unwrap_or_else(|| {
@@ -54,7 +54,7 @@ fn problem(error: &clap::Error) -> String {
     }
 }
 
-/// What may have been meant.
+/// Returns a suggestion.
 fn suggestion(error: &clap::Error) -> Option<String> {
     let known = texts(error, ContextKind::ValidValue);
     let value = texts(error, ContextKind::InvalidValue).concat();

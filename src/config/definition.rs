@@ -1,20 +1,20 @@
-//! What there is to say about a setting, apart from its type.
+//! The definition of a setting, apart from its type.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::values;
 
-/// Where a setting can be set, and how its text is taken.
+/// Where a setting can be set, and how its text is parsed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Definition {
-    /// Its name, also in `prismq.toml`.
+    /// Name of the setting, also in `prismq.toml`.
     pub name: &'static str,
-    /// Its line of help.
+    /// Help text.
     pub help: &'static str,
-    /// How its text is taken.
+    /// How its text is checked.
     pub form: Form,
-    /// Its option, if it has one.
+    /// Command line option, if it has one.
     pub flag: Option<Flag>,
     pub(super) variable: &'static str,
     /// A second variable, which sets this value if it is `1` or `true`.
@@ -27,7 +27,7 @@ pub(crate) struct Definition {
     pub(super) check: fn(&OsStr) -> Result<(), String>,
 }
 
-/// How the text of a setting is taken.
+/// How the text of a setting is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// A value that the command line parser checks and may repeat in its error.
@@ -40,38 +40,38 @@ pub(crate) enum Form {
     Path,
 }
 
-/// An option.
+/// A command line option.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flag {
     /// Which commands have it.
     pub scope: Scope,
-    /// Its name, without dashes.
+    /// Name, without dashes.
     pub long: &'static str,
-    /// What stands for its value in help.
+    /// Placeholder of its value in help.
     pub value_name: &'static str,
-    /// A second name.
+    /// Alias.
     pub alias: Option<&'static str>,
 }
 
 /// Which commands have an option, and its heading in their help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// All of them: settings.
+    /// All commands, under Settings.
     Global,
-    /// All of them: output.
+    /// All commands, under Output.
     Output,
-    /// Those that run a worker.
+    /// Commands that run a worker.
     Worker,
 }
 
 impl Scope {
-    /// An option `--long VALUE_NAME`.
+    /// Returns an option `--long VALUE_NAME` with this scope.
     pub(super) const fn flag(self, long: &'static str, value_name: &'static str) -> Flag {
         Flag { scope: self, long, value_name, alias: None }
     }
 }
 
-/// The names under which the path of a key's file is set, and what that file is.
+/// Where the path of a key's file can be set, and what that file is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyFile {
     pub(super) variable: &'static str,
@@ -80,7 +80,7 @@ pub(super) struct KeyFile {
 }
 
 impl Definition {
-    /// What most settings have in common.
+    /// Defaults for the fields.
     pub(super) const BLANK: Self = Self {
         name: "",
         help: "",
@@ -94,12 +94,12 @@ impl Definition {
         check: |_| Ok(()),
     };
 
-    /// Its key in `prismq.toml`.
+    /// Returns its key in `prismq.toml`, if it may be there.
     pub(super) fn key(&self) -> Option<&'static str> {
         self.is_in_toml.then_some(self.key_file.map_or(self.name, |file| file.name))
     }
 
-    /// Checks `text`, and returns it; a path is made absolute, from `base`.
+    /// Checks `text` and returns it; a path is made absolute, from `base`.
     pub(crate) fn check(&self, base: &Path, text: &OsStr) -> Result<OsString, String> {
         match self.form {
             Form::Path => values::path(base, text).map(PathBuf::into_os_string),

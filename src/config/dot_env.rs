@@ -1,7 +1,7 @@
-//! `.env`: variables that fill the gaps of the environment.
+//! `.env`: variables for those that the environment does not set.
 //!
-//! Programs differ over what such a file means: whether `$` names another variable, what `\` does, where a comment
-//! begins. A value is taken only where the reader of this program returns it just as it stands in the file.
+//! Programs disagree on the syntax of such files: whether `$` names another variable, what `\` does, where a comment
+//! begins. A value is accepted only if the parser returns it exactly as it stands in the file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,19 +12,18 @@ use crate::text_file;
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// What a `.env` says.
+/// A parsed `.env`.
 #[derive(Debug, Default)]
 pub(super) struct DotEnv {
-    /// The variables.
     pub(super) values: Variables,
-    /// Variables whose values might be meant in another way. Those that nobody asks for do no harm: the file may be for
-    /// other programs as well.
+    /// Variables with ambiguous values. They are errors only if somebody asks for them: the file may be for other
+    /// programs as well.
     pub(super) refused: BTreeMap<String, ConfigError>,
 }
 
-/// Reads the `.env` at `path`; it is empty where there is no such file. The process's own environment is left as it is.
+/// Reads the `.env` at `path`; empty if there is no such file. Does not change the process's environment.
 pub(super) fn read(path: &Path) -> Result<DotEnv, ConfigError> {
-    // A folder of that name is a Python environment.
+    // A folder of that name is a Python virtual environment.
     if path.is_dir() {
         return Ok(DotEnv::default());
     }
@@ -77,8 +76,8 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
 
 const QUOTES: &str = "put single quotes around a value that contains a space, a double quote, a `#` or a `$`";
 
-/// An entry without its comment, and its value as it stands there: between its quotes, or up to the comment. `None`
-/// where its quote is still open.
+/// Splits an entry into the entry without its comment, and its raw value: between its quotes, or up to the comment.
+/// `None` if its quote is still open.
 fn split(entry: &str) -> Option<(&str, &str)> {
     let start = entry.find('=').map_or(entry.len(), |equals| equals + 1);
     let value = entry[start..].trim_start_matches(BLANKS);
@@ -101,7 +100,7 @@ fn split(entry: &str) -> Option<(&str, &str)> {
     Some((&entry[..at + value.len()], value))
 }
 
-/// Where the quote closes. In double quotes, `\"` does not close it.
+/// Returns where the quote closes. In double quotes, `\"` does not close it.
 fn closing(text: &str, quote: char) -> Option<usize> {
     let mut is_escaped = false;
     text.char_indices().find_map(|(at, character)| {
@@ -111,19 +110,20 @@ fn closing(text: &str, quote: char) -> Option<usize> {
     })
 }
 
-/// The name in `assignment`, and how its value is read, if it can be. `None` where it is not an assignment.
+/// Parses `assignment`: its name, and its value if that can be read. `None` if it is not an assignment.
 fn ask(assignment: &str) -> Option<(String, Option<String>)> {
-    // Each one by itself: the reader of whole files takes an apostrophe in some comments for a quote.
+    // Each assignment is parsed separately: the parser of whole files mistakes an apostrophe in some comments for a
+    // quote.
     let read = |assignment: &str| dotenvy::from_read_iter(format!("{assignment}\n").as_bytes()).next()?.ok();
     let (start, value) = assignment.split_once('=')?;
     let (name, _) = read(&format!("{start}=''"))?;
     let quoted = value.trim_start_matches(BLANKS).strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
-    // It takes a backslash in single quotes for an escape when it looks for the end of a line.
+    // It mistakes a backslash in single quotes for an escape when it looks for the end of a line.
     let value = quoted.filter(|inside| !inside.contains('\'')).map(str::to_owned);
     Some((name, value.or_else(|| read(assignment).map(|(_, value)| value))))
 }
 
-/// What is wrong with a value that its reader changes. The value itself may be a secret.
+/// Says what is wrong with an ambiguous value, without repeating it: it may be a secret.
 fn ambiguous(name: &str, value: &str) -> String {
     let culprit = value.chars().find(|character| ['$', '\\', '\'', '"', '#'].contains(character));
     let what = culprit.map_or("a blank of another kind".to_owned(), |culprit| format!("`{culprit}`"));

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 
-/// Ten thousand years. Far longer ones could not be added to a time any more.
+/// Ten thousand years. Much longer durations could not be added to a time.
 pub(super) const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3600);
 
-/// A duration of zero or more. A number alone is seconds; days and weeks have 24 hours a day.
+/// Parses a duration of zero or more. A bare number is seconds; a day has 24 hours.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     parse_seconds(text)
@@ -16,7 +16,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a duration: write 10 (seconds), 500ms, 5m, 1h30m or 7d"))
 }
 
-/// A duration above zero, for what would make no sense without waiting.
+/// Parses a duration above zero.
 pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be more than 0, such as 10 (seconds), 500ms or 5m".to_owned()),
@@ -35,7 +35,7 @@ fn parse_units(text: &str) -> Option<Duration> {
     Duration::try_from(signed).ok().filter(|&it| it <= LONGEST)
 }
 
-/// `duration` as [`parse_duration`] reads it, to the millisecond: `1h30m`, `500ms`, `0s`.
+/// Formats a duration as [`parse_duration`] reads it, to the millisecond: `1h30m`, `500ms`, `0s`.
 #[must_use]
 pub(crate) fn format_duration(duration: Duration) -> String {
     let whole = Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000);

@@ -1,4 +1,4 @@
-//! The environment, and the `.env` that fills its gaps, as sources of settings.
+//! The environment and `.env` as sources of settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,20 +10,19 @@ use super::{ConfigError, Origin, SETTINGS, values};
 /// Variables and their values.
 pub(super) type Variables = BTreeMap<String, String>;
 
-/// Where variables come from.
+/// A source of variables.
 pub(super) struct Source<'a> {
-    /// The variables.
     pub(super) variables: &'a Variables,
     /// Variables that must not be used, each with the reason.
     pub(super) refused: &'a BTreeMap<String, ConfigError>,
-    /// What says that a setting came from one of them.
+    /// Returns the origin of a setting from this source.
     pub(super) origin: fn(&'static str) -> Origin,
-    /// What paths are relative to.
+    /// Base of relative paths.
     pub(super) base: &'a Path,
 }
 
 impl Source<'_> {
-    /// What the variables say. One that is empty says nothing.
+    /// Reads the settings from the variables. An empty variable counts as unset.
     pub(super) fn layer(&self) -> Result<Layer, ConfigError> {
         let mut layer = Layer::default();
         for setting in SETTINGS {
@@ -53,14 +52,14 @@ impl Source<'_> {
         }
         let Some(text) = self.text(variable) else { return Ok(None) };
         let origin = (self.origin)(variable);
-        // What is not UTF-8 has been replaced: as a path, it would lead somewhere else.
+        // Bytes that are not UTF-8 have been replaced: as a path, the text would lead elsewhere.
         let is_utf_8 = !text.contains(char::REPLACEMENT_CHARACTER);
         let checked = if is_utf_8 { check(text) } else { Err("not UTF-8".to_owned()) };
         let text = checked.map_err(|problem| ConfigError::at(&origin, problem))?;
         Ok(Some(Given::new(text, origin)))
     }
 
-    /// Other programs give such variables other meanings: what does not switch them on is not for us.
+    /// Whether the variable is `1` or `true`. Other programs give such variables other values, which are ignored.
     fn is_on(&self, variable: &str) -> bool {
         self.text(variable).is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"))
     }

@@ -1,4 +1,4 @@
-//! `prismq.toml`: where it is, and what it says.
+//! Finds and reads `prismq.toml`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use super::table::{Document, Table};
 use super::{ConfigError, Definition, Form, Origin, SETTINGS, TaskType, task_type, toml_words};
 use crate::text_file;
 
-/// The file's name, in the working folder and in the user's configuration folder.
+/// File name, in the working folder and in the user's configuration folder.
 const NAME: &str = "prismq.toml";
 
 /// The key of the task types.
 const TASK_TYPE: &str = "task_type";
 
-/// The file in force and what is in it: `named` by the command line or the environment, else the working folder's, else
-/// the user's.
+/// Returns the configuration file to use and its content: the one `named` by the command line or the environment, else
+/// the working folder's, else the user's.
 pub(super) fn find(
     named: Option<Given>,
     working_dir: &Path,
@@ -47,13 +47,13 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Reads the file at `path`, which holds these bytes, and the schemas it names.
+/// Parses the file at `path`, which contains `bytes`, and reads the schemas it names.
 pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<TaskType>), ConfigError> {
     let text = text_file::utf_8_lines(bytes)
         .map_err(|(line, problem)| ConfigError::at(format_args!("{}:{line}", path.display()), problem))?;
     let document = Document { path, text };
     let root = DeTable::parse(text).map_err(|error| syntax_error(&document, &error))?;
-    // The secrets are refused below, with a word on why.
+    // Secrets are refused below, with the reason.
     let secrets = SETTINGS.iter().filter(|setting| setting.key_file.is_some()).map(|setting| setting.name);
     let known: Vec<_> = SETTINGS.iter().filter_map(Definition::key).chain([TASK_TYPE]).chain(secrets).collect();
     let table = Table::new(&document, (0, root.get_ref()), &known)?;
@@ -61,7 +61,7 @@ pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<Tas
     Ok((layer(&table)?, task_types(&table)?))
 }
 
-/// The parser's own words say what its grammar expects.
+/// Turns a syntax error into our words; the parser's own describe its grammar.
 fn syntax_error(document: &Document<'_>, error: &toml::de::Error) -> ConfigError {
     let problem = toml_words::explain(&error.message().lines().collect::<Vec<_>>().join(", "));
     document.error(error.span().map_or(0, |span| span.start), format_args!("not valid TOML: {problem}"))
@@ -78,7 +78,7 @@ fn refuse_secrets(table: &Table<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What stands at the top of the file.
+/// Reads the settings at the top of the file.
 fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
     for setting in SETTINGS {

@@ -1,4 +1,4 @@
-//! What one source of settings says, and how sources lie over each other.
+//! Settings from one source, and merging of sources.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,39 +9,39 @@ use super::setting::Value;
 use super::{ConfigError, Definition, Origin, SETTINGS, Setting};
 use crate::text_file;
 
-/// What the command line gave, or a program that builds a worker: the text of each setting. Paths are relative to the
-/// working folder.
+/// Settings from the command line, or from a program that builds a worker, as text. Paths are relative to the working
+/// folder.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Flags(BTreeMap<&'static str, OsString>);
 
 impl Flags {
-    /// These, and the setting `name` as `text`.
+    /// Sets the setting `name` to `text`.
     #[must_use]
     pub(crate) fn with(mut self, name: &'static str, text: impl Into<OsString>) -> Self {
         self.0.insert(name, text.into());
         self
     }
 
-    /// These, and `others` where they say something.
+    /// Merges `others` into these; `others` win.
     #[must_use]
     pub(crate) fn and(mut self, others: &Self) -> Self {
         self.0.extend(others.0.clone());
         self
     }
 
-    /// Those among them that have one of these names.
+    /// Keeps only settings with these names.
     #[must_use]
     pub(crate) fn only(mut self, names: &[&str]) -> Self {
         self.0.retain(|name, _| names.contains(name));
         self
     }
 
-    /// Checks the values, for a caller that is not the command line: errors name settings rather than options.
+    /// Checks the values for a caller other than the command line: errors name settings rather than options.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.read(Path::new("/"), |setting| setting.name.to_owned()).map(drop)
     }
 
-    /// The layer of the command line.
+    /// Returns the command line's layer.
     pub(super) fn layer(&self, working_dir: &Path) -> Result<Layer, ConfigError> {
         self.read(working_dir, |it| it.flag.map_or(it.name.to_owned(), |flag| format!("--{}", flag.long)))
     }
@@ -58,18 +58,18 @@ impl Flags {
     }
 }
 
-/// Only names: a value may be a key.
+/// Shows only names: a value may be a key.
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// The text of a setting, checked; a path is absolute.
+/// The checked text of a setting; a path is absolute.
 pub(super) struct Given {
     pub(super) text: OsString,
     pub(super) origin: Origin,
-    /// If the text is the path of a file that holds the value, what that file is.
+    /// What the file is, if the text is the path of a file that contains the value.
     pub(super) file: Option<&'static str>,
 }
 
@@ -79,7 +79,7 @@ impl Given {
     }
 }
 
-/// What one source says, by the names of settings.
+/// The settings of one source, by name.
 #[derive(Default)]
 pub(super) struct Layer(BTreeMap<&'static str, Given>);
 
@@ -92,13 +92,13 @@ impl Layer {
         self.0.remove(name)
     }
 
-    /// This layer, and `lower` where it says nothing.
+    /// Lays this layer over `lower`, whose values count only if this one has none.
     pub(super) fn over(self, mut lower: Self) -> Self {
         lower.0.extend(self.0);
         lower
     }
 
-    /// The value of the setting `name`, if there is one. A file that holds it is read here.
+    /// Returns the value of the setting `name`, if there is one. Reads the file that contains it, if any.
     pub(super) fn get<T: Value>(
         &self,
         name: &str,

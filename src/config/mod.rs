@@ -1,8 +1,8 @@
-//! Settings: command line, environment, `.env`, `prismq.toml` and defaults become one [`Config`], each value with
-//! what set it.
+//! Configuration: command line, environment, `.env`, `prismq.toml` and defaults become one [`Config`], in which each
+//! value has its origin.
 //!
-//! Every source is read into a layer of the same shape; the layers lie over each other in one pure step. Nothing
-//! here changes the process's environment.
+//! Each source is read into a layer of the same shape, and the layers are merged in one pure step. Nothing here changes
+//! the process's environment.
 
 mod definition;
 mod dot_env;
@@ -47,23 +47,23 @@ pub(crate) use values::{
 /// The setting that names `prismq.toml`.
 const CONFIG: &str = "config";
 
-/// What settings are made from.
+/// The sources of settings.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {
-    /// What the command line gave.
+    /// Settings from the command line.
     pub flags: Flags,
     /// The process's environment.
     pub environment: BTreeMap<String, String>,
-    /// The folder the command was called in.
+    /// The working folder.
     pub working_dir: PathBuf,
-    /// The user's configuration folder, where the user has one.
+    /// The user's configuration folder, if there is one.
     pub config_home: Option<PathBuf>,
-    /// The user's data folder, where the user has one.
+    /// The user's data folder, if there is one.
     pub data_home: Option<PathBuf>,
 }
 
 impl Sources {
-    /// `flags`, and what surrounds this process.
+    /// Returns the sources of this process, with `flags`.
     pub(crate) fn of_process(flags: Flags) -> Result<Self, ConfigError> {
         let working_dir = std::env::current_dir().map_err(|error| {
             ConfigError::at("working folder", format_args!("cannot be found: {}", text_file::reason(&error)))
@@ -80,7 +80,7 @@ impl Sources {
     }
 }
 
-/// Reads every source and lays them over each other.
+/// Reads and merges all sources.
 pub(crate) fn load(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, environment, working_dir, config_home, data_home } = sources;
     let dot_env = dot_env::read(&working_dir.join(".env"))?;
@@ -103,7 +103,7 @@ pub(crate) fn load(sources: Sources) -> Result<Config, ConfigError> {
     Config::new(&layer, task_types, results)
 }
 
-/// What the flags say, and defaults for the rest: no environment, no `.env`, no file.
+/// Builds a configuration from flags and defaults only: no environment, no `.env`, no file.
 pub(crate) fn of_flags(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, working_dir, data_home, .. } = sources;
     let mut layer = flags.layer(&working_dir)?;
@@ -112,7 +112,7 @@ pub(crate) fn of_flags(sources: Sources) -> Result<Config, ConfigError> {
 }
 
 impl Config {
-    /// Every setting in force, one row each; task types last, also one row each.
+    /// Returns one row for each setting, then one for each task type.
     #[must_use]
     pub(crate) fn describe(&self) -> Vec<Described> {
         let settings = SETTINGS.iter().zip(self.values()).map(|(setting, value)| {
@@ -129,15 +129,16 @@ impl Config {
     }
 }
 
-/// `<host>-<8 hex>`: who it is can be read from a list of tasks, and no two processes are the same.
+/// Returns a new worker id, `<host>-<8 hex>`: readable in a list of tasks, and unique for each process.
 fn new_worker_id() -> String {
     let host = hostname::get().ok().map(|host| host.to_string_lossy().into_owned());
     let host = host.filter(|host| crate::name::hidden(host).is_none());
     format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), crate::name::unique() >> 32)
 }
 
-/// The service's state folder (the first of them, where systemd gave several), else the user's data folder. A
-/// process with neither keeps its results where it was called, so that nothing fails that needs no results.
+/// Returns the default results file: in the service's state folder (the first, if systemd gave several), else in the
+/// user's data folder. A process with neither keeps its results in the working folder, so that commands that need no
+/// results do not fail.
 fn default_results(
     state_directory: Option<&String>,
     data_home: Option<&Path>,

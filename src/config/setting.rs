@@ -1,4 +1,4 @@
-//! A value and where it came from.
+//! A value and its origin.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,17 +10,16 @@ use std::time::Duration;
 use super::duration::LONGEST;
 use super::{Form, LogFormat, Strategy, format_duration};
 
-/// A value in force, and what set it. It can be used as the value itself.
+/// A value and its origin. Dereferences to the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting<T> {
-    /// The value.
     pub value: T,
-    /// What set it.
+    /// Its origin.
     pub origin: Origin,
 }
 
 impl<T> Setting<T> {
-    /// `value`, as `origin` set it.
+    /// Creates a setting.
     pub(crate) fn new(value: T, origin: Origin) -> Self {
         Self { value, origin }
     }
@@ -34,18 +33,18 @@ impl<T> Deref for Setting<T> {
     }
 }
 
-/// What set a value. It prints for people.
+/// Where a value was set. Displayed to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The command line.
     Flag,
-    /// This variable of the environment.
+    /// A variable of the environment.
     Environment(&'static str),
-    /// This variable of the `.env` in the working folder.
+    /// A variable of the `.env` in the working folder.
     DotEnv(&'static str),
-    /// This `prismq.toml`.
+    /// A `prismq.toml`.
     File(PathBuf),
-    /// Nothing: it is the default.
+    /// The default.
     Default,
 }
 
@@ -61,28 +60,28 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting, its value as it would be written, and what set it.
+/// One setting, its value as it would be written, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Described {
-    /// Its name in `prismq.toml`; `config` is that file itself.
+    /// Name in `prismq.toml`; `config` is that file itself.
     pub name: &'static str,
-    /// Its value; a secret is masked.
+    /// Value; a secret is masked.
     pub value: String,
-    /// What set it.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// A text that must not be seen. Its debug form hides it.
+/// A secret text. Its debug form hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// Returns the text itself, for the one place that needs it.
     #[must_use]
     pub(crate) fn expose(&self) -> &str {
         &self.0
@@ -95,19 +94,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What the value of a setting can be.
+/// A type that settings can have.
 pub(super) trait Value: Sized {
     const FORM: Form = Form::Value;
 
-    /// Reads a text that [`Definition::check`](super::Definition::check) has returned.
+    /// Parses a text that [`Definition::check`](super::Definition::check) has accepted.
     fn read(text: &OsStr, parse: fn(&str) -> Result<Self, String>) -> Result<Self, String> {
         parse(text.to_str().ok_or("not UTF-8")?)
     }
 
-    /// The value for people; a secret is masked.
+    /// Returns the value for people; a secret is masked.
     fn shown(&self) -> String;
 
-    /// The value as its setting reads it.
+    /// Returns the value as its setting parses it.
     fn exact(&self) -> OsString {
         self.shown().into()
     }

@@ -1,4 +1,4 @@
-//! Every setting. This is the one place to add one: `prismq.toml`, the environment, the options with their help, and
+//! All settings. This is the one place to add one: `prismq.toml`, the environment, the options with their help, and
 //! `prismq config` follow from its row.
 
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use super::{
     parse_concurrency, parse_duration, parse_max_attempts, parse_max_tasks, parse_positive_duration, values,
 };
 
-/// What [`Config`] holds of a setting.
+/// The type of a setting's field in [`Config`].
 macro_rules! held {
     ($type:ty) => { Option<Setting<$type>> };
     ($type:ty, $default:expr) => { Setting<$type> };
 }
 
-/// What reads a setting's text.
+/// The parser of a setting's text.
 macro_rules! parser {
     () => {
         |text| text.parse().map_err(|error| format!("{error}"))
@@ -37,7 +37,7 @@ macro_rules! settings {
             $name:ident: $type:ty $(= $parse:path)? { $($field:ident: $value:expr),* } $(or $default:expr)?;
         )*
     ) => {
-        /// Every setting in force. Paths are absolute.
+        /// The resolved configuration. Paths are absolute.
         #[derive(Debug, Clone)]
         pub(crate) struct Config {
             $(#[doc = $help] pub $name: held!($type $(, $default)?),)*
@@ -45,7 +45,7 @@ macro_rules! settings {
             pub task_types: Vec<TaskType>,
         }
 
-        /// Every setting, in the order of `prismq config` and of help.
+        /// All settings, in the order of `prismq config` and of help.
         pub(crate) static SETTINGS: &[Definition] = &[$(Definition {
             name: stringify!($name),
             help: $help,
@@ -56,7 +56,7 @@ macro_rules! settings {
         }),*];
 
         impl Config {
-            /// What `layer` says, and defaults for the rest.
+            /// Builds the configuration from `layer`, with defaults for the rest.
             pub(super) fn new(
                 layer: &Layer,
                 task_types: Vec<TaskType>,
@@ -69,7 +69,7 @@ macro_rules! settings {
                 Ok(Self { $($name,)* task_types })
             }
 
-            /// The value of each of the [`SETTINGS`] as text, and what set it.
+            /// Returns the value of each of the [`SETTINGS`] as text, and its origin.
             pub(super) fn values(&self) -> Vec<Option<(String, Origin)>> {
                 vec![$({
                     let setting: Option<&Setting<$type>> = (&self.$name).into();
@@ -78,7 +78,7 @@ macro_rules! settings {
             }
         }
 
-        // Each setting has one, whether or not the program sets it.
+        // Each setting has one, even if the program never sets it.
         #[allow(dead_code)]
         impl Flags {
             $(

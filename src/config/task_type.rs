@@ -100,13 +100,13 @@ impl TaskType {
         ))
     }
 
-    /// Whether it is worked by a handler that reads YouTube.
+    /// Whether its handler reads YouTube.
     #[must_use]
     pub(crate) fn reads_youtube(&self) -> bool {
         matches!(&self.action, Some(Action::BuiltIn(name)) if name.starts_with(YOUTUBE))
     }
 
-    /// The type, what works it, and how.
+    /// Returns a one-line summary: the type, its handler and its options.
     pub(super) fn summary(&self) -> String {
         let action = match &self.action {
             Some(Action::Program(words)) => format!("exec {words:?}"),
@@ -123,7 +123,7 @@ impl TaskType {
         format!("{} {}, {action}{mode}{subtitles}", self.name, self.version)
     }
 
-    /// Reads the type in `table`, and its schema from the file it names.
+    /// Reads a type from `table`, and its schema from the file it names.
     pub(super) fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
         let name = table.get("name").ok_or_else(|| table.error("a task type needs a `name`"))?.parse(task_type_name)?;
         let plain = Self::new(name, table.document.folder().to_owned());
@@ -151,46 +151,46 @@ impl TaskType {
     }
 }
 
-/// What works a task.
+/// How a task is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// This program with these arguments.
+    /// A program and its arguments.
     Program(Vec<String>),
-    /// This line, by `sh -c`.
+    /// A command line for `sh -c`.
     Shell(String),
-    /// This handler, which is built in.
+    /// A built-in handler.
     BuiltIn(String),
 }
 
 /// How a program is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A process a task.
+    /// One process for each task.
     Once,
-    /// A process works one task after another.
+    /// A process runs one task after another.
     Persistent {
-        /// At most so many; `None`: no limit.
+        /// Maximum number of tasks of a process; `None` = no limit.
         max_tasks: Option<NonZeroU32>,
     },
 }
 
-/// How often a task whose failure trying again may mend is run within one claim, and how long it waits in between.
+/// Retries of retryable failures inside a claim.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Retry {
-    /// Runs in all: at least 1.
+    /// Attempts in all, at least 1.
     pub max_attempts: u32,
-    /// By how much each wait is longer than the one before: at least 1.
+    /// Factor between one wait and the next, at least 1.
     pub backoff_factor: f64,
     /// The first wait.
     pub delay: Duration,
 }
 
 impl Retry {
-    /// One run.
+    /// No retries.
     pub(crate) const NONE: Self = Self { max_attempts: 1, backoff_factor: 2.0, delay: Duration::from_secs(1) };
 }
 
-/// Checks the name of a task type, on the command line too.
+/// Checks the name of a task type, also from the command line.
 pub(crate) fn task_type_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > MAX_NAME || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("a task type's name is 1 to 255 bytes without white space".to_owned());

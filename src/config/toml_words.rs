@@ -1,4 +1,4 @@
-//! What the parser of TOML says, in plain words.
+//! Turns messages of the TOML parser into plain words.
 
 /// The parser's words, with what it expected where they mean several things without that; and ours.
 const OUR_WORDS: [(&str, &str); 34] = [
@@ -38,7 +38,7 @@ const OUR_WORDS: [(&str, &str); 34] = [
     ("unexpected key or value", "text after the value; write each setting on its own line"),
 ];
 
-/// Returns what the parser says in our words.
+/// Returns a parser's message in our words.
 pub(super) fn explain(message: &str) -> String {
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let ours = |theirs: &str| OUR_WORDS.iter().find(|(words, _)| *words == theirs);

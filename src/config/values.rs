@@ -1,4 +1,4 @@
-//! What a setting's text may be. Every source is read by these, so that each accepts and refuses the same.
+//! Parsers of values. All sources use them, so that each accepts and refuses the same.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,15 +14,16 @@ use nix::unistd::{Uid, User};
 use super::Secret;
 use crate::name::{self, MAX_NAME};
 
-/// More threads than this would be a slip of the hand.
+/// More slots than this would be a typo.
 const MOST_SLOTS: i128 = 1000;
 
-/// `path`, relative to `base`, as it is to be shown: without `.` between its folders. A `~` at its start is a home folder.
+/// Returns `path` relative to `base`, as it is displayed: without `.` between its folders. A `~` at its start is a home
+/// folder.
 pub(super) fn path(base: &Path, path: impl AsRef<Path>) -> Result<PathBuf, String> {
     Ok(base.join(expand_home(path.as_ref())?).components().collect())
 }
 
-/// `path` with a home folder in place of `~` or `~user` at its start, as a shell would have it. `./~` stays what it is.
+/// Expands `~` or `~user` at the start of `path`, as a shell does. `./~` is left alone.
 pub(crate) fn expand_home(path: &Path) -> Result<PathBuf, String> {
     let Some(rest) = path.as_os_str().as_bytes().strip_prefix(b"~") else {
         return Ok(path.to_owned());
@@ -51,20 +52,20 @@ fn home_of(user: &[u8]) -> Result<PathBuf, String> {
     }
 }
 
-/// Which of the waiting tasks comes first.
+/// The order in which pending tasks are claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// The oldest.
+    /// Oldest first.
     Fifo,
-    /// The newest.
+    /// Newest first.
     Lifo,
-    /// The one with the highest priority.
+    /// Highest priority first.
     Priority,
 }
 
 impl Strategy {
-    /// Their names.
+    /// Names of the values.
     pub const NAMES: [&'static str; 3] = ["fifo", "lifo", "priority"];
 }
 
@@ -91,7 +92,7 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// How a line of the log looks.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// For people.
@@ -101,7 +102,7 @@ pub(crate) enum LogFormat {
 }
 
 impl LogFormat {
-    /// Their names.
+    /// Names of the values.
     pub(crate) const NAMES: [&'static str; 2] = ["text", "json"];
 }
 
@@ -126,46 +127,46 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// A whole number in `range`. Every number is read here, so that each is refused in the same words.
+/// Parses a whole number in `range`. All numbers are parsed here, so that all are refused in the same words.
 pub(crate) fn whole<T: TryFrom<i128>>(text: &str, range: RangeInclusive<i128>) -> Result<T, String> {
     let bounds = format!("between {} and {}", range.start(), range.end());
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("{text:?} is not a whole number; it must be {bounds}"));
     }
-    // What is too long for the parser is out of any range.
+    // A number too long for the parser is out of any range.
     let number = text.parse().ok().filter(|number| range.contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("must be {bounds}, not {text}"))
 }
 
-/// A number of slots.
+/// Parses a number of slots.
 pub(crate) fn parse_concurrency(text: &str) -> Result<usize, String> {
     whole(text, 1..=MOST_SLOTS)
 }
 
-/// A number of attempts: from 1.
+/// Parses a number of attempts: at least 1.
 pub(crate) fn parse_max_attempts(text: &str) -> Result<u32, String> {
     whole(text, 1..=u32::MAX.into())
 }
 
-/// A number of tasks: from 0, which is no limit.
+/// Parses a number of tasks; 0 = no limit.
 pub(crate) fn parse_max_tasks(text: &str) -> Result<u64, String> {
     whole(text, 0..=u64::MAX.into()).map_err(|problem| format!("{problem} (0: no limit)"))
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is not an IP address with a port: write 127.0.0.1:9090, or 0.0.0.0:9090 for all")
     })
 }
 
-/// A number of units a day: from 1.
+/// Parses a daily quota in units: at least 1.
 pub(super) fn daily_quota(text: &str) -> Result<u32, String> {
     whole(text, 1..=u32::MAX.into())
 }
 
-/// Where the TaskManager is, without a slash at the end. What might hold a password is never repeated in an error.
+/// Parses the TaskManager's URL, and removes trailing slashes. Errors never repeat what might contain a password.
 pub(super) fn api_url(text: &str) -> Result<String, String> {
     const ACCEPTED: &str = "write http:// or https://, a host and a path, such as http://localhost:8000/api";
     if text.contains('@') {
@@ -195,8 +196,7 @@ fn is_host_and_port(authority: &str) -> bool {
     !host.is_empty() && port_is_good
 }
 
-/// Who a worker is, for the TaskManager and the logs. A TaskManager may drop the blanks around it, and a worker has to
-/// know its own claims.
+/// Parses a worker id. No blanks around it: a TaskManager may drop them, and a worker has to recognise its own claims.
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
@@ -208,7 +208,7 @@ pub(super) fn worker_id(text: &str) -> Result<String, String> {
     }
 }
 
-/// A key that can stand in a header. The error never repeats it.
+/// Parses a key that can be sent in a header. Errors never repeat it.
 pub(super) fn api_key(text: &str) -> Result<Secret, String> {
     match text.trim() {
         "" => Err("the key is empty".to_owned()),
@@ -220,7 +220,7 @@ pub(super) fn api_key(text: &str) -> Result<Secret, String> {
     }
 }
 
-/// A filter of the log, checked.
+/// Checks a log filter.
 pub(super) fn log_level(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("a log level must not be empty: write error, warn, info, debug or trace".to_owned());
@@ -228,10 +228,10 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
     parse_log_filter(text).map(|_| text.to_owned())
 }
 
-/// A level for everything (no module), or for the modules whose names start so.
+/// A level for everything (no module), or for the modules whose names start like this.
 pub(crate) type LogDirective = (Option<String>, LevelFilter);
 
-/// Reads `info`, or `warn,prismq::worker=debug`: what `log_level` and `RUST_LOG` take.
+/// Parses a log filter such as `info` or `warn,prismq::worker=debug`, as in `log_level` and `RUST_LOG`.
 pub(crate) fn parse_log_filter(text: &str) -> Result<Vec<LogDirective>, String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(directive).collect()
 }

@@ -1,5 +1,5 @@
-//! What the TaskManager stores: types, tasks and their past attempts. How it is stored is known to [`sqlite`] alone, whose
-//! [`SqliteStorage`] has the domain's verbs for methods. Times are its own, and JSON is text.
+//! The TaskManager's storage: types, tasks and their past attempts. Only [`sqlite`] knows how they are stored; the
+//! methods of its [`SqliteStorage`] are verbs of the domain. Times have a type of their own, and JSON is text.
 
 mod sqlite;
 
@@ -15,10 +15,10 @@ use serde_json::value::RawValue;
 use super::memory::Reservation;
 pub(super) use sqlite::{Disk, SqliteStorage};
 
-/// Characters that are shown of a text by itself.
+/// Maximum characters of a text shown on a task's page.
 const LONGEST_EXCERPT: i64 = 64 * 1024;
 
-/// A task in a list: all but what may be long.
+/// A task in a list, without its long fields.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     pub(super) id: i64,
@@ -44,7 +44,7 @@ pub(super) struct Task {
     result: Option<JsonText>,
 }
 
-/// A task as a claim hands it out.
+/// A task as a claim returns it.
 #[derive(Debug, Serialize)]
 pub(super) struct Claimed {
     id: i64,
@@ -53,12 +53,12 @@ pub(super) struct Claimed {
     pub(super) params: JsonText,
     attempts: i64,
     priority: i64,
-    /// What its answer takes of the room for answers.
+    /// Its share of the memory for answers.
     #[serde(skip)]
     pub(super) reservation: Option<Reservation>,
 }
 
-/// A task to be.
+/// A task to create.
 pub(super) struct NewTask<'a> {
     pub(super) type_id: i64,
     pub(super) params: &'a str,
@@ -66,7 +66,7 @@ pub(super) struct NewTask<'a> {
     pub(super) dedupe_key: &'a str,
 }
 
-/// What a worker says of an attempt that has ended.
+/// A worker's report of an ended attempt.
 pub(super) struct Report {
     pub(super) worker_id: String,
     pub(super) success: bool,
@@ -75,18 +75,18 @@ pub(super) struct Report {
     pub(super) error: Option<String>,
 }
 
-/// What a list of tasks is narrowed to.
+/// A filter of a list of tasks.
 pub(super) struct Filter {
     /// One of [`STATUSES`].
     pub(super) status: Option<&'static str>,
-    /// A LIKE pattern.
+    /// An SQL LIKE pattern.
     pub(super) task_type: Option<String>,
     pub(super) side: Side,
     pub(super) limit: i64,
     pub(super) offset: i64,
 }
 
-/// The tasks next to one, that it leaves out: those with lower ids, or with higher ones.
+/// The tasks on one side of a given one, which is excluded: those with lower ids, or with higher ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Side {
     Before(i64),
@@ -103,10 +103,10 @@ impl Side {
     }
 }
 
-/// Every status there is.
+/// All statuses.
 pub(super) const STATUSES: [&str; 4] = ["pending", "claimed", "completed", "failed"];
 
-/// What tasks are handed out by.
+/// What tasks are ordered by when claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SortBy {
     CreatedAt,
@@ -115,7 +115,7 @@ pub(super) enum SortBy {
     Attempts,
 }
 
-/// An order of handing out.
+/// The order in which tasks are claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) by: SortBy,
@@ -129,14 +129,14 @@ pub(super) struct TaskType {
     name: String,
     version: String,
     pub(super) param_schema: JsonText,
-    /// A number, 0 or 1, as the published server has it.
+    /// 0 or 1, as the published server has it.
     #[serde(serialize_with = "as_number")]
     pub(super) is_active: bool,
     created_at: Time,
     updated_at: Time,
 }
 
-/// What a new task is checked against.
+/// Constraints of a type that a new task must meet.
 pub(super) struct Rules {
     pub(super) type_id: i64,
     pub(super) is_active: bool,
@@ -147,48 +147,48 @@ pub(super) struct Rules {
 /// Why another attempt could follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It failed, and was not the last that the task had.
+    /// It failed, and the task had attempts left.
     Failed,
-    /// Its claim ran out, and was handed to another.
+    /// Its claim expired, and the task was claimed again.
     Expired,
     /// The task had failed for good, and somebody put it back.
     PutBack,
 }
 
-/// An attempt that another followed.
+/// A past attempt: another followed it.
 #[derive(Debug)]
 pub(super) struct PastAttempt {
     pub(super) attempt: i64,
     pub(super) worker_id: Option<String>,
     pub(super) claimed_at: Option<Time>,
-    /// When the task ended with it.
+    /// When the task ended with it, if it did.
     pub(super) ended_at: Option<Time>,
-    /// When the task was free for another attempt.
+    /// When the task became available for another attempt.
     pub(super) left_at: Time,
     pub(super) fate: Fate,
     pub(super) error: Option<String>,
 }
 
-/// The tasks of each status, in the order of [`STATUSES`].
+/// Number of tasks of each status, in the order of [`STATUSES`].
 pub(super) type Counts = [u64; STATUSES.len()];
 
-/// The tasks that ended in one minute.
+/// Number of tasks that ended in one minute.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Minute {
     pub(super) completed: u64,
     pub(super) failed: u64,
 }
 
-/// Everything at a glance.
+/// The data of the overview page.
 pub(super) struct Overview {
     pub(super) types: Vec<TypeCounts>,
-    /// By minutes, the present one last.
+    /// By minute, the current one last.
     pub(super) last_hour: Vec<Minute>,
-    /// Who claimed last comes first.
+    /// The worker that claimed last comes first.
     pub(super) workers: Vec<Seen>,
 }
 
-/// A type and its tasks.
+/// A type and the number of its tasks.
 pub(super) struct TypeCounts {
     pub(super) name: String,
     pub(super) version: String,
@@ -196,26 +196,26 @@ pub(super) struct TypeCounts {
     pub(super) counts: Counts,
 }
 
-/// A worker, by its claims.
+/// A worker, as seen by its claims.
 pub(super) struct Seen {
     pub(super) worker_id: String,
-    /// Its last claim, and the task it was of.
+    /// Its last claim: when, and of which task.
     pub(super) last: Option<(Time, i64)>,
     pub(super) in_flight: usize,
-    /// The types that it waits for a task of just now, by name.
+    /// Names of the types it is long-polling for.
     pub(super) waits_for: Vec<String>,
 }
 
-/// A task in a list, with what it failed with in a line.
+/// A task in a list, with its error in one line.
 pub(super) struct Listed {
     pub(super) task: Summary,
     pub(super) error: Option<String>,
 }
 
-/// A task by itself.
+/// A task with everything its page shows.
 pub(super) struct Shown {
     pub(super) task: Summary,
-    /// Whole: one that is longer than 65,535 bytes was refused.
+    /// The whole error: one longer than 65,535 bytes was refused.
     pub(super) error: Option<String>,
     pub(super) params: Excerpt,
     pub(super) result: Option<Excerpt>,
@@ -228,7 +228,7 @@ pub(super) struct Shown {
 /// A text, or the start of a long one.
 pub(super) struct Excerpt {
     pub(super) text: String,
-    /// The length of the whole, in characters.
+    /// Length of the whole text, in characters.
     pub(super) length: usize,
 }
 
@@ -238,7 +238,7 @@ impl Excerpt {
     }
 }
 
-/// How the API writes times.
+/// The API's time format.
 const FORMAT: &str = "%Y-%m-%d %H:%M:%S";
 
 /// A point in time as the database keeps it: microseconds since 1970, so that tasks created within one second keep
@@ -251,7 +251,7 @@ impl Time {
         Timestamp::now().into()
     }
 
-    /// How long it is since `earlier`; nothing where the clock has been set back before it.
+    /// Returns the time since `earlier`; zero if the clock was set back before it.
     pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -268,7 +268,7 @@ impl Time {
         self.0
     }
 
-    /// The number of its minute since 1970.
+    /// Returns the minute, counted since 1970.
     pub(super) fn minute(self) -> i64 {
         self.0.div_euclid(60_000_000)
     }
@@ -299,7 +299,7 @@ impl Serialize for Time {
     }
 }
 
-/// As the API writes it; nothing where it is out of all range.
+/// Formats the time as the API does; empty if it is out of range.
 impl Display for Time {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match Timestamp::from_microsecond(self.0) {
@@ -319,12 +319,12 @@ impl ToSql for Json {
     }
 }
 
-/// The same as it is read for an answer: text that is looked through only when it is written out.
+/// JSON read for an answer: text that is parsed only when it is written out.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct JsonText(pub(super) String);
 
 impl JsonText {
-    /// In bytes.
+    /// Returns the length in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -343,7 +343,7 @@ impl Serialize for JsonText {
     }
 }
 
-// The signature is serde's.
+// serde requires this signature.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn as_number<S: Serializer>(flag: &bool, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_u8(u8::from(*flag))

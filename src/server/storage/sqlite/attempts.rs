@@ -1,15 +1,15 @@
-//! The SQL for attempts of which the row of their task tells no more, because another followed. A task that completes
-//! at its first attempt has none, so keeping them costs it nothing.
+//! SQL for past attempts, which are no longer in their task's row because another followed. A task that completes at
+//! its first attempt has none, so it costs nothing.
 
 use rusqlite::{Connection, Result, Row, params};
 
 use crate::headline::in_one_line;
 use crate::server::storage::{Fate, PastAttempt, Time};
 
-/// How many are kept of a task: one whose workers die is handed out for ever.
+/// Maximum number kept of a task: one whose workers keep dying is claimed forever.
 const MOST: i64 = 50;
 
-/// Characters that are kept of an error, its most telling line first.
+/// Maximum characters kept of an error, its most telling line first.
 const LONGEST_ERROR: usize = 4_000;
 
 impl Fate {
@@ -24,7 +24,7 @@ impl Fate {
     }
 }
 
-/// Keeps what the row of the task tells of its last attempt, before that is overwritten.
+/// Copies the last attempt from the task's row before that is overwritten.
 pub(super) fn keep(connection: &Connection, task_id: i64, fate: Fate, error: Option<&str>) -> Result<()> {
     let error = error.map(|error| in_one_line(error).chars().take(LONGEST_ERROR).collect::<String>());
     connection
@@ -43,13 +43,13 @@ pub(super) fn keep(connection: &Connection, task_id: i64, fate: Fate, error: Opt
     Ok(())
 }
 
-/// Forgets those of a task.
+/// Deletes a task's past attempts.
 pub(super) fn remove(connection: &Connection, task_id: i64) -> Result<()> {
     connection.prepare_cached("DELETE FROM past_attempts WHERE task_id = ?1")?.execute([task_id])?;
     Ok(())
 }
 
-/// Those of a task, newest first.
+/// Returns a task's past attempts, newest first.
 pub(super) fn of_task(connection: &Connection, task_id: i64) -> Result<Vec<PastAttempt>> {
     connection
         .prepare_cached(
@@ -68,7 +68,7 @@ fn read(row: &Row<'_>) -> Result<PastAttempt> {
         claimed_at: row.get(2)?,
         ended_at: row.get(3)?,
         left_at: row.get(4)?,
-        // The table has no others.
+        // The table holds no other values.
         fate: Fate::ALL.into_iter().find(|it| it.sql() == fate).unwrap_or(Fate::Failed),
         error: row.get(6)?,
     })

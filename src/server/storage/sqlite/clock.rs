@@ -1,6 +1,5 @@
-//! Claims last as long as they are granted, also where the machine's clock is set meanwhile: then the times of all claims
-//! are set with it. How the clock was set is kept in the file, since several servers may work on it, each of which
-//! notices.
+//! Keeps claims at their granted length if the machine's clock is set: the times of all claims are shifted with it. How
+//! the clock was set is kept in the file, since several servers may use it, each of which notices.
 
 use std::fs;
 use std::time::Duration;
@@ -11,14 +10,14 @@ use rustix::time::{ClockId, clock_gettime};
 use super::tasks;
 use crate::server::storage::Time;
 
-/// What is less may come from reading two clocks one after the other, and is made good later.
+/// Smaller differences may come from reading two clocks one after the other, and are corrected later. In microseconds.
 const NOTICED: i64 = 1_000_000;
 
-/// How the machine's clock was set when it was last looked at.
+/// The setting of the machine's clock when last checked.
 pub(super) struct Clock {
-    /// Which start of the machine this is. Where the system does not tell, it is each server's own.
+    /// Id of the machine's boot. If the system has none, each server makes up its own.
     boot: String,
-    /// When that was, by the clock as it was set then; `None` where it is to be read from the file.
+    /// When the machine booted, by the clock as it was set then; `None` if it must be read from the file.
     started_at: Option<i64>,
 }
 
@@ -29,14 +28,14 @@ impl Clock {
         Self { boot, started_at: None }
     }
 
-    /// The time now; `None` where the clock was set since the claims were last brought into line with it.
+    /// Returns the current time; `None` if the clock was set since the claims were last shifted.
     pub(super) fn now(&self) -> Option<Time> {
         let now = Time::now();
         self.started_at.filter(|known| !is_set(*known, started_at(now))).map(|_| now)
     }
 
-    /// Sets the claims as the clock was set since that was last done, by whichever server, unless the machine was started
-    /// anew: then nobody knows how the clock was set meanwhile, and the time of day has to do.
+    /// Shifts the claims as the clock was set since that was last done by any server, unless the machine was rebooted:
+    /// then nobody knows how the clock was set meanwhile, and the time of day has to do.
     pub(super) fn follow(&mut self, connection: &Connection) -> Result<()> {
         let started_at = started_at(Time::now());
         let stored = connection
@@ -57,7 +56,7 @@ impl Clock {
         Ok(())
     }
 
-    /// Changes were undone: what the file says has to be read again.
+    /// Forgets what was read from the file, because changes were rolled back.
     pub(super) fn forget(&mut self) {
         self.started_at = None;
     }
@@ -67,8 +66,8 @@ fn is_set(before: i64, now: i64) -> bool {
     before.abs_diff(now) >= NOTICED.unsigned_abs()
 }
 
-/// When the machine was started, in microseconds since 1970, by a clock that says `now`. What has passed since then is
-/// measured by the clock that nobody sets. It stands still while the machine is suspended, and so do claims.
+/// Returns when the machine booted, in microseconds since 1970, by a clock that says `now`. Measured by the monotonic
+/// clock, which stands still while the machine is suspended, and so do claims.
 fn started_at(now: Time) -> i64 {
     let running = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
     now.earlier_by(running).microseconds()

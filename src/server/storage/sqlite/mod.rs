@@ -22,7 +22,7 @@ use clock::Clock;
 use tally::Tally;
 use tasks::{Ending, State};
 
-/// What the file looks like inside. Its mark is `PqTM` in ASCII.
+/// The layout of the file. Its application id is `PqTM` in ASCII.
 const LAYOUT: Layout = Layout {
     application_id: 0x5071_544d,
     migrations: &[
@@ -31,15 +31,15 @@ const LAYOUT: Layout = Layout {
         |it| it.execute_batch(include_str!("migrations/3.sql")),
         |it| it.execute_batch(include_str!("migrations/4.sql")),
     ],
-    // Enough for every statement there is, so that each is compiled once.
+    // Enough for all statements, so that each is compiled once.
     statements: 64,
 };
 
-/// How long a removal of several tasks may hold up calls. Not all are alike: one with a long result takes longer.
+/// How long deleting several tasks may hold up calls. A task with a long result takes longer.
 const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
 
-/// The types and tasks in one database file. What a method changes is committed later, by [`SqliteStorage::commit`], and
-/// seen by the others before.
+/// The types and tasks in one database file. Changes are visible at once, and are committed later by
+/// [`SqliteStorage::commit`].
 pub(in crate::server) struct SqliteStorage {
     group: GroupCommit,
     tally: Tally,
@@ -47,20 +47,20 @@ pub(in crate::server) struct SqliteStorage {
     disk: Arc<Disk>,
 }
 
-/// What the file lies on.
+/// Syncs the file, and checks that it is in place.
 pub(in crate::server) struct Disk {
     log: WriteAheadLog,
     anchors: Anchors,
 }
 
 impl Disk {
-    /// Returns when all that was committed before is on disk, where others will find it.
+    /// Returns when all earlier commits are on disk.
     pub(in crate::server) fn sync(&self) -> std::result::Result<(), String> {
         self.log.sync().map_err(|error| os_error::words(&error))?;
         self.check_in_place().map_err(|error| error.to_string())
     }
 
-    /// Whether the database is where it was when it was opened. If not, nothing that is written to it will be read.
+    /// Checks that the database file is still in place. If not, nothing written to it will ever be read.
     pub(in crate::server) fn check_in_place(&self) -> std::result::Result<(), ServerError> {
         let gone = |(path, reason): (&Path, _)| ServerError::DatabaseGone { path: path.to_owned(), reason };
         self.anchors.loss().map(gone).map_or(Ok(()), Err)
@@ -86,7 +86,7 @@ fn open(path: &Path) -> std::result::Result<OpenFile, ServerError> {
 }
 
 impl SqliteStorage {
-    /// Opens the file, or makes it with the folders it lies in.
+    /// Opens the file, or creates it and its folders.
     pub(in crate::server) fn open(path: &Path) -> std::result::Result<Self, ServerError> {
         let OpenFile { connection, log, anchors, .. } = open(path)?;
         Ok(Self {
@@ -101,28 +101,29 @@ impl SqliteStorage {
         &self.disk
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub(in crate::server) fn check(&self) -> Result<()> {
         types::rules(self.group.connection(), "")?;
         Ok(())
     }
 
-    /// How many changes were ever made.
+    /// Returns the number of changes made so far.
     pub(in crate::server) fn changes(&self) -> u64 {
         self.group.changes()
     }
 
-    /// Commits what was changed, or, after an error, none of it.
+    /// Commits all changes; after an error, none.
     pub(in crate::server) fn commit(&mut self) -> std::result::Result<(), String> {
         self.group.commit().map_err(|error| {
-            // What was counted of changes that are undone is counted anew.
+            // Counts of rolled-back changes are counted anew.
             self.tally = Tally::default();
             self.clock.forget();
             sqlite::words(&error)
         })
     }
 
-    /// Stores a type under its name, unless there are `most` and it is another; its id, and whether it is new.
+    /// Stores a type under its name, unless it is new and there are `most` already. Returns its id, and whether it is
+    /// new.
     pub(in crate::server) fn register(
         &mut self,
         (name, version): (&str, &str),
@@ -141,27 +142,27 @@ impl SqliteStorage {
         types::by_name(self.group.connection(), name)?.ok_or(Refusal::TypeNotFound)
     }
 
-    /// How long the schemas of all types are together, or of the active ones, in bytes.
+    /// Returns the total length of the schemas of all types, or of the active ones, in bytes.
     pub(in crate::server) fn length_of_types(&self, active_only: bool) -> Result<usize> {
         Ok(types::length(self.group.connection(), active_only)?)
     }
 
-    /// All types, or the active ones, by name.
+    /// Returns all types, or the active ones, by name.
     pub(in crate::server) fn task_types(&self, active_only: bool) -> Result<Vec<TaskType>> {
         Ok(types::list(self.group.connection(), active_only)?)
     }
 
-    /// What a new task of a type is checked against.
+    /// Returns the constraints for new tasks of a type.
     pub(in crate::server) fn rules(&self, task_type: &str) -> Result<Rules> {
         types::rules(self.group.connection(), task_type)?.ok_or(Refusal::TypeNotFound)
     }
 
-    /// Whether the type's name is like `pattern` (no pattern: it is).
+    /// Whether the type's name matches `pattern`; true without a pattern.
     pub(in crate::server) fn is_like(&self, type_id: i64, pattern: Option<&str>) -> Result<bool> {
         types::is_like(self.group.connection(), type_id, pattern)?.ok_or(Refusal::TypeNotFound)
     }
 
-    /// Stores a task, unless its like was ever stored: then that is the task, and its status is returned with its id.
+    /// Stores a task and returns its id. If the same task was stored before, returns that one's id and status instead.
     pub(in crate::server) fn create(&mut self, task: &NewTask<'_>) -> Result<(i64, Option<String>)> {
         let (id, known) = self.group.change(|connection| match tasks::by_key(connection, task.dedupe_key)? {
             Some((id, status)) => Ok::<_, Refusal>((id, Some(status))),
@@ -173,8 +174,8 @@ impl SqliteStorage {
         Ok((id, known))
     }
 
-    /// Hands out a task of a type: one whose claim is older than `timeout`, else the pending one that is first in `order`. A
-    /// task that `reserve` refuses, by its length, is left as it is.
+    /// Claims a task of a type: one whose claim is older than `timeout`, else the pending one that is first in `order`.
+    /// If `reserve` refuses a task because of its length, it is left alone.
     pub(in crate::server) fn claim(
         &mut self,
         worker_id: &str,
@@ -195,12 +196,12 @@ impl SqliteStorage {
                 if expired.is_some() {
                     attempts::keep(connection, id, Fate::Expired, None)?;
                 }
-                // A task that nobody is told of would be claimed for nothing.
+                // A task that cannot be sent would be claimed for nothing.
                 let reservation = reserve(tasks::length(connection, id)?.unwrap_or(0))?;
                 let claimed = tasks::claim(connection, id, worker_id, now)?;
                 Ok::<_, Refusal>(Some((Claimed { reservation, ..claimed }, expired.is_none())))
             })?;
-            // Else the clock was set just now.
+            // Otherwise the clock was set just now.
             if let Some(claimed) = claimed {
                 break claimed;
             }
@@ -211,7 +212,7 @@ impl SqliteStorage {
         Ok(claimed)
     }
 
-    /// Brings the claims into line with the machine's clock where that was set.
+    /// Shifts the claims if the machine's clock was set.
     fn follow_clock(&mut self) -> Result<()> {
         if self.clock.now().is_none() {
             let clock = &mut self.clock;
@@ -220,7 +221,7 @@ impl SqliteStorage {
         Ok(())
     }
 
-    /// When the claim of that type began that expires first.
+    /// Returns when the claim of that type that expires first began.
     pub(in crate::server) fn oldest_claim(&self, type_id: i64) -> Result<Option<Time>> {
         Ok(tasks::oldest_claim(self.group.connection(), type_id)?)
     }
@@ -232,8 +233,8 @@ impl SqliteStorage {
         })
     }
 
-    /// Ends an attempt. If it has failed, another follows unless there were `most`. The task's type and the status that it has
-    /// now.
+    /// Ends an attempt. If it has failed, another follows unless there were `most`. Returns the task's type and its new
+    /// status.
     pub(in crate::server) fn end(&mut self, id: i64, report: Report, most: i64) -> Result<(i64, &'static str)> {
         let Report { worker_id, success, result, error } = report;
         let (type_id, status) = self.group.change(|connection| {
@@ -254,7 +255,7 @@ impl SqliteStorage {
         Ok((type_id, status))
     }
 
-    /// Puts a task back that has failed, to be tried as often as a new one. What it failed with is kept. Its type.
+    /// Puts a failed task back with a fresh set of attempts. Its error is kept. Returns its type.
     pub(in crate::server) fn put_back(&mut self, id: i64) -> Result<i64> {
         let type_id = self.group.change(|connection| {
             let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
@@ -270,8 +271,8 @@ impl SqliteStorage {
         Ok(type_id)
     }
 
-    /// Removes tasks that ended before `time`, the oldest first: `most`, or as many as there is time for. Whether there
-    /// may be more.
+    /// Deletes tasks that ended before `time`, oldest first: at most `most`, and as many as time allows. Returns
+    /// whether there may be more.
     pub(in crate::server) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
         let start = Instant::now();
         let (more, removed) = self.group.change(|connection| {
@@ -292,7 +293,7 @@ impl SqliteStorage {
         Ok(more)
     }
 
-    /// How long what may be long of a task is, in bytes.
+    /// Returns the length of a task's long fields, in bytes.
     pub(in crate::server) fn length_of_task(&self, id: i64) -> Result<usize> {
         tasks::length(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
     }
@@ -301,18 +302,18 @@ impl SqliteStorage {
         tasks::by_id(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
     }
 
-    /// The ids of the tasks that pass `filter`, newest first.
+    /// Returns the ids of the tasks that pass `filter`, newest first.
     pub(in crate::server) fn task_ids(&self, filter: &Filter) -> Result<Vec<i64>> {
         Ok(tasks::list_ids(self.group.connection(), filter)?)
     }
 
-    /// The tasks with these ids that are still there.
+    /// Returns the tasks with these ids that still exist.
     pub(in crate::server) fn summaries(&self, ids: &[i64]) -> Result<Vec<Summary>> {
         Ok(tasks::summaries(self.group.connection(), ids)?)
     }
 }
 
-/// The task, where `worker_id` holds it.
+/// Returns the task if `worker_id` has claimed it.
 fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
     let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
     if task.status != "claimed" {
@@ -326,7 +327,7 @@ fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
 
 #[cfg(test)]
 impl SqliteStorage {
-    /// Calls `step` at each step that SQLite takes.
+    /// Calls `step` at each step of SQLite.
     pub(in crate::server) fn on_step(&mut self, mut step: impl FnMut() + Send + 'static) {
         let go_on = move || {
             step();

@@ -1,6 +1,6 @@
-//! How many tasks there are of each type and status, and how many ended in each minute of the last hour: counted once,
-//! at the first look, and kept in memory from then on as tasks change. So claims and reports pay nothing for it, and a
-//! look costs the same however many tasks there are.
+//! Counts of tasks by type and status, and of tasks that ended in each minute of the last hour. Counted once, when
+//! first asked for, and then kept in memory as tasks change. So claims and reports pay nothing for it, and a page costs
+//! the same however many tasks there are.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use rusqlite::{Connection, Result};
 
 use crate::server::storage::{Counts, Minute, STATUSES, Time};
 
-/// How many minutes are told of.
+/// Number of minutes to report.
 const MINUTES: i64 = 60;
 
-/// Where another process changes the file all the time, counting takes at most this part of the time.
+/// If another process changes the file all the time, counting takes at most 1 / `SHARE` of the time.
 const SHARE: u32 = 100;
 
-/// Nothing, until somebody looks.
+/// Empty until somebody asks.
 #[derive(Default)]
 pub(super) struct Tally(Option<Counted>);
 
-/// What was counted, and has been kept since.
+/// The counts.
 pub(super) struct Counted {
     by_type: HashMap<i64, Counts>,
-    /// By the number of the minute since 1970.
+    /// By minute, counted since 1970.
     by_minute: HashMap<i64, Minute>,
-    /// The file's own number of changes that other processes made.
+    /// SQLite's `data_version`: changes with every commit of another process.
     version: i64,
     at: Instant,
     took: Duration,
 }
 
 impl Tally {
-    /// A task of that type has another status now. One that was created had none, one that was removed has none.
+    /// Moves a task of that type to another status. A new task had none, a deleted one has none.
     pub(super) fn moved(&mut self, type_id: i64, from: Option<&str>, to: Option<&str>) {
         let Some(counted) = &mut self.0 else { return };
         let counts = counted.by_type.entry(type_id).or_default();
@@ -46,7 +46,7 @@ impl Tally {
         }
     }
 
-    /// The counts, as of now. Where another process changes the file they may be a little old.
+    /// Returns the current counts. If another process changes the file they may be slightly old.
     pub(super) fn look(&mut self, connection: &Connection) -> Result<&Counted> {
         let version: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
         let is_good = |it: &Counted| it.version == version || it.at.elapsed() < it.took * SHARE;
@@ -95,12 +95,12 @@ impl Counted {
         self.by_minute.retain(|it, _| *it > minute - MINUTES);
     }
 
-    /// The tasks of that type.
+    /// Returns the counts of a type.
     pub(super) fn of_type(&self, type_id: i64) -> Counts {
         self.by_type.get(&type_id).copied().unwrap_or_default()
     }
 
-    /// The last hour, the present minute last.
+    /// Returns the last hour, the current minute last.
     pub(super) fn last_hour(&self) -> Vec<Minute> {
         let now = Time::now().minute();
         (now - MINUTES + 1..=now).map(|minute| self.by_minute.get(&minute).copied().unwrap_or_default()).collect()

@@ -1,11 +1,11 @@
-//! The SQL for tasks.
+//! SQL for tasks.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 
 use super::types;
 use crate::server::storage::{Claimed, Filter, NewTask, Order, STATUSES, Side, SortBy, Summary, Task, Time};
 
-/// What a worker may do with a task depends on these.
+/// The columns that decide what a worker may do with a task.
 pub(super) struct State {
     pub(super) type_id: i64,
     pub(super) status: String,
@@ -15,14 +15,15 @@ pub(super) struct State {
 
 /// How an attempt ended.
 pub(super) struct Ending<'a> {
-    /// What becomes of the task.
+    /// The task's new status.
     pub(super) status: &'a str,
     pub(super) result: Option<String>,
     pub(super) error_message: Option<String>,
 }
 
 impl Order {
-    /// Each has an index of its own. Among equals the oldest goes first, except newest first.
+    /// Returns the SQL of the order. Each has an index of its own. Ties go to the oldest task, except with newest
+    /// first.
     fn sql(self) -> &'static str {
         match (self.by, self.descending) {
             (SortBy::CreatedAt, false) => "created_at, id",
@@ -55,7 +56,7 @@ fn next_sql(order: Order) -> String {
     format!("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT 1")
 }
 
-/// Stores a task whose key no other has; its id.
+/// Inserts a task with a unique key; returns its id.
 pub(super) fn insert(connection: &Connection, task: &NewTask<'_>) -> Result<i64> {
     connection
         .prepare_cached(
@@ -64,7 +65,7 @@ pub(super) fn insert(connection: &Connection, task: &NewTask<'_>) -> Result<i64>
         .insert(params![task.type_id, task.params, task.priority, task.dedupe_key, Time::now()])
 }
 
-/// The id and the status of the task with that key.
+/// Returns the id and the status of the task with that key.
 pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<Option<(i64, String)>> {
     connection
         .prepare_cached("SELECT id, status FROM tasks WHERE dedupe_key = ?1")?
@@ -72,27 +73,27 @@ pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<Option
         .optional()
 }
 
-/// The task of that type whose claim is the longest past its end, `expired` being when claims began that end now.
+/// Returns the task of that type whose claim expired first; claims that began before `expired` have expired.
 pub(super) fn expired(connection: &Connection, type_id: i64, expired: Time) -> Result<Option<i64>> {
     connection.prepare_cached(EXPIRED)?.query_row(params![type_id, expired], |row| row.get(0)).optional()
 }
 
-/// When the claim of that type began that runs out first.
+/// Returns when the claim of that type that expires first began.
 pub(super) fn oldest_claim(connection: &Connection, type_id: i64) -> Result<Option<Time>> {
     connection.prepare_cached(OLDEST_CLAIM)?.query_row([type_id], |row| row.get(0)).optional()
 }
 
-/// Sets the times of all claims forward by so many microseconds, or back.
+/// Shifts the times of all claims by `by` microseconds, forward or back.
 pub(super) fn shift_claims(connection: &Connection, by: i64) -> Result<usize> {
     connection.execute("UPDATE tasks SET claimed_at = claimed_at + ?1 WHERE status = 'claimed'", [by])
 }
 
-/// The pending task of that type that is first in `order`.
+/// Returns the pending task of that type that is first in `order`.
 pub(super) fn next(connection: &Connection, type_id: i64, order: Order) -> Result<Option<i64>> {
     connection.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
 }
 
-/// Gives the task to `worker_id`: a new attempt, without progress.
+/// Claims the task for `worker_id`: a new attempt, without progress.
 pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str, now: Time) -> Result<Claimed> {
     connection
         .prepare_cached(
@@ -125,7 +126,7 @@ pub(super) fn set_progress(connection: &Connection, id: i64, progress: i64) -> R
     connection.prepare_cached("UPDATE tasks SET progress = ?2 WHERE id = ?1")?.execute([id, progress])
 }
 
-/// Ends the attempt. A pending task belongs to nobody; a completed one is all done, whatever its last progress was.
+/// Ends the attempt. A pending task has no worker; a completed one has progress 100, whatever was reported last.
 pub(super) fn end(connection: &Connection, id: i64, ending: &Ending<'_>) -> Result<usize> {
     connection
         .prepare_cached(
@@ -138,12 +139,12 @@ pub(super) fn end(connection: &Connection, id: i64, ending: &Ending<'_>) -> Resu
         .execute(params![id, ending.status, ending.result, ending.error_message, Time::now()])
 }
 
-/// What the task failed with.
+/// Returns the task's error.
 pub(super) fn error_message(connection: &Connection, id: i64) -> Result<Option<String>> {
     connection.prepare_cached("SELECT error_message FROM tasks WHERE id = ?1")?.query_row([id], |row| row.get(0))
 }
 
-/// Puts a failed task back as if it had never been tried. What it failed with stays until it ends again.
+/// Puts a failed task back as if it had never run. Its error is kept until it ends again.
 pub(super) fn put_back(connection: &Connection, id: i64) -> Result<usize> {
     connection
         .prepare_cached(
@@ -153,7 +154,7 @@ pub(super) fn put_back(connection: &Connection, id: i64) -> Result<usize> {
         .execute([id])
 }
 
-/// Removes the task that ended first, if that was before `time`; its id, its type and the status it had.
+/// Deletes the task that ended first, if that was before `time`; returns its id, type and status.
 pub(super) fn remove_ended(connection: &Connection, time: Time) -> Result<Option<(i64, i64, String)>> {
     connection
         .prepare_cached(REMOVE_ENDED)?
@@ -172,18 +173,18 @@ pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
     connection.prepare_cached(&sql)?.query_row([id], read).optional()
 }
 
-/// How long what may be long of a task is, in bytes; it is not read for that.
+/// Returns the length of a task's long fields, in bytes, without reading them.
 pub(super) fn length(connection: &Connection, id: i64) -> Result<Option<usize>> {
     let sql = "SELECT octet_length(params) + coalesce(octet_length(result), 0) FROM tasks WHERE id = ?1";
     connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
 }
 
-/// The tasks that pass `filter`, newest first.
+/// Returns the tasks that pass `filter`, newest first.
 pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summary>> {
     summaries(connection, &list_ids(connection, filter)?)
 }
 
-/// Their ids.
+/// Returns the ids of the tasks that pass `filter`, newest first.
 pub(super) fn list_ids(connection: &Connection, filter: &Filter) -> Result<Vec<i64>> {
     let mut ids = match &filter.task_type {
         None => {
@@ -196,15 +197,15 @@ pub(super) fn list_ids(connection: &Connection, filter: &Filter) -> Result<Vec<i
     Ok(ids)
 }
 
-/// The tasks with these ids. One that is gone is left out.
+/// Returns the tasks with these ids, without those that no longer exist.
 pub(super) fn summaries(connection: &Connection, ids: &[i64]) -> Result<Vec<Summary>> {
     let sql = format!("SELECT {SUMMARY} FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     ids.iter().filter_map(|id| statement.query_row([id], summary).optional().transpose()).collect()
 }
 
-/// The nearest of each type that is like `pattern`, and of each status, put together: one index has each of these in its
-/// order, and none has them all.
+/// Merges the nearest tasks of each type matching `pattern`, and of each status: an index has each of these in order,
+/// but none has all of them.
 fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Result<Vec<i64>> {
     let most = filter.limit.saturating_add(filter.offset);
     let mut found = Vec::new();
@@ -219,8 +220,8 @@ fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Resu
     Ok(found.into_iter().skip(count(filter.offset)).take(count(filter.limit)).collect())
 }
 
-/// The ids on that side, the nearest first. Each combination has its own statement: one for all could not use the
-/// indexes.
+/// Returns the SQL for the ids on that side, the nearest first. Each combination has its own statement: one for all
+/// could not use the indexes.
 fn ids_sql(side: Side, status: Option<&str>, of_type: bool) -> String {
     let status = status.map_or_else(String::new, |status| format!("status = '{status}' AND"));
     let of_type = if of_type { "type_id = ?4 AND" } else { "" };

@@ -1,4 +1,4 @@
-//! The SQL for task types.
+//! SQL for task types.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
@@ -11,19 +11,19 @@ pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Task
     connection.prepare_cached(&sql)?.query_row([name], read).optional()
 }
 
-/// All types, or the active ones, by name.
+/// Returns all types, or the active ones, by name.
 pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<TaskType>> {
     let sql = format!("SELECT {COLUMNS} FROM task_types WHERE is_active OR NOT ?1 ORDER BY name");
     connection.prepare_cached(&sql)?.query_map([active_only], read)?.collect()
 }
 
-/// How long the schemas of that list are together, in bytes; they are not read for that.
+/// Returns the total length of the schemas in that list, in bytes, without reading them.
 pub(super) fn length(connection: &Connection, active_only: bool) -> Result<usize> {
     let sql = "SELECT coalesce(sum(octet_length(param_schema)), 0) FROM task_types WHERE is_active OR NOT ?1";
     connection.prepare_cached(sql)?.query_row([active_only], |row| row.get(0))
 }
 
-/// All types by name: the id, the name, the version, and whether it is active.
+/// Returns id, name, version and activity of all types, by name.
 pub(super) fn names(connection: &Connection) -> Result<Vec<(i64, String, String, bool)>> {
     connection
         .prepare_cached("SELECT id, name, version, is_active FROM task_types ORDER BY name")?
@@ -31,7 +31,7 @@ pub(super) fn names(connection: &Connection) -> Result<Vec<(i64, String, String,
         .collect()
 }
 
-/// The types whose names are like `pattern`.
+/// Returns the types whose names match `pattern`.
 pub(super) fn like(connection: &Connection, pattern: &str) -> Result<Vec<i64>> {
     connection
         .prepare_cached(r"SELECT id FROM task_types WHERE name LIKE ?1 ESCAPE '\'")?
@@ -46,12 +46,12 @@ pub(super) fn rules(connection: &Connection, name: &str) -> Result<Option<Rules>
         .optional()
 }
 
-/// How many there are.
+/// Returns the number of types.
 pub(super) fn count(connection: &Connection) -> Result<i64> {
     connection.prepare_cached("SELECT count(*) FROM task_types")?.query_row([], |row| row.get(0))
 }
 
-/// Whether the type's name is like `pattern` (no pattern: it is); `None` where there is no such type.
+/// Whether the type's name matches `pattern`; true without a pattern, `None` if there is no such type.
 pub(super) fn is_like(connection: &Connection, id: i64, pattern: Option<&str>) -> Result<Option<bool>> {
     connection
         .prepare_cached(r"SELECT ?2 IS NULL OR name LIKE ?2 ESCAPE '\' FROM task_types WHERE id = ?1")?
@@ -59,7 +59,7 @@ pub(super) fn is_like(connection: &Connection, id: i64, pattern: Option<&str>) -
         .optional()
 }
 
-/// Stores the type under its name; its id, and whether it is new.
+/// Stores the type under its name; returns its id, and whether it is new.
 pub(super) fn store(connection: &Connection, name: &str, version: &str, schema: &Json) -> Result<(i64, bool)> {
     let now = Time::now();
     let known = connection

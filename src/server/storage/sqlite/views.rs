@@ -1,4 +1,4 @@
-//! What people are shown. Each look reads about what it shows, however many tasks there are.
+//! Data for the web page. Each query reads about what it shows, however many tasks there are.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::server::storage::{
     Excerpt, Filter, LONGEST_EXCERPT, Listed, Overview, Seen, Shown, Summary, Time, TypeCounts,
 };
 
-/// Characters that are shown of an error in a list, and how many of its last bytes are looked at for those that say most.
+/// Maximum characters of an error in a list, and how many of its last bytes are searched for the most telling ones.
 const LINE: usize = 200;
 const LAST_LINES: usize = 8 * 1024;
 
-/// Tasks in flight, and tasks that ended last, whose workers are looked for.
+/// Number of tasks in flight, and of tasks that ended last, whose workers are shown.
 const LAST: i64 = 500;
 
 impl SqliteStorage {
-    /// Everything at a glance. `waiting` are the workers that wait for tasks, with the ids of the types.
+    /// Returns the data of the overview. `waiting` are the long-polling workers, with the ids of the types.
     pub(in crate::server) fn overview(&mut self, waiting: HashMap<String, HashSet<i64>>) -> Result<Overview> {
         let types = self.counts()?;
         let last_hour = self.tally.look(self.group.connection())?.last_hour();
@@ -30,7 +30,7 @@ impl SqliteStorage {
         Ok(Overview { types, last_hour, workers })
     }
 
-    /// Every type with its tasks, by name.
+    /// Returns each type and the number of its tasks, by name.
     pub(in crate::server) fn counts(&mut self) -> Result<Vec<TypeCounts>> {
         let connection = self.group.connection();
         let tally = self.tally.look(connection)?;
@@ -39,10 +39,10 @@ impl SqliteStorage {
         Ok(types::names(connection)?.into_iter().map(of_type).collect())
     }
 
-    /// The tasks that pass `filter`, newest first.
+    /// Returns the tasks that pass `filter`, newest first.
     pub(in crate::server) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
         let connection = self.group.connection();
-        // It is cut here: to SQLite's functions, a text ends with its first NUL.
+        // It is cut here, because SQLite's functions end a text at its first NUL.
         let mut errors = connection.prepare_cached("SELECT error_message FROM tasks WHERE id = ?1")?;
         let in_a_list = |error: String| {
             let end = &error[error.ceil_char_boundary(error.len().saturating_sub(LAST_LINES))..];
@@ -55,7 +55,7 @@ impl SqliteStorage {
         tasks::list(connection, filter)?.into_iter().map(&mut with_error).collect()
     }
 
-    /// A task by itself. Claims last as long as `timeout`.
+    /// Returns a task for its page. Claims expire after `timeout`.
     pub(in crate::server) fn shown(&self, id: i64, timeout: Duration) -> Result<Shown> {
         let connection = self.group.connection();
         let sql = format!(
@@ -90,7 +90,7 @@ const IN_FLIGHT: &str =
 const ENDED: &str = "SELECT claimed_by, claimed_at, id FROM tasks WHERE completed_at > 0 \
                      ORDER BY completed_at DESC LIMIT ?1";
 
-/// The workers of the tasks in flight and of those that ended last, and those that wait.
+/// Returns the workers of the tasks in flight, of those that ended last, and those that long-poll.
 fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<Seen>> {
     let mut seen: HashMap<String, Seen> = HashMap::new();
     for (sql, in_flight) in [(IN_FLIGHT, 1), (ENDED, 0)] {
