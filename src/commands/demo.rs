@@ -19,7 +19,7 @@ use crate::server::{Server, Settings};
 use crate::shutdown::Phase;
 use crate::store::{By, Store};
 use crate::taskmanager::{Client, Connection, Retries, TaskFilter};
-use crate::worker::{self, Event, Job, Observer, Summary, Tools};
+use crate::worker::{self, Event, Observer, Summary, Tools, WorkerOptions};
 
 /// How many tasks are worked.
 const TASKS: u64 = 200;
@@ -84,10 +84,10 @@ fn work(client: &Client, store: &Arc<Store>, folder: &Path, setup: &Setup) -> an
     let task_type = counter(folder);
     let config = settings(client.url(), folder)?;
     let observer = Bar(live::is_wanted().then(|| Live::bar(&setup.screen, TASKS)));
-    let job = Job { task_types: vec![task_type], drain: true, ..Job::default() };
+    let options = WorkerOptions { task_types: vec![task_type], drain: true, ..WorkerOptions::default() };
     let handlers = &Handlers::new(&config, None);
     let tools = Tools { config: &config, client, store, handlers, observer: &observer, shutdown: &setup.shutdown };
-    let ended = worker::run(&job, &tools);
+    let ended = worker::run(&options, &tools);
     if let Some(live) = &observer.0 {
         live.end();
     }

@@ -20,7 +20,7 @@ use crate::output::print_json;
 use crate::shutdown::Phase;
 use crate::store::Store;
 use crate::taskmanager::{Client, TaskFilter};
-use crate::worker::{self, Job, Observer, Summary, Tools, WorkerError};
+use crate::worker::{self, Observer, Summary, Tools, WorkerError, WorkerOptions};
 
 /// `prismq work`
 pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -35,13 +35,13 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         client = client.with_meter(status.meter());
     }
     let store = Arc::new(setup.store_with_ideas()?);
-    let job = Job {
+    let options = WorkerOptions {
         task_types,
         register: args.register || is_embedded(args),
         drain: args.drain,
         exit_after_idle: args.exit_after_idle,
         watchdog: Systemd::watchdog(),
-        ..Job::default()
+        ..WorkerOptions::default()
     };
     let observer = observer(status.as_ref(), &store, running, setup);
     let handlers = handlers(status.as_ref(), &store, setup);
@@ -53,7 +53,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         observer: &observer,
         shutdown: &setup.shutdown,
     };
-    let ended = worker::run(&job, &tools);
+    let ended = worker::run(&options, &tools);
     if let Some(live) = &observer.live {
         live.end();
     }

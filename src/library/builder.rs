@@ -11,14 +11,14 @@ use crate::logging::{self, Sink};
 use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::Retries;
-use crate::worker::{Job, WorkerError};
+use crate::worker::{WorkerError, WorkerOptions};
 
 /// Builds a [`Worker`]. The defaults are those of `prismq work`.
 #[derive(Default)]
 #[must_use]
 pub struct WorkerBuilder {
     flags: Flags,
-    job: Job,
+    options: WorkerOptions,
     from_environment: bool,
     log_to_stderr: bool,
     heed_signals: bool,
@@ -27,7 +27,7 @@ pub struct WorkerBuilder {
 impl WorkerBuilder {
     /// Sets the handler for a task type. A second handler for the same type replaces the first.
     pub fn handler(mut self, task_type: impl Into<String>, handler: impl Handler + 'static) -> Self {
-        self.job.handlers.insert(task_type.into(), Arc::new(handler));
+        self.options.handlers.insert(task_type.into(), Arc::new(handler));
         self
     }
 
@@ -120,19 +120,19 @@ impl WorkerBuilder {
 
     /// Stops when no tasks are left and everything is reported.
     pub fn drain(mut self) -> Self {
-        self.job.drain = true;
+        self.options.drain = true;
         self
     }
 
     /// Stops after being idle this long.
     pub fn exit_after_idle(mut self, time: Duration) -> Self {
-        self.job.exit_after_idle = Some(time);
+        self.options.exit_after_idle = Some(time);
         self
     }
 
     /// Registers the types at the start, with the schema in `prismq.toml` or one that accepts any object.
     pub fn register(mut self) -> Self {
-        self.job.register = true;
+        self.options.register = true;
         self
     }
 
@@ -153,12 +153,12 @@ impl WorkerBuilder {
 
     /// Validates the settings and opens the results file. Does not connect to the TaskManager yet.
     pub fn build(self) -> Result<Worker, WorkerError> {
-        let Self { flags, mut job, from_environment, log_to_stderr, heed_signals: heeds_signals } = self;
+        let Self { flags, mut options, from_environment, log_to_stderr, heed_signals: heeds_signals } = self;
         flags.check()?;
         let sources = Sources::of_process(flags)?;
         let folder = sources.working_dir.clone();
         let config = if from_environment { config::load(sources) } else { config::of_flags(sources) }?;
-        job.task_types = task_types(&job, &config, &folder).map_err(unusable)?;
+        options.task_types = task_types(&options, &config, &folder).map_err(unusable)?;
         if log_to_stderr {
             let (format, level) = (config.log_format.value, &config.log_level);
             logging::init(format, level, &config.worker_id, Sink::Stderr).map_err(unusable)?;
@@ -171,20 +171,20 @@ impl WorkerBuilder {
             heed_signals(&shutdown, || ())
                 .map_err(|error| unusable(format!("cannot install the signal handlers: {error}")))?;
         }
-        Ok(Worker { config, client, store, shutdown, job })
+        Ok(Worker { config, client, store, shutdown, options })
     }
 }
 
 /// Returns the types with handlers, with their settings from `prismq.toml`.
-fn task_types(job: &Job, config: &Config, folder: &Path) -> Result<Vec<TaskType>, String> {
-    if job.handlers.is_empty() {
+fn task_types(options: &WorkerOptions, config: &Config, folder: &Path) -> Result<Vec<TaskType>, String> {
+    if options.handlers.is_empty() {
         return Err("a worker needs a handler: WorkerBuilder::handler gives it one".into());
     }
     let describe = |name: &String| {
         let described = config.task_types.iter().find(|it| it.name == *name).cloned();
         described.map_or_else(|| Ok(TaskType::new(config::task_type_name(name)?, folder.to_owned())), Ok)
     };
-    job.handlers.keys().map(describe).collect()
+    options.handlers.keys().map(describe).collect()
 }
 
 fn unusable(message: String) -> WorkerError {

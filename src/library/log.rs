@@ -118,7 +118,7 @@ fn log_task(event: &Event<'_>) {
             let (task_id, pid) = (orphan.task_id.map(|it| it.0), orphan.pid);
             log::warn!(target: WORKER, task_id, pid; "orphan killed");
         }
-        Event::TakenUp(claim) => {
+        Event::Recovered(claim) => {
             let (task_id, task_type, attempt) = attempt_of(claim);
             log::info!(target: WORKER, task_id, task_type, attempt; "recovered task");
         }

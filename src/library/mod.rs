@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::Client;
-use crate::worker::{self, Job, Summary, Tools, WorkerError};
+use crate::worker::{self, Summary, Tools, WorkerError, WorkerOptions};
 
 /// A worker, ready to run.
 ///
@@ -49,7 +49,7 @@ pub struct Worker {
     client: Client,
     store: Arc<Store>,
     shutdown: Arc<Shutdown>,
-    job: Job,
+    options: WorkerOptions,
 }
 
 impl Worker {
@@ -75,11 +75,11 @@ impl Worker {
     /// With [`drain`](WorkerBuilder::drain) or [`max_tasks`](WorkerBuilder::max_tasks), an unreachable TaskManager is an
     /// error. Otherwise the worker waits for it.
     pub fn run(self) -> Result<Summary, WorkerError> {
-        let Self { config, client, store, shutdown, job } = &self;
+        let Self { config, client, store, shutdown, options } = &self;
         let clock = Arc::new(SystemClock::new(Arc::clone(shutdown), Phase::Draining));
         let ledger = youtube_ledger(store, config, clock).with_listener(Box::new(log_quota));
         let handlers = &Handlers::new(config, Some(Arc::new(ledger)));
-        worker::run(job, &Tools { config, client, store, handlers, observer: &EventLog, shutdown })
+        worker::run(options, &Tools { config, client, store, handlers, observer: &EventLog, shutdown })
     }
 }
 

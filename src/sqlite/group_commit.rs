@@ -118,12 +118,12 @@ pub(crate) struct SharedConnection {
 
 /// The writer thread, and the channel to it.
 struct Writer {
-    jobs: Sender<Job>,
+    queue: Sender<QueuedChange>,
     thread: JoinHandle<()>,
 }
 
 /// Makes a change, unless the transaction could not begin.
-type Job = Box<dyn FnOnce(std::result::Result<&mut GroupCommit, &DatabaseError>) -> Reply + Send>;
+type QueuedChange = Box<dyn FnOnce(std::result::Result<&mut GroupCommit, &DatabaseError>) -> Reply + Send>;
 
 /// Sends a change's outcome, which depends on its commit, to the thread that waits for it.
 type Reply = Box<dyn FnOnce(&std::result::Result<(), DatabaseError>)>;
@@ -147,7 +147,7 @@ impl SharedConnection {
         change: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, DatabaseError> {
         let (teller, told) = sync_channel(1);
-        let job = move |group: std::result::Result<&mut GroupCommit, &DatabaseError>| {
+        let queued = move |group: std::result::Result<&mut GroupCommit, &DatabaseError>| {
             let changed = match group {
                 Ok(group) => group.change(change).map_err(|error| DatabaseError::of(&error)),
                 Err(error) => Err(error.clone()),
@@ -159,16 +159,16 @@ impl SharedConnection {
             };
             Box::new(reply) as Reply
         };
-        self.submit(Box::new(job));
+        self.submit(Box::new(queued));
         told.recv().unwrap_or_else(|_| Err(DatabaseError::lasting("a change to it has panicked")))
     }
 
-    fn submit(&self, job: Job) {
+    fn submit(&self, queued: QueuedChange) {
         match self.writer.get_or_init(|| Writer::start(Arc::clone(&self.group))) {
             // The writer ends only after this.
-            Ok(writer) => _ = writer.jobs.send(job),
+            Ok(writer) => _ = writer.queue.send(queued),
             // If the system refuses a thread, the caller writes itself.
-            Err(_) => write(&mut self.group.lock(), iter::once(job)),
+            Err(_) => write(&mut self.group.lock(), iter::once(queued)),
         }
     }
 }
@@ -176,8 +176,8 @@ impl SharedConnection {
 /// Waits for the writer to end, so that the file is closed.
 impl Drop for SharedConnection {
     fn drop(&mut self) {
-        if let Some(Ok(Writer { jobs, thread })) = self.writer.take() {
-            drop(jobs);
+        if let Some(Ok(Writer { queue, thread })) = self.writer.take() {
+            drop(queue);
             // It catches panics.
             let _ = thread.join();
         }
@@ -186,13 +186,13 @@ impl Drop for SharedConnection {
 
 impl Writer {
     fn start(group: Arc<Mutex<GroupCommit>>) -> io::Result<Self> {
-        let (jobs, waiting) = channel();
+        let (queue, waiting) = channel();
         let thread = thread::Builder::new().name("writer".into()).spawn(move || run(&group, &waiting))?;
-        Ok(Self { jobs, thread })
+        Ok(Self { queue, thread })
     }
 }
 
-fn run(group: &Mutex<GroupCommit>, waiting: &Receiver<Job>) {
+fn run(group: &Mutex<GroupCommit>, waiting: &Receiver<QueuedChange>) {
     while let Ok(first) = waiting.recv() {
         write(&mut group.lock(), iter::once(first).chain(waiting.try_iter()));
     }
@@ -200,14 +200,14 @@ fn run(group: &Mutex<GroupCommit>, waiting: &Receiver<Job>) {
 
 /// Makes changes, commits them, and replies. If another process holds the file, all changes gathered by the end of the
 /// wait fail with it: to wait for each of them would take too long.
-fn write(group: &mut GroupCommit, jobs: impl Iterator<Item = Job>) {
+fn write(group: &mut GroupCommit, queue: impl Iterator<Item = QueuedChange>) {
     let begun = group.begin().map_err(|error| DatabaseError::of(&error));
-    let mut make = |job: Job| {
+    let mut make = |queued: QueuedChange| {
         let group = begun.as_ref().map(|()| &mut *group);
         // A change that panics is rolled back, and its caller gets an error.
-        catch_unwind(AssertUnwindSafe(|| job(group))).ok()
+        catch_unwind(AssertUnwindSafe(|| queued(group))).ok()
     };
-    let replies: Vec<Reply> = jobs.filter_map(&mut make).collect();
+    let replies: Vec<Reply> = queue.filter_map(&mut make).collect();
     let committed = group.commit().map_err(|error| DatabaseError::of(&error));
     for reply in replies {
         reply(&committed);

@@ -98,7 +98,7 @@ fn crash_count(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::
     Ok(statement.query_row(params![api_url, id.0], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// Returns all claims, of all TaskManagers.
+/// Returns all claims, of every TaskManager.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Claim>> {
     connection.prepare(&format!("SELECT {COLUMNS} FROM claims"))?.query_map([], read_claim)?.collect()
 }

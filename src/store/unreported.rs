@@ -12,7 +12,7 @@ use crate::task::{TaskId, TaskResult};
 /// Summary of the unreported results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unreported {
-    /// Number of unreported results, of all TaskManagers.
+    /// Number of unreported results, of every TaskManager.
     pub count: u64,
     /// When the oldest was finished.
     pub oldest: Option<Timestamp>,
@@ -36,7 +36,7 @@ impl Store {
         self.write(move |connection| settled.mark(connection))
     }
 
-    /// Returns a summary of the unreported results, of all TaskManagers.
+    /// Returns a summary of the unreported results, of every TaskManager.
     pub fn unreported(&self) -> Result<Unreported, StoreError> {
         self.with(|connection| {
             let mut found = connection.query_row(

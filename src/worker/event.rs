@@ -33,7 +33,7 @@ pub(crate) enum Event<'a> {
     /// A task was claimed.
     Claimed(&'a Claim),
     /// A task was recovered that an earlier process left in flight.
-    TakenUp(&'a Claim),
+    Recovered(&'a Claim),
     /// A task was found whose claim was not answered, to this worker or to one that has died.
     LostClaimFound(&'a Claim),
     /// An orphan of a dead worker was killed.

@@ -67,7 +67,7 @@ use crate::taskmanager::{Backoff, Client, Error};
 
 /// What a worker should do, in addition to its configuration.
 #[derive(Default)]
-pub(crate) struct Job {
+pub(crate) struct WorkerOptions {
     /// The task types to claim.
     pub task_types: Vec<config::TaskType>,
     /// Handlers by type name. For types that are not in it, [`Tools::handlers`] is asked.
@@ -150,25 +150,26 @@ pub enum WorkerError {
 }
 
 /// Runs a worker until it is done or the program is stopped.
-pub(crate) fn run(job: &Job, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
-    let exit_on_outage = startup::exit_on_outage(job, tools);
+pub(crate) fn run(options: &WorkerOptions, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
+    let exit_on_outage = startup::exit_on_outage(options, tools);
     // If the server sends Retry-After, all slots pause, instead of one slot waiting inside its call.
     let client = tools.client.with_retry_after_budget(Duration::ZERO);
     let tools = &Tools { client: &client, ..*tools };
-    let Some(types) = startup::resolve(job, tools, exit_on_outage)? else {
+    let Some(types) = startup::resolve(options, tools, exit_on_outage)? else {
         tools.observer.event(&Event::Ended(&Summary::default()));
         return Ok(Summary::default());
     };
     let executor = startup::executor(tools);
-    let process = startup::start_process(job, tools, &executor)?;
+    let process = startup::start_process(options, tools, &executor)?;
     let unreported = tools.store.take_unreported(client.url(), &process)?;
-    let context = Context::new(job, (executor, process, types), &unreported, exit_on_outage)?;
+    let context = Context::new(options, (executor, process, types), &unreported, exit_on_outage)?;
     let reports = ReportQueue::new(unreported, tools.config);
     let store_health = StoreHealth::new(&context, &reports);
     let recovery = Recovery::new(&context, &store_health)?;
     let poller = Poller::new(&recovery, &reports);
     let reporter = Reporter::new(&context, &store_health, &reports);
-    let slots = Slots::new(&poller, &recovery, &reporter, Watchdog::new(job.watchdog, tools.config.concurrency.value));
+    let slots =
+        Slots::new(&poller, &recovery, &reporter, Watchdog::new(options.watchdog, tools.config.concurrency.value));
     context.follow_shutdown(tools.shutdown, tools.store);
     Supervisor { context: &context, slots: &slots, reporter: &reporter, reports: &reports, handlers: tools.handlers }
         .run()
@@ -190,14 +191,17 @@ struct Context<'a> {
 
 impl<'a> Context<'a> {
     fn new(
-        job: &Job,
+        options: &WorkerOptions,
         (executor, process, types): (Executor<'a>, Process, Vec<WorkerType>),
         unreported: &[StoredResult],
         exit_on_outage: Option<Duration>,
     ) -> Result<Self, StoreError> {
         let config = executor.config;
-        let limits =
-            Limits { max_tasks: config.max_tasks.value, drain: job.drain, exit_after_idle: job.exit_after_idle };
+        let limits = Limits {
+            max_tasks: config.max_tasks.value,
+            drain: options.drain,
+            exit_after_idle: options.exit_after_idle,
+        };
         let backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let concurrency = types.iter().map(|worker_type| worker_type.concurrency).collect();
         let earlier = recovery::earlier_workers(&executor, &process)?;

@@ -54,7 +54,7 @@ impl<'w> Recovery<'w> {
             let Some(index) = names.iter().position(|name| *name == claim.task.task_type) else { continue };
             let end = claim_expiry(&claim, &context.types[index], context);
             if !end.left().is_zero() && self.still_holds(&claim) {
-                context.emit(&Event::TakenUp(&claim));
+                context.emit(&Event::Recovered(&claim));
                 self.of_type(index).push_back((claim, end));
             } else {
                 context.store().forget_claim(&claim, api_url)?;

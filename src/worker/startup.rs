@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::outage::OutageTracker;
 use super::watchdog::{again, heartbeat_interval};
-use super::{Completer, Event, Executor, Job, Tools, TypeError, WorkerError, WorkerType, recovery};
+use super::{Completer, Event, Executor, Tools, TypeError, WorkerError, WorkerOptions, WorkerType, recovery};
 use crate::clock::{Clock, Slept};
 use crate::config;
 use crate::failpoint;
@@ -23,8 +23,8 @@ const SPARE: u64 = 32;
 
 /// Returns how long a worker whose exit somebody waits for continues without an answer of the TaskManager; `None` if
 /// nobody does.
-pub(super) fn exit_on_outage(job: &Job, tools: &Tools<'_>) -> Option<Duration> {
-    let is_waited_for = job.drain || tools.config.max_tasks.value > 0;
+pub(super) fn exit_on_outage(options: &WorkerOptions, tools: &Tools<'_>) -> Option<Duration> {
+    let is_waited_for = options.drain || tools.config.max_tasks.value > 0;
     // A test of this exit does not wait for minutes.
     let is_patient = failpoint::check("impatient").is_ok();
     is_waited_for.then(|| if is_patient { tools.client.retries().retry_after_budget } else { Duration::from_secs(1) })
@@ -43,23 +43,27 @@ pub(super) fn executor<'a>(tools: &Tools<'a>) -> Executor<'a> {
 }
 
 /// Registers this process in the results file, and kills the orphans of dead processes.
-pub(super) fn start_process(job: &Job, tools: &Tools<'_>, executor: &Executor<'_>) -> Result<Process, StoreError> {
+pub(super) fn start_process(
+    options: &WorkerOptions,
+    tools: &Tools<'_>,
+    executor: &Executor<'_>,
+) -> Result<Process, StoreError> {
     let now = executor.completer.clock.now();
     let process = tools.store.start_process(&tools.config.worker_id.value, tools.client.url(), now)?;
-    let runs_programs = job.task_types.iter().any(|it| !job.handlers.contains_key(&it.name));
+    let runs_programs = options.task_types.iter().any(|it| !options.handlers.contains_key(&it.name));
     recovery::kill_orphans(executor, &process, runs_programs);
     Ok(process)
 }
 
 /// Resolves the types to work; `None` if the program was stopped before the TaskManager answered.
 pub(super) fn resolve(
-    job: &Job,
+    options: &WorkerOptions,
     tools: &Tools<'_>,
     exit_on_outage: Option<Duration>,
 ) -> Result<Option<Vec<WorkerType>>, WorkerError> {
-    let handlers: Result<Vec<_>, _> = job.task_types.iter().map(|it| checked_handler(it, job, tools)).collect();
+    let handlers: Result<Vec<_>, _> = options.task_types.iter().map(|it| checked_handler(it, options, tools)).collect();
     let handlers = handlers.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
-    check_open_files(tools.config.concurrency.value, job.task_types.iter().zip(&handlers))?;
+    check_open_files(tools.config.concurrency.value, options.task_types.iter().zip(&handlers))?;
     let clock = Arc::new(SystemClock::new(Arc::clone(tools.shutdown), Phase::Draining));
     let client = tools.client.with_clock(clock.clone());
     let outage = OutageTracker::new(tools.observer);
@@ -67,7 +71,7 @@ pub(super) fn resolve(
     let mut backoff = Backoff::new(tools.config.poll_interval.value, 1.5, max_backoff);
     let mut when_asked_to_wait = Backoff::when_asked_to_wait(max_backoff);
     loop {
-        let error = match try_resolve(job, &handlers, tools, &client, &outage) {
+        let error = match try_resolve(options, &handlers, tools, &client, &outage) {
             Ok(types) => return Ok(Some(types)),
             Err(TypeError::TaskManager(Error::Interrupted)) => return Ok(None),
             Err(TypeError::TaskManager(error)) if error.is_retryable() => error,
@@ -85,15 +89,19 @@ pub(super) fn resolve(
             Some(asked) => asked.max(when_asked_to_wait.jittered()),
             None => backoff.jittered(),
         };
-        if rest(wait, job, tools, &*clock) == Slept::Interrupted {
+        if rest(wait, options, tools, &*clock) == Slept::Interrupted {
             return Ok(None);
         }
     }
 }
 
 /// Returns the handler of a type: the caller's own, or the configured one. The error is one line on why it cannot run.
-fn checked_handler(settings: &config::TaskType, job: &Job, tools: &Tools<'_>) -> Result<Arc<dyn Handler>, String> {
-    let handler = match job.handlers.get(&settings.name) {
+fn checked_handler(
+    settings: &config::TaskType,
+    options: &WorkerOptions,
+    tools: &Tools<'_>,
+) -> Result<Arc<dyn Handler>, String> {
+    let handler = match options.handlers.get(&settings.name) {
         Some(handler) => Arc::clone(handler),
         None => tools.handlers.handler(settings)?,
     };
@@ -102,11 +110,11 @@ fn checked_handler(settings: &config::TaskType, job: &Job, tools: &Tools<'_>) ->
 }
 
 /// Waits while sending heartbeats.
-fn rest(wait: Duration, job: &Job, tools: &Tools<'_>, clock: &dyn Clock) -> Slept {
+fn rest(wait: Duration, options: &WorkerOptions, tools: &Tools<'_>, clock: &dyn Clock) -> Slept {
     let mut left = wait;
     loop {
-        heartbeat(job, tools);
-        let step = heartbeat_interval(again(job.watchdog)).min(left);
+        heartbeat(options, tools);
+        let step = heartbeat_interval(again(options.watchdog)).min(left);
         left -= step;
         let slept = clock.sleep(step);
         if slept == Slept::Interrupted || left.is_zero() {
@@ -116,20 +124,20 @@ fn rest(wait: Duration, job: &Job, tools: &Tools<'_>, clock: &dyn Clock) -> Slep
 }
 
 /// Sends a heartbeat. The next call may take its time.
-fn heartbeat(job: &Job, tools: &Tools<'_>) {
-    tools.observer.event(&Event::Heartbeat { again: again(job.watchdog) });
+fn heartbeat(options: &WorkerOptions, tools: &Tools<'_>) {
+    tools.observer.event(&Event::Heartbeat { again: again(options.watchdog) });
 }
 
 fn try_resolve(
-    job: &Job,
+    options: &WorkerOptions,
     handlers: &[Arc<dyn Handler>],
     tools: &Tools<'_>,
     client: &Client,
     outage: &OutageTracker<'_>,
 ) -> Result<Vec<WorkerType>, TypeError> {
-    if job.register {
-        for settings in &job.task_types {
-            heartbeat(job, tools);
+    if options.register {
+        for settings in &options.task_types {
+            heartbeat(options, tools);
             let schema = tools.handlers.schema(settings);
             let registered = client.register_type(&settings.name, &settings.version, &schema);
             let registered = registered.map_err(TypeError::TaskManager)?;
@@ -139,14 +147,14 @@ fn try_resolve(
     }
     let mut warn = |warning| tools.observer.event(&Event::Warning(warning));
     let mut resolve = |(settings, handler): (_, &Arc<_>)| {
-        heartbeat(job, tools);
+        heartbeat(options, tools);
         let resolved = WorkerType::resolve(settings, Arc::clone(handler), tools.config, client, &mut warn);
         if resolved.is_ok() {
             outage.answered();
         }
         resolved
     };
-    job.task_types.iter().zip(handlers).map(&mut resolve).collect()
+    options.task_types.iter().zip(handlers).map(&mut resolve).collect()
 }
 
 /// What a type needs: its maximum of tasks in flight, and the open files of each.
