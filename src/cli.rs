@@ -1,4 +1,4 @@
-//! The command line: what `prismq` can be asked, as clap types and nothing else.
+//! The command line, as clap types and nothing else.
 
 mod flags;
 mod help;
@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads a command line. A number below zero is a value, for its argument to refuse, and not an unknown option.
+    /// Parses a command line. A negative number is a value, for its argument to refuse, and not an unknown option.
     pub(crate) fn read(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let values = |arg: Arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
         let mut command = Self::command().mut_args(values).mut_subcommands(|it| it.mut_args(values));

@@ -1,4 +1,4 @@
-//! Arguments that are more than a text.
+//! Arguments with a syntax of their own.
 
 use std::path::PathBuf;
 
@@ -20,9 +20,9 @@ pub(crate) struct Param {
 /// A handler given on the command line: `TYPE=CMD`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handle {
-    /// The type of the tasks it works.
+    /// Task type.
     pub task_type: String,
-    /// The line that `sh -c` runs.
+    /// Command line for `sh -c`.
     pub command: String,
 }
 
@@ -51,17 +51,17 @@ pub(super) fn handle(text: &str) -> Result<Handle, String> {
     Ok(Handle { task_type, command: command.to_owned() })
 }
 
-/// A path. A `~` at its start is a home folder: shells leave it in `--option=~/file`.
+/// Returns a parser of paths. A `~` at the start is a home folder: shells leave it in `--option=~/file`.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| expand_home(&path))
 }
 
-/// A name to look for, or a pattern of names.
+/// Checks a name, or a pattern of names.
 pub(super) fn name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// `SQLite`, `MySQL` and what the API sends stay below 2^63.
+/// Parses a task id. `SQLite`, `MySQL` and the API keep ids below 2^63.
 pub(super) fn task_id(text: &str) -> Result<u64, String> {
     whole(text, 0..=i64::MAX.into())
 }

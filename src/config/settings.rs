@@ -92,8 +92,8 @@ macro_rules! settings {
     };
 }
 
-// The help, the name, the type, what reads it (else its `FromStr`), where it can be set, and the default, which may be a
-// setting above. Without a default, the value is an `Option`.
+// Help, name, type, parser (else its `FromStr`), sources, and default, which may be a setting above. Without a default,
+// the value is an `Option`.
 settings! {
     default results: default_results;
 

@@ -17,13 +17,13 @@ pub(super) struct Document<'a> {
 }
 
 impl Document<'_> {
-    /// `problem`, at the byte `offset` of the file.
+    /// Creates an error for `problem` at the byte `offset` of the file.
     pub(super) fn error(&self, offset: usize, problem: impl std::fmt::Display) -> ConfigError {
         let line = 1 + self.text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
         ConfigError::at(format_args!("{}:{line}", self.path.display()), problem)
     }
 
-    /// The folder that paths in the file are relative to.
+    /// Returns the folder that paths in the file are relative to.
     pub(super) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
@@ -37,7 +37,7 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The table of `entries` that starts at `offset`. A key that is none of `known` is an error.
+    /// Creates a table of `entries` that starts at `offset`. A key that is not in `known` is an error.
     pub(super) fn new(
         document: &'a Document<'a>,
         (offset, entries): (usize, &'a DeTable<'a>),
@@ -54,13 +54,13 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What `key` says, where it is there.
+    /// Returns the value of `key`, if it is there.
     pub(super) fn get(&self, key: &'static str) -> Option<Entry<'a>> {
         let value = self.entries.get(key)?;
         Some(Entry { document: self.document, key, value })
     }
 
-    /// The value of `key`, read by `parse`.
+    /// Returns the value of `key`, parsed with `parse`.
     pub(super) fn parse<T>(
         &self,
         key: &'static str,
@@ -69,17 +69,17 @@ impl<'a> Table<'a> {
         self.get(key).map(|entry| entry.parse(parse)).transpose()
     }
 
-    /// The text of `key`.
+    /// Returns the text of `key`.
     pub(super) fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
         self.get(key).map(|entry| entry.text().map(str::to_owned)).transpose()
     }
 
-    /// The path in `key`, relative to the file.
+    /// Returns the path in `key`, resolved from the file's folder.
     pub(super) fn path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         self.get(key).map(|entry| entry.path()).transpose()
     }
 
-    /// `problem` with the table as a whole.
+    /// Creates an error about the whole table.
     pub(super) fn error(&self, problem: impl std::fmt::Display) -> ConfigError {
         self.document.error(self.offset, problem)
     }
@@ -93,17 +93,17 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// `problem` with this value.
+    /// Creates an error about this value.
     pub(super) fn error(&self, problem: impl std::fmt::Display) -> ConfigError {
         self.document.error(self.value.span().start, format_args!("`{}`: {problem}", self.key))
     }
 
-    /// The value itself.
+    /// Returns the value itself.
     pub(super) fn value(&self) -> &'a DeValue<'a> {
         self.value.get_ref()
     }
 
-    /// A text that is not empty.
+    /// Returns the value as text; an empty one is an error.
     pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
         let text = self.value().as_str().ok_or_else(|| self.error("must be a quoted string"))?;
         match text.trim() {
@@ -113,12 +113,12 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A path, relative to the file.
+    /// Returns the value as a path, resolved from the file's folder.
     pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
         values::path(self.document.folder(), self.text()?).map_err(|problem| self.error(problem))
     }
 
-    /// A text or a number, read by `parse`, which also says what else it must be.
+    /// Returns a text or a number, parsed with `parse`, which also says what else it must be.
     pub(super) fn parse<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         let text = match self.value() {
             DeValue::String(_) => self.text()?.to_owned(),
@@ -128,12 +128,12 @@ impl<'a> Entry<'a> {
         if self.value().is_bool() { Err(self.error("must be a quoted string or a number")) } else { Ok(value) }
     }
 
-    /// True or false.
+    /// Returns the value as a boolean.
     pub(super) fn boolean(&self) -> Result<bool, ConfigError> {
         self.value().as_bool().ok_or_else(|| self.error("must be true or false"))
     }
 
-    /// A list of texts.
+    /// Returns the value as a list of texts.
     pub(super) fn texts(&self) -> Result<Vec<String>, ConfigError> {
         let wrong = || self.error("must be a list of strings, such as [\"a\", \"b\"]");
         let list = self.value().as_array().ok_or_else(wrong)?;
@@ -141,7 +141,7 @@ impl<'a> Entry<'a> {
         texts.map(|text| text.map(str::to_owned).ok_or_else(wrong)).collect()
     }
 
-    /// A table of texts, numbers and booleans, as texts.
+    /// Returns a table of texts, numbers and booleans, as texts.
     pub(super) fn variables(&self) -> Result<Vec<(String, String)>, ConfigError> {
         let wrong = || self.error("must be a table of strings, such as { MODEL = \"small\" }");
         let table = self.value().as_table().ok_or_else(wrong)?;
@@ -154,27 +154,27 @@ impl<'a> Entry<'a> {
         table.iter().map(pair).collect()
     }
 
-    /// A table whose keys are `known`.
+    /// Returns the value as a table whose keys must be in `known`.
     pub(super) fn table(&self, known: &[&str]) -> Result<Table<'a>, ConfigError> {
         let entries = self.value().as_table().ok_or_else(|| self.error("must be a table, such as { … }"))?;
         Table::new(self.document, (self.value.span().start, entries), known)
     }
 
-    /// The tables of a list of tables, such as `[[task_type]]` makes, each with the byte it starts at.
+    /// Returns the tables of an array of tables, such as `[[task_type]]`, each with the byte offset of its start.
     pub(super) fn tables(&self) -> Result<Vec<(usize, &'a DeTable<'a>)>, ConfigError> {
         let wrong = || self.error(format_args!("must be a list of tables: write [[{}]]", self.key));
         let list = self.value().as_array().ok_or_else(wrong)?;
         list.iter().map(|item| Ok((item.span().start, item.get_ref().as_table().ok_or_else(wrong)?))).collect()
     }
 
-    /// The value as JSON.
+    /// Returns the value as JSON.
     pub(super) fn json(&self) -> Result<Value, ConfigError> {
         to_json(self.value())
             .ok_or_else(|| self.error("contains a number that JSON cannot represent, or one that is too long"))
     }
 }
 
-/// A text, a number or a boolean as text.
+/// Formats a text, a number or a boolean as text.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -195,7 +195,7 @@ fn number(text: &str) -> Option<Value> {
 fn to_json(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => json!(text),
-        // Its digits stay as they are, like those of the params that it is for.
+        // Keeps its digits as written, as in the params that it is compared with.
         DeValue::Integer(integer) if integer.radix() == 10 => number(integer.as_str())?,
         DeValue::Integer(integer) => {
             number(&u128::from_str_radix(integer.as_str(), integer.radix()).ok()?.to_string())?

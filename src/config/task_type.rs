@@ -1,4 +1,4 @@
-//! A task type as `prismq.toml` describes it: its schema, and what works its tasks.
+//! Task types as configured in `prismq.toml`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -36,10 +36,10 @@ pub(super) const KEYS: [&str; 15] = [
 ];
 const RETRY_KEYS: [&str; 3] = ["max_attempts", "backoff_factor", "delay"];
 const HANDLERS: [&str; 6] = ["echo", "sleep", "fail", "youtube.video", "youtube.search", "youtube.channel"];
-/// What the names of those begin with that read YouTube.
+/// Prefix of the handlers that read YouTube.
 const YOUTUBE: &str = "youtube.";
 
-/// A type of tasks, and what works them.
+/// A configured task type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TaskType {
     /// Its name, such as `PrismQ.Script.Generate`.
@@ -48,15 +48,15 @@ pub(crate) struct TaskType {
     pub version: String,
     /// The JSON Schema of its params, an object.
     pub schema: Option<Value>,
-    /// What works its tasks; `None` where this machine only registers or creates them.
+    /// How its tasks are run; `None` if this machine only registers or creates them.
     pub action: Option<Action>,
     /// How its program is run.
     pub mode: Mode,
-    /// How long one run may take; `None`: as long as the claim leaves.
+    /// Maximum time of an attempt; `None` = as long as the claim allows.
     pub timeout: Option<Duration>,
-    /// At most so many of its tasks at once; `None`: as many as there are slots.
+    /// Maximum number of its tasks in flight; `None` = number of slots.
     pub concurrency: Option<usize>,
-    /// What happens to failures that trying again may mend.
+    /// Retries inside a claim.
     pub retry: Retry,
     /// The working folder of its handler, absolute.
     pub dir: PathBuf,
@@ -71,7 +71,7 @@ pub(crate) struct TaskType {
 }
 
 impl TaskType {
-    /// A type that says nothing but its `name`, with its handler's working folder.
+    /// Creates a type with defaults and its handler's working folder.
     #[must_use]
     pub(crate) fn new(name: impl Into<String>, dir: PathBuf) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl TaskType {
         }
     }
 
-    /// A warning where its `timeout` is longer than a claim lasts.
+    /// Returns a warning if its `timeout` is longer than a claim lasts.
     #[must_use]
     pub(crate) fn timeout_beyond(&self, claim_timeout: Duration) -> Option<String> {
         let (name, timeout) = (&self.name, self.timeout.filter(|timeout| *timeout > claim_timeout)?);
@@ -181,7 +181,7 @@ pub(crate) struct Retry {
     pub max_attempts: u32,
     /// Factor between one wait and the next, at least 1.
     pub backoff_factor: f64,
-    /// The first wait.
+    /// First wait.
     pub delay: Duration,
 }
 

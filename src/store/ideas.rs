@@ -128,7 +128,7 @@ mod tests {
         holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let held = keep().unwrap_err();
         holder.execute_batch("ROLLBACK").unwrap();
-        // As where there are no open files left for its journal.
+        // For example if no open files are left for its journal.
         let journal = folder.path().join("ideas.db-journal");
         fs::create_dir(&journal).unwrap();
         let shut = keep().unwrap_err();

@@ -1,9 +1,9 @@
 //! The poll schedule: which slot may poll, when, and for which types.
 //!
-//! A slot polls with a permit from here, over its own connection. While tasks come, every free slot gets one. Once the
-//! queue was found empty, there is one permit for all slots: its owner polls with backoff, or long-polls if the server
-//! supports that, while the others sleep. When it gets a task it wakes two slots, and each of those that gets one wakes
-//! two more. So an idle worker polls once an interval, however many slots it has.
+//! A slot polls with a permit, over its own connection. While tasks come, every free slot gets one. Once the queue was
+//! empty, there is one permit for all slots: its owner backs off or long-polls while the others sleep. When it gets a
+//! task it wakes two slots, and each of those that gets one wakes two more. So an idle worker polls once an interval,
+//! however many slots it has.
 
 mod end;
 mod repeats;
@@ -24,10 +24,9 @@ use super::breaker::{Breaker, Change, Verdict};
 use super::long_poll::LongPoll;
 use crate::taskmanager::{Backoff, LongPolling};
 
-/// Sleeping slots woken by a slot that gets a task: if there are many tasks, all slots are soon busy, and a single task
-/// costs two polls in vain.
+/// Sleeping slots woken by a slot that gets a task. A single task costs two polls in vain.
 const CALLED_BY_A_TASK: usize = 2;
-/// Workers that start together, or are told to come back at the same time, spread their polls over this time.
+/// Workers that start together, or get the same Retry-After, spread their polls over this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
 struct State {
@@ -37,7 +36,7 @@ struct State {
     breakers: Vec<Breaker>,
     /// Slots that are polling now.
     asking: u64,
-    /// Room reserved by polls for tasks they may get, by type.
+    /// Room reserved by polls, by type.
     reserved: Vec<usize>,
     /// Concurrent polls skipped types that another polled for: the next slot polls alone.
     alone: bool,
@@ -88,8 +87,7 @@ pub(super) struct PollSchedule {
     limits: Limits,
     /// Maximum of tasks in flight, by type.
     concurrency: Vec<usize>,
-    /// Nothing is claimed while this many results wait for their first report: a new claim could expire while its
-    /// result waits.
+    /// Nothing is claimed while this many results wait for their first report: new claims could expire.
     most_delivering: usize,
 }
 
@@ -147,8 +145,7 @@ impl PollSchedule {
         self.state.lock()
     }
 
-    /// Wakes all waiting threads: which of them may go on depends on the state, and waking just one could wake one that
-    /// may not.
+    /// Wakes all waiting threads: the state decides which of them may go on.
     fn notify(&self, state: &State) {
         self.changed.notify_all();
         if state.closed.is_some() {
@@ -178,8 +175,7 @@ impl PollSchedule {
                 }
                 return Some(state.permit(is_idle, &self.limits));
             }
-            // A slot that was not woken sleeps until another has news; so does one that must poll alone while another
-            // polls.
+            // Other slots sleep until somebody has news; so does one that must poll alone while another polls.
             let until = if called { wake } else { None };
             fresh &= called || state.alone;
             wait(&self.changed, &mut state, until);
@@ -304,8 +300,7 @@ impl PollSchedule {
         }
     }
 
-    /// Notes the number of unreported results. `count` is called under the lock, so that the latest count wins if two
-    /// threads note one at once.
+    /// Notes the number of unreported results, counted under the lock so that the latest count wins.
     pub(super) fn note_unreported(&self, count: impl FnOnce() -> usize) {
         let mut state = self.lock();
         let unreported = count();

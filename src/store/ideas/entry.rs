@@ -84,7 +84,7 @@ pub(super) fn fields() -> impl Iterator<Item = &'static str> {
     FIELDS.iter().map(|(name, _)| *name)
 }
 
-/// The names of the fields, with what their columns hold where nothing is said.
+/// Names of the fields, each with its column's default.
 pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
     FIELDS.iter().map(|(name, kind)| (*name, kind.default()))
 }
@@ -150,7 +150,7 @@ pub(crate) fn check_ideas(outcome: &Outcome) -> Result<(), String> {
     entries(outcome).map(drop)
 }
 
-/// The ideas of a result, in their order; none where it failed.
+/// Returns the ideas of a result in order; none if it failed.
 pub(in crate::store) fn ideas_of(result: &TaskResult) -> Result<Vec<Idea>, String> {
     let mut ideas = entries(&result.outcome)?;
     for (number, idea) in ideas.iter_mut().enumerate() {

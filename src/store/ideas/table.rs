@@ -31,7 +31,7 @@ pub(in crate::store) fn recognise(connection: &Connection) -> Result<(), OpenErr
     shape(connection).map(drop)
 }
 
-/// Writes ideas, and makes the table first where that is needed. Returns the row of each.
+/// Writes ideas, and creates the table if needed. Returns the row id of each.
 pub(in crate::store) fn keep(
     transaction: &Transaction<'_>,
     ideas: &[Idea],
