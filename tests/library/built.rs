@@ -35,7 +35,7 @@ fn what_makes_no_sense_is_named() {
     type Change = fn(WorkerBuilder) -> WorkerBuilder;
     let changes: [(Change, &str); 9] = [
         (|it| it.api_url("nowhere"), "api_url: \"nowhere\" is not a valid URL"),
-        (|it| it.api_key("a\nb"), "api_key: the key holds a character"),
+        (|it| it.api_key("a\nb"), "api_key: the key contains a character"),
         (|it| it.worker_id(""), "worker_id: a worker ID must have"),
         (|it| it.concurrency(0), "concurrency: must be between 1 and 1000, not 0"),
         (|it| it.max_attempts(0), "max_attempts: must be between 1 and 4294967295, not 0"),
