@@ -29,6 +29,8 @@ pub(super) struct Committer {
     called: Notify,
     /// The changes that were written, or that calls were told of that they were not.
     known: AtomicU64,
+    /// The number of writes that failed, and why the last one did.
+    failed: Mutex<(u64, String)>,
 }
 
 /// Why it could not be, for a person.
@@ -43,7 +45,8 @@ impl Committer {
     fn with(queue: Shared, sync: impl Fn() -> Written + Send + Sync + 'static) -> Self {
         let disk = Arc::clone(&queue.disk);
         let (waiting, called) = (Mutex::default(), Notify::new());
-        Self { queue, disk, sync: Arc::new(sync), waiting, called, known: AtomicU64::new(0) }
+        let (known, failed) = (AtomicU64::new(0), Mutex::default());
+        Self { queue, disk, sync: Arc::new(sync), waiting, called, known, failed }
     }
 
     /// Whether the database is where it was when it was opened.
@@ -51,8 +54,19 @@ impl Committer {
         self.disk.check_in_place()
     }
 
-    /// Returns when all that was changed before is on disk. Whoever changes something is to ask before it waits for
-    /// anything else: what fails is told to those who have asked.
+    /// Returns the number of writes that failed so far.
+    fn failures(&self) -> u64 {
+        self.failed.lock().0
+    }
+
+    /// Fails if a write failed after there were `failures`: it may have been of a change that did not wait for it.
+    fn check_since(&self, failures: u64) -> Written {
+        let (count, why) = &*self.failed.lock();
+        if *count == failures { Ok(()) } else { Err(why.clone()) }
+    }
+
+    /// Returns when all that was changed before is on disk, or was written in vain while nobody waited for it: see
+    /// [`Self::check_since`].
     pub(super) async fn catch_up(&self) -> Written {
         // Who has the queue may be changing it.
         let is_free = |queue: MutexGuard<'_, Queue>| queue.changes() == self.known.load(Ordering::SeqCst);
@@ -79,6 +93,10 @@ impl Committer {
             let written = if is_long { spawn_blocking(write).await } else { Ok(write()) };
             // Where it panicked, all that wait are told that it has ended.
             let Ok((changes, written)) = written else { continue };
+            if let Err(why) = &written {
+                let failed = &mut *self.failed.lock();
+                *failed = (failed.0 + 1, why.clone());
+            }
             self.known.store(changes, Ordering::SeqCst);
             for call in waiting {
                 // Its client may have left.
@@ -112,8 +130,10 @@ pub(super) async fn sync_changes(
     request: Request,
     next: Next,
 ) -> Result<Response, CallError> {
+    let failures = committer.failures();
     let answer = next.run(request).await;
-    committer.catch_up().await.map(|()| answer).map_err(|error| CallError::internal(&error))
+    let written = committer.catch_up().await.and_then(|()| committer.check_since(failures));
+    written.map(|()| answer).map_err(|error| CallError::internal(&error))
 }
 
 #[cfg(test)]
@@ -214,6 +234,32 @@ mod tests {
                 let answer = router.clone().oneshot(request).await.unwrap();
                 assert_eq!(answer.status(), status, "{method} {path}");
             }
+        });
+    }
+
+    #[test]
+    fn a_call_that_goes_on_while_its_change_fails_is_not_confirmed() {
+        let (queue, _folder) = queue();
+        let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
+        let (changed, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (changes, waits) = (Arc::clone(&changed), Arc::clone(&written));
+        let large = async move |queue: State<Shared>| {
+            change(queue).await;
+            changes.notify_one();
+            waits.notified().await;
+        };
+        let router = Router::new().route("/", post(large));
+        let router =
+            router.layer(middleware::from_fn_with_state(Arc::clone(&committer), sync_changes)).with_state(queue);
+        run(&committer, async {
+            let request = Request::builder().method("POST").uri("/").body(Body::empty()).unwrap();
+            let other = async {
+                changed.notified().await;
+                assert!(committer.catch_up().await.is_err());
+                written.notify_one();
+            };
+            let (answer, ()) = tokio::join!(router.oneshot(request), other);
+            assert_eq!(answer.unwrap().status(), 500);
         });
     }
 
