@@ -242,11 +242,11 @@ mod tests {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         let (changed, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (changes, waits) = (Arc::clone(&changed), Arc::clone(&written));
+        let (has_changed, go_on) = (Arc::clone(&changed), Arc::clone(&written));
         let large = async move |queue: State<Shared>| {
             change(queue).await;
-            changes.notify_one();
-            waits.notified().await;
+            has_changed.notify_one();
+            go_on.notified().await;
         };
         let router = Router::new().route("/", post(large));
         let router =
