@@ -267,7 +267,7 @@ pub(super) fn kill_orphans(executor: &Executor<'_>, process: &Process, runs_prog
         let warning = format!("processes that leave their handler's process group cannot be killed with it: {error}");
         observer.event(&Event::Warning(warning));
     }
-    // A mark that cannot be searched up may belong to a live process.
+    // A mark that cannot be looked up may belong to a live process.
     let is_dead = |mark: &str| store.is_mark_alive(mark) == Ok(Some(false));
     for leftover in handler::kill_orphans(is_dead) {
         observer.event(&Event::OrphanKilled(leftover));

@@ -26,7 +26,7 @@ const MOST_FAILED_ALONE: u32 = 12;
 pub(super) struct PendingReport {
     pub(super) id: ResultId,
     pub(super) result: TaskResult,
-    /// Whether it may have arrived, or its claim may have been lost: the task is searched up before anything is sent.
+    /// Whether it may have arrived, or its claim may have been lost: the task is looked up before anything is sent.
     pub(super) in_doubt: bool,
     /// What to note after its first report, until that was sent.
     pub(super) first: Option<FirstReport>,

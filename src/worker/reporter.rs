@@ -20,7 +20,7 @@ use crate::taskmanager::{Backoff, Delivery, Error, Retries};
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long to retry marking a confirmed result while another process holds the results file. A result that is not
-/// marked is searched up at the next start.
+/// marked is looked up at the next start.
 pub(super) const MARK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Retries of a postponed report. Looking the task up and sending the report both need an answer: if the server fails
@@ -271,7 +271,7 @@ impl<'w> Reporter<'w> {
         settled
     }
 
-    /// Keeps a confirmed or lost result that could not be marked. It is searched up again when the results file can be
+    /// Keeps a confirmed or lost result that could not be marked. It is looked up again when the results file can be
     /// written.
     fn mark_later(&self, report: PendingReport, error: StoreError) {
         self.store_health.failed(error);
