@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::exec::ExecSettings;
 use super::process::PROGRESS_FD;
+use super::settings::ExecSettings;
 use crate::task::Claim;
 
 /// A variable whose name contains one of these is taken for a secret.
@@ -81,7 +81,7 @@ fn is_clean(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::exec::Command;
+    use crate::handler::settings::Command;
 
     fn settings() -> ExecSettings {
         ExecSettings {

@@ -1,6 +1,5 @@
 //! Handlers that start a program for each task.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,6 +18,7 @@ use super::pipes::Input;
 use super::process::{FILES, KILL_AFTER, Program};
 use super::redact::Redactor;
 use super::session::{ChildHandle, EndedSession, RunOptions, Session};
+use super::settings::{Command, ExecSettings};
 use super::{Handler, OpenFiles, Run, lookup, script};
 use crate::os_error;
 use crate::resources::is_shortage;
@@ -27,33 +27,6 @@ use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
 /// The first and the longest pause before starting a program is retried.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// The command of a handler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// A program and its arguments.
-    Program(Vec<String>),
-    /// A command line for `sh -c`.
-    Shell(String),
-}
-
-/// How a program is run. Not `Debug`, since `env` may contain secrets.
-#[derive(Clone)]
-pub struct ExecSettings {
-    /// The command to run.
-    pub command: Command,
-    /// The working folder. A program whose name has a slash is relative to it.
-    pub dir: PathBuf,
-    /// Variables added to the environment that the program inherits from the worker; they override it.
-    pub env: BTreeMap<String, String>,
-    /// Variables to inherit although their names look like secrets.
-    pub pass_env: Vec<String>,
-    /// Whether to inherit only a few common variables and `pass_env`.
-    pub clean_env: bool,
-    /// Values to redact in the program's output, such as the TaskManager's key. Variables of `pass_env` that look like
-    /// secrets are redacted as well. Values shorter than 4 characters are not.
-    pub secrets: Vec<String>,
-}
 
 /// A handler that starts a program for each task.
 pub struct Exec {

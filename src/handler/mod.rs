@@ -21,6 +21,7 @@ mod redact;
 mod run;
 mod script;
 mod session;
+mod settings;
 #[cfg(target_os = "linux")]
 mod supervision;
 #[cfg(not(target_os = "linux"))]
@@ -32,13 +33,14 @@ mod tests;
 
 pub(crate) use builtin::{builtin, builtin_schema};
 pub(crate) use envelope::outcome_of;
-pub use exec::{Command, Exec, ExecSettings};
+pub use exec::Exec;
 pub(crate) use interruption::{Interruption, stopped};
 #[cfg(target_os = "linux")]
 pub use orphans::{Orphan, kill_orphans};
 pub(crate) use persistent::Persistent;
 pub(crate) use redact::Redactor;
 pub use run::{Listener, Run};
+pub use settings::{Command, ExecSettings};
 pub use supervision::supervise;
 #[cfg(not(target_os = "linux"))]
 pub use supervision::{Orphan, kill_orphans};
