@@ -68,10 +68,11 @@ impl Layout {
 
     /// Checks that a file is empty or has a layout that can be upgraded. Changes nothing.
     pub(super) fn recognise(&self, connection: &Connection) -> Result<(), OpenError> {
-        // In this order: another process may be creating the tables, and the application id with them.
-        let is_empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
-        let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let found = version(connection)?;
+        // One snapshot: another process may be creating the tables, and the application id with them.
+        let snapshot = connection.unchecked_transaction()?;
+        let is_empty: bool = snapshot.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+        let application_id: i32 = snapshot.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let found = version(&snapshot)?;
         let is_new = is_empty && application_id == 0 && found == 0;
         if application_id != self.application_id && !is_new {
             return Err(OpenError::Foreign("it is another program's database".into()));
@@ -169,4 +170,31 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+    use super::*;
+
+    const LAYOUT: Layout =
+        Layout { application_id: 7, migrations: &[|it| it.execute_batch("CREATE TABLE t (n)")], statements: 1 };
+
+    #[test]
+    fn a_file_that_another_process_is_just_creating_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db");
+        let (mut connection, mut other) = (Connection::open(&path).unwrap(), Connection::open(&path).unwrap());
+        other.pragma_update(None, "journal_mode", "WAL").unwrap();
+        // Between two of its reads.
+        let creates = move |context: AuthContext<'_>| {
+            if matches!(context.action, AuthAction::Pragma { pragma_name: "user_version", .. }) {
+                LAYOUT.migrate(&mut other).unwrap();
+            }
+            Authorization::Allow
+        };
+        connection.authorizer(Some(creates)).unwrap();
+        assert!(LAYOUT.recognise(&connection).is_ok());
+    }
 }

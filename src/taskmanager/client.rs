@@ -22,6 +22,7 @@ const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// Which of the pending tasks a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "each reads as the order that it is")]
 pub enum Order {
     /// The task that was created first.
     OldestFirst,
