@@ -65,9 +65,11 @@ impl ClaimRow {
     }
 }
 
+/// Removes the noted claim of an attempt that has ended, or that of an earlier attempt if its answer came late and its
+/// note replaced the later one.
 pub(super) fn end_claim(connection: &Connection, api_url: &str, id: TaskId, attempt: u32) -> rusqlite::Result<usize> {
     connection
-        .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
+        .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt <= ?3")?
         .execute(params![api_url, id.0, attempt])
 }
 

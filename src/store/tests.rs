@@ -139,6 +139,21 @@ fn a_new_file_is_opened_by_several_at_once() {
 }
 
 #[test]
+fn a_note_that_came_late_ends_with_the_later_attempt() {
+    let file = File::new();
+    let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
+    for attempt in [2, 1] {
+        let mut claim = claim(1);
+        claim.task.attempt = attempt;
+        file.store.note_claim(&claim, URL, Some(&process)).unwrap();
+    }
+    let mut result = result(1, "2026-11-22T08:00:00Z", Duration::ZERO);
+    result.attempt = 2;
+    file.add(&result);
+    assert_eq!(file.count("claims"), 0);
+}
+
+#[test]
 fn results_that_come_at_once_are_all_stored() {
     let file = File::new();
     std::thread::scope(|scope| {
