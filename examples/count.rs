@@ -12,7 +12,7 @@ fn count(claim: &Claim, _: &Run<'_>) -> Outcome {
 
 fn main() -> anyhow::Result<()> {
     let worker = Worker::builder().from_environment().handler("example.count", count);
-    let worker = worker.register().concurrency(8).log_to_stderr().heed_signals().build()?;
+    let worker = worker.register().concurrency(8).log_to_stderr().install_signal_handlers().build()?;
     worker.run()?;
     Ok(())
 }

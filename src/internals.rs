@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::clock::Moment;
 use crate::handler::{Listener, Run};
 use crate::library::Worker;
-pub use crate::shutdown::{Phase, Shutdown, Stop, StopReason, SystemClock};
+pub use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
 pub use crate::store::Store;
 pub use crate::task::TaskResult;
 use crate::task::{Claim, Task, TaskId};
@@ -60,7 +60,7 @@ pub fn claim(id: u64, task_type: &str, params: Value) -> Claim {
 }
 
 /// Creates a run that may take `timeout` from now and must end early if `stop` is raised.
-pub fn run<'a>(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Run<'a> {
+pub fn run<'a>(timeout: Duration, stop: &'a CancelToken, listener: &'a dyn Listener) -> Run<'a> {
     Run::new(timeout, stop, listener)
 }
 

@@ -1,4 +1,4 @@
-//! Cancellation: of the program by signals, and of a running task by its [`Stop`].
+//! Cancellation: of the program by signals, and of a running task by its [`CancelToken`].
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub enum Phase {
 
 /// Why a running task is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StopReason {
+pub enum CancelReason {
     /// The worker shuts down: the handler gets SIGTERM, then SIGKILL.
     Shutdown,
     /// The worker shuts down now: the handler gets SIGKILL.
@@ -32,7 +32,7 @@ pub enum StopReason {
 pub type Shutdown = Watch<Phase>;
 
 /// The cancellation token of a running task; `None` while it may run.
-pub type Stop = Watch<Option<StopReason>>;
+pub type CancelToken = Watch<Option<CancelReason>>;
 
 type Listener<T> = Box<dyn Fn(T) + Send>;
 

@@ -14,7 +14,7 @@ use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::library;
 use crate::logging::{self, Sink};
-use crate::shutdown::{Phase, Shutdown, Stop, StopReason, SystemClock};
+use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
 use crate::youtube::SharedLedger;
@@ -72,7 +72,7 @@ impl Setup {
         exit: impl FnOnce() -> Exit + Send + 'static,
     ) -> anyhow::Result<()> {
         let screen = self.screen.clone();
-        library::heed_signals(&self.shutdown, move || screen::erase_echo(&screen))?;
+        library::install_signal_handlers(&self.shutdown, move || screen::erase_echo(&screen))?;
         Ok(end::in_time(&self.shutdown, is_due, exit)?)
     }
 
@@ -113,11 +113,11 @@ impl Setup {
     }
 
     /// Makes the first signal terminate the handler, and the second one kill it.
-    pub(super) fn stop_on_signals(&self) -> Arc<Stop> {
-        let stop = Arc::new(Stop::new(None));
+    pub(super) fn stop_on_signals(&self) -> Arc<CancelToken> {
+        let stop = Arc::new(CancelToken::new(None));
         let raised = Arc::clone(&stop);
         self.shutdown.on_raise(Phase::Running, move |phase| {
-            raised.raise(Some(if phase == Phase::Ending { StopReason::Kill } else { StopReason::Shutdown }));
+            raised.raise(Some(if phase == Phase::Ending { CancelReason::Kill } else { CancelReason::Shutdown }));
         });
         stop
     }

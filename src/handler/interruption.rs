@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::headline::STDERR_SEPARATOR;
 use crate::json;
-use crate::shutdown::StopReason;
+use crate::shutdown::CancelReason;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// Maximum size of a handler's result, in bytes.
@@ -16,7 +16,7 @@ pub(crate) enum Interruption {
     /// It ran longer than this.
     Timeout(Duration),
     /// The worker stopped it.
-    Stopped(StopReason),
+    Stopped(CancelReason),
     /// Its result is longer than [`OUTPUT_MAX`] bytes.
     OutputTooLong,
     /// It printed an invalid line; the text says what is wrong with it.
@@ -29,8 +29,8 @@ impl Interruption {
         let error = with_stderr_tail(self.error(), stderr_tail);
         match self {
             Self::Timeout(_) => Outcome::failure(ErrorType::Timeout, error),
-            Self::Stopped(StopReason::Shutdown | StopReason::Kill) => Outcome::failure(ErrorType::Shutdown, error),
-            Self::Stopped(StopReason::ClaimLost) => claim_lost(error),
+            Self::Stopped(CancelReason::Shutdown | CancelReason::Kill) => Outcome::failure(ErrorType::Shutdown, error),
+            Self::Stopped(CancelReason::ClaimLost) => claim_lost(error),
             Self::OutputTooLong | Self::ProtocolViolation(_) => Outcome::failure(ErrorType::Handler, error),
         }
     }
@@ -47,8 +47,8 @@ impl Interruption {
                 };
                 format!("timed out after {shown}")
             }
-            Self::Stopped(StopReason::Shutdown | StopReason::Kill) => "stopped: the worker is shutting down".into(),
-            Self::Stopped(StopReason::ClaimLost) => "stopped: the claim was lost".into(),
+            Self::Stopped(CancelReason::Shutdown | CancelReason::Kill) => "stopped: the worker is shutting down".into(),
+            Self::Stopped(CancelReason::ClaimLost) => "stopped: the claim was lost".into(),
             Self::OutputTooLong => {
                 format!("killed: printed more than {} MiB to standard output", OUTPUT_MAX >> 20)
             }
@@ -58,7 +58,7 @@ impl Interruption {
 }
 
 /// Returns the outcome of a task that was stopped before its handler ran.
-pub(crate) fn stopped(reason: StopReason) -> Outcome {
+pub(crate) fn stopped(reason: CancelReason) -> Outcome {
     Interruption::Stopped(reason).outcome("")
 }
 

@@ -47,7 +47,7 @@ pub use supervision::{Orphan, kill_orphans};
 
 use jiff::Timestamp;
 
-use crate::shutdown::Stop;
+use crate::shutdown::CancelToken;
 use crate::task::{Claim, Outcome};
 
 /// The maximum number of files that a handler has open.
@@ -89,7 +89,7 @@ pub trait Handler: Send + Sync {
     /// Shuts down what it keeps for future tasks; gracefully, unless `stop` is raised.
     // Only handlers that keep processes need this.
     #[doc(hidden)]
-    fn end_idle(&self, _stop: &Stop) {}
+    fn end_idle(&self, _stop: &CancelToken) {}
 }
 
 impl<F, R> Handler for F

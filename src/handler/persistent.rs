@@ -24,7 +24,7 @@ use super::process::{FILES, Program};
 use super::session::{ChildHandle, Detached, RunOptions, Session};
 use super::{Handler, Listener, OpenFiles, Run, environment};
 use crate::resources::for_each_parallel;
-use crate::shutdown::Stop;
+use crate::shutdown::CancelToken;
 use crate::task::{Claim, ErrorType, Failure, Outcome};
 
 /// How long a process has to exit after its standard input was closed, before SIGTERM.
@@ -125,7 +125,7 @@ impl Persistent {
     }
 
     /// Shuts down a process without a task: closes its standard input, then signals it. Output goes to `listener`.
-    fn shut_down(&self, process: IdleProcess, stop: &Stop, listener: &dyn Listener) {
+    fn shut_down(&self, process: IdleProcess, stop: &CancelToken, listener: &dyn Listener) {
         let run = Run::new(EXIT_GRACE, stop, listener);
         let kill_after = self.exec.kill_after.min(KILL_IDLE_AFTER);
         let options = RunOptions { run: &run, redactor: self.exec.redactor(), kill_after };
@@ -156,7 +156,7 @@ impl Handler for Persistent {
         self.exec.check()
     }
 
-    fn end_idle(&self, stop: &Stop) {
+    fn end_idle(&self, stop: &CancelToken) {
         let idle = mem::take(&mut *self.idle());
         for_each_parallel(idle, |process| self.shut_down(process, stop, &NullListener));
     }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::interruption::Interruption;
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use crate::task::Outcome;
 
 /// The context of one run of a handler.
 pub struct Run<'a> {
     pub(crate) timeout: Duration,
-    pub(crate) stop: &'a Stop,
+    pub(crate) stop: &'a CancelToken,
     pub(crate) listener: &'a dyn Listener,
     started: Instant,
 }
@@ -30,7 +30,7 @@ pub trait Listener: Sync {
 
 impl<'a> Run<'a> {
     /// Creates a run that may take `timeout` from now and must end early if `stop` is raised.
-    pub(crate) fn new(timeout: Duration, stop: &'a Stop, listener: &'a dyn Listener) -> Self {
+    pub(crate) fn new(timeout: Duration, stop: &'a CancelToken, listener: &'a dyn Listener) -> Self {
         Self { timeout, stop, listener, started: Instant::now() }
     }
 
@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
     /// Sleeps, but not longer than the handler may run; then returns [`interruption`](Self::interruption).
     #[must_use]
     pub fn sleep(&self, duration: Duration) -> Option<Outcome> {
-        self.stop.wait_for(Some(StopReason::Shutdown), duration.min(self.time_left()));
+        self.stop.wait_for(Some(CancelReason::Shutdown), duration.min(self.time_left()));
         self.interruption()
     }
 

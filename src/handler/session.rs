@@ -17,7 +17,7 @@ use super::lines::RedactingListener;
 use super::pipes::{Ends, Input, Pipes};
 use super::process::{Child, Exit, LINGER, Program};
 use super::redact::Redactor;
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 
 /// How often orphans are reaped while the child runs.
 const REAP_EVERY: Duration = Duration::from_secs(1);
@@ -239,9 +239,9 @@ impl<'a, O: Output> Session<'a, O> {
     /// Stops the child with SIGTERM or SIGKILL, depending on the reason. SIGKILL may follow an earlier SIGTERM.
     fn interrupt(&mut self, interruption: Interruption) {
         let kills = match interruption {
-            Interruption::Timeout(_) | Interruption::Stopped(StopReason::Shutdown) => false,
+            Interruption::Timeout(_) | Interruption::Stopped(CancelReason::Shutdown) => false,
             // After a lost claim, another worker may be running the same task already.
-            Interruption::Stopped(StopReason::Kill | StopReason::ClaimLost)
+            Interruption::Stopped(CancelReason::Kill | CancelReason::ClaimLost)
             | Interruption::OutputTooLong
             | Interruption::ProtocolViolation(_) => true,
         };
@@ -285,7 +285,7 @@ impl Wake {
     }
 
     /// Wakes the session when `stop` is raised. `stop` may outlive the pipe.
-    fn on_raise(&self, stop: &Stop) {
+    fn on_raise(&self, stop: &CancelToken) {
         let writer = Arc::downgrade(&self.writer);
         stop.on_raise(None, move |_| {
             if let Some(writer) = writer.upgrade() {

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::handler::{Command, Exec, ExecSettings, Handler, Listener, Run, supervise};
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use crate::task::{Claim, Failure, Outcome, Task, TaskId};
 use rustix::process::Pid;
 use serde_json::{Value, json};
@@ -40,8 +40,8 @@ struct Heard {
     stderr: Mutex<Vec<String>>,
     /// When the script said `leaving`.
     left_at: Mutex<Option<Instant>>,
-    stop: Arc<Stop>,
-    stop_at: Vec<(&'static str, StopReason)>,
+    stop: Arc<CancelToken>,
+    stop_at: Vec<(&'static str, CancelReason)>,
 }
 
 impl Heard {
@@ -50,7 +50,7 @@ impl Heard {
             progress: Mutex::default(),
             stderr: Mutex::default(),
             left_at: Mutex::default(),
-            stop: Arc::new(Stop::new(None)),
+            stop: Arc::new(CancelToken::new(None)),
             stop_at: Vec::new(),
         }
     }
@@ -111,7 +111,7 @@ impl Bench {
     }
 
     /// Raises `reason` when the script prints `line` on its standard error.
-    fn stop_at(mut self, line: &'static str, reason: StopReason) -> Self {
+    fn stop_at(mut self, line: &'static str, reason: CancelReason) -> Self {
         self.heard.stop_at.push((line, reason));
         self
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Worker, connect, connection, heed_signals};
+use super::{Worker, connect, connection, install_signal_handlers};
 use crate::config::{self, Config, ConfigError, Flags, Secret, Sources, Strategy, TaskType};
 use crate::handler::Handler;
 use crate::logging::{self, Sink};
@@ -21,7 +21,7 @@ pub struct WorkerBuilder {
     options: WorkerOptions,
     from_environment: bool,
     log_to_stderr: bool,
-    heed_signals: bool,
+    install_signal_handlers: bool,
 }
 
 impl WorkerBuilder {
@@ -146,14 +146,22 @@ impl WorkerBuilder {
     /// Stops the worker on SIGTERM, SIGINT and SIGHUP: the first signal [drains](super::ShutdownHandle::drain), the second
     /// [ends](super::ShutdownHandle::end) it. Signals that were ignored when the program started stay ignored. Only one
     /// worker of a program can do this; for a second one, it is an error.
-    pub fn heed_signals(mut self) -> Self {
-        self.heed_signals = true;
+    pub fn install_signal_handlers(mut self) -> Self {
+        self.install_signal_handlers = true;
         self
+    }
+
+    /// The name of [`install_signal_handlers`](Self::install_signal_handlers) up to 0.2.0.
+    #[deprecated(since = "0.3.0", note = "renamed to `install_signal_handlers`")]
+    #[doc(hidden)]
+    pub fn heed_signals(self) -> Self {
+        self.install_signal_handlers()
     }
 
     /// Validates the settings and opens the results file. Does not connect to the TaskManager yet.
     pub fn build(self) -> Result<Worker, WorkerError> {
-        let Self { flags, mut options, from_environment, log_to_stderr, heed_signals: heeds_signals } = self;
+        let Self { flags, mut options, from_environment, log_to_stderr, install_signal_handlers: handles_signals } =
+            self;
         flags.check()?;
         let sources = Sources::of_process(flags)?;
         let folder = sources.working_dir.clone();
@@ -167,8 +175,8 @@ impl WorkerBuilder {
         let clock = Arc::new(SystemClock::new(Arc::clone(&shutdown), Phase::Draining));
         let client = connect(&connection(&config), Retries::STANDARD, clock).map_err(unusable)?;
         let store = Arc::new(Store::open(&config.results)?.with_ideas_in(&config.ideas)?);
-        if heeds_signals {
-            heed_signals(&shutdown, || ())
+        if handles_signals {
+            install_signal_handlers(&shutdown, || ())
                 .map_err(|error| unusable(format!("cannot install the signal handlers: {error}")))?;
         }
         Ok(Worker { config, client, store, shutdown, options })

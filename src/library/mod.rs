@@ -14,7 +14,7 @@ pub use builder::WorkerBuilder;
 pub(crate) use connect::{connect, connection};
 pub(crate) use handlers::{Handlers, register, usual_schema, youtube_ledger, youtube_settings};
 pub(crate) use log::{EventLog, WORKER, log_quota};
-pub(crate) use signals::{install as heed_signals, on_signal, unblock as unblock_signals};
+pub(crate) use signals::{install as install_signal_handlers, on_signal, unblock as unblock_signals};
 
 use crate::config::Config;
 use crate::shutdown::{Phase, Shutdown, SystemClock};

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::handler::{Listener, Run, stopped};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::{Fault, Verdict};
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use crate::store::check_ideas;
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskResult};
 use crate::taskmanager::{Backoff, Retries};
@@ -43,7 +43,13 @@ impl Executor<'_> {
     }
 
     /// Runs a task to its end; workers have crashed `crashes` times while running it. Stores and reports nothing.
-    pub(crate) fn run(&self, claim: Claim, crashes: u32, worker_type: &WorkerType, stop: &Arc<Stop>) -> TaskResult {
+    pub(crate) fn run(
+        &self,
+        claim: Claim,
+        crashes: u32,
+        worker_type: &WorkerType,
+        stop: &Arc<CancelToken>,
+    ) -> TaskResult {
         let start = self.completer.clock.moment();
         let refused = self.refusal(&claim, crashes).or_else(|| breach(&claim, worker_type, stop));
         let mut outcome = refused.unwrap_or_else(|| of_handler(self.attempt_with_retries(&claim, worker_type, stop)));
@@ -74,7 +80,7 @@ impl Executor<'_> {
     }
 
     /// Runs the handler, and retries retryable failures inside the claim while the deadline allows.
-    fn attempt_with_retries(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<Stop>) -> Outcome {
+    fn attempt_with_retries(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<CancelToken>) -> Outcome {
         let retry = &worker_type.retry;
         let mut backoff = Backoff::new(retry.delay, retry.backoff_factor, Duration::MAX);
         let mut tries = 1;
@@ -98,7 +104,7 @@ impl Executor<'_> {
 
     /// Runs the handler once. Most handlers report no progress, so the thread that sends it starts with the first
     /// report.
-    fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<Stop>) -> Outcome {
+    fn attempt(&self, claim: &Claim, worker_type: &WorkerType, stop: &Arc<CancelToken>) -> Outcome {
         let (progress, is_sent) = (Arc::new(Progress::default()), AtomicBool::new(false));
         let timeout = claim.deadline.left();
         let note = |percent, message: Option<&str>| {
@@ -125,7 +131,7 @@ impl Executor<'_> {
 }
 
 /// Returns the outcome of a task whose params do not match the schema, or could not be checked in time.
-fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcome> {
+fn breach(claim: &Claim, worker_type: &WorkerType, stop: &CancelToken) -> Option<Outcome> {
     let schema = worker_type.schema.as_ref()?;
     match schema.check(&claim.task.params, claim.deadline.left(), stop) {
         Verdict::Fit => None,
@@ -133,7 +139,7 @@ fn breach(claim: &Claim, worker_type: &WorkerType, stop: &Stop) -> Option<Outcom
             Some(Outcome::failure(ErrorType::Validation, format!("params{path}: {message}")))
         }
         Verdict::Unknown(why) => Some(Outcome::failure(ErrorType::Timeout, format!("params: {why}"))),
-        Verdict::Interrupted => Some(stopped(stop.get().unwrap_or(StopReason::Shutdown))),
+        Verdict::Interrupted => Some(stopped(stop.get().unwrap_or(CancelReason::Shutdown))),
     }
 }
 

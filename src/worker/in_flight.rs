@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::lost_claims::{EarlierWorkers, LostClaims};
 use crate::clock::Timestamp;
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use crate::store::StoredResult;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 
@@ -105,8 +105,8 @@ struct State {
     tasks: HashMap<TaskId, Held>,
     repeated: HashSet<(TaskId, Repeated)>,
     /// The cancel token of each running task, and the reason if all were cancelled.
-    cancels: Vec<Arc<Stop>>,
-    all_cancelled: Option<StopReason>,
+    cancels: Vec<Arc<CancelToken>>,
+    all_cancelled: Option<CancelReason>,
     is_ending: bool,
 }
 
@@ -289,8 +289,8 @@ impl InFlight {
 /// Cancel tokens, and which events were emitted.
 impl InFlight {
     /// Returns the cancel token of a task that starts; already raised if all tasks were cancelled.
-    pub(super) fn cancel_token(&self) -> Arc<Stop> {
-        let stop = Arc::new(Stop::new(None));
+    pub(super) fn cancel_token(&self) -> Arc<CancelToken> {
+        let stop = Arc::new(CancelToken::new(None));
         let mut state = self.lock();
         stop.raise(state.all_cancelled);
         state.cancels.push(Arc::clone(&stop));
@@ -298,12 +298,12 @@ impl InFlight {
     }
 
     /// Forgets the cancel token of a task that has ended.
-    pub(super) fn drop_token(&self, stop: &Arc<Stop>) {
+    pub(super) fn drop_token(&self, stop: &Arc<CancelToken>) {
         self.lock().cancels.retain(|other| !Arc::ptr_eq(other, stop));
     }
 
     /// Cancels every running task, and every one that still starts.
-    pub(super) fn cancel_all(&self, reason: StopReason) {
+    pub(super) fn cancel_all(&self, reason: CancelReason) {
         let running = {
             let mut state = self.lock();
             state.all_cancelled = state.all_cancelled.max(Some(reason));

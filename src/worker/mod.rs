@@ -60,7 +60,7 @@ use self::watchdog::Watchdog;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, ConfigError};
 use crate::handler::Handler;
-use crate::shutdown::{Phase, Shutdown, StopReason};
+use crate::shutdown::{CancelReason, Phase, Shutdown};
 use crate::store::{Counters, Process, Store, StoreError, StoredResult};
 use crate::task::TaskId;
 use crate::taskmanager::{Backoff, Client, Error};
@@ -246,7 +246,7 @@ impl<'a> Context<'a> {
             schedule.ask_to_end();
             if phase == Phase::Ending {
                 store.end_waits();
-                in_flight.cancel_all(StopReason::Kill);
+                in_flight.cancel_all(CancelReason::Kill);
                 in_flight.end();
             }
         });

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::{self, Fault, Verdict};
-use crate::shutdown::Stop;
+use crate::shutdown::CancelToken;
 
 /// A JSON Schema, ready to check params with.
 pub(super) struct Schema {
@@ -37,7 +37,7 @@ impl Schema {
     }
 
     /// Checks `params`, for at most `limit` and until `stop` is raised.
-    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &Stop) -> Verdict {
+    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &CancelToken) -> Verdict {
         self.compiled.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt()))
     }
 
@@ -87,7 +87,7 @@ mod tests {
     fn a_breach_names_its_path() {
         for (params, path, part) in [(json!({"max_results": 99}), "/max_results", "50"), (json!({}), "", "max_results")]
         {
-            let verdict = schema().check(&params, Duration::MAX, &Stop::new(None));
+            let verdict = schema().check(&params, Duration::MAX, &CancelToken::new(None));
             let Verdict::Unfit(fault) = verdict else { panic!("{verdict:?}") };
             assert!(fault.path == path && fault.message.contains(part), "{fault:?}");
         }
@@ -98,6 +98,6 @@ mod tests {
         let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
         schema().heal(&mut params);
         assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
-        assert_eq!(schema().check(&params, Duration::MAX, &Stop::new(None)), Verdict::Fit);
+        assert_eq!(schema().check(&params, Duration::MAX, &CancelToken::new(None)), Verdict::Fit);
     }
 }

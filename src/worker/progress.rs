@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use crate::task::{Claim, TaskId};
 use crate::taskmanager::Client;
 
@@ -45,14 +45,14 @@ impl Progress {
     }
 
     /// Waits for the last report to be sent, unless the task is killed.
-    pub(super) fn end(self: &Arc<Self>, stop: &Stop) {
+    pub(super) fn end(self: &Arc<Self>, stop: &CancelToken) {
         self.lock().ended = true;
         self.changed.notify_all();
         if self.lock().senders == 0 {
             return;
         }
         let progress = Arc::clone(self);
-        stop.on_raise(Some(StopReason::Shutdown), move |_| {
+        stop.on_raise(Some(CancelReason::Shutdown), move |_| {
             progress.lock().is_given_up = true;
             progress.changed.notify_all();
         });
@@ -62,7 +62,7 @@ impl Progress {
 
     /// Sends progress from a thread of its own until [`Progress::end`], so that a slow call can be given up. False if
     /// the system refuses a thread.
-    pub(super) fn start_sending(self: &Arc<Self>, client: Client, claim: &Claim, stop: &Arc<Stop>) -> bool {
+    pub(super) fn start_sending(self: &Arc<Self>, client: Client, claim: &Claim, stop: &Arc<CancelToken>) -> bool {
         let (progress, stop) = (Arc::clone(self), Arc::clone(stop));
         let (id, worker_id) = (claim.task.id, claim.worker_id.clone());
         self.lock().senders += 1;
@@ -76,12 +76,12 @@ impl Progress {
 
     /// Sends progress until the end. A failed report is not repeated: the next one is newer. If the task is claimed by
     /// another worker by now, it is cancelled.
-    fn send(&self, client: &Client, id: TaskId, worker_id: &str, stop: &Stop) {
+    fn send(&self, client: &Client, id: TaskId, worker_id: &str, stop: &CancelToken) {
         let mut next = Instant::now();
         while let Some((percent, message)) = self.wait(next) {
             let sent = client.progress(id, worker_id, percent, message.as_deref());
             if sent.is_err_and(|error| error.says_not_claimed()) {
-                stop.raise(Some(StopReason::ClaimLost));
+                stop.raise(Some(CancelReason::ClaimLost));
             }
             next = Instant::now() + INTERVAL;
         }

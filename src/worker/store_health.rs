@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::report_queue::ReportQueue;
 use super::{Context, Event, WorkerError};
 use crate::clock::Moment;
-use crate::shutdown::{StopReason, Watch};
+use crate::shutdown::{CancelReason, Watch};
 use crate::store::StoreError;
 use crate::task::TaskId;
 
@@ -199,7 +199,7 @@ impl<'w> StoreHealth<'w> {
     ) -> Result<T, StoreError> {
         let stop = self.context.in_flight.cancel_token();
         let written = loop {
-            let stopped = stop.wait_for(Some(StopReason::Shutdown), PAUSE);
+            let stopped = stop.wait_for(Some(CancelReason::Shutdown), PAUSE);
             match write() {
                 Err(error) if may_pass(&error) && !stopped && !gives_up() && !deadline.left().is_zero() => {}
                 other => break other,

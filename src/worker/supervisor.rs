@@ -15,7 +15,7 @@ use super::snooze::still_snoozed;
 use super::{Context, Event, HandlerSource, Summary, WorkerError};
 use crate::clock::{Moment, surely_past};
 use crate::failpoint;
-use crate::shutdown::{StopReason, Watch};
+use crate::shutdown::{CancelReason, Watch};
 use crate::store::Pruning;
 use crate::taskmanager::Retries;
 
@@ -91,7 +91,7 @@ impl<'w> Supervisor<'w> {
         context.emit(&Event::Closing { asked: closed == Closed::Asked, in_flight });
         context.withdraw_claims();
         if !self.wait_slots_ended(Some(grace_period)) {
-            context.in_flight.cancel_all(StopReason::Shutdown);
+            context.in_flight.cancel_all(CancelReason::Shutdown);
             context.in_flight.end();
             self.wait_slots_ended(None);
         }

@@ -11,7 +11,7 @@ use super::snooze::Snooze;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Retry};
 use crate::handler::Handler;
-use crate::shutdown::Stop;
+use crate::shutdown::CancelToken;
 use crate::taskmanager::{Client, Error, TaskType};
 
 /// A task type with its handler, id and limits.
@@ -71,7 +71,7 @@ impl WorkerType {
     }
 
     /// Ends the handler's idle processes.
-    pub(crate) fn end_idle(&self, stop: &Stop) {
+    pub(crate) fn end_idle(&self, stop: &CancelToken) {
         self.handler.end_idle(stop);
     }
 

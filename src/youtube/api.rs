@@ -11,7 +11,7 @@ use ureq::{Agent, RequestBuilder};
 
 use super::failure::{ApiFailure, FailureKind, Reply};
 use crate::os_error;
-use crate::shutdown::Stop;
+use crate::shutdown::CancelToken;
 use crate::web::{self, Proxy, Way, refusal};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl Api {
         resource: &str,
         query: &Query,
         timeout: Duration,
-        stop: &Stop,
+        stop: &CancelToken,
     ) -> Result<Value, ApiError> {
         let timeout = timeout.min(CALL_TIMEOUT);
         let setup_error =

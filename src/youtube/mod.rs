@@ -30,7 +30,7 @@ use self::params::Request;
 use self::run::TaskRun;
 use self::session::{ApiSession, TaskError};
 use crate::handler::{Handler, Redactor, Run};
-use crate::shutdown::Stop;
+use crate::shutdown::CancelToken;
 use crate::task::{Claim, ErrorType, Outcome};
 
 pub use ledger::Ledger;
@@ -97,7 +97,7 @@ pub(crate) fn check_key(settings: &Settings, timeout: Duration) -> Result<(), St
         return Err(no_key());
     }
     let query = vec![("part", "id".to_owned()), ("id", ANY_VIDEO.to_owned())];
-    match api.list("videos", &query, timeout, &Stop::new(None)) {
+    match api.list("videos", &query, timeout, &CancelToken::new(None)) {
         // If the quota is used up, the key is valid.
         Err(ApiError::Refused(ApiFailure { kind, reason })) if kind != FailureKind::Quota => {
             Err(Redactor::new(settings.key.as_deref()).text(&reason).into_owned())

@@ -11,7 +11,7 @@ use super::failure::{ApiFailure, FailureKind};
 use super::ledger::{Ledger, Spent};
 use crate::clock::after;
 use crate::handler::{Interruption, Run};
-use crate::shutdown::StopReason;
+use crate::shutdown::CancelReason;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// Maximum number of tries.
@@ -111,7 +111,7 @@ impl<'a> ApiSession<'a> {
             let error = format!("{reason}; the next try, {wait:.0?} from now, would be after the task's deadline");
             return Err(TaskError::Failed(ErrorType::Connection, error));
         }
-        self.run.stop.wait_for(Some(StopReason::Shutdown), wait);
+        self.run.stop.wait_for(Some(CancelReason::Shutdown), wait);
         Ok(())
     }
 

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::handler::{builtin, builtin_schema};
-use crate::shutdown::StopReason;
+use crate::shutdown::CancelReason;
 use crate::task::Outcome;
 use serde_json::{Value, json};
 
 use super::{Bench, failure, run};
 
-fn work(name: &str, params: Value, timeout: Duration, stop: Option<StopReason>) -> Outcome {
+fn work(name: &str, params: Value, timeout: Duration, stop: Option<CancelReason>) -> Outcome {
     let bench = Bench::new("");
     if stop.is_some() {
         bench.heard.stop.raise(stop);
@@ -49,7 +49,7 @@ fn sleep_obeys_its_time_and_its_stop_at_once() {
     let start = Instant::now();
     let params = json!({"seconds": 60});
     failure(&work("sleep", params.clone(), Duration::from_millis(20), None), "timeout");
-    failure(&work("sleep", params, Duration::from_secs(60), Some(StopReason::Shutdown)), "shutdown");
+    failure(&work("sleep", params, Duration::from_secs(60), Some(CancelReason::Shutdown)), "shutdown");
     assert!(start.elapsed() < Duration::from_secs(4));
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::handler::{Command, Exec, Handler, Listener, Run};
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use rustix::process::Pid;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ fn a_time_out_ends_the_whole_group() {
 
 #[test]
 fn a_shutdown_asks_first() {
-    let bench = Bench::new(POLITE).stop_at("ready", StopReason::Shutdown);
+    let bench = Bench::new(POLITE).stop_at("ready", CancelReason::Shutdown);
     let (outcome, took) = bench.run_timed();
     assert!(failure(&outcome, "shutdown").retryable);
     assert!(took < SOON, "{took:?}");
@@ -44,14 +44,14 @@ fn a_shutdown_asks_first() {
 #[test]
 fn the_rest_of_a_group_that_was_asked_may_end_well_after_its_leader() {
     let slow = "trap 'sleep 0.1; touch cleaned; exit 0' TERM; echo ready >&2; while :; do sleep 0.02; done";
-    let bench = Bench::new(&format!("sh -c \"{slow}\" & wait")).stop_at("ready", StopReason::Shutdown);
+    let bench = Bench::new(&format!("sh -c \"{slow}\" & wait")).stop_at("ready", CancelReason::Shutdown);
     failure(&bench.run(), "shutdown");
     assert!(bench.path("cleaned").exists());
 }
 
 #[test]
 fn a_child_that_ignores_being_asked_is_killed() {
-    let mut bench = Bench::new(STUBBORN).stop_at("ready", StopReason::Shutdown);
+    let mut bench = Bench::new(STUBBORN).stop_at("ready", CancelReason::Shutdown);
     bench.kill_after = Duration::from_millis(100);
     let (outcome, took) = bench.run_timed();
     failure(&outcome, "shutdown");
@@ -72,7 +72,7 @@ fn a_child_that_ignores_its_time_out_is_killed() {
 
 #[test]
 fn a_second_signal_and_a_lost_claim_kill_at_once() {
-    for (reason, error_type) in [(StopReason::Kill, "shutdown"), (StopReason::ClaimLost, "claim_lost")] {
+    for (reason, error_type) in [(CancelReason::Kill, "shutdown"), (CancelReason::ClaimLost, "claim_lost")] {
         let bench = Bench::new(POLITE).stop_at("ready", reason);
         let (outcome, took) = bench.run_timed();
         assert!(failure(&outcome, error_type).retryable);
@@ -84,7 +84,7 @@ fn a_second_signal_and_a_lost_claim_kill_at_once() {
 #[test]
 fn a_stop_that_escalates_kills_at_once() {
     let script = "trap 'echo asked >&2' TERM; echo ready >&2; while :; do sleep 0.02; done";
-    let bench = Bench::new(script).stop_at("ready", StopReason::Shutdown).stop_at("asked", StopReason::Kill);
+    let bench = Bench::new(script).stop_at("ready", CancelReason::Shutdown).stop_at("asked", CancelReason::Kill);
     let (outcome, took) = bench.run_timed();
     failure(&outcome, "shutdown");
     assert!(took < SOON, "{took:?}");
@@ -98,7 +98,7 @@ fn a_stop_from_another_thread_is_heard_at_once() {
             while bench.stderr().is_empty() {
                 thread::yield_now();
             }
-            bench.heard.stop.raise(Some(StopReason::Kill));
+            bench.heard.stop.raise(Some(CancelReason::Kill));
         });
         bench.run_timed()
     });
@@ -111,7 +111,7 @@ fn a_stop_raised_before_starts_nothing() {
     let mut bench = Bench::new("");
     // It does not even look for the program.
     bench.settings.command = Command::Program(vec!["prismq-no-such-program".into()]);
-    bench.heard.stop.raise(Some(StopReason::Shutdown));
+    bench.heard.stop.raise(Some(CancelReason::Shutdown));
     failure(&bench.run(), "shutdown");
 }
 
@@ -136,7 +136,7 @@ fn a_panic_of_the_listener_leaves_no_process() {
     }
     let bench = Bench::new("echo $$ >&2; sleep 60");
     let listener = Panics(Mutex::default());
-    let stop = Stop::new(None);
+    let stop = CancelToken::new(None);
     let run = Run::new(bench.timeout, &stop, &listener);
     let handler = Exec::new(bench.settings.clone());
     assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::handler::{Exec, Handler, Listener, Run};
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use serde_json::json;
 
 use super::process::{assert_ends, is_alive, pid_in, processes_in};
@@ -71,7 +71,7 @@ fn a_panic_of_the_listener_leaves_nothing_either() {
         }
     }
     let bench = escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)");
-    let stop = Stop::new(None);
+    let stop = CancelToken::new(None);
     let run = Run::new(bench.timeout, &stop, &Panics);
     let handler = Exec::new(bench.settings.clone());
     assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
@@ -98,7 +98,7 @@ fn what_another_handler_started_is_left_alone() {
             escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)").run();
         }
         assert!(is_alive(marked) && is_alive(unmarked));
-        long.heard.stop.raise(Some(StopReason::Kill));
+        long.heard.stop.raise(Some(CancelReason::Kill));
         running.join().unwrap();
         assert!(!is_alive(marked));
         assert_ends(unmarked);
@@ -115,7 +115,7 @@ fn a_pipe_that_is_held_open_delays_the_end_by_two_seconds_at_most() {
         wait_for("the handler before", || before.path("ready").exists().then_some(()));
         let outcome = bench.run();
         let delay = bench.heard.left_at.lock().unwrap().unwrap().elapsed();
-        before.heard.stop.raise(Some(StopReason::Kill));
+        before.heard.stop.raise(Some(CancelReason::Kill));
         assert_eq!(outcome.data, json!({"output": "done"}));
         assert!(delay > Duration::from_millis(1900) && delay < Duration::from_secs(15), "{delay:?}");
     });

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::handler::{Exec, Handler, Persistent, Run};
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use crate::task::{Outcome, TaskId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ impl Warm {
 
     pub(crate) fn end_idle(&self) -> Duration {
         let start = Instant::now();
-        self.handler.end_idle(&Stop::new(None));
+        self.handler.end_idle(&CancelToken::new(None));
         start.elapsed()
     }
 }
@@ -199,9 +199,9 @@ fn a_time_out_replaces_the_process() {
 #[test]
 fn a_stop_replaces_the_process() {
     for (reason, error_type, is_asked) in [
-        (StopReason::Shutdown, "shutdown", true),
-        (StopReason::Kill, "shutdown", false),
-        (StopReason::ClaimLost, "claim_lost", false),
+        (CancelReason::Shutdown, "shutdown", true),
+        (CancelReason::Kill, "shutdown", false),
+        (CancelReason::ClaimLost, "claim_lost", false),
     ] {
         let warm = failing("trap 'touch asked; exit 0' TERM; echo ready >&2; while :; do sleep 0.02; done");
         let first = warm.pid();

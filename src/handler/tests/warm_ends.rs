@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::handler::{Exec, Handler, Listener, Persistent, Run};
-use crate::shutdown::{Stop, StopReason};
+use crate::shutdown::{CancelReason, CancelToken};
 use rustix::process::Pid;
 use serde_json::json;
 
@@ -54,10 +54,10 @@ fn a_second_signal_kills_them_at_once() {
     let bench =
         Bench::new("read -r line; echo '{\"id\":12,\"success\":true}'; trap '' TERM; while :; do sleep 0.02; done");
     let handler = Persistent::new(Exec::new(bench.settings.clone()), None);
-    let stop = Stop::new(None);
+    let stop = CancelToken::new(None);
     let run = Run::new(bench.timeout, &stop, &bench.heard);
     assert_eq!(handler.run(&claim(json!({})), &run).failure, None);
-    stop.raise(Some(StopReason::Kill));
+    stop.raise(Some(CancelReason::Kill));
     let start = Instant::now();
     handler.end_idle(&stop);
     assert!(
@@ -119,7 +119,7 @@ fn a_panic_of_the_listener_leaves_no_process() {
     }
     let bench = Bench::new("echo $$ > pid; read -r line; echo '{\"id\":12,\"progress\":1}'; sleep 60");
     let handler = Persistent::new(Exec::new(bench.settings.clone()), None);
-    let stop = Stop::new(None);
+    let stop = CancelToken::new(None);
     let run = Run::new(bench.timeout, &stop, &Panics);
     assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
     let pid: Pid = pid_in(&bench.path("pid"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prismq::internals::handler::Listener;
 use prismq::internals::youtube::{Budget, Ledger, Settings, Spent, handler};
-use prismq::internals::{Stop, claim, run};
+use prismq::internals::{CancelToken, claim, run};
 use prismq::{Failure, Handler, Outcome};
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ pub(crate) struct Bench {
     pub(crate) ledger: Arc<Memory>,
     pub(crate) key: Option<&'static str>,
     pub(crate) timeout: Duration,
-    pub(crate) stop: Arc<Stop>,
+    pub(crate) stop: Arc<CancelToken>,
 }
 
 impl Bench {
@@ -80,7 +80,7 @@ impl Bench {
             ledger: Arc::new(Memory { limit, used: Mutex::default(), videos: Mutex::default() }),
             key: Some(KEY),
             timeout: Duration::from_secs(60),
-            stop: Arc::new(Stop::new(None)),
+            stop: Arc::new(CancelToken::new(None)),
         }
     }
 

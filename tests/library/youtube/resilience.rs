@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prismq::Outcome;
-use prismq::internals::StopReason;
+use prismq::internals::CancelReason;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, assert_from_now, failure};
@@ -83,7 +83,7 @@ fn a_task_ends_at_its_deadline() {
 }
 
 /// Runs a task whose first answer is `answer`, and stops it when that was given.
-fn stop_at(answer: Answer, reason: StopReason, error_type: &str) {
+fn stop_at(answer: Answer, reason: CancelReason, error_type: &str) {
     let bench = bench();
     bench.api.answer_with([answer]);
     let start = Instant::now();
@@ -100,12 +100,12 @@ fn stop_at(answer: Answer, reason: StopReason, error_type: &str) {
 
 #[test]
 fn a_stop_ends_a_call_that_hangs() {
-    stop_at(Answer::hang(), StopReason::Shutdown, "shutdown");
+    stop_at(Answer::hang(), CancelReason::Shutdown, "shutdown");
 }
 
 #[test]
 fn a_stop_ends_the_wait_for_the_next_try() {
-    stop_at(unavailable().header("Retry-After", "30"), StopReason::ClaimLost, "claim_lost");
+    stop_at(unavailable().header("Retry-After", "30"), CancelReason::ClaimLost, "claim_lost");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use prismq::Handler;
 use prismq::internals::handler::{self, Exec, ExecSettings, Listener, kill_orphans, supervise};
-use prismq::internals::{Stop, claim, run};
+use prismq::internals::{CancelToken, claim, run};
 use rustix::process::{Pid, getuid};
 use serde_json::json;
 use tempfile::TempDir;
@@ -163,7 +163,7 @@ fn run_handler(folder: &Path) {
         clean_env: true,
         secrets: Vec::new(),
     });
-    let stop = Stop::new(None);
+    let stop = CancelToken::new(None);
     let run = run(Duration::from_secs(60), &stop, &Deaf);
     let failure = exec.run(&claim(12, "example.any", json!({})), &run).failure;
     assert_eq!(failure, None);
