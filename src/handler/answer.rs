@@ -4,9 +4,9 @@ use std::mem;
 
 use serde_json::{Map, Value};
 
-use super::interruption::{Interruption, OUTPUT_MAX};
 use super::lines::{ProgressForwarder, RedactingListener, Sink};
 use super::misplaced::without_colours;
+use super::run::{Interruption, OUTPUT_MAX};
 use crate::json;
 use crate::task::TaskId;
 

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::{CapturedOutput, TaskAnswer};
-use super::interruption::with_stderr_tail;
-use super::process::Exit;
+use super::process::ChildExit;
+use super::run::with_stderr_tail;
 use super::session::EndedSession;
 use super::{Listener, misplaced, not_before};
 use crate::json::{self, JsonError};
@@ -99,12 +99,14 @@ fn unreadable(problem: String, stdout: &[u8], exit_failure: Option<Failure>, std
 }
 
 /// Returns the failure that the exit alone indicates.
-fn exit_failure(exit: &Exit, stderr_tail: &str) -> Option<Failure> {
+fn exit_failure(exit: &ChildExit, stderr_tail: &str) -> Option<Failure> {
     let (error_type, error) = match exit {
-        Exit::Code(0) => return None,
-        Exit::Code(code) if stderr_tail.is_empty() => (error_type_of_code(*code), format!("exit code {code}")),
-        Exit::Code(code) => (error_type_of_code(*code), stderr_tail.to_owned()),
-        Exit::Signal(signal) => (ErrorType::Crash, with_stderr_tail(format!("killed by signal {signal}"), stderr_tail)),
+        ChildExit::Code(0) => return None,
+        ChildExit::Code(code) if stderr_tail.is_empty() => (error_type_of_code(*code), format!("exit code {code}")),
+        ChildExit::Code(code) => (error_type_of_code(*code), stderr_tail.to_owned()),
+        ChildExit::Signal(signal) => {
+            (ErrorType::Crash, with_stderr_tail(format!("killed by signal {signal}"), stderr_tail))
+        }
     };
     Some(failure(error_type, error))
 }

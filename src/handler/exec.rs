@@ -12,14 +12,12 @@ use serde::Serialize;
 
 use super::answer::CapturedOutput;
 use super::envelope::{self, failure};
-use super::environment::{self, Variables, environment};
-use super::interruption::Interruption;
 use super::pipes::Input;
-use super::process::{FILES, KILL_AFTER, Program};
+use super::process::{FILES, KILL_AFTER, PROGRESS_FD, Program};
 use super::redact::Redactor;
 use super::session::{ChildHandle, EndedSession, RunOptions, Session};
-use super::settings::{Command, ExecSettings};
-use super::{Handler, OpenFiles, Run, lookup, script};
+use super::settings::{Command, EnvVars, ExecSettings};
+use super::{Handler, OpenFiles, Run, lookup, stopped};
 use crate::os_error;
 use crate::resources::is_shortage;
 use crate::task::{Claim, ErrorType, Failure, Outcome, Task, TaskId};
@@ -39,7 +37,7 @@ impl Exec {
     /// Creates a handler that runs the program of `settings`.
     #[must_use]
     pub fn new(settings: ExecSettings) -> Self {
-        let passed = environment::passed_secrets(env::vars_os(), &settings);
+        let passed = settings.passed_secrets(env::vars_os());
         let redactor = Redactor::new(settings.secrets.iter().chain(&passed).map(String::as_str));
         Self { settings, redactor, kill_after: KILL_AFTER }
     }
@@ -52,7 +50,7 @@ impl Exec {
     }
 
     /// Returns the executable, using the `PATH` in `variables`.
-    fn find(&self, variables: &Variables) -> Result<PathBuf, String> {
+    fn find(&self, variables: &EnvVars) -> Result<PathBuf, String> {
         let program = match &self.settings.command {
             Command::Program(words) => words.first().map_or("", String::as_str),
             Command::Shell(_) => "sh",
@@ -68,8 +66,8 @@ impl Exec {
     }
 
     /// Returns the program to run for `task`, with `variables` added to its environment.
-    pub(super) fn program(&self, task: TaskId, variables: Variables) -> Result<Program, String> {
-        let mut env = environment(env::vars_os(), &self.settings);
+    pub(super) fn program(&self, task: TaskId, variables: EnvVars) -> Result<Program, String> {
+        let mut env = self.settings.environment(env::vars_os());
         let path = self.find(&env)?;
         env.extend(variables);
         Ok(Program { task, path, args: self.args(), dir: self.settings.dir.clone(), env: env.into_iter().collect() })
@@ -83,9 +81,9 @@ impl Exec {
 impl Handler for Exec {
     fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
         if let Some(reason) = run.stop.get() {
-            return Interruption::Stopped(reason).outcome("");
+            return stopped(reason);
         }
-        let program = match self.program(claim.task.id, environment::of_task(claim)) {
+        let program = match self.program(claim.task.id, task_variables(claim)) {
             Ok(program) => program,
             Err(error) => return Outcome::failure(ErrorType::Configuration, error),
         };
@@ -105,17 +103,17 @@ impl Handler for Exec {
     }
 
     fn check(&self) -> Result<(), String> {
-        let variables = environment(env::vars_os(), &self.settings);
+        let variables = self.settings.environment(env::vars_os());
         self.find(&variables)?;
         match &self.settings.command {
-            Command::Program(words) => script::check(words, &self.settings.dir, path_in(&variables)),
+            Command::Program(words) => lookup::check_script(words, &self.settings.dir, path_in(&variables)),
             // Only the shell can parse the line.
             Command::Shell(_) => Ok(()),
         }
     }
 }
 
-fn path_in(variables: &Variables) -> Option<&OsStr> {
+fn path_in(variables: &EnvVars) -> Option<&OsStr> {
     variables.get(OsStr::new("PATH")).map(OsString::as_os_str)
 }
 
@@ -129,6 +127,30 @@ fn run_to_end(
     let mut session = Session::new(child, input, CapturedOutput::default(), options);
     session.run()?;
     session.end()
+}
+
+/// Returns the variables of a process that runs only the task of `claim`.
+fn task_variables(claim: &Claim) -> EnvVars {
+    let mut variables = process_variables(claim);
+    variables.extend(to_variables([
+        ("PRISMQ_TASK_ID", claim.task.id.to_string()),
+        ("PRISMQ_ATTEMPT", claim.task.attempt.to_string()),
+        ("PRISMQ_DEADLINE", claim.deadline.to_string()),
+    ]));
+    variables
+}
+
+/// Returns the variables of a persistent process: those that do not depend on the task.
+pub(super) fn process_variables(claim: &Claim) -> EnvVars {
+    to_variables([
+        ("PRISMQ_TASK_TYPE", claim.task.task_type.clone()),
+        ("PRISMQ_WORKER_ID", claim.worker_id.clone()),
+        ("PRISMQ_PROGRESS_FD", PROGRESS_FD.to_string()),
+    ])
+}
+
+fn to_variables<const N: usize>(variables: [(&str, String); N]) -> EnvVars {
+    variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// Returns the standard input of a handler: one line of JSON.
@@ -167,7 +189,7 @@ pub(super) fn start(
             run.listener.stderr_line(&line);
         }
         let _ = run.sleep(wait);
-        let stopped = run.stop.get().and_then(|reason| Interruption::Stopped(reason).outcome("").failure);
+        let stopped = run.stop.get().and_then(|reason| stopped(reason).failure);
         if let Some(failure) = stopped {
             return Err(failure);
         }

@@ -3,30 +3,18 @@
 mod answer;
 mod builtin;
 mod envelope;
-mod environment;
 mod exec;
-mod interruption;
 mod lines;
 mod lookup;
 mod misplaced;
 mod not_before;
-#[cfg(target_os = "linux")]
-mod orphans;
 mod persistent;
 mod pipes;
-#[cfg(target_os = "linux")]
-mod proc;
 mod process;
 mod redact;
 mod run;
-mod script;
 mod session;
 mod settings;
-#[cfg(target_os = "linux")]
-mod supervision;
-#[cfg(not(target_os = "linux"))]
-#[path = "other_unix.rs"]
-mod supervision;
 
 #[cfg(test)]
 mod tests;
@@ -34,16 +22,12 @@ mod tests;
 pub(crate) use builtin::{builtin, builtin_schema};
 pub(crate) use envelope::outcome_of;
 pub use exec::Exec;
-pub(crate) use interruption::{Interruption, stopped};
-#[cfg(target_os = "linux")]
-pub use orphans::{Orphan, kill_orphans};
 pub(crate) use persistent::Persistent;
+pub use process::{Orphan, kill_orphans, supervise};
 pub(crate) use redact::Redactor;
+pub(crate) use run::{Interruption, stopped};
 pub use run::{Listener, Run};
 pub use settings::{Command, ExecSettings};
-pub use supervision::supervise;
-#[cfg(not(target_os = "linux"))]
-pub use supervision::{Orphan, kill_orphans};
 
 use jiff::Timestamp;
 

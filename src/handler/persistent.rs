@@ -3,7 +3,6 @@
 //! There are at most as many processes as slots. An idle process waits for its next task on its standard input. It is
 //! not watched, so an exit is noticed only when there is a task for it.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::mem;
 use std::num::NonZeroU32;
@@ -11,18 +10,19 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::answer::{CapturedOutput, TaskAnswer};
 use super::envelope::{self, failure};
 use super::exec::{self, Exec, input, watch_failure};
-use super::interruption::Interruption;
 use super::lines::RedactingListener;
 use super::pipes::Input;
 use super::process::{FILES, Program};
+use super::run::NullListener;
 use super::session::{ChildHandle, Detached, RunOptions, Session};
-use super::{Handler, Listener, OpenFiles, Run, environment};
+use super::{Handler, Listener, OpenFiles, Run, stopped};
 use crate::resources::for_each_parallel;
 use crate::shutdown::CancelToken;
 use crate::task::{Claim, ErrorType, Failure, Outcome};
@@ -55,15 +55,11 @@ impl Persistent {
         Self { exec, max_tasks, idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<IdleProcess>> {
-        self.idle.lock()
-    }
-
     /// Takes an idle process that can run a task.
     fn take_idle(&self, run: &Run<'_>) -> Option<IdleProcess> {
         loop {
             // The lock is released before the process is checked or shut down.
-            let process = self.idle().pop()?;
+            let process = self.idle.lock().pop()?;
             let Some(unusable_reason) = process.unusable_reason() else { return Some(process) };
             log_replacement(run.listener, unusable_reason);
             self.shut_down(process, run.stop, run.listener);
@@ -85,7 +81,7 @@ impl Persistent {
     }
 
     fn start(&self, claim: &Claim, run: &Run<'_>) -> Result<IdleProcess, Failure> {
-        let program = self.exec.program(claim.task.id, environment::of_process(claim));
+        let program = self.exec.program(claim.task.id, exec::process_variables(claim));
         let program = program.map_err(|error| failure(ErrorType::Configuration, error))?;
         let program = Arc::new(program);
         let child = exec::start(&program.path, run, || start_with_keeper(Arc::clone(&program)))?;
@@ -120,7 +116,7 @@ impl Persistent {
         if self.max_tasks.is_some_and(|max_tasks| process.tasks >= max_tasks.get()) {
             self.shut_down(process, run.stop, run.listener);
         } else {
-            self.idle().push(process);
+            self.idle.lock().push(process);
         }
     }
 
@@ -141,7 +137,7 @@ impl Persistent {
 impl Handler for Persistent {
     fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
         if let Some(reason) = run.stop.get() {
-            return Interruption::Stopped(reason).outcome("");
+            return stopped(reason);
         }
         self.run_task(claim, run).unwrap_or_else(Outcome::from)
     }
@@ -157,7 +153,7 @@ impl Handler for Persistent {
     }
 
     fn end_idle(&self, stop: &CancelToken) {
-        let idle = mem::take(&mut *self.idle());
+        let idle = mem::take(&mut *self.idle.lock());
         for_each_parallel(idle, |process| self.shut_down(process, stop, &NullListener));
     }
 }
@@ -196,13 +192,4 @@ fn start_with_keeper(program: Arc<Program>) -> io::Result<ChildHandle> {
 /// Logs why a process is replaced if the task does not fail for that.
 fn log_replacement(listener: &dyn Listener, problem: &str) {
     listener.stderr_line(&format!("[prismq: process replaced: {problem}]"));
-}
-
-/// Discards the output of a process without a task.
-struct NullListener;
-
-impl Listener for NullListener {
-    fn progress(&self, _: u8, _: Option<&str>) {}
-
-    fn stderr_line(&self, _: &str) {}
 }

@@ -1,29 +1,11 @@
 //! Non-blocking pipes to and from a child.
 
-use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use super::lines::{LineSplitter, ProgressForwarder, RedactingListener, Sink, StderrForwarder};
-
-/// Our ends of the pipes to a child; `None` if one is closed.
-pub(super) struct Ends {
-    pub(super) stdin: Option<OwnedFd>,
-    pub(super) stdout: Option<OwnedFd>,
-    pub(super) stderr: Option<OwnedFd>,
-    pub(super) progress: Option<OwnedFd>,
-}
-
-impl Ends {
-    /// Makes newly opened pipes non-blocking.
-    pub(super) fn new([stdin, stdout, stderr, progress]: [OwnedFd; 4]) -> io::Result<Self> {
-        for fd in [&stdin, &stdout, &stderr, &progress] {
-            rustix::io::ioctl_fionbio(fd, true)?;
-        }
-        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), progress: Some(progress) })
-    }
-}
+use super::process::Ends;
 
 /// What is written to a child's standard input.
 pub(super) struct Input {
@@ -167,23 +149,16 @@ impl<'a, O: Sink> Pipes<'a, O> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{PipeWriter, Write};
+    use std::io::{self, PipeWriter, Write};
 
     use super::*;
-    use crate::handler::Listener;
     use crate::handler::redact::Redactor;
+    use crate::handler::run::NullListener;
 
-    struct Deaf;
+    /// Writes to standard error while it takes an answer.
+    struct LateStderr(PipeWriter);
 
-    impl Listener for Deaf {
-        fn progress(&self, _: u8, _: Option<&str>) {}
-        fn stderr_line(&self, _: &str) {}
-    }
-
-    /// Takes an answer with which, at the last moment, something is said on standard error.
-    struct TaskAnswer(PipeWriter);
-
-    impl Sink for TaskAnswer {
+    impl Sink for LateStderr {
         fn take(&mut self, _: &[u8]) {
             self.0.write_all(b"said with it\n").unwrap();
         }
@@ -194,9 +169,9 @@ mod tests {
         let [stdin, mut stdout, stderr, progress] = [(); 4].map(|()| io::pipe().unwrap());
         let ends = Ends::new([stdin.1.into(), stdout.0.into(), stderr.0.into(), progress.0.into()]).unwrap();
         let redactor = Redactor::new([]);
-        let listener = RedactingListener { listener: &Deaf, redactor: &redactor };
+        let listener = RedactingListener { listener: &NullListener, redactor: &redactor };
         let input = Input { bytes: Vec::new(), is_last: false };
-        let mut pipes = Pipes::new(ends, input, TaskAnswer(stderr.1), listener);
+        let mut pipes = Pipes::new(ends, input, LateStderr(stderr.1), listener);
         stdout.1.write_all(b"answer\n").unwrap();
         pipes.transfer(&mut [0; 64]);
         assert_eq!(pipes.finish().2, "said with it");

@@ -12,11 +12,11 @@ use rustix::process::Signal;
 
 use super::Run;
 use super::answer::Output;
-use super::interruption::Interruption;
 use super::lines::RedactingListener;
-use super::pipes::{Ends, Input, Pipes};
-use super::process::{Child, Exit, LINGER, Program};
+use super::pipes::{Input, Pipes};
+use super::process::{Child, ChildExit, Ends, LINGER, Program};
 use super::redact::Redactor;
+use super::run::Interruption;
 use crate::shutdown::{CancelReason, CancelToken};
 
 /// How often orphans are reaped while the child runs.
@@ -57,7 +57,7 @@ pub(super) struct RunOptions<'a> {
 
 /// The result of a session whose child has exited.
 pub(super) struct EndedSession<O> {
-    pub(super) exit: Exit,
+    pub(super) exit: ChildExit,
     /// Why we stopped it, if we did.
     pub(super) interruption: Option<Interruption>,
     /// Whether it had not read any of its input.

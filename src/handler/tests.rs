@@ -8,6 +8,9 @@ mod ending;
 mod escape;
 #[cfg(target_os = "linux")]
 mod files;
+mod persistent;
+mod persistent_end;
+mod persistent_io;
 mod pipes;
 #[allow(dead_code, reason = "shared with the integration tests, which use more of it")]
 #[path = "../../tests/support/process.rs"]
@@ -17,12 +20,10 @@ mod settings;
 #[allow(dead_code, reason = "shared with the integration tests, which use more of it")]
 #[path = "../../tests/support/wait.rs"]
 mod wait;
-mod warm;
-mod warm_ends;
-mod warm_talk;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -70,6 +71,30 @@ impl Listener for Heard {
             self.stop.raise(Some(*reason));
         }
     }
+}
+
+/// Panics when it is called, and keeps the line that it was called with.
+#[derive(Default)]
+struct PanickingListener(Mutex<String>);
+
+impl Listener for PanickingListener {
+    fn progress(&self, _: u8, _: Option<&str>) {
+        resume_unwind(Box::new("as the test wants it"));
+    }
+
+    fn stderr_line(&self, line: &str) {
+        line.clone_into(&mut self.0.lock().unwrap());
+        resume_unwind(Box::new("as the test wants it"));
+    }
+}
+
+/// Runs `handler` with a listener that panics, and returns the line that it was called with.
+fn run_with_panic(handler: &dyn Handler, timeout: Duration) -> String {
+    let listener = PanickingListener::default();
+    let stop = CancelToken::new(None);
+    let run = Run::new(timeout, &stop, &listener);
+    assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
+    listener.0.into_inner().unwrap()
 }
 
 /// A folder with a script in it, and one run of the script.

@@ -16,8 +16,8 @@ use std::ptr;
 use libc::{c_char, c_int, c_uint, c_void, pid_t};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process, pidfd_open};
 
+use super::orphans::{MARK, limit_with_token};
 use super::{PROGRESS_FD, Program, reap};
-use crate::handler::supervision::{MARK, limit_with_token};
 use crate::resources;
 
 /// Maximum number of files open while a child is started, and while it runs.

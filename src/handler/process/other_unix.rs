@@ -1,5 +1,5 @@
-//! Starts children on systems without parent-death signals and pidfds: with the standard library, and a thread that
-//! waits for the exit.
+//! Starts children on systems other than Linux: with the standard library, and a thread that waits for the exit. A process
+//! cannot adopt orphans there, so none are found.
 
 use std::fs;
 use std::io::{self, PipeReader};
@@ -9,17 +9,21 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::ptr;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, kill_process, setrlimit, setsid, waitid};
 
 use super::{PROGRESS_FD, Program, reap};
-use crate::handler::supervision::MARK;
 use crate::resources;
+use crate::task::TaskId;
 
 /// Maximum number of files open while a child is started, and while it runs.
 pub(in crate::handler) const FILES: (usize, usize) = (15, 7);
+
+/// The variable that marks a handler's processes; never set on these systems.
+const MARK: &str = "PRISMQ_TASK_MARK";
 
 const OPEN_FDS: &str = "/dev/fd";
 
@@ -81,9 +85,9 @@ fn command(program: &Program, [stdin, stdout, stderr, progress]: [OwnedFd; 4]) -
     Ok(command)
 }
 
-/// Gives it a session of its own. Has the other files closed on exec: those that we open are anyway, also those that we
-/// open after this; but not those that were open when we started. And gives it the limit on open files with which we were
-/// started. Lets all signals through: the standard library leaves those blocked that we inherited so.
+/// Sets up the child before exec: its own session, the limit on open files with which we were started, and no blocked
+/// signals, since the standard library keeps the ones that we inherited blocked. Other files are closed on exec; the ones
+/// that we open have that flag already, but those that were open when we started do not.
 #[allow(unsafe_code)]
 fn set_pre_exec(command: &mut Command) -> io::Result<()> {
     let others: Vec<RawFd> = open_fds()?.into_iter().filter(|fd| *fd > PROGRESS_FD).collect();
@@ -115,4 +119,48 @@ fn set_pre_exec(command: &mut Command) -> io::Result<()> {
 fn open_fds() -> io::Result<Vec<RawFd>> {
     let names = fs::read_dir(OPEN_FDS)?.flatten().map(|entry| entry.file_name());
     Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+/// Does nothing on this system.
+pub fn supervise(_token: &str) -> io::Result<()> {
+    Ok(())
+}
+
+/// A process that outlived its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orphan {
+    /// The process id.
+    pub pid: i32,
+    /// The task it was started for.
+    pub task_id: Option<TaskId>,
+}
+
+/// Finds nothing on this system.
+pub fn kill_orphans(_is_dead: impl Fn(&str) -> bool) -> Vec<Orphan> {
+    Vec::new()
+}
+
+/// Never constructed on this system.
+pub(super) enum Descendants {}
+
+impl Descendants {
+    pub(super) fn register(_: TaskId) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn mark(&self) -> &str {
+        match *self {}
+    }
+
+    pub(super) fn set_leader(&self, _leader: Pid) {
+        match *self {}
+    }
+
+    pub(super) fn reap(&self) {
+        match *self {}
+    }
+
+    pub(super) fn end(&self, _deadline: Instant) -> usize {
+        match *self {}
+    }
 }

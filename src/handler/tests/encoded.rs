@@ -5,7 +5,7 @@ use std::fs;
 use crate::task::Outcome;
 use serde_json::{Value, json};
 
-use super::warm::Warm;
+use super::persistent::Warm;
 use super::{Bench, failure};
 
 /// The outcome of a handler that prints these bytes.

@@ -1,17 +1,15 @@
 //! How children end, and what they started with them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use crate::handler::{Command, Exec, Handler, Listener, Run};
-use crate::shutdown::{CancelReason, CancelToken};
+use crate::handler::{Command, Exec};
+use crate::shutdown::CancelReason;
 use rustix::process::Pid;
 use serde_json::json;
 
 use super::process::assert_ends;
-use super::{Bench, claim, failure};
+use super::{Bench, failure, run_with_panic};
 
 /// Longer than any machine needs for what should be quick, shorter than what the scripts would take.
 const SOON: Duration = Duration::from_secs(4);
@@ -126,20 +124,7 @@ fn what_a_child_leaves_in_its_group_is_killed() {
 
 #[test]
 fn a_panic_of_the_listener_leaves_no_process() {
-    struct Panics(Mutex<Option<Pid>>);
-    impl Listener for Panics {
-        fn progress(&self, _: u8, _: Option<&str>) {}
-        fn stderr_line(&self, line: &str) {
-            *self.0.lock().unwrap() = Pid::from_raw(line.parse().unwrap());
-            resume_unwind(Box::new("as the test wants it"));
-        }
-    }
     let bench = Bench::new("echo $$ >&2; sleep 60");
-    let listener = Panics(Mutex::default());
-    let stop = CancelToken::new(None);
-    let run = Run::new(bench.timeout, &stop, &listener);
-    let handler = Exec::new(bench.settings.clone());
-    assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
-    let pid = listener.0.lock().unwrap().unwrap();
-    assert_ends(pid);
+    let line = run_with_panic(&Exec::new(bench.settings.clone()), bench.timeout);
+    assert_ends(Pid::from_raw(line.parse().unwrap()).unwrap());
 }

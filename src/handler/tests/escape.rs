@@ -1,18 +1,17 @@
 //! What leaves the process group of its handler, and ends with it all the same.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::handler::{Exec, Handler, Listener, Run};
-use crate::shutdown::{CancelReason, CancelToken};
+use crate::handler::Exec;
+use crate::shutdown::CancelReason;
 use serde_json::json;
 
 use super::process::{assert_ends, is_alive, pid_in, processes_in};
 use super::wait::wait_for;
-use super::{Bench, claim, failure};
+use super::{Bench, failure, run_with_panic};
 
 /// Long before a handler's end is delayed no more by those that hold its pipes.
 const AT_ONCE: Duration = Duration::from_millis(1500);
@@ -63,18 +62,8 @@ fn what_never_stops_forking_is_caught() {
 
 #[test]
 fn a_panic_of_the_listener_leaves_nothing_either() {
-    struct Panics;
-    impl Listener for Panics {
-        fn progress(&self, _: u8, _: Option<&str>) {}
-        fn stderr_line(&self, _: &str) {
-            resume_unwind(Box::new("as the test wants it"));
-        }
-    }
     let bench = escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)");
-    let stop = CancelToken::new(None);
-    let run = Run::new(bench.timeout, &stop, &Panics);
-    let handler = Exec::new(bench.settings.clone());
-    assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
+    run_with_panic(&Exec::new(bench.settings.clone()), bench.timeout);
     assert_eq!(processes_in(bench.dir.path()), [""; 0]);
 }
 

@@ -4,14 +4,19 @@
 //! instead of stopping it. Processes that it starts are signalled through the group; [`Descendants`] are those that
 //! leave it.
 
-#[cfg_attr(target_os = "linux", path = "process/linux.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "process/other_unix.rs")]
-mod system;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod orphans;
+#[cfg(not(target_os = "linux"))]
+mod other_unix;
+#[cfg(target_os = "linux")]
+mod proc;
 
 use std::ffi::OsString;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -21,12 +26,21 @@ use std::time::{Duration, Instant};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 
-use super::pipes::Ends;
-use super::supervision::Descendants;
+#[cfg(not(target_os = "linux"))]
+use self::other_unix::{ChildProcess, Descendants};
+#[cfg(target_os = "linux")]
+use self::{linux::ChildProcess, orphans::Descendants};
 use crate::failpoint;
 use crate::task::TaskId;
-use system::ChildProcess;
-pub(super) use system::FILES;
+
+#[cfg(target_os = "linux")]
+pub(super) use self::linux::FILES;
+#[cfg(target_os = "linux")]
+pub use self::orphans::{Orphan, kill_orphans, supervise};
+#[cfg(not(target_os = "linux"))]
+pub(super) use self::other_unix::FILES;
+#[cfg(not(target_os = "linux"))]
+pub use self::other_unix::{Orphan, kill_orphans, supervise};
 
 /// Default time from SIGTERM to SIGKILL.
 pub(super) const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -47,15 +61,33 @@ pub(super) struct Program {
     pub(super) env: Vec<(OsString, OsString)>,
 }
 
+/// Our ends of the pipes to a child; `None` if one is closed.
+pub(super) struct Ends {
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) progress: Option<OwnedFd>,
+}
+
+impl Ends {
+    /// Makes newly opened pipes non-blocking.
+    pub(super) fn new([stdin, stdout, stderr, progress]: [OwnedFd; 4]) -> io::Result<Self> {
+        for fd in [&stdin, &stdout, &stderr, &progress] {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), progress: Some(progress) })
+    }
+}
+
 /// How a child exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Exit {
+pub(super) enum ChildExit {
     Code(i32),
     /// Killed by a signal, such as `9 (SIGKILL)`.
     Signal(String),
 }
 
-impl From<ExitStatus> for Exit {
+impl From<ExitStatus> for ChildExit {
     fn from(status: ExitStatus) -> Self {
         let by_signal = || Self::Signal(status.to_string().trim_start_matches("signal: ").to_owned());
         status.code().map_or_else(by_signal, Self::Code)
@@ -108,10 +140,10 @@ impl Child {
     }
 
     /// Kills the rest of the group and reaps the child. Must be called at most once.
-    pub(super) fn end(&mut self) -> io::Result<Exit> {
+    pub(super) fn end(&mut self) -> io::Result<ChildExit> {
         self.signal(Signal::KILL);
         self.reaped = true;
-        self.process.wait().map(Exit::from)
+        self.process.wait().map(ChildExit::from)
     }
 }
 

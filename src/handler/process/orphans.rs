@@ -1,17 +1,19 @@
-//! Finds and kills processes that handlers start outside of their process groups.
+//! Finds and kills processes that handlers start outside of their process groups, and those of dead workers.
 //!
 //! A process that loses its parent becomes a child of its nearest ancestor that is a subreaper. [`supervise`] makes us
 //! one. So, when a handler has exited, everything that it started and that still runs is our child or a descendant of
 //! one, however it detached itself. A mark in the environment tells which handler an orphan comes from.
 
-use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashSet;
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{
     DumpableBehavior, Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, waitid,
 };
@@ -22,6 +24,13 @@ use crate::task::TaskId;
 
 /// Pause before orphans are listed again if that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long killed orphans may take to exit.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The search ends if no orphan was found for this long and in this many scans. On a busy machine new processes keep
+/// appearing, and a single scan may take as long.
+const QUIET: Duration = Duration::from_millis(100);
+const QUIET_SCANS: u32 = 10;
 
 /// The variable that marks a handler's processes: `<token>-<task id>-<number of the run>`.
 pub(super) const MARK: &str = "PRISMQ_TASK_MARK";
@@ -52,7 +61,7 @@ struct ActiveRun {
 /// by `setsid` or by forking twice. From then on, only root can read this process's environment and memory or trace it,
 /// and it leaves no core dump.
 ///
-/// `token` identifies this process to [`kill_orphans`](super::kill_orphans) in later processes, so it must never be
+/// `token` identifies this process to [`kill_orphans`] in later processes, so it must never be
 /// used twice. Only the first call counts. Afterwards the main thread must start children only through handlers:
 /// others would be taken for a handler's orphans.
 ///
@@ -72,7 +81,7 @@ pub fn supervise(token: &str) -> io::Result<()> {
 }
 
 /// Parses a mark into the token of the worker's process and the task.
-pub(super) fn parse(mark: &str) -> Option<(&str, TaskId)> {
+fn parse_mark(mark: &str) -> Option<(&str, TaskId)> {
     let (rest, _run) = mark.rsplit_once('-')?;
     let (token, task) = rest.rsplit_once('-')?;
     Some((token, task.parse().ok()?))
@@ -81,13 +90,13 @@ pub(super) fn parse(mark: &str) -> Option<(&str, TaskId)> {
 /// Encodes the token of a mark as a soft limit on real-time CPU time, if it is a 62-bit number in 16 hexadecimal digits.
 /// `env -i` and `sudo` clear the environment but keep this limit, which is too high to have an effect.
 pub(super) fn limit_with_token(mark: &str) -> Option<u64> {
-    let (token, _) = parse(mark).filter(|(token, _)| token.len() == 16)?;
+    let (token, _) = parse_mark(mark).filter(|(token, _)| token.len() == 16)?;
     let number = u64::from_str_radix(token, 16).ok()?;
     Some(LIMIT_WITH_TOKEN.start + number).filter(|limit| LIMIT_WITH_TOKEN.contains(limit))
 }
 
 /// Decodes the token in such a limit.
-pub(super) fn token_in_limit(limit: u64) -> Option<String> {
+fn token_in_limit(limit: u64) -> Option<String> {
     LIMIT_WITH_TOKEN.contains(&limit).then(|| format!("{:016x}", limit - LIMIT_WITH_TOKEN.start))
 }
 
@@ -198,7 +207,7 @@ impl Drop for Descendants {
 
 impl Supervision {
     fn has_own_token(&self, mark: &str) -> bool {
-        parse(mark).is_some_and(|(token, _)| token == self.token)
+        parse_mark(mark).is_some_and(|(token, _)| token == self.token)
     }
 
     fn has_own_limit(&self, orphan: &PidHandle) -> bool {
@@ -234,6 +243,66 @@ fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Vec<(Pid, Stat)>> 
 fn is_reaped(pid: Pid) -> bool {
     let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     !matches!(ended, Ok(None))
+}
+
+/// A process that outlived its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orphan {
+    /// The process id.
+    pub pid: i32,
+    /// The task it was started for; `None` if it has cleared its environment, which names the task.
+    pub task_id: Option<TaskId>,
+}
+
+/// Kills the processes that handlers of dead workers had started, and returns them.
+///
+/// `is_dead` returns whether the process that called [`supervise`] with this token is dead. It must
+/// return false for unknown tokens, such as those of workers with another results file. Not found are processes that
+/// changed both their environment and their limit on real-time CPU time, and processes of other users that we may not
+/// inspect. On systems other than Linux none are found.
+pub fn kill_orphans(is_dead: impl Fn(&str) -> bool) -> Vec<Orphan> {
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    let mut seen: HashSet<Pid> = ancestors().collect();
+    let mut ended = Vec::new();
+    let (mut quiet_at, mut quiet_scans) = (Instant::now() + QUIET, 0);
+    // A process that forks and exits may be missed by a scan, and one that forks while it is killed leaves another: so
+    // scan again, for processes that are new.
+    loop {
+        let new: Vec<Pid> = proc::all().into_iter().filter(|pid| seen.insert(*pid)).collect();
+        let killed: Vec<_> = new.iter().filter_map(|pid| kill_if_orphan(*pid, &is_dead)).collect();
+        ended.extend(killed.iter().map(|(orphan, _)| *orphan));
+        quiet_scans += 1;
+        if !killed.is_empty() {
+            (quiet_at, quiet_scans) = (Instant::now() + QUIET, 0);
+        }
+        let are_gone = killed.iter().all(|(_, process)| process.is_gone_by(deadline));
+        let is_quiet = quiet_scans >= QUIET_SCANS && Instant::now() >= quiet_at;
+        if new.is_empty() || !are_gone || is_quiet || Instant::now() >= deadline {
+            return ended;
+        }
+    }
+}
+
+/// This process and its ancestors. An ancestor may be an orphan, such as a terminal that a handler started.
+fn ancestors() -> impl Iterator<Item = Pid> {
+    iter::successors(Some(getpid()), |pid| Stat::of(*pid)?.parent)
+}
+
+/// Kills `pid` if it is an orphan.
+fn kill_if_orphan(pid: Pid, is_dead: impl Fn(&str) -> bool) -> Option<(Orphan, PidHandle)> {
+    let process = PidHandle::open(pid).ok()?;
+    let (token, task_id) = origin(&process)?;
+    let is_killed = !Stat::of(pid)?.is_zombie && is_dead(&token) && process.kill().is_ok();
+    is_killed.then_some((Orphan { pid: pid.as_raw_pid(), task_id }, process))
+}
+
+/// Returns the worker's token and the task of a process that a handler started: from its environment, else its limits.
+fn origin(process: &PidHandle) -> Option<(String, Option<TaskId>)> {
+    if let Some(mark) = process.variable(MARK) {
+        let (token, task_id) = parse_mark(&mark)?;
+        return Some((token.to_owned(), Some(task_id)));
+    }
+    Some((token_in_limit(process.realtime_limit()?)?, None))
 }
 
 #[cfg(test)]

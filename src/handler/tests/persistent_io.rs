@@ -7,8 +7,8 @@ use crate::handler::Command;
 use crate::task::Outcome;
 use serde_json::{Value, json};
 
+use super::persistent::{LOYAL, Warm};
 use super::process::assert_ends;
-use super::warm::{LOYAL, Warm};
 use super::{Heard, failure};
 
 #[test]

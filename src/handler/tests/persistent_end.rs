@@ -1,17 +1,15 @@
 //! How processes that have no task end, and what they had started with them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::handler::{Exec, Handler, Listener, Persistent, Run};
+use crate::handler::{Exec, Handler, Persistent, Run};
 use crate::shutdown::{CancelReason, CancelToken};
-use rustix::process::Pid;
 use serde_json::json;
 
+use super::persistent::{LOYAL, Warm};
 use super::process::{assert_ends, is_alive, pid_in, processes_in};
-use super::warm::{LOYAL, Warm};
-use super::{Bench, claim};
+use super::{Bench, claim, run_with_panic};
 
 /// Longer than any machine needs for what takes a second or two.
 const SOON: Duration = Duration::from_secs(10);
@@ -110,18 +108,7 @@ fn another_handlers_end_leaves_a_warm_process_and_what_it_started_alone() {
 
 #[test]
 fn a_panic_of_the_listener_leaves_no_process() {
-    struct Panics;
-    impl Listener for Panics {
-        fn progress(&self, _: u8, _: Option<&str>) {
-            resume_unwind(Box::new("as the test wants it"));
-        }
-        fn stderr_line(&self, _: &str) {}
-    }
     let bench = Bench::new("echo $$ > pid; read -r line; echo '{\"id\":12,\"progress\":1}'; sleep 60");
-    let handler = Persistent::new(Exec::new(bench.settings.clone()), None);
-    let stop = CancelToken::new(None);
-    let run = Run::new(bench.timeout, &stop, &Panics);
-    assert!(catch_unwind(AssertUnwindSafe(|| handler.run(&claim(json!({})), &run))).is_err());
-    let pid: Pid = pid_in(&bench.path("pid"));
-    assert_ends(pid);
+    run_with_panic(&Persistent::new(Exec::new(bench.settings.clone()), None), bench.timeout);
+    assert_ends(pid_in(&bench.path("pid")));
 }
