@@ -20,8 +20,8 @@ use crate::output::{note, print_json, print_line};
 use crate::shutdown::Phase;
 use crate::store::Store;
 use crate::task::{Claim, Task, TaskResult};
-use crate::taskmanager::Client;
-use crate::worker::{Completer, Executor, HandlerSource, LongPoll, WorkerError, WorkerType};
+use crate::taskmanager::{Client, LongPoll};
+use crate::worker::{Completer, Executor, HandlerSource, WorkerError, WorkerType};
 
 /// What a claim by hand works with.
 struct ManualClaim<'a> {

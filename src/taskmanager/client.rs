@@ -8,8 +8,9 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::http::{Connection, Http, LongPollRequest, LongPolling, Meter, Method, Request};
+use super::http::{Connection, Http, Meter, Method, Request};
 use super::listing::{PageRequest, TaskFilter};
+use super::long_poll::{LongPollRequest, LongPolling};
 use super::retry::RetryState;
 use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Error, Retries};

@@ -11,6 +11,7 @@ use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::Error;
+use super::long_poll::{LongPollRequest, LongPolling};
 use crate::json::MAX_BYTES;
 use crate::os_error;
 use crate::resources::is_shortage;
@@ -148,54 +149,6 @@ impl Request<'_> {
 
     fn is_long_poll(&self) -> bool {
         matches!(self.method, Method::Post { wait, .. } if wait.is_requested())
-    }
-}
-
-/// Parameters of a long poll.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LongPollRequest<'a> {
-    /// Maximum time to wait, in whole seconds. Less than one second means no long poll.
-    pub time: Duration,
-    /// Ids of further types of which a task is accepted.
-    pub others: &'a [u64],
-}
-
-impl LongPollRequest<'_> {
-    /// Whether a long poll is requested.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        self.time.as_secs() > 0
-    }
-
-    /// Returns the value of `Prefer` (RFC 7240). `task-types` is our own extension; other servers ignore it.
-    fn preference(&self) -> String {
-        let others: Vec<String> = self.others.iter().map(u64::to_string).collect();
-        let others = if others.is_empty() { String::new() } else { format!(", task-types=\"{}\"", others.join(" ")) };
-        format!("wait={}{others}", self.time.as_secs())
-    }
-}
-
-/// Whether a server supports long polls.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LongPolling {
-    /// No: it answers at once.
-    #[default]
-    No,
-    /// For the type of the claim only.
-    ClaimedType,
-    /// For all requested types.
-    AllTypes,
-}
-
-impl LongPolling {
-    /// Reads `Preference-Applied` of the answer to `wait`.
-    fn applied(preferences: &str, wait: &LongPollRequest<'_>) -> Self {
-        let applied = |wanted| preferences.split(',').any(|name| name.trim().eq_ignore_ascii_case(wanted));
-        match applied("wait") {
-            false => Self::No,
-            true if wait.others.is_empty() || applied("task-types") => Self::AllTypes,
-            true => Self::ClaimedType,
-        }
     }
 }
 

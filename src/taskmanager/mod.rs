@@ -3,24 +3,26 @@
 //! Servers differ from their documentation and from each other; only `wire` knows how. Callers see ids as numbers, params
 //! as they were sent, and an empty queue as `None`.
 
-mod claim;
 mod client;
-mod deliver;
 mod error;
+mod exactly_once;
 mod http;
 mod listing;
+mod long_poll;
 mod retry;
 pub(crate) mod wire;
 
 pub(crate) use client::Claimed;
 pub use client::{Client, Order};
-pub(crate) use deliver::join_names;
-pub use deliver::{Delivery, ResultReport};
 pub use error::Error;
-pub use http::{Connection, LongPollRequest};
-pub(crate) use http::{Exchange, LongPolling, Meter};
+pub(crate) use exactly_once::join_names;
+pub use exactly_once::{Delivery, ResultReport};
+pub use http::Connection;
+pub(crate) use http::{Exchange, Meter};
 pub use listing::TaskFilter;
 pub(crate) use listing::TaskPages;
+pub use long_poll::LongPollRequest;
+pub(crate) use long_poll::{LongPoll, LongPolling};
 pub(crate) use retry::Backoff;
 pub use retry::Retries;
 pub use wire::TaskView;

@@ -6,23 +6,21 @@
 //! however many slots it has.
 
 mod end;
-mod repeats;
+mod pauses;
 mod terms;
 #[cfg(test)]
 mod tests;
-mod timing;
 
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use repeats::RepeatedClaims;
+use pauses::RepeatedClaims;
 pub(super) use terms::{Closed, Limits, PollPermit, Polled, Reservation};
 use terms::{Flow, IdlePoll};
 
 use super::breaker::{Breaker, Change, Verdict};
-use super::long_poll::LongPoll;
-use crate::taskmanager::{Backoff, LongPolling};
+use crate::taskmanager::{Backoff, LongPoll, LongPolling};
 
 /// Sleeping slots woken by a slot that gets a task. A single task costs two polls in vain.
 const CALLED_BY_A_TASK: usize = 2;

@@ -1,16 +1,18 @@
-//! The task types of a worker: the configuration of each, joined with what the TaskManager knows.
+//! The task types of a worker: the configuration of each, joined with what the TaskManager knows. Params are checked
+//! against the schema of their type before a handler runs: the servers' own checks are partial.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::params::Schema;
 use super::snooze::Snooze;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Retry};
 use crate::handler::Handler;
+use crate::json::{self, MAX_DEPTH};
+use crate::schema::{self, Fault, Verdict};
 use crate::shutdown::CancelToken;
 use crate::taskmanager::{Client, Error, TaskType};
 
@@ -20,7 +22,7 @@ pub(crate) struct WorkerType {
     id: AtomicU64,
     gone: AtomicBool,
     pub(super) handler: Arc<dyn Handler>,
-    pub(super) schema: Option<Schema>,
+    pub(super) schema: Option<ParamSchema>,
     /// Maximum time of an attempt.
     pub(super) timeout: Duration,
     pub(super) concurrency: usize,
@@ -129,15 +131,15 @@ fn schema(
     settings: &config::TaskType,
     known: &TaskType,
     warn: &mut dyn FnMut(String),
-) -> Result<Option<Schema>, String> {
+) -> Result<Option<ParamSchema>, String> {
     if let Some(schema) = &settings.schema {
-        let schema = Schema::new(schema);
+        let schema = ParamSchema::new(schema);
         return schema.map(Some).map_err(|error| format!("the schema of {}: {error}", settings.name));
     }
     if known.param_schema == Value::Null {
         return Ok(None);
     }
-    match Schema::new(&known.param_schema) {
+    match ParamSchema::new(&known.param_schema) {
         Ok(schema) => Ok(Some(schema)),
         Err(error) => {
             warn(format!("params of {} are not checked: the TaskManager's schema: {error}", known.name));
@@ -161,4 +163,97 @@ fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn 
 #[must_use]
 pub(crate) fn default_timeout(claim_timeout: Duration) -> Duration {
     claim_timeout.saturating_sub(Duration::from_secs(10)).max(claim_timeout / 2)
+}
+
+/// The JSON Schema of a type's params, ready to check them with.
+pub(super) struct ParamSchema {
+    compiled: Arc<schema::Schema>,
+    schema: Value,
+}
+
+/// Checks that `schema` is a JSON Schema. The error is one line.
+pub(crate) fn check_schema(schema: &Value) -> Result<(), String> {
+    ParamSchema::new(schema).map(drop)
+}
+
+/// Checks params against this worker's own limits, since another TaskManager may have others. The error is one line.
+pub(super) fn check_limits(params: &Value) -> Result<(), String> {
+    json::check(params, MAX_DEPTH).map_err(|error| format!("params are {error}"))?;
+    json::omission_reason(params).map_or(Ok(()), |why| Err(format!("params cannot be read: {why}")))
+}
+
+impl ParamSchema {
+    /// Compiles a schema. The error is one line.
+    pub(super) fn new(schema: &Value) -> Result<Self, String> {
+        let compiled = schema::Schema::compile(schema).map_err(|Fault { path, message }| match path.as_str() {
+            "" => format!("not a JSON Schema: {message}"),
+            path => format!("not a JSON Schema: {path}: {message}"),
+        });
+        Ok(Self { compiled: Arc::new(compiled?), schema: schema.clone() })
+    }
+
+    /// Checks `params`, for at most `limit` and until `stop` is raised.
+    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &CancelToken) -> Verdict {
+        self.compiled.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt()))
+    }
+
+    /// Turns empty lists back into the empty objects they were before the published server, if the schema wants
+    /// objects.
+    pub(super) fn heal(&self, params: &mut Value) {
+        heal(&self.schema, params);
+    }
+}
+
+fn heal(schema: &Value, value: &mut Value) {
+    if schema["type"] == "object" && value.as_array().is_some_and(Vec::is_empty) {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                heal(&schema["properties"][name], field);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| heal(&schema["items"], item)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn param_schema() -> ParamSchema {
+        ParamSchema::new(&json!({
+            "type": "object",
+            "properties": {
+                "max_results": {"type": "integer", "maximum": 50},
+                "filter": {"type": "object"},
+                "tags": {"type": "array"},
+                "parts": {"type": "array", "items": {"type": "object"}},
+            },
+            "required": ["max_results"],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_breach_names_its_path() {
+        for (params, path, part) in [(json!({"max_results": 99}), "/max_results", "50"), (json!({}), "", "max_results")]
+        {
+            let verdict = param_schema().check(&params, Duration::MAX, &CancelToken::new(None));
+            let Verdict::Unfit(fault) = verdict else { panic!("{verdict:?}") };
+            assert!(fault.path == path && fault.message.contains(part), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn empty_lists_become_objects_only_where_the_schema_has_objects() {
+        let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
+        param_schema().heal(&mut params);
+        assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
+        assert_eq!(param_schema().check(&params, Duration::MAX, &CancelToken::new(None)), Verdict::Fit);
+    }
 }

@@ -11,8 +11,8 @@ use crate::config;
 use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
 use crate::task::{Task, position_of_type};
-use crate::taskmanager::{Backoff, Claimed, Client, Error, LongPollRequest, Retries, TaskView};
-use crate::worker::{LongPoll, WorkerType, order, withdraw_claims};
+use crate::taskmanager::{Backoff, Claimed, Client, Error, LongPoll, LongPollRequest, Retries, TaskView};
+use crate::worker::{WorkerType, order, withdraw_claims};
 
 /// A type to ask for: the configuration's, where it is in there, and its number.
 pub(super) struct WantedType<'a> {

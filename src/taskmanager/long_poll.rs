@@ -1,13 +1,60 @@
-//! Long polling: how long the server may hold a claim open. One policy for `work` and `claim`.
+//! Long polling: the request, the answer, and how long the server may hold a claim open. One policy for `work` and
+//! `claim`.
 
 use std::time::{Duration, Instant};
-
-use crate::taskmanager::LongPolling;
 
 /// Maximum time of a long poll: shorter than proxies' time-outs for idle connections.
 const LONGEST: Duration = Duration::from_secs(20);
 /// A server that has held a claim open for this long supports long polls.
 const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Parameters of a long poll.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LongPollRequest<'a> {
+    /// Maximum time to wait, in whole seconds. Less than one second means no long poll.
+    pub time: Duration,
+    /// Ids of further types of which a task is accepted.
+    pub others: &'a [u64],
+}
+
+impl LongPollRequest<'_> {
+    /// Whether a long poll is requested.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.time.as_secs() > 0
+    }
+
+    /// Returns the value of `Prefer` (RFC 7240). `task-types` is our own extension; other servers ignore it.
+    pub(super) fn preference(&self) -> String {
+        let others: Vec<String> = self.others.iter().map(u64::to_string).collect();
+        let others = if others.is_empty() { String::new() } else { format!(", task-types=\"{}\"", others.join(" ")) };
+        format!("wait={}{others}", self.time.as_secs())
+    }
+}
+
+/// Whether a server supports long polls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LongPolling {
+    /// No: it answers at once.
+    #[default]
+    No,
+    /// For the type of the claim only.
+    ClaimedType,
+    /// For all requested types.
+    AllTypes,
+}
+
+impl LongPolling {
+    /// Reads `Preference-Applied` of the answer to `wait`.
+    pub(super) fn applied(preferences: &str, wait: &LongPollRequest<'_>) -> Self {
+        let applied = |wanted| preferences.split(',').any(|name| name.trim().eq_ignore_ascii_case(wanted));
+        match applied("wait") {
+            false => Self::No,
+            true if wait.others.is_empty() || applied("task-types") => Self::AllTypes,
+            true => Self::ClaimedType,
+        }
+    }
+}
 
 /// What is known about a server's long polling.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +73,7 @@ impl LongPoll {
     }
 
     /// Creates the policy of a worker that never long-polls.
-    pub(super) fn never() -> Self {
+    pub(crate) fn never() -> Self {
         Self { server: Some(LongPolling::No), types: 0 }
     }
 
@@ -63,7 +110,7 @@ impl LongPoll {
 
     /// Whether the next claim may be a long poll, after one that began at `start` and, if `was_held`, was a long poll
     /// itself.
-    pub(super) fn may_wait(&self, start: Instant, was_held: bool) -> bool {
+    pub(crate) fn may_wait(&self, start: Instant, was_held: bool) -> bool {
         self.server != Some(LongPolling::No) && (!was_held || start.elapsed() >= SHORTEST)
     }
 }
