@@ -44,7 +44,7 @@ pub mod taskmanager {
 
 /// The handlers that read YouTube.
 pub mod youtube {
-    pub use crate::youtube::{Budget, Ledger, Settings, Spent, handler};
+    pub use crate::youtube::{Budget, Ledger, YouTubeSettings, handler};
 }
 
 /// A claim on the first attempt at task `id`, made now for five minutes by the worker `here-1`.

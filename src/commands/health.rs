@@ -19,7 +19,7 @@ use crate::share::mostly_failing;
 use crate::store::{By, Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{HandlerSource, no_handler};
-use crate::youtube::{self, Ledger};
+use crate::youtube;
 use report::Report;
 
 const LAST_HOUR: Duration = Duration::from_hours(1);
@@ -160,7 +160,7 @@ impl Health<'_> {
         if !setup.reads_youtube() {
             return;
         }
-        let ledger = store.map(|store| -> Arc<dyn Ledger> { Arc::new(setup.youtube_ledger(store)) });
+        let ledger = store.map(|store| Arc::new(setup.youtube_ledger(store)));
         let has_key = setup.config.youtube_api_key.is_some();
         let mut found = json!({"key_set": has_key});
         match timeout.filter(|_| has_key) {

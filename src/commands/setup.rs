@@ -17,7 +17,7 @@ use crate::logging::{self, Sink};
 use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
-use crate::youtube::SharedLedger;
+use crate::youtube::Ledger;
 
 /// The configuration, and the program's shutdown.
 pub(super) struct Setup {
@@ -190,7 +190,7 @@ impl Setup {
     }
 
     /// Returns the YouTube ledger in the results file.
-    pub(super) fn youtube_ledger(&self, store: &Arc<Store>) -> SharedLedger {
+    pub(super) fn youtube_ledger(&self, store: &Arc<Store>) -> Ledger {
         library::youtube_ledger(store, &self.config, Arc::new(self.clock()))
     }
 

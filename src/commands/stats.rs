@@ -20,7 +20,6 @@ use crate::exit::{Exit, UserError};
 use crate::output::{Look, Stream, buffered, on_stdout, print_json, print_line};
 use crate::store::{By, Store};
 use crate::text_file;
-use crate::youtube::Ledger;
 
 pub(super) use figures::Figures;
 

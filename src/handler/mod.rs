@@ -25,7 +25,7 @@ pub use exec::Exec;
 pub(crate) use persistent::Persistent;
 pub use process::{Orphan, kill_orphans, supervise};
 pub(crate) use redact::Redactor;
-pub(crate) use run::{Interruption, stopped};
+pub(crate) use run::stopped;
 pub use run::{Listener, Run};
 pub use settings::{Command, ExecSettings};
 

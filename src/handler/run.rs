@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
 
 /// Why a handler was stopped before it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Interruption {
+pub(super) enum Interruption {
     /// It ran longer than this.
     Timeout(Duration),
     /// The worker stopped it.
@@ -99,7 +99,7 @@ pub(crate) enum Interruption {
 
 impl Interruption {
     /// Returns the outcome of the attempt, with the stderr tail in its error.
-    pub(crate) fn outcome(&self, stderr_tail: &str) -> Outcome {
+    pub(super) fn outcome(&self, stderr_tail: &str) -> Outcome {
         let error = with_stderr_tail(self.error(), stderr_tail);
         match self {
             Self::Timeout(_) => Outcome::failure(ErrorType::Timeout, error),

@@ -10,22 +10,22 @@ use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, 
 use crate::store::Store;
 use crate::taskmanager::{Client, Error, Registered};
 use crate::worker::{HandlerSource, no_handler};
-use crate::youtube::{self, Ledger, SharedLedger};
+use crate::youtube::{self, Ledger, YouTubeSettings};
 
 /// The handlers of a configuration.
 pub(crate) struct Handlers<'a> {
     config: &'a Config,
-    youtube: Option<Arc<SharedLedger>>,
+    youtube: Option<Arc<Ledger>>,
 }
 
 impl<'a> Handlers<'a> {
     /// Creates the handlers of `config`. Those for YouTube use the ledger `youtube`.
-    pub(crate) fn new(config: &'a Config, youtube: Option<Arc<SharedLedger>>) -> Self {
+    pub(crate) fn new(config: &'a Config, youtube: Option<Arc<Ledger>>) -> Self {
         Self { config, youtube }
     }
 
     fn builtin(&self, name: &str, settings: &TaskType) -> Option<Arc<dyn Handler>> {
-        let ledger = self.youtube.clone().map(|ledger| -> Arc<dyn Ledger> { ledger });
+        let ledger = self.youtube.clone();
         let youtube = || youtube::handler(name, youtube_settings(self.config, ledger, settings.subtitles));
         builtin(name).or_else(youtube)
     }
@@ -69,14 +69,14 @@ impl HandlerSource for Handlers<'_> {
 }
 
 /// Returns the ledger for YouTube in `store`.
-pub(crate) fn youtube_ledger(store: &Arc<Store>, config: &Config, clock: Arc<dyn Clock>) -> SharedLedger {
+pub(crate) fn youtube_ledger(store: &Arc<Store>, config: &Config, clock: Arc<dyn Clock>) -> Ledger {
     let (limit, keep) = (u64::from(config.youtube_daily_quota.value), config.youtube_cache.value);
-    SharedLedger::new(Arc::clone(store), clock, limit, keep)
+    Ledger::new(Arc::clone(store), clock, limit, keep)
 }
 
 /// Returns the settings of the handlers for YouTube.
-pub(crate) fn youtube_settings(config: &Config, ledger: Option<Arc<dyn Ledger>>, subtitles: bool) -> youtube::Settings {
-    youtube::Settings {
+pub(crate) fn youtube_settings(config: &Config, ledger: Option<Arc<Ledger>>, subtitles: bool) -> YouTubeSettings {
+    YouTubeSettings {
         url: config.youtube_api_url.value.clone(),
         key: config.youtube_api_key.as_ref().map(|key| key.expose().to_owned()),
         ledger,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use ureq::http::{HeaderValue, Uri};
 use ureq::{Agent, RequestBuilder};
 
-use super::failure::{ApiFailure, FailureKind, Reply};
+use super::failure::{ApiFailure, ApiReply, FailureKind};
 use crate::os_error;
 use crate::shutdown::CancelToken;
 use crate::web::{self, Proxy, Way, refusal};
@@ -112,12 +112,12 @@ impl Api {
     }
 }
 
-fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Reply, ApiFailure> {
+fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<ApiReply, ApiFailure> {
     let mut answer = request.call().map_err(|error| call_error(&error))?;
     let retry_after =
         answer.headers().get("Retry-After").and_then(|seconds| seconds.to_str().ok()?.trim().parse().ok());
     let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-    Ok(Reply {
+    Ok(ApiReply {
         status: answer.status().as_u16(),
         retry_after: retry_after.map(Duration::from_secs),
         body: body.map_err(|error| maybe_received(format!("the answer was cut short: {}", web::words(&error))))?,

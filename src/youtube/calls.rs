@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::address::Channel;
 use super::api::Query;
 use super::params::Search;
 use super::session::{ApiSession, TaskError, unusable};
+use super::url::Channel;
 
 /// Cost of a search; all other calls cost one unit.
 pub(super) const SEARCH_UNITS: u64 = 100;

@@ -11,7 +11,7 @@ const SHOWN: usize = 300;
 
 /// The answer to a call.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct ApiReply {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
@@ -54,7 +54,7 @@ impl FailureKind {
     }
 }
 
-impl Reply {
+impl ApiReply {
     /// Parses the answer.
     pub(super) fn read(&self) -> Result<Value, ApiFailure> {
         let body: Option<Value> = serde_json::from_slice(&self.body).ok().filter(Value::is_object);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16, body: &Value) -> ApiFailure {
-        Reply { status, retry_after: None, body: body.to_string().into_bytes() }.read().unwrap_err()
+        ApiReply { status, retry_after: None, body: body.to_string().into_bytes() }.read().unwrap_err()
     }
 
     fn error(message: &str, domain: &str, reason: &str) -> Value {
@@ -165,7 +165,7 @@ mod tests {
             refusal(400, &error("The <code>q</code>\nis &quot;x&quot;", "youtube.parameter", "invalidParameter"));
         assert_eq!(result.reason, "YouTube answered with status 400: The q is \"x\"");
         assert!(refusal(400, &error(&"x".repeat(5000), "", "")).reason.len() < 400);
-        let page = Reply { status: 404, retry_after: None, body: b"<html>no</html>".into() };
+        let page = ApiReply { status: 404, retry_after: None, body: b"<html>no</html>".into() };
         let result = page.read().unwrap_err();
         assert_eq!((result.kind, result.reason.as_str()), (FailureKind::Other, "YouTube answered with status 404"));
     }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_no_object_is_asked_for_again() {
         for body in ["<html>", "[]", ""] {
-            let reply = Reply { status: 200, retry_after: None, body: body.into() };
+            let reply = ApiReply { status: 200, retry_after: None, body: body.into() };
             assert_eq!(reply.read().unwrap_err().kind, FailureKind::Retryable { after: None, counted: true });
         }
     }

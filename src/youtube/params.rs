@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::address::{self, Channel};
+use super::url::{self, Channel};
 
 /// The request of a task.
-pub(super) enum Request {
+pub(super) enum TaskRequest {
     /// The video with this id.
     Video(String),
     /// The results of a search.
@@ -43,10 +43,10 @@ const MAX_QUERY: usize = 200;
 /// Parses the params of a video task. Returns the id.
 pub(super) fn video(params: &Value) -> Result<String, String> {
     let id = text(params, "video_id")?.map(str::trim);
-    if let Some(id) = id.filter(|id| !address::is_video_id(id)) {
+    if let Some(id) = id.filter(|id| !url::is_video_id(id)) {
         return Err(format!("video_id must be 11 letters, digits, - or _, not {id:?}"));
     }
-    let by_url = text(params, "video_url")?.map(address::video).transpose();
+    let by_url = text(params, "video_url")?.map(url::video).transpose();
     let by_url = by_url.map_err(|error| format!("video_url: {error}"))?;
     match (id, by_url) {
         (None, None) => Err("give video_id or video_url".into()),
@@ -79,7 +79,7 @@ pub(super) fn search(params: &Value) -> Result<Search, String> {
 pub(super) fn uploads(params: &Value) -> Result<Uploads, String> {
     let channel = text(params, "channel_url")?.ok_or("channel_url is missing")?;
     Ok(Uploads {
-        channel: address::channel(channel).map_err(|error| format!("channel_url: {error}"))?,
+        channel: url::channel(channel).map_err(|error| format!("channel_url: {error}"))?,
         max_videos: number(params, "max_videos", 100)?.unwrap_or(50),
     })
 }

@@ -51,7 +51,7 @@ impl Video<'_> {
                 "subtitles_available": subtitles.is_some().to_string(),
             },
             "source_id": id,
-            "source_url": address(id),
+            "source_url": watch_url(id),
             "source_platform": "youtube",
             "source_created_by": present(self.text("/snippet/channelTitle")),
             "source_created_at": present(self.text("/snippet/publishedAt")),
@@ -84,7 +84,7 @@ impl Video<'_> {
 }
 
 /// Returns the URL of a video.
-pub(super) fn address(id: &str) -> String {
+pub(super) fn watch_url(id: &str) -> String {
     format!("https://www.youtube.com/watch?v={id}")
 }
 

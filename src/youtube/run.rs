@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::params::{Request, Search, Uploads};
+use super::params::{Search, TaskRequest, Uploads};
 use super::records::Video;
 use super::session::{ApiSession, TaskError};
 use crate::task::Claim;
@@ -16,11 +16,11 @@ pub(super) struct TaskRun<'a> {
 
 impl TaskRun<'_> {
     /// Returns the data of the result.
-    pub(super) fn data(&self, request: &Request) -> Result<Value, TaskError> {
+    pub(super) fn data(&self, request: &TaskRequest) -> Result<Value, TaskError> {
         match request {
-            Request::Video(id) => self.video(id),
-            Request::Search(search) => self.search(search),
-            Request::Uploads(uploads) => self.uploads(uploads),
+            TaskRequest::Video(id) => self.video(id),
+            TaskRequest::Search(search) => self.search(search),
+            TaskRequest::Uploads(uploads) => self.uploads(uploads),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The calls of one task: charged to the quota, retried, and cancelled with the task. Also the errors of tasks.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,8 +10,7 @@ use super::api::{Api, ApiError, Query};
 use super::failure::{ApiFailure, FailureKind};
 use super::ledger::{Ledger, Spent};
 use crate::clock::after;
-use crate::handler::{Interruption, Run};
-use crate::shutdown::CancelReason;
+use crate::handler::Run;
 use crate::task::{ErrorType, Failure, Outcome};
 
 /// Maximum number of tries.
@@ -22,29 +21,19 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The calls of one task.
 pub(super) struct ApiSession<'a> {
     api: &'a Api,
-    pub(super) ledger: Option<&'a dyn Ledger>,
+    pub(super) ledger: Option<&'a Ledger>,
     pub(super) run: &'a Run<'a>,
-    until: Option<Instant>,
     spent: Cell<u64>,
 }
 
 impl<'a> ApiSession<'a> {
-    pub(super) fn new(api: &'a Api, ledger: Option<&'a dyn Ledger>, run: &'a Run<'a>) -> Self {
-        Self { api, ledger, run, until: Instant::now().checked_add(run.timeout), spent: Cell::new(0) }
-    }
-
-    /// Returns the time left for the task.
-    pub(super) fn left(&self) -> Duration {
-        self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+    pub(super) fn new(api: &'a Api, ledger: Option<&'a Ledger>, run: &'a Run<'a>) -> Self {
+        Self { api, ledger, run, spent: Cell::new(0) }
     }
 
     /// Fails if the task has to stop.
     pub(super) fn check_stopped(&self) -> Result<(), TaskError> {
-        match self.run.stop.get() {
-            Some(reason) => Err(TaskError::Interrupted(Interruption::Stopped(reason))),
-            None if self.left().is_zero() => Err(TaskError::Interrupted(Interruption::Timeout(self.run.timeout))),
-            None => Ok(()),
-        }
+        self.run.interruption().map_or(Ok(()), |outcome| Err(TaskError::Interrupted(Box::new(outcome))))
     }
 
     /// Lists `resource`, a call that costs `units`, with retries. Each try is charged; units that the API cannot have
@@ -54,7 +43,7 @@ impl<'a> ApiSession<'a> {
         loop {
             self.check_stopped()?;
             self.charge(units)?;
-            let refusal = match self.api.list(resource, query, self.left(), self.run.stop) {
+            let refusal = match self.api.list(resource, query, self.run.time_left(), self.run.stop) {
                 Ok(answer) => return Ok(answer),
                 // The next iteration returns the reason.
                 Err(ApiError::Stopped) => continue,
@@ -107,11 +96,12 @@ impl<'a> ApiSession<'a> {
     }
 
     fn wait(&self, wait: Duration, reason: &str) -> Result<(), TaskError> {
-        if wait >= self.left() {
+        if wait >= self.run.time_left() {
             let error = format!("{reason}; the next try, {wait:.0?} from now, would be after the task's deadline");
             return Err(TaskError::Failed(ErrorType::Connection, error));
         }
-        self.run.stop.wait_for(Some(CancelReason::Shutdown), wait);
+        // The next iteration returns the reason if the task was stopped.
+        let _ = self.run.sleep(wait);
         Ok(())
     }
 
@@ -146,8 +136,8 @@ const KEY_SNOOZE: Duration = Duration::from_mins(10);
 /// Why a task failed. The texts are one line.
 #[derive(Debug)]
 pub(super) enum TaskError {
-    /// It was stopped or timed out.
-    Interrupted(Interruption),
+    /// It was stopped or timed out, with this outcome.
+    Interrupted(Box<Outcome>),
     /// The day's quota is used up.
     Quota(String),
     /// There is no key, or the API refused it.
@@ -161,7 +151,7 @@ pub(super) enum TaskError {
 impl From<TaskError> for Outcome {
     fn from(error: TaskError) -> Self {
         match error {
-            TaskError::Interrupted(interruption) => interruption.outcome(""),
+            TaskError::Interrupted(outcome) => *outcome,
             TaskError::Quota(error) => {
                 Failure { error, error_type: ErrorType::Other("quota".into()), retryable: true }.into()
             }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::records::address;
+use super::records::watch_url;
 use super::session::{ApiSession, TaskError};
 use super::text::from_webvtt;
 use crate::handler::{Command, Exec, ExecSettings, Handler, Run};
@@ -22,7 +22,7 @@ const KILL_AFTER: Duration = Duration::from_secs(1);
 impl ApiSession<'_> {
     /// Returns the text of a video's subtitles. If there are none, logs why and returns `None`.
     pub(super) fn subtitles(&self, claim: &Claim, id: &str) -> Result<Option<String>, TaskError> {
-        let timeout = self.left().saturating_sub(RESERVE).min(TIMEOUT);
+        let timeout = self.run.time_left().saturating_sub(RESERVE).min(TIMEOUT);
         let read = if timeout.is_zero() {
             Err("the task has no time left for them".to_owned())
         } else {
@@ -79,7 +79,7 @@ fn settings(folder: &Path, id: &str) -> ExecSettings {
         "--output",
         "subtitles.%(ext)s",
         "--",
-        &address(id),
+        &watch_url(id),
     ];
     ExecSettings {
         command: Command::Program(words.map(str::to_owned).into()),

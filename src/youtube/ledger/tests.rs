@@ -1,5 +1,6 @@
 //! The ledger against a clock that is set by hand.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
@@ -36,7 +37,7 @@ fn time(text: &str) -> Timestamp {
 struct Rig {
     folder: TempDir,
     clock: Arc<SetClock>,
-    ledger: SharedLedger,
+    ledger: Ledger,
     result: Arc<Mutex<Vec<QuotaEvent>>>,
 }
 
@@ -52,7 +53,7 @@ impl Rig {
     }
 
     /// That of another process on the same file.
-    fn another(&self, limit: u64) -> SharedLedger {
+    fn another(&self, limit: u64) -> Ledger {
         ledger(self.folder.path(), &self.clock, limit)
     }
 
@@ -66,9 +67,9 @@ impl Rig {
     }
 }
 
-fn ledger(folder: &Path, clock: &Arc<SetClock>, limit: u64) -> SharedLedger {
+fn ledger(folder: &Path, clock: &Arc<SetClock>, limit: u64) -> Ledger {
     let store = Arc::new(Store::open(&folder.join("results.db")).unwrap());
-    SharedLedger::new(store, clock.clone(), limit, Duration::from_hours(1))
+    Ledger::new(store, clock.clone(), limit, Duration::from_hours(1))
 }
 
 fn video(id: &str) -> (String, Value) {
@@ -129,7 +130,7 @@ fn nothing_is_counted_beyond_the_limit_though_all_spend_at_once() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
     let ledgers: Vec<_> = (0..8).map(|_| rig.another(LIMIT)).collect();
     let start = Barrier::new(ledgers.len());
-    let spend = |ledger: &SharedLedger| {
+    let spend = |ledger: &Ledger| {
         start.wait();
         (0..20).filter(|_| ledger.spend(3).unwrap() == Spent::Counted).count()
     };
@@ -223,9 +224,27 @@ fn videos_are_used_again_for_an_hour_by_every_process() {
 }
 
 #[test]
+fn old_videos_are_pruned_in_steps() {
+    let rig = Rig::at("2026-07-15T12:00:00Z");
+    rig.ledger.remember(&(0..450).map(|number| video(&number.to_string())).collect::<Vec<_>>()).unwrap();
+    rig.clock.set("2026-07-15T13:00:00Z");
+    rig.ledger.remember(&[video("new")]).unwrap();
+    rig.clock.set("2026-07-15T13:00:01Z");
+    let count = || {
+        let count = |it: &mut Connection| it.query_row("SELECT count(*) FROM youtube_videos", [], |row| row.get(0));
+        rig.ledger.with(count).unwrap()
+    };
+    let mut left: Vec<u64> = Vec::new();
+    while rig.ledger.prune().unwrap() {
+        left.push(count());
+    }
+    assert_eq!((left, count()), (vec![251, 51], 1));
+}
+
+#[test]
 fn no_video_is_kept_where_the_cache_is_off() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
-    let off = SharedLedger { keep: Duration::ZERO, ..rig.another(1) };
+    let off = Ledger { keep: Duration::ZERO, ..rig.another(1) };
     off.remember(&[video("one")]).unwrap();
     assert_eq!(rig.ledger.cached(&ids(&["one"])).unwrap(), HashMap::new());
     rig.ledger.remember(&[video("one")]).unwrap();

@@ -1,68 +1,27 @@
-//! A handler at the stand-in, with a ledger in memory.
+//! A handler at the stand-in, with a ledger in a results file of its own.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prismq::internals::handler::Listener;
-use prismq::internals::youtube::{Budget, Ledger, Settings, Spent, handler};
-use prismq::internals::{CancelToken, claim, run};
+use prismq::internals::youtube::{Ledger, YouTubeSettings, handler};
+use prismq::internals::{CancelToken, Store, claim, run};
 use prismq::{Failure, Handler, Outcome};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::standin::{KEY, YouTube};
+use crate::support::FakeClock;
 
-/// When the day of every ledger here ends.
-pub(crate) const MIDNIGHT: &str = "2026-11-23T08:00:00Z";
-
-/// A ledger in memory.
-pub(crate) struct Memory {
-    pub(crate) limit: u64,
-    used: Mutex<u64>,
-    videos: Mutex<HashMap<String, Value>>,
-}
-
-impl Ledger for Memory {
-    fn budget(&self) -> Result<Budget, String> {
-        let resets_at = MIDNIGHT.parse().unwrap();
-        Ok(Budget { limit: self.limit, used: *self.used.lock().unwrap(), resets_at })
-    }
-
-    fn spend(&self, units: u64) -> Result<Spent, String> {
-        let mut used = self.used.lock().unwrap();
-        if *used + units > self.limit {
-            return Ok(Spent::Exhausted);
-        }
-        *used += units;
-        Ok(Spent::Counted)
-    }
-
-    fn give_back(&self, units: u64) -> Result<(), String> {
-        *self.used.lock().unwrap() -= units;
-        Ok(())
-    }
-
-    fn exhaust(&self) -> Result<(), String> {
-        *self.used.lock().unwrap() = self.limit;
-        Ok(())
-    }
-
-    fn cached(&self, ids: &[String]) -> Result<HashMap<String, Value>, String> {
-        let videos = self.videos.lock().unwrap();
-        Ok(ids.iter().filter_map(|id| Some((id.clone(), videos.get(id)?.clone()))).collect())
-    }
-
-    fn remember(&self, videos: &[(String, Value)]) -> Result<(), String> {
-        self.videos.lock().unwrap().extend(videos.iter().cloned());
-        Ok(())
-    }
-}
+/// When the day of every ledger here ends, whose clock stands at 1970-01-01T00:00:00Z.
+pub(crate) const MIDNIGHT: &str = "1970-01-01T08:00:00Z";
 
 /// The stand-in, and what a handler works with.
 pub(crate) struct Bench {
     pub(crate) api: YouTube,
-    pub(crate) ledger: Arc<Memory>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) _folder: TempDir,
     pub(crate) key: Option<&'static str>,
     pub(crate) timeout: Duration,
     pub(crate) stop: Arc<CancelToken>,
@@ -75,9 +34,12 @@ impl Bench {
 
     /// With so many units a day.
     pub(crate) fn with_units(api: YouTube, limit: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("results.db")).unwrap());
         Self {
             api,
-            ledger: Arc::new(Memory { limit, used: Mutex::default(), videos: Mutex::default() }),
+            ledger: Arc::new(Ledger::new(store, FakeClock::new(), limit, Duration::from_hours(1))),
+            _folder: folder,
             key: Some(KEY),
             timeout: Duration::from_secs(60),
             stop: Arc::new(CancelToken::new(None)),
@@ -89,8 +51,8 @@ impl Bench {
     }
 
     pub(crate) fn handler_at(&self, name: &str, url: String) -> Arc<dyn Handler> {
-        let ledger: Arc<dyn Ledger> = self.ledger.clone();
-        let settings = Settings { url, key: self.key.map(str::to_owned), ledger: Some(ledger), subtitles: false };
+        let (key, ledger) = (self.key.map(str::to_owned), Some(Arc::clone(&self.ledger)));
+        let settings = YouTubeSettings { url, key, ledger, subtitles: false };
         handler(name, settings).unwrap()
     }
 
@@ -118,7 +80,7 @@ impl Bench {
 
     /// The units that are used.
     pub(crate) fn used(&self) -> u64 {
-        *self.ledger.used.lock().unwrap()
+        self.ledger.budget().unwrap().used
     }
 }
 

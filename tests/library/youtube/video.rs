@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::bench::{Bench, assert_from_now, failure};
+use super::bench::{Bench, MIDNIGHT, assert_from_now, failure};
 use super::standin::{YouTube, id, video};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn a_video_becomes_a_record() {
         "source_created_by": "The channel",
         "source_created_at": "2026-01-02T03:04:05Z",
     });
-    let quota = json!({"spent": 1, "used": 1, "left": 9999, "limit": 10000, "resets_at": "2026-11-23T08:00:00Z"});
+    let quota = json!({"spent": 1, "used": 1, "left": 9999, "limit": 10000, "resets_at": MIDNIGHT});
     let expected = json!({
         "video_id": id(1), "title": "Video 1", "view_count": 1234, "idea_id": null, "ideas": [idea], "quota": quota,
     });
