@@ -88,13 +88,13 @@ pub(crate) enum Command {
     ListTasks(ListTasksArgs),
     /// Show a task, with its params and result
     #[command(after_help = help::SHOW_TASK)]
-    ShowTask(ShowTaskArgs),
+    ShowTask(TaskIdArgs),
     /// Show a task's history: claims, attempts and reports
     #[command(after_help = help::EXPLAIN)]
-    Explain(ExplainArgs),
+    Explain(TaskIdArgs),
     /// Run a task's handler again locally; nothing is stored or reported
     #[command(after_help = help::REPLAY)]
-    Replay(ReplayArgs),
+    Replay(TaskIdArgs),
     /// Show or export results from the results file
     #[command(after_help = help::RESULTS)]
     Results(ResultsArgs),
@@ -268,7 +268,7 @@ pub(crate) struct StatsArgs {
     pub since: Option<Duration>,
     /// What to group by [default: type]
     #[arg(long)]
-    pub by: Option<By>,
+    pub by: Option<StatsBy>,
     /// Refresh every two seconds until interrupted with Ctrl-C
     #[arg(long)]
     pub watch: bool,
@@ -280,7 +280,7 @@ pub(crate) struct StatsArgs {
 /// What statistics are split by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub(crate) enum By {
+pub(crate) enum StatsBy {
     Type,
     Worker,
     Hour,
@@ -292,7 +292,7 @@ pub(crate) enum By {
 pub(crate) struct ListTasksArgs {
     /// Only tasks with this status
     #[arg(long)]
-    pub status: Option<Status>,
+    pub status: Option<TaskStatus>,
     /// Only tasks of this type; % matches any text
     #[arg(long = "type", value_name = "PATTERN", value_parser = values::name)]
     pub task_type: Option<String>,
@@ -304,32 +304,16 @@ pub(crate) struct ListTasksArgs {
 /// A task's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
-pub(crate) enum Status {
+pub(crate) enum TaskStatus {
     Pending,
     Claimed,
     Completed,
     Failed,
 }
 
-/// `show-task`
+/// `show-task`, `explain` and `replay`
 #[derive(Debug, Args)]
-pub(crate) struct ShowTaskArgs {
-    /// Task ID
-    #[arg(value_parser = values::task_id)]
-    pub id: u64,
-}
-
-/// `explain`
-#[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
-    /// Task ID
-    #[arg(value_parser = values::task_id)]
-    pub id: u64,
-}
-
-/// `replay`
-#[derive(Debug, Args)]
-pub(crate) struct ReplayArgs {
+pub(crate) struct TaskIdArgs {
     /// Task ID
     #[arg(value_parser = values::task_id)]
     pub id: u64,
@@ -362,6 +346,9 @@ pub(crate) enum ResultsFormat {
     Table,
     Jsonl,
     Csv,
+    /// One field per line, which is chosen by giving an ID.
+    #[value(skip)]
+    Full,
 }
 
 /// `config`

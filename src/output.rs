@@ -144,8 +144,13 @@ pub(crate) fn say(text: impl Display) {
 
 /// Prints `value` as one line of JSON on standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
-    let mut out = buffered();
-    on_stdout(write_json_line(&mut out, value).and_then(|()| out.flush()))
+    print_line(printable_json(&serde_json::to_string(value)?))
+}
+
+/// Prints `text` on standard output as it is.
+pub(crate) fn print_text(text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    on_stdout(out.write_all(text.as_ref()).and_then(|()| out.flush()))
 }
 
 /// Writes `value` as one line of JSON.
@@ -213,13 +218,23 @@ fn laid_out<'a>(
 /// Escapes line breaks and other control characters in `text`.
 #[must_use]
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |c, out| out.extend(c.escape_default()))
+}
+
+/// Escapes control characters that JSON allows unescaped (DEL, C1, line separators, directions).
+pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
+    // Writing to a String does not fail. None of these characters is above U+FFFF.
+    escaped(json, |c, out| _ = write!(out, "\\u{:04x}", u32::from(c)))
+}
+
+fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_unprintable(c) {
-            escaped.extend(c.escape_default());
+            escape(c, &mut escaped);
         } else {
             escaped.push(c);
         }
@@ -248,23 +263,6 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
 #[must_use]
 pub(crate) fn padded(text: &str, least: usize) -> String {
     format!("{text}{:1$}", "", least.saturating_sub(measure_text_width(text)))
-}
-
-/// Escapes control characters that JSON allows unescaped (DEL, C1, line separators, directions).
-pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
-    if !json.contains(is_unprintable) {
-        return Cow::Borrowed(json);
-    }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        if is_unprintable(c) {
-            // Writing to a String does not fail. None of these characters is above U+FFFF.
-            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
-        } else {
-            escaped.push(c);
-        }
-    }
-    Cow::Owned(escaped)
 }
 
 /// Whether a character is a control character, a line separator, or changes the text direction, after which a terminal may

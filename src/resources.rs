@@ -51,9 +51,14 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 
 /// Runs `work` for all items in parallel, with as many threads as the system provides, and waits for all of them.
 pub(crate) fn for_each_parallel<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
-    let count = items.len();
-    let left = Mutex::new(items);
-    let next = || left.lock().pop();
+    for_each_concurrently(items.len(), items, work);
+}
+
+/// Runs `work` for all items in order, at most `limit` at a time, and waits for all of them.
+pub(crate) fn for_each_concurrently<T: Send>(limit: usize, items: Vec<T>, work: impl Fn(T) + Sync) {
+    let threads = limit.min(items.len());
+    let left = Mutex::new(items.into_iter());
+    let next = || left.lock().next();
     let work_on = || {
         while let Some(item) = next() {
             work(item);
@@ -61,7 +66,7 @@ pub(crate) fn for_each_parallel<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync)
     };
     thread::scope(|scope| {
         // This thread processes the rest.
-        let _ = (1..count).try_for_each(|_| Builder::new().spawn_scoped(scope, work_on).map(drop));
+        let _ = (1..threads).try_for_each(|_| Builder::new().spawn_scoped(scope, work_on).map(drop));
         work_on();
     });
 }

@@ -1,13 +1,11 @@
-//! `claim`: one task by hand, to look at or to work here.
+//! `claim`: claims one task by hand, to print it or to run it here.
 
 mod poll;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use self::poll::{ClaimedTask, ManualPoller, WantedType};
+use self::poll::{ManualPoller, ManuallyClaimed, WantedType};
 use super::console_observer::ConsoleObserver;
 use super::live::Waiting;
 use super::setup::{Setup, known_type, supervise_handlers};
@@ -16,14 +14,14 @@ use crate::cli::ClaimArgs;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::exit::{Exit, UserError};
 use crate::library::Handlers;
-use crate::output::{note, print_json, print_line};
+use crate::output::note;
 use crate::shutdown::Phase;
 use crate::store::Store;
-use crate::task::{Claim, Task, TaskResult};
+use crate::task::{Claim, Task};
 use crate::taskmanager::{Client, LongPoll};
 use crate::worker::{Completer, Executor, HandlerSource, WorkerError, WorkerType};
 
-/// What a claim by hand works with.
+/// A claim by hand.
 struct ManualClaim<'a> {
     args: &'a ClaimArgs,
     setup: &'a Setup,
@@ -52,7 +50,7 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if args.run {
         supervise_handlers();
     }
-    let Some(ClaimedTask { index, task, claimed_at }) = manual.claim(&wanted, &types)? else {
+    let Some(ManuallyClaimed { index, task, claimed_at }) = manual.claim(&wanted, &types)? else {
         return if setup.shutdown.get() > Phase::Running {
             Ok(Exit::Interrupted)
         } else {
@@ -65,7 +63,7 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
 }
 
-/// Says so, and which types have handlers that want no task now.
+/// Returns the error for an empty queue. Its hint names the types that are snoozed.
 fn no_task(wanted: &[WantedType<'_>], types: &[WorkerType], now: Timestamp) -> UserError {
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
     let error = UserError::new(Exit::NoTask, format!("no pending task of type {}", names.join(", ")));
@@ -86,21 +84,15 @@ impl<'a> ManualClaim<'a> {
         if names.is_empty() {
             return Err(types::no_types().into());
         }
-        let find = |name| {
-            let id = known_type(&self.client, name)?.id;
-            Ok(WantedType { name, id, configured: self.setup.configured(name) })
-        };
+        let find = |name| Ok(WantedType { name, id: known_type(&self.client, name)?.id });
         names.into_iter().map(find).collect()
     }
 
-    /// The types with what works them; a type without a handler is an error before any task is claimed.
+    /// Resolves the types with their handlers; a type without one is an error before any task is claimed.
     fn runnable(&self, wanted: &[WantedType<'_>]) -> Result<Vec<WorkerType>, UserError> {
         let mut warn = |warning| log::warn!("{warning}");
         let resolve = |wanted: &WantedType<'_>| {
-            let Some(configured) = wanted.configured else {
-                return Err(UserError::usage(format!("{} has no handler: it is not configured", wanted.name))
-                    .hint("add it to prismq.toml as a [[task_type]]"));
-            };
+            let configured = self.setup.handled(wanted.name)?;
             let handler = self.handlers.handler(configured).map_err(UserError::usage)?;
             handler.check().map_err(UserError::usage)?;
             let resolved = WorkerType::resolve(configured, handler, &self.setup.config, &self.client, &mut warn);
@@ -110,7 +102,7 @@ impl<'a> ManualClaim<'a> {
     }
 
     /// Waits for a task: once, for as long as `--timeout` says, or until a signal.
-    fn claim(&self, wanted: &[WantedType<'_>], types: &[WorkerType]) -> anyhow::Result<Option<ClaimedTask>> {
+    fn claim(&self, wanted: &[WantedType<'_>], types: &[WorkerType]) -> anyhow::Result<Option<ManuallyClaimed>> {
         let names: Vec<&str> = wanted.iter().map(|it| it.name).collect();
         let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
@@ -118,17 +110,17 @@ impl<'a> ManualClaim<'a> {
         ManualPoller { setup, client, store, wanted, types, long_poll: LongPoll::new(wanted.len()) }.wait(most)
     }
 
-    /// Keeps the claim for a person, remembers it for `complete`, `fail` and `progress`, and says what to type next.
+    /// Prints the task, notes its claim for `complete`, `fail` and `progress`, and shows these commands.
     fn keep(&self, task: Task, claimed_at: Moment) -> anyhow::Result<Exit> {
         let config = &self.setup.config;
         let deadline = claimed_at.later(config.claim_timeout.value);
         let claim = Claim { task, worker_id: config.worker_id.value.clone(), claimed_at: claimed_at.time, deadline };
-        // Whatever goes wrong now, the task is claimed: whoever claimed it has to hear of it.
+        // The task is claimed now, so the user has to learn of it even if one of these fails.
         let noted = self.store.note_claim(&claim, self.client.url(), None);
-        let printed = self.print(&claim);
+        let printed = self.setup.print_pretty(&claim);
         let id = claim.task.id;
         note(format_args!("claimed until {:.0}; next:", claim.deadline.time));
-        // What the results file does not know has to be said.
+        // Without the note in the results file, the commands need the worker ID.
         let by = noted.as_ref().err().map_or(String::new(), |_| format!(" --worker-id {}", claim.worker_id));
         note(format_args!("  prismq complete {id}{by} --result '{{\"answer\":42}}'"));
         note(format_args!("  prismq fail {id}{by} --error 'what went wrong'"));
@@ -136,7 +128,7 @@ impl<'a> ManualClaim<'a> {
         printed.map(|()| Exit::Done)
     }
 
-    /// Works a task here, as a worker would, and reports it unless `--no-report` says to keep it.
+    /// Runs a task here, as a worker would, and reports it unless `--no-report` is set.
     fn work(&self, task: Task, claimed_at: Moment, worker_type: &WorkerType) -> anyhow::Result<Exit> {
         let (console_observer, line) = ConsoleObserver::new(task.id, self.setup);
         let clock: Arc<dyn Clock> = Arc::new(self.setup.clock());
@@ -144,8 +136,8 @@ impl<'a> ManualClaim<'a> {
         let completer = Completer { store: &self.store, client, observer: &console_observer, clock };
         let executor = Executor { config: &self.setup.config, completer };
         let claim = executor.claim(task, worker_type, claimed_at);
-        let deaths = match self.store.note_claim(&claim, self.client.url(), None) {
-            Ok(deaths) => deaths,
+        let crash_count = match self.store.note_claim(&claim, self.client.url(), None) {
+            Ok(crash_count) => crash_count,
             Err(error) => {
                 let id = claim.task.id;
                 let returned = executor.completer.give_back(claim, &error);
@@ -157,36 +149,21 @@ impl<'a> ManualClaim<'a> {
         self.setup.screen.suspend(|| note(format_args!("running task {id} ({task_type}), attempt {attempt}")));
         let deadline = claim.deadline;
         let stop = self.setup.stop_on_signals();
-        let mut result = executor.run(claim, deaths, worker_type, &stop);
+        let mut result = executor.run(claim, crash_count, worker_type, &stop);
         worker_type.end_idle(&stop);
         drop(line);
         if self.args.no_report {
-            self.print(&result.envelope())?;
+            self.setup.print_pretty(&result.envelope())?;
             note(format_args!("not reported: task {} stays claimed until {:.0}", result.task_id, deadline.time));
         } else {
             let stored = executor.completer.store(&mut result);
-            self.print(&result.envelope())?;
+            self.setup.print_pretty(&result.envelope())?;
             let _waiting = Waiting::for_taskmanager(self.setup);
             executor
                 .completer
                 .deliver(stored, &mut result, false)
                 .map_err(|why| errors::undelivered(result.task_id, &why))?;
         }
-        Ok(self.exit(&result))
-    }
-
-    fn exit(&self, result: &TaskResult) -> Exit {
-        match &result.outcome.failure {
-            _ if self.setup.shutdown.get() > Phase::Running => Exit::Interrupted,
-            None => Exit::Done,
-            Some(_) => Exit::Failed,
-        }
-    }
-
-    fn print(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        if self.setup.json {
-            return Ok(print_json(value)?);
-        }
-        Ok(print_line(serde_json::to_string_pretty(value)?)?)
+        Ok(self.setup.exit_of(&result))
     }
 }

@@ -1,12 +1,11 @@
-//! `completions`: the script that lets a shell complete `prismq`'s command line, and what it asks for at each Tab.
+//! `completions`: prints a script that lets a shell complete command lines, and answers that script at each Tab.
 //!
-//! The script holds no words itself. It calls `prismq` with what has been typed so far and a variable that says so,
-//! and is told the commands, options and files that fit there, and the task types: those of the `prismq.toml` in force,
-//! and those that the TaskManager knows, where it answers at once.
+//! The script contains no words itself. It calls `prismq` with the words typed so far and sets a variable. The answer is
+//! the commands, options and files that fit, and task types: those in `prismq.toml`, and those of the TaskManager if it
+//! answers at once.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::Write;
 use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
@@ -17,15 +16,15 @@ use super::setup::Setup;
 use crate::cli::{Cli, CompletionsArgs, GlobalArgs};
 use crate::config::Flags;
 use crate::exit::{Exit, UserError};
-use crate::output::{buffered, on_stdout};
+use crate::output::print_text;
 
 /// Set by the script, to the name of its shell.
 const ASKS: &str = "PRISMQ_COMPLETE";
 
-/// How long somebody who has pressed Tab may wait for the TaskManager.
+/// Maximum time to wait for the TaskManager after Tab.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// What an argument that is a task type is called.
+/// Placeholders of arguments that are task types.
 const TYPE_NAMES: [&str; 3] = ["TYPE", "NAME", "PATTERN"];
 
 /// `prismq completions`
@@ -35,12 +34,11 @@ pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let shell = shells.completer(&name).ok_or_else(|| UserError::usage(format!("no completions for {name}")))?;
     let mut script = Vec::new();
     shell.write_registration(ASKS, "prismq", "prismq", "prismq", &mut script)?;
-    let mut out = buffered();
-    on_stdout(out.write_all(&script).and_then(|()| out.flush()))?;
+    print_text(&script)?;
     Ok(Exit::Done)
 }
 
-/// Answers a shell's script; false where none has called. Whatever goes wrong, nothing is said: somebody is typing.
+/// Answers a shell's script; false if none has called. Errors are not printed: the user is typing.
 pub(crate) fn answer() -> bool {
     let words: Vec<OsString> = std::env::args_os().collect();
     let start = words.iter().position(|word| word == "--");
@@ -65,7 +63,7 @@ fn task_types(typed: &[OsString]) -> Vec<CompletionCandidate> {
     if let Some(known) = setup.single_try_client(PATIENCE).ok().and_then(|client| client.task_types().ok()) {
         names.extend(known.into_iter().map(|it| it.name));
     }
-    // The shell takes them over as they are, and whoever has registered one might have written `$(…)`.
+    // The shell inserts them as they are, and the name of a type might contain `$(…)`.
     let is_plain = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "._-:/".contains(c));
     names.into_iter().filter(is_plain).map(CompletionCandidate::new).collect()
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::live::{self, Live, Waiting};
 use super::setup::Setup;
-use super::stats::Figures;
+use super::stats::Statistics;
 use super::{serve, stats};
 use crate::clock::Clock;
 use crate::config::{self, Action, Config, Flags, Sources, TaskType};
@@ -118,7 +118,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
         let message = format!("the TaskManager has {confirmed} results, not {TASKS}");
         return Err(UserError::new(Exit::Failed, message).into());
     }
-    stats::print(&Figures::of(store, By::Type, None, setup.clock().now())?, setup.json)?;
+    stats::print(&Statistics::of(store, By::Type, None, setup.clock().now())?, setup.json)?;
     note(format_args!("the TaskManager has all {TASKS} results; the demo's files are removed."));
     note("");
     note("Next, to keep a TaskManager and a worker running:");

@@ -2,7 +2,6 @@
 
 mod events;
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use serde_json::{Number, Value, json};
@@ -10,12 +9,12 @@ use serde_json::{Number, Value, json};
 use super::live::Waiting;
 use super::results;
 use super::setup::Setup;
-use crate::cli::ExplainArgs;
+use crate::cli::TaskIdArgs;
 use crate::clock::{Clock, Timestamp};
 use crate::exit::{Exit, UserError};
 use crate::headline::in_one_line;
 use crate::output::{print_json, print_line, printable, say};
-use crate::store::{LiveWorker, ResultFilter, Status, Store, StoreError, StoredResult};
+use crate::store::{LiveWorker, ResultStatus, Store, StoreError, StoredResult};
 use crate::task::{Claim, TaskId};
 use crate::taskmanager::{Error, ResultReport, TaskView};
 use events::HistoryEvent;
@@ -44,36 +43,22 @@ struct TaskHistory {
 }
 
 /// `prismq explain`
-pub(super) fn run(args: &ExplainArgs, setup: &Setup) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &TaskIdArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
-    let story = TaskHistory::find(TaskId(args.id), setup)?;
-    if story.is_blank() {
-        return Err(story.unknown());
+    let history = TaskHistory::find(TaskId(args.id), setup)?;
+    if history.is_blank() {
+        return Err(history.unknown());
     }
     if setup.json {
-        print_json(&story.to_json())?;
+        print_json(&history.to_json())?;
         return Ok(Exit::Done);
     }
-    if let Err(error) = &story.server {
+    if let Err(error) = &history.server {
         say(format_args!("{error}; showing only what the results file has"));
     }
-    story.print()?;
+    history.print()?;
     Ok(Exit::Done)
-}
-
-/// Returns the local attempts of a task of the TaskManager at `api_url`, oldest first.
-pub(super) fn attempts(store: &Store, api_url: &str, id: TaskId) -> Result<Vec<StoredResult>, StoreError> {
-    let mut found = Vec::new();
-    let of_task = ResultFilter { task_id: Some(id), ..ResultFilter::default() };
-    let Ok(()) = store.for_each_result(&of_task, |stored| {
-        // A task with the same id of another TaskManager is a different task.
-        if stored.result.api_url == api_url {
-            found.push(stored);
-        }
-        Ok::<(), Infallible>(())
-    })?;
-    Ok(found)
 }
 
 impl TaskHistory {
@@ -81,9 +66,9 @@ impl TaskHistory {
         let store = setup.store_to_read()?;
         let client = setup.single_try_client(TIMEOUT)?;
         let api_url = client.url().to_owned();
-        let mut attempts = attempts(&store, &api_url, id)?;
+        let mut attempts = store.attempts(&api_url, id)?;
         for stored in &mut attempts {
-            stored.result.outcome.stderr_tail = store.last_words(stored.id)?;
+            stored.result.outcome.stderr_tail = store.stderr_tail(stored.id)?;
         }
         let waiting = Waiting::for_taskmanager(setup);
         let server = client.task(id);
@@ -140,7 +125,7 @@ impl TaskHistory {
     /// Returns the parts that were omitted from a reported result because it was too long, as logged then.
     fn omitted(&self, stored: &StoredResult) -> Vec<String> {
         let StoredResult { result, status, reported_at, .. } = stored;
-        if reported_at.is_none() || *status == Status::Lost {
+        if reported_at.is_none() || *status == ResultStatus::Lost {
             return Vec::new();
         }
         let shown = self.server.as_ref().ok().and_then(Option::as_ref);

@@ -1,6 +1,6 @@
-//! `health`: whether a worker with these settings could work.
+//! `health`: checks whether a worker with these settings could work.
 
-mod report;
+mod findings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ use crate::store::{By, Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{HandlerSource, no_handler};
 use crate::youtube;
-use report::Report;
+use findings::Findings;
 
 const LAST_HOUR: Duration = Duration::from_hours(1);
 
-/// How long the results file is read, to see whether it can be.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Maximum time to read the results file.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `prismq health`
 pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -34,7 +34,7 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let timeout = args.timeout.unwrap_or(Duration::from_secs(5));
     let client = setup.single_try_client(timeout)?;
     let waiting = Waiting::for_taskmanager(setup);
-    let mut health = Health { setup, report: Report::default() };
+    let mut health = HealthCheck { setup, findings: Findings::default() };
     let answers = health.taskmanager(&client);
     health.types_and_handlers(Some(&client).filter(|_| answers));
     let store = health.results();
@@ -43,51 +43,51 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     }
     health.youtube(store.as_ref(), args.external.then_some(timeout));
     drop(waiting);
-    health.report.print(setup.json)?;
-    Ok(if health.report.is_healthy() { Exit::Done } else { Exit::Failed })
+    health.findings.print(setup.json)?;
+    Ok(if health.findings.is_healthy() { Exit::Done } else { Exit::Failed })
 }
 
-/// Looks at one thing after the other.
-struct Health<'a> {
+/// Runs the checks and collects their findings.
+struct HealthCheck<'a> {
     setup: &'a Setup,
-    report: Report,
+    findings: Findings,
 }
 
-impl Health<'_> {
-    /// Whether it answers and takes the key.
+impl HealthCheck<'_> {
+    /// Checks that the TaskManager answers and accepts the key. False if not.
     fn taskmanager(&mut self, client: &Client) -> bool {
         let started = Instant::now();
         let health = client.health();
         let latency = started.elapsed().as_millis();
-        self.report.field("api_connectivity", json!(health.is_ok()));
+        self.findings.field("api_connectivity", json!(health.is_ok()));
         if let Err(error) = &health {
             self.refused("TaskManager", error);
             return false;
         }
-        self.report.field("api_latency_ms", json!(latency));
-        self.report.good("TaskManager", format!("answers at {} in {latency} ms", client.shown_url()));
+        self.findings.field("api_latency_ms", json!(latency));
+        self.findings.good("TaskManager", format!("answers at {} in {latency} ms", client.shown_url()));
         let accepted = client.check_key();
-        self.report.field("api_key_accepted", json!(accepted.is_ok()));
+        self.findings.field("api_key_accepted", json!(accepted.is_ok()));
         match &accepted {
             Err(error) => self.refused("API key", error),
             Ok(()) if self.setup.config.api_key.is_none() => {
-                self.report.good("API key", "not set, not required");
+                self.findings.good("API key", "not set, not required");
             }
-            Ok(()) => self.report.good("API key", "accepted"),
+            Ok(()) => self.findings.good("API key", "accepted"),
         }
         accepted.is_ok()
     }
 
     fn refused(&mut self, what: &str, error: &Error) {
-        self.report.field("api_error", json!(error.to_string()));
-        self.report.bad(what, error.to_string(), self.advice(error));
+        self.findings.field("api_error", json!(error.to_string()));
+        self.findings.bad(what, error.to_string(), self.advice(error));
     }
 
     fn advice(&self, error: &Error) -> Option<String> {
         errors::naming_key(errors::taskmanager(error), &self.setup.config).hint
     }
 
-    /// Asks for the types where the TaskManager answers. Otherwise each would be waited for in vain.
+    /// Checks types and handlers. Without a `client`, since the TaskManager does not answer, types are not looked up.
     fn types_and_handlers(&mut self, client: Option<&Client>) {
         let (mut types, mut handlers) = (Map::new(), Map::new());
         for task_type in &self.setup.config.task_types {
@@ -99,40 +99,40 @@ impl Health<'_> {
                 None => _ = handlers.insert(name.clone(), self.no_handler(name)),
             }
         }
-        self.report.field("task_types", Value::Object(types));
-        self.report.field("handlers", Value::Object(handlers));
+        self.findings.field("task_types", Value::Object(types));
+        self.findings.field("handlers", Value::Object(handlers));
     }
 
     fn task_type(&mut self, name: &str, found: Option<Result<Option<taskmanager::TaskType>, Error>>) -> Value {
         let what = format!("type {name}");
         match found {
             Some(Ok(Some(found))) => {
-                self.report.good(what, format!("registered (id {})", found.id));
+                self.findings.good(what, format!("registered (id {})", found.id));
                 json!(found.id)
             }
             Some(Ok(None)) => {
                 let unknown = "unknown to the TaskManager";
-                self.report.bad(what, unknown, Some(format!("register it: prismq register-type {name}")));
+                self.findings.bad(what, unknown, Some(format!("register it: prismq register-type {name}")));
                 json!(unknown)
             }
             Some(Err(error)) => {
-                self.report.bad(what, error.to_string(), self.advice(&error));
+                self.findings.bad(what, error.to_string(), self.advice(&error));
                 json!(error.to_string())
             }
             None => {
-                self.report.unknown(what, "not checked");
+                self.findings.unknown(what, "not checked");
                 json!("not checked")
             }
         }
     }
 
-    /// A type may be there to be registered or created alone. Where that is so of all, a worker could not work.
+    /// Notes that a type has no handler. That is bad only if none has: a worker could not work.
     fn no_handler(&mut self, name: &str) -> Value {
         let what = format!("handler of {name}");
         if self.setup.config.task_types.iter().any(|it| it.action.is_some()) {
-            self.report.good(what, "none: not handled here");
+            self.findings.good(what, "none: not handled here");
         } else {
-            self.report.bad(what, "none", Some(no_handler(name)));
+            self.findings.bad(what, "none", Some(no_handler(name)));
         }
         json!("none")
     }
@@ -142,19 +142,19 @@ impl Health<'_> {
         let what = format!("handler of {}", task_type.name);
         match Handlers::new(config, None).handler(task_type).and_then(|handler| handler.check()) {
             Ok(()) => {
-                self.report.good(what, "found");
+                self.findings.good(what, "found");
                 json!("found")
             }
             Err(error) => {
                 let file = config.config.as_ref().map_or("prismq.toml".into(), |file| file.display().to_string());
-                self.report.bad(what, error.clone(), Some(format!("correct the type's `exec` or `dir` in {file}")));
+                self.findings.bad(what, error.clone(), Some(format!("correct the type's `exec` or `dir` in {file}")));
                 json!(error)
             }
         }
     }
 
-    /// Whether there is a key for the handlers that read YouTube, where there are any; whether it is accepted, which is
-    /// asked for no longer than `timeout`; and what the day has left.
+    /// Checks the key and the quota of YouTube if a handler reads it. The key is sent to YouTube only if there is a
+    /// `timeout`.
     fn youtube(&mut self, store: Option<&Arc<Store>>, timeout: Option<Duration>) {
         let setup = self.setup;
         if !setup.reads_youtube() {
@@ -168,44 +168,44 @@ impl Health<'_> {
                 let accepted = youtube::check_key(&youtube_settings(&setup.config, ledger.clone(), false), timeout);
                 self.youtube_key(accepted, &mut found);
             }
-            None if has_key => self.report.good("YouTube key", "set; use --external to check it"),
-            None => self.report.bad("YouTube key", "not set", Some("set YOUTUBE_API_KEY".to_owned())),
+            None if has_key => self.findings.good("YouTube key", "set; use --external to check it"),
+            None => self.findings.bad("YouTube key", "not set", Some("set YOUTUBE_API_KEY".to_owned())),
         }
         match ledger.map(|ledger| ledger.budget()) {
             Some(Ok(budget)) => {
                 let (left, limit, resets_at) = (budget.left(), budget.limit, budget.resets_at);
-                self.report.good("YouTube quota", format!("{left} of {limit} units left until {resets_at:.0}"));
+                self.findings.good("YouTube quota", format!("{left} of {limit} units left until {resets_at:.0}"));
                 budget.add_to(&mut found);
             }
             Some(Err(error)) => {
-                self.report.bad("YouTube quota", error.clone(), None);
+                self.findings.bad("YouTube quota", error.clone(), None);
                 found["quota_error"] = json!(error);
             }
             None => {}
         }
-        self.report.field("youtube_api", found);
+        self.findings.field("youtube_api", found);
     }
 
     fn youtube_key(&mut self, accepted: Result<(), String>, found: &mut Value) {
         found["key_accepted"] = json!(accepted.is_ok());
         match accepted {
-            Ok(()) => self.report.good("YouTube key", "accepted"),
+            Ok(()) => self.findings.good("YouTube key", "accepted"),
             Err(error) => {
-                self.report.bad("YouTube key", error.clone(), Some("check YOUTUBE_API_KEY".to_owned()));
+                self.findings.bad("YouTube key", error.clone(), Some("check YOUTUBE_API_KEY".to_owned()));
                 found["error"] = json!(error);
             }
         }
     }
 
-    /// The results file, where it can be opened.
+    /// Checks the results file, and returns it if it can be opened.
     fn results(&mut self) -> Option<Arc<Store>> {
         let opened = self.open().map(Arc::new);
         let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
             store.rehearse(self.setup.clock().now())?;
-            let is_whole = store.look_through(PATIENCE)?;
+            let is_whole = store.look_through(READ_TIMEOUT)?;
             Ok((store.unreported()?, is_whole))
         });
-        self.report.field("results_writable", json!(counted.is_ok()));
+        self.findings.field("results_writable", json!(counted.is_ok()));
         match counted {
             Err(error) => self.unusable("results file", "results_error", &error),
             Ok((unreported, is_whole)) => {
@@ -213,54 +213,54 @@ impl Health<'_> {
                 let path = &self.setup.config.results;
                 let made = if path.exists() { "" } else { ", which the first worker creates" };
                 let seen = if is_whole { "" } else { ", too large to be read in full" };
-                self.report.good("results file", format!("{}{made}{seen}{waiting}", path.display()));
+                self.findings.good("results file", format!("{}{made}{seen}{waiting}", path.display()));
                 self.ideas();
             }
         }
         opened.ok()
     }
 
-    /// Whether most attempts fail, although everything else is well.
+    /// Warns if most attempts fail.
     fn attempts(&mut self, store: &Store) {
         let hour_ago = self.setup.clock().now().checked_sub(LAST_HOUR).ok();
-        // What keeps them from being read has been found before.
+        // If they cannot be read, an earlier check has found out why.
         let Ok(groups) = store.statistics(By::Type, hour_ago) else { return };
         let (completed, failed) = groups.iter().fold((0, 0), |sum, it| (sum.0 + it.completed, sum.1 + it.failed));
         if let Some(words) = mostly_failing("attempts", completed, failed) {
-            self.report.field("warning", json!(words));
-            self.report.warning("attempts", words, Some("see `prismq results --failed --since 1h`".to_owned()));
+            self.findings.field("warning", json!(words));
+            self.findings.warning("attempts", words, Some("see `prismq results --failed --since 1h`".to_owned()));
         }
     }
 
-    /// What of the results is not reported, for programs and in words.
+    /// Adds the fields about unreported results, and describes these.
     fn unreported(&mut self, unreported: &Unreported) -> String {
         let Unreported { count, oldest, refused, last_refused } = unreported;
         let age = oldest.map(|oldest| between(oldest, self.setup.clock().now()).as_secs());
-        self.report.field("unreported", json!(count));
-        self.report.field("oldest_unreported_seconds", json!(age));
+        self.findings.field("unreported", json!(count));
+        self.findings.field("oldest_unreported_seconds", json!(age));
         let mut waiting = age.filter(|_| *count > 0).map_or_else(String::new, |age| {
             let age = format_duration(Duration::from_secs(age));
             format!("; {count} pending reports for the next worker, the oldest {age} old")
         });
         if let Some((id, why)) = last_refused {
-            self.report.field("refused", json!(refused));
+            self.findings.field("refused", json!(refused));
             waiting = format!("{waiting}; {refused} refused by the TaskManager, last task {id}: {why}");
         }
         waiting
     }
 
-    /// The results file, or what it will be once a worker makes it.
+    /// Opens the results file; a missing one counts as empty.
     fn open(&self) -> Result<Store, StoreError> {
         let results = &self.setup.config.results;
         if results.try_exists().unwrap_or(true) { Store::open(results) } else { Store::unmade(results) }
     }
 
     fn unusable(&mut self, what: &str, field: &'static str, error: &StoreError) {
-        self.report.field(field, json!(error.to_string()));
-        self.report.bad(what, error.to_string(), errors::store(error).hint);
+        self.findings.field(field, json!(error.to_string()));
+        self.findings.bad(what, error.to_string(), errors::store(error).hint);
     }
 
-    /// Whether ideas can be kept, where there is a place for them already.
+    /// Checks that ideas can be stored, if there are any already.
     fn ideas(&mut self) {
         let config = &self.setup.config;
         let store = self.open().and_then(|store| store.with_ideas_in(&config.ideas));
@@ -268,10 +268,10 @@ impl Health<'_> {
         if held == Ok(false) {
             return;
         }
-        self.report.field("ideas_writable", json!(held.is_ok()));
+        self.findings.field("ideas_writable", json!(held.is_ok()));
         match held {
             Err(error) => self.unusable("ideas", "ideas_error", &error),
-            Ok(_) => self.report.good("ideas", config.ideas.display().to_string()),
+            Ok(_) => self.findings.good("ideas", config.ideas.display().to_string()),
         }
     }
 }

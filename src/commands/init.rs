@@ -18,10 +18,11 @@ const CONFIG_TEXT: &str = include_str!("init/prismq.toml");
 const VARIABLES: &str = include_str!("../../.env.example");
 
 /// The handler if Python is installed.
-const PYTHON: Handler =
-    Handler { file: "hello.py", text: include_str!("init/hello.py"), exec: r#"["python3", "hello.py"]"# };
+const PYTHON: StarterHandler =
+    StarterHandler { file: "hello.py", text: include_str!("init/hello.py"), exec: r#"["python3", "hello.py"]"# };
 /// The handler for machines without Python.
-const SHELL: Handler = Handler { file: "hello.sh", text: include_str!("init/hello.sh"), exec: r#"["sh", "hello.sh"]"# };
+const SHELL: StarterHandler =
+    StarterHandler { file: "hello.sh", text: include_str!("init/hello.sh"), exec: r#"["sh", "hello.sh"]"# };
 
 /// The next commands to run.
 const NEXT: [(&str, &str); 5] = [
@@ -34,14 +35,14 @@ const NEXT: [(&str, &str); 5] = [
 /// A further hint.
 const ELSEWHERE: &str = "If you already have a TaskManager, set its URL in .env and skip the first command.";
 
-struct Handler {
+struct StarterHandler {
     file: &'static str,
     text: &'static str,
     exec: &'static str,
 }
 
 /// A file to write, with its mode.
-struct File<'a> {
+struct StarterFile<'a> {
     name: &'a str,
     text: String,
     mode: u32,
@@ -88,23 +89,23 @@ fn say_next() {
 
 /// Returns the files to write. The configuration comes last, so that all files that it names exist. If there is a
 /// configuration already, no handler is written.
-fn files(handler: &Handler, has_config: bool) -> Vec<File<'static>> {
+fn files(handler: &StarterHandler, has_config: bool) -> Vec<StarterFile<'static>> {
     // The first line explains how to copy the example.
     let variables = VARIABLES.split_once('\n').map_or(VARIABLES, |(_, rest)| rest);
     let variables = format!(
         "# Settings of this machine, including keys: keep this file out of version control. Uncomment what you set.\n{variables}"
     );
     let config = CONFIG_TEXT.replace(PYTHON.exec, handler.exec);
-    let mut files = vec![File { name: ".env", text: variables, mode: 0o600 }];
+    let mut files = vec![StarterFile { name: ".env", text: variables, mode: 0o600 }];
     if !has_config {
-        files.push(File { name: handler.file, text: handler.text.to_owned(), mode: 0o666 });
+        files.push(StarterFile { name: handler.file, text: handler.text.to_owned(), mode: 0o666 });
     }
-    files.push(File { name: CONFIG, text: config, mode: 0o666 });
+    files.push(StarterFile { name: CONFIG, text: config, mode: 0o666 });
     files
 }
 
 /// Writes a file unless it exists. Returns whether it was written.
-fn create(file: &File<'_>) -> io::Result<bool> {
+fn create(file: &StarterFile<'_>) -> io::Result<bool> {
     match OpenOptions::new().write(true).create_new(true).mode(file.mode).open(file.name) {
         Ok(mut opened) => opened.write_all(file.text.as_bytes()).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -22,7 +22,7 @@ const NO_WAIT: Duration = Duration::from_secs(1);
 
 const TICK: Duration = Duration::from_millis(250);
 
-struct State {
+struct LiveState {
     started: Instant,
     completed: u64,
     failed: u64,
@@ -71,8 +71,7 @@ impl Waiting {
 
     fn on(bar: ProgressBar, template: &str, setup: &Setup) -> Self {
         bar.set_draw_target(ProgressDrawTarget::hidden());
-        // The templates are constants; were one wrong, the default style would be shown.
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let bar = styled(bar, template);
         let (ended, end) = channel();
         let (screen, line) = (setup.screen.clone(), bar.clone());
         let show = move || {
@@ -112,6 +111,11 @@ impl Drop for Waiting {
     }
 }
 
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    // The templates are constants; if one were wrong, the default style would be shown.
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Prints to standard output while a live line may be shown on the same terminal.
 pub(super) fn above<T>(screen: &MultiProgress, print: impl FnOnce() -> T) -> T {
     if Stream::Stdout.is_terminal() && is_wanted() { screen.suspend(print) } else { print() }
@@ -122,16 +126,13 @@ pub(super) struct Live {
     bar: ProgressBar,
     /// Columns used before the message.
     taken: usize,
-    state: Mutex<State>,
+    state: Mutex<LiveState>,
 }
 
 impl Live {
     /// Creates a line for a worker without a known end.
     pub(super) fn spinner(screen: &MultiProgress) -> Self {
-        // The templates are constants; were one wrong, the default style would be shown.
-        let style =
-            ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = screen.add(ProgressBar::new_spinner().with_style(style));
+        let bar = screen.add(styled(ProgressBar::new_spinner(), "{spinner} {wide_msg}"));
         bar.enable_steady_tick(TICK);
         Self::new(bar, "- ".len())
     }
@@ -139,24 +140,22 @@ impl Live {
     /// Creates a progress bar for `total` tasks.
     #[cfg(feature = "server")]
     pub(super) fn bar(screen: &MultiProgress, total: u64) -> Self {
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {wide_msg}");
-        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let taken = 40 + format!(" {total}/{total} ").len();
-        Self::new(screen.add(ProgressBar::new(total).with_style(style)), taken)
+        Self::new(screen.add(styled(ProgressBar::new(total), "{bar:40} {pos}/{len} {wide_msg}")), taken)
     }
 
     fn new(bar: ProgressBar, taken: usize) -> Self {
-        let state = State { started: Instant::now(), completed: 0, failed: 0, running: BTreeMap::new() };
+        let state = LiveState { started: Instant::now(), completed: 0, failed: 0, running: BTreeMap::new() };
         let live = Self { bar, taken, state: Mutex::new(state) };
         live.show(&live.state());
         live
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LiveState> {
         self.state.lock()
     }
 
-    fn show(&self, state: &State) {
+    fn show(&self, state: &LiveState) {
         self.bar.set_message(state.describe(screen::width().saturating_sub(self.taken)));
     }
 
@@ -185,7 +184,7 @@ impl Live {
     }
 }
 
-impl State {
+impl LiveState {
     fn finish(&mut self, result: &TaskResult) {
         self.running.remove(&result.task_id);
         if result.outcome.is_not_run() {

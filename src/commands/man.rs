@@ -1,7 +1,6 @@
 //! `man`: generates man pages from the same definition as `--help`.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -9,7 +8,7 @@ use clap_mangen::{Man, generate_to};
 
 use crate::cli::{Cli, ManArgs};
 use crate::exit::{Exit, UserError};
-use crate::output::{buffered, on_stdout};
+use crate::output::print_text;
 use crate::text_file;
 
 /// `prismq man`
@@ -26,8 +25,7 @@ fn print() -> anyhow::Result<()> {
     let mut page = Vec::new();
     // The `help` command has no page.
     Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page)?;
-    let mut out = buffered();
-    Ok(on_stdout(out.write_all(&page).and_then(|()| out.flush()))?)
+    Ok(print_text(&page)?)
 }
 
 /// Writes the page of the program and one for each subcommand.

@@ -8,7 +8,6 @@ mod console_observer;
 mod create_task;
 #[cfg(feature = "server")]
 mod demo;
-mod details;
 mod end;
 mod errors;
 mod explain;
@@ -19,7 +18,6 @@ mod init;
 mod input;
 mod live;
 mod man;
-mod pauses;
 mod replay;
 mod report;
 mod results;
@@ -34,7 +32,7 @@ mod systemd;
 mod tasks;
 mod types;
 mod work;
-mod worker_log;
+mod worker_observer;
 
 pub(crate) use completions::answer as answer_shell;
 pub(crate) use errors::explain;

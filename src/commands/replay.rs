@@ -3,28 +3,26 @@
 use std::sync::Arc;
 
 use super::console_observer::ConsoleObserver;
-use super::explain;
 use super::live::Waiting;
 use super::setup::{Setup, supervise_handlers};
-use crate::cli::ReplayArgs;
+use crate::cli::TaskIdArgs;
 use crate::clock::Clock;
 use crate::config::TaskType;
 use crate::exit::{Exit, UserError};
 use crate::handler::{Handler, Run};
 use crate::library::Handlers;
-use crate::output::{note, print_json, print_line};
-use crate::shutdown::Phase;
+use crate::output::note;
 use crate::store::Store;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::worker::{HandlerSource, default_timeout, with_sound_ideas};
 
 /// `prismq replay`
-pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &TaskIdArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.install_signal_handlers()?;
     let mut store = Arc::new(setup.store_to_read()?);
     let task = find(TaskId(args.id), setup, &store)?;
-    let settings = settings(&task.task_type, setup)?;
+    let settings = setup.handled(&task.task_type)?;
     if settings.reads_youtube() {
         // The file is created if necessary, to count the handler's use of the quota.
         store = Arc::new(setup.store()?);
@@ -35,18 +33,9 @@ pub(super) fn run(args: &ReplayArgs, setup: &Setup) -> anyhow::Result<Exit> {
     supervise_handlers();
     note(format_args!("running the handler of task {} ({}) again", task.id, task.task_type));
     let result = work(task, settings, &*handler, setup);
-    let envelope = result.envelope();
-    if setup.json {
-        print_json(&envelope)?;
-    } else {
-        print_line(serde_json::to_string_pretty(&envelope)?)?;
-    }
+    setup.print_pretty(&result.envelope())?;
     note("neither stored nor reported");
-    Ok(match result.outcome.failure {
-        _ if setup.shutdown.get() > Phase::Running => Exit::Interrupted,
-        None => Exit::Done,
-        Some(_) => Exit::Failed,
-    })
+    Ok(setup.exit_of(&result))
 }
 
 /// Returns the task as its last handler got it: from the results file, else from the TaskManager.
@@ -55,7 +44,7 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
     if let Some(claim) = store.claim(client.url(), id)? {
         return Ok(claim.task);
     }
-    if let Some(stored) = explain::attempts(store, client.url(), id)?.pop() {
+    if let Some(stored) = store.attempts(client.url(), id)?.pop() {
         let TaskResult { task_type, params, attempt, .. } = stored.result;
         return Ok(Task { id, task_type, params, attempt, priority: 0 });
     }
@@ -69,14 +58,6 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
     };
     let task = task.into_task();
     Ok(Task { attempt: task.attempt.max(1), ..task })
-}
-
-/// Returns the configuration of a task type.
-fn settings<'a>(task_type: &str, setup: &'a Setup) -> Result<&'a TaskType, UserError> {
-    setup.configured(task_type).ok_or_else(|| {
-        UserError::usage(format!("{task_type} has no handler: it is not configured"))
-            .hint("add it to prismq.toml as a [[task_type]]")
-    })
 }
 
 /// Runs the handler once, as a worker would after a claim.

@@ -1,20 +1,19 @@
 //! `complete`, `fail` and `progress`: for scripts that claimed a task by hand.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::live::Waiting;
 use super::setup::Setup;
-use super::{errors, explain, input};
+use super::{errors, input};
 use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
 use crate::clock::Clock;
 use crate::config::Origin;
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::output::{note, print_json, print_line};
-use crate::store::{ResultFilter, Status, Store, StoreError, StoredResult, check_ideas};
+use crate::store::{ResultStatus, Store, StoreError, StoredResult, check_ideas};
 use crate::task::{Claim, ErrorType, Outcome, TaskId, TaskResult};
 use crate::taskmanager::{Client, Delivery};
 use crate::worker::Completer;
@@ -51,7 +50,7 @@ pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exi
     Ok(Exit::Done)
 }
 
-/// Stores the result, then reports it: as a worker does. Where an earlier try got as far as storing it, that is sent.
+/// Stores the result, then reports it, as a worker does. If an unreported result is stored already, that one is sent.
 fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
@@ -87,7 +86,7 @@ fn print(result: &TaskResult, client: &Client, setup: &Setup) -> anyhow::Result<
         return Ok(print_line(format_args!("task {id} completed"))?);
     }
     let waiting = Waiting::for_taskmanager(setup);
-    // It is reported, whatever becomes of this question.
+    // The failure is reported; this only tells what happens next.
     let status = client.task(id).ok().flatten().map(|task| task.status);
     drop(waiting);
     let attempt = result.attempt;
@@ -107,23 +106,15 @@ fn lost(id: TaskId) -> UserError {
     .hint(format!("see `prismq show-task {id}`"))
 }
 
-/// The result of a task that is no longer claimed and that the TaskManager has not confirmed.
+/// Returns the unreported result of a task that is no longer claimed.
 fn unreported(id: TaskId, client: &Client, store: &Store) -> Result<Option<StoredResult>, StoreError> {
     if store.claim(client.url(), id)?.is_some() {
         return Ok(None);
     }
-    let mut found = None;
-    let of_task = ResultFilter { task_id: Some(id), ..ResultFilter::default() };
-    let Ok(()) = store.for_each_result(&of_task, |stored| {
-        if stored.reported_at.is_none() && stored.result.api_url == client.url() {
-            found = Some(stored);
-        }
-        Ok::<(), Infallible>(())
-    })?;
-    Ok(found)
+    Ok(store.attempts(client.url(), id)?.into_iter().rfind(|stored| stored.reported_at.is_none()))
 }
 
-/// The claim that the results file remembers, or, where the user says which worker made it, what the server shows.
+/// Returns the claim in the results file or, if the user names its worker, the one that the TaskManager shows.
 fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow::Result<Claim> {
     let worker_id = &setup.config.worker_id;
     let is_meant = |claim: &Claim| worker_id.origin != Origin::Flag || claim.worker_id == worker_id.value;
@@ -131,8 +122,8 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
         return Ok(claim);
     }
     if worker_id.origin == Origin::Default {
-        let message = match explain::attempts(store, client.url(), id)?.last() {
-            Some(last) if last.status == Status::Completed && last.reported_at.is_some() => {
+        let message = match store.attempts(client.url(), id)?.last() {
+            Some(last) if last.status == ResultStatus::Completed && last.reported_at.is_some() => {
                 return Err(UserError::new(Exit::Failed, ended(last)).into());
             }
             Some(last) => format!("{}; it has not been claimed since with this results file", ended(last)),
@@ -154,20 +145,23 @@ fn claim_of(id: TaskId, setup: &Setup, client: &Client, store: &Store) -> anyhow
     })
 }
 
-/// What has become of a task here already.
+/// Describes how an earlier attempt ended here.
 fn ended(StoredResult { result, status, reported_at, .. }: &StoredResult) -> String {
     let (id, attempt) = (result.task_id, result.attempt);
     match (status, reported_at) {
-        (Status::Completed, Some(at)) => format!("task {id} is already completed: reported here at {at:.0}"),
-        (Status::Failed, Some(at)) => {
+        (ResultStatus::Completed, Some(at)) => format!("task {id} is already completed: reported here at {at:.0}"),
+        (ResultStatus::Failed, Some(at)) => {
             format!("attempt {attempt} of task {id} has already failed: reported here at {at:.0}")
         }
-        (Status::Lost, _) => format!("attempt {attempt} of task {id} has already ended here, after its claim was lost"),
+        (ResultStatus::Lost, _) => {
+            format!("attempt {attempt} of task {id} has already ended here, after its claim was lost")
+        }
         (_, None) => format!("attempt {attempt} of task {id} has already ended here and is not reported yet"),
     }
 }
 
-/// What was done by hand took from the claim until now: by the time of day, for want of another, but not less than nothing.
+/// Returns the result of work by hand, which took from the claim until now. Only the time of day of the claim is known, so the
+/// duration may be negative and then counts as zero.
 fn result_of(claim: Claim, outcome: Outcome, setup: &Setup, client: &Client) -> TaskResult {
     let (started_at, finished_at) = (claim.claimed_at, setup.clock().now().max(claim.claimed_at));
     TaskResult::new(claim, outcome, client.url(), started_at, finished_at)

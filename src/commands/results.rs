@@ -1,11 +1,10 @@
 //! `results`: prints or exports the results file, row by row.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use console::measure_text_width;
 use serde_json::{Value, json};
-
-mod whole;
 
 use super::live::Waiting;
 use super::setup::Setup;
@@ -13,7 +12,7 @@ use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
 use crate::config::format_duration;
 use crate::exit::{Exit, UserError};
-use crate::headline::in_one_line;
+use crate::headline::{in_one_line, without_colours};
 use crate::output::{Look, Stream, buffered, note, on_stdout, padded, printable, shortened, write_json_line};
 use crate::store::{ResultFilter, Store, StoredResult};
 use crate::task::TaskId;
@@ -52,14 +51,16 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         since: args.since.and_then(|since| setup.clock().now().checked_sub(since).ok()),
     };
     let store = setup.store_to_read()?;
-    let found = if args.id.is_some() && args.format.is_none() && !setup.json {
-        whole::print(&store, &filter)?
-    } else {
-        let format = args.format.unwrap_or(if setup.json { ResultsFormat::Jsonl } else { ResultsFormat::Table });
-        // On a terminal, the rows themselves show the progress.
-        let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
-        print(&store, &filter, format, progress.as_ref())?
+    let format = match args.format {
+        Some(format) => format,
+        None if setup.json => ResultsFormat::Jsonl,
+        None if args.id.is_some() => ResultsFormat::Full,
+        None => ResultsFormat::Table,
     };
+    // On a terminal, the rows themselves show the progress.
+    let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
+    let found = print(&store, &filter, format, progress.as_ref())?;
+    drop(progress);
     match args.id {
         _ if found => {}
         Some(id) => {
@@ -84,8 +85,10 @@ fn print(
         on_stdout(writeln!(out, "{}", COLUMNS.join(",")))?;
     }
     let printed = store.for_each_result(filter, |stored| {
-        if format == ResultsFormat::Table && !found {
-            columns.line(HEADING, &mut out)?;
+        match format {
+            ResultsFormat::Table if !found => columns.line(HEADING, &mut out)?,
+            ResultsFormat::Full if found => writeln!(out)?,
+            _ => {}
         }
         found = true;
         if let Some(progress) = progress {
@@ -95,6 +98,7 @@ fn print(
             ResultsFormat::Jsonl => write_json_line(&mut out, &fields(&stored)),
             ResultsFormat::Csv => write_csv(&stored, &mut out),
             ResultsFormat::Table => columns.write(&stored, &mut out),
+            ResultsFormat::Full => write_fields(&stored, &mut out),
         }
     })?;
     on_stdout(printed.and_then(|()| out.flush()))?;
@@ -209,4 +213,57 @@ impl Columns {
         let ms = result.duration_ms().to_string();
         self.line([&id, &task_type, &attempt, status.as_str(), &ms, &finished, &shown], out)
     }
+}
+
+/// Width of the labels of fields, including blanks.
+const LABEL: usize = 12;
+
+/// Writes one field per line, texts and data with their line breaks.
+fn write_fields(stored: &StoredResult, out: &mut impl Write) -> io::Result<()> {
+    let StoredResult { result, status, reported_at, report_error, .. } = stored;
+    let outcome = &result.outcome;
+    let mut field = |label: &str, text: &str| write_field(label, text, out);
+    field("task", &format!("{}, {}", result.task_id, result.task_type))?;
+    field("attempt", &result.attempt.to_string())?;
+    field("status", status.as_str())?;
+    if let Some(failure) = &outcome.failure {
+        let again = if failure.retryable { "retryable" } else { "not retryable" };
+        field("error type", &format!("{}, {again}", failure.error_type.as_str()))?;
+        field("error", &without_colours(&failure.error))?;
+    }
+    if let Some(message) = &outcome.message {
+        field("message", message)?;
+    }
+    field("params", &pretty(&result.params))?;
+    if !outcome.data.is_null() {
+        field("data", &pretty(&outcome.data))?;
+    }
+    if !outcome.metadata.is_empty() {
+        field("metadata", &pretty(&Value::Object(outcome.metadata.clone())))?;
+    }
+    field("worker", &result.worker_id)?;
+    field("TaskManager", &result.api_url)?;
+    field("claimed", &format!("{:.3}", result.claimed_at))?;
+    field("started", &format!("{:.3}", result.started_at))?;
+    let took = format_duration(Duration::from_millis(result.duration_ms().unsigned_abs()));
+    field("finished", &format!("{:.3}, after {took}", result.finished_at))?;
+    match (reported_at, report_error) {
+        (Some(at), _) => field("reported", &format!("{at:.3}")),
+        (None, Some(why)) => field("reported", &format!("not yet: {why}")),
+        (None, None) => field("reported", "not yet"),
+    }
+}
+
+/// Writes a label and its text, aligning further lines with the first.
+fn write_field(label: &str, text: &str, out: &mut impl Write) -> io::Result<()> {
+    for (number, line) in text.trim_end().split('\n').enumerate() {
+        let line = line.trim_end_matches('\r').replace('\t', "    ");
+        let line = format!("{:<LABEL$} {}", if number == 0 { label } else { "" }, printable(&line));
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
 }

@@ -18,7 +18,7 @@ const ROOM: u16 = 3;
 /// Returns the display for live lines, hidden if standard error is not a terminal.
 pub(super) fn screen() -> MultiProgress {
     MultiProgress::with_draw_target(if Stream::Stderr.is_decorated() {
-        ProgressDrawTarget::term_like_with_hz(Box::new(Screen::new(Term::buffered_stderr())), OFTEN)
+        ProgressDrawTarget::term_like_with_hz(Box::new(NarrowTerm::new(Term::buffered_stderr())), OFTEN)
     } else {
         ProgressDrawTarget::hidden()
     })
@@ -26,7 +26,7 @@ pub(super) fn screen() -> MultiProgress {
 
 /// Returns the width of a live line.
 pub(super) fn width() -> usize {
-    Screen::new(Term::stderr()).width().into()
+    NarrowTerm::new(Term::stderr()).width().into()
 }
 
 /// Erases the `^C` that a terminal has echoed.
@@ -43,12 +43,12 @@ pub(super) fn erase_echo(screen: &MultiProgress) {
 ///
 /// Writes to a closed terminal are ignored, since the drawing library would panic, and a program may outlive its terminal.
 #[derive(Debug)]
-struct Screen {
+struct NarrowTerm {
     term: Term,
     is_gone: AtomicBool,
 }
 
-impl Screen {
+impl NarrowTerm {
     fn new(term: Term) -> Self {
         Self { term, is_gone: AtomicBool::new(false) }
     }
@@ -62,7 +62,7 @@ impl Screen {
     }
 }
 
-impl TermLike for Screen {
+impl TermLike for NarrowTerm {
     fn width(&self) -> u16 {
         TermLike::width(&self.term).saturating_sub(ROOM).max(1)
     }

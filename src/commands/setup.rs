@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::MultiProgress;
+use serde::Serialize;
 
 use super::{end, errors, screen};
 use crate::cli::Cli;
@@ -14,8 +15,10 @@ use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::library;
 use crate::logging::{self, Sink};
+use crate::output::{print_json, print_line};
 use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
 use crate::store::Store;
+use crate::task::TaskResult;
 use crate::taskmanager::{Client, Connection, Retries, TaskType};
 use crate::youtube::Ledger;
 
@@ -197,6 +200,31 @@ impl Setup {
     /// Returns the configured task type called `name`.
     pub(super) fn configured(&self, name: &str) -> Option<&config::TaskType> {
         self.config.task_types.iter().find(|task_type| task_type.name == name)
+    }
+
+    /// Returns the configured task type called `name`, for a command that runs its handler.
+    pub(super) fn handled(&self, name: &str) -> Result<&config::TaskType, UserError> {
+        self.configured(name).ok_or_else(|| {
+            UserError::usage(format!("{name} has no handler: it is not configured"))
+                .hint("add it to prismq.toml as a [[task_type]]")
+        })
+    }
+
+    /// Prints `value` as JSON: indented, unless `--json` asks for one line.
+    pub(super) fn print_pretty(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(print_json(value)?);
+        }
+        Ok(print_line(serde_json::to_string_pretty(value)?)?)
+    }
+
+    /// Returns the exit code of a command that has run a handler.
+    pub(super) fn exit_of(&self, result: &TaskResult) -> Exit {
+        match &result.outcome.failure {
+            _ if self.shutdown.get() > Phase::Running => Exit::Interrupted,
+            None => Exit::Done,
+            Some(_) => Exit::Failed,
+        }
     }
 }
 

@@ -14,13 +14,13 @@ use crate::worker::Observer;
 use crate::youtube::QuotaListener;
 
 /// A running status endpoint.
-pub(super) struct Status {
+pub(super) struct StatusEndpoint {
     metrics: Arc<Metrics>,
     _server: RunningServer,
 }
 
 /// Starts the endpoint if `status_addr` is set.
-pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
+pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Option<StatusEndpoint>> {
     let Some(address) = &setup.config.status_addr else { return Ok(None) };
     let listener = Listener::bind(address.value).map_err(|error| explain(&error))?;
     let by_program = |it: &&TaskType| it.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_)));
@@ -39,7 +39,7 @@ pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Op
         );
     }
     let running = status::serve(listener, Arc::clone(&metrics)).map_err(|error| explain(&error))?;
-    Ok(Some(Status { metrics, _server: running }))
+    Ok(Some(StatusEndpoint { metrics, _server: running }))
 }
 
 fn explain(error: &StartError) -> UserError {
@@ -57,7 +57,7 @@ fn explain(error: &StartError) -> UserError {
     }
 }
 
-impl Status {
+impl StatusEndpoint {
     /// Returns a callback that counts a client's requests.
     pub(super) fn meter(&self) -> Meter {
         let metrics = Arc::clone(&self.metrics);

@@ -9,10 +9,10 @@ use crate::worker::Observer;
 use crate::youtube::QuotaListener;
 
 /// Never constructed.
-pub(super) enum Status {}
+pub(super) enum StatusEndpoint {}
 
 /// Fails if `status_addr` is set.
-pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Status>> {
+pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<StatusEndpoint>> {
     match &setup.config.status_addr {
         None => Ok(None),
         Some(_) => Err(UserError::usage("status_addr: this prismq was built without the `server` feature")
@@ -21,7 +21,7 @@ pub(super) fn start(_: &[TaskType], setup: &Setup) -> anyhow::Result<Option<Stat
     }
 }
 
-impl Status {
+impl StatusEndpoint {
     pub(super) fn meter(&self) -> Meter {
         match *self {}
     }

@@ -16,7 +16,7 @@ use crate::worker::Event;
 
 /// The worker's phase.
 #[derive(Clone, Copy, PartialEq)]
-enum Phase {
+enum ServicePhase {
     Starting,
     Up,
     /// Waiting for the TaskManager.
@@ -25,14 +25,14 @@ enum Phase {
 }
 
 /// Maximum time that a message may block the worker.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-struct State {
-    phase: Phase,
+struct ServiceState {
+    phase: ServicePhase,
     /// Whether the last message was sent; initially true.
-    is_heard: bool,
+    was_sent: bool,
     /// Messages about the phase that could not be sent, to be sent with the next one.
-    unheard: Vec<String>,
+    unsent: Vec<String>,
     completed: u64,
     failed: u64,
 }
@@ -41,14 +41,15 @@ struct State {
 pub(super) struct Systemd {
     address: SocketAddr,
     name: OsString,
-    state: Mutex<State>,
+    state: Mutex<ServiceState>,
 }
 
 impl Systemd {
     /// Connects to the manager named in the environment.
     pub(super) fn of_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
-        let state = State { phase: Phase::Starting, is_heard: true, unheard: Vec::new(), completed: 0, failed: 0 };
+        let state =
+            ServiceState { phase: ServicePhase::Starting, was_sent: true, unsent: Vec::new(), completed: 0, failed: 0 };
         match address(&name) {
             Ok(address) => Some(Self { address, name, state: Mutex::new(state) }),
             Err(problem) => {
@@ -67,53 +68,55 @@ impl Systemd {
     /// Sends a message for important events. Counts are sent with the watchdog's messages only, since tasks may be many.
     pub(super) fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock();
-        let mut turn = |phase, words: &str| {
-            let states = state.turn(phase, words);
-            self.tell(&states, &mut state);
+        let mut enter = |phase, words: &str| {
+            let states = state.enter(phase, words);
+            self.send(&states, &mut state);
         };
         match event {
-            Event::Ready { .. } => turn(Phase::Up, "waiting for tasks"),
+            Event::Ready { .. } => enter(ServicePhase::Up, "waiting for tasks"),
             // A worker that waits for its TaskManager counts as up, since a restart would not help.
-            Event::OutageStarted(error) => turn(Phase::Waiting, &format!("waiting for the TaskManager: {error}")),
-            Event::OutageEnded { .. } => turn(Phase::Up, "TaskManager available again"),
-            Event::StoreFailed { error, .. } => turn(Phase::Waiting, &format!("claiming paused: {error}")),
-            Event::StoreMended { .. } => turn(Phase::Up, "storage recovered: claiming resumed"),
+            Event::OutageStarted(error) => {
+                enter(ServicePhase::Waiting, &format!("waiting for the TaskManager: {error}"));
+            }
+            Event::OutageEnded { .. } => enter(ServicePhase::Up, "TaskManager available again"),
+            Event::StoreFailed { error, .. } => enter(ServicePhase::Waiting, &format!("claiming paused: {error}")),
+            Event::StoreMended { .. } => enter(ServicePhase::Up, "storage recovered: claiming resumed"),
             Event::Closing { in_flight, .. } => {
-                turn(Phase::Ending, &format!("stopping, tasks in flight: {in_flight}"));
+                enter(ServicePhase::Ending, &format!("stopping, tasks in flight: {in_flight}"));
             }
             Event::Finished(result) if result.outcome.is_not_run() => {}
             Event::Finished(result) if result.outcome.failure.is_none() => state.completed += 1,
             Event::Finished(_) => state.failed += 1,
             Event::Heartbeat { .. } => {
-                let states = state.turns();
-                self.tell(&states, &mut state);
+                let states = state.on_heartbeat();
+                self.send(&states, &mut state);
             }
             _ => {}
         }
     }
 
     /// Sends messages. A failure is logged once and does not stop the worker.
-    fn tell(&self, states: &[String], state: &mut State) {
+    fn send(&self, states: &[String], state: &mut ServiceState) {
         if states.is_empty() {
             return;
         }
-        let states = [std::mem::take(&mut state.unheard).as_slice(), states].concat();
-        let sent = send(&states.join("\n"), &self.address);
-        if let (Err(error), true) = (&sent, state.is_heard) {
+        let states = [std::mem::take(&mut state.unsent).as_slice(), states].concat();
+        let sent = send_message(&states.join("\n"), &self.address);
+        if let (Err(error), true) = (&sent, state.was_sent) {
             let (name, problem) = (self.name.display(), refusal(error));
             log::warn!("cannot notify the service manager: NOTIFY_SOCKET={name}: {problem}");
         }
-        state.is_heard = sent.is_ok();
+        state.was_sent = sent.is_ok();
         if sent.is_err() {
             let phases = [NotifyState::Ready.to_string(), NotifyState::Stopping.to_string()];
-            state.unheard = states.into_iter().filter(|state| phases.contains(state)).collect();
+            state.unsent = states.into_iter().filter(|state| phases.contains(state)).collect();
         }
     }
 }
 
-fn send(message: &str, address: &SocketAddr) -> io::Result<()> {
+fn send_message(message: &str, address: &SocketAddr) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     socket.send_to_addr(message.as_bytes(), address).map(drop)
 }
 
@@ -143,31 +146,32 @@ fn address(name: &OsStr) -> Result<SocketAddr, String> {
     address.map_err(|_| "the name is too long for a socket, or contains a NUL character".to_owned())
 }
 
-impl State {
+impl ServiceState {
     /// Changes the phase and returns the messages for it. The last phase is never left.
-    fn turn(&mut self, phase: Phase, words: &str) -> Vec<String> {
-        if self.phase == Phase::Ending {
+    fn enter(&mut self, phase: ServicePhase, words: &str) -> Vec<String> {
+        if self.phase == ServicePhase::Ending {
             return Vec::new();
         }
         let words = printable(words);
         let status = NotifyState::Status(&words).to_string();
         let before = std::mem::replace(&mut self.phase, phase);
         match (before, phase) {
-            (_, Phase::Ending) => vec![NotifyState::Stopping.to_string(), status],
-            (Phase::Starting, _) => vec![NotifyState::Ready.to_string(), status],
+            (_, ServicePhase::Ending) => vec![NotifyState::Stopping.to_string(), status],
+            (ServicePhase::Starting, _) => vec![NotifyState::Ready.to_string(), status],
             _ => vec![status],
         }
     }
 
-    fn turns(&self) -> Vec<String> {
+    /// Returns the messages for a heartbeat.
+    fn on_heartbeat(&self) -> Vec<String> {
         match self.phase {
             // The manager's watchdog starts when we are ready.
-            Phase::Starting => Vec::new(),
-            Phase::Up => {
+            ServicePhase::Starting => Vec::new(),
+            ServicePhase::Up => {
                 let numbers = format!("completed: {}, failed: {}", self.completed, self.failed);
                 vec![NotifyState::Watchdog.to_string(), NotifyState::Status(&numbers).to_string()]
             }
-            Phase::Waiting | Phase::Ending => vec![NotifyState::Watchdog.to_string()],
+            ServicePhase::Waiting | ServicePhase::Ending => vec![NotifyState::Watchdog.to_string()],
         }
     }
 }

@@ -1,22 +1,24 @@
 //! `list-tasks` and `show-task`.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use console::measure_text_width;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::details::Details;
 use super::live::Waiting;
 use super::setup::Setup;
-use crate::cli::{ListTasksArgs, ShowTaskArgs};
+use crate::cli::{ListTasksArgs, TaskIdArgs};
 use crate::exit::{Exit, UserError};
 use crate::headline::in_one_line;
 use crate::output::{
-    Look, Stream, buffered, note, on_stdout, print_json, print_line, printable, shortened, table, write_json_line,
+    Look, Stream, buffered, note, on_stdout, print_line, printable, shortened, table, write_json_line,
 };
+use crate::resources::for_each_concurrently;
 use crate::task::TaskId;
-use crate::taskmanager::{Error, TaskFilter, TaskPages, TaskView};
+use crate::taskmanager::{Client, Error, Retries, TaskFilter, TaskPages, TaskView};
 
 /// `prismq list-tasks`
 pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -27,7 +29,8 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
     let filter = TaskFilter { status: status(args), type_pattern: args.task_type.clone(), limit };
     let left = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let client = setup.client()?;
-    let mut list = List { pages: client.task_pages(filter), details: Details::new(&client), left, has_more: false };
+    let mut list =
+        TaskListing { pages: client.task_pages(filter), details: Details::new(&client), left, has_more: false };
     let found = if setup.json { print_as_json(&mut list, setup)? } else { print(&mut list, setup)? };
     if !found {
         note(none_found(args));
@@ -39,7 +42,7 @@ pub(super) fn list(args: &ListTasksArgs, setup: &Setup) -> anyhow::Result<Exit> 
 }
 
 /// The requested tasks, page by page.
-struct List {
+struct TaskListing {
     pages: TaskPages,
     details: Details,
     /// Number of tasks still to be listed.
@@ -48,7 +51,7 @@ struct List {
     has_more: bool,
 }
 
-impl List {
+impl TaskListing {
     fn next_page(&mut self) -> Result<Option<Vec<TaskView>>, Error> {
         let Some(mut page) = self.pages.next_page()? else { return Ok(None) };
         self.has_more = page.len() > self.left;
@@ -60,7 +63,7 @@ impl List {
 }
 
 /// Prints the tasks as JSON, page by page. Returns whether there are any.
-fn print_as_json(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
+fn print_as_json(list: &mut TaskListing, setup: &Setup) -> anyhow::Result<bool> {
     let mut next = || {
         let _waiting = Waiting::for_taskmanager(setup);
         list.next_page()
@@ -76,7 +79,7 @@ fn print_as_json(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
 }
 
 /// Prints the tasks as a table. Returns whether there are any.
-fn print(list: &mut List, setup: &Setup) -> anyhow::Result<bool> {
+fn print(list: &mut TaskListing, setup: &Setup) -> anyhow::Result<bool> {
     let waiting = Waiting::for_taskmanager(setup);
     let mut rows = Vec::new();
     while let Some(page) = list.next_page()? {
@@ -161,7 +164,7 @@ fn row(task: TaskView) -> [String; 9] {
 }
 
 /// `prismq show-task`
-pub(super) fn show(args: &ShowTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
+pub(super) fn show(args: &TaskIdArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
     let waiting = Waiting::for_taskmanager(setup);
@@ -169,10 +172,73 @@ pub(super) fn show(args: &ShowTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
         return Err(UserError::new(Exit::Failed, format!("the TaskManager has no task {}", args.id)).into());
     };
     drop(waiting);
-    if setup.json {
-        print_json(&task)?;
-    } else {
-        print_line(serde_json::to_string_pretty(&task)?)?;
-    }
+    setup.print_pretty(&task)?;
     Ok(Exit::Done)
+}
+
+/// Number of concurrent requests.
+const MAX_CONCURRENT: usize = 8;
+/// Maximum time for one list, enough for some ten thousand tasks.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Adds params, results and errors to listed tasks one by one, since servers list tasks without them. Stops when a call fails or the
+/// time is up.
+struct Details {
+    client: Client,
+    spent: Duration,
+    left_out: usize,
+    /// Why looking up ended early.
+    end: Option<String>,
+}
+
+impl Details {
+    fn new(client: &Client) -> Self {
+        Self { client: client.with_retries(Retries::NONE), spent: Duration::ZERO, left_out: 0, end: None }
+    }
+
+    /// Adds params, results and errors to the tasks that lack them.
+    fn add(&mut self, page: &mut [TaskView]) {
+        let lacking: Vec<&mut TaskView> = page.iter_mut().filter(|task| task.params.is_none()).collect();
+        let (started, state) = (Instant::now(), Mutex::new(&mut *self));
+        for_each_concurrently(MAX_CONCURRENT, lacking, |task| look_up(task, &state, started));
+        self.spent += started.elapsed();
+    }
+
+    /// Prints a note if details are missing.
+    fn conclude(self) {
+        if let Some(why) = self.end {
+            let count = self.left_out;
+            note(format_args!(
+                "params and errors of {count} tasks omitted: {why}; see `prismq show-task ID` for a single task"
+            ));
+        }
+    }
+}
+
+fn look_up(task: &mut TaskView, state: &Mutex<&mut Details>, started: Instant) {
+    let state = || state.lock();
+    let client = {
+        let mut state = state();
+        if state.end.is_none() && state.spent + started.elapsed() > TIMEOUT {
+            state.end = Some(format!("looking them up took longer than {} s", TIMEOUT.as_secs()));
+        }
+        if state.end.is_some() {
+            state.left_out += 1;
+            return;
+        }
+        state.client.clone()
+    };
+    match client.task(task.id) {
+        Ok(Some(found)) => {
+            (task.params, task.result) = (found.params, found.result);
+            task.error_message = found.error_message;
+        }
+        // The task was deleted after it was listed.
+        Ok(None) => {}
+        Err(error) => {
+            let mut state = state();
+            state.left_out += 1;
+            state.end.get_or_insert(error.to_string());
+        }
+    }
 }

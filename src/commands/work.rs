@@ -2,16 +2,15 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::end::RunningTasks;
-use super::live::{self, Live};
-use super::pauses::Pauses;
-use super::setup::Setup;
-use super::status::Status;
-use super::systemd::Systemd;
-use super::worker_log::WorkerLog;
-use super::{errors, status, types};
 use serde_json::Value;
 
+use super::end::RunningTasks;
+use super::live::{self, Live};
+use super::setup::Setup;
+use super::status::StatusEndpoint;
+use super::systemd::Systemd;
+use super::worker_observer::{PauseRecorder, WorkerObserver};
+use super::{errors, status, types};
 use crate::cli::WorkArgs;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
@@ -35,14 +34,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
         client = client.with_meter(status.meter());
     }
     let store = Arc::new(setup.store_with_ideas()?);
-    let options = WorkerOptions {
-        task_types,
-        register: args.register || is_embedded(args),
-        drain: args.drain,
-        exit_after_idle: args.exit_after_idle,
-        watchdog: Systemd::watchdog(),
-        ..WorkerOptions::default()
-    };
+    let options = options(args, task_types);
     let observer = observer(status.as_ref(), &store, running, setup);
     let handlers = handlers(status.as_ref(), &store, setup);
     let tools = Tools {
@@ -57,9 +49,7 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     if let Some(live) = &observer.live {
         live.end();
     }
-    if setup.json
-        && let Some(summary) = observer.summary()
-    {
+    if let Some(summary) = observer.summary().filter(|_| setup.json) {
         print_json(&summary)?;
     }
     let summary = ended.map_err(|error| explain(error, observer.summary(), setup))?;
@@ -70,8 +60,19 @@ pub(super) fn run(args: &WorkArgs, setup: &Setup) -> anyhow::Result<Exit> {
     Ok(done)
 }
 
+fn options(args: &WorkArgs, task_types: Vec<TaskType>) -> WorkerOptions {
+    WorkerOptions {
+        task_types,
+        register: args.register || is_embedded(args),
+        drain: args.drain,
+        exit_after_idle: args.exit_after_idle,
+        watchdog: Systemd::watchdog(),
+        ..WorkerOptions::default()
+    }
+}
+
 /// Returns the configured handlers. The YouTube quota is logged and shown on `status_addr`.
-fn handlers<'a>(status: Option<&Status>, store: &Arc<Store>, setup: &'a Setup) -> Handlers<'a> {
+fn handlers<'a>(status: Option<&StatusEndpoint>, store: &Arc<Store>, setup: &'a Setup) -> Handlers<'a> {
     let show = status.map(|status| status.quota_listener(setup.clock()));
     let ledger = setup.youtube_ledger(store).with_listener(Box::new(move |event| {
         log_quota(event);
@@ -83,12 +84,17 @@ fn handlers<'a>(status: Option<&Status>, store: &Arc<Store>, setup: &'a Setup) -
 }
 
 /// Returns the observer of the worker's events.
-fn observer(status: Option<&Status>, store: &Arc<Store>, running: Arc<RunningTasks>, setup: &Setup) -> WorkerLog {
+fn observer(
+    status: Option<&StatusEndpoint>,
+    store: &Arc<Store>,
+    running: Arc<RunningTasks>,
+    setup: &Setup,
+) -> WorkerObserver {
     let worker_id = setup.config.worker_id.value.clone();
-    let pauses = Pauses { store: Arc::clone(store), worker_id, clock: setup.clock() };
+    let pauses = PauseRecorder { store: Arc::clone(store), worker_id, clock: setup.clock() };
     let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
     also.extend(status.map(|status| status.observer(setup.clock())));
-    WorkerLog {
+    WorkerObserver {
         live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
         also,
         systemd: Systemd::of_environment(),

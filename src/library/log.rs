@@ -3,7 +3,7 @@
 use log::Level;
 
 use crate::headline::in_one_line;
-use crate::store::Status;
+use crate::store::ResultStatus;
 use crate::task::{Claim, ErrorType, TaskResult};
 use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer, Summary};
@@ -199,7 +199,7 @@ fn log_finished(result: &TaskResult) {
 fn log_report(event: &Event<'_>) {
     match event {
         Event::Reported { task_id, delivery: Delivery::ClaimLost, status, .. } => {
-            let status = if *status == Status::Completed { "completed" } else { "failed" };
+            let status = if *status == ResultStatus::Completed { "completed" } else { "failed" };
             log::warn!(target: WORKER, task_id = task_id.0, status; "claim lost: result kept in the results file only");
         }
         Event::Reported { task_id, delivery: Delivery::Confirmed, .. } => {

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use serde_json::json;
 
-use super::rows::{ClaimRow, ResultRow};
+use super::claims::{self, ClaimRow};
+use super::results::ResultRow;
 use super::statistics::By;
 use super::unreported::{self, Settled};
-use super::{Process, ResultFilter, Store, StoreError, claims, rollups};
+use super::{Process, ResultFilter, Store, StoreError, rollups};
 use crate::clock::Timestamp;
 use crate::headline::in_one_line;
 use crate::sqlite::DatabaseError;
@@ -39,8 +40,7 @@ impl Store {
         let worker_id = format!("health-{:016x}", crate::name::unique());
         let process = self.start_process(&worker_id, NOWHERE, now)?;
         let rehearsed = self.with(|connection| rehearse(connection, &process, now));
-        let forget = "DELETE FROM workers WHERE process = ?1";
-        let forgotten = self.with(|connection| connection.execute(forget, [process.number()]));
+        let forgotten = self.execute("DELETE FROM workers WHERE process = ?1", [process.number()]);
         rehearsed?;
         forgotten?;
         self.sync()?;

@@ -1,12 +1,10 @@
 //! Claims of tasks in flight, and taking over those of dead processes.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::liveness::living;
 use super::results::has_result;
-use super::rows::ClaimRow;
-use super::{Process, Store, StoreError};
-use super::{json_column, time_column};
+use super::{Process, Store, StoreError, json_column, time_column, to_text};
 use crate::task::{Claim, Task, TaskId};
 
 /// The columns that [`read_claim`] reads.
@@ -50,39 +48,29 @@ impl Store {
 
     /// Removes the claim of an attempt that is no longer in flight.
     pub fn forget_attempt(&self, id: TaskId, attempt: u32, api_url: &str) -> Result<(), StoreError> {
-        self.with(|connection| {
-            connection
-                .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
-                .execute(params![api_url, id.0, attempt])
-                .map(drop)
-        })
+        let sql = "DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3";
+        self.execute(sql, params![api_url, id.0, attempt])
     }
 
     /// Notes whether a task in flight is running. If it is not, the death of its process does not count as a crash of
     /// the task.
     pub fn set_running(&self, api_url: &str, id: TaskId, attempt: u32, is_running: bool) -> Result<(), StoreError> {
-        self.with(|connection| {
-            connection
-                .prepare_cached("UPDATE claims SET running = ?4 WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3")?
-                .execute(params![api_url, id.0, attempt, is_running])
-                .map(drop)
-        })
+        let sql = "UPDATE claims SET running = ?4 WHERE api_url = ?1 AND task_id = ?2 AND attempt = ?3";
+        self.execute(sql, params![api_url, id.0, attempt, is_running])
     }
 
     /// Takes over the tasks of `types` that dead processes had in flight, and returns their claims, oldest first. Those
     /// that were running count for [`Store::crash_count`]. Tasks of live processes are not touched.
     pub fn take_over(&self, process: &Process, api_url: &str, types: &[&str]) -> Result<Vec<Claim>, StoreError> {
-        self.with(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut claims = owned_claims(&transaction, api_url)?;
+        self.transaction(|transaction| {
+            let mut claims = owned_claims(transaction, api_url)?;
             claims
                 .retain(|(owner, claim)| *owner != process.number() && types.contains(&claim.task.task_type.as_str()));
-            let living = living(&transaction, &self.home, claims.iter().map(|(owner, _)| *owner));
+            let living = living(transaction, &self.home, claims.iter().map(|(owner, _)| *owner));
             claims.retain(|(owner, _)| !living.contains(owner));
             for (_, claim) in &claims {
-                move_claim(&transaction, api_url, claim, process)?;
+                move_claim(transaction, api_url, claim, process)?;
             }
-            transaction.commit()?;
             Ok(claims.into_iter().map(|(_, claim)| claim).collect())
         })
     }
@@ -91,6 +79,70 @@ impl Store {
     pub fn crash_count(&self, api_url: &str, id: TaskId) -> Result<u32, StoreError> {
         self.with(|connection| crash_count(connection, api_url, id))
     }
+}
+
+/// A new row of `claims`.
+pub(super) struct ClaimRow {
+    pub(super) api_url: String,
+    pub(super) task_id: TaskId,
+    task_type: String,
+    pub(super) attempt: u32,
+    priority: i64,
+    params: String,
+    worker_id: String,
+    process: Option<i64>,
+    is_running: bool,
+    claimed_at: String,
+    deadline: String,
+}
+
+impl ClaimRow {
+    pub(super) fn new(claim: &Claim, api_url: &str, process: Option<&Process>, is_running: bool) -> Self {
+        let Claim { task, worker_id, claimed_at, deadline } = claim;
+        Self {
+            api_url: api_url.to_owned(),
+            task_id: task.id,
+            task_type: task.task_type.clone(),
+            attempt: task.attempt,
+            priority: task.priority,
+            params: task.params.to_string(),
+            worker_id: worker_id.clone(),
+            process: process.map(Process::number),
+            is_running,
+            claimed_at: to_text(*claimed_at),
+            deadline: to_text(deadline.time),
+        }
+    }
+
+    /// Inserts the row; `or` is the SQL conflict clause. Returns the number of rows inserted.
+    pub(super) fn insert(&self, connection: &Connection, or: &str) -> rusqlite::Result<usize> {
+        connection
+            .prepare_cached(&format!(
+                "INSERT {or} INTO claims (api_url, task_id, task_type, attempt, priority, params, worker_id, process,
+                 running, claimed_at, deadline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+            ))?
+            .execute(params![
+                self.api_url,
+                self.task_id.0,
+                self.task_type,
+                self.attempt,
+                self.priority,
+                self.params,
+                self.worker_id,
+                self.process,
+                self.is_running,
+                self.claimed_at,
+                self.deadline,
+            ])
+    }
+}
+
+/// Removes the noted claim of an attempt that has ended, or that of an earlier attempt if its answer came late and its
+/// note replaced the later one.
+pub(super) fn end_claim(connection: &Connection, api_url: &str, id: TaskId, attempt: u32) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("DELETE FROM claims WHERE api_url = ?1 AND task_id = ?2 AND attempt <= ?3")?
+        .execute(params![api_url, id.0, attempt])
 }
 
 fn crash_count(connection: &Connection, api_url: &str, id: TaskId) -> rusqlite::Result<u32> {

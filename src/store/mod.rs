@@ -10,7 +10,6 @@ mod liveness;
 mod results;
 mod retention;
 mod rollups;
-mod rows;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -24,11 +23,11 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, Row};
+use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
 use serde_json::Value;
 
 pub(crate) use ideas::check_ideas;
-pub(crate) use results::{ResultFilter, ResultId, Status, StoredResult};
+pub(crate) use results::{ResultFilter, ResultId, ResultStatus, StoredResult};
 pub(crate) use retention::Pruning;
 pub(crate) use statistics::{By, Group};
 pub(crate) use unreported::Unreported;
@@ -268,6 +267,21 @@ impl Store {
         // If the file was changed meanwhile, that is why reading failed.
         let unchanged = self.frozen.as_ref().map_or(Ok(()), Frozen::check);
         unchanged.and(done).map_err(|error| self.failed(error))
+    }
+
+    /// Runs `work` in a transaction of its own that may write, and commits it unless `work` fails.
+    fn transaction<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+    }
+
+    /// Executes one statement.
+    fn execute(&self, sql: &str, values: impl Params) -> Result<(), StoreError> {
+        self.with(|connection| connection.prepare_cached(sql)?.execute(values).map(drop))
     }
 
     /// Makes a change in a transaction that other threads may share. Returns when it is committed.

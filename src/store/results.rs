@@ -1,18 +1,16 @@
 //! Results: one row for each attempt.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::ops::Range;
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
+use serde_json::json;
 
+use super::claims::end_claim;
 use super::ideas::{self, Idea};
-use super::liveness::living;
-use super::rows::ResultRow;
-use super::workers::live_pid;
-use super::{Process, Store, StoreError, to_text};
-use super::{json_column, optional_time_column, time_column};
+use super::{Store, StoreError, json_column, optional_time_column, rollups, time_column, to_text};
 use crate::failpoint;
 use crate::sqlite::DatabaseError;
 use crate::task::{Failure, Outcome, Task, TaskId, TaskResult};
@@ -24,14 +22,14 @@ pub struct ResultId(pub(crate) i64);
 /// Status of a row of `results`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum ResultStatus {
     Completed,
     Failed,
     /// The claim was lost before the result was reported; the result is kept all the same.
     Lost,
 }
 
-impl Status {
+impl ResultStatus {
     /// Returns the status of an outcome whose claim holds.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
@@ -55,7 +53,7 @@ pub struct StoredResult {
     pub id: ResultId,
     /// The result.
     pub result: TaskResult,
-    pub status: Status,
+    pub status: ResultStatus,
     /// When the TaskManager confirmed it, or said that the claim was lost; `None` until then.
     pub reported_at: Option<Timestamp>,
     /// Why the TaskManager last refused its report; `None` once it is reported.
@@ -79,7 +77,10 @@ pub struct ResultFilter {
 const PAGE_ROWS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
-const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error, \
+/// Number of results added to the rollups at once: that costs a fiftieth of adding each by itself.
+const COUNT_EVERY: i64 = 256;
+
+pub(super) const COLUMNS: &str = "rowid, task_id, task_type, attempt, worker_id, api_url, status, params, data, message, error, \
                        error_type, retryable, claimed_at, started_at, finished_at, reported_at, metadata, \
                        (SELECT refused_reports.error FROM refused_reports WHERE result = results.rowid)";
 
@@ -129,59 +130,6 @@ impl Store {
         })?
     }
 
-    /// Takes the unreported results for the TaskManager at `api_url` that no live process but `process` will report,
-    /// oldest first. They are on disk even if their process died before its sync.
-    pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
-        self.sync()?;
-        let sql =
-            format!("SELECT {COLUMNS}, process FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
-        self.with(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let unreported = transaction
-                .prepare_cached(&sql)?
-                .query_map([api_url], |row| Ok((read_result(row)?, row.get(19)?)))?
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            let taken = self.abandoned(&transaction, unreported, process)?;
-            for stored in &taken {
-                transaction
-                    .prepare_cached("UPDATE results SET process = ?1 WHERE rowid = ?2")?
-                    .execute([process.number(), stored.id.0])?;
-            }
-            transaction.commit()?;
-            Ok(taken)
-        })
-    }
-
-    /// Selects those of `unreported`, each with its process, that no live process but `process` will report. If the
-    /// process is unknown, because the task was worked by hand or stored by an older version, any process with the same
-    /// worker id counts.
-    fn abandoned(
-        &self,
-        connection: &rusqlite::Connection,
-        unreported: Vec<(StoredResult, Option<i64>)>,
-        process: &Process,
-    ) -> rusqlite::Result<Vec<StoredResult>> {
-        let owners = unreported.iter().filter_map(|(_, owner)| *owner).filter(|owner| *owner != process.number());
-        let living = living(connection, &self.home, owners);
-        let (mut namesakes, mut abandoned) = (HashMap::new(), Vec::new());
-        for (stored, owner) in unreported {
-            let worker_id = &stored.result.worker_id;
-            let is_anothers = match (owner, namesakes.get(worker_id)) {
-                (Some(owner), _) => living.contains(&owner),
-                (None, Some(is_live)) => *is_live,
-                (None, None) => {
-                    let is_live = live_pid(connection, &self.home, worker_id, Some(process))?.is_some();
-                    namesakes.insert(worker_id.clone(), is_live);
-                    is_live
-                }
-            };
-            if !is_anothers {
-                abandoned.push(stored);
-            }
-        }
-        Ok(abandoned)
-    }
-
     /// Returns the failure of an earlier attempt at `task` with the same params that the next attempt need not repeat:
     /// the params were refused, or the task kept crashing its workers. After any other failure the task runs again. A
     /// task that was put back by hand starts over at attempt 1, and earlier failures are ignored.
@@ -213,7 +161,7 @@ impl Store {
 
     /// Returns the stderr tail of a result if its failure does not contain it; empty if there is none. Results are read
     /// without it.
-    pub fn last_words(&self, id: ResultId) -> Result<String, StoreError> {
+    pub fn stderr_tail(&self, id: ResultId) -> Result<String, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached("SELECT text FROM last_words WHERE result = ?1")?;
             Ok(statement.query_row([id.0], |row| row.get(0)).optional()?.unwrap_or_default())
@@ -241,6 +189,18 @@ impl Store {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Returns the results of a task of the TaskManager at `api_url`, oldest first. A task with the same id of another
+    /// TaskManager is a different task.
+    pub fn attempts(&self, api_url: &str, id: TaskId) -> Result<Vec<StoredResult>, StoreError> {
+        let filter = ResultFilter { task_id: Some(id), ..ResultFilter::default() };
+        let mut found = Vec::new();
+        let Ok(()) = self.for_each_result(&filter, |stored| {
+            found.extend((stored.result.api_url == api_url).then_some(stored));
+            Ok::<(), Infallible>(())
+        })?;
+        Ok(found)
     }
 
     /// Returns the first results in `rows`, excluding its start and including its end, that pass `filter`.
@@ -279,18 +239,107 @@ impl ResultFilter {
     }
 }
 
-pub(super) fn has_result(
-    connection: &rusqlite::Connection,
-    api_url: &str,
-    id: TaskId,
+/// A new row of `results`, and the stderr tail.
+pub(super) struct ResultRow {
+    task_id: TaskId,
+    task_type: String,
     attempt: u32,
-) -> rusqlite::Result<bool> {
+    worker_id: String,
+    api_url: String,
+    status: ResultStatus,
+    params: String,
+    data: Option<String>,
+    message: Option<String>,
+    failure: Option<Failure>,
+    claimed_at: String,
+    started_at: String,
+    finished_at: String,
+    duration_ms: i64,
+    metadata: Option<String>,
+    stderr_tail: String,
+}
+
+impl ResultRow {
+    pub(super) fn new(result: &TaskResult) -> Self {
+        let outcome = &result.outcome;
+        Self {
+            task_id: result.task_id,
+            task_type: result.task_type.clone(),
+            attempt: result.attempt,
+            worker_id: result.worker_id.clone(),
+            api_url: result.api_url.clone(),
+            status: ResultStatus::of(outcome),
+            params: result.params.to_string(),
+            data: (!outcome.data.is_null()).then(|| outcome.data.to_string()),
+            message: outcome.message.clone(),
+            failure: outcome.failure.clone(),
+            claimed_at: to_text(result.claimed_at),
+            started_at: to_text(result.started_at),
+            finished_at: to_text(result.finished_at),
+            duration_ms: result.duration_ms(),
+            metadata: (!outcome.metadata.is_empty()).then(|| json!(outcome.metadata).to_string()),
+            stderr_tail: outcome.stderr_tail.clone(),
+        }
+    }
+
+    /// Inserts the row, and removes the task's claim and crash count.
+    pub(super) fn insert(&self, connection: &Connection) -> rusqlite::Result<ResultId> {
+        self.insert_row(connection)?;
+        let id = ResultId(connection.last_insert_rowid());
+        end_claim(connection, &self.api_url, self.task_id, self.attempt)?;
+        connection
+            .prepare_cached("DELETE FROM deaths WHERE api_url = ?1 AND task_id = ?2")?
+            .execute(params![self.api_url, self.task_id.0])?;
+        // Most handlers print nothing: no row is needed.
+        if !self.stderr_tail.is_empty() {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO last_words (result, text) VALUES (?1, ?2)")?
+                .execute(params![id.0, self.stderr_tail])?;
+        }
+        if id.0 % COUNT_EVERY == 0 {
+            rollups::catch_up(connection)?;
+        }
+        Ok(id)
+    }
+
+    fn insert_row(&self, connection: &Connection) -> rusqlite::Result<usize> {
+        let failure = self.failure.as_ref();
+        connection
+            .prepare_cached(
+                "INSERT INTO results (task_id, task_type, attempt, worker_id, api_url, status, params, data, message,
+                 error, error_type, retryable, claimed_at, started_at, finished_at, duration_ms, metadata, process)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                 (SELECT process FROM claims WHERE api_url = ?5 AND task_id = ?1))",
+            )?
+            .execute(params![
+                self.task_id.0,
+                self.task_type,
+                self.attempt,
+                self.worker_id,
+                self.api_url,
+                self.status.as_str(),
+                self.params,
+                self.data,
+                self.message,
+                failure.map(|failure| &failure.error),
+                failure.map(|failure| failure.error_type.as_str()),
+                failure.map(|failure| failure.retryable),
+                self.claimed_at,
+                self.started_at,
+                self.finished_at,
+                self.duration_ms,
+                self.metadata,
+            ])
+    }
+}
+
+pub(super) fn has_result(connection: &Connection, api_url: &str, id: TaskId, attempt: u32) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT 1 FROM results WHERE task_id = ?1 AND api_url = ?2 AND attempt = ?3")?
         .exists(params![id.0, api_url, attempt])
 }
 
-fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
+pub(super) fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
     let status: String = row.get(6)?;
     let result = TaskResult {
         task_id: TaskId(row.get(1)?),
@@ -312,9 +361,9 @@ fn read_result(row: &Row<'_>) -> rusqlite::Result<StoredResult> {
         finished_at: time_column(row, 15)?,
     };
     let status = match status.as_str() {
-        "lost" => Status::Lost,
-        "failed" => Status::Failed,
-        _ => Status::Completed,
+        "lost" => ResultStatus::Lost,
+        "failed" => ResultStatus::Failed,
+        _ => ResultStatus::Completed,
     };
     let (id, reported_at, report_error) = (ResultId(row.get(0)?), optional_time_column(row, 16)?, row.get(18)?);
     Ok(StoredResult { id, result, status, reported_at, report_error })

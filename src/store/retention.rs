@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Transaction, TransactionBehavior, params};
+use rusqlite::{Transaction, params};
 
 use super::liveness::{Lock, lock_of};
 use super::{Process, Store, StoreError, rollups, to_text};
@@ -35,40 +35,35 @@ impl Store {
     /// there may be more.
     pub fn prune(&self, pruning: &mut Pruning) -> Result<bool, StoreError> {
         let Pruning { before, seen } = pruning;
-        self.with(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            rollups::catch_up(&transaction)?;
-            let old = finished_before(&transaction, *before, seen)?;
+        let (old, more) = self.transaction(|transaction| {
+            rollups::catch_up(transaction)?;
+            let old = finished_before(transaction, *before, seen)?;
             for (row, ..) in old.iter().filter(|(.., settled)| *settled) {
                 transaction.prepare_cached("DELETE FROM results WHERE rowid = ?1")?.execute([row])?;
             }
-            rollups::all_counted(&transaction)?;
-            let more = old.len() == STEP || rollups::forget_workers(&transaction, *before)?;
-            transaction.commit()?;
-            if let Some((row, finished_at, _)) = old.into_iter().last() {
-                *seen = (finished_at, row);
-            }
-            Ok(more)
-        })
+            rollups::all_counted(transaction)?;
+            let more = old.len() == STEP || rollups::forget_workers(transaction, *before)?;
+            Ok((old, more))
+        })?;
+        if let Some((row, finished_at, _)) = old.into_iter().last() {
+            *seen = (finished_at, row);
+        }
+        Ok(more)
     }
 
     /// Deletes processes older than `process` that ended long ago and left no work, and crash counts of tasks not seen
     /// since.
     pub fn forget_ended(&self, process: &Process, now: Timestamp) -> Result<(), StoreError> {
         let before = to_text(now.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN));
-        self.with(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for number in idle_since(&transaction, process, &before)? {
+        self.transaction(|transaction| {
+            for number in idle_since(transaction, process, &before)? {
                 if lock_of(&self.home, number) != Lock::Held {
                     transaction.execute("DELETE FROM workers WHERE process = ?1", [number])?;
                 }
             }
-            transaction.execute(
-                "DELETE FROM deaths WHERE last_at < ?1 AND NOT EXISTS
-                     (SELECT 1 FROM claims WHERE claims.api_url = deaths.api_url AND claims.task_id = deaths.task_id)",
-                [&before],
-            )?;
-            transaction.commit()
+            let sql = "DELETE FROM deaths WHERE last_at < ?1 AND NOT EXISTS
+                     (SELECT 1 FROM claims WHERE claims.api_url = deaths.api_url AND claims.task_id = deaths.task_id)";
+            transaction.execute(sql, [&before]).map(drop)
         })
     }
 }

@@ -17,13 +17,13 @@ use crate::task::{Claim, ErrorType, Outcome, Task, TaskId, TaskResult};
 
 const URL: &str = "http://localhost:8000/api";
 
-struct File {
+struct ResultsFile {
     store: Store,
     path: PathBuf,
     _folder: TempDir,
 }
 
-impl File {
+impl ResultsFile {
     fn new() -> Self {
         Self::with(|_| ())
     }
@@ -94,7 +94,7 @@ fn claim(id: u64) -> Claim {
 
 #[test]
 fn only_results_wait_for_the_disk() {
-    let mut file = File::new();
+    let mut file = ResultsFile::new();
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
     let mut stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
     let id = file.store.finish(&mut stored).unwrap();
@@ -109,7 +109,7 @@ fn only_results_wait_for_the_disk() {
 
 #[test]
 fn a_claim_is_adopted_unless_the_task_is_in_flight_or_finished() {
-    let file = File::new();
+    let file = ResultsFile::new();
     let [one, two] = ["one", "two"].map(|id| file.store.start_process(id, URL, Timestamp::now()).unwrap());
     let again = Claim { worker_id: "worker-2".into(), ..claim(1) };
     assert_eq!(file.store.note_claim(&again, URL, None), Ok(0));
@@ -140,7 +140,7 @@ fn a_new_file_is_opened_by_several_at_once() {
 
 #[test]
 fn a_note_that_came_late_ends_with_the_later_attempt() {
-    let file = File::new();
+    let file = ResultsFile::new();
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
     for attempt in [2, 1] {
         let mut claim = claim(1);
@@ -155,7 +155,7 @@ fn a_note_that_came_late_ends_with_the_later_attempt() {
 
 #[test]
 fn results_that_come_at_once_are_all_stored() {
-    let file = File::new();
+    let file = ResultsFile::new();
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let store = &file.store;
@@ -178,8 +178,8 @@ fn groups(store: &Store, by: By, since: Option<&str>) -> Vec<(String, u64, u64, 
 }
 
 /// Two hours of results.
-fn two_hours() -> File {
-    let file = File::new();
+fn two_hours() -> ResultsFile {
+    let file = ResultsFile::new();
     for (minute, took) in [(5, 10), (30, 20), (55, 30)] {
         file.add(&result(minute, &format!("2026-11-22T03:{minute:02}:00Z"), Duration::from_millis(took)));
     }
@@ -211,7 +211,7 @@ fn statistics_need_no_results() {
 
 #[test]
 fn each_result_is_counted_once_however_far_the_rollups_are() {
-    let file = File::new();
+    let file = ResultsFile::new();
     let numbers = || groups(&file.store, By::Day, None).iter().map(|it| (it.1, it.3)).collect::<Vec<_>>();
     let mut ids = Vec::new();
     for number in 0..300 {
@@ -231,7 +231,7 @@ fn each_result_is_counted_once_however_far_the_rollups_are() {
 
 #[test]
 fn results_that_come_after_all_were_pruned_are_counted() {
-    let file = File::new();
+    let file = ResultsFile::new();
     file.add(&result(1, "2026-11-22T03:18:35Z", Duration::ZERO));
     while file.store.prune(&mut Pruning::new(time("2026-11-22T04:00:00Z"))).unwrap() {}
     assert_eq!(file.count("results"), 0);
@@ -241,12 +241,12 @@ fn results_that_come_after_all_were_pruned_are_counted() {
 
 #[test]
 fn last_words_come_and_go_with_their_result() {
-    let file = File::new();
+    let file = ResultsFile::new();
     let of_hour = |hour: u64| result(hour, &format!("2026-11-22T{hour:02}:00:00Z"), Duration::ZERO);
     let silent = file.add(&of_hour(3));
     let said: Vec<_> = [4, 5, 6].map(|hour| file.add(&saying(&format!("at {hour}"), of_hour(hour)))).into();
     assert_eq!(file.count("last_words"), 3, "nothing is kept of who said nothing");
-    let heard = |id: &ResultId| file.store.last_words(*id).unwrap();
+    let heard = |id: &ResultId| file.store.stderr_tail(*id).unwrap();
     assert_eq!(said.iter().map(heard).collect::<Vec<_>>(), ["at 4", "at 5", "at 6"]);
     assert_eq!(heard(&silent), "");
     while file.store.prune(&mut Pruning::new(time("2026-11-22T05:30:00Z"))).unwrap() {}
@@ -267,12 +267,12 @@ fn the_hour_in_which_a_span_begins_is_read_from_its_results() {
 
 /// A file of layout 1, as the version before rollups left it: thirty results of two hours, one of them lost, one not
 /// reported; two claims; a death.
-fn old_file() -> File {
-    File::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-1.sqlite")).unwrap())
+fn old_file() -> ResultsFile {
+    ResultsFile::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-1.sqlite")).unwrap())
 }
 
 /// The same of the layouts since.
-fn later_files() -> [File; 5] {
+fn later_files() -> [ResultsFile; 5] {
     let layouts: [&[u8]; 5] = [
         include_bytes!("../../tests/fixtures/results-2.sqlite"),
         include_bytes!("../../tests/fixtures/results-3.sqlite"),
@@ -280,7 +280,7 @@ fn later_files() -> [File; 5] {
         include_bytes!("../../tests/fixtures/results-5.sqlite"),
         include_bytes!("../../tests/fixtures/results-6.sqlite"),
     ];
-    layouts.map(|bytes| File::with(|path| fs::write(path, bytes).unwrap()))
+    layouts.map(|bytes| ResultsFile::with(|path| fs::write(path, bytes).unwrap()))
 }
 
 #[test]
@@ -302,13 +302,13 @@ fn files_of_earlier_layouts_are_brought_up_to_date() {
             .with(|it| it.query_row("SELECT used FROM youtube_quota WHERE day = '2026-11-21'", [], |row| row.get(0)));
         assert_eq!(used, Ok(7));
         let id = file.add(&saying("here", result(50, "2026-11-22T03:18:35Z", Duration::ZERO)));
-        assert_eq!(again.last_words(id).unwrap(), "here");
+        assert_eq!(again.stderr_tail(id).unwrap(), "here");
     }
 }
 
 #[test]
 fn old_results_are_pruned_in_steps_and_their_numbers_stay() {
-    let file = File::new();
+    let file = ResultsFile::new();
     for number in 0..450 {
         let old = result(number, "2026-11-22T03:18:35Z", Duration::from_millis(number));
         file.add(&TaskResult { worker_id: format!("worker-{}", number % 50), ..old });
@@ -363,7 +363,7 @@ fn processes_and_deaths_are_forgotten_once_they_are_old() {
 
 #[test]
 fn results_are_read_to_the_last_that_was_there() {
-    let file = File::new();
+    let file = ResultsFile::new();
     let big = "x".repeat(400_000);
     for number in 0..10 {
         let outcome = Outcome::success(json!(big));

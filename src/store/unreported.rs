@@ -1,12 +1,16 @@
-//! Unreported results: how many there are, why some were refused, and how they are settled.
+//! Unreported results: which of them a process reports, why some were refused, and how they are settled.
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::optional_time_column;
+use super::claims::end_claim;
+use super::liveness::living;
+use super::results::{COLUMNS, read_result};
 use super::rollups::LostResult;
-use super::rows::end_claim;
-use super::{ResultId, Store, StoreError, to_text};
+use super::workers::live_pid;
+use super::{Process, ResultId, Store, StoreError, StoredResult, optional_time_column, to_text};
 use crate::task::{TaskId, TaskResult};
 
 /// Summary of the unreported results.
@@ -23,6 +27,57 @@ pub struct Unreported {
 }
 
 impl Store {
+    /// Takes the unreported results for the TaskManager at `api_url` that no live process but `process` will report,
+    /// oldest first. They are on disk even if their process died before its sync.
+    pub fn take_unreported(&self, api_url: &str, process: &Process) -> Result<Vec<StoredResult>, StoreError> {
+        self.sync()?;
+        let sql =
+            format!("SELECT {COLUMNS}, process FROM results WHERE reported_at IS NULL AND api_url = ?1 ORDER BY rowid");
+        self.transaction(|transaction| {
+            let unreported = transaction
+                .prepare_cached(&sql)?
+                .query_map([api_url], |row| Ok((read_result(row)?, row.get(19)?)))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let taken = self.abandoned(transaction, unreported, process)?;
+            for stored in &taken {
+                transaction
+                    .prepare_cached("UPDATE results SET process = ?1 WHERE rowid = ?2")?
+                    .execute([process.number(), stored.id.0])?;
+            }
+            Ok(taken)
+        })
+    }
+
+    /// Selects those of `unreported`, each with its process, that no live process but `process` will report. If the
+    /// process is unknown, because the task was worked by hand or stored by an older version, any process with the same
+    /// worker id counts.
+    fn abandoned(
+        &self,
+        connection: &Connection,
+        unreported: Vec<(StoredResult, Option<i64>)>,
+        process: &Process,
+    ) -> rusqlite::Result<Vec<StoredResult>> {
+        let owners = unreported.iter().filter_map(|(_, owner)| *owner).filter(|owner| *owner != process.number());
+        let living = living(connection, &self.home, owners);
+        let (mut namesakes, mut abandoned) = (HashMap::new(), Vec::new());
+        for (stored, owner) in unreported {
+            let worker_id = &stored.result.worker_id;
+            let is_anothers = match (owner, namesakes.get(worker_id)) {
+                (Some(owner), _) => living.contains(&owner),
+                (None, Some(is_live)) => *is_live,
+                (None, None) => {
+                    let is_live = live_pid(connection, &self.home, worker_id, Some(process))?.is_some();
+                    namesakes.insert(worker_id.clone(), is_live);
+                    is_live
+                }
+            };
+            if !is_anothers {
+                abandoned.push(stored);
+            }
+        }
+        Ok(abandoned)
+    }
+
     /// Notes why the TaskManager refuses a report, for people who ask why it is not reported.
     pub fn refused(&self, id: ResultId, reason: &str) -> Result<(), StoreError> {
         let reason = reason.to_owned();

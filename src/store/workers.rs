@@ -230,12 +230,7 @@ impl Store {
         let sql = format!(
             "UPDATE workers SET {time_column} = ?2, tasks_completed = ?3, tasks_failed = ?4 WHERE process = ?1"
         );
-        self.with(|connection| {
-            connection
-                .prepare_cached(&sql)?
-                .execute(params![process.number, to_text(now), counters.completed, counters.failed])
-                .map(drop)
-        })
+        self.execute(&sql, params![process.number(), to_text(now), counters.completed, counters.failed])
     }
 }
 

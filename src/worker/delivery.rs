@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Event, Observer};
 use crate::clock::Clock;
-use crate::store::{ResultId, Status, Store, StoreError};
+use crate::store::{ResultId, ResultStatus, Store, StoreError};
 use crate::task::{Claim, ErrorType, Failure, Outcome, TaskResult};
 use crate::taskmanager::{Client, Delivery, Error, ResultReport, Retries};
 
@@ -66,7 +66,7 @@ impl Completer<'_> {
         self.observer.event(&Event::Reported {
             task_id: result.task_id,
             task_type: &result.task_type,
-            status: Status::of(&result.outcome),
+            status: ResultStatus::of(&result.outcome),
             delivery,
         });
         Ok(())

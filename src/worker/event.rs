@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Summary;
 use crate::clock::Timestamp;
 use crate::handler::Orphan;
-use crate::store::Status;
+use crate::store::ResultStatus;
 use crate::task::{Claim, Task, TaskId, TaskResult};
 use crate::taskmanager::Delivery;
 
@@ -96,7 +96,7 @@ pub(crate) enum Event<'a> {
         /// Name of its type.
         task_type: &'a str,
         /// Status of the result.
-        status: Status,
+        status: ResultStatus,
         /// Whether the report was confirmed.
         delivery: Delivery,
     },

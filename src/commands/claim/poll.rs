@@ -1,4 +1,4 @@
-//! Polling until there is a task: at a server that can hold the claim open, else from time to time.
+//! Polls until there is a task: by long polls if the server supports them, else at intervals.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,48 +7,46 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, Moment, Slept};
 use crate::commands::errors;
 use crate::commands::setup::Setup;
-use crate::config;
 use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
 use crate::task::{Task, position_of_type};
 use crate::taskmanager::{Backoff, Claimed, Client, Error, LongPoll, LongPollRequest, Retries, TaskView};
 use crate::worker::{WorkerType, order, withdraw_claims};
 
-/// A type to ask for: the configuration's, where it is in there, and its number.
+/// A type to claim a task of.
 pub(super) struct WantedType<'a> {
     pub(super) name: &'a str,
     pub(super) id: u64,
-    pub(super) configured: Option<&'a config::TaskType>,
 }
 
-/// A task that was claimed: the index of its type among those wanted, and the time of its claim.
-pub(super) struct ClaimedTask {
+/// A claimed task, with the index of its type among those wanted and the time of its claim.
+pub(super) struct ManuallyClaimed {
     pub(super) index: usize,
     pub(super) task: Task,
     pub(super) claimed_at: Moment,
 }
 
-/// What is asked for, and where.
+/// Polls for a task of the wanted types.
 pub(super) struct ManualPoller<'a> {
     pub(super) setup: &'a Setup,
     pub(super) client: &'a Client,
     pub(super) store: &'a Store,
     pub(super) wanted: &'a [WantedType<'a>],
-    /// What works them, where they are worked here: a handler may want no task now.
+    /// The same types with their handlers if the task is to run here: a handler may have snoozed its type.
     pub(super) types: &'a [WorkerType],
     pub(super) long_poll: LongPoll,
 }
 
 impl ManualPoller<'_> {
     /// Waits for a task no longer than `most`, or until a signal.
-    pub(super) fn wait(&mut self, most: Duration) -> anyhow::Result<Option<ClaimedTask>> {
+    pub(super) fn wait(&mut self, most: Duration) -> anyhow::Result<Option<ManuallyClaimed>> {
         let is_over = self.withdraw_at_signal();
         let got = self.poll_until(most);
         is_over.raise(true);
         got
     }
 
-    fn poll_until(&mut self, most: Duration) -> anyhow::Result<Option<ClaimedTask>> {
+    fn poll_until(&mut self, most: Duration) -> anyhow::Result<Option<ManuallyClaimed>> {
         let config = &self.setup.config;
         let mut backoff = Backoff::new(config.poll_interval.value, 1.5, config.max_backoff.value);
         let start = Instant::now();
@@ -67,9 +65,8 @@ impl ManualPoller<'_> {
         }
     }
 
-    /// Asks for a task of each type in turn, and of the last in such a way that the server may wait for one of any. Asks
-    /// for no more after a signal.
-    fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<ClaimedTask>> {
+    /// Polls each type in turn; the last is a long poll for all of them. Stops after a signal.
+    fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<ManuallyClaimed>> {
         let now = self.setup.clock().now();
         let is_snoozed = |index: usize| self.types.get(index).is_some_and(|it| it.snoozed_until(now).is_some());
         let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_snoozed(*index)).collect();
@@ -96,7 +93,7 @@ impl ManualPoller<'_> {
         client: &Client,
         index: usize,
         wait: LongPollRequest<'_>,
-    ) -> anyhow::Result<Option<ClaimedTask>> {
+    ) -> anyhow::Result<Option<ManuallyClaimed>> {
         let (config, WantedType { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
         let order = order(config.strategy.value);
         let claim = |client: &Client| client.claim_long_poll(&config.worker_id, *id, order, wait);
@@ -110,13 +107,13 @@ impl ManualPoller<'_> {
             self.long_poll.note(claimed.long_polling);
         }
         let Some(task) = claimed.task else { return Ok(None) };
-        // It may be another's that was waited for as well.
+        // A long poll may return a task of another type.
         let by_name = position_of_type(self.wanted.iter().map(|wanted| wanted.name), &task.task_type);
-        Ok(Some(ClaimedTask { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
+        Ok(Some(ManuallyClaimed { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
     }
 
-    /// The task that a call has claimed whose answer was lost: one that the TaskManager shows as claimed by us, and of
-    /// which the results file knows nothing. A worker with our id may be about to note the claims that are its own.
+    /// Returns the task that was claimed by a call whose answer was lost: one that the TaskManager shows as claimed by us
+    /// and that is not in the results file. Not if a live worker has our id: it may be about to note that claim.
     fn look_for_lost_claim(&self) -> Result<Option<Claimed>, Error> {
         let (worker_id, client) = (&self.setup.config.worker_id.value, self.client.with_retries(Retries::NONE));
         if self.store.is_live_worker(worker_id) != Ok(false) {
@@ -149,7 +146,7 @@ impl ManualPoller<'_> {
         task.is_claimed_by(worker_id) && is_wanted() && is_unknown()
     }
 
-    /// Has a signal call a claim back that waits at the server, until what is returned is raised.
+    /// Makes a signal withdraw an open long poll, until the returned flag is raised.
     fn withdraw_at_signal(&self) -> Arc<Watch<bool>> {
         let is_over = Arc::new(Watch::new(false));
         let (over, client) = (Arc::clone(&is_over), self.client.clone());
@@ -157,7 +154,7 @@ impl ManualPoller<'_> {
         self.setup.shutdown.on_raise(Phase::Running, move |_| {
             let (over, client, worker_id) = (Arc::clone(&over), client.clone(), worker_id.clone());
             let withdraw = move || withdraw_claims(&client, &worker_id, |time| over.wait_for(true, time));
-            // By another thread: the next signal is to be heard meanwhile. Without one, the claim is answered later.
+            // In a thread of its own, so that the next signal is obeyed meanwhile. Without one, the long poll ends later.
             let _ = thread::Builder::new().name("withdraw".into()).spawn(withdraw);
         });
         is_over

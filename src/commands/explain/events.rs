@@ -6,7 +6,7 @@
 use super::{TaskHistory, short};
 use crate::clock::Timestamp;
 use crate::headline::{in_one_line, split, without_colours};
-use crate::store::{Status, StoredResult};
+use crate::store::{ResultStatus, StoredResult};
 use crate::task::{Claim, Failure};
 use crate::taskmanager::wire::error_within_limit;
 use crate::taskmanager::{TaskView, join_names};
@@ -41,18 +41,18 @@ impl TaskHistory {
         for stored in others {
             self.add_attempt(stored, &mut events);
         }
-        for told in &mut events {
-            told.text.insert_str(0, OF_ANOTHER);
+        for event in &mut events {
+            event.text.insert_str(0, OF_ANOTHER);
         }
         if let Some(task) = task {
-            let clock = whose_clock(task.created_at.as_deref());
+            let clock = clock_note(task.created_at.as_deref());
             let text = format!("created at the TaskManager{clock}, priority {}", task.priority);
             events.push(HistoryEvent { time: task.created_at.clone().unwrap_or_default(), text });
         }
         for stored in own {
             self.add_attempt(stored, &mut events);
         }
-        self.tell_of_claim(&mut events);
+        self.add_claim(&mut events);
         match (task, &self.server) {
             (Some(task), _) => self.add_server_state(task, &mut events),
             (None, Ok(_)) => events.push(HistoryEvent::of("no longer in the TaskManager")),
@@ -62,7 +62,7 @@ impl TaskHistory {
         events
     }
 
-    fn tell_of_claim(&self, events: &mut Vec<HistoryEvent>) {
+    fn add_claim(&self, events: &mut Vec<HistoryEvent>) {
         if let Some(Claim { task, worker_id, claimed_at, deadline }) = &self.claim {
             let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
             let attempt = task.attempt;
@@ -98,7 +98,7 @@ impl TaskHistory {
             (None, _, Some(why)) => {
                 HistoryEvent::of(format!("not reported yet: {why}; a worker with this results file will retry"))
             }
-            (Some(_), Status::Lost, _) => {
+            (Some(_), ResultStatus::Lost, _) => {
                 HistoryEvent::at(self.settled(stored), "claim lost: result kept here only".to_owned())
             }
             (Some(_), ..) => HistoryEvent::at(self.settled(stored), "reported".to_owned()),
@@ -116,7 +116,7 @@ impl TaskHistory {
         let result = &stored.result;
         let error = without_colours(&failure.error);
         let (headline, rest) = split(&error);
-        let text = format!("{}: {headline}", what_failed(stored, failure));
+        let text = format!("{}: {headline}", failure_summary(stored, failure));
         events.push(HistoryEvent::at(result.finished_at, text));
         // Repeated errors are shown in full only the first time.
         let mut before = self.attempts.iter().take_while(|it| it.id != stored.id);
@@ -164,22 +164,22 @@ impl TaskHistory {
         let worker = task.claimed_by.as_ref().filter(|_| task.status == "claimed");
         let worker = worker.map_or_else(String::new, |worker| format!(", now by {worker}"));
         let error = task.error_message.as_deref().filter(|_| task.status != "completed");
-        let error = error.filter(|error| !self.has_told(error));
+        let error = error.filter(|error| !self.is_shown(error));
         let error = error.map_or_else(String::new, |error| format!("; its last failure: {}", in_one_line(error)));
-        let clock = whose_clock(time.as_deref());
+        let clock = clock_note(time.as_deref());
         let text = format!("{} at the TaskManager{clock}, {}{worker}{error}", task.status, attempts(task.attempts));
         events.push(HistoryEvent { time: time.clone().unwrap_or_default(), text });
     }
 
     /// Whether a local attempt failed with this error, which the TaskManager may have truncated.
-    fn has_told(&self, error: &str) -> bool {
+    fn is_shown(&self, error: &str) -> bool {
         let failures = self.attempts.iter().filter_map(|it| it.result.outcome.failure.as_ref());
         failures.into_iter().any(|failure| error_within_limit(&failure.error) == error)
     }
 }
 
-/// How an attempt failed, without why.
-fn what_failed(stored: &StoredResult, failure: &Failure) -> String {
+/// Describes how an attempt failed, without the error.
+fn failure_summary(stored: &StoredResult, failure: &Failure) -> String {
     let (outcome, error_type) = (&stored.result.outcome, failure.error_type.as_str());
     match (outcome.is_not_run(), failure.retryable) {
         (true, _) if error_type == "worker" => "returned".to_owned(),
@@ -197,7 +197,7 @@ fn add_lines(lines: Vec<&str>, events: &mut Vec<HistoryEvent>) {
     events.extend(printed.map(|line| HistoryEvent::of(format!("    {}", line.trim_end().replace('\t', "    ")))));
 }
 
-/// A time, which the TaskManager sends in UTC, with or without its zone.
+/// Parses a time of the TaskManager: in UTC, with or without its zone.
 fn in_utc(time: &str) -> Option<Timestamp> {
     time.parse().or_else(|_| format!("{time}Z").parse()).ok()
 }
@@ -211,7 +211,7 @@ fn times(count: u32) -> String {
 }
 
 /// Marks a time that the TaskManager sends without a zone: it must not be compared with those of this machine.
-fn whose_clock(time: Option<&str>) -> &'static str {
+fn clock_note(time: Option<&str>) -> &'static str {
     let is_bare = time.is_some_and(|time| time.parse::<Timestamp>().is_err());
     if is_bare { " (by its own clock)" } else { "" }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::figures::{Figures, Slice};
+use super::{Slice, Statistics};
 use crate::config::format_duration;
 use crate::output::{Colour, Look, numbers, printable, shortened};
 use crate::store::{By, Group, Unreported};
@@ -20,20 +20,20 @@ const FEWER: [usize; 8] = [0, 1, 2, 3, 4, 6, 7, 9];
 pub(super) const COUNTED: &str = "attempts are counted: a retried task counts once per attempt";
 
 /// Formats all statistics as lines.
-pub(super) fn lines(figures: &Figures, look: &Look) -> Vec<String> {
-    let heading = [what(figures.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
-    let rows = figures.groups.iter().map(|group| row(group, look));
+pub(super) fn lines(statistics: &Statistics, look: &Look) -> Vec<String> {
+    let heading = [what(statistics.by), "COMPLETED", "FAILED", "LOST", "SUCCESS", "MEAN", "P50", "P95", "P99", "RATE"];
+    let rows = statistics.groups.iter().map(|group| row(group, look));
     let mut lines = split(&numbers(heading, rows.clone()));
     if widest(&lines) > look.width {
         lines = split(&numbers(FEWER.map(|at| heading[at]), rows.map(|row| FEWER.map(|at| row[at].clone()))));
     }
     if look.has_bars {
-        add_bars(&mut lines, &figures.groups, look);
-        lines.extend(sparklines(&figures.hours, look));
+        add_bars(&mut lines, &statistics.groups, look);
+        lines.extend(sparklines(&statistics.hours, look));
     }
-    lines.extend((!figures.groups.is_empty()).then(|| COUNTED.to_owned()));
-    lines.extend(unreported(&figures.unreported));
-    if let Some(quota) = &figures.quota {
+    lines.extend((!statistics.groups.is_empty()).then(|| COUNTED.to_owned()));
+    lines.extend(unreported(&statistics.unreported));
+    if let Some(quota) = &statistics.quota {
         let (used, limit, left) = (quota.used, quota.limit, quota.left());
         lines.push(format!("YouTube: {used} of {limit} units used, {left} left until {:.0}", quota.resets_at));
     }
@@ -213,20 +213,20 @@ mod tests {
         let group = Group { name: "example.count".into(), p95_ms: 7, p99_ms: 9, ..Group::default() };
         let (by, groups, hours, now) = (By::Type, vec![group], Vec::new(), "2026-11-22T12:00:00Z".parse().unwrap());
         let unreported = Unreported::default();
-        let mut figures = Figures { by, groups, hours, unreported, quota: None, since: None, now };
+        let mut statistics = Statistics { by, groups, hours, unreported, quota: None, since: None, now };
         let mut look = Look::plain();
         look.width = 90;
-        let wide = lines(&figures, &look);
+        let wide = lines(&statistics, &look);
         assert!(wide[0].contains("MEAN") && wide[1].contains("9 ms"), "{wide:?}");
         look.width = 60;
-        let narrow = lines(&figures, &look);
+        let narrow = lines(&statistics, &look);
         assert!(!narrow[0].contains("MEAN") && narrow[0].contains("P95") && narrow[1].contains("7 ms"), "{narrow:?}");
         assert!(!narrow[1].contains("9 ms"), "{narrow:?}");
-        figures.groups[0].name = "n".repeat(255);
+        statistics.groups[0].name = "n".repeat(255);
         look.width = 80;
-        let long = lines(&figures, &look);
+        let long = lines(&statistics, &look);
         assert!(long[1].starts_with("nnnnnnnnnnnnnnnnnnn… ") && widest(&long) <= 80, "{long:?}");
         look.width = usize::MAX;
-        assert!(lines(&figures, &look)[1].starts_with(&figures.groups[0].name));
+        assert!(lines(&statistics, &look)[1].starts_with(&statistics.groups[0].name));
     }
 }

@@ -4,27 +4,27 @@
 //! however the program ends, including Ctrl-Z and SIGKILL.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
-use super::{Figures, print_as_json, text};
+use super::{Statistics, print_as_json, text};
 use crate::commands::setup::Setup;
 use crate::exit::Exit;
-use crate::output::{Colour, Look, Stream, on_stdout};
+use crate::output::{Colour, Look, Stream, print_text};
 use crate::shutdown::Phase;
 
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Shows the statistics every two seconds until a signal, which is not an error.
-pub(super) fn run(setup: &Setup, gather: impl Fn() -> anyhow::Result<Figures>) -> anyhow::Result<Exit> {
+pub(super) fn run(setup: &Setup, gather: impl Fn() -> anyhow::Result<Statistics>) -> anyhow::Result<Exit> {
     setup.install_signal_handlers()?;
-    let mut screen = Screen::default();
+    let mut screen = Frames::default();
     loop {
-        let figures = gather()?;
+        let statistics = gather()?;
         if setup.json {
-            print_as_json(&figures)?;
+            print_as_json(&statistics)?;
         } else {
-            screen.show(&figures)?;
+            screen.show(&statistics)?;
         }
         if setup.shutdown.wait_for(Phase::Draining, EVERY) {
             break;
@@ -35,23 +35,23 @@ pub(super) fn run(setup: &Setup, gather: impl Fn() -> anyhow::Result<Figures>) -
 
 /// Draws frames: over each other on a terminal, else one after the other.
 #[derive(Default)]
-struct Screen {
+struct Frames {
     /// The terminal size of the last frame, and its number of lines.
     last: Option<((u16, u16), usize)>,
 }
 
-impl Screen {
-    fn show(&mut self, figures: &Figures) -> io::Result<()> {
+impl Frames {
+    fn show(&mut self, statistics: &Statistics) -> io::Result<()> {
         let look = Look::of(Stream::Stdout);
-        let lines = text::lines(figures, &look);
-        let title = format!("{:.0}, every {} s", figures.now, EVERY.as_secs());
-        let Some(size) = size() else { return write(&format!("{title}\n{}\n\n", lines.join("\n"))) };
+        let lines = text::lines(statistics, &look);
+        let title = format!("{:.0}, every {} s", statistics.now, EVERY.as_secs());
+        let Some(size) = size() else { return print_text(format!("{title}\n{}\n\n", lines.join("\n"))) };
         let title = look.paint(&format!("{title}; Ctrl-C to exit"), Colour::Soft);
         let mut lines: Vec<String> = std::iter::once(title).chain(lines).collect();
         cut(&mut lines, size);
         let drawn = frame(&lines, &self.start(size));
         self.last = Some((size, lines.len()));
-        write(&drawn)
+        print_text(drawn)
     }
 
     /// Returns the escape codes that move the cursor to the start of the last frame. After a resize, its position is unknown.
@@ -98,11 +98,6 @@ fn frame(lines: &[String], start: &str) -> String {
     drawn + "\x1b[J"
 }
 
-fn write(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    on_stdout(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_frame_covers_the_one_before() {
-        let mut screen = Screen::default();
+        let mut screen = Frames::default();
         let mut drawn = |count, size| {
             let drawn = frame(&lines(1), &screen.start(size));
             screen.last = Some((size, count));

@@ -11,7 +11,7 @@ use crate::task::{Outcome, TaskResult};
 
 /// What a field takes. Null says nothing, for each.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FieldKind {
     Text,
     WholeNumber,
     /// A list of texts.
@@ -22,25 +22,25 @@ enum Kind {
 }
 
 /// The fields of an idea, which are columns of the table.
-const FIELDS: [(&str, Kind); 15] = [
-    ("title", Kind::Text),
-    ("description", Kind::Text),
-    ("content", Kind::Text),
-    ("keywords", Kind::Words),
-    ("source_type", Kind::Text),
-    ("metadata", Kind::Texts),
-    ("source_id", Kind::Text),
-    ("source_url", Kind::Text),
-    ("source_platform", Kind::Text),
-    ("source_created_by", Kind::Text),
-    ("source_created_at", Kind::Text),
-    ("score", Kind::WholeNumber),
-    ("category", Kind::Text),
-    ("subcategory_relevance", Kind::Object),
-    ("contextual_category_scores", Kind::Object),
+const FIELDS: [(&str, FieldKind); 15] = [
+    ("title", FieldKind::Text),
+    ("description", FieldKind::Text),
+    ("content", FieldKind::Text),
+    ("keywords", FieldKind::Words),
+    ("source_type", FieldKind::Text),
+    ("metadata", FieldKind::Texts),
+    ("source_id", FieldKind::Text),
+    ("source_url", FieldKind::Text),
+    ("source_platform", FieldKind::Text),
+    ("source_created_by", FieldKind::Text),
+    ("source_created_at", FieldKind::Text),
+    ("score", FieldKind::WholeNumber),
+    ("category", FieldKind::Text),
+    ("subcategory_relevance", FieldKind::Object),
+    ("contextual_category_scores", FieldKind::Object),
 ];
 
-impl Kind {
+impl FieldKind {
     /// What a column holds where the first entry for its row says nothing.
     fn default(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ impl Idea {
         if let Some(name) = entry.keys().find(|name| fields().all(|field| field != name.as_str())) {
             return Err(format!(" has a field {name:?}, which ideas do not have"));
         }
-        let cell = |&(name, kind): &(&str, Kind)| match entry.get(name) {
+        let cell = |&(name, kind): &(&str, FieldKind)| match entry.get(name) {
             None | Some(Value::Null) if name == "title" => Err(".title is missing".into()),
             None | Some(Value::Null) => Ok(None),
             Some(value) => kind.cell(value).map(Some).map_err(|error| format!(".{name} {error}")),

@@ -17,7 +17,7 @@ fn hold(path: &Path) -> Connection {
 #[test]
 fn a_result_with_ideas_is_stored_once_the_file_is_free() {
     for ideas in ["results.db", "ideas.db"] {
-        let File { store, path, _folder } = File::new();
+        let ResultsFile { store, path, _folder } = ResultsFile::new();
         let store = store.with_ideas_in(&path.with_file_name(ideas)).unwrap();
         store.with(|connection| connection.busy_timeout(Duration::ZERO)).unwrap();
         let outcome = Outcome::success(json!({"ideas": [{"title": "a", "source_id": "x"}]}));
@@ -50,7 +50,7 @@ fn a_worker_lives_whichever_link_leads_to_its_file() {
 
 #[test]
 fn a_log_that_is_emptied_by_a_checkpoint_is_in_place() {
-    let file = File::new();
+    let file = ResultsFile::new();
     file.add(&result(1, "2026-11-22T03:18:35Z", Duration::ZERO));
     file.sql().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     assert_eq!(fs::metadata(beside(&file.path, "-wal")).unwrap().len(), 0);
@@ -62,7 +62,7 @@ fn a_log_that_is_emptied_by_a_checkpoint_is_in_place() {
 
 /// Adds dead workers whose pids are in use again, with two unreported results of each, and two of which only the worker
 /// id is known.
-fn die_with_pids_in_use(file: &File) {
+fn die_with_pids_in_use(file: &ResultsFile) {
     for number in 1..=4 {
         let pid = if number % 2 == 0 { 1 } else { parent_id() };
         let sql = "INSERT INTO workers (worker_id, api_url, pid, mark, started_at) VALUES ('worker-1', ?1, ?2, ?3, '')";
@@ -76,7 +76,7 @@ fn die_with_pids_in_use(file: &File) {
 
 #[test]
 fn pids_that_are_in_use_again_are_waited_for_once() {
-    let file = File::new();
+    let file = ResultsFile::new();
     die_with_pids_in_use(&file);
     let begun = Instant::now();
     let process = file.store.start_process("worker-2", URL, Timestamp::now()).unwrap();

@@ -1,64 +1,62 @@
-//! What `health` has found: fields for programs, checks with what to do about them for people.
+//! The findings of `health`: fields for programs, and checks with advice for people.
 
 use console::measure_text_width;
 use serde_json::{Value, json};
 
 use crate::output::{Colour, Look, Stream, padded, print_json, print_line, printable};
 
-/// What was found, in the order of finding.
+/// Fields and checks, in order.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct Findings {
     fields: Vec<(&'static str, Value)>,
     checks: Vec<Check>,
 }
 
 struct Check {
     what: String,
-    state: State,
+    state: CheckState,
     found: String,
-    /// What to do about it.
     advice: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CheckState {
     Good,
-    /// It works, and somebody should look at it.
+    /// It works, but somebody should look at it.
     Warning,
     Bad,
-    /// It could not be looked at, because of another that is bad.
+    /// It could not be checked, because another check failed.
     Unknown,
 }
 
-impl Report {
-    /// A field for programs.
+impl Findings {
+    /// Adds a field for programs.
     pub(super) fn field(&mut self, name: &'static str, value: Value) {
         self.fields.push((name, value));
     }
 
     pub(super) fn good(&mut self, what: impl Into<String>, found: impl Into<String>) {
-        self.check(what.into(), State::Good, found.into(), None);
+        self.check(what.into(), CheckState::Good, found.into(), None);
     }
 
     pub(super) fn warning(&mut self, what: impl Into<String>, found: impl Into<String>, advice: Option<String>) {
-        self.check(what.into(), State::Warning, found.into(), advice);
+        self.check(what.into(), CheckState::Warning, found.into(), advice);
     }
 
     pub(super) fn bad(&mut self, what: impl Into<String>, found: impl Into<String>, advice: Option<String>) {
-        self.check(what.into(), State::Bad, found.into(), advice);
+        self.check(what.into(), CheckState::Bad, found.into(), advice);
     }
 
     pub(super) fn unknown(&mut self, what: impl Into<String>, found: impl Into<String>) {
-        self.check(what.into(), State::Unknown, found.into(), None);
+        self.check(what.into(), CheckState::Unknown, found.into(), None);
     }
 
-    fn check(&mut self, what: String, state: State, found: String, advice: Option<String>) {
+    fn check(&mut self, what: String, state: CheckState, found: String, advice: Option<String>) {
         self.checks.push(Check { what, state, found, advice });
     }
 
-    /// Whether all is well.
     pub(super) fn is_healthy(&self) -> bool {
-        self.checks.iter().all(|check| [State::Good, State::Warning].contains(&check.state))
+        self.checks.iter().all(|check| [CheckState::Good, CheckState::Warning].contains(&check.state))
     }
 
     pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
@@ -74,7 +72,7 @@ impl Report {
 
     fn lines(&self, look: &Look) -> Vec<String> {
         let width = self.checks.iter().map(|check| measure_text_width(&check.what)).max().unwrap_or(0);
-        let warning = self.checks.iter().find(|check| check.state == State::Warning);
+        let warning = self.checks.iter().find(|check| check.state == CheckState::Warning);
         let mut lines = vec![match warning {
             _ if !self.is_healthy() => "not healthy".to_owned(),
             Some(check) => format!("healthy, but {}", check.found),
@@ -92,15 +90,15 @@ impl Report {
     }
 }
 
-fn sign(state: State, look: &Look) -> (&'static str, Colour) {
+fn sign(state: CheckState, look: &Look) -> (&'static str, Colour) {
     match (state, look.is_utf8) {
-        (State::Good, true) => ("✓", Colour::Good),
-        (State::Good, false) => ("ok  ", Colour::Good),
-        (State::Warning, true) => ("!", Colour::Warn),
-        (State::Warning, false) => ("warn", Colour::Warn),
-        (State::Bad, true) => ("✗", Colour::Bad),
-        (State::Bad, false) => ("FAIL", Colour::Bad),
-        (State::Unknown, true) => ("?", Colour::Soft),
-        (State::Unknown, false) => ("?   ", Colour::Soft),
+        (CheckState::Good, true) => ("✓", Colour::Good),
+        (CheckState::Good, false) => ("ok  ", Colour::Good),
+        (CheckState::Warning, true) => ("!", Colour::Warn),
+        (CheckState::Warning, false) => ("warn", Colour::Warn),
+        (CheckState::Bad, true) => ("✗", Colour::Bad),
+        (CheckState::Bad, false) => ("FAIL", Colour::Bad),
+        (CheckState::Unknown, true) => ("?", Colour::Soft),
+        (CheckState::Unknown, false) => ("?   ", Colour::Soft),
     }
 }

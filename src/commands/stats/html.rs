@@ -2,17 +2,17 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::figures::{Figures, Slice};
 use super::text::{duration, duration_ms, rate, what};
+use super::{Slice, Statistics};
 use crate::store::Group;
 
-const STYLE: &str = include_str!("report.css");
+const STYLE: &str = include_str!("html.css");
 
 /// The Content-Security-Policy: only inline styles.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// Renders the document. Everything but `PreEscaped` values is escaped.
-pub(super) fn page(figures: &Figures, days: &[Slice]) -> String {
+pub(super) fn page(statistics: &Statistics, days: &[Slice]) -> String {
     let document = html! {
         (DOCTYPE)
         html lang="en" {
@@ -20,39 +20,39 @@ pub(super) fn page(figures: &Figures, days: &[Slice]) -> String {
                 meta charset="utf-8";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "prismq stats, " (format!("{:.0}", figures.now)) }
+                title { "prismq stats, " (format!("{:.0}", statistics.now)) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 h1 { "prismq stats" }
                 p.soft {
-                    (format!("{:.0}", figures.now))
-                    @if let Some(since) = figures.since { "; table since " (format!("{since:.0}")) }
+                    (format!("{:.0}", statistics.now))
+                    @if let Some(since) = statistics.since { "; table since " (format!("{since:.0}")) }
                 }
-                (facts(figures))
-                (bars("Last 24 hours", "hour", &figures.hours))
+                (facts(statistics))
+                (bars("Last 24 hours", "hour", &statistics.hours))
                 (bars("Last 30 days", "day", days))
-                (table(figures))
+                (table(statistics))
             }
         }
     };
     document.into_string()
 }
 
-fn facts(figures: &Figures) -> Markup {
-    let sum = |count: fn(&Group) -> u64| figures.groups.iter().map(count).sum::<u64>();
+fn facts(statistics: &Statistics) -> Markup {
+    let sum = |count: fn(&Group) -> u64| statistics.groups.iter().map(count).sum::<u64>();
     html! {
         ul.facts {
             li { b { (sum(|it| it.completed)) } " completed" }
             li { b { (sum(|it| it.failed)) } " failed" }
             li { b { (sum(|it| it.lost)) } " lost" }
             li {
-                b { (figures.unreported.count) } " unreported"
-                @if let Some((id, why)) = &figures.unreported.last_refused {
-                    "; " (figures.unreported.refused) " refused by the TaskManager, last task " (id) ": " (why)
+                b { (statistics.unreported.count) } " unreported"
+                @if let Some((id, why)) = &statistics.unreported.last_refused {
+                    "; " (statistics.unreported.refused) " refused by the TaskManager, last task " (id) ": " (why)
                 }
             }
-            @if let Some(quota) = &figures.quota {
+            @if let Some(quota) = &statistics.quota {
                 li { b { (quota.left()) } " of " (quota.limit) " YouTube units left" }
             }
         }
@@ -98,12 +98,12 @@ fn bar(x: usize, slice: &Slice, most: u64) -> Markup {
     }
 }
 
-fn table(figures: &Figures) -> Markup {
-    let what = what(figures.by).to_lowercase();
-    let longest = figures.groups.iter().map(|group| group.p99_ms).max().unwrap_or(0);
+fn table(statistics: &Statistics) -> Markup {
+    let what = what(statistics.by).to_lowercase();
+    let longest = statistics.groups.iter().map(|group| group.p99_ms).max().unwrap_or(0);
     html! {
         h2 { "By " (what) }
-        @if figures.groups.is_empty() { p.soft { "None." } } @else {
+        @if statistics.groups.is_empty() { p.soft { "None." } } @else {
             div.wide {
                 table {
                     tr {
@@ -113,7 +113,7 @@ fn table(figures: &Figures) -> Markup {
                         }
                         th { "p50 to p99" }
                     }
-                    @for group in &figures.groups { (row(group, longest)) }
+                    @for group in &statistics.groups { (row(group, longest)) }
                 }
             }
             p.soft {
