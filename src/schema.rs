@@ -31,7 +31,7 @@ use crate::os_error;
 pub(crate) const MAX_BYTES: usize = 65_535;
 /// Maximum number of backtracking steps of a pattern with look-around or back-references. Usually some hundreds suffice.
 const MAX_BACKTRACKS: usize = 10_000;
-/// One pattern with more states may be refused by the library for the memory that it takes.
+/// The library may reject a single pattern with more states, because of its memory.
 const USUAL_STATES: u64 = 2_000;
 /// Stack size of a checking thread: enough for the recursion depth of [`WorkLimit::HEAVY`].
 const STACK: usize = 64 << 20;
@@ -61,14 +61,14 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn of(message: impl Into<String>) -> Self {
+    fn at_root(message: impl Into<String>) -> Self {
         Self { path: String::new(), message: message.into() }
     }
 
     /// Returns the error for a check that takes too much work.
     #[must_use]
     pub(crate) fn too_much() -> Self {
-        Self::of("it takes too much work to check them against the schema")
+        Self::at_root("it takes too much work to check them against the schema")
     }
 
     /// Describes an error in a schema. Some messages of the library are replaced by ones that say what to write.
@@ -94,13 +94,13 @@ impl Fault {
             ValidationErrorKind::Referencing(ReferencingError::PointerToNowhere { pointer }) => {
                 format!("`$ref`: the schema has nothing at {pointer:?}")
             }
-            _ => return Self::from_error(error, true),
+            _ => return Self::of_library(error, true),
         };
         Self { path: path.to_owned(), message }
     }
 
     /// Converts an error of the library. The value is masked unless `says_value`: it may be large or secret.
-    fn from_error(error: &ValidationError<'_>, says_value: bool) -> Self {
+    fn of_library(error: &ValidationError<'_>, says_value: bool) -> Self {
         let message = if says_value { error.to_string() } else { error.masked().to_string() };
         Self { path: error.instance_path().as_str().to_owned(), message: stop::without_stop_keyword(message) }
     }
@@ -108,7 +108,7 @@ impl Fault {
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CheckResult {
     /// The params match the schema.
     Fit,
     /// They do not match, or exceed a limit.
@@ -119,7 +119,7 @@ pub(crate) enum Verdict {
     Interrupted,
 }
 
-impl From<Result<(), Fault>> for Verdict {
+impl From<Result<(), Fault>> for CheckResult {
     fn from(checked: Result<(), Fault>) -> Self {
         checked.map_or_else(Self::Unfit, |()| Self::Fit)
     }
@@ -141,11 +141,11 @@ pub(crate) enum ErrorDetail {
 impl Schema {
     /// Compiles a schema of any draft. `format` is validated, and nothing is fetched. It may take some tenths of a second.
     pub(crate) fn new(schema: &Value) -> Result<Self, Fault> {
-        json::check(schema, MAX_DEPTH).map_err(|error| Fault::of(error.to_string()))?;
+        json::check(schema, MAX_DEPTH).map_err(|error| Fault::at_root(error.to_string()))?;
         if schema.to_string().len() > MAX_BYTES {
-            return Err(Fault::of(format!("longer than {MAX_BYTES} bytes")));
+            return Err(Fault::at_root(format!("longer than {MAX_BYTES} bytes")));
         }
-        let (plan, schema) = Plan::new(schema).map_err(Fault::of)?;
+        let (plan, schema) = Plan::new(schema).map_err(Fault::at_root)?;
         let validator = jsonschema::options()
             .should_validate_formats(true)
             .with_keyword(stop::KEYWORD, |_, _, _| Ok(Box::new(StopCheck)))
@@ -167,9 +167,9 @@ impl Schema {
         let (sender, compiled) = mpsc::sync_channel(1);
         let schema = schema.clone();
         let run = spawn(move || _ = sender.send(Self::new(&schema)));
-        run.map_err(|error| Fault::of(format!("no thread to read it in: {}", os_error::words(&error))))?;
-        // The sender is gone where the compiler has panicked.
-        compiled.recv().unwrap_or_else(|_| Err(Fault::of("it cannot be compiled")))
+        run.map_err(|error| Fault::at_root(format!("no thread to read it in: {}", os_error::words(&error))))?;
+        // The sender is gone if the compiler has panicked.
+        compiled.recv().unwrap_or_else(|_| Err(Fault::at_root("it cannot be compiled")))
     }
 
     /// Checks params now if that is little work, else returns `None`.
@@ -184,12 +184,12 @@ impl Schema {
         let errors = || self.validator.iter_errors(params).take(MAX_ERRORS);
         self.plan
             .work(params, WorkLimit::LIGHT)
-            .then(|| errors().map(|error| Fault::from_error(&error, false)).collect())
+            .then(|| errors().map(|error| Fault::of_library(&error, false)).collect())
     }
 
     /// Checks params until done or stopped. Must run in a thread started by [`spawn`], for its stack.
     pub(crate) fn check(&self, params: &Value, detail: ErrorDetail) -> Result<(), Fault> {
-        // Where none of several alternatives fits, all that is wrong with each would be put together.
+        // If none of several alternatives matches, the library collects all errors of each.
         if !self.plan.has_alternatives && self.plan.work(params, WorkLimit::HEAVY) {
             return self.validate(params, detail);
         }
@@ -197,7 +197,9 @@ impl Schema {
             return Err(Fault::too_much());
         }
         let is_valid = self.validator.is_valid(params);
-        is_valid.then_some(()).ok_or_else(|| Fault::of("they do not match the schema, and are too long to say where"))
+        is_valid
+            .then_some(())
+            .ok_or_else(|| Fault::at_root("they do not match the schema, and are too long to say where"))
     }
 
     /// Checks params within `limit`, in another thread if that is much work. `interrupt` receives a function that ends the
@@ -207,22 +209,23 @@ impl Schema {
         params: &Value,
         limit: Duration,
         interrupt: impl FnOnce(Box<dyn Fn() + Send>),
-    ) -> Verdict {
+    ) -> CheckResult {
         if let Some(checked) = self.check_now(params, ErrorDetail::WithValue) {
             return checked.into();
         }
         let (sender, done) = mpsc::channel();
         let interrupted = sender.clone();
-        interrupt(Box::new(move || _ = interrupted.send(Verdict::Interrupted)));
+        interrupt(Box::new(move || _ = interrupted.send(CheckResult::Interrupted)));
         let params = params.clone();
         let check = move |this: &Self| this.check(&params, ErrorDetail::WithValue);
         match self.start(check, move |checked| _ = sender.send(checked.into())) {
-            // The senders live until something was sent.
-            Ok(_waiting) => done.recv_timeout(limit).unwrap_or_else(|_| Verdict::Unknown(too_long(limit))),
-            Err(why) => Verdict::Unknown(why),
+            // A sender lives until the check is done, so only a time-out is an error.
+            Ok(_pending) => done.recv_timeout(limit).unwrap_or_else(|_| CheckResult::Unknown(too_long(limit))),
+            Err(why) => CheckResult::Unknown(why),
         }
     }
 
+    /// Starts a check in another thread, which calls `on_done` with the result. The error says why it cannot start now.
     pub(crate) fn start(
         self: &Arc<Self>,
         check: impl FnOnce(&Self) -> Result<(), Fault> + Send + 'static,
@@ -232,7 +235,7 @@ impl Schema {
             return Err("an earlier check against the same schema takes too long".to_owned());
         }
         let ended = Arc::new(AtomicBool::new(false));
-        let waiting = PendingCheck { schema: Arc::clone(self), ended: Arc::clone(&ended) };
+        let pending = PendingCheck { schema: Arc::clone(self), ended: Arc::clone(&ended) };
         let this = Arc::clone(self);
         let run = spawn(move || {
             stop::stop_when(Arc::clone(&ended));
@@ -240,19 +243,19 @@ impl Schema {
             if ended.swap(true, Ordering::SeqCst) {
                 this.abandoned.fetch_sub(1, Ordering::SeqCst);
             }
-            on_done(checked.unwrap_or_else(|_| Err(Fault::of("they cannot be checked against the schema"))));
+            on_done(checked.unwrap_or_else(|_| Err(Fault::at_root("they cannot be checked against the schema"))));
         });
         match run {
-            Ok(()) => Ok(waiting),
+            Ok(()) => Ok(pending),
             Err(error) => {
-                waiting.ended.store(true, Ordering::SeqCst);
+                pending.ended.store(true, Ordering::SeqCst);
                 Err(format!("no thread to check them in: {}", os_error::words(&error)))
             }
         }
     }
 
     fn validate(&self, params: &Value, detail: ErrorDetail) -> Result<(), Fault> {
-        self.validator.validate(params).map_err(|error| Fault::from_error(&error, detail == ErrorDetail::WithValue))
+        self.validator.validate(params).map_err(|error| Fault::of_library(&error, detail == ErrorDetail::WithValue))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Estimates the work of regular expressions.
 
+use std::mem;
+use std::str::Chars;
+
 /// Steps per unit of work for a pattern without backtracking.
 const STEPS_PER_UNIT: u64 = 64;
 /// Factor for a pattern that backtracks.
@@ -33,9 +36,7 @@ impl Backtracking {
             return Self::None;
         }
         let mut rest = pattern.strip_prefix('^').unwrap_or_default();
-        while let Some(end) =
-            LOOKS.iter().any(|check_stopped| rest.starts_with(check_stopped)).then(|| end_of_group(rest)).flatten()
-        {
+        while let Some(end) = LOOKS.iter().any(|look| rest.starts_with(look)).then(|| end_of_group(rest)).flatten() {
             if is_fancy(&rest[2..end]) {
                 return Self::Nested(depth(pattern));
             }
@@ -46,6 +47,7 @@ impl Backtracking {
     }
 }
 
+/// The starts of look-arounds.
 const LOOKS: [&str; 4] = ["(?=", "(?!", "(?<=", "(?<!"];
 
 /// Whether a pattern needs a backtracking engine.
@@ -57,12 +59,12 @@ fn is_fancy(pattern: &str) -> bool {
 /// Returns the end of the group at the start of `pattern`.
 fn end_of_group(pattern: &str) -> Option<usize> {
     let (mut open, mut escaped) = (0, false);
-    for (place, byte) in pattern.bytes().enumerate() {
+    for (at, byte) in pattern.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'(' => open += 1,
-            b')' if open == 1 => return Some(place + 1),
+            b')' if open == 1 => return Some(at + 1),
             b')' => open -= 1,
             _ => {}
         }
@@ -73,13 +75,12 @@ fn end_of_group(pattern: &str) -> Option<usize> {
 /// Returns how deep look-arounds are nested, at least 1.
 fn depth(pattern: &str) -> u32 {
     let (mut groups, mut escaped, mut deepest) = (Vec::new(), false, 1);
-    for (place, byte) in pattern.bytes().enumerate() {
+    for (at, byte) in pattern.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'(' => {
-                let is_look =
-                    LOOKS.iter().any(|check_stopped| pattern.as_bytes()[place..].starts_with(check_stopped.as_bytes()));
+                let is_look = LOOKS.iter().any(|look| pattern.as_bytes()[at..].starts_with(look.as_bytes()));
                 let depth: u32 = groups.last().copied().unwrap_or(0) + u32::from(is_look);
                 deepest = deepest.max(depth);
                 groups.push(depth);
@@ -116,35 +117,25 @@ impl Pattern {
 
 /// Counts the states of a pattern with counted repetitions expanded.
 fn states(pattern: &str) -> u64 {
-    // For each open group, the states before its last atom, and those of the atom.
-    let mut groups: Vec<(u64, u64)> = vec![(0, 0)];
-    let mut rest = pattern.chars().peekable();
+    let (mut group, mut enclosing) = (Group::default(), Vec::new());
+    let mut rest = pattern.chars();
     while let Some(char) = rest.next() {
         let atom = match char {
             '(' => {
-                groups.push((0, 0));
+                enclosing.push(mem::take(&mut group));
                 continue;
-            }
-            ')' if groups.len() > 1 => {
-                let (before, last) = groups.pop().unwrap_or_default();
-                before.saturating_add(last).saturating_add(1)
             }
             '{' => {
-                let counts: String = rest.by_ref().take_while(|char| *char != '}').collect();
-                let most = counts.split(',').filter_map(|count| count.trim().parse::<u64>().ok()).max();
-                if let Some((_, last)) = groups.last_mut() {
-                    *last = last.saturating_mul(most.unwrap_or(1).max(1));
-                }
+                group.repeat(largest_count(&mut rest));
                 continue;
             }
+            // A closed group is an atom of the enclosing one.
+            ')' => match enclosing.pop() {
+                Some(outer) => mem::replace(&mut group, outer).states().saturating_add(1),
+                None => 1,
+            },
             '[' => {
-                let mut escaped = false;
-                for char in rest.by_ref() {
-                    if char == ']' && !escaped {
-                        break;
-                    }
-                    escaped = char == '\\' && !escaped;
-                }
+                skip_class(&mut rest);
                 CLASS_STATES
             }
             '\\' => match rest.next() {
@@ -153,13 +144,48 @@ fn states(pattern: &str) -> u64 {
             },
             _ => 1,
         };
-        // A closed group is an atom of the enclosing one.
-        if let Some((before, last)) = groups.last_mut() {
-            *before = before.saturating_add(*last);
-            *last = atom;
-        }
+        group.push(atom);
     }
-    groups.iter().fold(0, |sum: u64, (before, last)| sum.saturating_add(*before).saturating_add(*last))
+    enclosing.into_iter().map(Group::states).fold(group.states(), u64::saturating_add)
+}
+
+/// The states of a group: those before its last atom, and those of the atom.
+#[derive(Default, Clone, Copy)]
+struct Group {
+    before: u64,
+    last: u64,
+}
+
+impl Group {
+    fn push(&mut self, atom: u64) {
+        *self = Self { before: self.states(), last: atom };
+    }
+
+    /// Repeats the last atom.
+    fn repeat(&mut self, times: u64) {
+        self.last = self.last.saturating_mul(times);
+    }
+
+    fn states(self) -> u64 {
+        self.before.saturating_add(self.last)
+    }
+}
+
+/// Reads the rest of a counted repetition, such as `2,5}`, and returns the largest count, at least 1.
+fn largest_count(rest: &mut Chars<'_>) -> u64 {
+    let counts: String = rest.take_while(|char| *char != '}').collect();
+    counts.split(',').filter_map(|count| count.trim().parse().ok()).fold(1, u64::max)
+}
+
+/// Skips the rest of a character class.
+fn skip_class(rest: &mut Chars<'_>) {
+    let mut escaped = false;
+    for char in rest {
+        if char == ']' && !escaped {
+            return;
+        }
+        escaped = char == '\\' && !escaped;
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) fn check_stopped() {
     }
 }
 
-/// The keyword.
+/// The implementation of the keyword.
 pub(super) struct StopCheck;
 
 impl<'i> Keyword<'i> for StopCheck {
@@ -50,14 +50,15 @@ impl<'i> Keyword<'i> for StopCheck {
 
 /// Removes the keyword from a message of the library.
 pub(super) fn without_stop_keyword(message: String) -> String {
-    let check_stopped = format!("\"{KEYWORD}\":true");
-    if !message.contains(&check_stopped) {
+    let keyword = format!("\"{KEYWORD}\":true");
+    if !message.contains(&keyword) {
         return message;
     }
     // The keyword is never the only one.
-    message.replace(&format!("{check_stopped},"), "").replace(&format!(",{check_stopped}"), "")
+    message.replace(&format!("{keyword},"), "").replace(&format!(",{keyword}"), "")
 }
 
+/// Adds the keyword to the subschemas of `schema` at `places`.
 pub(super) fn with_stop_keyword(schema: &Value, places: &HashSet<*const Value>) -> Value {
     match schema {
         Value::Array(items) => items.iter().map(|item| with_stop_keyword(item, places)).collect(),
@@ -67,8 +68,8 @@ pub(super) fn with_stop_keyword(schema: &Value, places: &HashSet<*const Value>) 
             let copied = |(name, value): (&String, &Value)| {
                 (name.clone(), if is_data(name) { value.clone() } else { with_stop_keyword(value, places) })
             };
-            let check_stopped = is_place.then(|| (KEYWORD.to_owned(), Value::Bool(true)));
-            fields.iter().map(copied).chain(check_stopped).collect()
+            let keyword = is_place.then(|| (KEYWORD.to_owned(), Value::Bool(true)));
+            fields.iter().map(copied).chain(keyword).collect()
         }
         _ => schema.clone(),
     }

@@ -36,8 +36,8 @@ fn soon<T>(what: impl FnOnce() -> T) -> T {
 
 fn check(schema: &Value, params: &Value) -> Result<(), Fault> {
     match Arc::new(Schema::new(schema).unwrap()).check_within(params, Duration::from_secs(60), drop) {
-        Verdict::Fit => Ok(()),
-        Verdict::Unfit(fault) => Err(fault),
+        CheckResult::Fit => Ok(()),
+        CheckResult::Unfit(fault) => Err(fault),
         other => panic!("{other:?}"),
     }
 }
@@ -311,19 +311,19 @@ fn nested(number: usize) -> Value {
 fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
     let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
     let (go_on, held) = mpsc::channel::<()>();
-    let (sender, from_error) = mpsc::channel();
-    let long = move |_: &Schema| held.recv().map_err(|error| Fault::of(error.to_string()));
+    let (sender, result) = mpsc::channel();
+    let long = move |_: &Schema| held.recv().map_err(|error| Fault::at_root(error.to_string()));
     let waiting = schema.start(long, move |checked| sender.send(checked).unwrap()).unwrap();
     let short = || {
-        let (sender, from_error) = mpsc::channel();
+        let (sender, result) = mpsc::channel();
         let _waiting = schema.start(|_| Ok(()), move |checked| sender.send(checked).unwrap())?;
-        from_error.recv().unwrap().map_err(|fault| fault.message)
+        result.recv().unwrap().map_err(|fault| fault.message)
     };
     assert_eq!(short(), Ok(()));
     drop(waiting);
     assert_eq!(short(), Err("an earlier check against the same schema takes too long".to_owned()));
     go_on.send(()).unwrap();
-    from_error.recv().unwrap().unwrap();
+    result.recv().unwrap().unwrap();
     assert_eq!(short(), Ok(()));
 }
 
@@ -339,7 +339,7 @@ fn a_check_that_nobody_waits_for_any_more_stops() {
     let (schema, long) = minutes_of_work();
     let schema = Arc::new(Schema::new(&schema).unwrap());
     let late = schema.check_within(&long, Duration::from_millis(20), drop);
-    assert!(matches!(late, Verdict::Unknown(_)), "{late:?}");
+    assert!(matches!(late, CheckResult::Unknown(_)), "{late:?}");
     let start = Instant::now();
     while schema.abandoned.load(std::sync::atomic::Ordering::SeqCst) > 0 {
         assert!(start.elapsed() < Duration::from_secs(10), "it goes on");
@@ -385,10 +385,10 @@ fn messages_show_the_schema_as_it_was_written() {
 fn a_check_that_panics_is_over() {
     let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
     for _ in 0..2 {
-        let (sender, from_error) = mpsc::channel();
+        let (sender, result) = mpsc::channel();
         let _waiting =
             schema.start(|_| panic!("as a check must not"), move |checked| sender.send(checked).unwrap()).unwrap();
-        from_error.recv().unwrap().unwrap_err();
+        result.recv().unwrap().unwrap_err();
     }
 }
 
@@ -397,8 +397,8 @@ fn a_wait_for_a_check_can_be_interrupted() {
     let schema = Arc::new(Schema::new(&json!({"type": "object", "properties": {"v": {"uniqueItems": true}}})).unwrap());
     let params = json!({"v": vec![0; 30_000]});
     let verdict = |limit, interrupt: fn(Box<dyn Fn() + Send>)| schema.check_within(&params, limit, interrupt);
-    let Verdict::Unfit(fault) = verdict(Duration::from_secs(60), drop) else { panic!("not checked") };
+    let CheckResult::Unfit(fault) = verdict(Duration::from_secs(60), drop) else { panic!("not checked") };
     assert_eq!(fault.path, "/v");
-    assert_eq!(verdict(Duration::from_secs(60), |interrupt| interrupt()), Verdict::Interrupted);
-    assert!(matches!(verdict(Duration::ZERO, drop), Verdict::Unknown(_)));
+    assert_eq!(verdict(Duration::from_secs(60), |interrupt| interrupt()), CheckResult::Interrupted);
+    assert!(matches!(verdict(Duration::ZERO, drop), CheckResult::Unknown(_)));
 }

@@ -16,7 +16,7 @@ use crate::clock::{Moment, Slept, between};
 use crate::config::Config;
 use crate::handler::{Listener, Run, stopped};
 use crate::json::{self, MAX_DEPTH};
-use crate::schema::{Fault, Verdict};
+use crate::schema::{CheckResult, Fault};
 use crate::shutdown::{CancelReason, CancelToken};
 use crate::store::check_ideas;
 use crate::task::{Claim, ErrorType, Failure, NOT_RUN, Outcome, Task, TaskId, TaskResult};
@@ -141,12 +141,12 @@ impl Executor<'_> {
 fn breach(claim: &Claim, worker_type: &WorkerType, stop: &CancelToken) -> Option<Outcome> {
     let schema = worker_type.schema.as_ref()?;
     match schema.check(&claim.task.params, claim.deadline.left(), stop) {
-        Verdict::Fit => None,
-        Verdict::Unfit(Fault { path, message }) => {
+        CheckResult::Fit => None,
+        CheckResult::Unfit(Fault { path, message }) => {
             Some(Outcome::failure(ErrorType::Validation, format!("params{path}: {message}")))
         }
-        Verdict::Unknown(why) => Some(Outcome::failure(ErrorType::Timeout, format!("params: {why}"))),
-        Verdict::Interrupted => Some(stopped(stop.get().unwrap_or(CancelReason::Shutdown))),
+        CheckResult::Unknown(why) => Some(Outcome::failure(ErrorType::Timeout, format!("params: {why}"))),
+        CheckResult::Interrupted => Some(stopped(stop.get().unwrap_or(CancelReason::Shutdown))),
     }
 }
 

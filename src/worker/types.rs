@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Config, Retry};
 use crate::handler::Handler;
 use crate::json::{self, MAX_DEPTH};
-use crate::schema::{self, Fault, Verdict};
+use crate::schema::{self, CheckResult, Fault};
 use crate::shutdown::CancelToken;
 use crate::taskmanager::{Client, Error, TaskType};
 
@@ -193,7 +193,7 @@ impl ParamSchema {
     }
 
     /// Checks `params`, for at most `limit` and until `stop` is raised.
-    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &CancelToken) -> Verdict {
+    pub(super) fn check(&self, params: &Value, limit: Duration, stop: &CancelToken) -> CheckResult {
         self.compiled.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt()))
     }
 
@@ -244,7 +244,7 @@ mod tests {
         for (params, path, part) in [(json!({"max_results": 99}), "/max_results", "50"), (json!({}), "", "max_results")]
         {
             let verdict = param_schema().check(&params, Duration::MAX, &CancelToken::new(None));
-            let Verdict::Unfit(fault) = verdict else { panic!("{verdict:?}") };
+            let CheckResult::Unfit(fault) = verdict else { panic!("{verdict:?}") };
             assert!(fault.path == path && fault.message.contains(part), "{fault:?}");
         }
     }
@@ -254,6 +254,6 @@ mod tests {
         let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
         param_schema().heal(&mut params);
         assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
-        assert_eq!(param_schema().check(&params, Duration::MAX, &CancelToken::new(None)), Verdict::Fit);
+        assert_eq!(param_schema().check(&params, Duration::MAX, &CancelToken::new(None)), CheckResult::Fit);
     }
 }

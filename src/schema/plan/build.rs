@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::Plan;
 use super::meta::MetaSchema;
-use super::{Plan, Subschema, cycle_entries};
+use super::subschema::{Subschema, cycle_entries};
 use crate::schema::pattern::Pattern;
 
 /// Number of list items, for example of `enum`, that are processed in one unit of work.
@@ -14,17 +15,17 @@ const ITEMS: usize = 16;
 
 /// Returns the plan of all subschemas reachable from `schema`, and pointers to them.
 pub(super) fn plan(schema: &Value) -> (Plan, Vec<SchemaPtr>) {
-    let mut document = Document {
+    let mut targets = ReferenceTargets {
         scope_of: HashMap::new(),
         scopes: vec![(schema, None)],
         resources: Vec::new(),
         anchors: Vec::new(),
         dynamic: Vec::new(),
     };
-    document.read(schema, 0);
-    let dynamic = document.dynamic.clone();
+    targets.read(schema, 0);
+    let dynamic = targets.dynamic.clone();
     let mut builder = Builder {
-        document,
+        targets,
         numbers: HashMap::new(),
         found: Vec::new(),
         has_alternatives: false,
@@ -37,12 +38,15 @@ pub(super) fn plan(schema: &Value) -> (Plan, Vec<SchemaPtr>) {
         subschemas.push(builder.subschema(schema));
     }
     let uses_meta_schemas = subschemas.iter().any(|subschema| !subschema.meta_schemas.is_empty());
-    // Of these, the library may check some anew each time.
+    // The library may check some of these each time.
     let is_special =
         uses_meta_schemas || builder.has_dynamic_references || subschemas.iter().any(|it| it.has_unevaluated);
     let cycle_entries = if is_special { Vec::new() } else { cycle_entries(&subschemas) };
-    let places = builder.found.into_iter().map(std::ptr::from_ref).collect();
-    (Plan { subschemas, dynamic, uses_meta_schemas, has_alternatives: builder.has_alternatives, cycle_entries }, places)
+    let pointers = builder.found.into_iter().map(std::ptr::from_ref).collect();
+    (
+        Plan { subschemas, dynamic, uses_meta_schemas, has_alternatives: builder.has_alternatives, cycle_entries },
+        pointers,
+    )
 }
 
 /// The identity of a subschema: equal schemas at different places are different subschemas.
@@ -50,7 +54,7 @@ pub(super) type SchemaPtr = *const Value;
 
 /// The possible targets of references. How resources are named depends on the draft; here, a reference leads to its
 /// targets in all drafts.
-struct Document<'a> {
+struct ReferenceTargets<'a> {
     /// The index of the scope of each object.
     scope_of: HashMap<SchemaPtr, usize>,
     /// The root and all schemas with an id, each with its enclosing scope.
@@ -62,7 +66,7 @@ struct Document<'a> {
     dynamic: Vec<&'a Value>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> ReferenceTargets<'a> {
     fn read(&mut self, value: &'a Value, scope: usize) {
         match value {
             Value::Object(fields) => self.read_object(value, fields, scope),
@@ -94,7 +98,7 @@ impl<'a> Document<'a> {
     }
 
     /// Returns all possible targets of a reference in `schema`.
-    fn targets(&self, schema: &'a Value, reference: &str) -> Vec<&'a Value> {
+    fn of(&self, schema: &'a Value, reference: &str) -> Vec<&'a Value> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let bases = if uri.is_empty() { self.enclosing(schema) } else { self.named(uri) };
         let decoded = percent_decode_str(fragment).decode_utf8_lossy();
@@ -168,7 +172,7 @@ fn last(uri: &str) -> String {
 }
 
 struct Builder<'a> {
-    document: Document<'a>,
+    targets: ReferenceTargets<'a>,
     numbers: HashMap<SchemaPtr, usize>,
     found: Vec<&'a Value>,
     has_alternatives: bool,
@@ -231,16 +235,16 @@ impl<'a> Builder<'a> {
     fn refer(&mut self, schema: &'a Value, keyword: &str, value: &Value, found: &mut Subschema) {
         let Some(reference) = value.as_str() else { return };
         self.has_dynamic_references |= keyword != "$ref";
-        let mut targets = self.document.targets(schema, reference);
+        let mut targets = self.targets.of(schema, reference);
         let (uri, name) = reference.split_once('#').unwrap_or((reference, ""));
         if keyword == "$dynamicRef" {
-            targets.extend(self.document.anchored(name));
+            targets.extend(self.targets.anchored(name));
         }
         if keyword == "$recursiveRef" {
-            targets.push(self.document.scopes[0].0);
-            targets.extend(&self.document.dynamic);
+            targets.push(self.targets.scopes[0].0);
+            targets.extend(&self.targets.dynamic);
         }
-        if targets.is_empty() || self.document.is_meta(uri) {
+        if targets.is_empty() || self.targets.is_meta(uri) {
             found.meta_schemas.push(MetaSchema::of(&last(uri)));
         }
         for target in targets {
