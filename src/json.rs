@@ -200,8 +200,8 @@ fn check_part(value: &Value, max_depth: usize, levels_left: usize, values_left: 
     };
     let levels_left = levels_left.checked_sub(1).ok_or_else(|| too_deep(max_depth, ""))?;
     *values_left = values_left.checked_sub(count.max(1)).ok_or_else(|| too_many(MAX_VALUES, ""))?;
-    for token in parts {
-        check_part(token, max_depth, levels_left, values_left)?;
+    for part in parts {
+        check_part(part, max_depth, levels_left, values_left)?;
     }
     Ok(())
 }
@@ -329,14 +329,14 @@ mod tests {
 
     #[test]
     fn of_an_answer_that_is_cut_the_start_is_read() {
-        let omission_reason = "[left out by prismq: the answer is too long]";
+        let omitted = "[left out by prismq: the answer is too long]";
         for (cut, read) in [
-            (r#"{"data":{"id":5,"params":{"a":["x"#, json!({"data": {"id": 5, "params": omission_reason}})),
+            (r#"{"data":{"id":5,"params":{"a":["x"#, json!({"data": {"id": 5, "params": omitted}})),
             (
                 r#"{"data":{"id":5,"params":{"a":1},"b":{"c"#,
-                json!({"data": {"id": 5, "params": omission_reason, "b": omission_reason}}),
+                json!({"data": {"id": 5, "params": omitted, "b": omitted}}),
             ),
-            (r#"{"id":5,"params":{"a":"x"#, json!({"id": 5, "params": omission_reason})),
+            (r#"{"id":5,"params":{"a":"x"#, json!({"id": 5, "params": omitted})),
         ] {
             assert_eq!(read_start(cut.as_bytes()).unwrap(), read);
         }

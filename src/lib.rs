@@ -1,20 +1,20 @@
-//! `prismq` turns any program into a worker of the `PrismQ` TaskManager; with this crate, a handler in Rust does as
-//! well:
+//! `prismq` turns any program into a worker of the `PrismQ` TaskManager. With this crate, handlers can be written in
+//! Rust:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/count.rs")]
 //! ```
 //!
-//! A [`Handler`] works tasks of one type, and a function is one. [`Worker::builder`] says what else there is to say.
-//! The worker claims a task, runs the handler, keeps the [`Outcome`] in a local `SQLite` file, and reports it. It works
-//! many tasks at once, survives outages of the TaskManager, and says what it does to the `log` crate.
+//! A [`Handler`] runs tasks of one type; functions and closures are handlers, too. [`Worker::builder`] takes the handlers
+//! and all settings. The worker claims a task, runs the handler, stores the [`Outcome`] in a local `SQLite` file, and
+//! reports it. It runs many tasks at once, survives outages of the TaskManager, and logs with the `log` crate.
 //!
-//! What takes long should look at its [`Run`] now and then: a thread cannot be ended from outside, so a handler that
-//! never looks goes on when its time is up, and holds up the end of the worker.
+//! A handler that takes long should check [`Run::interruption`] regularly: a thread cannot be stopped from outside, so
+//! otherwise the handler continues after its timeout and delays the end of the worker.
 //!
 //! In `Cargo.toml`, `default-features = false` leaves out the embedded TaskManager, which a worker does not need.
 
-// Without a feature, what only that one exports or uses is neither.
+// Without a feature, items that only it exports or uses are not reachable or used.
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 #![cfg_attr(not(feature = "server"), allow(dead_code, unused_imports))]
 
@@ -68,12 +68,12 @@ use clap::error::ErrorKind;
 
 use exit::{Exit, UserError};
 
-/// The snippets in Rust of `docs/handlers.md`, tried.
+/// Tests the Rust snippets of `docs/handlers.md`.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/handlers.md")]
 struct HandlersDocument;
 
-/// Runs the program: reads the command line, does what it says, prints what went wrong.
+/// Runs the program: parses the command line, runs the command, prints its error.
 #[doc(hidden)]
 #[must_use]
 pub fn run() -> Exit {
@@ -90,7 +90,7 @@ pub fn run() -> Exit {
     let as_json = cli.global.json;
     match commands::run(cli) {
         Ok(exit) => exit,
-        // `prismq results | head`: the reader has what it wanted.
+        // The reader has closed the pipe, as in `prismq results | head`.
         Err(error) if output::is_closed_pipe(&error) => Exit::Done,
         Err(error) => complain(&commands::explain(error), as_json),
     }
@@ -101,7 +101,7 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
     let UserError { exit, message, hint } = error;
     if as_json {
         let error = serde_json::json!({"error": message, "code": *exit as u8, "hint": hint});
-        // Where even this cannot be printed, nobody is left to tell.
+        // If this cannot be printed, nothing can be.
         let _ = output::write_json_line(std::io::stderr(), &error);
     } else {
         let line = hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
@@ -110,14 +110,14 @@ fn complain(error: &UserError, as_json: bool) -> Exit {
     *exit
 }
 
-/// What the command line parser has to say: help, the version, or what is wrong.
+/// Prints the message of the command line parser: help, the version, or an error.
 fn usage(error: &clap::Error) -> Exit {
     if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let arguments: Vec<_> = std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect();
         let as_json = arguments.iter().any(|argument| argument == "--json");
         return complain(&cli::usage_error(error, arguments), as_json);
     }
-    // Where even this cannot be printed, nobody is left to tell.
+    // If this cannot be printed, nothing can be.
     let _ = error.print();
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }

@@ -3,14 +3,15 @@
 //! Fields are the key-values of the `log` crate. Control characters are escaped, so that a record stays on one line.
 
 mod fields;
-mod journal;
 
+use std::env;
 use std::io::{self, Write};
 
 use env_logger::{Builder, Logger};
 use indicatif::MultiProgress;
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Record};
+use rustix::fs::fstat;
 use serde_json::{Value, json};
 
 use crate::config::{LogFormat, parse_log_filter};
@@ -27,7 +28,7 @@ const SILENT_LIBRARY: &str = "rustls_platform_verifier";
 const UREQ_MAX_LEVEL: LevelFilter = LevelFilter::Debug;
 
 /// The destination of the log.
-pub(crate) enum Sink {
+pub(crate) enum LogTarget {
     /// Standard error.
     Stderr,
     /// Above the live lines of a display on standard error.
@@ -37,13 +38,13 @@ pub(crate) enum Sink {
 /// Initializes the process's logger, once. [`parse_log_filter`] parses `filter`; `worker_id` is a field of JSON lines.
 ///
 /// The error is one line: the filter is invalid, or a logger is already set.
-pub(crate) fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink) -> Result<(), String> {
-    let out: Box<dyn Write + Send> = match sink {
-        Sink::Stderr => Box::new(io::stderr()),
-        Sink::Above(display) => Box::new(AboveDisplay { display, out: io::stderr() }),
+pub(crate) fn init(format: LogFormat, filter: &str, worker_id: &str, target: LogTarget) -> Result<(), String> {
+    let out: Box<dyn Write + Send> = match target {
+        LogTarget::Stderr => Box::new(io::stderr()),
+        LogTarget::Above(display) => Box::new(AboveDisplay { display, out: io::stderr() }),
     };
     let style = match format {
-        LogFormat::Text if journal::is_behind_stderr() => Style::Journal,
+        LogFormat::Text if is_for_journal() => Style::Journal,
         LogFormat::Text => Style::Text(Look::of(Stream::Stderr)),
         LogFormat::Json => Style::Json,
     };
@@ -54,16 +55,28 @@ pub(crate) fn init(format: LogFormat, filter: &str, worker_id: &str, sink: Sink)
     Ok(())
 }
 
-/// Whether standard error is the systemd journal, which takes a level from the start of a line.
-#[must_use]
-pub(crate) fn is_for_journal() -> bool {
-    journal::is_behind_stderr()
+/// Whether standard error is connected to the systemd journal, which adds the time itself and reads the level from a number
+/// at the start of a line.
+fn is_for_journal() -> bool {
+    let Some(stream) = env::var_os("JOURNAL_STREAM") else { return false };
+    // The variable stays if standard error is redirected.
+    fstat(io::stderr()).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino).as_str())
+}
+
+/// Returns the number of a level (`sd-daemon(3)`).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
 }
 
 /// Returns the prefix for a line of this level if standard error is the journal, else an empty string.
 #[must_use]
 pub(crate) fn priority_for_journal(level: Level) -> String {
-    if is_for_journal() { format!("<{}>", journal::priority(level)) } else { String::new() }
+    if is_for_journal() { format!("<{}>", priority(level)) } else { String::new() }
 }
 
 /// The format of lines.
@@ -97,7 +110,7 @@ fn logger(style: Style, filter: &str, worker_id: &str, out: Box<dyn Write + Send
             writeln!(line, "{now} {}", text(record, look))
         }
         Style::Journal => {
-            writeln!(line, "<{}>{}", journal::priority(record.level()), text(record, &Look::plain()))
+            writeln!(line, "<{}>{}", priority(record.level()), text(record, &Look::plain()))
         }
         Style::Json => writeln!(line, "{}", json_line(Timestamp::now(), record, &worker_id)),
     });
@@ -181,15 +194,15 @@ mod tests {
 
     /// What was written, by a log or to a terminal.
     #[derive(Debug, Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct WrittenBytes(Arc<Mutex<Vec<u8>>>);
 
-    impl Written {
+    impl WrittenBytes {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().clone()).unwrap()
         }
     }
 
-    impl Write for Written {
+    impl Write for WrittenBytes {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -200,7 +213,7 @@ mod tests {
         }
     }
 
-    impl TermLike for Written {
+    impl TermLike for WrittenBytes {
         fn width(&self) -> u16 {
             80
         }
@@ -309,7 +322,7 @@ mod tests {
     }
 
     fn logged(filter: &str, target: &str, level: Level) -> bool {
-        let written = Written::default();
+        let written = WrittenBytes::default();
         let logger = logger(Style::Text(Look::plain()), filter, "w", Box::new(written.clone())).unwrap();
         logger.log(&Record::builder().level(level).target(target).args(format_args!("x")).build());
         !written.text().is_empty()
@@ -346,13 +359,13 @@ mod tests {
 
     #[test]
     fn a_bad_filter_names_its_setting() {
-        let error = init(LogFormat::Text, "loud", "w", Sink::Stderr).unwrap_err();
+        let error = init(LogFormat::Text, "loud", "w", LogTarget::Stderr).unwrap_err();
         assert!(error.starts_with("log_level: \"loud\" is not a log level"), "{error}");
     }
 
     #[test]
     fn lines_go_above_the_live_line() {
-        let terminal = Written::default();
+        let terminal = WrittenBytes::default();
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let display = MultiProgress::with_draw_target(target);
         let bar = display.add(ProgressBar::new(1).with_style(ProgressStyle::with_template("live").unwrap()));

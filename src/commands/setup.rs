@@ -14,7 +14,7 @@ use crate::config::{self, Config, ConfigError, Flags, Origin, Sources};
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::library;
-use crate::logging::{self, Sink};
+use crate::logging::{self, LogTarget};
 use crate::output::{print_json, print_line};
 use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
 use crate::store::Store;
@@ -58,7 +58,7 @@ impl Setup {
             config.log_format.value,
             &config.log_level,
             &config.worker_id,
-            Sink::Above(self.screen.clone()),
+            LogTarget::Above(self.screen.clone()),
         );
         set_up.map_err(UserError::usage)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Worker, connect, connection, install_signal_handlers};
 use crate::config::{self, Config, ConfigError, Flags, Secret, Sources, Strategy, TaskType};
 use crate::handler::Handler;
-use crate::logging::{self, Sink};
+use crate::logging::{self, LogTarget};
 use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::taskmanager::Retries;
@@ -169,7 +169,7 @@ impl WorkerBuilder {
         options.task_types = task_types(&options, &config, &folder).map_err(unusable)?;
         if log_to_stderr {
             let (format, level) = (config.log_format.value, &config.log_level);
-            logging::init(format, level, &config.worker_id, Sink::Stderr).map_err(unusable)?;
+            logging::init(format, level, &config.worker_id, LogTarget::Stderr).map_err(unusable)?;
         }
         let shutdown = Arc::new(Shutdown::new(Phase::Running));
         let clock = Arc::new(SystemClock::new(Arc::clone(&shutdown), Phase::Draining));

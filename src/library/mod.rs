@@ -1,9 +1,8 @@
 //! The public API: a worker with handlers written in Rust; and what the command `work` shares with it.
 
 mod builder;
-mod connect;
+mod event_log;
 mod handlers;
-mod log;
 mod signals;
 
 use std::sync::Arc;
@@ -11,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::WorkerBuilder;
-pub(crate) use connect::{connect, connection};
+pub(crate) use event_log::{EventLog, WORKER, log_quota};
 pub(crate) use handlers::{Handlers, register, usual_schema, youtube_ledger, youtube_settings};
-pub(crate) use log::{EventLog, WORKER, log_quota};
 pub(crate) use signals::{install as install_signal_handlers, on_signal, unblock as unblock_signals};
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::shutdown::{Phase, Shutdown, SystemClock};
 use crate::store::Store;
-use crate::taskmanager::Client;
+use crate::taskmanager::{Client, Connection, Retries};
 use crate::worker::{self, Summary, Tools, WorkerError, WorkerOptions};
 
 /// A worker, ready to run.
@@ -98,4 +97,22 @@ impl ShutdownHandle {
     pub fn end(&self) {
         self.0.raise(Phase::Ending);
     }
+}
+
+/// Returns the connection settings.
+pub(crate) fn connection(config: &Config) -> Connection {
+    let key = config.api_key.as_ref().map(|key| key.expose().to_owned());
+    let ca_file = config.ca_file.as_ref().map(|file| file.value.clone());
+    Connection { ca_file, ..Connection::new(config.api_url.value.clone(), key) }
+}
+
+/// Creates the client. The error is one line that says what is wrong with the settings.
+pub(crate) fn connect(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Client, String> {
+    if let Some(proxy) = connection.proxy_before_loopback() {
+        log::warn!("{} goes through {proxy}: name its host in NO_PROXY to reach it directly", connection.api_url);
+    }
+    if connection.is_exposed() {
+        log::warn!("{} is not encrypted: the API key and all tasks can be read in transit", connection.api_url);
+    }
+    Client::new(connection, retries, clock)
 }

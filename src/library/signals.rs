@@ -45,13 +45,13 @@ pub(crate) fn on_signal(handler: impl FnMut() + Send + 'static) -> Result<(), ct
     })
 }
 
-/// Lets this thread, and those that it starts, get the signals that ask the program to end. A careless parent may have left
-/// them blocked, and a mask is inherited: unlike an ignored signal, which stays so, nobody means that.
+/// Unblocks the signals that stop the program, in this thread and those that it starts. A mask is inherited, so a careless
+/// parent may have left them blocked. Unlike ignoring a signal, that is never intended.
 #[allow(unsafe_code)]
 pub(crate) fn unblock() {
-    let asking = set_of(&STOP_SIGNALS);
+    let signals = set_of(&STOP_SIGNALS);
     // SAFETY: it reads the set, and fails only for another first value.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const asking, ptr::null_mut()) };
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const signals, ptr::null_mut()) };
 }
 
 #[allow(unsafe_code)]

@@ -16,7 +16,7 @@ struct Fields(Vec<(String, Value)>);
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
-        let mut json = Json(Value::Null);
+        let mut json = JsonVisitor(Value::Null);
         value.visit(&mut json)?;
         if !json.0.is_null() {
             self.0.push((key.as_str().to_owned(), json.0));
@@ -26,9 +26,9 @@ impl<'kvs> VisitSource<'kvs> for Fields {
 }
 
 /// Converts a value to JSON, or to a string if JSON cannot represent it.
-struct Json(Value);
+struct JsonVisitor(Value);
 
-impl VisitValue<'_> for Json {
+impl VisitValue<'_> for JsonVisitor {
     fn visit_any(&mut self, value: kv::Value<'_>) -> Result<(), kv::Error> {
         self.0 = Value::String(value.to_string());
         Ok(())

@@ -16,7 +16,7 @@ use crate::json::MAX_BYTES;
 use crate::os_error;
 use crate::resources::is_shortage;
 use crate::retry_after;
-use crate::web::{self, Proxy, WANTS_CREDENTIALS, Way, is_loopback, refusal};
+use crate::web::{self, Proxy, ServerAgent, WANTS_CREDENTIALS, is_loopback, refusal};
 
 /// Maximum size of an answer, in bytes: the longest params, the longest result, and the rest of the task.
 pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
@@ -196,7 +196,8 @@ impl Http {
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")))
             .max_idle_connections(idle_connections)
             .max_idle_connections_per_host(idle_connections);
-        let Way { agent, proxy } = Way::to(&uri, connection.proxy(&uri)?, config, connection.ca_file.as_deref())?;
+        let ServerAgent { agent, proxy } =
+            ServerAgent::new(&uri, connection.proxy(&uri)?, config, connection.ca_file.as_deref())?;
         let url = connection.api_url.trim_end_matches('/');
         let shown = proxy.map_or_else(|| url.to_owned(), |proxy| format!("{url}{THROUGH}{proxy}"));
         Ok(Self {

@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps the pieces that it was given to send.
+    /// Records what is sent through it.
     #[derive(Debug)]
     struct Sent(LazyBuffers, Vec<Vec<u8>>);
 
@@ -151,7 +151,7 @@ mod tests {
     const NEVER: NextTimeout =
         NextTimeout { after: Duration::NotHappening, reason: Timeout::Global, per_read: None, per_write: None };
 
-    fn gathered(room: usize, forward: Option<Forward>) -> CoalescingTransport<Sent> {
+    fn transport(room: usize, forward: Option<Forward>) -> CoalescingTransport<Sent> {
         let inner = Sent(LazyBuffers::new(room, room), Vec::new());
         CoalescingTransport { inner, buffered: Vec::new(), forward: forward.map(Arc::new), is_started: false }
     }
@@ -160,18 +160,18 @@ mod tests {
     fn a_proxy_gets_the_whole_address_and_its_own_credentials() {
         let forward = |authorization: &str| {
             let (origin, authorization) = ("http://a:1".to_owned(), authorization.to_owned());
-            gathered(100, Some(Forward { origin, authorization }))
+            transport(100, Some(Forward { origin, authorization }))
         };
-        for (mut gathered, expected) in [
+        for (mut transport, expected) in [
             (forward(""), "POST http://a:1/b c\r\nHost: a\r\n\r\nPOST body"),
             (forward("Proxy: x\r\n"), "POST http://a:1/b c\r\nProxy: x\r\nHost: a\r\n\r\nPOST body"),
         ] {
             for _ in 0..2 {
-                write(&mut gathered, b"POST /b c\r\nHost: a\r\n\r\n");
-                write(&mut gathered, b"POST body");
-                gathered.await_input(NEVER).unwrap();
-                gathered.await_input(NEVER).unwrap();
-                let sent = std::mem::take(&mut gathered.inner.1).concat();
+                write(&mut transport, b"POST /b c\r\nHost: a\r\n\r\n");
+                write(&mut transport, b"POST body");
+                transport.await_input(NEVER).unwrap();
+                transport.await_input(NEVER).unwrap();
+                let sent = std::mem::take(&mut transport.inner.1).concat();
                 assert_eq!(String::from_utf8(sent).unwrap(), expected);
             }
         }
@@ -184,26 +184,26 @@ mod tests {
 
     #[test]
     fn head_and_body_leave_together_when_an_answer_is_waited_for() {
-        let mut gathered = gathered(100, None);
+        let mut transport = transport(100, None);
         for _ in 0..2 {
-            write(&mut gathered, b"head ");
-            write(&mut gathered, b"body");
-            assert!(gathered.inner.1.is_empty());
-            gathered.await_input(NEVER).unwrap();
-            assert_eq!(std::mem::take(&mut gathered.inner.1), [b"head body"]);
-            gathered.await_input(NEVER).unwrap();
-            assert!(gathered.inner.1.is_empty(), "sent once");
+            write(&mut transport, b"head ");
+            write(&mut transport, b"body");
+            assert!(transport.inner.1.is_empty());
+            transport.await_input(NEVER).unwrap();
+            assert_eq!(std::mem::take(&mut transport.inner.1), [b"head body"]);
+            transport.await_input(NEVER).unwrap();
+            assert!(transport.inner.1.is_empty(), "sent once");
         }
     }
 
     #[test]
     fn a_long_body_is_not_held_back_whole() {
-        let mut gathered = gathered(1000, None);
+        let mut transport = transport(1000, None);
         for _ in 0..40 {
-            write(&mut gathered, &[b'x'; 1000]);
+            write(&mut transport, &[b'x'; 1000]);
         }
-        assert!(gathered.buffered.len() < MAX_BUFFERED);
-        gathered.await_input(NEVER).unwrap();
-        assert_eq!(gathered.inner.1.concat().len(), 40_000);
+        assert!(transport.buffered.len() < MAX_BUFFERED);
+        transport.await_input(NEVER).unwrap();
+        assert_eq!(transport.inner.1.concat().len(), 40_000);
     }
 }

@@ -1,9 +1,8 @@
-//! What the clients of the TaskManager and of YouTube share: the way out, through a proxy where the environment names one,
-//! and TLS.
+//! What the HTTP clients of the TaskManager and of YouTube share: proxies from the environment, name resolution, and TLS.
 
 mod coalesce;
-mod connect;
 mod proxy;
+mod proxy_connector;
 mod refusal;
 mod resolver;
 mod tls;
@@ -21,30 +20,30 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConne
 
 use crate::os_error;
 use coalesce::{CoalescingConnector, Forward};
-use connect::{ProxyConnector, SocksConnector};
 pub(crate) use proxy::Proxy;
+use proxy_connector::{ProxyConnector, SocksConnector};
 pub(crate) use refusal::{WANTS_CREDENTIALS, refusal};
 use resolver::CachingResolver;
 use tls::TrustingConnector;
 
-/// An agent for the server at one address.
-pub(crate) struct Way {
+/// An agent for one server.
+pub(crate) struct ServerAgent {
     pub(crate) agent: Agent,
-    /// What its requests go through.
+    /// The proxy that its requests go through.
     pub(crate) proxy: Option<Proxy>,
 }
 
-impl Way {
-    /// An agent for `target`, through `proxy`, which trusts the certificates in `ca_file` instead of the system's. The error
-    /// is a line for a person: the proxy or the certificates cannot be used.
-    pub(crate) fn to(
+impl ServerAgent {
+    /// Creates an agent for `target`. It uses `proxy`, and trusts the certificates in `ca_file` instead of the system's. The
+    /// error is one line that says why the proxy or the certificates cannot be used.
+    pub(crate) fn new(
         target: &Uri,
         proxy: Option<Proxy>,
         config: ConfigBuilder<AgentScope>,
         ca_file: Option<&Path>,
     ) -> Result<Self, String> {
         let is_encrypted = target.scheme_str() == Some("https");
-        // A proxy that is given the requests themselves is connected to as if it were the server.
+        // A forwarding proxy gets the requests themselves, so the connection is made to it instead of the server.
         let forwarding = proxy.as_ref().filter(|proxy| !is_encrypted && !proxy.is_socks());
         let tunnel = proxy.as_ref().filter(|_| forwarding.is_none()).map(Proxy::tunnel).transpose()?;
         let trusting = ca_file.map(TrustingConnector::new).transpose()?;
@@ -65,12 +64,12 @@ impl Way {
     }
 }
 
-/// What has failed, without the system's number for it.
+/// Returns the message of an error, without the system's error number.
 pub(crate) fn words(error: &ureq::Error) -> String {
     if let ureq::Error::Io(error) = error { os_error::words(error) } else { error.to_string() }
 }
 
-/// Whether this is an address of this machine.
+/// Whether the host of `uri` is this machine.
 pub(crate) fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.');
     let address = host.parse().map(|address: IpAddr| address.to_canonical());

@@ -1,5 +1,5 @@
-//! The proxy that the environment names for an address, as curl documents it. Blanks separate the entries of `no_proxy` as
-//! they did before curl 8.9.
+//! Proxies from the environment, with the variables and rules of curl. As before curl 8.9, blanks separate the entries of
+//! `no_proxy`, too.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use ureq::ProxyProtocol;
 use ureq::http::Uri;
 
-/// A proxy, and the variable that names it. It is shown without its password.
+/// A proxy, and the variable that names it. Its password is never shown.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Proxy {
     protocol: ProxyProtocol,
@@ -19,7 +19,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy for `target`, if there is one. The error is a line for a person.
+    /// Returns the proxy for `target`, if the environment names one. The error is one line.
     pub(crate) fn for_target(target: &Uri) -> Result<Option<Self>, String> {
         Self::by_variables(target, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
@@ -40,7 +40,7 @@ impl Proxy {
         Self::parse(name, value.trim()).map(Some)
     }
 
-    /// The value is not shown: it may hold a password.
+    /// Parses the value of `variable`. Errors do not contain the value, since it may contain a password.
     fn parse(variable: &'static str, value: &str) -> Result<Self, String> {
         let wrong = || format!("{variable} is not the address of a proxy, such as http://HOST:PORT");
         let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
@@ -69,7 +69,7 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// What curl can do with a SOCKS proxy that prismq cannot, and what to do.
+    /// Returns what curl supports but prismq does not, and what to do.
     fn unsupported(&self, path: &str) -> Option<&'static str> {
         let is_socks4 = matches!(self.protocol, ProxyProtocol::Socks4 | ProxyProtocol::Socks4A);
         if is_socks4 && self.credentials.is_some() {
@@ -81,27 +81,27 @@ impl Proxy {
         is_socket.then_some("a SOCKS proxy behind a Unix socket, which prismq does not support: name its HOST:PORT")
     }
 
-    /// Its address, with its port.
+    /// Returns its URI, with the port.
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Whether it passes on bytes and not requests.
+    /// Whether it forwards bytes instead of requests.
     pub(super) fn is_socks(&self) -> bool {
         !matches!(self.protocol, ProxyProtocol::Http | ProxyProtocol::Https)
     }
 
-    /// Whether it can connect to IPv4 addresses only, which are looked up here.
+    /// Whether it takes only IPv4 addresses, so that names are resolved here.
     pub(super) fn is_ipv4_only(&self) -> bool {
         self.protocol == ProxyProtocol::Socks4
     }
 
-    /// User and password, joined by a colon.
+    /// Returns user and password, joined by a colon.
     pub(super) fn credentials(&self) -> Option<String> {
         self.credentials.as_ref().map(|(user, password)| format!("{user}:{password}"))
     }
 
-    /// The same, to be asked for a connection to the target (CONNECT or SOCKS).
+    /// Returns the library's proxy, for tunnels by CONNECT or SOCKS.
     pub(super) fn tunnel(&self) -> Result<ureq::Proxy, String> {
         let mut proxy = ureq::Proxy::builder(self.protocol).host(self.uri.host().unwrap_or_default());
         if let Some(port) = self.uri.port_u16() {
@@ -114,7 +114,7 @@ impl Proxy {
     }
 }
 
-/// What the scheme of a proxy stands for, and its port if none is named.
+/// Returns the protocol of a scheme, and its default port.
 fn protocol(scheme: &str) -> Option<(ProxyProtocol, u16)> {
     Some(match scheme {
         "http" => (ProxyProtocol::Http, 1080),
@@ -140,8 +140,8 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// Whether a list, separated by commas or blanks, names a host: itself, a domain that it is in, or a network of addresses.
-/// Only a list that is nothing but `*` names all.
+/// Whether a list, separated by commas or blanks, contains the host, a domain of it, or a network with its address. Only
+/// the list `*` matches all hosts.
 fn is_exempt(list: &str, host: &str) -> bool {
     let entries = || list.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
     if list == "*" {
@@ -156,7 +156,7 @@ fn is_exempt(list: &str, host: &str) -> bool {
     }
 }
 
-/// Whether a host is a domain, with or without a dot before or after it, or in it.
+/// Whether a host is a domain or part of it. A dot before or after the domain is ignored.
 fn is_in_domain(host: &str, domain: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let domain = domain.strip_suffix('.').unwrap_or(domain);
@@ -168,7 +168,7 @@ fn is_in_domain(host: &str, domain: &str) -> bool {
 
 fn is_in_network(network: &str, bits: &str, address: IpAddr) -> bool {
     let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
-    // A shift by the whole width is none that the hardware does.
+    // With 0 bits, the shift is out of range, and every address matches.
     match (network, address) {
         (IpAddr::V4(network), IpAddr::V4(address)) if bits <= 32 => {
             (u32::from(network) ^ u32::from(address)).checked_shr(32 - bits).unwrap_or(0) == 0

@@ -1,4 +1,4 @@
-//! Why no connection comes about that would not come about later either, and what to do.
+//! Explains why a connection cannot be made, now or later, and what to do.
 
 use jiff::Timestamp;
 use rustls::pki_types::{ServerName, UnixTime};
@@ -7,7 +7,7 @@ use ureq::Error;
 
 use super::tls::{NotNamed, is_authority};
 
-/// What TLS or a proxy has against the connection, for a person; nothing for what may pass.
+/// Returns why TLS or a proxy refuses the connection, and what to do; `None` for errors that may be temporary.
 pub(crate) fn refusal(error: &Error) -> Option<String> {
     match error {
         Error::Rustls(error) => tls(error),
@@ -18,7 +18,7 @@ pub(crate) fn refusal(error: &Error) -> Option<String> {
     }
 }
 
-/// A proxy cannot be used, or refuses the connection, for the reason that is given.
+/// A proxy cannot be used, or refuses the connection; the text says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct ProxyRefusal(pub(super) String);
@@ -29,7 +29,7 @@ impl From<ProxyRefusal> for Error {
     }
 }
 
-/// The library says what the proxy answered as `proxy server responded 403/403`.
+/// Explains a message of the library, such as `proxy server responded 403/403`.
 fn by_proxy(reason: &str) -> Option<String> {
     let status: u16 = reason.rsplit(['/', ' ']).next()?.parse().ok()?;
     match status {
@@ -41,7 +41,7 @@ fn by_proxy(reason: &str) -> Option<String> {
     }
 }
 
-/// What a proxy means by 407.
+/// The explanation of status 407.
 pub(crate) const WANTS_CREDENTIALS: &str =
     "the proxy requires a user and a password (407): write it as http://USER:PASSWORD@HOST:PORT";
 
@@ -100,12 +100,12 @@ fn certificate(error: &CertificateError) -> String {
     }
 }
 
-/// A name out of the library's `DnsName("localhost")`.
+/// Extracts the name from the library's `DnsName("localhost")`.
 fn bare(name: &str) -> &str {
     name.split(['"', '(', ')']).rfind(|part| !part.is_empty()).unwrap_or(name)
 }
 
-/// A day in UTC.
+/// Formats the day in UTC.
 fn day(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).map_or_else(|_| "far away".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())

@@ -1,7 +1,5 @@
 //! Resolves host names of servers and proxies, with a cache.
 
-use parking_lot::Mutex;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -22,13 +21,14 @@ use crate::resources::is_shortage;
 const CACHE_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Caches the last answer. The library's own resolver starts a thread for each call, even if a connection is open.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct CachingResolver {
     last: Mutex<Option<CachedAnswer>>,
     /// The proxy to resolve instead, which resolves the server itself.
     proxy: Option<Uri>,
 }
 
+#[derive(Debug)]
 struct CachedAnswer {
     to: Uri,
     addresses: Vec<SocketAddr>,
@@ -77,11 +77,11 @@ fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedS
     let (sender, answer) = mpsc::sync_channel(1);
     let (uri, config) = (uri.clone(), config.clone());
     let in_this_thread = NextTimeout { after: Duration::NotHappening, ..timeout };
-    // Whoever waits may have given up.
     let resolve = move || {
         let resolved = DefaultResolver::default().resolve(&uri, &config, in_this_thread);
         resolved.map_err(|error| explain(shortage_or(error), uri.host().unwrap_or_default()))
     };
+    // The receiver may have given up.
     let look_up = move || drop(sender.send(resolve()));
     failpoint::check("look-up")?;
     thread::Builder::new().name("look-up".into()).spawn(look_up)?;
@@ -96,17 +96,17 @@ fn shortage_or(error: ureq::Error) -> ureq::Error {
     }
 }
 
-/// The library passes on what the C library says: `failed to lookup address information: Name or service not known`.
+/// Replaces the message of the C library, such as `failed to lookup address information: Name or service not known`.
 fn explain(error: ureq::Error, host: &str) -> ureq::Error {
     let said = match &error {
         ureq::Error::HostNotFound => String::new(),
-        // An error of the system has a number; one of a look-up has none.
+        // Unlike errors of system calls, those of look-ups have no number.
         ureq::Error::Io(error) if error.raw_os_error().is_none() => error.to_string(),
         _ => return error,
     };
-    // The words of glibc and macOS, and those of musl.
-    let may_pass = ["emporary failure", "Try again"].iter().any(|it| said.contains(it));
-    let words = if may_pass {
+    // In the words of glibc and macOS, and of musl.
+    let is_temporary = ["emporary failure", "Try again"].iter().any(|it| said.contains(it));
+    let words = if is_temporary {
         format!("cannot look up {host}: the name server does not answer")
     } else {
         format!("no such host: {host}")
@@ -114,7 +114,7 @@ fn explain(error: ureq::Error, host: &str) -> ureq::Error {
     io::Error::new(ErrorKind::HostUnreachable, words).into()
 }
 
-/// The address that a URI names as a number.
+/// Returns the address if the host of `uri` is an IP address.
 fn address_in(uri: &Uri) -> Option<Vec<SocketAddr>> {
     let address: IpAddr = uri.host()?.trim_matches(['[', ']']).parse().ok()?;
     let port = uri.port_u16().or(match uri.scheme_str()? {
@@ -123,12 +123,6 @@ fn address_in(uri: &Uri) -> Option<Vec<SocketAddr>> {
         _ => None,
     })?;
     Some(vec![SocketAddr::new(address, port)])
-}
-
-impl fmt::Debug for CachingResolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remembering").finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
@@ -171,8 +165,8 @@ mod tests {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
             child.args(["--exact", "web::resolver::tests::a_want_of_open_files_is_told_from_an_unknown_name"]);
             let output = child.env(CHILD, "1").output().unwrap();
-            let sender = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && sender.contains("1 passed"), "{sender}");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
             return;
         }
         let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };

@@ -1,4 +1,5 @@
-//! TLS to servers whose certificates a file names: those that an authority in it has signed, and the very ones in it.
+//! TLS to servers whose certificates the user trusts by a file: certificates in it, and those signed by an authority in
+//! it.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -22,12 +23,13 @@ use ureq::unversioned::transport::{
 
 use crate::text_file;
 
-/// Makes TLS connections; none where it trusts no file, so that those after it do as the system says.
+/// Makes TLS connections that trust the certificates of a file. Without one it does nothing, so that the next connector
+/// uses the system's certificates.
 #[derive(Default)]
 pub(super) struct TrustingConnector(Option<Arc<ClientConfig>>);
 
 impl TrustingConnector {
-    /// One that trusts the certificates in `file`. The error is a line for a person.
+    /// Creates a connector that trusts the certificates in `file`. The error is one line.
     pub(super) fn new(file: &Path) -> Result<Self, String> {
         let shown = file.display();
         let pem = text_file::read(file, text_file::MAX_SETTINGS)
@@ -50,15 +52,15 @@ impl TrustingConnector {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&error))?
-            .dangerous() // it asks the library's own verifier first
+            .dangerous() // the verifier asks the library's own one first
             .with_custom_certificate_verifier(Arc::new(Verifier { verifier, named }))
             .with_no_client_auth();
         Ok(Self(Some(Arc::new(config))))
     }
 }
 
-/// Trusts what the library trusts, and a certificate that the file names though it is not one of a server, or names no
-/// host. `openssl req -x509` makes such: of an authority, which has signed itself, without a subjectAltName.
+/// Trusts what the library trusts, and each certificate in the file, even if it is an authority's or names no host.
+/// `openssl req -x509` creates such certificates: self-signed, of an authority, without a subjectAltName.
 #[derive(Debug)]
 struct Verifier {
     verifier: Arc<WebPkiServerVerifier>,
@@ -75,10 +77,10 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         match self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // By then its time has been checked, and its name has not.
+            // By now its validity period has been checked, but not its name.
             Err(TlsError::InvalidCertificate(error)) if is_unsigned(&error) && self.named.contains(end_entity) => {
                 match verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name) {
-                    // Whoever has its key is the server that the file names.
+                    // Only the server that the file means has its key.
                     Err(TlsError::InvalidCertificate(error)) if is_nameless(&error) => {}
                     verified => verified?,
                 }
@@ -115,24 +117,24 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The file names other certificates than that of the server and of who signed it.
+/// The file contains neither the server's certificate nor its issuer's.
 #[derive(Debug, thiserror::Error)]
 #[error("not the certificate in the file")]
 pub(super) struct NotNamed {
     pub(super) is_self_signed: bool,
 }
 
-/// Whether a certificate is refused for naming no host at all.
+/// Whether a certificate was rejected because it names no host.
 fn is_nameless(error: &CertificateError) -> bool {
     matches!(error, CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty())
 }
 
-/// Whether a certificate is refused for nothing but who has signed it.
+/// Whether a certificate was rejected only because of its issuer.
 fn is_unsigned(error: &CertificateError) -> bool {
     *error == CertificateError::UnknownIssuer || is_authority(error)
 }
 
-/// Whether a certificate is refused for being one of an authority. The library has no name of its own for it.
+/// Whether a certificate was rejected because it is an authority's. The library has no error of its own for that.
 pub(super) fn is_authority(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity))
 }
@@ -162,7 +164,7 @@ impl fmt::Debug for TrustingConnector {
     }
 }
 
-/// A connection that is encrypted.
+/// An encrypted connection.
 pub(super) struct Encrypted {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

@@ -12,7 +12,7 @@ use ureq::{Agent, RequestBuilder};
 use super::failure::{ApiFailure, ApiReply, FailureKind};
 use crate::os_error;
 use crate::shutdown::CancelToken;
-use crate::web::{self, Proxy, Way, refusal};
+use crate::web::{self, Proxy, ServerAgent, refusal};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,8 +26,8 @@ pub(super) type Query = Vec<(&'static str, String)>;
 
 /// Makes calls with pooled connections.
 pub(super) struct Api {
-    /// Or why it could not be set up.
-    way: Result<Way, String>,
+    /// The agent, or why it could not be created.
+    agent: Result<ServerAgent, String>,
     key: Option<HeaderValue>,
     url: String,
 }
@@ -49,12 +49,12 @@ impl Api {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("prismq/", env!("CARGO_PKG_VERSION")));
         let uri = url.parse::<Uri>().map_err(|error| format!("{url:?} is not a valid URL: {error}"));
-        let way = uri.and_then(|uri| Way::to(&uri, Proxy::for_target(&uri)?, config, None));
+        let agent = uri.and_then(|uri| ServerAgent::new(&uri, Proxy::for_target(&uri)?, config, None));
         let key = key.and_then(|key| HeaderValue::from_str(key).ok()).map(|mut key| {
             key.set_sensitive(true);
             key
         });
-        Self { way, key, url: url.trim_end_matches('/').to_owned() }
+        Self { agent, key, url: url.trim_end_matches('/').to_owned() }
     }
 
     /// Whether a key is set.
@@ -73,9 +73,9 @@ impl Api {
         let timeout = timeout.min(CALL_TIMEOUT);
         let setup_error =
             |reason: &String| ApiError::Refused(ApiFailure { kind: FailureKind::Other, reason: reason.clone() });
-        let way = self.way.as_ref().map_err(setup_error)?;
-        let request = self.request(&way.agent, resource, query, timeout);
-        let through = way.proxy.as_ref().map(|proxy| format!(" (through {proxy})"));
+        let ServerAgent { agent, proxy } = self.agent.as_ref().map_err(setup_error)?;
+        let request = self.request(agent, resource, query, timeout);
+        let through = proxy.as_ref().map(|proxy| format!(" (through {proxy})"));
         let (answered, result) = mpsc::channel();
         let stopped = answered.clone();
         // If the receiver is gone, the message is not needed.

@@ -23,6 +23,7 @@ impl Observer for EventLog {
         log_start_and_end(event);
         log_type(event);
         log_task(event);
+        log_storage(event);
         log_report(event);
     }
 }
@@ -45,15 +46,6 @@ fn log_start_and_end(event: &Event<'_>) {
             };
             log::info!(target: WORKER, in_flight; "{why}");
         }
-        Event::StoreFailed { error, room } => {
-            let kib = room.div_ceil(1 << 10);
-            let room = if kib >= 1 << 10 { format!("{} MiB", kib >> 10) } else { format!("{kib} KiB") };
-            log::error!(target: STORE, error, free_space_needed = room; "storage failed: claiming paused");
-        }
-        Event::StoreMended { length } => {
-            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "storage recovered: claiming resumed");
-        }
-        Event::FilesGone(error) => log::error!(target: STORE, error; "storage lost: claiming stopped"),
         Event::Ended(Summary { counters, unreported, .. }) => {
             log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "worker stopped");
         }
@@ -108,46 +100,62 @@ pub(crate) fn log_quota(event: &QuotaEvent) {
     }
 }
 
+/// Logs at `$level` with the fields of the attempt `$claim`, followed by further fields and the message.
+macro_rules! log_attempt {
+    ($level:expr, $target:ident, $claim:ident $($rest:tt)+) => {{
+        let task = &$claim.task;
+        log::log!(
+            target: $target, $level,
+            task_id = task.id.0, task_type = task.task_type.as_str(), attempt = task.attempt $($rest)+
+        );
+    }};
+}
+
 fn log_task(event: &Event<'_>) {
     match event {
-        Event::Claimed(claim) => {
-            let (task_id, task_type, attempt) = attempt_of(claim);
-            log::info!(target: WORKER, task_id, task_type, attempt; "task claimed");
-        }
+        Event::Claimed(claim) => log_attempt!(Level::Info, WORKER, claim; "task claimed"),
         Event::OrphanKilled(orphan) => {
             let (task_id, pid) = (orphan.task_id.map(|it| it.0), orphan.pid);
             log::warn!(target: WORKER, task_id, pid; "orphan killed");
         }
-        Event::Recovered(claim) => {
-            let (task_id, task_type, attempt) = attempt_of(claim);
-            log::info!(target: WORKER, task_id, task_type, attempt; "recovered task");
-        }
+        Event::Recovered(claim) => log_attempt!(Level::Info, WORKER, claim; "recovered task"),
         Event::LostClaimFound(claim) => {
-            let (task_id, task_type, attempt) = attempt_of(claim);
-            log::info!(target: WORKER, task_id, task_type, attempt; "recovered task: its claim was not answered");
+            log_attempt!(Level::Info, WORKER, claim; "recovered task: its claim was not answered");
         }
         Event::ClaimRenewed { claim, again } => {
-            let ((task_id, task_type, attempt), level) =
-                (attempt_of(claim), level_unless_repeated(*again, Level::Warn));
-            log::log!(target: WORKER, level, task_id, task_type, attempt; "claimed again while in flight: continuing");
+            let level = level_unless_repeated(*again, Level::Warn);
+            log_attempt!(level, WORKER, claim; "claimed again while in flight: continuing");
         }
-        Event::NotRun { claim, reason } => {
-            let (task_id, task_type, attempt) = attempt_of(claim);
-            log::warn!(target: WORKER, task_id, task_type, attempt, reason; "task not run");
-        }
+        Event::NotRun { claim, reason } => log_attempt!(Level::Warn, WORKER, claim, reason; "task not run"),
         Event::HandlerLine(claim, line) => {
-            let (task_id, task_type, _) = attempt_of(claim);
+            let (task_id, task_type) = task_of(claim);
             log::info!(target: HANDLER, task_id, task_type; "{line}");
         }
         Event::Ignored(claim, problem) => {
-            let (task_id, task_type, _) = attempt_of(claim);
+            let (task_id, task_type) = task_of(claim);
             log::warn!(target: WORKER, task_id, task_type; "{problem}");
         }
         Event::Retry { claim, error, wait } => {
-            let ((task_id, task_type, _), wait_s) = (attempt_of(claim), rounded(wait.as_secs_f64()));
+            let ((task_id, task_type), wait_s) = (task_of(claim), rounded(wait.as_secs_f64()));
             log::warn!(target: WORKER, task_id, task_type, wait_s, error:% = in_one_line(error); "attempt failed: retrying");
         }
         Event::Finished(result) => log_finished(result),
+        _ => {}
+    }
+}
+
+/// Logs what went wrong with the results file, and that it works again.
+fn log_storage(event: &Event<'_>) {
+    match event {
+        Event::StoreFailed { error, room } => {
+            let kib = room.div_ceil(1 << 10);
+            let room = if kib >= 1 << 10 { format!("{} MiB", kib >> 10) } else { format!("{kib} KiB") };
+            log::error!(target: STORE, error, free_space_needed = room; "storage failed: claiming paused");
+        }
+        Event::StoreMended { length } => {
+            log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "storage recovered: claiming resumed");
+        }
+        Event::FilesGone(error) => log::error!(target: STORE, error; "storage lost: claiming stopped"),
         Event::IdeasNotKept { task_id, error } => {
             log::error!(target: STORE, task_id = task_id.0, error; "cannot store ideas: task will run again");
         }
@@ -160,10 +168,7 @@ fn log_task(event: &Event<'_>) {
         Event::StoreWaits { task_id, error } => {
             log::warn!(target: STORE, task_id = task_id.0, error; "write failed: retrying");
         }
-        Event::ClaimWaits { claim, error } => {
-            let (task_id, task_type, attempt) = attempt_of(claim);
-            log::warn!(target: STORE, task_id, task_type, attempt, error; "write failed: retrying");
-        }
+        Event::ClaimWaits { claim, error } => log_attempt!(Level::Warn, STORE, claim, error; "write failed: retrying"),
         Event::StoreWaited { task_id } => log::info!(target: STORE, task_id = task_id.0; "write succeeded"),
         Event::PollNoted(Some(error)) => log::warn!(target: STORE, error; "cannot record poll"),
         Event::NotStored { task_id, error, reported } => {
@@ -174,8 +179,8 @@ fn log_task(event: &Event<'_>) {
     }
 }
 
-fn attempt_of(claim: &Claim) -> (u64, &str, u32) {
-    (claim.task.id.0, claim.task.task_type.as_str(), claim.task.attempt)
+fn task_of(claim: &Claim) -> (u64, &str) {
+    (claim.task.id.0, claim.task.task_type.as_str())
 }
 
 fn log_finished(result: &TaskResult) {

@@ -1,4 +1,4 @@
-//! Connections to proxies, and what fails between here and them: it is told from what fails behind them.
+//! Connects to proxies. Errors between here and a proxy are told apart from errors between the proxy and the server.
 
 use ureq::Error;
 use ureq::http::Uri;
@@ -6,8 +6,8 @@ use ureq::unversioned::transport::{self, ConnectionDetails, Connector, Transport
 
 use super::refusal::{ProxyRefusal, refusal};
 
-/// Connects to the proxy instead of the server where no tunnel is left to be asked for: to give it the requests
-/// themselves, or on behalf of what asks for the tunnel.
+/// Connects to the proxy instead of the server, unless the connection is to be made through a tunnel: that asks for a
+/// connection to the proxy itself first.
 #[derive(Debug)]
 pub(super) struct ProxyConnector<C> {
     pub(super) inner: C,
@@ -40,7 +40,7 @@ impl<C: Connector<()>> Connector<()> for ProxyConnector<C> {
     }
 }
 
-/// The library's connector for SOCKS proxies, whose errors say who has answered what.
+/// The library's connector for SOCKS proxies, with errors that say what to do.
 #[derive(Debug, Default)]
 pub(super) struct SocksConnector(transport::SocksConnector);
 
@@ -52,7 +52,7 @@ impl<In: Transport> Connector<In> for SocksConnector {
     }
 }
 
-/// What a SOCKS proxy has answered, by the words that the library has for it.
+/// Explains a SOCKS proxy's refusal, which the library reports only in the message.
 fn explain(error: Error) -> Error {
     let Error::Io(io) = &error else { return error };
     let said = io.to_string();
