@@ -1,5 +1,5 @@
-//! What the benchmarks, the fuzz target, and the tests that run a server or a client in their own process use of this
-//! crate. Only they turn on the feature `internals`: it is no part of the public API, and changes at any time.
+//! Items for benchmarks, the fuzz target, and tests that run a server or a client in their own process. The feature
+//! `internals` is not part of the public API and may change at any time.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub mod youtube {
     pub use crate::youtube::{Budget, Ledger, YouTubeSettings, handler};
 }
 
-/// A claim on the first attempt at task `id`, made now for five minutes by the worker `here-1`.
+/// Returns a claim of the first attempt of task `id`, from now for five minutes, by the worker `here-1`.
 #[must_use]
 pub fn claim(id: u64, task_type: &str, params: Value) -> Claim {
     let now = Timestamp::now();

@@ -1,8 +1,8 @@
-//! Errors of the operating system in words for people: without its numbers, the same on every system.
+//! Errors of the operating system for users: without numbers, and the same on every system.
 
 use std::io::{self, ErrorKind};
 
-/// What `error` says. Errors that are not the system's own keep their words.
+/// Returns the text of `error`. Errors that are not the system's own keep theirs.
 pub(crate) fn words(error: &io::Error) -> String {
     if error.get_ref().is_some() {
         return error.to_string();
@@ -32,12 +32,12 @@ pub(crate) fn words(error: &io::Error) -> String {
     known.to_owned()
 }
 
-/// The system's own words as part of a sentence.
+/// Returns the system's text for the middle of a sentence, without its number.
 fn without_number(error: &io::Error) -> String {
     let text = error.to_string();
     let number = error.raw_os_error().map(|code| format!(" (os error {code})")).unwrap_or_default();
     let text = text.strip_suffix(&number).unwrap_or(&text);
-    // An acronym, such as `RPC`, stays as it is.
+    // An acronym, such as `RPC`, is not changed.
     let is_word = text.chars().nth(1).is_some_and(char::is_lowercase);
     match text.chars().next() {
         Some(first) if is_word => first.to_lowercase().chain(text.chars().skip(1)).collect(),

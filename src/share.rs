@@ -1,16 +1,16 @@
-//! How much of what ended failed, in words for the terminal and for pages.
+//! A warning about failing attempts, for the terminal and for pages.
 
-/// Fewer attempts in an hour say nothing.
+/// Minimum number of attempts in an hour for a warning.
 const ENOUGH: u64 = 10;
 
-/// Says so if at least half of what ended in the last hour failed, and at least [`ENOUGH`] ended. `what` are these.
+/// Returns a warning if at least half of the last hour's attempts failed, and there were enough. `what` names the attempts.
 pub(crate) fn mostly_failing(what: &str, completed: u64, failed: u64) -> Option<String> {
     let all = completed + failed;
     (all >= ENOUGH && failed * 2 >= all)
         .then(|| format!("{} of the last hour's {} {what} failed", grouped(failed), grouped(all)))
 }
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

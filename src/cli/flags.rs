@@ -7,7 +7,7 @@ use clap::builder::{PathBufValueParser, PossibleValuesParser, StringValueParser,
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueHint};
 
 use super::{ClaimArgs, Cli, Command};
-use crate::config::{Definition, Flag, Flags, Form, SETTINGS, Scope};
+use crate::config::{CliOption, Definition, Flags, SETTINGS, Scope, TextForm};
 
 /// Options of every command, before its name or after it.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(crate) type WorkerArgs = SettingArgs<false>;
 pub(crate) struct SettingArgs<const IS_GLOBAL: bool>(pub Flags);
 
 impl<const IS_GLOBAL: bool> SettingArgs<IS_GLOBAL> {
-    fn options() -> impl Iterator<Item = (&'static Definition, Flag)> {
+    fn options() -> impl Iterator<Item = (&'static Definition, CliOption)> {
         let settings = SETTINGS.iter().filter_map(|setting| Some((setting, setting.flag?)));
         settings.filter(|(_, flag)| (flag.scope != Scope::Worker) == IS_GLOBAL)
     }
@@ -70,16 +70,16 @@ impl<const IS_GLOBAL: bool> FromArgMatches for SettingArgs<IS_GLOBAL> {
     }
 }
 
-fn option(setting: &'static Definition, flag: Flag) -> Arg {
+fn option(setting: &'static Definition, flag: CliOption) -> Arg {
     // The folder does not matter here: `config` takes the text as it was written.
     let check = move |text: OsString| setting.check(Path::new(""), &text).map(|_| text);
     let text = StringValueParser::new().map(OsString::from);
     let (hint, parser) = match setting.form {
-        Form::Value => (ValueHint::Unknown, ValueParser::new(text.try_map(check))),
-        Form::Choice(words) => (ValueHint::Unknown, PossibleValuesParser::new(words).map(OsString::from).into()),
-        Form::Text if flag.value_name == "URL" => (ValueHint::Url, text.into()),
-        Form::Text => (ValueHint::Unknown, text.into()),
-        Form::Path => (ValueHint::FilePath, PathBufValueParser::new().map(OsString::from).try_map(check).into()),
+        TextForm::Value => (ValueHint::Unknown, ValueParser::new(text.try_map(check))),
+        TextForm::Choice(words) => (ValueHint::Unknown, PossibleValuesParser::new(words).map(OsString::from).into()),
+        TextForm::Text if flag.value_name == "URL" => (ValueHint::Url, text.into()),
+        TextForm::Text => (ValueHint::Unknown, text.into()),
+        TextForm::Path => (ValueHint::FilePath, PathBufValueParser::new().map(OsString::from).try_map(check).into()),
     };
     let (is_global, heading) = match flag.scope {
         Scope::Global => (true, "Settings"),

@@ -1,4 +1,4 @@
-//! What can be asked, what cannot, and what becomes of it.
+//! Valid and invalid command lines, and the values parsed from them.
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -128,7 +128,7 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// What libraries say of values, which tells nobody what to write.
+/// Messages of libraries about values, which do not say what to write.
 const WORDS_OF_LIBRARIES: [&str; 9] = [
     "invalid digit",
     "invalid float",
@@ -196,7 +196,7 @@ fn worker_settings_become_flags() {
     assert_eq!(config("create-task a --from f --concurrency 4").concurrency.origin, Origin::Default);
 }
 
-/// The settings that the line gives, and defaults.
+/// Settings from the line, with defaults.
 fn config(line: &str) -> Config {
     config::of_flags(Sources { flags: parsed(line).flags(), ..Sources::default() }).unwrap()
 }
@@ -257,7 +257,7 @@ fn every_example_can_be_typed() {
     for command in Cli::command().get_subcommands() {
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         for line in examples.lines().skip(1).filter(|line| !line.trim().is_empty()) {
-            // Two spaces end what is typed; a `>` and a `|` are the shell's.
+            // Two spaces end the command; `>` and `|` are for the shell.
             let typed = line.trim().split("  ").next().unwrap().split(" > ").next().unwrap();
             let typed = typed.split(" | ").find(|part| part.starts_with("prismq")).expect(typed);
             match Cli::read(words(typed)) {
@@ -268,7 +268,7 @@ fn every_example_can_be_typed() {
     }
 }
 
-/// The words of a line as a shell splits it, where it knows single quotes and nothing else.
+/// Splits a line as a shell with only single quotes would.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut is_quoted = false;
@@ -276,7 +276,7 @@ fn words(line: &str) -> Vec<String> {
         match c {
             '\'' => is_quoted = !is_quoted,
             ' ' if !is_quoted => words.push(String::new()),
-            // There always is a last word: the list starts with one.
+            // The list starts with one word, so there is a last one.
             other => words.last_mut().unwrap().push(other),
         }
     }

@@ -68,7 +68,7 @@ fn suggestion(error: &clap::Error) -> Option<String> {
     Some(format!("did you mean `{near}`?"))
 }
 
-/// The names of arguments without what surrounds them: `--limit` for `--limit <N>`, `TYPE` for `[TYPE]...`.
+/// Returns the bare names of arguments: `--limit` for `--limit <N>`, `TYPE` for `[TYPE]...`.
 fn names(error: &clap::Error, kind: ContextKind) -> Vec<String> {
     let name = |text: String| {
         let name = if text.starts_with('-') { text.split(' ').next().unwrap_or_default() } else { &text };

@@ -1,4 +1,4 @@
-//! `config`: every setting in force, and where it came from.
+//! `config`: shows every setting and its origin.
 
 use serde_json::json;
 

@@ -26,7 +26,7 @@ pub(super) struct ConsoleObserver {
 }
 
 impl ConsoleObserver {
-    /// With the live line that it moves on, which whoever holds it takes away when the handler has ended.
+    /// Returns the observer and its live line. Drop that when the handler has ended.
     pub(super) fn new(task_id: TaskId, setup: &Setup) -> (Self, Waiting) {
         let line = Waiting::for_what(format!("running task {task_id}"), setup);
         let console_observer =

@@ -1,4 +1,4 @@
-//! `demo`: the whole thing on a fresh machine, without any settings. It leaves nothing behind.
+//! `demo`: runs a TaskManager and a worker with tasks in a temporary folder, without any settings.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::store::{By, Store};
 use crate::taskmanager::{Client, Connection, Retries, TaskFilter};
 use crate::worker::{self, Event, Observer, Summary, Tools, WorkerOptions};
 
-/// How many tasks are worked.
+/// Number of tasks.
 const TASKS: u64 = 200;
 
 const TYPE: &str = "example.count";
@@ -32,7 +32,7 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     let folder = tempfile::tempdir()?;
     let left = folder.path().to_owned();
     let leave_nothing = move || {
-        // Where this fails, the system cleans up its temporary folder some day.
+        // If this fails, the system cleans up its temporary folder.
         let _ = fs::remove_dir_all(left);
         Exit::Interrupted
     };
@@ -54,7 +54,7 @@ pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     conclude(&summary, &client, &store, setup)
 }
 
-/// A type whose handler is a program that everybody has: it counts the words of the task.
+/// A type whose handler counts words with `wc`.
 fn counter(folder: &Path) -> TaskType {
     let mut task_type = TaskType::new(TYPE, folder.to_owned());
     task_type.action = Some(Action::Program(vec!["wc".into(), "-w".into()]));
@@ -94,13 +94,13 @@ fn work(client: &Client, store: &Arc<Store>, folder: &Path, setup: &Setup) -> an
     Ok(ended.map_err(UserError::from)?)
 }
 
-/// The defaults, whatever the user's own settings are: the demo must not touch the user's TaskManager.
+/// Uses the defaults instead of the user's settings, since the demo must not touch the user's TaskManager.
 fn settings(api_url: &str, folder: &Path) -> anyhow::Result<Config> {
     let flags = Flags::default().api_url(api_url.to_owned()).concurrency(4);
     Ok(config::load(Sources { flags, working_dir: folder.to_owned(), ..Sources::default() })?)
 }
 
-/// Shows the bar and nothing else: hundreds of log lines would hide it.
+/// Shows only a progress bar, since hundreds of log lines would hide it.
 struct Bar(Option<Live>);
 
 impl Observer for Bar {
@@ -111,7 +111,7 @@ impl Observer for Bar {
     }
 }
 
-/// Shows what has come back, and what to type next.
+/// Prints the statistics and the next commands.
 fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) -> anyhow::Result<Exit> {
     let confirmed = completed(client)?;
     if summary.counters.completed != TASKS || confirmed != TASKS {
@@ -128,7 +128,7 @@ fn conclude(summary: &Summary, client: &Client, store: &Store, setup: &Setup) ->
     Ok(Exit::Done)
 }
 
-/// How many tasks the TaskManager shows as completed.
+/// Returns the number of tasks that the TaskManager shows as completed.
 fn completed(client: &Client) -> anyhow::Result<u64> {
     let limit = u32::try_from(TASKS)? + 1;
     let filter = TaskFilter { status: Some("completed".into()), limit, ..TaskFilter::default() };

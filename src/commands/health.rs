@@ -153,7 +153,7 @@ impl HealthCheck<'_> {
         }
     }
 
-    /// Checks the key and the quota of YouTube if a handler reads it. The key is sent to YouTube only if there is a
+    /// Checks the key and the quota of YouTube if a handler uses it. The key is sent to YouTube only if there is a
     /// `timeout`.
     fn youtube(&mut self, store: Option<&Arc<Store>>, timeout: Option<Duration>) {
         let setup = self.setup;

@@ -13,9 +13,9 @@ pub(crate) struct Definition {
     /// Help text.
     pub help: &'static str,
     /// How its text is checked.
-    pub form: Form,
+    pub form: TextForm,
     /// Command line option, if it has one.
-    pub flag: Option<Flag>,
+    pub flag: Option<CliOption>,
     pub(super) variable: &'static str,
     /// A second variable, which sets this value if it is `1` or `true`.
     pub(super) switch: Option<(&'static str, &'static str)>,
@@ -29,12 +29,12 @@ pub(crate) struct Definition {
 
 /// How the text of a setting is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum TextForm {
     /// A value that the command line parser checks and may repeat in its error.
     Value,
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// Text that only [`super::load`] checks: it may hold a password.
+    /// Text that only [`super::load`] checks, since it may contain a password.
     Text,
     /// A path, relative to where it is set.
     Path,
@@ -42,7 +42,7 @@ pub(crate) enum Form {
 
 /// A command line option.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Flag {
+pub(crate) struct CliOption {
     /// Which commands have it.
     pub scope: Scope,
     /// Name, without dashes.
@@ -66,8 +66,8 @@ pub(crate) enum Scope {
 
 impl Scope {
     /// Returns an option `--long VALUE_NAME` with this scope.
-    pub(super) const fn flag(self, long: &'static str, value_name: &'static str) -> Flag {
-        Flag { scope: self, long, value_name, alias: None }
+    pub(super) const fn flag(self, long: &'static str, value_name: &'static str) -> CliOption {
+        CliOption { scope: self, long, value_name, alias: None }
     }
 }
 
@@ -84,7 +84,7 @@ impl Definition {
     pub(super) const BLANK: Self = Self {
         name: "",
         help: "",
-        form: Form::Value,
+        form: TextForm::Value,
         flag: None,
         variable: "",
         switch: None,
@@ -102,7 +102,7 @@ impl Definition {
     /// Checks `text` and returns it; a path is made absolute, from `base`.
     pub(crate) fn check(&self, base: &Path, text: &OsStr) -> Result<OsString, String> {
         match self.form {
-            Form::Path => values::path(base, text).map(PathBuf::into_os_string),
+            TextForm::Path => values::path(base, text).map(PathBuf::into_os_string),
             _ => (self.check)(text).map(|()| text.to_owned()),
         }
     }

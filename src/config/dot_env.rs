@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ConfigError;
-use super::environment::Variables;
+use super::environment::VariableMap;
 use crate::text_file;
 
 const BLANKS: [char; 2] = [' ', '\t'];
@@ -15,7 +15,7 @@ const BLANKS: [char; 2] = [' ', '\t'];
 /// A parsed `.env`.
 #[derive(Debug, Default)]
 pub(super) struct DotEnv {
-    pub(super) values: Variables,
+    pub(super) values: VariableMap,
     /// Variables with ambiguous values. They are errors only if somebody asks for them: the file may be for other
     /// programs as well.
     pub(super) refused: BTreeMap<String, ConfigError>,

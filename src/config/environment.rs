@@ -8,11 +8,11 @@ use super::layer::{Given, Layer};
 use super::{ConfigError, Origin, SETTINGS, values};
 
 /// Variables and their values.
-pub(super) type Variables = BTreeMap<String, String>;
+pub(super) type VariableMap = BTreeMap<String, String>;
 
 /// A source of variables.
-pub(super) struct Source<'a> {
-    pub(super) variables: &'a Variables,
+pub(super) struct VariableSource<'a> {
+    pub(super) variables: &'a VariableMap,
     /// Variables that must not be used, each with the reason.
     pub(super) refused: &'a BTreeMap<String, ConfigError>,
     /// Returns the origin of a setting from this source.
@@ -21,7 +21,7 @@ pub(super) struct Source<'a> {
     pub(super) base: &'a Path,
 }
 
-impl Source<'_> {
+impl VariableSource<'_> {
     /// Reads the settings from the variables. An empty variable counts as unset.
     pub(super) fn layer(&self) -> Result<Layer, ConfigError> {
         let mut layer = Layer::default();
@@ -52,7 +52,7 @@ impl Source<'_> {
         }
         let Some(text) = self.text(variable) else { return Ok(None) };
         let origin = (self.origin)(variable);
-        // Bytes that are not UTF-8 have been replaced: as a path, the text would lead elsewhere.
+        // Bytes that are not UTF-8 have been replaced, so the text would be another path.
         let is_utf_8 = !text.contains(char::REPLACEMENT_CHARACTER);
         let checked = if is_utf_8 { check(text) } else { Err("not UTF-8".to_owned()) };
         let text = checked.map_err(|problem| ConfigError::at(&origin, problem))?;

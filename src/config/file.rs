@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::layer::{Given, Layer};
-use super::table::{Document, Table};
-use super::{ConfigError, Definition, Form, Origin, SETTINGS, TaskType, task_type, toml_words};
+use super::table::{TomlDocument, TomlTable};
+use super::{ConfigError, Definition, Origin, SETTINGS, TaskType, TextForm, task_type, toml_words};
 use crate::text_file;
 
 /// File name, in the working folder and in the user's configuration folder.
@@ -51,23 +51,23 @@ pub(super) fn find(
 pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<TaskType>), ConfigError> {
     let text = text_file::utf_8_lines(bytes)
         .map_err(|(line, problem)| ConfigError::at(format_args!("{}:{line}", path.display()), problem))?;
-    let document = Document { path, text };
+    let document = TomlDocument { path, text };
     let root = DeTable::parse(text).map_err(|error| syntax_error(&document, &error))?;
     // Secrets are refused below, with the reason.
     let secrets = SETTINGS.iter().filter(|setting| setting.key_file.is_some()).map(|setting| setting.name);
     let known: Vec<_> = SETTINGS.iter().filter_map(Definition::key).chain([TASK_TYPE]).chain(secrets).collect();
-    let table = Table::new(&document, (0, root.get_ref()), &known)?;
+    let table = TomlTable::new(&document, (0, root.get_ref()), &known)?;
     refuse_secrets(&table)?;
     Ok((layer(&table)?, task_types(&table)?))
 }
 
 /// Turns a syntax error into our words; the parser's own describe its grammar.
-fn syntax_error(document: &Document<'_>, error: &toml::de::Error) -> ConfigError {
+fn syntax_error(document: &TomlDocument<'_>, error: &toml::de::Error) -> ConfigError {
     let problem = toml_words::explain(&error.message().lines().collect::<Vec<_>>().join(", "));
     document.error(error.span().map_or(0, |span| span.start), format_args!("not valid TOML: {problem}"))
 }
 
-fn refuse_secrets(table: &Table<'_>) -> Result<(), ConfigError> {
+fn refuse_secrets(table: &TomlTable<'_>) -> Result<(), ConfigError> {
     for setting in SETTINGS {
         if let (Some(file), Some(entry)) = (setting.key_file, table.get(setting.name)) {
             let error = entry.error("keys do not belong in this file");
@@ -79,13 +79,13 @@ fn refuse_secrets(table: &Table<'_>) -> Result<(), ConfigError> {
 }
 
 /// Reads the settings at the top of the file.
-fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
+fn layer(table: &TomlTable<'_>) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
     for setting in SETTINGS {
         let Some(entry) = setting.key().and_then(|key| table.get(key)) else { continue };
         let file = setting.key_file.map(|file| file.what);
         let text = match setting.form {
-            Form::Path => entry.path()?.into_os_string(),
+            TextForm::Path => entry.path()?.into_os_string(),
             _ if file.is_some() => entry.path()?.into_os_string(),
             _ => entry.parse(|text| setting.check(table.document.folder(), text.as_ref()))?,
         };
@@ -94,12 +94,12 @@ fn layer(table: &Table<'_>) -> Result<Layer, ConfigError> {
     Ok(layer)
 }
 
-fn task_types(table: &Table<'_>) -> Result<Vec<TaskType>, ConfigError> {
+fn task_types(table: &TomlTable<'_>) -> Result<Vec<TaskType>, ConfigError> {
     let Some(entry) = table.get(TASK_TYPE) else { return Ok(Vec::new()) };
     let mut names = BTreeSet::new();
     let mut types = Vec::new();
     for (offset, entries) in entry.tables()? {
-        let table = Table::new(table.document, (offset, entries), &task_type::KEYS)?;
+        let table = TomlTable::new(table.document, (offset, entries), &task_type::KEYS)?;
         let task_type = TaskType::read(&table)?;
         if !names.insert(task_type.name.clone()) {
             return Err(table.error(format_args!("the task type `{}` is defined twice", task_type.name)));

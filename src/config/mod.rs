@@ -25,12 +25,12 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-use environment::Source;
+use environment::VariableSource;
 use layer::Given;
 
 use crate::text_file;
 
-pub(crate) use definition::{Definition, Flag, Form, Scope};
+pub(crate) use definition::{CliOption, Definition, Scope, TextForm};
 pub(crate) use duration::{format_duration, parse_duration, parse_positive_duration};
 pub use error::ConfigError;
 pub(crate) use error::{did_you_mean, is_near};
@@ -84,10 +84,18 @@ impl Sources {
 pub(crate) fn load(sources: Sources) -> Result<Config, ConfigError> {
     let Sources { flags, environment, working_dir, config_home, data_home } = sources;
     let dot_env = dot_env::read(&working_dir.join(".env"))?;
-    let process =
-        Source { variables: &environment, refused: &BTreeMap::new(), origin: Origin::Environment, base: &working_dir };
-    let gaps =
-        Source { variables: &dot_env.values, refused: &dot_env.refused, origin: Origin::DotEnv, base: &working_dir };
+    let process = VariableSource {
+        variables: &environment,
+        refused: &BTreeMap::new(),
+        origin: Origin::Environment,
+        base: &working_dir,
+    };
+    let gaps = VariableSource {
+        variables: &dot_env.values,
+        refused: &dot_env.refused,
+        origin: Origin::DotEnv,
+        base: &working_dir,
+    };
     let mut layer = flags.layer(&working_dir)?.over(process.layer()?).over(gaps.layer()?);
 
     let file = file::find(layer.remove(CONFIG), &working_dir, config_home.as_deref())?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration::LONGEST;
-use super::{Form, LogFormat, Strategy, format_duration};
+use super::{LogFormat, Strategy, TextForm, format_duration};
 
 /// A value and its origin. Dereferences to the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl fmt::Debug for Secret {
 
 /// A type that settings can have.
 pub(super) trait Value: Sized {
-    const FORM: Form = Form::Value;
+    const FORM: TextForm = TextForm::Value;
 
     /// Parses a text that [`Definition::check`](super::Definition::check) has accepted.
     fn read(text: &OsStr, parse: fn(&str) -> Result<Self, String>) -> Result<Self, String> {
@@ -114,7 +114,7 @@ pub(super) trait Value: Sized {
 
 macro_rules! printed_values {
     ($($type:ty: $form:expr),*) => { $(impl Value for $type {
-        const FORM: Form = $form;
+        const FORM: TextForm = $form;
 
         fn shown(&self) -> String {
             self.to_string()
@@ -123,8 +123,8 @@ macro_rules! printed_values {
 }
 
 printed_values! {
-    u32: Form::Value, u64: Form::Value, usize: Form::Value, SocketAddr: Form::Value, String: Form::Text,
-    Strategy: Form::Choice(&Self::NAMES), LogFormat: Form::Choice(&Self::NAMES)
+    u32: TextForm::Value, u64: TextForm::Value, usize: TextForm::Value, SocketAddr: TextForm::Value, String: TextForm::Text,
+    Strategy: TextForm::Choice(&Self::NAMES), LogFormat: TextForm::Choice(&Self::NAMES)
 }
 
 impl Value for Duration {
@@ -139,7 +139,7 @@ impl Value for Duration {
 }
 
 impl Value for PathBuf {
-    const FORM: Form = Form::Path;
+    const FORM: TextForm = TextForm::Path;
 
     fn read(text: &OsStr, _: fn(&str) -> Result<Self, String>) -> Result<Self, String> {
         Ok(text.into())
@@ -155,7 +155,7 @@ impl Value for PathBuf {
 }
 
 impl Value for Secret {
-    const FORM: Form = Form::Text;
+    const FORM: TextForm = TextForm::Text;
 
     fn shown(&self) -> String {
         "***".to_owned()

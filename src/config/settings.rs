@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::definition::{Definition, Flag, KeyFile, Scope};
+use super::definition::{CliOption, Definition, KeyFile, Scope};
 use super::layer::{Flags, Layer};
 use super::setting::Value;
 use super::{
@@ -133,7 +133,7 @@ settings! {
     /// Maximum number of tasks before exiting; 0 = no limit [default: 0]
     max_tasks: u64 = parse_max_tasks {
         variable: "MAX_RUNS",
-        flag: Some(Flag { alias: Some("max-runs"), ..Scope::Worker.flag("max-tasks", "N") })
+        flag: Some(CliOption { alias: Some("max-runs"), ..Scope::Worker.flag("max-tasks", "N") })
     } or 0;
 
     /// Order in which pending tasks are claimed [default: fifo]

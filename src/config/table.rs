@@ -11,12 +11,12 @@ use super::{ConfigError, values};
 use crate::json;
 
 /// The file that tables are part of.
-pub(super) struct Document<'a> {
+pub(super) struct TomlDocument<'a> {
     pub(super) path: &'a Path,
     pub(super) text: &'a str,
 }
 
-impl Document<'_> {
+impl TomlDocument<'_> {
     /// Creates an error for `problem` at the byte `offset` of the file.
     pub(super) fn error(&self, offset: usize, problem: impl std::fmt::Display) -> ConfigError {
         let line = 1 + self.text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
@@ -30,16 +30,16 @@ impl Document<'_> {
 }
 
 /// A table whose keys are known.
-pub(super) struct Table<'a> {
-    pub(super) document: &'a Document<'a>,
+pub(super) struct TomlTable<'a> {
+    pub(super) document: &'a TomlDocument<'a>,
     entries: &'a DeTable<'a>,
     offset: usize,
 }
 
-impl<'a> Table<'a> {
+impl<'a> TomlTable<'a> {
     /// Creates a table of `entries` that starts at `offset`. A key that is not in `known` is an error.
     pub(super) fn new(
-        document: &'a Document<'a>,
+        document: &'a TomlDocument<'a>,
         (offset, entries): (usize, &'a DeTable<'a>),
         known: &[&str],
     ) -> Result<Self, ConfigError> {
@@ -87,7 +87,7 @@ impl<'a> Table<'a> {
 
 /// One key and its value.
 pub(super) struct Entry<'a> {
-    document: &'a Document<'a>,
+    document: &'a TomlDocument<'a>,
     key: &'static str,
     value: &'a Spanned<DeValue<'a>>,
 }
@@ -155,9 +155,9 @@ impl<'a> Entry<'a> {
     }
 
     /// Returns the value as a table whose keys must be in `known`.
-    pub(super) fn table(&self, known: &[&str]) -> Result<Table<'a>, ConfigError> {
+    pub(super) fn table(&self, known: &[&str]) -> Result<TomlTable<'a>, ConfigError> {
         let entries = self.value().as_table().ok_or_else(|| self.error("must be a table, such as { … }"))?;
-        Table::new(self.document, (self.value.span().start, entries), known)
+        TomlTable::new(self.document, (self.value.span().start, entries), known)
     }
 
     /// Returns the tables of an array of tables, such as `[[task_type]]`, each with the byte offset of its start.

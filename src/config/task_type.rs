@@ -9,7 +9,7 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use super::error::did_you_mean;
-use super::table::{Entry, Table};
+use super::table::{Entry, TomlTable};
 use super::values::whole;
 use super::{ConfigError, expand_home, parse_concurrency, parse_duration, parse_max_attempts, parse_positive_duration};
 use crate::json;
@@ -124,7 +124,7 @@ impl TaskType {
     }
 
     /// Reads a type from `table`, and its schema from the file it names.
-    pub(super) fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(table: &TomlTable<'_>) -> Result<Self, ConfigError> {
         let name = table.get("name").ok_or_else(|| table.error("a task type needs a `name`"))?.parse(task_type_name)?;
         let plain = Self::new(name, table.document.folder().to_owned());
         let task_type = Self {
@@ -201,7 +201,7 @@ pub(crate) fn task_type_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn mode(table: &Table<'_>) -> Result<Mode, ConfigError> {
+fn mode(table: &TomlTable<'_>) -> Result<Mode, ConfigError> {
     let is_persistent = match table.get("mode") {
         None => false,
         Some(mode) => match mode.text()? {
@@ -227,7 +227,7 @@ fn tasks(text: &str) -> Result<NonZeroU32, String> {
     NonZeroU32::new(tasks).ok_or_else(|| "must be at least 1".to_owned())
 }
 
-fn action(table: &Table<'_>) -> Result<Option<Action>, ConfigError> {
+fn action(table: &TomlTable<'_>) -> Result<Option<Action>, ConfigError> {
     match (table.get("exec"), table.get("handler")) {
         (Some(_), Some(handler)) => Err(handler.error("a task type has `exec` or `handler`, not both")),
         (Some(exec), None) => program(&exec).map(Some),

@@ -1,4 +1,4 @@
-//! The layers together: which source wins, and what is said of mistakes.
+//! All layers together: which source takes precedence, and errors.
 
 mod keys;
 mod task_types;
@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A user's machine: a working folder, a configuration folder and a data folder.
 struct Machine {
     dir: TempDir,
     flags: Flags,
@@ -143,7 +142,7 @@ fn an_empty_variable_is_no_variable() {
     assert!(config.api_key.is_none());
 }
 
-/// `.env.example` is what users copy: each of its lines must work and arrive.
+/// Users copy `.env.example`, so each of its lines must be valid and take effect.
 #[test]
 fn the_example_names_every_variable() {
     let example = include_str!("../../.env.example");
@@ -195,7 +194,7 @@ fn help_and_settings_agree_on_defaults() {
     let mut checked = 0;
     for row in SETTINGS {
         let default = row.help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
-        if let (Form::Value | Form::Choice(_), Some(default)) = (row.form, default) {
+        if let (TextForm::Value | TextForm::Choice(_), Some(default)) = (row.form, default) {
             let value = |flags| described(flags).into_iter().find(|it| it.name == row.name).unwrap().value;
             assert_eq!(value(Flags::default().with(row.name, default)), value(Flags::default()), "{}", row.name);
             checked += 1;

@@ -1,6 +1,6 @@
 //! Turns messages of the TOML parser into plain words.
 
-/// The parser's words, with what it expected where they mean several things without that; and ours.
+/// The parser's messages, with the expected token if the message alone is ambiguous, and our messages.
 const OUR_WORDS: [(&str, &str); 34] = [
     ("`_` may only go between digits", "`_` in a number must be between digits"),
     ("cannot recurse further; max recursion depth met", "it is nested too deeply"),

@@ -1,4 +1,4 @@
-//! The results file by its own calls: what is synced, rolled up, migrated, pruned, read in pages.
+//! The results file: syncing, rollups, migrations, retention, reading in pages.
 
 mod disturbed;
 
@@ -219,7 +219,7 @@ fn each_result_is_counted_once_however_far_the_rollups_are() {
         assert_eq!(numbers(), [(number + 1, 0)]);
     }
     assert_eq!(file.count("rollups"), 2);
-    // One that was counted, and one that was not yet.
+    // A result that was counted, and one that was not yet.
     for index in [0, 299] {
         let result = result(index, "2026-11-22T03:18:35Z", Duration::ZERO);
         file.store.settle(ids[usize::try_from(index).unwrap()], &result, true, Timestamp::now()).unwrap();
@@ -265,13 +265,13 @@ fn the_hour_in_which_a_span_begins_is_read_from_its_results() {
     assert_eq!(counted("2026-11-22T04:00:01Z"), []);
 }
 
-/// A file of layout 1, as the version before rollups left it: thirty results of two hours, one of them lost, one not
-/// reported; two claims; a death.
+/// A file of layout 1, before rollups: thirty results of two hours, one of them lost, one unreported; two claims; a
+/// crash count.
 fn old_file() -> ResultsFile {
     ResultsFile::with(|path| fs::write(path, include_bytes!("../../tests/fixtures/results-1.sqlite")).unwrap())
 }
 
-/// The same of the layouts since.
+/// The same content in the later layouts.
 fn later_files() -> [ResultsFile; 5] {
     let layouts: [&[u8]; 5] = [
         include_bytes!("../../tests/fixtures/results-2.sqlite"),
@@ -376,7 +376,7 @@ fn results_are_read_to_the_last_that_was_there() {
         .store
         .for_each_result(&ResultFilter::default(), |stored| {
             found.push(stored.result.task_id.0);
-            // Nobody holds the file meanwhile; what is added now is not printed.
+            // The file is not locked meanwhile; results added now are not read.
             file.store.finish(&mut result(100, "2026-11-22T03:18:35Z", Duration::ZERO)).map(drop)
         })
         .unwrap()

@@ -1,5 +1,4 @@
-//! The command line, through the real binary: every command but `work`, what it makes of wrong input, and whether the
-//! documents are right about it.
+//! The command line of the real binary: every command but `work`, invalid input, and whether the documents are correct.
 #![cfg(feature = "server")]
 
 mod bad_input;

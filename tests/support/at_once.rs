@@ -1,12 +1,12 @@
-//! Cases of a test that have nothing to do with each other.
+//! Independent cases of a test.
 
 use std::sync::Mutex;
 use std::thread;
 
-/// Cases that run at the same time: they mostly wait, for processes and for clocks.
+/// Number of concurrent cases: they mostly wait for processes and clocks.
 const AT_ONCE: usize = 13;
 
-/// Checks all of these, several at the same time.
+/// Checks all cases, several concurrently.
 #[track_caller]
 pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T, IntoIter: Send>, check: impl Fn(T) + Sync) {
     let cases = Mutex::new(cases.into_iter());

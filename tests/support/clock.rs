@@ -1,4 +1,4 @@
-//! A clock that writes sleeps down instead of sleeping.
+//! A clock that records sleeps instead of sleeping.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl FakeClock {
         Arc::new(Self { sleeps: Mutex::default(), ends_with: Slept::Interrupted })
     }
 
-    /// Every sleep so far, as it was asked for.
+    /// All requested sleeps so far.
     pub(crate) fn sleeps(&self) -> Vec<Duration> {
         self.sleeps.lock().unwrap().clone()
     }

@@ -1,11 +1,11 @@
-//! One request on a connection of its own, and every byte that comes back.
+//! Sends one request on its own connection and reads the complete answer.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::wait::PATIENCE;
 
-/// What came back.
+/// An answer.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Exchange {
     pub(crate) status: u16,
@@ -20,8 +20,8 @@ impl Exchange {
     }
 }
 
-/// Sends a request, which asks for the end of the connection, and reads the answer. An error where the connection ends
-/// without one: of kind `UnexpectedEof` where it is closed, of kind `ConnectionReset` where it is reset.
+/// Sends a request with `Connection: close` and reads the answer. If the connection ends without one, the error is of
+/// kind `UnexpectedEof` if it was closed, `ConnectionReset` if it was reset.
 pub(crate) fn exchange(address: SocketAddr, request: &str) -> io::Result<Exchange> {
     let mut answer = String::new();
     send(address, request)?.read_to_string(&mut answer)?;
@@ -30,7 +30,7 @@ pub(crate) fn exchange(address: SocketAddr, request: &str) -> io::Result<Exchang
     Ok(Exchange { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// Sends a request, and does not wait for the answer.
+/// Sends a request without waiting for the answer.
 pub(crate) fn send(address: SocketAddr, request: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;

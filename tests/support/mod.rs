@@ -1,5 +1,5 @@
-//! What tests share: the real binary in a sandbox, a TaskManager and stand-ins for others, plain requests, recorded answers of
-//! the published TaskManager, a clock that does not wait, and one that is set.
+//! Shared by tests: the real binary in a sandbox, a TaskManager and scripted servers, plain requests, recorded answers of
+//! the published TaskManager, a clock that does not wait, and one that can be set.
 
 #![allow(dead_code, unused_imports)] // every test binary uses a part of it
 

@@ -1,4 +1,4 @@
-//! The real binary, in an empty folder with an empty home and a clean environment. What a test starts ends with it.
+//! The real binary in an empty folder, with an empty home and a clean environment. Its processes end with the test.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -32,12 +32,12 @@ impl Sandbox {
         Self { folder, env: BTreeMap::new() }
     }
 
-    /// The same, where every `prismq` speaks with the TaskManager at `url`.
+    /// A sandbox with the TaskManager at `url`.
     pub(crate) fn at(url: &str) -> Self {
         Self::new().env("TASKMANAGER_API_URL", url)
     }
 
-    /// The same with one more variable.
+    /// Adds a variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.into(), value.into());
         self
@@ -60,17 +60,17 @@ impl Sandbox {
         path
     }
 
-    /// What a file in the working folder holds; nothing where it is not there.
+    /// Reads a file in the working folder; empty if it does not exist.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// `prismq` with these arguments.
+    /// Prepares `prismq` with these arguments.
     pub(crate) fn prismq<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
         self.program(env!("CARGO_BIN_EXE_prismq"), arguments)
     }
 
-    /// Another program, in its place.
+    /// Prepares another program in the same environment.
     pub(crate) fn program<'a>(
         &self,
         program: impl AsRef<OsStr>,
@@ -83,7 +83,7 @@ impl Sandbox {
     }
 }
 
-/// A `prismq` that is about to run.
+/// A `prismq` before its start.
 pub(crate) struct Prismq {
     command: Command,
     stdin: Vec<u8>,
@@ -92,26 +92,26 @@ pub(crate) struct Prismq {
 }
 
 impl Prismq {
-    /// The same with more arguments.
+    /// Adds arguments.
     pub(crate) fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// The same with one more variable.
+    /// Adds a variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// The same with something on its standard input, which is empty otherwise.
+    /// Sets its standard input, which is empty otherwise.
     pub(crate) fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.stdin = text.into();
         self
     }
 
-    /// The same on a terminal of its own, 100 columns wide and 30 rows high, whose locale has all signs. What it writes
-    /// to either stream is its standard output, and [`Running::type_in`] types.
+    /// Runs it on a terminal of 100 columns and 30 rows with a UTF-8 locale. Both of its output streams become its standard
+    /// output; [`Running::type_in`] types.
     pub(crate) fn on_terminal(self) -> Self {
         let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
@@ -147,7 +147,7 @@ impl Prismq {
     }
 }
 
-/// Whether signals that end a program are ignored here, and so by what is started: the tests may run under `nohup`, or in
+/// Whether signals that end a program are ignored here, and so by its children: the tests may run under `nohup`, or in
 /// the background of a script.
 fn ignores_signals() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -155,7 +155,7 @@ fn ignores_signals() -> bool {
     ignored.is_some_and(|ignored| ignored & 0b111 != 0)
 }
 
-/// The command, which heeds signals although these tests run under nohup, say, or in a script's background.
+/// Restores the default action of signals for a command if the tests were started with signals ignored.
 pub(crate) fn with_usual_signals(command: Command) -> Command {
     if !ignores_signals() {
         return command;
@@ -163,7 +163,7 @@ pub(crate) fn with_usual_signals(command: Command) -> Command {
     in_order("/usr/bin/env", &["--default-signal=HUP,INT,QUIT,TERM"], &command)
 }
 
-/// `program`, which becomes `command`, in the same surroundings.
+/// Wraps `command` in `program`, in the same environment.
 fn in_order(program: &str, options: &[&str], command: &Command) -> Command {
     let mut outer = Command::new(program);
     outer.args(options).arg(command.get_program()).args(command.get_args()).env_clear();
@@ -174,7 +174,7 @@ fn in_order(program: &str, options: &[&str], command: &Command) -> Command {
     outer
 }
 
-/// What one of the streams of a process holds so far.
+/// The output of a process on one stream so far.
 struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -199,14 +199,14 @@ impl Captured {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    /// The whole, once nobody can write any more.
+    /// Waits for the end of the stream and returns all of it.
     fn end(&mut self) -> String {
         self.reader.take().unwrap().join().unwrap();
         self.text()
     }
 }
 
-/// A `prismq` that runs. Dropping it kills it and what it has started.
+/// A running `prismq`. Dropping it kills it and its descendants.
 pub(crate) struct Running {
     child: Child,
     stdout: Captured,
@@ -220,12 +220,12 @@ impl Running {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has printed on standard error so far.
+    /// Standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
     }
@@ -242,7 +242,7 @@ impl Running {
         self.wait_for(&format!("{text:?} on standard output"), |it| it.stdout().contains(text));
     }
 
-    /// Waits until something holds, as long as it runs.
+    /// Waits until a condition is true, while it runs.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let start = Instant::now();
@@ -295,7 +295,7 @@ impl Running {
         }
     }
 
-    /// Kills it alone, as the kernel would where memory runs out. What it has started goes on.
+    /// Kills it without its descendants, as the kernel does if memory runs out.
     pub(crate) fn crash(mut self) -> Output {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
@@ -320,7 +320,7 @@ fn pid(id: u32) -> Pid {
     Pid::from_raw(id.try_into().unwrap()).unwrap()
 }
 
-/// The processes that a process has started, and those that they have.
+/// All descendants of a process.
 fn descendants(id: u32) -> Vec<u32> {
     let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap().stdout;
     let listed = String::from_utf8(listed).unwrap();
@@ -341,7 +341,7 @@ fn descendants(id: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// How a `prismq` ended, and what it printed.
+/// The exit status and output of a `prismq`.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) status: ExitStatus,
@@ -350,12 +350,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Its exit code; that of a signal is 128 and its number, as shells have it.
+    /// Its exit code; 128 plus the number of the signal that killed it, as in shells.
     pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap())
     }
 
-    /// The same, asserted to have ended with this exit code.
+    /// Asserts its exit code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "\n{}{}", self.stdout, self.stderr);

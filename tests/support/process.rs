@@ -1,4 +1,4 @@
-//! What becomes of processes that a test has started.
+//! The state of processes that a test has started.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn is_zombie(pid: Pid) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
 
-/// The process number that `file` holds, once it is there whole.
+/// Waits for a pid in `file`.
 pub(crate) fn pid_in(file: &Path) -> Pid {
     wait_for(&file.display().to_string(), || {
         let text = fs::read_to_string(file).ok()?;
@@ -30,7 +30,7 @@ pub(crate) fn pid_in(file: &Path) -> Pid {
     })
 }
 
-/// The processes whose working folder is `folder`, as their command lines.
+/// Returns the command lines of the processes whose working folder is `folder`.
 pub(crate) fn processes_in(folder: &Path) -> Vec<String> {
     let folder = folder.canonicalize().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());

@@ -1,11 +1,11 @@
-//! What Prometheus itself says.
+//! Prometheus' own checks.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Runs `promtool` with this on its standard input, and sees that it complains of nothing.
+/// Runs `promtool` on `input` and asserts that it finds no problem.
 ///
-/// Whoever develops need not have it; where changes are accepted, it is installed.
+/// It is optional for developers, but required in CI.
 #[track_caller]
 pub(crate) fn promtool(arguments: &[&str], input: &str) {
     let mut command = Command::new("promtool");

@@ -1,4 +1,4 @@
-//! The exchanges recorded from the published TaskManager, in `tests/fixtures/recordings.json`.
+//! Recorded exchanges with the published TaskManager, from `tests/fixtures/recordings.json`.
 
 use std::sync::LazyLock;
 
@@ -17,17 +17,17 @@ pub(crate) struct Recording {
     pub(crate) answer: Answer,
 }
 
-/// What was sent.
+/// A request body.
 #[derive(Debug)]
 pub(crate) enum Body {
     None,
     Json(Value),
     NotJson(String),
-    /// So many bytes of JSON, which were not kept.
+    /// JSON of this many bytes, which was not recorded.
     Long(usize),
 }
 
-/// All of them, in the order they were recorded.
+/// All recordings in order.
 pub(crate) fn recordings() -> &'static [Recording] {
     static ALL: LazyLock<Vec<Recording>> = LazyLock::new(|| {
         let all: Vec<Value> = serde_json::from_str(include_str!("../fixtures/recordings.json")).unwrap();

@@ -1,4 +1,4 @@
-//! A TaskManager in the test's own process, and a sandbox for the binary that speaks with it.
+//! A TaskManager in the test's process, and a sandbox for the binary that uses it.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use super::{Answer, Output, Prismq, Running, Sandbox, TaskManager, rows};
 
-/// A type that takes any params.
+/// A type that accepts any params.
 pub(crate) const ANY: &str = "example.any";
 
-/// A port that only a system's own service would listen on, and none does.
+/// An address at which nobody listens.
 pub(crate) const NOBODY: &str = "http://127.0.0.1:1/api";
 
-/// Who the worker is in every test that does not say otherwise.
+/// The default worker ID in tests.
 pub(crate) const WORKER: &str = "worker-1";
 
-/// Reads the task and runs the script that its params name, as `{"case":"NAME"}`.
+/// Runs the script that the task's params name, as in `{"case":"NAME"}`.
 const RUN_CASE: &str = r#"case=$(sed 's/.*"case":"\([a-z0-9-]*\)".*/\1/'); . "./$case.sh""#;
 
-/// A sandbox whose workers poll fast, are called [`WORKER`] and keep their results in `results.db`.
+/// A sandbox whose workers poll often, have the ID [`WORKER`] and store results in `results.db`.
 pub(crate) fn sandbox(url: &str) -> Sandbox {
     Sandbox::at(url)
         .env("WORKER_ID", WORKER)
@@ -30,24 +30,24 @@ pub(crate) fn sandbox(url: &str) -> Sandbox {
         .env("MAX_BACKOFF", "50ms")
 }
 
-/// A table of `prismq.toml` for a type that runs the scripts that its tasks name, with more `settings`.
+/// A table of `prismq.toml` for a type that runs the scripts named by its tasks, with more `settings`.
 pub(crate) fn cases(name: &str, settings: &str) -> String {
     format!("[[task_type]]\nname = \"{name}\"\nexec = '''{RUN_CASE}'''\n{settings}\n")
 }
 
-/// A TaskManager, and a sandbox whose workers speak with it.
+/// A TaskManager, and a sandbox whose workers use it.
 pub(crate) struct Rig {
     pub(crate) taskmanager: TaskManager,
     pub(crate) sandbox: Sandbox,
 }
 
 impl Rig {
-    /// With the type `case`, whose tasks name the script that works them.
+    /// With the type `case`, whose tasks name their scripts.
     pub(crate) fn start() -> Self {
         Self::of(TaskManager::start(), &[("case", "")])
     }
 
-    /// With types whose tasks name the script that works them, each with its name and more settings.
+    /// With types whose tasks name their scripts, each with its name and more settings.
     pub(crate) fn of(taskmanager: TaskManager, types: &[(&str, &str)]) -> Self {
         for (name, _) in types {
             taskmanager.register(name);
@@ -57,8 +57,7 @@ impl Rig {
         Self { taskmanager, sandbox }
     }
 
-    /// With the type `warm`, whose tasks are worked by processes that run `script` for one after another. One failure is
-    /// the end of a task.
+    /// With the type `warm`, whose persistent processes run `script` for one task after another. One failure ends a task.
     pub(crate) fn warm(script: &str, settings: &str) -> Self {
         let rig = Self::of(TaskManager::with(|settings| settings.max_attempts = 1), &[]);
         rig.taskmanager.register("warm");
@@ -68,12 +67,12 @@ impl Rig {
         rig
     }
 
-    /// Creates tasks of the type `warm`; their numbers.
+    /// Creates tasks of the type `warm`, and returns their ids.
     pub(crate) fn create_warm(&self, count: u64) -> Vec<u64> {
         (0..count).map(|n| self.taskmanager.create("warm", json!({"n": n}))).collect()
     }
 
-    /// Creates a task of the type `case` that `script` works; its number.
+    /// Creates a task of the type `case` for `script`, and returns its id.
     pub(crate) fn case(&self, name: &str, script: &str) -> u64 {
         self.case_of("case", name, script)
     }
@@ -88,12 +87,12 @@ impl Rig {
         self.sandbox.write(&format!("{name}.sh"), script);
     }
 
-    /// A worker.
+    /// Prepares a worker.
     pub(crate) fn work<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Prismq {
         self.sandbox.prismq(["work"]).args(arguments)
     }
 
-    /// Works until nothing is left.
+    /// Runs a worker until no tasks are left.
     #[track_caller]
     pub(crate) fn drain(&self) -> Output {
         self.work(["--drain"]).run().exits(0)
@@ -104,35 +103,35 @@ impl Rig {
         rows(&self.sandbox, table)
     }
 
-    /// The tasks whose results the file holds, in the order in which they ended.
+    /// The ids of tasks with results, in the order in which they ended.
     pub(crate) fn worked(&self) -> Vec<u64> {
         self.rows("results").iter().map(|row| row["task_id"].as_u64().unwrap()).collect()
     }
 }
 
-/// For the commands other than `work`: the workers of this sandbox poll as seldom as a user's do.
+/// For commands other than `work`: this sandbox has the default settings.
 impl Rig {
-    /// One whose TaskManager knows [`ANY`].
+    /// A rig with the type [`ANY`].
     pub(crate) fn new() -> Self {
         Self::empty().knowing_any()
     }
 
-    /// One whose TaskManager knows no type.
+    /// A rig without types.
     pub(crate) fn empty() -> Self {
         Self::with(|_| {})
     }
 
-    /// One whose TaskManager wants this key; no `prismq` has it unless a test gives it.
+    /// A rig whose TaskManager requires this key. A `prismq` has it only if the test sets it.
     pub(crate) fn with_key(key: &str) -> Self {
         Self::with(|settings| settings.api_key = Some(key.to_owned()))
     }
 
-    /// One that answers as the published TaskManager does.
+    /// A rig whose TaskManager answers as the published one does.
     pub(crate) fn published() -> Self {
         Self::with(|settings| settings.faults.published = true)
     }
 
-    /// One whose claims last so long.
+    /// A rig whose claims last this long, with the type [`ANY`].
     pub(crate) fn with_claims_of(claim_timeout: Duration) -> Self {
         Self::with(|settings| settings.claim_timeout = claim_timeout).knowing_any()
     }
@@ -147,13 +146,13 @@ impl Rig {
         self
     }
 
-    /// The sandbox without the TaskManager.
+    /// Stops the TaskManager and returns the sandbox.
     pub(crate) fn stop(mut self) -> Sandbox {
         self.taskmanager.stop();
         self.sandbox
     }
 
-    /// The same sandbox, with a TaskManager that was set up anew at the same address.
+    /// Replaces the TaskManager by a new one at the same address.
     pub(crate) fn anew(mut self) -> Self {
         self.taskmanager.stop();
         self.taskmanager.restart_anew();
@@ -164,7 +163,7 @@ impl Rig {
         self.taskmanager.url()
     }
 
-    /// `prismq` with the words of `line`.
+    /// Prepares `prismq` with the words of `line`.
     pub(crate) fn prismq(&self, line: &str) -> Prismq {
         self.sandbox.prismq(line.split_whitespace())
     }
@@ -186,7 +185,7 @@ impl Rig {
         created.stdout.trim().parse().unwrap()
     }
 
-    /// A task as the TaskManager shows it.
+    /// Returns a task as the TaskManager shows it.
     #[track_caller]
     pub(crate) fn task(&self, id: u64) -> Value {
         self.run(&format!("show-task {id} --json")).exits(0).json()
@@ -198,18 +197,18 @@ impl Rig {
         self.run("results --json").exits(0).json_lines()
     }
 
-    /// `prismq` as a plain command, for arguments and streams that are out of the ordinary.
+    /// Returns `prismq` as a plain command, for unusual arguments and streams.
     pub(crate) fn command(&self) -> Command {
         plain(&self.sandbox, &self.url())
     }
 }
 
-/// `prismq` as a plain command that speaks with the TaskManager at `url`.
+/// Returns `prismq` as a plain command with the TaskManager at `url`.
 pub(crate) fn plain(sandbox: &Sandbox, url: &str) -> Command {
     plain_program(env!("CARGO_BIN_EXE_prismq"), sandbox, url)
 }
 
-/// Another program in the same surroundings.
+/// Returns another program in the same environment.
 pub(crate) fn plain_program(program: &str, sandbox: &Sandbox, url: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(sandbox.path("")).env_clear().env("HOME", sandbox.home("")).env("TASKMANAGER_API_URL", url);
@@ -217,7 +216,7 @@ pub(crate) fn plain_program(program: &str, sandbox: &Sandbox, url: &str) -> Comm
     command
 }
 
-/// A plain command's output, in the form that the others have.
+/// Runs a plain command and returns its output.
 pub(crate) fn output(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -234,7 +233,7 @@ pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What a queue of one scripted TaskManager answers to a lookup of [`ANY`], whose number is 1.
+/// The answer to a lookup of [`ANY`] with id 1.
 pub(crate) fn type_found() -> Answer {
     Answer::data(&json!({"id": 1, "name": ANY, "version": "1.0.0", "param_schema": {"type": "object"}}))
 }

@@ -1,4 +1,4 @@
-//! What a results file holds.
+//! Rows of a results file.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Sandbox;
 
-/// All rows of a table of the results file in the sandbox, in the order of their keys: where there is none, as written.
+/// Returns all rows of a table of the results file in the sandbox, in the order of their keys, or as written.
 pub(crate) fn rows(sandbox: &Sandbox, table: &str) -> Vec<Value> {
     read_rows(&sandbox.path("results.db"), table)
 }
@@ -32,7 +32,7 @@ pub(crate) fn read_rows(file: &Path, table: &str) -> Vec<Value> {
     statement.query_map([], read).unwrap().map(Result::unwrap).collect()
 }
 
-/// Takes the times out of a row of `results`, after it has seen that they make sense.
+/// Checks the times in a row of `results` and removes them.
 #[track_caller]
 pub(crate) fn without_times(mut row: Value) -> Value {
     let fields = row.as_object_mut().unwrap();
@@ -49,7 +49,7 @@ pub(crate) fn without_times(mut row: Value) -> Value {
     row
 }
 
-/// Takes out of an envelope what is different each time, after it has seen that it makes sense.
+/// Checks the times in an envelope and removes them.
 #[track_caller]
 pub(crate) fn without_moments(mut envelope: Value) -> Value {
     let success = envelope["success"] == json!(true);

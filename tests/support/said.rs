@@ -1,16 +1,16 @@
-//! What every answer of a command has to look like.
+//! Assertions about the output of commands.
 
 use serde_json::{Value, json};
 
 use super::Output;
 
-/// What is looked for is not there, and that is all it says.
+/// Asserts that a command printed only a note that nothing was found.
 #[track_caller]
 pub(crate) fn finds_nothing(output: &Output, note: &str) {
     assert_eq!((output.code(), output.stdout.as_str(), output.stderr.as_str()), (0, "", note));
 }
 
-/// Asserts that a command ended with this code, printed nothing, and said in one clear line why: with these words.
+/// Asserts that a command ended with this code, printed no results, and one error line with these words.
 #[track_caller]
 pub(crate) fn complains(output: &Output, code: i32, words: &[&str]) {
     assert_eq!(output.code(), code, "{output:?}");

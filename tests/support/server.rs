@@ -1,5 +1,5 @@
-//! A scripted HTTP server on a real socket. It answers what a test tells it to, or misbehaves, and keeps what it was
-//! asked. Dropping it ends its connections and threads at once; a script that panicked fails the test then.
+//! A scripted HTTP server on a real socket. It answers or misbehaves as a test tells it, and records requests. Dropping
+//! it ends its connections and threads at once; if the script panicked, that fails the test.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use super::wait::PATIENCE;
 
-/// The path of the base URL, as real ones have it.
+/// The path of the base URL.
 const BASE: &str = "/api";
 
-/// What the server was asked.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -24,7 +24,7 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// How many requests its connection had carried before it.
+    /// Number of earlier requests on its connection.
     pub(crate) before: usize,
     /// When it was read.
     pub(crate) at: Instant,
@@ -41,7 +41,7 @@ impl Request {
     }
 }
 
-/// What the server answers, and how.
+/// An answer, and how it is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -83,7 +83,7 @@ impl Answer {
         Self::json(status, &json!({"success": false, "error": text, "timestamp": 1}))
     }
 
-    /// A web page, such as proxies send.
+    /// A web page, as sent by proxies.
     pub(crate) fn page(status: u16) -> Self {
         Self::new(status, "text/html", format!("<html>\r\n<head><title>{status}</title></head>\r\n</html>\r\n"))
     }
@@ -92,42 +92,42 @@ impl Answer {
         Self::page(status).header("Location", location)
     }
 
-    /// Bytes as they are, which need be no HTTP, and the end of the connection.
+    /// Raw bytes, which need not be HTTP, then the end of the connection.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(0, "", bytes).in_manner(Manner::Raw)
     }
 
-    /// The connection is closed instead.
+    /// Closes the connection instead.
     pub(crate) fn close() -> Self {
         Self::raw("").in_manner(Manner::Close)
     }
 
-    /// The connection is reset instead (on Linux; elsewhere it may just be closed).
+    /// Resets the connection instead (on Linux; elsewhere it may just be closed).
     pub(crate) fn reset() -> Self {
         Self::raw("").in_manner(Manner::Reset)
     }
 
-    /// Nothing, until the client or the server goes away.
+    /// Sends nothing until the client or the server ends the connection.
     pub(crate) fn hang() -> Self {
         Self::raw("").in_manner(Manner::Hang)
     }
 
-    /// The same, but the connection ends before the body does.
+    /// Ends the connection before the end of the body.
     pub(crate) fn cut_short(self) -> Self {
         self.in_manner(Manner::CutShort)
     }
 
-    /// The same, but the body goes on for ever, in chunks.
+    /// Makes the body endless, in chunks.
     pub(crate) fn endless_chunks(self) -> Self {
         self.in_manner(Manner::EndlessChunks)
     }
 
-    /// The same, but the body goes on for ever, as the `Content-Length` says.
+    /// Makes the body endless, with a huge `Content-Length`.
     pub(crate) fn endless_body(self) -> Self {
         self.in_manner(Manner::EndlessBody)
     }
 
-    /// The same, but the body goes on for ever, a byte every few milliseconds.
+    /// Makes the body endless, with a byte every few milliseconds.
     pub(crate) fn dripping(self) -> Self {
         self.in_manner(Manner::Dripping)
     }
@@ -137,7 +137,7 @@ impl Answer {
         self
     }
 
-    /// The same with another body.
+    /// Replaces the body.
     pub(crate) fn with_body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
@@ -147,7 +147,7 @@ impl Answer {
         self
     }
 
-    /// Sends it; true where the connection can go on.
+    /// Sends it. Returns whether the connection stays open.
     fn send(&self, mut stream: &TcpStream) -> io::Result<bool> {
         match self.manner {
             Manner::Proper => {
@@ -197,7 +197,7 @@ fn write_for_ever(mut stream: &TcpStream, bytes: &[u8], pause: Duration) -> io::
 
 type Script = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
 
-/// The server. It listens on a free port of the loopback interface.
+/// A server on a free port of the loopback interface.
 pub(crate) struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -213,7 +213,7 @@ struct Shared {
 }
 
 impl Server {
-    /// A server that asks `script` for the answer to each request.
+    /// Starts a server that calls `script` for each request.
     pub(crate) fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
@@ -231,7 +231,7 @@ impl Server {
         Self { address, shared, listening: Some(listening) }
     }
 
-    /// A server that gives each answer once, in this order, and 418 to what is asked beyond.
+    /// Starts a server that sends each answer once, in this order, then 418.
     pub(crate) fn queue(answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers: Mutex<VecDeque<Answer>> = Mutex::new(answers.into_iter().collect());
         Self::start(move |request| {
@@ -242,7 +242,7 @@ impl Server {
         })
     }
 
-    /// A server that gives the same answer to everything.
+    /// Starts a server that always sends the same answer.
     pub(crate) fn always(answer: Answer) -> Self {
         Self::start(move |_| answer.clone())
     }
@@ -256,17 +256,17 @@ impl Server {
         self.address
     }
 
-    /// Everything it was asked so far.
+    /// All requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The same as `METHOD /path`.
+    /// All requests so far, as `METHOD /path`.
     pub(crate) fn calls(&self) -> Vec<String> {
         self.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 
-    /// Waits until it was asked `count` times.
+    /// Waits for `count` requests.
     pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Request> {
         let requests = self.shared.requests.lock().unwrap();
         let (requests, waited) =
@@ -275,7 +275,7 @@ impl Server {
         requests.clone()
     }
 
-    /// How many connections it has accepted.
+    /// Number of accepted connections.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.lock().unwrap().len()
     }
@@ -329,11 +329,11 @@ impl Shared {
     }
 }
 
-/// Reads the next request. Its last byte stays unread until the answer is known: a socket that is closed with bytes
-/// unread is reset.
+/// Reads the next request. Its last byte stays unread until the answer is known, since a socket that is closed with
+/// unread bytes is reset.
 fn read_request(mut stream: &TcpStream) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
-    // Mostly it is all there; what is not comes byte by byte.
+    // Usually the whole head is there; otherwise it is read byte by byte.
     let mut buffer = [0; 1024];
     let there = stream.peek(&mut buffer)?;
     if let Some(end) = buffer[..there].windows(4).position(|bytes| bytes == b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! An embedded TaskManager in the test's own process.
+//! An embedded TaskManager in the test's process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl TaskManager {
         taskmanager
     }
 
-    /// One that does not run yet, on a port that nobody listens on.
+    /// Returns one that is not started yet, on a free port.
     pub(crate) fn away() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -48,9 +48,9 @@ impl TaskManager {
         self.server.take().expect("it runs").stop();
     }
 
-    /// Starts it where it does not run.
+    /// Starts it after a stop.
     pub(crate) fn restart(&mut self) {
-        // For a moment, a process that another test has just forked may still listen there.
+        // A child that another test has just forked may still listen there for a moment.
         self.server = Some(wait_for("a port of its own", || Server::start(&self.settings).ok()));
     }
 
@@ -68,12 +68,12 @@ impl TaskManager {
         self.restart();
     }
 
-    /// The file that holds its tasks.
+    /// Its database file.
     pub(crate) fn database(&self) -> &Path {
         &self.settings.database
     }
 
-    /// Puts what another one holds in the place of what this one held.
+    /// Replaces its database by that of another one.
     pub(crate) fn replace_by(&mut self, mut other: Self) {
         other.stop();
         self.stop();
@@ -82,7 +82,7 @@ impl TaskManager {
         self.restart();
     }
 
-    /// Starts it with an empty file.
+    /// Starts it with an empty database.
     pub(crate) fn restart_anew(&mut self) {
         self.settings.database.set_file_name("anew.db");
         self.restart();
@@ -92,12 +92,12 @@ impl TaskManager {
         &self.client
     }
 
-    /// Registers a type that takes anything.
+    /// Registers a type that accepts any params.
     pub(crate) fn register(&self, name: &str) {
         self.client.register_type(name, "1.0.0", &json!({"type": "object"})).unwrap();
     }
 
-    /// Creates a task; its number.
+    /// Creates a task and returns its id.
     #[allow(clippy::needless_pass_by_value, reason = "calls read better with json!(…) as it is")]
     pub(crate) fn create(&self, task_type: &str, params: Value) -> u64 {
         self.create_with_priority(task_type, params, 0)

@@ -1,4 +1,4 @@
-//! A worker with a status address, and what it answers there.
+//! A worker with a status endpoint, and its answers.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Exchange, Prismq, Rig, Running, exchange, wait_for};
 
-/// A worker that shows how it is on a free port.
+/// A worker with a status endpoint on a free port.
 pub(crate) struct Watched {
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
@@ -18,13 +18,13 @@ impl Watched {
         Self::of(rig.work(arguments))
     }
 
-    /// The same of a worker that waits for a second instead of ten for another process that holds the results file.
+    /// Starts a worker that waits only a second instead of ten for a locked results file.
     #[track_caller]
     pub(crate) fn start_impatient<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         Self::of(rig.work(arguments).env("FAILPOINTS", "impatient=return(1)"))
     }
 
-    /// The same of a worker that is about to run.
+    /// Starts a prepared worker.
     #[track_caller]
     pub(crate) fn of(worker: Prismq) -> Self {
         let mut running = worker.args(["--status-addr", "127.0.0.1:0"]).start();
@@ -35,21 +35,21 @@ impl Watched {
         Self { running, address }
     }
 
-    /// The status and the body of the answer to a GET.
+    /// Sends a GET and returns the status and the body.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let answer = self.ask("GET", path);
         (answer.status, answer.body)
     }
 
-    /// The answer to a request.
+    /// Sends a request.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str) -> Exchange {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         exchange(self.address, &request).unwrap()
     }
 
-    /// The answer to a request that calls this machine by that name.
+    /// Sends a GET with this `Host`.
     #[track_caller]
     pub(crate) fn ask_as(&self, host: &str, path: &str) -> Exchange {
         exchange(self.address, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).unwrap()
@@ -60,7 +60,7 @@ impl Watched {
         serde_json::from_str(&self.get("/health").1).unwrap()
     }
 
-    /// Waits until the metrics hold this line.
+    /// Waits until the metrics contain this line.
     #[track_caller]
     pub(crate) fn wait_for_metric(&self, line: &str) {
         let holds = || {

@@ -1,4 +1,4 @@
-//! Where keys come from, and that they are shown nowhere.
+//! Sources of keys, and that keys are never shown.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What `[[task_type]]` may say.
+//! The keys of `[[task_type]]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

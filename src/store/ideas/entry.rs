@@ -1,4 +1,4 @@
-//! An entry of a result's `data.ideas`: what it may hold, and how the rest of the result comes to know its row.
+//! Entries of a result's `data.ideas`: their fields, and row ids that are added to the result.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -9,14 +9,14 @@ use sha2::{Digest, Sha256};
 
 use crate::task::{Outcome, TaskResult};
 
-/// What a field takes. Null says nothing, for each.
+/// The type of a field. Null counts as absent.
 #[derive(Clone, Copy)]
 enum FieldKind {
     Text,
     WholeNumber,
     /// A list of texts.
     Words,
-    /// An object whose values are text, or are made so.
+    /// An object whose values are converted to text.
     Texts,
     Object,
 }
@@ -41,7 +41,7 @@ const FIELDS: [(&str, FieldKind); 15] = [
 ];
 
 impl FieldKind {
-    /// What a column holds where the first entry for its row says nothing.
+    /// The SQL default of a column for a new row.
     fn default(self) -> &'static str {
         match self {
             Self::Text | Self::WholeNumber => "NULL",
@@ -50,7 +50,7 @@ impl FieldKind {
         }
     }
 
-    /// The cell that a value makes; the error says what is wrong with it.
+    /// Converts a value to a cell; the error completes a sentence whose subject is the field.
     fn cell(self, value: &Value) -> Result<Cell, String> {
         match self {
             Self::Text => value.as_str().map(|text| Cell::Text(text.into())).ok_or("is not text".into()),
@@ -79,7 +79,7 @@ fn texts(object: &Map<String, Value>) -> Result<Cell, String> {
     Ok(Cell::Text(Value::Object(texts).to_string()))
 }
 
-/// The names of the fields, as the table has them.
+/// The names of the fields, which are those of the columns.
 pub(super) fn fields() -> impl Iterator<Item = &'static str> {
     FIELDS.iter().map(|(name, _)| *name)
 }
@@ -89,9 +89,9 @@ pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
     FIELDS.iter().map(|(name, kind)| (*name, kind.default()))
 }
 
-/// An idea to be kept.
+/// An idea to be stored.
 pub(in crate::store) struct Idea {
-    /// In the order of [`fields`]; `None` for what the entry says nothing of.
+    /// In the order of [`fields`]; `None` for absent fields.
     pub(super) cells: Vec<Option<Cell>>,
 }
 
@@ -109,12 +109,11 @@ impl Idea {
         Ok(Self { cells: FIELDS.iter().map(cell).collect::<Result<_, String>>()? })
     }
 
-    /// The cell of a field.
     fn cell(&self, field: &str) -> Option<&Cell> {
         fields().position(|name| name == field).and_then(|index| self.cells[index].as_ref())
     }
 
-    /// Its id at its source; an empty one is none.
+    /// Returns its id at its source, if that is not empty.
     fn source_id(&self) -> Option<&str> {
         match self.cell("source_id") {
             Some(Cell::Text(text)) if !text.is_empty() => Some(text),
@@ -122,17 +121,17 @@ impl Idea {
         }
     }
 
-    /// What it is known by: its id at its source, and the source.
+    /// Its identity: its id at its source, and the source.
     pub(super) fn source(&self) -> [Option<&Cell>; 2] {
         [self.cell("source_id"), self.cell("source_platform")]
     }
 
-    /// Gives one that has no id at its source one by which it is known when its task is run again.
+    /// Gives an idea without an id at its source a stable one, so that it is recognised when its task runs again.
     fn name_after(&mut self, result: &TaskResult, number: usize) {
         if self.source_id().is_some() {
             return;
         }
-        // A TaskManager that starts anew gives out the same numbers again, for other tasks.
+        // A TaskManager that was set up again reuses ids for other tasks.
         let task = [&result.api_url, "\0", &result.task_type, "\0", &result.params.to_string()].concat();
         let mut name = format!("prismq:{}:{number}:", result.task_id);
         for byte in &Sha256::digest(task)[..8] {
@@ -145,7 +144,7 @@ impl Idea {
     }
 }
 
-/// Whether the ideas of an outcome, if it has any, can be kept. The error is one line that names the entry and the field.
+/// Checks the ideas of an outcome. The error is one line that names the entry and the field.
 pub(crate) fn check_ideas(outcome: &Outcome) -> Result<(), String> {
     entries(outcome).map(drop)
 }
@@ -168,8 +167,8 @@ fn entries(outcome: &Outcome) -> Result<Vec<Idea>, String> {
     entries.iter().enumerate().map(read).collect()
 }
 
-/// Tells `data` the rows of its ideas: each entry gets its `id`, and whatever else is known by the same id as an idea
-/// and has room for an `idea_id`, that.
+/// Adds row ids to `data`: each idea gets its `id`, and each other object with an empty `idea_id` and the source id of
+/// an idea gets that.
 pub(in crate::store) fn fill(data: &mut Value, ideas: &[Idea], rows: &[i64]) {
     let mut known = HashMap::new();
     for (idea, row) in ideas.iter().zip(rows) {

@@ -1,4 +1,4 @@
-//! The table `IdeaInspiration`. It may be another program's, and older than prismq: it is used as it is, or not at all.
+//! The table `IdeaInspiration`. It may belong to another program, so its columns are checked and not changed.
 
 use std::collections::BTreeSet;
 
@@ -8,25 +8,25 @@ use super::entry::{Idea, defaults, fields};
 use crate::clock::Timestamp;
 use crate::sqlite::OpenError;
 
-/// Older tables do not have it: they get it.
+/// A column that older tables lack; it is added to them.
 const ADDED_LATER: &str = "source_platform";
 
-/// The columns that are not the handler's to fill.
+/// The columns that handlers do not fill.
 const OURS: [&str; 3] = ["id", "created_at", "updated_at"];
 
-/// What there is of the table.
+/// The state of the table.
 enum Shape {
     Missing,
     Old,
     Current,
 }
 
-/// Whether there is a table of that name, or a view.
+/// Whether a table or a view of that name exists.
 pub(in crate::store) fn exists(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'IdeaInspiration' COLLATE NOCASE")?.exists([])
 }
 
-/// Whether ideas can be kept in this database. Changes nothing.
+/// Checks that ideas can be stored in this database. Changes nothing.
 pub(in crate::store) fn recognise(connection: &Connection) -> Result<(), OpenError> {
     shape(connection).map(drop)
 }
@@ -42,7 +42,7 @@ pub(in crate::store) fn keep(
         Shape::Old => transaction.execute_batch("ALTER TABLE IdeaInspiration ADD COLUMN source_platform TEXT")?,
         Shape::Current => {}
     }
-    // As CURRENT_TIMESTAMP has it, which other programs leave to the table's defaults; Python reads both.
+    // The format of CURRENT_TIMESTAMP, which other programs use by default, with milliseconds; Python reads both.
     let now = now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string();
     ideas.iter().map(|idea| Ok(keep_one(transaction, idea, &now)?)).collect()
 }
@@ -71,7 +71,7 @@ fn insert() -> String {
     format!("INSERT INTO IdeaInspiration ({names}, created_at, updated_at) VALUES ({values}, ?{now}, ?{now})")
 }
 
-/// What an entry says nothing of stays: another program may have filled it in.
+/// Absent fields are not changed, since another program may have set them.
 fn update() -> String {
     let set: Vec<String> =
         fields().enumerate().map(|(index, name)| format!("{name} = coalesce(?{}, {name})", index + 1)).collect();
@@ -100,7 +100,7 @@ fn shape(connection: &Connection) -> Result<Shape, OpenError> {
     }
 }
 
-/// What sets another table apart.
+/// Describes how another table differs.
 fn foreign(lacking: &[&str], more: &[&str]) -> String {
     let differs = match (lacking, more) {
         ([] | [ADDED_LATER], []) => "its id is not an INTEGER PRIMARY KEY".into(),

@@ -1,4 +1,4 @@
-//! No server, the wrong one, one that refuses, and answers that are damaged, cut short, endless or make no sense.
+//! Missing, wrong and refusing servers, and answers that are damaged, cut short, endless or invalid.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use crate::support::{ANY, Answer, NOBODY, Output, Request, Running, Sandbox, Ser
 
 const KEY: &str = "a-key-of-the-tests";
 
-/// A command for every call that the client makes first.
+/// One command for each call that a command can make first.
 const COMMANDS: [&str; 12] = [
     "register-type example.any --schema {\"type\":\"object\"}",
     "list-types",
@@ -31,7 +31,7 @@ fn sandbox(url: &str) -> Sandbox {
     sandbox
 }
 
-/// Runs every command at once against `url`, each with a results file of its own.
+/// Runs all commands concurrently against `url`, each with its own results file.
 fn run_all(url: &str, key: Option<&str>) -> Vec<(&'static str, Output)> {
     let sandbox = sandbox(url);
     let start = |(number, line): (usize, &'static str)| {
@@ -55,7 +55,7 @@ fn all_complain(url: &str, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_refused_key() {
+fn refused_key_is_exit_code_5() {
     let server = Server::always(recorded("wrong key"));
     all_complain(&server.url(), 5, &["refused the key", "TASKMANAGER_API_KEY"]);
     assert_eq!(server.calls().len(), COMMANDS.len(), "it is not tried again");
@@ -74,7 +74,7 @@ fn web_pages() {
 }
 
 #[test]
-fn faults_that_may_pass() {
+fn temporary_server_errors_are_retried_then_exit_code_4() {
     let away = Server::always(recorded("backend down"));
     let ill = Server::always(recorded("the server's database is down"));
     let cut_short = Server::start(|request| match request.path.len() % 3 {
@@ -82,7 +82,7 @@ fn faults_that_may_pass() {
         1 => Answer::new(200, "application/json", "{\"success\":true,\"data\":{\"id\":"),
         _ => Answer::close(),
     });
-    // Each is tried again for some seconds: all at once.
+    // Each is retried for some seconds, so they run concurrently.
     thread::scope(|scope| {
         for (url, words) in [
             (NOBODY.to_owned(), ["cannot reach the TaskManager at http://127.0.0.1:1/api", "TASKMANAGER_API_URL"]),
@@ -108,14 +108,14 @@ fn endless_answers() {
 }
 
 #[test]
-fn what_is_no_http_at_all() {
+fn answers_that_are_not_http() {
     let server = Server::always(Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"));
     for (_, output) in run_all(&server.url(), None) {
         complains(&output, 4, &["TaskManager"]);
     }
 }
 
-/// Answers in JSON that are not what was asked for.
+/// JSON answers of an unexpected shape.
 fn shapes() -> Vec<Value> {
     let data = [
         json!(null),
@@ -130,8 +130,8 @@ fn shapes() -> Vec<Value> {
     data.into_iter().map(|data| json!({"success": true, "data": data})).chain(bare).collect()
 }
 
-/// Asserts that a command takes none of the wrong shapes for an answer to the call that `is_spoilt` picks; all others
-/// are answered as they should be.
+/// Asserts that a command rejects unexpected answers to the calls that `is_spoilt` selects; all others are answered
+/// properly.
 #[track_caller]
 fn sees_through(line: &str, is_spoilt: fn(&Request) -> bool) {
     let see_through = |shape: Value| {
@@ -140,7 +140,7 @@ fn sees_through(line: &str, is_spoilt: fn(&Request) -> bool) {
             Server::start(move |request| if is_spoilt(request) { Answer::json(200, &shape) } else { proper(request) });
         let sandbox = sandbox(&server.url());
         let output = sandbox.prismq(line.split(' ')).run();
-        // An empty answer to a question about a type or a task says that there is none.
+        // An empty answer to a lookup of a type or a task means that it does not exist.
         let codes: &[i32] = if line.contains(ANY) { &[1, 2] } else { &[1] };
         assert!(codes.contains(&output.code()), "{line} took {words}: {output:?}");
         complains(&output, output.code(), &[]);
@@ -148,7 +148,7 @@ fn sees_through(line: &str, is_spoilt: fn(&Request) -> bool) {
     shapes().into_iter().for_each(see_through);
 }
 
-/// What a TaskManager answers that knows [`ANY`] and task 7, which `me` has claimed.
+/// The answers of a TaskManager with the type [`ANY`] and task 7, claimed by `me`.
 fn proper(request: &Request) -> Answer {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", path) if path.starts_with("/task-types/") => type_found(),
@@ -163,7 +163,7 @@ fn task() -> Value {
 }
 
 #[test]
-fn the_wrong_shape_for_a_call_about_types() {
+fn unexpected_json_about_types_is_an_invalid_answer() {
     sees_through("register-type example.any --schema {\"type\":\"object\"}", |_| true);
     sees_through("list-types", |_| true);
     sees_through("claim example.any --once", |request| request.method == "GET");
@@ -171,7 +171,7 @@ fn the_wrong_shape_for_a_call_about_types() {
 }
 
 #[test]
-fn the_wrong_shape_for_a_call_about_tasks() {
+fn unexpected_json_about_tasks_is_an_invalid_answer() {
     sees_through("list-tasks", |_| true);
     sees_through("show-task 7", |_| true);
     sees_through("create-task example.any a=1", |_| true);
@@ -181,7 +181,7 @@ fn the_wrong_shape_for_a_call_about_tasks() {
 }
 
 #[test]
-fn the_wrong_shape_for_a_report() {
+fn unexpected_json_about_a_report_is_an_invalid_answer() {
     sees_through("complete 7 --worker-id me", |request| request.method == "GET");
     sees_through("complete 7 --worker-id me", |request| request.path == "/tasks/7/complete");
     sees_through("fail 7 --error x --worker-id me", |request| request.path == "/tasks/7/complete");
@@ -189,7 +189,7 @@ fn the_wrong_shape_for_a_report() {
 }
 
 #[test]
-fn a_report_that_something_else_answers_is_kept() {
+fn a_result_stays_stored_if_the_answer_to_its_report_is_invalid() {
     for answer in [Answer::json(200, &json!({"ok": true})), Answer::page(200), recorded("wrong key")] {
         let server = Server::start(move |request| match request.path.as_str() {
             "/tasks/7/complete" => answer.clone(),
@@ -204,7 +204,7 @@ fn a_report_that_something_else_answers_is_kept() {
 }
 
 #[test]
-fn a_wait_for_a_task_survives_no_nonsense() {
+fn waiting_for_a_result_ends_at_an_invalid_answer() {
     for (answer, code) in [
         (Answer::page(200), 4),
         (Answer::data(&json!({"id": 7})), 1),
@@ -222,7 +222,7 @@ fn a_wait_for_a_task_survives_no_nonsense() {
 }
 
 #[test]
-fn health_reports_what_it_meets() {
+fn health_shows_invalid_answers() {
     for answer in [
         Answer::page(200),
         Answer::page(404),
@@ -241,7 +241,7 @@ fn health_reports_what_it_meets() {
 }
 
 #[test]
-fn a_worker_keeps_what_something_else_answers() {
+fn a_worker_keeps_results_whose_reports_get_invalid_answers() {
     let server = Server::start(|request| match request.path.as_str() {
         "/tasks/7/complete" => Answer::json(200, &json!({"ok": true})),
         _ => proper(request),

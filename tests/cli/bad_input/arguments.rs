@@ -1,4 +1,4 @@
-//! Arguments and variables that make no sense.
+//! Invalid arguments and variables.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Rig, complains, names_in, output};
 
-/// A rig with task 1 waiting.
+/// A rig with task 1 pending.
 fn rig() -> Rig {
     let rig = Rig::new();
     rig.create(ANY, &json!({"n": 1}));
     rig
 }
 
-/// Asserts that the parser refuses a command line, in words of its own.
+/// Asserts that the parser refuses a command line with one of our messages.
 #[track_caller]
 fn refused(rig: &Rig, arguments: &[&str], words: &str) {
     let output = rig.sandbox.prismq(arguments.iter().copied()).run().exits(2);
@@ -24,7 +24,7 @@ fn refused(rig: &Rig, arguments: &[&str], words: &str) {
 }
 
 #[test]
-fn json_that_is_none_is_told_with_its_place() {
+fn invalid_json_is_refused_with_its_position() {
     let rig = rig();
     rig.sandbox.write("broken.json", "{\"a\":");
     rig.sandbox.write("binary.json", b"\xff\xfe{}");
@@ -50,7 +50,7 @@ fn json_that_is_none_is_told_with_its_place() {
 }
 
 #[test]
-fn a_result_that_cannot_be_read_leaves_the_task_as_it_is() {
+fn an_unreadable_result_leaves_the_task_claimed() {
     let rig = rig();
     rig.run("claim example.any --once --worker-id me").exits(0);
     for argument in ["@nofile", "@.", "{\"a\":", "", "text"] {
@@ -76,7 +76,7 @@ fn unknown_types_and_broken_schemas() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn invalid_numbers_are_refused() {
     let rig = rig();
     for id in ["", "x", "-1", "1.5", "0x1", "18446744073709551615", "99999999999999999999999"] {
         for command in ["show-task", "complete", "results"] {
@@ -95,7 +95,7 @@ fn numbers_that_are_none() {
 }
 
 #[test]
-fn the_longest_durations_overflow_nothing() {
+fn the_longest_durations_do_not_overflow() {
     let rig = rig();
     let long = "315000000000";
     for line in
@@ -125,7 +125,7 @@ fn the_longest_durations_overflow_nothing() {
 }
 
 #[test]
-fn long_arguments_get_through_or_are_refused() {
+fn long_arguments_are_sent_or_refused() {
     let rig = rig();
     let long = "x".repeat(120_000);
     let created = rig.sandbox.prismq(["create-task", ANY, &format!("text={long}")]).run().exits(0);
@@ -147,7 +147,7 @@ fn deep_json_is_refused() {
 }
 
 #[test]
-fn a_wrong_argument_is_shown_as_far_as_people_read() {
+fn a_long_wrong_argument_is_shortened_in_its_error() {
     let rig = rig();
     for pair in [format!("n:={}", "[".repeat(20_000)), format!("n:={}", "1".repeat(20_000)), "x".repeat(20_000)] {
         let output = rig.sandbox.prismq(["create-task", ANY, &pair]).run().exits(2);
@@ -163,7 +163,7 @@ fn with_bytes(rig: &Rig, line: &[u8]) -> Command {
 }
 
 #[test]
-fn arguments_that_are_no_text() {
+fn arguments_must_be_utf_8() {
     let rig = rig();
     for line in [
         &b"\xff"[..],
@@ -187,7 +187,7 @@ fn arguments_that_are_no_text() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn paths_need_not_be_text() {
+fn paths_need_not_be_utf_8() {
     let rig = rig();
     output(&mut with_bytes(&rig, b"claim example.any --once --results \xff.db")).exits(0);
     output(&mut with_bytes(&rig, b"complete 1 --results \xff.db")).exits(0);
@@ -197,7 +197,7 @@ fn paths_need_not_be_text() {
 }
 
 #[test]
-fn variables_that_are_no_text() {
+fn variables_must_be_utf_8() {
     let rig = rig();
     let config = |name: &[u8], value: &[u8]| {
         output(rig.command().arg("config").env(OsStr::from_bytes(name), OsStr::from_bytes(value)))

@@ -1,4 +1,4 @@
-//! A full disk: a small file system of its own, mounted where the test may.
+//! A full disk: a small file system, if the test is allowed to mount one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Output, Rig, Running, at_once, complains, wait_for};
 
-/// A rig in whose working folder `disk` is a file system of 2 MiB, with the results file on it.
+/// A rig whose working folder has a file system of 2 MiB at `disk`, with the results file on it.
 struct FullDisk {
     rig: Rig,
     disk: PathBuf,
 }
 
 impl FullDisk {
-    /// `None`, with a word on why, where nothing may be mounted.
+    /// Returns `None` and prints why if nothing may be mounted.
     fn new() -> Option<Self> {
         Self::of(Rig::new(), "2m")
     }
@@ -39,7 +39,7 @@ impl FullDisk {
         Some(disk)
     }
 
-    /// Takes all the room that is left.
+    /// Fills the disk.
     fn fill(&self) {
         let mut file = File::options().create(true).append(true).open(self.disk.join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
@@ -54,15 +54,15 @@ impl FullDisk {
         self.rig.prismq(line).args(["--results", "disk/results.db"]).run()
     }
 
-    /// Starts a claim by hand that waits for a task, and has opened the results file and written all it writes to it until
-    /// then: it does so before its first call.
+    /// Starts a claim by hand that waits for a task. It has opened the results file and written to it before its first
+    /// call.
     fn start_claim(&self, line: &str) -> Running {
         let mut running = self.rig.prismq(line).args(["--results", "disk/results.db", "--debug"]).start();
         running.wait_for_stderr("call=");
         running
     }
 
-    /// Waits until a worker has noted that it polls: it does so again only after 10 s.
+    /// Waits until a worker has noted its poll; it notes the next one only after 10 s.
     fn wait_for_poll(&self) {
         let results = Connection::open(self.disk.join("results.db")).unwrap();
         let polled = || results.query_row("SELECT max(last_poll_at) FROM workers", [], |row| row.get(0));
@@ -73,7 +73,7 @@ impl FullDisk {
         self.run("results --json").exits(0).json_lines()
     }
 
-    /// Creates task 1, which this shell line works.
+    /// Creates task 1, handled by this shell command.
     fn task(&self, line: &str) {
         self.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{line}'''\n"));
         self.rig.create(ANY, &json!({"n": 1}));
@@ -86,11 +86,11 @@ impl Drop for FullDisk {
     }
 }
 
-/// A handler that takes all the room on the disk before it prints its result.
+/// A handler that fills the disk before it prints its result.
 const GLUTTON: &str = "cat /dev/zero 2>/dev/null >disk/filler; echo 42";
 
 #[test]
-fn nothing_is_claimed_where_nothing_can_be_written() {
+fn nothing_is_claimed_if_the_results_file_cannot_be_written() {
     let Some(disk) = FullDisk::new() else { return };
     disk.task("cat");
     disk.fill();
@@ -107,11 +107,11 @@ fn nothing_is_claimed_where_nothing_can_be_written() {
 }
 
 #[test]
-fn a_full_disk_is_not_healthy_and_what_is_on_it_can_be_read() {
+fn a_full_disk_is_unhealthy_but_results_can_be_read() {
     let Some(disk) = FullDisk::new() else { return };
     disk.task("cat");
     disk.run("work example.any --drain -qq").exits(0);
-    // Without the files that SQLite needs beside it, and with them, as where a worker has it open.
+    // Without SQLite's files beside it, and with them, as when a worker has it open.
     for is_open in [false, true] {
         let holder = Connection::open(disk.disk.join("results.db")).unwrap();
         let file = is_open.then_some(holder);
@@ -131,7 +131,7 @@ fn a_full_disk_is_not_healthy_and_what_is_on_it_can_be_read() {
 }
 
 #[test]
-fn a_report_by_hand_can_be_made_again() {
+fn a_report_by_hand_can_be_repeated() {
     let Some(disk) = FullDisk::new() else { return };
     disk.task("cat");
     disk.run("claim example.any --once").exits(0);
@@ -146,7 +146,7 @@ fn a_report_by_hand_can_be_made_again() {
 }
 
 #[test]
-fn a_result_that_cannot_be_stored_is_reported_all_the_same() {
+fn a_result_that_cannot_be_stored_is_reported_anyway() {
     for line in ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"] {
         let Some(disk) = FullDisk::new() else { return };
         disk.task(GLUTTON);
@@ -163,7 +163,7 @@ fn a_result_that_cannot_be_stored_is_reported_all_the_same() {
 }
 
 #[test]
-fn a_task_whose_ideas_find_no_room_is_not_done() {
+fn a_task_is_not_completed_if_its_ideas_cannot_be_stored() {
     for line in ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"] {
         let Some(disk) = FullDisk::new() else { return };
         let ideas = r#"{"ideas":[{"title":"Bees","source_id":"bees-1"}]}"#;
@@ -190,10 +190,10 @@ fn a_task_whose_ideas_find_no_room_is_not_done() {
     }
 }
 
-/// Writes down that it runs, and an idea.
+/// Records that it runs, and prints an idea.
 const INSPIRED: &str = r#"echo run >>runs; echo '{"ideas":[{"title":"Bees","source_id":"bees-1"}]}'"#;
 
-/// A rig where the database of ideas alone is on the disk, which is full now; task 1 has left an idea there, task 2 waits.
+/// A rig with only the database of ideas on the disk, which is full. It contains an idea of task 1; task 2 is pending.
 fn without_room_for_ideas(settings: &str) -> Option<FullDisk> {
     let disk = FullDisk::new()?;
     disk.task(INSPIRED);
@@ -208,7 +208,7 @@ fn without_room_for_ideas(settings: &str) -> Option<FullDisk> {
 const KEEPS_IDEAS: &str = "work example.any --poll-interval 100ms --ideas disk/ideas.db";
 
 #[test]
-fn a_worker_whose_end_nobody_waits_for_keeps_a_result_until_there_is_room_for_its_ideas() {
+fn a_result_is_kept_until_its_ideas_fit_on_the_disk() {
     let Some(disk) = without_room_for_ideas("") else { return };
     let mut running = disk.rig.spawn(KEEPS_IDEAS);
     running.wait_for_stderr("disk/ideas.db cannot be read or written: the disk is full\" free_space_needed=");
@@ -221,7 +221,7 @@ fn a_worker_whose_end_nobody_waits_for_keeps_a_result_until_there_is_room_for_it
 }
 
 #[test]
-fn a_task_whose_ideas_find_no_room_in_time_goes_back_and_the_worker_goes_on() {
+fn a_task_is_returned_if_its_ideas_cannot_be_stored_in_time() {
     let Some(disk) = without_room_for_ideas("timeout = '2s'") else { return };
     let mut running = disk.rig.spawn(KEEPS_IDEAS);
     running.wait_for_stderr("task returned");
@@ -234,7 +234,7 @@ fn a_task_whose_ideas_find_no_room_in_time_goes_back_and_the_worker_goes_on() {
 }
 
 #[test]
-fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
+fn a_task_that_is_claimed_when_the_disk_has_just_filled_is_returned() {
     for line in ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"] {
         let Some(disk) = FullDisk::new() else { return };
         disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
@@ -261,7 +261,7 @@ fn a_task_that_is_claimed_when_the_disk_has_just_filled_goes_back() {
 }
 
 #[test]
-fn a_worker_whose_end_nobody_waits_for_gives_the_task_back_and_goes_on_when_there_is_room() {
+fn a_worker_returns_the_task_and_continues_once_there_is_space() {
     let Some(disk) = FullDisk::new() else { return };
     disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
     let mut running = disk.rig.spawn("work example.any --concurrency 4 --results disk/results.db");
@@ -278,13 +278,13 @@ fn a_worker_whose_end_nobody_waits_for_gives_the_task_back_and_goes_on_when_ther
 }
 
 #[test]
-fn a_worker_at_rest_notices_the_full_disk_before_it_claims_and_goes_on_when_there_is_room() {
-    // Of the smaller one, less than 1 MiB is ever free.
+fn an_idle_worker_notices_a_full_disk_before_it_claims() {
+    // The smaller one never has 1 MiB of free space.
     at_once([("2m", "128 KiB"), ("900k", "57 KiB")], |(size, room)| notices_the_full_disk(size, room));
 }
 
 fn notices_the_full_disk(size: &str, room: &str) {
-    // It answers each poll at once.
+    // This server has no long polls.
     let rig = Rig::with(|settings| settings.faults.published = true).knowing_any();
     let Some(disk) = FullDisk::of(rig, size) else { return };
     disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
@@ -303,7 +303,7 @@ fn notices_the_full_disk(size: &str, room: &str) {
 }
 
 #[test]
-fn a_claim_by_hand_that_could_not_be_noted_can_be_completed() {
+fn a_claim_that_could_not_be_noted_can_be_completed() {
     let Some(disk) = FullDisk::new() else { return };
     let running = disk.start_claim("claim example.any --timeout 15s --worker-id me");
     disk.fill();
@@ -317,7 +317,7 @@ fn a_claim_by_hand_that_could_not_be_noted_can_be_completed() {
 }
 
 #[test]
-fn a_server_without_room_refuses_and_goes_on() {
+fn a_server_with_a_full_disk_refuses_calls_and_recovers() {
     let Some(disk) = FullDisk::new() else { return };
     let mut serving = disk.rig.spawn("serve --listen 127.0.0.1:0 --db disk/tasks.db");
     serving.wait_for_stdout("\n");

@@ -1,4 +1,4 @@
-//! Results files that are none, that are another program's, or that cannot be written to.
+//! Results files that are not databases, belong to another program, or cannot be written.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ const COMMANDS: [&str; 8] = [
     "work example.any --drain -qq",
 ];
 
-/// A rig with task 1 waiting, and what could work it.
+/// A rig with task 1 pending, and a handler for it.
 fn rig() -> Rig {
     let rig = Rig::new();
     rig.create(ANY, &json!({"n": 1}));
@@ -30,8 +30,7 @@ fn rig() -> Rig {
     rig
 }
 
-/// Asserts that no command takes `file` for a results file, that each says so in these words, and that no task was
-/// claimed for nothing.
+/// Asserts that each command refuses `file` as a results file with these words, and that no task was claimed.
 #[track_caller]
 fn all_refuse(rig: &Rig, file: &str, words: &[&str]) {
     for line in COMMANDS {
@@ -45,7 +44,7 @@ fn all_refuse(rig: &Rig, file: &str, words: &[&str]) {
 }
 
 #[test]
-fn what_is_no_database() {
+fn files_that_are_not_databases_are_refused() {
     let rig = rig();
     for (number, bytes) in [&b"x\n"[..], b"not a database\n", &[0; 4096], &[b'S'; 10_000]].iter().enumerate() {
         let name = format!("{number}.db");
@@ -56,7 +55,7 @@ fn what_is_no_database() {
 }
 
 #[test]
-fn what_is_no_file() {
+fn paths_that_are_not_files_are_refused() {
     let rig = rig();
     fs::create_dir(rig.sandbox.path("folder")).unwrap();
     rig.sandbox.write("file", "");
@@ -67,7 +66,7 @@ fn what_is_no_file() {
 }
 
 #[test]
-fn what_is_only_read_is_not_made() {
+fn read_only_commands_do_not_create_the_results_file() {
     let rig = rig();
     let before = names_in(&rig.sandbox.path(""));
     for line in ["results", "results 1 --json", "stats", "stats --watch", "stats --html -", "explain 1", "replay 1"] {
@@ -82,20 +81,20 @@ fn what_is_only_read_is_not_made() {
     assert!(health.stdout.contains("work/no/such.db, which the first worker creates"), "{health:?}");
     for line in ["stats", "results", "explain 1"] {
         rig.run(line).exits(0);
-        // What is set is the worker's file too, which may not have run yet.
+        // A file from the settings may not have been created yet.
         rig.prismq(line).env("PRISMQ_RESULTS", "no/such.db").run().exits(0);
     }
     assert_eq!(names_in(&rig.sandbox.path("")), before);
     assert_eq!(names_in(&rig.sandbox.home("")), [] as [String; 0]);
 }
 
-/// The names and bytes of a database's files.
+/// Names and contents of a database's files.
 fn files_of(database: &Path) -> Vec<Vec<u8>> {
     ["", "-wal"].map(|suffix| fs::read(format!("{}{suffix}", database.display())).unwrap_or_default()).into()
 }
 
 #[test]
-fn another_programs_database_stays_as_it_is() {
+fn another_programs_database_is_not_changed() {
     for journal in ["delete", "wal"] {
         for is_open in [false, true] {
             let rig = rig();
@@ -105,7 +104,7 @@ fn another_programs_database_stays_as_it_is() {
             theirs.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
             let before = files_of(&path);
             if is_open {
-                // As their program left it when it was killed: with what it wrote last in the journal beside.
+                // As after a kill of its program: with the last changes in the journal.
                 std::mem::forget(theirs);
             } else {
                 drop(theirs);
@@ -118,7 +117,7 @@ fn another_programs_database_stays_as_it_is() {
 }
 
 #[test]
-fn a_file_of_a_newer_version_stays_as_it_is() {
+fn a_file_of_a_newer_version_is_not_changed() {
     let rig = rig();
     let path = rig.sandbox.path("newer.db");
     drop(Store::open(&path).unwrap());
@@ -131,7 +130,7 @@ fn a_file_of_a_newer_version_stays_as_it_is() {
 }
 
 #[test]
-fn a_database_of_the_embedded_server_is_no_results_file() {
+fn the_database_of_the_embedded_server_is_not_a_results_file() {
     let rig = rig();
     let mut serving = rig.spawn("serve --listen 127.0.0.1:0 --db tasks.db");
     serving.wait_for_stdout("\n");
@@ -141,7 +140,7 @@ fn a_database_of_the_embedded_server_is_no_results_file() {
 }
 
 #[test]
-fn a_damaged_file_is_told_of() {
+fn a_damaged_file_is_reported() {
     let rig = rig();
     rig.run("claim example.any --once --results r.db").exits(0);
     rig.create(ANY, &json!({"n": 2}));
@@ -153,13 +152,13 @@ fn a_damaged_file_is_told_of() {
         complains(&output, 1, &["r.db", "it is damaged"]);
         assert!(!output.stderr.contains("malformed"), "SQLite's own words: {}", output.stderr);
     }
-    // Nothing has been claimed for a file that could not have noted it.
+    // No task was claimed.
     let task = rig.run("show-task 2 --json").exits(0).json();
     assert_eq!(task["status"], "pending", "{task}");
 }
 
-/// Makes `prismq` run without root's powers, who may write anywhere: as a user who owns nothing here. False, with a
-/// word on why, where that is not possible.
+/// Makes `prismq` run as a user who owns nothing here, since root may write anywhere. Returns false and prints why if
+/// that is not possible.
 fn drop_powers(rig: &Rig, command: &mut Command) -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
@@ -170,7 +169,7 @@ fn drop_powers(rig: &Rig, command: &mut Command) -> bool {
     }
     let folder = rig.sandbox.path("").parent().unwrap().to_owned();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    // Where the binary lies, that user may not get to.
+    // That user may not be able to reach the folder of the binary.
     let binary = folder.join("prismq");
     if !binary.exists() {
         fs::copy(env!("CARGO_BIN_EXE_prismq"), &binary).unwrap();
@@ -184,7 +183,7 @@ fn drop_powers(rig: &Rig, command: &mut Command) -> bool {
 }
 
 #[test]
-fn folders_and_files_that_may_not_be_written_to() {
+fn folders_and_files_without_write_permission() {
     let rig = rig();
     for name in ["locked", "locked/readable", "closed"] {
         fs::create_dir(rig.sandbox.path(name)).unwrap();

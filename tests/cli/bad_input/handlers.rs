@@ -1,4 +1,4 @@
-//! Handlers that cannot be run, print nonsense or nothing, do not read, or leave too early.
+//! Handlers that cannot run, print invalid output or nothing, do not read their input, or exit too early.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Output, Rig, complains};
 
-/// A rig whose task 1 has these params, worked by this `exec` of the configuration.
+/// A rig with task 1, with these params and this `exec` as its handler.
 fn rig(exec: &str, params: &Value) -> Rig {
     let rig = Rig::new();
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = {exec}\n"));
@@ -16,8 +16,8 @@ fn rig(exec: &str, params: &Value) -> Rig {
     rig
 }
 
-/// Works a task with these params by hand and another by a worker, and hands what the TaskManager then holds of each to
-/// `check`.
+/// Runs a task with these params by hand and another one by a worker, and passes each task as the TaskManager shows it
+/// to `check`.
 #[track_caller]
 fn worked(line: &str, params: &Value, code: i32, check: impl Fn(&Value)) {
     let rig = rig(&format!("'''{line}'''"), params);
@@ -62,7 +62,7 @@ fn fails(line: &str, error_type: &str, words: &str) {
 }
 
 #[test]
-fn what_cannot_be_run_is_told_before_a_task_is_claimed() {
+fn a_handler_that_cannot_run_is_reported_before_a_claim() {
     for (exec, words) in [
         ("[\"no-such-program\"]", "no-such-program"),
         ("[\"./no-such-file\"]", "no-such-file"),
@@ -86,7 +86,7 @@ fn what_cannot_be_run_is_told_before_a_task_is_claimed() {
 }
 
 #[test]
-fn what_only_looks_like_a_program_fails_its_task() {
+fn a_file_that_cannot_be_executed_fails_its_task() {
     for line in ["claim example.any --run", "work example.any --max-tasks 1"] {
         let rig = rig("[\"./program\"]", &json!({}));
         let program = rig.sandbox.write("program", "\x7fELF\0\0 and nothing more");
@@ -98,7 +98,7 @@ fn what_only_looks_like_a_program_fails_its_task() {
 }
 
 #[test]
-fn a_program_that_goes_away_fails_its_task() {
+fn a_program_that_is_removed_fails_its_task() {
     let rig = rig("[\"./script\"]", &json!({"n": 1}));
     let script = rig.sandbox.write("script", "#!/bin/sh\nrm script; echo 1\n");
     fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -110,21 +110,21 @@ fn a_program_that_goes_away_fails_its_task() {
 }
 
 #[test]
-fn garbage_is_text() {
+fn output_that_is_not_json_is_text() {
     gives(r"printf '\377\375\0garbage'", &json!({}), &json!({"output": "\u{fffd}\u{fffd}\0garbage"}));
     fails(r"printf '\377\376garbage'", "handler", "UTF-16");
     fails("echo '{\"half\": '", "handler", "not valid JSON");
 }
 
 #[test]
-fn nothing_is_null() {
+fn empty_output_is_null() {
     gives("true", &json!({}), &Value::Null);
     gives("echo; echo '  '", &json!({}), &Value::Null);
 }
 
 #[test]
 fn input_need_not_be_read() {
-    // More than a pipe takes (64 KiB): whoever feeds it has to wait, or hear that nobody reads.
+    // More than a pipe holds (64 KiB), so the writer has to wait for a reader.
     let long = json!({"text": "x".repeat(150_000)});
     gives("echo 1", &long, &json!(1));
     gives("exec 0<&-; sleep 0.1; echo 2", &long, &json!(2));
@@ -133,12 +133,12 @@ fn input_need_not_be_read() {
 }
 
 #[test]
-fn no_end_of_output_is_an_error() {
+fn endless_output_is_an_error() {
     fails("cat /dev/zero", "handler", "16 MiB");
 }
 
 #[test]
-fn errors_of_any_length_fit() {
+fn errors_of_any_length_are_stored_and_reported() {
     fails("head -c 5000000 /dev/zero | tr '\\0' x >&2; exit 3", "handler", "xxx");
     fails(r"printf 'bad \033[31m\377 bytes\n' >&2; exit 65", "validation", "bad");
     fails("exit 75", "temporary", "75");
@@ -146,7 +146,7 @@ fn errors_of_any_length_fit() {
 }
 
 #[test]
-fn an_envelope_that_is_none_is_data() {
+fn an_incomplete_envelope_is_data_or_a_failure() {
     gives("echo '{\"success\":\"yes\"}'", &json!({}), &json!({"success": "yes"}));
     gives("echo '[{\"success\":false}]'", &json!({}), &json!([{"success": false}]));
     fails("echo '{\"success\":false}'", "handler", "");

@@ -1,5 +1,5 @@
-//! How `prismq` meets what is wrong: servers, arguments, files, disks and handlers. Each time the right exit code, one
-//! clear line, no panic, and nothing lost.
+//! Invalid servers, arguments, files, disks and handlers: each gives the right exit code and one clear line, without a
+//! panic or loss of data.
 
 mod answers;
 mod arguments;

@@ -1,8 +1,8 @@
-//! `.env`, `prismq.toml` and what they lead to.
+//! `.env`, `prismq.toml` and the files that they name.
 
 use crate::support::{Rig, Sandbox, complains, names_in};
 
-/// Asserts that commands of every kind refuse to start, and say so in these words.
+/// Asserts that commands of all kinds fail to start with these words.
 #[track_caller]
 fn all_refuse(sandbox: &Sandbox, words: &[&str]) {
     for line in ["config", "list-types", "claim a.b --once", "results", "work -qq", "health", "serve"] {
@@ -51,7 +51,7 @@ fn a_broken_configuration() {
 }
 
 #[test]
-fn files_that_settings_lead_to() {
+fn files_named_by_settings() {
     let rig = Rig::new();
     rig.sandbox.write("empty", "");
     rig.sandbox.write("binary", b"\xff\xfe");
@@ -70,7 +70,7 @@ fn files_that_settings_lead_to() {
 }
 
 #[test]
-fn a_schema_in_the_configuration_that_is_none() {
+fn an_invalid_schema_in_the_configuration() {
     let rig = Rig::new();
     rig.sandbox.write(
         "prismq.toml",

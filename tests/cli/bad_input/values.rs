@@ -1,5 +1,5 @@
-//! Numbers, durations, addresses, choices and paths that cannot be used, wherever they are written: each is refused in our
-//! words, which say what is possible.
+//! Invalid numbers, durations, addresses, choices and paths from all sources: each is refused with our message, which says
+//! what is valid.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ const SLOTS: &str = "it must be between 1 and 1000";
 const COUNT: &str = "it must be between 1 and 4294967295";
 const ADDRESS: &str = "is not an IP address with a port: write 127.0.0.1:9090";
 
-/// What the libraries say, which tells nobody what to write.
+/// Messages of libraries, which do not say what to write.
 const LEAKS: [&str; 7] =
     ["invalid digit", "target type", "cannot parse", "..=", "unexpected argument", "os error", "invalid type"];
 
@@ -27,7 +27,7 @@ fn refused(sandbox: &Sandbox, line: &str, variable: Option<(&str, &str)>, words:
 }
 
 #[test]
-fn of_the_command_line() {
+fn invalid_values_on_the_command_line() {
     let sandbox = Sandbox::new();
     let ids = "between 0 and 9223372036854775807";
     for (line, words) in [
@@ -73,7 +73,7 @@ fn of_the_command_line() {
     }
 }
 
-/// Settings that are no text: what a variable and a key of `prismq.toml` is, and what is said of a wrong value.
+/// Settings that are not text: their variable, their key in `prismq.toml`, and the error for a wrong value.
 const SETTINGS: [(&str, &str, &str, &str); 17] = [
     ("POLL_INTERVAL", "poll_interval", "x", DURATION),
     ("MAX_BACKOFF", "max_backoff", "0", "must be more than 0"),
@@ -95,14 +95,14 @@ const SETTINGS: [(&str, &str, &str, &str); 17] = [
 ];
 
 #[test]
-fn of_the_environment_and_of_files() {
+fn invalid_values_in_the_environment_and_in_files() {
     let sandbox = Sandbox::new();
     for (variable, key, value, words) in SETTINGS {
         refused(&sandbox, "config", Some((variable, value)), words);
         sandbox.write(".env", format!("{variable}={value}\n"));
         refused(&sandbox, "config", None, words);
         sandbox.write(".env", "");
-        // A number, true and the like stand without quotes, too.
+        // Numbers and booleans may be without quotes.
         let is_text = value.contains(|c: char| c.is_ascii_alphabetic()) && value != "true" && value != "1e3";
         let value = if is_text { format!("\"{value}\"") } else { value.to_owned() };
         sandbox.write("prismq.toml", format!("{key} = {value}\n"));
@@ -112,7 +112,7 @@ fn of_the_environment_and_of_files() {
 }
 
 #[test]
-fn of_a_task_type() {
+fn invalid_values_of_a_task_type() {
     let sandbox = Sandbox::new();
     for (line, words) in [
         ("concurrency = 0", "must be between 1 and 1000, not 0"),
@@ -132,7 +132,7 @@ fn of_a_task_type() {
 }
 
 #[test]
-fn of_a_schema() {
+fn invalid_values_of_a_schema() {
     const TYPE: &str = "is not a type; use array, boolean, integer, null, number, object or string";
     let sandbox = Sandbox::new();
     for (schema, words) in [
@@ -166,9 +166,9 @@ fn integers_of_an_inline_schema_keep_their_digits() {
     }
 }
 
-/// The JSON library passes numbers on under this key. Whoever has it as a key of his own is told so.
+/// The JSON library passes numbers on under this key, so it is refused in params.
 #[test]
-fn a_key_that_the_json_library_keeps_for_itself_is_refused() {
+fn a_reserved_key_of_the_json_library_is_refused() {
     const KEY: &str = "$serde_json::private::Number";
     let rig = Rig::new();
     let escaped = KEY.replace('$', "\\u0024");

@@ -1,4 +1,4 @@
-//! Files as people's editors and shells leave them: with a byte order mark, in UTF-16, as a pipe or a link, under `~`.
+//! Files as editors and shells make them: with a byte order mark, in UTF-16, as a pipe or a link, under `~`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -47,7 +47,7 @@ fn a_byte_order_mark_is_skipped_in_every_file() {
 }
 
 #[test]
-fn other_encodings_are_told_by_name() {
+fn other_encodings_are_named() {
     let rig = Rig::new();
     rig.sandbox.write("wide.json", utf_16("{\"n\":1}\n{\"n\":2}\n"));
     rig.sandbox.write("wide.txt", utf_16("the-key\n"));
@@ -74,7 +74,7 @@ fn other_encodings_are_told_by_name() {
     }
 }
 
-/// Makes what is not a regular file at the path, by its name.
+/// Creates a file that is not regular, of the kind that its name says.
 fn make(kind: &str, sandbox: &Sandbox, name: &str) {
     let path = sandbox.path(name);
     match kind {
@@ -88,7 +88,7 @@ fn make(kind: &str, sandbox: &Sandbox, name: &str) {
 }
 
 #[test]
-fn a_file_that_nobody_named_must_be_regular() {
+fn a_file_at_a_default_path_must_be_regular() {
     for name in [".env", "prismq.toml"] {
         for kind in ["named pipe", "socket", "device", "link to a file that does not exist", "folder"] {
             let sandbox = Sandbox::new();
@@ -110,7 +110,7 @@ fn a_file_that_nobody_named_must_be_regular() {
 }
 
 #[test]
-fn a_pipe_that_was_named_is_read_and_waited_for_aloud() {
+fn a_named_pipe_is_read_with_a_message_while_waiting() {
     let rig = Rig::new();
     let shell = |line: &str| {
         let mut shell = plain(&rig.sandbox, &rig.url());
@@ -146,7 +146,7 @@ fn a_pipe_that_was_named_is_read_and_waited_for_aloud() {
 }
 
 #[test]
-fn a_tilde_is_a_home_folder_wherever_a_path_is_meant() {
+fn a_tilde_is_expanded_in_every_path() {
     let rig = Rig::new();
     let home = |name: &str| rig.sandbox.home(name);
     fs::write(home("key"), "the-key").unwrap();
@@ -185,14 +185,14 @@ fn a_tilde_is_a_home_folder_wherever_a_path_is_meant() {
     complains(&nobody, 2, &["PRISMQ_RESULTS", "no such user \"no-such-user\""]);
     complains(&rig.run("create-task example.any --params @~no-such-user/p"), 2, &["--params", "no such user"]);
     rig.run("config --results=~no-such-user/r.db").exits(2);
-    // Without HOME, the system knows where it is.
+    // Without HOME, the system's user database is used.
     fs::remove_file(rig.sandbox.path("prismq.toml")).unwrap();
     let mut homeless = rig.command();
     output(homeless.args(["config", "--results=~/r.db"]).env_remove("HOME")).exits(0);
 }
 
 #[test]
-fn a_value_in_dot_env_is_taken_as_it_stands_or_refused() {
+fn a_value_in_dot_env_is_used_as_written_or_refused() {
     let sandbox = Sandbox::new();
     for (value, character) in [
         ("k3y$ecret", "`$`"),
@@ -217,7 +217,7 @@ fn a_value_in_dot_env_is_taken_as_it_stands_or_refused() {
 }
 
 #[test]
-fn what_is_given_twice_is_named() {
+fn duplicates_are_named() {
     let rig = Rig::new();
     rig.sandbox.write("twice.json", "{\"a\":{\"type\":1},\n \"b\":[{\"n\":1,\"\\u006e\":2}]}");
     rig.sandbox.write("twice.jsonl", "{\"n\":1}\n{\"n\":2,\"n\":3}\n");
@@ -268,6 +268,6 @@ fn a_name_is_never_empty() {
             assert!(output.code() == 2 || names_a_blank_file, "{line} {empty:?}: {output:?}");
         }
     }
-    // An empty variable says nothing.
+    // An empty variable counts as unset.
     rig.prismq("config").env("WORKER_ID", " ").env("PRISMQ_RESULTS", "").run().exits(0);
 }

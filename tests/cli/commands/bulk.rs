@@ -16,12 +16,12 @@ use crate::support::{
     with_usual_signals,
 };
 
-/// Lines of params, each with its number as `n`.
+/// Lines of params, with their numbers as `n`.
 fn lines(count: u64) -> String {
     (1..=count).flat_map(|n| ["{\"n\":".to_owned(), n.to_string(), "}\n".to_owned()]).collect()
 }
 
-/// The id that `create` gives to the task of a request: 100 and its `n`.
+/// The id that `create` gives to a task: 100 plus its `n`.
 fn id_of(request: &Request) -> u64 {
     100 + request.json()["params"]["n"].as_u64().unwrap()
 }
@@ -37,8 +37,8 @@ fn ids(range: std::ops::RangeInclusive<u64>) -> String {
 const FROM_STDIN: [&str; 4] = ["create-task", ANY, "--from", "-"];
 
 #[test]
-fn ids_come_in_the_order_of_the_input_whoever_answers_first() {
-    // The more requests came before, the sooner one is answered: later lines overtake earlier ones.
+fn ids_are_printed_in_the_order_of_the_input() {
+    // Later lines are answered sooner.
     let server = Server::start(|request| {
         thread::sleep(Duration::from_millis(8 - id_of(request) % 8));
         create(request)
@@ -54,15 +54,15 @@ fn ids_come_in_the_order_of_the_input_whoever_answers_first() {
 }
 
 #[test]
-fn as_many_requests_as_wanted_are_under_way_at_once() {
-    /// How many requests are being answered, and how many were at most.
+fn as_many_requests_run_at_once_as_concurrency_says() {
+    /// The number of open requests, and its maximum.
     static NOW: Mutex<(usize, usize)> = Mutex::new((0, 0));
     static CAME: Condvar = Condvar::new();
     let server = Server::start(|request| {
         let mut now = NOW.lock().unwrap();
         *now = (now.0 + 1, now.1.max(now.0 + 1));
         CAME.notify_all();
-        // Nobody is answered until five are there.
+        // Answers come once five requests are open.
         let (mut now, waited) = CAME.wait_timeout_while(now, Duration::from_secs(10), |(_, most)| *most < 5).unwrap();
         now.0 -= 1;
         if waited.timed_out() { Answer::error(400, "alone") } else { create(request) }
@@ -75,7 +75,7 @@ fn as_many_requests_as_wanted_are_under_way_at_once() {
 }
 
 #[test]
-fn bad_lines_are_named_and_counted_and_stop_nothing() {
+fn invalid_lines_are_named_and_counted_and_do_not_stop_others() {
     let rig = Rig::empty();
     rig.sandbox.write("schema.json", r#"{"type":"object","properties":{"n":{"type":"integer","maximum":50}}}"#);
     rig.run("register-type example.small --schema schema.json").exits(0);
@@ -100,7 +100,7 @@ fn bad_lines_are_named_and_counted_and_stop_nothing() {
 }
 
 #[test]
-fn each_task_is_a_line_of_json_where_asked_for() {
+fn each_task_is_a_line_of_json_with_json() {
     let rig = Rig::new();
     let output = rig.prismq("create-task example.any --from - --json --concurrency 1").stdin("{}\nx\n{}\n").run();
     let lines = output.exits(1).json_lines();
@@ -109,7 +109,7 @@ fn each_task_is_a_line_of_json_where_asked_for() {
 }
 
 #[test]
-fn priority_holds_for_every_line() {
+fn priority_applies_to_every_line() {
     let server = Server::start(create);
     let sandbox = Sandbox::at(&server.url());
     sandbox.prismq(FROM_STDIN).args(["--priority", "-2"]).stdin(lines(3)).run().exits(0);
@@ -117,7 +117,7 @@ fn priority_holds_for_every_line() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_a_bad_line() {
+fn a_line_that_is_too_long_is_invalid() {
     let rig = Rig::new();
     let mut input = format!("{{\"a\":\"{}\"}}\n", "x".repeat(17 << 20)).into_bytes();
     input.extend(b"{\"n\":1}\n");
@@ -127,7 +127,7 @@ fn a_line_that_is_too_long_is_a_bad_line() {
 }
 
 #[test]
-fn input_that_cannot_be_read_is_said_to_be() {
+fn unreadable_input_is_an_error() {
     let rig = Rig::new();
     complains(&rig.run("create-task example.any --from nofile"), 2, &["--from", "nofile"]);
     complains(&rig.run("create-task example.any --from ."), 2, &["--from: cannot read .: it is a folder"]);
@@ -138,7 +138,7 @@ fn input_that_cannot_be_read_is_said_to_be() {
     assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "0 created, 0 already existed, 0 failed\n"));
 }
 
-/// `prismq` with its standard input held open. Dropping it kills it.
+/// A running `prismq` whose standard input stays open. Dropping it kills it.
 struct Open {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -172,13 +172,13 @@ impl Open {
         self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until it has printed so many lines, and returns all of them.
+    /// Waits until it has printed this many lines, and returns them.
     fn wait_for_lines(&self, count: usize) -> String {
         wait_for("the ids", || (self.stdout.lock().unwrap().lines().count() >= count).then_some(()));
         self.stdout.lock().unwrap().clone()
     }
 
-    /// Waits for its end, although its input has none.
+    /// Waits for its end while its input is still open.
     fn ends_at_once(mut self) -> Output {
         let start = Instant::now();
         let status = wait_for("its end", || self.child.try_wait().unwrap());
@@ -199,7 +199,7 @@ impl Drop for Open {
 }
 
 #[test]
-fn an_id_is_printed_while_more_lines_are_to_come() {
+fn an_id_is_printed_before_the_input_ends() {
     let server = Server::start(create);
     let sandbox = Sandbox::at(&server.url());
     let mut open = Open::start(&sandbox, &server.url());
@@ -212,7 +212,7 @@ fn an_id_is_printed_while_more_lines_are_to_come() {
 }
 
 #[test]
-fn a_signal_is_obeyed_while_no_line_comes() {
+fn a_signal_is_obeyed_while_waiting_for_input() {
     let server = Server::start(create);
     let sandbox = Sandbox::at(&server.url());
     for signal in [Signal::INT, Signal::TERM] {
@@ -227,7 +227,7 @@ fn a_signal_is_obeyed_while_no_line_comes() {
 }
 
 #[test]
-fn the_servers_end_stops_it_at_a_line_it_names() {
+fn a_fatal_error_stops_at_a_named_line() {
     let server = Server::start(|request| match id_of(request) {
         103 => Answer::json(401, &json!({"error": "Unauthorized", "message": "Invalid or missing API key."})),
         _ => create(request),
@@ -241,7 +241,7 @@ fn the_servers_end_stops_it_at_a_line_it_names() {
 }
 
 #[test]
-fn what_every_line_would_meet_is_told_once() {
+fn an_error_that_all_lines_share_is_printed_once() {
     let sandbox = Sandbox::at(NOBODY);
     let nobody = sandbox.prismq(FROM_STDIN).stdin(lines(50)).start();
     let rig = Rig::new();
@@ -251,7 +251,7 @@ fn what_every_line_would_meet_is_told_once() {
 }
 
 #[test]
-fn after_an_end_in_between_it_can_be_run_again() {
+fn an_interrupted_run_can_be_repeated() {
     let server = Server::start({
         let failing = Mutex::new(HashMap::<u64, bool>::new());
         move |request| {
@@ -276,7 +276,7 @@ fn after_an_end_in_between_it_can_be_run_again() {
 }
 
 #[test]
-fn a_reader_of_the_ids_that_leaves_is_told_of() {
+fn a_closed_pipe_is_an_error_with_its_line() {
     let server = Server::start(create);
     let sandbox = Sandbox::at(&server.url());
     let (reader, writer) = std::io::pipe().unwrap();
@@ -287,7 +287,7 @@ fn a_reader_of_the_ids_that_leaves_is_told_of() {
     says_once(&output, &["line 1: ", "standard output", "run it again"]);
 }
 
-/// The most memory that it has used, in KiB, for `count` lines of 20,000 bytes.
+/// Peak memory in KiB for `count` lines of 20,000 bytes.
 #[cfg(target_os = "linux")]
 fn peak_memory(count: u64) -> u64 {
     let server = Server::start(|_| Answer::data(&json!({"id": 1, "status": "pending"})));
@@ -310,13 +310,13 @@ fn peak_memory(count: u64) -> u64 {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_input() {
-    // 4 MB of lines, then 40 MB: what kept them, or the half of them, would show.
+    // 4 MB of lines, then 40 MB: keeping even a part of them would show.
     let (few, many) = (peak_memory(200), peak_memory(2000));
     assert!(many < few + few / 3, "{few} KiB for 200 lines, {many} KiB for 2,000");
 }
 
 #[test]
-fn a_task_that_the_server_holds_is_the_one_that_was_sent() {
+fn the_server_stores_the_params_that_were_sent() {
     let rig = Rig::new();
     let ids = rig.prismq("create-task example.any --from -").stdin("{\"b\":1,\"a\":[true]}\n").run().exits(0).stdout;
     let task: Value = rig.task(ids.trim().parse().unwrap());

@@ -1,4 +1,4 @@
-//! `claim` without `--run`: a task for a person or a script.
+//! `claim` without `--run`: claims a task for a person or a script.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -16,7 +16,7 @@ fn time(value: &Value) -> Timestamp {
 }
 
 #[test]
-fn the_task_is_printed_with_what_to_type_next() {
+fn the_task_is_printed_with_the_next_commands() {
     let rig = Rig::new();
     let id = rig.create(ANY, &json!({"text": "a b"}));
     let output = rig.prismq("claim example.any --worker-id me").run().exits(0);
@@ -49,7 +49,7 @@ fn json_is_one_line() {
 }
 
 #[test]
-fn once_there_is_no_task_once_says_so() {
+fn once_without_a_task_is_exit_code_3() {
     let rig = Rig::new();
     complains(&rig.run("claim example.any --once"), 3, &["no pending task of type example.any"]);
     complains_in_json(&rig.run("claim example.any --once --json"), 3);
@@ -59,7 +59,7 @@ fn once_there_is_no_task_once_says_so() {
 }
 
 #[test]
-fn it_waits_no_longer_than_it_was_told_to() {
+fn timeout_limits_the_wait() {
     let rig = Rig::new();
     let start = Instant::now();
     let output = rig.run("claim example.any --timeout 200ms");
@@ -73,7 +73,7 @@ fn task() -> Answer {
 }
 
 #[test]
-fn it_waits_for_a_task_that_comes_later() {
+fn claim_waits_for_a_task() {
     let nothing = || Answer::error(404, "No available tasks");
     let server = Server::queue([type_found(), nothing(), recorded("claim: queue empty"), nothing(), task()]);
     let sandbox = Sandbox::at(&server.url()).env("POLL_INTERVAL", "10ms");
@@ -83,11 +83,11 @@ fn it_waits_for_a_task_that_comes_later() {
 }
 
 #[test]
-fn a_server_that_can_wait_tells_of_a_task_of_any_type_at_once() {
+fn a_long_poll_returns_a_task_of_any_type_at_once() {
     let rig = Rig::new();
     rig.run("register-type example.other --schema {\"type\":\"object\"}").exits(0);
     for task_type in [ANY, "example.other"] {
-        // Nobody waits for the next poll.
+        // The task comes by the long poll, not by the next poll.
         let claim = rig.prismq("claim example.any example.other --debug").env("POLL_INTERVAL", "1h");
         let mut running = claim.start();
         running.wait_for_stderr("call=claim ");
@@ -97,7 +97,7 @@ fn a_server_that_can_wait_tells_of_a_task_of_any_type_at_once() {
 }
 
 #[test]
-fn types_are_asked_in_the_order_they_are_named() {
+fn types_are_polled_in_the_given_order() {
     let rig = Rig::new();
     rig.run("register-type example.other --schema {\"type\":\"object\"}").exits(0);
     rig.create(ANY, &json!({"n": 1}));
@@ -109,7 +109,7 @@ fn types_are_asked_in_the_order_they_are_named() {
 }
 
 #[test]
-fn the_configured_types_are_asked_where_none_is_named() {
+fn without_types_the_configured_ones_are_polled() {
     let rig = Rig::new();
     complains(&rig.run("claim --once"), 2, &["no task type", "prismq.toml"]);
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = \"example.any\"\n");
@@ -118,7 +118,7 @@ fn the_configured_types_are_asked_where_none_is_named() {
 }
 
 #[test]
-fn a_strategy_says_which_comes_first() {
+fn the_strategy_decides_which_task_is_claimed() {
     let rig = Rig::new();
     (1..=4).for_each(|n| _ = rig.create(ANY, &json!({"n": n})));
     let claim = |strategy: &str| rig.run(&format!("claim example.any --once {strategy}")).exits(0).json()["id"].clone();
@@ -130,7 +130,7 @@ fn a_strategy_says_which_comes_first() {
 }
 
 #[test]
-fn an_unknown_type_is_told_with_its_remedy() {
+fn an_unknown_type_has_advice() {
     let rig = Rig::new();
     for line in ["claim no.such", "claim example.any no.such --once", "claim no.such --run"] {
         complains(&rig.run(line), 2, &["no.such"]);
@@ -159,7 +159,7 @@ fn a_signal_ends_the_wait_at_once() {
 }
 
 #[test]
-fn a_signal_calls_back_a_claim_that_waits_at_the_server() {
+fn a_signal_withdraws_a_long_poll() {
     let (asked, is_asked) = channel();
     let (withdraw, withdrawn) = channel();
     let withdrawn = Mutex::new(withdrawn);
@@ -186,7 +186,7 @@ fn a_signal_calls_back_a_claim_that_waits_at_the_server() {
 }
 
 #[test]
-fn after_a_signal_no_other_type_is_asked_for() {
+fn no_further_type_is_polled_after_a_signal() {
     let server = Server::start(|request| match request.method.as_str() {
         "GET" => type_found(),
         _ => Answer::error(503, "busy").header("Retry-After", "60"),
@@ -200,7 +200,7 @@ fn after_a_signal_no_other_type_is_asked_for() {
 }
 
 #[test]
-fn a_second_signal_waits_for_no_answer() {
+fn a_second_signal_does_not_wait_for_an_answer() {
     let server = Server::start(|request| match request.method.as_str() {
         "GET" => type_found(),
         _ => Answer::hang(),
@@ -217,7 +217,7 @@ fn a_second_signal_waits_for_no_answer() {
 }
 
 #[test]
-fn a_task_that_comes_with_a_signal_is_not_lost() {
+fn a_task_claimed_during_a_signal_is_not_lost() {
     let (asked, is_asked) = channel();
     let (answer, may_answer) = channel::<()>();
     let may_answer = Mutex::new(may_answer);
@@ -240,7 +240,7 @@ fn a_task_that_comes_with_a_signal_is_not_lost() {
 }
 
 #[test]
-fn the_server_hears_of_the_type_and_the_order() {
+fn a_claim_sends_the_type_and_the_order() {
     let server = Server::queue([type_found(), Answer::error(404, "No available tasks")]);
     let claim = ["claim", ANY, "--once", "--worker-id", "me", "--strategy", "priority"];
     Sandbox::at(&server.url()).prismq(claim).run().exits(3);

@@ -1,4 +1,4 @@
-//! `claim --run`: a task worked by hand.
+//! `claim --run`: runs a task by hand.
 
 use std::thread;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Output, Rig, complains};
 
-/// A rig with one task of [`ANY`], worked by this shell line.
+/// A rig with one task of [`ANY`], handled by this shell command.
 fn rig(line: &str, params: &Value) -> Rig {
     let rig = Rig::new();
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{line}'''\n"));
@@ -20,7 +20,7 @@ fn run(rig: &Rig) -> Output {
     rig.run("claim example.any --run --once --worker-id me")
 }
 
-/// Asserts what the results file and the TaskManager hold of task 1 after its only attempt.
+/// Asserts the state of task 1 in the results file and the TaskManager after its only attempt.
 fn assert_kept(rig: &Rig, status: &str, task_status: &str) -> (Value, Value) {
     let rows = rig.results();
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
@@ -48,19 +48,19 @@ fn the_outcome_is_printed_and_reported() {
 }
 
 #[test]
-fn how_far_the_handler_is_is_said_but_not_too_often() {
+fn progress_is_shown_at_most_once_a_second() {
     let reports = "for n in $(seq 40); do echo '{\"progress\":40,\"message\":\"half\"}' >&3; done";
     let rig = rig(&format!("{reports}; until test -e go; do sleep 0.03; done"), &json!({}));
     let mut running = rig.spawn("claim example.any --run");
     running.wait_for_stderr("40 %: half\n");
     rig.sandbox.write("go", "");
     let output = running.wait().exits(0);
-    // A machine that is very busy may take some seconds to read them all.
+    // A busy machine may take some seconds to read all lines.
     assert!(output.stderr.matches("40 %").count() < 20, "{}", output.stderr);
 }
 
 #[test]
-fn what_the_handler_prints_is_shown_as_it_comes() {
+fn handler_output_is_shown_immediately() {
     let rig = rig("echo first >&2; until test -e go; do sleep 0.03; done; echo second >&2", &json!({}));
     let mut running = rig.spawn("claim example.any --run --json");
     running.wait_for_stderr("first\n");
@@ -73,7 +73,7 @@ fn what_the_handler_prints_is_shown_as_it_comes() {
 }
 
 #[test]
-fn a_failure_is_reported_and_exit_code_1() {
+fn a_failure_is_reported_with_exit_code_1() {
     let rig = rig("echo no such luck >&2; exit 65", &json!({}));
     let envelope = run(&rig).exits(1).json();
     assert_eq!((&envelope["success"], &envelope["error_type"]), (&json!(false), &json!("validation")));
@@ -97,7 +97,7 @@ fn no_report_leaves_the_task_claimed() {
 }
 
 #[test]
-fn params_that_break_the_schema_are_not_run() {
+fn params_that_violate_the_schema_are_not_run() {
     let rig = rig("touch ran", &json!({"n": 9}));
     let schema = "schema = { type = \"object\", properties = { n = { maximum = 5 } } }\n";
     let config = rig.sandbox.read("prismq.toml") + schema;
@@ -110,7 +110,7 @@ fn params_that_break_the_schema_are_not_run() {
 }
 
 #[test]
-fn nothing_is_claimed_for_a_handler_that_cannot_run() {
+fn no_task_is_claimed_if_the_handler_cannot_run() {
     let rig = rig("true", &json!({}));
     for (config, words) in [
         ("", ["no handler", "prismq.toml"]),
@@ -125,7 +125,7 @@ fn nothing_is_claimed_for_a_handler_that_cannot_run() {
 }
 
 #[test]
-fn a_signal_ends_the_handler_and_is_reported() {
+fn a_signal_ends_the_handler_and_the_failure_is_reported() {
     for signal in [Signal::INT, Signal::TERM] {
         let rig = rig("echo started >&2; exec sleep 60", &json!({}));
         let mut running = rig.spawn("claim example.any --run --worker-id me");

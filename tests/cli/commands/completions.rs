@@ -1,4 +1,4 @@
-//! What a shell is told at Tab, asked as its script asks.
+//! Shell completion, called as the script calls it.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::support::{ANY, Answer, NOBODY, Output, Rig, Sandbox, Server};
 
 const CONFIG: &str = "[[task_type]]\nname = \"configured.one\"\n";
 
-/// What bash would offer for the last of these words, through the script that `prismq completions bash` prints.
+/// The completions of bash for the last of these words, by the script of `prismq completions bash`.
 fn offered(sandbox: &Sandbox, url: &str, typed: &str) -> Output {
     let script = "source <(prismq completions bash)
         COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
@@ -18,7 +18,7 @@ fn offered(sandbox: &Sandbox, url: &str, typed: &str) -> Output {
     crate::support::output(bash.env("PATH", path).args(["-c", script, "bash"]).args(typed.split(' ')))
 }
 
-/// Those of a quiet answer that start with a letter: options are offered as well where nothing is typed yet.
+/// Completions that start with a letter, of an answer without messages: options are offered too if no word is begun.
 #[track_caller]
 fn words(output: &Output) -> Vec<&str> {
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output:?}");
@@ -44,7 +44,7 @@ fn task_types_are_those_of_the_configuration_and_of_the_taskmanager() {
 }
 
 #[test]
-fn commands_values_and_files_are_offered() {
+fn commands_values_and_files_are_completed() {
     let sandbox = Sandbox::new();
     sandbox.write("tasks.jsonl", "");
     for (typed, expected) in [
@@ -58,7 +58,7 @@ fn commands_values_and_files_are_offered() {
 }
 
 #[test]
-fn who_types_is_neither_kept_waiting_nor_told_of_errors() {
+fn completion_is_fast_and_prints_no_errors() {
     let sandbox = Sandbox::new();
     sandbox.write("prismq.toml", CONFIG);
     let server = Server::always(Answer::hang());
@@ -71,7 +71,7 @@ fn who_types_is_neither_kept_waiting_nor_told_of_errors() {
 }
 
 #[test]
-fn the_variable_alone_changes_nothing() {
+fn the_variable_alone_does_not_start_completion() {
     let sandbox = Sandbox::new().env("PRISMQ_COMPLETE", "bash");
     let version = concat!("prismq ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(sandbox.prismq(["--version"]).run().exits(0).stdout, version);

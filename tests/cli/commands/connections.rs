@@ -1,4 +1,4 @@
-//! A server that gives up connections which were used before.
+//! A server that closes connections after use.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{ANY, Answer, Sandbox, Server, type_found};
 
 #[test]
-fn each_line_is_created_once_over_connections_that_break() {
+fn each_line_is_created_once_despite_broken_connections() {
     for broken in [Answer::reset(), Answer::close()] {
         let created = Mutex::new(BTreeSet::new());
         let server = Server::start(move |request| {
@@ -30,7 +30,7 @@ fn each_line_is_created_once_over_connections_that_break() {
 }
 
 #[test]
-fn what_tries_each_call_once_uses_no_connection_again() {
+fn single_try_clients_do_not_reuse_connections() {
     let server = Server::start(|request| match request.path.as_str() {
         _ if request.before > 0 => Answer::reset(),
         "/health" => Answer::data(&json!({"status": "healthy", "database": "connected"})),

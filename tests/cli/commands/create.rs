@@ -1,16 +1,16 @@
-//! `create-task`, one at a time.
+//! `create-task` for one task.
 
 use serde_json::{Value, json};
 
 use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, recorded};
 
-/// A server that creates task 7 out of anything.
+/// A server that answers each creation with task 7.
 fn creates() -> Server {
     Server::always(Answer::data(&json!({"id": 7, "type": ANY, "status": "pending", "dedupe_key": "x"})))
 }
 
 #[test]
-fn the_id_alone_is_printed() {
+fn only_the_id_is_printed() {
     let rig = Rig::new();
     let created = rig.run("create-task example.any a=1").exits(0);
     assert_eq!((created.stdout.as_str(), created.stderr.as_str()), ("1\n", ""));
@@ -20,7 +20,7 @@ fn the_id_alone_is_printed() {
 }
 
 #[test]
-fn a_task_that_was_there_is_said_to_be() {
+fn an_existing_task_is_noted() {
     let rig = Rig::new();
     rig.run("create-task example.any a=1 b=2").exits(0);
     let again = rig.run("create-task example.any b=2 a=1").exits(0);
@@ -34,7 +34,7 @@ fn a_task_that_was_there_is_said_to_be() {
     assert_eq!(again.stderr, "task 1 already exists with the same params: completed\n");
 }
 
-/// What is sent for these arguments, to the byte.
+/// The exact body that is sent for these arguments.
 fn sent(arguments: &[&str], stdin: &str) -> String {
     let server = creates();
     let sandbox = Sandbox::at(&server.url());
@@ -45,7 +45,7 @@ fn sent(arguments: &[&str], stdin: &str) -> String {
 }
 
 #[test]
-fn params_are_sent_in_canonical_form_however_they_are_given() {
+fn params_are_sent_in_canonical_form() {
     let canonical = r#"{"params":{"a":{"y":"ž","z":null},"b":[1,2.5]},"type":"example.any"}"#;
     assert_eq!(sent(&["--params", r#"{"b": [1,2.5], "a":{"z":null,"y":"ž"}}"#], ""), canonical);
     assert_eq!(sent(&["--params", "@params.json"], ""), canonical);
@@ -55,20 +55,20 @@ fn params_are_sent_in_canonical_form_however_they_are_given() {
 }
 
 #[test]
-fn a_value_is_text_unless_it_is_said_to_be_json() {
+fn a_value_is_text_unless_given_as_json() {
     let body = sent(&["text=5", "number:=5", "empty=", "url=http://x/?a=b&c:=d", "list:=[\"5\"]"], "");
     let expected = json!({"text": "5", "number": 5, "empty": "", "url": "http://x/?a=b&c:=d", "list": ["5"]});
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["params"], expected);
 }
 
 #[test]
-fn a_priority_is_sent_where_there_is_one() {
+fn a_priority_is_sent_if_given() {
     assert_eq!(sent(&["--priority", "10"], ""), r#"{"params":{},"priority":10,"type":"example.any"}"#);
     assert_eq!(sent(&["--priority", "-3"], ""), r#"{"params":{},"priority":-3,"type":"example.any"}"#);
 }
 
 #[test]
-fn priority_decides_who_is_claimed_first() {
+fn higher_priorities_are_claimed_first() {
     let rig = Rig::new();
     for line in ["n=1", "n=2 --priority 5", "n=3 --priority -5"] {
         rig.run(&format!("create-task example.any {line}")).exits(0);
@@ -81,7 +81,7 @@ fn priority_decides_who_is_claimed_first() {
 }
 
 #[test]
-fn the_published_servers_answers_are_understood() {
+fn answers_of_the_published_server_are_understood() {
     let server = Server::queue([recorded("create"), recorded("create the same again")]);
     let sandbox = Sandbox::at(&server.url());
     let created = sandbox.prismq(["create-task", "PrismQ.YouTube.Video.Search", "q=x"]).run().exits(0);
@@ -92,7 +92,7 @@ fn the_published_servers_answers_are_understood() {
 }
 
 #[test]
-fn refusals_are_in_the_servers_own_words() {
+fn refusals_show_the_servers_message() {
     let rig = Rig::empty();
     rig.sandbox.write("schema.json", r#"{"type":"object","properties":{"n":{"type":"integer","maximum":5}}}"#);
     rig.run("register-type example.small --schema schema.json").exits(0);

@@ -1,4 +1,4 @@
-//! Damaged results files: `health` sees what would keep a worker or a reader from its work.
+//! Damaged results files: `health` finds what would stop a worker or a reader.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::support::{ANY, Rig};
 
 const PAGE: usize = 4096;
 
-/// A results file with rows in all tables that workers use, whole and closed.
+/// A closed results file with rows in all tables that workers use.
 fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     let store = Store::open(path).unwrap();
     let now = Timestamp::now();
@@ -43,10 +43,10 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
         INSERT INTO results SELECT results.* FROM results, n WHERE results.rowid = 1 + n.i % 2";
     let connection = Connection::open(path).unwrap();
     connection.execute(copies, []).unwrap();
-    // No process has that number, so that nobody waits for its lock.
+    // No process has that number, so its lock is not waited for.
     connection.execute("UPDATE workers SET pid = 999999999", []).unwrap();
     drop(connection);
-    // Row 512, with which the rollups are brought up to date.
+    // Row 512, at which the rollups are updated.
     store.settle(store_result(success.clone()), &success, false, now).unwrap();
     store.refused(store_result(result(1003, Outcome::success(Value::Null))), "too odd").unwrap();
     for id in 2001..2040 {
@@ -58,7 +58,7 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// Damages a file as `seed` says. Returns in what way.
+/// Damages a file as `seed` determines, and describes how.
 fn damage(whole: &[u8], seed: u64) -> (Vec<u8>, &'static str) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = whole.to_vec();
@@ -117,7 +117,7 @@ fn damage(whole: &[u8], seed: u64) -> (Vec<u8>, &'static str) {
 }
 
 #[test]
-fn what_health_finds_healthy_can_be_worked_with() {
+fn a_healthy_file_is_usable() {
     let rig = Rig::new();
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = ['cat']\n"));
     let whole = filled(&rig.sandbox.path("whole.db"), &rig.url());
@@ -153,9 +153,9 @@ fn what_health_finds_healthy_can_be_worked_with() {
     assert!(unhealthy >= 30, "{unhealthy}");
 }
 
-/// The file is as the program makes it, so that this tells something of any version.
+/// The file is made by this program, so the test applies to any version.
 #[test]
-fn each_lost_page_of_a_file_is_noticed_or_makes_no_difference() {
+fn each_lost_page_is_noticed_or_harmless() {
     let rig = Rig::new();
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = ['cat']\n"));
     for n in 0..40 {
@@ -180,7 +180,7 @@ fn each_lost_page_of_a_file_is_noticed_or_makes_no_difference() {
 }
 
 #[test]
-fn what_is_no_results_file_is_not_healthy() {
+fn files_that_are_not_results_files_are_unhealthy() {
     let rig = Rig::new();
     let whole = filled(&rig.sandbox.path("whole.db"), &rig.url());
     rig.sandbox.write("text.db", "this is no database\n".repeat(500));
@@ -224,10 +224,10 @@ fn what_is_no_results_file_is_not_healthy() {
 }
 
 #[test]
-fn what_is_empty_is_made_a_results_file_in_which_nothing_is_left() {
+fn an_empty_file_becomes_a_results_file() {
     let rig = Rig::new();
     let whole = filled(&rig.sandbox.path("whole.db"), &rig.url());
-    // What a log of another file says is not taken over.
+    // A log of another file is not applied.
     rig.sandbox.write("empty.db", "");
     rig.sandbox.write("log.db", &whole);
     rig.sandbox.write("log.db-wal", [7; 9000]);
@@ -246,7 +246,7 @@ fn what_is_empty_is_made_a_results_file_in_which_nothing_is_left() {
 }
 
 #[test]
-fn a_file_that_another_process_holds_is_not_healthy() {
+fn a_locked_file_is_unhealthy() {
     let rig = Rig::new();
     drop(filled(&rig.sandbox.path("held.db"), &rig.url()));
     let holder = Connection::open(rig.sandbox.path("held.db")).unwrap();

@@ -1,4 +1,4 @@
-//! `demo`, on a machine where nothing is set up.
+//! `demo`, on a machine without any settings.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{Running, Sandbox, names_in, plain, wait_for};
 
-/// A sandbox, and the folder in it that takes temporary files.
+/// A sandbox, and its folder for temporary files.
 fn sandbox() -> (Sandbox, PathBuf) {
     let sandbox = Sandbox::new();
     let folder = sandbox.path("tmp");
@@ -20,7 +20,7 @@ fn start(sandbox: &Sandbox, folder: &Path, flags: &[&str]) -> Running {
     sandbox.prismq(["demo"]).args(flags.iter().copied()).env("TMPDIR", folder.to_str().unwrap()).start()
 }
 
-/// Whether a process runs that has this text in its command line or in its environment.
+/// Whether a running process has this text in its command line or its environment.
 #[cfg(target_os = "linux")]
 fn runs(text: &str) -> bool {
     let is_there = |path: PathBuf| {
@@ -39,12 +39,12 @@ fn assert_nothing_is_left(sandbox: &Sandbox, folder: &Path) {
     assert_eq!(names_in(folder), [] as [String; 0]);
     assert_eq!(names_in(&sandbox.path("")), ["tmp"]);
     assert_eq!(names_in(&sandbox.home("")), [] as [String; 0]);
-    // Whatever the demo starts inherits the variable that names the folder.
+    // Processes of the demo inherit the variable with the folder.
     wait_for("the end of every process", || (!runs(folder.to_str().unwrap())).then_some(()));
 }
 
 #[test]
-fn it_shows_the_whole_thing_and_what_to_type_next() {
+fn demo_runs_all_tasks_and_shows_the_next_commands() {
     let (sandbox, folder) = sandbox();
     let output = start(&sandbox, &folder, &[]).wait().exits(0);
     let row: Vec<&str> = output.stdout.lines().nth(1).unwrap().split_whitespace().collect();
@@ -59,7 +59,7 @@ fn it_shows_the_whole_thing_and_what_to_type_next() {
 }
 
 #[test]
-fn it_needs_no_home_and_heeds_no_settings() {
+fn demo_needs_no_home_and_ignores_settings() {
     let (sandbox, folder) = sandbox();
     let mut command: Command = plain(&sandbox, "http://127.0.0.1:1/api");
     command.args(["demo", "--json"]).env_remove("HOME").env("TMPDIR", &folder);
@@ -79,7 +79,7 @@ fn it_needs_no_home_and_heeds_no_settings() {
 }
 
 #[test]
-fn a_signal_in_the_middle_leaves_nothing() {
+fn an_interrupted_demo_leaves_no_files_and_processes() {
     for (text, signal) in [("created 200 tasks\n", Signal::INT), ("started a TaskManager", Signal::TERM)] {
         let (sandbox, folder) = sandbox();
         let mut running = start(&sandbox, &folder, &[]);
@@ -92,7 +92,7 @@ fn a_signal_in_the_middle_leaves_nothing() {
 }
 
 #[test]
-fn without_a_program_to_run_it_says_so() {
+fn demo_names_what_is_missing() {
     let (sandbox, folder) = sandbox();
     let output = sandbox.prismq(["demo"]).env("TMPDIR", folder.to_str().unwrap()).env("PATH", "").run();
     assert!(output.code() != 0 && output.stderr.contains("wc"), "{output:?}");

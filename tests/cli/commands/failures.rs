@@ -1,10 +1,10 @@
-//! How failures are shown: in a line, its most telling words first; whole, with line breaks.
+//! How failures are shown: in one line with the headline first, or in full with line breaks.
 
 use serde_json::{Value, json};
 
 use crate::support::{ANY, Answer, Rig, Sandbox, Server};
 
-/// What a Python program leaves on its standard error.
+/// The stderr tail of a Python program.
 const TRACEBACK: [&str; 5] = [
     "loading model",
     "Traceback (most recent call last):",
@@ -13,11 +13,11 @@ const TRACEBACK: [&str; 5] = [
     "ValueError: bad value",
 ];
 
-/// The same in a line.
+/// The same in one line.
 const LINE: &str = "ValueError: bad value | loading model | Traceback (most recent call last): | File \"x.py\", line 3, \
                     in <module> | f()";
 
-/// A rig whose only task has failed for good with [`TRACEBACK`], and what the worker has logged.
+/// A rig whose only task has failed for good with [`TRACEBACK`], and the worker's log.
 fn failed() -> (Rig, String) {
     let rig = Rig::with(|settings| settings.max_attempts = 1).knowing_any();
     rig.sandbox.write("stderr", TRACEBACK.join("\n") + "\n");
@@ -29,7 +29,7 @@ fn failed() -> (Rig, String) {
 }
 
 #[test]
-fn a_line_shows_first_what_went_wrong() {
+fn the_headline_comes_first_in_a_line() {
     let (rig, log) = failed();
     let logged = log.lines().find(|line| line.contains(" task failed ")).unwrap();
     assert!(logged.contains(&format!(" error={LINE:?}")), "{logged}");
@@ -49,7 +49,7 @@ fn a_line_shows_first_what_went_wrong() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_list_has_as_many_columns_as_the_terminal() {
+fn a_list_fits_the_terminal() {
     let (rig, _) = failed();
     let shown = |columns: u16| {
         let line = format!("stty cols {columns} rows 30; exec {} list-tasks", env!("CARGO_BIN_EXE_prismq"));
@@ -68,7 +68,7 @@ fn a_list_has_as_many_columns_as_the_terminal() {
 }
 
 #[test]
-fn the_whole_story_has_each_line_once() {
+fn the_history_shows_each_line_of_an_error_once() {
     let (rig, _) = failed();
     let story = rig.run("explain 1").exits(0).stdout;
     let lines: Vec<&str> = story.lines().map(|line| line.get(28..).unwrap_or_default()).collect();
@@ -77,7 +77,7 @@ fn the_whole_story_has_each_line_once() {
     for line in TRACEBACK {
         assert_eq!(story.matches(line).count(), 1, "{line}: {story}");
     }
-    // Of an attempt that this results file does not have, the TaskManager's words are all there is.
+    // For an attempt that is not in this results file, only the TaskManager has the error.
     let elsewhere = rig.run("explain 1 --results other.db");
     assert_eq!(elsewhere.code(), 2, "{elsewhere:?}");
     let elsewhere = rig.prismq("explain 1").env("PRISMQ_RESULTS", "other.db").run().exits(0).stdout;
@@ -85,7 +85,7 @@ fn the_whole_story_has_each_line_once() {
 }
 
 #[test]
-fn what_is_not_run_again_is_not_told_again() {
+fn an_error_is_not_repeated_for_attempts_that_were_not_run() {
     let rig = Rig::with(|settings| settings.max_attempts = 3).knowing_any();
     rig.sandbox.write("stderr", TRACEBACK.join("\n") + "\n");
     let exec = "cat >/dev/null; cat stderr >&2; exit 65";
@@ -101,7 +101,7 @@ fn what_is_not_run_again_is_not_told_again() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_line_of_results_is_no_wider_than_the_terminal_whatever_the_error_is_written_in() {
+fn lines_of_results_fit_the_terminal_in_any_script() {
     let rig = Rig::with(|settings| settings.max_attempts = 1).knowing_any();
     rig.sandbox.write("stderr", format!("\x1b[31m{}\u{202e}\n\x1b[0m", "エラー: ファイルが見つかりません".repeat(9)));
     let exec = "cat >/dev/null; cat stderr >&2; exit 1";
@@ -135,7 +135,7 @@ fn a_line_of_results_is_no_wider_than_the_terminal_whatever_the_error_is_written
 }
 
 #[test]
-fn a_result_is_shown_whole_to_people() {
+fn a_result_is_shown_in_full() {
     let (rig, _) = failed();
     let shown = rig.run("results 1").exits(0).stdout;
     let field = |label: &str| shown.lines().find_map(|line| line.strip_prefix(label)).map(str::trim);
@@ -158,7 +158,7 @@ fn a_result_is_shown_whole_to_people() {
 }
 
 #[test]
-fn the_story_begins_with_the_creation_whatever_the_clocks_say() {
+fn the_history_begins_with_the_creation_even_if_clocks_differ() {
     for (created_at, params) in [("2199-11-22 03:18:35", "1.0"), ("1999-11-22 03:18:35", "1")] {
         let task = json!({"id": 5, "type": ANY, "status": "claimed", "attempts": 1, "claimed_by": "me", "priority": 0,
             "params": {"n": 1, "a": {}}, "created_at": created_at, "claimed_at": created_at});
@@ -183,7 +183,7 @@ fn the_story_begins_with_the_creation_whatever_the_clocks_say() {
 }
 
 #[test]
-fn the_story_says_why_a_task_waits() {
+fn the_history_says_why_a_task_waits() {
     let rig = Rig::new();
     let create = |n: u32| rig.create(ANY, &json!({"n": n}));
     let waits = |id: u64| {
@@ -226,7 +226,7 @@ fn the_story_says_why_a_task_waits() {
 }
 
 #[test]
-fn health_says_that_most_attempts_fail() {
+fn health_warns_if_most_attempts_fail() {
     let rig = Rig::with(|settings| settings.max_attempts = 1).knowing_any();
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'exit 1'\n"));
     assert!(rig.run("health").exits(0).stdout.starts_with("healthy\n"));

@@ -1,4 +1,4 @@
-//! `health`: each thing that can be wrong, by itself.
+//! `health`: each possible problem by itself.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,15 +10,15 @@ use crate::support::{ANY, Answer, NOBODY, Output, Rig, Server, complains, record
 
 const CONFIG: &str = "[[task_type]]\nname = \"example.any\"\nexec = [\"cat\"]\n";
 
-/// A rig where all is well.
+/// A healthy rig.
 fn rig() -> Rig {
     let rig = Rig::new();
     rig.sandbox.write("prismq.toml", CONFIG);
     rig
 }
 
-/// Asserts that the report differs from that of a rig where all is well in these fields, and in nothing else that
-/// does not change with time.
+/// Asserts that the report differs from that of a healthy rig in these fields only, apart from fields that change with
+/// time.
 #[track_caller]
 fn assert_unhealthy(output: &Output, differences: &Value) {
     let mut report = output.json();
@@ -35,7 +35,7 @@ fn assert_unhealthy(output: &Output, differences: &Value) {
     assert_eq!((output.code(), output.stderr.as_str()), (1, ""));
 }
 
-/// The line for people about one thing.
+/// The line about one check.
 #[track_caller]
 fn line_of<'a>(output: &'a Output, check: &str) -> &'a str {
     let mut lines = output.stdout.lines().map(str::trim);
@@ -43,7 +43,7 @@ fn line_of<'a>(output: &'a Output, check: &str) -> &'a str {
 }
 
 #[test]
-fn all_is_well() {
+fn everything_is_healthy() {
     let rig = rig();
     let output = rig.run("health").exits(0);
     assert_eq!(output.stdout.lines().next(), Some("healthy"));
@@ -95,7 +95,7 @@ fn a_server_that_does_not_answer_in_time() {
 }
 
 #[test]
-fn a_refused_key() {
+fn refused_key_is_exit_code_5() {
     let rig = Rig::with_key("a-key-of-the-tests");
     rig.sandbox.write("prismq.toml", CONFIG);
     let run = |key: &str| rig.prismq("health --json").env("TASKMANAGER_API_KEY", key).run();
@@ -116,7 +116,7 @@ fn an_unknown_type() {
 }
 
 #[test]
-fn a_handler_that_is_not_there() {
+fn a_missing_program() {
     let rig = rig();
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = \"example.any\"\nexec = [\"no-such-program\"]\n");
     let output = rig.run("health --json");
@@ -147,7 +147,7 @@ fn a_type_without_a_handler() {
     assert_eq!((&rig.task(id)["status"], &rig.task(1)["status"]), (&json!("completed"), &json!("pending")));
 }
 
-/// What `health` says of the handler of [`ANY`] that is described so.
+/// The finding of `health` about the handler of [`ANY`] with these settings.
 #[track_caller]
 fn handler(rig: &Rig, description: &str) -> String {
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\n{description}\n"));
@@ -155,7 +155,7 @@ fn handler(rig: &Rig, description: &str) -> String {
 }
 
 #[test]
-fn a_script_that_is_not_there() {
+fn a_missing_script() {
     let rig = rig();
     let path = rig.sandbox.path("").canonicalize().unwrap();
     let path = path.to_str().unwrap().trim_end_matches('/');
@@ -174,7 +174,7 @@ fn a_script_that_is_not_there() {
 }
 
 #[test]
-fn a_script_that_may_be_elsewhere_is_not_called_missing() {
+fn a_script_that_a_program_may_find_elsewhere_is_not_reported_as_missing() {
     let rig = rig();
     fs::create_dir(rig.sandbox.path("bin")).unwrap();
     rig.sandbox.write("bin/work.sh", "echo 1");
@@ -192,7 +192,7 @@ fn a_script_that_may_be_elsewhere_is_not_called_missing() {
 }
 
 #[test]
-fn a_program_in_the_folder_is_shown_where_it_is() {
+fn a_program_in_the_folder_is_suggested_with_its_path() {
     let rig = rig();
     let path = rig.sandbox.path("").canonicalize().unwrap().join("slow.sh");
     let path = path.display();
@@ -224,7 +224,7 @@ fn a_results_file_that_cannot_be_used() {
 }
 
 #[test]
-fn a_place_where_no_ideas_can_be_kept() {
+fn an_ideas_database_that_cannot_be_used() {
     let rig = rig();
     assert_eq!(rig.run("health --json").exits(0).json()["ideas_writable"], Value::Null, "nobody asked for ideas");
     let healthy = rig.run("health --json --ideas ideas.db").exits(0).json();
@@ -241,7 +241,7 @@ fn a_place_where_no_ideas_can_be_kept() {
 }
 
 #[test]
-fn results_that_are_not_reported() {
+fn unreported_results() {
     let rig = rig();
     rig.create(ANY, &json!({}));
     rig.run("claim example.any --once --worker-id me").exits(0);
@@ -256,7 +256,7 @@ fn results_that_are_not_reported() {
 }
 
 #[test]
-fn each_failed_check_says_what_to_do() {
+fn each_failed_check_has_advice() {
     let rig = rig();
     let gone = "[[task_type]]\nname = \"no.such\"\nexec = [\"no-such-program\"]\n";
     rig.sandbox.write("prismq.toml", CONFIG.to_owned() + gone);

@@ -1,4 +1,4 @@
-//! `init`: what it writes works, and what was there stays.
+//! `init`: the files that it writes work, and existing files stay.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Rig, Sandbox, complains, names_in};
 
-/// Types what `init` says comes next, but for the TaskManager, which is there.
+/// Runs the commands that `init` shows, except for `serve`: the rig has a TaskManager.
 fn follow(rig: &Rig, init: &Value) {
     let next: Vec<&str> = init["next"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     assert_eq!((next.first(), next.len()), (Some(&"prismq serve"), 5));
@@ -16,7 +16,7 @@ fn follow(rig: &Rig, init: &Value) {
     }
 }
 
-/// A folder of programs that are on this machine, and no others.
+/// A folder with links to these programs only.
 fn programs(sandbox: &Sandbox, names: &[&str]) -> String {
     let folder = sandbox.home("bin");
     fs::create_dir(&folder).unwrap();
@@ -28,7 +28,7 @@ fn programs(sandbox: &Sandbox, names: &[&str]) -> String {
 }
 
 #[test]
-fn the_first_worker_works() {
+fn the_starter_files_work() {
     let rig = Rig::empty();
     let init = rig.run("init --json").exits(0).json();
     assert_eq!((&init["written"], &init["kept"]), (&json!([".env", "hello.py", "prismq.toml"]), &json!([])));
@@ -45,7 +45,7 @@ fn the_first_worker_works() {
 }
 
 #[test]
-fn it_works_without_python_too() {
+fn the_starter_files_work_without_python() {
     let rig = Rig::empty();
     let path = programs(&rig.sandbox, &["sh", "sed"]);
     let init = rig.prismq("init --json").env("PATH", &path).run().exits(0).json();
@@ -58,7 +58,7 @@ fn it_works_without_python_too() {
 }
 
 #[test]
-fn every_setting_that_it_shows_can_be_set() {
+fn every_setting_in_the_starter_env_can_be_set() {
     let sandbox = Sandbox::new();
     let output = sandbox.prismq(["init"]).run().exits(0);
     assert_eq!(output.stdout, "written: .env\nwritten: hello.py\nwritten: prismq.toml\n");
@@ -71,7 +71,7 @@ fn every_setting_that_it_shows_can_be_set() {
         assert!(text.lines().filter(is_setting).count() > 5, "{text}");
         assert!(!text.contains("Copy this file"), "{text}");
     }
-    // Settings have no space after the `#`, prose has.
+    // Settings have no space after the `#`; prose has one.
     let set = sandbox.read("prismq.toml").replace("\n#", "\n").replace("\n ", "\n# ");
     sandbox.write("prismq.toml", set);
     let config = sandbox.prismq(["config"]).run().exits(0);
@@ -79,7 +79,7 @@ fn every_setting_that_it_shows_can_be_set() {
 }
 
 #[test]
-fn nothing_is_overwritten() {
+fn init_overwrites_nothing() {
     let sandbox = Sandbox::new();
     sandbox.write("prismq.toml", "nonsense");
     let output = sandbox.prismq(["init"]).run().exits(0);

@@ -1,4 +1,4 @@
-//! The log, where systemd's journal takes it.
+//! The log in systemd's journal.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{ANY, Rig};
 
-/// What this command writes on standard error, where `JOURNAL_STREAM` names what that leads to, or something else.
+/// The standard error of this command. `JOURNAL_STREAM` names it, or another file.
 fn written(rig: &Rig, arguments: &[&str], is_journal: bool) -> String {
     let file = File::create(rig.sandbox.path("log")).unwrap();
     let metadata = file.metadata().unwrap();
@@ -16,7 +16,7 @@ fn written(rig: &Rig, arguments: &[&str], is_journal: bool) -> String {
     rig.sandbox.read("log")
 }
 
-/// The log of a worker on one task.
+/// The log of a worker that runs one task.
 fn log(arguments: &[&str], is_journal: bool) -> String {
     let rig = Rig::new();
     rig.create(ANY, &json!({"a": 1}));
@@ -25,7 +25,7 @@ fn log(arguments: &[&str], is_journal: bool) -> String {
 }
 
 #[test]
-fn the_journal_gets_levels_and_no_times() {
+fn the_journal_gets_levels_without_times() {
     let log = log(&[], true);
     let lines: Vec<&str> = log.lines().collect();
     assert!(lines.contains(&"<6>INFO  task claimed task_id=1 task_type=example.any attempt=1"), "{log}");
@@ -37,7 +37,7 @@ fn the_journal_gets_levels_and_no_times() {
 }
 
 #[test]
-fn anybody_else_gets_the_time_and_json_stays_as_it_is() {
+fn other_logs_have_times_and_json_is_unchanged() {
     let elsewhere = log(&[], false);
     assert!(elsewhere.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{elsewhere}");
     let json = log(&["--log-format", "json"], true);
@@ -45,7 +45,7 @@ fn anybody_else_gets_the_time_and_json_stays_as_it_is() {
 }
 
 #[test]
-fn what_ends_the_program_is_an_error_to_the_journal() {
+fn a_fatal_error_has_the_level_error_in_the_journal() {
     let rig = Rig::new();
     for (line, beginning) in [
         (&["work", "nobody.knows"][..], "<3>prismq: the task type nobody.knows is not configured"),

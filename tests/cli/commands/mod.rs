@@ -1,20 +1,21 @@
-//! Every command but `work`, through the real binary: what it prints where, as text and as JSON, and its exit code.
+//! Every command but `work`, by the real binary: its output as text and as JSON, and its exit code.
 
+mod abuse;
 mod bulk;
 mod claim;
 mod claim_run;
 mod completions;
 mod connections;
-mod copies;
 mod create;
-mod crowds;
 mod damage;
 mod demo;
 mod failures;
 mod health;
+mod history;
 mod init;
 mod journal;
 mod proxy;
+mod read_only;
 mod refusals;
 mod report;
 mod results;
@@ -23,7 +24,6 @@ mod settings;
 mod signals;
 mod socks;
 mod stats;
-mod story;
 mod tasks;
 mod terminal;
 mod tls;

@@ -1,4 +1,4 @@
-//! The way out through a proxy, as the environment names it.
+//! HTTP proxies, as the environment names them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,14 +14,14 @@ use crate::support::{Output, Rig, Sandbox, complains, free_port};
 
 const KEY: &str = "a-key-of-the-tests";
 
-/// A proxy that passes all on to one server, whatever host is asked for, and keeps the heads that it was sent.
+/// A proxy that forwards everything to one server, whatever the host, and records the heads.
 struct Proxy {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// One before the server at `port`. `refusal` is its answer to what it does not pass on.
+    /// Starts one for the server at `port`. `refusal` is its answer to what it does not forward.
     fn before(port: u16, refusal: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (own, heads) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<String>>>::default());
@@ -35,7 +35,7 @@ impl Proxy {
         Self { port: own, heads }
     }
 
-    /// The first lines of what it was sent since it was last asked.
+    /// The request lines since the last call of this.
     fn lines(&self) -> Vec<String> {
         let heads = std::mem::take(&mut *self.heads.lock().unwrap());
         heads.iter().map(|head| head.lines().next().unwrap().to_owned()).collect()
@@ -59,7 +59,7 @@ fn pass_on(mut client: TcpStream, port: u16, refusal: Option<&str>, kept: &Mutex
     if head.starts_with("CONNECT ") {
         client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     } else {
-        // It passes one request on, with the path alone and without what is its own.
+        // It forwards the request with the path alone and without its own headers.
         let (line, rest) = head.split_once("\r\n").unwrap();
         let url = line.split(' ').nth(1).unwrap();
         let path = &url[url.find("/api").unwrap()..];
@@ -75,7 +75,7 @@ fn pass_on(mut client: TcpStream, port: u16, refusal: Option<&str>, kept: &Mutex
     client.shutdown(Shutdown::Both)
 }
 
-/// `prismq list-tasks` of a TaskManager that only the proxy finds.
+/// `prismq list-tasks` with a TaskManager that only the proxy can reach.
 pub(crate) fn list(url: &str, variables: &[(&str, &str)]) -> Output {
     let sandbox = Sandbox::at(url).env("TASKMANAGER_API_KEY", KEY);
     let list =
@@ -84,7 +84,7 @@ pub(crate) fn list(url: &str, variables: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn a_proxy_is_given_the_requests_themselves_where_they_are_not_encrypted() {
+fn http_requests_are_sent_to_the_proxy() {
     let rig = Rig::with_key(KEY);
     let port = rig.url().rsplit(':').next().unwrap().trim_end_matches("/api").parse().unwrap();
     let proxy = Proxy::before(port, None);
@@ -103,7 +103,7 @@ fn a_proxy_is_given_the_requests_themselves_where_they_are_not_encrypted() {
         assert!(head.to_lowercase().contains("\r\nhost: tasks.example:8000\r\n"), "{head}");
     }
     proxy.lines();
-    // The others are for other schemes; HTTP_PROXY is no variable that a user set, where a web server runs prismq.
+    // The others are for other schemes. HTTP_PROXY may have been set by a request if a web server runs prismq.
     for (name, value) in [("NO_PROXY", "x, example"), ("no_proxy", "*"), ("no_proxy", "tasks.example.")] {
         let output = list("http://tasks.example:8000/api", &[("http_proxy", &address), (name, value)]).exits(4);
         assert!(output.stderr.contains("no such host: tasks.example"), "{}", output.stderr);
@@ -115,7 +115,7 @@ fn a_proxy_is_given_the_requests_themselves_where_they_are_not_encrypted() {
 }
 
 #[test]
-fn this_machine_is_reached_through_a_proxy_unless_no_proxy_names_it() {
+fn localhost_is_reached_through_a_proxy_unless_in_no_proxy() {
     let rig = Rig::with_key(KEY);
     let port = rig.url().rsplit(':').next().unwrap().trim_end_matches("/api").parse().unwrap();
     let proxy = Proxy::before(port, None);
@@ -137,9 +137,9 @@ fn this_machine_is_reached_through_a_proxy_unless_no_proxy_names_it() {
 }
 
 #[test]
-fn a_proxy_that_does_not_find_this_machine_is_named_with_what_to_do() {
+fn a_proxy_that_cannot_reach_the_taskmanager_is_named_with_advice() {
     let url = Rig::new().url();
-    // As Squid answers, which looks for it on its own machine.
+    // The answer of Squid, which looks for localhost on its own machine.
     let page = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
     let lost = Proxy::before(1, Some(page));
     for address in ["http://127.0.0.1:1".to_owned(), format!("http://127.0.0.1:{}", lost.port)] {
@@ -154,7 +154,7 @@ fn a_proxy_that_does_not_find_this_machine_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_task_manager_that_prismq_starts_is_reached_past_a_proxy() {
+fn an_embedded_taskmanager_is_reached_without_a_proxy() {
     let nobody = "http://127.0.0.1:1";
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}/api");
@@ -165,7 +165,7 @@ fn a_task_manager_that_prismq_starts_is_reached_past_a_proxy() {
     assert!(!output.stderr.contains("proxy"), "{}", output.stderr);
 }
 
-/// A proxy that speaks TLS, as `localhost`: it passes what it decrypts on to a plain one. Returns its address.
+/// A TLS proxy as `localhost`, which forwards to a plain one. Returns its address.
 fn behind_tls(proxy: &Proxy, certificate: &str) -> String {
     let (port, config) = (proxy.port, Arc::new(config(certificate)));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -179,7 +179,7 @@ fn behind_tls(proxy: &Proxy, certificate: &str) -> String {
     address
 }
 
-/// Carries bytes both ways in one thread, until one side ends.
+/// Copies bytes in both directions in one thread until one side ends.
 fn decrypt(mut tls: StreamOwned<ServerConnection, TcpStream>, mut plain: TcpStream) -> io::Result<()> {
     let moment = Some(Duration::from_millis(2));
     tls.sock.set_read_timeout(moment)?;
@@ -193,7 +193,7 @@ fn decrypt(mut tls: StreamOwned<ServerConnection, TcpStream>, mut plain: TcpStre
     }
 }
 
-/// Whether there is no more.
+/// Whether the stream has ended.
 fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<bool> {
     let mut buffer = [0; 4096];
     match from.read(&mut buffer) {
@@ -204,7 +204,7 @@ fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<bool> {
 }
 
 #[test]
-fn a_proxy_that_speaks_tls_serves_both_schemes() {
+fn a_tls_proxy_works_for_http_and_https() {
     let plain = Tasks::start(None);
     let proxy = Proxy::before(plain.port, None);
     let address = behind_tls(&proxy, "signed.pem");
@@ -219,13 +219,13 @@ fn a_proxy_that_speaks_tls_serves_both_schemes() {
     let address = behind_tls(&proxy, "signed.pem");
     list("https://tasks.example/api", &[("https_proxy", &address)]).exits(0);
     assert_eq!(proxy.lines(), ["CONNECT tasks.example:443 HTTP/1.1"]);
-    // Whose certificate it is that is refused.
+    // Whether the proxy's or the server's certificate is refused.
     let output = list("https://other.example/api", &[("https_proxy", &address)]).exits(4);
     assert!(output.stderr.contains("of https_proxy: its certificate is not for other.example"), "{}", output.stderr);
 }
 
 #[test]
-fn what_is_wrong_with_the_tls_of_a_proxy_is_said_of_the_proxy() {
+fn tls_errors_of_a_proxy_name_the_proxy() {
     let proxy = Proxy::before(1, None);
     for (url, certificate, expected) in [
         ("http://tasks.example/api", "expired.pem", "its certificate has expired"),
@@ -246,7 +246,7 @@ fn what_is_wrong_with_the_tls_of_a_proxy_is_said_of_the_proxy() {
 }
 
 #[test]
-fn a_proxy_is_asked_for_a_tunnel_where_requests_are_encrypted() {
+fn https_goes_through_a_tunnel() {
     let tasks = Tasks::start(Some("elsewhere.pem"));
     let proxy = Proxy::before(tasks.port, None);
     let address = format!("http://127.0.0.1:{}", proxy.port);
@@ -260,7 +260,7 @@ fn a_proxy_is_asked_for_a_tunnel_where_requests_are_encrypted() {
 }
 
 #[test]
-fn what_a_proxy_refuses_is_explained_and_names_it() {
+fn a_refusal_by_a_proxy_names_the_proxy() {
     let forbidden = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let unauthorized = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let page =

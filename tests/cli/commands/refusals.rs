@@ -1,4 +1,4 @@
-//! A TaskManager that limits calls: each command waits as it is asked to, and does its work then.
+//! A TaskManager with rate limits: each command waits as requested, then does its work.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{ANY, Answer, Request, Rig, Sandbox, Server, complains, recorded, type_found};
 
-/// Refuses each kind of call so often before it answers as `answer` does.
+/// Refuses each kind of call this many times before it is answered by `answer`.
 fn limited(
     times: usize,
     retry_after: &'static str,
@@ -40,7 +40,7 @@ fn answer(request: &Request) -> Answer {
 }
 
 #[test]
-fn every_command_waits_as_it_is_asked_to() {
+fn every_command_waits_for_retry_after() {
     let lines = [
         "register-type example.any --schema {\"type\":\"object\"}",
         "list-types",
@@ -55,7 +55,7 @@ fn every_command_waits_as_it_is_asked_to() {
     ];
     thread::scope(|scope| {
         for line in lines {
-            // As often as a call is tried that fails otherwise.
+            // The number of tries of other failed calls.
             let server = limited(5, "0", answer);
             scope.spawn(move || Sandbox::at(&server.url()).prismq(line.split_whitespace()).run().exits(0));
         }
@@ -63,8 +63,8 @@ fn every_command_waits_as_it_is_asked_to() {
 }
 
 #[test]
-fn each_line_of_a_file_is_created_though_calls_are_limited() {
-    // The second is as often as a call is tried that fails otherwise.
+fn each_line_of_a_file_is_created_despite_rate_limits() {
+    // The second is the number of tries of other failed calls.
     for (times, retry_after) in [(2, "1"), (5, "0")] {
         let created = Mutex::new(0);
         let server = limited(times, retry_after, move |_| {
@@ -82,7 +82,7 @@ fn each_line_of_a_file_is_created_though_calls_are_limited() {
 }
 
 #[test]
-fn a_time_limit_holds_while_the_server_asks_to_be_left_alone() {
+fn time_limits_hold_while_the_server_limits_calls() {
     let server = Server::start(|request| match request.path.as_str() {
         "/task-types/example.any" => type_found(),
         "/tasks" => Answer::data(&json!({"id": 7, "type": ANY, "status": "pending"})),
@@ -109,6 +109,6 @@ fn a_signal_ends_the_wait() {
 }
 
 #[test]
-fn what_a_key_is_refused_for_is_not_waited_for() {
+fn a_refused_key_is_not_retried() {
     complains(&Rig::with_key("the-key").run("list-tasks"), 5, &["refused"]);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, complains_in_json, type_found, wait_for};
 
-/// A rig whose task 1 `me` has claimed.
+/// A rig with task 1 claimed by `me`.
 fn claimed() -> Rig {
     let rig = Rig::new();
     rig.create(ANY, &json!({"n": 1}));
@@ -22,7 +22,7 @@ fn row(rig: &Rig) -> Value {
 }
 
 #[test]
-fn a_task_is_completed_by_whoever_claimed_it() {
+fn a_claimed_task_is_completed() {
     let rig = claimed();
     let output = rig.run("complete 1 --result {\"answer\":42}").exits(0);
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("task 1 completed\n", ""));
@@ -46,14 +46,14 @@ fn a_task_is_completed_by_whoever_claimed_it() {
 }
 
 #[test]
-fn the_envelope_is_printed_as_json() {
+fn the_envelope_is_printed_with_json() {
     let rig = claimed();
     let envelope = rig.run("complete 1 --result 5 --json").exits(0).json();
     assert_eq!(envelope, rig.task(1)["result"]);
 }
 
 #[test]
-fn a_result_comes_in_every_form() {
+fn a_result_is_read_from_all_sources() {
     for (argument, stdin, data) in [
         ("[1,2]", "", json!([1, 2])),
         ("\"text\"", "", json!("text")),
@@ -72,7 +72,7 @@ fn a_result_comes_in_every_form() {
 }
 
 #[test]
-fn a_result_that_is_an_envelope_is_taken_as_one() {
+fn an_envelope_is_accepted_as_a_result() {
     let rig = claimed();
     let envelope = r#"{"success":true,"data":[7],"message":"all good","metadata":{"model":"small"}}"#;
     rig.sandbox.prismq(["complete", "1", "--result", envelope]).run().exits(0);
@@ -90,7 +90,7 @@ fn a_result_that_is_an_envelope_is_taken_as_one() {
 }
 
 #[test]
-fn a_failure_is_reported_with_its_reason() {
+fn a_failure_is_reported_with_its_error() {
     let rig = claimed();
     let output = rig.sandbox.prismq(["fail", "1", "--error", "the page is gone"]).run().exits(0);
     let again = "attempt 1 of task 1 failed; it is pending again and will be retried\n";
@@ -114,7 +114,7 @@ fn a_failure_is_reported_with_its_reason() {
 }
 
 #[test]
-fn progress_is_reported_and_printed_only_as_json() {
+fn progress_is_reported_and_printed_with_json_only() {
     let rig = claimed();
     for (percent, flags) in [("0", &[][..]), ("40", &["--message", "half way"]), ("100", &["--json"])] {
         let printed = if flags == ["--json"] { "{\"id\":1,\"message\":null,\"progress\":100}\n" } else { "" };
@@ -128,7 +128,7 @@ fn progress_is_reported_and_printed_only_as_json() {
 }
 
 #[test]
-fn a_message_goes_with_progress() {
+fn progress_may_have_a_message() {
     let server = Server::start(|request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", _) => type_found(),
         (_, "/tasks/claim") => Answer::data(&json!({"id": 5, "type": ANY, "params": {}, "attempts": 1})),
@@ -143,7 +143,7 @@ fn a_message_goes_with_progress() {
 }
 
 #[test]
-fn a_task_that_nobody_has_claimed_is_told() {
+fn an_unclaimed_task_is_an_error() {
     let rig = Rig::new();
     rig.create(ANY, &json!({"n": 1}));
     for line in ["complete 1", "fail 1 --error x", "progress 1 5", "complete 99"] {
@@ -158,7 +158,7 @@ fn a_task_that_nobody_has_claimed_is_told() {
 }
 
 #[test]
-fn a_lost_claim_is_told_and_the_result_kept() {
+fn a_lost_claim_is_an_error_and_the_result_is_kept() {
     let rig = Rig::with_claims_of(std::time::Duration::from_millis(50));
     rig.create(ANY, &json!({"n": 1}));
     rig.run("claim example.any --once --worker-id me").exits(0);
@@ -174,7 +174,7 @@ fn a_lost_claim_is_told_and_the_result_kept() {
 }
 
 #[test]
-fn a_worker_can_be_named_where_the_results_file_knows_nothing() {
+fn worker_id_is_enough_without_a_noted_claim() {
     let rig = claimed();
     let elsewhere = ["--results", "elsewhere.db"];
     let run = |line: &str| rig.prismq(line).args(elsewhere).run();
@@ -190,14 +190,14 @@ fn a_worker_can_be_named_where_the_results_file_knows_nothing() {
 }
 
 #[test]
-fn the_results_file_knows_better_than_the_environment() {
+fn a_noted_claim_takes_precedence_over_the_environment() {
     let rig = claimed();
     rig.prismq("complete 1 --result 5").env("WORKER_ID", "this-machine").run().exits(0);
     assert_eq!(row(&rig)["worker_id"], "me");
 }
 
 #[test]
-fn a_result_that_did_not_get_through_is_sent_the_next_time() {
+fn an_unreported_result_is_sent_the_next_time() {
     static REFUSES: AtomicBool = AtomicBool::new(true);
     let server = Server::start(|request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/tasks/5") => {

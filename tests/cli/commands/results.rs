@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Rig, complains, complains_in_json, finds_nothing};
 
-/// A rig whose results file holds two successes of [`ANY`] and a failure of another type, in this order.
+/// A rig whose results file contains two successes of [`ANY`], then a failure of another type.
 pub(crate) fn rig() -> Rig {
     let rig = Rig::new();
     rig.run("register-type other.one --schema {\"type\":\"object\"}").exits(0);
@@ -28,7 +28,7 @@ pub(crate) fn rig() -> Rig {
 }
 
 #[test]
-fn results_are_a_table_for_people() {
+fn results_are_printed_as_a_table() {
     let rig = rig();
     let output = rig.run("results").exits(0);
     let lines: Vec<&str> = output.stdout.lines().collect();
@@ -63,7 +63,7 @@ const COLUMNS: [&str; 17] = [
 ];
 
 #[test]
-fn json_lines_hold_every_column() {
+fn json_lines_contain_every_column() {
     let rig = rig();
     let output = rig.run("results --format jsonl").exits(0);
     let rows = output.json_lines();
@@ -81,7 +81,7 @@ fn json_lines_hold_every_column() {
 }
 
 #[test]
-fn csv_is_quoted_where_it_has_to_be() {
+fn csv_is_quoted_if_necessary() {
     let rig = rig();
     let output = rig.run("results --format csv").exits(0);
     let mut reader = csv::Reader::from_reader(output.stdout.as_bytes());
@@ -93,7 +93,7 @@ fn csv_is_quoted_where_it_has_to_be() {
 }
 
 #[test]
-fn filters_narrow_what_is_printed() {
+fn filters_limit_the_results() {
     let rig = rig();
     let ids = |flags: &str| {
         let rows = rig.run(&format!("results --json {flags}")).exits(0).json_lines();
@@ -120,9 +120,9 @@ fn filters_narrow_what_is_printed() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it_quietly() {
+fn a_closed_pipe_ends_the_command_silently() {
     let rig = rig();
-    // Enough rows that they do not fit into a pipe (64 KiB) and a buffer.
+    // More rows than fit into a pipe (64 KiB) and a buffer.
     let connection = rusqlite::Connection::open(rig.sandbox.home(".local/share/prismq/results.db")).unwrap();
     let copies = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
         INSERT INTO results SELECT results.* FROM results, n WHERE task_id = 1";
@@ -178,7 +178,7 @@ fn a_slow_reader_does_not_make_the_write_ahead_log_grow() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written_is_told() {
+fn failed_output_is_an_error() {
     let rig = rig();
     for line in ["results", "results --format jsonl", "results --format csv", "stats", "list-tasks", "config", "health"]
     {
@@ -198,7 +198,7 @@ fn output_to(rig: &Rig, line: &str, stdout: Stdio) -> crate::support::Output {
 }
 
 #[test]
-fn a_results_file_that_is_not_there_yet_is_empty() {
+fn a_missing_results_file_counts_as_empty() {
     let rig = Rig::new();
     assert_eq!(rig.run("results --json").exits(0).stdout, "");
     assert_eq!(rig.run("results").exits(0).stderr, "no result\n");

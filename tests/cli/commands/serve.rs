@@ -11,19 +11,19 @@ use crate::support::{Running, Sandbox, complains, complains_in_json, wait_for};
 
 const ANY_PORT: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 
-/// The base URL that it prints first.
+/// The base URL that `serve` prints.
 fn url(serving: &mut Running) -> String {
     serving.wait_for_stdout("\n");
     serving.stdout().trim().to_owned()
 }
 
-/// Its address, for a bare connection.
+/// The address of a base URL.
 fn connect(url: &str) -> TcpStream {
     TcpStream::connect(url.trim_start_matches("http://").trim_end_matches("/api")).unwrap()
 }
 
 #[test]
-fn the_url_is_all_that_is_printed() {
+fn only_the_url_is_printed() {
     let sandbox = Sandbox::new();
     let mut serving = sandbox.prismq(ANY_PORT).start();
     let url = url(&mut serving);
@@ -46,7 +46,7 @@ fn the_url_is_all_that_is_printed() {
 }
 
 #[test]
-fn tasks_outlive_it() {
+fn tasks_survive_a_restart() {
     let sandbox = Sandbox::new();
     let mut first = sandbox.prismq(ANY_PORT).args(["--db", "folder/tasks.db"]).start();
     let first_url = url(&mut first);
@@ -64,7 +64,7 @@ fn tasks_outlive_it() {
 }
 
 #[test]
-fn attempts_are_limited_as_asked() {
+fn max_attempts_limits_attempts() {
     let sandbox = Sandbox::new();
     let mut serving = sandbox.prismq(ANY_PORT).args(["--max-attempts", "1"]).start();
     let url = url(&mut serving);
@@ -77,7 +77,7 @@ fn attempts_are_limited_as_asked() {
 }
 
 #[test]
-fn tasks_that_have_ended_are_kept_as_long_as_asked() {
+fn ended_tasks_are_kept_for_the_retention_time() {
     let sandbox = Sandbox::new();
     let mut serving = sandbox.prismq(ANY_PORT).args(["--keep", "100ms"]).start();
     let url = url(&mut serving);
@@ -92,7 +92,7 @@ fn tasks_that_have_ended_are_kept_as_long_as_asked() {
 }
 
 #[test]
-fn it_stops_at_once_whoever_is_connected() {
+fn serve_stops_at_once_despite_open_connections() {
     for signal in [Signal::TERM, Signal::INT] {
         let sandbox = Sandbox::new();
         let mut serving = sandbox.prismq(ANY_PORT).start();
@@ -111,7 +111,7 @@ fn it_stops_at_once_whoever_is_connected() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told() {
+fn an_address_in_use_is_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = Sandbox::new().prismq(["serve", "--listen", &address]).run();
@@ -135,7 +135,7 @@ fn other_machines_need_a_key() {
 }
 
 #[test]
-fn a_database_that_is_not_its_own_is_left_alone() {
+fn another_programs_database_is_left_alone() {
     let sandbox = Sandbox::new();
     sandbox.write("text", "this is no database\n");
     let output = sandbox.prismq(ANY_PORT).args(["--db", "text"]).run();

@@ -1,4 +1,4 @@
-//! Settings through the binary: `config`, and what it says of settings that are wrong.
+//! Settings through the binary: `config`, and errors of wrong settings.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Rig, Sandbox, complains, complains_in_json};
 
-/// Every setting's value and origin.
+/// The value and origin of every setting.
 fn settings(sandbox: &Sandbox, flags: &[&str]) -> BTreeMap<String, (String, String)> {
     let output = sandbox.prismq(["config", "--json"]).args(flags.iter().copied()).run().exits(0);
     assert_eq!(output.stderr, "");
@@ -16,7 +16,7 @@ fn settings(sandbox: &Sandbox, flags: &[&str]) -> BTreeMap<String, (String, Stri
 }
 
 #[test]
-fn each_layer_is_named() {
+fn each_value_has_its_origin() {
     let sandbox = Sandbox::at("http://127.0.0.1:7/api").env("WORKER_ID", "me").env("POLL_INTERVAL", "3");
     sandbox.write(".env", "POLL_INTERVAL=7\nMAX_BACKOFF='2m'\nTASKMANAGER_API_KEY=hunter2-from-dot-env\n");
     let file = sandbox.write(
@@ -47,7 +47,7 @@ fn each_layer_is_named() {
 }
 
 #[test]
-fn a_table_shows_the_same() {
+fn the_table_shows_the_same_as_json() {
     let sandbox = Sandbox::new().env("TASKMANAGER_API_KEY", "hunter2-in-the-environment").env("RUST_LOG", "warn");
     let output = sandbox.prismq(["config"]).run().exits(0);
     let row = |name: &str| {
@@ -62,7 +62,7 @@ fn a_table_shows_the_same() {
 }
 
 #[test]
-fn a_key_in_a_file_is_not_shown_either() {
+fn a_key_from_a_file_is_not_shown() {
     let sandbox = Sandbox::new();
     sandbox.write("key", "hunter2-in-a-file\n");
     sandbox.write("prismq.toml", "api_key_file = \"key\"\n");
@@ -94,7 +94,7 @@ fn a_refused_key_is_named_by_where_it_came_from() {
 }
 
 #[test]
-fn the_file_may_be_elsewhere() {
+fn the_file_can_be_named() {
     let sandbox = Sandbox::new();
     std::fs::create_dir_all(sandbox.home(".config/prismq")).unwrap();
     std::fs::write(sandbox.home(".config/prismq/prismq.toml"), "concurrency = 2\n").unwrap();
@@ -110,7 +110,7 @@ fn the_file_may_be_elsewhere() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn errors_name_their_place() {
     for (file, words) in [
         ("poll_intervall = \"3s\"\n", &["prismq.toml", "poll_intervall", "did you mean `poll_interval`?"][..]),
         ("\npoll_interval = \"soon\"\n", &["prismq.toml:2", "poll_interval", "not a duration"]),
@@ -138,7 +138,7 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
-fn variables_and_flags_are_named_too() {
+fn variables_and_options_are_origins() {
     for (name, value, words) in [
         ("POLL_INTERVAL", "soon", ["environment (POLL_INTERVAL)", "not a duration"]),
         ("PRISMQ_STRATEGY", "random", ["environment (PRISMQ_STRATEGY)", "fifo, lifo or priority"]),
@@ -161,7 +161,7 @@ fn variables_and_flags_are_named_too() {
 }
 
 #[test]
-fn a_timeout_beyond_the_claim_is_warned_of() {
+fn a_timeout_longer_than_the_claim_causes_a_warning() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "prismq.toml",

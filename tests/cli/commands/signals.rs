@@ -1,5 +1,5 @@
-//! What signals do to every long-running command: those that were ignored when it started stay so, and of the others the
-//! second one ends it soon, whatever is in flight.
+//! Signals to every long-running command: those ignored at the start stay ignored, and of the others the second one ends
+//! the command soon, whatever is in flight.
 
 use std::fs;
 use std::io::Write;
@@ -14,14 +14,14 @@ use serde_json::json;
 
 use crate::support::{ANY, Answer, Rig, Running, Sandbox, Server, plain, type_found, wait_for};
 
-/// `prismq` that was started with signals ignored, or blocked, as `env` has it.
+/// Starts `prismq` with signals ignored or blocked, by these options of `env`.
 #[cfg(target_os = "linux")]
 fn started_with(sandbox: &Sandbox, options: &str, line: &str) -> Running {
     let line = format!("exec env {options} '{}' {line}", env!("CARGO_BIN_EXE_prismq"));
     sandbox.program("sh", ["-c", &line]).start()
 }
 
-/// A set of signals of a process, by its name in `/proc/PID/status`.
+/// A set of signals, by its name in `/proc/PID/status`.
 #[cfg(target_os = "linux")]
 fn signals(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
@@ -35,7 +35,7 @@ fn is_in(set: u64, signal: Signal) -> bool {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_was_ignored_at_the_start_stays_ignored() {
+fn signals_ignored_at_the_start_stay_ignored() {
     let rig = Rig::new();
     let hangs = Server::always(Answer::hang());
     let url = hangs.url();
@@ -70,7 +70,7 @@ fn what_was_ignored_at_the_start_stays_ignored() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_was_blocked_at_the_start_is_heard() {
+fn signals_blocked_at_the_start_are_unblocked() {
     let rig = Rig::new();
     let lines = [
         format!("work --handle {ANY}=cat"),
@@ -86,7 +86,7 @@ fn what_was_blocked_at_the_start_is_heard() {
         });
         end_by(&mut command, Signal::TERM, &line);
     }
-    // One that catches none is ended by the first.
+    // A command that handles no signals ends at the first one.
     let hangs = Server::always(Answer::hang());
     let line = format!("list-tasks --api-url {}", hangs.url());
     let mut command = started_with(&rig.sandbox, "--block-signal=HUP,INT,TERM", &line);
@@ -96,21 +96,21 @@ fn what_was_blocked_at_the_start_is_heard() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn handlers_ignore_what_the_user_does_and_nothing_else() {
+fn handlers_inherit_only_an_ignored_sighup() {
     let rig = Rig::new();
     rig.create(ANY, &json!({}));
     let options = "--block-signal=USR1 --ignore-signal=HUP,CHLD,PIPE";
     let work = started_with(&rig.sandbox, options, &format!("work --drain --handle {ANY}='cat /proc/self/status'"));
     work.wait().exits(0);
     let output = rig.results()[0]["data"]["output"].as_str().unwrap().to_owned();
-    // Beyond 31 are those of the threads' library.
+    // Signals above 31 belong to the thread library.
     let sets = ["SigBlk", "SigIgn", "SigCgt"].map(|name| signals(&output, name) & 0x7fff_ffff);
     assert_eq!(sets, [0, 1, 0], "SIGHUP is ignored, none is blocked: {output}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_worker_outlives_its_terminal() {
+fn a_worker_survives_the_end_of_its_terminal() {
     let rig = Rig::new();
     let line =
         format!("trap '' HUP; exec '{}' work --handle {ANY}=cat --results here.db", env!("CARGO_BIN_EXE_prismq"));
@@ -126,8 +126,7 @@ fn a_worker_outlives_its_terminal() {
     wait_for("its end", || has_ended().then_some(()));
 }
 
-/// Signals a command again and again, as somebody who has no patience, until it has ended: within a second, and what a busy
-/// machine takes.
+/// Signals a command repeatedly until it has ended: within a second, plus some time on a busy machine.
 #[track_caller]
 fn end_by(command: &mut Running, signal: Signal, name: &str) {
     let start = Instant::now();
@@ -138,7 +137,7 @@ fn end_by(command: &mut Running, signal: Signal, name: &str) {
     }
 }
 
-/// A TaskManager that hands out one task, and does not answer these calls.
+/// A TaskManager with one task that does not answer these calls.
 fn deaf_to(calls: &'static [&'static str]) -> Server {
     Server::start(move |request| {
         let call = format!("{} {}", request.method, request.path);
@@ -152,7 +151,7 @@ fn deaf_to(calls: &'static [&'static str]) -> Server {
 }
 
 #[test]
-fn a_second_signal_ends_every_command_whatever_is_in_flight() {
+fn a_second_signal_ends_every_command() {
     const REPORT: &[&str] = &["POST /tasks/1/complete", "GET /tasks/1"];
     const PROGRESS: &[&str] = &["POST /tasks/1/progress"];
     let everything = || deaf_to(&["GET", "POST", "DELETE"]);
@@ -204,7 +203,7 @@ fn a_second_signal_ends_a_server_with_open_requests() {
 }
 
 #[test]
-fn a_worker_whose_log_nobody_reads_ends_all_the_same() {
+fn a_worker_ends_even_if_nobody_reads_its_log() {
     let rig = Rig::new();
     let fifo = rig.sandbox.path("log");
     Command::new("mkfifo").arg(&fifo).status().unwrap();
@@ -229,7 +228,7 @@ fn a_worker_whose_log_nobody_reads_ends_all_the_same() {
 }
 
 #[test]
-fn calls_that_are_not_answered_are_given_up_after_the_first_signal() {
+fn unanswered_calls_are_abandoned_after_the_first_signal() {
     let cases = [
         deaf_to(&["POST /tasks/claim", "DELETE"]),
         deaf_to(&["GET"]),

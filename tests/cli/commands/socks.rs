@@ -8,14 +8,14 @@ use std::thread;
 use super::proxy::list;
 use super::tls::Tasks;
 
-/// A SOCKS proxy that passes all on to one server, whatever is asked for, and keeps what it was asked for.
+/// A SOCKS proxy that forwards everything to one server, whatever the target, and records the targets.
 struct Socks {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-/// What it answers: the authentication that it wants, of 0 (none), 2 (user and password) and 255 (another), whether a
-/// password is accepted, and its reply to version 5 and 4.
+/// Its answers: the authentication that it wants (0 = none, 2 = user and password, 255 = another), whether it accepts a
+/// password, and its replies to versions 5 and 4.
 #[derive(Clone, Copy)]
 struct Manner {
     method: u8,
@@ -39,7 +39,7 @@ impl Socks {
         Self { port: own, asked }
     }
 
-    /// What it was asked for since it was last looked at: version, user and target.
+    /// The requests since the last call of this: version, user and target.
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
@@ -108,7 +108,7 @@ fn read<const LENGTH: usize>(client: &mut TcpStream) -> io::Result<[u8; LENGTH]>
     Ok(bytes)
 }
 
-/// What follows its length.
+/// Reads a field that follows its length.
 fn counted(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; read::<1>(client)?[0].into()];
     client.read_exact(&mut bytes)?;
@@ -126,7 +126,7 @@ fn until_nul(client: &mut TcpStream) -> io::Result<String> {
 }
 
 #[test]
-fn each_version_looks_names_up_where_its_scheme_says() {
+fn socks_versions_resolve_names_as_their_scheme_says() {
     let plain = Tasks::start(None);
     let socks = Socks::before(plain.port, OPEN);
     for (scheme, url, expected) in [
@@ -154,7 +154,7 @@ fn each_version_looks_names_up_where_its_scheme_says() {
 }
 
 #[test]
-fn requests_are_encrypted_and_authenticated_through_it() {
+fn requests_through_socks_can_be_encrypted_and_authenticated() {
     let encrypted = Tasks::start(Some("elsewhere.pem"));
     let socks = Socks::before(encrypted.port, Manner { method: 2, ..OPEN });
     let address = format!("socks5h://user:p%40ss@127.0.0.1:{}", socks.port);
@@ -167,7 +167,7 @@ fn requests_are_encrypted_and_authenticated_through_it() {
 }
 
 #[test]
-fn what_it_refuses_is_explained_and_what_it_cannot_reach_is_tried_again() {
+fn socks_refusals_are_explained_and_unreachable_targets_retried() {
     const URL: &str = "http://tasks.example/api";
     for (scheme, manner, asked, expected) in [
         (
@@ -190,7 +190,7 @@ fn what_it_refuses_is_explained_and_what_it_cannot_reach_is_tried_again() {
 }
 
 #[test]
-fn what_speaks_no_socks_is_told_at_once() {
+fn a_server_that_is_not_a_socks_proxy_is_reported_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! `stats`: as a table, on a terminal, watched, and as a page.
+//! `stats`: as a table, on a terminal, with `--watch`, and as an HTML report.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -10,7 +10,7 @@ use crate::support::{ANY, Rig, complains, names_in};
 const PRISMQ: &str = env!("CARGO_BIN_EXE_prismq");
 
 #[test]
-fn statistics_count_what_was_done() {
+fn statistics_count_attempts() {
     let rig = rig();
     let output = rig.run("stats").exits(0);
     let rows: Vec<Vec<&str>> = output.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -41,7 +41,7 @@ fn attempts_that_were_not_run_are_stored_and_not_counted() {
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = \"sleep 0.1; exit 65\""));
     rig.create(ANY, &json!({}));
     rig.run("work --max-tasks 1 --worker-id me").exits(0);
-    // The second attempt is row 256, with which the rollups are brought up to date; the third one comes after.
+    // The second attempt is row 256, at which the rollups are updated; the third one comes after that.
     let file = rusqlite::Connection::open(rig.sandbox.home(".local/share/prismq/results.db")).unwrap();
     file.execute("UPDATE results SET rowid = 255", []).unwrap();
     let ended = rig.run("work --drain --worker-id me --json").exits(0).json();
@@ -59,7 +59,7 @@ fn attempts_that_were_not_run_are_stored_and_not_counted() {
     assert_eq!(recent["groups"][0]["failed"], 1);
 }
 
-/// What a terminal shows, without its control sequences.
+/// The text on a terminal, without control sequences.
 #[cfg(target_os = "linux")]
 fn text(shown: &str) -> String {
     console::strip_ansi_codes(shown).replace('\r', "")
@@ -75,14 +75,14 @@ fn a_terminal_shows_bars_and_the_last_24_hours() {
     let lines: Vec<&str> = lines.lines().collect();
     assert!(lines[1].starts_with(ANY) && lines[1].contains("/s  ██████"), "{lines:?}");
     assert!(lines[2].ends_with("▒▒▒"), "{lines:?}");
-    // The results may lie on both sides of an hour's end.
+    // The results may be in two different hours.
     assert!(lines[4].starts_with("last 24 hours  ·····") && lines[4].ends_with("  2 completed"), "{lines:?}");
     assert!(lines[5].ends_with("█  1 failed") && lines.len() == 7, "{lines:?}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn colours_and_bars_are_for_terminals_that_want_them() {
+fn colours_and_bars_need_a_suitable_terminal() {
     let rig = rig();
     let plain = rig.run("stats").exits(0).stdout;
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb"), ("LC_ALL", "C")] {
@@ -95,7 +95,7 @@ fn colours_and_bars_are_for_terminals_that_want_them() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_watched_terminal_is_drawn_over_until_ctrl_c() {
+fn watch_redraws_the_terminal_until_ctrl_c() {
     let rig = rig();
     let mut watched = rig.prismq("stats --watch").on_terminal().start();
     watched.wait_for_stdout("Ctrl-C to exit");
@@ -112,7 +112,7 @@ fn a_watched_terminal_is_drawn_over_until_ctrl_c() {
 }
 
 #[test]
-fn without_a_terminal_what_is_watched_comes_one_after_another() {
+fn watch_without_a_terminal_prints_one_frame_after_another() {
     let rig = rig();
     let mut watched = rig.spawn("stats --watch");
     watched.wait_for("two tables", |it| it.stdout().matches("TYPE").count() == 2);
@@ -129,7 +129,7 @@ fn without_a_terminal_what_is_watched_comes_one_after_another() {
 }
 
 #[test]
-fn the_page_holds_all_and_needs_nothing_else() {
+fn the_html_report_is_complete_and_self_contained() {
     let rig = rig();
     let evil = "a<script>alert(1)</script>&\"";
     let connection = rusqlite::Connection::open(rig.sandbox.home(".local/share/prismq/results.db")).unwrap();
@@ -155,7 +155,7 @@ fn the_page_holds_all_and_needs_nothing_else() {
 }
 
 #[test]
-fn a_page_takes_the_place_of_the_old_one_whole() {
+fn the_html_report_is_replaced_atomically() {
     let rig = rig();
     std::fs::create_dir(rig.sandbox.path("pages")).unwrap();
     rig.sandbox.write("pages/report.html", "old");

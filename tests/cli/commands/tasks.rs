@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Answer, Request, Rig, Sandbox, Server, complains, finds_nothing, recorded};
 
-/// A rig with a completed, a claimed and a waiting task of [`ANY`], and a waiting one of another type.
+/// A rig with a completed, a claimed and a pending task of [`ANY`], and a pending one of another type.
 fn rig() -> Rig {
     let rig = Rig::new();
     rig.run("register-type other.one --schema {\"type\":\"object\"}").exits(0);
@@ -47,7 +47,7 @@ fn tasks_are_listed_newest_first() {
 }
 
 #[test]
-fn filters_narrow_the_list() {
+fn filters_limit_the_list() {
     let rig = rig();
     assert_eq!(ids(&rig, ""), [4, 3, 2, 1]);
     assert_eq!(ids(&rig, "--status pending"), [4, 3]);
@@ -87,15 +87,15 @@ fn parameter(request: &Request, name: &str) -> usize {
     value.parse().unwrap()
 }
 
-/// A task in a list, created in the second of its number.
+/// A listed task, created in the second given by its id.
 fn listed(id: usize) -> Value {
     let (hour, minute, second) = (id / 3600, id / 60 % 60, id % 60);
     let created_at = format!("2026-11-22 {hour:02}:{minute:02}:{second:02}");
     json!({"id": id, "type": ANY, "status": "pending", "attempts": 0, "params": {}, "created_at": created_at})
 }
 
-/// A server that lists 120 failed tasks without their params, as the published one does, and shows those whole that `shows`
-/// lets through.
+/// A server that lists 120 failed tasks without their params, as the published one does, and shows those in full that
+/// `shows` accepts.
 fn brief(shows: impl Fn(u64) -> bool + Send + Sync + 'static) -> Server {
     Server::start(move |request| {
         let mut task = json!({"type": ANY, "status": "failed", "attempts": 3, "created_at": "2026-11-22 03:18:35"});
@@ -141,7 +141,7 @@ fn each_task_is_listed_with_its_params_and_error() {
 }
 
 #[test]
-fn what_a_list_leaves_out_is_said() {
+fn missing_details_are_noted() {
     let server = brief(|id| id > 60);
     let sandbox = Sandbox::at(&server.url());
     for flags in [&[][..], &["--json"]] {
@@ -154,7 +154,7 @@ fn what_a_list_leaves_out_is_said() {
     }
 }
 
-/// A server that pages by offset, holds 1,234 tasks and lists at most `most` of them at once.
+/// A server with pages by offset and 1,234 tasks, at most `most` to a page.
 fn full(most: usize) -> Server {
     Server::start(move |request| {
         let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
@@ -165,7 +165,7 @@ fn full(most: usize) -> Server {
 }
 
 #[test]
-fn a_list_goes_on_over_pages() {
+fn long_lists_are_read_in_pages() {
     for most in [usize::MAX, 100] {
         let server = full(most);
         let sandbox = Sandbox::at(&server.url());
@@ -179,7 +179,7 @@ fn a_list_goes_on_over_pages() {
     }
 }
 
-/// A server that pages by key and holds so many tasks; another task comes with every page that is asked for.
+/// A server with pages by key and this many tasks; each request for a page adds a task.
 fn growing(count: usize) -> Server {
     let newest = AtomicUsize::new(count);
     Server::start(move |request| {
@@ -191,7 +191,7 @@ fn growing(count: usize) -> Server {
 }
 
 #[test]
-fn a_list_misses_and_repeats_nothing_while_tasks_come() {
+fn new_tasks_cause_no_gaps_or_repetitions_in_a_list() {
     let server = growing(1700);
     let list = ["list-tasks", "--json", "--limit", "100000"];
     let lines = Sandbox::at(&server.url()).prismq(list).run().exits(0).json_lines();
@@ -199,7 +199,7 @@ fn a_list_misses_and_repeats_nothing_while_tasks_come() {
     assert!(ids.eq((1..=1700).rev()), "{:?}", server.calls());
 }
 
-/// The most memory that a process has had so far, in KiB.
+/// The peak memory of a process, in KiB.
 #[cfg(target_os = "linux")]
 fn peak_memory(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
@@ -209,7 +209,7 @@ fn peak_memory(process: u32) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_long_list_takes_no_more_memory_than_a_short_one() {
+fn memory_does_not_grow_with_the_length_of_a_list() {
     let (sender, process) = mpsc::channel();
     let (process, early) = (Mutex::new((process, None)), AtomicUsize::new(0));
     let server = Server::start(move |request| {
@@ -233,7 +233,7 @@ fn a_long_list_takes_no_more_memory_than_a_short_one() {
 }
 
 #[test]
-fn a_task_is_shown_whole() {
+fn show_task_prints_the_complete_task() {
     let rig = rig();
     let output = rig.run("show-task 1").exits(0);
     let task = output.json();
@@ -248,7 +248,7 @@ fn a_task_is_shown_whole() {
 }
 
 #[test]
-fn the_published_servers_tasks_have_the_same_shape() {
+fn tasks_of_the_published_server_look_the_same() {
     let server = Server::queue([recorded("show the completed task"), recorded("show it: the empty result is null")]);
     let sandbox = Sandbox::at(&server.url());
     let show = || sandbox.prismq(["show-task", "1", "--json"]).run().exits(0).json();
@@ -263,7 +263,7 @@ fn the_published_servers_tasks_have_the_same_shape() {
 }
 
 #[test]
-fn a_task_that_is_not_there_is_told() {
+fn a_missing_task_is_an_error() {
     let rig = Rig::new();
     complains(&rig.run("show-task 7"), 1, &["has no task 7"]);
     let server = Server::queue([recorded("show a task that does not exist")]);
@@ -274,7 +274,7 @@ fn a_task_that_is_not_there_is_told() {
     }
 }
 
-/// A server with three types and so many tasks of [`ANY`].
+/// A server with three types and this many tasks of [`ANY`].
 fn filled(rig: &Rig, count: u64) {
     let lines: Vec<String> = (0..count).map(|n| json!({"n": n}).to_string()).collect();
     for task_type in [ANY, "send_mail", "send.mail"] {
@@ -285,7 +285,7 @@ fn filled(rig: &Rig, count: u64) {
 }
 
 #[test]
-fn the_published_server_is_listed_exactly_though_it_sorts_by_the_second_alone() {
+fn the_published_server_is_listed_exactly_although_it_sorts_by_whole_seconds() {
     let rig = Rig::published();
     filled(&rig, 1700);
     for limit in [1, 50, 600, 100_000] {
@@ -295,7 +295,7 @@ fn the_published_server_is_listed_exactly_though_it_sorts_by_the_second_alone() 
 }
 
 #[test]
-fn a_name_is_listed_to_the_letter() {
+fn a_type_filter_matches_names_literally() {
     for rig in [Rig::published(), Rig::new()] {
         filled(&rig, 1);
         for task_type in ["send_mail", "send.mail"] {

@@ -1,4 +1,4 @@
-//! On a terminal: lines that say what is waited for, and what Ctrl-C leaves. Everywhere: what `-q` leaves out.
+//! Live lines on a terminal, what Ctrl-C leaves there, and what `-q` omits anywhere.
 
 #[cfg(target_os = "linux")]
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use serde_json::json;
 #[cfg(target_os = "linux")]
 use crate::support::{ANY, Answer, Rig, Running, Sandbox, Server, type_found};
 
-/// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows then.
+/// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn interrupted(mut running: Running, code: i32) -> String {
@@ -18,7 +18,7 @@ fn interrupted(mut running: Running, code: i32) -> String {
     left_on_terminal(&running.wait().exits(code).stdout)
 }
 
-/// What the terminal shows at the end. It must be fit for a prompt.
+/// What the terminal shows at the end. Asserts that a prompt would start on a new line.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn left_on_terminal(written: &str) -> String {
@@ -34,7 +34,7 @@ fn left_on_terminal(written: &str) -> String {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_waits_for_a_task_is_told_so() {
+fn claim_shows_that_it_waits_for_a_task() {
     let rig = Rig::new();
     let mut claim = rig.prismq("claim example.any").on_terminal().start();
     claim.wait_for_stdout("waiting for a task of type example.any");
@@ -43,7 +43,7 @@ fn who_waits_for_a_task_is_told_so() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_waits_for_a_result_sees_how_far_it_is() {
+fn waiting_for_a_result_shows_progress() {
     let rig = Rig::new();
     let mut wait = rig.prismq("create-task example.any a=1 --wait").on_terminal().start();
     wait.wait_for_stdout("task 1 is pending, 0 %");
@@ -57,7 +57,7 @@ fn who_waits_for_a_result_sees_how_far_it_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_waits_for_the_taskmanager_is_told_so() {
+fn commands_show_that_they_wait_for_the_taskmanager() {
     let rig = Rig::new();
     let server = Server::always(Answer::hang());
     let commands = [
@@ -83,7 +83,7 @@ fn who_waits_for_the_taskmanager_is_told_so() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_looks_for_a_task_to_run_is_told_what_is_waited_for() {
+fn claim_run_shows_what_it_waits_for() {
     let server = Server::always(Answer::hang());
     let sandbox = Sandbox::at(&server.url());
     for command in ["claim example.any", "claim example.any --run", "replay 1"] {
@@ -95,7 +95,7 @@ fn who_looks_for_a_task_to_run_is_told_what_is_waited_for() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_has_run_a_task_is_told_that_its_report_waits() {
+fn the_live_line_shows_that_a_report_is_waiting() {
     let claimed = json!({"id": 1, "type": ANY, "params": {}, "attempts": 1, "status": "claimed"});
     let server = Server::start(move |request| match request.path.as_str() {
         "/tasks/claim" => Answer::data(&claimed),
@@ -111,7 +111,7 @@ fn who_has_run_a_task_is_told_that_its_report_waits() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_registers_many_types_sees_how_far_it_is() {
+fn registering_many_types_shows_progress() {
     let (go, gone) = channel();
     let gone = Mutex::new(gone);
     let server = Server::start(move |request| {
@@ -137,7 +137,7 @@ fn who_registers_many_types_sees_how_far_it_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_bar_is_taken_away_and_what_happened_is_left() {
+fn the_progress_bar_is_removed_and_messages_stay() {
     let rig = Rig::new();
     let lines: Vec<String> = (0..100_000).map(|number| format!("{{\"n\":{number}}}")).collect();
     rig.sandbox.write("many.jsonl", lines.join("\n"));
@@ -147,14 +147,14 @@ fn a_bar_is_taken_away_and_what_happened_is_left() {
     let shown: Vec<&str> = shown.lines().collect();
     let [ids @ .., last] = shown.as_slice() else { panic!("{shown:?}") };
     assert!(last.starts_with("prismq: interrupted after line "), "{shown:?}");
-    // The error's line is longer than the terminal is wide.
+    // The line of the error is wider than the terminal.
     let ids = ids.iter().filter(|line| !line.starts_with("prismq")).copied().collect::<Vec<_>>();
     assert!(ids.len() > 20 && ids.iter().all(|id| id.parse::<u64>().is_ok()), "{shown:?}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_log_goes_above_the_line_of_a_worker() {
+fn the_log_is_printed_above_the_live_line() {
     let rig = Rig::new();
     rig.create(ANY, &json!({"a": 1}));
     let mut work = rig.sandbox.prismq(["work", "--handle", "example.any=true"]).on_terminal().start();
@@ -168,13 +168,13 @@ fn the_log_goes_above_the_line_of_a_worker() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_line_of_a_worker_counts_a_failure_that_is_only_repeated_once() {
+fn the_live_line_does_not_count_repeated_failures() {
     let rig = Rig::new();
     rig.create(ANY, &json!({"a": "bad"}));
     rig.create(ANY, &json!({"a": "good"}));
     let mut work =
         rig.sandbox.prismq(["work", "--handle", "example.any=grep -q good || exit 65"]).on_terminal().start();
-    // The second and the third attempt at the first task may come after the other task.
+    // The second and third attempts of the first task may come after the other task.
     work.wait_for("all attempts", |_| rig.results().len() == 4);
     wait_until_idle(&mut work, "1 completed, 1 failed");
     assert!(!work.stdout().contains("2 failed"), "{}", work.stdout());
@@ -182,7 +182,7 @@ fn the_line_of_a_worker_counts_a_failure_that_is_only_repeated_once() {
     assert_eq!(rig.results().len(), 4);
 }
 
-/// Waits until the line of a worker has these counts, and nothing is in flight that might be logged yet.
+/// Waits until the live line has these counts and nothing is in flight that may still be logged.
 fn wait_until_idle(work: &mut Running, counts: &str) {
     let is_idle = |line: &str| line.split('|').nth(1).is_some_and(|now| now.starts_with(" waiting for tasks"));
     work.wait_for("the worker waits again", |work| work.stdout().split(counts).skip(1).any(is_idle));
@@ -190,7 +190,7 @@ fn wait_until_idle(work: &mut Running, counts: &str) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_line_of_a_worker_says_how_far_a_task_is() {
+fn the_live_line_shows_the_progress_of_a_task() {
     let rig = Rig::new();
     let handler = "example.any=echo '{\"progress\":40}' >&3; while [ ! -e go ]; do sleep 0.05; done";
     let mut work = rig.sandbox.prismq(["work", "--handle", handler]).on_terminal().start();
@@ -204,9 +204,9 @@ fn the_line_of_a_worker_says_how_far_a_task_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_handler_has_no_terminal_to_be_stopped_by() {
+fn a_handler_cannot_be_stopped_by_the_terminal() {
     let rig = Rig::new();
-    // It works one task as well as one after another.
+    // It runs one task, or one after another.
     let handler = r#"read -r task; stty -echo </dev/tty 2>/dev/null && tty=true || tty=false
 id=${task#*:}; echo "{\"id\":${id%%,*},\"success\":true,\"data\":{\"tty\":$tty}}""#;
     for (number, (line, mode)) in [
@@ -231,7 +231,7 @@ id=${task#*:}; echo "{\"id\":${id%%,*},\"success\":true,\"data\":{\"tty\":$tty}}
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_line_of_a_worker_counts_the_tasks_that_it_has_no_room_for() {
+fn the_live_line_counts_tasks_that_do_not_fit() {
     let rig = Rig::new();
     let name = "example.of_a_longer_name";
     rig.run(&format!("register-type {name} --schema {{\"type\":\"object\"}}")).exits(0);
@@ -250,7 +250,7 @@ fn the_line_of_a_worker_counts_the_tasks_that_it_has_no_room_for() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_works_a_task_by_hand_sees_how_far_it_is() {
+fn claim_run_shows_the_progress_of_the_handler() {
     let rig = Rig::new();
     let handler =
         r#"echo '{"progress":40,"message":"half"}' >&3; until test -e go; do sleep 0.05; done; echo over >&2"#;
@@ -304,7 +304,7 @@ fn a_row_of_tasks_is_a_line_of_the_terminal() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_demo_can_be_left() {
+fn the_demo_can_be_interrupted() {
     let rig = Rig::new();
     let mut demo = rig.prismq("demo").on_terminal().start();
     demo.wait_for_stdout("/200 ");
@@ -314,7 +314,7 @@ fn the_demo_can_be_left() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_quick_or_unwanted_draws_no_line() {
+fn no_live_line_if_a_command_is_quick_or_quiet() {
     let rig = Rig::new();
     let quick = rig.prismq("list-types").on_terminal().run().exits(0);
     assert!(quick.stdout.contains(ANY) && !quick.stdout.contains("waiting"), "{quick:?}");
@@ -327,7 +327,7 @@ fn what_is_quick_or_unwanted_draws_no_line() {
 }
 
 #[test]
-fn quiet_commands_say_only_what_is_wrong() {
+fn quiet_commands_print_only_problems() {
     let rig = Rig::new();
     rig.sandbox.write("tasks.jsonl", "{\"a\":1}\nno json\n");
     let told = rig.run("create-task example.any --from tasks.jsonl").exits(1);
@@ -347,7 +347,7 @@ fn quiet_commands_say_only_what_is_wrong() {
 }
 
 #[test]
-fn verbose_commands_tell_of_each_call() {
+fn verbose_commands_log_each_call() {
     let rig = Rig::new();
     let output = rig.run("list-types -v").exits(0);
     assert!(output.stderr.contains("DEBUG TaskManager call call=list_types status=200 seconds=0."), "{output:?}");

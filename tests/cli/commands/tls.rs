@@ -1,4 +1,4 @@
-//! Servers that speak TLS, or do not: which certificates are trusted, and what is said of others.
+//! Servers with and without TLS: which certificates are trusted, and the errors for others.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,7 +24,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// One that shows this certificate, or speaks no TLS.
+    /// With this certificate, or without TLS.
     pub(crate) fn start(certificate: Option<&str>) -> Self {
         let config = certificate.map(|name| Arc::new(config(name)));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -52,7 +52,7 @@ pub(crate) fn config(certificate: &str) -> ServerConfig {
     builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap()
 }
 
-/// Answers requests until the client goes.
+/// Answers requests until the client closes the connection.
 fn answer(mut stream: impl Read + Write) {
     let body = r#"{"success":true,"message":"Success","data":[],"timestamp":1}"#;
     let length = body.len();
@@ -60,7 +60,7 @@ fn answer(mut stream: impl Read + Write) {
     let mut byte = [0];
     while let Ok(1) = stream.read(&mut byte) {
         head.push(byte[0]);
-        // What greets with TLS here has none of it.
+        // This server expects plain HTTP.
         if head.starts_with(b"\x16") || head.ends_with(b"\r\n\r\n") {
             head.clear();
             let _ = write!(
@@ -81,20 +81,20 @@ fn list(host: &str, tasks: &Tasks, ca_file: Option<PathBuf>) -> Output {
 }
 
 #[test]
-fn a_certificate_that_is_named_or_signed_by_one_that_is_named_is_trusted() {
+fn certificates_in_ca_file_and_those_they_sign_are_trusted() {
     let [itself, signed] = ["itself.pem", "signed.pem"].map(|name| Tasks::start(Some(name)));
     list("localhost", &itself, Some(fixture("itself.pem"))).exits(0);
     list("127.0.0.1", &itself, Some(fixture("itself.pem"))).exits(0);
     list("localhost", &signed, Some(fixture("authority.pem"))).exits(0);
     list("localhost", &signed, Some(fixture("signed.pem"))).exits(0);
-    // As `openssl req -x509` makes it if it is told nothing of names.
+    // As `openssl req -x509` makes it by default, without names.
     let nameless = Tasks::start(Some("nameless.pem"));
     list("localhost", &nameless, Some(fixture("nameless.pem"))).exits(0);
     list("127.0.0.1", &nameless, Some(fixture("nameless.pem"))).exits(0);
 }
 
 #[test]
-fn http_to_a_server_that_speaks_tls_is_tried_once_and_explained() {
+fn http_to_a_tls_server_is_explained_and_not_retried() {
     let nginx = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n\
                  <html>400 The plain HTTP request was sent to HTTPS port</html>";
     let go = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
@@ -122,7 +122,7 @@ fn http_to_a_server_that_speaks_tls_is_tried_once_and_explained() {
 }
 
 #[test]
-fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
+fn a_tls_error_is_explained_and_not_retried() {
     for (certificate, host, ca_file, expected) in [
         (Some("itself.pem"), "localhost", Some("authority.pem"), "self-signed and not trusted: name it"),
         (Some("itself.pem"), "localhost", None, "name it, or the certificate of its issuer, in ca_file"),
@@ -159,7 +159,7 @@ fn a_connection_that_tls_refuses_is_tried_once_and_explained() {
 
 #[test]
 fn a_refusal_by_the_server_is_explained() {
-    // It speaks first, and hangs up: an alert that the handshake failed.
+    // It sends first, an alert that the handshake failed, and closes.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let refused = thread::spawn(move || {

@@ -6,7 +6,7 @@ use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, recorded};
 
 const SCHEMA: &str = r#"{"properties":{"n":{"type":"integer"}},"type":"object"}"#;
 
-/// The types that the TaskManager knows: name, version and schema.
+/// The TaskManager's types: name, version and schema.
 fn types(rig: &Rig) -> Vec<(String, String, Value)> {
     let types = rig.run("list-types --json").exits(0).json_lines();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -34,7 +34,7 @@ fn a_type_is_registered_then_updated() {
 }
 
 #[test]
-fn a_schema_comes_from_a_file_from_standard_input_or_from_the_argument() {
+fn a_schema_is_read_from_a_file_standard_input_or_the_argument() {
     let rig = Rig::empty();
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     rig.sandbox.write("schema.json", SCHEMA);
@@ -73,7 +73,7 @@ fn configured_types_need_no_schema_on_the_command_line() {
 }
 
 #[test]
-fn what_cannot_be_registered_is_not() {
+fn invalid_registrations_are_refused() {
     let rig = Rig::empty();
     for (line, words) in [
         ("register-type a.b", ["a.b", "--schema"]),
@@ -106,7 +106,7 @@ fn types_are_listed() {
     assert_eq!(lines, [expected]);
 }
 
-/// A server that does what the published one does with types.
+/// A server that answers calls about types as the published one does.
 fn published() -> Server {
     Server::start(|request| match request.path.as_str() {
         "/task-types/PrismQ.YouTube.Video.Search" => recorded("type by name"),
@@ -117,7 +117,7 @@ fn published() -> Server {
 }
 
 #[test]
-fn where_the_server_cannot_list_its_types_the_configured_ones_are_asked_for() {
+fn if_the_server_cannot_list_types_the_configured_ones_are_looked_up() {
     let server = published();
     let sandbox = Sandbox::at(&server.url());
     complains(&sandbox.prismq(["list-types"]).run(), 1, &["cannot list", "prismq.toml"]);

@@ -1,4 +1,4 @@
-//! Help, the version, completions, and what is said of a command line that makes no sense.
+//! Help, the version, completions, and errors of invalid command lines.
 
 use std::process::Stdio;
 
@@ -9,7 +9,7 @@ fn run(line: &str) -> Output {
 }
 
 #[test]
-fn help_and_the_version_are_results() {
+fn help_and_version_go_to_standard_output() {
     let version = run("--version").exits(0);
     assert_eq!(
         (version.stdout.as_str(), version.stderr.as_str()),
@@ -50,7 +50,7 @@ fn help_and_the_version_are_results() {
 }
 
 #[test]
-fn without_a_command_the_commands_are_what_is_seen() {
+fn without_a_command_help_is_shown() {
     let help = Sandbox::new().prismq([]).run().exits(2).stderr;
     assert!(help.lines().count() <= 30 && help.lines().all(|line| line.len() <= 85), "{help}");
     assert!(help.contains("\n  work ") && help.contains("\n  man ") && !help.contains("--api-url"), "{help}");
@@ -94,7 +94,7 @@ fn completions_do_not_depend_on_settings() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense_is_exit_code_2() {
+fn an_invalid_command_line_is_exit_code_2() {
     for line in ["", "wurk", "create-task", "claim --nonsense", "complete x", "--log-level loud list-types"] {
         let output = run(line).exits(2);
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{line}: {output:?}");
@@ -102,7 +102,7 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
 }
 
 #[test]
-fn what_the_parser_says_fits_into_one_json_error() {
+fn parser_errors_are_one_json_error() {
     for (line, error, hint) in [
         ("wurk --json", "wurk", "`work`"),
         ("--json", "command", "prismq --help"),
@@ -119,7 +119,7 @@ fn what_the_parser_says_fits_into_one_json_error() {
 }
 
 #[test]
-fn errors_of_every_kind_are_json_where_asked_for() {
+fn errors_are_json_with_json() {
     let rig = Rig::new();
     let nobody = rig.spawn(&format!("list-tasks --json --api-url {NOBODY}"));
     for (line, code) in [
@@ -138,7 +138,7 @@ fn errors_of_every_kind_are_json_where_asked_for() {
 }
 
 #[test]
-fn a_closed_standard_error_changes_nothing_else() {
+fn a_closed_standard_error_does_not_change_the_result() {
     let rig = Rig::new();
     for (line, code, stdout) in [
         ("show-task 7", 1, ""),
@@ -174,7 +174,7 @@ fn a_closed_standard_output_ends_quietly() {
 }
 
 #[test]
-fn a_claimed_task_is_named_even_where_it_cannot_be_printed() {
+fn a_claimed_task_is_named_even_if_it_cannot_be_printed() {
     let rig = Rig::new();
     rig.run("create-task example.any a=1").exits(0);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -186,7 +186,7 @@ fn a_claimed_task_is_named_even_where_it_cannot_be_printed() {
 }
 
 #[test]
-fn a_slip_in_the_name_of_a_type_is_pointed_out() {
+fn a_misspelt_type_gets_a_suggestion() {
     let rig = Rig::new();
     rig.sandbox.write("one.jsonl", "{\"a\":1}\n");
     for line in ["create-task exmaple.any a=1", "create-task Example.Anny --from one.jsonl", "claim example.an --once"]

@@ -24,7 +24,7 @@ fn created() -> Answer {
 const WAIT: [&str; 4] = ["create-task", ANY, "a=1", "--wait"];
 
 #[test]
-fn the_result_is_printed_when_it_is_there() {
+fn wait_prints_the_result() {
     let rig = Rig::new();
     let mut waiting = rig.spawn("create-task example.any a=1 --wait");
     waiting.wait_for_stderr("task 1 created, waiting for it to finish\n");
@@ -62,7 +62,7 @@ fn a_failure_is_exit_code_1() {
 }
 
 #[test]
-fn it_waits_no_longer_than_it_was_told_to() {
+fn timeout_limits_the_wait() {
     let server = Server::start(|request| match request.method.as_str() {
         "POST" => created(),
         _ => shown("pending", &json!({})),
@@ -77,13 +77,13 @@ fn it_waits_no_longer_than_it_was_told_to() {
 }
 
 #[test]
-fn a_task_that_is_gone_ends_the_wait() {
+fn a_deleted_task_ends_the_wait() {
     let server = Server::queue([created(), Answer::error(404, "Task not found")]);
     let output = Sandbox::at(&server.url()).prismq(WAIT).run().exits(1);
     assert!(output.stderr.ends_with("prismq: task 7 is no longer in the TaskManager\n"), "{}", output.stderr);
 }
 
-/// Sends a signal once the server was asked `count` times, and expects the end at once.
+/// Sends a signal after `count` requests, and expects the command to end at once.
 fn ends_at_once(server: &Server, count: usize, signal: Signal) {
     let sandbox = Sandbox::at(&server.url());
     let running = sandbox.prismq(WAIT).start();
@@ -102,7 +102,7 @@ fn a_signal_ends_the_wait_at_once() {
             "POST" => created(),
             _ => shown("pending", &json!({})),
         });
-        // After four looks it sleeps for longer than a third of a second.
+        // After four polls it sleeps for more than a third of a second.
         ends_at_once(&pending, 5, signal);
         let silent = Server::start(|request| match request.method.as_str() {
             "POST" => created(),
@@ -113,7 +113,7 @@ fn a_signal_ends_the_wait_at_once() {
 }
 
 #[test]
-fn what_needs_a_wait_is_refused_without_one() {
+fn timeout_requires_wait() {
     let rig = Rig::new();
     rig.run("create-task example.any a=1 --timeout 5s").exits(2);
     rig.run("create-task example.any --from x --wait").exits(2);

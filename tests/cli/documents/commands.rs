@@ -1,9 +1,9 @@
-//! Commands in the prose.
+//! Checks the commands in the prose.
 
 use super::{DOCUMENTS, markdown, read};
 use crate::support::Sandbox;
 
-/// What stands for something of the reader's, and such a thing.
+/// Placeholders, each with a value for it.
 const PLACEHOLDERS: &[(&str, &str)] = &[
     ("COMMAND", "work"),
     ("ID", "12"),
@@ -14,8 +14,8 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("ADDR", "127.0.0.1:9090"),
 ];
 
-/// A command's own help takes what stands before `--help` as it takes it at work: names of commands and options, values,
-/// how many of them. Nothing is done.
+/// The help of a command parses what precedes `--help` as usual: names of commands and options, values, and their
+/// number. Nothing is run.
 #[test]
 fn every_command_in_the_prose_parses() {
     let sandbox = Sandbox::new();
@@ -29,7 +29,7 @@ fn every_command_in_the_prose_parses() {
     }
 }
 
-/// The words of a command line, with things in place of placeholders.
+/// The words of a command line, with values for placeholders.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;

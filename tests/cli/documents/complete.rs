@@ -1,4 +1,4 @@
-//! Nothing that the program has is left out.
+//! Checks that everything is documented.
 
 use super::read;
 use crate::support::Sandbox;
@@ -32,7 +32,7 @@ fn every_command_is_in_the_readme() {
 }
 
 #[test]
-fn every_alert_has_its_advice() {
+fn every_alert_is_documented() {
     let document = read("docs/operations.md");
     for line in read("deploy/alerts.yml").lines() {
         if let Some((_, alert)) = line.split_once("alert: ") {

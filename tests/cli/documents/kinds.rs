@@ -1,4 +1,4 @@
-//! What is done with a block that is no command: its language says it.
+//! Checks blocks that are not commands, by their language.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::read;
 use super::story::Story;
 use crate::support::promtool;
 
-/// Sees that the text of `file`, in a language, is sound.
+/// Asserts that the text of `file`, in a language, is valid.
 pub(crate) fn check(story: &Story, language: &str, file: &Path) {
     let name = file.to_str().unwrap();
     let text = fs::read_to_string(file).unwrap();
@@ -27,14 +27,14 @@ pub(crate) fn check(story: &Story, language: &str, file: &Path) {
     }
 }
 
-/// One document, or one a line.
+/// One JSON document, or one per line.
 fn is_json(text: &str) {
     for value in serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>() {
         value.unwrap();
     }
 }
 
-/// Rust is compiled with the crate's own documentation, where that includes the document.
+/// Rust is compiled with the crate's documentation, which includes the document.
 fn is_tried_by_rustdoc(document: &str) {
     let included = read("src/lib.rs").contains(&format!("include_str!(\"../{document}\")"));
     assert!(included, "src/lib.rs does not include {document} for rustdoc to try");

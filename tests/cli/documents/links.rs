@@ -1,4 +1,4 @@
-//! Links within the repository.
+//! Checks links within the repository.
 
 use std::path::Path;
 

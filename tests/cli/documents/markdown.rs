@@ -1,12 +1,12 @@
-//! As much of Markdown as the documents use.
+//! The parts of Markdown that the documents use.
 
-/// What stands between two fences.
+/// A fenced block.
 pub(crate) struct Block {
     /// The line of the first fence, from 1.
     pub(crate) line: usize,
     /// The first word after the fence, as highlighters read it.
     pub(crate) language: String,
-    /// What follows it, which readers of the page do not see.
+    /// The rest of that line, which readers of the page do not see.
     pub(crate) mark: String,
     pub(crate) text: String,
 }
@@ -43,7 +43,7 @@ pub(crate) fn prose(document: &str) -> String {
     prose
 }
 
-/// What stands between backticks in the prose, with its line. A span may run over the end of a line.
+/// Text between backticks in the prose, with its line. It may contain a line break.
 pub(crate) fn spans(document: &str) -> Vec<(usize, String)> {
     let prose = prose(document);
     let mut line = 1;
@@ -57,7 +57,7 @@ pub(crate) fn spans(document: &str) -> Vec<(usize, String)> {
     spans
 }
 
-/// Where the document's links lead, with their lines.
+/// Targets of the document's links, with their lines.
 pub(crate) fn links(document: &str) -> Vec<(usize, String)> {
     let target = |rest: &str| rest.split(')').next().unwrap_or_default().to_owned();
     let prose = prose(document);
@@ -65,7 +65,7 @@ pub(crate) fn links(document: &str) -> Vec<(usize, String)> {
     lines.flat_map(|(number, line)| line.split("](").skip(1).map(move |rest| (number + 1, target(rest)))).collect()
 }
 
-/// The names by which links reach the document's headings.
+/// Anchors of the document's headings.
 pub(crate) fn anchors(document: &str) -> Vec<String> {
     let prose = prose(document);
     let headings = prose.lines().filter(|line| line.starts_with('#'));

@@ -1,11 +1,11 @@
-//! Messages that a document quotes, as somebody in trouble looks for them.
+//! Checks the messages that documents quote.
 
 use std::fs;
 use std::path::Path;
 
 use super::{markdown, read, repository};
 
-/// Everything that the program is made of, where a text that runs over several lines is one.
+/// All source files of the program, with texts that run over several lines joined.
 fn sources() -> String {
     let mut sources = String::new();
     collect(&repository("src"), &mut sources);
@@ -36,7 +36,7 @@ fn collect(folder: &Path, sources: &mut String) {
 
 /// The first column of the tables under 'Trouble' quotes messages, with `…` for what differs from case to case.
 #[test]
-fn messages_in_the_tables_of_trouble_are_those_of_the_program() {
+fn quoted_messages_exist_in_the_program() {
     let sources = sources();
     let document = read("docs/operations.md");
     let (before, trouble) =

@@ -1,5 +1,5 @@
-//! README.md, SECURITY.md and docs/ are true: each block is run as a reader would, each command parses, each link leads somewhere.
-//! docs/development.md says how a block is marked.
+//! Checks README.md, SECURITY.md and docs/: each block is run as a reader would run it, each command parses, each link has a target.
+//! docs/development.md describes how blocks are marked.
 
 mod commands;
 mod complete;
@@ -12,7 +12,7 @@ mod story;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A test for each document, so that they run side by side.
+/// A test for each document, so that they run in parallel.
 macro_rules! documents {
     ($($name:ident: $path:literal,)*) => {
         const DOCUMENTS: &[&str] = &[$($path),*];

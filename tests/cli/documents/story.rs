@@ -1,5 +1,5 @@
-//! A document as a story: its blocks one after another, in an empty folder with an empty home, against a TaskManager of
-//! its own.
+//! Runs the blocks of a document one after another, in an empty folder with an empty home, against a TaskManager of its
+//! own.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@ use super::markdown::{self, Block};
 use super::{kinds, read, repository};
 use crate::support::{Answer, Output, Prismq, Running, Sandbox, Server};
 
-/// Blocks that no test can run, by document and first line. Whoever adds one says so here.
+/// Blocks that no test can run, by document and first line.
 const NOT_TESTED: &[(&str, &str)] = &[
     ("README.md", "cargo test"),
     ("README.md", "cargo install --path . --locked --profile dist"),
@@ -37,14 +37,14 @@ const NOT_TESTED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn whatever_is_not_tested_is_still_there() {
+fn untested_blocks_still_exist() {
     for (document, first) in NOT_TESTED {
         let blocks = markdown::blocks(&read(document));
         assert!(blocks.iter().any(|block| block.text.lines().next() == Some(*first)), "{document}: {first}");
     }
 }
 
-/// Tells a document's story; a block that fails is named by its line.
+/// Runs a document; a block that fails is named by its line.
 pub(crate) fn run(document: &'static str) {
     let mut story = Story::begin(document);
     for block in markdown::blocks(&read(document)) {
@@ -57,14 +57,14 @@ pub(crate) fn run(document: &'static str) {
     story.end();
 }
 
-/// The reader's folder, and what runs in it.
+/// The reader's folder, and the commands that run in it.
 pub(crate) struct Story {
     document: &'static str,
     sandbox: Sandbox,
     terminals: Vec<Running>,
-    /// The ports that the document names, and the free ones that stand for them.
+    /// The ports that the document names, and the free ports used instead.
     ports: Vec<(String, u16)>,
-    /// What the last commands printed.
+    /// Output of the last commands.
     printed: String,
     _youtube: Server,
     _forum: Server,
@@ -90,7 +90,7 @@ impl Story {
         for folder in ["deploy", "examples"] {
             story.succeeds("cp", &["-r", repository(folder).to_str().unwrap(), "."]);
         }
-        // A worker has run here before.
+        // As if a worker had run here before.
         drop(Store::open(&story.sandbox.home(".local/share/prismq/results.db")).unwrap());
         story.open_terminal("prismq serve --db ../taskmanager.db");
         story
@@ -111,7 +111,7 @@ impl Story {
         }
     }
 
-    /// Writes a file as the reader would, and sees that it is sound.
+    /// Writes a file as the reader would, and checks that it is valid.
     fn check(&self, language: &str, name: &str, text: &str) {
         let path = self.sandbox.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -123,18 +123,18 @@ impl Story {
         self.document
     }
 
-    /// Runs a program, which must end well.
+    /// Runs a program, which must succeed.
     pub(crate) fn succeeds(&self, program: &str, arguments: &[&str]) {
         self.program(program, arguments).run().exits(0);
     }
 
-    /// A program of the reader's, who has `prismq` on the `PATH`.
+    /// A program with `prismq` on its `PATH`.
     fn program(&self, program: &str, arguments: &[&str]) -> Prismq {
         let path = format!("{}:{}", self.sandbox.home("../bin").display(), std::env::var("PATH").unwrap());
         self.sandbox.program(program, arguments.iter().copied()).env("PATH", &path)
     }
 
-    /// Runs commands where those before have left off: in their folder, with their variables.
+    /// Runs commands in the folder and with the variables of those before.
     fn run_commands(&self, text: &str) -> Output {
         let shell = self.sandbox.home("../shell");
         let shell = shell.display();
@@ -143,7 +143,7 @@ impl Story {
         self.program("sh", &["-c", &script]).run()
     }
 
-    /// Runs a command that goes on, and waits until it says that it is ready.
+    /// Starts a command that keeps running, and waits until it is ready.
     fn open_terminal(&mut self, text: &str) {
         let (text, port) = free_port(text);
         let shell = self.sandbox.home("../shell");
@@ -165,13 +165,13 @@ impl Story {
         self.terminals.push(running);
     }
 
-    /// The same commands on this machine, whose ports may be in use and whose binary is built.
+    /// The commands as they run here, with free ports and the built binary.
     fn localised(&self, text: &str) -> String {
         let text = text.replace("cargo run --release -- ", "prismq ");
         self.ports.iter().fold(text, |text, (port, real)| text.replace(&format!(":{port}"), &format!(":{real}")))
     }
 
-    /// No task has failed, and every terminal is closed by a signal, as a reader does it, the last one first.
+    /// Asserts that no task has failed, and stops every running command by a signal, the last one first.
     fn end(mut self) {
         let failed = self.run_commands("prismq results --failed --format jsonl").exits(0).stdout;
         assert_eq!(failed, "", "{}: a task has failed", self.document);
@@ -182,7 +182,7 @@ impl Story {
     }
 }
 
-/// A command that listens, at a free port; and the port that it names, or takes where it names none.
+/// A listening command with a free port, and the port that the document names or that is the default.
 fn free_port(command: &str) -> (String, Option<String>) {
     let command = if command.contains("prismq serve") && !command.contains("--listen") {
         command.replace("prismq serve", "prismq serve --listen 127.0.0.1:8000")

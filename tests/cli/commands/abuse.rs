@@ -1,4 +1,4 @@
-//! `serve` among clients that mean it no good: many of them, and ones that try keys.
+//! `serve` under abuse: many connections, and clients that guess keys.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use crate::support::{Exchange, Running, Sandbox, exchange, send, wait_for};
 const KEY: &str = "a-key-of-the-tests";
 const BINARY: &str = env!("CARGO_BIN_EXE_prismq");
 
-/// A `serve` with few files to open.
+/// A `serve` with a low limit on open files.
 fn serve(sandbox: &Sandbox) -> (Running, SocketAddr) {
     let line = format!("ulimit -n 200; exec {BINARY} serve --listen 127.0.0.1:0");
     let mut serving = sandbox.program("sh", ["-c", line.as_str()]).env("TASKMANAGER_API_KEY", KEY).start();
@@ -28,7 +28,7 @@ fn with_key(address: SocketAddr, key: &str) -> Exchange {
     call(address, "/api/tasks", &format!("X-API-Key: {key}\r\n"))
 }
 
-/// What the process keeps in memory, in bytes.
+/// The resident memory of the process, in bytes.
 fn memory(serving: &Running) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", serving.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -36,11 +36,11 @@ fn memory(serving: &Running) -> usize {
 }
 
 #[test]
-fn a_crowd_keeps_nobody_out_and_takes_no_memory() {
+fn many_connections_neither_block_others_nor_take_memory() {
     let sandbox = Sandbox::new();
     let (serving, address) = serve(&sandbox);
     let before = memory(&serving);
-    // One that has shown the key, and is idle like the others.
+    // One that has sent the key, idle like the others.
     let mut honest = TcpStream::connect(address).unwrap();
     honest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let list = format!("GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n\r\n");
@@ -67,14 +67,14 @@ fn a_crowd_keeps_nobody_out_and_takes_no_memory() {
              application/x-www-form-urlencoded\r\nContent-Length: 2000000\r\n\r\nkey={big}"
         )
     });
-    // Where the answer comes before the end of the body, the rest is not taken.
+    // If the answer comes before the end of the body, the rest is not read.
     let senders: Vec<_> = posts.iter().cycle().take(100).filter_map(|post| send(address, post).ok()).collect();
     assert_eq!(call(address, "/api/health", "").status, 200);
-    // These never end, though their heads are there.
+    // The heads of these are complete, but their bodies never end.
     let forms: Vec<_> = (0..200).map(|n| send(address, &posts[n % 4][..500]).unwrap()).collect();
     assert_eq!(call(address, "/api/health", "").status, 200);
     drop(forms);
-    // And these take no answers.
+    // These do not read their answers.
     let pages = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5000);
     let takers: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
     for mut taker in &takers {
@@ -92,7 +92,7 @@ fn a_crowd_keeps_nobody_out_and_takes_no_memory() {
 }
 
 #[test]
-fn wrong_keys_are_slowed_down_and_logged_and_the_right_one_is_neither() {
+fn wrong_keys_are_slowed_down_and_logged_but_not_the_right_one() {
     let sandbox = Sandbox::new();
     let (mut serving, address) = serve(&sandbox);
     let sign_in = |key: &str| {
@@ -136,10 +136,10 @@ fn wrong_keys_are_slowed_down_and_logged_and_the_right_one_is_neither() {
 }
 
 #[test]
-fn a_request_on_its_way_is_kept_among_a_crowd() {
+fn a_slow_request_is_kept_among_many_connections() {
     let sandbox = Sandbox::new();
     let (_serving, address) = serve(&sandbox);
-    // A request on its way when the head is there is not idle, however slow.
+    // A request whose head has arrived is not idle, however slow it is.
     let head =
         format!("POST /api/tasks/claim HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Length: 2\r\n\r\n{{");
     let mut slow = send(address, &head).unwrap();

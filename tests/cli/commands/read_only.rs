@@ -1,4 +1,4 @@
-//! Results files that can only be read: copies, read-only mounts, files of others.
+//! Results files that can only be read: copies, read-only mounts, files of other users.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::results::rig;
 use crate::support::{ANY, Output, Rig, complains, names_in, wait_for};
 
-/// The commands that only read.
+/// The read-only commands.
 const READERS: [&str; 6] =
     ["results --json", "results", "results 1", "stats --json --by day", "explain 1", "stats --html -"];
 
@@ -19,11 +19,11 @@ fn original(rig: &Rig) -> PathBuf {
     rig.sandbox.home(".local/share/prismq/results.db")
 }
 
-/// A name that is not the same in a URI.
+/// A name that has to be escaped in a URI.
 const ODD: &str = "a?b#c%20 d.db";
 
-/// Makes a copy of each kind in `folder`, and returns the names of those that hold the four results of `rig`. The log
-/// of the original has the last of them, and the connection that is returned keeps it.
+/// Makes a copy of each kind in `folder`, and returns the names of those with the four results of `rig`. The last of
+/// these is in the original's log, which the returned connection keeps.
 fn copies(rig: &Rig, folder: &Path) -> (Vec<&'static str>, Connection) {
     let original = original(rig);
     let holder = Connection::open(&original).unwrap();
@@ -45,7 +45,7 @@ fn copies(rig: &Rig, folder: &Path) -> (Vec<&'static str>, Connection) {
     let closed = Connection::open(folder.join("closed.db")).unwrap();
     closed.execute_batch("PRAGMA journal_mode = WAL; UPDATE results SET message = message").unwrap();
     drop(closed);
-    // One whose writer died within a transaction: it is undone from the journal.
+    // One whose writer died in a transaction, which is rolled back from the journal.
     let dying = Connection::open(folder.join("current.db")).unwrap();
     let padding = "PRAGMA cache_size = 1; BEGIN; UPDATE results SET error = hex(zeroblob(20000)), data = 'x'";
     dying.execute_batch(padding).unwrap();
@@ -57,7 +57,7 @@ fn copies(rig: &Rig, folder: &Path) -> (Vec<&'static str>, Connection) {
     (vec!["log.db", "shared.db", "vacuum.db", ODD, "closed.db", "journal.db", "current.db"], holder)
 }
 
-/// A folder of which nothing can be changed once it is shut. Not where nothing may be mounted.
+/// A folder that can be made read-only, if the test may mount one.
 struct Shut(PathBuf);
 
 impl Shut {
@@ -72,7 +72,7 @@ impl Shut {
     }
 
     fn shut(&self) {
-        // A child that another test has just forked may still hold a file open that was written here.
+        // A child that another test has just forked may still hold a file open here.
         wait_for("the file system to be read-only", || {
             let mount = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
             mount.unwrap().success().then_some(())
@@ -86,14 +86,14 @@ impl Drop for Shut {
     }
 }
 
-/// What a command prints, less what changes with the time.
+/// The output of a command, without what changes with time.
 fn printed(line: &str, output: &Output) -> String {
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{line}");
     output.stdout.lines().filter(|line| !line.contains("stats, 2") && !line.contains("class=\"soft\"")).collect()
 }
 
 #[test]
-fn every_kind_of_copy_can_be_read_where_nothing_can_be_written() {
+fn every_kind_of_copy_can_be_read_from_a_read_only_folder() {
     let rig = rig();
     let Some(shut) = Shut::new(rig.sandbox.path("shut")) else { return };
     let (names, _holder) = copies(&rig, &shut.0);
@@ -112,7 +112,7 @@ fn every_kind_of_copy_can_be_read_where_nothing_can_be_written() {
     assert_eq!(expected[0].matches("task_id").count(), 4);
     for name in names {
         let file = format!("shut/{name}");
-        // All of them where a copy is read; one tells enough of the other kinds.
+        // All commands for one kind that is copied; one command for the other kinds.
         let lines = if name == "log.db" { READERS.len() } else { 1 };
         for (line, expected) in READERS.iter().zip(&expected).take(lines) {
             assert_eq!(printed(line, &run(line, &file)), *expected, "{name}: {line}");
@@ -136,7 +136,7 @@ fn every_kind_of_copy_can_be_read_where_nothing_can_be_written() {
 }
 
 #[test]
-fn a_file_that_another_user_can_only_read_is_left_as_it_is() {
+fn a_read_only_file_is_not_changed() {
     let rig = rig();
     let open = |path: PathBuf, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     let root = rig.sandbox.path("..").canonicalize().unwrap();
@@ -177,7 +177,7 @@ fn a_file_that_another_user_can_only_read_is_left_as_it_is() {
 }
 
 #[test]
-fn what_is_no_results_file_is_told_in_a_line() {
+fn files_that_are_not_results_files_are_one_line_errors() {
     let rig = rig();
     let whole = fs::read(original(&rig)).unwrap();
     rig.sandbox.write("gzip.db", [&[0x1f, 0x8b, 8, 0][..], &[7; 500]].concat());

@@ -1,4 +1,4 @@
-//! `explain` and `replay`: what became of a task, and its handler once more.
+//! `explain` and `replay`: the history of a task, and its handler again.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ANY, Rig, complains, complains_in_json};
 
-/// A rig with one task of [`ANY`], worked by this shell line.
+/// A rig with one task of [`ANY`], handled by this shell command.
 fn rig(line: &str, params: &Value) -> Rig {
     let rig = Rig::new();
     describe(&rig, line, "");
@@ -20,7 +20,7 @@ fn describe(rig: &Rig, line: &str, settings: &str) {
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = '''{line}'''\n{settings}"));
 }
 
-/// What `explain` tells after the heading, without the times. Where there are times, they are in order.
+/// The lines of `explain` after the heading, without times. Asserts that the times are in order.
 #[track_caller]
 fn told(stdout: &str) -> Vec<String> {
     let lines = stdout.lines().skip(1).map(|line| (line[2..26].trim(), line[28..].to_owned()));
@@ -30,7 +30,7 @@ fn told(stdout: &str) -> Vec<String> {
     words
 }
 
-/// `text` with its durations made equal.
+/// `text` with all durations replaced.
 fn without_ms(text: &str) -> String {
     let words = text.split(' ').collect::<Vec<_>>();
     let is_ms = |at: usize| words.get(at + 1).is_some_and(|word| word.starts_with("ms"));
@@ -38,7 +38,7 @@ fn without_ms(text: &str) -> String {
 }
 
 #[test]
-fn the_story_of_a_task_is_told_in_order() {
+fn the_history_of_a_task_is_in_order() {
     let rig = rig("if [ $PRISMQ_ATTEMPT = 1 ]; then echo no luck >&2; exit 75; fi; wc -w", &json!({"text": "a b"}));
     rig.run("work --drain --worker-id first --max-tasks 1").exits(0);
     rig.run("work --drain --worker-id second").exits(0);
@@ -62,7 +62,7 @@ fn the_story_of_a_task_is_told_in_order() {
 }
 
 #[test]
-fn the_story_says_what_each_attempt_printed_last() {
+fn the_history_shows_the_stderr_tail_of_each_attempt() {
     let script = r#"echo "attempt $PRISMQ_ATTEMPT" >&2
         case $PRISMQ_ATTEMPT in
             1) exit 75 ;;
@@ -90,7 +90,7 @@ fn the_story_says_what_each_attempt_printed_last() {
 }
 
 #[test]
-fn the_story_says_which_attempts_were_not_run() {
+fn the_history_shows_which_attempts_were_not_run() {
     let rig = rig("echo ran >>runs; echo 'no such channel' >&2; exit 65", &json!({}));
     rig.run("work --drain").exits(0);
     assert_eq!(rig.sandbox.read("runs"), "ran\n");
@@ -104,7 +104,7 @@ fn the_story_says_which_attempts_were_not_run() {
 }
 
 #[test]
-fn the_story_tells_tasks_apart_that_had_the_same_number() {
+fn the_history_distinguishes_tasks_with_the_same_id() {
     let rig = rig("wc -w", &json!({"text": "a"}));
     rig.run("work --drain --worker-id first").exits(0);
     let rig = rig.anew();
@@ -127,7 +127,7 @@ fn the_story_tells_tasks_apart_that_had_the_same_number() {
 }
 
 #[test]
-fn params_that_the_worker_has_mended_are_still_of_the_same_task() {
+fn repaired_params_belong_to_the_same_task() {
     let rig = rig("wc -w", &json!({"filter": [], "text": "a"}));
     describe(&rig, "wc -w", "schema = { properties.filter = { type = \"object\" } }\n");
     rig.run("work --drain").exits(0);
@@ -137,7 +137,7 @@ fn params_that_the_worker_has_mended_are_still_of_the_same_task() {
 }
 
 #[test]
-fn the_story_is_told_to_programs_too() {
+fn the_history_is_available_as_json() {
     let rig = rig("wc -w", &json!({"text": "a b"}));
     rig.run("work --drain --worker-id me").exits(0);
     let story = rig.run("explain 1 --json").exits(0).json();
@@ -154,7 +154,7 @@ fn the_story_is_told_to_programs_too() {
 }
 
 #[test]
-fn a_task_in_flight_or_elsewhere_is_told_of_as_well() {
+fn the_history_shows_claims_in_flight_and_attempts_elsewhere() {
     let rig = rig("wc -w", &json!({}));
     rig.run("claim example.any --worker-id me").exits(0);
     let output = rig.run("explain 1").exits(0);
@@ -174,7 +174,7 @@ fn a_task_in_flight_or_elsewhere_is_told_of_as_well() {
 }
 
 #[test]
-fn the_story_is_told_while_the_taskmanager_is_away() {
+fn the_history_is_shown_during_an_outage() {
     let rig = rig("echo \"$(cat) is wrong\" >&2; exit 65", &json!({"n": 1}));
     rig.run("work --max-tasks 1 --worker-id me").exits(0);
     let sandbox = rig.stop();
@@ -187,14 +187,14 @@ fn the_story_is_told_while_the_taskmanager_is_away() {
     let story = sandbox.prismq(["explain", "1", "--json"]).run().exits(0).json();
     assert!(story["task"].is_null() && story["server_error"].is_string(), "{story}");
     complains(&sandbox.prismq(["explain", "7"]).run(), 4, &[]);
-    // What a handler got is here; what none got is not.
+    // The results file has only tasks that a handler got.
     let envelope = sandbox.prismq(["replay", "1"]).run().exits(1).json();
     assert_eq!(envelope["error_type"], "validation");
     complains(&sandbox.prismq(["replay", "7"]).run(), 4, &[]);
 }
 
 #[test]
-fn a_replay_changes_nothing_but_what_the_handler_does() {
+fn a_replay_stores_and_reports_nothing() {
     let rig = rig("cat >got; echo no such luck >&2; exit 65", &json!({"text": "a b"}));
     rig.run("work --max-tasks 1").exits(0);
     let (rows, task) = (rig.results(), rig.task(1));
@@ -218,7 +218,7 @@ fn a_replay_changes_nothing_but_what_the_handler_does() {
 }
 
 #[test]
-fn a_task_that_was_never_worked_is_replayed_from_the_taskmanager() {
+fn a_task_without_attempts_is_replayed_from_the_taskmanager() {
     let rig = rig("wc -w", &json!({"text": "a b c"}));
     assert_eq!(rig.run("replay 1").exits(0).json()["data"], 3);
     assert_eq!((&rig.task(1)["status"], &rig.task(1)["attempts"]), (&json!("pending"), &json!(0)));
@@ -231,7 +231,7 @@ fn a_task_that_was_never_worked_is_replayed_from_the_taskmanager() {
 }
 
 #[test]
-fn a_replay_ends_with_a_signal_and_in_time() {
+fn a_replay_ends_at_a_signal_and_at_its_timeout() {
     let rig = rig("echo started >&2; exec sleep 60", &json!({}));
     let mut running = rig.spawn("replay 1");
     running.wait_for_stderr("started\n");
