@@ -87,7 +87,8 @@ fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
     if params.is_object() {
         return Ok(params);
     }
-    Err(UserError::usage("--params: params must be a JSON object").hint("such as '{\"query\":\"startup ideas\"}'"))
+    Err(UserError::usage("--params: params must be a JSON object")
+        .hint("write one such as '{\"query\":\"startup ideas\"}'"))
 }
 
 /// Waits until a task has ended and prints its result.

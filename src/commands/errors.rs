@@ -33,9 +33,8 @@ pub(crate) fn explain(error: anyhow::Error) -> UserError {
 pub(super) fn taskmanager(error: &Error) -> UserError {
     let with = |exit| UserError::new(exit, error.to_string());
     if error.may_be_by_proxy() {
-        return with(Exit::Unreachable).hint(
-            "is the proxy right? If the TaskManager is reached without it, name the TaskManager's host in NO_PROXY",
-        );
+        return with(Exit::Unreachable)
+            .hint("is the proxy right? If the TaskManager can be reached without it, add its host to NO_PROXY");
     }
     match error {
         Error::Unreachable { .. } => with(Exit::Unreachable)

@@ -54,18 +54,18 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
                 // A quoted value goes on to its closing quote.
                 None => match lines.next() {
                     Some((_, line)) => entry.extend(["\n", line]),
-                    None => return Err(error("not a line NAME=VALUE: its quote is not closed").hint(QUOTES)),
+                    None => return Err(error("not NAME=VALUE: a quote is not closed").hint(QUOTES)),
                 },
             }
         };
         if entry.contains(|character: char| character.is_control() && !['\t', '\n'].contains(&character)) {
             return Err(error("contains a control character"));
         }
-        let (name, read) = ask(assignment).ok_or_else(|| error("not a line NAME=VALUE").hint(QUOTES))?;
+        let (name, read) = ask(assignment).ok_or_else(|| error("not NAME=VALUE").hint(QUOTES))?;
         if let Some(first) = first_lines.insert(name.clone(), number) {
-            dot_env.refused.insert(name.clone(), error(&format!("{name} is set twice: line {first} sets it as well")));
+            dot_env.refused.insert(name.clone(), error(&format!("{name} is set twice, first in line {first}")));
         } else if read.is_none() && !value.contains(['$', '\\']) {
-            dot_env.refused.insert(name.clone(), error("not a line NAME=VALUE").hint(QUOTES));
+            dot_env.refused.insert(name.clone(), error("not NAME=VALUE").hint(QUOTES));
         } else if read.as_deref() != Some(value) {
             dot_env.refused.insert(name.clone(), error(&ambiguous(&name, value)).hint(QUOTES));
         }
@@ -74,7 +74,7 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
     Ok(dot_env)
 }
 
-const QUOTES: &str = "put single quotes around a value that contains a space, a double quote, a `#` or a `$`";
+const QUOTES: &str = "put single quotes around a value that contains a space, a double quote, `#`, `$` or `\\`";
 
 /// Splits an entry into the entry without its comment, and its raw value: between its quotes, or up to the comment.
 /// `None` if its quote is still open.
@@ -127,7 +127,7 @@ fn ask(assignment: &str) -> Option<(String, Option<String>)> {
 fn ambiguous(name: &str, value: &str) -> String {
     let culprit = value.chars().find(|character| ['$', '\\', '\'', '"', '#'].contains(character));
     let what = culprit.map_or("a blank of another kind".to_owned(), |culprit| format!("`{culprit}`"));
-    format!("the value of {name} holds {what}, which may stand for something else there")
+    format!("the value of {name} contains {what}, which other programs may read differently")
 }
 
 #[cfg(test)]
@@ -227,11 +227,11 @@ mod tests {
         }
         for value in ["two words", "two words\r", "'x' y", "don't", "'it's'", "say \"a\" \"b\" c", "a' b"] {
             let dot_env = parsed(&format!("B=1\nA={value}\nC=2")).unwrap();
-            assert_eq!(dot_env.refused["A"].message, ".env:2: not a line NAME=VALUE", "{value}");
+            assert_eq!(dot_env.refused["A"].message, ".env:2: not NAME=VALUE", "{value}");
             assert_eq!((dot_env.values["C"].as_str(), dot_env.refused.len()), ("2", 1), "{value}");
         }
         let twice = parsed("A=1\nB=2\nA=1\n").unwrap();
-        assert_eq!(twice.refused["A"].message, ".env:3: A is set twice: line 1 sets it as well");
+        assert_eq!(twice.refused["A"].message, ".env:3: A is set twice, first in line 1");
     }
 
     #[test]

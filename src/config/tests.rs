@@ -358,7 +358,7 @@ fn mistakes_are_named_with_their_place() {
             Machine::new().file("work/.env", "MAX_RUNS=-1"),
             ".env (MAX_RUNS): must be between 0 and 18446744073709551615, not -1 (0: no limit)",
         ),
-        (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not a line NAME=VALUE"),
+        (Machine::new().file("work/.env", "A=1\nB C"), "work/.env:2: not NAME=VALUE"),
         (flag(Flags::default().api_url("nope".into())), "--api-url: \"nope\" is not a valid URL"),
         (flag(Flags::default().log_level("x".into())), "--log-level: \"x\" is not a log level"),
         (flag(Flags::default().worker_id(String::new())), "--worker-id: a worker ID must have"),

@@ -32,9 +32,9 @@ const OUR_WORDS: [(&str, &str); 34] = [
     ("redundant numeric sign", "a number with two signs"),
     ("string values must be quoted", "text must be in quotes"),
     ("unclosed array", "a list is not closed: `]` is missing"),
-    ("unclosed array table", "a heading is not closed: `]]` is missing"),
+    ("unclosed array table", "a table header is not closed: `]]` is missing"),
     ("unclosed inline table", "a table is not closed: `}` is missing"),
-    ("unclosed table", "a heading is not closed: `]` is missing"),
+    ("unclosed table", "a table header is not closed: `]` is missing"),
     ("unexpected key or value", "text after the value; write each setting on its own line"),
 ];
 
@@ -66,8 +66,8 @@ mod tests {
         ("# \u{1}", "a control character in a comment"),
         ("a", "a key without `=` and a value"),
         ("a: 5", "a key without `=` and a value"),
-        ("[a", "a heading is not closed: `]` is missing"),
-        ("[[a", "a heading is not closed: `]]` is missing"),
+        ("[a", "a table header is not closed: `]` is missing"),
+        ("[[a", "a table header is not closed: `]]` is missing"),
         ("a = [1", "a list is not closed: `]` is missing"),
         ("a = {b = 1", "a table is not closed: `}` is missing"),
         ("a = 1 b = 2", "text after the value; write each setting on its own line"),

@@ -38,7 +38,7 @@ pub(crate) fn expand_home(path: &Path) -> Result<PathBuf, String> {
 fn own_home() -> Result<PathBuf, String> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     home.or_else(|| User::from_uid(Uid::current()).ok().flatten().map(|user| user.dir))
-        .ok_or_else(|| format!("cannot expand `~`: HOME is not set, and there is no user {}", Uid::current()))
+        .ok_or_else(|| format!("cannot expand `~`: HOME is not set, and there is no such user: {}", Uid::current()))
 }
 
 fn home_of(user: &[u8]) -> Result<PathBuf, String> {

@@ -109,7 +109,7 @@ pub(crate) fn connection(config: &Config) -> Connection {
 /// Creates the client. The error is one line that says what is wrong with the settings.
 pub(crate) fn connect(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Client, String> {
     if let Some(proxy) = connection.proxy_before_loopback() {
-        log::warn!("{} goes through {proxy}: name its host in NO_PROXY to reach it directly", connection.api_url);
+        log::warn!("{} goes through {proxy}: add its host to NO_PROXY to reach it directly", connection.api_url);
     }
     if connection.is_exposed() {
         log::warn!("{} is not encrypted: the API key and all tasks can be read in transit", connection.api_url);

@@ -62,7 +62,7 @@ fn explain(error: Error) -> Error {
         }
         "password authentication failed" => "the proxy refuses the user or the password",
         "connection not allowed by ruleset" => {
-            "the proxy refuses to connect to it: allow it there, or name its host in NO_PROXY"
+            "the proxy refuses to connect to it: allow it there, or add its host to NO_PROXY"
         }
         "invalid response version" | "invalid response code" | "invalid reserved byte" | "unsupported address type" => {
             "the proxy does not speak this version of SOCKS"

@@ -35,7 +35,7 @@ fn by_proxy(reason: &str) -> Option<String> {
     match status {
         407 => Some(WANTS_CREDENTIALS.to_owned()),
         400..500 => {
-            Some(format!("the proxy refuses to connect to it ({status}): allow it there, or name its host in NO_PROXY"))
+            Some(format!("the proxy refuses to connect to it ({status}): allow it there, or add its host to NO_PROXY"))
         }
         _ => None,
     }

@@ -207,7 +207,7 @@ fn a_value_in_dot_env_is_used_as_written_or_refused() {
         assert!(!output.stderr.contains("k3y") && !output.stderr.contains("ecret"), "{output:?}");
     }
     sandbox.write(".env", "WORKER_ID=a\nOTHER=${PROGRAM}\nMAX_RUNS=5  # it's enough\nWORKER_ID=b # it's two\n");
-    complains(&sandbox.prismq(["config"]).run(), 2, &[".env:4: WORKER_ID is set twice: line 1 sets it as well"]);
+    complains(&sandbox.prismq(["config"]).run(), 2, &[".env:4: WORKER_ID is set twice, first in line 1"]);
     sandbox.write(
         ".env",
         "OTHER=${PROGRAM}\nAPP_NAME=My App's\nMAX_RUNS=5  # it's enough\nWORKER_ID='k3y$ecret' # it's mine\n",

@@ -123,7 +123,7 @@ fn localhost_is_reached_through_a_proxy_unless_in_no_proxy() {
     let localhost = format!("http://localhost:{port}/api");
     for url in [&rig.url(), &localhost] {
         let output = list(url, &[("http_proxy", &address)]).exits(0);
-        let through = format!("{url} goes through the proxy {address} of http_proxy: name its host in NO_PROXY");
+        let through = format!("{url} goes through the proxy {address} of http_proxy: add its host to NO_PROXY");
         assert!(output.stderr.contains(&through), "{}", output.stderr);
         assert_eq!(proxy.lines(), [format!("GET {url}/tasks?limit=52&offset=0 HTTP/1.1")]);
         let output = list(url, &[("http_proxy", &address), ("NO_PROXY", "localhost,127.0.0.0/8")]).exits(0);
@@ -146,7 +146,7 @@ fn a_proxy_that_cannot_reach_the_taskmanager_is_named_with_advice() {
         let said = |output: Output| {
             let named = format!("{url} through the proxy {address} of http_proxy");
             let said = format!("{}{}", output.stdout, output.stderr);
-            assert!(said.contains(&named) && said.contains("name the TaskManager's host in NO_PROXY"), "{said}");
+            assert!(said.contains(&named) && said.contains("add its host to NO_PROXY"), "{said}");
         };
         said(Sandbox::at(&url).prismq(["health"]).env("http_proxy", &address).run().exits(1));
         said(list(&url, &[("http_proxy", &address)]).exits(4));
