@@ -65,7 +65,7 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
         if let Some(first) = first_lines.insert(name.clone(), number) {
             dot_env.refused.insert(name.clone(), error(&format!("{name} is set twice, first in line {first}")));
         } else if read.is_none() && !value.contains(['$', '\\']) {
-            dot_env.refused.insert(name.clone(), error("not NAME=VALUE").hint(QUOTES));
+            dot_env.refused.insert(name.clone(), error(&format!("the value of {name} must be in quotes")).hint(QUOTES));
         } else if read.as_deref() != Some(value) {
             dot_env.refused.insert(name.clone(), error(&ambiguous(&name, value)).hint(QUOTES));
         }
@@ -74,7 +74,8 @@ fn parse(text: &str, path: &Path) -> Result<DotEnv, ConfigError> {
     Ok(dot_env)
 }
 
-const QUOTES: &str = "put single quotes around a value that contains a space, a double quote, `#`, `$` or `\\`";
+const QUOTES: &str = "put single quotes around a value that contains a space, a double quote, `#`, `$` or `\\`, \
+                      and double quotes around one that contains a single quote";
 
 /// Splits an entry into the entry without its comment, and its raw value: between its quotes, or up to the comment.
 /// `None` if its quote is still open.
@@ -221,13 +222,13 @@ mod tests {
         ] {
             let dot_env = parsed(&format!("B=1\n\nA={value}\nC=2")).unwrap();
             let error = &dot_env.refused["A"];
-            assert!(error.message.starts_with(".env:3: the value of A holds "), "{value}: {error}");
+            assert!(error.message.starts_with(".env:3: the value of A contains "), "{value}: {error}");
             assert!(error.message.contains(culprit) && error.hint.is_some(), "{value}: {error}");
             assert_eq!(dot_env.values["C"], "2", "{value}");
         }
         for value in ["two words", "two words\r", "'x' y", "don't", "'it's'", "say \"a\" \"b\" c", "a' b"] {
             let dot_env = parsed(&format!("B=1\nA={value}\nC=2")).unwrap();
-            assert_eq!(dot_env.refused["A"].message, ".env:2: not NAME=VALUE", "{value}");
+            assert_eq!(dot_env.refused["A"].message, ".env:2: the value of A must be in quotes", "{value}");
             assert_eq!((dot_env.values["C"].as_str(), dot_env.refused.len()), ("2", 1), "{value}");
         }
         let twice = parsed("A=1\nB=2\nA=1\n").unwrap();

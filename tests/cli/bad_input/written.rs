@@ -203,7 +203,7 @@ fn a_value_in_dot_env_is_used_as_written_or_refused() {
     ] {
         sandbox.write(".env", format!("# keys\nTASKMANAGER_API_KEY={value}\n"));
         let output = sandbox.prismq(["config"]).run();
-        complains(&output, 2, &[".env:2: the value of TASKMANAGER_API_KEY holds", character, "single quotes"]);
+        complains(&output, 2, &[".env:2: the value of TASKMANAGER_API_KEY contains", character, "single quotes"]);
         assert!(!output.stderr.contains("k3y") && !output.stderr.contains("ecret"), "{output:?}");
     }
     sandbox.write(".env", "WORKER_ID=a\nOTHER=${PROGRAM}\nMAX_RUNS=5  # it's enough\nWORKER_ID=b # it's two\n");
