@@ -19,7 +19,7 @@ use crate::share::mostly_failing;
 use crate::store::{By, Store, StoreError, Unreported};
 use crate::taskmanager::{self, Client, Error};
 use crate::worker::{HandlerSource, no_handler};
-use crate::youtube;
+use crate::youtube::{self, KeyProblem};
 use findings::Findings;
 
 const LAST_HOUR: Duration = Duration::from_hours(1);
@@ -186,13 +186,13 @@ impl HealthCheck<'_> {
         self.findings.field("youtube_api", found);
     }
 
-    fn youtube_key(&mut self, accepted: Result<(), String>, found: &mut Value) {
+    fn youtube_key(&mut self, accepted: Result<(), KeyProblem>, found: &mut Value) {
         found["key_accepted"] = json!(accepted.is_ok());
         match accepted {
             Ok(()) => self.findings.good("YouTube key", "accepted"),
-            Err(error) => {
-                self.findings.bad("YouTube key", error.clone(), Some("check YOUTUBE_API_KEY".to_owned()));
-                found["error"] = json!(error);
+            Err(KeyProblem { message, is_refused }) => {
+                found["error"] = json!(message);
+                self.findings.bad("YouTube key", message, is_refused.then(|| "check YOUTUBE_API_KEY".to_owned()));
             }
         }
     }

@@ -113,21 +113,31 @@ pub(crate) fn default_handler(task_type: &str) -> Option<&'static str> {
     HANDLERS.iter().find(|kind| kind.task_type == task_type).map(|kind| kind.name)
 }
 
-/// Checks the key with a single call that costs one unit. The error is one line.
-pub(crate) fn check_key(settings: &YouTubeSettings, timeout: Duration) -> Result<(), String> {
+/// Checks the key with a single call that costs one unit.
+pub(crate) fn check_key(settings: &YouTubeSettings, timeout: Duration) -> Result<(), KeyProblem> {
     let api = Api::new(&settings.url, settings.key.as_deref());
+    let problem = |message| KeyProblem { message, is_refused: false };
     if !api.has_key() {
-        return Err(no_key());
+        return Err(problem(no_key()));
     }
     let query = vec![("part", "id".to_owned()), ("id", ANY_VIDEO.to_owned())];
     match api.list("videos", &query, timeout, &CancelToken::new(None)) {
         // If the quota is used up, the key is valid.
         Err(ApiError::Refused(ApiFailure { kind, reason })) if kind != FailureKind::Quota => {
-            Err(Redactor::new(settings.key.as_deref()).text(&reason).into_owned())
+            let message = Redactor::new(settings.key.as_deref()).text(&reason).into_owned();
+            Err(KeyProblem { message, is_refused: kind == FailureKind::Key })
         }
         // The unit is charged after the call, since the key can be checked even if the quota is used up.
-        _ => settings.ledger.as_ref().map_or(Ok(()), |ledger| ledger.spend(1).map(drop)),
+        _ => settings.ledger.as_ref().map_or(Ok(()), |ledger| ledger.spend(1).map(drop)).map_err(problem),
     }
+}
+
+/// Why a key could not be checked, or was refused.
+pub(crate) struct KeyProblem {
+    /// One line for users.
+    pub(crate) message: String,
+    /// Whether YouTube refused the key. Otherwise it could not be checked.
+    pub(crate) is_refused: bool,
 }
 
 fn no_key() -> String {

@@ -54,6 +54,7 @@ fn it_is_reached_through_the_proxy_that_the_environment_names() {
     }
     let unreachable = health("127.0.0.1:1");
     assert!(unreachable.contains("(through the proxy http://127.0.0.1:1 of http_proxy)"), "{unreachable}");
+    assert!(!unreachable.contains("check YOUTUBE_API_KEY"), "the key is not what is wrong: {unreachable}");
     let unreachable = health("socks5h://127.0.0.1:1");
     assert!(unreachable.contains("(through the proxy socks5h://127.0.0.1:1 of http_proxy)"), "{unreachable}");
     let unusable = health("socks6://127.0.0.1:1");
@@ -195,6 +196,7 @@ fn health_tells_of_the_key() {
     let refused = youtube("health --json --external", 1);
     assert_eq!(refused["key_accepted"], false);
     assert!(refused["error"].as_str().unwrap().contains("API key not valid"), "{refused}");
+    assert!(rig.run("health --external").exits(1).stdout.contains("check YOUTUBE_API_KEY"));
     rig.sandbox.write(".env", "");
     assert_eq!(youtube("health --json --external", 1), json!({"key_set": false}));
 
