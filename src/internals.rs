@@ -21,7 +21,7 @@ pub mod clock {
 
 /// Handlers.
 pub mod handler {
-    pub use crate::handler::{Command, Exec, ExecSettings, Listener, Orphan, kill_orphans, supervise};
+    pub use crate::handler::{Exec, ExecCommand, ExecSettings, Listener, Orphan, kill_orphans, supervise};
 }
 
 /// Reading JSON within bounds.

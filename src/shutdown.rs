@@ -34,19 +34,19 @@ pub type Shutdown = Watch<Phase>;
 /// The cancellation token of a running task; `None` while it may run.
 pub type CancelToken = Watch<Option<CancelReason>>;
 
-type Listener<T> = Box<dyn Fn(T) + Send>;
+type Callback<T> = Box<dyn Fn(T) + Send>;
 
 /// A value that only increases, with waiting and callbacks.
 pub struct Watch<T> {
     value: Mutex<T>,
     changed: Condvar,
-    listeners: Mutex<Vec<Listener<T>>>,
+    callbacks: Mutex<Vec<Callback<T>>>,
 }
 
 impl<T: Copy + Ord> Watch<T> {
     #[must_use]
     pub fn new(value: T) -> Self {
-        Self { value: Mutex::new(value), changed: Condvar::new(), listeners: Mutex::default() }
+        Self { value: Mutex::new(value), changed: Condvar::new(), callbacks: Mutex::default() }
     }
 
     /// Returns the current value.
@@ -64,20 +64,20 @@ impl<T: Copy + Ord> Watch<T> {
             *current = value;
         }
         self.changed.notify_all();
-        for listener in self.listeners.lock().iter() {
-            listener(value);
+        for callback in self.callbacks.lock().iter() {
+            callback(value);
         }
     }
 
-    /// Calls `listener` for each later value, and now if the value is already above `than`.
-    pub fn on_raise(&self, than: T, listener: impl Fn(T) + Send + 'static) {
-        // The listeners are locked before the value is read, so that no change is missed.
-        let mut listeners = self.listeners.lock();
+    /// Calls `callback` for each later value, and now if the value is already above `than`.
+    pub fn on_raise(&self, than: T, callback: impl Fn(T) + Send + 'static) {
+        // The callbacks are locked before the value is read, so that no change is missed.
+        let mut callbacks = self.callbacks.lock();
         let current = self.get();
         if current > than {
-            listener(current);
+            callback(current);
         }
-        listeners.push(Box::new(listener));
+        callbacks.push(Box::new(callback));
     }
 
     /// Waits until the value is at least `value`, or `timeout` has passed. Returns whether it is.

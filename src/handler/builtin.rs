@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::envelope::{failure, failure_from_fields};
+use super::envelope::failure_from_fields;
 use super::{Handler, Run};
-use crate::task::{Claim, ErrorType, Outcome};
+use crate::task::{Claim, ErrorType, Failure, Outcome};
 
 /// Returns the handler called `name`.
 #[must_use]
@@ -69,7 +69,7 @@ impl Handler for Fail {
     fn run(&self, claim: &Claim, _: &Run<'_>) -> Outcome {
         let empty = Map::new();
         let fields = claim.task.params.as_object().unwrap_or(&empty);
-        let failure = failure_from_fields(fields, failure(ErrorType::Handler, "asked to fail".into()));
+        let failure = failure_from_fields(fields, Failure::new(ErrorType::Handler, "asked to fail"));
         Outcome { failure: Some(failure), ..Outcome::success(Value::Null) }
     }
 }

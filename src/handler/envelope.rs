@@ -46,7 +46,7 @@ pub(super) fn outcome_of_end(ended: EndedSession<TaskAnswer<'_>>, listener: &dyn
     }
     let failure = exit_failure(&exit, &stderr_tail).unwrap_or_else(|| {
         let error = with_stderr_tail("exited with code 0 before answering".into(), &stderr_tail);
-        failure(ErrorType::Handler, error)
+        Failure::new(ErrorType::Handler, error)
     });
     failure.into()
 }
@@ -93,7 +93,8 @@ fn as_text(text: &str) -> Value {
 
 /// Returns the outcome of a child whose output is invalid. The output is kept as text.
 fn unreadable(problem: String, stdout: &[u8], exit_failure: Option<Failure>, stderr_tail: &str) -> Outcome {
-    let failure = exit_failure.unwrap_or_else(|| failure(ErrorType::Handler, with_stderr_tail(problem, stderr_tail)));
+    let failure =
+        exit_failure.unwrap_or_else(|| Failure::new(ErrorType::Handler, with_stderr_tail(problem, stderr_tail)));
     let text = String::from_utf8_lossy(stdout);
     Outcome { failure: Some(failure), ..Outcome::success(as_text(json::without_bom(&text))) }
 }
@@ -108,7 +109,7 @@ fn exit_failure(exit: &ChildExit, stderr_tail: &str) -> Option<Failure> {
             (ErrorType::Crash, with_stderr_tail(format!("killed by signal {signal}"), stderr_tail))
         }
     };
-    Some(failure(error_type, error))
+    Some(Failure::new(error_type, error))
 }
 
 /// Maps an exit code other than 0 to an error type, as sysexits.h names them.
@@ -130,7 +131,7 @@ fn envelope_outcome(mut envelope: Map<String, Value>, exit_failure: Option<Failu
         let unexplained = if stderr_tail.is_empty() { "handler failed without an error message" } else { stderr_tail };
         Some(failure_from_fields(
             &envelope,
-            exit_failure.unwrap_or_else(|| failure(ErrorType::Handler, unexplained.into())),
+            exit_failure.unwrap_or_else(|| Failure::new(ErrorType::Handler, unexplained)),
         ))
     };
     Outcome {
@@ -165,9 +166,4 @@ pub(super) fn failure_from_fields(fields: &Map<String, Value>, default: Failure)
         None => (default.error_type, default.retryable),
     };
     Failure { error, error_type, retryable: fields.get("retryable").and_then(Value::as_bool).unwrap_or(retryable) }
-}
-
-/// Returns a failure that is retryable if its type is.
-pub(super) fn failure(error_type: ErrorType, error: String) -> Failure {
-    Failure { retryable: error_type.is_retryable(), error_type, error }
 }

@@ -11,12 +11,12 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::answer::CapturedOutput;
-use super::envelope::{self, failure};
-use super::pipes::Input;
+use super::envelope;
+use super::pipes::StdinInput;
 use super::process::{FILES, KILL_AFTER, PROGRESS_FD, Program};
 use super::redact::Redactor;
 use super::session::{ChildHandle, EndedSession, RunOptions, Session};
-use super::settings::{Command, EnvVars, ExecSettings};
+use super::settings::{EnvVars, ExecCommand, ExecSettings};
 use super::{Handler, OpenFiles, Run, lookup, stopped};
 use crate::os_error;
 use crate::resources::is_shortage;
@@ -52,16 +52,16 @@ impl Exec {
     /// Returns the executable, using the `PATH` in `variables`.
     fn find(&self, variables: &EnvVars) -> Result<PathBuf, String> {
         let program = match &self.settings.command {
-            Command::Program(words) => words.first().map_or("", String::as_str),
-            Command::Shell(_) => "sh",
+            ExecCommand::Program(words) => words.first().map_or("", String::as_str),
+            ExecCommand::Shell(_) => "sh",
         };
         lookup::find(program, &self.settings.dir, path_in(variables))
     }
 
     fn args(&self) -> Vec<String> {
         match &self.settings.command {
-            Command::Program(words) => words.iter().skip(1).cloned().collect(),
-            Command::Shell(line) => vec!["-c".into(), line.clone()],
+            ExecCommand::Program(words) => words.iter().skip(1).cloned().collect(),
+            ExecCommand::Shell(line) => vec!["-c".into(), line.clone()],
         }
     }
 
@@ -106,9 +106,9 @@ impl Handler for Exec {
         let variables = self.settings.environment(env::vars_os());
         self.find(&variables)?;
         match &self.settings.command {
-            Command::Program(words) => lookup::check_script(words, &self.settings.dir, path_in(&variables)),
+            ExecCommand::Program(words) => lookup::check_script(words, &self.settings.dir, path_in(&variables)),
             // Only the shell can parse the line.
-            Command::Shell(_) => Ok(()),
+            ExecCommand::Shell(_) => Ok(()),
         }
     }
 }
@@ -123,7 +123,7 @@ fn run_to_end(
     input: Vec<u8>,
     options: &RunOptions<'_>,
 ) -> io::Result<EndedSession<CapturedOutput>> {
-    let input = Input { bytes: input, is_last: true };
+    let input = StdinInput { bytes: input, is_last: true };
     let mut session = Session::new(child, input, CapturedOutput::default(), options);
     session.run()?;
     session.end()
@@ -156,13 +156,13 @@ fn to_variables<const N: usize>(variables: [(&str, String); N]) -> EnvVars {
 /// Returns the standard input of a handler: one line of JSON.
 pub(super) fn input(claim: &Claim) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Input<'a> {
+    struct TaskLine<'a> {
         #[serde(flatten)]
         task: &'a Task,
         worker_id: &'a str,
         deadline: Timestamp,
     }
-    let input = Input { task: &claim.task, worker_id: &claim.worker_id, deadline: claim.deadline.time };
+    let input = TaskLine { task: &claim.task, worker_id: &claim.worker_id, deadline: claim.deadline.time };
     // Writing to memory cannot fail, and every key is text.
     let mut line = serde_json::to_vec(&input).expect("a task can be written as JSON");
     line.push(b'\n');
@@ -195,7 +195,7 @@ pub(super) fn start(
         }
         if run.time_left().is_zero() {
             let error = format!("not run: cannot start {}: {}", path.display(), os_error::words(&error));
-            return Err(failure(ErrorType::Worker, error));
+            return Err(Failure::new(ErrorType::Worker, error));
         }
         wait = (wait * 2).min(LONGEST_WAIT);
     }
@@ -206,12 +206,12 @@ fn is_transient(error: &io::Error) -> bool {
     is_shortage(error) || Errno::from_io_error(error) == Some(Errno::TXTBSY)
 }
 
-/// The failure of a program that was found but cannot be started.
+/// Returns the failure of a program that exists but cannot be started.
 fn start_failure(path: &Path, error: &io::Error) -> Failure {
     let (path, words) = (path.display(), os_error::words(error));
     let advice = match Errno::from_io_error(error) {
         Some(Errno::NOEXEC) => {
-            return failure(
+            return Failure::new(
                 ErrorType::Configuration,
                 format!(
                     "{path} cannot be executed on this machine: {words}; scripts need a first line such as `#!/bin/sh`"
@@ -221,10 +221,10 @@ fn start_failure(path: &Path, error: &io::Error) -> Failure {
         Some(Errno::TOOBIG) => "; shorten `exec` and `env` of its type, or set clean_env = true",
         _ => "",
     };
-    failure(ErrorType::Configuration, format!("{path} could not be run: {words}{advice}"))
+    Failure::new(ErrorType::Configuration, format!("{path} could not be run: {words}{advice}"))
 }
 
-/// The failure of a program that was started, and of which nothing can be heard.
+/// Returns the failure of a program that was started but cannot be watched.
 pub(super) fn watch_failure(error: &io::Error) -> Failure {
-    failure(ErrorType::Temporary, format!("cannot watch its process: {}", os_error::words(error)))
+    Failure::new(ErrorType::Temporary, format!("cannot watch its process: {}", os_error::words(error)))
 }

@@ -9,12 +9,12 @@ use serde::de::IgnoredAny;
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
-    success: Option<Flag>,
+    success: Option<SuccessValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Flag {
+enum SuccessValue {
     Is(bool),
     Other(IgnoredAny),
 }
@@ -34,7 +34,8 @@ pub(super) fn find(text: &str) -> Option<String> {
         let is_envelope = match values.next() {
             Some(Ok(head)) => {
                 from = at + values.byte_offset();
-                matches!(head.success, Some(Flag::Is(true | false))) && (starts_line || is_end(line_of(&text[from..])))
+                matches!(head.success, Some(SuccessValue::Is(true | false)))
+                    && (starts_line || is_end(line_of(&text[from..])))
             }
             // In the middle of a line, it may be a quotation.
             _ => is_named && (starts_line || without_closing(line_of(rest)).ends_with('}')),

@@ -27,7 +27,7 @@ pub use process::{Orphan, kill_orphans, supervise};
 pub(crate) use redact::Redactor;
 pub(crate) use run::stopped;
 pub use run::{Listener, Run};
-pub use settings::{Command, ExecSettings};
+pub use settings::{ExecCommand, ExecSettings};
 
 use jiff::Timestamp;
 

@@ -15,10 +15,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::answer::{CapturedOutput, TaskAnswer};
-use super::envelope::{self, failure};
+use super::envelope;
 use super::exec::{self, Exec, input, watch_failure};
 use super::lines::RedactingListener;
-use super::pipes::Input;
+use super::pipes::StdinInput;
 use super::process::{FILES, Program};
 use super::run::NullListener;
 use super::session::{ChildHandle, Detached, RunOptions, Session};
@@ -82,7 +82,7 @@ impl Persistent {
 
     fn start(&self, claim: &Claim, run: &Run<'_>) -> Result<IdleProcess, Failure> {
         let program = self.exec.program(claim.task.id, exec::process_variables(claim));
-        let program = program.map_err(|error| failure(ErrorType::Configuration, error))?;
+        let program = program.map_err(|error| Failure::new(ErrorType::Configuration, error))?;
         let program = Arc::new(program);
         let child = exec::start(&program.path, run, || start_with_keeper(Arc::clone(&program)))?;
         Ok(IdleProcess { child, tasks: 0 })
@@ -94,7 +94,7 @@ impl Persistent {
         let redactor = self.exec.redactor();
         let options = RunOptions { run, redactor, kill_after: self.exec.kill_after };
         let answer = TaskAnswer::new(claim.task.id, RedactingListener { listener: run.listener, redactor });
-        let mut session = Session::new(child, Input { bytes: input(claim), is_last: false }, answer, &options);
+        let mut session = Session::new(child, StdinInput { bytes: input(claim), is_last: false }, answer, &options);
         if session.run()? {
             let Detached { child, is_input_written, stdout, stderr_tail } = session.detach();
             let process = IdleProcess { child, tasks: tasks + 1 };
@@ -125,7 +125,7 @@ impl Persistent {
         let run = Run::new(EXIT_GRACE, stop, listener);
         let kill_after = self.exec.kill_after.min(KILL_IDLE_AFTER);
         let options = RunOptions { run: &run, redactor: self.exec.redactor(), kill_after };
-        let nothing = Input { bytes: Vec::new(), is_last: true };
+        let nothing = StdinInput { bytes: Vec::new(), is_last: true };
         let mut session = Session::new(process.child, nothing, CapturedOutput::default(), &options);
         // If it cannot be watched, dropping it kills it.
         if session.run().is_ok() {

@@ -8,21 +8,21 @@ use super::lines::{LineSplitter, ProgressForwarder, RedactingListener, Sink, Std
 use super::process::Ends;
 
 /// What is written to a child's standard input.
-pub(super) struct Input {
+pub(super) struct StdinInput {
     pub(super) bytes: Vec<u8>,
     /// Whether standard input is closed after it.
     pub(super) is_last: bool,
 }
 
 /// Writes the standard input of a child.
-pub(super) struct Feed {
+pub(super) struct InputPipe {
     fd: Option<OwnedFd>,
-    input: Input,
+    input: StdinInput,
     written: usize,
 }
 
-impl Feed {
-    fn new(fd: Option<OwnedFd>, input: Input) -> Self {
+impl InputPipe {
+    fn new(fd: Option<OwnedFd>, input: StdinInput) -> Self {
         Self { fd, input, written: 0 }
     }
 
@@ -61,12 +61,12 @@ impl Feed {
 }
 
 /// Reads one of a child's output pipes into a sink.
-pub(super) struct Source<S> {
+pub(super) struct OutputPipe<S> {
     fd: Option<OwnedFd>,
     sink: S,
 }
 
-impl<S: Sink> Source<S> {
+impl<S: Sink> OutputPipe<S> {
     fn new(fd: Option<OwnedFd>, sink: S) -> Self {
         Self { fd, sink }
     }
@@ -100,20 +100,20 @@ impl<S: Sink> Source<S> {
 
 /// All pipes of a child during one task. `O` takes its standard output.
 pub(super) struct Pipes<'a, O> {
-    pub(super) stdin: Feed,
-    pub(super) stdout: Source<O>,
-    stderr: Source<LineSplitter<StderrForwarder<'a>>>,
-    progress: Source<LineSplitter<ProgressForwarder<'a>>>,
+    pub(super) stdin: InputPipe,
+    pub(super) stdout: OutputPipe<O>,
+    stderr: OutputPipe<LineSplitter<StderrForwarder<'a>>>,
+    progress: OutputPipe<LineSplitter<ProgressForwarder<'a>>>,
 }
 
 impl<'a, O: Sink> Pipes<'a, O> {
     /// Writes `input` to the child, and forwards its standard error and its progress to `listener`.
-    pub(super) fn new(ends: Ends, input: Input, stdout: O, listener: RedactingListener<'a>) -> Self {
+    pub(super) fn new(ends: Ends, input: StdinInput, stdout: O, listener: RedactingListener<'a>) -> Self {
         Self {
-            stdin: Feed::new(ends.stdin, input),
-            stdout: Source::new(ends.stdout, stdout),
-            stderr: Source::new(ends.stderr, LineSplitter::new(StderrForwarder::new(listener))),
-            progress: Source::new(ends.progress, LineSplitter::new(ProgressForwarder::new(listener))),
+            stdin: InputPipe::new(ends.stdin, input),
+            stdout: OutputPipe::new(ends.stdout, stdout),
+            stderr: OutputPipe::new(ends.stderr, LineSplitter::new(StderrForwarder::new(listener))),
+            progress: OutputPipe::new(ends.progress, LineSplitter::new(ProgressForwarder::new(listener))),
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let ends = Ends::new([stdin.1.into(), stdout.0.into(), stderr.0.into(), progress.0.into()]).unwrap();
         let redactor = Redactor::new([]);
         let listener = RedactingListener { listener: &NullListener, redactor: &redactor };
-        let input = Input { bytes: Vec::new(), is_last: false };
+        let input = StdinInput { bytes: Vec::new(), is_last: false };
         let mut pipes = Pipes::new(ends, input, LateStderr(stderr.1), listener);
         stdout.1.write_all(b"answer\n").unwrap();
         pipes.transfer(&mut [0; 64]);

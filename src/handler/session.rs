@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use super::Run;
 use super::answer::Output;
 use super::lines::RedactingListener;
-use super::pipes::{Input, Pipes};
+use super::pipes::{Pipes, StdinInput};
 use super::process::{Child, ChildExit, Ends, LINGER, Program};
 use super::redact::Redactor;
 use super::run::Interruption;
@@ -104,7 +104,7 @@ pub(super) struct Session<'a, O> {
 
 impl<'a, O: Output> Session<'a, O> {
     /// Prepares a session that writes `input` to the child and its standard output to `stdout`.
-    pub(super) fn new(handle: ChildHandle, input: Input, stdout: O, options: &'a RunOptions<'a>) -> Self {
+    pub(super) fn new(handle: ChildHandle, input: StdinInput, stdout: O, options: &'a RunOptions<'a>) -> Self {
         let RunOptions { run, redactor, .. } = options;
         let ChildHandle { child, wake, ends, reap_at } = handle;
         wake.on_raise(run.stop);

@@ -18,7 +18,7 @@ pub(super) type EnvVars = BTreeMap<OsString, OsString>;
 
 /// The command of a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum ExecCommand {
     /// A program and its arguments.
     Program(Vec<String>),
     /// A command line for `sh -c`.
@@ -29,7 +29,7 @@ pub enum Command {
 #[derive(Clone)]
 pub struct ExecSettings {
     /// The command to run.
-    pub command: Command,
+    pub command: ExecCommand,
     /// The working folder. A program whose name has a slash is relative to it.
     pub dir: PathBuf,
     /// Variables added to the environment that the program inherits from the worker; they override it.
@@ -85,7 +85,7 @@ mod tests {
 
     fn settings() -> ExecSettings {
         ExecSettings {
-            command: Command::Program(vec!["true".into()]),
+            command: ExecCommand::Program(vec!["true".into()]),
             dir: "/".into(),
             env: BTreeMap::new(),
             pass_env: Vec::new(),

@@ -28,24 +28,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::handler::{Command, Exec, ExecSettings, Handler, Listener, Run, supervise};
+use crate::handler::{Exec, ExecCommand, ExecSettings, Handler, Listener, Run, supervise};
 use crate::shutdown::{CancelReason, CancelToken};
 use crate::task::{Claim, Failure, Outcome, Task, TaskId};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What a listener heard, and when it stops the run.
-struct Heard {
+/// Records what it is sent, and cancels the run at given lines.
+struct RecordingListener {
     progress: Mutex<Vec<(u8, Option<String>)>>,
     stderr: Mutex<Vec<String>>,
-    /// When the script said `leaving`.
+    /// When the script printed `leaving`.
     left_at: Mutex<Option<Instant>>,
     stop: Arc<CancelToken>,
     stop_at: Vec<(&'static str, CancelReason)>,
 }
 
-impl Heard {
+impl RecordingListener {
     fn new() -> Self {
         Self {
             progress: Mutex::default(),
@@ -57,7 +57,7 @@ impl Heard {
     }
 }
 
-impl Listener for Heard {
+impl Listener for RecordingListener {
     fn progress(&self, percent: u8, message: Option<&str>) {
         self.progress.lock().unwrap().push((percent, message.map(str::to_owned)));
     }
@@ -104,7 +104,7 @@ struct Bench {
     params: Value,
     timeout: Duration,
     kill_after: Duration,
-    heard: Heard,
+    listener: RecordingListener,
 }
 
 impl Bench {
@@ -114,20 +114,20 @@ impl Bench {
         fs::write(dir.path().join("handler.sh"), script).unwrap();
         // Run by name: a file just written cannot be executed while another test's child holds it open, between its
         // fork and its exec.
-        let command = Command::Program(vec!["sh".into(), "handler.sh".into()]);
+        let command = ExecCommand::Program(vec!["sh".into(), "handler.sh".into()]);
         Self {
             settings: settings(command, dir.path()),
             dir,
             params: json!({}),
             timeout: Duration::from_secs(60),
             kill_after: Duration::from_secs(5),
-            heard: Heard::new(),
+            listener: RecordingListener::new(),
         }
     }
 
     fn run(&self) -> Outcome {
         let handler = Exec::new(self.settings.clone()).kill_after(self.kill_after);
-        run(&handler, self.params.clone(), &self.heard, self.timeout)
+        run(&handler, self.params.clone(), &self.listener, self.timeout)
     }
 
     fn run_timed(&self) -> (Outcome, Duration) {
@@ -137,15 +137,15 @@ impl Bench {
 
     /// Raises `reason` when the script prints `line` on its standard error.
     fn stop_at(mut self, line: &'static str, reason: CancelReason) -> Self {
-        self.heard.stop_at.push((line, reason));
+        self.listener.stop_at.push((line, reason));
         self
     }
 
     fn stderr(&self) -> Vec<String> {
-        self.heard.stderr.lock().unwrap().clone()
+        self.listener.stderr.lock().unwrap().clone()
     }
 
-    /// The process whose number the script printed first.
+    /// Returns the process whose PID the script printed first.
     fn printed_pid(&self) -> Pid {
         let line = self.stderr().first().cloned().expect("the script printed a process number");
         Pid::from_raw(line.parse().unwrap()).unwrap()
@@ -156,7 +156,7 @@ impl Bench {
     }
 }
 
-fn settings(command: Command, dir: &Path) -> ExecSettings {
+fn settings(command: ExecCommand, dir: &Path) -> ExecSettings {
     ExecSettings {
         command,
         dir: dir.to_owned(),
@@ -167,8 +167,8 @@ fn settings(command: Command, dir: &Path) -> ExecSettings {
     }
 }
 
-fn run(handler: &dyn Handler, params: Value, heard: &Heard, timeout: Duration) -> Outcome {
-    handler.run(&claim(params), &Run::new(timeout, &heard.stop, heard))
+fn run(handler: &dyn Handler, params: Value, listener: &RecordingListener, timeout: Duration) -> Outcome {
+    handler.run(&claim(params), &Run::new(timeout, &listener.stop, listener))
 }
 
 fn claim(params: Value) -> Claim {
@@ -180,7 +180,7 @@ fn claim(params: Value) -> Claim {
     }
 }
 
-/// The failure of `outcome`, which must have failed as `error_type`.
+/// Returns the failure of `outcome`, which must be of type `error_type`.
 fn failure(outcome: &Outcome, error_type: &str) -> Failure {
     let failure = outcome.failure.clone().unwrap_or_else(|| panic!("it succeeded: {outcome:?}"));
     assert_eq!(failure.error_type.as_str(), error_type, "{failure:?}");

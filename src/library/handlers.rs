@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::config::{Action, Config, Mode, TaskType};
-use crate::handler::{Command, Exec, ExecSettings, Handler, Persistent, builtin, builtin_schema};
+use crate::handler::{Exec, ExecCommand, ExecSettings, Handler, Persistent, builtin, builtin_schema};
 use crate::store::Store;
 use crate::taskmanager::{Client, Error, Registered};
 use crate::worker::{HandlerSource, no_handler};
@@ -30,7 +30,7 @@ impl<'a> Handlers<'a> {
         builtin(name).or_else(youtube)
     }
 
-    fn program(&self, command: Command, settings: &TaskType) -> Arc<dyn Handler> {
+    fn program(&self, command: ExecCommand, settings: &TaskType) -> Arc<dyn Handler> {
         let keys = self.config.api_key.iter().chain(&self.config.youtube_api_key);
         let exec = Exec::new(ExecSettings {
             command,
@@ -54,8 +54,8 @@ impl HandlerSource for Handlers<'_> {
             Some(Action::BuiltIn(name)) => self
                 .builtin(name, settings)
                 .ok_or_else(|| format!("{}: no handler {name:?} is built in", settings.name)),
-            Some(Action::Program(arguments)) => Ok(self.program(Command::Program(arguments.clone()), settings)),
-            Some(Action::Shell(line)) => Ok(self.program(Command::Shell(line.clone()), settings)),
+            Some(Action::Program(arguments)) => Ok(self.program(ExecCommand::Program(arguments.clone()), settings)),
+            Some(Action::Shell(line)) => Ok(self.program(ExecCommand::Shell(line.clone()), settings)),
         }
     }
 

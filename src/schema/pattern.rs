@@ -117,7 +117,7 @@ impl Pattern {
 
 /// Counts the states of a pattern with counted repetitions expanded.
 fn states(pattern: &str) -> u64 {
-    let (mut group, mut enclosing) = (Group::default(), Vec::new());
+    let (mut group, mut enclosing) = (PatternGroup::default(), Vec::new());
     let mut rest = pattern.chars();
     while let Some(char) = rest.next() {
         let atom = match char {
@@ -146,17 +146,17 @@ fn states(pattern: &str) -> u64 {
         };
         group.push(atom);
     }
-    enclosing.into_iter().map(Group::states).fold(group.states(), u64::saturating_add)
+    enclosing.into_iter().map(PatternGroup::states).fold(group.states(), u64::saturating_add)
 }
 
 /// The states of a group: those before its last atom, and those of the atom.
 #[derive(Default, Clone, Copy)]
-struct Group {
+struct PatternGroup {
     before: u64,
     last: u64,
 }
 
-impl Group {
+impl PatternGroup {
     fn push(&mut self, atom: u64) {
         *self = Self { before: self.states(), last: atom };
     }

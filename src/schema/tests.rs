@@ -6,7 +6,7 @@ use super::*;
 
 mod trees;
 
-/// The definitions `d0` to the last, each made of the next by `level`, and the last by `leaf`.
+/// A schema with a chain of definitions from `d0`: `level` builds each from a reference to the next, and the last is `leaf`.
 fn chain(levels: usize, level: impl Fn(Value) -> Value, leaf: Value) -> Value {
     let next = |n: usize| json!({"$ref": format!("#/$defs/d{}", n + 1)});
     let mut definitions: Vec<_> = (0..levels).map(|n| (format!("d{n}"), level(next(n)))).collect();
@@ -15,7 +15,7 @@ fn chain(levels: usize, level: impl Fn(Value) -> Value, leaf: Value) -> Value {
     json!({"type": "object", "$defs": definitions, "$ref": "#/$defs/d0"})
 }
 
-/// As much work as is reckoned soon.
+/// A limit that is reached quickly.
 const SOME: WorkLimit = WorkLimit { units: 100_000, ..WorkLimit::HEAVY };
 
 fn message(schema: &Value) -> String {
@@ -25,7 +25,7 @@ fn message(schema: &Value) -> String {
     }
 }
 
-/// Asserts that what is done, all of it, is done soon: hours of work are to be told from what a busy machine takes.
+/// Asserts that `what` takes less than a minute, even on a busy machine, and not hours.
 #[track_caller]
 fn soon<T>(what: impl FnOnce() -> T) -> T {
     let start = Instant::now();
@@ -42,7 +42,7 @@ fn check(schema: &Value, params: &Value) -> Result<(), Fault> {
     }
 }
 
-/// A subschema made of the next one.
+/// Builds a subschema from the next one.
 type Level = fn(Value) -> Value;
 
 #[test]
@@ -63,7 +63,7 @@ fn what_doubles_at_one_place_is_refused_before_it_is_compiled() {
         }
         assert_eq!(message(&chain(5, level, json!({}))), "taken", "{what}");
     }
-    // Without references, and by other names for the same places.
+    // Without references, and with anchors and ids.
     let nested = (0..40).fold(json!({}), |inside, _| json!({"allOf": [inside], "unevaluatedItems": false}));
     assert_eq!(soon(|| message(&json!({"type": "object", "allOf": [nested]}))), too_many);
     let (mut anchors, mut ids) = (Vec::new(), Vec::new());
@@ -154,11 +154,11 @@ fn what_doubles_by_way_of_a_meta_schema_is_not_checked() {
             assert!(schema.check_now(&params(60), ErrorDetail::WithValue).is_none(), "{rest}");
             assert_eq!(soon(|| schema.check(&params(60), ErrorDetail::WithValue)), Err(Fault::too_much()), "{rest}");
         }
-        // Who extends it once is none the worse.
+        // A single extension is checked.
         let schema = extended(json!({"allOf": [whole], "properties": {"x-unit": {"type": "string"}}}));
         assert_eq!(schema.check(&params(60), ErrorDetail::WithValue), Ok(()));
         assert!(schema.check(&json!({"not": {"x-unit": 1}}), ErrorDetail::WithValue).is_err());
-        // Nor is the meta-schema itself.
+        // So is the meta-schema itself.
         let parts = ["meta/core", "meta/applicator", "meta/validation", "meta/content", "meta/meta-data"];
         let parts: Vec<_> = parts.iter().map(|part| json!({"$ref": part})).collect();
         let schema = extended(json!({"$id": uri("schema"), "allOf": parts}));
@@ -217,7 +217,7 @@ fn what_doubles_with_each_level_of_the_params_is_not_checked() {
     assert_eq!(check(&tree, &params), Ok(()));
 }
 
-/// A value without its other fields.
+/// Removes all fields but one.
 trait TakeOnly {
     fn take_only(self, name: &str) -> Value;
 }
@@ -228,7 +228,7 @@ impl TakeOnly for Value {
     }
 }
 
-/// What is left over by many subschemas is looked for in each of them, for each item or field.
+/// For each item or field, each subschema is evaluated to find out if it leaves it over.
 #[test]
 fn what_is_left_over_for_many_subschemas_is_not_checked() {
     let of = |of_each: Value, keyword: &str| {
@@ -252,7 +252,7 @@ fn what_is_left_over_for_many_subschemas_is_not_checked() {
     let twice = json!({"type": "object", "allOf": [{"unevaluatedProperties": {"$ref": "#"}}], "unevaluatedProperties": {"$ref": "#"}});
     let deep = (0..60).fold(json!({}), |inside, _| json!({"a": inside}));
     assert!(!soon(|| Schema::new(&twice).unwrap().plan.work(&deep, SOME)));
-    // Usual ones are little work.
+    // Usual schemas take little work.
     let usual = json!({"type": "object", "allOf": [{"properties": {"a": true}}, {"properties": {"v": {"type": "object"}}}],
         "unevaluatedProperties": false});
     assert!(Schema::new(&usual).unwrap().plan.work(&fields, WorkLimit::LIGHT));
@@ -275,7 +275,7 @@ fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
         let plan = Schema::new(&schema).unwrap().plan;
         assert!(!soon(|| plan.work(&params, WorkLimit::HEAVY)), "{:.80}", schema.to_string());
     }
-    // Tried as often as is allowed: not known to match, so it does not.
+    // After the maximum number of backtracking steps, the pattern counts as not matching.
     let breach = soon(|| check(&of(json!({"pattern": "^(?=x|a)((a|aa)+)+\\2?b$"})), &json!({"v": "a".repeat(60)})));
     assert!(breach.is_err(), "{breach:?}");
     let fine = [
@@ -293,14 +293,14 @@ fn patterns_and_arrays_that_take_for_ever_are_not_checked() {
     assert_eq!(fault.path, "/v/40000");
 }
 
-/// As it is found in schemas.
+/// A pattern from real schemas.
 const HOST_NAME: &str = r"^(?=.{1,253}$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*$";
 
 fn host_name(number: usize) -> String {
     format!("node-{number}.rack-{}.example-data-centre.prismq.internal", number % 40)
 }
 
-/// Arrays in arrays, each number another.
+/// Nested arrays that differ for each number.
 fn nested(number: usize) -> Value {
     (0..17)
         .rev()
@@ -327,7 +327,7 @@ fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
     assert_eq!(short(), Ok(()));
 }
 
-/// A pattern that gives up after as many tries as are allowed, for each of many texts: minutes of work.
+/// A pattern that reaches the maximum number of backtracking steps for each of many texts: minutes of work.
 fn minutes_of_work() -> (Value, Value) {
     let schema =
         json!({"type": "object", "properties": {"v": {"items": {"not": {"pattern": "^(?=x|a)((a|aa)+)+\\2?b$"}}}}});

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::records::watch_url;
 use super::session::{ApiSession, TaskError};
 use super::text::from_webvtt;
-use crate::handler::{Command, Exec, ExecSettings, Handler, Run};
+use crate::handler::{Exec, ExecCommand, ExecSettings, Handler, Run};
 use crate::task::Claim;
 
 /// Time-out for one video.
@@ -82,7 +82,7 @@ fn settings(folder: &Path, id: &str) -> ExecSettings {
         &watch_url(id),
     ];
     ExecSettings {
-        command: Command::Program(words.map(str::to_owned).into()),
+        command: ExecCommand::Program(words.map(str::to_owned).into()),
         dir: folder.to_owned(),
         env: BTreeMap::new(),
         pass_env: Vec::new(),

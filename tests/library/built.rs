@@ -1,4 +1,4 @@
-//! What a worker is built from, how it ends, and what it leaves to the next.
+//! Building, stopping and restarting workers.
 
 use std::fs;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn nothing(_: &Claim, _: &Run<'_>) -> Outcome {
     Outcome::success(Value::Null)
 }
 
-/// A handler that is held until it is let go, after it has said that it has begun.
+/// A handler that reports its start and then waits until it is released.
 fn held() -> (impl Fn(&Claim, &Run<'_>) -> Outcome + Send + Sync + 'static, Receiver<()>, Sender<()>) {
     let (began, begins) = channel();
     let (go, gone) = channel();
@@ -56,7 +56,7 @@ fn what_makes_no_sense_is_named() {
     assert!(matches!(error, WorkerError::Store(_)), "{error:?}");
 }
 
-/// Set where this test runs once more, in a process of its own with settings that are wrong.
+/// Set when the test runs itself in another process with wrong settings.
 const INNER: &str = "INNER_TEST";
 
 #[test]

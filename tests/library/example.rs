@@ -1,4 +1,4 @@
-//! `examples/count.rs`, which is also what the crate's documentation opens with.
+//! `examples/count.rs`, which the crate's documentation includes.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::support::Sandbox;
 
-/// Builds an example as it is now, wherever the profile puts it.
+/// Builds the current example, and returns its path in the folder of the profile.
 fn build(name: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--message-format", "json", "--example", name]);
-    // What cargo tells this test about its package would make it build the dependencies anew.
+    // With the variables that cargo sets for this test, it would rebuild the dependencies.
     let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
         cargo.env_remove(variable);

@@ -1,4 +1,4 @@
-//! Handlers in Rust, and what a run tells them.
+//! Handlers in Rust, and their runs.
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -85,7 +85,7 @@ fn progress_reaches_the_server_while_the_handler_runs() {
     assert_eq!(bench.taskmanager.status(id), "completed");
 }
 
-/// Can run, or not, and wants tasks, or not.
+/// A handler with a given check and snooze.
 struct Moody {
     fit: bool,
     not_before: Option<Timestamp>,

@@ -1,5 +1,4 @@
-//! The library, in the process of the tests: as a program in Rust uses it, the client of the TaskManager, and the
-//! handlers that read YouTube.
+//! The library, in the process of the tests: the public API, the client of the TaskManager, and the handlers for YouTube.
 #![cfg(feature = "server")]
 
 mod built;
@@ -18,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::support::{TaskManager, read_rows};
 
-/// The type that all of them work.
+/// The task type of these tests.
 const TYPE: &str = "a.b";
 
 /// A TaskManager that knows [`TYPE`], and a folder for the results file.
@@ -43,7 +42,7 @@ impl Bench {
             .max_backoff(Duration::from_millis(50))
     }
 
-    /// The rows of the table `results`.
+    /// Returns the rows of the table `results`.
     fn results(&self) -> Vec<Value> {
         read_rows(&self.folder.path().join("results.db"), "results")
     }

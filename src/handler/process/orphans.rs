@@ -18,7 +18,7 @@ use rustix::process::{
     DumpableBehavior, Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, waitid,
 };
 
-use super::proc::{self, PidHandle, Stat};
+use super::proc::{self, PidHandle, ProcStat};
 use crate::resources::is_shortage;
 use crate::task::TaskId;
 
@@ -186,13 +186,13 @@ impl Descendants {
 
     /// Whether an orphan may belong to another active run. One without a readable mark belongs to a run that started
     /// before it did.
-    fn belongs_to_another_run(&self, running: &[ActiveRun], orphan: &PidHandle, stat: &Stat) -> bool {
+    fn belongs_to_another_run(&self, running: &[ActiveRun], orphan: &PidHandle, stat: &ProcStat) -> bool {
         let mut others = running.iter().filter(|run| run.mark != self.mark);
         if let Some(mark) = orphan.variable(MARK).filter(|mark| self.supervision.has_own_token(mark)) {
             return others.any(|run| run.mark == mark);
         }
         // A run whose leader has exited kills its own orphans.
-        let is_older = |leader| Stat::of(leader).is_some_and(|leader| leader.started <= stat.started);
+        let is_older = |leader| ProcStat::of(leader).is_some_and(|leader| leader.started <= stat.started);
         let may_own = |run: &ActiveRun| run.leader.is_none_or(is_older);
         let is_ours = self.supervision.only_handlers || self.supervision.has_own_limit(orphan);
         !is_ours || others.any(may_own)
@@ -220,7 +220,7 @@ impl Supervision {
 }
 
 /// Returns our living orphans and reaps the dead ones, but never a handler's own process, which is waited for.
-fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Vec<(Pid, Stat)>> {
+fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Vec<(Pid, ProcStat)>> {
     // Any child may be a handler that is being started.
     let may_reap = running.iter().all(|run| run.leader.is_some());
     let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
@@ -228,8 +228,8 @@ fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Vec<(Pid, Stat)>> 
     loop {
         let children = proc::children_of_main_thread()?;
         let orphans = children.into_iter().filter(|pid| !is_leader(*pid) && !ended.contains(pid));
-        let orphans = orphans.filter_map(|pid| Some((pid, Stat::of(pid)?)));
-        let is_zombie = |(pid, stat): &(Pid, Stat)| stat.is_zombie && (!may_reap || is_reaped(*pid));
+        let orphans = orphans.filter_map(|pid| Some((pid, ProcStat::of(pid)?)));
+        let is_zombie = |(pid, stat): &(Pid, ProcStat)| stat.is_zombie && (!may_reap || is_reaped(*pid));
         let (zombies, living): (Vec<_>, Vec<_>) = orphans.partition(is_zombie);
         if zombies.is_empty() {
             return Ok(living);
@@ -285,14 +285,14 @@ pub fn kill_orphans(is_dead: impl Fn(&str) -> bool) -> Vec<Orphan> {
 
 /// This process and its ancestors. An ancestor may be an orphan, such as a terminal that a handler started.
 fn ancestors() -> impl Iterator<Item = Pid> {
-    iter::successors(Some(getpid()), |pid| Stat::of(*pid)?.parent)
+    iter::successors(Some(getpid()), |pid| ProcStat::of(*pid)?.parent)
 }
 
 /// Kills `pid` if it is an orphan.
 fn kill_if_orphan(pid: Pid, is_dead: impl Fn(&str) -> bool) -> Option<(Orphan, PidHandle)> {
     let process = PidHandle::open(pid).ok()?;
     let (token, task_id) = origin(&process)?;
-    let is_killed = !Stat::of(pid)?.is_zombie && is_dead(&token) && process.kill().is_ok();
+    let is_killed = !ProcStat::of(pid)?.is_zombie && is_dead(&token) && process.kill().is_ok();
     is_killed.then_some((Orphan { pid: pid.as_raw_pid(), task_id }, process))
 }
 

@@ -35,7 +35,7 @@ fn pid(text: &str) -> Option<Pid> {
 
 /// Fields of `/proc/<pid>/stat`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(super) struct ProcStat {
     /// `None` for processes that the kernel started.
     pub(super) parent: Option<Pid>,
     pub(super) is_zombie: bool,
@@ -45,7 +45,7 @@ pub(super) struct Stat {
     is_environ_final: bool,
 }
 
-impl Stat {
+impl ProcStat {
     pub(super) fn of(pid: Pid) -> Option<Self> {
         Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
     }
@@ -115,7 +115,7 @@ impl PidHandle {
                 read => read.unwrap_or_default(),
             };
             let is_environ_final =
-                !environment.is_empty() || Stat::of(self.pid).is_none_or(|stat| stat.is_environ_final);
+                !environment.is_empty() || ProcStat::of(self.pid).is_none_or(|stat| stat.is_environ_final);
             if is_environ_final || self.is_gone_by(Instant::now() + RETRY_PAUSE) || Instant::now() >= deadline {
                 return environment;
             }
@@ -140,16 +140,16 @@ mod tests {
             ("I", 2_129_984, 0, false, true),
         ] {
             let head = format!("42 (a) Z 1 (b) {state} 41 42 42 0 -1 {flags}");
-            let stat = Stat::parse(&format!("{head} {until_start} {after_start} 1 {end} 0\n"));
-            assert_eq!(stat, Some(Stat { parent: Pid::from_raw(41), is_zombie, started: 4711, is_environ_final }));
+            let stat = ProcStat::parse(&format!("{head} {until_start} {after_start} 1 {end} 0\n"));
+            assert_eq!(stat, Some(ProcStat { parent: Pid::from_raw(41), is_zombie, started: 4711, is_environ_final }));
         }
-        assert_eq!(Stat::parse("42 (a"), None);
+        assert_eq!(ProcStat::parse("42 (a"), None);
     }
 
     #[test]
     fn we_are_among_all() {
         assert!(all().contains(&getpid()));
-        let us = Stat::of(getpid()).unwrap();
+        let us = ProcStat::of(getpid()).unwrap();
         assert!(!us.is_zombie && us.started > 0 && us.parent == rustix::process::getppid());
         let us = PidHandle::open(getpid()).unwrap();
         assert_eq!(us.variable("CARGO_MANIFEST_DIR").as_deref(), Some(env!("CARGO_MANIFEST_DIR")));

@@ -1,11 +1,11 @@
-//! What a handler prints and how it leaves, and the outcome that makes.
+//! The outcome of what a handler prints and how it exits.
 
 use crate::task::{ErrorType, Outcome};
 use serde_json::{Value, json};
 
 use super::{Bench, failure};
 
-/// The outcome of a script that prints `stdout` and leaves with `code`.
+/// Returns the outcome of a script that prints `stdout` and exits with `code`.
 fn answer(stdout: &str, code: i32) -> Outcome {
     Bench::new(&format!("cat <<'END'\n{stdout}\nEND\nexit {code}")).run()
 }

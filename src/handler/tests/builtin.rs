@@ -1,4 +1,4 @@
-//! The handlers for trying things out.
+//! The built-in handlers.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use super::{Bench, failure, run};
 fn work(name: &str, params: Value, timeout: Duration, stop: Option<CancelReason>) -> Outcome {
     let bench = Bench::new("");
     if stop.is_some() {
-        bench.heard.stop.raise(stop);
+        bench.listener.stop.raise(stop);
     }
-    run(&*builtin(name).unwrap(), params, &bench.heard, timeout)
+    run(&*builtin(name).unwrap(), params, &bench.listener, timeout)
 }
 
 fn quick(name: &str, params: Value) -> Outcome {

@@ -1,4 +1,4 @@
-//! What encoders of JSON really print, and what only looks like JSON: in a process for each task and in one for many.
+//! What JSON encoders really print, and what only looks like JSON, from once and persistent handlers.
 
 use std::fs;
 
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use super::persistent::Warm;
 use super::{Bench, failure};
 
-/// The outcome of a handler that prints these bytes.
+/// Returns the outcome of a handler that prints these bytes.
 fn printed(bytes: &[u8]) -> Outcome {
     let bench = Bench::new("cat out");
     fs::write(bench.path("out"), bytes).unwrap();
     bench.run()
 }
 
-/// The outcome of a process for many tasks that prints these bytes, and a line break, for its first one.
+/// Returns the outcome of a persistent handler that answers its first task with these bytes and a line break.
 fn answered(bytes: &[u8]) -> Outcome {
     let warm = Warm::new("next; cat out; echo; next; exit 1");
     fs::write(warm.bench.path("out"), bytes).unwrap();
     warm.give(json!({}))
 }
 
-/// What encoders write beyond the standard, as the inside of a JSON text, and how it is read.
+/// Contents of JSON strings, some of them non-standard, and how they are read.
 const ODD_TEXTS: [(&[u8], &str); 12] = [
     (br"\ud83d", "\u{fffd}"),
     (br"\uD83D", "\u{fffd}"),
@@ -81,7 +81,7 @@ fn of_keys_that_are_there_twice_the_last_one_counts() {
     assert_eq!(failure(&printed(twice), "handler").error, "b");
 }
 
-/// What no JSON reader takes, each with what the error says of it.
+/// Invalid JSON, with a part of the error message.
 fn unreadable() -> Vec<(Vec<u8>, String)> {
     let deep = |depth: usize| format!("{{\"success\":false,\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     let utf_16 = |unit: fn(u16) -> [u8; 2], mark: &str| -> Vec<u8> {
@@ -142,7 +142,7 @@ fn output_that_starts_like_json_and_cannot_be_read_is_a_failure() {
     }
 }
 
-/// PHP prints one for each file that carries one, and white space between them.
+/// PHP prints one for each included file that has one, with white space between them.
 #[test]
 fn byte_order_marks_before_it_make_no_difference() {
     for mark in ["\u{feff}", "\u{feff}\u{feff}", "\n \u{feff}", "\u{feff}\n\u{feff} "] {
@@ -163,7 +163,7 @@ fn a_line_that_cannot_be_read_is_a_failure() {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
         let failure = failure(&answered(&bytes), "handler");
         assert!(failure.error.contains("printed a line "), "{shown}: {failure:?}");
-        // Lines that are whole before their end are another matter: they have no `id`.
+        // If a line of it is valid JSON, the error is the missing `id`.
         if !bytes.contains(&b'\n') && !part.starts_with("UTF-16") && !bytes.contains(&0) {
             assert!(failure.error.contains(&part), "{shown}: {failure:?}");
         }
@@ -253,7 +253,7 @@ fn progress_is_read_as_answers_are() {
     ];
     fs::write(bench.path("lines"), lines.concat()).unwrap();
     bench.run();
-    let progress = bench.heard.progress.lock().unwrap().clone();
+    let progress = bench.listener.progress.lock().unwrap().clone();
     let expected = [(10, None), (20, Some("\u{fffd}")), (30, Some("a\u{fffd}b")), (40, None)];
     assert_eq!(progress, expected.map(|(percent, message)| (percent, message.map(str::to_owned))));
     let [warning] = &bench.stderr()[..] else { panic!("{:?}", bench.stderr()) };

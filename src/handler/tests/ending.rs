@@ -1,9 +1,9 @@
-//! How children end, and what they started with them.
+//! How children and their process groups end.
 
 use std::thread;
 use std::time::Duration;
 
-use crate::handler::{Command, Exec};
+use crate::handler::{Exec, ExecCommand};
 use crate::shutdown::CancelReason;
 use rustix::process::Pid;
 use serde_json::json;
@@ -11,12 +11,12 @@ use serde_json::json;
 use super::process::assert_ends;
 use super::{Bench, failure, run_with_panic};
 
-/// Longer than any machine needs for what should be quick, shorter than what the scripts would take.
+/// Longer than a busy machine needs, shorter than the scripts would run.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A script that ends well where it is asked to: it leaves a file.
+/// A script that creates a file and exits on SIGTERM.
 const POLITE: &str = "trap 'touch cleaned; exit 0' TERM; echo ready >&2; while :; do sleep 0.02; done";
-/// A script that ignores being asked.
+/// A script that ignores SIGTERM.
 const STUBBORN: &str = "trap '' TERM; echo ready >&2; sleep 60";
 
 #[test]
@@ -59,7 +59,7 @@ fn a_child_that_ignores_being_asked_is_killed() {
 #[test]
 fn a_child_that_ignores_its_time_out_is_killed() {
     let mut bench = Bench::new(STUBBORN);
-    // More than a pipe holds: nor does what it never reads hold up its end.
+    // More than a pipe holds: input that is never read must not delay the end.
     bench.params = json!({"text": "x".repeat(1 << 20)});
     bench.timeout = Duration::from_millis(400);
     bench.kill_after = Duration::from_millis(100);
@@ -96,7 +96,7 @@ fn a_stop_from_another_thread_is_heard_at_once() {
             while bench.stderr().is_empty() {
                 thread::yield_now();
             }
-            bench.heard.stop.raise(Some(CancelReason::Kill));
+            bench.listener.stop.raise(Some(CancelReason::Kill));
         });
         bench.run_timed()
     });
@@ -107,9 +107,9 @@ fn a_stop_from_another_thread_is_heard_at_once() {
 #[test]
 fn a_stop_raised_before_starts_nothing() {
     let mut bench = Bench::new("");
-    // It does not even look for the program.
-    bench.settings.command = Command::Program(vec!["prismq-no-such-program".into()]);
-    bench.heard.stop.raise(Some(CancelReason::Shutdown));
+    // The program is not even looked up.
+    bench.settings.command = ExecCommand::Program(vec!["prismq-no-such-program".into()]);
+    bench.listener.stop.raise(Some(CancelReason::Shutdown));
     failure(&bench.run(), "shutdown");
 }
 

@@ -1,4 +1,4 @@
-//! What leaves the process group of its handler, and ends with it all the same.
+//! Processes that leave the process group of their handler end with it, too.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -13,10 +13,10 @@ use super::process::{assert_ends, is_alive, pid_in, processes_in};
 use super::wait::wait_for;
 use super::{Bench, failure, run_with_panic};
 
-/// Long before a handler's end is delayed no more by those that hold its pipes.
+/// Less than the time for which open pipes delay the end of a handler.
 const AT_ONCE: Duration = Duration::from_millis(1500);
 
-/// A handler that waits for `escape` to write into the fifo `escaped`, and leaves.
+/// A handler that runs `escape`, waits until it writes to the fifo `escaped`, and exits.
 fn escaping(escape: &str) -> Bench {
     Bench::new(&format!("mkfifo escaped\n{escape}\nread _ < escaped\necho leaving >&2\necho done"))
 }
@@ -28,7 +28,7 @@ fn what_escapes_is_gone_when_its_handler_is() {
         "setsid sh -c 'trap \"\" TERM HUP; echo > escaped; sleep 60; sleep 60' &",
         // An orphan while its handler still runs.
         "(setsid sh -c 'echo > escaped; exec sleep 60' &)",
-        // Nothing is left to hear from it.
+        // It has closed its pipes.
         "(setsid sh -c 'echo > escaped; exec sleep 60' <&- >&- 2>&- 3>&- &)",
         "setsid sh -c 'setsid sh -c \"setsid sleep 60 & echo > escaped; wait\" & sleep 60 & wait' &",
         // Its parent is in the group, and dies with it.
@@ -53,7 +53,7 @@ fn what_escapes_is_gone_after_a_time_out() {
 #[test]
 fn what_never_stops_forking_is_caught() {
     let bench = escaping("for n in 1 2 3 4 5 6 7 8; do setsid sh hop & done");
-    // One of them tells of it; whoever else wrote into the fifo would wait there, and fork no more.
+    // Only one of them writes to the fifo: a second one would block there and stop forking.
     let hop = "[ -e second ] && mkdir told 2> told-by-another && echo > escaped\n: > second\nsetsid sh hop &";
     fs::write(bench.path("hop"), hop).unwrap();
     assert_eq!(bench.run().data, json!({"output": "done"}));
@@ -67,7 +67,7 @@ fn a_panic_of_the_listener_leaves_nothing_either() {
     assert_eq!(processes_in(bench.dir.path()), [""; 0]);
 }
 
-/// Whose it was cannot be told, so it may stay as long as a handler that was there before it, here one of another test.
+/// Its handler is unknown, so it may live as long as any handler that started before it, such as one of another test.
 #[test]
 fn what_has_cleared_its_environment_ends_too() {
     let bench = escaping("env -i setsid sh -c 'echo $$ > pid; echo > escaped; exec sleep 60' &");
@@ -87,14 +87,14 @@ fn what_another_handler_started_is_left_alone() {
             escaping("(setsid sh -c 'echo > escaped; exec sleep 60' &)").run();
         }
         assert!(is_alive(marked) && is_alive(unmarked));
-        long.heard.stop.raise(Some(CancelReason::Kill));
+        long.listener.stop.raise(Some(CancelReason::Kill));
         running.join().unwrap();
         assert!(!is_alive(marked));
         assert_ends(unmarked);
     });
 }
 
-/// Whose the escaped process is cannot be told while the handler that was there before runs.
+/// The handler of the escaped process is unknown while an older handler runs.
 #[test]
 fn a_pipe_that_is_held_open_delays_the_end_by_two_seconds_at_most() {
     let before = Bench::new("echo > ready; sleep 60");
@@ -103,8 +103,8 @@ fn a_pipe_that_is_held_open_delays_the_end_by_two_seconds_at_most() {
         scope.spawn(|| before.run());
         wait_for("the handler before", || before.path("ready").exists().then_some(()));
         let outcome = bench.run();
-        let delay = bench.heard.left_at.lock().unwrap().unwrap().elapsed();
-        before.heard.stop.raise(Some(CancelReason::Kill));
+        let delay = bench.listener.left_at.lock().unwrap().unwrap().elapsed();
+        before.listener.stop.raise(Some(CancelReason::Kill));
         assert_eq!(outcome.data, json!({"output": "done"}));
         assert!(delay > Duration::from_millis(1900) && delay < Duration::from_secs(15), "{delay:?}");
     });

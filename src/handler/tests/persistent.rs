@@ -1,4 +1,4 @@
-//! Processes that work one task after another: which task gets which process.
+//! Persistent handlers: which task runs in which process.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::process::{assert_ends, is_alive};
 use super::wait::wait_for;
-use super::{Bench, Heard, claim, failure};
+use super::{Bench, RecordingListener, claim, failure};
 
-/// What every script here begins with.
+/// The start of every script here.
 const TALK: &str = include_str!("../../../tests/support/talk.sh");
 
-/// A script that answers each task with its own number.
+/// A script that answers each task with its PID.
 pub(crate) const LOYAL: &str = "while next; do answer $$; done";
 
 /// A script in a folder, and the handler that keeps its processes.
@@ -34,7 +34,7 @@ impl Warm {
         Self::with(script, None, |_| ())
     }
 
-    /// With so many tasks a process, and changed settings.
+    /// Creates a handler with at most `max_tasks` tasks for each process, and changed settings.
     pub(crate) fn with(script: &str, max_tasks: Option<u32>, change: impl FnOnce(&mut Bench)) -> Self {
         let mut bench = Bench::new(&format!("{TALK}{script}"));
         change(&mut bench);
@@ -43,21 +43,21 @@ impl Warm {
         Self { bench, handler: Persistent::new(exec, max_tasks), given: Mutex::new(0) }
     }
 
-    /// Gives it the next task; they are numbered from 1.
+    /// Runs the next task; they are numbered from 1.
     pub(crate) fn give(&self, params: Value) -> Outcome {
-        self.give_heard(params, &Heard::new())
+        self.give_heard(params, &RecordingListener::new())
     }
 
-    pub(crate) fn give_heard(&self, params: Value, heard: &Heard) -> Outcome {
+    pub(crate) fn give_heard(&self, params: Value, listener: &RecordingListener) -> Outcome {
         let mut claim = claim(params);
         let mut given = self.given.lock().unwrap();
         *given += 1;
         claim.task.id = TaskId(*given);
         drop(given);
-        self.handler.run(&claim, &Run::new(self.bench.timeout, &heard.stop, heard))
+        self.handler.run(&claim, &Run::new(self.bench.timeout, &listener.stop, listener))
     }
 
-    /// The number of the process that works the next task, which is one of [`LOYAL`].
+    /// Runs a task in a process of [`LOYAL`], and returns its PID.
     #[track_caller]
     pub(crate) fn pid(&self) -> Pid {
         pid(&self.give(json!({})))
@@ -70,7 +70,7 @@ impl Warm {
     }
 }
 
-/// The data of a success, which is the number of a process.
+/// Returns the PID that is the data of a success.
 #[track_caller]
 fn pid(outcome: &Outcome) -> Pid {
     assert_eq!(outcome.failure, None);
@@ -104,7 +104,7 @@ fn there_are_no_more_processes_than_tasks_at_once() {
     assert!((1..=4).contains(&started) && pids.into_inner().unwrap().len() == started, "{started}");
 }
 
-/// The kernel ends a child with the thread that started it.
+/// The kernel kills a child when the thread that started it ends.
 #[test]
 fn a_process_outlives_the_thread_whose_task_it_was_started_for() {
     let warm = Warm::new(LOYAL);
@@ -123,7 +123,7 @@ fn a_process_is_replaced_after_so_many_tasks() {
     assert!(!is_alive(pids[0]) && !is_alive(pids[2]), "they end before the next one starts");
 }
 
-/// A script whose first process works one task well and the second as `way` says; later ones do well.
+/// A script whose first process completes one task and runs `way` for the second; later processes complete all.
 fn failing(way: &str) -> Warm {
     let mut warm =
         Warm::new(&format!("[ -e failed ] && {{ {LOYAL}; }}\nnext; answer $$; next; touch failed\n{way}\nsleep 60"));
@@ -131,7 +131,7 @@ fn failing(way: &str) -> Warm {
     warm
 }
 
-/// The failure of a task as `error_type`. The process must have ended then, and another one do the next task.
+/// Runs a task that fails as `error_type`, and returns the error. Its process must be gone, and another run the next task.
 #[track_caller]
 fn fails_and_is_replaced(warm: &Warm, error_type: &str, retryable: bool) -> String {
     let first = warm.pid();
@@ -205,8 +205,8 @@ fn a_stop_replaces_the_process() {
     ] {
         let warm = failing("trap 'touch asked; exit 0' TERM; echo ready >&2; while :; do sleep 0.02; done");
         let first = warm.pid();
-        let heard = Heard { stop_at: vec![("ready", reason)], ..Heard::new() };
-        assert!(failure(&warm.give_heard(json!({}), &heard), error_type).retryable);
+        let listener = RecordingListener { stop_at: vec![("ready", reason)], ..RecordingListener::new() };
+        assert!(failure(&warm.give_heard(json!({}), &listener), error_type).retryable);
         assert!(!is_alive(first) && warm.bench.path("asked").exists() == is_asked, "{reason:?}");
         assert_ne!(warm.pid(), first);
     }
@@ -219,15 +219,15 @@ fn a_process_that_dies_while_it_is_idle_fails_no_task() {
     for _ in 0..10 {
         kill_process(last, Signal::KILL).unwrap();
         assert_ends(last);
-        let heard = Heard::new();
-        let next = pid(&warm.give_heard(json!({}), &heard));
+        let listener = RecordingListener::new();
+        let next = pid(&warm.give_heard(json!({}), &listener));
         assert_ne!(next, last);
-        assert_eq!(*heard.stderr.lock().unwrap(), ["[prismq: process replaced: it exited between two tasks]"]);
+        assert_eq!(*listener.stderr.lock().unwrap(), ["[prismq: process replaced: it exited between two tasks]"]);
         last = next;
     }
 }
 
-/// Its death shows neither by its output, which another process holds open, nor yet by its exit.
+/// Its exit is not visible in its output, which another process keeps open.
 #[test]
 fn a_task_that_no_process_has_read_goes_to_another() {
     let warm = Warm::new("(setsid sleep 60 &)\nnext; answer $$; exit 3");
@@ -255,8 +255,8 @@ fn a_process_that_goes_on_after_its_answer_is_replaced_before_the_next_task() {
         let warm = Warm::new(&format!("next; answer $$; {more}; echo > said; sleep 60"));
         let first = warm.pid();
         wait_for("it to go on", || warm.bench.path("said").exists().then_some(()));
-        let heard = Heard::new();
-        assert_ne!(pid(&warm.give_heard(json!({}), &heard)), first, "{more}");
+        let listener = RecordingListener::new();
+        assert_ne!(pid(&warm.give_heard(json!({}), &listener)), first, "{more}");
         assert_ends(first);
     }
     let blank = Warm::new("while next; do answer $$; echo; done");

@@ -1,4 +1,4 @@
-//! How processes that have no task end, and what they had started with them.
+//! How idle processes and their descendants end.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::persistent::{LOYAL, Warm};
 use super::process::{assert_ends, is_alive, pid_in, processes_in};
 use super::{Bench, claim, run_with_panic};
 
-/// Longer than any machine needs for what takes a second or two.
+/// Longer than a busy machine needs for a second or two of work.
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
@@ -19,7 +19,7 @@ fn a_process_may_leave_by_itself_when_there_are_no_more_tasks() {
     let warm = Warm::new(&format!("trap 'touch left' EXIT\n{LOYAL}"));
     let pid = warm.pid();
     let took = warm.end_idle();
-    // Had it been asked to end, it would have had no time to say so.
+    // After SIGTERM, it would not have run its exit trap.
     assert!(!is_alive(pid) && warm.bench.path("left").exists());
     assert!(took < SOON, "{took:?}");
 }
@@ -53,7 +53,7 @@ fn a_second_signal_kills_them_at_once() {
         Bench::new("read -r line; echo '{\"id\":12,\"success\":true}'; trap '' TERM; while :; do sleep 0.02; done");
     let handler = Persistent::new(Exec::new(bench.settings.clone()), None);
     let stop = CancelToken::new(None);
-    let run = Run::new(bench.timeout, &stop, &bench.heard);
+    let run = Run::new(bench.timeout, &stop, &bench.listener);
     assert_eq!(handler.run(&claim(json!({})), &run).failure, None);
     stop.raise(Some(CancelReason::Kill));
     let start = Instant::now();

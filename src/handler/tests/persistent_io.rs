@@ -1,15 +1,15 @@
-//! What passes between us and a process that works one task after another.
+//! Input and output of persistent processes.
 
 use std::fs;
 use std::time::Duration;
 
-use crate::handler::Command;
+use crate::handler::ExecCommand;
 use crate::task::Outcome;
 use serde_json::{Value, json};
 
 use super::persistent::{LOYAL, Warm};
 use super::process::assert_ends;
-use super::{Heard, failure};
+use super::{RecordingListener, failure};
 
 #[test]
 fn the_task_is_the_same_line_as_for_a_process_of_its_own() {
@@ -69,7 +69,7 @@ fn progress_comes_by_both_ways_and_garbage_is_named_once() {
             answer null
         done"#,
     );
-    let [first, second] = [Heard::new(), Heard::new()];
+    let [first, second] = [RecordingListener::new(), RecordingListener::new()];
     warm.give_heard(json!({}), &first);
     warm.give_heard(json!({}), &second);
     assert_eq!(*first.progress.lock().unwrap(), [(40, Some("half".into())), (62, None)]);
@@ -85,9 +85,9 @@ fn progress_comes_by_both_ways_and_garbage_is_named_once() {
 fn standard_error_belongs_to_the_task_at_hand() {
     let warm = Warm::new("while next; do echo one $id >&2; printf 'two %s' $id >&2; answer 1; done");
     for id in 1..=200 {
-        let heard = Heard::new();
-        warm.give_heard(json!({}), &heard);
-        assert_eq!(*heard.stderr.lock().unwrap(), [format!("one {id}"), format!("two {id}")]);
+        let listener = RecordingListener::new();
+        warm.give_heard(json!({}), &listener);
+        assert_eq!(*listener.stderr.lock().unwrap(), [format!("one {id}"), format!("two {id}")]);
     }
 }
 
@@ -100,9 +100,9 @@ fn what_a_process_said_before_it_died_without_a_task_is_heard_with_the_next_one(
     let first = warm.pid();
     std::fs::write(warm.bench.path("go"), "").unwrap();
     assert_ends(first);
-    let heard = Heard::new();
-    assert_eq!(warm.give_heard(json!({}), &heard), Outcome::success(json!(2)));
-    let stderr = heard.stderr.lock().unwrap();
+    let listener = RecordingListener::new();
+    assert_eq!(warm.give_heard(json!({}), &listener), Outcome::success(json!(2)));
+    let stderr = listener.stderr.lock().unwrap();
     assert!(stderr.len() == 2 && stderr[0].contains("process replaced") && stderr[1] == "out of luck", "{stderr:?}");
 }
 
@@ -125,11 +125,11 @@ fn nothing_that_is_said_holds_a_secret() {
         None,
         |bench| bench.settings.secrets = vec!["hunter2".into()],
     );
-    let heard = Heard::new();
-    let outcome = warm.give_heard(json!({}), &heard);
+    let listener = RecordingListener::new();
+    let outcome = warm.give_heard(json!({}), &listener);
     assert_eq!((outcome.data, outcome.stderr_tail.as_str()), (json!({"***": ["***"]}), "a *** on stderr"));
-    assert_eq!(*heard.stderr.lock().unwrap(), ["a *** on stderr"]);
-    assert_eq!(*heard.progress.lock().unwrap(), [(1, Some("***".into()))]);
+    assert_eq!(*listener.stderr.lock().unwrap(), ["a *** on stderr"]);
+    assert_eq!(*listener.progress.lock().unwrap(), [(1, Some("***".into()))]);
     let error = failure(&warm.give(json!({})), "handler").error;
     assert!(error.ends_with("\"nonsense ***\""), "{error}");
 }
@@ -171,7 +171,7 @@ fn the_environment_holds_what_is_the_same_for_every_task() {
 #[test]
 fn processes_have_no_file_open_but_their_four() {
     let line = r#"read -r line; (ls /proc/$$/fd > files); echo '{"id":1,"success":true}'; read -r line"#;
-    let warm = Warm::with("", None, |bench| bench.settings.command = Command::Shell(line.into()));
+    let warm = Warm::with("", None, |bench| bench.settings.command = ExecCommand::Shell(line.into()));
     let other = Warm::new(LOYAL);
     other.pid();
     assert_eq!(warm.give(json!({})).failure, None);

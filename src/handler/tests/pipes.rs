@@ -1,4 +1,4 @@
-//! What goes into a child and what comes out of it.
+//! Input and output of a child.
 
 use std::time::Duration;
 
@@ -120,8 +120,8 @@ fn progress_is_heard_and_garbage_among_it_named_once() {
         printf '{"progress":100}'"#,
     );
     bench.run();
-    let heard = bench.heard.progress.lock().unwrap();
-    assert_eq!(*heard, [(40, Some("half".into())), (62, None), (100, None)]);
+    let listener = bench.listener.progress.lock().unwrap();
+    assert_eq!(*listener, [(40, Some("half".into())), (62, None), (100, None)]);
     let stderr = bench.stderr();
     assert!(stderr.len() == 1 && stderr[0].contains("garbage"), "{stderr:?}");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Bench, failure};
 
-/// A script that has the secrets `hunter2` and `correct horse "battery"` from elsewhere.
+/// A script whose secrets include `hunter2` and `correct horse "battery"`.
 fn telling(script: &str) -> Bench {
     let mut bench = Bench::new(script);
     bench.settings.secrets = ["hunter2", "correct horse \"battery\"", "abc", ""].map(String::from).to_vec();
@@ -59,7 +59,7 @@ fn progress_holds_no_secret() {
         echo 'progress hunter2' >&3"#,
     );
     bench.run();
-    assert_eq!(*bench.heard.progress.lock().unwrap(), [(40, Some("with ***".into()))]);
+    assert_eq!(*bench.listener.progress.lock().unwrap(), [(40, Some("with ***".into()))]);
     let stderr = bench.stderr();
     assert!(stderr.len() == 1 && stderr[0].contains("\"progress ***\""), "{stderr:?}");
 }

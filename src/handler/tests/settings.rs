@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::handler::{Command, Exec, Handler};
+use crate::handler::{Exec, ExecCommand, Handler};
 use serde_json::json;
 
 use super::{Bench, failure, settings};
 
-/// What both the check and a run say about a command that cannot run, in a folder that holds `file` with `mode`.
+/// Returns the error of both the check and a run for a command, in a folder that contains `file` with `mode`.
 fn refusal(command: &[&str], file: Option<(&str, &str, u32)>) -> String {
     let mut bench = Bench::new("");
     if let Some((name, text, mode)) = file {
         fs::write(bench.path(name), text).unwrap();
         fs::set_permissions(bench.path(name), Permissions::from_mode(mode)).unwrap();
     }
-    bench.settings.command = Command::Program(command.iter().map(ToString::to_string).collect());
+    bench.settings.command = ExecCommand::Program(command.iter().map(ToString::to_string).collect());
     let error = Exec::new(bench.settings.clone()).check().unwrap_err();
     let at_run = failure(&bench.run(), "configuration");
     assert_eq!(at_run.error, error);
@@ -52,7 +52,7 @@ fn a_script_must_say_what_runs_it() {
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let mut bench = Bench::new("");
-    for command in [Command::Program(vec!["true".into()]), Command::Shell("true".into())] {
+    for command in [ExecCommand::Program(vec!["true".into()]), ExecCommand::Shell("true".into())] {
         bench.settings = settings(command, &bench.path("nowhere"));
         let error = Exec::new(bench.settings.clone()).check().unwrap_err();
         assert!(error.contains("nowhere"), "{error}");
@@ -64,7 +64,7 @@ fn a_folder_that_is_not_there_is_named() {
 fn what_can_run_passes_the_check() {
     let mut bench = Bench::new("");
     assert_eq!(Exec::new(bench.settings.clone()).check(), Ok(()));
-    bench.settings.command = Command::Shell("whatever, sh will see".into());
+    bench.settings.command = ExecCommand::Shell("whatever, sh will see".into());
     assert_eq!(Exec::new(bench.settings.clone()).check(), Ok(()));
 }
 
@@ -73,7 +73,7 @@ fn a_program_with_a_slash_is_relative_to_the_folder_and_runs_there() {
     let mut bench = Bench::new("");
     fs::create_dir(bench.path("bin")).unwrap();
     symlink("/bin/sh", bench.path("bin/sh")).unwrap();
-    bench.settings.command = Command::Program(["bin/sh", "-c", "pwd -P"].map(String::from).to_vec());
+    bench.settings.command = ExecCommand::Program(["bin/sh", "-c", "pwd -P"].map(String::from).to_vec());
     let folder = bench.dir.path().canonicalize().unwrap();
     assert_eq!(bench.run().data, json!({"output": folder.to_str().unwrap()}));
 }
@@ -83,9 +83,9 @@ fn a_program_is_looked_for_on_the_path_the_child_gets() {
     let mut bench = Bench::new("");
     symlink("/bin/sh", bench.path("sh")).unwrap();
     bench.settings.env = BTreeMap::from([("PATH".into(), bench.dir.path().to_str().unwrap().into())]);
-    bench.settings.command = Command::Program(vec!["cat".into()]);
+    bench.settings.command = ExecCommand::Program(vec!["cat".into()]);
     assert!(Exec::new(bench.settings.clone()).check().unwrap_err().contains("cat"));
-    bench.settings.command = Command::Shell("echo found".into());
+    bench.settings.command = ExecCommand::Shell("echo found".into());
     assert_eq!(bench.run().data, json!({"output": "found"}));
 }
 
@@ -93,14 +93,14 @@ fn a_program_is_looked_for_on_the_path_the_child_gets() {
 fn words_are_passed_as_they_are() {
     let mut bench = Bench::new("for word; do echo \"<$word>\"; done");
     let words = ["sh", "handler.sh", "$HOME", "two words", "", "*"];
-    bench.settings.command = Command::Program(words.map(String::from).to_vec());
+    bench.settings.command = ExecCommand::Program(words.map(String::from).to_vec());
     assert_eq!(bench.run().data, json!({"output": "<$HOME>\n<two words>\n<>\n<*>"}));
 }
 
 #[test]
 fn a_line_goes_through_the_shell() {
     let mut bench = Bench::new("");
-    bench.settings.command = Command::Shell("cat | wc -l".into());
+    bench.settings.command = ExecCommand::Shell("cat | wc -l".into());
     assert_eq!(bench.run().data, json!(1));
 }
 
@@ -112,7 +112,7 @@ fn the_environment_names_the_task() {
     );
     bench.settings.env = BTreeMap::from([
         ("MODEL".into(), "small".into()),
-        // The task's own variables win.
+        // The task's own variables take precedence.
         ("PRISMQ_TASK_ID".into(), "99".into()),
     ]);
     let expected = json!(["12", "example.any", "2", "here-1", "2026-01-01T00:05:00Z", "3", "small"]);

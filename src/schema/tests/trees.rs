@@ -1,21 +1,21 @@
-//! Trees: what refers to itself, and so is applied at each of their levels.
+//! Trees: schemas that refer to themselves and apply at each level.
 
 use super::*;
 
-/// A node of a kind, with children.
+/// The schema of a node of a kind, with children.
 fn inner(kind: &str) -> Value {
     let children = json!({"type": "array", "items": {"$ref": "#/$defs/node"}});
     json!({"type": "object", "required": ["kind", "children"], "properties": {"kind": {"const": kind}, "children": children}})
 }
 
-/// Params with a tree of nodes, each of one of these kinds or a leaf.
+/// The schema of a tree of nodes, each of one of these kinds or a leaf.
 fn tree_of(kinds: &[&str], keyword: &str) -> Value {
     let leaf = json!({"type": "object", "required": ["kind"], "properties": {"kind": {"const": "leaf"}}});
     let nodes: Vec<_> = kinds.iter().map(|kind| inner(kind)).chain([leaf]).collect();
     json!({"type": "object", "$defs": {"node": {keyword: nodes}}, "properties": {"root": {"$ref": "#/$defs/node"}}})
 }
 
-/// A tree with so many levels, where each node has so many children.
+/// A tree with `levels` levels, in which each node has `children` children.
 fn tree(levels: usize, children: usize, leaf: &str) -> Value {
     let level = |inside, n: usize| json!({"kind": (["and", "or"][n % 2]), "children": vec![inside; children]});
     json!({"root": (0..levels).fold(json!({"kind": leaf}), level)})
@@ -60,7 +60,7 @@ fn circles_at_one_place_end() {
             json!({"type": "object", "$defs": definitions, "allOf": [to_it, to_it], "properties": {"v": to_it}});
         let schema = Schema::new(&schema).unwrap();
         for value in [json!({}), json!("text"), json!([[[[]]]])] {
-            // What comes of it is up to the library.
+            // The result is up to the library.
             let _ = soon(|| schema.check_now(&json!({"v": value}), ErrorDetail::WithValue).expect("little work"));
         }
     }

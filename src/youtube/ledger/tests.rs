@@ -33,26 +33,26 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A ledger of 10,000 units that keeps videos for an hour, and what it has told.
+/// A ledger of 10,000 units that caches videos for an hour, and its events.
 struct Rig {
     folder: TempDir,
     clock: Arc<SetClock>,
     ledger: Ledger,
-    result: Arc<Mutex<Vec<QuotaEvent>>>,
+    events: Arc<Mutex<Vec<QuotaEvent>>>,
 }
 
 impl Rig {
     fn at(now: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SetClock(Mutex::new(time(now))));
-        let result: Arc<Mutex<Vec<_>>> = Arc::default();
-        let hears = Arc::clone(&result);
-        let listener: QuotaListener = Box::new(move |event| hears.lock().push(event.clone()));
+        let events: Arc<Mutex<Vec<_>>> = Arc::default();
+        let sent = Arc::clone(&events);
+        let listener: QuotaListener = Box::new(move |event| sent.lock().push(event.clone()));
         let ledger = ledger(folder.path(), &clock, 10_000).with_listener(listener);
-        Self { folder, clock, ledger, result }
+        Self { folder, clock, ledger, events }
     }
 
-    /// That of another process on the same file.
+    /// Returns the ledger of another process with the same file.
     fn another(&self, limit: u64) -> Ledger {
         ledger(self.folder.path(), &self.clock, limit)
     }
@@ -61,9 +61,9 @@ impl Rig {
         self.ledger.budget().unwrap().used
     }
 
-    /// What it has told since this was last asked.
-    fn result(&self) -> Vec<QuotaEvent> {
-        std::mem::take(&mut self.result.lock())
+    /// Returns the events since the last call.
+    fn events(&self) -> Vec<QuotaEvent> {
+        std::mem::take(&mut self.events.lock())
     }
 }
 
@@ -92,7 +92,7 @@ fn a_day_ends_at_midnight_in_los_angeles_in_every_season() {
         ("2026-03-09T06:59:59Z", "2026-03-08", "2026-03-09T07:00:00Z"),
         ("2026-11-01T07:00:00Z", "2026-11-01", "2026-11-02T08:00:00Z"),
         ("2026-11-02T07:59:59Z", "2026-11-01", "2026-11-02T08:00:00Z"),
-        // The rules hold on after the last year that is listed.
+        // The rules apply after the last listed year, too.
         ("2050-07-15T12:00:00Z", "2050-07-15", "2050-07-16T07:00:00Z"),
         ("2050-12-15T12:00:00Z", "2050-12-15", "2050-12-16T08:00:00Z"),
     ] {
@@ -164,15 +164,15 @@ fn a_day_is_used_up_when_the_api_says_so() {
 fn that_the_quota_is_low_is_told_once_a_day_from_four_fifths_on() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
     let low = |used| {
-        let result = rig.result();
-        matches!(result.as_slice(), [QuotaEvent::Low(it)] if (it.used, it.left()) == (used, 10_000 - used))
+        let events = rig.events();
+        matches!(events.as_slice(), [QuotaEvent::Low(it)] if (it.used, it.left()) == (used, 10_000 - used))
     };
     rig.ledger.spend(7999).unwrap();
-    assert_eq!(rig.result(), []);
+    assert_eq!(rig.events(), []);
     rig.ledger.spend(1).unwrap();
     assert!(low(8000));
     rig.ledger.spend(1).unwrap();
-    assert_eq!(rig.result(), []);
+    assert_eq!(rig.events(), []);
     rig.clock.set("2026-07-16T12:00:00Z");
     rig.ledger.spend(9000).unwrap();
     assert!(low(9000));
@@ -183,7 +183,7 @@ fn what_is_left_is_told_to_whoever_shows_it() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
     rig.ledger.spend(7).unwrap();
     let budget = rig.ledger.budget().unwrap();
-    assert_eq!((budget.used, rig.result()), (7, vec![QuotaEvent::Seen(budget)]));
+    assert_eq!((budget.used, rig.events()), (7, vec![QuotaEvent::Seen(budget)]));
 }
 
 #[test]

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use super::standin::{KEY, YouTube};
 use crate::support::FakeClock;
 
-/// When the day of every ledger here ends, whose clock stands at 1970-01-01T00:00:00Z.
+/// When the day of every ledger here ends. Its clock stands at 1970-01-01T00:00:00Z.
 pub(crate) const MIDNIGHT: &str = "1970-01-01T08:00:00Z";
 
-/// The stand-in, and what a handler works with.
+/// The stand-in, and the settings of a handler.
 pub(crate) struct Bench {
     pub(crate) api: YouTube,
     pub(crate) ledger: Arc<Ledger>,
@@ -32,7 +32,7 @@ impl Bench {
         Self::with_units(api, 10_000)
     }
 
-    /// With so many units a day.
+    /// Creates a bench with `limit` units a day.
     pub(crate) fn with_units(api: YouTube, limit: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&folder.path().join("results.db")).unwrap());
@@ -64,7 +64,7 @@ impl Bench {
         handler.run(&claim(12, "example.youtube", params), &run(self.timeout, &self.stop, &Deaf))
     }
 
-    /// The data of a task that succeeds.
+    /// Runs a task that must succeed, and returns its data.
     #[track_caller]
     pub(crate) fn succeed(&self, name: &str, params: Value) -> Value {
         let outcome = self.run(name, params);
@@ -72,19 +72,19 @@ impl Bench {
         outcome.data
     }
 
-    /// The failure of a task that fails as `error_type`, in one line.
+    /// Runs a task that must fail as `error_type` with a one-line error, and returns the failure.
     #[track_caller]
     pub(crate) fn fail(&self, name: &str, params: Value, error_type: &str) -> Failure {
         failure(&self.run(name, params), error_type)
     }
 
-    /// The units that are used.
+    /// Returns the used units.
     pub(crate) fn used(&self) -> u64 {
         self.ledger.budget().unwrap().used
     }
 }
 
-/// The failure of `outcome`, which must have failed as `error_type`.
+/// Returns the failure of `outcome`, which must be of type `error_type`.
 #[track_caller]
 pub(crate) fn failure(outcome: &Outcome, error_type: &str) -> Failure {
     let failure = outcome.failure.clone().unwrap_or_else(|| panic!("it succeeded: {outcome:?}"));
@@ -93,7 +93,7 @@ pub(crate) fn failure(outcome: &Outcome, error_type: &str) -> Failure {
     failure
 }
 
-/// Asserts that `time` is about so long from now.
+/// Asserts that `time` is about `wait` from now.
 #[track_caller]
 pub(crate) fn assert_from_now(time: Option<Timestamp>, wait: Duration) {
     let away = time.expect("a time").duration_since(Timestamp::now()).unsigned_abs();

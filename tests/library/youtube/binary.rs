@@ -21,7 +21,7 @@ name = "PrismQ.YouTube.Channel.Scrape"
 handler = "youtube.channel"
 "#;
 
-/// A TaskManager and a sandbox, whose `prismq` reads the stand-in.
+/// A TaskManager, and a sandbox whose `prismq` uses the stand-in.
 pub(crate) fn rig(api: &YouTube, config: &str) -> Rig {
     let rig = Rig::empty();
     rig.sandbox.write(".env", format!("YOUTUBE_API_URL={}\nYOUTUBE_API_KEY='{KEY}'\n", api.url()));
@@ -29,7 +29,7 @@ pub(crate) fn rig(api: &YouTube, config: &str) -> Rig {
     rig
 }
 
-/// The same with the three usual types, registered.
+/// Creates it with the three well-known types registered.
 pub(crate) fn registered(api: &YouTube) -> Rig {
     let rig = rig(api, CONFIG);
     rig.run("register-type --all").exits(0);
@@ -129,7 +129,7 @@ fn the_usual_types_need_no_schema_and_no_configuration() {
         assert_eq!(schema_of(&rig, name), schema, "{name}");
     }
     complains(&rig.run("register-type PrismQ.YouTube.Other"), 2, &["--schema is required"]);
-    // A machine that only creates tasks may name the type, without a word on what works it.
+    // A machine that only creates tasks may configure the type without a handler.
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{SEARCH}\"\nversion = \"2.0.0\"\n"));
     rig.run(&format!("register-type {SEARCH}")).exits(0);
     assert_eq!(schema_of(&rig, SEARCH)["required"], json!(["search_query"]));
@@ -149,7 +149,7 @@ fn a_type_of_any_name_gets_the_schema_of_its_handler() {
     }
 }
 
-/// The published server has a check of its own: to it a whole number is no "number", and it knows few keywords.
+/// The published server has its own validator: it rejects whole numbers for "number", and knows few keywords.
 #[test]
 fn the_schemas_ask_for_nothing_that_the_published_server_gets_wrong() {
     for text in [
@@ -164,10 +164,10 @@ fn the_schemas_ask_for_nothing_that_the_published_server_gets_wrong() {
         assert!(schema.as_object().unwrap().keys().all(|keyword| known.contains(&keyword.as_str())), "{schema}");
         for (name, property) in schema["properties"].as_object().unwrap() {
             assert!(["string", "integer"].contains(&property["type"].as_str().unwrap()), "{name}");
-            // What it ignores changes nothing: defaults are the handler's.
+            // It ignores defaults, which the handler applies.
             let known = ["type", "description", "minimum", "maximum", "minLength", "pattern", "enum", "default"];
             assert!(property.as_object().unwrap().keys().all(|keyword| known.contains(&keyword.as_str())), "{name}");
-            // A slash would end a pattern there.
+            // A slash would end a pattern in PHP.
             assert!(!property["pattern"].as_str().unwrap_or_default().contains('/'), "{name}");
         }
     }
@@ -179,7 +179,7 @@ fn health_tells_of_the_key() {
     let rig = registered(&api);
     let youtube = |line: &str, code: i32| {
         let mut found = rig.run(line).exits(code).json()["youtube_api"].take();
-        // What is left of the day is day.rs's.
+        // The quota is tested in day.rs.
         found.as_object_mut().unwrap().retain(|name, _| ["key_set", "key_accepted", "error"].contains(&name.as_str()));
         found
     };

@@ -1,4 +1,4 @@
-//! What the API's discovery document allows to be asked, and that nothing else is.
+//! Checks calls against the API's discovery document.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ static DISCOVERY: LazyLock<Value> =
 /// The parameters of a call.
 pub(crate) type Params = BTreeMap<String, String>;
 
-/// What is wrong with a call, by the discovery document and by what the reference says beside it.
+/// Returns what is wrong with a call, by the discovery document and the reference.
 pub(crate) fn breach(resource: &str, params: &Params) -> Option<String> {
     let known = DISCOVERY["methods"][resource]["parameters"].as_object();
     let Some(known) = known else { return Some(format!("{resource}.list is none of the four calls")) };
@@ -45,7 +45,7 @@ fn breach_of(facts: &Value, value: &str) -> Option<String> {
     (!is_among || !in_bounds).then(|| format!("{value:?} is not allowed"))
 }
 
-/// What the document does not say.
+/// Rules that are only in the reference.
 fn breach_beside(resource: &str, params: &Params) -> Option<String> {
     let parts: &[&str] = match resource {
         "search" => &["snippet"],
@@ -100,7 +100,7 @@ fn what_the_document_does_not_allow_is_noticed() {
     }
 }
 
-/// The stand-in checks each call it gets; here is that all parameters which are ever sent come to it.
+/// The stand-in checks each call; this test sends all parameters that are ever sent.
 #[test]
 fn every_parameter_that_is_sent_is_in_the_discovery_document() {
     let bench = Bench::new(YouTube::start().with_videos((0..60).map(video)));

@@ -1,4 +1,4 @@
-//! The units of a day through the real binary: counted in the results file, for all who share it.
+//! The daily quota through the real binary, shared by the workers of a results file.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn a_type_whose_cheapest_task_cannot_be_paid_is_left_alone_and_others_go_on() {
         (rig.task(searches[1])["status"].clone(), rig.task(searches[2])["attempts"].clone()),
         (json!("completed"), json!(0))
     );
-    // Another worker on the same file knows it before it asks for any.
+    // Another worker with the same file knows that before its first claim.
     let single = rig.create(VIDEO, &json!({"video_id": id(1)}));
     work().exits(1);
     assert_eq!(
@@ -31,7 +31,7 @@ fn a_type_whose_cheapest_task_cannot_be_paid_is_left_alone_and_others_go_on() {
         (&json!("completed"), &json!("pending"))
     );
     let show = |command: &str| rig.prismq(command).env("YOUTUBE_DAILY_QUOTA_LIMIT", "210").run().exits(0).json();
-    // All the first search has found is in the cache.
+    // All videos of the first search are in the cache.
     assert_eq!(
         (&show("stats --json")["youtube_quota"]["used"], &show("health --json")["youtube_api"]["left"]),
         (&json!(201), &json!(9))

@@ -1,5 +1,4 @@
-//! The handlers that read YouTube, against a stand-in of its API on a real socket, which is strict about what it is
-//! asked.
+//! The handlers for YouTube, against a strict stand-in of its API on a real socket.
 
 mod bench;
 #[cfg(feature = "server")]

@@ -1,4 +1,4 @@
-//! The units of a day: counted before they are spent, and gone when the API says so.
+//! The daily quota: units are counted before each call, and used up when the API says so.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! An API that fails, is slow or refuses, and tasks that have to end.
+//! Errors, slow answers and refusals of the API, and cancelled tasks.
 
 use std::sync::Arc;
 use std::thread;

@@ -1,5 +1,5 @@
-//! A stand-in of the YouTube Data API. It holds one channel, whose videos a search finds, too; it refuses keys as the
-//! real one does, and panics, which fails the test, where it is asked what the real one does not know.
+//! A stand-in of the YouTube Data API, with one channel, whose videos a search finds, too. It refuses keys as the real API
+//! does, and panics, which fails the test, if a call does not exist in the real API.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 use super::contract::{Params, breach};
 use crate::support::{Answer, Request, Server};
 
-/// The only key it takes.
+/// The only valid key.
 pub(crate) const KEY: &str = "AIzaSy-the-key-of-the-tests";
 /// Its channel.
 pub(crate) const CHANNEL: &str = "UC0000000000000000000000";
 const UPLOADS: &str = "UU0000000000000000000000";
-/// What its pages are asked for by, before the number of the first item.
+/// Prefix of page tokens; the number of the first item follows.
 const TOKEN: &str = "EAAaBlBUOkNB";
 
-/// The stand-in. Dropping it ends it.
+/// The stand-in. Dropping it stops it.
 pub(crate) struct YouTube {
     server: Server,
     state: Arc<Mutex<State>>,
@@ -26,12 +26,12 @@ pub(crate) struct YouTube {
 
 #[derive(Default)]
 struct State {
-    /// In the order in which a search finds them and the channel shows them.
+    /// In the order in which searches and the channel list them.
     videos: Vec<Value>,
-    /// Ids that are still listed, of videos that are gone.
+    /// Ids of removed videos that are still listed.
     gone: Vec<String>,
     no_channel: bool,
-    /// Given first, to calls with the right key.
+    /// Answers that are given first, to calls with the valid key.
     orders: VecDeque<Answer>,
     calls: Vec<(String, Params)>,
 }
@@ -46,25 +46,25 @@ impl YouTube {
         Self { server, state }
     }
 
-    /// The same with these videos.
+    /// Adds these videos.
     pub(crate) fn with_videos(self, videos: impl IntoIterator<Item = Value>) -> Self {
         self.state.lock().unwrap().videos.extend(videos);
         self
     }
 
-    /// The same without the channel.
+    /// Removes the channel.
     pub(crate) fn without_channel(self) -> Self {
         self.state.lock().unwrap().no_channel = true;
         self
     }
 
-    /// The same where this video is gone, although it is still listed.
+    /// Removes this video, although it is still listed.
     pub(crate) fn losing(self, id: &str) -> Self {
         self.state.lock().unwrap().gone.push(id.to_owned());
         self
     }
 
-    /// From now on, gives these answers first.
+    /// Gives these answers to the next calls.
     pub(crate) fn answer_with(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state.lock().unwrap().orders.extend(answers);
     }
@@ -74,17 +74,17 @@ impl YouTube {
         format!("http://{}/youtube/v3", self.server.address())
     }
 
-    /// The calls with the right key so far: what of, and with which parameters.
+    /// Returns the calls with the valid key so far: resource and parameters.
     pub(crate) fn calls(&self) -> Vec<(String, Params)> {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// What was called, in order.
+    /// Returns the called resources in order.
     pub(crate) fn called(&self) -> Vec<String> {
         self.calls().into_iter().map(|(resource, _)| resource).collect()
     }
 
-    /// All requests, whatever their key.
+    /// Returns all requests, with any key.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.server.requests()
     }
@@ -147,7 +147,7 @@ impl State {
             || params.get("forHandle").is_some_and(|handle| handle == "@handle")
             || params.get("forUsername").is_some_and(|user| user == "name");
         if self.no_channel || !is_ours {
-            // It leaves out the items where there are none.
+            // If there are no items, the API omits the field.
             return Answer::json(200, &json!({"kind": "youtube#channelListResponse", "pageInfo": {"totalResults": 0}}));
         }
         let channel = json!({
@@ -180,7 +180,7 @@ fn pair(pair: &str) -> (String, String) {
     (decoded(name), decoded(value))
 }
 
-/// Of `whole`, only the parts that were asked for.
+/// Returns the requested parts of `whole`.
 fn parts(whole: &Value, params: &Params) -> Value {
     let asked: Vec<&str> = params["part"].split(',').chain(["kind", "id"]).collect();
     let kept = whole.as_object().unwrap().iter().filter(|(name, _)| asked.contains(&name.as_str()));

@@ -1,4 +1,4 @@
-//! Subtitles, by a `yt-dlp` that is a script.
+//! Subtitles, with a script as `yt-dlp`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use super::binary;
 use super::standin::{KEY, YouTube, id, video};
 use crate::support::{Output, Prismq, Rig};
 
-/// Writes subtitles as the real one does: beside the name that it is given for its output.
+/// Writes subtitles as the real one does: next to the name given by `--output`.
 const WRITES: &str = r#"echo "$@" > "$TOLD"
 env > "$TOLD.env"
 while [ "$1" != --output ]; do shift; done
@@ -24,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A type that asks for subtitles, and a `yt-dlp` with this script, if there is one.
+    /// Configures a type with subtitles, and this script as `yt-dlp`, if any.
     fn new(script: Option<&str>, settings: &str) -> Self {
         let api = YouTube::start().with_videos([video(1), video(2)]);
         let table = "[[task_type]]\nname = \"a.video\"\nhandler = \"youtube.video\"\n";
@@ -42,7 +42,7 @@ impl Scene {
         self.claim().run()
     }
 
-    /// Works a task of the type by hand.
+    /// Runs a task of the type with `claim --run`.
     fn claim(&self) -> Prismq {
         self.rig.create("a.video", &json!({"video_id": id(1)}));
         let path = format!("{}:/usr/bin:/bin", self.rig.sandbox.path("bin").display());

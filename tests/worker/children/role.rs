@@ -156,7 +156,7 @@ fn run_handler(folder: &Path) {
         fn stderr_line(&self, _: &str) {}
     }
     let exec = Exec::new(ExecSettings {
-        command: handler::Command::Program(["sh", "handler.sh"].map(String::from).to_vec()),
+        command: handler::ExecCommand::Program(["sh", "handler.sh"].map(String::from).to_vec()),
         dir: folder.to_owned(),
         env: [].into(),
         pass_env: Vec::new(),
