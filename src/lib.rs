@@ -25,6 +25,7 @@ mod commands;
 mod config;
 mod exit;
 mod failpoint;
+mod failure_rate;
 mod handler;
 mod headline;
 #[cfg(feature = "server")]
@@ -42,7 +43,6 @@ mod retry_after;
 mod schema;
 #[cfg(feature = "server")]
 mod server;
-mod share;
 mod shutdown;
 mod sqlite;
 #[cfg(feature = "server")]

@@ -8,7 +8,6 @@ mod console_observer;
 mod create_task;
 #[cfg(feature = "server")]
 mod demo;
-mod end;
 mod errors;
 mod explain;
 #[cfg(feature = "server")]
@@ -30,6 +29,7 @@ mod stats;
 mod status;
 mod systemd;
 mod tasks;
+mod termination;
 mod types;
 mod work;
 mod worker_observer;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use console::Term;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 
-use super::end;
+use super::termination;
 use crate::output::Stream;
 
 /// Maximum refresh rate, in hertz.
@@ -34,7 +34,7 @@ pub(super) fn erase_echo(screen: &MultiProgress) {
     if Stream::Stderr.can_move_cursor() {
         let screen = screen.clone();
         // If this fails, nothing else is visible either.
-        end::run_briefly(move || drop(screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"))));
+        termination::run_briefly(move || drop(screen.suspend(|| io::stderr().write_all(b"\r\x1b[K"))));
     }
 }
 

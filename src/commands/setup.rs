@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::MultiProgress;
 use serde::Serialize;
 
-use super::{end, errors, screen};
+use super::{errors, screen, termination};
 use crate::cli::Cli;
 use crate::config::{self, Config, ConfigError, Flags, Origin, Sources};
 use crate::exit::{Exit, UserError};
@@ -68,7 +68,7 @@ impl Setup {
         self.install_signal_handlers_until(|_| false, || Exit::Interrupted)
     }
 
-    /// Installs the signal handlers with the parameters of [`end::in_time`].
+    /// Installs the signal handlers with the parameters of [`termination::in_time`].
     pub(super) fn install_signal_handlers_until(
         &self,
         is_due: impl Fn(Instant) -> bool + Send + 'static,
@@ -76,7 +76,7 @@ impl Setup {
     ) -> anyhow::Result<()> {
         let screen = self.screen.clone();
         library::install_signal_handlers(&self.shutdown, move || screen::erase_echo(&screen))?;
-        Ok(end::in_time(&self.shutdown, is_due, exit)?)
+        Ok(termination::in_time(&self.shutdown, is_due, exit)?)
     }
 
     /// Makes the second signal end the program at once, for commands without running tasks.
@@ -241,7 +241,7 @@ fn end_now(screen: &MultiProgress, on_exit: &Arc<impl Fn() + Send + Sync + 'stat
     screen::erase_echo(screen);
     let exit = || process::exit(Exit::Interrupted as i32);
     let (screen, on_exit) = (screen.clone(), Arc::clone(on_exit));
-    end::run_briefly(move || {
+    termination::run_briefly(move || {
         screen.suspend(|| {
             on_exit();
             exit()

@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::end::RunningTasks;
 use super::live::{self, Live};
 use super::setup::Setup;
 use super::status::StatusEndpoint;
 use super::systemd::Systemd;
+use super::termination::RunningTasks;
 use super::worker_observer::{PauseRecorder, WorkerObserver};
 use super::{errors, status, types};
 use crate::cli::WorkArgs;

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use super::end::RunningTasks;
 use super::live::Live;
 use super::systemd::Systemd;
+use super::termination::RunningTasks;
 use crate::clock::{Clock, Timestamp, after};
 use crate::library::EventLog;
 use crate::shutdown::SystemClock;

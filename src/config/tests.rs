@@ -284,22 +284,6 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
-fn key_files_that_cannot_be_used_are_named() {
-    let machine = Machine::new().variable("TASKMANAGER_API_KEY_FILE", "gone");
-    let (message, _) = machine.error();
-    assert!(
-        message.starts_with("API key file work/gone (environment (TASKMANAGER_API_KEY_FILE)): cannot"),
-        "{message}"
-    );
-    let machine = Machine::new().file("work/empty", "\n").variable("TASKMANAGER_API_KEY_FILE", "empty");
-    assert!(machine.error().0.ends_with("the key is empty"));
-    let machine = Machine::new().toml("api_key = 'x'");
-    let (message, hint) = machine.error();
-    assert_eq!(message, "work/prismq.toml:1: `api_key`: keys do not belong in this file");
-    assert!(hint.contains("TASKMANAGER_API_KEY") && hint.contains("api_key_file"));
-}
-
-#[test]
 fn the_log_level_has_its_own_order() {
     let level = |machine: &Machine| (machine.config().log_level.value.clone(), from(&machine.config().log_level));
     let mut machine = Machine::new().toml("log_level = 'error'").variable("DEBUG", "express:*");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use maud::{Markup, html};
 
 use super::metrics::{FinishedAttempt, Quota, RunningTask, TypeView, View, WorkerHealth};
+use crate::failure_rate::mostly_failing;
 use crate::http::page::{Page, bad_class, last_hour, short_duration, status_heading};
-use crate::share::mostly_failing;
 
 pub(super) fn page(view: &View) -> Page {
     let health = &view.health;

@@ -27,7 +27,7 @@ pub(crate) use clock::FakeClock;
 pub(crate) use exchange::{Exchange, exchange, send};
 pub(crate) use ports::free_port;
 pub(crate) use prismq::{Output, Prismq, Running, Sandbox, with_usual_signals};
-pub(crate) use process::{assert_ends, is_alive, is_zombie, pid_in, processes_in};
+pub(crate) use process::{assert_ends, is_alive, is_zombie, memory, pid_in, processes_in};
 pub(crate) use promtool::promtool;
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
 pub(crate) use rig::{ANY, NOBODY, Rig, WORKER, cases, names_in, output, plain, plain_program, sandbox, type_found};

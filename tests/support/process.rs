@@ -37,3 +37,11 @@ pub(crate) fn processes_in(folder: &Path) -> Vec<String> {
     let there = processes.filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder));
     there.map(|process| fs::read_to_string(process.join("cmdline")).unwrap_or_default()).collect()
 }
+
+/// The value of `name`, such as `VmHWM` (peak memory) or `VmRSS` (resident memory), in `/proc/PID/status`, in KiB.
+#[track_caller]
+pub(crate) fn memory(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.strip_suffix(" kB"));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().parse().unwrap()
+}

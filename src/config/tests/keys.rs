@@ -2,35 +2,45 @@
 
 use super::*;
 
+/// A key by its variable, its setting, the description of its file, and its value in a configuration.
+type Key = (&'static str, &'static str, &'static str, fn(Config) -> Option<Setting<Secret>>);
+
+const KEYS: [Key; 2] = [
+    ("TASKMANAGER_API_KEY", "api_key", "API key file", |config| config.api_key),
+    ("YOUTUBE_API_KEY", "youtube_api_key", "YouTube API key file", |config| config.youtube_api_key),
+];
+
 #[test]
-fn the_key_comes_from_a_variable_or_a_file() {
-    let key = |machine: &Machine| machine.config().api_key.map(|key| (key.expose().to_owned(), from(&key)));
-    let mut machine = Machine::new().file("work/a", "of-a\n").file("work/b", "of-b").toml("api_key_file = 'a'");
-    let file = machine.path("work/prismq.toml").display().to_string();
-    assert_eq!(key(&machine), Some(("of-a".into(), file)));
-    machine = machine.file("work/.env", "TASKMANAGER_API_KEY=of-dot-env");
-    assert_eq!(key(&machine), Some(("of-dot-env".into(), ".env (TASKMANAGER_API_KEY)".into())));
-    machine = machine.variable("TASKMANAGER_API_KEY_FILE", "b");
-    assert_eq!(key(&machine), Some(("of-b".into(), "environment (TASKMANAGER_API_KEY_FILE)".into())));
-    machine = machine.variable("TASKMANAGER_API_KEY", "direct");
-    assert_eq!(key(&machine), Some(("direct".into(), "environment (TASKMANAGER_API_KEY)".into())));
+fn a_key_comes_from_a_variable_or_a_file() {
+    for (variable, name, _, key) in KEYS {
+        let key = |machine: &Machine| key(machine.config()).map(|key| (key.expose().to_owned(), from(&key)));
+        let files = Machine::new().file("work/a", "of-a\n").file("work/b", "of-b").file("work/c", "of-c");
+        let mut machine = files.toml(&format!("{name}_file = 'a'"));
+        let file = machine.path("work/prismq.toml").display().to_string();
+        assert_eq!(key(&machine), Some(("of-a".into(), file)));
+        machine = machine.file("work/.env", &format!("{variable}_FILE=c"));
+        assert_eq!(key(&machine), Some(("of-c".into(), format!(".env ({variable}_FILE)"))));
+        machine = machine.file("work/.env", &format!("{variable}=of-dot-env"));
+        assert_eq!(key(&machine), Some(("of-dot-env".into(), format!(".env ({variable})"))));
+        machine = machine.variable(&format!("{variable}_FILE"), "b");
+        assert_eq!(key(&machine), Some(("of-b".into(), format!("environment ({variable}_FILE)"))));
+        machine = machine.variable(variable, "direct");
+        assert_eq!(key(&machine), Some(("direct".into(), format!("environment ({variable})"))));
+    }
 }
 
 #[test]
-fn the_youtube_key_comes_from_the_same_places() {
-    let key = |machine: &Machine| machine.config().youtube_api_key.map(|key| (key.expose().to_owned(), from(&key)));
-    let mut machine = Machine::new().file("work/a", "of-a\n").file("work/b", "of-b").toml("youtube_api_key_file = 'a'");
-    let file = machine.path("work/prismq.toml").display().to_string();
-    assert_eq!(key(&machine), Some(("of-a".into(), file)));
-    machine = machine.file("work/.env", "YOUTUBE_API_KEY_FILE=b");
-    assert_eq!(key(&machine), Some(("of-b".into(), ".env (YOUTUBE_API_KEY_FILE)".into())));
-    machine = machine.variable("YOUTUBE_API_KEY", "direct");
-    assert_eq!(key(&machine), Some(("direct".into(), "environment (YOUTUBE_API_KEY)".into())));
-    let (message, _) = Machine::new().variable("YOUTUBE_API_KEY_FILE", "gone").error();
-    assert!(message.starts_with("YouTube API key file work/gone (environment (YOUTUBE_API_KEY_FILE)): "), "{message}");
-    let (message, hint) = Machine::new().toml("youtube_api_key = 'x'").error();
-    assert_eq!(message, "work/prismq.toml:1: `youtube_api_key`: keys do not belong in this file");
-    assert!(hint.contains("YOUTUBE_API_KEY") && hint.contains("youtube_api_key_file"));
+fn unusable_key_files_and_keys_in_the_wrong_place_are_named() {
+    for (variable, name, what, _) in KEYS {
+        let file = format!("{variable}_FILE");
+        let (message, _) = Machine::new().variable(&file, "gone").error();
+        assert!(message.starts_with(&format!("{what} work/gone (environment ({file})): cannot")), "{message}");
+        let (message, _) = Machine::new().file("work/empty", "\n").variable(&file, "empty").error();
+        assert!(message.ends_with("the key is empty"), "{message}");
+        let (message, hint) = Machine::new().toml(&format!("{name} = 'x'")).error();
+        assert_eq!(message, format!("work/prismq.toml:1: `{name}`: keys do not belong in this file"));
+        assert!(hint.contains(variable) && hint.contains(&format!("{name}_file")), "{hint}");
+    }
 }
 
 #[test]

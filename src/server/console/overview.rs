@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 use super::{ago, list_link, new_link, task_link};
+use crate::failure_rate::{grouped, mostly_failing};
 use crate::http::page::{bad_class, last_hour, status_heading};
 use crate::server::storage::{Overview, STATUSES, Seen, TypeCounts};
-use crate::share::{grouped, mostly_failing};
 
 /// Maximum number of workers shown, most recently active first.
 const WORKERS: usize = 50;

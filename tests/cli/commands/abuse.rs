@@ -1,11 +1,10 @@
 //! `serve` under abuse: many connections, and clients that guess keys.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::{Exchange, Running, Sandbox, exchange, send, wait_for};
+use crate::support::{Exchange, Running, Sandbox, exchange, memory, send, wait_for};
 
 const KEY: &str = "a-key-of-the-tests";
 const BINARY: &str = env!("CARGO_BIN_EXE_prismq");
@@ -28,18 +27,11 @@ fn with_key(address: SocketAddr, key: &str) -> Exchange {
     call(address, "/api/tasks", &format!("X-API-Key: {key}\r\n"))
 }
 
-/// The resident memory of the process, in bytes.
-fn memory(serving: &Running) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", serving.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
-}
-
 #[test]
 fn many_connections_neither_block_others_nor_take_memory() {
     let sandbox = Sandbox::new();
     let (serving, address) = serve(&sandbox);
-    let before = memory(&serving);
+    let before = memory(serving.id(), "VmRSS");
     // One that has sent the key, idle like the others.
     let mut honest = TcpStream::connect(address).unwrap();
     honest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -85,8 +77,8 @@ fn many_connections_neither_block_others_nor_take_memory() {
     drop(takers);
     let heads: Vec<_> = (0..100).map(|_| send(address, &format!("GET /{}", "x".repeat(1000))).unwrap()).collect();
     assert_eq!(call(address, "/api/health", "").status, 200);
-    let grown = memory(&serving).saturating_sub(before);
-    assert!(grown < 20 << 20, "{grown} bytes more for {} clients", senders.len() + heads.len());
+    let grown = memory(serving.id(), "VmRSS").saturating_sub(before);
+    assert!(grown < 20 << 10, "{grown} KiB more for {} clients", senders.len() + heads.len());
     assert_eq!(with_key(address, KEY).status, 200);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

@@ -1,11 +1,11 @@
 //! `list-tasks` and `show-task`.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Request, Rig, Sandbox, Server, complains, finds_nothing, recorded};
+use crate::support::{ANY, Answer, Request, Rig, Sandbox, Server, complains, finds_nothing, memory, recorded};
 
 /// A rig with a completed, a claimed and a pending task of [`ANY`], and a pending one of another type.
 fn rig() -> Rig {
@@ -199,23 +199,15 @@ fn new_tasks_cause_no_gaps_or_repetitions_in_a_list() {
     assert!(ids.eq((1..=1700).rev()), "{:?}", server.calls());
 }
 
-/// The peak memory of a process, in KiB.
-#[cfg(target_os = "linux")]
-fn peak_memory(process: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
-    peak.trim().parse().unwrap()
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_length_of_a_list() {
     let (sender, process) = mpsc::channel();
-    let (process, early) = (Mutex::new((process, None)), AtomicUsize::new(0));
+    let (process, early) = (Mutex::new((process, None)), AtomicU64::new(0));
     let server = Server::start(move |request| {
         let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
         let (receiver, known) = &mut *process.lock().unwrap();
-        let peak = peak_memory(*known.get_or_insert_with(|| receiver.recv().unwrap()));
+        let peak = memory(*known.get_or_insert_with(|| receiver.recv().unwrap()), "VmHWM");
         if offset >= 5000 && early.load(SeqCst) == 0 {
             early.store(peak, SeqCst);
         }
