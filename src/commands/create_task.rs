@@ -1,14 +1,16 @@
 //! `create-task`: creates one task, or one for each line of a file.
 
+mod bulk;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::bulk::{Bulk, Counts};
+use self::bulk::{Bulk, BulkCounts};
 use super::live::{self, Waiting};
 use super::setup::Setup;
 use super::{errors, input};
@@ -144,7 +146,7 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
         shutdown: Arc::clone(&setup.shutdown),
     };
     let is_counted = progress.bar().length().is_none();
-    let tally = bulk.run(input, |line, answer| {
+    let counts = bulk.run(input, |line, answer| {
         let printed = match answer {
             Ok(created) => live::above(&setup.screen, || print(created, setup)),
             Err(reason) => {
@@ -158,11 +160,11 @@ fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Res
         printed.map_err(|error| UserError::new(Exit::Failed, error.to_string()))
     });
     drop(progress);
-    Ok(conclude(&tally?))
+    Ok(conclude(&counts?))
 }
 
-fn conclude(tally: &Counts) -> Exit {
-    let Counts { created, deduplicated, failed } = tally;
+fn conclude(counts: &BulkCounts) -> Exit {
+    let BulkCounts { created, deduplicated, failed } = counts;
     note(format_args!("{created} created, {deduplicated} already existed, {failed} failed"));
     if *failed == 0 { Exit::Done } else { Exit::Failed }
 }
@@ -171,10 +173,10 @@ fn is_stdin(from: &Path) -> bool {
     from == Path::new("-")
 }
 
-/// The lines to read, and how far that is: of standard input nobody knows the length, so its lines are counted.
-fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting), UserError> {
+/// Opens the input and its progress. The length of standard input is unknown, so its lines are counted.
+fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn Read + Send>, Waiting), UserError> {
     if is_stdin(from) {
-        return Ok((Box::new(BufReader::new(io::stdin())), Waiting::counting("lines", setup)));
+        return Ok((Box::new(io::stdin()), Waiting::counting("lines", setup)));
     }
     let unreadable = |error: io::Error| {
         UserError::usage(format!("--from: cannot read {}: {}", from.display(), text_file::reason(&error)))
@@ -187,5 +189,5 @@ fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn BufRead + Send>, Waiting)
     }
     let progress = Waiting::reading(metadata.len(), setup);
     let file = progress.bar().wrap_read(file);
-    Ok((Box::new(BufReader::new(file)), progress))
+    Ok((Box::new(file), progress))
 }

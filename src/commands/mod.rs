@@ -1,6 +1,5 @@
 //! The subcommands, one file each: build what they need, call it, print.
 
-mod bulk;
 mod claim;
 mod completions;
 mod config;

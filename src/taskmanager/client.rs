@@ -8,14 +8,14 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::features::KnownFeatures;
 use super::http::{Connection, Http, Meter, Method, Request};
 use super::listing::{PageRequest, TaskFilter};
 use super::long_poll::{LongPollRequest, LongPolling};
 use super::retry::RetryState;
-use super::wire::{self, Created, FromWire, Health, Registered, TaskType, TaskView};
+use super::wire::{self, FromWire, Health, Registered, TaskType, TaskView};
 use super::{Error, Retries};
 use crate::clock::{Clock, Moment, Slept};
-use crate::json;
 use crate::task::{Task, TaskId};
 
 /// Maximum time that an answer to a long poll is assumed to take to arrive.
@@ -64,15 +64,16 @@ impl Claimed {
 /// A client of one TaskManager. Clones share its connections.
 #[derive(Clone)]
 pub struct Client {
-    http: Http,
+    pub(super) http: Http,
     retries: Retries,
     clock: Arc<dyn Clock>,
+    pub(super) features: KnownFeatures,
 }
 
 impl Client {
     /// Creates a client with a retry policy. The error is one line that says what is wrong with the settings.
     pub fn new(connection: &Connection, retries: Retries, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        Ok(Self { http: Http::new(connection)?, retries, clock })
+        Ok(Self { http: Http::new(connection)?, retries, clock, features: KnownFeatures::new() })
     }
 
     /// Returns this client with another retry policy.
@@ -136,18 +137,6 @@ impl Client {
     /// Returns all active types. The published server does not support this and answers [`Error::Refused`].
     pub fn task_types(&self) -> Result<Vec<TaskType>, Error> {
         self.list("/task-types?active_only=true")
-    }
-
-    /// Creates a task, or returns the existing one with the same type and params. Params are sent in canonical form (sorted
-    /// keys, normalized numbers, no white space), since servers deduplicate by bytes.
-    pub fn create(&self, task_type: &str, params: &Value, priority: Option<i64>) -> Result<Created, Error> {
-        let mut body = json!({"type": task_type, "params": params});
-        json::canonical(&mut body["params"]);
-        if let Some(priority) = priority {
-            body["priority"] = json!(priority);
-        }
-        let data = self.post("/tasks", &body)?;
-        wire::created(&data, task_type).map_err(|reason| self.invalid_answer("POST /tasks", reason))
     }
 
     /// Claims a task of a type for `worker_id`, if there is one.
@@ -255,7 +244,7 @@ impl Client {
         T::from_wire(data).map_err(|reason| self.invalid_answer(call, reason))
     }
 
-    fn invalid_answer(&self, call: &str, reason: String) -> Error {
+    pub(super) fn invalid_answer(&self, call: &str, reason: String) -> Error {
         Error::InvalidAnswer { url: self.shown_url().to_owned(), call: call.to_owned(), reason }
     }
 
@@ -263,13 +252,15 @@ impl Client {
         self.retrying(|| self.once(path, Method::Get))
     }
 
-    fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
         self.retrying(|| self.once(path, post(body)))
     }
 
     fn once(&self, path: &str, method: Method<'_>) -> Result<Value, Error> {
-        let response = self.http.send(&Request { path, method })?;
-        wire::decode(self.shown_url(), path, self.http.key(), &response)
+        let response = self.http.send(&Request { path, method });
+        let answer = response.and_then(|it| wire::decode(self.shown_url(), path, self.http.key(), &it));
+        self.features.note(&answer);
+        answer
     }
 
     pub(super) fn retrying<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {

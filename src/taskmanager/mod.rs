@@ -4,8 +4,10 @@
 //! as they were sent, and an empty queue as `None`.
 
 mod client;
+mod creation;
 mod error;
 mod exactly_once;
+mod features;
 mod http;
 mod listing;
 mod long_poll;
@@ -14,9 +16,11 @@ pub(crate) mod wire;
 
 pub(crate) use client::Claimed;
 pub use client::{Client, Order};
+pub(crate) use creation::MOST_CREATIONS;
 pub use error::Error;
 pub(crate) use exactly_once::join_names;
 pub use exactly_once::{Delivery, ResultReport};
+pub(crate) use features::Features;
 pub use http::Connection;
 pub(crate) use http::{Exchange, Meter};
 pub use listing::TaskFilter;

@@ -9,10 +9,11 @@ mod values;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub(super) use envelope::{CLAIM, decode, is_empty_queue};
+pub(super) use envelope::{CLAIM, decode, entry_error, is_empty_queue};
 pub(crate) use fit::{Fitted, LIMITS, Limit, error_within_limit, fit, json_bytes};
 
 use self::values::{attempts, integer, number, object, optional_text, take, text};
+use super::Features;
 use crate::task::{Task, TaskId};
 
 /// The answer of `GET /health`.
@@ -22,6 +23,9 @@ pub struct Health {
     pub status: String,
     /// `connected`, or an error state.
     pub database: String,
+    /// What the server can do beyond the documented API.
+    #[serde(skip)]
+    pub features: Features,
 }
 
 /// A task type of the TaskManager.
@@ -127,7 +131,9 @@ pub(super) trait FromWire: Sized {
 
 impl FromWire for Health {
     fn from_wire(data: Value) -> Result<Self, String> {
-        Ok(Self { status: text(&data, "status")?, database: optional_text(&data, "database").unwrap_or_default() })
+        let features = Features::of(data["features"].as_array().into_iter().flatten().filter_map(Value::as_str));
+        let database = optional_text(&data, "database").unwrap_or_default();
+        Ok(Self { status: text(&data, "status")?, database, features })
     }
 }
 
@@ -220,9 +226,14 @@ pub(super) fn single(data: Value) -> Option<Value> {
 }
 
 /// Returns the items of an answer, a list or an object with `items`.
-pub(super) fn list<T: FromWire>(mut data: Value) -> Result<Vec<T>, String> {
+pub(super) fn items(mut data: Value) -> Result<Vec<Value>, String> {
     match take(&mut data, "items").unwrap_or(data) {
-        Value::Array(items) => items.into_iter().map(T::from_wire).collect(),
+        Value::Array(items) => Ok(items),
         _ => Err("it is not a list".into()),
     }
+}
+
+/// Returns the items of an answer, each converted.
+pub(super) fn list<T: FromWire>(data: Value) -> Result<Vec<T>, String> {
+    items(data)?.into_iter().map(T::from_wire).collect()
 }

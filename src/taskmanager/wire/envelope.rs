@@ -45,12 +45,27 @@ pub(in crate::taskmanager) fn decode(
         401 => Error::KeyRefused { url, message, with_key },
         // A 403 without an envelope is about the key or the address, one with an envelope about the task.
         403 if body["success"].is_null() && body["message"].is_string() => Error::KeyRefused { url, message, with_key },
-        TIMED_OUT | 429 | 502..=504 => {
-            Error::Unavailable { url, status, reason: message, retry_after: retry_after(response, &body) }
+        _ => {
+            let retry_after = retry_after(response, &body);
+            error_of(url, call, (status, message), retry_after)
         }
+    })
+}
+
+/// Returns the error that a status stands for.
+fn error_of(url: String, call: &str, (status, message): (u16, String), retry_after: Option<Duration>) -> Error {
+    match status {
+        TIMED_OUT | 429 | 502..=504 => Error::Unavailable { url, status, reason: message, retry_after },
         500 if !is_final(call, &message) => Error::Unavailable { url, status, reason: message, retry_after: None },
         _ => Error::Refused { status, message },
-    })
+    }
+}
+
+/// Returns the error in an entry of the answer to a batch, if it is one.
+pub(in crate::taskmanager) fn entry_error(url: &str, key: Option<&str>, entry: &Value) -> Option<Error> {
+    let message = sanitize(&error_text(entry)?, key);
+    let status = entry["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(400);
+    Some(error_of(url.to_owned(), "", (status, message), None))
 }
 
 /// Reads the start of a claimed task that is too long, so that it can be failed.

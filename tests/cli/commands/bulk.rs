@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ANY, Answer, NOBODY, Output, Request, Rig, Sandbox, Server, complains, output, plain, says_once, wait_for,
+    ANY, Answer, NOBODY, Output, Request, Rig, Sandbox, Server, complains, memory, output, plain, says_once, wait_for,
     with_usual_signals,
 };
 
@@ -30,6 +30,44 @@ fn create(request: &Request) -> Answer {
     Answer::data(&json!({"id": id_of(request), "type": ANY, "status": "pending", "dedupe_key": "x"}))
 }
 
+/// A server that answers each creation by `script`: alone, and in a batch if it has that feature.
+fn creating(has_batch: bool, script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
+    Server::start(move |request| match creations(request) {
+        _ if request.path == "/health" => health(has_batch),
+        Some(creations) => {
+            Answer::data(&json!({"items": creations.iter().map(|it| entry(&script(it))).collect::<Value>()}))
+        }
+        None => script(request),
+    })
+}
+
+fn health(has_batch: bool) -> Answer {
+    let features: &[&str] = if has_batch { &["batch", "more"] } else { &[] };
+    Answer::data(&json!({"status": "healthy", "database": "connected", "features": features}))
+}
+
+/// The creations in a batch, each as a request of its own.
+fn creations(request: &Request) -> Option<Vec<Request>> {
+    let tasks = (!request.body.is_empty()).then(|| request.json()["tasks"].take())?;
+    let single = |task: &Value| Request { body: task.to_string().into(), ..request.clone() };
+    Some(tasks.as_array()?.iter().map(single).collect())
+}
+
+/// The entry of a batch for the answer to a single creation.
+fn entry(answer: &Answer) -> Value {
+    let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
+    match &body["error"] {
+        Value::Null => body["data"].take(),
+        error => json!({"error": error, "code": answer.status}),
+    }
+}
+
+/// All creations that a server was asked for, alone and in batches.
+fn requested(server: &Server) -> Vec<Request> {
+    let posts = server.requests().into_iter().filter(|request| request.method == "POST");
+    posts.flat_map(|request| creations(&request).unwrap_or_else(|| vec![request])).collect()
+}
+
 fn ids(range: std::ops::RangeInclusive<u64>) -> String {
     range.flat_map(|id| [id.to_string(), "\n".to_owned()]).collect()
 }
@@ -38,19 +76,60 @@ const FROM_STDIN: [&str; 4] = ["create-task", ANY, "--from", "-"];
 
 #[test]
 fn ids_are_printed_in_the_order_of_the_input() {
-    // Later lines are answered sooner.
-    let server = Server::start(|request| {
-        thread::sleep(Duration::from_millis(8 - id_of(request) % 8));
-        create(request)
+    for has_batch in [false, true] {
+        // Later lines are answered sooner.
+        let server = creating(has_batch, |request| {
+            thread::sleep(Duration::from_millis(8 - id_of(request) % 8));
+            create(request)
+        });
+        let sandbox = Sandbox::at(&server.url());
+        let file = sandbox.write("many.jsonl", lines(200));
+        let from = ["create-task", ANY, "--from", file.to_str().unwrap(), "--concurrency", "16"];
+        let output = sandbox.prismq(from).run().exits(0);
+        assert_eq!(output.stdout, ids(101..=300));
+        assert_eq!(output.stderr, "200 created, 0 already existed, 0 failed\n");
+        let requested: Vec<u64> = requested(&server).iter().map(id_of).collect();
+        assert_eq!(requested.is_sorted(), has_batch, "single requests are concurrent");
+    }
+}
+
+#[test]
+fn lines_that_have_arrived_are_created_in_one_call() {
+    let server = creating(true, create);
+    let sandbox = Sandbox::at(&server.url());
+    let file = sandbox.write("many.jsonl", lines(2500));
+    let output = sandbox.prismq(["create-task", ANY, "--from", file.to_str().unwrap()]).run().exits(0);
+    assert_eq!(output.stdout, ids(101..=2600));
+    let calls = server.requests();
+    assert_eq!(calls.iter().filter(|request| request.path == "/health").count(), 1);
+    let sizes: Vec<usize> = calls.iter().filter_map(creations).map(|tasks| tasks.len()).collect();
+    assert!(sizes.len() == calls.len() - 1 && sizes.len() <= 4 && sizes.contains(&1000), "{sizes:?}");
+}
+
+#[test]
+fn a_batch_whose_answer_is_lost_is_sent_again() {
+    let lost = Mutex::new(false);
+    let server = Server::start(move |request| match creations(request) {
+        Some(_) if !std::mem::replace(&mut *lost.lock().unwrap(), true) => Answer::close(),
+        Some(tasks) => Answer::data(&json!({"items": tasks.iter().map(|it| entry(&create(it))).collect::<Value>()})),
+        None => health(true),
     });
     let sandbox = Sandbox::at(&server.url());
-    let file = sandbox.write("many.jsonl", lines(200));
-    let from = ["create-task", ANY, "--from", file.to_str().unwrap(), "--concurrency", "16"];
-    let output = sandbox.prismq(from).run().exits(0);
-    assert_eq!(output.stdout, ids(101..=300));
-    assert_eq!(output.stderr, "200 created, 0 already existed, 0 failed\n");
-    let asked: Vec<u64> = server.requests().iter().map(id_of).collect();
-    assert!(!asked.is_sorted(), "nothing was asked at the same time");
+    let output = sandbox.prismq(FROM_STDIN).stdin(lines(20)).run().exits(0);
+    assert_eq!((output.stdout, requested(&server).len()), (ids(101..=120), 40));
+}
+
+#[test]
+fn tasks_are_created_one_by_one_if_the_server_refuses_their_batch() {
+    for refusal in [Answer::error(413, "too much"), Answer::data(&json!({"items": []}))] {
+        let server = Server::start(move |request| match creations(request) {
+            _ if request.path == "/health" => health(true),
+            Some(_) => refusal.clone(),
+            None => create(request),
+        });
+        let sandbox = Sandbox::at(&server.url());
+        assert_eq!(sandbox.prismq(FROM_STDIN).stdin(lines(20)).run().exits(0).stdout, ids(101..=120));
+    }
 }
 
 #[test]
@@ -58,7 +137,7 @@ fn as_many_requests_run_at_once_as_concurrency_says() {
     /// The number of open requests, and its maximum.
     static NOW: Mutex<(usize, usize)> = Mutex::new((0, 0));
     static CAME: Condvar = Condvar::new();
-    let server = Server::start(|request| {
+    let server = creating(false, |request| {
         let mut now = NOW.lock().unwrap();
         *now = (now.0 + 1, now.1.max(now.0 + 1));
         CAME.notify_all();
@@ -110,10 +189,15 @@ fn each_task_is_a_line_of_json_with_json() {
 
 #[test]
 fn priority_applies_to_every_line() {
-    let server = Server::start(create);
-    let sandbox = Sandbox::at(&server.url());
-    sandbox.prismq(FROM_STDIN).args(["--priority", "-2"]).stdin(lines(3)).run().exits(0);
-    assert!(server.requests().iter().all(|request| request.json()["priority"] == -2));
+    for has_batch in [false, true] {
+        let server = creating(has_batch, create);
+        let sandbox = Sandbox::at(&server.url());
+        sandbox.prismq(FROM_STDIN).args(["--priority", "-2"]).stdin(lines(3)).run().exits(0);
+        assert_eq!(
+            requested(&server).iter().map(|it| it.json()["priority"].as_i64()).collect::<Vec<_>>(),
+            [Some(-2); 3]
+        );
+    }
 }
 
 #[test]
@@ -200,22 +284,24 @@ impl Drop for Open {
 
 #[test]
 fn an_id_is_printed_before_the_input_ends() {
-    let server = Server::start(create);
-    let sandbox = Sandbox::at(&server.url());
-    let mut open = Open::start(&sandbox, &server.url());
-    for (count, n) in (1..=3).enumerate() {
-        open.feed(&format!("{{\"n\":{n}}}\n"));
-        assert_eq!(open.wait_for_lines(count + 1), ids(101..=100 + n));
+    for has_batch in [false, true] {
+        let server = creating(has_batch, create);
+        let sandbox = Sandbox::at(&server.url());
+        let mut open = Open::start(&sandbox, &server.url());
+        for (count, n) in (1..=3).enumerate() {
+            open.feed(&format!("{{\"n\":{n}}}\n"));
+            assert_eq!(open.wait_for_lines(count + 1), ids(101..=100 + n));
+        }
+        drop(open.stdin.take());
+        open.ends_at_once().exits(0);
     }
-    drop(open.stdin.take());
-    open.ends_at_once().exits(0);
 }
 
 #[test]
 fn a_signal_is_obeyed_while_waiting_for_input() {
-    let server = Server::start(create);
-    let sandbox = Sandbox::at(&server.url());
-    for signal in [Signal::INT, Signal::TERM] {
+    for (has_batch, signal) in [(false, Signal::INT), (false, Signal::TERM), (true, Signal::INT)] {
+        let server = creating(has_batch, create);
+        let sandbox = Sandbox::at(&server.url());
         let mut open = Open::start(&sandbox, &server.url());
         open.feed(&lines(2));
         open.wait_for_lines(2);
@@ -228,7 +314,7 @@ fn a_signal_is_obeyed_while_waiting_for_input() {
 
 #[test]
 fn a_fatal_error_stops_at_a_named_line() {
-    let server = Server::start(|request| match id_of(request) {
+    let server = creating(false, |request| match id_of(request) {
         103 => Answer::json(401, &json!({"error": "Unauthorized", "message": "Invalid or missing API key."})),
         _ => create(request),
     });
@@ -252,7 +338,7 @@ fn an_error_that_all_lines_share_is_printed_once() {
 
 #[test]
 fn an_interrupted_run_can_be_repeated() {
-    let server = Server::start({
+    let server = creating(false, {
         let failing = Mutex::new(HashMap::<u64, bool>::new());
         move |request| {
             let id = id_of(request);
@@ -277,20 +363,22 @@ fn an_interrupted_run_can_be_repeated() {
 
 #[test]
 fn a_closed_pipe_is_an_error_with_its_line() {
-    let server = Server::start(create);
-    let sandbox = Sandbox::at(&server.url());
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let mut open = Open::start_with(&sandbox, &server.url(), writer.into());
-    open.feed(&lines(3));
-    let output = open.ends_at_once().exits(1);
-    says_once(&output, &["line 1: ", "standard output", "run it again"]);
+    for has_batch in [false, true] {
+        let server = creating(has_batch, create);
+        let sandbox = Sandbox::at(&server.url());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut open = Open::start_with(&sandbox, &server.url(), writer.into());
+        open.feed(&lines(3));
+        let output = open.ends_at_once().exits(1);
+        says_once(&output, &["line 1: ", "standard output", "run it again"]);
+    }
 }
 
 /// Peak memory in KiB for `count` lines of 20,000 bytes.
 #[cfg(target_os = "linux")]
-fn peak_memory(count: u64) -> u64 {
-    let server = Server::start(|_| Answer::data(&json!({"id": 1, "status": "pending"})));
+fn peak_memory(count: u64, has_batch: bool) -> u64 {
+    let server = creating(has_batch, |_| Answer::data(&json!({"id": 1, "status": "pending"})));
     let sandbox = Sandbox::at(&server.url());
     let mut open = Open::start(&sandbox, &server.url());
     let mut stdin = open.stdin.take().unwrap();
@@ -300,19 +388,20 @@ fn peak_memory(count: u64) -> u64 {
         stdin
     });
     open.wait_for_lines(usize::try_from(count).unwrap());
-    let status = std::fs::read_to_string(format!("/proc/{}/status", open.child.id())).unwrap();
+    let peak = memory(open.child.id(), "VmHWM");
     drop(feeder.join().unwrap());
     open.ends_at_once().exits(0);
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().trim_end_matches(" kB").parse().unwrap()
+    peak
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_input() {
     // 4 MB of lines, then 40 MB: keeping even a part of them would show.
-    let (few, many) = (peak_memory(200), peak_memory(2000));
-    assert!(many < few + few / 3, "{few} KiB for 200 lines, {many} KiB for 2,000");
+    for has_batch in [false, true] {
+        let (few, many) = (peak_memory(200, has_batch), peak_memory(2000, has_batch));
+        assert!(many < few + few / 3, "{few} KiB for 200 lines, {many} KiB for 2,000");
+    }
 }
 
 #[test]
