@@ -18,9 +18,9 @@ pub(crate) struct ServeArgs {
     /// Database file [default: taskmanager.db in your data folder]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub db: Option<PathBuf>,
-    /// Time until a claim expires
-    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = parse_positive_duration)]
-    pub claim_timeout: Duration,
+    /// Time until a claim expires [default: 300s; 60s for workers that renew their claims]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub claim_timeout: Option<Duration>,
     /// Maximum number of attempts before a task fails for good
     #[arg(long, value_name = "N", default_value = "3", value_parser = parse_max_attempts)]
     pub max_attempts: u32,
@@ -28,7 +28,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub keep: Option<Duration>,
     /// Faults to inject, for testing clients: drop, reset, deadlock, html, ratelimit, claims=N, latency=RATE:DURATION,
-    /// published, seed=N
+    /// published, features=NAMES, seed=N
     #[arg(long, value_name = "KIND=RATE,...", value_delimiter = ',')]
     pub fault: Vec<String>,
 }

@@ -71,11 +71,11 @@ fn every_command_of_the_table_is_there() {
 fn the_embedded_task_manager_has_its_own_settings() {
     let Command::Serve(args) = parsed("serve").command else { panic!("serve") };
     assert_eq!(args.listen, "127.0.0.1:8000".parse().unwrap());
-    assert_eq!((args.claim_timeout, args.max_attempts), (Duration::from_secs(300), 3));
+    assert_eq!((args.claim_timeout, args.max_attempts), (None, 3));
     let cli = parsed("serve --listen [::1]:0 --db t.db --claim-timeout 2s --max-attempts 1");
     assert_eq!(cli.flags(), Flags::default());
     let Command::Serve(args) = cli.command else { panic!("serve") };
-    assert_eq!((args.claim_timeout, args.max_attempts), (Duration::from_secs(2), 1));
+    assert_eq!((args.claim_timeout, args.max_attempts), (Some(Duration::from_secs(2)), 1));
     parsed("demo");
     parsed("work --embedded");
     refused("serve --listen localhost");

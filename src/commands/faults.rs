@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use crate::config::{did_you_mean, parse_duration};
 use crate::exit::UserError;
-use crate::server::Faults;
+use crate::server::{Faults, Features};
 
-const KINDS: [&str; 9] = ["drop", "reset", "deadlock", "html", "ratelimit", "claims", "latency", "published", "seed"];
+const KINDS: [&str; 10] =
+    ["drop", "reset", "deadlock", "html", "ratelimit", "claims", "latency", "published", "features", "seed"];
+
+const FEATURES: &str = "write features=batch, features=renew, features=batch+renew or features=none";
 
 /// Parses items such as `KIND=RATE`. Without a seed, a random one is used.
 pub(super) fn parse(items: &[String]) -> Result<Faults, UserError> {
@@ -35,6 +38,14 @@ fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), Strin
     match (kind, value) {
         ("published", None) => faults.published = true,
         ("published", Some(_)) => return Err("it takes no rate: it is on or off".to_owned()),
+        ("features", value) => {
+            let unknown = |name| format!("no extension is called {name:?}: {FEATURES}");
+            faults.features = match value {
+                None | Some("") => return Err(FEATURES.to_owned()),
+                Some("none") => Features::NONE,
+                Some(names) => Features::named(names.split('+')).map_err(unknown)?,
+            };
+        }
         ("seed", value) => {
             let number = value.and_then(|value| value.parse().ok());
             faults.seed = number.ok_or("write seed=N, a whole number from 0")?;
@@ -86,7 +97,7 @@ mod tests {
     #[test]
     fn kinds_have_rates() {
         let faults = parsed(
-            "drop=5%,reset=0.25,deadlock=0,html=100e-3,ratelimit=1%,claims=2,latency=50%:200ms,published,seed=7",
+            "drop=5%,reset=0.25,deadlock=0,html=100e-3,ratelimit=1%,claims=2,latency=50%:200ms,published,features=batch,seed=7",
         );
         let expected = Faults {
             drop: 0.05,
@@ -98,10 +109,14 @@ mod tests {
             latency: 0.5,
             delay: Duration::from_millis(200),
             published: true,
+            features: Features { batch: true, renew: false },
             seed: 7,
         };
         assert_eq!(faults, Ok(expected));
         assert_eq!(parsed("drop=100%,latency=1:25s").map(|faults| (faults.drop, faults.latency)), Ok((1.0, 1.0)));
+        for (text, features) in [("none", Features::NONE), ("batch+renew", Features::default())] {
+            assert_eq!(parsed(&format!("features={text}")).map(|faults| faults.features), Ok(features));
+        }
         let late = parsed("latency=20ms").map(|faults| (faults.latency, faults.delay));
         assert_eq!(late, Ok((1.0, Duration::from_millis(20))), "all calls");
         assert_eq!(parse(&[]).map(|faults| Faults { seed: 0, ..faults }), Ok(Faults::default()));
@@ -132,6 +147,10 @@ mod tests {
             ("published=5%", "--fault published=5%: it takes no rate", ""),
             ("claims", "--fault claims: write claims=N, a whole number from 1", ""),
             ("claims=0", "--fault claims=0: write claims=N", ""),
+            ("features", "--fault features: write features=batch, features=renew", ""),
+            ("features=", "--fault features=: write features=batch, features=renew", ""),
+            ("features=batches", "--fault features=batches: no extension is called \"batches\": write", ""),
+            ("features=none+batch", "--fault features=none+batch: no extension is called \"none\": write", ""),
             ("seed=x", "--fault seed=x: write seed=N", ""),
             ("drop=1%,drop=2%", "--fault drop=2%: drop is given twice", ""),
             ("drop=60%,html=50%", "--fault: drop, reset, deadlock, html and ratelimit add up to more than 100%", ""),

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::faults;
 use super::setup::Setup;
 use crate::cli::ServeArgs;
+use crate::config::Origin;
 use crate::exit::{Exit, UserError};
 use crate::output::{note, print_json, print_line};
 use crate::server::{Server, ServerError, Settings};
@@ -73,7 +74,8 @@ pub(super) fn embedded(setup: &Setup) -> Result<Server, UserError> {
             .hint("remove api_url, or set it to http://127.0.0.1:PORT/api")
     })?;
     let mut settings = settings(listen, None, setup);
-    settings.claim_timeout = setup.config.claim_timeout.value;
+    let claim_timeout = &setup.config.claim_timeout;
+    settings.claim_timeout = (claim_timeout.origin != Origin::Default).then_some(claim_timeout.value);
     let server = Server::start(&settings).map_err(|error| explain(&error))?;
     let (api_url, page_url) = (server.api_url(), server.page_url());
     log::info!(api_url = api_url.as_str(), page_url = page_url.as_str(); "embedded TaskManager listening");

@@ -1,6 +1,7 @@
 //! Reads request bodies: JSON objects, field by field.
 
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::CallError;
 use super::large::LARGE;
-use super::queue::Shared;
+use super::queue::{Shared, within_limits};
 use crate::http::ConnectionHandle;
 use crate::json;
 use crate::name::{self, MAX_NAME};
@@ -26,9 +27,11 @@ const MAX_TEXT: usize = 65_535;
 /// How much of a body that is too large is read and discarded, so that its sender gets the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
-/// The fields of a request body. Null counts as absent.
+/// The fields of a request body, or of an entry of a list in it. Null counts as absent.
 pub(super) struct BodyFields {
     values: Map<String, Value>,
+    /// Where they are in the body: empty, or such as `results[3].`.
+    place: String,
 }
 
 impl<S: Sync> FromRequest<S> for BodyFields {
@@ -36,7 +39,7 @@ impl<S: Sync> FromRequest<S> for BodyFields {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, CallError> {
         let body = read(request.into_body()).await?;
-        Ok(Self { values: Self::parse(&body)? })
+        Ok(Self { values: Self::parse(&body)?, place: String::new() })
     }
 }
 
@@ -59,19 +62,69 @@ impl BodyFields {
 
     /// Takes an optional field.
     pub(super) fn optional<T: FieldType>(&mut self, name: &str) -> Result<Option<T>, CallError> {
-        let wrong_type = || CallError::invalid(format!("Field '{name}' must be of type {}", T::TYPE));
-        self.any(name).map(|value| T::from_json(value).ok_or_else(wrong_type)).transpose()
+        let value = self.any(name);
+        let wrong_type = || CallError::invalid(format!("Field '{}{name}' must be of type {}", self.place, T::TYPE));
+        value.map(|value| T::from_json(value).ok_or_else(wrong_type)).transpose()
     }
 
     /// Takes a required field.
     pub(super) fn required<T: FieldType>(&mut self, name: &str) -> Result<T, CallError> {
-        self.optional(name)?.ok_or_else(|| CallError::bad_request(format!("Missing required field: {name}")))
+        let value = self.optional(name)?;
+        value.ok_or_else(|| CallError::bad_request(format!("Missing required field: {}{name}", self.place)))
+    }
+
+    /// Whether there is a field of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Takes an optional integer in a range.
+    pub(super) fn within(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, CallError> {
+        let Some(StrictInteger(number)) = self.optional(name)? else { return Ok(None) };
+        let (place, least, most) = (&self.place, range.start(), range.end());
+        match () {
+            () if number < *least => Err(CallError::invalid(format!("Field '{place}{name}' must be at least {least}"))),
+            () if number > *most => Err(CallError::invalid(format!("Field '{place}{name}' must be at most {most}"))),
+            () => Ok(Some(number)),
+        }
+    }
+
+    /// Takes a list of 1 to `most` values of any type.
+    pub(super) fn list(&mut self, name: &str, most: usize) -> Result<Vec<Value>, CallError> {
+        let values: Vec<Value> = self.required(name)?;
+        match values.len() {
+            0 => Err(CallError::invalid(format!("Field '{name}' must have at least 1 entry"))),
+            count if count > most => {
+                Err(CallError::invalid(format!("Field '{name}' must have at most {most} entries; it has {count}")))
+            }
+            _ => Ok(values),
+        }
+    }
+
+    /// Takes a list of 1 to `most` objects. The error of an entry that is not an object says where it is.
+    pub(super) fn entries(&mut self, name: &str, most: usize) -> Result<Vec<Result<Self, CallError>>, CallError> {
+        let entry = |(index, value)| {
+            let not_an_object = || CallError::invalid(format!("Field '{name}[{index}]' must be of type object"));
+            let values = Map::from_json(value).ok_or_else(not_an_object)?;
+            Ok(Self { values, place: format!("{name}[{index}].") })
+        };
+        Ok(self.list(name, most)?.into_iter().enumerate().map(entry).collect())
     }
 
     /// Takes a required name: a string or a number that is not blank. Returns it trimmed.
     pub(super) fn name(&mut self, name: &str) -> Result<String, CallError> {
         let Scalar(text) = self.required(name)?;
-        check_name(name, text)
+        self.check_name(name, text)
+    }
+
+    /// Takes a required string that is a name. Returns it trimmed.
+    pub(super) fn text_name(&mut self, name: &str) -> Result<String, CallError> {
+        let text = self.required(name)?;
+        self.check_name(name, text)
+    }
+
+    fn check_name(&self, name: &str, text: String) -> Result<String, CallError> {
+        if self.place.is_empty() { check_name(name, text) } else { check_name(&format!("{}{name}", self.place), text) }
     }
 
     /// Takes a worker's id, which must be a string.
@@ -83,7 +136,7 @@ impl BodyFields {
     pub(super) fn keyword(&mut self, name: &str) -> Result<Option<String>, CallError> {
         let Some(Scalar(text)) = self.optional(name)? else { return Ok(None) };
         let text = text.trim_matches(BLANK);
-        if text.is_empty() { Ok(Some(String::new())) } else { check_name(name, text.to_owned()).map(Some) }
+        if text.is_empty() { Ok(Some(String::new())) } else { self.check_name(name, text.to_owned()).map(Some) }
     }
 
     /// Takes a schema: an object, or one as a JSON string.
@@ -107,9 +160,16 @@ impl BodyFields {
             None => return Ok(None),
         };
         if text.len() > MAX_TEXT {
-            return Err(CallError::invalid(format!("Field '{name}' is longer than {MAX_TEXT} bytes")));
+            return Err(CallError::invalid(format!("Field '{}{name}' is longer than {MAX_TEXT} bytes", self.place)));
         }
         Ok(Some(text))
+    }
+
+    /// Takes an optional value of any type as text in canonical form, if its nesting and size are within the limits.
+    pub(super) fn json_text(&mut self, name: &str, max_depth: usize) -> Result<Option<String>, CallError> {
+        let Some(value) = self.any(name) else { return Ok(None) };
+        within_limits(&format!("{}{name}", self.place), &value, max_depth)?;
+        Ok(Some(value.to_string()))
     }
 }
 
@@ -246,6 +306,14 @@ pub(super) fn is_truthy(value: &Value) -> bool {
         Value::String(text) => !["", "0"].contains(&text.as_str()),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
+impl FieldType for Vec<Value> {
+    const TYPE: &'static str = "array";
+
+    fn from_json(value: Value) -> Option<Self> {
+        if let Value::Array(items) = value { Some(items) } else { None }
     }
 }
 

@@ -151,9 +151,9 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::server::Settings;
     use crate::server::params::NewParams;
-    use crate::server::queue::Queue;
+    use crate::server::queue::{CheckedTask, Queue};
+    use crate::server::{Features, Settings};
 
     /// A queue with a type, in a folder of its own.
     fn queue() -> (Shared, TempDir) {
@@ -161,12 +161,13 @@ mod tests {
         let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
         let mut queue = Queue::open(&settings).unwrap();
         queue.register("a".to_owned(), "1".to_owned(), json!({"type": "object"})).unwrap();
-        (Shared::new(queue), folder)
+        (Shared::new(queue, Features::NONE), folder)
     }
 
     fn create(queue: &Shared, n: usize) {
         let params = json!({"n": n});
-        queue.try_lock().unwrap().create("a".to_owned(), NewParams::of("a", &params), 0).unwrap();
+        let task = CheckedTask { task_type: "a".to_owned(), params: NewParams::of("a", &params), priority: 0 };
+        queue.try_lock().unwrap().create(task).unwrap();
     }
 
     async fn change(State(queue): State<Shared>) {

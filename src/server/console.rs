@@ -27,7 +27,7 @@ use super::committer::{self, Committer};
 use super::envelope::CallError;
 use super::error::Refusal;
 use super::memory::TOO_MANY_LARGE_ANSWERS;
-use super::queue::Shared;
+use super::queue::{Shared, TaskRequest};
 use super::storage::{Filter, STATUSES, Side, Time};
 use crate::http::ConnectionHandle;
 use crate::http::page::{Page, short_duration};
@@ -217,7 +217,7 @@ type TaskId = Result<Path<i64>, PathRejection>;
 
 async fn show_task(State(console): State<Arc<Console>>, id: TaskId, Query(query): Query<FormInput>) -> PageResult {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
-    let shown = console.queue.with_task(id, move |queue| queue.shown(id)).await?;
+    let shown = console.queue.with_tasks(&[id], move |queue| queue.shown(id)).await?;
     let note = match query.get("is").map(String::as_str) {
         Some("new") => Some("Created."),
         Some("old") => Some("Not created: this task already exists with the same params."),
@@ -233,7 +233,7 @@ async fn retry(
     id: TaskId,
 ) -> PageResult {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
-    console.queue.with_task(id, move |queue| queue.put_back(id)).await?;
+    console.queue.with_tasks(&[id], move |queue| queue.put_back(id)).await?;
     log_action(&connection, Some(id), "task retried on the page");
     Ok(redirect(&format!("/tasks/{id}?is=back")))
 }
@@ -263,7 +263,7 @@ async fn create(
     let (Some(params), Some(priority), true) = (params, priority, errors.is_empty()) else {
         return Ok(console.form(task_type, input.contains_key(fields::JSON_FIELD), &input, &errors).await?);
     };
-    let created = console.queue.create(task_type.clone(), params, priority).await?;
+    let created = console.queue.create(TaskRequest { task_type: task_type.clone(), params, priority }).await?;
     let how = if created.deduplicated { "old" } else { "new" };
     if !created.deduplicated {
         log_action(&connection, Some(created.id), "task created on the page");

@@ -111,6 +111,10 @@ impl From<Refusal> for CallError {
         let not_found = |error| Self::new(StatusCode::NOT_FOUND, error);
         match refusal {
             Refusal::TypeNotFound => not_found("Task type not found"),
+            Refusal::UnknownType(id) => {
+                let detail = format!("There is no task type with the ID {id}");
+                Self { details: vec![detail], ..not_found("Task type not found") }
+            }
             Refusal::TaskNotFound => not_found("Task not found"),
             Refusal::NoTask => not_found("No available tasks"),
             Refusal::TypeNotActive => Self::bad_request("Task type is not active"),
@@ -124,6 +128,7 @@ impl From<Refusal> for CallError {
             Refusal::NotClaimed => Self::bad_request("Task is not in claimed state"),
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
+            Refusal::AttemptOver => Self::new(StatusCode::CONFLICT, "Attempt is over"),
             Refusal::Database(error) => Self::internal(&sqlite::words(&error)),
         }
     }

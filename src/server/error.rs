@@ -90,6 +90,8 @@ impl From<StartError> for ServerError {
 #[derive(Debug)]
 pub(super) enum Refusal {
     TypeNotFound,
+    /// One of several types of a claim does not exist.
+    UnknownType(i64),
     TypeNotActive,
     /// The schema is not a valid JSON Schema.
     BadSchema(String),
@@ -107,6 +109,8 @@ pub(super) enum Refusal {
     TaskNotFound,
     NotClaimed,
     ClaimedByAnother,
+    /// The report is about an earlier attempt.
+    AttemptOver,
     NotFailed,
     /// The database failed.
     Database(rusqlite::Error),

@@ -17,6 +17,7 @@ use tokio::{task, time};
 use super::access::is_health;
 use super::body::read;
 use super::envelope::{CallError, NOT_QUITE_HTML, proxy_page, zoned_now};
+use super::features::Features;
 use super::published;
 use crate::http::{Break, ConnectionHandle};
 
@@ -44,6 +45,8 @@ pub struct Faults {
     pub delay: Duration,
     /// Answer as the published TaskManager does instead of as documented.
     pub published: bool,
+    /// The extensions of the API to offer; the published TaskManager has none.
+    pub features: Features,
     /// Seed of the random generator: with the same faults and seed, the n-th call of two servers gets the same fault.
     pub seed: u64,
 }
@@ -56,6 +59,11 @@ impl Faults {
     #[must_use]
     pub fn failing(&self) -> f64 {
         self.failures().iter().map(|(_, rate)| rate).sum()
+    }
+
+    /// Returns the extensions of the API that the server offers.
+    pub(super) fn features(&self) -> Features {
+        if self.published { Features::NONE } else { self.features }
     }
 
     /// Adds the faults to `router`.

@@ -1,7 +1,6 @@
 //! Long polls: claims with `Prefer: wait=N` (RFC 7240) that wait for a task. Our own preference `task-types="N N"` adds
 //! further types.
 
-use std::iter;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -9,8 +8,8 @@ use tokio::time::Instant;
 
 use super::committer::Committer;
 use super::error::Refusal;
-use super::queue::{ClaimRequest, Shared};
-use super::storage::Claimed;
+use super::queue::{ClaimRequest, ClaimedTasks, Shared};
+use super::storage::TypeLimit;
 
 /// Maximum time that a claim waits.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -36,9 +35,9 @@ impl Preference {
         Some(Self { timeout, others: others.filter(|others| others.len() <= MAX_OTHER_TYPES) })
     }
 
-    /// Returns the value of `Preference-Applied`.
-    pub(super) fn applied(&self) -> &'static str {
-        if self.others.is_some() { "wait, task-types" } else { "wait" }
+    /// Returns the value of `Preference-Applied` for that claim. One of several tasks names its types itself.
+    pub(super) fn applied(&self, request: &ClaimRequest) -> &'static str {
+        if self.others.is_some() && request.limit.is_none() { "wait, task-types" } else { "wait" }
     }
 }
 
@@ -51,31 +50,31 @@ fn preference_value<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str>
     })
 }
 
-/// Claims a task as soon as there is one. Returns `None` if there is none in time, or the wait was cancelled.
+/// Claims tasks as soon as there is one. Returns `None` if there is none in time, or the wait was cancelled.
 pub(super) async fn claim(
     queue: &Shared,
     committer: &Committer,
     request: &ClaimRequest,
     preference: &Preference,
-) -> Result<Option<Claimed>, Refusal> {
+) -> Result<Option<ClaimedTasks>, Refusal> {
     let deadline = Instant::now() + preference.timeout;
-    let types = {
-        let queue = queue.lock().await;
-        queue.admit(request, request.type_id)?;
-        let others = preference.others.iter().flatten();
-        let others = others.copied().filter(|other| queue.admit(request, *other).is_ok());
-        iter::once(request.type_id).chain(others).collect()
-    };
-    let position = queue.long_polls.join(types, &request.worker_id);
+    let types = types(queue, request, preference).await?;
+    let position = queue.long_polls.join(types.iter().map(|it| it.type_id).collect(), &request.worker_id);
     while !position.is_ended() {
         let (mut next_check, changes) = (deadline, queue.lock().await.changes());
-        for type_id in position.types_where_first() {
+        let first = position.types_where_first();
+        let first: Vec<TypeLimit> = types.iter().filter(|it| first.contains(&it.type_id)).copied().collect();
+        // A list has the best tasks of all types. A single claim takes one of its own type, if there is one.
+        let together = if request.limit.is_some() { types.len() } else { 1 };
+        for some in first.chunks(together) {
             // Between the claim and the answer only the disk is waited for: who is still there now gets it.
-            match queue.claim(request, type_id).await {
+            match queue.claim(request, some).await {
                 Err(Refusal::NoTask) => {}
                 decided => return decided.map(Some),
             }
-            next_check = next_check.min(Instant::now() + queue.lock().await.until_expiry(type_id)?);
+        }
+        for of_type in &first {
+            next_check = next_check.min(Instant::now() + queue.lock().await.until_expiry(of_type.type_id)?);
         }
         if Instant::now() >= deadline {
             break;
@@ -87,6 +86,18 @@ pub(super) async fn claim(
         position.wait(next_check).await;
     }
     Ok(None)
+}
+
+/// Returns the types that a claim waits for: its own, and those of its preference that exist.
+async fn types(queue: &Shared, request: &ClaimRequest, preference: &Preference) -> Result<Vec<TypeLimit>, Refusal> {
+    let queue = queue.lock().await;
+    let mut types = queue.admitted(request)?;
+    for type_id in preference.others.iter().flatten().copied() {
+        if request.limit.is_none() && queue.admits(request, type_id).is_ok_and(|is_admitted| is_admitted) {
+            types.push(TypeLimit { type_id, limit: 1 });
+        }
+    }
+    Ok(types)
 }
 
 #[cfg(test)]

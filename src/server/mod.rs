@@ -4,12 +4,14 @@
 //! in the answers.
 
 mod access;
+mod batches;
 mod body;
 mod committer;
 mod console;
 mod envelope;
 mod error;
 mod faults;
+mod features;
 mod key_limiter;
 mod large;
 mod long_poll;
@@ -38,6 +40,7 @@ use committer::Committer;
 use envelope::CallError;
 pub use error::ServerError;
 pub use faults::Faults;
+pub use features::Features;
 use queue::{Queue, Shared};
 use storage::{Disk, Time};
 
@@ -79,8 +82,8 @@ pub struct Settings {
     /// The key that callers must send; at least 16 characters if other machines can reach `listen`. Without a key, only
     /// programs on this machine have access.
     pub api_key: Option<String>,
-    /// How long a claim lasts before it expires.
-    pub claim_timeout: Duration,
+    /// How long a claim lasts before it expires. By default 300 seconds, or 60 seconds if its worker renews it.
+    pub claim_timeout: Option<Duration>,
     /// Number of attempts before a task stays failed.
     pub max_attempts: u32,
     /// How long completed and failed tasks are kept; `None` means forever.
@@ -90,14 +93,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Creates settings with the API's defaults: no key, claims of 300 seconds, 3 attempts, no retention, no faults.
+    /// Creates settings with the API's defaults: no key, the default time of claims, 3 attempts, no retention, no faults.
     #[must_use]
     pub fn new(listen: SocketAddr, database: PathBuf) -> Self {
         Self {
             listen,
             database,
             api_key: None,
-            claim_timeout: Duration::from_secs(300),
+            claim_timeout: None,
             max_attempts: 3,
             keep: None,
             faults: Faults::default(),
@@ -119,7 +122,7 @@ impl Server {
         check_key(key, settings.listen)?;
         let listener = Listener::bind(settings.listen)?;
         let address = listener.address();
-        let queue = Shared::new(Queue::open(settings)?);
+        let queue = Shared::new(Queue::open(settings)?, settings.faults.features());
         let committer = Arc::new(Committer::new(queue.clone()));
         let disk = Arc::clone(&queue.disk);
         let long_polls = Arc::clone(&queue.long_polls);

@@ -9,25 +9,30 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-pub(super) use shared::{STEP, Shared};
+pub(super) use shared::{STEP, Shared, TaskRequest};
 
 use super::Settings;
 use super::error::{Refusal, Result, ServerError};
 use super::large::LARGE;
 use super::long_poll_queue::LongPollQueue;
-use super::memory::MemoryBudget;
+use super::memory::{MemoryBudget, Reservation};
 use super::params::{NewParams, Schemas};
 use super::storage::{
-    Claimed, Disk, Filter, Json, Listed, NewTask, Order, Overview, Report, Rules, Shown, SqliteStorage, Summary, Task,
-    TaskType, Time, TypeCounts,
+    Claimed, Disk, Filter, Json, Listed, NewTask, Order, Overview, Report, Rules, Seconds, Shown, SqliteStorage,
+    Summary, Task, TaskClaim, TaskType, Time, TypeCounts, TypeLimit,
 };
-use crate::json::{self, MAX_RESULT_DEPTH};
+use crate::json::{self, MAX_BYTES};
 
 /// The most task types: all of them are in one answer, with their schemas.
 const MAX_TYPES: i64 = 1_000;
 
 /// What the answer to a claim holds beside the params, in bytes: about, and rather more.
 const ENVELOPE: usize = 2048;
+
+/// Time until a claim expires, unless the operator has chosen another.
+pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_secs(300);
+/// The same for claims that their worker renews.
+pub(super) const RENEWED_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A type that was registered.
 #[derive(Serialize)]
@@ -58,20 +63,57 @@ pub(super) struct Created {
     pub(super) deduplicated: bool,
 }
 
-/// A claim to be.
+/// A task to create, whose params fit the schema of its type.
+pub(super) struct CheckedTask {
+    pub(super) task_type: String,
+    pub(super) params: NewParams,
+    pub(super) priority: i64,
+}
+
+/// A claim, as a worker asks for it.
 #[derive(Clone)]
 pub(super) struct ClaimRequest {
     pub(super) worker_id: String,
-    pub(super) type_id: i64,
+    pub(super) types: Vec<TypeLimit>,
+    /// Maximum number of tasks; `None` asks for a single one, whose answer is not a list.
+    pub(super) limit: Option<usize>,
     pub(super) type_pattern: Option<String>,
     pub(super) order: Order,
+    /// Whether the worker will renew the claims.
+    pub(super) renews: bool,
 }
 
-impl Report {
-    /// The text of a result that is within the limits.
-    pub(super) fn result(result: Option<Value>) -> Result<Option<String>> {
-        within_limits("result", result.as_ref().unwrap_or(&Value::Null), MAX_RESULT_DEPTH)?;
-        Ok(result.map(|result| result.to_string()))
+/// Tasks that were claimed, and their share of the memory for answers.
+pub(super) struct ClaimedTasks {
+    pub(super) tasks: Vec<Claimed>,
+    pub(super) reservation: Option<Reservation>,
+}
+
+/// The room for claimed tasks in an answer.
+struct AnswerRoom<'a> {
+    answers: &'a MemoryBudget,
+    reservation: Option<Reservation>,
+    /// Length of the tasks so far, in bytes.
+    length: usize,
+    /// Whether the thread that serves makes the answer.
+    is_serving: bool,
+}
+
+impl AnswerRoom<'_> {
+    /// Whether there is room for one more task, with params of that length. There must be for the first.
+    fn add(&mut self, length: usize) -> Result<bool> {
+        let is_first = self.length == 0;
+        let total = self.length + length + ENVELOPE;
+        match () {
+            () if self.is_serving && (length > LARGE || !is_first && total > LARGE) => Err(Refusal::Large),
+            () if !is_first && total > MAX_BYTES => Ok(false),
+            () if self.answers.reserve(&mut self.reservation, total) => {
+                self.length = total;
+                Ok(true)
+            }
+            () if is_first => Err(Refusal::NoRoom),
+            () => Ok(false),
+        }
     }
 }
 
@@ -79,7 +121,8 @@ impl Report {
 pub(super) struct Queue {
     storage: SqliteStorage,
     schemas: Schemas,
-    claim_timeout: Duration,
+    /// Time until claims expire, if the operator has chosen it.
+    claim_timeout: Option<Duration>,
     max_attempts: u32,
     long_polls: Arc<LongPollQueue>,
     answers: MemoryBudget,
@@ -90,7 +133,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn open(settings: &Settings) -> std::result::Result<Self, ServerError> {
         Ok(Self {
-            storage: SqliteStorage::open(&settings.database)?,
+            storage: SqliteStorage::open(&settings.database, settings.claim_timeout.unwrap_or(CLAIM_TIMEOUT))?,
             schemas: Schemas::default(),
             claim_timeout: settings.claim_timeout,
             max_attempts: settings.max_attempts,
@@ -138,9 +181,9 @@ impl Queue {
     }
 
     /// Stores a task with params that were checked, unless its like was ever stored: then that is the task.
-    pub(super) fn create(&mut self, task_type: String, params: NewParams, priority: i64) -> Result<Created> {
+    pub(super) fn create(&mut self, task: CheckedTask) -> Result<Created> {
+        let CheckedTask { task_type, params: NewParams { text, dedupe_key }, priority } = task;
         let type_id = self.rules(&task_type)?.type_id;
-        let NewParams { text, dedupe_key } = params;
         self.is_long |= text.len() > LARGE;
         let task = NewTask { type_id, params: &text, priority, dedupe_key: &dedupe_key };
         let (id, known) = self.storage.create(&task)?;
@@ -152,38 +195,71 @@ impl Queue {
         Ok(Created { id, task_type, status, dedupe_key, deduplicated })
     }
 
-    /// Refuses a claim that no task will ever be there for: of a type that is unknown, or not like the pattern.
-    pub(super) fn admit(&self, request: &ClaimRequest, type_id: i64) -> Result<()> {
-        let is_like = self.storage.is_like(type_id, request.type_pattern.as_deref())?;
-        if is_like { Ok(()) } else { Err(Refusal::NoTask) }
+    /// Returns the types of a claim that its pattern matches. If there are none, or one is unknown, no task will ever come.
+    pub(super) fn admitted(&self, request: &ClaimRequest) -> Result<Vec<TypeLimit>> {
+        let mut admitted = Vec::with_capacity(request.types.len());
+        for of_type in &request.types {
+            match self.admits(request, of_type.type_id) {
+                Ok(true) => admitted.push(*of_type),
+                Ok(false) => {}
+                Err(Refusal::TypeNotFound) if request.limit.is_some() => {
+                    return Err(Refusal::UnknownType(of_type.type_id));
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        if admitted.is_empty() { Err(Refusal::NoTask) } else { Ok(admitted) }
     }
 
-    /// Hands out a task of a type, be it the request's own or another: one whose claim has expired, else the pending one
-    /// that is first, if it has at most `longest` bytes. The expired claim stands until then, so that a late report is not
-    /// lost for nothing.
-    pub(super) fn claim(&mut self, request: &ClaimRequest, type_id: i64, longest: usize) -> Result<Claimed> {
-        self.admit(request, type_id)?;
-        let answers = &self.answers;
-        let reserve = |length| {
-            let mut reservation = None;
-            match () {
-                () if length > longest => Err(Refusal::Large),
-                () if answers.reserve(&mut reservation, length + ENVELOPE) => Ok(reservation),
-                () => Err(Refusal::NoRoom),
-            }
+    /// Whether the pattern of a claim matches that type.
+    pub(super) fn admits(&self, request: &ClaimRequest, type_id: i64) -> Result<bool> {
+        self.storage.is_like(type_id, request.type_pattern.as_deref())
+    }
+
+    /// Hands out tasks of these types: those whose claims have expired, then the pending ones that are first. An expired
+    /// claim stands until then, so that a late report is not lost for nothing. Unless `is_serving`, the tasks may be large.
+    pub(super) fn claim(
+        &mut self,
+        request: &ClaimRequest,
+        types: &[TypeLimit],
+        is_serving: bool,
+    ) -> Result<ClaimedTasks> {
+        let lasts = self.claim_timeout(request.renews);
+        let mut room = AnswerRoom { answers: &self.answers, reservation: None, length: 0, is_serving };
+        let claim = TaskClaim {
+            worker_id: &request.worker_id,
+            types,
+            limit: request.limit.unwrap_or(1),
+            order: request.order,
+            lasts,
         };
-        let order = (type_id, request.order);
-        let claimed = self.storage.claim(&request.worker_id, order, self.claim_timeout, reserve)?;
-        // Its row is written anew, with the params.
-        self.is_long |= claimed.params.len() > LARGE;
-        Ok(claimed)
+        let mut tasks = self.storage.claim(&claim, |length| room.add(length))?;
+        for task in tasks.iter_mut().filter(|_| request.renews) {
+            task.expires_in = Some(Seconds(lasts));
+        }
+        // Their rows are written anew, with the params.
+        self.is_long |= room.length > LARGE;
+        Ok(ClaimedTasks { tasks, reservation: room.reservation })
+    }
+
+    /// Time until a claim expires. The default is shorter for a worker that renews it: if it dies, its tasks are handed out
+    /// again sooner.
+    fn claim_timeout(&self, renews: bool) -> Duration {
+        self.claim_timeout.unwrap_or(if renews { RENEWED_CLAIM_TIMEOUT } else { CLAIM_TIMEOUT })
+    }
+
+    /// Renews a worker's claim; returns the time until it expires now.
+    pub(super) fn renew(&mut self, id: i64, worker_id: &str) -> Result<Duration> {
+        let lasts = self.claim_timeout(true);
+        self.storage.renew(id, worker_id, lasts)?;
+        Ok(lasts)
     }
 
     /// How long it takes until a claim of that type can expire, be it one that is made from now on.
     pub(super) fn until_expiry(&self, type_id: i64) -> Result<Duration> {
-        let oldest = self.storage.oldest_claim(type_id)?;
-        let age = oldest.map_or(Duration::ZERO, |claimed_at| Time::now().since(claimed_at));
-        Ok(self.claim_timeout.saturating_sub(age))
+        let shortest = self.claim_timeout(true);
+        let first = self.storage.first_expiry(type_id)?;
+        Ok(first.map_or(shortest, |expires_at| expires_at.since(Time::now()).min(shortest)))
     }
 
     pub(super) fn progress(&mut self, id: i64, worker_id: &str, progress: i64) -> Result<()> {
@@ -191,10 +267,10 @@ impl Queue {
     }
 
     /// Ends an attempt; the status the task has now.
-    pub(super) fn complete(&mut self, id: i64, report: Report) -> Result<&'static str> {
+    pub(super) fn complete(&mut self, id: i64, worker_id: &str, report: Report) -> Result<&'static str> {
         self.is_long |= report.result.as_ref().is_some_and(|result| result.len() > LARGE);
-        let (type_id, status) = self.storage.end(id, report, i64::from(self.max_attempts))?;
-        if status == "pending" {
+        let (type_id, status) = self.storage.end(id, worker_id, report, i64::from(self.max_attempts))?;
+        if let Some(type_id) = type_id.filter(|_| status == "pending") {
             self.long_polls.notify_first_of(type_id);
         }
         Ok(status)
@@ -210,6 +286,19 @@ impl Queue {
     /// Removes tasks that ended before `time`: `most`, or as many as there is time for. Whether there may be more.
     pub(super) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
         self.storage.remove_ended(time, most)
+    }
+
+    /// Returns the length of the long fields of these tasks, in bytes. Those that do not exist have none.
+    pub(super) fn length_of_tasks(&self, ids: &[i64]) -> Result<usize> {
+        let mut length = 0;
+        for id in ids {
+            match self.storage.length_of_task(*id) {
+                Ok(of_task) => length += of_task,
+                Err(Refusal::TaskNotFound) => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(length)
     }
 
     /// About how long the answer is that shows a task, in bytes.
@@ -246,7 +335,7 @@ impl Queue {
     }
 
     pub(super) fn shown(&self, id: i64) -> Result<Shown> {
-        self.storage.shown(id, self.claim_timeout)
+        self.storage.shown(id)
     }
 
     /// Whether the next commit takes longer than others.
@@ -271,7 +360,7 @@ impl Queue {
 }
 
 /// Refuses what could not be handed out again: whatever is in the database can be read, by prismq's client as well.
-fn within_limits(field: &str, value: &Value, max_depth: usize) -> Result<()> {
+pub(super) fn within_limits(field: &str, value: &Value, max_depth: usize) -> Result<()> {
     json::check(value, max_depth).map_err(|error| Refusal::BeyondLimit(format!("Field '{field}' is {error}")))
 }
 

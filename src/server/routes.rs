@@ -15,15 +15,18 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
+use super::batches::{self, Items};
 use super::body::{self, BodyFields, StrictInteger, check_name};
 use super::committer::{self, Committer};
 use super::envelope::{CallError, Success};
 use super::error::Refusal;
+use super::features::Features;
 use super::large::LARGE;
 use super::long_poll::{self, Preference};
-use super::queue::{ClaimRequest, STEP, Shared};
-use super::storage::{Claimed, Filter, Order, Report, STATUSES, Side, SortBy};
+use super::queue::{ClaimRequest, ClaimedTasks, STEP, Shared, TaskRequest};
+use super::storage::{Filter, Order, Report, STATUSES, Side, SortBy, TypeLimit};
 use crate::http::ConnectionHandle;
+use crate::json::MAX_RESULT_DEPTH;
 
 /// Default and maximum number of tasks in a list.
 pub(super) const DEFAULT_LIMIT: i64 = 50;
@@ -35,11 +38,11 @@ const LISTED: usize = 512;
 #[derive(Clone)]
 pub(super) struct Unlimited;
 
-type CallResult<T> = Result<Success<T>, CallError>;
+pub(super) type CallResult<T> = Result<Success<T>, CallError>;
 
 /// Every call, behind `access`. What a call changes is committed by `committer`.
 pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Access>) -> Router {
-    let calls = [
+    let mut calls = vec![
         ("/api/task-types/register", post(register)),
         ("/api/task-types", get(list_types)),
         ("/api/task-types/{name}", get(show_type)),
@@ -49,6 +52,12 @@ pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Acces
         ("/api/tasks/{id}/progress", post(progress)),
         ("/api/tasks/{id}/complete", post(complete)),
     ];
+    if queue.features.batch {
+        calls.push(("/api/tasks/complete", post(batches::complete)));
+    }
+    if queue.features.renew {
+        calls.push(("/api/tasks/renew", post(batches::renew)));
+    }
     let mut router = Router::new();
     for (path, methods) in calls {
         router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
@@ -75,10 +84,15 @@ async fn no_endpoint() -> CallError {
 
 async fn health(State(queue): State<Shared>, Extension(committer): Extension<Arc<Committer>>) -> CallResult<Value> {
     committer.check_in_place().map_err(|error| CallError::internal(&error))?;
+    let features = queue.features;
     // Where another call has it, it is well.
     queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
-    Ok(Success(json!({"status": "healthy", "timestamp": timestamp, "database": "connected"})))
+    let mut health = json!({"status": "healthy", "timestamp": timestamp, "database": "connected"});
+    if features != Features::NONE {
+        health["features"] = json!(features.names());
+    }
+    Ok(Success(health))
 }
 
 async fn register(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<impl Serialize> {
@@ -131,11 +145,20 @@ where
     Ok(answer)
 }
 
-async fn create(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<impl Serialize> {
-    let task_type = check_name("type", fields.required("type")?)?;
-    let params = fields.required("params")?;
-    let priority = fields.optional("priority")?.unwrap_or(0);
-    Ok(Success(queue.create(task_type, params, priority).await?))
+async fn create(State(queue): State<Shared>, mut fields: BodyFields) -> Result<Response, CallError> {
+    if queue.features.batch && fields.has("tasks") && !fields.has("type") {
+        return batches::create(queue, fields).await;
+    }
+    Ok(Success(queue.create(task_request(&mut fields)?).await?).into_response())
+}
+
+/// Takes the fields of a task to create.
+pub(super) fn task_request(fields: &mut BodyFields) -> Result<TaskRequest, CallError> {
+    Ok(TaskRequest {
+        task_type: fields.text_name("type")?,
+        params: fields.required("params")?,
+        priority: fields.optional("priority")?.unwrap_or(0),
+    })
 }
 
 async fn claim(
@@ -145,23 +168,28 @@ async fn claim(
     headers: HeaderMap,
     fields: BodyFields,
 ) -> Result<Response, CallError> {
-    let request = claim_request(fields)?;
+    let request = claim_request(fields, queue.features)?;
     let Some(preference) = Preference::of(&headers) else {
-        let claimed = queue.claim(&request, request.type_id).await?;
-        return Ok(claim_response(&queue, claimed).await);
+        let types = queue.lock().await.admitted(&request)?;
+        let claimed = queue.claim(&request, &types).await?;
+        return Ok(claim_response(&queue, &request, claimed).await);
     };
     let _pause = connection.pause_timeout();
     let answer = match long_poll::claim(&queue, &committer, &request, &preference).await? {
-        Some(claimed) => claim_response(&queue, claimed).await,
+        Some(claimed) => claim_response(&queue, &request, claimed).await,
         None => CallError::from(Refusal::NoTask).into_response(),
     };
-    Ok(([("Preference-Applied", preference.applied())], answer).into_response())
+    Ok(([("Preference-Applied", preference.applied(&request))], answer).into_response())
 }
 
-/// Returns the answer with a claimed task, which keeps its memory reservation.
-async fn claim_response(queue: &Shared, mut claimed: Claimed) -> Response {
-    let reservation = claimed.reservation.take();
-    let mut answer = queue.large.answer(claimed.params.len(), Success(claimed)).await;
+/// Returns the answer with claimed tasks, which keeps their memory reservation.
+async fn claim_response(queue: &Shared, request: &ClaimRequest, claimed: ClaimedTasks) -> Response {
+    let ClaimedTasks { mut tasks, reservation } = claimed;
+    let length = tasks.iter().map(|task| task.params.len()).sum();
+    let mut answer = match request.limit {
+        Some(_) => queue.large.answer(length, Success(Items { items: tasks })).await,
+        None => queue.large.answer(length, Success(tasks.pop())).await,
+    };
     if let Some(reservation) = reservation {
         answer.extensions_mut().insert(Arc::new(reservation));
     }
@@ -175,15 +203,20 @@ async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> CallRe
     Ok(Success(json!({"withdrawn": queue.long_polls.withdraw(&worker_id)})))
 }
 
-fn claim_request(mut fields: BodyFields) -> Result<ClaimRequest, CallError> {
-    let type_id = fields.required("task_type_id")?;
+fn claim_request(mut fields: BodyFields, features: Features) -> Result<ClaimRequest, CallError> {
+    let (types, limit) = if features.batch && batches::is_claim(&fields) {
+        batches::claim_limits(&mut fields).map(|(types, limit)| (types, Some(limit)))?
+    } else {
+        (vec![TypeLimit { type_id: fields.required("task_type_id")?, limit: 1 }], None)
+    };
     let worker_id = fields.worker_id()?;
-    if type_id <= 0 {
+    if types.iter().any(|it| it.type_id <= 0) {
         return Err(CallError::bad_request("task_type_id must be a positive integer"));
     }
     let type_pattern = fields.keyword("type_pattern")?.filter(|pattern| !["", "0"].contains(&pattern.as_str()));
     let order = claim_order(&mut fields)?;
-    Ok(ClaimRequest { worker_id, type_id, type_pattern, order })
+    let renews = features.renew && fields.optional("renews")?.unwrap_or(false);
+    Ok(ClaimRequest { worker_id, types, limit, type_pattern, order, renews })
 }
 
 fn claim_order(fields: &mut BodyFields) -> Result<Order, CallError> {
@@ -218,20 +251,27 @@ async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: BodyField
     }
     // The message is checked like any other field; the API has no place where it would show.
     fields.free_text("message")?;
-    queue.with_task(id, move |queue| queue.progress(id, &worker_id, progress)).await?;
+    queue.with_tasks(&[id], move |queue| queue.progress(id, &worker_id, progress)).await?;
     Ok(Success(json!({"id": id, "progress": progress})))
 }
 
 async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
     let id = task_id(id)?;
-    let report = Report {
-        worker_id: fields.name("worker_id")?,
-        success: fields.required("success")?,
-        result: Report::result(fields.any("result"))?,
-        error: fields.free_text("error")?,
-    };
-    let status = queue.with_task(id, move |queue| queue.complete(id, report)).await?;
+    let worker_id = fields.name("worker_id")?;
+    let report = report(&mut fields, queue.features)?;
+    let status = queue.with_tasks(&[id], move |queue| queue.complete(id, &worker_id, report)).await?;
     Ok(Success(json!({"id": id, "status": status})))
+}
+
+/// Takes the fields of a report.
+pub(super) fn report(fields: &mut BodyFields, features: Features) -> Result<Report, CallError> {
+    let attempt = if features.batch { fields.within("attempt", 1..=i64::MAX)? } else { None };
+    Ok(Report {
+        attempt,
+        success: fields.required("success")?,
+        result: fields.json_text("result", MAX_RESULT_DEPTH)?,
+        error: fields.free_text("error")?,
+    })
 }
 
 async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, CallError> {

@@ -40,7 +40,10 @@ fn the_health_needs_no_key() {
     let api = with_key();
     let health = api.get("/health").data();
     assert!(health["timestamp"].is_i64());
-    assert_eq!(health, json!({"status": "healthy", "timestamp": health["timestamp"], "database": "connected"}));
+    let features = json!(["batch", "renew"]);
+    let timestamp = &health["timestamp"];
+    let expected = json!({"status": "healthy", "timestamp": timestamp, "database": "connected", "features": features});
+    assert_eq!(health, expected);
 }
 
 #[test]

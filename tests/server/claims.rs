@@ -222,7 +222,7 @@ fn a_success_after_a_failure_clears_the_error() {
 
 /// A server whose claims last no longer than it takes to ask again.
 fn short_claims() -> (Api, i64) {
-    let api = Api::start_with(|settings| settings.claim_timeout = Duration::from_millis(20));
+    let api = Api::start_with(|settings| settings.claim_timeout = Some(Duration::from_millis(20)));
     let type_id = api.register_any("a");
     api.create("a", json!({}));
     api.claim("first", type_id).data();

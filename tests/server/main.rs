@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod api;
+mod batches;
 mod browser;
 mod claims;
 #[cfg(target_os = "linux")]
@@ -22,6 +23,7 @@ mod large;
 mod lifecycle;
 mod page;
 mod published;
+mod renewals;
 mod schemas;
 mod serve;
 mod sessions;

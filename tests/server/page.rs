@@ -122,7 +122,7 @@ fn it_tells_how_the_queue_is() {
 fn counts_follow_every_change() {
     let api = Api::start_with(|settings| {
         settings.max_attempts = 2;
-        settings.claim_timeout = Duration::from_millis(1);
+        settings.claim_timeout = Some(Duration::from_millis(1));
     });
     let browser = Browser::at(&api);
     let type_id = api.register_any("a");
@@ -208,7 +208,7 @@ fn a_task_is_told_with_all_that_became_of_it() {
 
 #[test]
 fn a_claim_that_ran_out_is_told() {
-    let api = Api::start_with(|settings| settings.claim_timeout = Duration::from_millis(1));
+    let api = Api::start_with(|settings| settings.claim_timeout = Some(Duration::from_millis(1)));
     let type_id = api.register_any("a");
     api.create("a", json!({}));
     api.claim("lost", type_id).data();

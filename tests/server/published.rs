@@ -211,7 +211,7 @@ fn a_hash_is_the_recorded_one() {
 
 /// A server with the task that the later recordings are about, claimed by worker-1.
 fn with_a_task(claim_timeout: Duration) -> Api {
-    let api = published(|settings| settings.claim_timeout = claim_timeout);
+    let api = published(|settings| settings.claim_timeout = Some(claim_timeout));
     let any = json!({"name": "example.any", "version": "1.0.0", "param_schema": {"type": "object"}}).to_string();
     post(&api, "/task-types/register", &any);
     post(&api, "/tasks", &json!({"type": "example.any", "params": {"a": 1}}).to_string());

@@ -64,7 +64,12 @@ impl Waiter {
     }
 
     pub(crate) fn claim_for(&mut self, worker_id: &str, type_id: i64, headers: &str) {
-        let body = json!({"worker_id": worker_id, "task_type_id": type_id}).to_string();
+        self.claim_with(&json!({"worker_id": worker_id, "task_type_id": type_id}), headers);
+    }
+
+    /// Sends a claim with this body.
+    pub(crate) fn claim_with(&mut self, body: &Value, headers: &str) {
+        let body = body.to_string();
         let length = body.len();
         self.send(&format!(
             "POST /api/tasks/claim HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
@@ -106,8 +111,13 @@ pub(crate) fn waiting(api: &Api, type_id: i64, headers: &str) -> Waiter {
 
 /// The same for this worker. The server has seen the claim: it has answered others that came after it.
 pub(crate) fn waiting_for(worker_id: &str, api: &Api, type_id: i64, headers: &str) -> Waiter {
+    waiting_with(api, &json!({"worker_id": worker_id, "task_type_id": type_id}), headers)
+}
+
+/// The same for a claim with this body.
+pub(crate) fn waiting_with(api: &Api, body: &Value, headers: &str) -> Waiter {
     let mut waiter = Waiter::new(&api.server);
-    waiter.claim_for(worker_id, type_id, headers);
+    waiter.claim_with(body, headers);
     for _ in 0..3 {
         api.get("/health").data();
     }

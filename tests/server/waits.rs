@@ -241,7 +241,7 @@ fn a_claim_that_waits_gets_what_another_failed() {
 
 #[test]
 fn claims_that_wait_get_what_others_lost() {
-    let api = Api::start_with(|settings| settings.claim_timeout = Duration::from_secs(1));
+    let api = Api::start_with(|settings| settings.claim_timeout = Some(Duration::from_secs(1)));
     let type_id = api.register_any("a");
     let ids = [1, 2].map(|n| api.create("a", json!({"n": n})));
     let start = Instant::now();

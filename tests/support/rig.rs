@@ -133,7 +133,7 @@ impl Rig {
 
     /// A rig whose claims last this long, with the type [`ANY`].
     pub(crate) fn with_claims_of(claim_timeout: Duration) -> Self {
-        Self::with(|settings| settings.claim_timeout = claim_timeout).knowing_any()
+        Self::with(|settings| settings.claim_timeout = Some(claim_timeout)).knowing_any()
     }
 
     pub(crate) fn with(set: impl FnOnce(&mut Settings)) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::{ClaimRequest, Queue};
+use super::{CheckedTask, ClaimRequest, Queue, TypeLimit};
 use crate::server::Settings;
 use crate::server::params::NewParams;
 use crate::server::storage::{Filter, Order, Report, STATUSES, Side, SortBy, Time};
@@ -20,9 +20,9 @@ const FILL: &str = "
     WITH RECURSIVE numbers (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?1),
     mixed AS (SELECT n, 1 + n % 20 AS type_id, n / 20 % 8 AS place FROM numbers)
     INSERT INTO tasks
-        (type_id, status, priority, attempts, claimed_by, claimed_at, completed_at, created_at, dedupe_key, params)
+        (type_id, status, priority, attempts, claimed_by, claimed_at, expires_at, completed_at, created_at, dedupe_key, params)
     SELECT type_id, iif(place < 5, 'pending', CASE place WHEN 5 THEN 'claimed' WHEN 6 THEN 'completed' ELSE 'failed' END),
-        n * 7919 % 10, n % 3, iif(place < 5, NULL, 'w'), iif(place < 5, NULL, n), iif(place < 6, NULL, n), n, n, '{}'
+        n * 7919 % 10, n % 3, iif(place < 5, NULL, 'w'), iif(place < 5, NULL, n), iif(place = 5, 9000000000000000, NULL), iif(place < 6, NULL, n), n, n, '{}'
     FROM mixed";
 
 /// A queue that counts its steps.
@@ -37,7 +37,8 @@ impl Counted {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tasks.db");
         // Claims last until they are told not to.
-        let settings = Settings { claim_timeout: Duration::MAX, ..Settings::new(([127, 0, 0, 1], 0).into(), path) };
+        let settings =
+            Settings { claim_timeout: Some(Duration::MAX), ..Settings::new(([127, 0, 0, 1], 0).into(), path) };
         let mut queue = Queue::open(&settings).unwrap();
         for n in 1..=TYPES {
             queue.register(format!("type.{n}"), "1".to_owned(), json!({"type": "object"})).unwrap();
@@ -65,9 +66,14 @@ impl Counted {
             for descending in [false, true] {
                 let order = Order { by, descending };
                 let id = self.count(format!("claim by {order:?}"), |queue| claim(queue, order));
+                let attempt = self.queue.summaries(&[id]).unwrap()[0].attempts;
                 self.count("progress", |queue| queue.progress(id, "me", 50).unwrap());
-                let report = |success| Report { worker_id: "me".to_owned(), success, result: None, error: None };
-                self.count("complete", |queue| queue.complete(id, report(descending)).unwrap());
+                let report = |success| Report { attempt: Some(attempt), success, result: None, error: None };
+                self.count("renew", |queue| queue.renew(id, "me").unwrap());
+                self.count("complete", |queue| queue.complete(id, "me", report(descending)).unwrap());
+                self.count("complete again", |queue| queue.complete(id, "me", report(descending)).unwrap());
+                let types = [3, 4, 5, 21].map(|type_id| TypeLimit { type_id, limit: 5 });
+                self.count(format!("claim several by {order:?}"), |queue| claim_all(queue, order, &types));
             }
         }
         self.count("look for an expiry", |queue| queue.until_expiry(1).unwrap());
@@ -104,15 +110,25 @@ impl Counted {
 }
 
 fn claim(queue: &mut Queue, order: Order) -> i64 {
-    let request = ClaimRequest { worker_id: "me".to_owned(), type_id: 3, type_pattern: None, order };
-    serde_json::to_value(queue.claim(&request, request.type_id, usize::MAX).unwrap()).unwrap()["id"].as_i64().unwrap()
+    claim_all(queue, order, &[TypeLimit { type_id: 3, limit: 1 }])[0]
+}
+
+/// Claims as many tasks as the limits of the types allow.
+fn claim_all(queue: &mut Queue, order: Order, types: &[TypeLimit]) -> Vec<i64> {
+    let limit = types.iter().map(|it| it.limit).sum();
+    let (worker_id, types) = ("me".to_owned(), types.to_vec());
+    let request = ClaimRequest { worker_id, types, limit: Some(limit), type_pattern: None, order, renews: false };
+    let claimed = queue.claim(&request, &request.types, false).unwrap().tasks;
+    claimed.iter().map(|task| serde_json::to_value(task).unwrap()["id"].as_i64().unwrap()).collect()
 }
 
 /// The steps of every call, with so many tasks.
 fn steps(tasks: u32) -> Vec<(String, u64)> {
     let mut counted = Counted::with_tasks(tasks);
     for what in ["create", "find"] {
-        counted.count(what, |queue| queue.create("type.1".to_owned(), NewParams::of("type.1", &json!({})), 0).unwrap());
+        let params = NewParams::of("type.1", &json!({}));
+        let task = CheckedTask { task_type: "type.1".to_owned(), params, priority: 0 };
+        counted.count(what, |queue| queue.create(task).unwrap());
     }
     counted.count("show", |queue| queue.task(400).unwrap());
     counted.count_lists();

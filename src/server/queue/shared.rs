@@ -7,15 +7,16 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 use tokio::time::sleep;
 
-use super::{ClaimRequest, Created, Queue, Registered, within_limits};
+use super::{CheckedTask, ClaimRequest, ClaimedTasks, Created, Queue, Registered, within_limits};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
 use crate::server::error::{Refusal, Result};
+use crate::server::features::Features;
 use crate::server::large::{LARGE, LargeCalls};
 use crate::server::long_poll_queue::LongPollQueue;
 use crate::server::memory::{MemoryBudget, Reservation};
 use crate::server::params::{NewParams, ParamsError, SchemaChecker};
-use crate::server::storage::{Claimed, Disk, Summary};
+use crate::server::storage::{Disk, Summary, TypeLimit};
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]
@@ -28,6 +29,14 @@ pub(in crate::server) struct Shared {
     pub(in crate::server) answers: MemoryBudget,
     pub(in crate::server) large: LargeCalls,
     pub(in crate::server) disk: Arc<Disk>,
+    pub(in crate::server) features: Features,
+}
+
+/// A task to create, as a call asks for it.
+pub(in crate::server) struct TaskRequest {
+    pub(in crate::server) task_type: String,
+    pub(in crate::server) params: Map<String, Value>,
+    pub(in crate::server) priority: i64,
 }
 
 /// Tasks of a list that are read at once.
@@ -36,8 +45,9 @@ pub(in crate::server) const STEP: usize = 500;
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Shared {
-    pub(in crate::server) fn new(queue: Queue) -> Self {
+    pub(in crate::server) fn new(queue: Queue, features: Features) -> Self {
         Self {
+            features,
             long_polls: Arc::clone(&queue.long_polls),
             checker: Arc::default(),
             bodies: MemoryBudget::default(),
@@ -54,41 +64,43 @@ impl Shared {
         self.lock().await.register(name, version, schema)
     }
 
-    /// Stores a task whose params fit the schema of its type.
-    pub(in crate::server) async fn create(
-        &self,
-        task_type: String,
-        params: Map<String, Value>,
-        priority: i64,
-    ) -> Result<Created> {
+    /// Checks that the params of a task to be created fit the schema of its type.
+    pub(in crate::server) async fn check(&self, task: TaskRequest) -> Result<CheckedTask> {
+        let TaskRequest { task_type, params, priority } = task;
         let mut params = Value::Object(params);
         let schema = self.schema_for(&task_type, &mut params).await?;
         let params = Arc::new(params);
         let checked = self.checker.check(&schema, &params).await;
         checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
         let params = NewParams::of(&task_type, &params);
-        self.lock().await.create(task_type, params, priority)
+        Ok(CheckedTask { task_type, params, priority })
     }
 
-    /// Hands out a task; a large one beside the thread that serves.
-    pub(in crate::server) async fn claim(&self, request: &ClaimRequest, type_id: i64) -> Result<Claimed> {
-        let claimed = self.lock().await.claim(request, type_id, LARGE);
+    /// Stores a task whose params fit the schema of its type.
+    pub(in crate::server) async fn create(&self, task: TaskRequest) -> Result<Created> {
+        let task = self.check(task).await?;
+        self.lock().await.create(task)
+    }
+
+    /// Hands out tasks of these types; large ones beside the thread that serves.
+    pub(in crate::server) async fn claim(&self, request: &ClaimRequest, types: &[TypeLimit]) -> Result<ClaimedTasks> {
+        let claimed = self.lock().await.claim(request, types, true);
         if !matches!(claimed, Err(Refusal::Large)) {
             return claimed;
         }
-        let (shared, request) = (self.clone(), request.clone());
-        self.large.run(async move { shared.lock().await.claim(&request, type_id, usize::MAX) }).await
+        let (shared, request, types) = (self.clone(), request.clone(), types.to_vec());
+        self.large.run(async move { shared.lock().await.claim(&request, &types, false) }).await
     }
 
-    /// Works on a task; on a large one beside the thread that serves, as a change writes all of its row anew.
-    pub(in crate::server) async fn with_task<T: Send + 'static>(
+    /// Works on tasks; on large ones beside the thread that serves, as a change writes all of a row anew.
+    pub(in crate::server) async fn with_tasks<T: Send + 'static, E: From<Refusal> + Send + 'static>(
         &self,
-        id: i64,
-        work: impl FnOnce(&mut Queue) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+        ids: &[i64],
+        work: impl FnOnce(&mut Queue) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E> {
         {
             let mut queue = self.lock().await;
-            if queue.length_of_task(id)? <= LARGE {
+            if queue.length_of_tasks(ids)? <= LARGE {
                 return work(&mut queue);
             }
         }

@@ -18,7 +18,7 @@ impl Queue {
 
     /// From now on, every claim has run out.
     pub(in crate::server) fn expire_claims(&mut self) {
-        self.claim_timeout = Duration::ZERO;
+        self.storage.expire_claims();
     }
 }
 
@@ -29,18 +29,22 @@ fn a_task_is_not_claimed_where_there_is_no_room_for_it() {
     let mut queue = Queue::open(&settings).unwrap();
     queue.register("a".to_owned(), "1".to_owned(), json!({"type": "object"})).unwrap();
     let mut create = |text: String| {
-        queue.create("a".to_owned(), NewParams::of("a", &json!({"text": text})), 0).unwrap();
+        let params = NewParams::of("a", &json!({"text": text}));
+        queue.create(CheckedTask { task_type: "a".to_owned(), params, priority: 0 }).unwrap();
     };
     create("x".repeat(1 << 20));
     create("short".to_owned());
     let order = Order { by: SortBy::CreatedAt, descending: false };
-    let request = ClaimRequest { worker_id: "w".to_owned(), type_id: 1, type_pattern: None, order };
+    let types = vec![TypeLimit { type_id: 1, limit: 1 }];
+    let worker_id = "w".to_owned();
+    let request =
+        ClaimRequest { worker_id, types: types.clone(), limit: None, type_pattern: None, order, renews: false };
     let mut others = None;
     assert!(queue.answers.reserve(&mut others, 256 << 20));
-    assert!(matches!(queue.claim(&request, 1, usize::MAX), Err(Refusal::NoRoom)));
+    assert!(matches!(queue.claim(&request, &types, false), Err(Refusal::NoRoom)));
     let [short, long] = &queue.summaries(&[2, 1]).unwrap()[..] else { panic!() };
     assert_eq!((long.status.as_str(), long.attempts, short.attempts), ("pending", 0, 0));
     drop(others);
-    let claimed = queue.claim(&request, 1, usize::MAX).unwrap();
-    assert_eq!(claimed.params.len(), (1 << 20) + "{'text':''}".len());
+    let claimed = queue.claim(&request, &types, false).unwrap();
+    assert_eq!(claimed.tasks[0].params.len(), (1 << 20) + "{'text':''}".len());
 }

@@ -12,7 +12,6 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::memory::Reservation;
 pub(super) use sqlite::{Disk, SqliteStorage};
 
 /// Maximum characters of a text shown on a task's page.
@@ -44,6 +43,24 @@ pub(super) struct Task {
     result: Option<JsonText>,
 }
 
+/// A claim of tasks.
+pub(super) struct TaskClaim<'a> {
+    pub(super) worker_id: &'a str,
+    pub(super) types: &'a [TypeLimit],
+    /// Maximum number of tasks of all types together.
+    pub(super) limit: usize,
+    pub(super) order: Order,
+    /// Time until it expires.
+    pub(super) lasts: Duration,
+}
+
+/// A type, and the maximum number of its tasks to claim.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TypeLimit {
+    pub(super) type_id: i64,
+    pub(super) limit: usize,
+}
+
 /// A task as a claim returns it.
 #[derive(Debug, Serialize)]
 pub(super) struct Claimed {
@@ -53,9 +70,23 @@ pub(super) struct Claimed {
     pub(super) params: JsonText,
     attempts: i64,
     priority: i64,
-    /// Its share of the memory for answers.
-    #[serde(skip)]
-    pub(super) reservation: Option<Reservation>,
+    /// Time until the claim expires, for workers that renew it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires_in: Option<Seconds>,
+}
+
+/// A duration as the API shows it: a number of seconds, a whole one if possible.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seconds(pub(super) Duration);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.subsec_nanos() == 0 {
+            serializer.serialize_u64(self.0.as_secs())
+        } else {
+            serializer.serialize_f64(self.0.as_secs_f64())
+        }
+    }
 }
 
 /// A task to create.
@@ -68,7 +99,8 @@ pub(super) struct NewTask<'a> {
 
 /// A worker's report of an ended attempt.
 pub(super) struct Report {
-    pub(super) worker_id: String,
+    /// Which attempt of the task it is about; `None` means the current one.
+    pub(super) attempt: Option<i64>,
     pub(super) success: bool,
     /// In canonical form.
     pub(super) result: Option<String>,

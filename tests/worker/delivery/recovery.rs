@@ -178,7 +178,7 @@ fn a_live_process_keeps_its_results() {
 
 #[test]
 fn the_lost_claim_of_an_attempt_that_was_not_run_is_not_counted() {
-    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Duration::from_millis(500));
+    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(500)));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     rig.case("hopeless", "exit 65");
     rig.work(["--max-tasks", "1"]).run().exits(0);

@@ -1,7 +1,7 @@
 //! SQL for past attempts, which are no longer in their task's row because another followed. A task that completes at
 //! its first attempt has none, so it costs nothing.
 
-use rusqlite::{Connection, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::headline::in_one_line;
 use crate::server::storage::{Fate, PastAttempt, Time};
@@ -21,6 +21,11 @@ impl Fate {
             Self::Expired => "expired",
             Self::PutBack => "put back",
         }
+    }
+
+    fn of(text: &str) -> Self {
+        // The table holds no other values.
+        Self::ALL.into_iter().find(|it| it.sql() == text).unwrap_or(Self::Failed)
     }
 }
 
@@ -49,6 +54,19 @@ pub(super) fn remove(connection: &Connection, task_id: i64) -> Result<()> {
     Ok(())
 }
 
+/// Returns the fate of a worker's past attempt. Attempts of a task that was put back are counted from 1 again: then it is
+/// the last one with that number.
+pub(super) fn fate(connection: &Connection, task_id: i64, attempt: i64, worker_id: &str) -> Result<Option<Fate>> {
+    connection
+        .prepare_cached(
+            "SELECT fate FROM past_attempts WHERE task_id = ?1 AND attempt = ?2 AND worker_id = ?3 \
+             ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![task_id, attempt, worker_id], |row| row.get::<_, String>(0))
+        .optional()
+        .map(|fate| fate.map(|fate| Fate::of(&fate)))
+}
+
 /// Returns a task's past attempts, newest first.
 pub(super) fn of_task(connection: &Connection, task_id: i64) -> Result<Vec<PastAttempt>> {
     connection
@@ -68,8 +86,7 @@ fn read(row: &Row<'_>) -> Result<PastAttempt> {
         claimed_at: row.get(2)?,
         ended_at: row.get(3)?,
         left_at: row.get(4)?,
-        // The table holds no other values.
-        fate: Fate::ALL.into_iter().find(|it| it.sql() == fate).unwrap_or(Fate::Failed),
+        fate: Fate::of(&fate),
         error: row.get(6)?,
     })
 }

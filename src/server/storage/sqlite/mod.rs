@@ -1,6 +1,7 @@
 //! The storage in an SQLite file. All of the server's SQL is in this folder.
 
 mod attempts;
+mod claims;
 mod clock;
 mod tally;
 mod tasks;
@@ -13,14 +14,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Claimed, Fate, Filter, Json, NewTask, Order, Report, Rules, Summary, Task, TaskType, Time};
+use super::{Fate, Filter, Json, NewTask, Report, Rules, Summary, Task, TaskType, Time};
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
-use crate::server::memory::Reservation;
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
 use clock::Clock;
 use tally::Tally;
-use tasks::{Ending, State};
+use tasks::{Ending, TaskState};
 
 /// The layout of the file. Its application id is `PqTM` in ASCII.
 const LAYOUT: Layout = Layout {
@@ -30,6 +30,7 @@ const LAYOUT: Layout = Layout {
         |it| it.execute_batch(include_str!("migrations/2.sql")),
         |it| it.execute_batch(include_str!("migrations/3.sql")),
         |it| it.execute_batch(include_str!("migrations/4.sql")),
+        |it| it.execute_batch(include_str!("migrations/5.sql")),
     ],
     // Enough for all statements, so that each is compiled once.
     statements: 64,
@@ -86,9 +87,11 @@ fn open(path: &Path) -> std::result::Result<OpenFile, ServerError> {
 }
 
 impl SqliteStorage {
-    /// Opens the file, or creates it and its folders.
-    pub(in crate::server) fn open(path: &Path) -> std::result::Result<Self, ServerError> {
+    /// Opens the file, or creates it and its folders. Claims of servers that stored no expiry last for `claim_timeout`.
+    pub(in crate::server) fn open(path: &Path, claim_timeout: Duration) -> std::result::Result<Self, ServerError> {
         let OpenFile { connection, log, anchors, .. } = open(path)?;
+        let failed = |error| ServerError::DatabaseFailed { path: path.to_owned(), reason: sqlite::words(&error) };
+        tasks::add_missing_expiries(&connection, claim_timeout).map_err(failed)?;
         Ok(Self {
             group: GroupCommit::new(connection),
             tally: Tally::default(),
@@ -174,44 +177,6 @@ impl SqliteStorage {
         Ok((id, known))
     }
 
-    /// Claims a task of a type: one whose claim is older than `timeout`, else the pending one that is first in `order`.
-    /// If `reserve` refuses a task because of its length, it is left alone.
-    pub(in crate::server) fn claim(
-        &mut self,
-        worker_id: &str,
-        (type_id, order): (i64, Order),
-        timeout: Duration,
-        mut reserve: impl FnMut(usize) -> Result<Option<Reservation>>,
-    ) -> Result<Claimed> {
-        let (claimed, was_pending) = loop {
-            self.follow_clock()?;
-            let Self { group, clock, .. } = self;
-            let claimed = group.change(|connection| {
-                let Some(now) = clock.now() else { return Ok(None) };
-                let expired = tasks::expired(connection, type_id, now.earlier_by(timeout))?;
-                let id = match expired {
-                    Some(id) => id,
-                    None => tasks::next(connection, type_id, order)?.ok_or(Refusal::NoTask)?,
-                };
-                if expired.is_some() {
-                    attempts::keep(connection, id, Fate::Expired, None)?;
-                }
-                // A task that cannot be sent would be claimed for nothing.
-                let reservation = reserve(tasks::length(connection, id)?.unwrap_or(0))?;
-                let claimed = tasks::claim(connection, id, worker_id, now)?;
-                Ok::<_, Refusal>(Some((Claimed { reservation, ..claimed }, expired.is_none())))
-            })?;
-            // Otherwise the clock was set just now.
-            if let Some(claimed) = claimed {
-                break claimed;
-            }
-        };
-        if was_pending {
-            self.tally.moved(type_id, Some("pending"), Some("claimed"));
-        }
-        Ok(claimed)
-    }
-
     /// Shifts the claims if the machine's clock was set.
     fn follow_clock(&mut self) -> Result<()> {
         if self.clock.now().is_none() {
@@ -221,11 +186,6 @@ impl SqliteStorage {
         Ok(())
     }
 
-    /// Returns when the claim of that type that expires first began.
-    pub(in crate::server) fn oldest_claim(&self, type_id: i64) -> Result<Option<Time>> {
-        Ok(tasks::oldest_claim(self.group.connection(), type_id)?)
-    }
-
     pub(in crate::server) fn progress(&mut self, id: i64, worker_id: &str, progress: i64) -> Result<()> {
         self.group.change(|connection| {
             held_by(connection, id, worker_id)?;
@@ -233,12 +193,22 @@ impl SqliteStorage {
         })
     }
 
-    /// Ends an attempt. If it has failed, another follows unless there were `most`. Returns the task's type and its new
-    /// status.
-    pub(in crate::server) fn end(&mut self, id: i64, report: Report, most: i64) -> Result<(i64, &'static str)> {
-        let Report { worker_id, success, result, error } = report;
+    /// Ends an attempt. If it has failed, another follows unless there were `most`. Returns the task's type if this has
+    /// changed the task, and the status that it got. A report of a named attempt that has arrived before changes nothing.
+    pub(in crate::server) fn end(
+        &mut self,
+        id: i64,
+        worker_id: &str,
+        report: Report,
+        most: i64,
+    ) -> Result<(Option<i64>, &'static str)> {
+        let Report { attempt, success, result, error } = report;
         let (type_id, status) = self.group.change(|connection| {
-            let task = held_by(connection, id, &worker_id)?;
+            let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
+            if let Some(attempt) = attempt.filter(|attempt| !task.is_held(worker_id, *attempt)) {
+                return Ok((None, earlier_outcome(connection, id, &task, (worker_id, attempt))?));
+            }
+            let task = check_held(task, worker_id)?;
             let status = match success {
                 true => "completed",
                 false if task.attempts < most => "pending",
@@ -249,9 +219,11 @@ impl SqliteStorage {
                 attempts::keep(connection, id, Fate::Failed, error_message.as_deref())?;
             }
             tasks::end(connection, id, &Ending { status, result, error_message })?;
-            Ok::<_, Refusal>((task.type_id, status))
+            Ok::<_, Refusal>((Some(task.type_id), status))
         })?;
-        self.tally.moved(type_id, Some("claimed"), Some(status));
+        if let Some(type_id) = type_id {
+            self.tally.moved(type_id, Some("claimed"), Some(status));
+        }
         Ok((type_id, status))
     }
 
@@ -314,8 +286,11 @@ impl SqliteStorage {
 }
 
 /// Returns the task if `worker_id` has claimed it.
-fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
-    let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
+fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<TaskState> {
+    check_held(tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?, worker_id)
+}
+
+fn check_held(task: TaskState, worker_id: &str) -> Result<TaskState> {
     if task.status != "claimed" {
         return Err(Refusal::NotClaimed);
     }
@@ -323,6 +298,27 @@ fn held_by(connection: &Connection, id: i64, worker_id: &str) -> Result<State> {
         return Err(Refusal::ClaimedByAnother);
     }
     Ok(task)
+}
+
+/// Returns the status that the task got by an earlier report of that attempt. The error says why there was none.
+fn earlier_outcome(
+    connection: &Connection,
+    id: i64,
+    task: &TaskState,
+    (worker_id, attempt): (&str, i64),
+) -> Result<&'static str> {
+    let is_own = task.attempts == attempt && task.claimed_by.as_deref() == Some(worker_id);
+    if is_own && let Some(status) = ["completed", "failed"].into_iter().find(|status| task.status == *status) {
+        return Ok(status);
+    }
+    match attempts::fate(connection, id, attempt, worker_id)? {
+        Some(Fate::Failed) => Ok("pending"),
+        // Only a task that has failed for good is put back.
+        Some(Fate::PutBack) => Ok("failed"),
+        None if task.status == "claimed" && task.attempts == attempt => Err(Refusal::ClaimedByAnother),
+        None if task.status != "claimed" && task.attempts < attempt => Err(Refusal::NotClaimed),
+        Some(Fate::Expired) | None => Err(Refusal::AttemptOver),
+    }
 }
 
 #[cfg(test)]
@@ -334,5 +330,10 @@ impl SqliteStorage {
             false
         };
         self.group.connection_mut().progress_handler(1, Some(go_on)).unwrap();
+    }
+
+    /// Lets every claim expire.
+    pub(in crate::server) fn expire_claims(&mut self) {
+        self.group.connection().execute("UPDATE tasks SET expires_at = 1 WHERE status = 'claimed'", []).unwrap();
     }
 }

@@ -1,16 +1,26 @@
 //! SQL for tasks.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 
+use super::claims::Candidate;
 use super::types;
 use crate::server::storage::{Claimed, Filter, NewTask, Order, STATUSES, Side, SortBy, Summary, Task, Time};
 
 /// The columns that decide what a worker may do with a task.
-pub(super) struct State {
+pub(super) struct TaskState {
     pub(super) type_id: i64,
     pub(super) status: String,
     pub(super) attempts: i64,
     pub(super) claimed_by: Option<String>,
+}
+
+impl TaskState {
+    /// Whether that is the current attempt, and `worker_id` has claimed it.
+    pub(super) fn is_held(&self, worker_id: &str, attempt: i64) -> bool {
+        self.status == "claimed" && self.attempts == attempt && self.claimed_by.as_deref() == Some(worker_id)
+    }
 }
 
 /// How an attempt ended.
@@ -22,6 +32,16 @@ pub(super) struct Ending<'a> {
 }
 
 impl Order {
+    /// Returns the column that it goes by.
+    fn column(self) -> &'static str {
+        match self.by {
+            SortBy::CreatedAt => "created_at",
+            SortBy::Priority => "priority",
+            SortBy::Id => "id",
+            SortBy::Attempts => "attempts",
+        }
+    }
+
     /// Returns the SQL of the order. Each has an index of its own. Ties go to the oldest task, except with newest
     /// first.
     fn sql(self) -> &'static str {
@@ -41,19 +61,23 @@ impl Order {
 pub(super) const SUMMARY: &str = "tasks.id, task_types.name, status, priority, progress, attempts, claimed_by, claimed_at, \
                        completed_at, tasks.created_at";
 
-const EXPIRED: &str = "SELECT id FROM tasks WHERE status = 'claimed' AND type_id = ?1 AND claimed_at <= ?2 \
-                       ORDER BY claimed_at, id LIMIT 1";
-
-const OLDEST_CLAIM: &str = "SELECT claimed_at FROM tasks WHERE status = 'claimed' AND type_id = ?1 \
-                            ORDER BY claimed_at LIMIT 1";
+const FIRST_EXPIRY: &str = "SELECT min(expires_at) FROM tasks WHERE status = 'claimed' AND type_id = ?1";
 
 const REMOVE_ENDED: &str = "DELETE FROM tasks WHERE id = (\
                             SELECT id FROM tasks WHERE completed_at < ?1 ORDER BY completed_at LIMIT 1) \
                             RETURNING id, type_id, status";
 
-fn next_sql(order: Order) -> String {
-    let order = order.sql();
-    format!("SELECT id FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT 1")
+fn expired_sql(order: Order) -> String {
+    let key = order.column();
+    format!(
+        "SELECT id, {key}, expires_at FROM tasks WHERE status = 'claimed' AND type_id = ?1 AND expires_at <= ?3 \
+         ORDER BY expires_at, id LIMIT ?2"
+    )
+}
+
+fn pending_sql(order: Order) -> String {
+    let (key, order) = (order.column(), order.sql());
+    format!("SELECT id, {key}, NULL FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT ?2")
 }
 
 /// Inserts a task with a unique key; returns its id.
@@ -73,51 +97,86 @@ pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<Option
         .optional()
 }
 
-/// Returns the task of that type whose claim expired first; claims that began before `expired` have expired.
-pub(super) fn expired(connection: &Connection, type_id: i64, expired: Time) -> Result<Option<i64>> {
-    connection.prepare_cached(EXPIRED)?.query_row(params![type_id, expired], |row| row.get(0)).optional()
+/// Returns the tasks of that type whose claims have expired by `now`, at most `most`, those that expired first.
+pub(super) fn expired(
+    connection: &Connection,
+    (type_id, order): (i64, Order),
+    now: Time,
+    most: usize,
+) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&expired_sql(order))?;
+    statement.query_map(params![type_id, most, now], |row| candidate(row, type_id))?.collect()
 }
 
-/// Returns when the claim of that type that expires first began.
-pub(super) fn oldest_claim(connection: &Connection, type_id: i64) -> Result<Option<Time>> {
-    connection.prepare_cached(OLDEST_CLAIM)?.query_row([type_id], |row| row.get(0)).optional()
+/// Returns when the claim of that type expires that does so first.
+pub(super) fn first_expiry(connection: &Connection, type_id: i64) -> Result<Option<Time>> {
+    connection.prepare_cached(FIRST_EXPIRY)?.query_row([type_id], |row| row.get(0))
+}
+
+/// Sets the expiry of claims that were made by servers that did not store it.
+pub(super) fn add_missing_expiries(connection: &Connection, claim_timeout: Duration) -> Result<()> {
+    let missing = "FROM tasks WHERE status = 'claimed' AND expires_at IS NULL";
+    let mut statement = connection.prepare(&format!("SELECT id, claimed_at {missing}"))?;
+    let claims: Vec<(i64, Time)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    for (id, claimed_at) in claims {
+        set_expiry(connection, id, claimed_at.later_by(claim_timeout))?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_expiry(connection: &Connection, id: i64, expires_at: Time) -> Result<usize> {
+    connection.prepare_cached("UPDATE tasks SET expires_at = ?2 WHERE id = ?1")?.execute(params![id, expires_at])
 }
 
 /// Shifts the times of all claims by `by` microseconds, forward or back.
 pub(super) fn shift_claims(connection: &Connection, by: i64) -> Result<usize> {
-    connection.execute("UPDATE tasks SET claimed_at = claimed_at + ?1 WHERE status = 'claimed'", [by])
+    connection.execute(
+        "UPDATE tasks SET claimed_at = claimed_at + ?1, expires_at = expires_at + ?1 WHERE status = 'claimed'",
+        [by],
+    )
 }
 
-/// Returns the pending task of that type that is first in `order`.
-pub(super) fn next(connection: &Connection, type_id: i64, order: Order) -> Result<Option<i64>> {
-    connection.prepare_cached(&next_sql(order))?.query_row([type_id], |row| row.get(0)).optional()
+/// Returns the pending tasks of that type that are first in `order`, at most `most`.
+pub(super) fn pending(connection: &Connection, (type_id, order): (i64, Order), most: usize) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&pending_sql(order))?;
+    statement.query_map(params![type_id, most], |row| candidate(row, type_id))?.collect()
 }
 
-/// Claims the task for `worker_id`: a new attempt, without progress.
-pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str, now: Time) -> Result<Claimed> {
+fn candidate(row: &Row<'_>, type_id: i64) -> Result<Candidate> {
+    Ok(Candidate { id: row.get(0)?, type_id, key: row.get(1)?, expired_at: row.get(2)? })
+}
+
+/// Claims the task for `worker_id` until `expires_at`: a new attempt, without progress.
+pub(super) fn claim(
+    connection: &Connection,
+    id: i64,
+    worker_id: &str,
+    (now, expires_at): (Time, Time),
+) -> Result<Claimed> {
     connection
         .prepare_cached(
             "UPDATE tasks SET status = 'claimed', attempts = attempts + 1, progress = 0, claimed_by = ?2, \
-             claimed_at = ?3 WHERE id = ?1 RETURNING id, \
+             claimed_at = ?3, expires_at = ?4 WHERE id = ?1 RETURNING id, \
              (SELECT name FROM task_types WHERE task_types.id = type_id), params, attempts, priority",
         )?
-        .query_row(params![id, worker_id, now], |row| {
+        .query_row(params![id, worker_id, now, expires_at], |row| {
             Ok(Claimed {
                 id: row.get(0)?,
                 task_type: row.get(1)?,
                 params: row.get(2)?,
                 attempts: row.get(3)?,
                 priority: row.get(4)?,
-                reservation: None,
+                expires_in: None,
             })
         })
 }
 
-pub(super) fn state(connection: &Connection, id: i64) -> Result<Option<State>> {
+pub(super) fn state(connection: &Connection, id: i64) -> Result<Option<TaskState>> {
     connection
         .prepare_cached("SELECT type_id, status, attempts, claimed_by FROM tasks WHERE id = ?1")?
         .query_row([id], |row| {
-            Ok(State { type_id: row.get(0)?, status: row.get(1)?, attempts: row.get(2)?, claimed_by: row.get(3)? })
+            Ok(TaskState { type_id: row.get(0)?, status: row.get(1)?, attempts: row.get(2)?, claimed_by: row.get(3)? })
         })
         .optional()
 }
@@ -133,7 +192,7 @@ pub(super) fn end(connection: &Connection, id: i64, ending: &Ending<'_>) -> Resu
             "UPDATE tasks SET status = ?2, result = ?3, error_message = ?4, \
              progress = iif(?2 = 'completed', 100, progress), \
              claimed_by = iif(?2 = 'pending', NULL, claimed_by), \
-             claimed_at = iif(?2 = 'pending', NULL, claimed_at), \
+             claimed_at = iif(?2 = 'pending', NULL, claimed_at), expires_at = NULL, \
              completed_at = iif(?2 = 'pending', NULL, ?5) WHERE id = ?1",
         )?
         .execute(params![id, ending.status, ending.result, ending.error_message, Time::now()])

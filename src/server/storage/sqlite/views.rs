@@ -1,7 +1,6 @@
 //! Data for the web page. Each query reads about what it shows, however many tasks there are.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -55,22 +54,21 @@ impl SqliteStorage {
         tasks::list(connection, filter)?.into_iter().map(&mut with_error).collect()
     }
 
-    /// Returns a task for its page. Claims expire after `timeout`.
-    pub(in crate::server) fn shown(&self, id: i64, timeout: Duration) -> Result<Shown> {
+    /// Returns a task for its page.
+    pub(in crate::server) fn shown(&self, id: i64) -> Result<Shown> {
         let connection = self.group.connection();
         let sql = format!(
-            "SELECT {SUMMARY}, error_message, substr(params, 1, ?2), length(params), substr(result, 1, ?2), length(result) \
-             FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1"
+            "SELECT {SUMMARY}, error_message, substr(params, 1, ?2), length(params), substr(result, 1, ?2), length(result), \
+             expires_at FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1"
         );
         let read = |row: &Row<'_>| {
             let task = tasks::summary(row)?;
-            let claimed_at = task.claimed_at.filter(|_| task.status == "claimed");
             Ok(Shown {
-                expires_at: claimed_at.map(|time| time.later_by(timeout)),
                 task,
                 error: row.get(10)?,
                 params: excerpt(row, 11)?.unwrap_or(Excerpt { text: String::new(), length: 0 }),
                 result: excerpt(row, 13)?,
+                expires_at: row.get(15)?,
                 past: attempts::of_task(connection, id)?,
             })
         };

@@ -28,15 +28,17 @@ fn a_claim_reads_one_row_in_every_order() {
         for descending in [false, true] {
             let two_way = matches!(by, SortBy::CreatedAt | SortBy::Id) || !descending;
             let index = if two_way { index.to_owned() } else { format!("{index}_desc") };
-            assert_flat(&next_sql(Order { by, descending }), &index);
+            assert_flat(&pending_sql(Order { by, descending }), &index);
         }
     }
 }
 
 #[test]
 fn an_expired_claim_is_found_by_its_index() {
-    assert_flat(EXPIRED, "claimed_by_age");
-    assert_flat(OLDEST_CLAIM, "claimed_by_age");
+    for by in ORDERS {
+        assert_flat(&expired_sql(Order { by, descending: false }), "claimed_by_expiry");
+    }
+    assert_flat(FIRST_EXPIRY, "claimed_by_expiry");
 }
 
 #[test]
