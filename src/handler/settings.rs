@@ -44,6 +44,12 @@ pub struct ExecSettings {
 }
 
 impl ExecSettings {
+    /// Creates settings without further variables or secrets.
+    #[must_use]
+    pub fn new(command: ExecCommand, dir: PathBuf) -> Self {
+        Self { command, dir, env: BTreeMap::new(), pass_env: Vec::new(), clean_env: false, secrets: Vec::new() }
+    }
+
     /// Returns the part of the environment that is the same for all tasks; `worker` is the worker's own environment.
     pub(super) fn environment(&self, worker: impl Iterator<Item = (OsString, OsString)>) -> EnvVars {
         let inherited = worker.filter(|(name, _)| self.inherits(name));
@@ -84,14 +90,7 @@ mod tests {
     use super::*;
 
     fn settings() -> ExecSettings {
-        ExecSettings {
-            command: ExecCommand::Program(vec!["true".into()]),
-            dir: "/".into(),
-            env: BTreeMap::new(),
-            pass_env: Vec::new(),
-            clean_env: false,
-            secrets: Vec::new(),
-        }
+        ExecSettings::new(ExecCommand::Program(vec!["true".into()]), "/".into())
     }
 
     /// The names that are left of `names`, each with the value `worker`.

@@ -21,10 +21,9 @@ mod settings;
 #[path = "../../tests/support/wait.rs"]
 mod wait;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -116,7 +115,7 @@ impl Bench {
         // fork and its exec.
         let command = ExecCommand::Program(vec!["sh".into(), "handler.sh".into()]);
         Self {
-            settings: settings(command, dir.path()),
+            settings: ExecSettings::new(command, dir.path().to_owned()),
             dir,
             params: json!({}),
             timeout: Duration::from_secs(60),
@@ -153,17 +152,6 @@ impl Bench {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-}
-
-fn settings(command: ExecCommand, dir: &Path) -> ExecSettings {
-    ExecSettings {
-        command,
-        dir: dir.to_owned(),
-        env: BTreeMap::new(),
-        pass_env: Vec::new(),
-        clean_env: false,
-        secrets: Vec::new(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Fetches automatic English subtitles with `yt-dlp`, if it is installed: the API returns them only to the video's owner.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -81,12 +80,5 @@ fn settings(folder: &Path, id: &str) -> ExecSettings {
         "--",
         &watch_url(id),
     ];
-    ExecSettings {
-        command: ExecCommand::Program(words.map(str::to_owned).into()),
-        dir: folder.to_owned(),
-        env: BTreeMap::new(),
-        pass_env: Vec::new(),
-        clean_env: false,
-        secrets: Vec::new(),
-    }
+    ExecSettings::new(ExecCommand::Program(words.map(str::to_owned).into()), folder.to_owned())
 }

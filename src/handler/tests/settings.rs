@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::handler::{Exec, ExecCommand, Handler};
+use crate::handler::{Exec, ExecCommand, ExecSettings, Handler};
 use serde_json::json;
 
-use super::{Bench, failure, settings};
+use super::{Bench, failure};
 
 /// Returns the error of both the check and a run for a command, in a folder that contains `file` with `mode`.
 fn refusal(command: &[&str], file: Option<(&str, &str, u32)>) -> String {
@@ -53,7 +53,7 @@ fn a_script_must_say_what_runs_it() {
 fn a_folder_that_is_not_there_is_named() {
     let mut bench = Bench::new("");
     for command in [ExecCommand::Program(vec!["true".into()]), ExecCommand::Shell("true".into())] {
-        bench.settings = settings(command, &bench.path("nowhere"));
+        bench.settings = ExecSettings::new(command, bench.path("nowhere"));
         let error = Exec::new(bench.settings.clone()).check().unwrap_err();
         assert!(error.contains("nowhere"), "{error}");
         assert_eq!(failure(&bench.run(), "configuration").error, error);

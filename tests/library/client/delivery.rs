@@ -1,4 +1,4 @@
-//! Reports count once, whatever becomes of their answers, and fit what the server keeps.
+//! Each report counts once, even if its answer is lost, and fits into the server.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -22,11 +22,11 @@ fn failure() -> Outcome {
     Outcome::failure(ErrorType::Connection, "quota exceeded")
 }
 
-/// When the run has ended whose report is sent, and another one.
+/// When the reported attempt ended, and when an earlier one did.
 const ENDED: &str = "1970-01-01T00:00:01.234Z";
 const BEFORE: &str = "1970-01-01T00:00:00.9Z";
 
-/// The result of a run that ended then, as a TaskManager shows it.
+/// The result of an attempt that ended at a time, as a TaskManager shows it.
 fn success_at(time: &str) -> Value {
     json!({"success": true, "data": {"videos": 5}, "metadata": {"worker_id": "worker-1", "processed_at": time}})
 }
@@ -35,19 +35,20 @@ fn failure_at(time: &str) -> Value {
     json!({"success": false, "error": "quota exceeded", "metadata": {"worker_id": "worker-1", "failed_at": time}})
 }
 
-/// A look at task 1, which differs from a claim by worker-1 as `changes` say.
+/// The answer for task 1 claimed by worker-1, with `changes`.
 fn look(changes: &Value) -> Answer {
     Answer::data(&json!({"items": [task(changes)], "count": 1}))
 }
 
-/// What a report ends with whose first answer was lost, when the task then looks so; and whether it was sent again.
+/// Reports with a lost first answer, after which the server shows this task. Returns the result, and whether the report was
+/// sent again.
 fn fate(outcome: Outcome, look: &Answer) -> (Delivery, bool) {
     let server = Server::queue([Answer::close(), look.clone(), recorded("complete")]);
     let first = patient(&server, Retries::STANDARD, &FakeClock::new()).deliver(&report(outcome.clone())).unwrap();
     let calls = server.calls();
     assert_eq!(calls[..2], [COMPLETE, LOOK]);
 
-    // The same after a restart, when nobody knows whether the report was ever sent.
+    // The same after a restart, when it is unknown whether the report was sent.
     let server = Server::queue([look.clone(), recorded("complete")]);
     let later = client(&server).redeliver(&report(outcome)).unwrap();
     assert_eq!((later, server.calls()), (first, calls[1..].to_vec()));
@@ -98,7 +99,7 @@ fn a_failure_whose_answer_was_lost() {
         (json!({"status": "completed"}), LOST),
         (json!({}), SENT_AGAIN),
         (json!({"error_message": mine}), SENT_AGAIN), // of the attempt before
-        // It made room for the next attempt, which somebody has claimed since.
+        // It ended its attempt, and the next one has been claimed since.
         (json!({"claimed_by": "worker-2", "attempts": 2, "error_message": mine}), ARRIVED),
         (json!({"attempts": 2, "error_message": mine}), ARRIVED),
         (json!({"attempts": 2, "error_message": "another"}), LOST),
@@ -162,7 +163,7 @@ fn looking_and_sending_are_both_tried_again() {
     });
     let delivery = patient(&server, Retries::STANDARD, &clock).deliver(&report(success()));
     assert_eq!(delivery, Ok(Delivery::Confirmed));
-    // By chance there are more looks before the last report: it keeps out of step with a balancer.
+    // There may be more checks before the last report, at random, to get out of step with a load balancer.
     let mut calls = server.calls();
     let more = calls.len() - 6;
     assert!(more < 4 && calls.drain(5..5 + more).all(|call| call == LOOK), "{calls:?}");
@@ -170,7 +171,7 @@ fn looking_and_sending_are_both_tried_again() {
     assert_eq!(clock.sleeps().len(), 3);
 }
 
-/// Somebody else may end the task between the look and the report.
+/// Another client may end the task between the check and the report.
 #[test]
 fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
     for (then, expected) in [
@@ -183,7 +184,7 @@ fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
     }
 }
 
-/// A server that is away costs a report as many tries as any other call, not that many lookups for each of them.
+/// If the server is unreachable, a report is tried as often as other calls, without that many checks for each try.
 #[test]
 fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
     for fault in [recorded("backend down"), recorded("the server's database is down"), Answer::close()] {
@@ -227,7 +228,7 @@ fn what_the_server_refuses_for_good_is_an_error() {
     }
 }
 
-/// What is sent for `result`, where the server takes it.
+/// Returns what is sent for `result` to a server that accepts it.
 fn sent(result: &TaskResult) -> Value {
     let server = Server::queue([recorded("complete")]);
     assert_eq!(client(&server).deliver(&ResultReport::from(result)), Ok(Delivery::Confirmed));
@@ -289,7 +290,7 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
             expected["result"]["data_bytes"] = json!(data.to_string().len());
             expected["result"]["data_omitted"] = json!([omitted]);
             assert_eq!(summary.json(), expected);
-            // What was left out is known by what the TaskManager shows; by the first limit, nothing was.
+            // The task that the server shows tells what was left out; with the first limit, nothing was.
             let report = ResultReport::from(&result);
             assert_eq!(report.omitted(Some(&summary.json()["result"])), [omitted]);
             assert_eq!(report.omitted(None), [""; 0]);
@@ -297,8 +298,8 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
     }
 }
 
-/// Whatever a handler wrote, something of it is taken: a server that escapes what is not ASCII keeps a letter in six
-/// bytes.
+/// Any message of a handler is shortened until it is accepted: a server that escapes non-ASCII characters stores six bytes
+/// for each.
 #[test]
 fn a_summary_is_short_however_much_the_handler_wrote_beside_its_data() {
     for wordy in [4_000, 12_000, 40_000].map(|letters| "ž".repeat(letters)) {

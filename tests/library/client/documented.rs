@@ -1,5 +1,5 @@
-//! The same calls against a server as the documents describe it: plain data inside the envelope or without one, ids as
-//! numbers, 404 where nothing is there.
+//! Calls to a server as the documents describe it: data inside an envelope or without one, ids as numbers, 404 for what
+//! does not exist.
 
 use prismq::internals::taskmanager::{Client, Delivery, Order, TaskFilter};
 use prismq::{Outcome, TaskId, TaskManagerError as Error};
@@ -130,7 +130,7 @@ fn errors_come_without_the_envelope_too() {
     }
 }
 
-/// A refused address comes in the shape of a refused key, and is one as far as the user is concerned.
+/// A blocked address gets the same answer as a wrong key, so the error is the same.
 #[test]
 fn a_blocked_address_is_no_refused_task() {
     let blocked = json!({"error": "Forbidden", "message": "Your address is blocked.", "timestamp": "…"});
@@ -141,7 +141,7 @@ fn a_blocked_address_is_no_refused_task() {
     assert!(!error.says_not_claimed() && !error.is_retryable());
 }
 
-/// A wrong base URL must not look like a type or a task that does not exist: a result would be given up for lost.
+/// A wrong base URL must not look like a missing type or task: a result would count as lost.
 #[test]
 fn a_call_the_server_does_not_know_is_no_unknown_task() {
     for body in [json!({"success": false, "error": "Endpoint not found"}), json!({"detail": "Not Found"}), json!({})] {

@@ -1,4 +1,4 @@
-//! What is left out of results that the TaskManager has no room for.
+//! Results that are too large for the TaskManager are shortened.
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -10,10 +10,10 @@ use prismq::{ErrorType, Outcome};
 use crate::client::{client, result};
 use crate::support::{Answer, Request, Server};
 
-/// What a column of the published server holds.
+/// Maximum size of a column of the published server.
 const COLUMN: usize = 65_535;
 
-/// The bytes of a value as PHP writes it.
+/// Returns the length of a value as PHP writes it.
 fn stored(value: &Value) -> usize {
     let bytes = |character: char| match character {
         '/' => 2,
@@ -23,7 +23,7 @@ fn stored(value: &Value) -> usize {
     value.to_string().chars().map(bytes).sum()
 }
 
-/// A server with room for `most` bytes of result, counted as `count` says.
+/// A server that stores results of at most `most` bytes, as `count` counts them.
 fn server(most: usize, count: fn(&Value) -> usize) -> Server {
     Server::start(move |request: &Request| {
         if count(&request.json()["result"]) > most {
@@ -33,7 +33,7 @@ fn server(most: usize, count: fn(&Value) -> usize) -> Server {
     })
 }
 
-/// What such a server has of an outcome in the end.
+/// Returns what such a server stores of an outcome.
 #[track_caller]
 fn kept(outcome: Outcome, most: usize, count: fn(&Value) -> usize) -> Value {
     let server = server(most, count);
@@ -45,7 +45,7 @@ fn plain(value: &Value) -> usize {
     value.to_string().len()
 }
 
-/// A text of so many bytes of JSON.
+/// A text of this many bytes of JSON.
 fn text(bytes: usize) -> Value {
     json!("x".repeat(bytes - 2))
 }
@@ -61,7 +61,7 @@ fn the_largest_parts_are_left_out_first_and_the_rest_is_kept() {
     let small = || json!({"count": 3, "ok": true});
     for (data, expected, omitted) in [
         (json!({"blob": text(70_000), "n": small()}), json!({"n": small()}), json!(["blob"])),
-        // Enough is enough.
+        // Not more than necessary is left out.
         (
             json!({"a": text(30_000), "b": text(20_000), "c": text(25_000)}),
             json!({"b": text(20_000), "c": text(25_000)}),
@@ -72,14 +72,14 @@ fn the_largest_parts_are_left_out_first_and_the_rest_is_kept() {
             json!({"c": text(25_000)}),
             json!(["b", "a"]),
         ),
-        // Of an object, what is large in it, at any depth.
+        // Large parts of an object are left out, at any depth.
         (
             json!({"page": {"head": {"title": "T"}, "body": {"html": text(70_000), "lang": "cs"}}}),
             json!({"page": {"head": {"title": "T"}, "body": {"lang": "cs"}}}),
             json!(["page.body.html"]),
         ),
         (json!({"one": {"a": text(60_000)}, "two": {"a": text(61_000), "b": 2}}), json!({}), json!(["two", "one"])),
-        // A list inside is whole or left out; that which is the data keeps the places of its elements.
+        // A nested list is left out as a whole; if the data is a list, its elements keep their positions.
         (json!({"list": vec![text(700); 100], "n": 1}), json!({"n": 1}), json!(["list"])),
         (json!([1, text(70_000), {"n": 2}]), json!([1, null, {"n": 2}]), json!(["[1]"])),
         (json!([1, {"n": 2, "big": text(70_000)}]), json!([1, {"n": 2}]), json!(["[1].big"])),
@@ -115,7 +115,7 @@ fn of_many_small_parts_as_many_are_kept_as_have_room_and_the_names_are_few() {
 
 #[test]
 fn nothing_is_left_out_of_what_the_server_has_room_for() {
-    // Over 60,000 bytes as PHP writes it, and not as it is sent.
+    // More than 60,000 bytes as PHP writes it, but not as it is sent.
     let data = json!({"text": "ž".repeat(20_000), "path": "/".repeat(10_000)});
     let outcome = Outcome::success(data.clone());
     assert_eq!(kept(outcome.clone(), COLUMN, plain)["data"], data);
@@ -166,7 +166,7 @@ fn ideas_are_told_by_their_ids() {
     let told = json!({"ideas": [{"id": 7}, {"id": 8}], "videos": [{"idea_id": 7}]});
     let result = kept(Outcome::success(data.clone()), COLUMN, stored);
     assert_eq!((&result["data"], result.get("data_omitted")), (&told, None));
-    // Those of a failure were not kept, nor those of a result that could not be stored.
+    // Ideas of failures, and of results that could not be stored, were not kept.
     assert_eq!(kept(failure_with(data.clone()), COLUMN, stored)["data"], data);
     let unkept = json!({"ideas": [{"title": "Why bees dance"}]});
     assert_eq!(kept(Outcome::success(unkept.clone()), COLUMN, stored)["data"], unkept);

@@ -1,4 +1,4 @@
-//! What a call is bounded by: time, size, one server, one key.
+//! Limits of a call: time, size, one server, one key.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn once(connection: &Connection) -> Client {
     Client::new(connection, Retries::NONE, FakeClock::new()).unwrap()
 }
 
-/// What a look at task 1 ends with, in a time that shows which limit ended it.
+/// Returns the error of showing task 1, which must come early enough to show which limit ended the call.
 fn failure(connection: &Connection) -> Error {
     let start = Instant::now();
     let error = once(connection).task(TaskId(1)).unwrap_err();
@@ -44,7 +44,7 @@ fn a_call_ends_in_time() {
 
 #[test]
 fn connecting_ends_in_time() {
-    let server = Server::always(Answer::hang()); // takes the connection, and never shakes hands
+    let server = Server::always(Answer::hang()); // accepts connections, but never answers
     let url = server.url().replace("http:", "https:");
     let connection = Connection {
         ca_file: Some(fixture("ca.pem")),
@@ -109,7 +109,7 @@ fn what_is_no_taskmanager_is_said_to_be_none() {
     }
 }
 
-/// An answer of `length` bytes. That it is no JSON saves reading it twice.
+/// An answer of `length` bytes. It is not JSON, so that it is read only once.
 fn long_answer(length: usize) -> Answer {
     Answer::new(500, "text/plain", vec![b'x'; length])
 }
@@ -255,7 +255,7 @@ fn a_trailing_slash_of_the_base_url_does_no_harm() {
     assert_eq!(server.calls(), ["GET /tasks/1"]);
 }
 
-/// The environment is the process's, so the test runs another test in children.
+/// The environment belongs to the process, so the test runs another test in child processes.
 #[test]
 fn loopback_is_reached_through_a_proxy_unless_no_proxy_names_it() {
     for (exempt, expected) in [("localhost", "0 passed; 1 failed"), ("127.0.0.1", "1 passed; 0 failed")] {
@@ -333,7 +333,7 @@ fn fixture(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", name].iter().collect()
 }
 
-/// The server's words reach the user as one line, whatever they are.
+/// Any message of the server is shown as one line.
 #[test]
 fn the_servers_words_are_one_line_of_bounded_length() {
     let said = |words: &Value| {

@@ -1,4 +1,4 @@
-//! Lists of tasks, of servers that page by number or by offset: each task is there once, or there is an error.
+//! Listing tasks of servers that page by number or by offset: each task is listed once, or there is an error.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use crate::client::client;
 use crate::support::{Answer, Request, Server};
 
-/// A server's tasks, each with the second of its creation, and its ways.
+/// A server's tasks, each with the second of its creation, and how it pages.
 struct Tasks {
     all: Vec<(u64, u64)>,
     random: fastrand::Rng,
-    /// Lists at most so many at once.
+    /// Maximum number of tasks in an answer.
     cap: usize,
     by_id: bool,
-    /// What happens before each answer.
+    /// Called before each answer.
     between: fn(&mut Tasks),
 }
 
@@ -26,7 +26,7 @@ impl Tasks {
         Self { all: tasks, random: fastrand::Rng::with_seed(seed), cap: usize::MAX, by_id: false, between: |_| () }
     }
 
-    /// The newest second first; within a second as it comes.
+    /// Lists the newest second first, and tasks of the same second in any order.
     fn answer(&mut self, request: &Request) -> Answer {
         (self.between)(self);
         let number = |name: &str| -> Option<u64> {
@@ -119,7 +119,7 @@ fn a_server_that_lists_by_number_is_asked_by_number() {
     }
 }
 
-/// What is there all the time is listed once, and nothing is listed twice.
+/// Tasks that exist all the time are listed once, and no task twice.
 fn stays_exact(count: u64, together: u64, by_id: bool, between: fn(&mut Tasks)) {
     for seed in 0..6 {
         let mut tasks = Tasks::new(seed, created(count, together, seed));

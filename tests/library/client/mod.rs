@@ -22,16 +22,16 @@ use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
 const KEY: &str = "a-key-of-the-tests";
-/// A port that only a system's own service would listen on, and none does.
+/// A port on which nothing listens.
 const NOBODY: &str = "http://127.0.0.1:1/api";
 const SEARCH: &str = "PrismQ.YouTube.Video.Search";
 
-/// A client that tries everything once.
+/// A client without retries.
 fn client(server: &Server) -> Client {
     patient(server, Retries::NONE, &FakeClock::new())
 }
 
-/// A client that tries as often as `retries` says and sleeps on `clock`.
+/// A client with `retries` that sleeps on `clock`.
 fn patient(server: &Server, retries: Retries, clock: &std::sync::Arc<FakeClock>) -> Client {
     Client::new(&connection(server), retries, clock.clone()).unwrap()
 }
@@ -40,7 +40,7 @@ fn connection(server: &Server) -> Connection {
     Connection { call_timeout: Duration::from_secs(60), ..Connection::new(server.url(), Some(KEY.into())) }
 }
 
-/// Task 1, attempt 1, worked by worker-1, ended with `outcome`.
+/// The result of attempt 1 of task 1 by worker-1.
 fn result(outcome: Outcome) -> TaskResult {
     TaskResult {
         task_id: TaskId(1),
@@ -60,7 +60,7 @@ fn report(outcome: Outcome) -> ResultReport {
     ResultReport::from(&result(outcome))
 }
 
-/// Task 1 as a server shows it, with `changes`.
+/// Task 1 in the format of the server, with `changes`.
 fn task(changes: &Value) -> Value {
     let mut task = json!({
         "id": 1, "type": SEARCH, "status": "claimed", "params": {"a": 1}, "result": null, "error_message": null,
@@ -71,7 +71,7 @@ fn task(changes: &Value) -> Value {
     task
 }
 
-/// A refusal with the server's own words.
+/// A refusal with the server's message.
 fn refused(status: u16, message: &str) -> Error {
     Error::Refused { status, message: message.into() }
 }

@@ -1,5 +1,5 @@
-//! The 14 points of 'What a client has to know', as far as they are the client's, one test each. More on single points
-//! is in `retry`, `delivery` and `documented`.
+//! The 14 points of 'What a client has to know' that concern the client, one test each. `retry`, `delivery` and
+//! `documented` test single points further.
 
 use std::thread;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Properties of reading answers, whatever they are: every call gives a value or an error of one line, in bounded time
-//! and memory. `PROPTEST_CASES` says how many answers are tried.
+//! Properties of reading arbitrary answers: every call returns a value or a one-line error, in bounded time and memory.
+//! `PROPTEST_CASES` sets the number of answers.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::support::{Answer, Server, recordings};
 
 type Call = fn(&Client) -> Result<(), Error>;
 
-/// Every call there is.
+/// All calls.
 const CALLS: [(&str, Call); 13] = [
     ("health", |client| client.health().map(drop)),
     ("check_key", Client::check_key),
@@ -35,7 +35,7 @@ const CALLS: [(&str, Call); 13] = [
     ("deliver again", |client| client.redeliver(&report(Outcome::success(json!(1)))).map(drop)),
 ];
 
-/// A server that gives one answer to everything, until it is told another.
+/// A server that gives the same answer to all requests, until it is changed.
 struct Stage {
     answer: Arc<Mutex<Answer>>,
     server: Server,
@@ -51,7 +51,7 @@ impl Stage {
         Self { answer, server }
     }
 
-    /// Makes every call against `answer`, and checks what the caller gets and what it costs.
+    /// Makes every call against `answer`, and checks its result, time and memory.
     fn try_calls(&self, client: &Client, answer: &Answer) {
         *self.answer.lock().unwrap() = answer.clone();
         for (name, call) in CALLS {
@@ -67,19 +67,19 @@ impl Stage {
     }
 }
 
-/// What reading an answer of that length may take: half a MiB each for a few connections and their buffers, since kept
+/// Maximum memory for reading an answer of that length: half a MiB each for a few connections and their buffers, since kept
 /// ones may turn out to be closed, and 256 bytes for each of its own. The most comes of `{"":{"":{"":…`, an object of 632
 /// bytes for every five of JSON, and its copy.
 fn most_memory(length: usize) -> u64 {
     (2 << 20) + 256 * u64::try_from(length).unwrap()
 }
 
-/// How many answers each property is tried with: each of them by every call.
+/// Number of answers for each property; every call gets each of them.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").map_or(64, |cases| cases.parse().unwrap())
 }
 
-/// Tries every answer that `strategy` comes up with. What fails is kept in `proptest-regressions` and tried first.
+/// Tests the answers of `strategy`. Failing ones are kept in `proptest-regressions` and tested first.
 fn check(strategy: impl Strategy<Value = Answer>) {
     let stage = Stage::new();
     let client = client(&stage.server);
@@ -98,7 +98,7 @@ fn answers() -> Vec<Answer> {
     recordings().iter().map(|recording| recording.answer.clone()).collect()
 }
 
-/// Any JSON, more often than not of the names that answers have.
+/// Any JSON, often with the field names of answers.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -147,7 +147,7 @@ fn any_status() -> impl Strategy<Value = u16> {
     prop_oneof![2 => Just(200_u16), 2 => select(&[301_u16, 400, 401, 403, 404, 413, 429, 500, 502, 503][..]), 1 => 200..=599_u16]
 }
 
-/// What may be in the header that says how long to wait.
+/// Values of `Retry-After`.
 fn any_wait() -> impl Strategy<Value = String> {
     prop_oneof![any::<u64>().prop_map(|seconds| seconds.to_string()), "[ -~]{0,20}"]
 }
@@ -186,18 +186,18 @@ fn a_recorded_answer_with_other_bytes_is_a_value_or_an_error() {
             let at = at.index(body.len());
             body[at] = byte;
         }
-        // It is cut in one case of two.
+        // Half of them are cut.
         body.truncate(2 * length.index(body.len()));
         answer.with_body(body)
     }));
 }
 
-/// What is done to a value, or to a field with its name.
+/// A change of a value, or of a field with its name.
 #[derive(Debug, Clone)]
 enum Damage {
     Drop,
     Retype(Value),
-    /// It is there twice, and here is the second.
+    /// The field occurs twice; this is the second value.
     Double(Value),
 }
 
@@ -219,7 +219,7 @@ fn a_recorded_answer_with_one_field_damaged_is_a_value_or_an_error() {
     );
 }
 
-/// How many fields and items there are in `value`, at any depth.
+/// Counts the fields and items in `value`, at any depth.
 fn fields(value: &Value) -> usize {
     match value {
         Value::Object(object) => object.values().map(|value| 1 + fields(value)).sum(),
@@ -228,7 +228,7 @@ fn fields(value: &Value) -> usize {
     }
 }
 
-/// The JSON text of `value`, with the field of that number damaged.
+/// Returns the JSON text of `value` with one field damaged.
 fn damaged(value: &Value, number: usize, damage: &Damage) -> String {
     let mut left = number;
     write(value, &mut left, damage)

@@ -1,4 +1,4 @@
-//! What is tried again, how often, and after which waits.
+//! Which calls are retried, how often, and after which pauses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::support::{Answer, FakeClock, Server, recorded};
 
 const THREE: Retries = Retries { tries: 3, ..Retries::STANDARD };
 
-/// How many requests a server sees that gives the same answer to all of them.
+/// Returns the number of requests that a server gets that always gives the same answer.
 fn requests_for<T>(answer: Answer, call: impl Fn(&Client) -> Result<T, Error>) -> usize {
     let server = Server::always(answer);
     let clock = FakeClock::new();
@@ -100,7 +100,7 @@ fn nothing_else_is_tried_again() {
 #[test]
 fn a_time_out_is_tried_again() {
     let server = Server::always(Answer::hang());
-    // Long enough for the request to leave a busy machine.
+    // Long enough to send the request on a busy machine.
     let connection = Connection { call_timeout: Duration::from_millis(400), ..connection(&server) };
     let client = Client::new(&connection, THREE, FakeClock::new()).unwrap();
     assert!(client.task(TaskId(1)).unwrap_err().is_retryable());
@@ -159,7 +159,7 @@ fn waits_double_up_to_the_longest_with_full_jitter() {
     assert!(runs.iter().all(|sleeps| sleeps.len() == 5));
 }
 
-/// The waits of a client that gets this answer, then a good one.
+/// Returns the pauses of a client that gets this answer, then a success.
 fn waits_after(answer: Answer) -> Vec<Duration> {
     let clock = FakeClock::new();
     let server = Server::queue([answer, recorded("show a task")]);
@@ -283,8 +283,8 @@ fn a_clock_can_be_replaced() {
     assert_eq!((patience.sleeps().len(), haste.sleeps().len()), (1, 1));
 }
 
-/// A balancer that leads calls to servers in turn, some of which are dead: the call and the look between two of its tries
-/// must not stay in step with it.
+/// A load balancer sends requests to servers in turn, some of which are dead: a call and the check between two of its
+/// tries must not stay in step with it.
 #[test]
 fn calls_that_fail_in_turn_keep_neither_a_claim_nor_a_report_from_getting_through() {
     let many = Retries { tries: 200, ..THREE };

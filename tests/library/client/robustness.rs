@@ -1,4 +1,4 @@
-//! Recorded answers with something wrong in them: each gives a value or an error in one line, and no panic.
+//! Damaged recorded answers: each gives a value or a one-line error, and no panic.
 
 use prismq::internals::taskmanager::{Client, Order, TaskFilter};
 use prismq::{Outcome, TaskId, TaskManagerError as Error};
@@ -9,7 +9,7 @@ use crate::support::{Answer, Server, recorded};
 
 type Call = fn(&Client) -> Result<(), Error>;
 
-/// An answer of each kind with the call it belongs to.
+/// An answer of each kind, with its call.
 const CALLS: [(&str, Call); 9] = [
     ("health, no key needed", |client| client.health().map(drop)),
     ("register a new type", |client| client.register_type("a", "1", &json!({})).map(drop)),
@@ -36,7 +36,7 @@ fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The same with the value at `path` taken away.
+/// Removes the value at `path`.
 fn without(whole: &Value, path: &str) -> Value {
     let mut whole = whole.clone();
     if let Some((parent, key)) = path.rsplit_once('/') {

@@ -1,4 +1,4 @@
-//! The key is in its header and nowhere else: not in an error, not in what is shown for debugging, not in a log.
+//! The API key is sent in its header and appears nowhere else: in no error, debug output or log.
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::client::{KEY, report, task};
 use crate::support::{Answer, FakeClock, Server, recorded};
 
-/// Keeps the log lines of the threads that ask for theirs, with their fields. No others: what one test logs must not grow
-/// while another measures its memory.
+/// Keeps the log lines, with their fields, only of threads that ask for them: the log of one test must not grow while
+/// another measures its memory.
 struct Log;
 
 thread_local! {
@@ -47,7 +47,7 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     }
 }
 
-/// The lines that this thread has logged since it first asked, as far as they hold `text`.
+/// Returns the lines with `text` that this thread has logged since its first call.
 fn logged(text: &str) -> Vec<String> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -68,7 +68,7 @@ fn secret_client(server: &Server, retries: Retries) -> Client {
     Client::new(&connection, retries, FakeClock::new()).unwrap()
 }
 
-/// Every call there is, and what it gives.
+/// All calls with their results.
 fn every_call(client: &Client) -> Vec<String> {
     let report = report(Outcome::success(json!(1)));
     vec![
@@ -94,7 +94,7 @@ fn shown<T: Debug>(result: &Result<T, Error>) -> String {
 
 #[test]
 fn no_error_and_no_log_holds_the_key() {
-    logged(""); // from here on
+    logged(""); // starts recording
     let quoted = format!("the key {SECRET} is wrong");
     let answers = [
         Answer::json(401, &json!({"error": "Unauthorized", "message": quoted})),
@@ -147,7 +147,7 @@ fn a_server_that_quotes_the_key_is_quoted_without_it() {
 
 #[test]
 fn a_wait_is_logged_with_its_reason_and_length() {
-    logged(""); // from here on
+    logged(""); // starts recording
     let limited = Answer::error(429, "the limit of the log test").header("Retry-After", "42");
     let server = Server::queue([limited, Answer::error(500, "the fault of the log test"), recorded("show a task")]);
     crate::client::patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();

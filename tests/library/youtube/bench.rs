@@ -61,7 +61,7 @@ impl Bench {
     }
 
     pub(crate) fn run_by(&self, handler: &dyn Handler, params: Value) -> Outcome {
-        handler.run(&claim(12, "example.youtube", params), &run(self.timeout, &self.stop, &Deaf))
+        handler.run(&claim(12, "example.youtube", params), &run(self.timeout, &self.stop, &NullListener))
     }
 
     /// Runs a task that must succeed, and returns its data.
@@ -100,9 +100,9 @@ pub(crate) fn assert_from_now(time: Option<Timestamp>, wait: Duration) {
     assert!(away <= wait && away > wait.saturating_sub(Duration::from_secs(30)), "{away:?}");
 }
 
-struct Deaf;
+struct NullListener;
 
-impl Listener for Deaf {
+impl Listener for NullListener {
     fn progress(&self, _: u8, _: Option<&str>) {}
 
     fn stderr_line(&self, _: &str) {}

@@ -1,4 +1,4 @@
-//! Where the server, or what stands before it, cannot answer.
+//! Errors of the server and of proxies in front of it.
 
 use std::time::Duration;
 

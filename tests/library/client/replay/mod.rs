@@ -1,4 +1,4 @@
-//! Every exchange recorded from the published server: what the client sends for it, and what its caller gets.
+//! All exchanges recorded from the published server: the request of the client, and the result of the call.
 
 mod complete;
 mod faults;
@@ -42,7 +42,7 @@ pub(super) fn row(name: &'static str, sends: Sends, call: impl Fn(&Client) -> Go
 }
 
 impl Row {
-    /// The call asks further, and is answered so.
+    /// The call sends a second request, which gets this answer.
     fn then(mut self, answer: Answer) -> Self {
         self.then.push(answer);
         self
@@ -137,7 +137,7 @@ fn canonical(value: &Value) -> String {
     }
 }
 
-/// The same error from a server at "URL", which is another one in every run.
+/// Replaces the URL of the server, which differs in each run, by "URL".
 fn without_url(mut error: Error) -> Error {
     match &mut error {
         Error::NotConnected { url, .. }
@@ -157,7 +157,7 @@ fn unavailable(status: u16, reason: &str) -> Got {
     Err(Error::Unavailable { url: "URL".into(), status, reason: reason.into(), retry_after: None })
 }
 
-/// What a call gave, as JSON.
+/// Returns the result of a call as JSON.
 fn shown<T: serde::Serialize>(result: Result<T, Error>) -> Got {
     result.map(|value| serde_json::to_value(value).unwrap())
 }

@@ -1,4 +1,4 @@
-//! Creating, claiming and looking at tasks.
+//! Creating, claiming and showing tasks.
 
 use prismq::internals::taskmanager::{Client, Order, TaskFilter};
 use prismq::{TaskId, TaskManagerError as Error};
@@ -8,7 +8,7 @@ use super::Sends::{AndMore, Exactly, Otherwise};
 use super::{Got, Row, row, shown};
 use crate::client::{SEARCH, refused};
 
-/// A text that makes the body of a create as long as `body` says, in bytes.
+/// Returns a text that makes the body of a create request `body` bytes long.
 fn filler(body: usize) -> Value {
     let around = json!({"params": {"search_query": ""}, "type": SEARCH}).to_string().len();
     json!({"search_query": "x".repeat(body - around)})
@@ -126,7 +126,7 @@ pub(super) fn claims() -> Vec<Row> {
     ]
 }
 
-/// The unusual values as they come back.
+/// The unusual values as the server returns them.
 fn unusual() -> Value {
     json!({
         "empty_object": [], "empty_list": [], "text": "žluťoučký kůň 🐎", "big": 1.234_567_890_123_456_7e19, "one": 1,

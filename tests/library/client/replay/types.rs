@@ -1,4 +1,4 @@
-//! Health, the key, task types.
+//! Health, the API key, task types.
 
 use prismq::TaskManagerError as Error;
 use serde_json::{Value, json};
