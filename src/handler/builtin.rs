@@ -13,9 +13,9 @@ use crate::task::{Claim, ErrorType, Failure, Outcome};
 #[must_use]
 pub(crate) fn builtin(name: &str) -> Option<Arc<dyn Handler>> {
     match name {
-        "echo" => Some(Arc::new(Echo)),
-        "sleep" => Some(Arc::new(Sleep)),
-        "fail" => Some(Arc::new(Fail)),
+        "echo" => Some(Arc::new(echo)),
+        "sleep" => Some(Arc::new(sleep)),
+        "fail" => Some(Arc::new(fail)),
         _ => None,
     }
 }
@@ -40,36 +40,23 @@ pub(crate) fn builtin_schema(name: &str) -> Option<Value> {
 }
 
 /// Returns the params.
-struct Echo;
-
-impl Handler for Echo {
-    fn run(&self, claim: &Claim, _: &Run<'_>) -> Outcome {
-        Outcome::success(claim.task.params.clone())
-    }
+fn echo(claim: &Claim, _: &Run<'_>) -> Outcome {
+    Outcome::success(claim.task.params.clone())
 }
 
 /// Sleeps for `seconds`.
-struct Sleep;
-
-impl Handler for Sleep {
-    fn run(&self, claim: &Claim, run: &Run<'_>) -> Outcome {
-        let seconds = claim.task.params.get("seconds").cloned().unwrap_or_else(|| json!(1));
-        let Some(duration) = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
-            let error = format!("seconds must be a number from 0, not {seconds}");
-            return Outcome::failure(ErrorType::Validation, error);
-        };
-        run.sleep(duration).unwrap_or_else(|| Outcome::success(json!({"slept": seconds})))
-    }
+fn sleep(claim: &Claim, run: &Run<'_>) -> Outcome {
+    let seconds = claim.task.params.get("seconds").cloned().unwrap_or_else(|| json!(1));
+    let Some(duration) = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
+        let error = format!("seconds must be a number from 0, not {seconds}");
+        return Outcome::failure(ErrorType::Validation, error);
+    };
+    run.sleep(duration).unwrap_or_else(|| Outcome::success(json!({"slept": seconds})))
 }
 
 /// Fails in the way that the params describe.
-struct Fail;
-
-impl Handler for Fail {
-    fn run(&self, claim: &Claim, _: &Run<'_>) -> Outcome {
-        let empty = Map::new();
-        let fields = claim.task.params.as_object().unwrap_or(&empty);
-        let failure = failure_from_fields(fields, Failure::new(ErrorType::Handler, "asked to fail"));
-        Outcome { failure: Some(failure), ..Outcome::success(Value::Null) }
-    }
+fn fail(claim: &Claim, _: &Run<'_>) -> Outcome {
+    let empty = Map::new();
+    let fields = claim.task.params.as_object().unwrap_or(&empty);
+    failure_from_fields(fields, Failure::new(ErrorType::Handler, "asked to fail")).into()
 }

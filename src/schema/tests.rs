@@ -198,7 +198,7 @@ fn nothing_is_fetched() {
 
 #[test]
 fn what_doubles_with_each_level_of_the_params_is_not_checked() {
-    let params = (0..60).fold(json!({}), |inside, _| json!({"a": inside, "b": [inside]}).take_only("a"));
+    let params = (0..60).fold(json!({}), |inside, _| json!({"a": inside}));
     let doubling = [
         json!({"allOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]}),
         json!({"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["x"]}, {"properties": {"a": {"$ref": "#"}}}]}),
@@ -215,17 +215,6 @@ fn what_doubles_with_each_level_of_the_params_is_not_checked() {
     let tree = json!({"type": "object", "required": [], "properties": {
         "a": {"$ref": "#"}, "children": {"type": "array", "items": {"$ref": "#"}}}});
     assert_eq!(check(&tree, &params), Ok(()));
-}
-
-/// Removes all fields but one.
-trait TakeOnly {
-    fn take_only(self, name: &str) -> Value;
-}
-
-impl TakeOnly for Value {
-    fn take_only(mut self, name: &str) -> Value {
-        json!({name: self[name].take()})
-    }
 }
 
 /// For each item or field, each subschema is evaluated to find out if it leaves it over.
