@@ -212,7 +212,9 @@ fn params(line: &[u8]) -> Result<Value, String> {
     if line.len() as u64 > MAX_LINE {
         return Err(format!("it is longer than {} MiB", MAX_LINE >> 20));
     }
-    let params = json::read_strict(line).map_err(|error| error.to_string())?;
+    // The number of the line in the file is said before the error: in the JSON, it is always the first.
+    let params =
+        json::read_strict(line).map_err(|error| error.to_string().replace(" at line 1 column ", " at column "))?;
     if params.is_object() { Ok(params) } else { Err("params must be a JSON object".into()) }
 }
 

@@ -334,6 +334,10 @@ fn quiet_commands_print_only_problems() {
     assert!(told.stderr.ends_with("1 created, 0 already existed, 1 failed\n"), "{told:?}");
     let quiet = rig.run("create-task example.any --from tasks.jsonl -q").exits(1);
     assert!(quiet.stderr.starts_with("line 2: not valid JSON") && quiet.stderr.lines().count() == 1, "{quiet:?}");
+    assert!(
+        quiet.stderr.contains(" at column ") && !quiet.stderr.contains("line 1"),
+        "one number of a line: {quiet:?}"
+    );
     for (line, code) in [
         ("create-task example.any a:=1 -q", 0),
         ("claim example.any --once -q --worker-id me", 0),
