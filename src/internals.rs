@@ -32,7 +32,7 @@ pub mod json {
 /// The embedded TaskManager.
 #[cfg(feature = "server")]
 pub mod server {
-    pub use crate::server::{Faults, Features, Server, ServerError, Settings};
+    pub use crate::server::{Faults, OfferedFeatures, Server, ServerError, Settings};
 }
 
 /// The client of the TaskManager.

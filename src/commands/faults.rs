@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{did_you_mean, parse_duration};
 use crate::exit::UserError;
-use crate::server::{Faults, Features};
+use crate::server::{Faults, OfferedFeatures};
 
 const KINDS: [&str; 10] =
     ["drop", "reset", "deadlock", "html", "ratelimit", "claims", "latency", "published", "features", "seed"];
@@ -42,8 +42,8 @@ fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), Strin
             let unknown = |name| format!("no extension is called {name:?}: {FEATURES}");
             faults.features = match value {
                 None | Some("") => return Err(FEATURES.to_owned()),
-                Some("none") => Features::NONE,
-                Some(names) => Features::named(names.split('+')).map_err(unknown)?,
+                Some("none") => OfferedFeatures::NONE,
+                Some(names) => OfferedFeatures::named(names.split('+')).map_err(unknown)?,
             };
         }
         ("seed", value) => {
@@ -109,12 +109,12 @@ mod tests {
             latency: 0.5,
             delay: Duration::from_millis(200),
             published: true,
-            features: Features { batch: true, renew: false },
+            features: OfferedFeatures { batch: true, renew: false },
             seed: 7,
         };
         assert_eq!(faults, Ok(expected));
         assert_eq!(parsed("drop=100%,latency=1:25s").map(|faults| (faults.drop, faults.latency)), Ok((1.0, 1.0)));
-        for (text, features) in [("none", Features::NONE), ("batch+renew", Features::default())] {
+        for (text, features) in [("none", OfferedFeatures::NONE), ("batch+renew", OfferedFeatures::default())] {
             assert_eq!(parsed(&format!("features={text}")).map(|faults| faults.features), Ok(features));
         }
         let late = parsed("latency=20ms").map(|faults| (faults.latency, faults.delay));

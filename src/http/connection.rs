@@ -34,7 +34,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time-outs and capacity of a server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionLimits {
     /// Time for the head of a request to arrive; and for its body to arrive and its answer to be read, not counting the time
     /// that their bytes take at the minimum rate.
     pub(crate) client_timeout: Duration,
@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 }
 
 /// Serves until `stopped` completes. Connections that are still open after the time-out end with the runtime.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stopped: impl Future) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, stopped: impl Future) {
     let connections = OpenConnections::new(limits.max_connections);
     let graceful = GracefulShutdown::new();
     let mut stopped = pin!(stopped);
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         client_timeout: Duration::from_millis(100),
         stop_timeout: Duration::from_millis(50),
         max_connections: 1,
@@ -154,7 +154,7 @@ mod tests {
     type Stop = oneshot::Sender<()>;
 
     /// A server that answers what it is sent, and a client that gives a test up rather than wait for ever.
-    fn start(limits: Limits) -> (Client, Stop, JoinHandle<()>) {
+    fn start(limits: ConnectionLimits) -> (Client, Stop, JoinHandle<()>) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::connect(listener.local_addr().unwrap()).unwrap();
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_client_beyond_the_last_place_gets_that_of_one_that_is_idle() {
-        let (mut silent, _stop, _) = start(Limits { client_timeout: Duration::from_secs(30), ..LIMITS });
+        let (mut silent, _stop, _) = start(ConnectionLimits { client_timeout: Duration::from_secs(30), ..LIMITS });
         let mut next = another(&silent);
         next.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").unwrap();
         read_until(&mut next, "hello");
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_client_beyond_the_last_place_waits_where_all_are_busy() {
-        let (mut busy, _stop, _) = start(Limits { client_timeout: Duration::from_secs(30), ..LIMITS });
+        let (mut busy, _stop, _) = start(ConnectionLimits { client_timeout: Duration::from_secs(30), ..LIMITS });
         busy.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
         read_until(&mut busy, "100 Continue\r\n\r\n");
         let mut next = another(&busy);
@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn a_client_that_sends_slowly_but_steadily_is_kept() {
         // On a busy machine, a pause may be several times what was asked for.
-        const LIMITS: Limits = Limits { client_timeout: Duration::from_millis(500), ..super::tests::LIMITS };
+        const LIMITS: ConnectionLimits =
+            ConnectionLimits { client_timeout: Duration::from_millis(500), ..super::tests::LIMITS };
         let (mut client, _stop, _) = start(LIMITS);
         client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n").unwrap();
         let started = Instant::now();
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_answer_tells_browsers_to_do_nothing_with_it() {
-        let (first, _stop, _) = start(Limits { max_connections: 10, ..LIMITS });
+        let (first, _stop, _) = start(ConnectionLimits { max_connections: 10, ..LIMITS });
         for (request, status) in [
             ("GET /held HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
             ("PUT / HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
@@ -321,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_client_that_hangs_does_not_hold_up_the_end() {
-        let (mut client, stop, thread) = start(Limits { client_timeout: Duration::from_secs(30), ..LIMITS });
+        let (mut client, stop, thread) = start(ConnectionLimits { client_timeout: Duration::from_secs(30), ..LIMITS });
         client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").unwrap();
         // Now the request is in flight, and its body never comes.
         read_until(&mut client, "100 Continue\r\n\r\n");

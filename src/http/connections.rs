@@ -12,13 +12,13 @@ use super::handle::ConnectionHandle;
 /// The open connections.
 pub(super) struct OpenConnections {
     max: usize,
-    open: Mutex<Table>,
+    open: Mutex<ConnectionTable>,
     /// Notified when a connection ends or becomes idle. Only the accept loop waits for it.
     changed: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct Table {
+struct ConnectionTable {
     last_number: u64,
     all: HashMap<u64, (ConnectionHandle, AbortHandle)>,
 }
@@ -70,7 +70,7 @@ impl OpenConnections {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
         self.open.lock()
     }
 }

@@ -20,10 +20,10 @@ pub(crate) enum Break {
 
 /// A connection, as seen by its requests.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionHandle(Arc<Shared>);
+pub(crate) struct ConnectionHandle(Arc<ConnectionState>);
 
 #[derive(Debug)]
-struct Shared {
+struct ConnectionState {
     address: SocketAddr,
     broken: OnceLock<Break>,
     pauses: AtomicUsize,
@@ -51,7 +51,7 @@ enum Stage {
 impl ConnectionHandle {
     /// Creates the handle of a connection from `address`, which notifies `idle` when it becomes idle.
     pub(super) fn new(address: SocketAddr, idle: Arc<Notify>) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ConnectionState {
             address,
             broken: OnceLock::new(),
             pauses: AtomicUsize::new(0),

@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, header};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-pub(crate) use connection::{Limits, serve};
+pub(crate) use connection::{ConnectionLimits, serve};
 pub(crate) use handle::{Break, ConnectionHandle};
 
 /// Why a server could not be started.

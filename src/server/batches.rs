@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::body::{BodyFields, FieldType, StrictInteger};
 use super::envelope::{CallError, Success};
-use super::queue::{CheckedTask, Created, Queue, Shared};
+use super::queue::{CheckedTask, CreatedTask, Queue, SharedQueue};
 use super::routes::{CallResult, report, task_request};
 use super::storage::{Report, Seconds, TypeLimit};
 
@@ -28,14 +28,14 @@ const CREATED: usize = 256;
 
 /// The data of an answer about several tasks, in the order of the call.
 #[derive(Serialize)]
-pub(super) struct Items<T> {
+pub(super) struct BatchItems<T> {
     pub(super) items: Vec<T>,
 }
 
 /// The answer to one entry of a call.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Entry<T> {
+enum EntryAnswer<T> {
     Done(T),
     Refused(RefusedEntry),
 }
@@ -52,7 +52,7 @@ struct RefusedEntry {
     details: Vec<String>,
 }
 
-impl<T> Entry<T> {
+impl<T> EntryAnswer<T> {
     /// Returns the answer to an entry about the task `id`, or about a new one. A failure of the database is the whole call's.
     fn of(id: Option<i64>, outcome: Result<T, CallError>) -> Result<Self, CallError> {
         match outcome {
@@ -114,7 +114,10 @@ struct Reported {
 }
 
 /// `POST /tasks/complete`
-pub(super) async fn complete(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<Items<impl Serialize>> {
+pub(super) async fn complete(
+    State(queue): State<SharedQueue>,
+    mut fields: BodyFields,
+) -> CallResult<BatchItems<impl Serialize>> {
     let worker_id = fields.name("worker_id")?;
     let mut reports = Vec::new();
     for entry in fields.entries("results", MAX_TASKS)? {
@@ -126,11 +129,11 @@ pub(super) async fn complete(State(queue): State<Shared>, mut fields: BodyFields
     let complete = move |queue: &mut Queue| {
         let complete = |(id, report): (i64, Result<Report, CallError>)| {
             let complete = |report| Ok(Reported { id, status: queue.complete(id, &worker_id, report)? });
-            Entry::of(Some(id), report.and_then(complete))
+            EntryAnswer::of(Some(id), report.and_then(complete))
         };
         reports.into_iter().map(complete).collect::<Result<_, _>>()
     };
-    Ok(Success(Items { items: queue.with_tasks(&ids, complete).await? }))
+    Ok(Success(BatchItems { items: queue.with_tasks(&ids, complete).await? }))
 }
 
 /// A claim that was renewed.
@@ -141,7 +144,10 @@ struct Renewed {
 }
 
 /// `POST /tasks/renew`
-pub(super) async fn renew(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<Items<impl Serialize>> {
+pub(super) async fn renew(
+    State(queue): State<SharedQueue>,
+    mut fields: BodyFields,
+) -> CallResult<BatchItems<impl Serialize>> {
     let worker_id = fields.name("worker_id")?;
     let mut ids = Vec::new();
     for (index, id) in fields.list("ids", MAX_RENEWED)?.into_iter().enumerate() {
@@ -153,15 +159,15 @@ pub(super) async fn renew(State(queue): State<Shared>, mut fields: BodyFields) -
     let renew = move |queue: &mut Queue| {
         let renew = |id| {
             let renewed = queue.renew(id, &worker_id).map(|lasts| Renewed { id, expires_in: Seconds(lasts) });
-            Entry::of(Some(id), renewed.map_err(CallError::from))
+            EntryAnswer::of(Some(id), renewed.map_err(CallError::from))
         };
         renewed.into_iter().map(renew).collect::<Result<_, _>>()
     };
-    Ok(Success(Items { items: queue.with_tasks(&ids, renew).await? }))
+    Ok(Success(BatchItems { items: queue.with_tasks(&ids, renew).await? }))
 }
 
 /// `POST /tasks` with several tasks.
-pub(super) async fn create(queue: Shared, mut fields: BodyFields) -> Result<Response, CallError> {
+pub(super) async fn create(queue: SharedQueue, mut fields: BodyFields) -> Result<Response, CallError> {
     let entries = fields.entries("tasks", MAX_CREATED)?;
     let (count, large) = (entries.len(), queue.large.clone());
     let create = async move {
@@ -171,20 +177,23 @@ pub(super) async fn create(queue: Shared, mut fields: BodyFields) -> Result<Resp
             checked.push(check(&queue, entry).await);
         }
         let items = create_all(&mut *queue.lock().await, checked)?;
-        let mut answer = Success(Items { items }).into_response();
+        let mut answer = Success(BatchItems { items }).into_response();
         answer.extensions_mut().insert(held);
         Ok(answer)
     };
     if count > MANY { large.run(create).await } else { create.await }
 }
 
-async fn check(queue: &Shared, entry: Result<BodyFields, CallError>) -> Result<CheckedTask, CallError> {
+async fn check(queue: &SharedQueue, entry: Result<BodyFields, CallError>) -> Result<CheckedTask, CallError> {
     Ok(queue.check(task_request(&mut entry?)?).await?)
 }
 
-fn create_all(queue: &mut Queue, tasks: Vec<Result<CheckedTask, CallError>>) -> Result<Vec<Entry<Created>>, CallError> {
+fn create_all(
+    queue: &mut Queue,
+    tasks: Vec<Result<CheckedTask, CallError>>,
+) -> Result<Vec<EntryAnswer<CreatedTask>>, CallError> {
     let create = |task: Result<CheckedTask, CallError>| {
-        Entry::of(None, task.and_then(|task| queue.create(task).map_err(CallError::from)))
+        EntryAnswer::of(None, task.and_then(|task| queue.create(task).map_err(CallError::from)))
     };
     tasks.into_iter().map(create).collect()
 }

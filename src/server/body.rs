@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::CallError;
 use super::large::LARGE;
-use super::queue::{Shared, within_limits};
+use super::queue::{SharedQueue, within_limits};
 use crate::http::ConnectionHandle;
 use crate::json;
 use crate::name::{self, MAX_NAME};
@@ -337,7 +337,7 @@ pub(super) async fn discard(mut body: Body) {
 
 /// Reads the body of a POST and runs the call; a large one in another thread. Its memory stays reserved until it is
 /// answered.
-pub(super) async fn read_and_run(queue: &Shared, request: Request, next: Next) -> Result<Response, CallError> {
+pub(super) async fn read_and_run(queue: &SharedQueue, request: Request, next: Next) -> Result<Response, CallError> {
     if request.method() != Method::POST {
         return Ok(next.run(request).await);
     }

@@ -16,12 +16,12 @@ use tokio::task::spawn_blocking;
 
 use super::envelope::CallError;
 use super::error::ServerError;
-use super::queue::{Queue, Shared};
+use super::queue::{Queue, SharedQueue};
 use super::storage::Disk;
 
 /// What commits the changes of a queue.
 pub(super) struct Committer {
-    queue: Shared,
+    queue: SharedQueue,
     disk: Arc<Disk>,
     sync: Arc<dyn Fn() -> Written + Send + Sync>,
     /// Calls that are to be answered when what the queue has changed by now is on disk.
@@ -37,12 +37,12 @@ pub(super) struct Committer {
 type Written = Result<(), String>;
 
 impl Committer {
-    pub(super) fn new(queue: Shared) -> Self {
+    pub(super) fn new(queue: SharedQueue) -> Self {
         let disk = Arc::clone(&queue.disk);
         Self::with(queue, move || disk.sync())
     }
 
-    fn with(queue: Shared, sync: impl Fn() -> Written + Send + Sync + 'static) -> Self {
+    fn with(queue: SharedQueue, sync: impl Fn() -> Written + Send + Sync + 'static) -> Self {
         let disk = Arc::clone(&queue.disk);
         let (waiting, called) = (Mutex::default(), Notify::new());
         let (known, failed) = (AtomicU64::new(0), Mutex::default());
@@ -153,24 +153,24 @@ mod tests {
     use super::*;
     use crate::server::params::NewParams;
     use crate::server::queue::{CheckedTask, Queue};
-    use crate::server::{Features, Settings};
+    use crate::server::{OfferedFeatures, Settings};
 
     /// A queue with a type, in a folder of its own.
-    fn queue() -> (Shared, TempDir) {
+    fn queue() -> (SharedQueue, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
         let mut queue = Queue::open(&settings).unwrap();
         queue.register("a".to_owned(), "1".to_owned(), json!({"type": "object"})).unwrap();
-        (Shared::new(queue, Features::NONE), folder)
+        (SharedQueue::new(queue, OfferedFeatures::NONE), folder)
     }
 
-    fn create(queue: &Shared, n: usize) {
+    fn create(queue: &SharedQueue, n: usize) {
         let params = json!({"n": n});
         let task = CheckedTask { task_type: "a".to_owned(), params: NewParams::of("a", &params), priority: 0 };
         queue.try_lock().unwrap().create(task).unwrap();
     }
 
-    async fn change(State(queue): State<Shared>) {
+    async fn change(State(queue): State<SharedQueue>) {
         create(&queue, fastrand::usize(..));
     }
 
@@ -222,7 +222,7 @@ mod tests {
     fn nothing_is_answered_that_is_not_on_disk() {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
-        let refuse = async |queue: State<Shared>| {
+        let refuse = async |queue: State<SharedQueue>| {
             change(queue).await;
             StatusCode::NOT_FOUND
         };
@@ -244,7 +244,7 @@ mod tests {
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         let (changed, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (has_changed, go_on) = (Arc::clone(&changed), Arc::clone(&written));
-        let large = async move |queue: State<Shared>| {
+        let large = async move |queue: State<SharedQueue>| {
             change(queue).await;
             has_changed.notify_one();
             go_on.notified().await;

@@ -27,7 +27,7 @@ use super::committer::{self, Committer};
 use super::envelope::CallError;
 use super::error::Refusal;
 use super::memory::TOO_MANY_LARGE_ANSWERS;
-use super::queue::{Shared, TaskRequest};
+use super::queue::{SharedQueue, TaskToCreate};
 use super::storage::{Filter, STATUSES, Side, Time};
 use crate::http::ConnectionHandle;
 use crate::http::page::{Page, short_duration};
@@ -49,13 +49,13 @@ fn log_action(connection: &ConnectionHandle, task_id: Option<i64>, what: &str) {
 
 /// State of the page.
 struct Console {
-    queue: Shared,
+    queue: SharedQueue,
     access: Arc<Access>,
     sessions: Sessions,
 }
 
 /// The page, for a server that listens on `port`. What its forms change is committed by `committer`.
-pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Access>, port: u16) -> Router {
+pub(super) fn router(queue: SharedQueue, committer: Arc<Committer>, access: Arc<Access>, port: u16) -> Router {
     let console = Arc::new(Console { queue, access, sessions: Sessions::new(port) });
     Router::new()
         .route("/", get(show_overview))
@@ -263,7 +263,7 @@ async fn create(
     let (Some(params), Some(priority), true) = (params, priority, errors.is_empty()) else {
         return Ok(console.form(task_type, input.contains_key(fields::JSON_FIELD), &input, &errors).await?);
     };
-    let created = console.queue.create(TaskRequest { task_type: task_type.clone(), params, priority }).await?;
+    let created = console.queue.create(TaskToCreate { task_type: task_type.clone(), params, priority }).await?;
     let how = if created.deduplicated { "old" } else { "new" };
     if !created.deduplicated {
         log_action(&connection, Some(created.id), "task created on the page");

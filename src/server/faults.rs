@@ -17,7 +17,7 @@ use tokio::{task, time};
 use super::access::is_health;
 use super::body::read;
 use super::envelope::{CallError, NOT_QUITE_HTML, proxy_page, zoned_now};
-use super::features::Features;
+use super::features::OfferedFeatures;
 use super::published;
 use crate::http::{Break, ConnectionHandle};
 
@@ -46,7 +46,7 @@ pub struct Faults {
     /// Answer as the published TaskManager does instead of as documented.
     pub published: bool,
     /// The extensions of the API to offer; the published TaskManager has none.
-    pub features: Features,
+    pub features: OfferedFeatures,
     /// Seed of the random generator: with the same faults and seed, the n-th call of two servers gets the same fault.
     pub seed: u64,
 }
@@ -62,8 +62,8 @@ impl Faults {
     }
 
     /// Returns the extensions of the API that the server offers.
-    pub(super) fn features(&self) -> Features {
-        if self.published { Features::NONE } else { self.features }
+    pub(super) fn features(&self) -> OfferedFeatures {
+        if self.published { OfferedFeatures::NONE } else { self.features }
     }
 
     /// Adds the faults to `router`.

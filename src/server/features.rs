@@ -2,20 +2,20 @@
 
 /// Extensions of the API; all of them by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Features {
+pub struct OfferedFeatures {
     /// Claims, reports and creations of several tasks by one call; reports that name their attempt.
     pub batch: bool,
     /// Renewals of claims.
     pub renew: bool,
 }
 
-impl Default for Features {
+impl Default for OfferedFeatures {
     fn default() -> Self {
         Self { batch: true, renew: true }
     }
 }
 
-impl Features {
+impl OfferedFeatures {
     /// The API as documented, without extensions.
     pub const NONE: Self = Self { batch: false, renew: false };
 

@@ -27,10 +27,10 @@ const MAX_LOG_LINES: u32 = 60;
 
 /// Keys received, by address.
 #[derive(Default)]
-pub(super) struct KeyLimiter(Mutex<Table>);
+pub(super) struct KeyLimiter(Mutex<KeyHistory>);
 
 #[derive(Default)]
-struct Table {
+struct KeyHistory {
     wrong: HashMap<IpAddr, Failures>,
     right: HashMap<IpAddr, Instant>,
     lines: u32,
@@ -84,12 +84,12 @@ impl KeyLimiter {
         self.lock().count(network(address), now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, KeyHistory> {
         self.0.lock()
     }
 }
 
-impl Table {
+impl KeyHistory {
     /// Counts a wrong key. Returns the count if it should be logged.
     fn count(&mut self, address: IpAddr, now: Instant) -> Option<u64> {
         let wrong = self.wrong.get_mut(&address)?;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::committer::Committer;
 use super::error::Refusal;
-use super::queue::{ClaimRequest, ClaimedTasks, Shared};
+use super::queue::{ClaimRequest, ClaimedTasks, SharedQueue};
 use super::storage::TypeLimit;
 
 /// Maximum time that a claim waits.
@@ -52,7 +52,7 @@ fn preference_value<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str>
 
 /// Claims tasks as soon as there is one. Returns `None` if there is none in time, or the wait was cancelled.
 pub(super) async fn claim(
-    queue: &Shared,
+    queue: &SharedQueue,
     committer: &Committer,
     request: &ClaimRequest,
     preference: &Preference,
@@ -89,7 +89,11 @@ pub(super) async fn claim(
 }
 
 /// Returns the types that a claim waits for: its own, and those of its preference that exist.
-async fn types(queue: &Shared, request: &ClaimRequest, preference: &Preference) -> Result<Vec<TypeLimit>, Refusal> {
+async fn types(
+    queue: &SharedQueue,
+    request: &ClaimRequest,
+    preference: &Preference,
+) -> Result<Vec<TypeLimit>, Refusal> {
     let queue = queue.lock().await;
     let mut types = queue.admitted(request)?;
     for type_id in preference.others.iter().flatten().copied() {

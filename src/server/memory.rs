@@ -17,7 +17,7 @@ const BUDGET_KIB: usize = 256 * 1024;
 pub(super) struct MemoryBudget(Arc<Semaphore>);
 
 /// A part of the budget, until it is dropped.
-pub(super) type Reservation = OwnedSemaphorePermit;
+pub(super) type MemoryReservation = OwnedSemaphorePermit;
 
 impl Default for MemoryBudget {
     fn default() -> Self {
@@ -31,7 +31,7 @@ impl MemoryBudget {
     }
 
     /// Extends `reservation` to `length` bytes. Returns false if the budget is exhausted.
-    pub(super) fn reserve(&self, reservation: &mut Option<Reservation>, length: usize) -> bool {
+    pub(super) fn reserve(&self, reservation: &mut Option<MemoryReservation>, length: usize) -> bool {
         let kib = length.saturating_sub(UNCOUNTED).div_ceil(1024);
         let more = kib.saturating_sub(reservation.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
         let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) else {
@@ -51,7 +51,7 @@ impl MemoryBudget {
             return Some(answer);
         }
         let (mut parts, body) = answer.into_parts();
-        let reservation = if let Some(reservation) = parts.extensions.remove::<Arc<Reservation>>() {
+        let reservation = if let Some(reservation) = parts.extensions.remove::<Arc<MemoryReservation>>() {
             reservation
         } else {
             let mut reservation = None;
@@ -70,7 +70,7 @@ impl MemoryBudget {
 /// Bytes with their reservation.
 struct ReservedBytes {
     bytes: Bytes,
-    _reservation: Arc<Reservation>,
+    _reservation: Arc<MemoryReservation>,
 }
 
 impl AsRef<[u8]> for ReservedBytes {

@@ -40,12 +40,12 @@ use committer::Committer;
 use envelope::CallError;
 pub use error::ServerError;
 pub use faults::Faults;
-pub use features::Features;
-use queue::{Queue, Shared};
+pub use features::OfferedFeatures;
+use queue::{Queue, SharedQueue};
 use storage::{Disk, Time};
 
 use crate::clock::{Moment, Timestamp, surely_past};
-use crate::http::{self, Limits, Listener, RunningServer};
+use crate::http::{self, ConnectionLimits, Listener, RunningServer};
 use crate::resources;
 
 /// Minimum length of the key if other machines can reach the server, in characters.
@@ -63,9 +63,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// A quarter of the files that the system lends this process is left for others: the database, and handlers beside an
 /// embedded TaskManager.
-fn limits() -> Limits {
+fn limits() -> ConnectionLimits {
     let most = resources::open_files_limit().map_or(MAX_CONNECTIONS, |files| MAX_CONNECTIONS.min(files - files / 4));
-    Limits {
+    ConnectionLimits {
         client_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(3),
         max_connections: usize::try_from(most).unwrap_or(usize::MAX),
@@ -122,7 +122,7 @@ impl Server {
         check_key(key, settings.listen)?;
         let listener = Listener::bind(settings.listen)?;
         let address = listener.address();
-        let queue = Shared::new(Queue::open(settings)?, settings.faults.features());
+        let queue = SharedQueue::new(Queue::open(settings)?, settings.faults.features());
         let committer = Arc::new(Committer::new(queue.clone()));
         let disk = Arc::clone(&queue.disk);
         let long_polls = Arc::clone(&queue.long_polls);
@@ -188,7 +188,7 @@ fn check_key(key: Option<&str>, listen: SocketAddr) -> Result<(), ServerError> {
 }
 
 /// The API under `/api`, with its faults, and the page everywhere else.
-fn router(settings: &Settings, queue: Shared, committer: Arc<Committer>, port: u16) -> Router {
+fn router(settings: &Settings, queue: SharedQueue, committer: Arc<Committer>, port: u16) -> Router {
     let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
     let access = Arc::new(Access::new(key));
     let api = settings.faults.wrap(routes::router(queue.clone(), Arc::clone(&committer), Arc::clone(&access)));
@@ -209,7 +209,7 @@ fn router(settings: &Settings, queue: Shared, committer: Arc<Committer>, port: u
 }
 
 /// Removes tasks that ended longer ago than `keep`, for as long as the server runs. `committer` commits what is removed.
-async fn prune(queue: Shared, committer: Arc<Committer>, keep: Duration) {
+async fn prune(queue: SharedQueue, committer: Arc<Committer>, keep: Duration) {
     let start = Moment::from(Timestamp::now());
     loop {
         // An error is reported to callers by their own calls; here, the next iteration tries again.

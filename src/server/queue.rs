@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-pub(super) use shared::{STEP, Shared, TaskRequest};
+pub(super) use shared::{STEP, SharedQueue, TaskToCreate};
 
 use super::Settings;
 use super::error::{Refusal, Result, ServerError};
 use super::large::LARGE;
 use super::long_poll_queue::LongPollQueue;
-use super::memory::{MemoryBudget, Reservation};
+use super::memory::{MemoryBudget, MemoryReservation};
 use super::params::{NewParams, Schemas};
 use super::storage::{
-    Claimed, Disk, Filter, Json, Listed, NewTask, Order, Overview, Report, Rules, Seconds, Shown, SqliteStorage,
-    Summary, Task, TaskClaim, TaskType, Time, TypeCounts, TypeLimit,
+    ClaimOrder, ClaimedTask, Disk, Filter, Json, Listed, NewTask, Overview, Report, Rules, Seconds, Shown,
+    SqliteStorage, TaskClaim, TaskDetails, TaskSummary, Time, TypeCounts, TypeDetails, TypeLimit,
 };
 use crate::json::{self, MAX_BYTES};
 
@@ -36,7 +36,7 @@ pub(super) const RENEWED_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A type that was registered.
 #[derive(Serialize)]
-pub(super) struct Registered {
+pub(super) struct RegisteredType {
     id: i64,
     name: String,
     version: String,
@@ -53,7 +53,7 @@ enum Registration {
 
 /// A task that was created, or was there.
 #[derive(Serialize)]
-pub(super) struct Created {
+pub(super) struct CreatedTask {
     pub(super) id: i64,
     #[serde(rename = "type")]
     task_type: String,
@@ -78,21 +78,21 @@ pub(super) struct ClaimRequest {
     /// Maximum number of tasks; `None` asks for a single one, whose answer is not a list.
     pub(super) limit: Option<usize>,
     pub(super) type_pattern: Option<String>,
-    pub(super) order: Order,
+    pub(super) order: ClaimOrder,
     /// Whether the worker will renew the claims.
     pub(super) renews: bool,
 }
 
 /// Tasks that were claimed, and their share of the memory for answers.
 pub(super) struct ClaimedTasks {
-    pub(super) tasks: Vec<Claimed>,
-    pub(super) reservation: Option<Reservation>,
+    pub(super) tasks: Vec<ClaimedTask>,
+    pub(super) reservation: Option<MemoryReservation>,
 }
 
 /// The room for claimed tasks in an answer.
 struct AnswerRoom<'a> {
     answers: &'a MemoryBudget,
-    reservation: Option<Reservation>,
+    reservation: Option<MemoryReservation>,
     /// Length of the tasks so far, in bytes.
     length: usize,
     /// Whether the thread that serves makes the answer.
@@ -149,13 +149,13 @@ impl Queue {
     }
 
     /// Stores a type whose schema was compiled.
-    pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<Registered> {
+    pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<RegisteredType> {
         let (id, is_new) = self.storage.register((&name, &version), &Json(schema), MAX_TYPES)?;
         let how = if is_new { Registration::New { created: true } } else { Registration::Known { updated: true } };
-        Ok(Registered { id, name, version, how })
+        Ok(RegisteredType { id, name, version, how })
     }
 
-    pub(super) fn task_type(&self, name: &str) -> Result<TaskType> {
+    pub(super) fn task_type(&self, name: &str) -> Result<TypeDetails> {
         self.storage.task_type(name)
     }
 
@@ -164,7 +164,7 @@ impl Queue {
         self.storage.length_of_types(active_only)
     }
 
-    pub(super) fn task_types(&self, active_only: bool) -> Result<Vec<TaskType>> {
+    pub(super) fn task_types(&self, active_only: bool) -> Result<Vec<TypeDetails>> {
         self.storage.task_types(active_only)
     }
 
@@ -181,7 +181,7 @@ impl Queue {
     }
 
     /// Stores a task with params that were checked, unless its like was ever stored: then that is the task.
-    pub(super) fn create(&mut self, task: CheckedTask) -> Result<Created> {
+    pub(super) fn create(&mut self, task: CheckedTask) -> Result<CreatedTask> {
         let CheckedTask { task_type, params: NewParams { text, dedupe_key }, priority } = task;
         let type_id = self.rules(&task_type)?.type_id;
         self.is_long |= text.len() > LARGE;
@@ -192,7 +192,7 @@ impl Queue {
             self.long_polls.notify_first_of(type_id);
         }
         let status = known.unwrap_or_else(|| "pending".to_owned());
-        Ok(Created { id, task_type, status, dedupe_key, deduplicated })
+        Ok(CreatedTask { id, task_type, status, dedupe_key, deduplicated })
     }
 
     /// Returns the types of a claim that its pattern matches. If there are none, or one is unknown, no task will ever come.
@@ -306,7 +306,7 @@ impl Queue {
         Ok(self.storage.length_of_task(id)? + ENVELOPE)
     }
 
-    pub(super) fn task(&self, id: i64) -> Result<Task> {
+    pub(super) fn task(&self, id: i64) -> Result<TaskDetails> {
         self.storage.task(id)
     }
 
@@ -316,7 +316,7 @@ impl Queue {
     }
 
     /// The tasks with these ids that are still there.
-    pub(super) fn summaries(&self, ids: &[i64]) -> Result<Vec<Summary>> {
+    pub(super) fn summaries(&self, ids: &[i64]) -> Result<Vec<TaskSummary>> {
         self.storage.summaries(ids)
     }
 

@@ -15,16 +15,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{self, Access};
-use super::batches::{self, Items};
+use super::batches::{self, BatchItems};
 use super::body::{self, BodyFields, StrictInteger, check_name};
 use super::committer::{self, Committer};
 use super::envelope::{CallError, Success};
 use super::error::Refusal;
-use super::features::Features;
+use super::features::OfferedFeatures;
 use super::large::LARGE;
 use super::long_poll::{self, Preference};
-use super::queue::{ClaimRequest, ClaimedTasks, STEP, Shared, TaskRequest};
-use super::storage::{Filter, Order, Report, STATUSES, Side, SortBy, TypeLimit};
+use super::queue::{ClaimRequest, ClaimedTasks, STEP, SharedQueue, TaskToCreate};
+use super::storage::{ClaimOrder, Filter, Report, STATUSES, Side, SortBy, TypeLimit};
 use crate::http::ConnectionHandle;
 use crate::json::MAX_RESULT_DEPTH;
 
@@ -41,7 +41,7 @@ pub(super) struct Unlimited;
 pub(super) type CallResult<T> = Result<Success<T>, CallError>;
 
 /// Every call, behind `access`. What a call changes is committed by `committer`.
-pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Access>) -> Router {
+pub(super) fn router(queue: SharedQueue, committer: Arc<Committer>, access: Arc<Access>) -> Router {
     let mut calls = vec![
         ("/api/task-types/register", post(register)),
         ("/api/task-types", get(list_types)),
@@ -62,7 +62,7 @@ pub(super) fn router(queue: Shared, committer: Arc<Committer>, access: Arc<Acces
     for (path, methods) in calls {
         router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
     }
-    let read_and_run = async |State(queue): State<Shared>, request: Request, next: Next| {
+    let read_and_run = async |State(queue): State<SharedQueue>, request: Request, next: Next| {
         body::read_and_run(&queue, request, next).await
     };
     router
@@ -82,20 +82,23 @@ async fn no_endpoint() -> CallError {
     CallError::new(StatusCode::NOT_FOUND, "Endpoint not found")
 }
 
-async fn health(State(queue): State<Shared>, Extension(committer): Extension<Arc<Committer>>) -> CallResult<Value> {
+async fn health(
+    State(queue): State<SharedQueue>,
+    Extension(committer): Extension<Arc<Committer>>,
+) -> CallResult<Value> {
     committer.check_in_place().map_err(|error| CallError::internal(&error))?;
     let features = queue.features;
     // Where another call has it, it is well.
     queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
     let mut health = json!({"status": "healthy", "timestamp": timestamp, "database": "connected"});
-    if features != Features::NONE {
+    if features != OfferedFeatures::NONE {
         health["features"] = json!(features.names());
     }
     Ok(Success(health))
 }
 
-async fn register(State(queue): State<Shared>, mut fields: BodyFields) -> CallResult<impl Serialize> {
+async fn register(State(queue): State<SharedQueue>, mut fields: BodyFields) -> CallResult<impl Serialize> {
     let name = fields.name("name")?;
     let version = fields.name("version")?;
     let schema = fields.schema("param_schema")?;
@@ -106,21 +109,21 @@ async fn register(State(queue): State<Shared>, mut fields: BodyFields) -> CallRe
 }
 
 async fn show_type(
-    State(queue): State<Shared>,
+    State(queue): State<SharedQueue>,
     name: Result<Path<String>, PathRejection>,
 ) -> CallResult<impl Serialize> {
     let Path(name) = name.map_err(|_| Refusal::TypeNotFound)?;
     Ok(Success(queue.lock().await.task_type(&name)?))
 }
 
-async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Result<Response, CallError> {
+async fn list_types(State(queue): State<SharedQueue>, parameters: Parameters) -> Result<Response, CallError> {
     let active_only = match parameters?.get("active_only").map(String::as_str) {
         Some("true" | "1") => true,
         None | Some("" | "false" | "0") => false,
         Some(_) => return Err(CallError::invalid("Field 'active_only' must be of type boolean")),
     };
     let length = queue.lock().await.length_of_types(active_only)?;
-    let list = async move |queue: Shared| {
+    let list = async move |queue: SharedQueue| {
         let types = queue.lock().await.task_types(active_only)?;
         Ok(Success(types).into_response())
     };
@@ -129,9 +132,9 @@ async fn list_types(State(queue): State<Shared>, parameters: Parameters) -> Resu
 
 /// An answer of about so many bytes, if there is room for it: then a long one is made beside the thread that serves.
 async fn answer_within<A>(
-    queue: &Shared,
+    queue: &SharedQueue,
     length: usize,
-    answer: impl FnOnce(Shared) -> A,
+    answer: impl FnOnce(SharedQueue) -> A,
 ) -> Result<Response, CallError>
 where
     A: Future<Output = Result<Response, CallError>> + Send + 'static,
@@ -145,7 +148,7 @@ where
     Ok(answer)
 }
 
-async fn create(State(queue): State<Shared>, mut fields: BodyFields) -> Result<Response, CallError> {
+async fn create(State(queue): State<SharedQueue>, mut fields: BodyFields) -> Result<Response, CallError> {
     if queue.features.batch && fields.has("tasks") && !fields.has("type") {
         return batches::create(queue, fields).await;
     }
@@ -153,8 +156,8 @@ async fn create(State(queue): State<Shared>, mut fields: BodyFields) -> Result<R
 }
 
 /// Takes the fields of a task to create.
-pub(super) fn task_request(fields: &mut BodyFields) -> Result<TaskRequest, CallError> {
-    Ok(TaskRequest {
+pub(super) fn task_request(fields: &mut BodyFields) -> Result<TaskToCreate, CallError> {
+    Ok(TaskToCreate {
         task_type: fields.text_name("type")?,
         params: fields.required("params")?,
         priority: fields.optional("priority")?.unwrap_or(0),
@@ -162,7 +165,7 @@ pub(super) fn task_request(fields: &mut BodyFields) -> Result<TaskRequest, CallE
 }
 
 async fn claim(
-    State(queue): State<Shared>,
+    State(queue): State<SharedQueue>,
     Extension(committer): Extension<Arc<Committer>>,
     ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
@@ -183,11 +186,11 @@ async fn claim(
 }
 
 /// Returns the answer with claimed tasks, which keeps their memory reservation.
-async fn claim_response(queue: &Shared, request: &ClaimRequest, claimed: ClaimedTasks) -> Response {
+async fn claim_response(queue: &SharedQueue, request: &ClaimRequest, claimed: ClaimedTasks) -> Response {
     let ClaimedTasks { mut tasks, reservation } = claimed;
     let length = tasks.iter().map(|task| task.params.len()).sum();
     let mut answer = match request.limit {
-        Some(_) => queue.large.answer(length, Success(Items { items: tasks })).await,
+        Some(_) => queue.large.answer(length, Success(BatchItems { items: tasks })).await,
         None => queue.large.answer(length, Success(tasks.pop())).await,
     };
     if let Some(reservation) = reservation {
@@ -197,13 +200,13 @@ async fn claim_response(queue: &Shared, request: &ClaimRequest, claimed: Claimed
 }
 
 /// Ends the long polls of a worker.
-async fn withdraw(State(queue): State<Shared>, parameters: Parameters) -> CallResult<Value> {
+async fn withdraw(State(queue): State<SharedQueue>, parameters: Parameters) -> CallResult<Value> {
     let Query(mut parameters) = parameters?;
     let worker_id = body::worker_id(parameters.remove("worker_id"))?;
     Ok(Success(json!({"withdrawn": queue.long_polls.withdraw(&worker_id)})))
 }
 
-fn claim_request(mut fields: BodyFields, features: Features) -> Result<ClaimRequest, CallError> {
+fn claim_request(mut fields: BodyFields, features: OfferedFeatures) -> Result<ClaimRequest, CallError> {
     let (types, limit) = if features.batch && batches::is_claim(&fields) {
         batches::claim_limits(&mut fields).map(|(types, limit)| (types, Some(limit)))?
     } else {
@@ -219,7 +222,7 @@ fn claim_request(mut fields: BodyFields, features: Features) -> Result<ClaimRequ
     Ok(ClaimRequest { worker_id, types, limit, type_pattern, order, renews })
 }
 
-fn claim_order(fields: &mut BodyFields) -> Result<Order, CallError> {
+fn claim_order(fields: &mut BodyFields) -> Result<ClaimOrder, CallError> {
     let by = match fields.keyword("sort_by")?.as_deref() {
         None | Some("created_at") => SortBy::CreatedAt,
         Some("priority") => SortBy::Priority,
@@ -236,10 +239,10 @@ fn claim_order(fields: &mut BodyFields) -> Result<Order, CallError> {
         Some(claim_order) if claim_order.eq_ignore_ascii_case("DESC") => true,
         Some(_) => return Err(CallError::bad_request("Invalid sort_order. Allowed values: ASC, DESC")),
     };
-    Ok(Order { by, descending })
+    Ok(ClaimOrder { by, descending })
 }
 
-async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
+async fn progress(State(queue): State<SharedQueue>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
     let id = task_id(id)?;
     let worker_id = check_name("worker_id", fields.required("worker_id")?)?;
     let StrictInteger(progress) = fields.required("progress")?;
@@ -255,7 +258,7 @@ async fn progress(State(queue): State<Shared>, id: TaskId, mut fields: BodyField
     Ok(Success(json!({"id": id, "progress": progress})))
 }
 
-async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
+async fn complete(State(queue): State<SharedQueue>, id: TaskId, mut fields: BodyFields) -> CallResult<Value> {
     let id = task_id(id)?;
     let worker_id = fields.name("worker_id")?;
     let report = report(&mut fields, queue.features)?;
@@ -264,7 +267,7 @@ async fn complete(State(queue): State<Shared>, id: TaskId, mut fields: BodyField
 }
 
 /// Takes the fields of a report.
-pub(super) fn report(fields: &mut BodyFields, features: Features) -> Result<Report, CallError> {
+pub(super) fn report(fields: &mut BodyFields, features: OfferedFeatures) -> Result<Report, CallError> {
     let attempt = if features.batch { fields.within("attempt", 1..=i64::MAX)? } else { None };
     Ok(Report {
         attempt,
@@ -274,10 +277,10 @@ pub(super) fn report(fields: &mut BodyFields, features: Features) -> Result<Repo
     })
 }
 
-async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, CallError> {
+async fn show_task(State(queue): State<SharedQueue>, id: TaskId) -> Result<Response, CallError> {
     let id = task_id(id)?;
     let length = queue.lock().await.length_of_task(id)?;
-    let show = async move |queue: Shared| {
+    let show = async move |queue: SharedQueue| {
         let task = queue.lock().await.task(id)?;
         Ok(Success(task).into_response())
     };
@@ -285,7 +288,7 @@ async fn show_task(State(queue): State<Shared>, id: TaskId) -> Result<Response, 
 }
 
 async fn list_tasks(
-    State(queue): State<Shared>,
+    State(queue): State<SharedQueue>,
     unlimited: Option<Extension<Unlimited>>,
     parameters: Parameters,
 ) -> Result<Response, CallError> {

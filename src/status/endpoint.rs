@@ -20,11 +20,14 @@ use serde_json::json;
 use super::metrics::Metrics;
 use super::page;
 use crate::http::page::{HTML, headers};
-use crate::http::{self, Limits, Listener, RunningServer, StartError, names_this_machine};
+use crate::http::{self, ConnectionLimits, Listener, RunningServer, StartError, names_this_machine};
 
 /// Low limits, since connections use file descriptors that handlers need.
-const LIMITS: Limits =
-    Limits { client_timeout: Duration::from_secs(5), stop_timeout: Duration::from_millis(500), max_connections: 64 };
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    client_timeout: Duration::from_secs(5),
+    stop_timeout: Duration::from_millis(500),
+    max_connections: 64,
+};
 /// How long an answer is cached.
 const CACHE_TIME: Duration = Duration::from_millis(200);
 

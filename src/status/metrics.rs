@@ -48,7 +48,7 @@ pub(crate) struct WorkerInfo {
     pub(crate) youtube_key: Option<bool>,
 }
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attempt<'a> {
+pub(crate) struct AttemptOutcome<'a> {
     pub(crate) id: u64,
     pub(crate) task_type: &'a str,
     /// The duration.
@@ -146,8 +146,8 @@ impl Metrics {
     }
 
     /// An attempt has finished and its result is stored.
-    pub(crate) fn finished(&self, attempt: &Attempt<'_>) {
-        let Attempt { id, task_type, seconds, failure } = *attempt;
+    pub(crate) fn finished(&self, attempt: &AttemptOutcome<'_>) {
+        let AttemptOutcome { id, task_type, seconds, failure } = *attempt;
         self.remove_in_flight(id);
         self.families.duration.with_label_values(&[task_type]).observe(seconds);
         self.history.lock().add(attempt, Instant::now());
@@ -347,7 +347,8 @@ mod tests {
         let metrics = Metrics::new(WorkerInfo::default()).unwrap();
         for number in 0..200 {
             let error_type = format!("error {number}");
-            let attempt = Attempt { id: number, task_type: "a", seconds: 1.0, failure: Some((&error_type, "x")) };
+            let attempt =
+                AttemptOutcome { id: number, task_type: "a", seconds: 1.0, failure: Some((&error_type, "x")) };
             metrics.finished(&attempt);
         }
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();

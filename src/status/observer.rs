@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::metrics::{Attempt, Metrics, Quota};
+use super::metrics::{AttemptOutcome, Metrics, Quota};
 use crate::clock::{Clock, Timestamp, between};
 use crate::shutdown::SystemClock;
 use crate::task::TaskResult;
@@ -101,8 +101,8 @@ impl MetricsObserver {
     }
 }
 
-fn attempt(result: &TaskResult) -> Attempt<'_> {
-    Attempt {
+fn attempt(result: &TaskResult) -> AttemptOutcome<'_> {
+    AttemptOutcome {
         id: result.task_id.0,
         task_type: &result.task_type,
         seconds: between(result.started_at, result.finished_at).as_secs_f64(),

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::thread;
 
-use prismq::internals::server::{Features, Server};
+use prismq::internals::server::{OfferedFeatures, Server};
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Api, Client};
@@ -47,10 +47,10 @@ fn complete(api: &Api, results: Value) -> Answer {
 #[test]
 fn the_health_names_the_extensions() {
     for (features, names) in [
-        (Features::default(), json!(["batch", "renew"])),
-        (Features { batch: true, renew: false }, json!(["batch"])),
-        (Features { batch: false, renew: true }, json!(["renew"])),
-        (Features::NONE, json!(null)),
+        (OfferedFeatures::default(), json!(["batch", "renew"])),
+        (OfferedFeatures { batch: true, renew: false }, json!(["batch"])),
+        (OfferedFeatures { batch: false, renew: true }, json!(["renew"])),
+        (OfferedFeatures::NONE, json!(null)),
     ] {
         let api = Api::start_with(|settings| settings.faults.features = features);
         assert_eq!(api.get("/health").data()["features"], names);
@@ -65,7 +65,7 @@ fn without_the_extension_its_fields_are_ignored_and_its_calls_unknown() {
     for published in [false, true] {
         let api = Api::start_with(|settings| {
             settings.faults.published = published;
-            settings.faults.features = if published { Features::default() } else { Features::NONE };
+            settings.faults.features = if published { OfferedFeatures::default() } else { OfferedFeatures::NONE };
         });
         api.post("/task-types/register", json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}));
         api.post("/tasks", json!({"tasks": [{"type": "a", "params": {"n": 1}}]}))

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use prismq::internals::TaskResult;
-use prismq::internals::server::{Faults, Features, Server, Settings};
+use prismq::internals::server::{Faults, OfferedFeatures, Server, Settings};
 use prismq::internals::taskmanager::{Client, Connection, Delivery, Order, ResultReport, Retries};
 use prismq::{Outcome, Timestamp};
 use serde_json::{Value, json};
@@ -158,7 +158,7 @@ const MIXED: Faults = Faults {
     latency: 0.0,
     delay: Duration::ZERO,
     published: false,
-    features: Features { batch: true, renew: true },
+    features: OfferedFeatures { batch: true, renew: true },
     seed: 7,
 };
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prismq::internals::server::{Features, Server};
+use prismq::internals::server::{OfferedFeatures, Server};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -141,7 +141,7 @@ fn a_time_that_the_operator_has_chosen_holds_for_all() {
 
 #[test]
 fn a_server_without_renewals_ignores_that_a_worker_renews() {
-    let api = Api::start_with(|settings| settings.faults.features = Features { batch: true, renew: false });
+    let api = Api::start_with(|settings| settings.faults.features = OfferedFeatures { batch: true, renew: false });
     let type_id = api.register_any("a");
     api.create("a", json!({}));
     let body = json!({"worker_id": "w", "task_type_id": type_id, "renews": true});

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{ago, list_link, new_link, task_link};
 use crate::failure_rate::{grouped, mostly_failing};
 use crate::http::page::{bad_class, last_hour, status_heading};
-use crate::server::storage::{Overview, STATUSES, Seen, TypeCounts};
+use crate::server::storage::{Overview, STATUSES, TypeCounts, WorkerSeen};
 
 /// Maximum number of workers shown, most recently active first.
 const WORKERS: usize = 50;
@@ -96,7 +96,7 @@ fn types(types: &[TypeCounts]) -> Markup {
     }
 }
 
-fn workers(workers: &[Seen]) -> Markup {
+fn workers(workers: &[WorkerSeen]) -> Markup {
     html! {
         section {
             h2 { "Workers" }

@@ -8,7 +8,7 @@ use crate::failure_rate::grouped;
 use crate::headline::{in_one_line, without_colours};
 use crate::http::page::{bad_class, short_duration};
 use crate::output::printable;
-use crate::server::storage::{Excerpt, Fate, Listed, PastAttempt, STATUSES, Shown, Side, Summary, Time};
+use crate::server::storage::{Excerpt, Fate, Listed, PastAttempt, STATUSES, Shown, Side, TaskSummary, Time};
 
 /// A page of a list.
 pub(super) struct List<'a> {
@@ -115,11 +115,11 @@ fn progress(percent: i64) -> Markup {
     html! { progress max="100" value=(percent) {} " " span.soft { (percent) " %" } }
 }
 
-fn took(task: &Summary) -> Option<String> {
+fn took(task: &TaskSummary) -> Option<String> {
     Some(short_duration(task.completed_at?.since(task.claimed_at?)))
 }
 
-fn last_change(task: &Summary) -> Time {
+fn last_change(task: &TaskSummary) -> Time {
     task.completed_at.or(task.claimed_at).unwrap_or(task.created_at)
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{CheckedTask, ClaimRequest, Queue, TypeLimit};
 use crate::server::Settings;
 use crate::server::params::NewParams;
-use crate::server::storage::{Filter, Order, Report, STATUSES, Side, SortBy, Time};
+use crate::server::storage::{ClaimOrder, Filter, Report, STATUSES, Side, SortBy, Time};
 
 /// The last of them has no tasks.
 const TYPES: i64 = 21;
@@ -26,13 +26,13 @@ const FILL: &str = "
     FROM mixed";
 
 /// A queue that counts its steps.
-struct Counted {
+struct CountedQueue {
     queue: Queue,
     steps: Arc<AtomicU64>,
     counts: Vec<(String, u64)>,
 }
 
-impl Counted {
+impl CountedQueue {
     fn with_tasks(count: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tasks.db");
@@ -64,7 +64,7 @@ impl Counted {
     fn count_claims(&mut self) {
         for by in [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, SortBy::Attempts] {
             for descending in [false, true] {
-                let order = Order { by, descending };
+                let order = ClaimOrder { by, descending };
                 let id = self.count(format!("claim by {order:?}"), |queue| claim(queue, order));
                 let attempt = self.queue.summaries(&[id]).unwrap()[0].attempts;
                 self.count("progress", |queue| queue.progress(id, "me", 50).unwrap());
@@ -78,7 +78,9 @@ impl Counted {
         }
         self.count("look for an expiry", |queue| queue.until_expiry(1).unwrap());
         self.queue.expire_claims();
-        self.count("claim an expired one", |queue| claim(queue, Order { by: SortBy::CreatedAt, descending: false }));
+        self.count("claim an expired one", |queue| {
+            claim(queue, ClaimOrder { by: SortBy::CreatedAt, descending: false })
+        });
     }
 
     /// What the page asks. Only its first look counts the tasks.
@@ -109,12 +111,12 @@ impl Counted {
     }
 }
 
-fn claim(queue: &mut Queue, order: Order) -> i64 {
+fn claim(queue: &mut Queue, order: ClaimOrder) -> i64 {
     claim_all(queue, order, &[TypeLimit { type_id: 3, limit: 1 }])[0]
 }
 
 /// Claims as many tasks as the limits of the types allow.
-fn claim_all(queue: &mut Queue, order: Order, types: &[TypeLimit]) -> Vec<i64> {
+fn claim_all(queue: &mut Queue, order: ClaimOrder, types: &[TypeLimit]) -> Vec<i64> {
     let limit = types.iter().map(|it| it.limit).sum();
     let (worker_id, types) = ("me".to_owned(), types.to_vec());
     let request = ClaimRequest { worker_id, types, limit: Some(limit), type_pattern: None, order, renews: false };
@@ -124,7 +126,7 @@ fn claim_all(queue: &mut Queue, order: Order, types: &[TypeLimit]) -> Vec<i64> {
 
 /// The steps of every call, with so many tasks.
 fn steps(tasks: u32) -> Vec<(String, u64)> {
-    let mut counted = Counted::with_tasks(tasks);
+    let mut counted = CountedQueue::with_tasks(tasks);
     for what in ["create", "find"] {
         let params = NewParams::of("type.1", &json!({}));
         let task = CheckedTask { task_type: "type.1".to_owned(), params, priority: 0 };

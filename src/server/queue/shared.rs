@@ -7,20 +7,20 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 use tokio::time::sleep;
 
-use super::{CheckedTask, ClaimRequest, ClaimedTasks, Created, Queue, Registered, within_limits};
+use super::{CheckedTask, ClaimRequest, ClaimedTasks, CreatedTask, Queue, RegisteredType, within_limits};
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
 use crate::server::error::{Refusal, Result};
-use crate::server::features::Features;
+use crate::server::features::OfferedFeatures;
 use crate::server::large::{LARGE, LargeCalls};
 use crate::server::long_poll_queue::LongPollQueue;
-use crate::server::memory::{MemoryBudget, Reservation};
+use crate::server::memory::{MemoryBudget, MemoryReservation};
 use crate::server::params::{NewParams, ParamsError, SchemaChecker};
-use crate::server::storage::{Disk, Summary, TypeLimit};
+use crate::server::storage::{Disk, TaskSummary, TypeLimit};
 
 /// The queue, lent to one call at a time, and the claims that wait for it.
 #[derive(Clone)]
-pub(in crate::server) struct Shared {
+pub(in crate::server) struct SharedQueue {
     queue: Arc<Mutex<Queue>>,
     checker: Arc<SchemaChecker>,
     pub(in crate::server) long_polls: Arc<LongPollQueue>,
@@ -29,11 +29,11 @@ pub(in crate::server) struct Shared {
     pub(in crate::server) answers: MemoryBudget,
     pub(in crate::server) large: LargeCalls,
     pub(in crate::server) disk: Arc<Disk>,
-    pub(in crate::server) features: Features,
+    pub(in crate::server) features: OfferedFeatures,
 }
 
 /// A task to create, as a call asks for it.
-pub(in crate::server) struct TaskRequest {
+pub(in crate::server) struct TaskToCreate {
     pub(in crate::server) task_type: String,
     pub(in crate::server) params: Map<String, Value>,
     pub(in crate::server) priority: i64,
@@ -44,8 +44,8 @@ pub(in crate::server) const STEP: usize = 500;
 /// What is left to others between two steps.
 const PAUSE: Duration = Duration::from_millis(1);
 
-impl Shared {
-    pub(in crate::server) fn new(queue: Queue, features: Features) -> Self {
+impl SharedQueue {
+    pub(in crate::server) fn new(queue: Queue, features: OfferedFeatures) -> Self {
         Self {
             features,
             long_polls: Arc::clone(&queue.long_polls),
@@ -58,15 +58,20 @@ impl Shared {
         }
     }
 
-    pub(in crate::server) async fn register(&self, name: String, version: String, schema: Value) -> Result<Registered> {
+    pub(in crate::server) async fn register(
+        &self,
+        name: String,
+        version: String,
+        schema: Value,
+    ) -> Result<RegisteredType> {
         within_limits("param_schema", &schema, MAX_DEPTH)?;
         self.checker.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
         self.lock().await.register(name, version, schema)
     }
 
     /// Checks that the params of a task to be created fit the schema of its type.
-    pub(in crate::server) async fn check(&self, task: TaskRequest) -> Result<CheckedTask> {
-        let TaskRequest { task_type, params, priority } = task;
+    pub(in crate::server) async fn check(&self, task: TaskToCreate) -> Result<CheckedTask> {
+        let TaskToCreate { task_type, params, priority } = task;
         let mut params = Value::Object(params);
         let schema = self.schema_for(&task_type, &mut params).await?;
         let params = Arc::new(params);
@@ -77,7 +82,7 @@ impl Shared {
     }
 
     /// Stores a task whose params fit the schema of its type.
-    pub(in crate::server) async fn create(&self, task: TaskRequest) -> Result<Created> {
+    pub(in crate::server) async fn create(&self, task: TaskToCreate) -> Result<CreatedTask> {
         let task = self.check(task).await?;
         self.lock().await.create(task)
     }
@@ -114,7 +119,7 @@ impl Shared {
     }
 
     /// Room for an answer of so many bytes.
-    pub(in crate::server) fn room_for_answer(&self, length: usize) -> Result<Arc<Reservation>> {
+    pub(in crate::server) fn room_for_answer(&self, length: usize) -> Result<Arc<MemoryReservation>> {
         let mut reservation = None;
         if !self.answers.reserve(&mut reservation, length) {
             return Err(Refusal::NoRoom);
@@ -123,7 +128,7 @@ impl Shared {
     }
 
     /// The tasks with these ids that are still there, read in steps.
-    pub(in crate::server) async fn tasks(&self, ids: &[i64]) -> Result<Vec<Summary>> {
+    pub(in crate::server) async fn tasks(&self, ids: &[i64]) -> Result<Vec<TaskSummary>> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(STEP) {
             if !found.is_empty() {

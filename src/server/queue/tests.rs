@@ -12,7 +12,7 @@ impl Queue {
     }
 
     /// The tasks that pass `filter`, newest first.
-    pub(in crate::server) fn tasks(&self, filter: &Filter) -> Result<Vec<Summary>> {
+    pub(in crate::server) fn tasks(&self, filter: &Filter) -> Result<Vec<TaskSummary>> {
         self.summaries(&self.task_ids(filter)?)
     }
 
@@ -34,7 +34,7 @@ fn a_task_is_not_claimed_where_there_is_no_room_for_it() {
     };
     create("x".repeat(1 << 20));
     create("short".to_owned());
-    let order = Order { by: SortBy::CreatedAt, descending: false };
+    let order = ClaimOrder { by: SortBy::CreatedAt, descending: false };
     let types = vec![TypeLimit { type_id: 1, limit: 1 }];
     let worker_id = "w".to_owned();
     let request =

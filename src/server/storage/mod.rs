@@ -19,7 +19,7 @@ const LONGEST_EXCERPT: i64 = 64 * 1024;
 
 /// A task in a list, without its long fields.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct TaskSummary {
     pub(super) id: i64,
     #[serde(rename = "type")]
     pub(super) task_type: String,
@@ -35,9 +35,9 @@ pub(super) struct Summary {
 
 /// A task with everything the API shows.
 #[derive(Debug, Serialize)]
-pub(super) struct Task {
+pub(super) struct TaskDetails {
     #[serde(flatten)]
-    summary: Summary,
+    summary: TaskSummary,
     error_message: Option<String>,
     params: JsonText,
     result: Option<JsonText>,
@@ -49,7 +49,7 @@ pub(super) struct TaskClaim<'a> {
     pub(super) types: &'a [TypeLimit],
     /// Maximum number of tasks of all types together.
     pub(super) limit: usize,
-    pub(super) order: Order,
+    pub(super) order: ClaimOrder,
     /// Time until it expires.
     pub(super) lasts: Duration,
 }
@@ -63,7 +63,7 @@ pub(super) struct TypeLimit {
 
 /// A task as a claim returns it.
 #[derive(Debug, Serialize)]
-pub(super) struct Claimed {
+pub(super) struct ClaimedTask {
     id: i64,
     #[serde(rename = "type")]
     task_type: String,
@@ -149,14 +149,14 @@ pub(super) enum SortBy {
 
 /// The order in which tasks are claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct ClaimOrder {
     pub(super) by: SortBy,
     pub(super) descending: bool,
 }
 
 /// A task type, as the API shows it.
 #[derive(Debug, Serialize)]
-pub(super) struct TaskType {
+pub(super) struct TypeDetails {
     pub(super) id: i64,
     name: String,
     version: String,
@@ -217,7 +217,7 @@ pub(super) struct Overview {
     /// By minute, the current one last.
     pub(super) last_hour: Vec<Minute>,
     /// The worker that claimed last comes first.
-    pub(super) workers: Vec<Seen>,
+    pub(super) workers: Vec<WorkerSeen>,
 }
 
 /// A type and the number of its tasks.
@@ -229,7 +229,7 @@ pub(super) struct TypeCounts {
 }
 
 /// A worker, as seen by its claims.
-pub(super) struct Seen {
+pub(super) struct WorkerSeen {
     pub(super) worker_id: String,
     /// Its last claim: when, and of which task.
     pub(super) last: Option<(Time, i64)>,
@@ -240,13 +240,13 @@ pub(super) struct Seen {
 
 /// A task in a list, with its error in one line.
 pub(super) struct Listed {
-    pub(super) task: Summary,
+    pub(super) task: TaskSummary,
     pub(super) error: Option<String>,
 }
 
 /// A task with everything its page shows.
 pub(super) struct Shown {
-    pub(super) task: Summary,
+    pub(super) task: TaskSummary,
     /// The whole error: one longer than 65,535 bytes was refused.
     pub(super) error: Option<String>,
     pub(super) params: Excerpt,

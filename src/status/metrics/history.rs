@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use super::Attempt;
+use super::AttemptOutcome;
 use crate::headline::in_one_line;
 use crate::output::printable;
 
@@ -69,7 +69,7 @@ impl History {
         now.saturating_duration_since(self.started).as_secs() / 60
     }
 
-    pub(super) fn add(&mut self, attempt: &Attempt<'_>, now: Instant) {
+    pub(super) fn add(&mut self, attempt: &AttemptOutcome<'_>, now: Instant) {
         let number = self.minute(now);
         if self.minutes.back().is_none_or(|last| last.number != number) {
             self.minutes.push_back(MinuteCounts { number, completed: 0, failed: 0 });
@@ -134,8 +134,8 @@ mod tests {
 
     use super::*;
 
-    fn attempt(seconds: f64, failure: Option<(&'static str, &'static str)>) -> Attempt<'static> {
-        Attempt { id: 1, task_type: "a", seconds, failure }
+    fn attempt(seconds: f64, failure: Option<(&'static str, &'static str)>) -> AttemptOutcome<'static> {
+        AttemptOutcome { id: 1, task_type: "a", seconds, failure }
     }
 
     #[test]

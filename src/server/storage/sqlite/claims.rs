@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{SqliteStorage, attempts, held_by, tasks};
 use crate::server::error::{Refusal, Result};
-use crate::server::storage::{Claimed, Fate, Order, SortBy, TaskClaim, Time};
+use crate::server::storage::{ClaimOrder, ClaimedTask, Fate, SortBy, TaskClaim, Time};
 
 /// A task that may be claimed.
 pub(super) struct Candidate {
@@ -19,7 +19,7 @@ pub(super) struct Candidate {
     pub(super) expired_at: Option<Time>,
 }
 
-impl Order {
+impl ClaimOrder {
     /// Compares candidates of any types, as the SQL of this order does those of one type.
     fn compare(self, one: &Candidate, other: &Candidate) -> Ordering {
         let (by_key, by_id) = (one.key.cmp(&other.key), one.id.cmp(&other.id));
@@ -38,7 +38,7 @@ impl SqliteStorage {
         &mut self,
         claim: &TaskClaim<'_>,
         mut has_room: impl FnMut(usize) -> Result<bool>,
-    ) -> Result<Vec<Claimed>> {
+    ) -> Result<Vec<ClaimedTask>> {
         let (claimed, candidates) = loop {
             self.follow_clock()?;
             let Self { group, clock, .. } = self;
@@ -131,7 +131,12 @@ fn fitting(
     Ok(candidates.len())
 }
 
-fn take(connection: &Connection, claim: &TaskClaim<'_>, candidate: &Candidate, now: Time) -> rusqlite::Result<Claimed> {
+fn take(
+    connection: &Connection,
+    claim: &TaskClaim<'_>,
+    candidate: &Candidate,
+    now: Time,
+) -> rusqlite::Result<ClaimedTask> {
     if candidate.expired_at.is_some() {
         attempts::keep(connection, candidate.id, Fate::Expired, None)?;
     }

@@ -14,14 +14,14 @@ use crate::server::storage::Time;
 const NOTICED: i64 = 1_000_000;
 
 /// The setting of the machine's clock when last checked.
-pub(super) struct Clock {
+pub(super) struct ClaimClock {
     /// Id of the machine's boot. If the system has none, each server makes up its own.
     boot: String,
     /// When the machine booted, by the clock as it was set then; `None` if it must be read from the file.
     started_at: Option<i64>,
 }
 
-impl Clock {
+impl ClaimClock {
     pub(super) fn new() -> Self {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = id.map_or_else(|_| format!("{:016x}", crate::name::unique()), |id| id.trim().to_owned());

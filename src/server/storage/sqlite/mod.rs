@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Fate, Filter, Json, NewTask, Report, Rules, Summary, Task, TaskType, Time};
+use super::{Fate, Filter, Json, NewTask, Report, Rules, TaskDetails, TaskSummary, Time, TypeDetails};
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
-use clock::Clock;
+use clock::ClaimClock;
 use tally::Tally;
 use tasks::{Ending, TaskState};
 
@@ -44,7 +44,7 @@ const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
 pub(in crate::server) struct SqliteStorage {
     group: GroupCommit,
     tally: Tally,
-    clock: Clock,
+    clock: ClaimClock,
     disk: Arc<Disk>,
 }
 
@@ -95,7 +95,7 @@ impl SqliteStorage {
         Ok(Self {
             group: GroupCommit::new(connection),
             tally: Tally::default(),
-            clock: Clock::new(),
+            clock: ClaimClock::new(),
             disk: Arc::new(Disk { log, anchors }),
         })
     }
@@ -141,7 +141,7 @@ impl SqliteStorage {
         })
     }
 
-    pub(in crate::server) fn task_type(&self, name: &str) -> Result<TaskType> {
+    pub(in crate::server) fn task_type(&self, name: &str) -> Result<TypeDetails> {
         types::by_name(self.group.connection(), name)?.ok_or(Refusal::TypeNotFound)
     }
 
@@ -151,7 +151,7 @@ impl SqliteStorage {
     }
 
     /// Returns all types, or the active ones, by name.
-    pub(in crate::server) fn task_types(&self, active_only: bool) -> Result<Vec<TaskType>> {
+    pub(in crate::server) fn task_types(&self, active_only: bool) -> Result<Vec<TypeDetails>> {
         Ok(types::list(self.group.connection(), active_only)?)
     }
 
@@ -270,7 +270,7 @@ impl SqliteStorage {
         tasks::length(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
     }
 
-    pub(in crate::server) fn task(&self, id: i64) -> Result<Task> {
+    pub(in crate::server) fn task(&self, id: i64) -> Result<TaskDetails> {
         tasks::by_id(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
     }
 
@@ -280,7 +280,7 @@ impl SqliteStorage {
     }
 
     /// Returns the tasks with these ids that still exist.
-    pub(in crate::server) fn summaries(&self, ids: &[i64]) -> Result<Vec<Summary>> {
+    pub(in crate::server) fn summaries(&self, ids: &[i64]) -> Result<Vec<TaskSummary>> {
         Ok(tasks::summaries(self.group.connection(), ids)?)
     }
 }

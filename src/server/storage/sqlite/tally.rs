@@ -17,10 +17,10 @@ const SHARE: u32 = 100;
 
 /// Empty until somebody asks.
 #[derive(Default)]
-pub(super) struct Tally(Option<Counted>);
+pub(super) struct Tally(Option<TaskCounts>);
 
 /// The counts.
-pub(super) struct Counted {
+pub(super) struct TaskCounts {
     by_type: HashMap<i64, Counts>,
     /// By minute, counted since 1970.
     by_minute: HashMap<i64, Minute>,
@@ -47,12 +47,12 @@ impl Tally {
     }
 
     /// Returns the current counts. If another process changes the file they may be slightly old.
-    pub(super) fn look(&mut self, connection: &Connection) -> Result<&Counted> {
+    pub(super) fn look(&mut self, connection: &Connection) -> Result<&TaskCounts> {
         let version: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        let is_good = |it: &Counted| it.version == version || it.at.elapsed() < it.took * SHARE;
+        let is_good = |it: &TaskCounts| it.version == version || it.at.elapsed() < it.took * SHARE;
         let counted = match self.0.take().filter(is_good) {
             Some(counted) => counted,
-            None => Counted::count(connection, version)?,
+            None => TaskCounts::count(connection, version)?,
         };
         Ok(self.0.insert(counted))
     }
@@ -63,7 +63,7 @@ const COUNT: &str = "SELECT type_id, status, count(*) FROM tasks GROUP BY type_i
 const COUNT_ENDED: &str = "SELECT completed_at / 60000000, status, count(*) FROM tasks WHERE completed_at >= ?1 \
                            GROUP BY 1, 2";
 
-impl Counted {
+impl TaskCounts {
     fn count(connection: &Connection, version: i64) -> Result<Self> {
         let at = Instant::now();
         let mut this = Self { by_type: HashMap::new(), by_minute: HashMap::new(), version, at, took: Duration::ZERO };

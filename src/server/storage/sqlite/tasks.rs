@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 
 use super::claims::Candidate;
 use super::types;
-use crate::server::storage::{Claimed, Filter, NewTask, Order, STATUSES, Side, SortBy, Summary, Task, Time};
+use crate::server::storage::{
+    ClaimOrder, ClaimedTask, Filter, NewTask, STATUSES, Side, SortBy, TaskDetails, TaskSummary, Time,
+};
 
 /// The columns that decide what a worker may do with a task.
 pub(super) struct TaskState {
@@ -31,7 +33,7 @@ pub(super) struct Ending<'a> {
     pub(super) error_message: Option<String>,
 }
 
-impl Order {
+impl ClaimOrder {
     /// Returns the column that it goes by.
     fn column(self) -> &'static str {
         match self.by {
@@ -67,7 +69,7 @@ const REMOVE_ENDED: &str = "DELETE FROM tasks WHERE id = (\
                             SELECT id FROM tasks WHERE completed_at < ?1 ORDER BY completed_at LIMIT 1) \
                             RETURNING id, type_id, status";
 
-fn expired_sql(order: Order) -> String {
+fn expired_sql(order: ClaimOrder) -> String {
     let key = order.column();
     format!(
         "SELECT id, {key}, expires_at FROM tasks WHERE status = 'claimed' AND type_id = ?1 AND expires_at <= ?3 \
@@ -75,7 +77,7 @@ fn expired_sql(order: Order) -> String {
     )
 }
 
-fn pending_sql(order: Order) -> String {
+fn pending_sql(order: ClaimOrder) -> String {
     let (key, order) = (order.column(), order.sql());
     format!("SELECT id, {key}, NULL FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT ?2")
 }
@@ -100,7 +102,7 @@ pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<Option
 /// Returns the tasks of that type whose claims have expired by `now`, at most `most`, those that expired first.
 pub(super) fn expired(
     connection: &Connection,
-    (type_id, order): (i64, Order),
+    (type_id, order): (i64, ClaimOrder),
     now: Time,
     most: usize,
 ) -> Result<Vec<Candidate>> {
@@ -138,7 +140,11 @@ pub(super) fn shift_claims(connection: &Connection, by: i64) -> Result<usize> {
 }
 
 /// Returns the pending tasks of that type that are first in `order`, at most `most`.
-pub(super) fn pending(connection: &Connection, (type_id, order): (i64, Order), most: usize) -> Result<Vec<Candidate>> {
+pub(super) fn pending(
+    connection: &Connection,
+    (type_id, order): (i64, ClaimOrder),
+    most: usize,
+) -> Result<Vec<Candidate>> {
     let mut statement = connection.prepare_cached(&pending_sql(order))?;
     statement.query_map(params![type_id, most], |row| candidate(row, type_id))?.collect()
 }
@@ -153,7 +159,7 @@ pub(super) fn claim(
     id: i64,
     worker_id: &str,
     (now, expires_at): (Time, Time),
-) -> Result<Claimed> {
+) -> Result<ClaimedTask> {
     connection
         .prepare_cached(
             "UPDATE tasks SET status = 'claimed', attempts = attempts + 1, progress = 0, claimed_by = ?2, \
@@ -161,7 +167,7 @@ pub(super) fn claim(
              (SELECT name FROM task_types WHERE task_types.id = type_id), params, attempts, priority",
         )?
         .query_row(params![id, worker_id, now, expires_at], |row| {
-            Ok(Claimed {
+            Ok(ClaimedTask {
                 id: row.get(0)?,
                 task_type: row.get(1)?,
                 params: row.get(2)?,
@@ -221,13 +227,18 @@ pub(super) fn remove_ended(connection: &Connection, time: Time) -> Result<Option
         .optional()
 }
 
-pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<Task>> {
+pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<TaskDetails>> {
     let sql = format!(
         "SELECT {SUMMARY}, error_message, params, result FROM tasks JOIN task_types ON task_types.id = type_id \
          WHERE tasks.id = ?1"
     );
     let read = |row: &Row<'_>| {
-        Ok(Task { summary: summary(row)?, error_message: row.get(10)?, params: row.get(11)?, result: row.get(12)? })
+        Ok(TaskDetails {
+            summary: summary(row)?,
+            error_message: row.get(10)?,
+            params: row.get(11)?,
+            result: row.get(12)?,
+        })
     };
     connection.prepare_cached(&sql)?.query_row([id], read).optional()
 }
@@ -239,7 +250,7 @@ pub(super) fn length(connection: &Connection, id: i64) -> Result<Option<usize>> 
 }
 
 /// Returns the tasks that pass `filter`, newest first.
-pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Summary>> {
+pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<TaskSummary>> {
     summaries(connection, &list_ids(connection, filter)?)
 }
 
@@ -257,7 +268,7 @@ pub(super) fn list_ids(connection: &Connection, filter: &Filter) -> Result<Vec<i
 }
 
 /// Returns the tasks with these ids, without those that no longer exist.
-pub(super) fn summaries(connection: &Connection, ids: &[i64]) -> Result<Vec<Summary>> {
+pub(super) fn summaries(connection: &Connection, ids: &[i64]) -> Result<Vec<TaskSummary>> {
     let sql = format!("SELECT {SUMMARY} FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     ids.iter().filter_map(|id| statement.query_row([id], summary).optional().transpose()).collect()
@@ -295,8 +306,8 @@ fn ids(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<Vec<
     connection.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect()
 }
 
-pub(super) fn summary(row: &Row<'_>) -> Result<Summary> {
-    Ok(Summary {
+pub(super) fn summary(row: &Row<'_>) -> Result<TaskSummary> {
+    Ok(TaskSummary {
         id: row.get(0)?,
         task_type: row.get(1)?,
         status: row.get(2)?,

@@ -2,17 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use crate::server::storage::{Json, Rules, TaskType, Time};
+use crate::server::storage::{Json, Rules, Time, TypeDetails};
 
 const COLUMNS: &str = "id, name, version, param_schema, is_active, created_at, updated_at";
 
-pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<TaskType>> {
+pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<TypeDetails>> {
     let sql = format!("SELECT {COLUMNS} FROM task_types WHERE name = ?1");
     connection.prepare_cached(&sql)?.query_row([name], read).optional()
 }
 
 /// Returns all types, or the active ones, by name.
-pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<TaskType>> {
+pub(super) fn list(connection: &Connection, active_only: bool) -> Result<Vec<TypeDetails>> {
     let sql = format!("SELECT {COLUMNS} FROM task_types WHERE is_active OR NOT ?1 ORDER BY name");
     connection.prepare_cached(&sql)?.query_map([active_only], read)?.collect()
 }
@@ -79,8 +79,8 @@ pub(super) fn store(connection: &Connection, name: &str, version: &str, schema: 
         .map(|id| (id, true))
 }
 
-fn read(row: &Row<'_>) -> Result<TaskType> {
-    Ok(TaskType {
+fn read(row: &Row<'_>) -> Result<TypeDetails> {
+    Ok(TypeDetails {
         id: row.get(0)?,
         name: row.get(1)?,
         version: row.get(2)?,

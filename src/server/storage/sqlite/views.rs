@@ -10,7 +10,7 @@ use crate::headline::in_one_line;
 use crate::output::printable;
 use crate::server::error::{Refusal, Result};
 use crate::server::storage::{
-    Excerpt, Filter, LONGEST_EXCERPT, Listed, Overview, Seen, Shown, Summary, Time, TypeCounts,
+    Excerpt, Filter, LONGEST_EXCERPT, Listed, Overview, Shown, TaskSummary, Time, TypeCounts, WorkerSeen,
 };
 
 /// Maximum characters of an error in a list, and how many of its last bytes are searched for the most telling ones.
@@ -47,7 +47,7 @@ impl SqliteStorage {
             let end = &error[error.ceil_char_boundary(error.len().saturating_sub(LAST_LINES))..];
             printable(&in_one_line(end)).chars().take(LINE).collect()
         };
-        let mut with_error = |task: Summary| -> Result<Listed> {
+        let mut with_error = |task: TaskSummary| -> Result<Listed> {
             let error: Option<String> = errors.query_row([task.id], |row| row.get(0)).optional()?.flatten();
             Ok(Listed { task, error: error.map(in_a_list) })
         };
@@ -89,15 +89,15 @@ const ENDED: &str = "SELECT claimed_by, claimed_at, id FROM tasks WHERE complete
                      ORDER BY completed_at DESC LIMIT ?1";
 
 /// Returns the workers of the tasks in flight, of those that ended last, and those that long-poll.
-fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<Seen>> {
-    let mut seen: HashMap<String, Seen> = HashMap::new();
+fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<WorkerSeen>> {
+    let mut seen: HashMap<String, WorkerSeen> = HashMap::new();
     for (sql, in_flight) in [(IN_FLIGHT, 1), (ENDED, 0)] {
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query([LAST])?;
         while let Some(row) = rows.next()? {
             let (worker_id, claimed_at): (Option<String>, Option<Time>) = (row.get(0)?, row.get(1)?);
             let (Some(worker_id), Some(claimed_at)) = (worker_id, claimed_at) else { continue };
-            let worker = seen.entry(worker_id.clone()).or_insert_with(|| Seen::new(worker_id));
+            let worker = seen.entry(worker_id.clone()).or_insert_with(|| WorkerSeen::new(worker_id));
             worker.in_flight += in_flight;
             worker.last = worker.last.max(Some((claimed_at, row.get(2)?)));
         }
@@ -105,14 +105,14 @@ fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> R
     let types = types::names(connection)?;
     for (worker_id, type_ids) in waiting {
         let names = types.iter().filter(|(id, ..)| type_ids.contains(id)).map(|(_, name, ..)| name.clone());
-        seen.entry(worker_id.clone()).or_insert_with(|| Seen::new(worker_id)).waits_for = names.collect();
+        seen.entry(worker_id.clone()).or_insert_with(|| WorkerSeen::new(worker_id)).waits_for = names.collect();
     }
     let mut seen: Vec<_> = seen.into_values().collect();
     seen.sort_unstable_by(|one, other| (other.last, &one.worker_id).cmp(&(one.last, &other.worker_id)));
     Ok(seen)
 }
 
-impl Seen {
+impl WorkerSeen {
     fn new(worker_id: String) -> Self {
         Self { worker_id, last: None, in_flight: 0, waits_for: Vec::new() }
     }

@@ -28,7 +28,7 @@ fn a_claim_reads_one_row_in_every_order() {
         for descending in [false, true] {
             let two_way = matches!(by, SortBy::CreatedAt | SortBy::Id) || !descending;
             let index = if two_way { index.to_owned() } else { format!("{index}_desc") };
-            assert_flat(&pending_sql(Order { by, descending }), &index);
+            assert_flat(&pending_sql(ClaimOrder { by, descending }), &index);
         }
     }
 }
@@ -36,7 +36,7 @@ fn a_claim_reads_one_row_in_every_order() {
 #[test]
 fn an_expired_claim_is_found_by_its_index() {
     for by in ORDERS {
-        assert_flat(&expired_sql(Order { by, descending: false }), "claimed_by_expiry");
+        assert_flat(&expired_sql(ClaimOrder { by, descending: false }), "claimed_by_expiry");
     }
     assert_flat(FIRST_EXPIRY, "claimed_by_expiry");
 }
