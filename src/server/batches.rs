@@ -21,9 +21,9 @@ const MAX_CREATED: usize = 1_000;
 /// Maximum number of claims that a call renews.
 const MAX_RENEWED: usize = 1_000;
 
-/// More tasks are created beside the thread that serves: their keys are computed, and their params checked.
+/// More tasks than this are created in another thread: checking them and computing their keys takes long.
 const MANY: usize = 100;
-/// About how many bytes a created task takes in the answer, beside its type.
+/// Estimated size of a created task in the answer, in bytes.
 const CREATED: usize = 256;
 
 /// The data of an answer about several tasks, in the order of the call.

@@ -24,7 +24,7 @@ const MAX_BYTES: usize = json::MAX_BYTES + 64 * 1024;
 /// Maximum length of an error or a message in a report, in bytes: the size of a column of the published server.
 const MAX_TEXT: usize = 65_535;
 
-/// How much of a body that is too large is read and discarded, so that its sender gets the answer.
+/// Maximum length of a body that is read and discarded, so that its sender gets the answer.
 const MAX_DISCARDED: usize = 4 * MAX_BYTES;
 
 /// The fields of a request body, or of an entry of a list in it. Null counts as absent.
@@ -249,7 +249,7 @@ impl FieldType for StrictInteger {
 impl FieldType for i64 {
     const TYPE: &'static str = "integer";
 
-    // A float beyond the integers becomes the nearest one.
+    // A float out of range becomes the nearest integer.
     #[allow(clippy::cast_possible_truncation)]
     fn from_json(value: Value) -> Option<Self> {
         Some(match value {
@@ -262,7 +262,7 @@ impl FieldType for i64 {
 
 /// Returns the integer that a text begins with, as PHP's `intval` reads it: `10 tasks` is 10, `1e3` is 1000, and a text
 /// that begins with no number is 0.
-// A float beyond the integers becomes the nearest one.
+// A float out of range becomes the nearest integer.
 #[allow(clippy::cast_possible_truncation)]
 pub(super) fn integer(text: &str) -> i64 {
     let text = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
@@ -271,7 +271,7 @@ pub(super) fn integer(text: &str) -> i64 {
     number.parse().unwrap_or_else(|_| float())
 }
 
-/// How many bytes of a text are the number that it begins with: a sign, digits, a fraction, an exponent.
+/// Returns the length of the number that a text begins with: a sign, digits, a fraction, an exponent.
 fn number_length(text: &[u8]) -> usize {
     let sign_at = |at: usize| usize::from(matches!(text.get(at), Some(b'+' | b'-')));
     let digits_at = |at: usize| text.iter().skip(at).take_while(|byte| byte.is_ascii_digit()).count();
@@ -288,7 +288,7 @@ fn number_length(text: &[u8]) -> usize {
     end
 }
 
-/// A boolean, or any other value as PHP takes it where it asks for one.
+/// A boolean, or any other value as PHP converts it to one.
 impl FieldType for bool {
     const TYPE: &'static str = "boolean";
 
@@ -297,7 +297,7 @@ impl FieldType for bool {
     }
 }
 
-/// Whether PHP takes a value for true. The text `false` is true to it.
+/// Whether PHP converts a value to true, which it does with the text `false`.
 pub(super) fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -1,7 +1,7 @@
-//! Commits of what calls have changed, and syncs of it to disk, shared by calls.
+//! Commits the changes of calls and syncs them to disk, one commit and one sync for calls that come at about the same time.
 //!
-//! A commit is only written to the log: it survives the death of the process, not a power cut. So a call is answered
-//! after a sync of the log. Calls that come at about the same time, or while a sync runs, share one.
+//! A commit is only written to the log: it survives the process, but not a power failure. So a call is answered after a
+//! sync of the log.
 
 use std::mem;
 use std::sync::Arc;
@@ -19,21 +19,21 @@ use super::error::ServerError;
 use super::queue::{Queue, SharedQueue};
 use super::storage::Disk;
 
-/// What commits the changes of a queue.
+/// Commits and syncs the changes of a queue.
 pub(super) struct Committer {
     queue: SharedQueue,
     disk: Arc<Disk>,
     sync: Arc<dyn Fn() -> Written + Send + Sync>,
-    /// Calls that are to be answered when what the queue has changed by now is on disk.
+    /// Calls that wait until the current changes are on disk.
     waiting: Mutex<Vec<oneshot::Sender<Written>>>,
     called: Notify,
-    /// The changes that were written, or that calls were told of that they were not.
+    /// Number of changes whose outcome is known: on disk, or reported as failed.
     known: AtomicU64,
-    /// The number of writes that failed, and why the last one did.
+    /// Number of failed writes, and the reason of the last one.
     failed: Mutex<(u64, String)>,
 }
 
-/// Why it could not be, for a person.
+/// The error is the reason in words for people.
 type Written = Result<(), String>;
 
 impl Committer {
@@ -49,26 +49,26 @@ impl Committer {
         Self { queue, disk, sync: Arc::new(sync), waiting, called, known, failed }
     }
 
-    /// Whether the database is where it was when it was opened.
+    /// Checks that the database file was not moved or deleted.
     pub(super) fn check_in_place(&self) -> Result<(), ServerError> {
         self.disk.check_in_place()
     }
 
-    /// Returns the number of writes that failed so far.
+    /// Returns the number of failed writes so far.
     fn failures(&self) -> u64 {
         self.failed.lock().0
     }
 
-    /// Fails if a write failed after there were `failures`: it may have been of a change that did not wait for it.
+    /// Fails if there are more failed writes than `failures`: one of them may have lost a change that nobody waited for.
     fn check_since(&self, failures: u64) -> Written {
         let (count, why) = &*self.failed.lock();
         if *count == failures { Ok(()) } else { Err(why.clone()) }
     }
 
-    /// Returns when all that was changed before is on disk, or was written in vain while nobody waited for it: see
+    /// Returns when all earlier changes are on disk. A write that failed before this call is not an error here: see
     /// [`Self::check_since`].
     pub(super) async fn catch_up(&self) -> Written {
-        // Who has the queue may be changing it.
+        // If another call has locked the queue, it may be changing it.
         let is_free = |queue: MutexGuard<'_, Queue>| queue.changes() == self.known.load(Ordering::SeqCst);
         if self.queue.try_lock().is_some_and(is_free) {
             return Ok(());
@@ -79,19 +79,18 @@ impl Committer {
         written.await.unwrap_or_else(|_| Err("the TaskManager has ended".to_owned()))
     }
 
-    /// Writes what calls change, for as long as the server runs.
+    /// Writes changes until the server stops.
     pub(super) async fn run(&self) {
         loop {
             self.called.notified().await;
-            // Nobody changes anything from here to the commit.
+            // With the lock held, nothing changes before the commit.
             let queue = self.queue.lock_owned().await;
             let waiting = mem::take(&mut *self.waiting.lock());
-            // A short one by this thread, whose other calls wait meanwhile: handing it to another thread and back takes as
-            // long.
-            let is_long = queue.is_long();
+            // A short write blocks this thread, and so other calls, for no longer than a switch of threads would take.
+            let is_long = queue.has_long_commit();
             let write = writing(queue, self.known.load(Ordering::SeqCst), Arc::clone(&self.sync));
             let written = if is_long { spawn_blocking(write).await } else { Ok(write()) };
-            // Where it panicked, all that wait are told that it has ended.
+            // After a panic, the waiting calls get an error because their senders are dropped.
             let Ok((changes, written)) = written else { continue };
             if let Err(why) = &written {
                 let failed = &mut *self.failed.lock();
@@ -99,15 +98,15 @@ impl Committer {
             }
             self.known.store(changes, Ordering::SeqCst);
             for call in waiting {
-                // Its client may have left.
+                // The call may have been cancelled.
                 let _ = call.send(written.clone());
             }
         }
     }
 }
 
-/// Commits and syncs what was changed since `known`; how many changes that were, together with all before, and whether
-/// they are on disk.
+/// Returns a function that commits and syncs the changes since `known`. It returns the number of all changes so far, and
+/// whether they are on disk.
 fn writing(
     mut queue: OwnedMutexGuard<Queue>,
     known: u64,
@@ -123,7 +122,7 @@ fn writing(
     }
 }
 
-/// Has on disk what an answer may tell of, before it leaves. That includes what other calls have changed: a worker that is
+/// Delays an answer until the changes that it may depend on are on disk, including those of other calls: a worker that is
 /// told that its result has arrived does not send it again.
 pub(super) async fn sync_changes(
     State(committer): State<Arc<Committer>>,
@@ -155,7 +154,7 @@ mod tests {
     use crate::server::queue::{CheckedTask, Queue};
     use crate::server::{OfferedFeatures, Settings};
 
-    /// A queue with a type, in a folder of its own.
+    /// Creates a queue with one type, in a temporary folder.
     fn queue() -> (SharedQueue, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
@@ -182,7 +181,7 @@ mod tests {
         });
     }
 
-    /// Has eight calls change something; how many syncs that takes, and how many of the calls are confirmed.
+    /// Changes something by eight calls at once. Returns the number of syncs and of confirmed calls.
     fn eight_at_once(fail: bool) -> (usize, usize) {
         let (queue, _folder) = queue();
         let (made, syncs) = mpsc::channel();
@@ -197,7 +196,7 @@ mod tests {
                 committer.catch_up().await
             };
             let mut calls: Vec<_> = (0..8).map(call).map(Box::pin).collect();
-            // Each has asked when it was polled once.
+            // After the first poll, each waits for a sync.
             for call in &mut calls {
                 assert!(std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await.is_pending());
             }
@@ -209,17 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_come_at_the_same_time_share_a_sync() {
+    fn concurrent_calls_share_a_sync() {
         assert_eq!(eight_at_once(false), (1, 8));
     }
 
     #[test]
-    fn nobody_relies_on_a_sync_that_failed() {
+    fn a_failed_sync_confirms_no_call() {
         assert_eq!(eight_at_once(true), (1, 0));
     }
 
     #[test]
-    fn nothing_is_answered_that_is_not_on_disk() {
+    fn no_answer_is_sent_before_its_changes_are_on_disk() {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         let refuse = async |queue: State<SharedQueue>| {
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_goes_on_while_its_change_fails_is_not_confirmed() {
+    fn a_call_whose_change_fails_before_it_ends_is_not_confirmed() {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         let (changed, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_what_another_has_changed_waits_for_the_disk_too() {
+    fn a_call_that_reads_the_change_of_another_waits_for_the_disk_too() {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         run(&committer, async {
@@ -273,7 +272,7 @@ mod tests {
             create(&queue, 1);
             let (one, other) = tokio::join!(committer.catch_up(), committer.catch_up());
             assert!(one.is_err() && other.is_err());
-            assert_eq!(committer.catch_up().await, Ok(()), "all that there is to tell was told");
+            assert_eq!(committer.catch_up().await, Ok(()), "the failure was reported");
         });
     }
 }

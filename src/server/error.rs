@@ -103,7 +103,7 @@ pub(super) enum Refusal {
     BeyondLimit(String),
     /// Too many large answers are being sent.
     NoRoom,
-    /// The task is larger than a claim may take here: it is to be claimed beside the thread that serves.
+    /// The task is too large for the serving thread and must be claimed in another one.
     Large,
     NoTask,
     TaskNotFound,

@@ -67,7 +67,7 @@ pub(super) async fn claim(
         // A list has the best tasks of all types. A single claim takes one of its own type, if there is one.
         let together = if request.limit.is_some() { types.len() } else { 1 };
         for some in first.chunks(together) {
-            // Between the claim and the answer only the disk is waited for: who is still there now gets it.
+            // From here, only the disk delays the answer, so a client that is still connected gets it.
             match queue.claim(request, some).await {
                 Err(Refusal::NoTask) => {}
                 decided => return decided.map(Some),
@@ -80,7 +80,7 @@ pub(super) async fn claim(
             break;
         }
         if queue.lock().await.changes() != changes {
-            // The clock was set, and the claims with it. Who asks for a task hears of it where that cannot be stored.
+            // The clock was set, and the claims were shifted. If that cannot be stored, other calls report the error.
             let _ = committer.catch_up().await;
         }
         position.wait(next_check).await;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preference_that_makes_no_sense_is_none() {
+    fn an_invalid_preference_is_ignored() {
         for value in ["", "wait", "wait=", "wait=0", "wait=-1", "wait=1.5", "wait=soon", "await=20", "wait=1 2", ",;=,"]
         {
             assert_eq!(preference_value(&[value]), None, "{value:?}");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_are_a_preference_of_those_who_wait() {
+    fn further_types_need_a_preference_to_wait() {
         let others = |value| preference(&[value]).and_then(|preference| preference.others);
         assert_eq!(others("wait=20, task-types=\"4 -7\""), Some(vec![4, -7]));
         assert_eq!(others("task-types=4; wait=5, wait=20"), Some(vec![4]));

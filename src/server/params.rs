@@ -79,7 +79,7 @@ impl SchemaChecker {
         schema::spawn(compile).map_err(busy)?;
         match timeout(TIMEOUT, compiled).await {
             Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| ParamsError::Invalid(to_message(&fault))),
-            // The sender is gone where the compiler has panicked.
+            // The sender is dropped if the compiler panics.
             Ok(Err(_)) => Err(ParamsError::Invalid("it cannot be compiled".to_owned())),
             Err(_) => Err(ParamsError::Busy("the schema is still being compiled".to_owned())),
         }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_same_for_ever() {
+    fn the_deduplication_key_never_changes() {
         // `printf 'example.any\0{"a":1}' | sha256sum`: files that exist depend on it.
         let key = "ba9fb53bdcbd4adf4aa6533f44a5d57137c1309741c2324b1d29cefb8e7f77ec";
         assert_eq!(dedupe_key("example.any", r#"{"a":1}"#), key);

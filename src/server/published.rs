@@ -36,7 +36,7 @@ pub(super) fn wrap(documented: Router) -> Router {
     Router::new().fallback_service(documented).layer(imitate)
 }
 
-/// What its calls share.
+/// State shared by all calls.
 #[derive(Clone, Default)]
 struct Imitation {
     progress: Arc<LastProgress>,
@@ -139,7 +139,7 @@ async fn imitate(State(imitation): State<Imitation>, request: Request, next: Nex
     if is_large { large.run(answered).await } else { answered.await }
 }
 
-/// The answer to a call that was read.
+/// Makes the documented call and translates its answer.
 async fn answered(
     imitation: Imitation,
     call: PublishedCall,

@@ -1,4 +1,4 @@
-//! The rules of the TaskManager: what each call does to types and tasks, and why it refuses.
+//! The rules of the TaskManager: what each call changes, and when it is refused.
 
 #[cfg(test)]
 mod growth;
@@ -23,10 +23,10 @@ use super::storage::{
 };
 use crate::json::{self, MAX_BYTES};
 
-/// The most task types: all of them are in one answer, with their schemas.
+/// Maximum number of task types: one answer lists them all, with their schemas.
 const MAX_TYPES: i64 = 1_000;
 
-/// What the answer to a claim holds beside the params, in bytes: about, and rather more.
+/// Upper estimate of the size of an answer to a claim, without the params, in bytes.
 const ENVELOPE: usize = 2048;
 
 /// Time until a claim expires, unless the operator has chosen another.
@@ -34,7 +34,7 @@ pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_secs(300);
 /// The same for claims that their worker renews.
 pub(super) const RENEWED_CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A type that was registered.
+/// The answer to a registration.
 #[derive(Serialize)]
 pub(super) struct RegisteredType {
     id: i64,
@@ -51,7 +51,7 @@ enum Registration {
     Known { updated: bool },
 }
 
-/// A task that was created, or was there.
+/// The answer to a creation: the new task, or the existing one with the same type and params.
 #[derive(Serialize)]
 pub(super) struct CreatedTask {
     pub(super) id: i64,
@@ -95,12 +95,12 @@ struct AnswerRoom<'a> {
     reservation: Option<MemoryReservation>,
     /// Length of the tasks so far, in bytes.
     length: usize,
-    /// Whether the thread that serves makes the answer.
+    /// Whether the serving thread makes the answer.
     is_serving: bool,
 }
 
 impl AnswerRoom<'_> {
-    /// Whether there is room for one more task, with params of that length. There must be for the first.
+    /// Reserves room for one more task with params of that length. Returns whether there is; an error for the first task.
     fn add(&mut self, length: usize) -> Result<bool> {
         let is_first = self.length == 0;
         let total = self.length + length + ENVELOPE;
@@ -117,7 +117,7 @@ impl AnswerRoom<'_> {
     }
 }
 
-/// The types and tasks, and the claims that wait for some.
+/// The types, the tasks, and the long polls.
 pub(super) struct Queue {
     storage: SqliteStorage,
     schemas: Schemas,
@@ -126,8 +126,8 @@ pub(super) struct Queue {
     max_attempts: u32,
     long_polls: Arc<LongPollQueue>,
     answers: MemoryBudget,
-    /// A long text is among the changes that are not committed yet.
-    is_long: bool,
+    /// Length of the texts among the changes that are not committed yet, in bytes.
+    uncommitted: usize,
 }
 
 impl Queue {
@@ -139,16 +139,16 @@ impl Queue {
             max_attempts: settings.max_attempts,
             long_polls: Arc::default(),
             answers: MemoryBudget::default(),
-            is_long: false,
+            uncommitted: 0,
         })
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub(super) fn check(&self) -> Result<()> {
         self.storage.check()
     }
 
-    /// Stores a type whose schema was compiled.
+    /// Stores a type, whose schema must have been compiled.
     pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<RegisteredType> {
         let (id, is_new) = self.storage.register((&name, &version), &Json(schema), MAX_TYPES)?;
         let how = if is_new { Registration::New { created: true } } else { Registration::Known { updated: true } };
@@ -159,7 +159,7 @@ impl Queue {
         self.storage.task_type(name)
     }
 
-    /// About how long the answer is that lists them, in bytes.
+    /// Returns the total length of the types' schemas, in bytes.
     pub(super) fn length_of_types(&self, active_only: bool) -> Result<usize> {
         self.storage.length_of_types(active_only)
     }
@@ -168,23 +168,23 @@ impl Queue {
         self.storage.task_types(active_only)
     }
 
-    /// The type of a task to be.
+    /// Returns the constraints for new tasks of an active type.
     fn rules(&self, task_type: &str) -> Result<Rules> {
         let rules = self.storage.rules(task_type)?;
         if rules.is_active { Ok(rules) } else { Err(Refusal::TypeNotActive) }
     }
 
-    /// The schema of a type's params.
+    /// Returns the schema of a type's params.
     pub(super) fn schema(&self, task_type: &str) -> Result<Value> {
         // It was parsed before it was stored.
         Ok(serde_json::from_str(&self.storage.rules(task_type)?.schema).unwrap_or_default())
     }
 
-    /// Stores a task with params that were checked, unless its like was ever stored: then that is the task.
+    /// Stores a task, unless one with the same type and params exists; then returns that one.
     pub(super) fn create(&mut self, task: CheckedTask) -> Result<CreatedTask> {
         let CheckedTask { task_type, params: NewParams { text, dedupe_key }, priority } = task;
         let type_id = self.rules(&task_type)?.type_id;
-        self.is_long |= text.len() > LARGE;
+        self.uncommitted += text.len();
         let task = NewTask { type_id, params: &text, priority, dedupe_key: &dedupe_key };
         let (id, known) = self.storage.create(&task)?;
         let deduplicated = known.is_some();
@@ -216,8 +216,8 @@ impl Queue {
         self.storage.is_like(type_id, request.type_pattern.as_deref())
     }
 
-    /// Hands out tasks of these types: those whose claims have expired, then the pending ones that are first. An expired
-    /// claim stands until then, so that a late report is not lost for nothing. Unless `is_serving`, the tasks may be large.
+    /// Claims tasks of these types: first those whose claims have expired, then pending ones. An expired claim is valid until
+    /// then, so that a late report still counts. On the serving thread (`is_serving`), large tasks are refused.
     pub(super) fn claim(
         &mut self,
         request: &ClaimRequest,
@@ -237,8 +237,8 @@ impl Queue {
         for task in tasks.iter_mut().filter(|_| request.renews) {
             task.expires_in = Some(Seconds(lasts));
         }
-        // Their rows are written anew, with the params.
-        self.is_long |= room.length > LARGE;
+        // A claim rewrites the row, with its params.
+        self.uncommitted += room.length;
         Ok(ClaimedTasks { tasks, reservation: room.reservation })
     }
 
@@ -255,7 +255,7 @@ impl Queue {
         Ok(lasts)
     }
 
-    /// How long it takes until a claim of that type can expire, be it one that is made from now on.
+    /// Returns the time until a claim of that type can expire, even one made from now on.
     pub(super) fn until_expiry(&self, type_id: i64) -> Result<Duration> {
         let shortest = self.claim_timeout(true);
         let first = self.storage.first_expiry(type_id)?;
@@ -266,9 +266,9 @@ impl Queue {
         self.storage.progress(id, worker_id, progress)
     }
 
-    /// Ends an attempt; the status the task has now.
+    /// Ends an attempt; returns the task's new status.
     pub(super) fn complete(&mut self, id: i64, worker_id: &str, report: Report) -> Result<&'static str> {
-        self.is_long |= report.result.as_ref().is_some_and(|result| result.len() > LARGE);
+        self.uncommitted += report.result.as_ref().map_or(0, String::len);
         let (type_id, status) = self.storage.end(id, worker_id, report, i64::from(self.max_attempts))?;
         if let Some(type_id) = type_id.filter(|_| status == "pending") {
             self.long_polls.notify_first_of(type_id);
@@ -276,14 +276,14 @@ impl Queue {
         Ok(status)
     }
 
-    /// Puts a task back that has failed, to be tried as often as a new one.
+    /// Makes a failed task pending again, with a fresh set of attempts.
     pub(super) fn put_back(&mut self, id: i64) -> Result<()> {
         let type_id = self.storage.put_back(id)?;
         self.long_polls.notify_first_of(type_id);
         Ok(())
     }
 
-    /// Removes tasks that ended before `time`: `most`, or as many as there is time for. Whether there may be more.
+    /// Removes tasks that ended before `time`, at most `most`. Returns whether there may be more.
     pub(super) fn remove_ended(&mut self, time: Time, most: usize) -> Result<bool> {
         self.storage.remove_ended(time, most)
     }
@@ -301,7 +301,7 @@ impl Queue {
         Ok(length)
     }
 
-    /// About how long the answer is that shows a task, in bytes.
+    /// Returns an upper estimate of the length of the answer that shows a task, in bytes.
     pub(super) fn length_of_task(&self, id: i64) -> Result<usize> {
         Ok(self.storage.length_of_task(id)? + ENVELOPE)
     }
@@ -310,12 +310,12 @@ impl Queue {
         self.storage.task(id)
     }
 
-    /// The ids of the tasks that pass `filter`, newest first.
+    /// Returns the ids of the tasks that pass `filter`, newest first.
     pub(super) fn task_ids(&self, filter: &Filter) -> Result<Vec<i64>> {
         self.storage.task_ids(filter)
     }
 
-    /// The tasks with these ids that are still there.
+    /// Returns the tasks with these ids that still exist.
     pub(super) fn summaries(&self, ids: &[i64]) -> Result<Vec<TaskSummary>> {
         self.storage.summaries(ids)
     }
@@ -324,12 +324,12 @@ impl Queue {
         self.storage.overview(self.long_polls.workers())
     }
 
-    /// Every type with its tasks, by name.
+    /// Returns each type with the number of its tasks, by name.
     pub(super) fn counts(&mut self) -> Result<Vec<TypeCounts>> {
         self.storage.counts()
     }
 
-    /// The tasks that pass `filter`, newest first, with their errors.
+    /// Returns the tasks that pass `filter`, newest first, with their errors.
     pub(super) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
         self.storage.listed(filter)
     }
@@ -338,19 +338,19 @@ impl Queue {
         self.storage.shown(id)
     }
 
-    /// Whether the next commit takes longer than others.
-    pub(super) fn is_long(&self) -> bool {
-        self.is_long
+    /// Whether the next commit writes so much that it should not block the serving thread.
+    pub(super) fn has_long_commit(&self) -> bool {
+        self.uncommitted > LARGE
     }
 
-    /// How many changes were ever made.
+    /// Returns the number of changes made so far.
     pub(super) fn changes(&self) -> u64 {
         self.storage.changes()
     }
 
-    /// Commits what calls have changed, or, after an error, none of it.
+    /// Commits all changes; after an error, none.
     pub(super) fn commit(&mut self) -> std::result::Result<(), String> {
-        self.is_long = false;
+        self.uncommitted = 0;
         self.storage.commit()
     }
 
@@ -359,7 +359,7 @@ impl Queue {
     }
 }
 
-/// Refuses what could not be handed out again: whatever is in the database can be read, by prismq's client as well.
+/// Refuses values that exceed the limits of prismq's own client, so that everything stored can be handed out again.
 pub(super) fn within_limits(field: &str, value: &Value, max_depth: usize) -> Result<()> {
     json::check(value, max_depth).map_err(|error| Refusal::BeyondLimit(format!("Field '{field}' is {error}")))
 }

@@ -31,7 +31,7 @@ use crate::json::MAX_RESULT_DEPTH;
 /// Default and maximum number of tasks in a list.
 pub(super) const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 10_000;
-/// About how many bytes a task takes in a list.
+/// Estimated size of a task in a list, in bytes.
 const LISTED: usize = 512;
 
 /// Marks a request for a list without limit.
@@ -40,7 +40,7 @@ pub(super) struct Unlimited;
 
 pub(super) type CallResult<T> = Result<Success<T>, CallError>;
 
-/// Every call, behind `access`. What a call changes is committed by `committer`.
+/// Returns the routes of all calls, behind `access`. `committer` commits their changes.
 pub(super) fn router(queue: SharedQueue, committer: Arc<Committer>, access: Arc<Access>) -> Router {
     let mut calls = vec![
         ("/api/task-types/register", post(register)),
@@ -68,7 +68,7 @@ pub(super) fn router(queue: SharedQueue, committer: Arc<Committer>, access: Arc<
     router
         .layer(middleware::from_fn_with_state(queue.clone(), read_and_run))
         .layer(middleware::from_fn_with_state(Arc::clone(&committer), committer::sync_changes))
-        // It tells of no task, and so waits for no disk.
+        // It does not depend on any change, so it does not wait for the disk.
         .route("/api/health", get(health))
         .route("/api/health/", get(health))
         .fallback(no_endpoint)
@@ -88,7 +88,7 @@ async fn health(
 ) -> CallResult<Value> {
     committer.check_in_place().map_err(|error| CallError::internal(&error))?;
     let features = queue.features;
-    // Where another call has it, it is well.
+    // A queue that another call has locked is in use, and so healthy.
     queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
     let mut health = json!({"status": "healthy", "timestamp": timestamp, "database": "connected"});
@@ -130,7 +130,7 @@ async fn list_types(State(queue): State<SharedQueue>, parameters: Parameters) ->
     answer_within(&queue, length, list).await
 }
 
-/// An answer of about so many bytes, if there is room for it: then a long one is made beside the thread that serves.
+/// Makes an answer of about `length` bytes, if there is memory for it; a long one in another thread.
 async fn answer_within<A>(
     queue: &SharedQueue,
     length: usize,
@@ -252,7 +252,7 @@ async fn progress(State(queue): State<SharedQueue>, id: TaskId, mut fields: Body
     if progress > 100 {
         return Err(CallError::invalid("Field 'progress' must be at most 100"));
     }
-    // The message is checked like any other field; the API has no place where it would show.
+    // The message is checked like any other field, but not stored: the API does not show it.
     fields.free_text("message")?;
     queue.with_tasks(&[id], move |queue| queue.progress(id, &worker_id, progress)).await?;
     Ok(Success(json!({"id": id, "progress": progress})))
@@ -305,7 +305,7 @@ async fn list_tasks(
         Some(before) => (Side::Before(before), 0),
         None => (Side::NEWEST, offset),
     };
-    // No task has a status that there is not.
+    // An unknown status matches no task.
     let most = if wanted.is_some() && status.is_none() { 0 } else { limit };
     let filter = Filter { status, task_type: task_type(&mut parameters)?, side, limit: most, offset };
     let is_long = usize::try_from(limit).is_ok_and(|limit| limit > STEP);
@@ -320,13 +320,12 @@ async fn list_tasks(
     if is_long { large.run(list).await } else { list.await }
 }
 
-/// The status that a query names: upper and lower case are the same to the published server's database, as are blanks at
-/// the end.
+/// Returns the status that a query names. As in the published server's database, case and trailing blanks do not matter.
 fn status(wanted: &str) -> Option<&'static str> {
     STATUSES.into_iter().find(|status| status.eq_ignore_ascii_case(wanted.trim_end_matches(' ')))
 }
 
-/// The LIKE pattern that types are to be like.
+/// Takes the LIKE pattern for names of types.
 fn task_type(parameters: &mut HashMap<String, String>) -> Result<Option<String>, CallError> {
     parameters.remove("type").map(|pattern| check_name("type", pattern)).transpose()
 }
@@ -346,7 +345,7 @@ impl From<QueryRejection> for CallError {
     }
 }
 
-/// A parameter of the query that counts from `least`.
+/// Returns a parameter of the query, an integer that must be at least `least`.
 fn whole_number(parameters: &HashMap<String, String>, name: &str, least: i64) -> Result<Option<i64>, CallError> {
     let Some(number) = parameters.get(name).map(|text| body::integer(text)) else { return Ok(None) };
     if number < least {

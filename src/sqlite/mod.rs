@@ -9,11 +9,13 @@ mod group_commit;
 mod log;
 mod open;
 mod read_only;
+mod shared_connection;
 
 pub(crate) use anchor::{Anchor, Anchors, is_same_file};
 pub(crate) use busy::BusyPolicy;
 pub(crate) use error::{DatabaseError, OpenError, words};
-pub(crate) use group_commit::{GroupCommit, SharedConnection};
+pub(crate) use group_commit::GroupCommit;
 pub(crate) use log::WriteAheadLog;
 pub(crate) use open::{Layout, OpenFile, beside, check_creatable, open_as_guest};
 pub(crate) use read_only::{Frozen, ReadOnly};
+pub(crate) use shared_connection::SharedConnection;

@@ -69,7 +69,7 @@ fn refusal(call: &PublishedCall, status: StatusCode, error: &str) -> Option<Resp
             "SQLSTATE[42000]: Syntax error or access violation: 1064 You have an error in your SQL syntax; check the \
              manual that corresponds to your MariaDB server version for the right syntax to use near '{offset}' at line 1"
         ))),
-        // It searches for a status that no task has.
+        // An unknown status matches no task.
         (PublishedCall::ListTasks(..), 400, _) => Some(answer(Items::default())),
         // It does not show the details.
         (_, 500, error) => Some(internal(error)),
@@ -160,7 +160,7 @@ fn answer(data: impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], encode(&Success(data).envelope())).into_response()
 }
 
-/// Several things, or one where there could be none.
+/// The data of a list, or of a look-up.
 #[derive(Serialize, Default)]
 struct Items {
     items: Vec<OrderedFields>,

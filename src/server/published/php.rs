@@ -9,9 +9,8 @@ use serde_json::{Map, Value, json};
 use super::PublishedCall;
 use crate::server::body::is_truthy;
 
-/// What such a server reads of what a call sends. Where it creates a task it does not see the priority, and an empty
-/// object is a list to it; of a report, it
-/// takes a result that is nothing for none.
+/// Changes the fields of a call as the published server reads them. It ignores the priority of a new task, reads an empty
+/// object as a list, and ignores a result that PHP converts to false.
 pub(super) fn read(call: &PublishedCall, fields: &mut Map<String, Value>) {
     match call {
         PublishedCall::Create => {
@@ -25,8 +24,8 @@ pub(super) fn read(call: &PublishedCall, fields: &mut Map<String, Value>) {
     }
 }
 
-/// The value after it was stored: it cannot tell an empty object from an empty list, nor 1.0 from 1, and it has no
-/// integers past 64 bits.
+/// Returns a value as it comes back after it was stored: empty objects become empty lists, 1.0 becomes 1, and integers of
+/// more than 64 bits become floats.
 pub(super) fn stored(value: &Value) -> Value {
     match value {
         Value::Object(fields) if fields.is_empty() => Value::Array(Vec::new()),

@@ -1,4 +1,4 @@
-//! What calls cost as tasks pile up. SQLite's own steps are counted, so that no other load makes a difference.
+//! The cost of calls as the number of tasks grows, measured in steps of SQLite, which do not depend on the machine's load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use crate::server::storage::{ClaimOrder, Filter, Report, STATUSES, Side, SortBy,
 /// The last of them has no tasks.
 const TYPES: i64 = 21;
 
-/// For each type but the last, five tasks of eight wait, and one each is claimed, has completed and has failed.
+/// For each type but the last: of eight tasks, five are pending, one is claimed, one completed, and one failed.
 const FILL: &str = "
     WITH RECURSIVE numbers (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?1),
     mixed AS (SELECT n, 1 + n % 20 AS type_id, n / 20 % 8 AS place FROM numbers)
@@ -25,7 +25,7 @@ const FILL: &str = "
         n * 7919 % 10, n % 3, iif(place < 5, NULL, 'w'), iif(place < 5, NULL, n), iif(place = 5, 9000000000000000, NULL), iif(place < 6, NULL, n), n, n, '{}'
     FROM mixed";
 
-/// A queue that counts its steps.
+/// A queue that counts SQLite's steps.
 struct CountedQueue {
     queue: Queue,
     steps: Arc<AtomicU64>,
@@ -36,7 +36,7 @@ impl CountedQueue {
     fn with_tasks(count: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tasks.db");
-        // Claims last until they are told not to.
+        // Claims last until the test lets them expire.
         let settings =
             Settings { claim_timeout: Some(Duration::MAX), ..Settings::new(([127, 0, 0, 1], 0).into(), path) };
         let mut queue = Queue::open(&settings).unwrap();
@@ -83,8 +83,8 @@ impl CountedQueue {
         });
     }
 
-    /// What the page asks. Only its first look counts the tasks.
-    fn count_looks(&mut self) {
+    /// Counts the calls of the web page. Only the first overview counts the tasks.
+    fn count_page_calls(&mut self) {
         self.queue.overview().unwrap();
         self.count("overview", |queue| queue.overview().unwrap());
         self.count("task on the page", |queue| queue.shown(400).unwrap());
@@ -124,7 +124,7 @@ fn claim_all(queue: &mut Queue, order: ClaimOrder, types: &[TypeLimit]) -> Vec<i
     claimed.iter().map(|task| serde_json::to_value(task).unwrap()["id"].as_i64().unwrap()).collect()
 }
 
-/// The steps of every call, with so many tasks.
+/// Returns the steps of every call, with that number of tasks.
 fn steps(tasks: u32) -> Vec<(String, u64)> {
     let mut counted = CountedQueue::with_tasks(tasks);
     for what in ["create", "find"] {
@@ -134,14 +134,14 @@ fn steps(tasks: u32) -> Vec<(String, u64)> {
     }
     counted.count("show", |queue| queue.task(400).unwrap());
     counted.count_lists();
-    counted.count_looks();
+    counted.count_page_calls();
     counted.count("remove", |queue| queue.remove_ended(Time::now(), 1).unwrap());
     counted.count_claims();
     counted.counts
 }
 
 #[test]
-fn no_call_takes_more_steps_where_there_are_more_tasks() {
+fn the_steps_of_a_call_do_not_grow_with_the_number_of_tasks() {
     let (few, many) = (steps(10_000), steps(100_000));
     assert_eq!(few.len(), many.len());
     for ((what, few), (_, many)) in few.iter().zip(&many) {

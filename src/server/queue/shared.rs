@@ -1,4 +1,4 @@
-//! The queue as calls share it. What may take long is done while nobody is kept from it.
+//! The queue, shared by all calls. Slow work, such as checking params, is done while it is not locked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::server::memory::{MemoryBudget, MemoryReservation};
 use crate::server::params::{NewParams, ParamsError, SchemaChecker};
 use crate::server::storage::{Disk, TaskSummary, TypeLimit};
 
-/// The queue, lent to one call at a time, and the claims that wait for it.
+/// The queue behind a lock, the long polls, and the memory budgets.
 #[derive(Clone)]
 pub(in crate::server) struct SharedQueue {
     queue: Arc<Mutex<Queue>>,
     checker: Arc<SchemaChecker>,
     pub(in crate::server) long_polls: Arc<LongPollQueue>,
-    /// Room for the bodies of calls, and for their answers.
+    /// Memory budgets for the bodies of calls and for their answers.
     pub(in crate::server) bodies: MemoryBudget,
     pub(in crate::server) answers: MemoryBudget,
     pub(in crate::server) large: LargeCalls,
@@ -39,9 +39,9 @@ pub(in crate::server) struct TaskToCreate {
     pub(in crate::server) priority: i64,
 }
 
-/// Tasks of a list that are read at once.
+/// Number of tasks of a list that are read at once.
 pub(in crate::server) const STEP: usize = 500;
-/// What is left to others between two steps.
+/// Pause between two steps, for other calls.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl SharedQueue {
@@ -87,7 +87,7 @@ impl SharedQueue {
         self.lock().await.create(task)
     }
 
-    /// Hands out tasks of these types; large ones beside the thread that serves.
+    /// Claims tasks of these types; large ones in another thread.
     pub(in crate::server) async fn claim(&self, request: &ClaimRequest, types: &[TypeLimit]) -> Result<ClaimedTasks> {
         let claimed = self.lock().await.claim(request, types, true);
         if !matches!(claimed, Err(Refusal::Large)) {
@@ -97,28 +97,30 @@ impl SharedQueue {
         self.large.run(async move { shared.lock().await.claim(&request, &types, false) }).await
     }
 
-    /// Works on tasks; on large ones beside the thread that serves, as a change writes all of a row anew.
+    /// Works on tasks; on large ones in another thread, since a change rewrites the whole row.
     pub(in crate::server) async fn with_tasks<T: Send + 'static, E: From<Refusal> + Send + 'static>(
         &self,
         ids: &[i64],
         work: impl FnOnce(&mut Queue) -> std::result::Result<T, E> + Send + 'static,
     ) -> std::result::Result<T, E> {
-        {
+        let length = {
             let mut queue = self.lock().await;
-            if queue.length_of_tasks(ids)? <= LARGE {
+            let length = queue.length_of_tasks(ids)?;
+            if length <= LARGE {
                 return work(&mut queue);
             }
-        }
+            length
+        };
         let shared = self.clone();
         let work = async move {
             let mut queue = shared.lock().await;
-            queue.is_long = true;
+            queue.uncommitted += length;
             work(&mut queue)
         };
         self.large.run(work).await
     }
 
-    /// Room for an answer of so many bytes.
+    /// Reserves memory for an answer of `length` bytes.
     pub(in crate::server) fn room_for_answer(&self, length: usize) -> Result<Arc<MemoryReservation>> {
         let mut reservation = None;
         if !self.answers.reserve(&mut reservation, length) {
@@ -127,7 +129,7 @@ impl SharedQueue {
         reservation.map(Arc::new).ok_or(Refusal::NoRoom)
     }
 
-    /// The tasks with these ids that are still there, read in steps.
+    /// Returns the tasks with these ids that still exist, read in steps.
     pub(in crate::server) async fn tasks(&self, ids: &[i64]) -> Result<Vec<TaskSummary>> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(STEP) {
@@ -139,7 +141,7 @@ impl SharedQueue {
         Ok(found)
     }
 
-    /// What the schema of a type's params has against these, as far as people read.
+    /// Returns the violations of the type's schema, up to a limit.
     pub(in crate::server) async fn faults(&self, task_type: &str, params: &Map<String, Value>) -> Result<Vec<String>> {
         let mut params = Value::Object(params.clone());
         let schema = self.schema_for(task_type, &mut params).await?;
@@ -147,8 +149,8 @@ impl SharedQueue {
         faults.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))
     }
 
-    /// The compiled schema of a type, for params that are within the limits, and in canonical form from here on. It is
-    /// compiled while nobody is kept from the queue.
+    /// Returns the compiled schema of a type. Also checks the limits of `params`, and brings them into canonical form. Does
+    /// not lock the queue while it compiles.
     async fn schema_for(&self, task_type: &str, params: &mut Value) -> Result<Arc<Schema>> {
         let (rules, known) = {
             let queue = self.lock().await;
@@ -168,18 +170,18 @@ impl SharedQueue {
         Ok(schema)
     }
 
-    /// The queue, if nobody else has it.
+    /// Locks the queue if it is not locked.
     pub(in crate::server) fn try_lock(&self) -> Option<MutexGuard<'_, Queue>> {
         self.queue.try_lock().ok()
     }
 
-    /// The queue, in the order of the calls. The thread that serves does not block: it answers others meanwhile. A call
-    /// that panicked has left no change behind, so the next may go on.
+    /// Locks the queue, in the order of the calls. This does not block the serving thread, which answers other calls. A
+    /// call that panics leaves no change behind, so there is no poisoning.
     pub(in crate::server) async fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().await
     }
 
-    /// The same, for another thread to have.
+    /// Locks the queue for use in another thread.
     pub(in crate::server) async fn lock_owned(&self) -> OwnedMutexGuard<Queue> {
         Arc::clone(&self.queue).lock_owned().await
     }

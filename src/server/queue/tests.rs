@@ -1,4 +1,4 @@
-//! What only tests ask of the queue, and a claim that there is no room for.
+//! Test helpers of the queue, and a claim without memory for its answer.
 
 use serde_json::json;
 
@@ -11,19 +11,19 @@ impl Queue {
         self.storage.on_step(step);
     }
 
-    /// The tasks that pass `filter`, newest first.
+    /// Returns the tasks that pass `filter`, newest first.
     pub(in crate::server) fn tasks(&self, filter: &Filter) -> Result<Vec<TaskSummary>> {
         self.summaries(&self.task_ids(filter)?)
     }
 
-    /// From now on, every claim has run out.
+    /// Lets every claim expire.
     pub(in crate::server) fn expire_claims(&mut self) {
         self.storage.expire_claims();
     }
 }
 
 #[test]
-fn a_task_is_not_claimed_where_there_is_no_room_for_it() {
+fn a_task_is_not_claimed_if_there_is_no_memory_for_the_answer() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
     let mut queue = Queue::open(&settings).unwrap();
