@@ -24,6 +24,7 @@ mod lifecycle;
 mod page;
 mod published;
 mod renewals;
+mod reports;
 mod schemas;
 mod serve;
 mod sessions;

@@ -87,7 +87,7 @@ fn too_large(error: &str) -> Option<String> {
 }
 
 /// Returns the answer to a successful call; `None` if it is the same as documented.
-fn success(call: &PublishedCall, mut data: Value, progress: &LastProgress) -> Option<Response> {
+fn success(call: &PublishedCall, data: Value, progress: &LastProgress) -> Option<Response> {
     Some(match call {
         PublishedCall::Health => answer(pick(&data, &["status", "timestamp", "database"])),
         PublishedCall::Register => {
@@ -99,38 +99,46 @@ fn success(call: &PublishedCall, mut data: Value, progress: &LastProgress) -> Op
             CallError::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
         }
         PublishedCall::ShowType => answer(Items::from(vec![pick(&data, &TYPE)])),
-        PublishedCall::Create if data["deduplicated"] == true => {
-            answer(pick(&data, &["id", "status", "deduplicated"]).with_message("Task already exists (deduplicated)"))
-        }
-        PublishedCall::Create => {
-            let created = pick(&data, &["id", "type", "status", "dedupe_key"]).with_text_id(true);
-            answer(created.with_message("Task created successfully"))
-        }
-        PublishedCall::Claim => {
-            progress.forget(&data["id"]);
-            let claimed = pick(&data, &["id", "type", "params", "attempts", "priority"]);
-            answer(claimed.with_message("Task claimed successfully"))
-        }
-        PublishedCall::Report => {
-            progress.set(&data["id"], &data["progress"]);
-            let reported = pick(&data, &["id", "progress"]).with_text_id(true);
-            answer(reported.with_message("Task progress updated successfully"))
-        }
-        PublishedCall::Complete(_) => {
-            if data["status"] == "pending" {
-                data["status"] = json!("pending (retry)");
-            }
-            answer(pick(&data, &["id", "status"]).with_text_id(true).with_message("Task completed"))
-        }
         PublishedCall::ShowTask => answer(Items::from(vec![pick(&with_last_progress(data, progress), &TASK)])),
-        PublishedCall::ListTasks(limit, offset) => {
-            let tasks = data.as_array_mut().map(std::mem::take).unwrap_or_default();
-            let tasks =
-                page(tasks, *limit, *offset).map(|task| pick(&with_last_progress(task, progress), &LISTED_TASK));
-            answer(Items::from(tasks.collect::<Vec<_>>()))
+        PublishedCall::ListTasks(limit, offset) => answer(task_list(data, (*limit, *offset), progress)),
+        PublishedCall::Create | PublishedCall::Claim | PublishedCall::Report | PublishedCall::Complete(_) => {
+            answer(changed_task(call, &data, progress))
         }
         PublishedCall::Other => return None,
     })
+}
+
+/// Returns the data of the answer to a call that has changed a task.
+fn changed_task(call: &PublishedCall, data: &Value, progress: &LastProgress) -> OrderedFields {
+    match call {
+        PublishedCall::Create if data["deduplicated"] == true => {
+            pick(data, &["id", "status", "deduplicated"]).with_message("Task already exists (deduplicated)")
+        }
+        PublishedCall::Create => {
+            let created = pick(data, &["id", "type", "status", "dedupe_key"]).with_text_id(true);
+            created.with_message("Task created successfully")
+        }
+        PublishedCall::Claim => {
+            progress.forget(&data["id"]);
+            pick(data, &["id", "type", "params", "attempts", "priority"]).with_message("Task claimed successfully")
+        }
+        PublishedCall::Report => {
+            progress.set(&data["id"], &data["progress"]);
+            let reported = pick(data, &["id", "progress"]).with_text_id(true);
+            reported.with_message("Task progress updated successfully")
+        }
+        _ => {
+            let status = if data["status"] == "pending" { json!("pending (retry)") } else { data["status"].clone() };
+            let completed = json!({"id": data["id"], "status": status});
+            pick(&completed, &["id", "status"]).with_text_id(true).with_message("Task completed")
+        }
+    }
+}
+
+fn task_list(mut data: Value, (limit, offset): (i64, i64), progress: &LastProgress) -> Items {
+    let tasks = data.as_array_mut().map(std::mem::take).unwrap_or_default();
+    let tasks = page(tasks, limit, offset).map(|task| pick(&with_last_progress(task, progress), &LISTED_TASK));
+    Items::from(tasks.collect::<Vec<_>>())
 }
 
 /// Returns a page of a list, sorted by the second of creation only. The order within a second depends on the page, since
