@@ -6,6 +6,7 @@
 mod at_once;
 mod clock;
 mod exchange;
+mod output_asserts;
 mod ports;
 mod prismq;
 mod process;
@@ -14,17 +15,17 @@ pub(crate) mod published;
 mod recordings;
 mod rig;
 mod rows;
-mod said;
 mod server;
 #[cfg(target_os = "linux")]
 mod set_clock;
+mod status_worker;
 mod taskmanager;
 mod wait;
-mod watched;
 
 pub(crate) use at_once::at_once;
 pub(crate) use clock::FakeClock;
 pub(crate) use exchange::{Exchange, exchange, send};
+pub(crate) use output_asserts::{complains, complains_in_json, finds_nothing, says_once};
 pub(crate) use ports::free_port;
 pub(crate) use prismq::{Output, Prismq, Running, Sandbox, with_usual_signals};
 pub(crate) use process::{assert_ends, is_alive, is_zombie, memory, pid_in, processes_in};
@@ -32,10 +33,9 @@ pub(crate) use promtool::promtool;
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
 pub(crate) use rig::{ANY, NOBODY, Rig, WORKER, cases, names_in, output, plain, plain_program, sandbox, type_found};
 pub(crate) use rows::{read_rows, rows, without_moments, without_times};
-pub(crate) use said::{complains, complains_in_json, finds_nothing, says_once};
 pub(crate) use server::{Answer, Request, Server};
 #[cfg(target_os = "linux")]
 pub(crate) use set_clock::{set_clock, with_clock};
+pub(crate) use status_worker::Watched;
 pub(crate) use taskmanager::TaskManager;
 pub(crate) use wait::wait_for;
-pub(crate) use watched::Watched;

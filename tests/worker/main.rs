@@ -5,23 +5,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod beyond;
 #[cfg(target_os = "linux")]
 mod children;
 #[cfg(target_os = "linux")]
 mod clock;
 mod delivery;
-mod exact;
 mod examples;
-mod holds;
 mod ideas;
 mod ideas_elsewhere;
+mod input_limits;
+mod large_results;
 mod limits;
 mod logs;
-mod long;
+mod long_polls;
+mod number_precision;
 mod outages;
 mod outcomes;
 mod params;
+mod persistent;
 mod polling;
 mod pruning;
 mod refused;
@@ -29,8 +30,7 @@ mod replayed;
 mod shortage;
 mod signals;
 mod slots;
+mod snooze;
 mod start;
 mod status;
 mod systemd;
-mod waits;
-mod warm;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::read;
-use super::story::Story;
+use super::run_blocks::Story;
 use crate::support::promtool;
 
 /// Asserts that the text of `file`, in a language, is valid.

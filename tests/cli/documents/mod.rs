@@ -7,7 +7,7 @@ mod kinds;
 mod links;
 mod markdown;
 mod messages;
-mod story;
+mod run_blocks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ macro_rules! documents {
 
         $(#[test]
         fn $name() {
-            story::run($path);
+            run_blocks::run($path);
         })*
     };
 }
