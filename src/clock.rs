@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_past_is_not_made_more_by_setting_the_clock_forward() {
+    fn setting_the_clock_forward_adds_nothing_to_the_past() {
         let (start, day) = (now(0), Timestamp::from_second(24 * 3600).unwrap());
         assert!(surely_past(start, day) < after(start.time, HOUR));
         let back = Timestamp::from_second(-60).unwrap();

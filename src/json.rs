@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_deep_in_an_answer_is_left_out_and_the_rest_is_read() {
+    fn too_deep_parts_of_an_answer_are_omitted_and_the_rest_is_read() {
         let list = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         for deep in [127, 128, 1000, 100_000] {
             let answer =

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_seen_is_hidden() {
+    fn invisible_characters_are_detected() {
         for hidden in "\0\n\u{7f}\u{80}\u{85}\u{9f}\u{ad}\u{200b}\u{200d}\u{200e}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}\u{e0041}".chars()
         {
             assert_eq!(super::hidden(&format!("a{hidden}b")), Some(Hidden(hidden)), "{hidden:?}");

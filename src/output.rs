@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_break_a_line_is_escaped() {
+    fn control_characters_are_escaped() {
         for (text, escaped) in [
             ("plain žluťoučký 🐎", "plain žluťoučký 🐎"),
             ("two\nlines\r\n", "two\\nlines\\r\\n"),

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_left_alone() {
+    fn invalid_values_are_ignored() {
         for value in
             ["", " ", "-5", "+5", "soon", "1e9", "inf", "NaN", "0x10", "5s", "1.2.3", ".", ".5", "Sun, 99 Nov 2026"]
         {

@@ -82,7 +82,7 @@ fn the_embedded_task_manager_has_its_own_settings() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_command_lines_are_refused() {
     for line in [
         "",
         "wurk",

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_in_one_line() {
+    fn invalid_fault_lists_are_refused_in_one_line() {
         for (list, message, hint) in [
             ("dorp=5%", "--fault dorp=5%: no such fault", "did you mean `drop`?"),
             ("published,rate-limit=1", "--fault rate-limit=1: no such fault", "did you mean `ratelimit`?"),

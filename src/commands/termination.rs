@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_is_waited_for_and_what_is_asked_is_not() {
+    fn running_tasks_delay_the_end_and_calls_do_not() {
         let running = RunningTasks::new();
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let grace = Duration::from_secs(30);

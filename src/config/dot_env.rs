@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_taken_as_it_stands() {
+    fn accepted_values_are_read_unchanged() {
         for (text, value) in [
             ("A=x", "x"),
             ("A=x   ", "x"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_reader_would_change_is_refused_by_its_line() {
+    fn values_that_the_reader_would_change_are_refused_with_their_line() {
         for (value, culprit) in [
             ("k3y$ecret", "`$`"),
             ("k3y$", "`$`"),

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn formatted_durations_parse_to_the_same_value() {
         for (milliseconds, text) in [
             (0, "0s"),
             (1, "1ms"),

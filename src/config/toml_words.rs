@@ -95,7 +95,7 @@ mod tests {
     ];
 
     #[test]
-    fn mistakes_are_told_in_our_words() {
+    fn toml_errors_have_plain_messages() {
         for (text, expected) in MISTAKES {
             assert_eq!(explain(DeTable::parse(text).unwrap_err().message()), expected, "{text}");
         }

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused() {
+    fn invalid_urls_are_refused() {
         for text in [
             "localhost:8000",
             "ftp://host/api",

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_nothing_is_said() {
+    fn no_hint_is_given_in_doubt() {
         for command in [
             "python3",
             "python3 -m work.py",

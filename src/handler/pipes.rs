@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_an_answer_is_heard_with_it() {
+    fn stderr_written_before_an_answer_arrives_with_it() {
         let [stdin, mut stdout, stderr, progress] = [(); 4].map(|()| io::pipe().unwrap());
         let ends = Ends::new([stdin.1.into(), stdout.0.into(), stderr.0.into(), progress.0.into()]).unwrap();
         let redactor = Redactor::new([]);

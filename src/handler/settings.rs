@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_us_alone_never_gets_through() {
+    fn reserved_variables_are_never_passed_to_handlers() {
         let names = NEVER;
         let settings = ExecSettings {
             pass_env: names.map(String::from).to_vec(),

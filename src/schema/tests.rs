@@ -46,7 +46,7 @@ fn check(schema: &Value, params: &Value) -> Result<(), Fault> {
 type Level = fn(Value) -> Value;
 
 #[test]
-fn what_doubles_at_one_place_is_refused_before_it_is_compiled() {
+fn schemas_that_double_at_one_place_are_refused_before_compilation() {
     let too_many = "more than 10000 subschemas apply at one place, references followed";
     let doubles: [(&str, Level); 7] = [
         ("allOf", |next| json!({"allOf": [next, next]})),
@@ -105,7 +105,7 @@ fn patterns_that_take_much_memory_are_refused_before_they_are_compiled() {
 }
 
 #[test]
-fn what_counts_as_an_id_in_some_drafts_hides_nothing() {
+fn ids_of_some_drafts_do_not_hide_doubling() {
     let too_many = "more than 10000 subschemas apply at one place, references followed";
     let doubling = |id: &str, to: &str| {
         let mut definitions = serde_json::Map::new();
@@ -132,7 +132,7 @@ fn what_counts_as_an_id_in_some_drafts_hides_nothing() {
 }
 
 #[test]
-fn what_doubles_by_way_of_a_meta_schema_is_not_checked() {
+fn schemas_that_double_through_a_meta_schema_are_not_checked() {
     let params = |levels| (0..levels).fold(json!({}), |inside, _| json!({"not": inside}));
     for (draft, anchor, value) in
         [("2020-12", "$dynamicAnchor", json!("meta")), ("2019-09", "$recursiveAnchor", json!(true))]
@@ -197,7 +197,7 @@ fn nothing_is_fetched() {
 }
 
 #[test]
-fn what_doubles_with_each_level_of_the_params_is_not_checked() {
+fn schemas_that_double_with_each_level_of_the_params_are_not_checked() {
     let params = (0..60).fold(json!({}), |inside, _| json!({"a": inside}));
     let doubling = [
         json!({"allOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]}),
@@ -219,7 +219,7 @@ fn what_doubles_with_each_level_of_the_params_is_not_checked() {
 
 /// For each item or field, each subschema is evaluated to find out if it leaves it over.
 #[test]
-fn what_is_left_over_for_many_subschemas_is_not_checked() {
+fn unevaluated_items_of_many_subschemas_are_not_checked() {
     let of = |of_each: Value, keyword: &str| {
         let all: Vec<Value> = vec![of_each; 1000];
         json!({"type": "object", "properties": {"v": {"allOf": all, keyword: false}}})
@@ -337,7 +337,7 @@ fn a_check_that_nobody_waits_for_any_more_stops() {
 }
 
 #[test]
-fn what_stops_a_check_changes_nothing_of_the_schema() {
+fn the_work_limit_does_not_change_what_a_schema_accepts() {
     let data = json!({"properties": {"a": {"x": 1}}, "items": [{}]});
     let schema = json!({"type": "object", "properties": {
         "enum": {"enum": [data, 1]}, "const": {"const": data}, "a": {"$ref": "#/properties/const"},

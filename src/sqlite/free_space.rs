@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_needed_can_be_free_on_any_file_system() {
+    fn required_free_space_is_a_share_of_the_file_system() {
         assert_eq!(share_of(0), 1 << 20);
         assert_eq!(share_of(1 << 40), 1 << 20);
         assert_eq!(share_of(16 << 20), 1 << 20);

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_later_gets_a_sync_of_its_own() {
+    fn later_requests_get_their_own_sync() {
         let (log, mut made) = (shared(), 0);
         for _ in 0..3 {
             log.join(|| {

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_reads_back() {
+    fn stored_histograms_read_back_unchanged() {
         let histogram = of([0, 1, 1, 63, 64, 65, 1_000_000, i64::MAX]);
         assert_eq!(Histogram::from_bytes(&histogram.to_bytes()), histogram);
         assert_eq!(histogram.to_bytes().len(), 6 * STORED, "64 and 65 share a bucket");

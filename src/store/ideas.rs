@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_ideas_out_for_a_while_may_pass() {
+    fn temporary_errors_of_the_database_are_retryable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ideas.db");
         let ideas = IdeaDatabase::open(&path, &BusyPolicy::default()).unwrap();

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_a_later_process_has_or_had_says_nothing_of_an_earlier_one() {
+    fn a_reused_pid_says_nothing_about_the_earlier_process() {
         let connection = LAYOUT.in_memory().unwrap();
         connection
             .execute_batch(

@@ -320,7 +320,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
         OpenError::Sqlite(error) => error,
     };
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", what_else(path))),
+        Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", lookalike_hint(path))),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             unusable(format!("cannot write to it or create files beside it: {}", sqlite::words(&error)))
         }
@@ -329,7 +329,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
 }
 
 /// Names a file that people mistake for a database, and says what to do.
-fn what_else(path: &Path) -> &'static str {
+fn lookalike_hint(path: &Path) -> &'static str {
     let mut start = [0; 6];
     let read = File::open(path).and_then(|mut file| file.read(&mut start));
     match &start[..read.unwrap_or(0)] {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_was_asked_to_wait_and_did_not_is_not_asked_in_a_circle() {
+    fn a_server_that_ignores_long_polls_is_not_polled_in_a_tight_loop() {
         let mut one = LongPoll::new(1);
         assert!(one.may_wait(Instant::now(), false) && !one.may_wait(Instant::now(), true));
         assert!(!one.has_waited(Instant::now()));

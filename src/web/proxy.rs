@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_an_error_that_keeps_the_password() {
+    fn invalid_proxies_are_errors_that_hide_the_password() {
         const NO_ADDRESS: &str = "http_proxy is not the address of a proxy";
         for (value, expected) in [
             ("ftp://a:s3cret@p", NO_ADDRESS),

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_refuses_is_final_and_what_it_cannot_reach_is_not() {
+    fn refusals_by_a_proxy_are_final_and_unreachable_hosts_are_not() {
         let refusal =
             |status: u16| refusal(&Error::ConnectProxyFailed(format!("proxy server responded {status}/{status}")));
         assert!(refusal(403).unwrap().contains("NO_PROXY"));

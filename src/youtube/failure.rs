@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_apis_reasons_are_told_apart() {
+    fn the_api_s_reasons_are_distinguished() {
         let again = |counted| FailureKind::Retryable { after: None, counted };
         for (status, domain, reason, kind) in [
             (403, "youtube.quota", "quotaExceeded", FailureKind::Quota),

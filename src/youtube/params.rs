@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_search_cannot_be_is_said_in_one_line() {
+    fn invalid_searches_are_refused_in_one_line() {
         for (params, words) in [
             (json!({}), "search_query is missing"),
             (json!({"search_query": null}), "search_query must be text"),

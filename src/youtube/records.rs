@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_empty() {
+    fn missing_fields_are_empty() {
         let bare = json!({"id": "dQw4w9WgXcQ"});
         let record = Video(&bare).record(None);
         assert_eq!((&record["title"], &record["description"]), (&json!("Untitled Video"), &json!("")));

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_subtitle_is_no_text() {
+    fn invalid_subtitles_have_no_text() {
         for text in ["", "WEBVTT\n\n", "<html>\n\n<p>no</p>", "00:00 --> 00:01"] {
             assert_eq!(from_webvtt(text), "", "{text:?}");
         }

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_of_a_video_is_refused() {
+    fn invalid_video_urls_are_refused() {
         for address in [
             "",
             ID,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_channel_is_refused() {
+    fn invalid_channels_are_refused() {
         for address in [
             "",
             "@",

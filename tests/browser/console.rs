@@ -90,7 +90,7 @@ fn wait_for_beats(browser: &Browser) {
 }
 
 #[test]
-fn what_is_typed_or_about_to_be_pressed_stays() {
+fn refreshes_keep_typed_text_and_focused_buttons() {
     let rig = rig();
     rig.taskmanager.create("case", json!({"case": "bad"}));
     rig.script("bad", "exit 65");

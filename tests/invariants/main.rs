@@ -58,7 +58,7 @@ fn fail(plan: Plan, broken: String) -> ! {
 }
 
 #[test]
-fn whatever_happens_every_task_ends_and_all_accounts_agree() {
+fn every_task_ends_and_all_accounts_agree_under_random_faults() {
     let plans = number("PRISMQ_PLANS").unwrap_or(60);
     let repeated = number("PRISMQ_PLAN_SEED");
     let first = fastrand::u64(..1 << 40);

@@ -31,7 +31,7 @@ fn held() -> (impl Fn(&Claim, &Run<'_>) -> Outcome + Send + Sync + 'static, Rece
 }
 
 #[test]
-fn what_makes_no_sense_is_named() {
+fn invalid_settings_are_named() {
     type Change = fn(WorkerBuilder) -> WorkerBuilder;
     let changes: [(Change, &str); 9] = [
         (|it| it.api_url("nowhere"), "api_url: \"nowhere\" is not a valid URL"),
@@ -78,7 +78,7 @@ fn the_environment_and_files_are_read_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_an_error_for_who_waits_for_the_end() {
+fn an_unreachable_server_is_an_error_for_workers_that_end() {
     let mut bench = Bench::start();
     bench.taskmanager.stop();
     let error = bench.worker().handler(TYPE, nothing).drain().build().unwrap().run().unwrap_err();

@@ -137,7 +137,7 @@ fn one_handler_serves_all_slots_at_once() {
 }
 
 #[test]
-fn a_result_that_nobody_could_read_again_fails_its_task() {
+fn an_unreadable_result_fails_its_task() {
     let bench = Bench::start();
     for depth in [96, 97, 200] {
         bench.taskmanager.create(TYPE, json!({"depth": depth}));

@@ -163,7 +163,7 @@ const MIXED: Faults = Faults {
 };
 
 #[test]
-fn each_befalls_as_many_calls_as_its_rate_says() {
+fn each_fault_is_injected_at_its_rate() {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for fate in Faulty::start(MIXED).fates(250) {
         *counts.entry(fate).or_default() += 1;

@@ -216,7 +216,7 @@ fn progress_is_an_integer_to_the_letter() {
 }
 
 #[test]
-fn a_report_says_in_whatever_form_what_became_of_a_task() {
+fn success_is_accepted_in_every_form_of_a_boolean() {
     for (api, published) in servers().into_iter().zip([false, true]) {
         let body = json!({"worker_id": "7", "success": false, "error": "e", "more": 1});
         let complete = |field, value: &Value| report(&api, "complete", with(&body, field, Some(value)));
@@ -270,7 +270,7 @@ fn a_report_says_in_whatever_form_what_became_of_a_task() {
 }
 
 #[test]
-fn a_list_is_of_what_the_query_says() {
+fn a_list_is_filtered_by_its_query() {
     for api in servers() {
         for n in 0..3 {
             api.post("/tasks", json!({"type": "a", "params": {"n": n}}));

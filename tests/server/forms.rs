@@ -76,7 +76,7 @@ fn a_task_is_created_from_what_was_typed() {
 }
 
 #[test]
-fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
+fn schema_violations_are_shown_at_their_field_and_input_is_kept() {
     let (api, browser) = with_type();
     let wrong = |fields: &[(&str, &str)], field: &str, error: &str| {
         let page = browser.post("/new", &[&[("type", "a.b")], fields].concat());
@@ -106,7 +106,7 @@ fn what_breaks_the_schema_is_said_at_its_field_and_stays_typed() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_errors_of_a_form_are_shown_at_once() {
     let (api, browser) = with_type();
     let typed = [("type", "a.b"), ("params.limit", "99"), ("params.tags", "[5"), ("priority", "high")];
     let page = browser.post("/new", &typed).has(&["Not created: see the 4 marked fields."]);
@@ -142,7 +142,7 @@ fn fail(api: &Api, type_id: i64, times: u32) {
 }
 
 #[test]
-fn a_failed_task_is_put_back_as_if_it_were_new() {
+fn a_retried_task_starts_over_as_new() {
     let api = Api::start();
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -160,7 +160,7 @@ fn a_failed_task_is_put_back_as_if_it_were_new() {
 }
 
 #[test]
-fn a_claim_that_waits_gets_what_is_put_back() {
+fn a_waiting_claim_gets_a_retried_task() {
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -183,7 +183,7 @@ fn a_claim_that_waits_gets_what_is_put_back() {
 }
 
 #[test]
-fn only_what_failed_is_put_back() {
+fn only_failed_tasks_can_be_retried() {
     let api = Api::start();
     let type_id = api.register_any("a");
     api.create("a", json!({}));

@@ -10,7 +10,7 @@ use crate::api::Api;
 use crate::support::wait_for;
 
 #[test]
-fn what_is_no_call_is_not_found() {
+fn unknown_endpoints_are_not_found() {
     let api = Api::start();
     for (method, path) in [
         ("DELETE", "/tasks/1"),
@@ -25,7 +25,7 @@ fn what_is_no_call_is_not_found() {
 }
 
 #[test]
-fn what_is_no_json_object_is_refused() {
+fn bodies_that_are_not_json_objects_are_refused() {
     let api = Api::start();
     let long_number = format!("{{\"n\":{}}}", "1".repeat(1001));
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -62,7 +62,7 @@ fn a_body_may_have_16_mib_and_what_surrounds_them() {
 }
 
 #[test]
-fn long_bodies_take_no_more_than_so_much_memory_together() {
+fn long_bodies_share_a_memory_limit() {
     let api = Api::start();
     let longest = " ".repeat(16 << 20);
     let create = || api.send("POST", "/tasks", &[], &longest);
@@ -96,7 +96,7 @@ fn raw_and_end(api: &Api, request: &[u8]) {
 }
 
 #[test]
-fn garbage_harms_nobody() {
+fn garbage_requests_do_not_disturb_other_clients() {
     let api = Api::start();
     for request in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0", b""] {
         raw_and_end(&api, request);

@@ -176,7 +176,7 @@ fn a_file_that_cannot_be_used_is_an_error() {
 }
 
 #[test]
-fn a_database_that_fails_is_said_to_whoever_calls() {
+fn callers_are_told_that_the_database_fails() {
     let api = Api::start();
     Connection::open(&api.settings.database).unwrap().execute_batch("DROP TABLE tasks; DROP TABLE task_types").unwrap();
     for path in ["/health", "/tasks/1", "/task-types"] {

@@ -85,7 +85,7 @@ fn the_page_says_what_is_waited_for_while_tasks_of_another_type_wait() {
 }
 
 #[test]
-fn one_task_goes_to_one_of_those_who_wait_for_its_type_among_others() {
+fn one_task_goes_to_one_of_several_waiting_claims() {
     let (api, first) = api();
     let second = api.register_any("b");
     let mut for_both = waiting(&api, first, &or_of(&[second]));
@@ -101,7 +101,7 @@ fn one_task_goes_to_one_of_those_who_wait_for_its_type_among_others() {
 }
 
 #[test]
-fn a_pattern_holds_for_every_type_that_is_waited_for() {
+fn a_type_pattern_applies_to_every_type_of_a_long_poll() {
     let (api, first) = api();
     let second = api.register_any("b");
     api.create("b", json!({}));
@@ -177,7 +177,7 @@ fn a_worker_withdraws_its_claims_alone() {
 }
 
 #[test]
-fn only_who_has_the_key_withdraws() {
+fn claims_are_withdrawn_only_with_the_key() {
     let api = Api::start_with(|settings| settings.api_key = Some("the-key".to_owned()));
     let key = [("X-API-Key", "the-key")];
     let schema = json!({"name": "a", "version": "1", "param_schema": {"type": "object"}}).to_string();
@@ -271,7 +271,7 @@ fn claims_that_wait_are_answered_when_the_server_stops() {
 }
 
 #[test]
-fn a_task_goes_to_the_one_who_has_waited_longest() {
+fn a_task_goes_to_the_claim_that_has_waited_longest() {
     let (api, type_id) = api();
     let [mut first, second, mut third] = [(); 3].map(|()| waiting(&api, type_id, WAIT));
     let id = api.create("a", json!({"n": 1}));
@@ -283,7 +283,7 @@ fn a_task_goes_to_the_one_who_has_waited_longest() {
 }
 
 #[test]
-fn many_claims_wait_and_hold_up_nobody() {
+fn many_waiting_claims_delay_no_other_call() {
     let (api, type_id) = api();
     let other = api.register_any("b");
     let mut waiters: Vec<Waiter> = (0..200).map(|_| waiting(&api, type_id, WAIT)).collect();

@@ -84,7 +84,7 @@ fn errors_are_shown_to_their_last_line_whatever_is_in_them() {
 }
 
 #[test]
-fn it_tells_how_the_queue_is() {
+fn the_overview_shows_the_queue() {
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let browser = Browser::at(&api);
     browser.get("/").has(&["No task types registered yet", "No workers yet."]);
@@ -187,7 +187,7 @@ fn a_list_goes_on_by_the_last_task_that_it_showed() {
 }
 
 #[test]
-fn a_task_is_told_with_all_that_became_of_it() {
+fn a_task_s_page_shows_its_history() {
     let api = Api::start_with(|settings| settings.max_attempts = 2);
     let browser = Browser::at(&api);
     let type_id = api.register_any("a");
@@ -207,7 +207,7 @@ fn a_task_is_told_with_all_that_became_of_it() {
 }
 
 #[test]
-fn a_claim_that_ran_out_is_told() {
+fn an_expired_claim_is_shown() {
     let api = Api::start_with(|settings| settings.claim_timeout = Some(Duration::from_millis(1)));
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -242,7 +242,7 @@ fn attempts_go_with_their_task() {
 }
 
 #[test]
-fn what_tasks_hold_is_text_and_no_script() {
+fn task_data_is_escaped() {
     const EVIL: &str = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'";
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let browser = Browser::at(&api);

@@ -259,7 +259,7 @@ fn no_recording_is_left_out() {
 }
 
 #[test]
-fn who_may_not_call_learns_nothing() {
+fn calls_without_a_key_get_only_a_401() {
     let api = with_a_task(Duration::from_secs(300));
     let long = long("/tasks/1/complete", 70_066);
     for (request, body) in
@@ -281,7 +281,7 @@ fn priority_is_always_0() {
 }
 
 #[test]
-fn what_is_too_long_is_only_said_where_it_would_be_stored() {
+fn too_long_texts_are_refused_only_if_they_would_be_stored() {
     let api = with_a_task(Duration::from_secs(300));
     let text = "x".repeat(70_000);
     let unknown = post(&api, "/tasks", &json!({"type": "Nope", "params": {"text": text}}).to_string());

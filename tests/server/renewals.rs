@@ -170,7 +170,7 @@ fn claims_of_an_earlier_version_get_an_expiry() {
 }
 
 #[test]
-fn what_was_claimed_before_the_server_was_killed_is_reported_and_renewed_after() {
+fn claims_survive_a_kill_of_the_server() {
     let sandbox = Sandbox::new();
     let serve = || {
         let mut running = sandbox.prismq(["serve", "--listen", "127.0.0.1:0", "--db", "tasks.db"]).start();

@@ -26,7 +26,7 @@ fn number(database: &Connection, sql: &str) -> i64 {
 }
 
 #[test]
-fn only_what_ended_long_ago_is_removed() {
+fn only_tasks_that_ended_long_ago_are_removed() {
     let api = Api::start_with(|settings| settings.max_attempts = 1);
     let type_id = api.register_any("a");
     let kept: Vec<i64> = (0..4).map(|n| api.create("a", json!({"n": n}))).collect();
@@ -51,7 +51,7 @@ fn only_what_ended_long_ago_is_removed() {
 }
 
 #[test]
-fn the_room_of_what_is_removed_is_used_again() {
+fn space_of_removed_tasks_is_reused() {
     let api = Api::start_with(|settings| settings.keep = Some(Duration::from_millis(100)));
     api.register_any("a");
     let database = open(&api);
@@ -68,7 +68,7 @@ fn the_room_of_what_is_removed_is_used_again() {
 }
 
 #[test]
-fn the_like_of_what_is_removed_can_be_created_again() {
+fn removed_tasks_can_be_created_again() {
     let api = Api::start_with(|settings| settings.keep = Some(Duration::from_millis(50)));
     let type_id = api.register_any("a");
     let task = json!({"type": "a", "params": {"n": 1}});

@@ -52,7 +52,7 @@ fn without_the_key_nothing_is_shown_or_changed() {
 }
 
 #[test]
-fn who_shows_the_key_gets_a_cookie_that_is_not_the_key() {
+fn signing_in_gives_a_cookie_that_is_not_the_key() {
     let (api, browser) = with_key();
     browser.get("/tasks/1").has(&["name=\"next\" value=\"/tasks/1\""]);
     let answer = browser.post("/sign-in", &[("key", KEY), ("next", "/tasks/1")]);
@@ -88,7 +88,7 @@ fn signing_in_leads_to_pages_of_this_server_only() {
 }
 
 #[test]
-fn who_signs_out_is_out() {
+fn signing_out_ends_the_session() {
     let (_api, browser) = with_key();
     let browser = browser.signed_in(KEY);
     assert_eq!(browser.get("/").status, 200);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, assert_recent};
 
 #[test]
-fn a_task_is_created_once_for_ever() {
+fn a_task_is_created_only_once() {
     let api = Api::start();
     let type_id = api.register_any("example.a");
     let created = api.post("/tasks", json!({"type": "example.a", "params": {"a": 1, "b": [{}]}})).data();

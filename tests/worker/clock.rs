@@ -106,7 +106,7 @@ fn a_task_that_waits_to_be_taken_up_is_though_the_clock_is_set() {
 }
 
 #[test]
-fn what_a_dead_worker_left_is_taken_up_and_ended_in_time_though_the_clock_was_set_meanwhile() {
+fn tasks_of_a_dead_worker_are_recovered_and_time_out_although_the_clock_was_set() {
     at_once([DAY, -DAY], |seconds| {
         let rig = rig_with("timeout = '1s'");
         let id = rig.case("it", "echo run >> runs; exec sleep 60");

@@ -151,7 +151,7 @@ fn the_same_source_again_updates_its_row_and_leaves_what_others_filled_in() {
 }
 
 #[test]
-fn who_has_no_ideas_is_not_troubled() {
+fn results_without_ideas_are_unchanged() {
     let rig = Rig::start();
     for (name, value) in [("none", json!([])), ("count", json!(3)), ("text", json!("many")), ("null", Value::Null)] {
         let given = json!({"ideas": value, "bees_id": "bees-1", "idea_id": null});
@@ -285,7 +285,7 @@ fn two_workers_that_find_the_same_at_once_make_one_row() {
 }
 
 #[test]
-fn who_completes_a_task_by_hand_leaves_ideas_as_well() {
+fn complete_stores_ideas() {
     let rig = Rig::start();
     let id = task(&rig, "bees", &Value::Null);
     let run = |arguments: &[&str]| rig.sandbox.prismq(arguments.iter().copied()).run();

@@ -88,7 +88,7 @@ fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_can_be_no_database_of_ideas_is_refused_before_any_claim() {
+fn invalid_idea_databases_are_refused_before_the_first_claim() {
     let rig = Rig::start();
     let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
     rig.sandbox.write("text.db", "this is no database\n");

@@ -116,7 +116,7 @@ fn a_worker_is_not_idle_while_a_task_runs() {
 }
 
 #[test]
-fn what_is_there_is_worked_before_any_idleness() {
+fn pending_tasks_run_before_the_worker_counts_as_idle() {
     let rig = Rig::start();
     rig.script("it", "echo 1");
     create_many(&rig, 3);

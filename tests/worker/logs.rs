@@ -60,7 +60,7 @@ fn json_lines_have_the_documented_fields() {
 }
 
 #[test]
-fn what_handlers_print_can_be_left_out_of_the_log() {
+fn handler_output_can_be_filtered_from_the_log() {
     let whole = log(&[]);
     for filter in ["prismq::handler=off", "prismq::handler=warn", "info,prismq::handler=warn"] {
         let log = log(&["--log-level", filter]);

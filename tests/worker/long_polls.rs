@@ -32,7 +32,7 @@ fn empty() -> Answer {
 }
 
 #[test]
-fn only_who_finds_nothing_asks_the_server_to_wait() {
+fn only_idle_polls_are_long_polls() {
     let published = Published::start(&["case"]);
     let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
     let (_sandbox, _worker) = worker_of(&published, &["case"], "10s");
@@ -81,7 +81,7 @@ fn count_claims(server: &Server) -> usize {
 }
 
 #[test]
-fn a_server_that_has_waited_is_asked_again_at_once() {
+fn a_server_that_supports_long_polls_is_polled_again_at_once() {
     let (server, _sandbox, _worker) = server(|_| {
         thread::sleep(Duration::from_millis(1100));
         empty().header("Preference-Applied", "wait")
@@ -90,7 +90,7 @@ fn a_server_that_has_waited_is_asked_again_at_once() {
 }
 
 #[test]
-fn a_server_that_only_says_that_it_waited_is_not_asked_in_a_circle() {
+fn a_server_that_falsely_claims_to_have_waited_is_not_polled_in_a_tight_loop() {
     let (server, _sandbox, _worker) = server(|_| empty().header("Preference-Applied", "wait"));
     wait_for("a claim", || (count_claims(&server) > 0).then_some(()));
     thread::sleep(Duration::from_millis(300));
@@ -98,7 +98,7 @@ fn a_server_that_only_says_that_it_waited_is_not_asked_in_a_circle() {
 }
 
 #[test]
-fn a_server_that_has_waited_and_then_fails_is_not_asked_in_a_circle() {
+fn a_server_that_fails_after_a_long_poll_is_not_polled_in_a_tight_loop() {
     let claims = AtomicUsize::new(0);
     let often = ["--poll-interval", "20ms", "--max-backoff", "10m"];
     let (server, _sandbox, _worker) = server_polled(&often, move |_| {
@@ -165,7 +165,7 @@ fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
 }
 
 #[test]
-fn who_does_not_go_on_for_ever_asks_nobody_to_wait() {
+fn workers_that_end_do_not_use_long_polls() {
     at_once([["--drain"].as_slice(), &["--max-tasks", "1"], &["--exit-after-idle", "1s"]], |ending| {
         let published = Published::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));

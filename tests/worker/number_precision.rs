@@ -45,7 +45,7 @@ fn compact(output: &Output) -> String {
 }
 
 #[test]
-fn numbers_pass_digit_for_digit_from_whoever_gives_them_to_every_report() {
+fn numbers_pass_digit_for_digit_from_every_source_to_every_report() {
     let rig = rig();
     let params = format!("{{\"n\":{NUMBERS}}}");
     for (id, name) in [("1", "built-in"), ("2", "once"), ("3", "warm")] {
@@ -101,7 +101,7 @@ fn numbers_that_differ_in_their_last_digit_are_two_tasks() {
 }
 
 #[test]
-fn what_is_claimed_and_completed_by_hand_keeps_every_digit() {
+fn claim_and_complete_keep_every_digit() {
     let rig = rig();
     rig.sandbox.prismq(["create-task", "built-in", "--params", &format!("{{\"n\":{NUMBERS}}}")]).run().exits(0);
     let claimed = rig.sandbox.prismq(["claim", "built-in", "--once"]).run().exits(0);

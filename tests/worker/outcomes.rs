@@ -172,7 +172,7 @@ fn a_time_out_over_that_of_the_claim_is_warned_of_and_cut_to_it() {
 }
 
 #[test]
-fn what_may_be_tried_again_is_within_the_claim() {
+fn retryable_failures_are_retried_within_the_claim() {
     let rig = Rig::of(one_attempt(), &[("case", "retry = { max_attempts = 3, delay = \"10ms\" }")]);
     let second = rig.case("second", "echo x >>second; [ $(wc -l <second) -eq 2 ] || exit 75; echo done");
     let never = rig.case("never", "echo x >>never; exit 75");
@@ -228,7 +228,7 @@ fn built_in_handlers() {
 }
 
 #[test]
-fn what_handlers_print_on_standard_error_is_logged() {
+fn standard_error_of_handlers_is_logged() {
     let rig = Rig::start();
     let id = rig.case("loud", "echo 'one of two' >&2; echo two of two >&2; echo result");
     let output = rig.drain();

@@ -91,7 +91,7 @@ fn a_schema_of_the_servers_that_is_none_is_not_checked() {
 }
 
 #[test]
-fn what_failed_here_for_good_is_failed_again_unrun() {
+fn tasks_that_failed_permanently_here_are_failed_without_a_run() {
     let rig = Rig::of(TaskManager::start(), &[("case", "")]);
     let hopeless = rig.case("hopeless", "echo ran >>hopeless; echo 'no such channel' >&2; exit 65");
     let unlucky = rig.case("unlucky", "echo ran >>unlucky; exit 69");
@@ -114,7 +114,7 @@ fn what_failed_here_for_good_is_failed_again_unrun() {
 }
 
 #[test]
-fn what_failed_for_good_before_it_was_put_back_does_not_count() {
+fn permanent_failures_before_a_retry_from_the_console_do_not_count() {
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 2), &[("case", "")]);
     let id = rig.case("it", "echo first >>runs; exit 65");
     rig.drain();

@@ -58,7 +58,7 @@ fn refusals() -> Vec<(Answer, &'static str)> {
 }
 
 #[test]
-fn whatever_refuses_a_report_is_named_and_the_exit_code_tells() {
+fn refused_reports_are_named_and_set_the_exit_code() {
     let scripts = ["echo 1", "echo no luck >&2; exit 65"];
     let cases = scripts.into_iter().flat_map(|script| refusals().into_iter().map(move |refusal| (refusal, script)));
     at_once(cases, |((answer, words), script)| {
@@ -180,7 +180,7 @@ fn a_refused_report_that_waits_does_not_touch_the_next_attempt() {
 }
 
 #[test]
-fn what_the_status_endpoint_shows_of_a_refused_report() {
+fn the_status_endpoint_shows_refused_reports() {
     let (_published, sandbox) = refusing(&Answer::error(422, "Unprocessable"), "echo 1");
     let address = format!("127.0.0.1:{}", free_port());
     let worker = sandbox.prismq(["work", "--max-backoff", "10m", "--status-addr", &address]).start();

@@ -55,7 +55,7 @@ fn assert_shut_down(rig: &Rig) {
 }
 
 #[test]
-fn what_runs_may_finish() {
+fn running_tasks_finish_after_a_signal() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let (rig, mut worker) = busy(WAITS, &[]);
         worker.signal(signal);
@@ -70,7 +70,7 @@ fn what_runs_may_finish() {
 }
 
 #[test]
-fn what_does_not_finish_in_time_is_ended_and_reported() {
+fn tasks_that_exceed_the_grace_period_are_stopped_and_reported() {
     let (rig, mut worker) = busy(WAITS, &["--grace-period", "200ms"]);
     let start = Instant::now();
     ask_to_end(&mut worker);
@@ -116,7 +116,7 @@ fn a_second_signal_also_ends_what_was_asked_to_end_before() {
 }
 
 #[test]
-fn what_a_second_signal_cuts_off_is_taken_up_by_the_next_worker() {
+fn calls_cut_off_by_a_second_signal_are_recovered_by_the_next_worker() {
     for call in ["POST /tasks/claim", "POST /tasks/1/complete"] {
         let published = Published::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));

@@ -89,7 +89,7 @@ fn it_is_claimed_again_when_the_time_has_come_though_the_next_poll_is_far() {
 }
 
 #[test]
-fn it_is_held_by_the_answer_of_a_warm_process_too() {
+fn a_persistent_process_can_snooze_its_type() {
     let until = Timestamp::now() + Duration::from_secs(3600);
     let answer = format!(r#"{{\"id\":$id,\"success\":true,\"not_before\":\"{until}\"}}"#);
     let rig = Rig::warm(&format!("while next; do echo \"{answer}\"; done"), "");
@@ -113,7 +113,7 @@ fn the_time_is_kept_with_the_result() {
 }
 
 #[test]
-fn a_time_that_is_over_or_makes_no_sense_holds_nothing() {
+fn a_past_or_invalid_time_snoozes_nothing() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     for (name, time) in
         [("past", r#""2026-01-01T00:00:00Z""#), ("soon", r#""soon""#), ("number", "5"), ("null", "null")]
@@ -133,7 +133,7 @@ fn held_until(log: &str) -> Vec<Timestamp> {
 }
 
 #[test]
-fn a_time_that_never_comes_holds_for_a_day() {
+fn a_time_that_never_comes_snoozes_for_a_day() {
     let times = [
         "9999-12-31T23:59:59Z",
         "9999-12-31T23:59:59.999999+00:00",
@@ -165,7 +165,7 @@ fn a_time_that_never_comes_holds_for_a_day() {
 }
 
 #[test]
-fn a_time_that_is_not_one_is_named_and_holds_nothing() {
+fn an_invalid_time_is_named_and_snoozes_nothing() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     let values = [
         r#""2026-11-22T08:00:00""#,
@@ -211,7 +211,7 @@ fn a_drain_does_not_wait_for_a_long_time_and_says_what_is_left() {
 }
 
 #[test]
-fn a_drain_that_has_worked_all_is_done_though_a_type_is_held() {
+fn a_drain_that_has_run_all_tasks_ends_although_a_type_is_snoozed() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     rig.case("held", &holding(3600, DONE));
     rig.drain();
@@ -219,7 +219,7 @@ fn a_drain_that_has_worked_all_is_done_though_a_type_is_held() {
 }
 
 #[test]
-fn a_worker_whose_types_are_held_is_idle() {
+fn a_worker_whose_types_are_snoozed_is_idle() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     rig.script("held", &holding(3600, QUOTA));
     create(&rig, 2, "held");
@@ -242,7 +242,7 @@ fn no_retry_comes_before_the_time() {
 }
 
 #[test]
-fn failures_that_name_a_time_do_not_pause_the_type_as_if_its_service_were_away() {
+fn failures_that_snooze_a_type_do_not_open_its_circuit() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     for n in 0..6 {
         rig.case(&format!("held-{n}"), &format!("sleep 0.2; {}", holding(3, QUOTA)));

@@ -124,7 +124,7 @@ fn a_worker_that_waits_for_the_server_ends_at_once_when_asked() {
 }
 
 #[test]
-fn who_waits_for_the_end_of_the_work_hears_that_the_server_is_away() {
+fn workers_that_end_report_an_unreachable_server() {
     let url = TaskManager::away().url();
     let sandbox = sandbox(&url);
     sandbox.write("prismq.toml", cases("case", ""));
@@ -136,7 +136,7 @@ fn who_waits_for_the_end_of_the_work_hears_that_the_server_is_away() {
 }
 
 #[test]
-fn retries_bridge_a_gap_also_for_who_waits() {
+fn retries_bridge_a_gap_for_workers_that_end() {
     let (output, requests) = answered(Answer::page(502), &["--drain"]);
     assert_says(&output.exits(4), &["is unavailable", "502", "try again later"]);
     assert_eq!(requests, 5);

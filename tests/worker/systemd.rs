@@ -87,7 +87,7 @@ fn end(worker: Running) {
 }
 
 #[test]
-fn it_hears_that_the_worker_is_up_and_that_it_ends() {
+fn systemd_is_notified_of_start_and_stop() {
     let rig = Rig::start();
     rig.case("hopeless", "exit 65");
     let it = rig.case("it", "env | grep -c -e NOTIFY -e WATCHDOG || true");
@@ -197,7 +197,7 @@ fn a_socket_may_have_a_name_and_no_file() {
 }
 
 #[test]
-fn nobody_is_told_where_nobody_listens() {
+fn nothing_is_sent_without_a_notify_socket() {
     let rig = Rig::start();
     rig.case("it", "echo 1");
     rig.work(["--drain"]).env("NOTIFY_SOCKET", "/nowhere/notify").env("WATCHDOG_USEC", "soon").run().exits(0);
@@ -212,7 +212,7 @@ fn said_of(rig: &Rig, socket: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_manager_that_cannot_hear_is_named_once() {
+fn an_unreachable_notify_socket_is_logged_once() {
     let rig = Rig::start();
     let nobody = rig.sandbox.home("nobody").to_str().unwrap().to_owned();
     for (socket, words) in [
@@ -232,7 +232,7 @@ fn a_manager_that_cannot_hear_is_named_once() {
 }
 
 #[test]
-fn a_manager_that_reads_nothing_holds_up_no_worker() {
+fn a_service_manager_that_reads_nothing_does_not_delay_the_worker() {
     let rig = Rig::start();
     rig.case("it", "echo 1");
     let path = rig.sandbox.home("deaf");

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_cut() {
+    fn lines_are_cut_to_the_size_of_the_screen() {
         let mut all = lines(9);
         cut(&mut all, (80, 10));
         assert_eq!(all, lines(9), "nine lines and the cursor's");

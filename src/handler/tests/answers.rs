@@ -11,7 +11,7 @@ fn answer(stdout: &str, code: i32) -> Outcome {
 }
 
 #[test]
-fn what_is_printed_is_the_data() {
+fn standard_output_becomes_the_data() {
     for (printed, data) in [
         (r#"{"words":3}"#, json!({"words": 3})),
         ("{\n  \"words\": 3\n}", json!({"words": 3})),
@@ -112,7 +112,7 @@ fn an_envelope_of_a_failure_is_kept_whole() {
 }
 
 #[test]
-fn what_an_envelope_of_a_failure_leaves_out_follows_from_the_rest() {
+fn missing_fields_of_a_failure_envelope_get_defaults_from_the_others() {
     let outcome = answer(r#"{"success":false}"#, 0);
     assert!(!failure(&outcome, "handler").retryable);
     assert!(!failure(&outcome, "handler").error.is_empty());

@@ -39,7 +39,7 @@ const ODD_TEXTS: [(&[u8], &str); 12] = [
 ];
 
 #[test]
-fn what_encoders_write_is_read() {
+fn unusual_texts_in_json_are_read() {
     for (inside, text) in ODD_TEXTS {
         let quoted = [b"\"", inside, b"\""].concat();
         assert_eq!(printed(&quoted), Outcome::success(json!(text)));

@@ -114,7 +114,7 @@ fn a_stop_raised_before_starts_nothing() {
 }
 
 #[test]
-fn what_a_child_leaves_in_its_group_is_killed() {
+fn processes_left_in_the_group_are_killed() {
     let bench = Bench::new("sleep 60 & echo $! >&2; echo done");
     let (outcome, took) = bench.run_timed();
     assert_eq!(outcome.data, json!({"output": "done"}));

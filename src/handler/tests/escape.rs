@@ -22,7 +22,7 @@ fn escaping(escape: &str) -> Bench {
 }
 
 #[test]
-fn what_escapes_is_gone_when_its_handler_is() {
+fn escaped_processes_end_with_their_handler() {
     for escape in [
         "setsid sh -c 'echo > escaped; exec sleep 60' &",
         "setsid sh -c 'trap \"\" TERM HUP; echo > escaped; sleep 60; sleep 60' &",
@@ -43,7 +43,7 @@ fn what_escapes_is_gone_when_its_handler_is() {
 }
 
 #[test]
-fn what_escapes_is_gone_after_a_time_out() {
+fn escaped_processes_end_after_a_timeout() {
     let mut bench = Bench::new("exec 2>&- >&- 3>&-; setsid sleep 60 & (setsid sleep 60 &) ; sleep 60");
     bench.timeout = Duration::from_millis(300);
     failure(&bench.run(), "timeout");
@@ -51,7 +51,7 @@ fn what_escapes_is_gone_after_a_time_out() {
 }
 
 #[test]
-fn what_never_stops_forking_is_caught() {
+fn processes_that_fork_endlessly_are_killed() {
     let bench = escaping("for n in 1 2 3 4 5 6 7 8; do setsid sh hop & done");
     // Only one of them writes to the fifo: a second one would block there and stop forking.
     let hop = "[ -e second ] && mkdir told 2> told-by-another && echo > escaped\n: > second\nsetsid sh hop &";
@@ -69,14 +69,14 @@ fn a_panic_of_the_listener_leaves_nothing_either() {
 
 /// Its handler is unknown, so it may live as long as any handler that started before it, such as one of another test.
 #[test]
-fn what_has_cleared_its_environment_ends_too() {
+fn escaped_processes_with_a_cleared_environment_end() {
     let bench = escaping("env -i setsid sh -c 'echo $$ > pid; echo > escaped; exec sleep 60' &");
     bench.run();
     assert_ends(pid_in(&bench.path("pid")));
 }
 
 #[test]
-fn what_another_handler_started_is_left_alone() {
+fn processes_of_another_handler_are_not_killed() {
     let marked = "(setsid sh -c 'echo $$ > marked; exec sleep 60' &)";
     let unmarked = "(env -i setsid sh -c 'echo $$ > unmarked; exec sleep 60' &)";
     let long = Bench::new(&format!("{marked}; {unmarked}; sleep 60"));

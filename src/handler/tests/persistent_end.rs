@@ -77,7 +77,7 @@ fn none_outlives_its_handler() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_a_task_left_lives_until_the_process_ends() {
+fn children_of_a_task_live_until_the_persistent_process_ends() {
     let warm = Warm::new(
         "while next; do
             [ -e escaped ] || (setsid sh -c 'echo $$ > escaped; exec sleep 60' &)

@@ -92,7 +92,7 @@ fn standard_error_belongs_to_the_task_at_hand() {
 }
 
 #[test]
-fn what_a_process_said_before_it_died_without_a_task_is_heard_with_the_next_one() {
+fn stderr_of_a_process_that_died_between_tasks_arrives_with_the_next_task() {
     let warm = Warm::new(
         "[ -e died ] && next && answer 2; touch died; next; answer $$
         until [ -e go ]; do sleep 0.03; done; echo 'out of luck' >&2; exit 1",

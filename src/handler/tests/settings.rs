@@ -61,7 +61,7 @@ fn a_folder_that_is_not_there_is_named() {
 }
 
 #[test]
-fn what_can_run_passes_the_check() {
+fn runnable_commands_pass_the_check() {
     let mut bench = Bench::new("");
     assert_eq!(Exec::new(bench.settings.clone()).check(), Ok(()));
     bench.settings.command = ExecCommand::Shell("whatever, sh will see".into());

@@ -67,7 +67,7 @@ fn circles_at_one_place_end() {
 }
 
 #[test]
-fn what_doubles_on_a_way_through_many_subschemas_is_not_checked() {
+fn schemas_that_double_along_many_subschemas_are_not_checked() {
     let next = |n: usize| json!({"$ref": format!("#/$defs/d{}", (n + 1) % 40)});
     let level = |n: usize| json!({"properties": {"a": {"anyOf": [next(n), next(n)]}}});
     let ring: serde_json::Map<_, _> = (0..40).map(|n| (format!("d{n}"), level(n))).collect();

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_becomes_a_value_of_its_kind() {
+    fn typed_text_becomes_a_value_of_the_field_s_type() {
         let input = |pairs: &[(&str, &str)]| {
             let input = pairs.iter().map(|(name, text)| (format!("params.{name}"), (*text).to_owned())).collect();
             params(&of(&schema()), &input)

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_completes_does_not_push_out_what_failed() {
+    fn completed_attempts_do_not_displace_failures() {
         let mut history = History::new(Instant::now());
         history.add(&attempt(1.0, Some(("handler", "x"))), Instant::now());
         (0..3 * RECENT).for_each(|_| history.add(&attempt(1.0, None), Instant::now()));

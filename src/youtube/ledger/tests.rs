@@ -102,7 +102,7 @@ fn a_day_ends_at_midnight_in_los_angeles_in_every_season() {
 }
 
 #[test]
-fn what_is_used_counts_until_midnight_and_for_every_process() {
+fn used_units_count_until_midnight_for_every_process() {
     for (before, after) in [
         ("2026-01-15T07:59:59Z", "2026-01-15T08:00:00Z"),
         ("2026-07-15T06:59:59Z", "2026-07-15T07:00:00Z"),
@@ -179,7 +179,7 @@ fn that_the_quota_is_low_is_told_once_a_day_from_four_fifths_on() {
 }
 
 #[test]
-fn what_is_left_is_told_to_whoever_shows_it() {
+fn the_remaining_budget_is_emitted_as_an_event() {
     let rig = Rig::at("2026-07-15T12:00:00Z");
     rig.ledger.spend(7).unwrap();
     let budget = rig.ledger.budget().unwrap();

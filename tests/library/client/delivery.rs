@@ -216,7 +216,7 @@ fn a_single_try_leaves_a_lost_answer_to_later() {
 }
 
 #[test]
-fn what_the_server_refuses_for_good_is_an_error() {
+fn final_refusals_are_errors() {
     let wrong_key = patient(&Server::always(recorded("wrong key")), Retries::STANDARD, &FakeClock::new())
         .deliver(&report(success()));
     assert!(matches!(wrong_key, Err(Error::KeyRefused { .. })), "{wrong_key:?}");

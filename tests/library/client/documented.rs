@@ -96,7 +96,7 @@ fn a_completed_report() {
 }
 
 #[test]
-fn what_is_not_there_is_a_404() {
+fn missing_tasks_and_types_are_404s() {
     let nothing = refused_with_404("No available tasks", |client| client.claim("w", 4, Order::OldestFirst));
     assert_eq!(nothing, [Ok(None), Ok(None)]);
     let unknown = refused_with_404("Task type not found", |client| client.task_type("Nope"));

@@ -136,7 +136,7 @@ fn all_huge(huge: &str, data: Value, failed: bool) -> Outcome {
 }
 
 #[test]
-fn whatever_a_handler_writes_gets_through() {
+fn results_of_any_size_are_accepted() {
     let huge =
         ["x".repeat(61_000), "ž".repeat(31_000), "🐝".repeat(16_000), "/".repeat(61_000), "\u{1}".repeat(11_000)];
     for (number, huge) in huge.iter().enumerate() {
@@ -210,7 +210,7 @@ fn is_part(found: &Value, whole: &Value) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(30))]
     #[test]
-    fn what_is_kept_is_part_of_what_was_there_and_has_room(data in any_value(), count in any::<bool>()) {
+    fn kept_data_is_part_of_the_original_and_fits(data in any_value(), count in any::<bool>()) {
         let count: fn(&Value) -> usize = if count { plain } else { stored };
         let result = kept(Outcome::success(data.clone()), COLUMN, count);
         let found = result.get("data").cloned().unwrap_or_default();

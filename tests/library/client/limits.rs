@@ -88,7 +88,7 @@ fn a_server_that_is_not_there_or_goes_away() {
 }
 
 #[test]
-fn what_is_no_taskmanager_is_said_to_be_none() {
+fn servers_that_are_not_a_taskmanager_are_recognised() {
     for (answer, reason) in [
         (Answer::page(200), "it sent an HTML page, not JSON (status 200)"),
         (Answer::page(404), "it sent an HTML page, not JSON (status 404)"),

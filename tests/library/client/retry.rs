@@ -26,7 +26,7 @@ fn requests_for<T>(answer: Answer, call: impl Fn(&Client) -> Result<T, Error>) -
 }
 
 #[test]
-fn what_may_pass_is_tried_again() {
+fn temporary_errors_are_retried() {
     let whole = recorded("show a task");
     for answer in [
         Answer::page(408),
@@ -251,7 +251,7 @@ fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
 }
 
 #[test]
-fn who_has_no_patience_hears_at_once_how_long_to_wait() {
+fn without_a_budget_retry_after_is_returned_at_once() {
     let server = Server::always(recorded("rate limited"));
     let clock = FakeClock::new();
     let error =

@@ -76,7 +76,7 @@ fn params(pairs: &[(&str, &str)]) -> Params {
 }
 
 #[test]
-fn what_the_document_does_not_allow_is_noticed() {
+fn calls_that_the_discovery_document_does_not_allow_are_detected() {
     let fifty_one = vec!["dQw4w9WgXcQ"; 51].join(",");
     for (resource, pairs, problem) in [
         ("search", &[("q", "x")][..], "part is required"),

@@ -74,7 +74,7 @@ fn tries_that_the_api_may_have_counted_are_paid_for() {
 }
 
 #[test]
-fn tries_that_it_turned_away_are_not() {
+fn rejected_attempts_are_not_charged() {
     let bench = bench(10_000);
     let turned_away = || error(429, "Too many requests.", "global", "rateLimitExceeded");
     bench.api.answer_with([turned_away(), turned_away()]);

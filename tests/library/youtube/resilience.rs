@@ -144,7 +144,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn the_key_is_never_told() {
+fn the_key_is_never_shown() {
     let bench = bench();
     bench.api.answer_with([error(400, &format!("no {KEY} here"), "youtube.parameter", "invalidParameter")]);
     let failure = bench.fail(NAME, params(), "validation");

@@ -32,7 +32,7 @@ fn the_defaults_are_sent() {
 }
 
 #[test]
-fn what_is_asked_for_is_sent() {
+fn search_params_are_sent() {
     let bench = Bench::new(YouTube::start().with_videos([video(1)]));
     let params = json!({
         "search_query": "včely", "max_results": 50, "duration": "any", "order": "date", "language": "CS", "region": "cz",

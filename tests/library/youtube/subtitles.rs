@@ -82,7 +82,7 @@ fn subtitles_become_the_content() {
 }
 
 #[test]
-fn nobody_is_asked_where_subtitles_are_not_wanted() {
+fn no_call_is_made_if_subtitles_are_not_wanted() {
     let scene = Scene::new(Some(WRITES), "");
     let output = scene.run().exits(0);
     assert_eq!(output.json()["data"]["ideas"][0]["metadata"]["subtitles_available"], "false");

@@ -67,7 +67,7 @@ fn a_video_that_does_not_exist_is_not_found() {
 }
 
 #[test]
-fn what_the_api_leaves_out_is_empty() {
+fn fields_missing_in_the_api_s_answer_are_empty() {
     let bench = Bench::new(YouTube::start().with_videos([json!({"id": id(1), "snippet": {"title": ""}})]));
     let data = bench.succeed(NAME, json!({"video_id": id(1)}));
     assert_eq!((&data["title"], &data["view_count"]), (&json!("Untitled Video"), &Value::Null));

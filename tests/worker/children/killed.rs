@@ -38,7 +38,7 @@ fn the_handlers_of_a_killed_worker_die_with_it_and_what_they_had_started_by_the_
 }
 
 #[test]
-fn what_has_cleared_its_environment_ends_by_the_next_start_too() {
+fn orphans_with_a_cleared_environment_are_killed_at_the_next_start() {
     let script = "for n in 1 2; do env -i setsid sh -c \"echo \\$\\$ > bare-$n; exec sleep 60\" & done
         env -u PRISMQ_TASK_MARK setsid setsid sh -c 'echo $$ > bare-3; exec env -i sleep 60' & sleep 60";
     let token = format!("{:016x}", std::process::id());
@@ -54,7 +54,7 @@ fn what_has_cleared_its_environment_ends_by_the_next_start_too() {
 }
 
 #[test]
-fn what_belongs_to_a_living_worker_is_left_alone() {
+fn processes_of_a_living_worker_are_not_killed() {
     let (_worker, mut living, pids) = family("living-1");
     let (_other, mut killed, others) = family("killed-2");
     killed.kill();
@@ -80,7 +80,7 @@ fn leftovers_that_never_stop_forking_are_caught() {
 }
 
 #[test]
-fn whoever_looks_for_leftovers_is_spared() {
+fn the_process_that_searches_for_orphans_is_not_killed() {
     // The mark is as that of a leftover, which this process would be.
     let token = token("killed-4");
     let mut worker =
@@ -89,7 +89,7 @@ fn whoever_looks_for_leftovers_is_spared() {
 }
 
 #[test]
-fn what_was_there_before_the_worker_is_left_alone() {
+fn processes_that_existed_before_the_worker_are_not_killed() {
     let mut worker = Worker::new("true").in_place_of_a_shell("sleep 60 & echo $! > before").supervising("after-1");
     assert!(worker.run().success());
     let before = pid_in(&worker.path("before"));

@@ -142,7 +142,7 @@ fn repeated(log: &str) -> HashMap<String, usize> {
 }
 
 #[test]
-fn a_taskmanager_is_not_asked_in_a_circle() {
+fn a_taskmanager_is_not_polled_in_a_tight_loop() {
     let wrong: Vec<String> = thread::scope(|scope| {
         let watched: Vec<_> = KINDS.iter().map(|kind| scope.spawn(|| watch(kind))).collect();
         watched.into_iter().flat_map(|it| it.join().unwrap()).collect()

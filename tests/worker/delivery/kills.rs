@@ -137,7 +137,7 @@ fn a_worker_with_a_new_id_reports_what_an_old_one_stored() {
 
 /// Whose worker id it bears is alive, but knows nothing of it.
 #[test]
-fn what_a_dead_worker_stored_for_another_is_reported_though_that_one_is_back() {
+fn results_that_a_dead_worker_stored_for_another_are_reported_although_the_other_is_back() {
     let rig = Rig::start();
     let id = rig.case("once", "echo run >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let work = |worker_id: &str| rig.work(["--worker-id", worker_id]);

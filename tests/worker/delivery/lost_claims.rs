@@ -143,7 +143,7 @@ fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
 
 /// Its last call is carried out when the next worker has looked already.
 #[test]
-fn what_was_claimed_for_a_worker_after_its_death_is_taken_up_by_the_next() {
+fn claims_granted_after_a_worker_s_death_are_recovered_by_the_next() {
     let (published, sandbox) = with_tasks(1);
     published.spoil(CLAIM, Fault::DoneLate(Answer::page(504)));
     (0..100).for_each(|_| published.spoil(CLAIM, Fault::Answer(Answer::page(503))));
@@ -243,7 +243,7 @@ fn die_with_a_claim(rig: &Rig, worker_id: &str) -> u64 {
 }
 
 #[test]
-fn what_a_dead_worker_never_heard_of_is_taken_up_by_the_next_whatever_their_ids() {
+fn claims_unknown_to_a_dead_worker_are_recovered_by_a_worker_of_another_id() {
     let rig = Rig::start();
     let id = die_with_a_claim(&rig, "dead");
     rig.work(["--drain", "--worker-id", "next"]).run().exits(0);
@@ -254,7 +254,7 @@ fn what_a_dead_worker_never_heard_of_is_taken_up_by_the_next_whatever_their_ids(
 }
 
 #[test]
-fn what_a_live_worker_may_hear_of_is_left_alone() {
+fn claims_of_a_live_worker_are_not_recovered() {
     let rig = Rig::start();
     let id = die_with_a_claim(&rig, "long-lived");
     let mut live = rig.work(["other", "--worker-id", "long-lived", "--handle", "other=echo 1", "--register"]).start();
@@ -264,7 +264,7 @@ fn what_a_live_worker_may_hear_of_is_left_alone() {
 }
 
 #[test]
-fn what_a_dead_worker_of_another_taskmanager_had_is_left_alone() {
+fn claims_at_another_taskmanager_are_not_recovered() {
     let rig = Rig::start();
     let id = die_with_a_claim(&rig, "dead");
     let file = rusqlite::Connection::open(rig.sandbox.path("results.db")).unwrap();
@@ -274,7 +274,7 @@ fn what_a_dead_worker_of_another_taskmanager_had_is_left_alone() {
 }
 
 #[test]
-fn thousands_of_old_ids_cost_one_look() {
+fn thousands_of_old_ids_cost_one_lookup() {
     let (published, sandbox) = with_tasks(1);
     published.spoil(CLAIM, Fault::AnswerLost);
     (0..100).for_each(|_| published.spoil(LIST, Fault::Answer(Answer::page(503))));

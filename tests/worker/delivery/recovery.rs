@@ -102,7 +102,7 @@ fn a_task_whose_claim_is_over_by_this_clock_is_taken_up_while_the_server_still_g
 }
 
 #[test]
-fn what_was_left_is_worked_though_the_server_does_not_say_whose_it_is() {
+fn tasks_are_recovered_although_the_server_cannot_tell_who_claimed_them() {
     let published = Published::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
@@ -132,7 +132,7 @@ fn the_result_of_what_was_left_is_not_reported_for_a_later_attempt() {
 }
 
 #[test]
-fn what_was_left_is_worked_before_anything_new() {
+fn recovered_tasks_run_before_new_ones() {
     let rig = Rig::start();
     let left = rig.case("left", "echo 1");
     rig.work(["--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
@@ -142,7 +142,7 @@ fn what_was_left_is_worked_before_anything_new() {
 }
 
 #[test]
-fn what_was_not_reported_is_reported_before_the_first_claim() {
+fn unreported_results_are_reported_before_the_first_claim() {
     let published = Published::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
@@ -222,7 +222,7 @@ fn types_that_the_worker_does_not_work_are_left_to_others() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_the_handlers_of_a_killed_worker_had_started_is_ended_by_the_next() {
+fn orphans_of_a_killed_worker_are_killed_by_the_next() {
     let rig = Rig::start();
     // It leaves its process group and outlives its parent; only the mark in its environment tells whose it is.
     rig.case("escapes", "setsid sleep 600 & echo $! > pid; [ -e again ] && exit 0; touch again; sleep 600");

@@ -54,7 +54,7 @@ fn a_worker_at_rest_notices_that_its_results_file_is_gone_and_ends() {
 }
 
 #[test]
-fn what_runs_when_the_results_file_goes_is_reported_and_nothing_more_is_claimed() {
+fn running_tasks_are_reported_and_claiming_stops_when_the_results_file_is_deleted() {
     let rig = rig();
     let (first, second) = (rig.case("first", WAITS), rig.case("second", "echo 2"));
     let mut worker = Watched::start(&rig, []);

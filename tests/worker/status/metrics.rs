@@ -102,7 +102,7 @@ fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
 }
 
 #[test]
-fn what_waits_to_be_reported_is_counted_until_it_arrives() {
+fn unreported_results_are_counted_until_they_arrive() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");

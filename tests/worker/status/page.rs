@@ -14,7 +14,7 @@ fn wait_for_page(worker: &Watched, texts: &[&str]) -> String {
 }
 
 #[test]
-fn it_tells_what_runs_and_what_has_ended() {
+fn the_page_shows_running_and_ended_tasks() {
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let worker = Watched::start(&rig, []);
     wait_for_page(&worker, &["Healthy, waiting for tasks", "None.", "None yet."]);
@@ -50,7 +50,7 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed() {
 }
 
 #[test]
-fn it_says_that_the_taskmanager_is_away() {
+fn the_page_shows_that_the_taskmanager_is_unreachable() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
     wait_for_page(&worker, &["Healthy"]);
@@ -59,7 +59,7 @@ fn it_says_that_the_taskmanager_is_away() {
 }
 
 #[test]
-fn it_tells_of_a_type_that_is_paused_and_remembers_errors_longer_than_results() {
+fn the_page_shows_an_open_circuit_and_keeps_errors_longer_than_results() {
     let types = [("case", ""), ("other", "")];
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &types);
     let worker = Watched::start(&rig, []);
@@ -76,7 +76,7 @@ fn it_tells_of_a_type_that_is_paused_and_remembers_errors_longer_than_results() 
 }
 
 #[test]
-fn it_tells_what_waits_to_be_reported() {
+fn the_page_shows_unreported_results() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
@@ -89,7 +89,7 @@ fn it_tells_what_waits_to_be_reported() {
 }
 
 #[test]
-fn it_tells_of_a_type_that_is_gone_until_it_is_back() {
+fn the_page_shows_that_a_type_is_no_longer_registered() {
     let mut rig = Rig::start();
     let worker = Watched::start(&rig, []);
     wait_for_page(&worker, &["Healthy"]);
@@ -102,7 +102,7 @@ fn it_tells_of_a_type_that_is_gone_until_it_is_back() {
 }
 
 #[test]
-fn what_tasks_and_handlers_say_is_text_and_no_script() {
+fn task_and_handler_texts_are_escaped() {
     const EVIL: &str = "</script><script>alert(1)</script><img src=x onerror=alert(2)>";
     let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let worker = Watched::start(&rig, []);
