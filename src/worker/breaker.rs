@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_ended_from_outside_says_nothing() {
+    fn attempts_that_were_cancelled_do_not_count() {
         let (mut breaker, now) = (Breaker::new(), Instant::now());
         for _ in 1..FAILURES {
             breaker.record(Verdict::Fails, now);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_flight_does_not_prolong_the_pause() {
+    fn attempts_in_flight_do_not_prolong_the_pause() {
         let (mut breaker, now) = opened();
         assert_eq!(breaker.record(Verdict::Fails, now + seconds(5)), None);
         assert!(breaker.try_claim(now + seconds(10)));

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_outcome_says_counts_for_a_day_at_most() {
+    fn a_snooze_from_an_outcome_lasts_at_most_a_day() {
         let snooze = Snooze::default();
         let day = 24 * 3600;
         assert_eq!(snooze.update(Some(Timestamp::MAX), None, at(0)).0, Some(at(day)));

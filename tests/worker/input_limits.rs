@@ -69,7 +69,7 @@ fn rig() -> Rig {
 }
 
 #[test]
-fn what_is_as_deep_as_may_be_passes_through_everything() {
+fn params_at_the_depth_limit_pass_through_everything() {
     let rig = rig();
     let params = object(MAX_DEPTH);
     let names = ["built-in", "once", "warm"];
@@ -274,7 +274,7 @@ fn a_taskmanager_that_answers_nothing_but_nonsense_ends_a_drain() {
 }
 
 #[test]
-fn what_another_taskmanager_shows_is_shown_as_deep_as_it_can_be_read() {
+fn tasks_of_another_taskmanager_are_shown_to_the_depth_limit() {
     for depth in [100, 125, 128, 20_000] {
         let item = format!(
             r#"{{"id":1,"type":"once","status":"completed","attempts":1,"params":{},"result":{}}}"#,

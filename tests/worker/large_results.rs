@@ -21,7 +21,7 @@ fn stored(rig: &Rig) -> Value {
 const LEFT_OUT: &str = "too large for the TaskManager: sent without some of its parts";
 
 #[test]
-fn a_long_result_is_reported_without_its_largest_parts_which_is_said_in_the_log_and_the_story() {
+fn large_results_are_reported_without_their_largest_parts_with_a_note_in_log_and_history() {
     let rig = Rig::start();
     rig.sandbox.write("big.json", big().to_string());
     let id = rig.case("big", "cat big.json");
@@ -43,7 +43,7 @@ fn a_long_result_is_reported_without_its_largest_parts_which_is_said_in_the_log_
 }
 
 #[test]
-fn a_long_result_by_hand_is_reported_without_its_largest_parts() {
+fn complete_reports_large_results_without_their_largest_parts() {
     let rig = Rig::start();
     let id = rig.case("big", "");
     rig.sandbox.write("big.json", big().to_string());
@@ -54,7 +54,7 @@ fn a_long_result_by_hand_is_reported_without_its_largest_parts() {
 }
 
 #[test]
-fn the_log_and_the_story_say_the_same_of_what_was_left_out() {
+fn log_and_history_name_the_same_omitted_parts() {
     let many: Value =
         (0..2000).map(|n| (format!("key-{n:04}"), json!("x".repeat(100 + n % 7)))).collect::<Map<_, _>>().into();
     let results = [

@@ -56,7 +56,7 @@ fn senders_are_started_as_they_are_needed_up_to_a_limit() {
 }
 
 #[test]
-fn what_no_thread_is_there_for_is_handed_back_by_the_last_sender() {
+fn reports_without_a_thread_are_returned_by_the_last_sender() {
     let queue = queue(2);
     queue.add_fresh(report(1, 1));
     queue.add_fresh(report(2, 1));

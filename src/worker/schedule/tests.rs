@@ -280,7 +280,7 @@ fn nothing_is_claimed_while_too_many_results_wait_for_their_first_report() {
 }
 
 #[test]
-fn who_waits_for_the_end_waits_for_first_reports() {
+fn wait_delivered_waits_for_first_reports() {
     let queue = PollSchedule::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
     queue.enter(0);
     queue.finish_run(0, Verdict::Works, true);
