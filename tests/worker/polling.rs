@@ -41,7 +41,8 @@ fn wait_for_quiet(published: &Published) -> usize {
 }
 
 fn wait_for_completed(published: &Published, id: u64) {
-    wait_for("the task to end", || (published.task(id).status == "completed").then_some(()));
+    let report = format!("POST /tasks/{id}/complete");
+    wait_for("the report", || (published.count(&report) > 0).then_some(()));
 }
 
 #[test]

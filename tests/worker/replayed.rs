@@ -80,6 +80,9 @@ fn a_mix_of_outcomes_is_completed() {
     let wrong = create("wrong", "echo ran >>runs; echo 'no such channel' >&2; exit 65");
     let long = create("long", "head -c 70000 /dev/zero | tr '\\0' x");
     let wide = create("wide", "yes ž | head -n 22000 | tr -d '\\n'");
+    // The server counts other bytes than we do, and refuses the whole result.
+    let refused = Fault::Answer(recorded("complete: result over 65,535 bytes"));
+    published.spoil(&format!("POST /tasks/{wide}/complete"), refused);
     drain(&sandbox);
 
     let worker = worker_id(&published);
@@ -101,7 +104,6 @@ fn a_mix_of_outcomes_is_completed() {
         (wrong, not_run(failure(&worker, "no such channel", "validation", false))),
         (wrong, not_run(failure(&worker, "no such channel", "validation", false))),
         (long, summary(70_000 + r#"{"output":""}"#.len())),
-        // The server counts other bytes than we do, and turns the whole away.
         (wide, success(&worker, &wide_data)),
         (wide, summary(wide_data.to_string().len())),
     ];
