@@ -118,7 +118,7 @@ mod tests {
         Preference::of(&headers)
     }
 
-    fn preference_value(values: &[&'static str]) -> Option<u64> {
+    fn timeout_seconds(values: &[&'static str]) -> Option<u64> {
         preference(values).map(|preference| preference.timeout.as_secs())
     }
 
@@ -132,17 +132,17 @@ mod tests {
             &["wait=20;why=so, wait=5"],
             &["handling=lenient; wait=7", "return=minimal,wait=20"],
         ] {
-            assert_eq!(preference_value(values), Some(20), "{values:?}");
+            assert_eq!(timeout_seconds(values), Some(20), "{values:?}");
         }
-        assert_eq!(preference_value(&["wait=61"]), Some(60));
-        assert_eq!(preference_value(&["wait=18446744073709551615"]), Some(60));
+        assert_eq!(timeout_seconds(&["wait=61"]), Some(60));
+        assert_eq!(timeout_seconds(&["wait=18446744073709551615"]), Some(60));
     }
 
     #[test]
     fn an_invalid_preference_is_ignored() {
         for value in ["", "wait", "wait=", "wait=0", "wait=-1", "wait=1.5", "wait=soon", "await=20", "wait=1 2", ",;=,"]
         {
-            assert_eq!(preference_value(&[value]), None, "{value:?}");
+            assert_eq!(timeout_seconds(&[value]), None, "{value:?}");
         }
     }
 

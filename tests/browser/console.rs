@@ -5,11 +5,11 @@ use prismq::internals::server::Settings;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, EVIL};
-use crate::support::{Rig, TaskManager, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, wait_for};
 
 /// One failure is the end of a task.
 fn rig() -> Rig {
-    Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
+    Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
 }
 
 const KEY: &str = "s3cret";
@@ -17,7 +17,7 @@ const KEY: &str = "s3cret";
 /// The same behind a key, which its workers have.
 fn locked_rig() -> Rig {
     let locked = |settings: &mut Settings| (settings.max_attempts, settings.api_key) = (1, Some(KEY.into()));
-    let Rig { taskmanager, sandbox } = Rig::of(TaskManager::with(locked), &[("case", "")]);
+    let Rig { taskmanager, sandbox } = Rig::of(EmbeddedTaskManager::with(locked), &[("case", "")]);
     Rig { taskmanager, sandbox: sandbox.env("TASKMANAGER_API_KEY", KEY) }
 }
 
@@ -195,7 +195,7 @@ fn no_script_runs_that_a_task_or_its_type_has_brought() {
 #[test]
 fn every_page_fits_a_phone_and_asks_only_its_own_server() {
     let name = "Long.Name".repeat(8);
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
     rig.case_of(&name, "bad", &format!("echo {} >&2; exit 65", "word".repeat(60)));
     rig.taskmanager.create("case", json!({"case": "good", "text": "word".repeat(60)}));
     rig.script("good", "echo 1");

@@ -5,31 +5,31 @@ use std::thread;
 use serde_json::json;
 
 use crate::browser::{Browser, EVIL, processes_of};
-use crate::support::{Rig, TaskManager, Watched, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, StatusWorker, wait_for};
 
 /// A task that says how far it is, and ends when there is a file `go`.
 const SLOW: &str = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.03; done; echo 1";
 
 fn rig() -> Rig {
-    Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
+    Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")])
 }
 
 /// A browser that shows the worker's page, where there is a browser.
-fn look_at(worker: &Watched) -> Option<Browser> {
+fn look_at(worker: &StatusWorker) -> Option<Browser> {
     let browser = Browser::start()?;
     browser.open(&url(worker));
     browser.wait_for(&["Healthy"]);
     Some(browser)
 }
 
-fn url(worker: &Watched) -> String {
+fn url(worker: &StatusWorker) -> String {
     format!("http://{}/", worker.address)
 }
 
 #[test]
 fn it_follows_a_task_to_its_end_without_being_loaded_again() {
     let rig = rig();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let Some(browser) = look_at(&worker) else { return };
     browser.wait_for(&["waiting for tasks", "None.", "None yet."]);
     browser.run("window.seen = 'from the start'");
@@ -51,7 +51,7 @@ fn it_follows_a_task_to_its_end_without_being_loaded_again() {
 #[test]
 fn no_script_runs_that_a_task_or_its_handler_has_brought() {
     let rig = rig();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let Some(browser) = look_at(&worker) else { return };
     let failure = json!({"success": false, "error": EVIL, "error_type": EVIL, "retryable": false});
     let progress = json!({"progress": 40, "message": EVIL});
@@ -72,8 +72,8 @@ fn no_script_runs_that_a_task_or_its_handler_has_brought() {
 #[test]
 fn it_fits_a_phone_by_day_and_by_night() {
     let name = "Long.Name".repeat(8);
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
-    let worker = Watched::start(&rig, ["--concurrency", "2"]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
+    let worker = StatusWorker::start(&rig, ["--concurrency", "2"]);
     let Some(browser) = look_at(&worker) else { return };
     browser.become_a_phone();
     rig.case_of(&name, "bad", &format!("echo {} >&2; exit 65", "word".repeat(60)));
@@ -87,7 +87,7 @@ fn it_fits_a_phone_by_day_and_by_night() {
 #[test]
 fn it_can_be_read_and_stays_up_to_date_without_scripts() {
     let rig = rig();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let Some(browser) = Browser::start() else { return };
     browser.disable_scripts();
     browser.open(&url(&worker));
@@ -99,7 +99,7 @@ fn it_can_be_read_and_stays_up_to_date_without_scripts() {
 #[test]
 fn it_says_that_the_worker_is_gone() {
     let rig = rig();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let Some(browser) = look_at(&worker) else { return };
     browser.wait_for(&["Healthy"]);
     drop(worker);

@@ -15,20 +15,20 @@ use prismq::{Worker, WorkerBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{TaskManager, read_rows};
+use crate::support::{EmbeddedTaskManager, read_rows};
 
 /// The task type of these tests.
 const TYPE: &str = "a.b";
 
 /// A TaskManager that knows [`TYPE`], and a folder for the results file.
 struct Bench {
-    taskmanager: TaskManager,
+    taskmanager: EmbeddedTaskManager,
     folder: TempDir,
 }
 
 impl Bench {
     fn start() -> Self {
-        let taskmanager = TaskManager::start();
+        let taskmanager = EmbeddedTaskManager::start();
         taskmanager.register(TYPE);
         Self { taskmanager, folder: tempfile::tempdir().unwrap() }
     }

@@ -19,12 +19,12 @@ pub(crate) struct Api {
 
 /// What came back: the status and the body.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     pub(crate) status: u16,
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl ApiResponse {
     /// The data of a success.
     #[track_caller]
     pub(crate) fn data(mut self) -> Value {
@@ -89,17 +89,17 @@ impl Api {
         self.client.clone()
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> ApiResponse {
         self.client.get(path)
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "calls read better with json!(…) as it is")]
-    pub(crate) fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: Value) -> ApiResponse {
         self.client.send("POST", path, &[], &body.to_string())
     }
 
     /// Any request, with its headers.
-    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> ApiResponse {
         self.client.send(method, path, headers, body)
     }
 
@@ -122,7 +122,7 @@ impl Api {
     }
 
     /// Claims a task of the type in the default order.
-    pub(crate) fn claim(&self, worker: &str, type_id: i64) -> Answer {
+    pub(crate) fn claim(&self, worker: &str, type_id: i64) -> ApiResponse {
         self.post("/tasks/claim", json!({"worker_id": worker, "task_type_id": type_id}))
     }
 
@@ -149,11 +149,11 @@ impl Client {
         Self { agent: config.new_agent(), url }
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> ApiResponse {
         self.send("GET", path, &[], "")
     }
 
-    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> ApiResponse {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -165,7 +165,7 @@ impl Client {
         };
         assert_eq!(response.headers()["content-type"], "application/json");
         let text = response.body_mut().with_config().limit(40 << 20).read_to_string().unwrap();
-        Answer { status: response.status().as_u16(), body: serde_json::from_str(&text).unwrap() }
+        ApiResponse { status: response.status().as_u16(), body: serde_json::from_str(&text).unwrap() }
     }
 
     /// Claims until there is nothing left; the ids.

@@ -6,7 +6,7 @@ use std::thread;
 use prismq::internals::server::{OfferedFeatures, Server};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, Client};
+use crate::api::{Api, ApiResponse, Client};
 use crate::exchange::exchange;
 use crate::support::wait_for;
 use crate::waiter::{Waiter, waiting, waiting_with};
@@ -24,7 +24,7 @@ pub(crate) fn create(api: &Api, task_type: &str, count: i64) -> Vec<i64> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "calls read better with json!(…) as it is")]
-pub(crate) fn claim(api: &Api, limit: i64, types: Value) -> Answer {
+pub(crate) fn claim(api: &Api, limit: i64, types: Value) -> ApiResponse {
     api.post("/tasks/claim", json!({"worker_id": "w", "limit": limit, "types": types}))
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn ids(data: &Value) -> Vec<i64> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "calls read better with json!(…) as it is")]
-pub(crate) fn complete(api: &Api, results: Value) -> Answer {
+pub(crate) fn complete(api: &Api, results: Value) -> ApiResponse {
     api.post("/tasks/complete", json!({"worker_id": "w", "results": results}))
 }
 

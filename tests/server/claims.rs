@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, assert_recent};
+use crate::api::{Api, ApiResponse, assert_recent};
 use crate::support::wait_for;
 
 #[test]
@@ -71,7 +71,7 @@ fn three_tasks() -> (Api, i64) {
     (api, type_id)
 }
 
-fn fail(api: &Api, id: i64, worker: &str) -> Answer {
+fn fail(api: &Api, id: i64, worker: &str) -> ApiResponse {
     api.post(&format!("/tasks/{id}/complete"), json!({"worker_id": worker, "success": false, "error": "broken"}))
 }
 

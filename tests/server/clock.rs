@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Client};
+use crate::api::{ApiResponse, Client};
 use crate::support::{Running, Sandbox, set_clock, wait_for, with_clock};
 
 const DAY: i64 = 24 * 3600;
@@ -25,7 +25,7 @@ impl Served {
         Self { running, api }
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    fn post(&self, path: &str, body: &Value) -> ApiResponse {
         self.api.send("POST", path, &[], &body.to_string())
     }
 
@@ -37,7 +37,7 @@ impl Served {
         self.claim("first").data();
     }
 
-    fn claim(&self, worker_id: &str) -> Answer {
+    fn claim(&self, worker_id: &str) -> ApiResponse {
         self.post("/tasks/claim", &json!({"worker_id": worker_id, "task_type_id": 1}))
     }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api};
+use crate::api::{Api, ApiResponse};
 
 /// The documented server and the published one, each with the type `a` of the id 1.
 fn servers() -> [Api; 2] {
@@ -42,7 +42,7 @@ fn parsed(json: &str) -> Value {
 }
 
 #[track_caller]
-fn refused(answer: &Answer, what: impl std::fmt::Debug) {
+fn refused(answer: &ApiResponse, what: impl std::fmt::Debug) {
     assert_eq!((answer.status, &answer.body["success"]), (400, &json!(false)), "{what:?}: {}", answer.body);
 }
 
@@ -186,7 +186,7 @@ fn a_claim_is_made_by_whatever_names_a_type_and_an_order() {
 }
 
 /// Reports on a task of its own that worker 7 holds: with `body`, to `path` after the task's.
-fn report(api: &Api, path: &str, body: Value) -> (Answer, Value) {
+fn report(api: &Api, path: &str, body: Value) -> (ApiResponse, Value) {
     let known = api.get("/tasks?limit=1000").data();
     let n = known["count"].as_u64().unwrap_or_else(|| known.as_array().unwrap().len() as u64) + 1;
     api.post("/tasks", json!({"type": "a", "params": {"n": n}}));

@@ -10,7 +10,7 @@ use crate::api::Api;
 use crate::browser::Browser;
 use crate::exchange::exchange;
 use crate::support::wait_for;
-use crate::waiter::{Answer, Waiter, waiting, waiting_for};
+use crate::waiter::{HttpResponse, Waiter, waiting, waiting_for};
 
 /// What an answer that is not held up comes within, on a machine that has other things to do.
 const SOON: Duration = Duration::from_secs(8);
@@ -202,7 +202,7 @@ fn each_claim_that_waits_has_one_answer_though_it_is_withdrawn_while_tasks_come(
     wait_for("the answer", || (!waiters[4].is_waiting()).then_some(()));
     let withdrawn = api.send("DELETE", WITHDRAW, &[], "").data()["withdrawn"].as_u64().unwrap();
     creating.join().unwrap();
-    let answers: Vec<Answer> = waiters.iter_mut().map(Waiter::answer).collect();
+    let answers: Vec<HttpResponse> = waiters.iter_mut().map(Waiter::answer).collect();
     let got = answers.iter().filter(|answer| answer.status == 200).count();
     assert!(got >= 5 && got + usize::try_from(withdrawn).unwrap() == 40, "{got} {withdrawn}");
     assert_eq!(api.get("/tasks?status=claimed&limit=50").data().as_array().unwrap().len(), got);

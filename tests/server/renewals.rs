@@ -7,7 +7,7 @@ use prismq::internals::server::{OfferedFeatures, Server};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, Client};
+use crate::api::{Api, ApiResponse, Client};
 use crate::support::{Sandbox, wait_for};
 
 fn api(claim_timeout: Option<Duration>) -> (Api, i64) {
@@ -20,7 +20,7 @@ fn api(claim_timeout: Option<Duration>) -> (Api, i64) {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "calls read better with json!(…) as it is")]
-fn renew(api: &Api, worker: &str, ids: Value) -> Answer {
+fn renew(api: &Api, worker: &str, ids: Value) -> ApiResponse {
     api.post("/tasks/renew", json!({"worker_id": worker, "ids": ids}))
 }
 

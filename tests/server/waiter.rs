@@ -12,13 +12,13 @@ use crate::api::Api;
 /// A connection on which a claim may wait.
 pub(crate) struct Waiter(BufReader<TcpStream>);
 
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl HttpResponse {
     pub(crate) fn is_applied(&self) -> bool {
         self.applied().is_some_and(|applied| applied.starts_with("wait"))
     }
@@ -76,7 +76,7 @@ impl Waiter {
         ));
     }
 
-    pub(crate) fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> HttpResponse {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(self.0.read_line(&mut head).unwrap(), 0, "closed after {head:?}");
@@ -86,7 +86,7 @@ impl Waiter {
         let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, body: serde_json::from_slice(&body).unwrap(), head }
+        HttpResponse { status, body: serde_json::from_slice(&body).unwrap(), head }
     }
 
     /// Waits for what comes; true where that is the end.

@@ -33,9 +33,9 @@ pub(crate) use promtool::promtool;
 pub(crate) use recordings::{Body, Recording, recorded, recordings};
 pub(crate) use rig::{ANY, NOBODY, Rig, WORKER, cases, names_in, output, plain, plain_program, sandbox, type_found};
 pub(crate) use rows::{read_rows, rows, without_moments, without_times};
-pub(crate) use server::{Answer, Request, Server};
+pub(crate) use server::{Answer, Request, ScriptedServer};
 #[cfg(target_os = "linux")]
 pub(crate) use set_clock::{set_clock, with_clock};
-pub(crate) use status_worker::Watched;
-pub(crate) use taskmanager::TaskManager;
+pub(crate) use status_worker::StatusWorker;
+pub(crate) use taskmanager::EmbeddedTaskManager;
 pub(crate) use wait::wait_for;

@@ -160,11 +160,11 @@ pub(crate) fn with_usual_signals(command: Command) -> Command {
     if !ignores_signals() {
         return command;
     }
-    in_order("/usr/bin/env", &["--default-signal=HUP,INT,QUIT,TERM"], &command)
+    wrap_command("/usr/bin/env", &["--default-signal=HUP,INT,QUIT,TERM"], &command)
 }
 
 /// Wraps `command` in `program`, in the same environment.
-fn in_order(program: &str, options: &[&str], command: &Command) -> Command {
+fn wrap_command(program: &str, options: &[&str], command: &Command) -> Command {
     let mut outer = Command::new(program);
     outer.args(options).arg(command.get_program()).args(command.get_args()).env_clear();
     outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

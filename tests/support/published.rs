@@ -4,13 +4,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prismq::internals::server::{Server as TaskManager, Settings};
+use prismq::internals::server::{Server, Settings};
 use rusqlite::{Connection, Params};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Answer, Request, Sandbox, Server, exchange, sandbox};
+use super::{Answer, Request, Sandbox, ScriptedServer, exchange, sandbox};
 
 /// The key that it accepts.
 pub(crate) const KEY: &str = "a-key-of-the-tests";
@@ -25,10 +25,10 @@ pub(crate) struct Task {
     pub(crate) attempts: u64,
 }
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Clone)]
 pub(crate) enum Fault {
-    /// Nothing, this time.
+    /// No fault: it is processed and answered.
     Nothing,
     /// It gets this answer without being processed.
     Answer(Answer),
@@ -36,9 +36,9 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It is processed, and gets this answer instead.
     AnsweredBy(Answer),
-    /// It is processed, and not answered until [`Published::answer_late`].
+    /// It is processed, and not answered until [`PublishedServer::answer_late`].
     AnsweredLate,
-    /// It gets this answer at once, and is processed by [`Published::do_late`].
+    /// It gets this answer at once, and is processed by [`PublishedServer::do_late`].
     DoneLate(Answer),
     /// Another worker claims its task before it arrives.
     Stolen,
@@ -48,13 +48,14 @@ pub(crate) enum Fault {
 struct State {
     /// The next faults, by the beginning of the call.
     faults: Vec<(String, Fault)>,
+    /// Beginning of the calls that are held.
     held: Option<String>,
-    /// Whether one of the held calls may go on.
-    may_go: bool,
+    /// Whether one of the held calls may continue.
+    released: bool,
     /// Number of calls that are being held.
     waiting: usize,
-    /// How often a connection can be used, and the answer to further calls on it.
-    worn: Option<(usize, Answer)>,
+    /// Maximum number of calls on a connection, and the answer to further calls on it.
+    connection_limit: Option<(usize, Answer)>,
     /// Faults that the calls get in turn, and the number of calls so far.
     in_turn: (Vec<Fault>, usize),
     /// Number of calls that are processed and not answered yet.
@@ -64,36 +65,37 @@ struct State {
 }
 
 /// The published TaskManager, and the server in front of it.
-pub(crate) struct Published {
-    pub(crate) server: Server,
+pub(crate) struct PublishedServer {
+    pub(crate) server: ScriptedServer,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    taskmanager: TaskManager,
+    taskmanager: Server,
     settings: Settings,
     state: Mutex<State>,
-    released: Condvar,
+    /// Notified when a call that waits may continue.
+    changed: Condvar,
     _folder: TempDir,
 }
 
-impl Published {
+impl PublishedServer {
     /// Starts one with these types.
     pub(crate) fn start(types: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
         settings.api_key = Some(KEY.to_owned());
         settings.faults.published = true;
-        let taskmanager = TaskManager::start(&settings).unwrap();
+        let taskmanager = Server::start(&settings).unwrap();
         let shared =
-            Shared { taskmanager, settings, state: Mutex::default(), released: Condvar::new(), _folder: folder };
+            Shared { taskmanager, settings, state: Mutex::default(), changed: Condvar::new(), _folder: folder };
         for name in types {
             let body = json!({"name": name, "version": "1.0.0", "param_schema": {"type": "object"}}).to_string();
             assert_eq!(shared.call("POST", "/task-types/register", Some(KEY), &body).status, 200);
         }
         let shared = Arc::new(shared);
         let script = Arc::clone(&shared);
-        Self { server: Server::start(move |request| script.serve(request)), shared }
+        Self { server: ScriptedServer::start(move |request| script.serve(request)), shared }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -130,8 +132,8 @@ impl Published {
         serde_json::from_value(body["data"]["items"][0].take()).unwrap()
     }
 
-    /// Makes the next call fail that begins with `call`, such as `POST /tasks/1/complete`.
-    pub(crate) fn spoil(&self, call: &str, fault: Fault) {
+    /// Injects a fault into the next call that begins with `call`, such as `POST /tasks/1/complete`.
+    pub(crate) fn inject(&self, call: &str, fault: Fault) {
         self.shared.lock().faults.push((call.into(), fault));
     }
 
@@ -140,22 +142,22 @@ impl Published {
         self.shared.change("UPDATE tasks SET status = 'pending' WHERE id = ?1", [id]);
     }
 
-    /// Limits how often a connection can be used. Further calls on it get this answer without being processed.
-    pub(crate) fn wear_connections(&self, uses: usize, answer: Answer) {
-        self.shared.lock().worn = Some((uses, answer));
+    /// Limits the number of calls on a connection. Further calls on it get this answer without being processed.
+    pub(crate) fn limit_connections(&self, uses: usize, answer: Answer) {
+        self.shared.lock().connection_limit = Some((uses, answer));
     }
 
-    /// Gives further calls these faults in turn.
-    pub(crate) fn spoil_in_turn(&self, faults: Vec<Fault>) {
+    /// Injects these faults into the following calls in turn, again and again.
+    pub(crate) fn inject_in_turn(&self, faults: Vec<Fault>) {
         self.shared.lock().in_turn = (faults, 0);
     }
 
-    /// Cancels all faults for single calls.
-    pub(crate) fn mend(&self) {
+    /// Removes the faults from [`PublishedServer::inject`] that no call has met yet.
+    pub(crate) fn clear_faults(&self) {
         self.shared.lock().faults.clear();
     }
 
-    /// Answers no call that begins with `call` until [`Published::release`].
+    /// Answers no call that begins with `call` until [`PublishedServer::release`].
     pub(crate) fn hold(&self, call: &str) {
         self.shared.lock().held = Some(call.into());
     }
@@ -166,9 +168,9 @@ impl Published {
     }
 
     /// Lets one call go on: a held one, or the next.
-    pub(crate) fn let_one_go(&self) {
-        self.shared.lock().may_go = true;
-        self.shared.released.notify_all();
+    pub(crate) fn release_one(&self) {
+        self.shared.lock().released = true;
+        self.shared.changed.notify_all();
     }
 
     /// Whether a call was processed and not answered yet.
@@ -179,7 +181,7 @@ impl Published {
     /// Answers the calls that were processed.
     pub(crate) fn answer_late(&self) {
         self.shared.lock().done = 0;
-        self.shared.released.notify_all();
+        self.shared.changed.notify_all();
     }
 
     /// Processes the calls that were answered before.
@@ -191,7 +193,7 @@ impl Published {
 
     pub(crate) fn release(&self) {
         self.shared.lock().held = None;
-        self.shared.released.notify_all();
+        self.shared.changed.notify_all();
     }
 
     /// Returns the number of calls that begin with `call`, such as `POST /tasks/claim`.
@@ -206,7 +208,7 @@ impl Published {
     }
 }
 
-impl Drop for Published {
+impl Drop for PublishedServer {
     fn drop(&mut self) {
         self.release(); // the server waits for its script
         self.answer_late();
@@ -249,16 +251,16 @@ impl Shared {
     fn serve(&self, request: &Request) -> Answer {
         let call = call(request);
         let mut state = self.lock();
-        if let Some((_, answer)) = state.worn.as_ref().filter(|(uses, _)| request.before >= *uses) {
+        if let Some((_, answer)) = state.connection_limit.as_ref().filter(|(uses, _)| request.before >= *uses) {
             return answer.clone();
         }
         while state.held.as_ref().is_some_and(|held| call.starts_with(held)) {
-            if state.may_go {
-                state.may_go = false;
+            if state.released {
+                state.released = false;
                 break;
             }
             state.waiting += 1;
-            state = self.released.wait(state).unwrap();
+            state = self.changed.wait(state).unwrap();
             state.waiting -= 1;
         }
         let fault = state.faults.iter().position(|(beginning, _)| call.starts_with(beginning));
@@ -277,7 +279,7 @@ impl Shared {
             Some(Fault::AnsweredLate) => {
                 let answer = self.answer(request);
                 state.done += 1;
-                drop(self.released.wait_while(state, |state| state.done > 0).unwrap());
+                drop(self.changed.wait_while(state, |state| state.done > 0).unwrap());
                 answer
             }
             Some(Fault::DoneLate(answer)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prismq::internals::server::Settings;
 use serde_json::{Value, json};
 
-use super::{Answer, Output, Prismq, Running, Sandbox, TaskManager, rows};
+use super::{Answer, EmbeddedTaskManager, Output, Prismq, Running, Sandbox, rows};
 
 /// A type that accepts any params.
 pub(crate) const ANY: &str = "example.any";
@@ -37,18 +37,18 @@ pub(crate) fn cases(name: &str, settings: &str) -> String {
 
 /// A TaskManager, and a sandbox whose workers use it.
 pub(crate) struct Rig {
-    pub(crate) taskmanager: TaskManager,
+    pub(crate) taskmanager: EmbeddedTaskManager,
     pub(crate) sandbox: Sandbox,
 }
 
 impl Rig {
     /// With the type `case`, whose tasks name their scripts.
     pub(crate) fn start() -> Self {
-        Self::of(TaskManager::start(), &[("case", "")])
+        Self::of(EmbeddedTaskManager::start(), &[("case", "")])
     }
 
     /// With types whose tasks name their scripts, each with its name and more settings.
-    pub(crate) fn of(taskmanager: TaskManager, types: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(taskmanager: EmbeddedTaskManager, types: &[(&str, &str)]) -> Self {
         for (name, _) in types {
             taskmanager.register(name);
         }
@@ -59,7 +59,7 @@ impl Rig {
 
     /// With the type `warm`, whose persistent processes run `script` for one task after another. One failure ends a task.
     pub(crate) fn warm(script: &str, settings: &str) -> Self {
-        let rig = Self::of(TaskManager::with(|settings| settings.max_attempts = 1), &[]);
+        let rig = Self::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[]);
         rig.taskmanager.register("warm");
         rig.script("warm", &format!("{}\n{script}", include_str!("talk.sh")));
         let table = "[[task_type]]\nname = 'warm'\nexec = ['sh', 'warm.sh']\nmode = 'persistent'";
@@ -137,7 +137,7 @@ impl Rig {
     }
 
     pub(crate) fn with(set: impl FnOnce(&mut Settings)) -> Self {
-        let taskmanager = TaskManager::with(set);
+        let taskmanager = EmbeddedTaskManager::with(set);
         Self { sandbox: Sandbox::at(&taskmanager.url()), taskmanager }
     }
 

@@ -198,7 +198,7 @@ fn write_for_ever(mut stream: &TcpStream, bytes: &[u8], pause: Duration) -> io::
 type Script = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
 
 /// A server on a free port of the loopback interface.
-pub(crate) struct Server {
+pub(crate) struct ScriptedServer {
     address: SocketAddr,
     shared: Arc<Shared>,
     listening: Option<JoinHandle<()>>,
@@ -212,7 +212,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-impl Server {
+impl ScriptedServer {
     /// Starts a server that calls `script` for each request.
     pub(crate) fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -281,7 +281,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.shared.stopped.store(true, SeqCst);
         for stream in self.shared.connections.lock().unwrap().iter().filter_map(Weak::upgrade) {

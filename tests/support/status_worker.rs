@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::{Exchange, Prismq, Rig, Running, exchange, wait_for};
 
 /// A worker with a status endpoint on a free port.
-pub(crate) struct Watched {
+pub(crate) struct StatusWorker {
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
 }
 
-impl Watched {
+impl StatusWorker {
     #[track_caller]
     pub(crate) fn start<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         Self::of(rig.work(arguments))

@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use super::{FakeClock, free_port, wait_for};
 
 /// An embedded TaskManager that can be stopped and started again on the same port and file.
-pub(crate) struct TaskManager {
+pub(crate) struct EmbeddedTaskManager {
     server: Option<Server>,
     settings: Settings,
     client: Client,
     _folder: TempDir,
 }
 
-impl TaskManager {
+impl EmbeddedTaskManager {
     pub(crate) fn start() -> Self {
         Self::with(|_| ())
     }

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::published::Published;
-use crate::support::{Answer, Server, TaskManager, rows, sandbox};
+use crate::support::published::PublishedServer;
+use crate::support::{Answer, EmbeddedTaskManager, ScriptedServer, rows, sandbox};
 
 const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/handlers/prismq.toml");
 
@@ -14,7 +14,7 @@ const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/handlers/p
 fn assert_counts(task_type: &str, [program, package]: [&str; 2]) {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     assert!(found, "this test needs {program}: install the Debian package {package}");
-    let published = Published::start(&[task_type]);
+    let published = PublishedServer::start(&[task_type]);
     let sandbox = published.sandbox("").env("PRISMQ_CONFIG", SETTINGS);
     for text in ["three small words", "", "zwei\tWörter\n"] {
         published.create(task_type, json!({"text": text}));
@@ -73,8 +73,8 @@ fn warm_php_counts_words() {
 /// Reads a forum that gives this answer by the example for such sites; what was asked, and the result.
 #[track_caller]
 fn read_forum(answer: Answer, forum: &str) -> (String, Value) {
-    let taskmanager = TaskManager::start();
-    let server = Server::always(answer);
+    let taskmanager = EmbeddedTaskManager::start();
+    let server = ScriptedServer::always(answer);
     let url = format!("http://{}", server.address());
     let sandbox = sandbox(&taskmanager.url()).env("PRISMQ_CONFIG", SETTINGS).env("FORUM_URL", &url);
     let sandbox = sandbox.env("FORUM_TOKEN", "the-token-of-the-tests");

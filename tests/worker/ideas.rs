@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Output, Rig, TaskManager, read_rows};
+use crate::support::{EmbeddedTaskManager, Output, Rig, read_rows};
 
 /// Creates a task whose handler prints `data`; its number.
 pub(crate) fn task(rig: &Rig, name: &str, data: &Value) -> u64 {
@@ -167,7 +167,7 @@ fn results_without_ideas_are_unchanged() {
 
 #[test]
 fn an_idea_that_makes_no_sense_fails_its_task_and_none_is_stored() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let bad = |name: &str, value: Value| {
         let mut idea = bees();
         idea[name] = value;

@@ -8,7 +8,7 @@ use prismq::internals::taskmanager::{Order, TaskFilter};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Rig, Sandbox, Server, TaskManager, at_once, rows, sandbox};
+use crate::support::{Answer, EmbeddedTaskManager, Rig, Sandbox, ScriptedServer, at_once, rows, sandbox};
 
 /// The most levels of params, of a schema, and of what a handler prints.
 const MAX_DEPTH: usize = 96;
@@ -59,7 +59,7 @@ exec = "cat out.$(sed 's/.*\"depth\":\\([0-9]*\\).*/\\1/')"
 "#;
 
 fn rig() -> Rig {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[]);
     rig.sandbox.write("prismq.toml", TYPES);
     rig.script("warm", &format!("{}while next; do answer '[]'; done", include_str!("../support/talk.sh")));
     for name in ["built-in", "once", "warm", "out", "of-depth"] {
@@ -183,14 +183,14 @@ fn a_task_that_is_in_the_database_already_and_too_deep_is_failed_and_can_be_show
 
 /// A TaskManager with limits of its own: it hands out each of these answers to a claim once, and takes every report.
 struct Foreign {
-    server: Server,
+    server: ScriptedServer,
     sandbox: Sandbox,
 }
 
 impl Foreign {
     fn handing_out(answers: impl IntoIterator<Item = String>) -> Self {
         let answers: Arc<Mutex<VecDeque<String>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
-        let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+        let server = ScriptedServer::start(move |request| match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/tasks/claim") => answers.lock().unwrap().pop_front().map_or_else(
                 || Answer::error(404, "No available tasks"),
                 |body| Answer::new(200, "application/json", body),
@@ -283,7 +283,7 @@ fn tasks_of_another_taskmanager_are_shown_to_the_depth_limit() {
             object(depth),
             object(depth)
         );
-        let server = Server::always(Answer::new(200, "application/json", format!("{{\"items\":[{item}]}}")));
+        let server = ScriptedServer::always(Answer::new(200, "application/json", format!("{{\"items\":[{item}]}}")));
         let sandbox = sandbox(&server.url());
         for command in [&["show-task", "1", "--json"][..], &["list-tasks", "--json"], &["show-task", "1"]] {
             let output = sandbox.prismq(command.iter().copied()).run().exits(0);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::support::{Rig, TaskManager};
+use crate::support::{EmbeddedTaskManager, Rig};
 
 /// Longer than the TaskManager takes.
 fn big() -> Value {
@@ -62,7 +62,7 @@ fn log_and_history_name_the_same_omitted_parts() {
         json!({"success": true, "data": many, "metadata": {"notes": "n".repeat(30_000)}}),
     ];
     for published in [false, true] {
-        let rig = Rig::of(TaskManager::with(|settings| settings.faults.published = published), &[("case", "")]);
+        let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.faults.published = published), &[("case", "")]);
         for (number, result) in results.iter().enumerate() {
             rig.sandbox.write(&format!("{number}.json"), result.to_string());
             rig.case(&format!("case-{number}"), &format!("cat {number}.json"));

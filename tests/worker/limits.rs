@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, Published};
-use crate::support::{Answer, Rig, TaskManager, at_once, cases, recorded, rows, sandbox, wait_for};
+use crate::support::published::{Fault, PublishedServer};
+use crate::support::{Answer, EmbeddedTaskManager, Rig, at_once, cases, recorded, rows, sandbox, wait_for};
 
 /// `count` tasks that the script `it` works.
 fn create_many(rig: &Rig, count: u64) {
@@ -66,8 +66,12 @@ fn idleness_ends_it_though_the_next_poll_is_far() {
 /// Works two types until idle for a second, with polls that come every `interval`. Returns how the task ended that came
 /// after the first.
 #[track_caller]
-fn task_that_comes_while_idle(interval: &str, settings: &[&str], comes: impl FnOnce(&Published) -> u64) -> String {
-    let published = Published::start(&["other", "case"]);
+fn task_that_comes_while_idle(
+    interval: &str,
+    settings: &[&str],
+    comes: impl FnOnce(&PublishedServer) -> u64,
+) -> String {
+    let published = PublishedServer::start(&["other", "case"]);
     let sandbox = published.sandbox(&format!("{}{}", cases("other", ""), cases("case", "")));
     sandbox.write("it.sh", "echo 1");
     let idle = ["--exit-after-idle", "1s", "--poll-interval", interval, "--max-backoff", interval];
@@ -82,7 +86,7 @@ fn task_that_comes_while_idle(interval: &str, settings: &[&str], comes: impl FnO
 fn an_idle_worker_polls_once_more_before_it_ends() {
     let cases = [(&[][..], "other"), (&["--concurrency", "3"], "case"), (&["--max-tasks", "5"], "case")];
     at_once(cases, |(settings, task_type)| {
-        let create = |published: &Published| published.create(task_type, json!({"case": "it"}));
+        let create = |published: &PublishedServer| published.create(task_type, json!({"case": "it"}));
         assert_eq!(task_that_comes_while_idle("10m", settings, create), "completed", "{settings:?} {task_type}");
     });
 }
@@ -92,11 +96,11 @@ fn an_idle_worker_does_not_end_while_nobody_answers_whether_there_is_a_task() {
     let status = task_that_comes_while_idle("50ms", &[], |published| {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(2) {
-            published.spoil("POST /tasks/claim", Fault::Answer(Answer::page(503)));
+            published.inject("POST /tasks/claim", Fault::Answer(Answer::page(503)));
             std::thread::sleep(Duration::from_millis(1));
         }
         let id = published.create("case", json!({"case": "it"}));
-        published.mend();
+        published.clear_faults();
         id
     });
     assert_eq!(status, "completed");
@@ -128,7 +132,7 @@ fn pending_tasks_run_before_the_worker_counts_as_idle() {
 fn a_drain_works_what_comes_back_to_the_queue() {
     for concurrency in ["1", "4"] {
         // Five failures in a row would pause the type.
-        let taskmanager = TaskManager::with(|settings| settings.max_attempts = 2);
+        let taskmanager = EmbeddedTaskManager::with(|settings| settings.max_attempts = 2);
         let rig = Rig::of(taskmanager, &[("case", "")]);
         rig.script("it", "echo x >>runs; exit 75");
         create_many(&rig, 1);
@@ -154,12 +158,12 @@ fn a_drain_does_not_wait_for_a_poll_to_see_that_nothing_is_left() {
 
 #[test]
 fn a_drain_waits_for_reports_that_fail_at_first() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("busy.sh", "exit 75");
     let id = published.create("case", json!({"case": "busy"}));
     // One more than a report is tried at once. Until it arrives the failed task is not back in the queue.
-    (0..6).for_each(|_| published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down"))));
+    (0..6).for_each(|_| published.inject("POST /tasks/1/complete", Fault::Answer(recorded("backend down"))));
     let far = ["--poll-interval", "10m", "--max-backoff", "10m"]; // the report itself makes it ask again
     let output = sandbox.prismq(["work", "--drain", "--debug"]).args(far).run().exits(0);
     assert!(output.stderr.contains("report postponed"), "{}", output.stderr);
@@ -201,7 +205,7 @@ fn the_last_task_of_a_limit_whose_report_fails_says_so() {
 
 #[test]
 fn an_embedded_taskmanager_comes_and_goes_with_the_worker() {
-    let taskmanager = TaskManager::away();
+    let taskmanager = EmbeddedTaskManager::away();
     let sandbox = sandbox(&taskmanager.url());
     sandbox.write("prismq.toml", cases("case", ""));
     sandbox.write("it.sh", "echo 1");

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Rig, TaskManager, WORKER};
+use crate::support::{EmbeddedTaskManager, Rig, WORKER};
 
 /// The log of a worker with `arguments` on two tasks: one that succeeds on its second try, and one that fails.
 fn log(arguments: &[&str]) -> String {
     let settings = "retry = { max_attempts = 2, delay = \"10ms\" }";
-    let taskmanager = TaskManager::with(|settings| settings.max_attempts = 1);
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.max_attempts = 1);
     let rig = Rig::of(taskmanager, &[("case", settings)]);
     rig.case(
         "second",
@@ -91,7 +91,7 @@ fn a_quiet_worker_says_only_what_is_wrong() {
 
 #[test]
 fn the_key_is_in_no_log() {
-    let taskmanager = TaskManager::with(|settings| settings.api_key = Some("a-very-secret-key".into()));
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.api_key = Some("a-very-secret-key".into()));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     rig.case("env", "env; env >&2");
     let worker = rig.work(["--drain"]).env("TASKMANAGER_API_KEY", "a-very-secret-key").env("RUST_LOG", "trace");

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, KEY, Published};
-use crate::support::{Answer, Request, Rig, Running, Sandbox, Server, TaskManager, at_once, cases, recorded, wait_for};
+use crate::support::published::{Fault, KEY, PublishedServer};
+use crate::support::{
+    Answer, EmbeddedTaskManager, Request, Rig, Running, Sandbox, ScriptedServer, at_once, cases, recorded, wait_for,
+};
 
 const CLAIM: &str = "POST /tasks/claim";
 
 /// A worker of the types that `published` knows.
-fn worker_of(published: &Published, types: &[&str], poll_interval: &str) -> (Sandbox, Running) {
+fn worker_of(published: &PublishedServer, types: &[&str], poll_interval: &str) -> (Sandbox, Running) {
     let types: Vec<String> = types.iter().map(|name| cases(name, "")).collect();
     let sandbox = published.sandbox(&types.join("\n"));
     sandbox.write("it.sh", "echo 1");
@@ -21,7 +23,7 @@ fn worker_of(published: &Published, types: &[&str], poll_interval: &str) -> (San
 }
 
 /// The type's number and the wait that is asked for, of each claim so far.
-fn claims(published: &Published) -> Vec<(Value, Option<String>)> {
+fn claims(published: &PublishedServer) -> Vec<(Value, Option<String>)> {
     let requests = published.server.requests();
     let claims = requests.iter().filter(|request| request.path == "/tasks/claim");
     claims.map(|claim| (claim.json()["task_type_id"].clone(), claim.header("Prefer").map(str::to_owned))).collect()
@@ -33,7 +35,7 @@ fn empty() -> Answer {
 
 #[test]
 fn only_idle_polls_are_long_polls() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
     let (_sandbox, _worker) = worker_of(&published, &["case"], "10s");
     wait_for("the tasks to end", || ids.iter().all(|id| published.task(*id).status == "completed").then_some(()));
@@ -44,14 +46,14 @@ fn only_idle_polls_are_long_polls() {
 
 #[test]
 fn with_several_types_a_server_that_is_new_waits_until_the_others_are_due() {
-    let published = Published::start(&["one", "two"]);
+    let published = PublishedServer::start(&["one", "two"]);
     let (_sandbox, _worker) = worker_of(&published, &["one", "two"], "5s");
     wait_for("a turn", || (claims(&published).len() == 2).then_some(()));
     assert_eq!(claims(&published), [(json!(1), None), (json!(2), Some("wait=5, task-types=\"1\"".into()))]);
 }
 
 /// A server of one type that makes something of each claim.
-fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Server, Sandbox, Running) {
+fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (ScriptedServer, Sandbox, Running) {
     server_polled(&SELDOM, claim)
 }
 
@@ -59,8 +61,8 @@ fn server(claim: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Server
 fn server_polled(
     often: &[&str],
     claim: impl Fn(&Request) -> Answer + Send + Sync + 'static,
-) -> (Server, Sandbox, Running) {
-    let server = Server::start(move |request| match request.path.as_str() {
+) -> (ScriptedServer, Sandbox, Running) {
+    let server = ScriptedServer::start(move |request| match request.path.as_str() {
         "/tasks/claim" => claim(request),
         path if path.starts_with("/task-types/") => Answer::data(&json!({"id": 1, "name": "case", "version": "1"})),
         path if path.ends_with("/complete") => Answer::data(&json!({"id": 1, "status": "completed"})),
@@ -76,7 +78,7 @@ fn server_polled(
 /// Polls would come too late.
 const SELDOM: [&str; 4] = ["--poll-interval", "10m", "--max-backoff", "10m"];
 
-fn count_claims(server: &Server) -> usize {
+fn count_claims(server: &ScriptedServer) -> usize {
     server.calls().iter().filter(|call| call.starts_with(CLAIM)).count()
 }
 
@@ -136,7 +138,7 @@ fn waiting_does_not_shorten_the_claim() {
 
 /// Asks a worker to end while its claim waits at the server; how long that takes.
 fn end_while_a_claim_waits() -> Duration {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     published.hold(CLAIM);
     let (_sandbox, worker) = worker_of(&published, &["case"], "10s");
     wait_for("a claim to wait", || published.is_holding().then_some(()));
@@ -167,11 +169,11 @@ fn a_claim_that_waits_is_called_back_when_the_worker_is_asked_to_end() {
 #[test]
 fn workers_that_end_do_not_use_long_polls() {
     at_once([["--drain"].as_slice(), &["--max-tasks", "1"], &["--exit-after-idle", "1s"]], |ending| {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo 1");
         published.create("case", json!({"case": "it"}));
-        published.spoil(CLAIM, Fault::Answer(recorded("complete: deadlock in the server's database")));
+        published.inject(CLAIM, Fault::Answer(recorded("complete: deadlock in the server's database")));
         sandbox.prismq(["work", "--poll-interval", "20ms"]).args(ending.iter().copied()).run().exits(0);
         assert!(claims(&published).iter().all(|(_, wait)| wait.is_none()), "{ending:?}");
     });
@@ -205,7 +207,7 @@ fn the_embedded_taskmanager_waits_and_is_left_at_once() {
 
 #[test]
 fn the_embedded_taskmanager_waits_for_all_types_at_once() {
-    let rig = Rig::of(TaskManager::start(), &[("one", ""), ("two", ""), ("three", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("one", ""), ("two", ""), ("three", "")]);
     rig.sandbox.write("it.sh", "echo 1");
     let _worker = rig.work(SELDOM).start();
     let page = rig.taskmanager.url().replace("/api", "/");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::support::{Output, Rig, TaskManager};
+use crate::support::{EmbeddedTaskManager, Output, Rig};
 
 /// Numbers that no float and no 64 bits hold, and spellings that a float loses.
 const NUMBERS: &str = "[18446744073709551615,18446744073709551616,-9223372036854775809,\
@@ -28,7 +28,7 @@ mode = "persistent"
 "#;
 
 fn rig() -> Rig {
-    let rig = Rig::of(TaskManager::start(), &[]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[]);
     rig.sandbox.write("prismq.toml", TYPES);
     let answer =
         "while next; do answer \"{\\\"n\\\":[$(echo \"$line\" | sed 's/.*\"n\":\\[\\([^]]*\\)\\].*/\\1/')]}\"; done";

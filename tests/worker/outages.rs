@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::{Rig, TaskManager, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, wait_for};
 
 #[test]
 fn a_restart_of_the_server_is_two_lines_and_nothing_lost() {
@@ -84,7 +84,7 @@ fn a_number_that_is_another_types_by_now_hands_no_task_to_the_wrong_handler() {
     rig.script("it", "echo run >>runs");
     let mut worker = rig.work(["--poll-interval", "300ms", "--max-backoff", "300ms"]).start();
     worker.wait_for_stderr("ready");
-    let other = TaskManager::start();
+    let other = EmbeddedTaskManager::start();
     for name in ["another", "case"] {
         other.register(name);
     }
@@ -99,7 +99,7 @@ fn a_number_that_is_another_types_by_now_hands_no_task_to_the_wrong_handler() {
 #[test]
 fn a_claim_that_ran_out_is_another_workers() {
     let taskmanager =
-        TaskManager::with(|settings| settings.claim_timeout = Some(std::time::Duration::from_millis(300)));
+        EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(std::time::Duration::from_millis(300)));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     // This worker believes that it has the task for 300 s. Another takes it meanwhile.
     let id =

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Rig, TaskManager, WORKER, without_moments, without_times};
+use crate::support::{EmbeddedTaskManager, Rig, WORKER, without_moments, without_times};
 
 /// What the worker makes of a task.
 #[derive(Clone, Default)]
@@ -130,8 +130,8 @@ fn failures() -> Vec<(&'static str, &'static str, Expected)> {
 }
 
 /// A TaskManager for which one failure is the end of a task.
-fn one_attempt() -> TaskManager {
-    TaskManager::with(|settings| settings.max_attempts = 1)
+fn one_attempt() -> EmbeddedTaskManager {
+    EmbeddedTaskManager::with(|settings| settings.max_attempts = 1)
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, Published};
-use crate::support::{Answer, Rig, TaskManager, cases, rows};
+use crate::support::published::{Fault, PublishedServer};
+use crate::support::{Answer, EmbeddedTaskManager, Rig, cases, rows};
 
 /// The attempts at a task by the results file: each with its error's type, and whether it ran.
 fn attempts(rows: &[Value], id: u64) -> Vec<(i64, String)> {
@@ -41,7 +41,7 @@ fn a_breach_of_the_servers_schema_names_the_path_within_the_params() {
 
 #[test]
 fn nested_objects_that_came_as_lists_are_healed_by_the_schema() {
-    let published = Published::start(&["cat"]);
+    let published = PublishedServer::start(&["cat"]);
     let schema = "{ type = \"object\", properties = { filter = { type = \"object\" }, tags = { type = \"array\" } } }";
     let sandbox = published.sandbox(&format!("[[task_type]]\nname = \"cat\"\nexec = [\"cat\"]\nschema = {schema}\n"));
     published.create("cat", json!({"filter": {}, "tags": []}));
@@ -51,7 +51,7 @@ fn nested_objects_that_came_as_lists_are_healed_by_the_schema() {
 
 #[test]
 fn a_configured_schema_that_is_none_ends_the_worker() {
-    let rig = Rig::of(TaskManager::start(), &[("case", "schema = { type = \"no such type\" }")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "schema = { type = \"no such type\" }")]);
     let output = rig.work(["--drain"]).run().exits(2);
     assert!(output.stderr.contains("the schema of case: "), "{}", output.stderr);
 }
@@ -65,7 +65,7 @@ fn params_that_are_too_much_work_to_check_fail_their_task() {
     };
     let levels: Vec<String> = (0..40).map(level).collect();
     let schema = format!("schema = {{ \"$defs\" = {{ {} }}, \"$ref\" = \"#/$defs/d0\" }}", levels.join(", "));
-    let rig = Rig::of(TaskManager::start(), &[("case", &schema)]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", &schema)]);
     rig.script("it", "echo ran >>runs");
     let params = |depth: usize| (0..depth).fold(json!({"case": "it"}), |inside, _| json!({"a": inside, "case": "it"}));
     let ids = [60, 5].map(|depth| rig.taskmanager.create("case", params(depth)));
@@ -79,12 +79,12 @@ fn params_that_are_too_much_work_to_check_fail_their_task() {
 
 #[test]
 fn a_schema_of_the_servers_that_is_none_is_not_checked() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     published.create("case", json!({"case": "it"}));
     let known = json!({"id": 1, "name": "case", "version": "1.0.0", "param_schema": {"type": "no such type"}});
-    published.spoil("GET /task-types/case", Fault::Answer(Answer::data(&known)));
+    published.inject("GET /task-types/case", Fault::Answer(Answer::data(&known)));
     let output = sandbox.prismq(["work", "--drain"]).run().exits(0);
     assert!(output.stderr.contains("params of case are not checked"), "{}", output.stderr);
     assert_eq!(published.task(1).status, "completed");
@@ -92,7 +92,7 @@ fn a_schema_of_the_servers_that_is_none_is_not_checked() {
 
 #[test]
 fn tasks_that_failed_permanently_here_are_failed_without_a_run() {
-    let rig = Rig::of(TaskManager::start(), &[("case", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "")]);
     let hopeless = rig.case("hopeless", "echo ran >>hopeless; echo 'no such channel' >&2; exit 65");
     let unlucky = rig.case("unlucky", "echo ran >>unlucky; exit 69");
     let log = rig.drain().stderr;
@@ -115,7 +115,7 @@ fn tasks_that_failed_permanently_here_are_failed_without_a_run() {
 
 #[test]
 fn permanent_failures_before_a_retry_from_the_console_do_not_count() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 2), &[("case", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 2), &[("case", "")]);
     let id = rig.case("it", "echo first >>runs; exit 65");
     rig.drain();
     assert_eq!(rig.taskmanager.status(id), "failed");
@@ -139,7 +139,7 @@ fn another_results_file_knows_nothing_of_it() {
 
 #[test]
 fn a_task_handed_out_too_often_is_failed_unrun() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo ran >>runs");
     let often = published.create_handed_out("case", json!({"case": "it", "n": 1}), 5);

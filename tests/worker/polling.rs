@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::published::{Fault, Published};
-use crate::support::{Rig, Running, Sandbox, TaskManager, cases, recorded, wait_for};
+use crate::support::published::{Fault, PublishedServer};
+use crate::support::{EmbeddedTaskManager, Rig, Running, Sandbox, cases, recorded, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 
 /// A sandbox with the type `case`, for a worker that has a key.
-fn sandbox_for(published: &Published) -> Sandbox {
+fn sandbox_for(published: &PublishedServer) -> Sandbox {
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     sandbox
@@ -23,13 +23,13 @@ fn start(sandbox: &Sandbox, poll_interval: &str, max_backoff: &str, concurrency:
 }
 
 /// Waits until `count` claims have come in all; the moment.
-fn wait_for_claims(published: &Published, count: usize) -> Instant {
+fn wait_for_claims(published: &PublishedServer, count: usize) -> Instant {
     wait_for("claims", || (published.count(CLAIM) >= count).then_some(()));
     Instant::now()
 }
 
 /// Waits until the worker has asked, and then for none of its slots to ask for 300 ms; how often it asked by then.
-fn wait_for_quiet(published: &Published) -> usize {
+fn wait_for_quiet(published: &PublishedServer) -> usize {
     let mut last = (0, Instant::now());
     wait_for("quiet", || {
         let count = published.count(CLAIM);
@@ -40,14 +40,14 @@ fn wait_for_quiet(published: &Published) -> usize {
     })
 }
 
-fn wait_for_completed(published: &Published, id: u64) {
+fn wait_for_completed(published: &PublishedServer, id: u64) {
     let report = format!("POST /tasks/{id}/complete");
     wait_for("the report", || (published.count(&report) > 0).then_some(()));
 }
 
 #[test]
 fn an_idle_worker_polls_once_an_interval_whatever_its_slots() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "200ms", "200ms", "16");
     let start = wait_for_claims(&published, 1);
@@ -58,7 +58,7 @@ fn an_idle_worker_polls_once_an_interval_whatever_its_slots() {
 
 #[test]
 fn a_task_that_arrives_wakes_one_slot_not_sixteen() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "1s", "1s", "16");
     let before = wait_for_quiet(&published);
@@ -71,7 +71,7 @@ fn a_task_that_arrives_wakes_one_slot_not_sixteen() {
 
 #[test]
 fn tasks_that_arrive_together_wake_as_many_slots() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "1s", "1s", "4");
     wait_for_quiet(&published);
@@ -85,7 +85,7 @@ fn tasks_that_arrive_together_wake_as_many_slots() {
 
 #[test]
 fn waits_grow_while_nothing_comes_and_start_again_with_a_task() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "20ms", "10s", "1");
     let start = wait_for_claims(&published, 1);
@@ -107,7 +107,7 @@ fn waits_grow_while_nothing_comes_and_start_again_with_a_task() {
 
 #[test]
 fn waits_do_not_grow_beyond_the_longest() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "20ms", "40ms", "1");
     wait_for_claims(&published, 25); // growing for ever, the last wait would be of five minutes
@@ -115,7 +115,7 @@ fn waits_do_not_grow_beyond_the_longest() {
 
 #[test]
 fn an_idle_worker_ends_at_once_when_asked() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let end = |concurrency| {
         let before = published.count(CLAIM);
@@ -134,7 +134,7 @@ fn an_idle_worker_ends_at_once_when_asked() {
 
 #[test]
 fn types_are_asked_in_turn() {
-    let rig = Rig::of(TaskManager::start(), &[("full", ""), ("rare", ""), ("empty", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("full", ""), ("rare", ""), ("empty", "")]);
     rig.script("it", "echo 1");
     let mut full: Vec<u64> = (0..8).map(|n| rig.taskmanager.create("full", json!({"case": "it", "n": n}))).collect();
     let rare = rig.taskmanager.create("rare", json!({"case": "it"}));
@@ -145,11 +145,11 @@ fn types_are_asked_in_turn() {
 
 #[test]
 fn a_type_that_cannot_be_claimed_does_not_starve_the_others() {
-    let published = Published::start(&["broken", "case"]);
+    let published = PublishedServer::start(&["broken", "case"]);
     let sandbox = published.sandbox(&format!("{}\n{}", cases("broken", ""), cases("case", "")));
     sandbox.write("it.sh", "echo 1");
     for _ in 0..500 {
-        published.spoil("POST /tasks/claim 1", Fault::Answer(recorded("complete: deadlock in the server's database")));
+        published.inject("POST /tasks/claim 1", Fault::Answer(recorded("complete: deadlock in the server's database")));
     }
     let id = published.create("case", json!({"case": "it"}));
     let _worker = start(&sandbox, "20ms", "20ms", "1");
@@ -174,7 +174,7 @@ fn strategies_are_asked_for_by_name() {
     for (strategy, by, order) in
         [("fifo", "created_at", "ASC"), ("lifo", "created_at", "DESC"), ("priority", "priority", "DESC")]
     {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         sandbox_for(&published).prismq(["work", "--drain", "--strategy", strategy]).run().exits(0);
         let requests = published.server.requests();
         let claim = requests.iter().find(|request| request.path == "/tasks/claim").unwrap().json();
@@ -197,7 +197,7 @@ fn sleeps(id: u32) -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn waiting_costs_nothing_while_another_slot_asks() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     sandbox.write("it.sh", "until [ -e go ]; do sleep 0.03; done");
     published.create("case", json!({"case": "it"}));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, KEY, Published};
+use crate::support::published::{Fault, KEY, PublishedServer};
 use crate::support::{Answer, Output, Sandbox, at_once, cases, free_port, read_rows, recorded, wait_for};
 
 const COMPLETE: &str = "POST /tasks/1/complete";
@@ -10,13 +10,13 @@ const COMPLETE: &str = "POST /tasks/1/complete";
 const ALWAYS: usize = 40;
 
 /// Two tasks, of which the TaskManager refuses the report of the first.
-fn refusing(answer: &Answer, script: &str) -> (Published, Sandbox) {
-    let published = Published::start(&["case"]);
+fn refusing(answer: &Answer, script: &str) -> (PublishedServer, Sandbox) {
+    let published = PublishedServer::start(&["case"]);
     for n in [1, 2] {
         published.create("case", json!({"case": "it", "n": n}));
     }
     for _ in 0..ALWAYS {
-        published.spoil(COMPLETE, Fault::Answer(answer.clone()));
+        published.inject(COMPLETE, Fault::Answer(answer.clone()));
     }
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", script);
@@ -113,7 +113,7 @@ fn a_refused_report_is_counted_and_named_alike_by_all_who_tell_of_it() {
     published.create("case", json!({"case": "it", "n": 3}));
     let ended = drain(&sandbox).exits(1);
     assert!(ended.stderr.contains("unreported=1") && published.task(3).status == "completed", "{}", ended.stderr);
-    published.mend();
+    published.clear_faults();
     drain(&sandbox).exits(0);
     assert_eq!(
         (published.task(1).status.as_str(), run(&["stats", "--json"]).json()["unreported"].clone()),
@@ -130,7 +130,7 @@ fn a_worker_goes_on_and_sends_a_refused_report_again_now_and_then() {
     wait_for("the other one", || (published.task(2).status == "completed").then_some(()));
     let next = published.create("case", json!({"case": "it", "n": 3}));
     wait_for("one more", || (published.task(next).status == "completed").then_some(()));
-    published.mend();
+    published.clear_faults();
     wait_for("the first one", || (published.task(1).status == "completed").then_some(()));
     worker.wait_for("the result to be marked", |_| rows(&sandbox).iter().all(|row| row["reported_at"].is_string()));
     worker.terminate();
@@ -145,7 +145,7 @@ fn a_task_that_is_handed_out_again_runs_again_and_its_refused_result_has_lost_it
     wait_for("a refused report", || (published.count(COMPLETE) >= 2).then_some(()));
     published.expire(1);
     wait_for("the second attempt", || (published.task(1).attempts == 2).then_some(()));
-    published.mend();
+    published.clear_faults();
     wait_for("the end of the task", || (published.task(1).status == "completed").then_some(()));
     wait_for("all to be settled", || rows(&sandbox).iter().all(|row| row["reported_at"].is_string()).then_some(()));
     worker.terminate();
@@ -171,7 +171,7 @@ fn a_refused_report_that_waits_does_not_touch_the_next_attempt() {
     wait_for("the first to be settled", || {
         rows(&sandbox).iter().any(|row| row["task_id"] == 1 && row["status"] == "lost").then_some(())
     });
-    published.mend();
+    published.clear_faults();
     sandbox.write("go", "");
     wait_for("the end of the task", || (published.task(1).status == "completed").then_some(()));
     assert_eq!(published.task(1).result["data"], 2);
@@ -204,10 +204,10 @@ fn the_status_endpoint_shows_refused_reports() {
 fn a_key_that_is_refused_meanwhile_leaves_its_results_counted() {
     let (published, sandbox) = refusing(&recorded("wrong key"), "echo 1");
     for _ in 0..ALWAYS {
-        published.spoil("POST /tasks/2/complete", Fault::Answer(recorded("wrong key")));
+        published.inject("POST /tasks/2/complete", Fault::Answer(recorded("wrong key")));
     }
     for _ in 0..ALWAYS {
-        published.spoil("GET /tasks/", Fault::Answer(recorded("wrong key")));
+        published.inject("GET /tasks/", Fault::Answer(recorded("wrong key")));
     }
     published.hold(COMPLETE);
     let worker = sandbox.prismq(["work", "--json"]).start();
@@ -215,7 +215,7 @@ fn a_key_that_is_refused_meanwhile_leaves_its_results_counted() {
     // The next task is run meanwhile, and its report waits.
     wait_for("the second result", || (rows(&sandbox).len() == 2).then_some(()));
     for _ in 0..ALWAYS {
-        published.spoil("POST /tasks/claim", Fault::Answer(recorded("wrong key")));
+        published.inject("POST /tasks/claim", Fault::Answer(recorded("wrong key")));
     }
     published.release();
     let output = worker.wait().exits(5);
@@ -243,7 +243,7 @@ fn a_report_by_hand_that_is_refused_is_kept_and_named() {
         assert!(last.contains("Unprocessable (422)") && last.contains("prismq complete 1"), "{last}");
         assert_eq!(refused(&sandbox), ["the TaskManager refused the request: Unprocessable (422)"]);
         assert_eq!(run(&["stats", "--json"]).json()["refused"], 1);
-        published.mend();
+        published.clear_faults();
         run(&["complete", "1"]).exits(0);
         assert_eq!(run(&["stats", "--json"]).json()["unreported"], 0);
     }
@@ -254,10 +254,10 @@ fn a_report_by_hand_that_is_refused_is_kept_and_named() {
 fn a_report_that_alone_never_gets_through_counts_as_refused() {
     let answers = [recorded("backend down"), Answer::page(502), Answer::reset(), Answer::error(500, "nope")];
     at_once(answers, |answer| {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo 1");
-        (0..500).for_each(|_| published.spoil(COMPLETE, Fault::Answer(answer.clone())));
+        (0..500).for_each(|_| published.inject(COMPLETE, Fault::Answer(answer.clone())));
         published.create("case", json!({"case": "it"}));
         let output = sandbox.prismq(["work", "--drain"]).run().exits(1);
         assert!(output.stderr.contains("(task 1)"), "{}", output.stderr);
@@ -267,19 +267,19 @@ fn a_report_that_alone_never_gets_through_counts_as_refused() {
 
 #[test]
 fn a_report_that_never_gets_through_does_not_hold_up_those_behind_it() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let down = || Fault::Answer(recorded("backend down"));
-    (0..500).for_each(|_| published.spoil(COMPLETE, down()));
-    (0..20).for_each(|_| published.spoil("POST /tasks/2/complete", down()));
+    (0..500).for_each(|_| published.inject(COMPLETE, down()));
+    (0..20).for_each(|_| published.inject("POST /tasks/2/complete", down()));
     for n in [1, 2] {
         published.create("case", json!({"case": "it", "n": n}));
     }
     let worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
     wait_for("the second one", || (published.task(2).status == "completed").then_some(()));
     assert_eq!(published.task(1).status, "claimed");
-    published.mend();
+    published.clear_faults();
     wait_for("the first one", || (published.task(1).status == "completed").then_some(()));
     worker.terminate();
     worker.wait().exits(0);

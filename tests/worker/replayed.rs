@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, KEY, Published};
+use crate::support::published::{Fault, KEY, PublishedServer};
 use crate::support::{Answer, Output, Sandbox, cases, read_rows, recorded, without_moments, without_times};
 
 /// A sandbox that reaches the published TaskManager by two variables, and a file that says how `types` are worked.
-fn sandbox(published: &Published, types: &str) -> Sandbox {
+fn sandbox(published: &PublishedServer, types: &str) -> Sandbox {
     let sandbox = Sandbox::at(&published.url()).env("TASKMANAGER_API_KEY", KEY);
     sandbox.write("prismq.toml", types);
     sandbox
@@ -31,7 +31,7 @@ fn find(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
 }
 
 /// The worker's name for itself, from what it sent.
-fn worker_id(published: &Published) -> String {
+fn worker_id(published: &PublishedServer) -> String {
     let requests = published.server.requests();
     let mut names = requests.iter().filter(|request| request.method == "POST").map(|it| it.json()["worker_id"].clone());
     let first = names.next().unwrap();
@@ -40,7 +40,7 @@ fn worker_id(published: &Published) -> String {
 }
 
 /// The bodies sent to complete tasks, without what is different each time.
-fn completes(published: &Published) -> Vec<(u64, Value)> {
+fn completes(published: &PublishedServer) -> Vec<(u64, Value)> {
     let without_moments = |(id, mut body): (u64, Value)| {
         body["result"] = without_moments(body["result"].take());
         (id, body)
@@ -68,7 +68,7 @@ fn not_run(mut failure: Value) -> Value {
 
 #[test]
 fn a_mix_of_outcomes_is_completed() {
-    let published = Published::start(&["other", "case"]);
+    let published = PublishedServer::start(&["other", "case"]);
     let sandbox = sandbox(&published, &cases("case", ""));
     let create = |name: &str, script: &str| {
         sandbox.write(&format!("{name}.sh"), script);
@@ -82,7 +82,7 @@ fn a_mix_of_outcomes_is_completed() {
     let wide = create("wide", "yes ž | head -n 22000 | tr -d '\\n'");
     // The server counts other bytes than we do, and refuses the whole result.
     let refused = Fault::Answer(recorded("complete: result over 65,535 bytes"));
-    published.spoil(&format!("POST /tasks/{wide}/complete"), refused);
+    published.inject(&format!("POST /tasks/{wide}/complete"), refused);
     drain(&sandbox);
 
     let worker = worker_id(&published);
@@ -132,7 +132,7 @@ fn a_mix_of_outcomes_is_completed() {
 
 #[test]
 fn empty_params_reach_the_handler_as_an_object() {
-    let published = Published::start(&["cat"]);
+    let published = PublishedServer::start(&["cat"]);
     let sandbox = sandbox(&published, "[[task_type]]\nname = \"cat\"\nexec = [\"cat\"]");
     published.create("cat", json!({}));
     drain(&sandbox);
@@ -148,13 +148,13 @@ fn empty_params_reach_the_handler_as_an_object() {
     assert!((200..=290).contains(&left), "300 s less 10 s to report: {left}");
 }
 
-/// Works one task whose script is `script`, on a server where the calls go wrong that `spoil` says.
-fn one_task(script: &str, spoil: impl FnOnce(&Published)) -> (Published, Vec<Value>, Output) {
-    let published = Published::start(&["case"]);
+/// Works one task whose script is `script`, on a server into whose calls `inject` injects faults.
+fn one_task(script: &str, inject: impl FnOnce(&PublishedServer)) -> (PublishedServer, Vec<Value>, Output) {
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox(&published, &cases("case", ""));
     sandbox.write("it.sh", script);
     published.create("case", json!({"case": "it"}));
-    spoil(&published);
+    inject(&published);
     let output = drain(&sandbox);
     (published, results(&sandbox), output)
 }
@@ -163,7 +163,7 @@ fn one_task(script: &str, spoil: impl FnOnce(&Published)) -> (Published, Vec<Val
 fn a_deadlock_on_complete_is_tried_again() {
     let (published, rows, _) = one_task("echo 1", |published| {
         let deadlock = recorded("complete: deadlock in the server's database");
-        published.spoil("POST /tasks/1/complete", Fault::Answer(deadlock));
+        published.inject("POST /tasks/1/complete", Fault::Answer(deadlock));
     });
     assert_eq!((published.task(1).status.as_str(), published.count("POST /tasks/1/complete")), ("completed", 2));
     assert_eq!(without_times(rows[0].clone())["status"], json!("completed"));
@@ -173,7 +173,7 @@ fn a_deadlock_on_complete_is_tried_again() {
 fn a_complete_whose_answer_was_lost_is_looked_up() {
     for (script, status) in [("echo 1", "completed"), ("exit 75", "failed")] {
         let (published, rows, _) = one_task(script, |published| {
-            published.spoil("POST /tasks/1/complete", Fault::AnswerLost);
+            published.inject("POST /tasks/1/complete", Fault::AnswerLost);
         });
         assert_eq!(published.task(1).status, status);
         // One for each attempt: nothing is sent twice, and the first failure is not taken for a lost claim.
@@ -186,7 +186,7 @@ fn a_complete_whose_answer_was_lost_is_looked_up() {
 #[test]
 fn a_lost_claim_is_kept_as_lost() {
     let (published, rows, output) = one_task("echo 1", |published| {
-        published.spoil("POST /tasks/1/complete", Fault::Stolen);
+        published.inject("POST /tasks/1/complete", Fault::Stolen);
     });
     assert_eq!(published.task(1).status, "claimed", "it is the other worker's");
     let [row] = &rows[..] else { panic!("{rows:?}") };
@@ -198,7 +198,7 @@ fn a_lost_claim_is_kept_as_lost() {
 #[test]
 fn progress_that_is_refused_ends_the_handler() {
     let script = r#"echo '{"progress":50}' >&3; echo on >&2; sleep 20; echo 1"#;
-    let (_, rows, _) = one_task(script, |published| published.spoil("POST /tasks/1/progress", Fault::Stolen));
+    let (_, rows, _) = one_task(script, |published| published.inject("POST /tasks/1/progress", Fault::Stolen));
     let [row] = &rows[..] else { panic!("{rows:?}") };
     let row = without_times(row.clone());
     let expected = ("lost", "claim_lost", 1);
@@ -210,13 +210,13 @@ fn progress_that_is_refused_ends_the_handler() {
 
 #[test]
 fn lost_claims_say_nothing_about_the_service_of_a_type() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox(&published, &cases("case", ""));
     sandbox.write("lost.sh", r#"echo '{"progress":50}' >&3; sleep 20"#);
     sandbox.write("it.sh", "echo 1");
     for n in 1..=5 {
         let id = published.create("case", json!({"case": "lost", "n": n}));
-        published.spoil(&format!("POST /tasks/{id}/progress"), Fault::Stolen);
+        published.inject(&format!("POST /tasks/{id}/progress"), Fault::Stolen);
     }
     let last = published.create("case", json!({"case": "it"}));
     let output = drain(&sandbox);
@@ -229,7 +229,7 @@ fn lost_claims_say_nothing_about_the_service_of_a_type() {
 fn progress_that_fails_otherwise_harms_nothing() {
     let script = r#"echo '{"progress":50,"message":"half"}' >&3; echo 1"#;
     let (published, rows, _) = one_task(script, |published| {
-        published.spoil("POST /tasks/1/progress", Fault::Answer(recorded("the server's database is down")));
+        published.inject("POST /tasks/1/progress", Fault::Answer(recorded("the server's database is down")));
     });
     assert_eq!(published.task(1).status, "completed");
     assert_eq!(without_times(rows[0].clone())["status"], json!("completed"));
@@ -242,10 +242,10 @@ fn progress_that_fails_otherwise_harms_nothing() {
 #[test]
 fn calls_that_fail_on_the_way_are_made_again() {
     let (published, rows, _) = one_task("echo 1", |published| {
-        published.spoil("GET /task-types/case", Fault::Answer(recorded("backend down")));
-        published.spoil("POST /tasks/claim", Fault::Answer(recorded("the server's database is down")));
-        published.spoil("POST /tasks/claim", Fault::Answer(Answer::close()));
-        published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
+        published.inject("GET /task-types/case", Fault::Answer(recorded("backend down")));
+        published.inject("POST /tasks/claim", Fault::Answer(recorded("the server's database is down")));
+        published.inject("POST /tasks/claim", Fault::Answer(Answer::close()));
+        published.inject("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
     });
     assert_eq!((published.task(1).status.as_str(), rows.len()), ("completed", 1));
 }

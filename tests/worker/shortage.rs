@@ -6,7 +6,7 @@ use std::fs::File;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Prismq, Rig, Running, Server, TaskManager, recorded, wait_for};
+use crate::support::{Answer, EmbeddedTaskManager, Prismq, Rig, Running, ScriptedServer, recorded, wait_for};
 
 /// A worker in a shell that has first run `limits`.
 fn limited(rig: &Rig, limits: &str, arguments: &str) -> Prismq {
@@ -108,7 +108,7 @@ fn open_files_that_run_out_while_it_works_are_waited_for() {
 
 #[test]
 fn a_program_that_is_just_being_written_is_waited_for() {
-    let rig = Rig::of(TaskManager::start(), &[]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[]);
     rig.taskmanager.register("binary");
     std::fs::copy("/bin/cat", rig.sandbox.path("binary")).unwrap();
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = 'binary'\nexec = ['./binary']\n");
@@ -124,7 +124,7 @@ fn a_program_that_is_just_being_written_is_waited_for() {
 #[test]
 fn a_shortage_that_outlasts_the_claim_gives_the_task_back_and_opens_no_breaker() {
     let settings = "timeout = '200ms'\nretry = { max_attempts = 3, delay = '10ms' }";
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 20), &[("case", settings)]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 20), &[("case", settings)]);
     let ids: Vec<u64> = (0..7).map(|n| rig.case(&format!("c{n}"), "echo 1")).collect();
     let mut worker =
         rig.work(["--max-tasks", "7", "--max-attempts", "20"]).env("FAILPOINTS", "start=return(24)").start();
@@ -208,7 +208,7 @@ fn a_host_is_looked_up_again_where_there_was_no_thread_for_it() {
 #[test]
 #[cfg(target_os = "linux")]
 fn open_files_that_run_out_for_a_connection_are_named() {
-    let server = Server::start(|request| {
+    let server = ScriptedServer::start(|request| {
         let answer = match request.path.as_str() {
             path if path.starts_with("/task-types/") => Answer::data(&json!({"id": 1, "name": "case", "version": "1"})),
             "/tasks/claim" => recorded("claim: queue empty"),

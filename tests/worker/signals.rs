@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use prismq::internals::taskmanager::TaskView;
 use serde_json::{Value, json};
 
-use crate::support::published::Published;
+use crate::support::published::PublishedServer;
 use crate::support::{Rig, Running, cases, wait_for};
 
 /// Says that it runs, then waits for the file `go`.
@@ -118,7 +118,7 @@ fn a_second_signal_also_ends_what_was_asked_to_end_before() {
 #[test]
 fn calls_cut_off_by_a_second_signal_are_recovered_by_the_next_worker() {
     for call in ["POST /tasks/claim", "POST /tasks/1/complete"] {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo ran >>runs");
         published.create("case", json!({"case": "it"}));
@@ -154,7 +154,7 @@ fn waiting_to_try_again_ends_at_once() {
 
 #[test]
 fn no_other_type_is_asked_after_the_signal() {
-    let published = Published::start(&["case", "other"]);
+    let published = PublishedServer::start(&["case", "other"]);
     let sandbox = published.sandbox(&(cases("case", "") + &cases("other", "")));
     published.hold("POST /tasks/claim 1");
     let mut worker = sandbox.prismq(["work"]).start();
@@ -175,7 +175,7 @@ fn no_other_type_is_asked_after_the_signal() {
 
 #[test]
 fn a_task_that_came_with_the_signal_is_worked() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     published.create("case", json!({"case": "it"}));

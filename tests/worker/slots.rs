@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Rig, TaskManager};
+use crate::support::{EmbeddedTaskManager, Rig};
 
 /// Waits up to 10 s until `condition` holds; fails the task otherwise.
 fn until(condition: &str) -> String {
@@ -29,7 +29,7 @@ fn one_slot_works_one_task_at_a_time() {
 
 #[test]
 fn a_types_limit_holds_while_others_go_on() {
-    let rig = Rig::of(TaskManager::start(), &[("scarce", "concurrency = 1"), ("free", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("scarce", "concurrency = 1"), ("free", "")]);
     // Each task of the scarce type waits for one of the other, and none may meet another of its own.
     for n in [1, 2, 3] {
         let wait = until(&format!("[ -e free-{n} ]"));
@@ -47,7 +47,7 @@ fn a_types_limit_holds_while_others_go_on() {
 #[test]
 fn a_full_type_wakes_its_waiting_slots() {
     // Long waits: whoever slept through the end of a task would not be back before the test's patience ends.
-    let rig = Rig::of(TaskManager::start(), &[("scarce", "concurrency = 2"), ("empty", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("scarce", "concurrency = 2"), ("empty", "")]);
     rig.script("it", "echo 1");
     for n in 0..12 {
         rig.taskmanager.create("scarce", json!({"case": "it", "n": n}));

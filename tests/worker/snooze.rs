@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use prismq::internals::Store;
 use serde_json::{Value, json};
 
-use crate::support::{Rig, Running, TaskManager, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, Running, wait_for};
 
 /// A TaskManager whose failed tasks are not handed out again.
-fn one_attempt() -> TaskManager {
-    TaskManager::with(|settings| settings.max_attempts = 1)
+fn one_attempt() -> EmbeddedTaskManager {
+    EmbeddedTaskManager::with(|settings| settings.max_attempts = 1)
 }
 
 /// A script that notes that it runs, and answers with `envelope` and a time so many seconds after that.

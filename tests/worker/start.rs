@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::support::{Answer, Output, Rig, Server, TaskManager, cases, sandbox};
+use crate::support::{Answer, EmbeddedTaskManager, Output, Rig, ScriptedServer, cases, sandbox};
 
 /// What a worker with more `arguments` says to a server that answers everything with `answer`.
 fn answered(answer: Answer, arguments: &[&str]) -> (Output, usize) {
-    let server = Server::always(answer);
+    let server = ScriptedServer::always(answer);
     let sandbox = sandbox(&server.url());
     sandbox.write("prismq.toml", cases("case", ""));
     let output = sandbox.prismq(["work"]).args(arguments.iter().copied()).run();
@@ -23,7 +23,7 @@ fn assert_says(output: &Output, parts: &[&str]) {
 
 #[test]
 fn a_refused_key_ends_it_at_once() {
-    let taskmanager = TaskManager::with(|settings| settings.api_key = Some("the-right-key".into()));
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.api_key = Some("the-right-key".into()));
     taskmanager.register("case");
     let sandbox = sandbox(&taskmanager.url());
     sandbox.write("prismq.toml", cases("case", ""));
@@ -93,7 +93,7 @@ fn a_handler_may_be_given_on_the_command_line() {
 
 #[test]
 fn a_server_that_is_away_is_waited_for() {
-    let mut taskmanager = TaskManager::away();
+    let mut taskmanager = EmbeddedTaskManager::away();
     let sandbox = sandbox(&taskmanager.url());
     sandbox.write("prismq.toml", cases("case", ""));
     sandbox.write("it.sh", "echo 1");
@@ -112,7 +112,7 @@ fn a_server_that_is_away_is_waited_for() {
 
 #[test]
 fn a_worker_that_waits_for_the_server_ends_at_once_when_asked() {
-    let taskmanager = TaskManager::away();
+    let taskmanager = EmbeddedTaskManager::away();
     let sandbox = sandbox(&taskmanager.url());
     sandbox.write("prismq.toml", cases("case", ""));
     let mut worker = sandbox.prismq(["work", "--poll-interval", "10m", "--max-backoff", "10m"]).start();
@@ -125,7 +125,7 @@ fn a_worker_that_waits_for_the_server_ends_at_once_when_asked() {
 
 #[test]
 fn workers_that_end_report_an_unreachable_server() {
-    let url = TaskManager::away().url();
+    let url = EmbeddedTaskManager::away().url();
     let sandbox = sandbox(&url);
     sandbox.write("prismq.toml", cases("case", ""));
     let both = [&["work", "--drain"][..], &["work", "--max-tasks", "1"]];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Prismq, Rig, Running, Server, TaskManager, wait_for};
+use crate::support::{Answer, EmbeddedTaskManager, Prismq, Rig, Running, ScriptedServer, wait_for};
 
 /// What the manager waits for at most, in microseconds. A slot hangs when it is late by twice as much.
 const WATCHDOG_USEC: &str = "400000";
@@ -123,7 +123,7 @@ fn a_worker_that_waits_for_its_taskmanager_is_up() {
 #[test]
 fn a_worker_whose_taskmanager_wants_to_be_left_alone_is_up() {
     let rig = Rig::start();
-    let busy = Server::always(Answer::error(429, "later").header("Retry-After", "60"));
+    let busy = ScriptedServer::always(Answer::error(429, "later").header("Retry-After", "60"));
     let manager = Manager::of(&rig);
     let worker = manager.service(rig.work(["--api-url", &busy.url()])).start();
     manager.next_with("READY");
@@ -134,7 +134,7 @@ fn a_worker_whose_taskmanager_wants_to_be_left_alone_is_up() {
 
 #[test]
 fn a_worker_that_cannot_start_is_never_up() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.api_key = Some("the-key".into())), &[("case", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.api_key = Some("the-key".into())), &[("case", "")]);
     let manager = Manager::of(&rig);
     manager.service(rig.work([])).run().exits(5);
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = 'case'\nexec = ['no-such-program']\n");
@@ -168,7 +168,7 @@ fn the_loop_turns_while_the_server_lets_it_wait_and_while_handlers_run() {
 
 #[test]
 fn a_slot_that_hangs_is_noticed() {
-    let rig = Rig::of(TaskManager::start(), &[("case", "timeout = \"100ms\"")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "timeout = \"100ms\"")]);
     let manager = Manager::of(&rig);
     let worker = rig.work(["--concurrency", "2"]).env("FAILPOINTS", "noted=1*sleep(60000)");
     let mut worker = manager.service(worker).start();

@@ -4,7 +4,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, NOBODY, Output, Request, Running, Sandbox, Server, complains, recorded, type_found};
+use crate::support::{
+    ANY, Answer, NOBODY, Output, Request, Running, Sandbox, ScriptedServer, complains, recorded, type_found,
+};
 
 const KEY: &str = "a-key-of-the-tests";
 
@@ -56,7 +58,7 @@ fn all_complain(url: &str, code: i32, words: &[&str]) {
 
 #[test]
 fn refused_key_is_exit_code_5() {
-    let server = Server::always(recorded("wrong key"));
+    let server = ScriptedServer::always(recorded("wrong key"));
     all_complain(&server.url(), 5, &["refused the key", "TASKMANAGER_API_KEY"]);
     assert_eq!(server.calls().len(), COMMANDS.len(), "it is not tried again");
     for (_, output) in run_all(&server.url(), None) {
@@ -67,7 +69,7 @@ fn refused_key_is_exit_code_5() {
 #[test]
 fn web_pages() {
     for status in [200, 404, 403, 302] {
-        let server = Server::always(Answer::page(status));
+        let server = ScriptedServer::always(Answer::page(status));
         let words = &["no TaskManager at", "TASKMANAGER_API_URL must be its base URL"];
         all_complain(&server.url(), 4, words);
     }
@@ -75,9 +77,9 @@ fn web_pages() {
 
 #[test]
 fn temporary_server_errors_are_retried_then_exit_code_4() {
-    let away = Server::always(recorded("backend down"));
-    let ill = Server::always(recorded("the server's database is down"));
-    let cut_short = Server::start(|request| match request.path.len() % 3 {
+    let away = ScriptedServer::always(recorded("backend down"));
+    let ill = ScriptedServer::always(recorded("the server's database is down"));
+    let cut_short = ScriptedServer::start(|request| match request.path.len() % 3 {
         0 => Answer::data(&json!({"id": 1})).cut_short(),
         1 => Answer::new(200, "application/json", "{\"success\":true,\"data\":{\"id\":"),
         _ => Answer::close(),
@@ -102,14 +104,14 @@ fn endless_answers() {
     let endless: [fn() -> Answer; 2] =
         [|| Answer::json(200, &json!(1)).endless_chunks(), || Answer::json(200, &json!(1)).endless_body()];
     for answer in endless {
-        let server = Server::start(move |_| answer());
+        let server = ScriptedServer::start(move |_| answer());
         all_complain(&server.url(), 4, &["the answer is longer than 33 MiB"]);
     }
 }
 
 #[test]
 fn answers_that_are_not_http() {
-    let server = Server::always(Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"));
+    let server = ScriptedServer::always(Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"));
     for (_, output) in run_all(&server.url(), None) {
         complains(&output, 4, &["TaskManager"]);
     }
@@ -137,7 +139,9 @@ fn sees_through(line: &str, is_spoilt: fn(&Request) -> bool) {
     let see_through = |shape: Value| {
         let words = shape.to_string();
         let server =
-            Server::start(move |request| if is_spoilt(request) { Answer::json(200, &shape) } else { proper(request) });
+            ScriptedServer::start(
+                move |request| if is_spoilt(request) { Answer::json(200, &shape) } else { proper(request) },
+            );
         let sandbox = sandbox(&server.url());
         let output = sandbox.prismq(line.split(' ')).run();
         // An empty answer to a lookup of a type or a task means that it does not exist.
@@ -191,7 +195,7 @@ fn unexpected_json_about_a_report_is_an_invalid_answer() {
 #[test]
 fn a_result_stays_stored_if_the_answer_to_its_report_is_invalid() {
     for answer in [Answer::json(200, &json!({"ok": true})), Answer::page(200), recorded("wrong key")] {
-        let server = Server::start(move |request| match request.path.as_str() {
+        let server = ScriptedServer::start(move |request| match request.path.as_str() {
             "/tasks/7/complete" => answer.clone(),
             _ => proper(request),
         });
@@ -211,7 +215,7 @@ fn waiting_for_a_result_ends_at_an_invalid_answer() {
         (recorded("wrong key"), 5),
         (Answer::data(&task()).endless_chunks(), 4),
     ] {
-        let server = Server::start(move |request| match request.method.as_str() {
+        let server = ScriptedServer::start(move |request| match request.method.as_str() {
             "GET" => answer.clone(),
             _ => proper(request),
         });
@@ -232,7 +236,7 @@ fn health_shows_invalid_answers() {
         Answer::data(&json!({"status": "healthy"})).endless_chunks(),
         Answer::close(),
     ] {
-        let server = Server::always(answer);
+        let server = ScriptedServer::always(answer);
         let output = sandbox(&server.url()).prismq(["health", "--json"]).run().exits(1);
         let report = output.json();
         assert_eq!((&report["healthy"], &report["api_connectivity"]), (&json!(false), &json!(false)));
@@ -242,7 +246,7 @@ fn health_shows_invalid_answers() {
 
 #[test]
 fn a_worker_keeps_results_whose_reports_get_invalid_answers() {
-    let server = Server::start(|request| match request.path.as_str() {
+    let server = ScriptedServer::start(|request| match request.path.as_str() {
         "/tasks/7/complete" => Answer::json(200, &json!({"ok": true})),
         _ => proper(request),
     });

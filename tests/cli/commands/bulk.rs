@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ANY, Answer, NOBODY, Output, Request, Rig, Sandbox, Server, complains, memory, output, plain, says_once, wait_for,
-    with_usual_signals,
+    ANY, Answer, NOBODY, Output, Request, Rig, Sandbox, ScriptedServer, complains, memory, output, plain, says_once,
+    wait_for, with_usual_signals,
 };
 
 /// Lines of params, with their numbers as `n`.
@@ -31,8 +31,8 @@ fn create(request: &Request) -> Answer {
 }
 
 /// A server that answers each creation by `script`: alone, and in a batch if it has that feature.
-fn creating(has_batch: bool, script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
-    Server::start(move |request| match creations(request) {
+fn creating(has_batch: bool, script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> ScriptedServer {
+    ScriptedServer::start(move |request| match creations(request) {
         _ if request.path == "/health" => health(has_batch),
         Some(creations) => {
             Answer::data(&json!({"items": creations.iter().map(|it| entry(&script(it))).collect::<Value>()}))
@@ -63,7 +63,7 @@ fn entry(answer: &Answer) -> Value {
 }
 
 /// All creations that a server was asked for, alone and in batches.
-fn requested(server: &Server) -> Vec<Request> {
+fn requested(server: &ScriptedServer) -> Vec<Request> {
     let posts = server.requests().into_iter().filter(|request| request.method == "POST");
     posts.flat_map(|request| creations(&request).unwrap_or_else(|| vec![request])).collect()
 }
@@ -109,7 +109,7 @@ fn lines_that_have_arrived_are_created_in_one_call() {
 #[test]
 fn a_batch_whose_answer_is_lost_is_sent_again() {
     let lost = Mutex::new(false);
-    let server = Server::start(move |request| match creations(request) {
+    let server = ScriptedServer::start(move |request| match creations(request) {
         Some(_) if !std::mem::replace(&mut *lost.lock().unwrap(), true) => Answer::close(),
         Some(tasks) => Answer::data(&json!({"items": tasks.iter().map(|it| entry(&create(it))).collect::<Value>()})),
         None => health(true),
@@ -122,7 +122,7 @@ fn a_batch_whose_answer_is_lost_is_sent_again() {
 #[test]
 fn tasks_are_created_one_by_one_if_the_server_refuses_their_batch() {
     for refusal in [Answer::error(413, "too much"), Answer::data(&json!({"items": []}))] {
-        let server = Server::start(move |request| match creations(request) {
+        let server = ScriptedServer::start(move |request| match creations(request) {
             _ if request.path == "/health" => health(true),
             Some(_) => refusal.clone(),
             None => create(request),

@@ -9,7 +9,7 @@ use prismq::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, complains_in_json, recorded, type_found};
+use crate::support::{ANY, Answer, Rig, Sandbox, ScriptedServer, complains, complains_in_json, recorded, type_found};
 
 fn time(value: &Value) -> Timestamp {
     value.as_str().unwrap().parse().unwrap()
@@ -75,7 +75,7 @@ fn task() -> Answer {
 #[test]
 fn claim_waits_for_a_task() {
     let nothing = || Answer::error(404, "No available tasks");
-    let server = Server::queue([type_found(), nothing(), recorded("claim: queue empty"), nothing(), task()]);
+    let server = ScriptedServer::queue([type_found(), nothing(), recorded("claim: queue empty"), nothing(), task()]);
     let sandbox = Sandbox::at(&server.url()).env("POLL_INTERVAL", "10ms");
     let claimed = sandbox.prismq(["claim", ANY]).run().exits(0).json();
     assert_eq!((&claimed["id"], &claimed["attempt"], &claimed["params"]), (&json!(9), &json!(2), &json!({})));
@@ -142,7 +142,7 @@ fn an_unknown_type_has_advice() {
 
 #[test]
 fn a_signal_ends_the_wait_at_once() {
-    let server = Server::start(|request| match request.method.as_str() {
+    let server = ScriptedServer::start(|request| match request.method.as_str() {
         "GET" => type_found(),
         _ => Answer::error(404, "No available tasks"),
     });
@@ -163,7 +163,7 @@ fn a_signal_withdraws_a_long_poll() {
     let (asked, is_asked) = channel();
     let (withdraw, withdrawn) = channel();
     let withdrawn = Mutex::new(withdrawn);
-    let server = Server::start(move |request| match request.method.as_str() {
+    let server = ScriptedServer::start(move |request| match request.method.as_str() {
         "GET" => type_found(),
         "DELETE" => {
             let _ = withdraw.send(request.path.clone());
@@ -187,7 +187,7 @@ fn a_signal_withdraws_a_long_poll() {
 
 #[test]
 fn no_further_type_is_polled_after_a_signal() {
-    let server = Server::start(|request| match request.method.as_str() {
+    let server = ScriptedServer::start(|request| match request.method.as_str() {
         "GET" => type_found(),
         _ => Answer::error(503, "busy").header("Retry-After", "60"),
     });
@@ -201,7 +201,7 @@ fn no_further_type_is_polled_after_a_signal() {
 
 #[test]
 fn a_second_signal_does_not_wait_for_an_answer() {
-    let server = Server::start(|request| match request.method.as_str() {
+    let server = ScriptedServer::start(|request| match request.method.as_str() {
         "GET" => type_found(),
         _ => Answer::hang(),
     });
@@ -221,7 +221,7 @@ fn a_task_claimed_during_a_signal_is_not_lost() {
     let (asked, is_asked) = channel();
     let (answer, may_answer) = channel::<()>();
     let may_answer = Mutex::new(may_answer);
-    let server = Server::start(move |request| {
+    let server = ScriptedServer::start(move |request| {
         match request.method.as_str() {
             "GET" => return type_found(),
             "DELETE" => return recorded("no such endpoint"),
@@ -241,7 +241,7 @@ fn a_task_claimed_during_a_signal_is_not_lost() {
 
 #[test]
 fn a_claim_sends_the_type_and_the_order() {
-    let server = Server::queue([type_found(), Answer::error(404, "No available tasks")]);
+    let server = ScriptedServer::queue([type_found(), Answer::error(404, "No available tasks")]);
     let claim = ["claim", ANY, "--once", "--worker-id", "me", "--strategy", "priority"];
     Sandbox::at(&server.url()).prismq(claim).run().exits(3);
     let asked = server.requests().remove(1);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{ANY, Answer, NOBODY, Output, Rig, Sandbox, Server};
+use crate::support::{ANY, Answer, NOBODY, Output, Rig, Sandbox, ScriptedServer};
 
 const CONFIG: &str = "[[task_type]]\nname = \"configured.one\"\n";
 
@@ -61,7 +61,7 @@ fn commands_values_and_files_are_completed() {
 fn completion_is_fast_and_prints_no_errors() {
     let sandbox = Sandbox::new();
     sandbox.write("prismq.toml", CONFIG);
-    let server = Server::always(Answer::hang());
+    let server = ScriptedServer::always(Answer::hang());
     let start = Instant::now();
     assert_eq!(words(&offered(&sandbox, &server.url(), "prismq create-task ")), ["configured.one"]);
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 
 use serde_json::json;
 
-use crate::support::{ANY, Answer, Sandbox, Server, type_found};
+use crate::support::{ANY, Answer, Sandbox, ScriptedServer, type_found};
 
 #[test]
 fn each_line_is_created_once_despite_broken_connections() {
     for broken in [Answer::reset(), Answer::close()] {
         let created = Mutex::new(BTreeSet::new());
-        let server = Server::start(move |request| {
+        let server = ScriptedServer::start(move |request| {
             if request.before > 0 {
                 return broken.clone();
             }
@@ -34,7 +34,7 @@ fn each_line_is_created_once_despite_broken_connections() {
 
 #[test]
 fn single_try_clients_do_not_reuse_connections() {
-    let server = Server::start(|request| match request.path.as_str() {
+    let server = ScriptedServer::start(|request| match request.path.as_str() {
         _ if request.before > 0 => Answer::reset(),
         "/health" => Answer::data(&json!({"status": "healthy", "database": "connected"})),
         "/task-types/example.any" => type_found(),

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, recorded};
+use crate::support::{ANY, Answer, Rig, Sandbox, ScriptedServer, complains, recorded};
 
 /// A server that answers each creation with task 7.
-fn creates() -> Server {
-    Server::always(Answer::data(&json!({"id": 7, "type": ANY, "status": "pending", "dedupe_key": "x"})))
+fn creates() -> ScriptedServer {
+    ScriptedServer::always(Answer::data(&json!({"id": 7, "type": ANY, "status": "pending", "dedupe_key": "x"})))
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn higher_priorities_are_claimed_first() {
 
 #[test]
 fn answers_of_the_published_server_are_understood() {
-    let server = Server::queue([recorded("create"), recorded("create the same again")]);
+    let server = ScriptedServer::queue([recorded("create"), recorded("create the same again")]);
     let sandbox = Sandbox::at(&server.url());
     let created = sandbox.prismq(["create-task", "PrismQ.YouTube.Video.Search", "q=x"]).run().exits(0);
     assert_eq!((created.stdout.as_str(), created.stderr.as_str()), ("1\n", ""));
@@ -99,7 +99,8 @@ fn refusals_show_the_servers_message() {
     complains(&rig.run("create-task example.small n:=9"), 1, &["refused", "/n", "maximum of 5"]);
     complains(&rig.run("create-task no.such a=1"), 2, &["no.such", "prismq register-type no.such"]);
 
-    let server = Server::queue([recorded("create: params an empty object"), recorded("create: type not active")]);
+    let server =
+        ScriptedServer::queue([recorded("create: params an empty object"), recorded("create: type not active")]);
     let sandbox = Sandbox::at(&server.url());
     complains(&sandbox.prismq(["create-task", ANY]).run(), 1, &["must be of type object", "KEY=VALUE"]);
     complains(&sandbox.prismq(["create-task", ANY, "a=1"]).run(), 1, &["Task type is not active"]);

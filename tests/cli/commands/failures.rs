@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Rig, Sandbox, Server};
+use crate::support::{ANY, Answer, Rig, Sandbox, ScriptedServer};
 
 /// The stderr tail of a Python program.
 const TRACEBACK: [&str; 5] = [
@@ -163,7 +163,7 @@ fn the_history_begins_with_the_creation_even_if_clocks_differ() {
         let task = json!({"id": 5, "type": ANY, "status": "claimed", "attempts": 1, "claimed_by": "me", "priority": 0,
             "params": {"n": 1, "a": {}}, "created_at": created_at, "claimed_at": created_at});
         let claimed = format!(r#"{{"id":5,"type":"{ANY}","attempts":1,"params":{{"n":{params},"a":[]}}}}"#);
-        let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+        let server = ScriptedServer::start(move |request| match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/tasks/5") => Answer::data(&task),
             ("GET", _) => crate::support::type_found(),
             (_, "/tasks/claim") => Answer::data(&serde_json::from_str::<Value>(&claimed).unwrap()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, NOBODY, Output, Rig, Server, complains, recorded};
+use crate::support::{ANY, Answer, NOBODY, Output, Rig, ScriptedServer, complains, recorded};
 
 const CONFIG: &str = "[[task_type]]\nname = \"example.any\"\nexec = [\"cat\"]\n";
 
@@ -74,7 +74,7 @@ fn no_server() {
 #[test]
 fn a_server_whose_database_is_down() {
     let rig = rig();
-    let server = Server::always(recorded("health while the database is down"));
+    let server = ScriptedServer::always(recorded("health while the database is down"));
     let output = rig.run(&format!("health --json --api-url {}", server.url()));
     assert!(output.json()["api_error"].as_str().unwrap().contains("Internal server error"));
     assert_eq!((output.code(), &output.json()["api_connectivity"]), (1, &json!(false)));
@@ -86,7 +86,7 @@ fn a_server_that_does_not_answer_in_time() {
     let rig = rig();
     let types: Vec<String> = (0..20).map(|n| format!("[[task_type]]\nname = \"type.{n}\"\n")).collect();
     rig.sandbox.write("prismq.toml", types.concat());
-    let server = Server::always(Answer::hang());
+    let server = ScriptedServer::always(Answer::hang());
     let start = Instant::now();
     let output = rig.run(&format!("health --json --timeout 300ms --api-url {}", server.url())).exits(1);
     let took = start.elapsed();

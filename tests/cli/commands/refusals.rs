@@ -6,16 +6,16 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::support::{ANY, Answer, Request, Rig, Sandbox, Server, complains, recorded, type_found};
+use crate::support::{ANY, Answer, Request, Rig, Sandbox, ScriptedServer, complains, recorded, type_found};
 
 /// Refuses each kind of call this many times before it is answered by `answer`.
 fn limited(
     times: usize,
     retry_after: &'static str,
     answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
-) -> Server {
+) -> ScriptedServer {
     let refused = Mutex::new(HashSet::new());
-    Server::start(move |request| {
+    ScriptedServer::start(move |request| {
         let mut refused = refused.lock().unwrap();
         let call = |time| (request.method.clone(), request.path.clone(), request.body.clone(), time);
         if (0..times).any(|time| refused.insert(call(time))) {
@@ -83,7 +83,7 @@ fn each_line_of_a_file_is_created_despite_rate_limits() {
 
 #[test]
 fn time_limits_hold_while_the_server_limits_calls() {
-    let server = Server::start(|request| match request.path.as_str() {
+    let server = ScriptedServer::start(|request| match request.path.as_str() {
         "/task-types/example.any" => type_found(),
         "/tasks" => Answer::data(&json!({"id": 7, "type": ANY, "status": "pending"})),
         _ => recorded("rate limited"),
@@ -97,7 +97,7 @@ fn time_limits_hold_while_the_server_limits_calls() {
 
 #[test]
 fn a_signal_ends_the_wait() {
-    let server = Server::always(recorded("rate limited"));
+    let server = ScriptedServer::always(recorded("rate limited"));
     let sandbox = Sandbox::at(&server.url());
     for line in ["list-tasks", "create-task example.any n:=1", "create-task example.any --from -", "claim example.any"]
     {

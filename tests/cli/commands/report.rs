@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, complains_in_json, type_found, wait_for};
+use crate::support::{ANY, Answer, Rig, Sandbox, ScriptedServer, complains, complains_in_json, type_found, wait_for};
 
 /// A rig with task 1 claimed by `me`.
 fn claimed() -> Rig {
@@ -129,7 +129,7 @@ fn progress_is_reported_and_printed_with_json_only() {
 
 #[test]
 fn progress_may_have_a_message() {
-    let server = Server::start(|request| match (request.method.as_str(), request.path.as_str()) {
+    let server = ScriptedServer::start(|request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", _) => type_found(),
         (_, "/tasks/claim") => Answer::data(&json!({"id": 5, "type": ANY, "params": {}, "attempts": 1})),
         _ => Answer::data(&json!({"id": "5", "progress": 40})),
@@ -199,7 +199,7 @@ fn a_noted_claim_takes_precedence_over_the_environment() {
 #[test]
 fn an_unreported_result_is_sent_the_next_time() {
     static REFUSES: AtomicBool = AtomicBool::new(true);
-    let server = Server::start(|request| match (request.method.as_str(), request.path.as_str()) {
+    let server = ScriptedServer::start(|request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/tasks/5") => {
             Answer::data(&json!({"id": 5, "type": ANY, "status": "claimed", "attempts": 1, "claimed_by": "me"}))
         }

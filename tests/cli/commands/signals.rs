@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::support::{ANY, Answer, Rig, Running, Sandbox, Server, plain, type_found, wait_for};
+use crate::support::{ANY, Answer, Rig, Running, Sandbox, ScriptedServer, plain, type_found, wait_for};
 
 /// Starts `prismq` with signals ignored or blocked, by these options of `env`.
 #[cfg(target_os = "linux")]
@@ -37,7 +37,7 @@ fn is_in(set: u64, signal: Signal) -> bool {
 #[test]
 fn signals_ignored_at_the_start_stay_ignored() {
     let rig = Rig::new();
-    let hangs = Server::always(Answer::hang());
+    let hangs = ScriptedServer::always(Answer::hang());
     let url = hangs.url();
     let lines = [
         format!("work --handle {ANY}=cat"),
@@ -87,7 +87,7 @@ fn signals_blocked_at_the_start_are_unblocked() {
         end_by(&mut command, Signal::TERM, &line);
     }
     // A command that handles no signals ends at the first one.
-    let hangs = Server::always(Answer::hang());
+    let hangs = ScriptedServer::always(Answer::hang());
     let line = format!("list-tasks --api-url {}", hangs.url());
     let mut command = started_with(&rig.sandbox, "--block-signal=HUP,INT,TERM", &line);
     wait_for("its call", || (!hangs.requests().is_empty()).then_some(()));
@@ -138,8 +138,8 @@ fn end_by(command: &mut Running, signal: Signal, name: &str) {
 }
 
 /// A TaskManager with one task that does not answer these calls.
-fn deaf_to(calls: &'static [&'static str]) -> Server {
-    Server::start(move |request| {
+fn deaf_to(calls: &'static [&'static str]) -> ScriptedServer {
+    ScriptedServer::start(move |request| {
         let call = format!("{} {}", request.method, request.path);
         let task = json!({"id": 1, "type": ANY, "params": {}, "attempts": 1, "status": "claimed"});
         match call.as_str() {

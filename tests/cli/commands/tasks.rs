@@ -5,7 +5,7 @@ use std::sync::{Mutex, mpsc};
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Request, Rig, Sandbox, Server, complains, finds_nothing, memory, recorded};
+use crate::support::{ANY, Answer, Request, Rig, Sandbox, ScriptedServer, complains, finds_nothing, memory, recorded};
 
 /// A rig with a completed, a claimed and a pending task of [`ANY`], and a pending one of another type.
 fn rig() -> Rig {
@@ -96,8 +96,8 @@ fn listed(id: usize) -> Value {
 
 /// A server that lists 120 failed tasks without their params, as the published one does, and shows those in full that
 /// `shows` accepts.
-fn brief(shows: impl Fn(u64) -> bool + Send + Sync + 'static) -> Server {
-    Server::start(move |request| {
+fn brief(shows: impl Fn(u64) -> bool + Send + Sync + 'static) -> ScriptedServer {
+    ScriptedServer::start(move |request| {
         let mut task = json!({"type": ANY, "status": "failed", "attempts": 3, "created_at": "2026-11-22 03:18:35"});
         if let Some(id) = request.path.split_once("/tasks/").and_then(|(_, id)| id.parse().ok()) {
             task["id"] = json!(id);
@@ -155,8 +155,8 @@ fn missing_details_are_noted() {
 }
 
 /// A server with pages by offset and 1,234 tasks, at most `most` to a page.
-fn full(most: usize) -> Server {
-    Server::start(move |request| {
+fn full(most: usize) -> ScriptedServer {
+    ScriptedServer::start(move |request| {
         let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
         let page: Vec<Value> =
             (offset..(offset + limit.min(most)).min(1234)).map(|before| listed(1234 - before)).collect();
@@ -180,9 +180,9 @@ fn long_lists_are_read_in_pages() {
 }
 
 /// A server with pages by key and this many tasks; each request for a page adds a task.
-fn growing(count: usize) -> Server {
+fn growing(count: usize) -> ScriptedServer {
     let newest = AtomicUsize::new(count);
-    Server::start(move |request| {
+    ScriptedServer::start(move |request| {
         let newest = newest.fetch_add(1, SeqCst);
         let next = if request.path.contains("before=") { parameter(request, "before") - 1 } else { newest };
         let page: Vec<Value> = (1..=next).rev().take(parameter(request, "limit")).map(listed).collect();
@@ -204,7 +204,7 @@ fn new_tasks_cause_no_gaps_or_repetitions_in_a_list() {
 fn memory_does_not_grow_with_the_length_of_a_list() {
     let (sender, process) = mpsc::channel();
     let (process, early) = (Mutex::new((process, None)), AtomicU64::new(0));
-    let server = Server::start(move |request| {
+    let server = ScriptedServer::start(move |request| {
         let (limit, offset) = (parameter(request, "limit"), parameter(request, "offset"));
         let (receiver, known) = &mut *process.lock().unwrap();
         let peak = memory(*known.get_or_insert_with(|| receiver.recv().unwrap()), "VmHWM");
@@ -241,7 +241,8 @@ fn show_task_prints_the_complete_task() {
 
 #[test]
 fn tasks_of_the_published_server_look_the_same() {
-    let server = Server::queue([recorded("show the completed task"), recorded("show it: the empty result is null")]);
+    let server =
+        ScriptedServer::queue([recorded("show the completed task"), recorded("show it: the empty result is null")]);
     let sandbox = Sandbox::at(&server.url());
     let show = || sandbox.prismq(["show-task", "1", "--json"]).run().exits(0).json();
     let (task, unusual) = (show(), show());
@@ -249,7 +250,7 @@ fn tasks_of_the_published_server_look_the_same() {
     assert_eq!(task["created_at"].as_str().map(str::len), Some(19));
     assert_eq!(unusual["result"], Value::Null);
 
-    let server = Server::queue([recorded("list tasks"), Answer::data(&json!([]))]);
+    let server = ScriptedServer::queue([recorded("list tasks"), Answer::data(&json!([]))]);
     let lines = Sandbox::at(&server.url()).prismq(["list-tasks", "--json"]).run().exits(0).json_lines();
     assert!(lines.iter().all(|task| task["id"].is_u64()) && !lines.is_empty(), "{lines:?}");
 }
@@ -258,7 +259,7 @@ fn tasks_of_the_published_server_look_the_same() {
 fn a_missing_task_is_an_error() {
     let rig = Rig::new();
     complains(&rig.run("show-task 7"), 1, &["has no task 7"]);
-    let server = Server::queue([recorded("show a task that does not exist")]);
+    let server = ScriptedServer::queue([recorded("show a task that does not exist")]);
     complains(&Sandbox::at(&server.url()).prismq(["show-task", "999"]).run(), 1, &["has no task 999"]);
     for id in ["x", "-1", "1.5", "9223372036854775808"] {
         let output = rig.run(&format!("show-task {id}")).exits(2);

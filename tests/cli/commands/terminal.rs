@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use serde_json::json;
 
 #[cfg(target_os = "linux")]
-use crate::support::{ANY, Answer, Rig, Running, Sandbox, Server, type_found};
+use crate::support::{ANY, Answer, Rig, Running, Sandbox, ScriptedServer, type_found};
 
 /// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows.
 #[cfg(target_os = "linux")]
@@ -59,7 +59,7 @@ fn waiting_for_a_result_shows_progress() {
 #[test]
 fn commands_show_that_they_wait_for_the_taskmanager() {
     let rig = Rig::new();
-    let server = Server::always(Answer::hang());
+    let server = ScriptedServer::always(Answer::hang());
     let commands = [
         "explain 1",
         "health --timeout 20s",
@@ -84,7 +84,7 @@ fn commands_show_that_they_wait_for_the_taskmanager() {
 #[cfg(target_os = "linux")]
 #[test]
 fn claim_run_shows_what_it_waits_for() {
-    let server = Server::always(Answer::hang());
+    let server = ScriptedServer::always(Answer::hang());
     let sandbox = Sandbox::at(&server.url());
     for command in ["claim example.any", "claim example.any --run", "replay 1"] {
         let mut asking = sandbox.prismq(command.split(' ')).on_terminal().start();
@@ -97,7 +97,7 @@ fn claim_run_shows_what_it_waits_for() {
 #[test]
 fn the_live_line_shows_that_a_report_is_waiting() {
     let claimed = json!({"id": 1, "type": ANY, "params": {}, "attempts": 1, "status": "claimed"});
-    let server = Server::start(move |request| match request.path.as_str() {
+    let server = ScriptedServer::start(move |request| match request.path.as_str() {
         "/tasks/claim" => Answer::data(&claimed),
         "/tasks/1/complete" => Answer::hang(),
         _ => type_found(),
@@ -114,7 +114,7 @@ fn the_live_line_shows_that_a_report_is_waiting() {
 fn registering_many_types_shows_progress() {
     let (go, gone) = channel();
     let gone = Mutex::new(gone);
-    let server = Server::start(move |request| {
+    let server = ScriptedServer::start(move |request| {
         let name = &request.json()["name"];
         match name.as_str() {
             Some("a.slow") => gone.lock().unwrap().recv().unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, recorded};
+use crate::support::{ANY, Answer, Rig, Sandbox, ScriptedServer, complains, recorded};
 
 const SCHEMA: &str = r#"{"properties":{"n":{"type":"integer"}},"type":"object"}"#;
 
@@ -107,8 +107,8 @@ fn types_are_listed() {
 }
 
 /// A server that answers calls about types as the published one does.
-fn published() -> Server {
-    Server::start(|request| match request.path.as_str() {
+fn published() -> ScriptedServer {
+    ScriptedServer::start(|request| match request.path.as_str() {
         "/task-types/PrismQ.YouTube.Video.Search" => recorded("type by name"),
         path if path.starts_with("/task-types?") => recorded("list active types"),
         path if path.starts_with("/task-types/") => recorded("type by name, unknown"),

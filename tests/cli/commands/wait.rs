@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Answer, Rig, Sandbox, Server, complains, says_once};
+use crate::support::{ANY, Answer, Rig, Sandbox, ScriptedServer, complains, says_once};
 
 fn shown(status: &str, changes: &Value) -> Answer {
     let mut task = json!({
@@ -47,7 +47,7 @@ fn wait_prints_the_result() {
 fn a_failure_is_exit_code_1() {
     let failed = json!({"result": {"success": false, "error": "no luck"}, "error_message": "no luck", "attempts": 3});
     for (flags, expected) in [(&[][..], &failed["result"]), (&["--json"][..], &json!(null))] {
-        let server = Server::queue([created(), shown("claimed", &json!({})), shown("failed", &failed)]);
+        let server = ScriptedServer::queue([created(), shown("claimed", &json!({})), shown("failed", &failed)]);
         let output = Sandbox::at(&server.url()).prismq(WAIT).args(flags.iter().copied()).run().exits(1);
         let printed = output.json();
         if flags.is_empty() {
@@ -63,7 +63,7 @@ fn a_failure_is_exit_code_1() {
 
 #[test]
 fn timeout_limits_the_wait() {
-    let server = Server::start(|request| match request.method.as_str() {
+    let server = ScriptedServer::start(|request| match request.method.as_str() {
         "POST" => created(),
         _ => shown("pending", &json!({})),
     });
@@ -78,13 +78,13 @@ fn timeout_limits_the_wait() {
 
 #[test]
 fn a_deleted_task_ends_the_wait() {
-    let server = Server::queue([created(), Answer::error(404, "Task not found")]);
+    let server = ScriptedServer::queue([created(), Answer::error(404, "Task not found")]);
     let output = Sandbox::at(&server.url()).prismq(WAIT).run().exits(1);
     assert!(output.stderr.ends_with("prismq: task 7 is no longer in the TaskManager\n"), "{}", output.stderr);
 }
 
 /// Sends a signal after `count` requests, and expects the command to end at once.
-fn ends_at_once(server: &Server, count: usize, signal: Signal) {
+fn ends_at_once(server: &ScriptedServer, count: usize, signal: Signal) {
     let sandbox = Sandbox::at(&server.url());
     let running = sandbox.prismq(WAIT).start();
     server.wait_for_requests(count);
@@ -98,13 +98,13 @@ fn ends_at_once(server: &Server, count: usize, signal: Signal) {
 #[test]
 fn a_signal_ends_the_wait_at_once() {
     for signal in [Signal::INT, Signal::TERM] {
-        let pending = Server::start(|request| match request.method.as_str() {
+        let pending = ScriptedServer::start(|request| match request.method.as_str() {
             "POST" => created(),
             _ => shown("pending", &json!({})),
         });
         // After four polls it sleeps for more than a third of a second.
         ends_at_once(&pending, 5, signal);
-        let silent = Server::start(|request| match request.method.as_str() {
+        let silent = ScriptedServer::start(|request| match request.method.as_str() {
             "POST" => created(),
             _ => Answer::hang(),
         });

@@ -4,23 +4,23 @@ use std::fs;
 use std::path::Path;
 
 use super::read;
-use super::run_blocks::Story;
+use super::run_blocks::BlockRunner;
 use crate::support::promtool;
 
 /// Asserts that the text of `file`, in a language, is valid.
-pub(crate) fn check(story: &Story, language: &str, file: &Path) {
+pub(crate) fn check(runner: &BlockRunner, language: &str, file: &Path) {
     let name = file.to_str().unwrap();
     let text = fs::read_to_string(file).unwrap();
     match language {
         "json" | "jsonl" => is_json(&text),
         "toml" if name.ends_with("Cargo.toml") => _ = text.parse::<toml::Table>().unwrap(),
-        "toml" => story.succeeds("prismq", &["config", "--config", name]),
-        "python" => story.succeeds("python3", &["-m", "py_compile", name]),
-        "js" => story.succeeds("node", &["--check", name]),
-        "php" => story.succeeds("php", &["-l", name]),
-        "sh" | "bash" => story.succeeds("bash", &["-n", name]),
-        "sql" => story.succeeds("sh", &["-c", &format!("sqlite3 -bail ~/.local/share/prismq/results.db < {name}")]),
-        "rust" => is_tried_by_rustdoc(story.document()),
+        "toml" => runner.succeeds("prismq", &["config", "--config", name]),
+        "python" => runner.succeeds("python3", &["-m", "py_compile", name]),
+        "js" => runner.succeeds("node", &["--check", name]),
+        "php" => runner.succeeds("php", &["-l", name]),
+        "sh" | "bash" => runner.succeeds("bash", &["-n", name]),
+        "sql" => runner.succeeds("sh", &["-c", &format!("sqlite3 -bail ~/.local/share/prismq/results.db < {name}")]),
+        "rust" => is_tried_by_rustdoc(runner.document()),
         "yaml" => promtool(&["check", "config", "--syntax-only", "/dev/stdin"], &text),
         "ini" => is_a_unit(&text),
         _ => panic!("nobody knows how to try a block of {language:?}"),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::markdown::{self, Block};
 use super::{kinds, read, repository};
-use crate::support::{Answer, Output, Prismq, Running, Sandbox, Server};
+use crate::support::{Answer, Output, Prismq, Running, Sandbox, ScriptedServer};
 
 /// Blocks that no test can run, by document and first line.
 const NOT_TESTED: &[(&str, &str)] = &[
@@ -46,19 +46,19 @@ fn untested_blocks_still_exist() {
 
 /// Runs a document; a block that fails is named by its line.
 pub(crate) fn run(document: &'static str) {
-    let mut story = Story::begin(document);
+    let mut runner = BlockRunner::begin(document);
     for block in markdown::blocks(&read(document)) {
-        let told = catch_unwind(AssertUnwindSafe(|| story.tell(&block)));
+        let told = catch_unwind(AssertUnwindSafe(|| runner.run_block(&block)));
         told.unwrap_or_else(|panic| {
             eprintln!("{document}, line {}:\n{}", block.line, block.text);
             resume_unwind(panic)
         });
     }
-    story.end();
+    runner.end();
 }
 
 /// The reader's folder, and the commands that run in it.
-pub(crate) struct Story {
+pub(crate) struct BlockRunner {
     document: &'static str,
     sandbox: Sandbox,
     terminals: Vec<Running>,
@@ -66,19 +66,19 @@ pub(crate) struct Story {
     ports: Vec<(String, u16)>,
     /// Output of the last commands.
     printed: String,
-    _youtube: Server,
-    _forum: Server,
+    _youtube: ScriptedServer,
+    _forum: ScriptedServer,
 }
 
-impl Story {
+impl BlockRunner {
     fn begin(document: &'static str) -> Self {
-        let youtube = Server::always(Answer::json(200, &json!({"items": []})));
-        let forum = Server::always(Answer::json(200, &json!({"data": {"children": []}})));
+        let youtube = ScriptedServer::always(Answer::json(200, &json!({"items": []})));
+        let forum = ScriptedServer::always(Answer::json(200, &json!({"data": {"children": []}})));
         let sandbox = Sandbox::new().env("YOUTUBE_API_URL", &format!("http://{}", youtube.address()));
         fs::create_dir(sandbox.home("../bin")).unwrap();
         symlink(env!("CARGO_BIN_EXE_prismq"), sandbox.home("../bin/prismq")).unwrap();
         fs::write(sandbox.home("../shell"), "").unwrap();
-        let mut story = Self {
+        let mut runner = Self {
             document,
             sandbox,
             terminals: Vec::new(),
@@ -88,15 +88,15 @@ impl Story {
             _forum: forum,
         };
         for folder in ["deploy", "examples"] {
-            story.succeeds("cp", &["-r", repository(folder).to_str().unwrap(), "."]);
+            runner.succeeds("cp", &["-r", repository(folder).to_str().unwrap(), "."]);
         }
         // As if a worker had run here before.
-        drop(Store::open(&story.sandbox.home(".local/share/prismq/results.db")).unwrap());
-        story.open_terminal("prismq serve --db ../taskmanager.db");
-        story
+        drop(Store::open(&runner.sandbox.home(".local/share/prismq/results.db")).unwrap());
+        runner.open_terminal("prismq serve --db ../taskmanager.db");
+        runner
     }
 
-    fn tell(&mut self, block: &Block) {
+    fn run_block(&mut self, block: &Block) {
         let first = block.text.lines().next().unwrap_or_default();
         match (block.language.as_str(), block.mark.as_str()) {
             ("text", "") => {}

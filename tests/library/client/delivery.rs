@@ -9,7 +9,7 @@ use prismq::{ErrorType, Outcome, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client::{client, connection, patient, refused, report, result, task};
-use crate::support::{Answer, FakeClock, Server, recorded};
+use crate::support::{Answer, FakeClock, ScriptedServer, recorded};
 
 const COMPLETE: &str = "POST /tasks/1/complete";
 const LOOK: &str = "GET /tasks/1";
@@ -43,13 +43,13 @@ fn look(changes: &Value) -> Answer {
 /// Reports with a lost first answer, after which the server shows this task. Returns the result, and whether the report was
 /// sent again.
 fn fate(outcome: Outcome, look: &Answer) -> (Delivery, bool) {
-    let server = Server::queue([Answer::close(), look.clone(), recorded("complete")]);
+    let server = ScriptedServer::queue([Answer::close(), look.clone(), recorded("complete")]);
     let first = patient(&server, Retries::STANDARD, &FakeClock::new()).deliver(&report(outcome.clone())).unwrap();
     let calls = server.calls();
     assert_eq!(calls[..2], [COMPLETE, LOOK]);
 
     // The same after a restart, when it is unknown whether the report was sent.
-    let server = Server::queue([look.clone(), recorded("complete")]);
+    let server = ScriptedServer::queue([look.clone(), recorded("complete")]);
     let later = client(&server).redeliver(&report(outcome)).unwrap();
     assert_eq!((later, server.calls()), (first, calls[1..].to_vec()));
     (first, calls.len() == 3)
@@ -130,7 +130,7 @@ fn an_answer_is_lost_in_many_ways() {
         Answer::hang(),
     ];
     for answer in lost {
-        let server = Server::queue([answer.clone(), recorded("show the completed task")]);
+        let server = ScriptedServer::queue([answer.clone(), recorded("show the completed task")]);
         let mut connection = connection(&server);
         if format!("{answer:?}").contains("Hang") {
             connection.call_timeout = Duration::from_millis(100);
@@ -146,7 +146,7 @@ fn a_refused_report_is_looked_up_at_once() {
     for refusal in ["complete the same again", "complete: another worker's task", "complete a task that does not exist"]
     {
         let clock = FakeClock::new();
-        let server = Server::queue([recorded(refusal), recorded("show the completed task")]);
+        let server = ScriptedServer::queue([recorded(refusal), recorded("show the completed task")]);
         let delivery = patient(&server, Retries::NONE, &clock).deliver(&report(success()));
         assert_eq!((delivery, clock.sleeps().len()), (Ok(Delivery::Confirmed), 0), "{refusal}");
     }
@@ -157,7 +157,7 @@ fn looking_and_sending_are_both_tried_again() {
     let clock = FakeClock::new();
     let sent = [Answer::close(), recorded("complete: deadlock in the server's database"), recorded("complete")];
     let (sent, looks) = (Mutex::new(sent.into_iter()), Mutex::new([recorded("backend down")].into_iter()));
-    let server = Server::start(move |request| match request.method.as_str() {
+    let server = ScriptedServer::start(move |request| match request.method.as_str() {
         "POST" => sent.lock().unwrap().next().unwrap(),
         _ => looks.lock().unwrap().next().unwrap_or_else(|| look(&json!({}))),
     });
@@ -178,7 +178,7 @@ fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
         (recorded("show the completed task"), Delivery::Confirmed),
         (look(&json!({"claimed_by": "worker-2", "attempts": 2})), Delivery::ClaimLost),
     ] {
-        let server = Server::queue([look(&json!({})), recorded("complete the same again"), then]);
+        let server = ScriptedServer::queue([look(&json!({})), recorded("complete the same again"), then]);
         let delivery = patient(&server, Retries::STANDARD, &FakeClock::new()).redeliver(&report(success()));
         assert_eq!((delivery, server.calls()), (Ok(expected), [LOOK, COMPLETE, LOOK].map(String::from).to_vec()));
     }
@@ -189,7 +189,7 @@ fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
 fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
     for fault in [recorded("backend down"), recorded("the server's database is down"), Answer::close()] {
         let clock = FakeClock::new();
-        let server = Server::always(fault);
+        let server = ScriptedServer::always(fault);
         let client = patient(&server, Retries::STANDARD, &clock);
         assert!(client.deliver(&report(success())).unwrap_err().is_retryable());
         assert_eq!((server.requests().len(), clock.sleeps().len()), (5, 4), "{:?}", server.calls());
@@ -204,24 +204,24 @@ fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
 fn a_rate_limit_is_obeyed_before_a_report_is_sent_again() {
     let clock = FakeClock::new();
     let answers = [recorded("rate limited"), recorded("rate limited"), look(&json!({})), recorded("complete")];
-    let delivery = patient(&Server::queue(answers), Retries::STANDARD, &clock).deliver(&report(success()));
+    let delivery = patient(&ScriptedServer::queue(answers), Retries::STANDARD, &clock).deliver(&report(success()));
     assert_eq!((delivery, clock.sleeps()), (Ok(Delivery::Confirmed), vec![Duration::from_mins(1); 2]));
 }
 
 #[test]
 fn a_single_try_leaves_a_lost_answer_to_later() {
-    let server = Server::always(Answer::close());
+    let server = ScriptedServer::always(Answer::close());
     assert!(matches!(client(&server).deliver(&report(success())), Err(Error::Unreachable { .. })));
     assert_eq!(server.calls(), [COMPLETE]);
 }
 
 #[test]
 fn final_refusals_are_errors() {
-    let wrong_key = patient(&Server::always(recorded("wrong key")), Retries::STANDARD, &FakeClock::new())
+    let wrong_key = patient(&ScriptedServer::always(recorded("wrong key")), Retries::STANDARD, &FakeClock::new())
         .deliver(&report(success()));
     assert!(matches!(wrong_key, Err(Error::KeyRefused { .. })), "{wrong_key:?}");
     for call in [Client::deliver, Client::redeliver] {
-        let server = Server::always(Answer::error(400, "Missing required field: success"));
+        let server = ScriptedServer::always(Answer::error(400, "Missing required field: success"));
         let refusal = call(&patient(&server, Retries::STANDARD, &FakeClock::new()), &report(success()));
         assert_eq!(refusal, Err(refused(400, "Missing required field: success")));
         assert_eq!(server.requests().len(), 1);
@@ -230,7 +230,7 @@ fn final_refusals_are_errors() {
 
 /// Returns what is sent for `result` to a server that accepts it.
 fn sent(result: &TaskResult) -> Value {
-    let server = Server::queue([recorded("complete")]);
+    let server = ScriptedServer::queue([recorded("complete")]);
     assert_eq!(client(&server).deliver(&ResultReport::from(result)), Ok(Delivery::Confirmed));
     server.requests()[0].json()
 }
@@ -280,7 +280,7 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
         let mut failure = failure();
         failure.data = json!([1, 2]);
         for (outcome, omitted) in [(success(), "videos"), (failure, "data")] {
-            let server = Server::queue([answer.clone(), recorded("complete")]);
+            let server = ScriptedServer::queue([answer.clone(), recorded("complete")]);
             let result = result(outcome);
             assert_eq!(client(&server).deliver(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
             let [whole, summary] = &server.requests()[..] else { panic!("{:?}", server.calls()) };

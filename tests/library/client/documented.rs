@@ -6,12 +6,12 @@ use prismq::{Outcome, TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client::{SEARCH, client, refused, report, task};
-use crate::support::{Answer, Server};
+use crate::support::{Answer, ScriptedServer};
 
 /// Checks `call` against `data` inside the envelope and without it.
 fn gives<T: serde::Serialize>(data: &Value, call: impl Fn(&Client) -> Result<T, Error>, expected: &Value) {
     for answer in [Answer::data(data), Answer::json(200, data)] {
-        let server = Server::queue([answer.clone()]);
+        let server = ScriptedServer::queue([answer.clone()]);
         let got = call(&client(&server)).unwrap_or_else(|error| panic!("{error}, for {answer:?}"));
         assert_eq!(serde_json::to_value(got).unwrap(), *expected, "for {answer:?}");
     }
@@ -21,7 +21,7 @@ fn gives<T: serde::Serialize>(data: &Value, call: impl Fn(&Client) -> Result<T, 
 fn refused_with_404<T>(text: &str, call: impl Fn(&Client) -> T) -> Vec<T> {
     [Answer::error(404, text), Answer::json(404, &json!({"error": text}))]
         .into_iter()
-        .map(|answer| call(&client(&Server::queue([answer]))))
+        .map(|answer| call(&client(&ScriptedServer::queue([answer]))))
         .collect()
 }
 
@@ -78,7 +78,7 @@ fn a_claim_asks_for_an_order() {
         (Order::NewestFirst, "created_at", "DESC"),
         (Order::HighestPriorityFirst, "priority", "DESC"),
     ] {
-        let server = Server::queue([Answer::error(404, "No available tasks")]);
+        let server = ScriptedServer::queue([Answer::error(404, "No available tasks")]);
         client(&server).claim("worker-1", 4, order).unwrap();
         let body = json!({"worker_id": "worker-1", "task_type_id": 4, "sort_by": sort_by, "sort_order": sort_order});
         assert_eq!(server.requests()[0].json(), body);
@@ -89,7 +89,7 @@ fn a_claim_asks_for_an_order() {
 fn a_completed_report() {
     for answer in [json!({"id": 1, "status": "completed"}), json!({"id": 1, "status": "pending"})] {
         for answer in [Answer::data(&answer), Answer::json(200, &answer)] {
-            let delivery = client(&Server::queue([answer])).deliver(&report(Outcome::success(json!(1))));
+            let delivery = client(&ScriptedServer::queue([answer])).deliver(&report(Outcome::success(json!(1))));
             assert_eq!(delivery, Ok(Delivery::Confirmed));
         }
     }
@@ -119,7 +119,7 @@ fn errors_come_without_the_envelope_too() {
         let answer = |status, error: Value| {
             let mut body = envelope.clone();
             body.as_object_mut().unwrap().extend(error.as_object().unwrap().clone());
-            let server = Server::queue([Answer::json(status, &body)]);
+            let server = ScriptedServer::queue([Answer::json(status, &body)]);
             client(&server).progress(TaskId(1), "w", 40, None).unwrap_err()
         };
         let taken = "Task is claimed by another worker";
@@ -134,7 +134,7 @@ fn errors_come_without_the_envelope_too() {
 #[test]
 fn a_blocked_address_is_no_refused_task() {
     let blocked = json!({"error": "Forbidden", "message": "Your address is blocked.", "timestamp": "…"});
-    let server = Server::queue([Answer::new(403, "text/html; charset=UTF-8", blocked.to_string())]);
+    let server = ScriptedServer::queue([Answer::new(403, "text/html; charset=UTF-8", blocked.to_string())]);
     let error = client(&server).progress(TaskId(1), "w", 40, None).unwrap_err();
     let expected = Error::KeyRefused { url: server.url(), message: "Your address is blocked.".into(), with_key: true };
     assert_eq!(error, expected);
@@ -145,7 +145,7 @@ fn a_blocked_address_is_no_refused_task() {
 #[test]
 fn a_call_the_server_does_not_know_is_no_unknown_task() {
     for body in [json!({"success": false, "error": "Endpoint not found"}), json!({"detail": "Not Found"}), json!({})] {
-        let server = Server::always(Answer::json(404, &body));
+        let server = ScriptedServer::always(Answer::json(404, &body));
         let client = client(&server);
         let url = server.url();
         let unknown = |call: &str| {

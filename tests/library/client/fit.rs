@@ -8,7 +8,7 @@ use prismq::internals::taskmanager::{Delivery, ResultReport};
 use prismq::{ErrorType, Outcome};
 
 use crate::client::{client, result};
-use crate::support::{Answer, Request, Server};
+use crate::support::{Answer, Request, ScriptedServer};
 
 /// Maximum size of a column of the published server.
 const COLUMN: usize = 65_535;
@@ -24,8 +24,8 @@ fn stored(value: &Value) -> usize {
 }
 
 /// A server that stores results of at most `most` bytes, as `count` counts them.
-fn server(most: usize, count: fn(&Value) -> usize) -> Server {
-    Server::start(move |request: &Request| {
+fn server(most: usize, count: fn(&Value) -> usize) -> ScriptedServer {
+    ScriptedServer::start(move |request: &Request| {
         if count(&request.json()["result"]) > most {
             return Answer::error(500, "SQLSTATE[22001]: String data, right truncated: 1406 Data too long for column");
         }

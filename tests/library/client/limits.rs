@@ -11,7 +11,7 @@ use prismq::{TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client::{NOBODY, client, connection, patient, refused, task};
-use crate::support::{Answer, FakeClock, Server, recorded};
+use crate::support::{Answer, FakeClock, ScriptedServer, recorded};
 
 const SHORT: Duration = Duration::from_millis(60);
 const LONG: Duration = Duration::from_secs(60);
@@ -34,8 +34,8 @@ fn unreachable(url: &str, reason: &str) -> Error {
 
 #[test]
 fn a_call_ends_in_time() {
-    let never = Server::always(Answer::hang());
-    let dripping = Server::always(recorded("show a task").dripping());
+    let never = ScriptedServer::always(Answer::hang());
+    let dripping = ScriptedServer::always(recorded("show a task").dripping());
     for (server, reason) in [(never, "no answer in time"), (dripping, "the answer timed out")] {
         let connection = Connection { call_timeout: SHORT, connect_timeout: LONG, ..connection(&server) };
         assert_eq!(failure(&connection), unreachable(&server.url(), reason));
@@ -44,7 +44,7 @@ fn a_call_ends_in_time() {
 
 #[test]
 fn connecting_ends_in_time() {
-    let server = Server::always(Answer::hang()); // accepts connections, but never answers
+    let server = ScriptedServer::always(Answer::hang()); // accepts connections, but never answers
     let url = server.url().replace("http:", "https:");
     let connection = Connection {
         ca_file: Some(fixture("ca.pem")),
@@ -78,7 +78,7 @@ fn a_server_that_is_not_there_or_goes_away() {
         (Answer::raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"success\":true,"), cut),
         (Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"su"), cut),
     ] {
-        let server = Server::queue([answer.clone()]);
+        let server = ScriptedServer::queue([answer.clone()]);
         let error = failure(&connection(&server));
         assert!(
             matches!(&error, Error::Unreachable { reason: got, .. } if got.starts_with(reason)),
@@ -101,7 +101,7 @@ fn servers_that_are_not_a_taskmanager_are_recognised() {
             "it does not answer in valid HTTP",
         ),
     ] {
-        let server = Server::queue([answer]);
+        let server = ScriptedServer::queue([answer]);
         let error = failure(&connection(&server));
         let said = matches!(&error, Error::NotATaskManager { reason: got, .. } if got.starts_with(reason));
         assert!(said && !error.is_retryable(), "{error}");
@@ -116,13 +116,13 @@ fn long_answer(length: usize) -> Answer {
 
 #[test]
 fn an_answer_may_be_33_mib_long() {
-    let server = Server::queue([long_answer(33 << 20)]);
+    let server = ScriptedServer::queue([long_answer(33 << 20)]);
     let read = failure(&connection(&server));
     assert!(matches!(&read, Error::Unavailable { status: 500, .. }), "{read}");
 }
 
 fn is_too_long(answer: Answer) {
-    let server = Server::queue([answer]);
+    let server = ScriptedServer::queue([answer]);
     let reason = "the answer is longer than 33 MiB".into();
     assert_eq!(failure(&connection(&server)), Error::NotATaskManager { url: server.url(), reason });
 }
@@ -144,10 +144,10 @@ fn an_endless_answer_in_chunks_is_given_up() {
 
 #[test]
 fn no_redirect_is_followed() {
-    let elsewhere = Server::always(recorded("show a task"));
+    let elsewhere = ScriptedServer::always(recorded("show a task"));
     for status in [301, 302, 303, 307, 308] {
         let target = format!("{}/tasks/1", elsewhere.url());
-        let server = Server::always(Answer::redirect(status, &target));
+        let server = ScriptedServer::always(Answer::redirect(status, &target));
         let reason = format!("it redirects to {target}; prismq follows no redirects, to protect the key");
         let expected = Error::NotATaskManager { url: server.url(), reason };
         assert!(!expected.is_retryable());
@@ -155,7 +155,7 @@ fn no_redirect_is_followed() {
         assert_eq!(client(&server).claim("w", 1, Order::OldestFirst), Err(expected.clone()));
         assert_eq!(client(&server).health(), Err(expected));
     }
-    let server = Server::queue([Answer::page(302)]);
+    let server = ScriptedServer::queue([Answer::page(302)]);
     let reason = "it redirects to another address; prismq follows no redirects, to protect the key".into();
     assert_eq!(client(&server).task(TaskId(1)), Err(Error::NotATaskManager { url: server.url(), reason }));
     assert_eq!(elsewhere.connections(), 0);
@@ -164,7 +164,7 @@ fn no_redirect_is_followed() {
 #[test]
 fn many_calls_share_one_connection() {
     let names = ["show a task", "claim: queue empty", "wrong key", "backend down", "claim", "no such endpoint"];
-    let server = Server::queue(names.iter().cycle().take(60).map(|name| recorded(name)));
+    let server = ScriptedServer::queue(names.iter().cycle().take(60).map(|name| recorded(name)));
     let client = client(&server);
     for _ in 0..20 {
         let _ = client.health();
@@ -176,7 +176,7 @@ fn many_calls_share_one_connection() {
 
 #[test]
 fn threads_share_the_connections() {
-    let server = Server::always(recorded("show a task"));
+    let server = ScriptedServer::always(recorded("show a task"));
     let client = client(&server);
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -189,7 +189,7 @@ fn threads_share_the_connections() {
 
 #[test]
 fn a_connection_that_the_server_has_closed_is_replaced() {
-    let server = Server::always(recorded("show a task").header("Connection", "close"));
+    let server = ScriptedServer::always(recorded("show a task").header("Connection", "close"));
     let client = client(&server);
     for _ in 0..3 {
         assert!(client.task(TaskId(1)).unwrap().is_some());
@@ -198,7 +198,7 @@ fn a_connection_that_the_server_has_closed_is_replaced() {
 
     let body = String::from_utf8(recorded("show a task").body).unwrap();
     let unannounced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let server = Server::always(Answer::raw(unannounced));
+    let server = ScriptedServer::always(Answer::raw(unannounced));
     let client = patient(&server, Retries::STANDARD, &FakeClock::new());
     for _ in 0..5 {
         assert!(client.task(TaskId(1)).unwrap().is_some());
@@ -207,7 +207,7 @@ fn a_connection_that_the_server_has_closed_is_replaced() {
 
 #[test]
 fn a_client_that_keeps_no_connection_takes_a_fresh_one_for_each_call() {
-    let server = Server::always(recorded("show a task"));
+    let server = ScriptedServer::always(recorded("show a task"));
     let client = once(&Connection { keep_alive: false, ..connection(&server) });
     (0..3).for_each(|_| assert!(client.task(TaskId(1)).unwrap().is_some()));
     assert_eq!(server.connections(), 3);
@@ -215,7 +215,7 @@ fn a_client_that_keeps_no_connection_takes_a_fresh_one_for_each_call() {
 
 #[test]
 fn the_call_after_one_that_broke_takes_a_fresh_connection_though_others_are_kept() {
-    let server = Server::start(|request| match request.path.as_str() {
+    let server = ScriptedServer::start(|request| match request.path.as_str() {
         "/tasks/2" => Answer::close(),
         _ => recorded("show a task"),
     });
@@ -237,7 +237,7 @@ fn the_call_after_one_that_broke_takes_a_fresh_connection_though_others_are_kept
 
 #[test]
 fn names_and_patterns_are_escaped_in_paths() {
-    let server = Server::always(Answer::data(&json!([])));
+    let server = ScriptedServer::always(Answer::data(&json!([])));
     let client = client(&server);
     client.task_type("a/b?c=d&e #é%").unwrap();
     let type_pattern = Some("a_b%&limit=9".into());
@@ -249,7 +249,7 @@ fn names_and_patterns_are_escaped_in_paths() {
 
 #[test]
 fn a_trailing_slash_of_the_base_url_does_no_harm() {
-    let server = Server::always(recorded("show a task"));
+    let server = ScriptedServer::always(recorded("show a task"));
     let connection = Connection { api_url: format!("{}/", server.url()), ..connection(&server) };
     once(&connection).task(TaskId(1)).unwrap();
     assert_eq!(server.calls(), ["GET /tasks/1"]);
@@ -338,7 +338,7 @@ fn fixture(name: &str) -> PathBuf {
 fn the_servers_words_are_one_line_of_bounded_length() {
     let said = |words: &Value| {
         let body = json!({"success": false, "error": words});
-        let server = Server::queue([Answer::json(400, &body)]);
+        let server = ScriptedServer::queue([Answer::json(400, &body)]);
         client(&server).task(TaskId(1)).unwrap_err()
     };
     assert_eq!(said(&json!("a\n\tb\u{1b}[31m\u{7} c ")), refused(400, "a b[31m c"));
@@ -351,13 +351,13 @@ fn the_servers_words_are_one_line_of_bounded_length() {
 
 #[test]
 fn a_success_that_says_it_is_none_is_a_refusal() {
-    let server = Server::always(Answer::error(200, "no"));
+    let server = ScriptedServer::always(Answer::error(200, "no"));
     assert_eq!(client(&server).task(TaskId(1)), Err(refused(200, "no")));
 }
 
 #[test]
 fn an_answer_of_the_wrong_shape_names_the_call_and_the_field() {
-    let server = Server::queue([
+    let server = ScriptedServer::queue([
         Answer::data(&json!({"id": 1})),
         Answer::data(&task(&json!({"id": "x"}))),
         Answer::data(&json!({"items": 7})),

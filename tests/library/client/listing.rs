@@ -8,7 +8,7 @@ use prismq::{TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client::client;
-use crate::support::{Answer, Request, Server};
+use crate::support::{Answer, Request, ScriptedServer};
 
 /// A server's tasks, each with the second of its creation, and how it pages.
 struct Tasks {
@@ -47,10 +47,10 @@ impl Tasks {
         Answer::data(&json!({"items": items, "count": items.len()}))
     }
 
-    fn serve(self) -> (Server, Arc<Mutex<Self>>) {
+    fn serve(self) -> (ScriptedServer, Arc<Mutex<Self>>) {
         let tasks = Arc::new(Mutex::new(self));
         let served = Arc::clone(&tasks);
-        (Server::start(move |request| served.lock().unwrap().answer(request)), tasks)
+        (ScriptedServer::start(move |request| served.lock().unwrap().answer(request)), tasks)
     }
 }
 
@@ -71,7 +71,7 @@ fn created(count: u64, together: u64, seed: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
-fn listed(server: &Server, limit: u32) -> Result<Vec<u64>, Error> {
+fn listed(server: &ScriptedServer, limit: u32) -> Result<Vec<u64>, Error> {
     let tasks = client(server).tasks(&TaskFilter { limit, ..TaskFilter::default() })?;
     Ok(tasks.into_iter().map(|task| task.id.0).collect())
 }
@@ -172,7 +172,7 @@ fn tasks_that_go_meanwhile_do_no_harm() {
 fn a_server_that_answers_nonsense_is_no_circle() {
     let always = |tasks: Vec<(u64, u64)>| {
         let items: Vec<Value> = tasks.into_iter().map(shown).collect();
-        Server::always(Answer::data(&json!(items)))
+        ScriptedServer::always(Answer::data(&json!(items)))
     };
     for server in [
         always((1..=60).map(|id| (id, id)).collect()),
@@ -192,7 +192,7 @@ fn names_are_exact_and_only_the_percent_sign_is_a_pattern() {
         .zip(1..)
         .map(|(name, id)| json!({"id": id, "type": name, "status": "pending", "attempts": 0}))
         .collect();
-    let server = Server::always(Answer::data(&json!(items)));
+    let server = ScriptedServer::always(Answer::data(&json!(items)));
     let client = client(&server);
     for (pattern, sent, wanted) in [
         ("send_mail", "send_mail", &[1][..]),

@@ -15,7 +15,7 @@ mod secrecy;
 
 use std::time::Duration;
 
-use crate::support::{FakeClock, Server};
+use crate::support::{FakeClock, ScriptedServer};
 use prismq::internals::TaskResult;
 use prismq::internals::taskmanager::{Client, Connection, ResultReport, Retries};
 use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
@@ -27,16 +27,16 @@ const NOBODY: &str = "http://127.0.0.1:1/api";
 const SEARCH: &str = "PrismQ.YouTube.Video.Search";
 
 /// A client without retries.
-fn client(server: &Server) -> Client {
+fn client(server: &ScriptedServer) -> Client {
     patient(server, Retries::NONE, &FakeClock::new())
 }
 
 /// A client with `retries` that sleeps on `clock`.
-fn patient(server: &Server, retries: Retries, clock: &std::sync::Arc<FakeClock>) -> Client {
+fn patient(server: &ScriptedServer, retries: Retries, clock: &std::sync::Arc<FakeClock>) -> Client {
     Client::new(&connection(server), retries, clock.clone()).unwrap()
 }
 
-fn connection(server: &Server) -> Connection {
+fn connection(server: &ScriptedServer) -> Connection {
     Connection { call_timeout: Duration::from_secs(60), ..Connection::new(server.url(), Some(KEY.into())) }
 }
 

@@ -9,16 +9,16 @@ use prismq::{ErrorType, Outcome, Task, TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client::{SEARCH, client, patient, refused, report, task};
-use crate::support::{Answer, FakeClock, Server, recorded};
+use crate::support::{Answer, FakeClock, ScriptedServer, recorded};
 
-fn claimed(server: &Server) -> Task {
+fn claimed(server: &ScriptedServer) -> Task {
     client(server).claim("worker-1", 1, Order::OldestFirst).unwrap().unwrap()
 }
 
 #[test]
 fn point_01_ids_come_as_numbers_or_digits() {
     for id in [json!(7), json!("7")] {
-        let server = Server::queue([
+        let server = ScriptedServer::queue([
             Answer::data(&json!({"id": id, "name": "a.b", "version": "1", "created": true})),
             Answer::data(
                 &json!({"items": [{"id": id, "name": "a.b", "version": "1", "param_schema": {}}], "count": 1}),
@@ -42,7 +42,7 @@ fn point_01_ids_come_as_numbers_or_digits() {
 fn point_02_an_empty_queue_is_no_error_and_not_asked_again() {
     let documented = Answer::error(404, "No available tasks");
     for empty in [recorded("claim: queue empty"), documented] {
-        let server = Server::always(empty);
+        let server = ScriptedServer::always(empty);
         let claim = patient(&server, Retries::STANDARD, &FakeClock::new()).claim("w", 1, Order::OldestFirst);
         assert_eq!(claim, Ok(None));
         assert_eq!(server.requests().len(), 1);
@@ -52,7 +52,7 @@ fn point_02_an_empty_queue_is_no_error_and_not_asked_again() {
 #[test]
 fn point_03_what_may_pass_is_tried_again() {
     let clock = FakeClock::new();
-    let server = Server::queue([
+    let server = ScriptedServer::queue([
         recorded("create: two at once with the same params"),
         recorded("backend down"),
         recorded("the server's database is down"),
@@ -67,7 +67,7 @@ fn point_03_what_may_pass_is_tried_again() {
 
 #[test]
 fn point_04_a_complete_whose_answer_was_lost_is_looked_up() {
-    let server = Server::queue([Answer::close(), recorded("show the completed task")]);
+    let server = ScriptedServer::queue([Answer::close(), recorded("show the completed task")]);
     let client = patient(&server, Retries::STANDARD, &FakeClock::new());
     assert_eq!(client.deliver(&report(Outcome::success(json!({"videos": 5})))), Ok(Delivery::Confirmed));
     assert_eq!(server.calls(), ["POST /tasks/1/complete", "GET /tasks/1"]);
@@ -75,7 +75,7 @@ fn point_04_a_complete_whose_answer_was_lost_is_looked_up() {
 
 #[test]
 fn point_05_a_claim_that_ran_out_is_lost() {
-    let server = Server::queue([
+    let server = ScriptedServer::queue([
         recorded("progress: by the worker whose claim ran out"),
         recorded("complete: by the worker whose claim ran out"),
         Answer::data(&task(&json!({"attempts": 2, "claimed_by": "worker-2"}))),
@@ -91,7 +91,7 @@ fn point_05_a_claim_that_ran_out_is_lost() {
 #[test]
 fn point_06_a_claim_whose_answer_was_lost_shows_in_the_list() {
     let held = json!({"items": [task(&json!({"claimed_by": "worker-1"})), task(&json!({"id": 2, "claimed_by": "w"}))]});
-    let server = Server::queue([Answer::close(), Answer::data(&held)]);
+    let server = ScriptedServer::queue([Answer::close(), Answer::data(&held)]);
     let client = client(&server);
     let lost = client.claim("worker-1", 1, Order::OldestFirst).unwrap_err();
     assert!(matches!(lost, Error::Unreachable { .. }), "{lost}");
@@ -113,7 +113,7 @@ fn point_07_a_failed_task_comes_back_at_once_with_one_more_attempt() {
         "show the failed task",
         "claim: a task handed out nine times before",
     ];
-    let server = Server::queue(names.map(recorded));
+    let server = ScriptedServer::queue(names.map(recorded));
     let client = client(&server);
     let failed = report(Outcome::failure(ErrorType::Connection, "quota exceeded"));
     for attempt in [2, 3] {
@@ -129,7 +129,7 @@ fn point_07_a_failed_task_comes_back_at_once_with_one_more_attempt() {
 
 #[test]
 fn point_08_what_is_over_64_kib_goes_as_a_summary_and_is_not_retried() {
-    let server = Server::queue([
+    let server = ScriptedServer::queue([
         recorded("create: params over 65,535 bytes"),
         recorded("complete: result over 65,535 bytes"),
         recorded("complete"),
@@ -146,7 +146,7 @@ fn point_08_what_is_over_64_kib_goes_as_a_summary_and_is_not_retried() {
 
 #[test]
 fn point_09_the_same_params_are_the_same_bytes() {
-    let server = Server::always(recorded("create the same again"));
+    let server = ScriptedServer::always(recorded("create the same again"));
     let orders = [r#"{"a": {"y": 1, "x": [1, 2]}, "b": "ž\u00e1"}"#, r#"{ "b":"\u017eá", "a":{"x":[1,2],"y":1} }"#];
     for params in orders {
         let params: Value = serde_json::from_str(params).unwrap();
@@ -169,17 +169,17 @@ fn point_10_a_handler_gets_an_object_where_params_are_an_empty_list() {
         (json!([1]), json!([1])),
     ] {
         let data = json!({"id": 1, "type": "a.b", "params": sent, "attempts": 1, "priority": 0});
-        let server = Server::queue([Answer::data(&data), Answer::data(&task(&json!({"params": sent})))]);
+        let server = ScriptedServer::queue([Answer::data(&data), Answer::data(&task(&json!({"params": sent})))]);
         assert_eq!(claimed(&server).params, given);
         assert_eq!(client(&server).task(TaskId(1)).unwrap().unwrap().params, Some(given));
     }
-    let unusual = claimed(&Server::queue([recorded("claim: unusual values come back changed")])).params;
+    let unusual = claimed(&ScriptedServer::queue([recorded("claim: unusual values come back changed")])).params;
     assert_eq!((&unusual["one"], &unusual["big"]), (&json!(1), &json!(1.234_567_890_123_456_7e19)));
 }
 
 #[test]
 fn point_11_a_claim_names_one_type_by_the_id_that_its_name_has() {
-    let server = Server::queue([
+    let server = ScriptedServer::queue([
         recorded("type by name"),
         recorded("claim"),
         Answer::error(404, "Task type not found"),
@@ -199,7 +199,7 @@ fn point_11_a_claim_names_one_type_by_the_id_that_its_name_has() {
 
 #[test]
 fn point_12_a_slow_claim_is_waited_for_not_sent_again() {
-    let server = Server::start(|_| {
+    let server = ScriptedServer::start(|_| {
         thread::sleep(Duration::from_millis(130)); // as long as with 40,000 tasks pending
         recorded("claim")
     });
@@ -228,7 +228,7 @@ fn point_13_the_schema_comes_whole_for_a_check_of_our_own() {
         "additionalProperties": {},
     });
     let found = json!({"items": [{"id": 1, "name": "a.b", "version": "1", "param_schema": schema}], "count": 1});
-    let server = Server::queue([Answer::data(&found), recorded("create: params break the schema")]);
+    let server = ScriptedServer::queue([Answer::data(&found), recorded("create: params break the schema")]);
     let client = patient(&server, Retries::STANDARD, &FakeClock::new());
     assert_eq!(client.task_type("a.b").unwrap().unwrap().param_schema, healed);
     let breach = client.create("a.b", &json!({"max_results": 99}), None).unwrap_err();
@@ -240,7 +240,7 @@ fn point_13_the_schema_comes_whole_for_a_check_of_our_own() {
 #[test]
 fn point_14_a_rate_limit_is_obeyed_to_the_second() {
     let clock = FakeClock::new();
-    let server = Server::queue([recorded("rate limited"), recorded("rate limited"), recorded("show a task")]);
+    let server = ScriptedServer::queue([recorded("rate limited"), recorded("rate limited"), recorded("show a task")]);
     let shown = patient(&server, Retries::STANDARD, &clock).task(TaskId(1)).unwrap().unwrap();
     assert_eq!(shown.id, TaskId(1));
     assert_eq!(clock.sleeps(), [Duration::from_mins(1); 2]);

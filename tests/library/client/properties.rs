@@ -14,7 +14,7 @@ use prismq::internals::taskmanager::{Client, Order, TaskFilter};
 use prismq::{ErrorType, Outcome, TaskId, TaskManagerError as Error};
 
 use crate::client::{SEARCH, client, report};
-use crate::support::{Answer, Server, recordings};
+use crate::support::{Answer, ScriptedServer, recordings};
 
 type Call = fn(&Client) -> Result<(), Error>;
 
@@ -38,13 +38,13 @@ const CALLS: [(&str, Call); 13] = [
 /// A server that gives the same answer to all requests, until it is changed.
 struct Stage {
     answer: Arc<Mutex<Answer>>,
-    server: Server,
+    server: ScriptedServer,
 }
 
 impl Stage {
     fn new() -> Self {
         let answer = Arc::new(Mutex::new(Answer::close()));
-        let server = Server::start({
+        let server = ScriptedServer::start({
             let answer = Arc::clone(&answer);
             move |_| answer.lock().unwrap().clone()
         });

@@ -10,13 +10,13 @@ use prismq::{Outcome, TaskId, TaskManagerError as Error, Timestamp};
 use serde_json::{Value, json};
 
 use crate::client::{NOBODY, connection, patient, report, task};
-use crate::support::{Answer, FakeClock, Server, recorded};
+use crate::support::{Answer, FakeClock, ScriptedServer, recorded};
 
 const THREE: Retries = Retries { tries: 3, ..Retries::STANDARD };
 
 /// Returns the number of requests that a server gets that always gives the same answer.
 fn requests_for<T>(answer: Answer, call: impl Fn(&Client) -> Result<T, Error>) -> usize {
-    let server = Server::always(answer);
+    let server = ScriptedServer::always(answer);
     let clock = FakeClock::new();
     let result = call(&patient(&server, THREE, &clock));
     let requests = server.requests().len();
@@ -60,7 +60,7 @@ fn temporary_errors_are_retried() {
 #[test]
 fn a_claim_begins_with_the_try_that_got_it() {
     let task = json!({"id": 1, "type": "a", "params": {}, "attempts": 1});
-    let server = Server::queue([recorded("backend down"), Answer::data(&task)]);
+    let server = ScriptedServer::queue([recorded("backend down"), Answer::data(&task)]);
     let clock = FakeClock::new();
     let client = patient(&server, THREE, &clock);
     let claimed = client.claim_long_poll("w", 1, Order::OldestFirst, LongPollRequest::default()).unwrap();
@@ -99,7 +99,7 @@ fn nothing_else_is_tried_again() {
 
 #[test]
 fn a_time_out_is_tried_again() {
-    let server = Server::always(Answer::hang());
+    let server = ScriptedServer::always(Answer::hang());
     // Long enough to send the request on a busy machine.
     let connection = Connection { call_timeout: Duration::from_millis(400), ..connection(&server) };
     let client = Client::new(&connection, THREE, FakeClock::new()).unwrap();
@@ -119,7 +119,7 @@ fn a_refused_connection_is_tried_again() {
 fn the_first_good_answer_ends_it() {
     for faults in 0..5 {
         let answers = std::iter::repeat_n(recorded("backend down"), faults).chain([recorded("show a task")]);
-        let server = Server::queue(answers);
+        let server = ScriptedServer::queue(answers);
         let shown = patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
         assert_eq!((shown.unwrap().id, server.requests().len()), (TaskId(1), faults + 1));
     }
@@ -128,7 +128,7 @@ fn the_first_good_answer_ends_it() {
 #[test]
 fn as_many_tries_as_the_settings_say() {
     for (tries, seen) in [(0, 1), (1, 1), (2, 2), (7, 7)] {
-        let server = Server::always(recorded("backend down"));
+        let server = ScriptedServer::always(recorded("backend down"));
         let client = patient(&server, Retries::NONE, &FakeClock::new()).with_retries(Retries { tries, ..THREE });
         client.task(TaskId(1)).unwrap_err();
         assert_eq!(server.requests().len(), seen, "{tries} tries");
@@ -142,7 +142,7 @@ fn waits_double_up_to_the_longest_with_full_jitter() {
     let retries =
         Retries { tries: 6, first: Duration::from_secs(1), longest: Duration::from_secs(5), ..Retries::STANDARD };
     let limits = [1, 2, 4, 5, 5].map(Duration::from_secs);
-    let server = Server::always(recorded("backend down"));
+    let server = ScriptedServer::always(recorded("backend down"));
     let runs: Vec<Vec<Duration>> = (0..40)
         .map(|_| {
             let clock = FakeClock::new();
@@ -162,7 +162,7 @@ fn waits_double_up_to_the_longest_with_full_jitter() {
 /// Returns the pauses of a client that gets this answer, then a success.
 fn waits_after(answer: Answer) -> Vec<Duration> {
     let clock = FakeClock::new();
-    let server = Server::queue([answer, recorded("show a task")]);
+    let server = ScriptedServer::queue([answer, recorded("show a task")]);
     patient(&server, Retries::STANDARD, &clock).task(TaskId(1)).unwrap();
     clock.sleeps()
 }
@@ -224,7 +224,7 @@ fn a_server_that_asks_to_be_left_alone_uses_up_no_tries() {
     let zero = Answer::page(429).header("Retry-After", "0");
     let down = std::iter::repeat_n(recorded("backend down"), 4);
     let answers = std::iter::repeat_n(zero, 20).chain(down).chain([recorded("show a task")]);
-    let server = Server::queue(answers);
+    let server = ScriptedServer::queue(answers);
     let shown = patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
     assert_eq!((shown.unwrap().id, server.requests().len()), (TaskId(1), 25));
 }
@@ -233,7 +233,7 @@ fn a_server_that_asks_to_be_left_alone_uses_up_no_tries() {
 fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
     let patience = Retries::STANDARD.retry_after_budget;
     for after in ["", "0", "1", "7.5", "60", "99999999"] {
-        let server = Server::always(Answer::page(429).header("Retry-After", after));
+        let server = ScriptedServer::always(Answer::page(429).header("Retry-After", after));
         let calls: [Call; 3] = [
             |client| client.task(TaskId(1)).map(drop),
             |client| client.create("a.b", &json!({}), None).map(drop),
@@ -252,7 +252,7 @@ fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
 
 #[test]
 fn without_a_budget_retry_after_is_returned_at_once() {
-    let server = Server::always(recorded("rate limited"));
+    let server = ScriptedServer::always(recorded("rate limited"));
     let clock = FakeClock::new();
     let error =
         patient(&server, Retries { retry_after_budget: Duration::ZERO, ..THREE }, &clock).task(TaskId(1)).unwrap_err();
@@ -262,7 +262,7 @@ fn without_a_budget_retry_after_is_returned_at_once() {
 
 #[test]
 fn an_interrupted_wait_ends_the_call() {
-    let server = Server::always(recorded("rate limited"));
+    let server = ScriptedServer::always(recorded("rate limited"));
     let clock = FakeClock::interrupting();
     let client = patient(&server, Retries::STANDARD, &clock);
     assert_eq!(client.task(TaskId(1)), Err(Error::Interrupted));
@@ -274,7 +274,7 @@ fn an_interrupted_wait_ends_the_call() {
 
 #[test]
 fn a_clock_can_be_replaced() {
-    let server = Server::queue([recorded("backend down"), recorded("show a task"), recorded("backend down")]);
+    let server = ScriptedServer::queue([recorded("backend down"), recorded("show a task"), recorded("backend down")]);
     let (patience, haste) = (FakeClock::new(), FakeClock::interrupting());
     let client = patient(&server, Retries::STANDARD, &patience);
     assert!(client.task(TaskId(1)).is_ok());
@@ -292,7 +292,7 @@ fn calls_that_fail_in_turn_keep_neither_a_claim_nor_a_report_from_getting_throug
         [&[true, false][..], &[false, true], &[true, true, false], &[true, false, false], &[true, false, true, true]]
     {
         let calls = AtomicUsize::new(0);
-        let server = Server::start(move |request| {
+        let server = ScriptedServer::start(move |request| {
             if dead[calls.fetch_add(1, Ordering::Relaxed) % dead.len()] {
                 return Answer::close();
             }

@@ -5,7 +5,7 @@ use prismq::{Outcome, TaskId, TaskManagerError as Error};
 use serde_json::{Value, json};
 
 use crate::client::{SEARCH, client, report};
-use crate::support::{Answer, Server, recorded};
+use crate::support::{Answer, ScriptedServer, recorded};
 
 type Call = fn(&Client) -> Result<(), Error>;
 
@@ -82,7 +82,7 @@ fn damaged(body: &Value) -> Vec<Value> {
 /// Calls once for each answer, and checks each error's text.
 fn survives(call: Call, answers: Vec<Answer>) -> Vec<Result<(), Error>> {
     let count = answers.len();
-    let server = Server::queue(answers);
+    let server = ScriptedServer::queue(answers);
     let client = client(&server);
     let results: Vec<_> = (0..count).map(|_| call(&client)).collect();
     assert_eq!(server.requests().len(), count);
@@ -131,7 +131,7 @@ fn a_damaged_look_at_a_reported_task_never_confirms_it_for_another() {
     for changed in ["claimed_by", "attempts", "status"] {
         let mut body = body.clone();
         body["data"]["items"][0][changed] = json!({"neither": "text nor number"});
-        let server = Server::queue([Answer::json(200, &body)]);
+        let server = ScriptedServer::queue([Answer::json(200, &body)]);
         let _ = call(&client(&server));
         assert_eq!(server.calls(), ["GET /tasks/1"], "nothing is sent for a task that may be another's");
     }
@@ -151,7 +151,7 @@ fn an_answer_that_ends_anywhere_is_an_error() {
 fn deeply_nested_json_is_an_error() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let body = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
-        let server = Server::queue([Answer::new(200, "application/json", body)]);
+        let server = ScriptedServer::queue([Answer::new(200, "application/json", body)]);
         assert!(client(&server).task(TaskId(1)).is_err());
     }
 }

@@ -10,7 +10,7 @@ use prismq::{Outcome, TaskId, TaskManagerError as Error};
 use serde_json::json;
 
 use crate::client::{KEY, report, task};
-use crate::support::{Answer, FakeClock, Server, recorded};
+use crate::support::{Answer, FakeClock, ScriptedServer, recorded};
 
 /// Keeps the log lines, with their fields, only of threads that ask for them: the log of one test must not grow while
 /// another measures its memory.
@@ -61,7 +61,7 @@ fn logged(text: &str) -> Vec<String> {
 
 const SECRET: &str = "s3cr3t/key+of=the-secrecy-tests";
 
-fn secret_client(server: &Server, retries: Retries) -> Client {
+fn secret_client(server: &ScriptedServer, retries: Retries) -> Client {
     let connection = Connection::new(server.url(), Some(SECRET.into()));
     assert!(!format!("{connection:?} {connection:#?}").contains(SECRET));
     assert!(format!("{connection:?}").contains(&server.url()));
@@ -116,7 +116,8 @@ fn no_error_and_no_log_holds_the_key() {
     ];
     for answer in answers {
         let healthy = recorded("health, no key needed"); // that call must not tell the server a key to quote
-        let server = Server::start(move |request| if request.path == "/health" { &healthy } else { &answer }.clone());
+        let server =
+            ScriptedServer::start(move |request| if request.path == "/health" { &healthy } else { &answer }.clone());
         for got in every_call(&secret_client(&server, Retries::NONE)) {
             assert!(!got.contains(SECRET), "{got}");
         }
@@ -124,7 +125,7 @@ fn no_error_and_no_log_holds_the_key() {
         assert!(sent.iter().any(|request| request.header("X-API-Key") == Some(SECRET)));
         assert!(sent.iter().all(|request| !request.path.contains(SECRET)));
     }
-    let server = Server::queue([recorded("rate limited"), recorded("backend down"), recorded("show a task")]);
+    let server = ScriptedServer::queue([recorded("rate limited"), recorded("backend down"), recorded("show a task")]);
     secret_client(&server, Retries::STANDARD).task(TaskId(1)).unwrap();
     assert!(!logged("Rate limit exceeded").is_empty() && !logged("ureq").is_empty(), "nothing was logged");
     assert_eq!(logged(SECRET), [""; 0]);
@@ -133,7 +134,7 @@ fn no_error_and_no_log_holds_the_key() {
 #[test]
 fn a_server_that_quotes_the_key_is_quoted_without_it() {
     const QUOTED: &str = "a-key-that-the-server-quotes"; // at level trace, ureq logs where a redirect leads
-    let server = Server::queue([
+    let server = ScriptedServer::queue([
         Answer::json(401, &json!({"error": "Unauthorized", "message": format!("{QUOTED} is no key, {QUOTED}")})),
         Answer::redirect(302, &format!("http://example.com/?key={QUOTED}")),
     ]);
@@ -149,7 +150,8 @@ fn a_server_that_quotes_the_key_is_quoted_without_it() {
 fn a_wait_is_logged_with_its_reason_and_length() {
     logged(""); // starts recording
     let limited = Answer::error(429, "the limit of the log test").header("Retry-After", "42");
-    let server = Server::queue([limited, Answer::error(500, "the fault of the log test"), recorded("show a task")]);
+    let server =
+        ScriptedServer::queue([limited, Answer::error(500, "the fault of the log test"), recorded("show a task")]);
     crate::client::patient(&server, Retries::STANDARD, &FakeClock::new()).task(TaskId(1)).unwrap();
     let line = logged("the limit of the log test").pop().unwrap();
     assert!(line.starts_with("WARN ") && line.contains("call failed: retrying wait_s=42 error="), "{line}");
@@ -160,7 +162,7 @@ fn a_wait_is_logged_with_its_reason_and_length() {
 
 #[test]
 fn health_is_asked_without_the_key_and_all_else_with_it() {
-    let server = Server::always(recorded("show a task"));
+    let server = ScriptedServer::always(recorded("show a task"));
     every_call(&secret_client(&server, Retries::NONE));
     let without: Vec<String> = server
         .requests()

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::standin::{CHANNEL, KEY, YouTube, access_not_configured, id, quota_exceeded, video};
-use crate::support::{Answer, Rig, Server, complains};
+use crate::support::{Answer, Rig, ScriptedServer, complains};
 
 pub(crate) const VIDEO: &str = "PrismQ.YouTube.Video.Single";
 pub(crate) const SEARCH: &str = "PrismQ.YouTube.Video.Search";
@@ -39,7 +39,7 @@ pub(crate) fn registered(api: &YouTube) -> Rig {
 #[test]
 fn it_is_reached_through_the_proxy_that_the_environment_names() {
     let rig = registered(&YouTube::start());
-    let proxy = Server::always(Answer::page(502));
+    let proxy = ScriptedServer::always(Answer::page(502));
     let health = |value: &str| {
         let health = rig.sandbox.prismq(["health", "--external"]).env("http_proxy", value).env("NO_PROXY", "127.0.0.1");
         let output = health.env("YOUTUBE_API_URL", "http://youtube.example/v3").run();

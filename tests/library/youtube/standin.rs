@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use super::contract::{Params, breach};
-use crate::support::{Answer, Request, Server};
+use crate::support::{Answer, Request, ScriptedServer};
 
 /// The only valid key.
 pub(crate) const KEY: &str = "AIzaSy-the-key-of-the-tests";
@@ -20,7 +20,7 @@ const TOKEN: &str = "EAAaBlBUOkNB";
 
 /// The stand-in. Dropping it stops it.
 pub(crate) struct YouTube {
-    server: Server,
+    server: ScriptedServer,
     state: Arc<Mutex<State>>,
 }
 
@@ -39,7 +39,7 @@ struct State {
 impl YouTube {
     pub(crate) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let server = Server::start({
+        let server = ScriptedServer::start({
             let state = Arc::clone(&state);
             move |request| state.lock().unwrap().answer(request)
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Request, Server, cases, recorded, sandbox, wait_for};
+use crate::support::{Answer, Request, ScriptedServer, cases, recorded, sandbox, wait_for};
 
 /// How long a worker is watched.
 const WATCHED: Duration = Duration::from_millis(1500);
@@ -95,7 +95,7 @@ fn nothing_at_once() -> Answer {
 fn watch(kind: &Kind) -> Vec<String> {
     let (claims, claim, call) = (Arc::new(AtomicU64::new(0)), kind.claim, kind.call);
     let counted = Arc::clone(&claims);
-    let server = Server::start(move |request| match request.path.as_str() {
+    let server = ScriptedServer::start(move |request| match request.path.as_str() {
         "/tasks/claim" if request.method == "POST" && request.json()["task_type_id"] == 2 => nothing_at_once(),
         "/tasks/claim" if request.method == "POST" => claim(counted.fetch_add(1, SeqCst) + 1),
         path if path.starts_with("/task-types/") => {

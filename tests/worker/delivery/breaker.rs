@@ -1,10 +1,10 @@
 //! A type whose service is away is left alone for a while; its waiting tasks keep their attempts.
 
-use crate::support::{Rig, TaskManager, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, wait_for};
 
 #[test]
 fn a_type_that_keeps_failing_is_paused_and_others_go_on() {
-    let taskmanager = TaskManager::with(|settings| settings.max_attempts = 1);
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.max_attempts = 1);
     let rig = Rig::of(taskmanager, &[("case", ""), ("other", "")]);
     rig.script("away", "echo run >> runs; exit 69");
     let create = |number: u64| rig.taskmanager.create("case", serde_json::json!({"case": "away", "number": number}));
@@ -25,7 +25,7 @@ fn a_type_that_keeps_failing_is_paused_and_others_go_on() {
 
 #[test]
 fn a_failure_from_memory_is_no_sign_that_the_service_answers() {
-    let taskmanager = TaskManager::with(|settings| settings.max_attempts = 2);
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.max_attempts = 2);
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let last = rig.case("last", "exit 69");
     rig.case("hopeless", "exit 65");
@@ -41,7 +41,7 @@ fn a_failure_from_memory_is_no_sign_that_the_service_answers() {
 
 #[test]
 fn after_the_pause_one_task_tries_and_a_drain_waits_for_it() {
-    let taskmanager = TaskManager::with(|settings| settings.max_attempts = 1);
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.max_attempts = 1);
     let rig = Rig::of(taskmanager, &[("case", "")]);
     rig.script("away", "echo run >> runs; [ -e back ] || exit 69; until [ -e go ]; do sleep 0.03; done; echo 1");
     for number in 0..8 {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::published::{Fault, Published};
+use crate::support::published::{Fault, PublishedServer};
 use crate::support::{Answer, at_once, cases, recorded, rows};
 
 /// How a call on a connection that is used up ends.
@@ -24,8 +24,8 @@ const PROGRESS: &str = "echo '{\"progress\":50}' >&3;";
 
 /// Works eight tasks at a server whose connections can be used so often, and looks at what has become of them.
 fn drain(uses: usize, how: &str, answer: Answer, concurrency: &str, progress: &str) {
-    let published = Published::start(&["case"]);
-    published.wear_connections(uses, answer);
+    let published = PublishedServer::start(&["case"]);
+    published.limit_connections(uses, answer);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", format!("echo run >>runs; {progress} echo 1"));
     let ids: Vec<u64> = (0..8).map(|n| published.create("case", json!({"case": "it", "n": n}))).collect();
@@ -60,11 +60,11 @@ fn a_drain_ends_although_every_second_call_is_lost() {
     let faults = [("dead", Fault::Answer(Answer::close())), ("dying", Fault::AnswerLost)];
     let settings = faults.into_iter().flat_map(|fault| ["1", "3"].map(|slots| (fault.clone(), slots)));
     at_once(settings, |((how, fault), slots)| {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo run >>runs; echo 1");
         let ids: Vec<u64> = (0..2).map(|n| published.create("case", json!({"case": "it", "n": n}))).collect();
-        published.spoil_in_turn(vec![Fault::Nothing, fault]);
+        published.inject_in_turn(vec![Fault::Nothing, fault]);
         let mut worker = sandbox.prismq(["work", "--drain", "--concurrency", slots]).start();
         let start = Instant::now();
         while worker.is_running() {

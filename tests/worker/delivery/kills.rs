@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::overlaps::wait_for_waiting_claim;
-use crate::support::published::{Fault, Published};
+use crate::support::published::{Fault, PublishedServer};
 use crate::support::{Output, Rig, cases, recorded, rows, wait_for};
 
 /// The exit code of a process that SIGKILL ended.
@@ -71,7 +71,7 @@ fn killed_when_all_is_done_nothing_is_left_to_do() {
 
 #[test]
 fn killed_with_the_result_stored_under_a_later_claim_it_is_reported_for_that() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1");
     let id = published.create("case", json!({"case": "it"}));
@@ -88,7 +88,7 @@ fn killed_with_the_result_stored_under_a_later_claim_it_is_reported_for_that() {
 
 #[test]
 fn a_task_handed_out_again_while_the_result_of_a_killed_worker_waits_is_not_run_twice() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo run >> runs; echo 1");
     let id = published.create("case", json!({"case": "it"}));
@@ -96,9 +96,9 @@ fn a_task_handed_out_again_while_the_result_of_a_killed_worker_waits_is_not_run_
     published.expire(id);
     // The first look at what became of the task fails, the next is not answered before the task is handed out again.
     let look = "GET /tasks/1";
-    published.spoil(look, Fault::Answer(recorded("complete: deadlock in the server's database")));
+    published.inject(look, Fault::Answer(recorded("complete: deadlock in the server's database")));
     published.hold(look);
-    published.let_one_go();
+    published.release_one();
     let mut worker = sandbox.prismq(["work", "--worker-id", "new"]).start();
     worker.wait_for_stderr("ready");
     wait_for_waiting_claim(&sandbox);

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, Published};
+use crate::support::published::{Fault, PublishedServer};
 use crate::support::{Answer, Rig, Sandbox, at_once, cases, recorded, rows, wait_for};
 
 const CLAIM: &str = "POST /tasks/claim";
 const LIST: &str = "GET /tasks?";
 
 /// A TaskManager with a type whose tasks are noted in `runs`, and `count` of them.
-fn with_tasks(count: u64) -> (Published, Sandbox) {
-    let published = Published::start(&["case"]);
+fn with_tasks(count: u64) -> (PublishedServer, Sandbox) {
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; echo 1");
     for n in 0..count {
@@ -21,7 +21,7 @@ fn with_tasks(count: u64) -> (Published, Sandbox) {
 
 /// Each task was completed at its first attempt, and run once.
 #[track_caller]
-fn assert_each_ran_once(published: &Published, sandbox: &Sandbox, count: u64, what: &str) {
+fn assert_each_ran_once(published: &PublishedServer, sandbox: &Sandbox, count: u64, what: &str) {
     let mut runs: Vec<u64> = sandbox.read("runs").lines().map(|id| id.parse().unwrap()).collect();
     runs.sort_unstable();
     assert_eq!(runs, (1..=count).collect::<Vec<_>>(), "{what}");
@@ -51,7 +51,7 @@ fn a_task_whose_claim_was_not_answered_is_worked_at_once() {
     for (what, fault) in instead() {
         for settings in [&["--drain"][..], &["--drain", "--concurrency", "4"], &["--max-tasks", "5"]] {
             let (published, sandbox) = with_tasks(5);
-            published.spoil(CLAIM, fault.clone());
+            published.inject(CLAIM, fault.clone());
             let what = format!("{what} {settings:?}");
             sandbox.prismq(["work"]).args(settings.iter().copied()).run().exits(0);
             assert_each_ran_once(&published, &sandbox, 5, &what);
@@ -63,17 +63,17 @@ fn a_task_whose_claim_was_not_answered_is_worked_at_once() {
 const MANY: usize = 1000;
 
 /// Of every `n` claims, beginning with the first, one is carried out and meets `fault` instead of its answer.
-fn lose_every(n: usize, fault: &Fault, published: &Published) {
+fn lose_every(n: usize, fault: &Fault, published: &PublishedServer) {
     for _ in 0..MANY {
-        published.spoil(CLAIM, fault.clone());
-        (1..n).for_each(|_| published.spoil(CLAIM, Fault::Nothing));
+        published.inject(CLAIM, fault.clone());
+        (1..n).for_each(|_| published.inject(CLAIM, Fault::Nothing));
     }
 }
 
 /// Lets a worker of two types have five tasks, one of which succeeds only at its third attempt.
 #[track_caller]
 fn work_though_every_nth_claim_is_lost(n: usize, fault: &Fault, settings: &[&str], what: &str) {
-    let published = Published::start(&["case", "other"]);
+    let published = PublishedServer::start(&["case", "other"]);
     let sandbox = published.sandbox(&(cases("case", "") + &cases("other", "")));
     sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; echo 1");
     sandbox.write("third.sh", "echo $PRISMQ_TASK_ID >> runs; [ $PRISMQ_ATTEMPT = 3 ]");
@@ -114,7 +114,7 @@ fn a_worker_comes_to_its_end_though_every_second_claim_is_lost() {
 #[test]
 fn no_more_is_claimed_than_was_asked_for_though_answers_are_lost() {
     let (published, sandbox) = with_tasks(5);
-    (0..3).for_each(|_| published.spoil(CLAIM, Fault::AnswerLost));
+    (0..3).for_each(|_| published.inject(CLAIM, Fault::AnswerLost));
     sandbox.prismq(["work", "--max-tasks", "1"]).run().exits(0);
     assert_eq!(published.task(1).status, "completed");
     assert!((2..=5).all(|id| published.task(id).status == "pending"));
@@ -123,7 +123,7 @@ fn no_more_is_claimed_than_was_asked_for_though_answers_are_lost() {
 #[test]
 fn a_worker_that_goes_on_does_not_wait_for_its_next_poll() {
     let (published, sandbox) = with_tasks(3);
-    (0..3).for_each(|_| published.spoil(CLAIM, Fault::AnswerLost));
+    (0..3).for_each(|_| published.inject(CLAIM, Fault::AnswerLost));
     let seldom = ["--poll-interval", "10m", "--max-backoff", "10m"];
     let _worker = sandbox.prismq(["work"]).args(seldom).start();
     wait_for("the tasks to end", || (1..=3).all(|id| published.task(id).status == "completed").then_some(()));
@@ -133,7 +133,7 @@ fn a_worker_that_goes_on_does_not_wait_for_its_next_poll() {
 #[test]
 fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
     let (published, sandbox) = with_tasks(2);
-    published.spoil(CLAIM, Fault::DoneLate(Answer::page(504)));
+    published.inject(CLAIM, Fault::DoneLate(Answer::page(504)));
     let worker = sandbox.prismq(["work", "--drain", "--poll-interval", "10m", "--max-backoff", "10m"]).start();
     wait_for("the first look", || (published.count(LIST) > 1).then_some(()));
     published.do_late();
@@ -145,14 +145,14 @@ fn a_call_that_is_carried_out_after_it_was_lost_is_found_as_well() {
 #[test]
 fn claims_granted_after_a_worker_s_death_are_recovered_by_the_next() {
     let (published, sandbox) = with_tasks(1);
-    published.spoil(CLAIM, Fault::DoneLate(Answer::page(504)));
-    (0..100).for_each(|_| published.spoil(CLAIM, Fault::Answer(Answer::page(503))));
+    published.inject(CLAIM, Fault::DoneLate(Answer::page(504)));
+    (0..100).for_each(|_| published.inject(CLAIM, Fault::Answer(Answer::page(503))));
     let worker = sandbox.prismq(["work"]).start();
     wait_for("its next claim", || (published.count(CLAIM) > 1).then_some(()));
     worker.crash();
-    published.mend();
+    published.clear_faults();
     // It is carried out while the next worker, which has looked, is told that there is no task.
-    published.spoil(CLAIM, Fault::Answer(recorded("claim: queue empty")));
+    published.inject(CLAIM, Fault::Answer(recorded("claim: queue empty")));
     let claims = published.count(CLAIM);
     let worker = sandbox.prismq(["work", "--drain"]).start();
     wait_for("its claim", || (published.count(CLAIM) > claims).then_some(()));
@@ -167,7 +167,7 @@ fn answer_after_another_slot_has_found(the_run_has_ended: bool) {
     let (published, sandbox) = with_tasks(3);
     sandbox.write("it.sh", "echo $PRISMQ_TASK_ID >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     for fault in [Fault::Nothing, Fault::AnsweredLate, Fault::AnswerLost] {
-        published.spoil(CLAIM, fault);
+        published.inject(CLAIM, fault);
     }
     let worker = sandbox.prismq(["work", "--drain", "--concurrency", "3"]).start();
     wait_for("a claim that is done", || published.is_done().then_some(()));
@@ -192,12 +192,12 @@ fn a_task_whose_claim_is_just_being_answered_to_another_slot_runs_once() {
 #[test]
 fn a_drain_does_not_end_well_while_nobody_says_what_is_claimed() {
     let (published, sandbox) = with_tasks(1);
-    published.spoil(CLAIM, Fault::AnswerLost);
+    published.inject(CLAIM, Fault::AnswerLost);
     for _ in 0..100 {
-        published.spoil(LIST, Fault::Answer(Answer::page(503)));
+        published.inject(LIST, Fault::Answer(Answer::page(503)));
     }
     sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "impatient=return(1)").run().exits(4);
-    published.mend();
+    published.clear_faults();
     sandbox.prismq(["work", "--drain", "--worker-id", "next"]).run().exits(0);
     assert_each_ran_once(&published, &sandbox, 1, "");
 }
@@ -206,8 +206,8 @@ fn a_drain_does_not_end_well_while_nobody_says_what_is_claimed() {
 #[test]
 fn a_drain_does_not_end_well_where_it_cannot_see_what_is_claimed() {
     let (published, sandbox) = with_tasks(2);
-    published.spoil(CLAIM, Fault::AnswerLost);
-    (0..1000).for_each(|_| published.spoil(LIST, Fault::Answer(Answer::error(404, "not here"))));
+    published.inject(CLAIM, Fault::AnswerLost);
+    (0..1000).for_each(|_| published.inject(LIST, Fault::Answer(Answer::error(404, "not here"))));
     sandbox.prismq(["work", "--drain"]).run().exits(1);
     assert_eq!([1, 2].map(|id| published.task(id).status), ["claimed", "completed"]);
 }
@@ -216,8 +216,8 @@ fn a_drain_does_not_end_well_where_it_cannot_see_what_is_claimed() {
 fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can_is_told() {
     for (answers, status, code) in [(2, "completed", 0), (1000, "claimed", 1)] {
         let (published, sandbox) = with_tasks(2);
-        published.spoil(CLAIM, Fault::AnswerLost);
-        (0..answers).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(Answer::data(&json!("what?")))));
+        published.inject(CLAIM, Fault::AnswerLost);
+        (0..answers).for_each(|_| published.inject("GET /tasks/1", Fault::Answer(Answer::data(&json!("what?")))));
         sandbox.prismq(["work", "--drain"]).run().exits(code);
         assert_eq!([1, 2].map(|id| published.task(id).status), [status, "completed"]);
     }
@@ -227,8 +227,8 @@ fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can
 fn a_worker_goes_on_though_nobody_says_what_is_claimed() {
     at_once([Answer::page(500), Answer::error(404, "no such endpoint")], |answer| {
         let (published, sandbox) = with_tasks(2);
-        published.spoil(CLAIM, Fault::AnswerLost);
-        (0..1000).for_each(|_| published.spoil(LIST, Fault::Answer(answer.clone())));
+        published.inject(CLAIM, Fault::AnswerLost);
+        (0..1000).for_each(|_| published.inject(LIST, Fault::Answer(answer.clone())));
         let _worker = sandbox.prismq(["work"]).start();
         wait_for("the other to end", || (published.task(2).status == "completed").then_some(()));
     });
@@ -276,10 +276,10 @@ fn claims_at_another_taskmanager_are_not_recovered() {
 #[test]
 fn thousands_of_old_ids_cost_one_lookup() {
     let (published, sandbox) = with_tasks(1);
-    published.spoil(CLAIM, Fault::AnswerLost);
-    (0..100).for_each(|_| published.spoil(LIST, Fault::Answer(Answer::page(503))));
+    published.inject(CLAIM, Fault::AnswerLost);
+    (0..100).for_each(|_| published.inject(LIST, Fault::Answer(Answer::page(503))));
     sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "impatient=return(1)").run().exits(4);
-    published.mend();
+    published.clear_faults();
     let file = rusqlite::Connection::open(sandbox.path("results.db")).unwrap();
     let add = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
                INSERT INTO workers (worker_id, api_url, pid, mark, started_at)
@@ -328,7 +328,7 @@ fn a_claim_by_hand_whose_answer_was_lost_is_found() {
     for (what, fault) in instead() {
         for more in [&["--once"][..], &["--timeout", "5s"], &["--run"]] {
             let (published, sandbox) = with_tasks(2);
-            published.spoil(CLAIM, fault.clone());
+            published.inject(CLAIM, fault.clone());
             let output = sandbox.prismq(["claim", "case"]).args(more.iter().copied()).run().exits(0);
             if more != ["--run"] {
                 assert_eq!(
@@ -349,16 +349,16 @@ fn a_claim_by_hand_whose_answer_was_lost_is_found() {
 fn a_claim_by_hand_does_not_take_what_it_holds_already() {
     let (published, sandbox) = with_tasks(3);
     sandbox.prismq(["claim", "case"]).run().exits(0);
-    published.spoil(CLAIM, Fault::AnswerLost);
+    published.inject(CLAIM, Fault::AnswerLost);
     assert_eq!(sandbox.prismq(["claim", "case"]).run().exits(0).json()["id"], json!(2));
 }
 
 /// The limit is reached by other tasks before the TaskManager has carried out a claim that it had answered with an error.
 #[test]
 fn a_limited_worker_leaves_no_claim_behind_of_which_it_has_not_heard() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let ids = [1, 2].map(|n| published.create("case", json!({"case": "it", "n": n})));
-    published.spoil(CLAIM, Fault::DoneLate(Answer::page(502)));
+    published.inject(CLAIM, Fault::DoneLate(Answer::page(502)));
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo run >> runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = sandbox.prismq(["work", "--max-tasks", "1"]).start();

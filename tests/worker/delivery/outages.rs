@@ -8,8 +8,8 @@ use prismq::internals::taskmanager::Order;
 use serde_json::{Value, json};
 
 use super::overlaps::wait_for_waiting_claim;
-use crate::support::published::{Fault, Published};
-use crate::support::{Answer, Rig, Server, TaskManager, at_once, cases, recorded, rows, wait_for};
+use crate::support::published::{Fault, PublishedServer};
+use crate::support::{Answer, EmbeddedTaskManager, Rig, ScriptedServer, at_once, cases, recorded, rows, wait_for};
 
 #[test]
 fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return() {
@@ -70,17 +70,17 @@ fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
 
 #[test]
 fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let id = published.create("case", json!({"case": "it"}));
     let down = || Fault::Answer(recorded("backend down"));
-    published.spoil("POST /tasks/1/complete", down());
-    (0..1000).for_each(|_| published.spoil("GET /tasks/1", down()));
+    published.inject("POST /tasks/1/complete", down());
+    (0..1000).for_each(|_| published.inject("GET /tasks/1", down()));
     // No other call is to wake the reporter.
     let worker = sandbox.prismq(["work", "--poll-interval", "10m", "--max-backoff", "10m"]).start();
     wait_for("many tries", || (published.count("GET /tasks/1") >= 12).then_some(()));
-    published.mend();
+    published.clear_faults();
     worker.terminate();
     worker.wait().exits(0);
     assert_eq!(published.task(id).status, "completed");
@@ -88,13 +88,13 @@ fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
 
 #[test]
 fn a_result_that_was_asked_for_later_is_sent_then_and_not_before_though_other_calls_succeed() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let ids = [0, 1].map(|n| published.create("case", json!({"case": "it", "n": n})));
-    published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
-    (0..4).for_each(|_| published.spoil("GET /tasks/1", Fault::Answer(recorded("backend down"))));
-    published.spoil("GET /tasks/1", Fault::Answer(Answer::page(429).header("Retry-After", "2")));
+    published.inject("POST /tasks/1/complete", Fault::Answer(recorded("backend down")));
+    (0..4).for_each(|_| published.inject("GET /tasks/1", Fault::Answer(recorded("backend down"))));
+    published.inject("GET /tasks/1", Fault::Answer(Answer::page(429).header("Retry-After", "2")));
     let worker = sandbox.prismq(["work"]).start();
     wait_for("both reports", || ids.iter().all(|id| published.task(*id).status == "completed").then_some(()));
     worker.terminate();
@@ -107,7 +107,7 @@ fn a_result_that_was_asked_for_later_is_sent_then_and_not_before_though_other_ca
 
 #[test]
 fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo run >> runs; echo 1");
     let id = published.create("case", json!({"case": "it"}));
@@ -116,7 +116,7 @@ fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
     wait_for("the report", || published.is_holding().then_some(()));
     published.expire(id);
     wait_for_waiting_claim(&sandbox);
-    published.spoil("POST /tasks/1/complete", Fault::Answer(recorded("complete the same again")));
+    published.inject("POST /tasks/1/complete", Fault::Answer(recorded("complete the same again")));
     published.release();
     wait_for("it is completed", || (published.task(id).status == "completed").then_some(()));
     worker.terminate();
@@ -128,7 +128,7 @@ fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
 
 #[test]
 fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
-    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200)));
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200)));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let id = rig.case("slow", "while ! [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = rig.work(["--max-tasks", "1"]).start();
@@ -148,7 +148,7 @@ fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
 
 #[test]
 fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
-    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200)));
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200)));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let script = "while ! [ -e go ]; do sleep 0.03; done; echo '{\"progress\":50}' >&3; sleep 60";
     let id = rig.case("slow", script);
@@ -164,7 +164,7 @@ fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
 
 #[test]
 fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
-    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(500)));
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(500)));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);
@@ -186,7 +186,7 @@ fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
 #[test]
 fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_slots() {
     let handed_out = AtomicUsize::new(0);
-    let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+    let server = ScriptedServer::start(move |request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/task-types/case") => Answer::data(&json!({"id": 1, "name": "case", "version": "1.0.0"})),
         ("POST", "/tasks/claim") => match handed_out.fetch_add(1, Ordering::SeqCst) {
             number @ 0..4 => Answer::data(&json!({"id": number + 1, "type": "case", "params": {"n": number},
@@ -220,7 +220,7 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_slots() {
 #[test]
 fn a_server_that_asks_to_be_left_alone_is_left_alone_when_a_type_has_room_again() {
     let handed_out = AtomicUsize::new(0);
-    let server = Server::start(move |request| match (request.method.as_str(), request.path.as_str()) {
+    let server = ScriptedServer::start(move |request| match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/task-types/one") => Answer::data(&json!({"id": 1, "name": "one", "version": "1.0.0"})),
         ("GET", "/task-types/two") => Answer::data(&json!({"id": 2, "name": "two", "version": "1.0.0"})),
         ("POST", "/tasks/claim") => {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, Published};
-use crate::support::{Rig, Sandbox, TaskManager, cases, rows, wait_for};
+use crate::support::published::{Fault, PublishedServer};
+use crate::support::{EmbeddedTaskManager, Rig, Sandbox, cases, rows, wait_for};
 
 /// Waits until a claim waits for the fate of an earlier report of its task.
 #[track_caller]
@@ -19,7 +19,7 @@ fn attempts(sandbox: &Sandbox) -> Vec<(u64, Value)> {
 /// A failed task goes straight back to the queue, and another slot claims it before the first has read the answer.
 #[test]
 fn the_next_attempt_of_a_failed_task_runs_though_its_report_is_not_yet_settled() {
-    let rig = Rig::of(TaskManager::start(), &[("case", ""), ("other", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", ""), ("other", "")]);
     let ids = ["a", "b", "c", "d"].map(|name| {
         rig.case_of(
             if name == "a" { "case" } else { "other" },
@@ -41,11 +41,11 @@ fn the_next_attempt_of_a_failed_task_runs_though_its_report_is_not_yet_settled()
 /// The answer to the report is lost, and the failure has made room for the next attempt, which is claimed here.
 #[test]
 fn a_failure_whose_answer_was_lost_is_not_reported_again_for_the_next_attempt() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo $PRISMQ_ATTEMPT >> runs; [ $PRISMQ_ATTEMPT = 2 ] || { echo oops >&2; exit 1; }");
     let id = published.create("case", json!({"case": "it"}));
-    published.spoil("POST /tasks/1/complete", Fault::AnswerLost);
+    published.inject("POST /tasks/1/complete", Fault::AnswerLost);
     published.hold("GET /tasks/1");
     let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
     worker.wait_for_stderr("ready");
@@ -62,7 +62,7 @@ fn a_failure_whose_answer_was_lost_is_not_reported_again_for_the_next_attempt() 
 /// The same where the report had not arrived, and the claim expired: then the result goes under the new claim.
 #[test]
 fn a_failure_that_did_not_arrive_goes_under_the_next_claim() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo $PRISMQ_ATTEMPT >> runs; echo oops >&2; exit 1");
     let id = published.create_handed_out("case", json!({"case": "it"}), 1);
@@ -71,7 +71,7 @@ fn a_failure_that_did_not_arrive_goes_under_the_next_claim() {
     wait_for("the report", || published.is_holding().then_some(()));
     published.expire(id);
     wait_for_waiting_claim(&sandbox);
-    published.spoil("POST /tasks/1/complete", Fault::Answer(crate::support::recorded("complete the same again")));
+    published.inject("POST /tasks/1/complete", Fault::Answer(crate::support::recorded("complete the same again")));
     published.release();
     wait_for("it has failed", || (published.task(id).status == "failed").then_some(()));
     worker.terminate();
@@ -83,11 +83,11 @@ fn a_failure_that_did_not_arrive_goes_under_the_next_claim() {
 /// While a report is not answered, the next claim of its task waits, but not for longer than the worker may.
 #[test]
 fn a_claim_that_waits_is_left_to_the_next_worker_when_this_one_is_stopped() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo $PRISMQ_ATTEMPT >> runs; [ $PRISMQ_ATTEMPT = 2 ] || { echo oops >&2; exit 1; }");
     let id = published.create("case", json!({"case": "it"}));
-    published.spoil("POST /tasks/1/complete", Fault::AnswerLost);
+    published.inject("POST /tasks/1/complete", Fault::AnswerLost);
     published.hold("GET /tasks/1");
     let mut worker = sandbox.prismq(["work", "--concurrency", "2", "--grace-period", "200ms"]).start();
     worker.wait_for_stderr("ready");
@@ -104,11 +104,11 @@ fn a_claim_that_waits_is_left_to_the_next_worker_when_this_one_is_stopped() {
 /// Nor for longer than its claim lasts: then a look finds it again, when the fate of the report is known.
 #[test]
 fn a_claim_that_has_waited_in_vain_is_found_again() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", "timeout = '1s'"));
     sandbox.write("it.sh", "echo $PRISMQ_ATTEMPT >> runs; [ $PRISMQ_ATTEMPT = 2 ] || { echo oops >&2; exit 1; }");
     let id = published.create("case", json!({"case": "it"}));
-    published.spoil("POST /tasks/1/complete", Fault::AnswerLost);
+    published.inject("POST /tasks/1/complete", Fault::AnswerLost);
     published.hold("GET /tasks/1");
     let mut worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
     worker.wait_for_stderr("task not run task_id=1");
@@ -124,7 +124,7 @@ fn a_claim_that_has_waited_in_vain_is_found_again() {
 /// What the TaskManager hands out again is run, whatever the attempt before failed with.
 #[test]
 fn each_attempt_that_is_handed_out_runs_except_after_refused_params() {
-    let rig = Rig::of(TaskManager::start(), &[("case", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "")]);
     let codes = [1, 69, 75, 78, 3];
     let run = |code: u32| format!("echo ran >> runs.{code}; [ $PRISMQ_ATTEMPT = 3 ] || exit {code}");
     let ids = codes.map(|code| rig.case(&format!("exit-{code}"), &run(code)));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use prismq::internals::taskmanager::Order;
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, Published};
-use crate::support::{Answer, Rig, TaskManager, WORKER, cases, wait_for};
+use crate::support::published::{Fault, PublishedServer};
+use crate::support::{Answer, EmbeddedTaskManager, Rig, WORKER, cases, wait_for};
 
 const WAITS: &str = "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1";
 
@@ -103,12 +103,12 @@ fn a_task_whose_claim_is_over_by_this_clock_is_taken_up_while_the_server_still_g
 
 #[test]
 fn tasks_are_recovered_although_the_server_cannot_tell_who_claimed_them() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let id = published.create("case", json!({"case": "it"}));
     sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
-    published.spoil(&format!("GET /tasks/{id}"), Fault::Answer(Answer::page(200)));
+    published.inject(&format!("GET /tasks/{id}"), Fault::Answer(Answer::page(200)));
     sandbox.prismq(["work", "--drain"]).run().exits(0);
     assert_eq!(published.task(id).status, "completed");
 }
@@ -143,7 +143,7 @@ fn recovered_tasks_run_before_new_ones() {
 
 #[test]
 fn unreported_results_are_reported_before_the_first_claim() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let id = published.create("case", json!({"case": "it"}));
@@ -163,7 +163,7 @@ fn unreported_results_are_reported_before_the_first_claim() {
 
 #[test]
 fn a_live_process_keeps_its_results() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     published.create("case", json!({"case": "it"}));
@@ -178,7 +178,7 @@ fn a_live_process_keeps_its_results() {
 
 #[test]
 fn the_lost_claim_of_an_attempt_that_was_not_run_is_not_counted() {
-    let taskmanager = TaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(500)));
+    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(500)));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     rig.case("hopeless", "exit 65");
     rig.work(["--max-tasks", "1"]).run().exits(0);
@@ -209,7 +209,7 @@ fn a_task_that_was_handed_out_to_it_again_is_taken_up_as_that_attempt() {
 
 #[test]
 fn types_that_the_worker_does_not_work_are_left_to_others() {
-    let rig = Rig::of(crate::support::TaskManager::start(), &[("case", ""), ("other", "")]);
+    let rig = Rig::of(crate::support::EmbeddedTaskManager::start(), &[("case", ""), ("other", "")]);
     let id = rig.case_of("other", "once", "echo run >> runs; echo 1");
     rig.work(["other", "--drain"]).env("FAILPOINTS", "noted=return").run().exits(137);
     rig.work(["case", "--drain"]).run().exits(0);

@@ -6,7 +6,7 @@ use prismq::internals::with_retry_after_budget;
 use prismq::{Claim, Outcome, Run, Summary, TaskManagerError as Error, Timestamp, Worker, WorkerError};
 use serde_json::{Value, json};
 
-use crate::support::published::{Fault, KEY, Published};
+use crate::support::published::{Fault, KEY, PublishedServer};
 use crate::support::{Answer, at_once, cases, recorded, rows};
 
 const A_MINUTE: &str = "try again in 60 seconds";
@@ -39,14 +39,14 @@ fn short() -> Vec<Answer> {
 
 /// Works two tasks where calls of each kind are refused at first.
 fn works_through(refusal: &Answer, limit: &[&str]) {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     let ids = [0, 1].map(|n| published.create("case", json!({"case": "it", "n": n})));
     for call in ["GET /task-types/case", "POST /tasks/claim", "POST /tasks/claim", "POST /tasks/1/complete"] {
-        published.spoil(call, Fault::Answer(refusal.clone()));
+        published.inject(call, Fault::Answer(refusal.clone()));
     }
-    published.spoil("GET /tasks/1", Fault::Answer(refusal.clone()));
+    published.inject("GET /tasks/1", Fault::Answer(refusal.clone()));
     let output = sandbox.prismq(["work"]).args(limit.iter().copied()).run().exits(0);
     for id in ids {
         let task = published.task(id);
@@ -64,7 +64,7 @@ fn a_refusal_for_now_ends_neither_a_drain_nor_a_limited_worker() {
 }
 
 /// When the calls were made whose text begins with `call`.
-fn times(published: &Published, call: &str) -> Vec<Instant> {
+fn times(published: &PublishedServer, call: &str) -> Vec<Instant> {
     let requests = published.server.requests();
     let made = requests.iter().filter(|it| format!("{} {}", it.method, it.path).starts_with(call));
     made.map(|request| request.at).collect()
@@ -72,12 +72,12 @@ fn times(published: &Published, call: &str) -> Vec<Instant> {
 
 #[test]
 fn a_call_is_not_made_again_before_the_time_that_was_asked_for() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
     published.create("case", json!({"case": "it"}));
     for call in ["GET /task-types/case", "POST /tasks/claim", "POST /tasks/1/complete"] {
-        published.spoil(call, Fault::Answer(refusal(429, "2")));
+        published.inject(call, Fault::Answer(refusal(429, "2")));
     }
     sandbox.prismq(["work", "--drain", "--concurrency", "4"]).run().exits(0);
     let report = [times(&published, "POST /tasks/1/complete")[0], times(&published, "GET /tasks/1")[0]];
@@ -89,13 +89,13 @@ fn a_call_is_not_made_again_before_the_time_that_was_asked_for() {
 
 #[test]
 fn many_slots_that_are_refused_together_do_not_wait_longer_than_one() {
-    let published = Published::start(&["case"]);
+    let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "until [ -e go ]; do sleep 0.03; done; echo 1");
     let ids: Vec<u64> = (0..8).map(|n| published.create("case", json!({"case": "it", "n": n}))).collect();
     let mut worker = sandbox.prismq(["work", "--drain", "--concurrency", "8", "--max-backoff", "10m"]).start();
     worker.wait_for("all claims", |_| ids.iter().all(|id| published.task(*id).status == "claimed"));
-    (0..8).for_each(|_| published.spoil("POST /tasks/claim", Fault::Answer(refusal(429, "0"))));
+    (0..8).for_each(|_| published.inject("POST /tasks/claim", Fault::Answer(refusal(429, "0"))));
     sandbox.write("go", "");
     worker.wait().exits(0);
 }
@@ -104,11 +104,11 @@ fn many_slots_that_are_refused_together_do_not_wait_longer_than_one() {
 #[test]
 fn signals_are_obeyed_meanwhile() {
     for call in ["GET /task-types/case", "POST /tasks/claim", "POST /tasks/1/complete"] {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo 1");
         published.create("case", json!({"case": "it"}));
-        published.spoil(call, Fault::Answer(recorded("rate limited")));
+        published.inject(call, Fault::Answer(recorded("rate limited")));
         let mut worker = sandbox.prismq(["work", "--drain"]).start();
         worker.wait_for_stderr(A_MINUTE);
         worker.terminate();
@@ -121,7 +121,7 @@ fn signals_are_obeyed_meanwhile() {
 }
 
 /// Drains a server in this process, with a patience that is shorter than the real one.
-fn drain(published: &Published) -> Result<Summary, WorkerError> {
+fn drain(published: &PublishedServer) -> Result<Summary, WorkerError> {
     let folder = tempfile::tempdir().unwrap();
     let echo = |claim: &Claim, _: &Run<'_>| Outcome::success(claim.task.params.clone());
     let worker = Worker::builder().api_url(published.url()).api_key(KEY).results(folder.path().join("results.db"));
@@ -132,9 +132,9 @@ fn drain(published: &Published) -> Result<Summary, WorkerError> {
 #[test]
 fn a_drain_gives_up_a_server_that_asks_to_be_left_alone_for_ever() {
     for call in ["GET /task-types/case", "POST /tasks/claim"] {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         published.create("case", Value::Null);
-        (0..1000).for_each(|_| published.spoil(call, Fault::Answer(refusal(429, "0"))));
+        (0..1000).for_each(|_| published.inject(call, Fault::Answer(refusal(429, "0"))));
         let error = drain(&published).unwrap_err();
         let is_told = matches!(error, WorkerError::TaskManager(Error::Unavailable { status: 429, .. }));
         assert!(is_told, "{call}: {error}");
@@ -145,10 +145,10 @@ fn a_drain_gives_up_a_server_that_asks_to_be_left_alone_for_ever() {
 #[test]
 fn a_drain_gives_up_reports_that_never_get_through() {
     at_once([refusal(429, "0"), recorded("backend down")], |refusal| {
-        let published = Published::start(&["case"]);
+        let published = PublishedServer::start(&["case"]);
         published.create("case", Value::Null);
         for call in ["POST /tasks/1/complete", "GET /tasks/1"] {
-            (0..1000).for_each(|_| published.spoil(call, Fault::Answer(refusal.clone())));
+            (0..1000).for_each(|_| published.inject(call, Fault::Answer(refusal.clone())));
         }
         let summary = drain(&published).unwrap();
         assert_eq!((summary.counters.completed, summary.unreported), (1, 1));

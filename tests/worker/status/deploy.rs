@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Rig, TaskManager, Watched, promtool};
+use crate::support::{EmbeddedTaskManager, Rig, StatusWorker, promtool};
 
 const ALERTS: &str = include_str!("../../../deploy/alerts.yml");
 const DASHBOARD: &str = include_str!("../../../deploy/grafana.json");
@@ -22,8 +22,8 @@ fn alerts_are_raised_when_they_should_be() {
 
 #[test]
 fn alerts_and_dashboard_name_metrics_that_there_are() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = StatusWorker::start(&rig, []);
     rig.case("bad", "exit 65");
     worker.wait_for_metric("prismq_tasks_failed_total{error_type=\"validation\",type=\"case\"} 1");
     let shown = worker.get("/metrics").1;
@@ -40,7 +40,7 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
 fn every_metric_is_documented() {
     let documented = names(include_str!("../../../docs/status.md"));
     let rig = Rig::start();
-    let text = Watched::start(&rig, []).get("/metrics").1;
+    let text = StatusWorker::start(&rig, []).get("/metrics").1;
     let described = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let missing: Vec<&str> =
         described.filter(|name| name.starts_with("prismq_") && !documented.contains(name)).collect();

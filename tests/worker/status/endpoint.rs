@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Rig, Watched, wait_for};
+use crate::support::{Rig, StatusWorker, wait_for};
 
 #[test]
 fn an_address_in_use_is_said_before_anything_is_claimed() {
@@ -35,7 +35,7 @@ fn the_address_may_come_from_the_environment() {
 #[test]
 fn it_answers_reads_of_what_is_there_and_nothing_else() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     wait_for("the first answer", || (worker.get("/ready").0 == 200).then_some(()));
     for path in ["/health", "/ready", "/metrics"] {
         let head = worker.ask("HEAD", path);
@@ -53,7 +53,7 @@ fn it_answers_reads_of_what_is_there_and_nothing_else() {
 #[test]
 fn a_client_that_sends_its_request_byte_by_byte_is_left() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let mut slow = TcpStream::connect(worker.address).unwrap();
     slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     slow.write_all(b"GET /health HTTP/1.1\r\nX-Long: ").unwrap();
@@ -71,7 +71,7 @@ fn a_client_that_sends_its_request_byte_by_byte_is_left() {
 #[test]
 fn a_request_without_end_is_refused() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let line = [b"X-Long: ".as_slice(), &[b'a'; 1000], b"\r\n"].concat();
@@ -83,7 +83,7 @@ fn a_request_without_end_is_refused() {
 #[test]
 fn a_body_without_end_is_not_read() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
     let chunk = [b"fa0\r\n".as_slice(), &[b'a'; 4000], b"\r\n"].concat();
@@ -96,7 +96,7 @@ fn a_body_without_end_is_not_read() {
 #[test]
 fn a_client_that_never_reads_its_answers_is_left() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(15))).unwrap();
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
@@ -110,7 +110,7 @@ fn clients_that_stay_connected_do_not_keep_others_out() {
     /// Many more than there are places.
     const COUNT: usize = 120;
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let begun = Instant::now();
     (0..COUNT).for_each(|_| assert_eq!(worker.get("/health").0, 200));
     let usual = begun.elapsed();
@@ -136,7 +136,7 @@ fn clients_that_stay_connected_do_not_keep_others_out() {
 #[test]
 fn names_that_are_not_of_this_machine_are_shown_nothing() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     for host in ["rebound.example.com", "rebound.example.com:80", "10.0.0.1", "", "localhost.example.com"] {
         for path in ["/", "/health", "/ready", "/metrics", "/nothing"] {
             let answer = worker.ask_as(host, path);
@@ -151,7 +151,7 @@ fn names_that_are_not_of_this_machine_are_shown_nothing() {
 #[test]
 fn all_answers_say_that_they_are_not_to_be_kept_or_shown_elsewhere() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let asked = [("GET", "/"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/nothing"), ("POST", "/"), ("?", "?")];
     for answer in asked.map(|(method, path)| worker.ask(method, path)).iter().chain([&worker.ask_as("a", "/")]) {
         let header = |name| answer.header(name).unwrap_or_default();
@@ -172,7 +172,7 @@ fn an_address_that_others_can_reach_is_warned_of() {
 #[test]
 fn a_client_that_hangs_does_not_hold_up_the_end() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nX-Long: ").unwrap();
     assert_eq!(worker.get("/health").0, 200, "by then it has read what came before");
@@ -187,7 +187,7 @@ fn many_requests_are_answered_from_few_looks_while_the_slots_work() {
     const TASKS: u64 = 60;
     let rig = Rig::start();
     rig.script("it", "echo 1");
-    let worker = Watched::start(&rig, ["--concurrency", "2"]);
+    let worker = StatusWorker::start(&rig, ["--concurrency", "2"]);
     wait_for("the first answer", || (worker.get("/ready").0 == 200).then_some(()));
     let (asked, begun) = (AtomicUsize::new(0), Instant::now());
     for n in 0..TASKS {

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use crate::support::{Output, Rig, TaskManager, Watched, at_once, read_rows, wait_for};
+use crate::support::{EmbeddedTaskManager, Output, Rig, StatusWorker, at_once, read_rows, wait_for};
 
 /// Says that it runs, then waits for the file `go`. Each run is a line of `runs`.
 const WAITS: &str = "echo run >> runs; touch started; until [ -e go ]; do sleep 0.03; done; echo 42";
@@ -46,7 +46,7 @@ fn a_worker_at_rest_notices_that_its_results_file_is_gone_and_ends() {
     ];
     at_once(cases, |(disturb, words)| {
         let rig = rig();
-        let mut worker = Watched::start(&rig, []);
+        let mut worker = StatusWorker::start(&rig, []);
         worker.running.wait_for_stderr("ready");
         rig.sandbox.program("sh", ["-c", disturb]).run().exits(0);
         assert_named(&worker.running.wait().exits(1), words);
@@ -57,7 +57,7 @@ fn a_worker_at_rest_notices_that_its_results_file_is_gone_and_ends() {
 fn running_tasks_are_reported_and_claiming_stops_when_the_results_file_is_deleted() {
     let rig = rig();
     let (first, second) = (rig.case("first", WAITS), rig.case("second", "echo 2"));
-    let mut worker = Watched::start(&rig, []);
+    let mut worker = StatusWorker::start(&rig, []);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     fs::remove_file(rig.sandbox.path("data/results.db")).unwrap();
     worker.running.wait_for_stderr("results.db was deleted or moved while it was in use");
@@ -77,7 +77,7 @@ fn results_that_wait_are_reported_before_the_end() {
     let mut rig = rig();
     let id = rig.case("one", "echo 42");
     rig.script("one", WAITS);
-    let mut worker = Watched::start(&rig, []);
+    let mut worker = StatusWorker::start(&rig, []);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
@@ -122,7 +122,7 @@ fn the_database_of_ideas_may_not_go_either() {
     ];
     at_once(cases, |(disturb, words)| {
         let rig = rig();
-        let mut worker = Watched::start(&rig, ["--ideas", "ideas.db"]);
+        let mut worker = StatusWorker::start(&rig, ["--ideas", "ideas.db"]);
         worker.running.wait_for_stderr("ready");
         rig.sandbox.program("sh", ["-c", disturb]).run().exits(0);
         assert_named(&worker.running.wait().exits(1), words);
@@ -152,7 +152,7 @@ fn a_link_to_the_results_file_is_as_good_and_may_not_be_turned() {
     rig.sandbox.write("real/store.db", "");
     rig.sandbox = rig.sandbox.env("PRISMQ_RESULTS", "link.db");
     let id = rig.case("one", WAITS);
-    let mut worker = Watched::start(&rig, ["--worker-id", "one"]);
+    let mut worker = StatusWorker::start(&rig, ["--worker-id", "one"]);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     let by_path = rig.work(["--worker-id", "other", "--results", "real/store.db", "--exit-after-idle", "1500ms"]);
     by_path.run().exits(0);
@@ -168,7 +168,7 @@ fn a_link_to_the_results_file_is_as_good_and_may_not_be_turned() {
 
 #[test]
 fn a_claim_by_hand_whose_results_file_goes_is_reported_and_fails() {
-    let rig = Rig::of(TaskManager::start(), &[("case", "")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "")]);
     let id = rig.case("one", "rm results.db; echo 42");
     let claimed = rig.sandbox.prismq(["claim", "--run", "--once"]).run().exits(1);
     assert_named(&claimed, "results.db was deleted or moved");

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Rig, TaskManager, Watched, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, StatusWorker, wait_for};
 
-fn wait_for_status(worker: &Watched, path: &str, status: u16) -> Value {
+fn wait_for_status(worker: &StatusWorker, path: &str, status: u16) -> Value {
     let found = || {
         let (found, body) = worker.get(path);
         (found == status).then(|| serde_json::from_str(&body).unwrap())
@@ -15,7 +15,7 @@ fn wait_for_status(worker: &Watched, path: &str, status: u16) -> Value {
 #[test]
 fn an_outage_makes_it_not_ready_and_leaves_it_healthy() {
     let mut rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     assert_eq!(wait_for_status(&worker, "/ready", 200), json!({"ready": true}));
     rig.taskmanager.stop();
     let answer = wait_for_status(&worker, "/ready", 503);
@@ -31,9 +31,9 @@ fn an_outage_makes_it_not_ready_and_leaves_it_healthy() {
 
 #[test]
 fn a_worker_that_waits_for_its_first_answer_is_healthy_and_not_ready() {
-    let mut rig = Rig::of(TaskManager::away(), &[]);
+    let mut rig = Rig::of(EmbeddedTaskManager::away(), &[]);
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = 'case'\nhandler = 'echo'\n");
-    let mut worker = Watched::start(&rig, ["--register"]);
+    let mut worker = StatusWorker::start(&rig, ["--register"]);
     worker.running.wait_for_stderr("TaskManager unavailable");
     assert_eq!((worker.get("/health").0, worker.get("/ready").0), (200, 503));
     let health = worker.health();
@@ -45,8 +45,8 @@ fn a_worker_that_waits_for_its_first_answer_is_healthy_and_not_ready() {
 
 #[test]
 fn health_says_what_is_known_of_the_worker() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = StatusWorker::start(&rig, []);
     rig.case("good", "echo 1");
     rig.case("bad", "exit 65");
     wait_for("both to end", || (worker.health()["tasks_processed"] == json!(2)).then_some(()));
@@ -70,10 +70,10 @@ fn health_says_what_is_known_of_the_worker() {
 
 #[test]
 fn a_slot_that_hangs_makes_it_unhealthy_in_the_words_of_the_log() {
-    let rig = Rig::of(TaskManager::start(), &[("case", "timeout = \"100ms\"")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "timeout = \"100ms\"")]);
     // A slot that is late by twice the watchdog's time hangs.
     let worker = rig.work([]).env("WATCHDOG_USEC", "400000").env("FAILPOINTS", "noted=1*sleep(60000)");
-    let mut worker = Watched::of(worker);
+    let mut worker = StatusWorker::of(worker);
     wait_for_status(&worker, "/ready", 200);
     wait_for_status(&worker, "/health", 200);
     rig.case("it", "echo 1");

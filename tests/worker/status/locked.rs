@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::{Rig, Watched, wait_for};
+use crate::support::{Rig, StatusWorker, wait_for};
 
 /// What a worker says that has waited for a second or more.
 const HELD: &str = "another process has held it for ";
@@ -14,7 +14,7 @@ const WAITS: &str = "touch started; until [ -e go ]; do sleep 0.03; done; echo 4
 #[test]
 fn tasks_wait_until_another_process_lets_the_results_file_go() {
     let rig = Rig::start();
-    let mut worker = Watched::start_impatient(&rig, ["--concurrency", "2"]);
+    let mut worker = StatusWorker::start_impatient(&rig, ["--concurrency", "2"]);
     worker.running.wait_for_stderr("ready");
     let first = rig.case("first", WAITS);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
@@ -38,8 +38,8 @@ fn tasks_wait_until_another_process_lets_the_results_file_go() {
 
 #[test]
 fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_worker_goes_on() {
-    let rig = Rig::of(crate::support::TaskManager::start(), &[("case", "timeout = '2s'")]);
-    let mut worker = Watched::start_impatient(&rig, []);
+    let rig = Rig::of(crate::support::EmbeddedTaskManager::start(), &[("case", "timeout = '2s'")]);
+    let mut worker = StatusWorker::start_impatient(&rig, []);
     worker.running.wait_for_stderr("ready");
     wait_for("a poll", || (!rig.rows("workers")[0]["last_poll_at"].is_null()).then_some(()));
     let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
@@ -64,7 +64,7 @@ fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_wor
 fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
     for what in ["claim", "result"] {
         let rig = Rig::start();
-        let mut worker = Watched::start(&rig, []);
+        let mut worker = StatusWorker::start(&rig, []);
         worker.running.wait_for_stderr("ready");
         wait_for("a poll", || (!rig.rows("workers")[0]["last_poll_at"].is_null()).then_some(()));
         let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
@@ -98,7 +98,7 @@ fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
 fn a_confirmed_result_is_marked_when_another_process_lets_the_results_file_go() {
     let mut rig = Rig::start();
     let id = rig.case("one", WAITS);
-    let mut worker = Watched::start_impatient(&rig, []);
+    let mut worker = StatusWorker::start_impatient(&rig, []);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");

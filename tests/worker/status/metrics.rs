@@ -5,12 +5,12 @@ use std::time::Duration;
 use prismq::internals::taskmanager::Order;
 use serde_json::json;
 
-use crate::support::{Rig, TaskManager, Watched, promtool, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, StatusWorker, promtool, wait_for};
 
 #[test]
 fn tasks_are_counted_as_they_end() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), ("other", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), ("other", "")]);
+    let worker = StatusWorker::start(&rig, []);
     worker.wait_for_metric("prismq_tasks_completed_total{type=\"case\"} 0");
     rig.case("good", "echo 1");
     rig.case("better", "echo 2");
@@ -55,7 +55,7 @@ fn tasks_are_counted_as_they_end() {
 #[test]
 fn an_attempt_that_was_not_run_is_no_failure() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let hopeless = rig.case("hopeless", "echo ran >>runs; echo 'no such channel' >&2; exit 65");
     // Only the worker may say so of an attempt.
     let words = r#"{"success":false,"error":"x","error_type":"sly","metadata":{"not_run":true}}"#;
@@ -85,10 +85,10 @@ fn an_attempt_that_was_not_run_is_no_failure() {
 #[test]
 fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
     let rig = Rig::of(
-        TaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200))),
+        EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200))),
         &[("case", "")],
     );
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     worker.wait_for_metric("prismq_tasks_in_flight{type=\"case\"} 1");
@@ -104,7 +104,7 @@ fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
 #[test]
 fn unreported_results_are_counted_until_they_arrive() {
     let mut rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
@@ -124,8 +124,8 @@ fn unreported_results_are_counted_until_they_arrive() {
 
 #[test]
 fn failures_in_a_row_are_counted_and_open_the_breaker() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = StatusWorker::start(&rig, []);
     worker.wait_for_metric("prismq_type_paused{type=\"case\"} 0");
     for number in 0..5 {
         rig.case(&format!("away-{number}"), "exit 69");
@@ -138,7 +138,7 @@ fn failures_in_a_row_are_counted_and_open_the_breaker() {
 #[test]
 fn a_type_whose_handler_wants_no_tasks_is_held() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let until = jiff::Timestamp::now() + Duration::from_secs(2);
     rig.case("enough", &format!("echo '{{\"success\":true,\"not_before\":\"{until}\"}}'"));
     worker.wait_for_metric("prismq_type_held{type=\"case\"} 1");
@@ -147,8 +147,8 @@ fn a_type_whose_handler_wants_no_tasks_is_held() {
 
 #[test]
 fn prometheus_finds_nothing_to_complain_of() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = StatusWorker::start(&rig, []);
     rig.case("bad", "exit 65");
     worker.wait_for_metric("prismq_tasks_failed_total{error_type=\"validation\",type=\"case\"} 1");
     promtool(&["check", "metrics"], &worker.get("/metrics").1);

@@ -1,10 +1,10 @@
 //! The page for people.
 
-use crate::support::{Rig, TaskManager, Watched, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, StatusWorker, wait_for};
 
 /// Waits until the page holds all of this; what it is then.
 #[track_caller]
-fn wait_for_page(worker: &Watched, texts: &[&str]) -> String {
+fn wait_for_page(worker: &StatusWorker, texts: &[&str]) -> String {
     let found = || {
         let (status, page) = worker.get("/");
         assert_eq!(status, 200);
@@ -15,8 +15,8 @@ fn wait_for_page(worker: &Watched, texts: &[&str]) -> String {
 
 #[test]
 fn the_page_shows_running_and_ended_tasks() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = StatusWorker::start(&rig, []);
     wait_for_page(&worker, &["Healthy, waiting for tasks", "None.", "None yet."]);
     let script = "echo '{\"progress\":40,\"message\":\"page 4\"}' >&3; until [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);
@@ -30,8 +30,8 @@ fn the_page_shows_running_and_ended_tasks() {
 
 #[test]
 fn it_warns_when_half_of_the_last_hours_attempts_failed() {
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), ("other", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), ("other", "")]);
+    let worker = StatusWorker::start(&rig, []);
     for number in 0..9 {
         let line = if number < 5 { "exit 1" } else { "echo 1" };
         rig.case(&format!("case-{number}"), &format!("printf 'loading\\nValueError: no\\n' >&2; {line}"));
@@ -52,7 +52,7 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed() {
 #[test]
 fn the_page_shows_that_the_taskmanager_is_unreachable() {
     let mut rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     wait_for_page(&worker, &["Healthy"]);
     rig.taskmanager.stop();
     wait_for_page(&worker, &["Waiting for the TaskManager: cannot reach", "class=\"state warn\""]);
@@ -61,8 +61,8 @@ fn the_page_shows_that_the_taskmanager_is_unreachable() {
 #[test]
 fn the_page_shows_an_open_circuit_and_keeps_errors_longer_than_results() {
     let types = [("case", ""), ("other", "")];
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &types);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &types);
+    let worker = StatusWorker::start(&rig, []);
     for number in 0..5 {
         rig.case(&format!("away-{number}"), &format!("echo 'away {number}' >&2; exit 69"));
     }
@@ -78,7 +78,7 @@ fn the_page_shows_an_open_circuit_and_keeps_errors_longer_than_results() {
 #[test]
 fn the_page_shows_unreported_results() {
     let mut rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
@@ -91,7 +91,7 @@ fn the_page_shows_unreported_results() {
 #[test]
 fn the_page_shows_that_a_type_is_no_longer_registered() {
     let mut rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     wait_for_page(&worker, &["Healthy"]);
     rig.taskmanager.stop();
     rig.taskmanager.restart_anew();
@@ -104,8 +104,8 @@ fn the_page_shows_that_a_type_is_no_longer_registered() {
 #[test]
 fn task_and_handler_texts_are_escaped() {
     const EVIL: &str = "</script><script>alert(1)</script><img src=x onerror=alert(2)>";
-    let rig = Rig::of(TaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
-    let worker = Watched::start(&rig, []);
+    let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
+    let worker = StatusWorker::start(&rig, []);
     rig.script("evil", &format!("echo '{EVIL}' >&2; exit 65"));
     rig.taskmanager.create("case", serde_json::json!({"case": "evil", "text": EVIL}));
     let page = wait_for_page(&worker, &["&lt;script&gt;alert(1)"]);
@@ -116,7 +116,7 @@ fn task_and_handler_texts_are_escaped() {
 #[test]
 fn a_browser_may_do_nothing_but_what_the_page_needs() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     let answer = worker.ask("GET", "/");
     let (policy, page) = (answer.header("content-security-policy").unwrap(), &answer.body);
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");

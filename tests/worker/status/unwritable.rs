@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Rig, Sandbox, TaskManager, Watched, rows, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, Sandbox, StatusWorker, rows, wait_for};
 
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
@@ -13,13 +13,13 @@ const EROFS: i32 = 30;
 const EIO: i32 = 5;
 
 /// A worker whose writes to the results file fail while there is a file `errno` in its folder.
-fn watched(rig: &Rig, arguments: &[&str]) -> Watched {
+fn watched(rig: &Rig, arguments: &[&str]) -> StatusWorker {
     let source = rig.sandbox.write("writes.c", include_str!("writes.c"));
     let library = rig.sandbox.path("writes.so");
     // The C compiler that SQLite takes as well.
     let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status().unwrap();
     assert!(made.success());
-    Watched::of(rig.work(arguments.iter().copied()).env("LD_PRELOAD", library.to_str().unwrap()))
+    StatusWorker::of(rig.work(arguments.iter().copied()).env("LD_PRELOAD", library.to_str().unwrap()))
 }
 
 fn break_with(sandbox: &Sandbox, number: i32) {
@@ -35,7 +35,7 @@ fn mend(sandbox: &Sandbox) {
 #[cfg(target_os = "linux")]
 fn a_worker_survives_whatever_keeps_its_results_file_from_being_written() {
     // No claim outlasts a second, nor does it wait for longer to be noted.
-    let rig = Rig::of(TaskManager::start(), &[("case", "timeout = '1s'")]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "timeout = '1s'")]);
     rig.script("it", "echo 1");
     let mut worker = watched(&rig, &["--concurrency", "2"]);
     worker.running.wait_for_stderr("ready");

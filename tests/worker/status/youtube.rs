@@ -2,28 +2,28 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Prismq, Rig, Server, TaskManager, Watched, wait_for};
+use crate::support::{Answer, EmbeddedTaskManager, Prismq, Rig, ScriptedServer, StatusWorker, wait_for};
 
 const TYPE: &str = "PrismQ.YouTube.Video.Single";
 
 /// An API without videos. To hear that costs a unit.
-fn api() -> Server {
-    Server::always(Answer::json(200, &json!({"kind": "youtube#videoListResponse", "items": []})))
+fn api() -> ScriptedServer {
+    ScriptedServer::always(Answer::json(200, &json!({"kind": "youtube#videoListResponse", "items": []})))
 }
 
 /// With two units a day.
-fn with_youtube(prismq: Prismq, api: &Server) -> Prismq {
+fn with_youtube(prismq: Prismq, api: &ScriptedServer) -> Prismq {
     let url = format!("http://{}/youtube/v3", api.address());
     prismq.env("YOUTUBE_API_URL", &url).env("YOUTUBE_API_KEY", "a-key").env("YOUTUBE_DAILY_QUOTA_LIMIT", "2")
 }
 
 #[test]
 fn the_days_units_are_shown_and_nobody_is_asked_for_them() {
-    let rig = Rig::of(TaskManager::start(), &[]);
+    let rig = Rig::of(EmbeddedTaskManager::start(), &[]);
     rig.taskmanager.register(TYPE);
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = '{TYPE}'\nhandler = 'youtube.video'\n"));
     let api = api();
-    let worker = Watched::of(with_youtube(rig.work([]), &api));
+    let worker = StatusWorker::of(with_youtube(rig.work([]), &api));
     let units = |used: u64| {
         let found = || Some(worker.health()["youtube_api"].take()).filter(|it| it["used"] == json!(used));
         wait_for(&format!("{used} used units"), found)
@@ -48,7 +48,7 @@ fn the_days_units_are_shown_and_nobody_is_asked_for_them() {
 #[test]
 fn a_worker_that_reads_no_youtube_says_nothing_of_it() {
     let rig = Rig::start();
-    let worker = Watched::start(&rig, []);
+    let worker = StatusWorker::start(&rig, []);
     wait_for("the first answer", || (worker.get("/ready").0 == 200).then_some(()));
     assert!(worker.health().get("youtube_api").is_none() && !worker.get("/").1.contains("YouTube"));
 }

@@ -12,7 +12,7 @@ use prismq::internals::taskmanager::{Client, Connection, Retries};
 use serde_json::Value;
 
 use crate::client::KEY;
-use crate::support::{Answer, Body, FakeClock, Recording, Request, Server, recordings};
+use crate::support::{Answer, Body, FakeClock, Recording, Request, ScriptedServer, recordings};
 
 /// How the client's request compares with the recorded one.
 #[derive(Debug, PartialEq)]
@@ -56,7 +56,7 @@ impl Row {
 
     fn check(&self, recording: &Recording) {
         let name = self.name;
-        let server = Server::queue([recording.answer.clone()].into_iter().chain(self.then.clone()));
+        let server = ScriptedServer::queue([recording.answer.clone()].into_iter().chain(self.then.clone()));
         let connection = Connection::new(server.url(), self.key.clone());
         let client = Client::new(&connection, Retries::NONE, FakeClock::new()).unwrap();
         let got = (self.call)(&client).map_err(without_url);
