@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_ten_is_worth_a_word() {
+    fn half_of_ten_attempts_cause_a_warning() {
         assert_eq!(mostly_failing("tasks", 5, 5).unwrap(), "5 of the last hour's 10 tasks failed");
         assert_eq!((mostly_failing("tasks", 6, 5), mostly_failing("tasks", 0, 9)), (None, None));
     }

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_error_of_the_system_shows_its_number() {
+    fn errors_of_the_system_have_no_numbers() {
         for code in 1..134 {
             let words = words(&io::Error::from_raw_os_error(code));
             assert!(!words.is_empty() && !words.contains("os error"), "{code}: {words}");

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_is_known() {
+    fn a_closed_pipe_is_recognised() {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let (reader, mut writer) = io::pipe().unwrap();
         drop(reader);

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_items_are_worked_on_at_once() {
+    fn all_items_are_processed_in_parallel() {
         let (together, done) = (Barrier::new(8), Mutex::new(Vec::new()));
         for_each_parallel((0..8).collect(), |number| {
             together.wait();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_system_lends_can_run_short() {
+    fn shortages_are_recognised() {
         for error in [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM] {
             assert!(is_shortage(&error.into()), "{error}");
         }

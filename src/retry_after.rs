@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_servers_time_it_is_ours() {
+    fn without_the_servers_date_our_clock_is_used() {
         let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
         for date in [None, Some("yesterday")] {
             let wait = longest([soon.as_str()], date).unwrap();

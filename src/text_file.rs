@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_characters_are_told_from_bytes() {
+    fn utf_16_and_utf_32_are_recognised() {
         for text in ["{}", "[1,2]", "\"x\"", "5", "A=1", "# a", "-----BEGIN", "\u{feff}é"] {
             let (mut le, mut be): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
             for unit in text.encode_utf16() {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_no_part_of_the_text() {
+    fn byte_order_marks_are_removed() {
         assert_eq!(utf_8("\u{feff}\u{feff}a\u{feff}".as_bytes()), Ok("a\u{feff}"));
         assert_eq!(utf_8(b"\xef\xbb\xbfa\xff"), Err("byte 5 is not UTF-8".to_owned()));
     }

@@ -31,7 +31,7 @@ enum Bar {
     AtMost(f64),
 }
 
-const FIGURES: [Figure; 13] = [
+const FIGURES: [Figure; 14] = [
     Figure {
         name: "echo, 8 slots: tasks/s over bare claim-and-complete pairs",
         bar: Bar::AtLeast(0.7),
@@ -56,6 +56,11 @@ const FIGURES: [Figure; 13] = [
         name: "server that takes 20 ms a call, 16 slots: tasks/s over 16 / 40 ms",
         bar: Bar::AtLeast(0.95),
         measure: throughput::slow_server,
+    },
+    Figure {
+        name: "create-task --from: tasks/s over those without batches",
+        bar: Bar::AtLeast(3.0),
+        measure: throughput::creation,
     },
     Figure {
         name: "idle, server cannot wait: creation to handler's start over the poll interval, median of 11",

@@ -120,6 +120,17 @@ impl Scene {
         });
     }
 
+    /// Creates `count` tasks that differ by `create-task --from`. Returns how long that takes.
+    pub(crate) fn create_from_file(&self, count: u64) -> Duration {
+        let lines: String = (0..count).map(|n| format!("{{\"n\":{n},\"text\":\"three small words\"}}\n")).collect();
+        fs::write(self.folder.path().join("lines.jsonl"), lines).expect("it can be written to");
+        let mut create = command(&self.folder);
+        create.args(["create-task", TYPE, "--from", "lines.jsonl"]).env("TASKMANAGER_API_URL", &self.url);
+        let start = Instant::now();
+        Running(create.spawn().expect("prismq can be started")).wait();
+        start.elapsed()
+    }
+
     /// How many results the worker has stored.
     pub(crate) fn results(&self) -> u64 {
         let file = rusqlite::Connection::open(self.folder.path().join("results.db")).expect("the worker made it");

@@ -63,6 +63,12 @@ pub(crate) fn slow_server() -> f64 {
     worker(&scene, SLOW_TASKS, &["--concurrency", "16"]) / (16.0 / 0.040)
 }
 
+/// `create-task --from` against a server that creates tasks in batches, over one that does not.
+pub(crate) fn creation() -> f64 {
+    let took = |serve: &[&str]| Scene::start(serve, ECHO).create_from_file(TASKS).as_secs_f64();
+    took(&["--fault", "features=none"]) / took(&[])
+}
+
 /// Tasks a second, from the start of the worker to the end of the last task.
 fn worker(scene: &Scene, tasks: u64, arguments: &[&str]) -> f64 {
     scene.create(tasks);

@@ -28,7 +28,7 @@ fn the_definition_is_sound() {
 }
 
 #[test]
-fn every_command_of_the_table_is_there() {
+fn every_command_parses() {
     for line in [
         "init",
         "register-type a --version 2.0.0 --schema -",
@@ -68,7 +68,7 @@ fn every_command_of_the_table_is_there() {
 
 #[cfg(feature = "server")]
 #[test]
-fn the_embedded_task_manager_has_its_own_settings() {
+fn serve_has_its_own_settings() {
     let Command::Serve(args) = parsed("serve").command else { panic!("serve") };
     assert_eq!(args.listen, "127.0.0.1:8000".parse().unwrap());
     assert_eq!((args.claim_timeout, args.max_attempts), (None, 3));
@@ -142,7 +142,7 @@ const WORDS_OF_LIBRARIES: [&str; 9] = [
 ];
 
 #[test]
-fn no_value_is_refused_in_the_words_of_a_library() {
+fn errors_of_values_do_not_contain_messages_of_libraries() {
     for command in Cli::command().get_subcommands() {
         let arguments = command.get_arguments().chain(command.get_opts());
         for argument in arguments.filter(|argument| argument.get_action().takes_values()) {
@@ -230,7 +230,7 @@ fn params_and_handlers_arrive_parsed() {
 }
 
 #[test]
-fn help_tells_the_exit_codes_and_shows_examples() {
+fn help_shows_exit_codes_and_examples() {
     let help = refused_help("--help");
     for exit in
         [Exit::Done, Exit::Failed, Exit::Usage, Exit::NoTask, Exit::Unreachable, Exit::KeyRefused, Exit::Interrupted]
@@ -253,7 +253,7 @@ fn refused_help(line: &str) -> String {
 }
 
 #[test]
-fn every_example_can_be_typed() {
+fn every_example_parses() {
     for command in Cli::command().get_subcommands() {
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         for line in examples.lines().skip(1).filter(|line| !line.trim().is_empty()) {

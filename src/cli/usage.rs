@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_usage_is_told_in_one_line_of_our_own() {
+    fn usage_errors_are_one_line_in_our_words() {
         for (line, expected) in [
             ("wrok", "unknown command wrok; did you mean `work`?"),
             ("zzz", "unknown command zzz; see `prismq --help`"),

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn params_that_are_none_are_refused_in_one_line() {
+    fn invalid_params_are_refused_in_one_line() {
         for (text, part) in
             [("a", "KEY=TEXT"), ("=1", "no key"), (":=1", "no key"), ("a:=x", "not valid JSON"), ("a:=", "JSON")]
         {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn handlers_are_a_type_and_a_command() {
+    fn handles_are_a_type_and_a_command() {
         let expected = Handle { task_type: "example.count".into(), command: "wc -w | a=b".into() };
         assert_eq!(handle("example.count=wc -w | a=b"), Ok(expected));
         for text in ["example.count", "=wc", "example.count=", "a= ", "a b=wc"] {

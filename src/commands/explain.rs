@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn params_are_the_same_however_a_server_writes_them() {
+    fn params_are_the_same_in_any_servers_notation() {
         let same = |one: &str, other: &str| {
             let [one, other] = [one, other].map(|text| serde_json::from_str(text).unwrap());
             are_same(&one, &other) && are_same(&other, &one)

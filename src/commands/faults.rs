@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_rates() {
+    fn faults_are_parsed() {
         let faults = parsed(
             "drop=5%,reset=0.25,deadlock=0,html=100e-3,ratelimit=1%,claims=2,latency=50%:200ms,published,features=batch,seed=7",
         );
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_drawn_where_none_is_given() {
+    fn without_a_seed_a_random_one_is_used() {
         let seeds = [(); 8].map(|()| parsed("drop=1").unwrap().seed);
         assert!(seeds.iter().any(|seed| *seed != seeds[0]), "{seeds:?}");
     }

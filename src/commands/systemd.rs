@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_sockets_are_paths_or_names_of_linux() {
+    fn socket_names_are_paths_or_abstract_names() {
         assert_eq!(address("/run/x".as_ref()).unwrap().as_pathname(), Some("/run/x".as_ref()));
         for name in ["relative/x", "@", "x", "vsock:2:1234", "unix:/run/x", &format!("/{}", "x".repeat(200)), "/a\0b"] {
             assert!(address(name.as_ref()).is_err(), "{name}");

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_mistake_is_known() {
+    fn errors_name_their_line() {
         for (text, line) in [
             ("A=1\nB C\n", 2),
             ("oops", 1),

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn durations_are_parsed() {
         for (text, milliseconds) in [
             ("10", 10_000),
             ("0", 0),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest_and_says_what_to_write() {
+    fn invalid_durations_are_refused_with_examples() {
         for text in ["", "abc", "-5", "-5s", "5s ago", "1 month", "10x", "1e3", "inf", "nan", "+5", "9999999999999"] {
             let error = parse_duration(text).unwrap_err();
             assert!(error.contains("500ms") && error.contains("7d"), "{text}: {error}");

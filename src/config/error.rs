@@ -61,14 +61,14 @@ mod tests {
     const KNOWN: [&str; 3] = ["poll_interval", "max_tasks", "strategy"];
 
     #[test]
-    fn names_the_nearest() {
+    fn the_most_similar_name_is_suggested() {
         for typo in ["poll_intervall", "poll-interval", "pollinterval", "POLL_INTERVAL", "pol_interval"] {
             assert_eq!(did_you_mean(typo, &KNOWN), "did you mean `poll_interval`?", "{typo}");
         }
     }
 
     #[test]
-    fn names_all_where_none_is_near() {
+    fn all_names_are_listed_if_none_is_similar() {
         assert_eq!(did_you_mean("xyz", &KNOWN), "use one of: poll_interval, max_tasks, strategy");
     }
 }

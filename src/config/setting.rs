@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_for_people() {
+    fn origins_are_displayed() {
         for (origin, text) in [
             (Origin::Flag, "command line"),
             (Origin::Environment("WORKER_ID"), "environment (WORKER_ID)"),

@@ -80,7 +80,7 @@ fn from<T>(setting: &Setting<T>) -> String {
 }
 
 #[test]
-fn an_empty_machine_has_the_documented_defaults() {
+fn defaults_are_as_documented() {
     let machine = Machine::new();
     let config = machine.config();
     assert_eq!(*config.api_url, "http://localhost:8000/api");
@@ -114,7 +114,7 @@ fn the_worker_id_names_the_host_and_is_new_each_time() {
 }
 
 #[test]
-fn each_source_covers_the_one_below() {
+fn each_source_takes_precedence_over_the_next() {
     let mut machine = Machine::new().toml("poll_interval = 1");
     let file = machine.path("work/prismq.toml");
     let seen = |machine: &Machine| {
@@ -131,7 +131,7 @@ fn each_source_covers_the_one_below() {
 }
 
 #[test]
-fn an_empty_variable_is_no_variable() {
+fn an_empty_variable_counts_as_unset() {
     let machine = Machine::new()
         .variable("POLL_INTERVAL", "")
         .variable("TASKMANAGER_API_KEY", "  ")
@@ -204,7 +204,7 @@ fn help_and_settings_agree_on_defaults() {
 }
 
 #[test]
-fn every_key_of_the_file_arrives() {
+fn every_key_of_the_file_is_used() {
     let machine = Machine::new().file("work/key", "hunter2").toml(
         r#"
         api_url = "https://example.org/api/"
@@ -263,7 +263,7 @@ fn every_key_of_the_file_arrives() {
 }
 
 #[test]
-fn the_file_is_looked_for_in_order() {
+fn the_file_is_found_in_the_documented_order() {
     let mut machine = Machine::new().file("home/config/prismq/prismq.toml", "max_tasks = 1");
     assert_eq!(*machine.config().max_tasks, 1);
     machine = machine.toml("max_tasks = 2");
@@ -276,7 +276,7 @@ fn the_file_is_looked_for_in_order() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn a_named_file_must_exist() {
     let machine = Machine::new().toml("").variable("PRISMQ_CONFIG", "nowhere.toml");
     assert_eq!(machine.error().0, "PRISMQ_CONFIG: no such file: work/nowhere.toml");
     let machine = Machine::new().toml("").flags(Flags::default().config("gone.toml".into()));
@@ -284,7 +284,7 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
-fn the_log_level_has_its_own_order() {
+fn sources_of_the_log_level_have_their_own_order() {
     let level = |machine: &Machine| (machine.config().log_level.value.clone(), from(&machine.config().log_level));
     let mut machine = Machine::new().toml("log_level = 'error'").variable("DEBUG", "express:*");
     assert_eq!(level(&machine).0, "error");
@@ -297,7 +297,7 @@ fn the_log_level_has_its_own_order() {
 }
 
 #[test]
-fn results_are_kept_where_the_process_may_write() {
+fn the_results_file_is_in_the_state_folder_or_the_data_folder() {
     let machine = Machine::new().variable("STATE_DIRECTORY", "/var/lib/prismq:/var/lib/other");
     assert_eq!(*machine.config().results, PathBuf::from("/var/lib/prismq/results.db"));
     let own = Machine::new().variable("STATE_DIRECTORY", "~root/state").config();
@@ -310,7 +310,7 @@ fn results_are_kept_where_the_process_may_write() {
 }
 
 #[test]
-fn mistakes_are_named_with_their_place() {
+fn errors_name_their_place() {
     let flag = |flags| Machine::new().flags(flags);
     for (machine, start) in [
         (
@@ -353,7 +353,7 @@ fn mistakes_are_named_with_their_place() {
 }
 
 #[test]
-fn an_unknown_key_names_the_nearest() {
+fn an_unknown_key_gets_a_suggestion() {
     for (text, line, key, nearest) in [
         ("max_tasks = 1\npoll_intervall = 1", 2, "poll_intervall", "poll_interval"),
         ("[[task_type]]\nname = 'a'\nhandlers = 'echo'", 3, "handlers", "handler"),
@@ -367,6 +367,6 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
-fn a_folder_called_dot_env_is_none_of_ours() {
+fn a_folder_called_dot_env_is_ignored() {
     assert!(Machine::new().file("work/.env/pyvenv.cfg", "").load().is_ok());
 }

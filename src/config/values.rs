@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back() {
+    fn displayed_names_can_be_parsed() {
         for name in Strategy::NAMES {
             assert_eq!(name.parse::<Strategy>().unwrap().to_string(), name);
         }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_lose_their_last_slash() {
+    fn trailing_slashes_of_urls_are_removed() {
         for (text, url) in [
             ("http://localhost:8000/api", "http://localhost:8000/api"),
             ("https://api.prismq.nomoos.cz/api/", "https://api.prismq.nomoos.cz/api"),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_url_is_refused_unseen() {
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
         for text in ["http://me:hunter2@host/api", "ftp://hunter2@host", "hunter2@host", "http://me:hun/ter2@host"] {
             let error = api_url(text).unwrap_err();
             assert!(error.contains("password") && !error.contains("ter2"), "{error}");
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_levels_and_modules() {
+    fn log_filters_are_levels_and_modules() {
         assert_eq!(parse_log_filter("info"), Ok(vec![(None, LevelFilter::Info)]));
         assert_eq!(parse_log_filter("DEBUG"), Ok(vec![(None, LevelFilter::Debug)]));
         assert_eq!(
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_level() {
+    fn invalid_log_filters_are_refused() {
         for text in ["loud", "info,loud", "prismq", "prismq=loud", "info/text", "=info"] {
             assert!(parse_log_filter(text).is_err(), "{text}");
         }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn every_duration_is_known_to_within_a_64th() {
+    fn durations_are_exact_to_a_64th() {
         let all = (0..100_000).chain((17..63).flat_map(|bits| [(1 << bits) - 1, 1 << bits, (1 << bits) / 5 * 6]));
         for milliseconds in all.chain([i64::MAX]) {
             let found = of([milliseconds]).percentile(50);
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_the_nearest_rank() {
+    fn percentiles_are_by_nearest_rank() {
         let exact = of([10, 20, 30, 40]);
         assert_eq!([1, 25, 26, 50, 75, 76, 100].map(|percent| exact.percentile(percent)), [10, 10, 20, 20, 30, 40, 40]);
         assert_eq!(Histogram::default().percentile(50), 0);
     }
 
     #[test]
-    fn merged_halves_are_the_whole() {
+    fn merged_histograms_count_everything() {
         let (mut even, odd) = (of((0..5000).step_by(2)), of((1..5000).step_by(2)));
         even.merge(&odd);
         assert_eq!(even, of(0..5000));

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_taken_away_is_put_back() {
+    fn a_removed_lock_is_restored() {
         let folder = tempfile::tempdir().unwrap();
         let results = folder.path().join("results.db");
         let lock = AliveLock::take(&results, 7).unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nobody_locks_is_a_dead_process() {
+    fn an_unlocked_file_means_a_dead_process() {
         let folder = tempfile::tempdir().unwrap();
         let results = folder.path().join("results.db");
         fs::write(path(&results, 7), "").unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_a_child_of_a_killed_process_still_holds_is_waited_for() {
+    fn a_lock_held_by_a_child_of_a_killed_process_is_waited_for() {
         let connection = LAYOUT.in_memory().unwrap();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();

@@ -93,7 +93,7 @@ fn claim(id: u64) -> Claim {
 }
 
 #[test]
-fn only_results_wait_for_the_disk() {
+fn only_results_are_synced() {
     let mut file = ResultsFile::new();
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
     let mut stored = result(1, "2026-11-22T03:18:35Z", Duration::ZERO);
@@ -123,7 +123,7 @@ fn a_claim_is_adopted_unless_the_task_is_in_flight_or_finished() {
 }
 
 #[test]
-fn a_new_file_is_opened_by_several_at_once() {
+fn a_new_file_can_be_opened_concurrently() {
     for _ in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let (path, together) = (&folder.path().join("results.db"), &Barrier::new(8));
@@ -139,7 +139,7 @@ fn a_new_file_is_opened_by_several_at_once() {
 }
 
 #[test]
-fn a_note_that_came_late_ends_with_the_later_attempt() {
+fn a_late_note_is_removed_with_the_later_attempt() {
     let file = ResultsFile::new();
     let process = file.store.start_process("worker-1", URL, Timestamp::now()).unwrap();
     for attempt in [2, 1] {
@@ -154,7 +154,7 @@ fn a_note_that_came_late_ends_with_the_later_attempt() {
 }
 
 #[test]
-fn results_that_come_at_once_are_all_stored() {
+fn concurrent_results_are_all_stored() {
     let file = ResultsFile::new();
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -193,7 +193,7 @@ fn two_hours() -> ResultsFile {
 }
 
 #[test]
-fn statistics_need_no_results() {
+fn statistics_do_not_need_the_results() {
     let file = two_hours();
     file.roll_up();
     file.sql().execute("DELETE FROM results", []).unwrap();
@@ -210,7 +210,7 @@ fn statistics_need_no_results() {
 }
 
 #[test]
-fn each_result_is_counted_once_however_far_the_rollups_are() {
+fn each_result_is_counted_once() {
     let file = ResultsFile::new();
     let numbers = || groups(&file.store, By::Day, None).iter().map(|it| (it.1, it.3)).collect::<Vec<_>>();
     let mut ids = Vec::new();
@@ -230,7 +230,7 @@ fn each_result_is_counted_once_however_far_the_rollups_are() {
 }
 
 #[test]
-fn results_that_come_after_all_were_pruned_are_counted() {
+fn results_stored_after_pruning_all_are_counted() {
     let file = ResultsFile::new();
     file.add(&result(1, "2026-11-22T03:18:35Z", Duration::ZERO));
     while file.store.prune(&mut Pruning::new(time("2026-11-22T04:00:00Z"))).unwrap() {}
@@ -240,7 +240,7 @@ fn results_that_come_after_all_were_pruned_are_counted() {
 }
 
 #[test]
-fn last_words_come_and_go_with_their_result() {
+fn stderr_tails_are_stored_and_pruned_with_their_results() {
     let file = ResultsFile::new();
     let of_hour = |hour: u64| result(hour, &format!("2026-11-22T{hour:02}:00:00Z"), Duration::ZERO);
     let silent = file.add(&of_hour(3));
@@ -254,7 +254,7 @@ fn last_words_come_and_go_with_their_result() {
 }
 
 #[test]
-fn the_hour_in_which_a_span_begins_is_read_from_its_results() {
+fn the_first_hour_of_a_period_is_read_from_its_results() {
     let file = two_hours();
     let counted =
         |since: &str| groups(&file.store, By::Day, Some(since)).iter().map(|it| (it.1, it.2)).collect::<Vec<_>>();
@@ -284,7 +284,7 @@ fn later_files() -> [ResultsFile; 5] {
 }
 
 #[test]
-fn files_of_earlier_layouts_are_brought_up_to_date() {
+fn files_of_earlier_layouts_are_migrated() {
     for file in iter::once(old_file()).chain(later_files()) {
         let count = |name: &str, completed, failed, lost| (name.to_owned(), completed, failed, lost);
         let found = groups(&file.store, By::Type, None);
@@ -307,7 +307,7 @@ fn files_of_earlier_layouts_are_brought_up_to_date() {
 }
 
 #[test]
-fn old_results_are_pruned_in_steps_and_their_numbers_stay() {
+fn pruned_results_still_count() {
     let file = ResultsFile::new();
     for number in 0..450 {
         let old = result(number, "2026-11-22T03:18:35Z", Duration::from_millis(number));
@@ -332,7 +332,7 @@ fn old_results_are_pruned_in_steps_and_their_numbers_stay() {
 }
 
 #[test]
-fn processes_and_deaths_are_forgotten_once_they_are_old() {
+fn old_processes_and_crash_counts_are_deleted() {
     let file = old_file();
     file.sql()
         .execute_batch(
@@ -362,7 +362,7 @@ fn processes_and_deaths_are_forgotten_once_they_are_old() {
 }
 
 #[test]
-fn results_are_read_to_the_last_that_was_there() {
+fn results_added_while_reading_are_not_read() {
     let file = ResultsFile::new();
     let big = "x".repeat(400_000);
     for number in 0..10 {

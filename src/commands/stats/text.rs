@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_as_fine_as_people_read_them() {
+    fn durations_have_a_sensible_precision() {
         for (ms, text) in [
             (0.0, "0 ms"),
             (999.0, "999 ms"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_numbers_that_can_be_read() {
+    fn rates_have_a_suitable_unit() {
         for (per_second, text) in
             [(12.34, "12.3/s"), (1.0, "1.0/s"), (0.5, "30.0/min"), (0.001, "3.6/h"), (0.0, "0.0/h")]
         {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparkline_shows_the_least_and_the_most() {
+    fn a_sparkline_shows_the_minimum_and_the_maximum() {
         assert_eq!(sparkline(&[0, 1, 500, 1000]), "·▁▄█");
         assert_eq!(sparkline(&[7, 7]), "██");
         assert_eq!(sparkline(&[0, 0]), "··");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_shows_what_failed_however_little() {
+    fn a_bar_shows_even_a_single_failure() {
         let look = Look::plain();
         let shown = |completed, failed, most| bar(&Group { completed, failed, ..Group::default() }, most, 10, &look);
         assert_eq!(shown(1000, 0, 1000), "██████████");

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_covers_the_one_before() {
+    fn a_frame_overwrites_the_previous_one() {
         let mut screen = Frames::default();
         let mut drawn = |count, size| {
             let drawn = frame(&lines(1), &screen.start(size));

@@ -3,9 +3,9 @@
 use super::*;
 
 /// A key by its variable, its setting, the description of its file, and its value in a configuration.
-type Key = (&'static str, &'static str, &'static str, fn(Config) -> Option<Setting<Secret>>);
+type KeySetting = (&'static str, &'static str, &'static str, fn(Config) -> Option<Setting<Secret>>);
 
-const KEYS: [Key; 2] = [
+const KEYS: [KeySetting; 2] = [
     ("TASKMANAGER_API_KEY", "api_key", "API key file", |config| config.api_key),
     ("YOUTUBE_API_KEY", "youtube_api_key", "YouTube API key file", |config| config.youtube_api_key),
 ];

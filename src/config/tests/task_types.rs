@@ -19,7 +19,7 @@ fn a_bare_task_type_has_its_defaults() {
 }
 
 #[test]
-fn a_full_task_type_arrives_whole() {
+fn all_keys_of_a_task_type_are_read() {
     let machine = Machine::new().file("work/schemas/s.json", r#"{"type":"object"}"#).toml(
         r#"
         [[task_type]]
@@ -87,7 +87,7 @@ fn actions_and_inline_schemas_are_read() {
 }
 
 #[test]
-fn task_types_that_cannot_work_are_refused() {
+fn invalid_task_types_are_refused() {
     for (text, problem) in [
         ("", "a task type needs a `name`"),
         ("name = 'a b'", "`name`: a task type's name is"),
@@ -137,7 +137,7 @@ fn task_types_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn schema_files_that_cannot_be_used_are_named() {
+fn unusable_schema_files_are_named() {
     for (text, problem) in
         [(None, "cannot be read"), (Some("{"), "is not valid JSON"), (Some("[]"), "is not a JSON object")]
     {

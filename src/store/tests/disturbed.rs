@@ -32,7 +32,7 @@ fn a_result_with_ideas_is_stored_once_the_file_is_free() {
 }
 
 #[test]
-fn a_worker_lives_whichever_link_leads_to_its_file() {
+fn a_worker_is_alive_by_any_link_to_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let (real, link) = (folder.path().join("data/results.db"), folder.path().join("results.db"));
     let direct = Store::open(&real).unwrap();
@@ -49,7 +49,7 @@ fn a_worker_lives_whichever_link_leads_to_its_file() {
 }
 
 #[test]
-fn a_log_that_is_emptied_by_a_checkpoint_is_in_place() {
+fn a_log_that_a_checkpoint_has_emptied_is_in_place() {
     let file = ResultsFile::new();
     file.add(&result(1, "2026-11-22T03:18:35Z", Duration::ZERO));
     file.sql().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
@@ -75,7 +75,7 @@ fn die_with_pids_in_use(file: &ResultsFile) {
 }
 
 #[test]
-fn pids_that_are_in_use_again_are_waited_for_once() {
+fn reused_pids_are_waited_for_together() {
     let file = ResultsFile::new();
     die_with_pids_in_use(&file);
     let begun = Instant::now();
