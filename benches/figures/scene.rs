@@ -122,8 +122,8 @@ impl Scene {
 
     /// Creates `count` tasks that differ by `create-task --from`. Returns how long that takes.
     pub(crate) fn create_from_file(&self, count: u64) -> Duration {
-        let lines: String = (0..count).map(|n| format!("{{\"n\":{n},\"text\":\"three small words\"}}\n")).collect();
-        fs::write(self.folder.path().join("lines.jsonl"), lines).expect("it can be written to");
+        let lines: Vec<String> = (0..count).map(|n| json!({"n": n, "text": "three small words"}).to_string()).collect();
+        fs::write(self.folder.path().join("lines.jsonl"), lines.join("\n")).expect("it can be written to");
         let mut create = command(&self.folder);
         create.args(["create-task", TYPE, "--from", "lines.jsonl"]).env("TASKMANAGER_API_URL", &self.url);
         let start = Instant::now();

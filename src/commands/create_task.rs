@@ -135,10 +135,11 @@ fn print_end(task: &TaskView, setup: &Setup) -> anyhow::Result<Exit> {
 fn create_many(from: &Path, args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.install_signal_handlers()?;
-    let (input, progress) = setup.interruptible(|| open(from, setup))?;
+    let client = setup.client()?;
+    let (input, progress) = setup.interruptible(|| open(from, setup).inspect(|_| client.update_features()))?;
     setup.end_on_second_signal();
     let bulk = Bulk {
-        client: setup.client()?,
+        client,
         task_type: args.task_type.clone(),
         priority: args.priority,
         concurrency: args.concurrency,

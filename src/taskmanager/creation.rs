@@ -6,27 +6,25 @@ use super::wire::{self, Created};
 use super::{Client, Error};
 use crate::json;
 
-/// Maximum number of tasks that one call creates.
-pub(crate) const MOST_CREATIONS: usize = 1000;
-
 const PATH: &str = "/tasks";
 
 impl Client {
     /// Creates a task, or returns the existing one with the same type and params.
     pub fn create(&self, task_type: &str, params: &Value, priority: Option<i64>) -> Result<Created, Error> {
-        let data = self.post(PATH, &body(task_type, params, priority))?;
+        let data = self.post(PATH, &body(task_type, params.clone(), priority))?;
         self.created(&data, task_type)
     }
 
-    /// Creates tasks of a type, at most [`MOST_CREATIONS`], on a server with the feature `batch`. Returns for each what
+    /// Creates tasks of a type, at most 1,000, on a server with the feature `batch`. Returns for each what
     /// [`Client::create`] returns.
     pub(crate) fn create_batch(
         &self,
         task_type: &str,
-        params: &[&Value],
+        params: Vec<Value>,
         priority: Option<i64>,
     ) -> Result<Vec<Result<Created, Error>>, Error> {
-        let tasks: Vec<Value> = params.iter().map(|params| body(task_type, params, priority)).collect();
+        let count = params.len();
+        let tasks: Vec<Value> = params.into_iter().map(|params| body(task_type, params, priority)).collect();
         let data = self.post(PATH, &json!({"tasks": tasks})).inspect_err(|error| {
             if matches!(error, Error::Refused { status: 400 | 404 | 405, .. }) {
                 // Another server, without batches, may have taken its place.
@@ -34,8 +32,8 @@ impl Client {
             }
         })?;
         let items = wire::items(data).map_err(|reason| self.invalid_creation(reason))?;
-        if items.len() != params.len() {
-            let reason = format!("it has {} items for {} tasks", items.len(), params.len());
+        if items.len() != count {
+            let reason = format!("it has {} items for {count} tasks", items.len());
             return Err(self.invalid_creation(reason));
         }
         let read = |item| match wire::entry_error(self.shown_url(), self.http.key(), item) {
@@ -56,8 +54,9 @@ impl Client {
 
 /// Returns the request for a task. Params are in canonical form (sorted keys, normalized numbers, no white space), since
 /// servers deduplicate by bytes.
-fn body(task_type: &str, params: &Value, priority: Option<i64>) -> Value {
-    let mut body = json!({"type": task_type, "params": params});
+fn body(task_type: &str, params: Value, priority: Option<i64>) -> Value {
+    let mut body = json!({"type": task_type});
+    body["params"] = params;
     json::canonical(&mut body["params"]);
     if let Some(priority) = priority {
         body["priority"] = json!(priority);

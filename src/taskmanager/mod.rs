@@ -16,7 +16,6 @@ pub(crate) mod wire;
 
 pub(crate) use client::Claimed;
 pub use client::{Client, Order};
-pub(crate) use creation::MOST_CREATIONS;
 pub use error::Error;
 pub(crate) use exactly_once::join_names;
 pub use exactly_once::{Delivery, ResultReport};

@@ -6,6 +6,7 @@
 
 use parking_lot::Mutex;
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -18,17 +19,20 @@ use crate::exit::{Exit, UserError};
 use crate::json;
 use crate::os_error;
 use crate::shutdown::{Phase, Shutdown};
-use crate::taskmanager::{Client, Created, Error, MOST_CREATIONS};
+use crate::taskmanager::{Client, Created, Error};
 use crate::text_file;
 
 /// Maximum length of a line, in bytes: the maximum size of params.
 const MAX_LINE: u64 = json::MAX_BYTES as u64;
 
+/// Maximum number of lines in a batch. Larger batches need more memory and are hardly faster.
+const BATCH_LINES: usize = 250;
+
 /// Size of a batch, in bytes, from which no line is added to it. Also the size of the input buffer.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// How many batches per concurrent request the reader may be ahead of the printer.
-const AHEAD: usize = 8;
+/// How many lines per concurrent request the reader may be ahead of the printer if each has its own request.
+const LINES_AHEAD: usize = 8;
 
 /// A bulk creation of tasks.
 pub(super) struct Bulk {
@@ -117,7 +121,8 @@ impl Bulk {
     /// Starts the reader and the senders.
     fn start(self, input: impl Read + Send + 'static) -> io::Result<Receiver<Next>> {
         let (jobs, jobs_to_do) = sync_channel(self.concurrency);
-        let (batches, in_order) = sync_channel(self.concurrency * AHEAD);
+        let ahead = if self.client.features().batch { 1 } else { LINES_AHEAD };
+        let (batches, in_order) = sync_channel(self.concurrency * ahead);
         let jobs_to_do = Arc::new(Mutex::new(jobs_to_do));
         let bulk = Arc::new(self);
         for _ in 0..bulk.concurrency {
@@ -141,7 +146,7 @@ impl Bulk {
     fn read(&self, input: impl Read, jobs: &SyncSender<Job>, batches: &SyncSender<Next>) -> Next {
         let mut input = Lines::new(input, &self.place);
         loop {
-            let limit = if self.client.features().batch { MOST_CREATIONS } else { 1 };
+            let limit = if self.client.features().batch { BATCH_LINES } else { 1 };
             let (numbers, lines) = input.next_batch(limit);
             if self.shutdown.get() > Phase::Running {
                 return Next::Interrupted;
@@ -163,39 +168,48 @@ impl Bulk {
         loop {
             let job = jobs.lock().recv();
             let Ok(Job { lines, results }) = job else { break };
-            for result in self.create(&lines) {
+            let pass_on = |result: LineResult| {
                 let is_fatal = matches!(result, Err(LineError::Fatal(_)));
                 // The receiver is gone after a fatal error of an earlier line.
                 if results.send(result).is_err() || is_fatal {
-                    return;
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
                 }
+            };
+            let passed_on = match self.create_batch(&lines) {
+                Some(created) => created.into_iter().try_for_each(pass_on),
+                None => lines.iter().map(|line| self.create(line)).try_for_each(pass_on),
+            };
+            if passed_on.is_break() {
+                break;
             }
         }
     }
 
-    /// Creates a task for each line, in one call if the TaskManager supports that.
-    fn create(&self, lines: &[Vec<u8>]) -> impl Iterator<Item = LineResult> {
-        let params: Vec<_> = lines.iter().map(|line| params(line)).collect();
-        let valid: Vec<&Value> = params.iter().flatten().collect();
-        let mut created = self.create_batch(&valid).into_iter().flatten();
-        params.into_iter().map(move |params| {
-            let params = params.map_err(LineError::Bad)?;
-            let created = created.next().unwrap_or_else(|| self.client.create(&self.task_type, &params, self.priority));
-            created.map_err(|error| self.line_error(&error))
-        })
+    fn create(&self, line: &[u8]) -> LineResult {
+        let params = params(line).map_err(LineError::Bad)?;
+        self.client.create(&self.task_type, &params, self.priority).map_err(|error| self.line_error(&error))
     }
 
-    /// Creates several tasks in one call. `None` if they have to be created one by one.
-    fn create_batch(&self, params: &[&Value]) -> Option<Vec<Result<Created, Error>>> {
-        if params.len() < 2 || !self.client.features().batch {
+    /// Creates a task for each line in one call. `None` if they have to be created one by one.
+    fn create_batch(&self, lines: &[Vec<u8>]) -> Option<Vec<LineResult>> {
+        if lines.len() < 2 || !self.client.features().batch {
             return None;
         }
-        match self.client.create_batch(&self.task_type, params, self.priority) {
-            Ok(created) => Some(created),
+        let mut tasks = Vec::with_capacity(lines.len());
+        let checked: Vec<Result<(), String>> = lines.iter().map(|line| params(line).map(|it| tasks.push(it))).collect();
+        let mut created = match self.client.create_batch(&self.task_type, tasks, self.priority) {
+            Ok(created) => created.into_iter(),
             // A call for each line finds out which of them is the reason.
-            Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => None,
-            Err(error) => Some(vec![Err(error)]),
-        }
+            Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => return None,
+            Err(error) => vec![Err(error)].into_iter(),
+        };
+        let result = |checked: Result<(), String>| match checked {
+            Ok(()) => created.next().map(|created| created.map_err(|error| self.line_error(&error))),
+            Err(problem) => Some(Err(LineError::Bad(problem))),
+        };
+        Some(checked.into_iter().map_while(result).collect())
     }
 
     fn line_error(&self, error: &Error) -> LineError {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use prismq::internals::server::OfferedFeatures;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -103,7 +104,7 @@ fn lines_that_have_arrived_are_created_in_one_call() {
     let calls = server.requests();
     assert_eq!(calls.iter().filter(|request| request.path == "/health").count(), 1);
     let sizes: Vec<usize> = calls.iter().filter_map(creations).map(|tasks| tasks.len()).collect();
-    assert!(sizes.len() == calls.len() - 1 && sizes.len() <= 4 && sizes.contains(&1000), "{sizes:?}");
+    assert!(sizes.len() == calls.len() - 1 && sizes.len() <= 13 && sizes.contains(&250), "{sizes:?}");
 }
 
 #[test]
@@ -155,7 +156,12 @@ fn as_many_requests_run_at_once_as_concurrency_says() {
 
 #[test]
 fn invalid_lines_are_named_and_counted_and_do_not_stop_others() {
-    let rig = Rig::empty();
+    for features in [OfferedFeatures::default(), OfferedFeatures::NONE] {
+        invalid_lines_do_not_stop_others(&Rig::with(|settings| settings.faults.features = features));
+    }
+}
+
+fn invalid_lines_do_not_stop_others(rig: &Rig) {
     rig.sandbox.write("schema.json", r#"{"type":"object","properties":{"n":{"type":"integer","maximum":50}}}"#);
     rig.run("register-type example.small --schema schema.json").exits(0);
     let mut input = b"{\"n\":1}\r\n\n  \t\n{\"n\":\n[1]\n\"text\"\n{\"n\":99}\n{\"n\":1}\n\xff\xfe\n{\"n\":2}".to_vec();
