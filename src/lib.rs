@@ -38,6 +38,8 @@ mod logging;
 mod name;
 mod os_error;
 mod output;
+mod parallel;
+mod random_id;
 mod resources;
 mod retry_after;
 mod schema;

@@ -1,12 +1,6 @@
-//! Validation of names of task types and ids of workers, and unique numbers for ids.
+//! Validation of names of task types and ids of workers.
 
 use std::fmt::{self, Display, Formatter};
-
-/// Returns a random number for a unique id. It is from the system's random generator: those seeded by the clock return the
-/// same number in two processes that start in the same nanosecond.
-pub(crate) fn unique() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))
-}
 
 /// Maximum length of a name, in bytes.
 pub(crate) const MAX_NAME: usize = 255;

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 /// Returns the text of `error`. Errors that are not the system's own keep theirs.
-pub(crate) fn words(error: &io::Error) -> String {
+pub(crate) fn message(error: &io::Error) -> String {
     if error.get_ref().is_some() {
         return error.to_string();
     }
@@ -52,16 +52,16 @@ mod tests {
     #[test]
     fn errors_of_the_system_have_no_numbers() {
         for code in 1..134 {
-            let words = words(&io::Error::from_raw_os_error(code));
-            assert!(!words.is_empty() && !words.contains("os error"), "{code}: {words}");
+            let message = message(&io::Error::from_raw_os_error(code));
+            assert!(!message.is_empty() && !message.contains("os error"), "{code}: {message}");
         }
-        assert_eq!(words(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "connection refused");
-        assert_eq!(words(&io::Error::from_raw_os_error(libc::ELOOP)), "too many levels of symbolic links");
+        assert_eq!(message(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "connection refused");
+        assert_eq!(message(&io::Error::from_raw_os_error(libc::ELOOP)), "too many levels of symbolic links");
     }
 
     #[test]
-    fn other_errors_keep_their_words() {
-        assert_eq!(words(&ErrorKind::IsADirectory.into()), "it is a folder");
-        assert_eq!(words(&io::Error::other("it is longer than 1 MiB")), "it is longer than 1 MiB");
+    fn other_errors_keep_their_message() {
+        assert_eq!(message(&ErrorKind::IsADirectory.into()), "it is a folder");
+        assert_eq!(message(&io::Error::other("it is longer than 1 MiB")), "it is longer than 1 MiB");
     }
 }

@@ -168,7 +168,7 @@ pub(crate) fn buffered() -> BufWriter<StdoutLock<'static>> {
 /// Adds context to an error of writing to standard output.
 pub(crate) fn on_stdout<T>(written: io::Result<T>) -> io::Result<T> {
     written.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot write to standard output: {}", os_error::words(&error)))
+        io::Error::new(error.kind(), format!("cannot write to standard output: {}", os_error::message(&error)))
     })
 }
 
@@ -271,12 +271,32 @@ fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Formats a number with its digits in groups of three.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
 
     #[test]
     fn control_characters_are_escaped() {

@@ -167,7 +167,7 @@ impl Schema {
         let (sender, compiled) = mpsc::sync_channel(1);
         let schema = schema.clone();
         let run = spawn(move || _ = sender.send(Self::new(&schema)));
-        run.map_err(|error| Fault::at_root(format!("no thread to read it in: {}", os_error::words(&error))))?;
+        run.map_err(|error| Fault::at_root(format!("no thread to read it in: {}", os_error::message(&error))))?;
         // The sender is gone if the compiler has panicked.
         compiled.recv().unwrap_or_else(|_| Err(Fault::at_root("it cannot be compiled")))
     }
@@ -249,7 +249,7 @@ impl Schema {
             Ok(()) => Ok(pending),
             Err(error) => {
                 pending.ended.store(true, Ordering::SeqCst);
-                Err(format!("no thread to check them in: {}", os_error::words(&error)))
+                Err(format!("no thread to check them in: {}", os_error::message(&error)))
             }
         }
     }

@@ -66,7 +66,7 @@ fn refuse_irregular(metadata: &Metadata) -> io::Result<()> {
 
 /// Returns why a file cannot be read, without the error number.
 pub(crate) fn reason(error: &io::Error) -> String {
-    if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { os_error::words(error) }
+    if error.kind() == ErrorKind::NotFound { "no such file".to_owned() } else { os_error::message(error) }
 }
 
 /// Returns why a file cannot be written, without the error number.

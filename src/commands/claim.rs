@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::poll::{ManualPoller, ManuallyClaimed, WantedType};
 use super::console_observer::ConsoleObserver;
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::setup::{Setup, known_type, supervise_handlers};
 use super::{errors, types};
 use crate::cli::ClaimArgs;
@@ -42,7 +42,7 @@ pub(super) fn run(args: &ClaimArgs, setup: &Setup) -> anyhow::Result<Exit> {
     let handlers = Handlers::new(&setup.config, Some(Arc::new(setup.youtube_ledger(&store))));
     let manual = ManualClaim { args, setup, client, store, handlers };
     let (wanted, types) = setup.interruptible(|| {
-        let _waiting = Waiting::for_taskmanager(setup);
+        let _waiting = WaitLine::for_taskmanager(setup);
         let wanted = manual.wanted()?;
         let types = if args.run { manual.runnable(&wanted)? } else { Vec::new() };
         anyhow::Ok((wanted, types))
@@ -104,7 +104,7 @@ impl<'a> ManualClaim<'a> {
     /// Waits for a task: once, for as long as `--timeout` says, or until a signal.
     fn claim(&self, wanted: &[WantedType<'_>], types: &[WorkerType]) -> anyhow::Result<Option<ManuallyClaimed>> {
         let names: Vec<&str> = wanted.iter().map(|it| it.name).collect();
-        let _waiting = Waiting::for_what(format!("waiting for a task of type {}", names.join(", ")), self.setup);
+        let _waiting = WaitLine::message(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
         let (setup, client, store) = (self.setup, &self.client, &*self.store);
         ManualPoller { setup, client, store, wanted, types, long_poll: LongPoll::new(wanted.len()) }.wait(most)
@@ -158,7 +158,7 @@ impl<'a> ManualClaim<'a> {
         } else {
             let stored = executor.completer.store(&mut result);
             self.setup.print_pretty(&result.envelope())?;
-            let _waiting = Waiting::for_taskmanager(self.setup);
+            let _waiting = WaitLine::for_taskmanager(self.setup);
             executor
                 .completer
                 .deliver(stored, &mut result, false)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar};
 
-use super::live::{self, Waiting};
+use super::live::{self, WaitLine};
 use super::setup::Setup;
 use crate::handler::Listener;
 use crate::headline::in_one_line;
@@ -27,8 +27,8 @@ pub(super) struct ConsoleObserver {
 
 impl ConsoleObserver {
     /// Returns the observer and its live line. Drop that when the handler has ended.
-    pub(super) fn new(task_id: TaskId, setup: &Setup) -> (Self, Waiting) {
-        let line = Waiting::for_what(format!("running task {task_id}"), setup);
+    pub(super) fn new(task_id: TaskId, setup: &Setup) -> (Self, WaitLine) {
+        let line = WaitLine::message(format!("running task {task_id}"), setup);
         let console_observer =
             Self { screen: setup.screen.clone(), bar: line.bar().clone(), task_id, noted: Mutex::new(None) };
         (console_observer, line)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use self::bulk::{Bulk, BulkCounts};
-use super::live::{self, Waiting};
+use super::live::{self, WaitLine};
 use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::{CreateTaskArgs, Param};
@@ -37,7 +37,7 @@ fn create_one(args: &CreateTaskArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.end_on_signals_after(say_what_stays(&waited_for))?;
     let params = params(args)?;
     let client = setup.client()?;
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let created = match client.create(&args.task_type, &params, args.priority) {
         Ok(created) => created,
         Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(&client, &args.task_type).into()),
@@ -97,7 +97,7 @@ fn params(args: &CreateTaskArgs) -> Result<Value, UserError> {
 fn wait(id: TaskId, timeout: Option<Duration>, setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(100), 1.5, Duration::from_secs(5));
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     loop {
         let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
         let Some(task) = client.with_retry_after_budget(left.unwrap_or(Duration::MAX)).task(id)? else {
@@ -175,9 +175,9 @@ fn is_stdin(from: &Path) -> bool {
 }
 
 /// Opens the input and its progress. The length of standard input is unknown, so its lines are counted.
-fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn Read + Send>, Waiting), UserError> {
+fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn Read + Send>, WaitLine), UserError> {
     if is_stdin(from) {
-        return Ok((Box::new(io::stdin()), Waiting::counting("lines", setup)));
+        return Ok((Box::new(io::stdin()), WaitLine::counting("lines", setup)));
     }
     let unreadable = |error: io::Error| {
         UserError::usage(format!("--from: cannot read {}: {}", from.display(), text_file::reason(&error)))
@@ -188,7 +188,7 @@ fn open(from: &Path, setup: &Setup) -> Result<(Box<dyn Read + Send>, Waiting), U
         // A folder can be opened, but not read.
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
     }
-    let progress = Waiting::reading(metadata.len(), setup);
+    let progress = WaitLine::reading(metadata.len(), setup);
     let file = progress.bar().wrap_read(file);
     Ok((Box::new(file), progress))
 }

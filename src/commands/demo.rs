@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::live::{self, Live, Waiting};
+use super::live::{self, Live, WaitLine};
 use super::setup::Setup;
 use super::stats::Statistics;
 use super::{serve, stats};
@@ -68,7 +68,7 @@ fn counter(folder: &Path) -> TaskType {
 
 fn create(client: &Client, task_type: &TaskType, setup: &Setup) -> anyhow::Result<()> {
     library::register(task_type, client)?;
-    let waiting = Waiting::for_what(format!("creating {TASKS} tasks"), setup);
+    let waiting = WaitLine::message(format!("creating {TASKS} tasks"), setup);
     for number in 1..=TASKS {
         if setup.shutdown.get() > Phase::Running {
             return Err(UserError::new(Exit::Interrupted, "interrupted").into());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Number, Value, json};
 
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::results;
 use super::setup::Setup;
 use crate::cli::TaskIdArgs;
@@ -70,7 +70,7 @@ impl TaskHistory {
         for stored in &mut attempts {
             stored.result.outcome.stderr_tail = store.stderr_tail(stored.id)?;
         }
-        let waiting = Waiting::for_taskmanager(setup);
+        let waiting = WaitLine::for_taskmanager(setup);
         let server = client.task(id);
         drop(waiting);
         let now = setup.clock().now();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::errors;
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::setup::Setup;
 use crate::cli::HealthArgs;
 use crate::clock::{Clock, between};
@@ -33,7 +33,7 @@ pub(super) fn run(args: &HealthArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.end_on_signals()?;
     let timeout = args.timeout.unwrap_or(Duration::from_secs(5));
     let client = setup.single_try_client(timeout)?;
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let mut health = HealthCheck { setup, findings: Findings::default() };
     let answers = health.taskmanager(&client);
     health.types_and_handlers(Some(&client).filter(|_| answers));
@@ -202,7 +202,7 @@ impl HealthCheck<'_> {
         let opened = self.open().map(Arc::new);
         let counted = opened.as_ref().map_err(Clone::clone).and_then(|store| {
             store.rehearse(self.setup.clock().now())?;
-            let is_whole = store.look_through(READ_TIMEOUT)?;
+            let is_whole = store.read_all(READ_TIMEOUT)?;
             Ok((store.unreported()?, is_whole))
         });
         self.findings.field("results_writable", json!(counted.is_ok()));

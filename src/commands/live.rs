@@ -36,22 +36,22 @@ pub(super) fn is_wanted() -> bool {
 }
 
 /// A line that shows what a command waits for, after a second. Dropping it removes the line; do that before printing.
-pub(super) struct Waiting {
+pub(super) struct WaitLine {
     bar: ProgressBar,
     /// Dropped at the end.
     ended: Option<Sender<()>>,
     shows: Option<JoinHandle<()>>,
 }
 
-impl Waiting {
+impl WaitLine {
     /// Shows a message without progress.
-    pub(super) fn for_what(message: impl Into<Cow<'static, str>>, setup: &Setup) -> Self {
-        Self::on(ProgressBar::no_length(), "{spinner} {wide_msg}", setup).saying(message)
+    pub(super) fn message(message: impl Into<Cow<'static, str>>, setup: &Setup) -> Self {
+        Self::on(ProgressBar::no_length(), "{spinner} {wide_msg}", setup).with_message(message)
     }
 
     /// Counts things whose total is unknown.
     pub(super) fn counting(things: &'static str, setup: &Setup) -> Self {
-        Self::on(ProgressBar::no_length(), "{spinner} {human_pos} {msg}", setup).saying(things)
+        Self::on(ProgressBar::no_length(), "{spinner} {human_pos} {msg}", setup).with_message(things)
     }
 
     /// Shows the progress of reading `bytes`.
@@ -60,13 +60,13 @@ impl Waiting {
     }
 
     /// Shows the progress of processing `things`.
-    pub(super) fn through(things: usize, setup: &Setup) -> Self {
+    pub(super) fn progress(things: usize, setup: &Setup) -> Self {
         Self::on(ProgressBar::new(things as u64), "{bar:40} {pos}/{len} {wide_msg}", setup)
     }
 
     /// Shows that the command waits for the TaskManager.
     pub(super) fn for_taskmanager(setup: &Setup) -> Self {
-        Self::for_what(format!("waiting for the TaskManager at {}", setup.config.api_url.value), setup)
+        Self::message(format!("waiting for the TaskManager at {}", setup.config.api_url.value), setup)
     }
 
     fn on(bar: ProgressBar, template: &str, setup: &Setup) -> Self {
@@ -84,7 +84,7 @@ impl Waiting {
         Self { bar, ended: Some(ended), shows }
     }
 
-    fn saying(self, message: impl Into<Cow<'static, str>>) -> Self {
+    fn with_message(self, message: impl Into<Cow<'static, str>>) -> Self {
         self.bar.set_message(message);
         self
     }
@@ -100,7 +100,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitLine {
     fn drop(&mut self) {
         self.ended = None;
         if let Some(shows) = self.shows.take() {

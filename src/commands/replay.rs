@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::console_observer::ConsoleObserver;
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::setup::{Setup, supervise_handlers};
 use crate::cli::TaskIdArgs;
 use crate::clock::Clock;
@@ -49,7 +49,7 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
         return Ok(Task { id, task_type, params, attempt, priority: 0 });
     }
     let found = setup.interruptible(|| {
-        let _waiting = Waiting::for_taskmanager(setup);
+        let _waiting = WaitLine::for_taskmanager(setup);
         client.task(id)
     });
     let Some(task) = found? else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::setup::Setup;
 use super::{errors, input};
 use crate::cli::{CompleteArgs, FailArgs, ProgressArgs};
@@ -37,7 +37,7 @@ pub(super) fn progress(args: &ProgressArgs, setup: &Setup) -> anyhow::Result<Exi
     setup.end_on_signals()?;
     let client = setup.client()?;
     let store = setup.store()?;
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let claim = claim_of(TaskId(args.id), setup, &client, &store)?;
     match client.progress(TaskId(args.id), &claim.worker_id, args.percent, args.message.as_deref()) {
         Err(error) if error.says_not_claimed() => return Err(lost(TaskId(args.id)).into()),
@@ -56,7 +56,7 @@ fn report(id: TaskId, outcome: Outcome, setup: &Setup) -> anyhow::Result<Exit> {
     setup.end_on_signals()?;
     let client = setup.client()?;
     let store = setup.store_with_ideas()?;
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let unreported = unreported(id, &client, &store)?;
     let is_sent_again = unreported.is_some();
     let completer = Completer { store: &store, client: client.clone(), observer: &(), clock: Arc::new(setup.clock()) };
@@ -85,7 +85,7 @@ fn print(result: &TaskResult, client: &Client, setup: &Setup) -> anyhow::Result<
     if result.outcome.failure.is_none() {
         return Ok(print_line(format_args!("task {id} completed"))?);
     }
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     // The failure is reported; this only tells what happens next.
     let status = client.task(id).ok().flatten().map(|task| task.status);
     drop(waiting);

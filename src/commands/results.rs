@@ -6,7 +6,7 @@ use std::time::Duration;
 use console::measure_text_width;
 use serde_json::{Value, json};
 
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::setup::Setup;
 use crate::cli::{ResultsArgs, ResultsFormat};
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &ResultsArgs, setup: &Setup) -> anyhow::Result<Exit> {
         None => ResultsFormat::Table,
     };
     // On a terminal, the rows themselves show the progress.
-    let progress = (!Stream::Stdout.is_terminal()).then(|| Waiting::counting("results", setup));
+    let progress = (!Stream::Stdout.is_terminal()).then(|| WaitLine::counting("results", setup));
     let found = print(&store, &filter, format, progress.as_ref())?;
     drop(progress);
     match args.id {
@@ -76,7 +76,7 @@ fn print(
     store: &Store,
     filter: &ResultFilter,
     format: ResultsFormat,
-    progress: Option<&Waiting>,
+    progress: Option<&WaitLine>,
 ) -> anyhow::Result<bool> {
     let mut out = buffered();
     let mut found = false;

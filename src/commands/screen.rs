@@ -10,15 +10,15 @@ use super::termination;
 use crate::output::Stream;
 
 /// Maximum refresh rate, in hertz.
-const OFTEN: u8 = 20;
+const REFRESH_HZ: u8 = 20;
 
 /// Columns reserved for the `^C` that a terminal echoes, and a blank.
-const ROOM: u16 = 3;
+const ECHO_COLUMNS: u16 = 3;
 
 /// Returns the display for live lines, hidden if standard error is not a terminal.
 pub(super) fn screen() -> MultiProgress {
     MultiProgress::with_draw_target(if Stream::Stderr.is_decorated() {
-        ProgressDrawTarget::term_like_with_hz(Box::new(NarrowTerm::new(Term::buffered_stderr())), OFTEN)
+        ProgressDrawTarget::term_like_with_hz(Box::new(NarrowTerm::new(Term::buffered_stderr())), REFRESH_HZ)
     } else {
         ProgressDrawTarget::hidden()
     })
@@ -64,7 +64,7 @@ impl NarrowTerm {
 
 impl TermLike for NarrowTerm {
     fn width(&self) -> u16 {
-        TermLike::width(&self.term).saturating_sub(ROOM).max(1)
+        TermLike::width(&self.term).saturating_sub(ECHO_COLUMNS).max(1)
     }
 
     fn height(&self) -> u16 {

@@ -230,7 +230,7 @@ impl Setup {
 
 /// Makes this process supervise everything that its handlers start, with a unique token.
 pub(super) fn supervise_handlers() {
-    let token = format!("{:016x}", crate::name::unique() >> 2);
+    let token = format!("{:016x}", crate::random_id::random_id() >> 2);
     if let Err(error) = handler::supervise(&token) {
         log::warn!("processes that leave their handler's process group cannot be killed with it: {error}");
     }

@@ -49,10 +49,10 @@ fn explain(error: &StartError) -> UserError {
                 .hint("choose another address, or remove it")
         }
         StartError::AddressUnusable { address, source } => {
-            UserError::usage(format!("status_addr: cannot listen on {address}: {}", os_error::words(source)))
+            UserError::usage(format!("status_addr: cannot listen on {address}: {}", os_error::message(source)))
         }
         StartError::Thread(error) => {
-            UserError::new(Exit::Failed, format!("status_addr: cannot start a thread: {}", os_error::words(error)))
+            UserError::new(Exit::Failed, format!("status_addr: cannot start a thread: {}", os_error::message(error)))
         }
     }
 }

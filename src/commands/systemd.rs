@@ -126,7 +126,7 @@ fn refusal(error: &io::Error) -> String {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "nobody reads what is sent there".to_owned(),
         _ if error.raw_os_error() == Some(libc::EPROTOTYPE) => "it is not a datagram socket".to_owned(),
-        _ => os_error::words(error),
+        _ => os_error::message(error),
     }
 }
 

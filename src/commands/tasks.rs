@@ -8,7 +8,7 @@ use console::measure_text_width;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::live::Waiting;
+use super::live::WaitLine;
 use super::setup::Setup;
 use crate::cli::{ListTasksArgs, TaskIdArgs};
 use crate::exit::{Exit, UserError};
@@ -16,7 +16,7 @@ use crate::headline::in_one_line;
 use crate::output::{
     Look, Stream, buffered, note, on_stdout, print_line, printable, shortened, table, write_json_line,
 };
-use crate::resources::for_each_concurrently;
+use crate::parallel::for_each_concurrently;
 use crate::task::TaskId;
 use crate::taskmanager::{Client, Error, Retries, TaskFilter, TaskPages, TaskView};
 
@@ -65,7 +65,7 @@ impl TaskListing {
 /// Prints the tasks as JSON, page by page. Returns whether there are any.
 fn print_as_json(list: &mut TaskListing, setup: &Setup) -> anyhow::Result<bool> {
     let mut next = || {
-        let _waiting = Waiting::for_taskmanager(setup);
+        let _waiting = WaitLine::for_taskmanager(setup);
         list.next_page()
     };
     let mut found = false;
@@ -80,7 +80,7 @@ fn print_as_json(list: &mut TaskListing, setup: &Setup) -> anyhow::Result<bool> 
 
 /// Prints the tasks as a table. Returns whether there are any.
 fn print(list: &mut TaskListing, setup: &Setup) -> anyhow::Result<bool> {
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let mut rows = Vec::new();
     while let Some(page) = list.next_page()? {
         rows.extend(page.into_iter().map(row));
@@ -167,7 +167,7 @@ fn row(task: TaskView) -> [String; 9] {
 pub(super) fn show(args: &TaskIdArgs, setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let Some(task) = setup.client()?.task(TaskId(args.id))? else {
         return Err(UserError::new(Exit::Failed, format!("the TaskManager has no task {}", args.id)).into());
     };

@@ -57,7 +57,7 @@ pub(super) fn run_briefly(work: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     };
     // If no thread can be started, skip it.
-    if thread::Builder::new().name("last words".into()).spawn(work).is_ok() {
+    if thread::Builder::new().name("final-output".into()).spawn(work).is_ok() {
         let _ = is_done.recv_timeout(OUTPUT_TIMEOUT);
     }
 }

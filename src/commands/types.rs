@@ -1,7 +1,7 @@
 //! `register-type` and `list-types`.
 
 use super::input;
-use super::live::{self, Waiting};
+use super::live::{self, WaitLine};
 use super::setup::Setup;
 use crate::cli::RegisterTypeArgs;
 use crate::config;
@@ -20,7 +20,7 @@ pub(super) fn register(args: &RegisterTypeArgs, setup: &Setup) -> anyhow::Result
         return register_all(setup, &client);
     }
     let Some(name) = &args.name else { return Err(UserError::usage("name a task type, or give --all").into()) };
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let registered = register_one(name, args, setup, &client)?;
     drop(waiting);
     print(&registered, setup)?;
@@ -32,7 +32,7 @@ fn register_all(setup: &Setup, client: &Client) -> anyhow::Result<Exit> {
     if types.is_empty() {
         return Err(no_types().into());
     }
-    let progress = Waiting::through(types.len(), setup);
+    let progress = WaitLine::progress(types.len(), setup);
     for task_type in types {
         progress.say(format!("registering {}", task_type.name));
         let registered = library::register(task_type, client)?;
@@ -74,7 +74,7 @@ pub(super) fn list(setup: &Setup) -> anyhow::Result<Exit> {
     setup.log()?;
     setup.end_on_signals()?;
     let client = setup.client()?;
-    let waiting = Waiting::for_taskmanager(setup);
+    let waiting = WaitLine::for_taskmanager(setup);
     let types = match client.task_types() {
         Ok(types) => types,
         Err(Error::Refused { status: 500, .. }) => configured_types(setup, &client)?,

@@ -92,11 +92,11 @@ fn observer(
 ) -> WorkerObserver {
     let worker_id = setup.config.worker_id.value.clone();
     let pauses = PauseRecorder { store: Arc::clone(store), worker_id, clock: setup.clock() };
-    let mut also: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
-    also.extend(status.map(|status| status.observer(setup.clock())));
+    let mut others: Vec<Box<dyn Observer>> = vec![Box::new(pauses)];
+    others.extend(status.map(|status| status.observer(setup.clock())));
     WorkerObserver {
         live: live::is_wanted().then(|| Live::spinner(&setup.screen)),
-        also,
+        others,
         systemd: Systemd::of_environment(),
         running,
         ended: OnceLock::new(),

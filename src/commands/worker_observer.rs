@@ -18,7 +18,7 @@ use crate::worker::{Event, Observer, Summary};
 pub(super) struct WorkerObserver {
     pub(super) live: Option<Live>,
     /// Further observers.
-    pub(super) also: Vec<Box<dyn Observer>>,
+    pub(super) others: Vec<Box<dyn Observer>>,
     pub(super) systemd: Option<Systemd>,
     pub(super) running: Arc<RunningTasks>,
     /// The worker's summary, also if it failed.
@@ -38,8 +38,8 @@ impl Observer for WorkerObserver {
         if let Some(live) = &self.live {
             live.event(event);
         }
-        for also in &self.also {
-            also.event(event);
+        for other in &self.others {
+            other.event(event);
         }
         if let Some(systemd) = &self.systemd {
             systemd.event(event);

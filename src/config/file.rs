@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::layer::{Given, Layer};
 use super::table::{TomlDocument, TomlTable};
-use super::{ConfigError, Definition, Origin, SETTINGS, TaskType, TextForm, task_type, toml_words};
+use super::{ConfigError, Definition, Origin, SETTINGS, TaskType, TextForm, task_type, toml_errors};
 use crate::text_file;
 
 /// File name, in the working folder and in the user's configuration folder.
@@ -63,7 +63,7 @@ pub(super) fn read((path, bytes): &(PathBuf, Vec<u8>)) -> Result<(Layer, Vec<Tas
 
 /// Turns a syntax error into our words; the parser's own describe its grammar.
 fn syntax_error(document: &TomlDocument<'_>, error: &toml::de::Error) -> ConfigError {
-    let problem = toml_words::explain(&error.message().lines().collect::<Vec<_>>().join(", "));
+    let problem = toml_errors::explain(&error.message().lines().collect::<Vec<_>>().join(", "));
     document.error(error.span().map_or(0, |span| span.start), format_args!("not valid TOML: {problem}"))
 }
 

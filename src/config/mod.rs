@@ -17,7 +17,7 @@ mod table;
 mod task_type;
 #[cfg(test)]
 mod tests;
-mod toml_words;
+mod toml_errors;
 mod values;
 
 use std::collections::BTreeMap;
@@ -141,7 +141,7 @@ impl Config {
 fn new_worker_id() -> String {
     let host = hostname::get().ok().map(|host| host.to_string_lossy().into_owned());
     let host = host.filter(|host| crate::name::hidden(host).is_none());
-    format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), crate::name::unique() >> 32)
+    format!("{}-{:08x}", host.as_deref().unwrap_or("worker"), crate::random_id::random_id() >> 32)
 }
 
 /// Returns the default results file: in the service's state folder (the first, if systemd gave several), else in the

@@ -5,8 +5,8 @@ use std::mem;
 use serde_json::{Map, Value};
 
 use super::lines::{ProgressForwarder, RedactingListener, Sink};
-use super::misplaced::without_colours;
 use super::run::{Interruption, OUTPUT_MAX};
+use super::stray_envelope::without_colours;
 use crate::json;
 use crate::task::TaskId;
 

@@ -6,7 +6,7 @@ use super::answer::{CapturedOutput, TaskAnswer};
 use super::process::ChildExit;
 use super::run::with_stderr_tail;
 use super::session::EndedSession;
-use super::{Listener, misplaced, not_before};
+use super::{Listener, not_before, stray_envelope};
 use crate::json::{self, JsonError};
 use crate::task::{ErrorType, Failure, Outcome};
 use crate::text_file;
@@ -78,12 +78,12 @@ fn parse_stdout(stdout: &[u8]) -> Result<Value, String> {
     if text_file::is_utf_16(stdout) {
         return Err("output is UTF-16 or UTF-32, not UTF-8".to_owned());
     }
-    let plain = Some(misplaced::without_colours(text)).filter(|plain| json::starts_like_object(plain.as_bytes()));
+    let plain = Some(stray_envelope::without_colours(text)).filter(|plain| json::starts_like_object(plain.as_bytes()));
     match json::read(plain.unwrap_or(text)) {
         Ok(value) => Ok(value),
         Err(error) if plain.is_some() || json::starts_like_object(stdout) => Err(format!("output is {error}")),
         Err(error @ JsonError::Limit(_)) if text.trim_start().starts_with('[') => Err(format!("output is {error}")),
-        Err(_) => misplaced::find(&json::repaired(text)).map_or_else(|| Ok(as_text(text)), Err),
+        Err(_) => stray_envelope::find(&json::repaired(text)).map_or_else(|| Ok(as_text(text)), Err),
     }
 }
 

@@ -185,7 +185,7 @@ pub(super) fn start(
         };
         if wait == FIRST_WAIT {
             let line =
-                format!("[prismq: {} cannot be started now: {}; retrying]", path.display(), os_error::words(&error));
+                format!("[prismq: {} cannot be started now: {}; retrying]", path.display(), os_error::message(&error));
             run.listener.stderr_line(&line);
         }
         let _ = run.sleep(wait);
@@ -194,7 +194,7 @@ pub(super) fn start(
             return Err(failure);
         }
         if run.time_left().is_zero() {
-            let error = format!("not run: cannot start {}: {}", path.display(), os_error::words(&error));
+            let error = format!("not run: cannot start {}: {}", path.display(), os_error::message(&error));
             return Err(Failure::new(ErrorType::Worker, error));
         }
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -208,7 +208,7 @@ fn is_transient(error: &io::Error) -> bool {
 
 /// Returns the failure of a program that exists but cannot be started.
 fn start_failure(path: &Path, error: &io::Error) -> Failure {
-    let (path, words) = (path.display(), os_error::words(error));
+    let (path, words) = (path.display(), os_error::message(error));
     let advice = match Errno::from_io_error(error) {
         Some(Errno::NOEXEC) => {
             return Failure::new(
@@ -226,5 +226,5 @@ fn start_failure(path: &Path, error: &io::Error) -> Failure {
 
 /// Returns the failure of a program that was started but cannot be watched.
 pub(super) fn watch_failure(error: &io::Error) -> Failure {
-    Failure::new(ErrorType::Temporary, format!("cannot watch its process: {}", os_error::words(error)))
+    Failure::new(ErrorType::Temporary, format!("cannot watch its process: {}", os_error::message(error)))
 }

@@ -24,7 +24,7 @@ pub(super) fn find(program: &str, dir: &Path, search: Option<&OsStr>) -> Result<
     }
     let found = if program.contains('/') { in_folder(program, dir) } else { first_on_path(program, dir, search) }?;
     let found = path::absolute(&found)
-        .map_err(|error| format!("cannot resolve {}: {}", found.display(), os_error::words(&error)))?;
+        .map_err(|error| format!("cannot resolve {}: {}", found.display(), os_error::message(&error)))?;
     check_head(&found)?;
     Ok(found)
 }

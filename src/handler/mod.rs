@@ -6,7 +6,6 @@ mod envelope;
 mod exec;
 mod lines;
 mod lookup;
-mod misplaced;
 mod not_before;
 mod persistent;
 mod pipes;
@@ -15,6 +14,7 @@ mod redact;
 mod run;
 mod session;
 mod settings;
+mod stray_envelope;
 
 #[cfg(test)]
 mod tests;

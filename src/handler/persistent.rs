@@ -23,7 +23,7 @@ use super::process::{FILES, Program};
 use super::run::NullListener;
 use super::session::{ChildHandle, Detached, RunOptions, Session};
 use super::{Handler, Listener, OpenFiles, Run, stopped};
-use crate::resources::for_each_parallel;
+use crate::parallel::for_each_parallel;
 use crate::shutdown::CancelToken;
 use crate::task::{Claim, ErrorType, Failure, Outcome};
 

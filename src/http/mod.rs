@@ -3,9 +3,9 @@
 //!
 //! Each server has its own thread and runtime. There is no other asynchronous code.
 
-mod connection;
-mod connections;
-mod handle;
+mod accept_loop;
+mod connection_handle;
+mod open_connections;
 mod paced;
 pub(crate) mod page;
 
@@ -17,8 +17,8 @@ use axum::http::{HeaderMap, header};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-pub(crate) use connection::{ConnectionLimits, serve};
-pub(crate) use handle::{Break, ConnectionHandle};
+pub(crate) use accept_loop::{ConnectionLimits, serve};
+pub(crate) use connection_handle::{Break, ConnectionHandle};
 
 /// Why a server could not be started.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::handle::{Break, ConnectionHandle};
+use super::connection_handle::{Break, ConnectionHandle};
 use super::page::HEADERS;
 
 /// Minimum average rate of a client, in bytes a second.

@@ -1,6 +1,6 @@
 //! Shared parts of the web pages: the document, its security headers, charts and number formats.
 
-use crate::failure_rate::grouped;
+use crate::output::grouped;
 use std::fmt::Display;
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -129,7 +129,7 @@ impl From<Refusal> for CallError {
             Refusal::NotFailed => Self::bad_request("Task is not in failed state"),
             Refusal::ClaimedByAnother => Self::new(StatusCode::FORBIDDEN, "Task is claimed by another worker"),
             Refusal::AttemptOver => Self::new(StatusCode::CONFLICT, "Attempt is over"),
-            Refusal::Database(error) => Self::internal(&sqlite::words(&error)),
+            Refusal::Database(error) => Self::internal(&sqlite::message(&error)),
         }
     }
 }

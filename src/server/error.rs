@@ -13,7 +13,7 @@ pub enum ServerError {
     #[error("another program is already listening on {0}: stop it or choose another port")]
     AddressInUse(SocketAddr),
     /// The system does not allow listening on the address.
-    #[error("cannot listen on {address}: {}", crate::os_error::words(.source))]
+    #[error("cannot listen on {address}: {}", crate::os_error::message(.source))]
     AddressUnusable {
         /// The address to listen on.
         address: SocketAddr,
@@ -72,7 +72,7 @@ pub enum ServerError {
         reason: &'static str,
     },
     /// The system cannot create the thread or the runtime.
-    #[error("cannot start the TaskManager's thread: {}", crate::os_error::words(.0))]
+    #[error("cannot start the TaskManager's thread: {}", crate::os_error::message(.0))]
     Thread(#[source] io::Error),
 }
 

@@ -62,7 +62,7 @@ impl DatabaseError {
         let code = error.sqlite_error_code();
         let is_of = |codes: &[ErrorCode]| code.is_some_and(|code| codes.contains(&code));
         let passes = is_of(&PASSING);
-        let text = if code == Some(ErrorCode::DatabaseBusy) { busy::explain() } else { words(error) };
+        let text = if code == Some(ErrorCode::DatabaseBusy) { busy::explain() } else { message(error) };
         Self { text, passes, can_be_mended: passes || is_of(&MENDABLE) }
     }
 
@@ -82,14 +82,14 @@ impl From<&io::Error> for DatabaseError {
     fn from(error: &io::Error) -> Self {
         Self::mendable(match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "the disk is full".into(),
-            _ => os_error::words(error),
+            _ => os_error::message(error),
         })
     }
 }
 
 /// Returns what `error` says about a database file, in plain words for all that users meet. SQLite's own words take a
 /// programmer: `database disk image is malformed`.
-pub(crate) fn words(error: &rusqlite::Error) -> String {
+pub(crate) fn message(error: &rusqlite::Error) -> String {
     use rusqlite::Error::{
         FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, SqliteFailure,
     };
@@ -153,7 +153,7 @@ mod tests {
             (ffi::SQLITE_ABORT, "the operation was interrupted"),
         ] {
             let theirs = Some("words of the library".to_owned());
-            assert_eq!(words(&Error::SqliteFailure(ffi::Error::new(code), theirs)), expected, "{code}");
+            assert_eq!(message(&Error::SqliteFailure(ffi::Error::new(code), theirs)), expected, "{code}");
         }
     }
 }

@@ -55,7 +55,7 @@ impl Layout {
         connection.pragma_update(None, "temp_store", "memory")?;
         let home = path.canonicalize()?;
         let log = WriteAheadLog::open(&home)
-            .map_err(|error| OpenError::Io(format!("its write-ahead log: {}", os_error::words(&error))))?;
+            .map_err(|error| OpenError::Io(format!("its write-ahead log: {}", os_error::message(&error))))?;
         Ok(OpenFile { connection, home, log, anchors: Anchors::of_database(path)? })
     }
 

@@ -73,7 +73,7 @@ impl Layout {
     /// Opens an upgraded temporary copy that nobody else can reach.
     fn read_copy(&self, home: &Path, policy: &BusyPolicy) -> Result<Connection, OpenError> {
         let failed = |error: io::Error| {
-            let why = os_error::words(&error);
+            let why = os_error::message(&error);
             OpenError::Io(format!("it is read-only, and cannot be copied to be read: {why}"))
         };
         let folder = tempfile::tempdir().map_err(failed)?;

@@ -92,7 +92,7 @@ pub(super) fn refusal(path: &Path, error: OpenError) -> StoreError {
     };
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            unusable(sqlite::words(&error))
+            unusable(sqlite::message(&error))
         }
         _ => failed(path, DatabaseError::of(&error)),
     }

@@ -2,10 +2,10 @@
 //!
 //! One SQLite file that many processes open at once. Its tables are documented, and users query them.
 
-mod checkup;
 mod claims;
 mod histogram;
 mod ideas;
+mod integrity;
 mod liveness;
 mod results;
 mod retention;
@@ -322,7 +322,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => unusable(format!("it is not an SQLite database{}", lookalike_hint(path))),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            unusable(format!("cannot write to it or create files beside it: {}", sqlite::words(&error)))
+            unusable(format!("cannot write to it or create files beside it: {}", sqlite::message(&error)))
         }
         _ => failed(path, DatabaseError::of(&error)),
     }

@@ -80,7 +80,7 @@ impl Store {
     /// process on this results file uses: the TaskManager could not distinguish the two.
     pub fn start_process(&self, worker_id: &str, api_url: &str, now: Timestamp) -> Result<Process, StoreError> {
         // 62 bits, so that it also fits into a resource limit of the handlers.
-        let mark = format!("{:016x}", crate::name::unique() >> 2);
+        let mark = format!("{:016x}", crate::random_id::random_id() >> 2);
         let started = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if let Some(pid) = live_pid(&transaction, &self.home, worker_id, None)? {
@@ -95,7 +95,7 @@ impl Store {
             let alive = match AliveLock::take(&self.home, number) {
                 Ok(alive) => alive,
                 Err(error) => {
-                    let reason = format!("cannot lock the file of this process: {}", os_error::words(&error));
+                    let reason = format!("cannot lock the file of this process: {}", os_error::message(&error));
                     return Ok(Err(self.failed(DatabaseError::mendable(reason))));
                 }
             };

@@ -309,9 +309,9 @@ impl Http {
                 "it closed the connection without answering".into()
             }
             ureq::Error::Io(error) if is_shortage(error) => {
-                return Error::Shortage { url, reason: os_error::words(error) };
+                return Error::Shortage { url, reason: os_error::message(error) };
             }
-            ureq::Error::Io(error) => os_error::words(error),
+            ureq::Error::Io(error) => os_error::message(error),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "no connection in time".into(),
             ureq::Error::Timeout(_) => "no answer in time".into(),
             ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
@@ -331,7 +331,7 @@ impl Http {
             ureq::Error::Timeout(_) => "the answer timed out".into(),
             other => match refusal(other) {
                 Some(reason) => return Error::NotConnected { url, reason },
-                None => format!("the answer was cut short: {}", web::words(other)),
+                None => format!("the answer was cut short: {}", web::message(other)),
             },
         };
         Error::Unreachable { url, reason }

@@ -65,8 +65,8 @@ impl ServerAgent {
 }
 
 /// Returns the message of an error, without the system's error number.
-pub(crate) fn words(error: &ureq::Error) -> String {
-    if let ureq::Error::Io(error) = error { os_error::words(error) } else { error.to_string() }
+pub(crate) fn message(error: &ureq::Error) -> String {
+    if let ureq::Error::Io(error) = error { os_error::message(error) } else { error.to_string() }
 }
 
 /// Whether the host of `uri` is this machine.

@@ -123,7 +123,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The system refused a thread.
-    #[error("cannot start threads for {slots} slots: {}", crate::os_error::words(error))]
+    #[error("cannot start threads for {slots} slots: {}", crate::os_error::message(error))]
     Thread {
         /// Number of slots asked for.
         slots: usize,

@@ -17,7 +17,7 @@ use super::watchdog::Watchdog;
 use super::{Context, Event, StoreHealth, WorkerType};
 use crate::clock::Moment;
 use crate::failpoint;
-use crate::resources::for_each_parallel;
+use crate::parallel::for_each_parallel;
 use crate::store::{ResultId, StoreError};
 use crate::task::{Claim, ErrorType, Failure, TaskResult};
 

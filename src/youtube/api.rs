@@ -82,7 +82,7 @@ impl Api {
         stop.on_raise(None, move |_| drop(stopped.send(None)));
         let call = move || drop(answered.send(Some(send(request))));
         thread::Builder::new().name("youtube".into()).spawn(call).map_err(|error| {
-            ApiError::Refused(not_received(format!("no thread for a call: {}", os_error::words(&error))))
+            ApiError::Refused(not_received(format!("no thread for a call: {}", os_error::message(&error))))
         })?;
         match result.recv_timeout(timeout + GRACE) {
             Ok(None) => Err(ApiError::Stopped),
@@ -120,7 +120,7 @@ fn send(request: RequestBuilder<ureq::typestate::WithoutBody>) -> Result<ApiRepl
     Ok(ApiReply {
         status: answer.status().as_u16(),
         retry_after: retry_after.map(Duration::from_secs),
-        body: body.map_err(|error| maybe_received(format!("the answer was cut short: {}", web::words(&error))))?,
+        body: body.map_err(|error| maybe_received(format!("the answer was cut short: {}", web::message(&error))))?,
     })
 }
 
@@ -132,9 +132,9 @@ fn call_error(error: &ureq::Error) -> ApiFailure {
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => not_received("no connection in time"),
         ureq::Error::Timeout(_) => maybe_received("no answer in time"),
         ureq::Error::Io(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) => {
-            not_received(os_error::words(error))
+            not_received(os_error::message(error))
         }
-        ureq::Error::Io(error) => maybe_received(os_error::words(error)),
+        ureq::Error::Io(error) => maybe_received(os_error::message(error)),
         other => maybe_received(other.to_string()),
     }
 }

@@ -55,7 +55,7 @@ impl ManualPoller<'_> {
             let asked = Instant::now();
             let pause = backoff.grow();
             let client = self.client.with_retry_after_budget(if most.is_zero() { Duration::MAX } else { left() });
-            let got = self.ask(&client, self.long_poll.longest(pause).min(left()))?;
+            let got = self.poll_types(&client, self.long_poll.longest(pause).min(left()))?;
             if got.is_some() || left().is_zero() {
                 return Ok(got);
             }
@@ -66,7 +66,7 @@ impl ManualPoller<'_> {
     }
 
     /// Polls each type in turn; the last is a long poll for all of them. Stops after a signal.
-    fn ask(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<ManuallyClaimed>> {
+    fn poll_types(&mut self, client: &Client, time: Duration) -> anyhow::Result<Option<ManuallyClaimed>> {
         let now = self.setup.clock().now();
         let is_snoozed = |index: usize| self.types.get(index).is_some_and(|it| it.snoozed_until(now).is_some());
         let open: Vec<usize> = (0..self.wanted.len()).filter(|index| !is_snoozed(*index)).collect();

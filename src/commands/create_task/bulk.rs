@@ -92,8 +92,11 @@ impl Bulk {
         let mut counts = BulkCounts::default();
         let mut last = 0;
         let next = self.start(input).map_err(|error| {
-            UserError::new(Exit::Failed, format!("cannot start threads for the requests: {}", os_error::words(&error)))
-                .hint("lower --concurrency, or raise the limit on processes (`ulimit -u`)")
+            UserError::new(
+                Exit::Failed,
+                format!("cannot start threads for the requests: {}", os_error::message(&error)),
+            )
+            .hint("lower --concurrency, or raise the limit on processes (`ulimit -u`)")
         })?;
         for next in next {
             let (numbers, results) = match next {
@@ -286,7 +289,7 @@ impl<'a, R: Read> Lines<'a, R> {
         if error.kind() == io::ErrorKind::IsADirectory {
             return UserError::usage("--from: cannot read standard input: it is a folder");
         }
-        let (place, number, reason) = (self.place, self.count, os_error::words(error));
+        let (place, number, reason) = (self.place, self.count, os_error::message(error));
         UserError::new(Exit::Failed, format!("{place}: cannot read line {number}: {reason}"))
     }
 }

@@ -3,8 +3,9 @@
 use maud::{Markup, html};
 
 use super::{ago, list_link, new_link, task_link};
-use crate::failure_rate::{grouped, mostly_failing};
+use crate::failure_rate::mostly_failing;
 use crate::http::page::{bad_class, last_hour, status_heading};
+use crate::output::grouped;
 use crate::server::storage::{Overview, STATUSES, TypeCounts, WorkerSeen};
 
 /// Maximum number of workers shown, most recently active first.

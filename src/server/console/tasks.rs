@@ -4,9 +4,9 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::{ago, list_link, task_link};
-use crate::failure_rate::grouped;
 use crate::headline::{in_one_line, without_colours};
 use crate::http::page::{bad_class, short_duration};
+use crate::output::grouped;
 use crate::output::printable;
 use crate::server::storage::{Excerpt, Fate, Listed, PastAttempt, STATUSES, Shown, Side, TaskSummary, Time};
 

@@ -24,7 +24,7 @@ pub(super) struct ClaimClock {
 impl ClaimClock {
     pub(super) fn new() -> Self {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        let boot = id.map_or_else(|_| format!("{:016x}", crate::name::unique()), |id| id.trim().to_owned());
+        let boot = id.map_or_else(|_| format!("{:016x}", crate::random_id::random_id()), |id| id.trim().to_owned());
         Self { boot, started_at: None }
     }
 

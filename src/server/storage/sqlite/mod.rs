@@ -57,7 +57,7 @@ pub(in crate::server) struct Disk {
 impl Disk {
     /// Returns when all earlier commits are on disk.
     pub(in crate::server) fn sync(&self) -> std::result::Result<(), String> {
-        self.log.sync().map_err(|error| os_error::words(&error))?;
+        self.log.sync().map_err(|error| os_error::message(&error))?;
         self.check_in_place().map_err(|error| error.to_string())
     }
 
@@ -79,9 +79,9 @@ fn open(path: &Path) -> std::result::Result<OpenFile, ServerError> {
         }
         OpenError::Sqlite(error) => match error.sqlite_error_code() {
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                unusable(sqlite::words(&error))
+                unusable(sqlite::message(&error))
             }
-            _ => ServerError::DatabaseFailed { path: path.to_owned(), reason: sqlite::words(&error) },
+            _ => ServerError::DatabaseFailed { path: path.to_owned(), reason: sqlite::message(&error) },
         },
     })
 }
@@ -90,7 +90,7 @@ impl SqliteStorage {
     /// Opens the file, or creates it and its folders. Claims of servers that stored no expiry last for `claim_timeout`.
     pub(in crate::server) fn open(path: &Path, claim_timeout: Duration) -> std::result::Result<Self, ServerError> {
         let OpenFile { connection, log, anchors, .. } = open(path)?;
-        let failed = |error| ServerError::DatabaseFailed { path: path.to_owned(), reason: sqlite::words(&error) };
+        let failed = |error| ServerError::DatabaseFailed { path: path.to_owned(), reason: sqlite::message(&error) };
         tasks::add_missing_expiries(&connection, claim_timeout).map_err(failed)?;
         Ok(Self {
             group: GroupCommit::new(connection),
@@ -121,7 +121,7 @@ impl SqliteStorage {
             // Counts of rolled-back changes are counted anew.
             self.tally = Tally::default();
             self.clock.forget();
-            sqlite::words(&error)
+            sqlite::message(&error)
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::handle::ConnectionHandle;
+use super::connection_handle::ConnectionHandle;
 
 /// The open connections.
 pub(super) struct OpenConnections {

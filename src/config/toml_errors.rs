@@ -1,7 +1,7 @@
 //! Turns messages of the TOML parser into plain words.
 
 /// The parser's messages, with the expected token if the message alone is ambiguous, and our messages.
-const OUR_WORDS: [(&str, &str); 34] = [
+const MESSAGES: [(&str, &str); 34] = [
     ("`_` may only go between digits", "`_` in a number must be between digits"),
     ("cannot recurse further; max recursion depth met", "it is nested too deeply"),
     ("carriage return must be followed by newline", "a carriage return without a line feed"),
@@ -41,7 +41,7 @@ const OUR_WORDS: [(&str, &str); 34] = [
 /// Returns a parser's message in our words.
 pub(super) fn explain(message: &str) -> String {
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-    let ours = |theirs: &str| OUR_WORDS.iter().find(|(words, _)| *words == theirs);
+    let ours = |theirs: &str| MESSAGES.iter().find(|(words, _)| *words == theirs);
     match ours(message).or_else(|| ours(what)) {
         Some((_, words)) => (*words).to_owned(),
         None if expected == "nothing" => what.to_owned(),

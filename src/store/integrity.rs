@@ -37,7 +37,7 @@ impl Store {
             // A worker creates it at its start.
             return Ok(());
         }
-        let worker_id = format!("health-{:016x}", crate::name::unique());
+        let worker_id = format!("health-{:016x}", crate::random_id::random_id());
         let process = self.start_process(&worker_id, NOWHERE, now)?;
         let rehearsed = self.with(|connection| rehearse(connection, &process, now));
         let forgotten = self.execute("DELETE FROM workers WHERE process = ?1", [process.number()]);
@@ -58,7 +58,7 @@ impl Store {
     }
 
     /// Reads all of the file, for at most `most`. False if that was not enough time.
-    pub fn look_through(&self, most: Duration) -> Result<bool, StoreError> {
+    pub fn read_all(&self, most: Duration) -> Result<bool, StoreError> {
         let end = Instant::now() + most;
         let is_whole = self.check_pages(end)? && self.read_results(end)?;
         if is_whole {

@@ -21,8 +21,8 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use super::connections::OpenConnections;
-use super::handle::ConnectionHandle;
+use super::connection_handle::ConnectionHandle;
+use super::open_connections::OpenConnections;
 use super::paced::PacedStream;
 use super::page::with_headers;
 use crate::resources::is_shortage;
