@@ -1,7 +1,9 @@
-//! Points at which tests can kill the process, with `FAILPOINTS='NAME=return'`, or inject system errors. They are not part
+//! Points at which tests can kill the process, with `FAILPOINTS='NAME=return'`, inject system errors, or
+//! shorten timeouts. They are not part
 //! of releases.
 
 use std::io;
+use std::time::Duration;
 
 /// Kills the process if a test has activated this point.
 #[cfg(feature = "failpoints")]
@@ -32,6 +34,19 @@ pub(crate) fn check(name: &str) -> io::Result<()> {
 #[allow(clippy::unnecessary_wraps)]
 pub(crate) fn check(_: &str) -> io::Result<()> {
     Ok(())
+}
+
+/// Returns `short` instead of `normal` if a test has activated this point.
+#[cfg(feature = "failpoints")]
+pub(crate) fn timeout(name: &str, normal: Duration, short: Duration) -> Duration {
+    fail::fail_point!(name, |_| short);
+    normal
+}
+
+/// Returns `normal`, outside of tests.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) fn timeout(_: &str, normal: Duration, _: Duration) -> Duration {
+    normal
 }
 
 /// Activates the points in the environment until the returned value is dropped.

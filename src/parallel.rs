@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_items_are_processed_at_once() {
+    fn all_items_are_processed_in_parallel() {
         let (together, done) = (Barrier::new(8), Mutex::new(Vec::new()));
         for_each_parallel((0..8).collect(), |number| {
             together.wait();

@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError, Origin};
 use crate::exit::{Exit, UserError};
 use crate::store::StoreError;
 use crate::task::TaskId;
-use crate::taskmanager::{Client, Error, TaskType};
+use crate::taskmanager::{Client, Error, TaskTypeView};
 use crate::worker::{Summary, TypeError, Undelivered, WorkerError};
 
 /// Maximum edit distance of names for a 'did you mean' hint.
@@ -155,7 +155,7 @@ pub(super) fn unknown_type(name: &str) -> UserError {
 
 /// Returns the error for an unknown task type, with a hint if its name is similar to a known one.
 pub(super) fn unknown_type_at(client: &Client, name: &str) -> UserError {
-    let slips = |known: &TaskType| strsim::damerau_levenshtein(&known.name.to_lowercase(), &name.to_lowercase());
+    let slips = |known: &TaskTypeView| strsim::damerau_levenshtein(&known.name.to_lowercase(), &name.to_lowercase());
     let known = client.task_types().unwrap_or_default();
     match known.iter().min_by_key(|known| slips(known)).filter(|known| slips(known) <= MAX_EDIT_DISTANCE) {
         Some(near) => unknown_type(name).hint(format!("did you mean {}?", near.name)),

@@ -103,7 +103,7 @@ impl HealthCheck<'_> {
         self.findings.field("handlers", Value::Object(handlers));
     }
 
-    fn task_type(&mut self, name: &str, found: Option<Result<Option<taskmanager::TaskType>, Error>>) -> Value {
+    fn task_type(&mut self, name: &str, found: Option<Result<Option<taskmanager::TaskTypeView>, Error>>) -> Value {
         let what = format!("type {name}");
         match found {
             Some(Ok(Some(found))) => {

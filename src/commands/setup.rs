@@ -19,7 +19,7 @@ use crate::output::{print_json, print_line};
 use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
 use crate::store::Store;
 use crate::task::TaskResult;
-use crate::taskmanager::{Client, Connection, Retries, TaskType};
+use crate::taskmanager::{Client, Connection, Retries, TaskTypeView};
 use crate::youtube::Ledger;
 
 /// The configuration, and the program's shutdown.
@@ -251,6 +251,6 @@ fn end_now(screen: &MultiProgress, on_exit: &Arc<impl Fn() + Send + Sync + 'stat
 }
 
 /// Returns a task type of the TaskManager.
-pub(super) fn known_type(client: &Client, name: &str) -> anyhow::Result<TaskType> {
+pub(super) fn known_type(client: &Client, name: &str) -> anyhow::Result<TaskTypeView> {
     client.task_type(name)?.ok_or_else(|| errors::unknown_type_at(client, name).into())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::setup::Setup;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
-use crate::http::{Listener, RunningServer, StartError};
+use crate::http::{HttpListener, RunningServer, StartError};
 use crate::os_error;
 use crate::shutdown::SystemClock;
 use crate::status::{self, Metrics, MetricsObserver, WorkerInfo};
@@ -22,7 +22,7 @@ pub(super) struct StatusEndpoint {
 /// Starts the endpoint if `status_addr` is set.
 pub(super) fn start(task_types: &[TaskType], setup: &Setup) -> anyhow::Result<Option<StatusEndpoint>> {
     let Some(address) = &setup.config.status_addr else { return Ok(None) };
-    let listener = Listener::bind(address.value).map_err(|error| explain(&error))?;
+    let listener = HttpListener::bind(address.value).map_err(|error| explain(&error))?;
     let by_program = |it: &&TaskType| it.action.as_ref().is_some_and(|action| !matches!(action, Action::BuiltIn(_)));
     let programs = task_types.iter().filter(by_program).map(|it| it.name.clone()).collect();
     let facts = WorkerInfo {

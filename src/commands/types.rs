@@ -8,7 +8,7 @@ use crate::config;
 use crate::exit::{Exit, UserError};
 use crate::library;
 use crate::output::{print_json, print_line, table};
-use crate::taskmanager::{Client, Error, Registered, TaskType};
+use crate::taskmanager::{Client, Error, Registered, TaskTypeView};
 use crate::worker;
 
 /// `prismq register-type`
@@ -95,7 +95,7 @@ fn active(is_active: bool) -> String {
 }
 
 /// Looks up the configured types by name, since the published server cannot list its types.
-fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskType>> {
+fn configured_types(setup: &Setup, client: &Client) -> anyhow::Result<Vec<TaskTypeView>> {
     if setup.config.task_types.is_empty() {
         return Err(UserError::new(Exit::Failed, "this TaskManager cannot list its task types")
             .hint("the types in prismq.toml can be listed")

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::live::Live;
 use super::systemd::Systemd;
 use super::termination::RunningTasks;
-use crate::clock::{Clock, Timestamp, after};
+use crate::clock::{Clock, after};
 use crate::library::EventLog;
 use crate::shutdown::SystemClock;
-use crate::store::{Cause, Store, StoreError};
+use crate::store::{Cause, ClaimingPause, Store, StoreError};
 use crate::worker::{Event, Observer, Summary};
 
 /// Forwards the events of a worker.
@@ -67,8 +67,8 @@ pub(super) struct PauseRecorder {
 }
 
 impl PauseRecorder {
-    fn begin(&self, task_type: &str, cause: Cause, until: Timestamp, reason: &str) -> Result<(), StoreError> {
-        self.store.note_unclaimed(&self.worker_id, task_type, cause, (until, reason))
+    fn begin(&self, task_type: &str, pause: ClaimingPause<'_>) -> Result<(), StoreError> {
+        self.store.note_unclaimed(&self.worker_id, task_type, pause)
     }
 
     fn end(&self, task_type: &str, cause: Cause) -> Result<(), StoreError> {
@@ -81,11 +81,13 @@ impl Observer for PauseRecorder {
         let noted = match event {
             Event::Paused { task_type, pause } => {
                 let until = after(self.clock.now(), *pause);
-                self.begin(task_type, Cause::Paused, until, "circuit open: too many retryable failures")
+                let reason = "circuit open: too many retryable failures";
+                self.begin(task_type, ClaimingPause { cause: Cause::Paused, until, reason })
             }
             Event::Resumed(task_type) => self.end(task_type, Cause::Paused),
             Event::Snoozed { task_type, until, reason } => {
-                self.begin(task_type, Cause::Snoozed, *until, reason.unwrap_or("requested by the handler"))
+                let reason = reason.unwrap_or("requested by the handler");
+                self.begin(task_type, ClaimingPause { cause: Cause::Snoozed, until: *until, reason })
             }
             Event::SnoozeEnded(task_type) => self.end(task_type, Cause::Snoozed),
             _ => return,

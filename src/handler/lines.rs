@@ -203,9 +203,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct RecordingListener(Mutex<Vec<String>>);
+    struct LineRecorder(Mutex<Vec<String>>);
 
-    impl Listener for RecordingListener {
+    impl Listener for LineRecorder {
         fn progress(&self, percent: u8, message: Option<&str>) {
             self.stderr_line(&format!("{percent} {message:?}"));
         }
@@ -217,7 +217,7 @@ mod tests {
 
     /// Feeds `text` in pieces of `size` bytes. Returns the forwarded lines and the stderr tail.
     fn log(text: &str, size: usize) -> (Vec<String>, String) {
-        let lines_seen = RecordingListener::default();
+        let lines_seen = LineRecorder::default();
         let redactor = Redactor::new(["hunter2"]);
         let mut lines =
             LineSplitter::new(StderrForwarder::new(RedactingListener { listener: &lines_seen, redactor: &redactor }));

@@ -32,7 +32,7 @@ pub(crate) enum StartError {
 }
 
 /// A bound socket that is not served yet.
-pub(crate) struct Listener {
+pub(crate) struct HttpListener {
     socket: TcpListener,
     address: SocketAddr,
 }
@@ -43,7 +43,7 @@ pub(crate) struct RunningServer {
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-impl Listener {
+impl HttpListener {
     pub(crate) fn bind(address: SocketAddr) -> Result<Self, StartError> {
         let bind = || -> io::Result<_> {
             let socket = TcpListener::bind(address)?;

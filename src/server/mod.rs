@@ -45,7 +45,7 @@ use queue::{Queue, SharedQueue};
 use storage::{Disk, Time};
 
 use crate::clock::{Moment, Timestamp, surely_past};
-use crate::http::{self, ConnectionLimits, Listener, RunningServer};
+use crate::http::{self, ConnectionLimits, HttpListener, RunningServer};
 use crate::resources;
 
 /// Minimum length of the key if other machines can reach the server, in characters.
@@ -120,7 +120,7 @@ impl Server {
     pub fn start(settings: &Settings) -> Result<Self, ServerError> {
         let key = settings.api_key.as_deref().filter(|key| !key.is_empty());
         check_key(key, settings.listen)?;
-        let listener = Listener::bind(settings.listen)?;
+        let listener = HttpListener::bind(settings.listen)?;
         let address = listener.address();
         let queue = SharedQueue::new(Queue::open(settings)?, settings.faults.features());
         let committer = Arc::new(Committer::new(queue.clone()));

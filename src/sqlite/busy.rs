@@ -68,7 +68,7 @@ pub(super) fn waited(time: Duration) {
 }
 
 fn busy_timeout() -> Duration {
-    if failpoint::check("impatient").is_ok() { BUSY_TIMEOUT } else { SHORT_TIMEOUT }
+    failpoint::timeout("short_timeouts", BUSY_TIMEOUT, SHORT_TIMEOUT)
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    type Outcome<T> = std::result::Result<T, DatabaseError>;
+    type WriteResult<T> = std::result::Result<T, DatabaseError>;
 
     fn add(connection: &Connection, number: usize) -> Result<usize> {
         connection.execute("INSERT INTO numbers (number) VALUES (?1)", [number])
@@ -180,7 +180,7 @@ mod tests {
     /// number of commits, and the number of rows.
     fn eight_at_once(
         last: impl FnOnce(&Connection) -> Result<usize> + Send + 'static,
-    ) -> (Vec<Outcome<usize>>, usize, usize) {
+    ) -> (Vec<WriteResult<usize>>, usize, usize) {
         let mut connection = numbers();
         let commits = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&commits);

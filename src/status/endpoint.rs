@@ -20,7 +20,7 @@ use serde_json::json;
 use super::metrics::Metrics;
 use super::page;
 use crate::http::page::{HTML, headers};
-use crate::http::{self, ConnectionLimits, Listener, RunningServer, StartError, names_this_machine};
+use crate::http::{self, ConnectionLimits, HttpListener, RunningServer, StartError, names_this_machine};
 
 /// Low limits, since connections use file descriptors that handlers need.
 const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -32,7 +32,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
 const CACHE_TIME: Duration = Duration::from_millis(200);
 
 /// Starts serving on `listener`, in a new thread.
-pub(crate) fn serve(listener: Listener, metrics: Arc<Metrics>) -> Result<RunningServer, StartError> {
+pub(crate) fn serve(listener: HttpListener, metrics: Arc<Metrics>) -> Result<RunningServer, StartError> {
     let mut router = router(metrics);
     if listener.address().ip().to_canonical().is_loopback() {
         router = router.layer(middleware::from_fn(require_local_host));

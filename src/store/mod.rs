@@ -32,7 +32,7 @@ pub(crate) use retention::Pruning;
 pub(crate) use statistics::{By, Group};
 pub(crate) use unreported::Unreported;
 pub use workers::Counters;
-pub(crate) use workers::{Cause, LiveWorker, Process};
+pub(crate) use workers::{Cause, ClaimingPause, LiveWorker, Process};
 
 use ideas::IdeaDatabase;
 

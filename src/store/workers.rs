@@ -55,6 +55,17 @@ pub enum Cause {
     Paused,
 }
 
+/// A time during which a worker does not claim a type.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimingPause<'a> {
+    /// Why.
+    pub cause: Cause,
+    /// Its end.
+    pub until: Timestamp,
+    /// The reason for users.
+    pub reason: &'a str,
+}
+
 impl Cause {
     fn as_str(self) -> &'static str {
         match self {
@@ -162,14 +173,9 @@ impl Store {
         self.update_process("stopped_at", process, counters, now)
     }
 
-    /// Notes that a worker does not claim a type before `until`. The note lasts only as long as its process.
-    pub fn note_unclaimed(
-        &self,
-        worker_id: &str,
-        task_type: &str,
-        cause: Cause,
-        (until, reason): (Timestamp, &str),
-    ) -> Result<(), StoreError> {
+    /// Notes that a worker does not claim a type for a time. The note lasts only as long as its process.
+    pub fn note_unclaimed(&self, worker_id: &str, task_type: &str, pause: ClaimingPause<'_>) -> Result<(), StoreError> {
+        let ClaimingPause { cause, until, reason } = pause;
         let (worker_id, task_type, reason) = (worker_id.to_owned(), task_type.to_owned(), reason.to_owned());
         self.write(move |connection| {
             connection

@@ -13,7 +13,7 @@ use super::http::{Connection, Http, Meter, Method, Request};
 use super::listing::{PageRequest, TaskFilter};
 use super::long_poll::{LongPollRequest, LongPolling};
 use super::retry::RetryState;
-use super::wire::{self, FromWire, Health, Registered, TaskType, TaskView};
+use super::wire::{self, FromWire, Health, Registered, TaskTypeView, TaskView};
 use super::{Error, Retries};
 use crate::clock::{Clock, Moment, Slept};
 use crate::task::{Task, TaskId};
@@ -130,12 +130,12 @@ impl Client {
     }
 
     /// Returns the type called `name`, if it exists.
-    pub fn task_type(&self, name: &str) -> Result<Option<TaskType>, Error> {
+    pub fn task_type(&self, name: &str) -> Result<Option<TaskTypeView>, Error> {
         self.lookup(&format!("/task-types/{}", encode(name)))
     }
 
     /// Returns all active types. The published server does not support this and answers [`Error::Refused`].
-    pub fn task_types(&self) -> Result<Vec<TaskType>, Error> {
+    pub fn task_types(&self) -> Result<Vec<TaskTypeView>, Error> {
         self.list("/task-types?active_only=true")
     }
 

@@ -29,4 +29,4 @@ pub(crate) use long_poll::{LongPoll, LongPolling};
 pub(crate) use retry::Backoff;
 pub use retry::Retries;
 pub use wire::TaskView;
-pub(crate) use wire::{Created, Registered, TaskType};
+pub(crate) use wire::{Created, Registered, TaskTypeView};

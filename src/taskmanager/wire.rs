@@ -30,7 +30,7 @@ pub struct Health {
 
 /// A task type of the TaskManager.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TaskType {
+pub struct TaskTypeView {
     /// The id used in claims.
     pub id: u64,
     /// Its name.
@@ -137,7 +137,7 @@ impl FromWire for Health {
     }
 }
 
-impl FromWire for TaskType {
+impl FromWire for TaskTypeView {
     fn from_wire(mut data: Value) -> Result<Self, String> {
         let mut param_schema = take(&mut data, "param_schema").unwrap_or_default();
         schema::repair(&mut param_schema);

@@ -25,9 +25,8 @@ const SPARE: u64 = 32;
 /// nobody does.
 pub(super) fn exit_on_outage(options: &WorkerOptions, tools: &Tools<'_>) -> Option<Duration> {
     let is_waited_for = options.drain || tools.config.max_tasks.value > 0;
-    // A test of this exit does not wait for minutes.
-    let is_patient = failpoint::check("impatient").is_ok();
-    is_waited_for.then(|| if is_patient { tools.client.retries().retry_after_budget } else { Duration::from_secs(1) })
+    let budget = tools.client.retries().retry_after_budget;
+    is_waited_for.then(|| failpoint::timeout("short_timeouts", budget, Duration::from_secs(1)))
 }
 
 /// Builds the executor, which runs tasks and delivers their results until the worker is stopped at once.

@@ -14,7 +14,7 @@ use crate::handler::Handler;
 use crate::json::{self, MAX_DEPTH};
 use crate::schema::{self, CheckResult, Fault};
 use crate::shutdown::CancelToken;
-use crate::taskmanager::{Client, Error, TaskType};
+use crate::taskmanager::{Client, Error, TaskTypeView};
 
 /// A task type with its handler, id and limits.
 pub(crate) struct WorkerType {
@@ -129,7 +129,7 @@ pub(crate) fn no_handler(name: &str) -> String {
 /// with a warning.
 fn schema(
     settings: &config::TaskType,
-    known: &TaskType,
+    known: &TaskTypeView,
     warn: &mut dyn FnMut(String),
 ) -> Result<Option<ParamSchema>, String> {
     if let Some(schema) = &settings.schema {

@@ -20,8 +20,8 @@ impl StatusWorker {
 
     /// Starts a worker that waits only a second instead of ten for a locked results file.
     #[track_caller]
-    pub(crate) fn start_impatient<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::of(rig.work(arguments).env("FAILPOINTS", "impatient=return(1)"))
+    pub(crate) fn start_with_short_timeouts<'a>(rig: &Rig, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::of(rig.work(arguments).env("FAILPOINTS", "short_timeouts=return"))
     }
 
     /// Starts a prepared worker.

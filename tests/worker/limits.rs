@@ -177,7 +177,7 @@ fn a_drain_waits_for_reports_that_fail_at_first() {
 fn a_drain_whose_server_goes_away_says_so_and_keeps_its_results() {
     let mut rig = Rig::start();
     rig.case("it", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
-    let worker = rig.work(["--drain"]).env("FAILPOINTS", "impatient=return(1)").start();
+    let worker = rig.work(["--drain"]).env("FAILPOINTS", "short_timeouts=return").start();
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
@@ -194,7 +194,7 @@ fn a_drain_whose_server_goes_away_says_so_and_keeps_its_results() {
 fn the_last_task_of_a_limit_whose_report_fails_says_so() {
     let mut rig = Rig::start();
     rig.case("it", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
-    let worker = rig.work(["--max-tasks", "1"]).env("FAILPOINTS", "impatient=return(1)").start();
+    let worker = rig.work(["--max-tasks", "1"]).env("FAILPOINTS", "short_timeouts=return").start();
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");

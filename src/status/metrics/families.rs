@@ -46,7 +46,7 @@ impl Families {
                 &["type", "error_type"],
             )?,
             lost: counters(r, "prismq_claims_lost_total", "Results whose claim was lost.", &["type"])?,
-            duration: histograms(r, ("prismq_task_duration_seconds", "Duration of attempts."), &TASK_SECONDS, "type")?,
+            duration: histograms(r, "prismq_task_duration_seconds", "Duration of attempts.", &TASK_SECONDS, "type")?,
             in_flight: gauges(r, "prismq_tasks_in_flight", "Tasks in flight.", &["type"])?,
             unreported: gauge(r, "prismq_results_unreported", "Pending reports.")?,
             refused: gauge(r, "prismq_results_refused", "Pending reports that the TaskManager refused.")?,
@@ -92,7 +92,7 @@ fn request_families(r: &Registry) -> Result<(IntCounterVec, HistogramVec)> {
     let help = "Requests to the TaskManager by HTTP status, or none.";
     let requests = counters(r, "prismq_api_requests_total", help, &["call", "status"])?;
     let help = "Duration of requests to the TaskManager; claim_wait are long polls.";
-    let durations = histograms(r, ("prismq_api_request_duration_seconds", help), &CALL_SECONDS, "call")?;
+    let durations = histograms(r, "prismq_api_request_duration_seconds", help, &CALL_SECONDS, "call")?;
     Ok((requests, durations))
 }
 
@@ -108,7 +108,7 @@ pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGa
     register(registry, IntGauge::new(name, help)?)
 }
 
-fn histograms(registry: &Registry, (name, help): (&str, &str), bounds: &[f64], label: &str) -> Result<HistogramVec> {
+fn histograms(registry: &Registry, name: &str, help: &str, bounds: &[f64], label: &str) -> Result<HistogramVec> {
     register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), &[label])?)
 }
 

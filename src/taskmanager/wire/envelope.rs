@@ -47,13 +47,13 @@ pub(in crate::taskmanager) fn decode(
         403 if body["success"].is_null() && body["message"].is_string() => Error::KeyRefused { url, message, with_key },
         _ => {
             let retry_after = retry_after(response, &body);
-            error_of(url, call, (status, message), retry_after)
+            error_of(url, call, status, message, retry_after)
         }
     })
 }
 
 /// Returns the error that a status stands for.
-fn error_of(url: String, call: &str, (status, message): (u16, String), retry_after: Option<Duration>) -> Error {
+fn error_of(url: String, call: &str, status: u16, message: String, retry_after: Option<Duration>) -> Error {
     match status {
         TIMED_OUT | 429 | 502..=504 => Error::Unavailable { url, status, reason: message, retry_after },
         500 if !is_final(call, &message) => Error::Unavailable { url, status, reason: message, retry_after: None },
@@ -65,7 +65,7 @@ fn error_of(url: String, call: &str, (status, message): (u16, String), retry_aft
 pub(in crate::taskmanager) fn entry_error(url: &str, key: Option<&str>, entry: &Value) -> Option<Error> {
     let message = sanitize(&error_text(entry)?, key);
     let status = entry["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(400);
-    Some(error_of(url.to_owned(), "", (status, message), None))
+    Some(error_of(url.to_owned(), "", status, message, None))
 }
 
 /// Reads the start of a claimed task that is too long, so that it can be failed.

@@ -196,7 +196,7 @@ fn a_drain_does_not_end_well_while_nobody_says_what_is_claimed() {
     for _ in 0..100 {
         published.inject(LIST, Fault::Answer(Answer::page(503)));
     }
-    sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "impatient=return(1)").run().exits(4);
+    sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "short_timeouts=return").run().exits(4);
     published.clear_faults();
     sandbox.prismq(["work", "--drain", "--worker-id", "next"]).run().exits(0);
     assert_each_ran_once(&published, &sandbox, 1, "");
@@ -278,7 +278,7 @@ fn thousands_of_old_ids_cost_one_lookup() {
     let (published, sandbox) = with_tasks(1);
     published.inject(CLAIM, Fault::AnswerLost);
     (0..100).for_each(|_| published.inject(LIST, Fault::Answer(Answer::page(503))));
-    sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "impatient=return(1)").run().exits(4);
+    sandbox.prismq(["work", "--drain"]).env("FAILPOINTS", "short_timeouts=return").run().exits(4);
     published.clear_faults();
     let file = rusqlite::Connection::open(sandbox.path("results.db")).unwrap();
     let add = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)

@@ -14,7 +14,7 @@ const WAITS: &str = "touch started; until [ -e go ]; do sleep 0.03; done; echo 4
 #[test]
 fn tasks_wait_until_another_process_lets_the_results_file_go() {
     let rig = Rig::start();
-    let mut worker = StatusWorker::start_impatient(&rig, ["--concurrency", "2"]);
+    let mut worker = StatusWorker::start_with_short_timeouts(&rig, ["--concurrency", "2"]);
     worker.running.wait_for_stderr("ready");
     let first = rig.case("first", WAITS);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
@@ -39,7 +39,7 @@ fn tasks_wait_until_another_process_lets_the_results_file_go() {
 #[test]
 fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_worker_goes_on() {
     let rig = Rig::of(crate::support::EmbeddedTaskManager::start(), &[("case", "timeout = '2s'")]);
-    let mut worker = StatusWorker::start_impatient(&rig, []);
+    let mut worker = StatusWorker::start_with_short_timeouts(&rig, []);
     worker.running.wait_for_stderr("ready");
     wait_for("a poll", || (!rig.rows("workers")[0]["last_poll_at"].is_null()).then_some(()));
     let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
@@ -98,7 +98,7 @@ fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
 fn a_confirmed_result_is_marked_when_another_process_lets_the_results_file_go() {
     let mut rig = Rig::start();
     let id = rig.case("one", WAITS);
-    let mut worker = StatusWorker::start_impatient(&rig, []);
+    let mut worker = StatusWorker::start_with_short_timeouts(&rig, []);
     wait_for("the handler to run", || rig.sandbox.path("started").exists().then_some(()));
     rig.taskmanager.stop();
     rig.sandbox.write("go", "");
