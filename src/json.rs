@@ -215,15 +215,15 @@ fn too_deep(max_depth: usize, place: &str) -> JsonError {
 }
 
 fn too_many(max_values: usize, place: &str) -> JsonError {
-    JsonError::Limit(format!("beyond a limit: more than {max_values} values{place}"))
+    JsonError::Limit(format!("too large: more than {max_values} values{place}"))
 }
 
 fn reserved(text: &str, place: &str) -> JsonError {
-    JsonError::Limit(format!("beyond a limit: the reserved text {text}{place}"))
+    JsonError::Limit(format!("not allowed: the reserved text {text}{place}"))
 }
 
 fn long_number(place: &str) -> JsonError {
-    JsonError::Limit(format!("beyond a limit: a number of more than {MAX_NUMBER} characters{place}"))
+    JsonError::Limit(format!("too large: a number of more than {MAX_NUMBER} characters{place}"))
 }
 
 /// A writer that counts bytes.
@@ -277,11 +277,11 @@ fn weight(token: Token, text: &str) -> usize {
 /// What the parser says, and in plain words.
 const OUR_WORDS: [(&str, &str); 11] = [
     ("EOF while parsing a value", "a value is missing"),
-    ("EOF while parsing", "it ends inside"),
+    ("EOF while parsing", "unexpected end of text"),
     ("expected value", "expected a JSON value"),
     ("expected ident", "expected true, false or null"),
     ("key must be a string", "keys must be in double quotes"),
-    ("trailing characters", "characters after the end"),
+    ("trailing characters", "unexpected text after the end"),
     ("trailing comma", "a comma after the last item"),
     (
         "control character (\\u0000-\\u001F) found while parsing a string",

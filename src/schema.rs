@@ -167,7 +167,9 @@ impl Schema {
         let (sender, compiled) = mpsc::sync_channel(1);
         let schema = schema.clone();
         let run = spawn(move || _ = sender.send(Self::new(&schema)));
-        run.map_err(|error| Fault::at_root(format!("no thread to read it in: {}", os_error::message(&error))))?;
+        run.map_err(|error| {
+            Fault::at_root(format!("cannot start a thread to compile it: {}", os_error::message(&error)))
+        })?;
         // The sender is gone if the compiler has panicked.
         compiled.recv().unwrap_or_else(|_| Err(Fault::at_root("it cannot be compiled")))
     }
@@ -249,7 +251,7 @@ impl Schema {
             Ok(()) => Ok(pending),
             Err(error) => {
                 pending.ended.store(true, Ordering::SeqCst);
-                Err(format!("no thread to check them in: {}", os_error::message(&error)))
+                Err(format!("cannot start a thread to check them: {}", os_error::message(&error)))
             }
         }
     }

@@ -15,7 +15,7 @@ pub(crate) struct ServeArgs {
     /// Address to listen on; needs an API key if other machines can reach it
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000", value_parser = parse_address)]
     pub listen: SocketAddr,
-    /// Database file [default: taskmanager.db in your data folder]
+    /// Database file [default: taskmanager.db next to the results file]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = values::path())]
     pub db: Option<PathBuf>,
     /// Time until a claim expires [default: 300s; 60s for workers that renew their claims]

@@ -12,18 +12,22 @@ use crate::exit::UserError;
 /// Maximum characters of a wrong argument shown in its error.
 const MAX_SHOWN: usize = 100;
 
+/// Options that need another one, of which clap names only the latter.
+const NEEDS: [(&str, &str); 3] = [("--timeout", "--wait"), ("--concurrency", "--from"), ("--no-report", "--run")];
+
 /// Returns what is wrong with the command line `arguments`, and what to do about it.
 pub(crate) fn usage_error(error: &clap::Error, arguments: impl IntoIterator<Item = String>) -> UserError {
-    let problem = UserError::usage(problem(error));
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    let problem = UserError::usage(problem(error, &arguments));
     let hint = suggestion(error).unwrap_or_else(|| {
         let command = Cli::command();
-        let mut names = arguments.into_iter().filter(|argument| command.find_subcommand(argument).is_some());
+        let mut names = arguments.iter().filter(|argument| command.find_subcommand(argument).is_some());
         names.next().map_or_else(|| "see `prismq --help`".to_owned(), |name| format!("see `prismq {name} --help`"))
     });
     problem.hint(hint)
 }
 
-fn problem(error: &clap::Error) -> String {
+fn problem(error: &clap::Error, arguments: &[String]) -> String {
     let argument = names(error, ContextKind::InvalidArg).join(", ");
     let value = shortened(&texts(error, ContextKind::InvalidValue).concat());
     match error.kind() {
@@ -39,7 +43,10 @@ fn problem(error: &clap::Error) -> String {
             format!("unknown command {}", shortened(&texts(error, ContextKind::InvalidSubcommand).concat()))
         }
         ErrorKind::MissingSubcommand => "no command given".to_owned(),
-        ErrorKind::MissingRequiredArgument => format!("missing argument: {argument}"),
+        ErrorKind::MissingRequiredArgument => match needed_by(&argument, arguments) {
+            Some(option) => format!("{option} needs {argument}"),
+            None => format!("missing argument: {argument}"),
+        },
         ErrorKind::ArgumentConflict => match names(error, ContextKind::PriorArg).join(", ") {
             other if other == argument => format!("{argument} is given twice"),
             other => format!("{argument} cannot be used with {other}"),
@@ -52,6 +59,12 @@ fn problem(error: &clap::Error) -> String {
             first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
         }
     }
+}
+
+/// Returns the option on the command line that needs the missing one.
+fn needed_by(missing: &str, arguments: &[String]) -> Option<&'static str> {
+    let is_given = |option: &str| arguments.iter().any(|it| it.split('=').next() == Some(option));
+    NEEDS.into_iter().find(|(option, needed)| *needed == missing && is_given(option)).map(|(option, _)| option)
 }
 
 /// Returns a suggestion.
@@ -106,7 +119,9 @@ mod tests {
             ("progress", "missing argument: ID, PERCENT; see `prismq progress --help`"),
             ("fail 1", "missing argument: --error; see `prismq fail --help`"),
             ("register-type", "missing argument: NAME; see `prismq register-type --help`"),
-            ("create-task a --timeout 5", "missing argument: --wait; see `prismq create-task --help`"),
+            ("create-task a --timeout 5", "--timeout needs --wait; see `prismq create-task --help`"),
+            ("create-task a --concurrency=5", "--concurrency needs --from; see `prismq create-task --help`"),
+            ("claim --no-report", "--no-report needs --run; see `prismq claim --help`"),
             ("list-tasks --limit", "--limit needs a value; see `prismq list-tasks --help`"),
             ("work --drain=x", "--drain takes no value, not 'x'; see `prismq work --help`"),
             ("stats --by minute", "invalid value 'minute' for --by; use one of: type, worker, hour, day"),

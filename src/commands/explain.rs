@@ -90,7 +90,7 @@ impl TaskHistory {
         if let Err(error) = self.server {
             return error.into();
         }
-        let message = format!("no task {} at the TaskManager or in the results file", self.id);
+        let message = format!("no task {} in the TaskManager or in the results file", self.id);
         UserError::new(Exit::Failed, message).hint(format!("TaskManager: {}", self.api_url)).into()
     }
 
@@ -190,7 +190,7 @@ fn waits(
             found.push(format!("{worker_id} does not claim {task_type} until {until:.0}: {}", in_one_line(reason)));
         }
         if unclaimed.is_empty() && in_flight > 0 {
-            found.push(format!("{worker_id} has {in_flight} in flight; a free slot claims the next"));
+            found.push(format!("{worker_id} has tasks in flight: {in_flight}; its next free slot claims another"));
         }
     }
     Ok(found)

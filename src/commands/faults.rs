@@ -39,7 +39,7 @@ fn set(faults: &mut Faults, kind: &str, value: Option<&str>) -> Result<(), Strin
         ("published", None) => faults.published = true,
         ("published", Some(_)) => return Err("it takes no rate: it is on or off".to_owned()),
         ("features", value) => {
-            let unknown = |name| format!("no extension is called {name:?}: {FEATURES}");
+            let unknown = |name| format!("no such extension: {name:?}; {FEATURES}");
             faults.features = match value {
                 None | Some("") => return Err(FEATURES.to_owned()),
                 Some("none") => OfferedFeatures::NONE,
@@ -149,8 +149,8 @@ mod tests {
             ("claims=0", "--fault claims=0: write claims=N", ""),
             ("features", "--fault features: write features=batch, features=renew", ""),
             ("features=", "--fault features=: write features=batch, features=renew", ""),
-            ("features=batches", "--fault features=batches: no extension is called \"batches\": write", ""),
-            ("features=none+batch", "--fault features=none+batch: no extension is called \"none\": write", ""),
+            ("features=batches", "--fault features=batches: no such extension: \"batches\"; write", ""),
+            ("features=none+batch", "--fault features=none+batch: no such extension: \"none\"; write", ""),
             ("seed=x", "--fault seed=x: write seed=N", ""),
             ("drop=1%,drop=2%", "--fault drop=2%: drop is given twice", ""),
             ("drop=60%,html=50%", "--fault: drop, reset, deadlock, html and ratelimit add up to more than 100%", ""),

@@ -240,7 +240,7 @@ impl HealthCheck<'_> {
         self.findings.field("oldest_unreported_seconds", json!(age));
         let mut waiting = age.filter(|_| *count > 0).map_or_else(String::new, |age| {
             let age = format_duration(Duration::from_secs(age));
-            format!("; {count} pending reports for the next worker, the oldest {age} old")
+            format!("; pending reports: {count}, the oldest {age} old")
         });
         if let Some((id, why)) = last_refused {
             self.findings.field("refused", json!(refused));

@@ -93,7 +93,7 @@ fn files(handler: &StarterHandler, has_config: bool) -> Vec<StarterFile<'static>
     // The first line explains how to copy the example.
     let variables = VARIABLES.split_once('\n').map_or(VARIABLES, |(_, rest)| rest);
     let variables = format!(
-        "# Settings of this machine, including keys: keep this file out of version control. Uncomment what you set.\n{variables}"
+        "# Settings of this machine, including keys: keep this file out of version control.\n# Uncomment the lines that you want to change.\n{variables}"
     );
     let config = CONFIG_TEXT.replace(PYTHON.exec, handler.exec);
     let mut files = vec![StarterFile { name: ".env", text: variables, mode: 0o600 }];

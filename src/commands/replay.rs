@@ -53,7 +53,7 @@ fn find(id: TaskId, setup: &Setup, store: &Store) -> anyhow::Result<Task> {
         client.task(id)
     });
     let Some(task) = found? else {
-        let message = format!("no task {id} at the TaskManager or in the results file");
+        let message = format!("no task {id} in the TaskManager or in the results file");
         return Err(UserError::new(Exit::Failed, message).into());
     };
     let task = task.into_task();

@@ -127,7 +127,7 @@ fn ask(assignment: &str) -> Option<(String, Option<String>)> {
 /// Says what is wrong with an ambiguous value, without repeating it: it may be a secret.
 fn ambiguous(name: &str, value: &str) -> String {
     let culprit = value.chars().find(|character| ['$', '\\', '\'', '"', '#'].contains(character));
-    let what = culprit.map_or("a blank of another kind".to_owned(), |culprit| format!("`{culprit}`"));
+    let what = culprit.map_or("an unusual white-space character".to_owned(), |culprit| format!("`{culprit}`"));
     format!("the value of {name} contains {what}, which other programs may read differently")
 }
 
@@ -217,8 +217,8 @@ mod tests {
             ("'a''b'", "`'`"),
             ("a\"b\"", "`\"`"),
             ("#a", "`#`"),
-            ("a\u{a0}", "blank"),
-            ("\u{2003}a", "blank"),
+            ("a\u{a0}", "white-space"),
+            ("\u{2003}a", "white-space"),
         ] {
             let dot_env = parsed(&format!("B=1\n\nA={value}\nC=2")).unwrap();
             let error = &dot_env.refused["A"];

@@ -141,7 +141,7 @@ settings! {
         variable: "PRISMQ_STRATEGY", flag: Some(Scope::Worker.flag("strategy", "STRATEGY"))
     } or Strategy::Fifo;
 
-    /// Maximum number of tasks in flight [default: 1]
+    /// Maximum number of tasks running at once [default: 1]
     concurrency: usize = parse_concurrency {
         variable: "PRISMQ_CONCURRENCY", flag: Some(Scope::Worker.flag("concurrency", "N"))
     } or 1;

@@ -96,7 +96,7 @@ impl TaskType {
     pub(crate) fn timeout_beyond(&self, claim_timeout: Duration) -> Option<String> {
         let (name, timeout) = (&self.name, self.timeout.filter(|timeout| *timeout > claim_timeout)?);
         Some(format!(
-            "{name}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts are ended after {claim_timeout:?}"
+            "{name}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts time out after {claim_timeout:?}"
         ))
     }
 

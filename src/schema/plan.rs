@@ -36,7 +36,7 @@ impl Plan {
     pub(super) fn new(schema: &Value) -> Result<(Self, Value), String> {
         let (plan, pointers) = build::plan(schema);
         if plan.states() > MAX_STATES {
-            return Err(format!("its patterns have more than {MAX_STATES} states, counted repetitions written out"));
+            return Err(format!("its patterns have more than {MAX_STATES} states, with counted repetitions expanded"));
         }
         subschema::check_count(&plan.subschemas)?;
         let costly = plan.subschemas.iter().zip(pointers).filter(|(subschema, _)| !subschema.is_trivial());

@@ -75,7 +75,9 @@ impl SchemaChecker {
             drop(permit);
             _ = sender.send(compiled);
         };
-        let busy = |error| ParamsError::Busy(format!("no thread to read the schema in: {}", os_error::message(&error)));
+        let busy = |error| {
+            ParamsError::Busy(format!("cannot start a thread to compile the schema: {}", os_error::message(&error)))
+        };
         schema::spawn(compile).map_err(busy)?;
         match timeout(TIMEOUT, compiled).await {
             Ok(Ok(compiled)) => compiled.map(Arc::new).map_err(|fault| ParamsError::Invalid(to_message(&fault))),

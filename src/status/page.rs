@@ -41,10 +41,7 @@ pub(super) fn page(view: &View) -> Page {
 fn condition(view: &View) -> (&'static str, String) {
     let health = &view.health;
     if let Some(reason) = &health.reason {
-        return ("bad", format!("Stuck: {reason}"));
-    }
-    if !health.results_writable {
-        return ("bad", "Cannot store results".to_owned());
+        return ("bad", format!("Unhealthy: {reason}"));
     }
     if let Some(error) = &health.api_error {
         return ("warn", format!("Waiting for the TaskManager: {error}"));
@@ -76,7 +73,7 @@ fn tiles(health: &WorkerHealth) -> Markup {
     let answers = match (&health.api_latency_ms, &health.api_error) {
         (None, None) => "no answer yet",
         (_, None) => "last response time",
-        (_, Some(_)) => "away",
+        (_, Some(_)) => "unreachable",
     };
     html! {
         ul.tiles {
@@ -117,7 +114,7 @@ fn quota_tile(quota: &Quota) -> Markup {
 
 fn percentage(part: u64, whole: u64) -> String {
     match (100 * part + whole / 2).checked_div(whole) {
-        None => "of no attempts".to_owned(),
+        None => "no attempts yet".to_owned(),
         Some(percent) => format!("{percent} % of {whole} attempts"),
     }
 }

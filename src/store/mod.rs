@@ -314,7 +314,7 @@ fn refusal(path: &Path, error: OpenError) -> StoreError {
         OpenError::Io(reason) | OpenError::Foreign(reason) => return unusable(reason),
         OpenError::Newer { found, known } => {
             return unusable(format!(
-                "it belongs to a newer version of prismq (its schema is {found}, this version knows {known})"
+                "it belongs to a newer version of prismq (its layout is {found}, this version knows {known})"
             ));
         }
         OpenError::Sqlite(error) => error,

@@ -211,7 +211,7 @@ impl TaskPages {
             limit = limit.saturating_mul(4);
         }
         Err(self.inexact(&format!(
-            "more than the {longest} that it lists at once were created in the same second, or they change faster than they are listed"
+            "it lists at most {longest} tasks at once, and more were created in one second, or tasks change faster than they can be listed"
         )))
     }
 

@@ -161,7 +161,9 @@ impl<'w> Recovery<'w> {
         let start = Instant::now();
         let tasks = match client.claimed_tasks() {
             Err(error @ Error::Refused { .. }) => {
-                let warning = format!("tasks whose claims were lost stay claimed until they expire: {error}");
+                let warning = format!(
+                    "cannot look up claims that were not answered; their tasks stay claimed until the claims expire: {error}"
+                );
                 self.context.emit(&Event::Warning(warning));
                 if self.context.in_flight.lost_claims.has_own_missing()
                     && self.context.in_flight.lost_claims.next_search() == Some(Duration::ZERO)

@@ -82,7 +82,10 @@ impl Api {
         stop.on_raise(None, move |_| drop(stopped.send(None)));
         let call = move || drop(answered.send(Some(send(request))));
         thread::Builder::new().name("youtube".into()).spawn(call).map_err(|error| {
-            ApiError::Refused(not_received(format!("no thread for a call: {}", os_error::message(&error))))
+            ApiError::Refused(not_received(format!(
+                "cannot start a thread for the call: {}",
+                os_error::message(&error)
+            )))
         })?;
         match result.recv_timeout(timeout + GRACE) {
             Ok(None) => Err(ApiError::Stopped),

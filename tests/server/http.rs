@@ -32,7 +32,7 @@ fn bodies_that_are_not_json_objects_are_refused() {
     for (body, part) in [
         ("{not json", "not valid JSON: keys must be in double quotes at line 1 column 2"),
         ("", "not valid JSON: it is empty"),
-        ("{\"a\": 1} trailing", "characters after the end at line 1 column 10"),
+        ("{\"a\": 1} trailing", "unexpected text after the end at line 1 column 10"),
         ("{\"a\": NaN}", "column 7: NaN is not a JSON value"),
         ("{\"a\": \"\0\"}", "control character"),
         (&nested(128), "nested deeper than 127 levels at line 1 column 128"),

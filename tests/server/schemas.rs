@@ -27,7 +27,7 @@ fn a_schema_that_doubles_is_refused_when_it_is_registered() {
         };
         register(doubling(40)).assert_error(
             400,
-            "Invalid JSON schema: more than 10000 subschemas apply at one place, references followed",
+            "Invalid JSON schema: more than 10000 subschemas apply at one place, with references resolved",
         );
         let long = json!({"type": "object", "$comment": "x".repeat(65_536)});
         register(long).assert_error(400, "Invalid JSON schema: longer than 65535 bytes");

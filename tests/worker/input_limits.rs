@@ -229,10 +229,7 @@ fn a_task_beyond_a_limit_that_another_taskmanager_hands_out_is_failed_and_the_ne
     let mut answers: Vec<(String, &str)> = BEYOND.iter().map(|depth| (task("1", &object(*depth)), too_deep)).collect();
     answers.extend([
         (bare("1", &object(20_000)), too_deep),
-        (
-            task("1", &format!("{{\"n\":{}}}", "9".repeat(1001))),
-            "params are beyond a limit: a number of more than 1000",
-        ),
+        (task("1", &format!("{{\"n\":{}}}", "9".repeat(1001))), "params are too large: a number of more than 1000"),
         (task("1", &long(17 << 20)), "params are longer than 16 MiB"),
         (task("1", &long(34 << 20)), "params cannot be read: the answer is too long"),
         (task("1", "{}").replace("\"attempts\":1", "\"attempts\":18446744073709551616"), "claimed 4294967295 times"),
@@ -316,12 +313,12 @@ fn more_values_than_may_be_are_refused_where_they_come_in() {
     let numbers = format!("[{}]", vec!["1"; 1_000_001].join(","));
     rig.sandbox.write("params.json", format!("{{\"n\":{numbers}}}"));
     let output = rig.sandbox.prismq(["create-task", "out", "--params", "@params.json"]).run().exits(2);
-    assert!(output.stderr.contains("beyond a limit: more than 1000000 values at line 1 column"), "{}", output.stderr);
+    assert!(output.stderr.contains("too large: more than 1000000 values at line 1 column"), "{}", output.stderr);
     let id = rig.taskmanager.create("out", json!({}));
     rig.sandbox.write("out", numbers);
     rig.drain();
     let error = rig.taskmanager.task(id).error_message.unwrap();
-    assert!(error.starts_with("output is beyond a limit: more than 1000000 values"), "{error}");
+    assert!(error.starts_with("output is too large: more than 1000000 values"), "{error}");
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn a_time_out_over_that_of_the_claim_is_warned_of_and_cut_to_it() {
     let rig = Rig::of(one_attempt(), &[("case", "timeout = \"1h\"")]);
     rig.case("slow", "sleep 20");
     let log = rig.work(["--drain", "--claim-timeout", "1s"]).run().exits(0).stderr;
-    let warning = "case: timeout 3600s is longer than claim_timeout 1s: attempts are ended after 1s";
+    let warning = "case: timeout 3600s is longer than claim_timeout 1s: attempts time out after 1s";
     assert!(log.lines().any(|line| line.contains(" WARN ") && line.contains(warning)), "{log}");
     assert_eq!(rig.rows("results")[0]["error_type"], json!("timeout"));
 }

@@ -98,7 +98,7 @@ fn a_refused_report_is_counted_and_named_alike_by_all_who_tell_of_it() {
     let page = run(&["stats", "--html", "-"]).exits(0).stdout;
     assert!(page.contains("1 refused by the TaskManager, last task 1: "), "{page}");
     let health = run(&["health"]).stdout;
-    assert!(health.contains("1 pending reports") && health.contains(words), "{health}");
+    assert!(health.contains("pending reports: 1") && health.contains(words), "{health}");
     let health = run(&["health", "--json"]).json();
     assert_eq!((&health["unreported"], &health["refused"]), (&json!(1), &json!(1)));
     let why = "the TaskManager refused the request: Unprocessable (422)";

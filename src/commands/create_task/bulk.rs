@@ -110,7 +110,7 @@ impl Bulk {
                     Ok(Err(LineError::Bad(reason))) => Err(reason),
                     Ok(Err(LineError::Fatal(error))) => return Err(at_line(number, error)),
                     Err(_) => {
-                        return Err(at_line(number, UserError::new(Exit::Failed, "its request was not answered")));
+                        return Err(at_line(number, UserError::new(Exit::Failed, "the request was not answered")));
                     }
                 };
                 counts.count(&result);

@@ -46,7 +46,7 @@ impl TaskHistory {
         }
         if let Some(task) = task {
             let clock = clock_note(task.created_at.as_deref());
-            let text = format!("created at the TaskManager{clock}, priority {}", task.priority);
+            let text = format!("created in the TaskManager{clock}, priority {}", task.priority);
             events.push(HistoryEvent { time: task.created_at.clone().unwrap_or_default(), text });
         }
         for stored in own {
@@ -67,7 +67,7 @@ impl TaskHistory {
             let whose = if self.is_another(&task.task_type, &task.params) { OF_ANOTHER } else { "" };
             let attempt = task.attempt;
             let text =
-                format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, until {:.0}", deadline.time);
+                format!("{whose}claimed by {worker_id}, attempt {attempt}: in flight, deadline {:.0}", deadline.time);
             events.push(HistoryEvent::at(self.claimed(*claimed_at, self.now, self.attempts.last()), text));
         }
         if self.deaths > 0 {
@@ -94,9 +94,9 @@ impl TaskHistory {
             add_lines(without_colours(&result.outcome.stderr_tail).lines().collect(), events);
         }
         events.push(match (reported_at, status, report_error) {
-            (None, _, None) => HistoryEvent::of("not reported yet: the next worker will report it"),
+            (None, _, None) => HistoryEvent::of("not reported yet; a worker with this results file will report it"),
             (None, _, Some(why)) => {
-                HistoryEvent::of(format!("not reported yet: {why}; a worker with this results file will retry"))
+                HistoryEvent::of(format!("not reported yet: {why}; a worker with this results file will send it again"))
             }
             (Some(_), ResultStatus::Lost, _) => {
                 HistoryEvent::at(self.settled(stored), "claim lost: result kept here only".to_owned())
@@ -167,7 +167,7 @@ impl TaskHistory {
         let error = error.filter(|error| !self.is_shown(error));
         let error = error.map_or_else(String::new, |error| format!("; its last failure: {}", in_one_line(error)));
         let clock = clock_note(time.as_deref());
-        let text = format!("{} at the TaskManager{clock}, {}{worker}{error}", task.status, attempts(task.attempts));
+        let text = format!("{} in the TaskManager{clock}, {}{worker}{error}", task.status, attempts(task.attempts));
         events.push(HistoryEvent { time: time.clone().unwrap_or_default(), text });
     }
 

@@ -64,7 +64,7 @@ fn bars(title: &str, unit: &str, slices: &[Slice]) -> Markup {
     let (completed, failed) =
         slices.iter().fold((0, 0), |(completed, failed), it| (completed + it.completed, failed + it.failed));
     let most = slices.iter().map(Slice::all).max().unwrap_or(0).max(1);
-    let told = format!("{completed} completed, {failed} failed, at most {most} in one {unit}");
+    let told = format!("{completed} completed, {failed} failed, {most} in the busiest {unit}");
     html! {
         h2 { (title) }
         @if completed + failed == 0 { p.soft { "No finished attempts." } } @else {
@@ -117,7 +117,7 @@ fn table(statistics: &Statistics) -> Markup {
                 }
             }
             p.soft {
-                "Attempts are counted: a retried task counts once per attempt. Percentiles are accurate to 1.6 %. The \
+                "Attempts are counted: a retried task counts once per attempt. Percentiles are accurate to within 1.6 %. The \
                  bars run from p50 to p99, with a mark at p95, on a logarithmic \
                  scale up to " (duration_ms(longest)) "."
             }

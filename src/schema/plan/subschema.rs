@@ -115,7 +115,7 @@ impl SubschemaCounter<'_> {
         let times = if subschema.has_unevaluated { 2 } else { 1 };
         let counted = (size.saturating_mul(times).saturating_add(1), chain + 1);
         if counted.0 > MAX_IN_PLACE {
-            return Err(format!("more than {MAX_IN_PLACE} subschemas apply at one place, references followed"));
+            return Err(format!("more than {MAX_IN_PLACE} subschemas apply at one place, with references resolved"));
         }
         // In a cycle, the count depends on where it was entered.
         if above.is_empty() || !subschema.in_place.iter().any(|next| above.contains(next)) {

@@ -47,7 +47,7 @@ impl Families {
             )?,
             lost: counters(r, "prismq_claims_lost_total", "Results whose claim was lost.", &["type"])?,
             duration: histograms(r, "prismq_task_duration_seconds", "Duration of attempts.", &TASK_SECONDS, "type")?,
-            in_flight: gauges(r, "prismq_tasks_in_flight", "Tasks in flight.", &["type"])?,
+            in_flight: gauges(r, "prismq_tasks_in_flight", "Claimed tasks whose result is not stored yet.", &["type"])?,
             unreported: gauge(r, "prismq_results_unreported", "Pending reports.")?,
             refused: gauge(r, "prismq_results_refused", "Pending reports that the TaskManager refused.")?,
             oldest_unreported: gauge(

@@ -176,9 +176,9 @@ fn the_history_begins_with_the_creation_even_if_clocks_differ() {
             let at = words.map(|words| story.find(words).unwrap_or_else(|| panic!("{words}: {story}")));
             assert!(at.is_sorted() && !story.contains("another task"), "{story}");
         };
-        order(&told(), ["created at", "claimed by me, attempt 1: in flight", "claimed at the TaskManager"]);
+        order(&told(), ["created in", "claimed by me, attempt 1: in flight", "claimed in the TaskManager"]);
         sandbox.prismq(["complete", "5"]).run().exits(0);
-        order(&told(), ["created at", "claimed by me, attempt 1", "completed after"]);
+        order(&told(), ["created in", "claimed by me, attempt 1", "completed after"]);
     }
 }
 

@@ -48,14 +48,14 @@ fn the_history_of_a_task_is_in_order() {
     assert_eq!(
         told,
         [
-            "created at the TaskManager (by its own clock), priority 0",
+            "created in the TaskManager (by its own clock), priority 0",
             "claimed by first, attempt 1",
             "failed after N ms (temporary, retryable): no luck",
             "reported",
             "claimed by second, attempt 2",
             "completed after N ms: 2",
             "reported",
-            "completed at the TaskManager (by its own clock), 2 attempts",
+            "completed in the TaskManager (by its own clock), 2 attempts",
         ]
     );
     assert_eq!(output.stderr, "");
@@ -117,9 +117,9 @@ fn the_history_distinguishes_tasks_with_the_same_id() {
             "of another task with this ID: claimed by first, attempt 1",
             "of another task with this ID: completed after N ms: 1",
             "of another task with this ID: reported",
-            "created at the TaskManager (by its own clock), priority 0",
+            "created in the TaskManager (by its own clock), priority 0",
             "attempt 1: not in this results file, run elsewhere",
-            "claimed at the TaskManager (by its own clock), 1 attempt, now by second",
+            "claimed in the TaskManager (by its own clock), 1 attempt, now by second",
         ]
     );
     let story = rig.run("explain 1 --json").exits(0).json();
@@ -158,9 +158,9 @@ fn the_history_shows_claims_in_flight_and_attempts_elsewhere() {
     let rig = rig("wc -w", &json!({}));
     rig.run("claim example.any --worker-id me").exits(0);
     let output = rig.run("explain 1").exits(0);
-    assert!(output.stdout.contains("claimed by me, attempt 1: in flight, until 2"), "{}", output.stdout);
+    assert!(output.stdout.contains("claimed by me, attempt 1: in flight, deadline 2"), "{}", output.stdout);
     assert!(
-        output.stdout.contains("claimed at the TaskManager (by its own clock), 1 attempt, now by me"),
+        output.stdout.contains("claimed in the TaskManager (by its own clock), 1 attempt, now by me"),
         "{}",
         output.stdout
     );
@@ -169,7 +169,7 @@ fn the_history_shows_claims_in_flight_and_attempts_elsewhere() {
     drop(Store::open(&rig.sandbox.path("other.db")).unwrap());
     let elsewhere = rig.run("explain 1 --results other.db").exits(0);
     assert!(elsewhere.stdout.contains("attempt 1: not in this results file"), "{}", elsewhere.stdout);
-    complains(&rig.run("explain 7"), 1, &["no task 7 at the TaskManager or in the results file"]);
+    complains(&rig.run("explain 7"), 1, &["no task 7 in the TaskManager or in the results file"]);
     complains_in_json(&rig.run("explain 7 --json"), 1);
 }
 
@@ -223,7 +223,7 @@ fn a_task_without_attempts_is_replayed_from_the_taskmanager() {
     assert_eq!(rig.run("replay 1").exits(0).json()["data"], 3);
     assert_eq!((&rig.task(1)["status"], &rig.task(1)["attempts"]), (&json!("pending"), &json!(0)));
     assert_eq!(rig.results(), [] as [Value; 0]);
-    complains(&rig.run("replay 7"), 1, &["no task 7 at the TaskManager or in the results file"]);
+    complains(&rig.run("replay 7"), 1, &["no task 7 in the TaskManager or in the results file"]);
     rig.sandbox.write("prismq.toml", "");
     complains(&rig.run("replay 1"), 2, &["example.any has no handler", "prismq.toml"]);
     describe(&rig, "true", "dir = \"nowhere\"\n");

@@ -139,7 +139,7 @@ fn the_html_report_is_complete_and_self_contained() {
     for part in [
         "example.<wbr>any",
         "a&lt;script&gt;alert(1)&lt;/<wbr>script&gt;&amp;&quot;",
-        "2 completed, 1 failed, at most 3 in one",
+        "2 completed, 1 failed, 3 in the busiest",
         "<rect class=\"failed\"",
         "color-scheme: light dark",
         "default-src 'none'",

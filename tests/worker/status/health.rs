@@ -82,5 +82,5 @@ fn a_slot_that_hangs_makes_it_unhealthy_in_the_words_of_the_log() {
     assert_eq!((&answer["healthy"], worker.get("/health").0), (&json!(false), 503));
     worker.running.wait_for_stderr(&format!("worker hung reason=\"{reason}\""));
     worker.wait_for_metric("prismq_healthy 0");
-    wait_for("the same on the page", || worker.get("/").1.contains("Stuck: slot 0").then_some(()));
+    wait_for("the same on the page", || worker.get("/").1.contains("Unhealthy: slot 0").then_some(()));
 }
