@@ -95,6 +95,8 @@ impl<'a> ManualClaim<'a> {
             let configured = self.setup.handled(wanted.name)?;
             let handler = self.handlers.handler(configured).map_err(UserError::usage)?;
             handler.check().map_err(UserError::usage)?;
+            let claim_timeout = self.setup.config.claim_timeout.value;
+            configured.timeout_beyond(claim_timeout, "").into_iter().for_each(&mut warn);
             let resolved = WorkerType::resolve(configured, handler, &self.setup.config, &self.client, &mut warn);
             resolved.map_err(|error| WorkerError::Type(error).into())
         };

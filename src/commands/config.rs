@@ -6,11 +6,14 @@ use super::setup::Setup;
 use crate::exit::Exit;
 use crate::output::{print_json, print_line, say, table};
 
+/// When a claim limits attempts.
+const UNLESS: &str = ", unless the TaskManager renews claims";
+
 /// `prismq config`
 pub(super) fn run(setup: &Setup) -> anyhow::Result<Exit> {
     let settings = setup.config.describe();
     for task_type in &setup.config.task_types {
-        if let Some(warning) = task_type.timeout_beyond(setup.config.claim_timeout.value) {
+        if let Some(warning) = task_type.timeout_beyond(setup.config.claim_timeout.value, UNLESS) {
             say(warning);
         }
     }

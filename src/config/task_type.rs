@@ -91,12 +91,12 @@ impl TaskType {
         }
     }
 
-    /// Returns a warning if its `timeout` is longer than a claim lasts.
+    /// Returns a warning if its `timeout` is longer than a claim lasts; `why` says when that shortens attempts.
     #[must_use]
-    pub(crate) fn timeout_beyond(&self, claim_timeout: Duration) -> Option<String> {
+    pub(crate) fn timeout_beyond(&self, claim_timeout: Duration, why: &str) -> Option<String> {
         let (name, timeout) = (&self.name, self.timeout.filter(|timeout| *timeout > claim_timeout)?);
         Some(format!(
-            "{name}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts time out after {claim_timeout:?}"
+            "{name}: timeout {timeout:?} is longer than claim_timeout {claim_timeout:?}: attempts time out after {claim_timeout:?}{why}"
         ))
     }
 

@@ -15,12 +15,25 @@ impl Store {
     /// hand. Replaces an earlier claim of the same task. A power failure may lose the note: the TaskManager still knows
     /// the claim. Returns the task's crash count, as [`Store::crash_count`] does.
     pub fn note_claim(&self, claim: &Claim, api_url: &str, process: Option<&Process>) -> Result<u32, StoreError> {
-        let row = ClaimRow::new(claim, api_url, process, true);
-        let crash_count = self.write(move |connection| {
+        // One for each claim.
+        self.note_claims(&[claim], api_url, process).map(|counts| counts.into_iter().sum())
+    }
+
+    /// Notes several claims as [`Store::note_claim`] does, in one transaction. Returns the crash count of each task.
+    pub fn note_claims(
+        &self,
+        claims: &[&Claim],
+        api_url: &str,
+        process: Option<&Process>,
+    ) -> Result<Vec<u32>, StoreError> {
+        let rows: Vec<ClaimRow> = claims.iter().map(|claim| ClaimRow::new(claim, api_url, process, true)).collect();
+        let note = |connection: &Connection, row: &ClaimRow| {
             row.insert(connection, "OR REPLACE")?;
             crash_count(connection, &row.api_url, row.task_id)
-        })?;
-        self.check_results_in_place().map(|()| crash_count)
+        };
+        let noted = self.write(move |connection| rows.iter().map(|row| note(connection, row)).collect());
+        let crash_counts = noted?;
+        self.check_results_in_place().map(|()| crash_counts)
     }
 
     /// Notes a claim for `process` that only the TaskManager knows. False if the task is in flight already, in any

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use std::iter;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -87,8 +89,17 @@ impl Store {
     /// Marks a result as confirmed, or as lost. Also removes claims that its task got meanwhile. If a power failure
     /// undoes this, the task is looked up and the result marked again.
     pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
-        let settled = Settled::new(id, result, lost, now);
-        self.write(move |connection| settled.mark(connection))
+        self.settle_all(iter::once((id, result, lost)), now)
+    }
+
+    /// Marks results as [`Store::settle`] does, in one transaction. The third value says whether the claim was lost.
+    pub fn settle_all<'r>(
+        &self,
+        results: impl Iterator<Item = (ResultId, &'r TaskResult, bool)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let settled: Vec<Settled> = results.map(|(id, result, lost)| Settled::new(id, result, lost, now)).collect();
+        self.write(move |connection| settled.iter().try_for_each(|it| it.mark(connection)))
     }
 
     /// Returns a summary of the unreported results, of every TaskManager.

@@ -34,7 +34,7 @@ pub enum Order {
 }
 
 impl Order {
-    fn as_wire(self) -> (&'static str, &'static str) {
+    pub(super) fn as_wire(self) -> (&'static str, &'static str) {
         match self {
             Self::OldestFirst => ("created_at", "ASC"),
             Self::NewestFirst => ("created_at", "DESC"),
@@ -47,17 +47,27 @@ impl Order {
 #[derive(Debug, PartialEq)]
 #[allow(clippy::struct_field_names, reason = "`claimed_at` is the term")]
 pub struct Claimed {
-    /// The claimed task, if there was one.
-    pub task: Option<Task>,
+    /// The claimed tasks: none if there were none, and at most one unless more were asked for.
+    pub tasks: Vec<Task>,
+    /// Errors about claimed tasks that cannot be read. They stay claimed.
+    pub unreadable: Vec<Error>,
     /// The earliest time at which the claim may have started.
     pub claimed_at: Moment,
+    /// How long it lasts unless it is renewed, if the server says so.
+    pub expires_in: Option<Duration>,
     /// Whether the server supports long polls.
     pub long_polling: LongPolling,
 }
 
 impl Claimed {
     pub(crate) fn nothing(asked_at: Moment) -> Self {
-        Self { task: None, claimed_at: asked_at, long_polling: LongPolling::No }
+        Self {
+            tasks: Vec::new(),
+            unreadable: Vec::new(),
+            claimed_at: asked_at,
+            expires_in: None,
+            long_polling: LongPolling::No,
+        }
     }
 }
 
@@ -142,7 +152,8 @@ impl Client {
     /// Claims a task of a type for `worker_id`, if there is one.
     #[cfg(feature = "internals")]
     pub fn claim(&self, worker_id: &str, type_id: u64, order: Order) -> Result<Option<Task>, Error> {
-        self.claim_long_poll(worker_id, type_id, order, LongPollRequest::default()).map(|claimed| claimed.task)
+        self.claim_long_poll(worker_id, type_id, order, LongPollRequest::default())
+            .map(|mut claimed| claimed.tasks.pop())
     }
 
     /// Claims a task of a type for `worker_id`. If there is none, a server that supports long polls waits for one, or for
@@ -157,24 +168,53 @@ impl Client {
         let (sort_by, sort_order) = order.as_wire();
         let body =
             json!({"worker_id": worker_id, "task_type_id": type_id, "sort_by": sort_by, "sort_order": sort_order});
+        let mut claimed = self.send_claim(body, wait, |data| Ok(vec![data]))?;
+        match claimed.unreadable.pop() {
+            Some(error) => Err(error),
+            None => Ok(claimed),
+        }
+    }
+
+    /// Sends a claim; `read` returns the tasks of the answer, or why each cannot be read.
+    pub(super) fn send_claim(
+        &self,
+        mut body: Value,
+        wait: LongPollRequest<'_>,
+        read: impl FnOnce(Value) -> Result<Vec<Value>, String>,
+    ) -> Result<Claimed, Error> {
         let last_try = Cell::new((self.clock.moment(), LongPolling::No));
+        if self.known_features().renew {
+            body["renews"] = json!(true);
+        }
         let answer = self.retrying(|| {
             let asked_at = self.clock.moment();
             let request = Request { path: wire::CLAIM, method: Method::Post { body: &body, wait } };
-            let response = self.http.send(&request)?;
-            last_try.set((asked_at, response.long_polling));
-            wire::decode(self.shown_url(), wire::CLAIM, self.http.key(), &response)
+            let answer = self.http.send(&request).and_then(|response| {
+                last_try.set((asked_at, response.long_polling));
+                wire::decode(self.shown_url(), wire::CLAIM, self.http.key(), &response)
+            });
+            self.features.note(&answer);
+            answer
         });
-        let task = match answer {
-            Ok(data) => Some(self.read("POST /tasks/claim", data)?),
-            Err(error) if wire::is_empty_queue(&error) => None,
+        let invalid = |reason| self.invalid_answer("POST /tasks/claim", reason);
+        let tasks = match answer {
+            Ok(data) => read(data).map_err(invalid)?,
+            Err(error) if wire::is_empty_queue(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
         let (asked_at, long_polling) = last_try.get();
         // A long poll is answered as soon as there is a task.
         let is_late = long_polling != LongPolling::No && asked_at.elapsed() > ON_THE_WAY;
         let claimed_at = if is_late { self.clock.moment().earlier(ON_THE_WAY) } else { asked_at };
-        Ok(Claimed { task, claimed_at, long_polling })
+        let mut claimed = Claimed { long_polling, ..Claimed::nothing(claimed_at) };
+        for task in tasks {
+            claimed.expires_in = wire::expires_in(&task).or(claimed.expires_in);
+            match Task::from_wire(task) {
+                Ok(task) => claimed.tasks.push(task),
+                Err(reason) => claimed.unreadable.push(invalid(reason)),
+            }
+        }
+        Ok(claimed)
     }
 
     /// Makes the server answer open long polls of `worker_id` now. A server without long polls answers with an error.
@@ -256,7 +296,7 @@ impl Client {
         self.retrying(|| self.once(path, post(body)))
     }
 
-    fn once(&self, path: &str, method: Method<'_>) -> Result<Value, Error> {
+    pub(super) fn once(&self, path: &str, method: Method<'_>) -> Result<Value, Error> {
         let response = self.http.send(&Request { path, method });
         let answer = response.and_then(|it| wire::decode(self.shown_url(), path, self.http.key(), &it));
         self.features.note(&answer);
@@ -295,7 +335,7 @@ impl Client {
     }
 }
 
-fn post(body: &Value) -> Method<'_> {
+pub(super) fn post(body: &Value) -> Method<'_> {
     Method::Post { body, wait: LongPollRequest::default() }
 }
 

@@ -172,6 +172,11 @@ impl Error {
         matches!(self, Self::Refused { status: 404, message } if message.contains("type"))
     }
 
+    /// Whether the server says that its database has rolled the call back because of a deadlock.
+    pub(super) fn says_deadlock(&self) -> bool {
+        matches!(self, Self::Unavailable { status: 500, reason, .. } if reason.contains("SQLSTATE[40001]"))
+    }
+
     /// Whether the server says that a value is too long.
     #[must_use]
     pub fn says_too_long(&self) -> bool {

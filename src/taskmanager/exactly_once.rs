@@ -1,11 +1,12 @@
 //! Claims no task twice and reports each result exactly once, although neither call is idempotent. After an unknown
 //! outcome, the task that may have been claimed is searched for, and the task that may have been reported is looked up,
-//! before the call is sent again.
+//! before the call is sent again. Servers with the feature `batch` know a repeated report by its attempt.
 
 use std::cell::Cell;
 
 use serde_json::{Value, json};
 
+use super::batch::REPORT_BYTES;
 use super::retry::{RetryState, extra_lookups};
 use super::wire::{self, Fitted, Limit, TaskView};
 use super::{Client, Error, Retries, TaskFilter};
@@ -93,12 +94,34 @@ impl From<&TaskResult> for ResultReport {
 }
 
 impl ResultReport {
-    fn body(&self, result: &Value) -> Value {
-        let mut body = json!({"worker_id": self.worker_id, "success": self.error.is_none(), "result": result});
+    /// Returns the fields of the report, without those that name the task and its worker.
+    fn fields(&self, result: &Value) -> Value {
+        let mut fields = json!({"success": self.error.is_none(), "result": result});
         if let Some(error) = &self.error {
-            body["error"] = json!(error);
+            fields["error"] = json!(error);
         }
-        body
+        fields
+    }
+
+    /// Returns the entry of the report in a batch.
+    fn entry(&self, result: &Value) -> Value {
+        let mut entry = self.fields(result);
+        (entry["id"], entry["attempt"]) = (json!(self.id), json!(self.attempt));
+        entry
+    }
+
+    /// Returns as much of the result as most servers accept.
+    fn fitted(&self) -> Fitted {
+        wire::fit(&self.envelope, self.data_bytes, self.limits()[0])
+    }
+
+    fn warn_of_omitted(&self, omitted: &[String]) {
+        if !omitted.is_empty() {
+            log::warn!(
+                task_id = self.id.0, omitted = join_names(omitted);
+                "result too large for the TaskManager: sent without some of its parts"
+            );
+        }
     }
 
     /// Returns the names of the parts that were omitted from the result to make it fit. `shown` is the result that the
@@ -123,6 +146,15 @@ impl ResultReport {
 
     /// Sends as much of the result as the server accepts.
     fn send(&self, client: &Client) -> Result<(), Error> {
+        let names_attempt = client.known_features().batch;
+        let body = |result: &Value| {
+            let mut body = self.fields(result);
+            body["worker_id"] = json!(self.worker_id);
+            if names_attempt {
+                body["attempt"] = json!(self.attempt);
+            }
+            body
+        };
         let mut answer = Ok(());
         let mut sent: Option<Fitted> = None;
         for &limit in self.limits() {
@@ -130,18 +162,14 @@ impl ResultReport {
             if sent.as_ref() == Some(&fitted) && !limit.bare {
                 continue;
             }
-            answer = client.complete_once(self.id, &self.body(&fitted.result));
+            answer = client.complete_once(self.id, &body(&fitted.result));
             sent = Some(fitted);
             if !answer.as_ref().is_err_and(Error::says_too_long) {
                 break;
             }
         }
-        let omitted = sent.filter(|_| answer.is_ok()).map(|it| it.omitted).unwrap_or_default();
-        if !omitted.is_empty() {
-            log::warn!(
-                task_id = self.id.0, omitted = join_names(&omitted);
-                "result too large for the TaskManager: sent without some of its parts"
-            );
+        if let Some(sent) = sent.filter(|_| answer.is_ok()) {
+            self.warn_of_omitted(&sent.omitted);
         }
         answer
     }
@@ -186,6 +214,9 @@ enum ReportState {
 impl Client {
     /// Reports a result for the first time.
     pub fn deliver(&self, report: &ResultReport) -> Result<Delivery, Error> {
+        if self.known_features().batch {
+            return self.deliver_idempotent(report);
+        }
         let mut retry_state = self.retries().start();
         match report.send(self) {
             Ok(()) => return Ok(Delivery::Confirmed),
@@ -205,7 +236,82 @@ impl Client {
 
     /// Reports a result that may have arrived already.
     pub fn redeliver(&self, report: &ResultReport) -> Result<Delivery, Error> {
+        if self.known_features().batch {
+            return self.deliver_idempotent(report);
+        }
         self.settle_within(report, self.retries().start())
+    }
+
+    /// Reports a result to a server that answers a repeated report as it did the first: nothing has to be looked up.
+    fn deliver_idempotent(&self, report: &ResultReport) -> Result<Delivery, Error> {
+        match self.retrying(|| report.send(self)) {
+            Ok(()) => Ok(Delivery::Confirmed),
+            Err(error) if error.says_not_claimed() => Ok(Delivery::ClaimLost),
+            // Looking up the task tells whether all answers are wrong, or only the one to this report.
+            Err(error @ (Error::NotATaskManager { .. } | Error::InvalidAnswer { .. })) => {
+                match self.settle_within(report, self.retries().start()) {
+                    Err(Error::NotATaskManager { .. }) => Err(error),
+                    other => other,
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reports results, at most 100 and each of another task, to a server with the feature `batch`: those of one worker ID
+    /// in one call. Returns the outcome of each. If a call fails, so do all later reports, with the same error.
+    pub fn deliver_batch(&self, reports: &[ResultReport]) -> Vec<Result<Delivery, Error>> {
+        let (mut answers, mut rest) = (Vec::with_capacity(reports.len()), reports);
+        while !rest.is_empty() {
+            let (mut fitted, mut bytes) = (Vec::new(), 0);
+            for report in rest.iter().take_while(|report| report.worker_id == rest[0].worker_id) {
+                let next = report.fitted();
+                bytes += wire::json_bytes(&next.result) + report.error.as_ref().map_or(0, String::len);
+                if bytes > REPORT_BYTES && !fitted.is_empty() {
+                    break;
+                }
+                fitted.push(next);
+            }
+            let (batch, later) = rest.split_at(fitted.len());
+            match self.deliver_at_once(batch, &fitted) {
+                Ok(delivered) => answers.extend(delivered),
+                Err(error) => {
+                    answers.resize(reports.len(), Err(error));
+                    break;
+                }
+            }
+            rest = later;
+        }
+        answers
+    }
+
+    /// Sends these reports in one call. If the server cannot take them together, sends them one by one.
+    fn deliver_at_once(
+        &self,
+        reports: &[ResultReport],
+        fitted: &[Fitted],
+    ) -> Result<Vec<Result<Delivery, Error>>, Error> {
+        if let [report] = reports {
+            return Ok(vec![self.deliver(report)]);
+        }
+        let entries = reports.iter().zip(fitted).map(|(report, it)| (report.id, report.entry(&it.result))).collect();
+        let answers = match self.complete_batch(&reports[0].worker_id, entries) {
+            Ok(answers) => answers,
+            Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => {
+                return Ok(reports.iter().map(|report| self.deliver(report)).collect());
+            }
+            Err(error) => return Err(error),
+        };
+        let delivered = |((report, fitted), answer): ((&ResultReport, &Fitted), Result<(), Error>)| match answer {
+            Ok(()) => {
+                report.warn_of_omitted(&fitted.omitted);
+                Ok(Delivery::Confirmed)
+            }
+            Err(error) if error.says_not_claimed() => Ok(Delivery::ClaimLost),
+            Err(error) if error.says_too_long() => self.deliver(report),
+            Err(error) => Err(error),
+        };
+        Ok(reports.iter().zip(fitted).zip(answers).map(delivered).collect())
     }
 
     fn settle_within(&self, report: &ResultReport, mut retry_state: RetryState) -> Result<Delivery, Error> {

@@ -133,7 +133,9 @@ impl Request<'_> {
             (Method::Post { .. }, Some("tasks"), Some("claim"), None) if self.is_long_poll() => "claim_wait",
             (Method::Post { .. }, Some("tasks"), Some("claim"), None) => "claim",
             (Method::Delete, Some("tasks"), Some("claim"), None) => "withdraw_claims",
-            (Method::Post { .. }, Some("tasks"), Some(_), Some("complete")) => "complete",
+            (Method::Post { .. }, Some("tasks"), Some("complete"), None)
+            | (Method::Post { .. }, Some("tasks"), Some(_), Some("complete")) => "complete",
+            (Method::Post { .. }, Some("tasks"), Some("renew"), None) => "renew",
             (Method::Post { .. }, Some("tasks"), Some(_), Some("progress")) => "progress",
             _ => "other",
         }

@@ -3,10 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::{Client, Retries};
+
 /// Maximum time of a long poll: shorter than proxies' time-outs for idle connections.
 const LONGEST: Duration = Duration::from_secs(20);
 /// A server that has held a claim open for this long supports long polls.
 const SHORTEST: Duration = Duration::from_secs(1);
+
+/// How long to keep withdrawing an open long poll, and how long to wait after each request.
+const WITHDRAW_FOR: Duration = Duration::from_secs(1);
+const WITHDRAW_EVERY: Duration = Duration::from_millis(50);
 
 /// Parameters of a long poll.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,6 +118,18 @@ impl LongPoll {
     /// itself.
     pub(crate) fn may_wait(&self, start: Instant, was_held: bool) -> bool {
         self.server != Some(LongPolling::No) && (!was_held || start.elapsed() >= SHORTEST)
+    }
+}
+
+/// Withdraws an open long poll, until `has_ended` within the given time. The server still answers it, with a task if it
+/// has just claimed one; that is why the connection is not simply closed. Repeats the request, since the poll may not
+/// have reached the server yet.
+pub(crate) fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Duration) -> bool) {
+    let client = client.with_retries(Retries::NONE);
+    let start = Instant::now();
+    while !has_ended(WITHDRAW_EVERY) && start.elapsed() < WITHDRAW_FOR {
+        // A TaskManager without long polling answers the claim itself soon enough.
+        let _ = client.withdraw_claims(worker_id);
     }
 }
 

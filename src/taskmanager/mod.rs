@@ -3,6 +3,7 @@
 //! Servers differ from their documentation and from each other; only `wire` knows how. Callers see ids as numbers, params
 //! as they were sent, and an empty queue as `None`.
 
+mod batch;
 mod client;
 mod creation;
 mod error;
@@ -14,6 +15,7 @@ mod long_poll;
 mod retry;
 pub(crate) mod wire;
 
+pub(crate) use batch::{BatchClaim, MOST_CLAIMS, MOST_RENEWALS, MOST_REPORTS, TypeLimit};
 pub(crate) use client::Claimed;
 pub use client::{Client, Order};
 pub use error::Error;
@@ -25,7 +27,7 @@ pub(crate) use http::{Exchange, Meter};
 pub use listing::TaskFilter;
 pub(crate) use listing::TaskPages;
 pub use long_poll::LongPollRequest;
-pub(crate) use long_poll::{LongPoll, LongPolling};
+pub(crate) use long_poll::{LongPoll, LongPolling, withdraw_claims};
 pub(crate) use retry::Backoff;
 pub use retry::Retries;
 pub use wire::TaskView;

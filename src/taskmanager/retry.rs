@@ -7,6 +7,9 @@ use super::Error;
 /// Maximum pause of our own choice after an answer with `Retry-After`.
 const LONGEST_UNREQUESTED: Duration = Duration::from_secs(5);
 
+/// Maximum pause after a deadlock in the server's database: the other transaction has won and is done soon.
+const DEADLOCK_WAIT: Duration = Duration::from_millis(20);
+
 /// Retry policy of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retries {
@@ -56,7 +59,7 @@ impl RetryState {
         let backoff = self.backoff.jittered();
         let Some(requested) = error.retry_after() else {
             self.tries_left = self.tries_left.checked_sub(1)?;
-            return Some(backoff);
+            return Some(if error.says_deadlock() { DEADLOCK_WAIT.mul_f64(fastrand::f64()) } else { backoff });
         };
         let wait = requested.max(backoff).max(SHORTEST);
         self.retry_after_budget = self.retry_after_budget.checked_sub(wait)?;

@@ -6,6 +6,8 @@ mod fit;
 mod schema;
 mod values;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -236,4 +238,14 @@ pub(super) fn items(mut data: Value) -> Result<Vec<Value>, String> {
 /// Returns the items of an answer, each converted.
 pub(super) fn list<T: FromWire>(data: Value) -> Result<Vec<T>, String> {
     items(data)?.into_iter().map(T::from_wire).collect()
+}
+
+/// Returns how long a claim lasts from now on, if the answer says so.
+pub(super) fn expires_in(data: &Value) -> Option<Duration> {
+    Duration::try_from_secs_f64(data["expires_in"].as_f64()?).ok()
+}
+
+/// Checks that an entry of an answer is about this task.
+pub(super) fn check_id(entry: &Value, id: TaskId) -> Result<(), String> {
+    if number(entry, "id")? == id.0 { Ok(()) } else { Err(format!("it names another task than {id}")) }
 }

@@ -46,8 +46,13 @@ impl Breaker {
         Self { failures: 0, pause: Backoff::new(FIRST, 2.0, LONGEST), opens_until: None, trying: false }
     }
 
+    /// Returns how many tasks may be claimed, at most `most`. If the circuit is open, one: the trial.
+    pub(super) fn admit(&mut self, most: usize, now: Instant) -> usize {
+        if self.opens_until.is_none() { most } else { usize::from(self.try_claim(now)) }
+    }
+
     /// Whether a task may be claimed. If the circuit is open, that task is the trial.
-    pub(super) fn try_claim(&mut self, now: Instant) -> bool {
+    fn try_claim(&mut self, now: Instant) -> bool {
         let Some(until) = self.opens_until else { return true };
         let admitted = now >= until && !self.trying;
         self.trying |= admitted;

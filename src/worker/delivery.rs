@@ -60,15 +60,29 @@ impl Completer<'_> {
         if in_doubt { self.client.redeliver(&report) } else { self.client.deliver(&report) }
     }
 
+    /// Reports results, each of another task, to a server that takes batches; returns the answer to each.
+    pub(super) fn report_all<'r>(&self, results: impl Iterator<Item = &'r TaskResult>) -> Vec<Result<Delivery, Error>> {
+        self.client.deliver_batch(&results.map(ResultReport::from).collect::<Vec<_>>())
+    }
+
     /// Marks a stored result as confirmed or lost.
     pub(crate) fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
-        self.store.settle(id, result, delivery == Delivery::ClaimLost, self.clock.now())?;
-        self.observer.event(&Event::Reported {
-            task_id: result.task_id,
-            task_type: &result.task_type,
-            status: ResultStatus::of(&result.outcome),
-            delivery,
-        });
+        self.settle_all(&[(id, result, delivery)])
+    }
+
+    /// Marks stored results as confirmed or lost, in one transaction.
+    pub(super) fn settle_all(&self, delivered: &[(ResultId, &TaskResult, Delivery)]) -> Result<(), StoreError> {
+        let is_lost = |delivery| delivery == Delivery::ClaimLost;
+        let settled = delivered.iter().map(|(id, result, delivery)| (*id, *result, is_lost(*delivery)));
+        self.store.settle_all(settled, self.clock.now())?;
+        for (_, result, delivery) in delivered {
+            self.observer.event(&Event::Reported {
+                task_id: result.task_id,
+                task_type: &result.task_type,
+                status: ResultStatus::of(&result.outcome),
+                delivery: *delivery,
+            });
+        }
         Ok(())
     }
 

@@ -38,10 +38,15 @@ pub(crate) struct Executor<'a> {
 }
 
 impl Executor<'_> {
+    /// Returns the maximum time of an attempt.
+    pub(super) fn timeout(&self, worker_type: &WorkerType) -> Duration {
+        worker_type.timeout(self.completer.client.known_features().renew)
+    }
+
     /// Builds the claim of a task that was claimed at `claimed_at`.
     pub(crate) fn claim(&self, task: Task, worker_type: &WorkerType, claimed_at: Moment) -> Claim {
         let worker_id = self.config.worker_id.value.clone();
-        let deadline = claimed_at.later(worker_type.timeout);
+        let deadline = claimed_at.later(self.timeout(worker_type));
         let mut claim = Claim { task, worker_id, claimed_at: claimed_at.time, deadline };
         if let Some(schema) = &worker_type.schema {
             schema.heal(&mut claim.task.params);

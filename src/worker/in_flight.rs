@@ -100,12 +100,19 @@ pub(super) enum Repeated {
     ReportRefused,
 }
 
+/// A running task, or a wait.
+struct Cancellable {
+    /// The worker ID of its claim, and its task.
+    claim: Option<(String, TaskId)>,
+    token: Arc<CancelToken>,
+}
+
 #[derive(Default)]
 struct State {
     tasks: HashMap<TaskId, Held>,
     repeated: HashSet<(TaskId, Repeated)>,
-    /// The cancel token of each running task, and the reason if all were cancelled.
-    cancels: Vec<Arc<CancelToken>>,
+    /// What cancels each running task and each wait, and the reason if all were cancelled.
+    cancels: Vec<Cancellable>,
     all_cancelled: Option<CancelReason>,
     is_ending: bool,
 }
@@ -218,8 +225,8 @@ impl InFlight {
         renewed
     }
 
-    /// Removes an attempt that is settled.
-    pub(super) fn leave(&self, id: TaskId) {
+    /// Removes an attempt whose result is settled or refused.
+    pub(super) fn settle(&self, id: TaskId) {
         let mut state = self.lock();
         let Some(held) = state.tasks.get_mut(&id) else { return };
         held.unsettled = held.unsettled.saturating_sub(1);
@@ -260,20 +267,14 @@ impl InFlight {
         is_new
     }
 
-    /// Removes an attempt that a search found but that is not worked after all.
-    pub(super) fn forget(&self, attempt: Attempt) {
-        self.drop_attempt(attempt, |_| true);
-    }
-
-    /// Removes an attempt that has ended.
-    pub(super) fn release(&self, attempt: Attempt) {
+    /// Removes an attempt that has ended. One found by a search stays: the answer to an earlier claim may still arrive.
+    pub(super) fn end_attempt(&self, attempt: Attempt) {
         self.drop_attempt(attempt, |found_at| found_at.is_none());
     }
 
-    /// Removes an attempt whose claim seems to have expired, and starts a search to check that.
-    pub(super) fn give_up(&self, attempt: Attempt) {
-        self.forget(attempt);
-        self.lost_claims.add();
+    /// Removes an attempt that is not worked after all.
+    pub(super) fn forget_attempt(&self, attempt: Attempt) {
+        self.drop_attempt(attempt, |_| true);
     }
 
     fn drop_attempt(&self, (id, attempt): Attempt, goes: impl Fn(Option<Instant>) -> bool) {
@@ -288,18 +289,28 @@ impl InFlight {
 
 /// Cancel tokens, and which events were emitted.
 impl InFlight {
-    /// Returns the cancel token of a task that starts; already raised if all tasks were cancelled.
-    pub(super) fn cancel_token(&self) -> Arc<CancelToken> {
-        let stop = Arc::new(CancelToken::new(None));
+    /// Returns a cancel token, of a task that starts if `claim` is one; already raised if all tasks were cancelled.
+    pub(super) fn cancel_token(&self, claim: Option<&Claim>) -> Arc<CancelToken> {
+        let token = Arc::new(CancelToken::new(None));
         let mut state = self.lock();
-        stop.raise(state.all_cancelled);
-        state.cancels.push(Arc::clone(&stop));
-        stop
+        token.raise(state.all_cancelled);
+        let claim = claim.map(|claim| (claim.worker_id.clone(), claim.task.id));
+        state.cancels.push(Cancellable { claim, token: Arc::clone(&token) });
+        token
     }
 
     /// Forgets the cancel token of a task that has ended.
-    pub(super) fn drop_token(&self, stop: &Arc<CancelToken>) {
-        self.lock().cancels.retain(|other| !Arc::ptr_eq(other, stop));
+    pub(super) fn drop_token(&self, token: &Arc<CancelToken>) {
+        self.lock().cancels.retain(|other| !Arc::ptr_eq(&other.token, token));
+    }
+
+    /// Returns the claims of running tasks: their worker ID, their task, and what cancels it.
+    pub(super) fn running_claims(&self) -> Vec<(String, TaskId, Arc<CancelToken>)> {
+        let with_claim = |it: &Cancellable| {
+            let (worker_id, id) = it.claim.clone()?;
+            Some((worker_id, id, Arc::clone(&it.token)))
+        };
+        self.lock().cancels.iter().filter_map(with_claim).collect()
     }
 
     /// Cancels every running task, and every one that still starts.
@@ -307,10 +318,10 @@ impl InFlight {
         let running = {
             let mut state = self.lock();
             state.all_cancelled = state.all_cancelled.max(Some(reason));
-            state.cancels.clone()
+            state.cancels.iter().map(|it| Arc::clone(&it.token)).collect::<Vec<_>>()
         };
-        for stop in running {
-            stop.raise(Some(reason));
+        for token in running {
+            token.raise(Some(reason));
         }
     }
 

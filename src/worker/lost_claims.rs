@@ -22,7 +22,7 @@ pub(super) enum EarlierWorkers {
 
 #[derive(Default)]
 struct State {
-    /// Calls of this process that may have claimed a task each that was not found yet.
+    /// Tasks that calls of this process may have claimed, at most, and that were not found yet.
     own: usize,
     /// Whether an earlier process may have lost claims.
     earlier: bool,
@@ -51,10 +51,10 @@ impl LostClaims {
         Self(Mutex::new(State { earlier: settled_from.is_some(), settled_from, ..State::default() }))
     }
 
-    /// Records a call that may have claimed a task without an answer.
-    pub(super) fn add(&self) {
+    /// Records a call that may have claimed up to `most` tasks without an answer.
+    pub(super) fn add(&self, most: usize) {
         let mut lost_claims = self.0.lock();
-        lost_claims.own += 1;
+        lost_claims.own += most;
         lost_claims.settled_from = Instant::now().checked_add(LATEST);
     }
 

@@ -17,6 +17,7 @@ mod lost_claims;
 mod outage;
 mod poller;
 mod recovery;
+mod renewals;
 mod report_queue;
 mod reporter;
 mod schedule;
@@ -37,7 +38,7 @@ use parking_lot::Mutex;
 pub(crate) use delivery::{Completer, Undelivered};
 pub(crate) use event::{Event, Observer};
 pub(crate) use execute::{Executor, with_sound_ideas};
-pub(crate) use poller::{order, withdraw_claims};
+pub(crate) use poller::order;
 pub use types::TypeError;
 pub(crate) use types::{HandlerSource, WorkerType, check_schema, default_timeout, no_handler};
 
@@ -45,6 +46,7 @@ use self::in_flight::InFlight;
 use self::outage::OutageTracker;
 use self::poller::Poller;
 use self::recovery::Recovery;
+use self::renewals::{ClaimTime, Renewals};
 use self::report_queue::ReportQueue;
 use self::reporter::Reporter;
 use self::schedule::{Closed, Limits, PollSchedule};
@@ -58,7 +60,7 @@ use crate::handler::Handler;
 use crate::shutdown::{CancelReason, Phase, Shutdown};
 use crate::store::{Counters, Process, Store, StoreError, StoredResult};
 use crate::task::TaskId;
-use crate::taskmanager::{Backoff, Client, Error};
+use crate::taskmanager::{Backoff, Client, Error, withdraw_claims};
 
 /// What a worker should do, in addition to its configuration.
 #[derive(Default)]
@@ -166,8 +168,9 @@ pub(crate) fn run(options: &WorkerOptions, tools: &Tools<'_>) -> Result<Summary,
     let slots =
         Slots::new(&poller, &recovery, &reporter, Watchdog::new(options.watchdog, tools.config.concurrency.value));
     context.follow_shutdown(tools.shutdown, tools.store);
-    Supervisor { context: &context, slots: &slots, reporter: &reporter, reports: &reports, handlers: tools.handlers }
-        .run()
+    let renewals = Renewals { context: &context, recovery: &recovery, reports: &reports };
+    let (context, slots, reporter, reports) = (&context, &slots, &reporter, &reports);
+    Supervisor { context, slots, reporter, reports, renewals: &renewals, handlers: tools.handlers }.run()
 }
 
 /// Shared state of the worker's parts, including the tables in which they meet.
@@ -178,6 +181,7 @@ struct Context<'a> {
     in_flight: Arc<InFlight>,
     schedule: Arc<PollSchedule>,
     outage: OutageTracker<'a>,
+    claim_time: ClaimTime,
     /// If set, the worker exits when the TaskManager is unreachable, or asks for a pause, for this long.
     exit_on_outage: Option<Duration>,
     counters: Mutex<Counters>,
@@ -204,6 +208,7 @@ impl<'a> Context<'a> {
             in_flight: Arc::new(InFlight::new(unreported, earlier)),
             schedule: Arc::new(PollSchedule::new(limits, concurrency, config.concurrency.value, backoff)),
             outage: OutageTracker::answering(executor.completer.observer),
+            claim_time: ClaimTime::default(),
             executor,
             types,
             process,

@@ -1,11 +1,13 @@
-//! The poller: claims a task of each type in turn, and if there is none, long-polls for a task of any of them.
+//! The poller: claims tasks for free slots. Servers that take batches are asked for all of them at once; others for a task
+//! of each type in turn, and if there is none, with a long poll for one of any.
 
+use std::iter;
 use std::time::{Duration, Instant};
 
 use super::in_flight::Repeated;
 use super::recovery::Recovery;
 use super::report_queue::ReportQueue;
-use super::schedule::{PollPermit, PollSchedule, Polled, Reservation};
+use super::schedule::{ClaimedTask, PollPermit, Polled, Reservation, Reserved};
 use super::snooze::snoozed_types;
 use super::store_health::LOOK_EVERY;
 use super::{Context, Event, StoreHealth, WorkerError, WorkerType};
@@ -13,60 +15,27 @@ use crate::clock::Slept;
 use crate::config::Strategy;
 use crate::failpoint;
 use crate::task::{Claim, Task, position_of_type};
-use crate::taskmanager::{Claimed, Client, Error, LongPollRequest, Order, Retries};
+use crate::taskmanager::{BatchClaim, Claimed, Client, Error, LongPollRequest, MOST_CLAIMS, Order, Retries, TypeLimit};
 
 /// After this many unreadable answers in a row, the TaskManager is broken, not one task.
 const MAX_UNREADABLE: u32 = 10;
 
-/// How long to keep withdrawing an open long poll, and how long to wait after each request.
-const WITHDRAW_FOR: Duration = Duration::from_secs(1);
-const WITHDRAW_EVERY: Duration = Duration::from_millis(50);
+/// Maximum number of types in a call.
+const MOST_TYPES: usize = 256;
 
-/// A task claimed by a poll.
-pub(super) struct ClaimedTask {
-    /// Index of its type.
-    pub(super) index: usize,
-    pub(super) claim: Claim,
-    /// Whether an earlier process left it, or its claim was lost and found.
-    pub(super) is_recovered: bool,
+/// What to claim.
+#[derive(Clone, Copy)]
+struct TaskRequest<'a> {
+    /// Indexes of the types, at least one.
+    types: &'a [usize],
+    limit: usize,
+    is_long_poll: bool,
     /// When the poll began.
-    pub(super) polled_at: Instant,
+    polled_at: Instant,
 }
 
-/// The outcome of claiming a task of each type.
-enum PollOutcome {
-    /// A task of the type at this index.
-    Task { index: usize, claim: Claim, is_recovered: bool },
-    /// No task. `left_out`: a type was skipped that may be claimed soon.
-    Nothing { left_out: bool },
-    /// No task, but a type was skipped because other slots were polling for it.
-    Partial,
-    /// No answer for the type at this index; `pause` is the server's Retry-After.
-    NoAnswer { index: usize, pause: Option<Duration> },
-}
-
-/// Room reserved in the schedule, as indexes of types. Dropping it releases what was not used.
-struct Reserved<'a> {
-    schedule: &'a PollSchedule,
-    types: Vec<usize>,
-}
-
-impl Reserved<'_> {
-    /// Releases the last reservation.
-    fn release_last(&mut self) {
-        self.types.pop().into_iter().for_each(|index| self.schedule.release(index));
-    }
-
-    /// Uses up the reservation of this type for its task.
-    fn use_up(&mut self, index: usize) {
-        self.types.retain(|reserved| *reserved != index);
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.types.iter().for_each(|index| self.schedule.release(*index));
-    }
+fn claimed_task(index: usize, claim: Claim, is_recovered: bool, polled_at: Instant) -> ClaimedTask {
+    ClaimedTask { index, claim, is_recovered, polled_at, noted: None }
 }
 
 pub(super) struct Poller<'w> {
@@ -89,33 +58,42 @@ impl<'w> Poller<'w> {
     pub(super) fn poll(&self, permit: &PollPermit) -> Option<ClaimedTask> {
         let schedule = &self.context.schedule;
         if !self.store_health.can_store() {
-            schedule.finish_poll(permit, Polled::Failed { index: permit.first, pause: Some(LOOK_EVERY) });
-            return None;
+            return schedule.finish_poll(permit, Polled::Failed { index: permit.first, pause: Some(LOOK_EVERY) });
         }
-        let (polled, claimed) = match self.poll_types(permit) {
-            PollOutcome::Task { index, claim, is_recovered } => {
-                let polled_at = permit.start();
-                (Polled::Task(index), Some(ClaimedTask { index, claim, is_recovered, polled_at }))
-            }
-            PollOutcome::Nothing { left_out } => (Polled::Empty { left_out }, None),
-            PollOutcome::Partial => (Polled::Partial, None),
-            PollOutcome::NoAnswer { index, pause } => (Polled::Failed { index, pause }, None),
-        };
-        schedule.finish_poll(permit, polled);
+        let is_batch = self.context.client().features().batch;
+        schedule.note_most_per_call(if is_batch { MOST_CLAIMS } else { 1 });
+        let mut polled = self.poll_types(permit);
+        if let Polled::Tasks(tasks) = &mut polled {
+            self.note(tasks);
+        }
+        let claimed = schedule.finish_poll(permit, polled);
         self.context.emit(&Event::Polled);
         claimed
     }
 
-    /// Searches for lost claims if due, then claims a task of any type. Reports an empty queue only when no claim may
-    /// be lost. Until then this slot claims nothing more: the next answer could be lost as well, and the search would
-    /// never end. Work that other slots finish meanwhile is noticed at the end of the poll.
-    fn poll_types(&self, permit: &PollPermit) -> PollOutcome {
+    /// Notes the claims of several tasks together. Otherwise, or if this fails, each slot notes its own.
+    fn note(&self, tasks: &mut [ClaimedTask]) {
+        if tasks.len() < 2 {
+            return;
+        }
+        failpoint::reach("claimed");
+        let claims: Vec<&Claim> = tasks.iter().map(|task| &task.claim).collect();
+        let noted = self.context.store().note_claims(&claims, self.context.client().url(), Some(&self.context.process));
+        for (task, crash_count) in tasks.iter_mut().zip(noted.unwrap_or_default()) {
+            task.noted = Some(crash_count);
+        }
+    }
+
+    /// Searches for lost claims if due, then claims tasks of any type. Reports an empty queue only when no claim may be
+    /// lost. Until then this slot claims nothing more: the next answer could be lost as well, and the search would never
+    /// end. Work that other slots finish meanwhile is noticed at the end of the poll.
+    fn poll_types(&self, permit: &PollPermit) -> Polled {
         // If this fails, the claims below fail too, or it is tried again after them.
         let _ = self.recovery.search_if_due();
         loop {
             let known = self.context.in_flight.lost_claims.found();
             let found = self.claim_any(permit);
-            if !matches!(found, PollOutcome::Nothing { .. }) || self.context.schedule.is_closed() {
+            if !matches!(found, Polled::Empty { .. }) || self.context.schedule.is_closed() {
                 return found;
             }
             match self.find_lost_claims(known) {
@@ -123,7 +101,7 @@ impl<'w> Poller<'w> {
                 Ok(()) if self.context.in_flight.lost_claims.found() > known && !self.context.schedule.is_closed() => {}
                 Ok(()) => return found,
                 Err(error) => {
-                    return PollOutcome::NoAnswer { index: permit.first, pause: self.recovery.search_failed(error) };
+                    return Polled::Failed { index: permit.first, pause: self.recovery.search_failed(error) };
                 }
             }
         }
@@ -141,18 +119,27 @@ impl<'w> Poller<'w> {
         Ok(())
     }
 
-    /// Claims a task of each type in turn until there is one, with room reserved for it. Recovered tasks come first.
-    fn claim_any(&self, permit: &PollPermit) -> PollOutcome {
+    /// Reserves room for tasks of each type, and claims them: recovered ones first, then in one call if the server takes
+    /// batches, else of one type after the other until there is one.
+    fn claim_any(&self, permit: &PollPermit) -> Polled {
         let snoozed = snoozed_types(self.context);
         let (mut left_out, mut partial) = (snoozed.is_soon(), false);
         let mut reserved = Reserved { schedule: &self.context.schedule, types: Vec::new() };
+        let mut recovered = Vec::new();
         let count = self.context.types.len();
         for index in (permit.first..permit.first + count).map(|index| index % count) {
             if snoozed.contains(index) && !self.recovery.has_any(index) {
                 continue;
             }
-            match self.context.schedule.reserve(index) {
-                Reservation::Made => reserved.types.push(index),
+            match self.context.schedule.reserve(index, permit.limit) {
+                Reservation::Made(room) => {
+                    reserved.types.push((index, room));
+                    let most = room.min(permit.limit - recovered.len());
+                    for claim in iter::from_fn(|| self.recovery.take(index)).take(most) {
+                        reserved.use_up(index);
+                        recovered.push(claimed_task(index, claim, true, permit.start()));
+                    }
+                }
                 Reservation::Full => continue,
                 Reservation::Contested => {
                     partial = true;
@@ -163,60 +150,106 @@ impl<'w> Poller<'w> {
                     continue;
                 }
             }
-            if let Some(claim) = self.recovery.take(index) {
-                reserved.use_up(index);
-                return PollOutcome::Task { index, claim, is_recovered: true };
+            if recovered.len() == permit.limit {
+                break;
             }
             if snoozed.contains(index) {
                 reserved.release_last();
-            } else if permit.wait.is_zero() {
-                if let Some(found) = self.claim_type(&mut reserved, index, LongPollRequest::default()) {
+            } else if permit.wait.is_zero() && !permit.is_batch {
+                if let Some(found) = self.claim_type(&mut reserved, permit, index, LongPollRequest::default()) {
                     return found;
                 }
                 reserved.release_last();
             }
         }
+        if !recovered.is_empty() {
+            return Polled::Tasks(recovered);
+        }
         let due = [snoozed.first_due(), self.context.in_flight.lost_claims.next_search()].into_iter().flatten().min();
         let time = due.map_or(permit.wait, |due| due.min(permit.wait));
-        let nothing = if partial { PollOutcome::Partial } else { PollOutcome::Nothing { left_out } };
-        self.long_poll(&mut reserved, time).unwrap_or(nothing)
+        let nothing = if partial { Polled::Partial } else { Polled::Empty { left_out } };
+        let found = if permit.is_batch {
+            self.claim_batch(&mut reserved, permit, time)
+        } else {
+            self.long_poll(&mut reserved, permit, time)
+        };
+        found.unwrap_or(nothing)
     }
 
     /// Long-polls with the last reserved type, naming the others. If the server cannot wait for several types, claims
     /// each of the others first.
-    fn long_poll(&self, reserved: &mut Reserved<'_>, time: Duration) -> Option<PollOutcome> {
+    fn long_poll(&self, reserved: &mut Reserved<'_>, permit: &PollPermit, time: Duration) -> Option<Polled> {
         let (mut gone, known): (Vec<_>, Vec<_>) =
-            reserved.types.iter().partition(|index| self.context.types[**index].is_gone());
+            reserved.types().partition(|index| self.context.types[*index].is_gone());
         let last = known.last().or(gone.last()).copied()?;
         if !self.context.schedule.server_waits_for_any() {
             gone.extend(&known);
         }
         for index in gone.into_iter().filter(|index| *index != last) {
-            let found = self.claim_type(reserved, index, LongPollRequest::default());
+            let found = self.claim_type(reserved, permit, index, LongPollRequest::default());
             if found.is_some() {
                 return found;
             }
         }
         let others: Vec<u64> =
             known.iter().filter(|index| **index != last).map(|index| self.context.types[*index].id()).collect();
-        self.claim_type(reserved, last, LongPollRequest { time, others: &others })
+        self.claim_type(reserved, permit, last, LongPollRequest { time, others: &others })
     }
 
-    /// Claims a task of a type; `None` if there is none or the schedule is closed. A task that cannot be read stays
-    /// claimed and does not block others.
-    fn claim_type(&self, reserved: &mut Reserved<'_>, index: usize, wait: LongPollRequest<'_>) -> Option<PollOutcome> {
+    /// Claims a task of a type; `None` if there is none or the schedule is closed.
+    fn claim_type(
+        &self,
+        reserved: &mut Reserved<'_>,
+        permit: &PollPermit,
+        index: usize,
+        wait: LongPollRequest<'_>,
+    ) -> Option<Polled> {
+        let worker_id = &self.context.config().worker_id.value;
+        let wanted = [index];
+        let is_long_poll = wait.is_requested();
+        let request = TaskRequest { types: &wanted, limit: 1, is_long_poll, polled_at: permit.start() };
+        self.claim_readable(reserved, request, |client| {
+            client.claim_long_poll(worker_id, self.context.types[index].id(), self.order, wait)
+        })
+    }
+
+    /// Claims tasks of all reserved types in one call.
+    fn claim_batch(&self, reserved: &mut Reserved<'_>, permit: &PollPermit, time: Duration) -> Option<Polled> {
+        let worker_id = &self.context.config().worker_id.value;
+        let wanted: Vec<usize> = reserved.types().take(MOST_TYPES).collect();
+        let rooms = reserved.types.clone();
+        let (limit, polled_at) = (permit.limit, permit.start());
+        let request = TaskRequest { types: &wanted, limit, is_long_poll: time.as_secs() > 0, polled_at };
+        self.claim_readable(reserved, request, |client| {
+            let known = rooms.iter().filter(|(index, _)| wanted.contains(index));
+            let known = known.map(|(index, room)| (&self.context.types[*index], *room));
+            let types: Vec<TypeLimit> = known
+                .filter(|(worker_type, _)| !worker_type.is_gone())
+                .map(|(worker_type, limit)| TypeLimit { id: worker_type.id(), limit })
+                .collect();
+            client.claim_batch(worker_id, &BatchClaim { types: &types, limit, order: self.order, time })
+        })
+    }
+
+    /// Claims until there are tasks that can be read. Those that cannot stay claimed and do not block others. `None` if
+    /// there are none or the schedule is closed.
+    fn claim_readable(
+        &self,
+        reserved: &mut Reserved<'_>,
+        request: TaskRequest<'_>,
+        claim: impl Fn(&Client) -> Result<Claimed, Error>,
+    ) -> Option<Polled> {
+        // The same for each call, so that failures in a row add up.
+        let index = *request.types.iter().min()?;
         for unread in 1.. {
             if self.context.schedule.is_closed() {
                 return None;
             }
-            match self.claim(reserved, index, wait) {
-                Ok(None) => return None,
-                Ok(Some((index, claim))) => {
-                    reserved.use_up(index);
-                    return Some(PollOutcome::Task { index, claim, is_recovered: false });
-                }
+            match self.claim(reserved, request, &claim) {
+                Ok(Some(tasks)) if tasks.is_empty() && unread < MAX_UNREADABLE => {}
+                Ok(tasks) => return tasks.filter(|tasks| !tasks.is_empty()).map(Polled::Tasks),
                 Err(error @ Error::InvalidAnswer { .. }) if unread < MAX_UNREADABLE => self.skip_unreadable(error),
-                Err(error) => return Some(PollOutcome::NoAnswer { index, pause: self.claim_failed(index, error) }),
+                Err(error) => return Some(Polled::Failed { index, pause: self.claim_failed(index, error) }),
             }
         }
         None
@@ -229,65 +262,94 @@ impl<'w> Poller<'w> {
         self.context.note_incomplete(error);
     }
 
+    /// Claims tasks once. `None` if there are none; an empty list if others may follow: those of this answer are here
+    /// already, or cannot be read.
     fn claim(
         &self,
-        reserved: &Reserved<'_>,
-        index: usize,
-        wait: LongPollRequest<'_>,
-    ) -> Result<Option<(usize, Claim)>, Error> {
-        loop {
-            let asked_at = Instant::now();
-            let claimed = self.claim_by_id(&self.context.types[index], wait)?;
-            if self.context.outage.claim_answered(index) {
+        reserved: &mut Reserved<'_>,
+        request: TaskRequest<'_>,
+        claim: impl Fn(&Client) -> Result<Claimed, Error>,
+    ) -> Result<Option<Vec<ClaimedTask>>, Error> {
+        let asked_at = Instant::now();
+        let claimed = self.claim_once(request, claim)?;
+        for index in request.types {
+            if self.context.outage.claim_answered(*index) {
                 self.reports.wake();
             }
-            // `None`: the answer was lost, and the search found claims instead.
-            let Some(claimed) = claimed else { return Ok(None) };
-            if wait.is_requested() {
-                self.context.schedule.note_server_waits(claimed.long_polling);
-            }
-            let Some(task) = claimed.task else { return Ok(None) };
+        }
+        // `None`: the answer was lost, and the search found claims instead.
+        let Some(claimed) = claimed else { return Ok(None) };
+        if request.is_long_poll {
+            self.context.schedule.note_server_waits(claimed.long_polling);
+        }
+        self.context.claim_time.note(claimed.expires_in);
+        let is_empty = claimed.tasks.is_empty() && claimed.unreadable.is_empty();
+        for error in claimed.unreadable {
+            self.context.in_flight.lost_claims.add(1);
+            self.skip_unreadable(error);
+        }
+        let (mut tasks, mut is_wrong) = (Vec::new(), false);
+        for task in claimed.tasks {
             let Some(index) = self.reserved_type(reserved, &task) else {
-                let (wanted, again) =
-                    (&self.context.types[index].name, self.context.in_flight.is_repeated(task.id, Repeated::WrongType));
-                self.context.emit(&Event::WrongType { task: &task, wanted, again });
-                return self.look_up(&self.context.types[index]).map(|_| None);
+                is_wrong = true;
+                self.wrong_type(&task, request.types);
+                continue;
             };
             failpoint::reach("answered");
             if self.context.in_flight.register(&task, asked_at) {
-                return Ok(Some((
-                    index,
-                    self.context.executor.claim(task, &self.context.types[index], claimed.claimed_at),
-                )));
+                reserved.use_up(index);
+                let claim = self.context.executor.claim(task, &self.context.types[index], claimed.claimed_at);
+                tasks.push(claimed_task(index, claim, false, request.polled_at));
             }
         }
+        if is_wrong {
+            request.types.iter().try_for_each(|index| self.look_up(&self.context.types[*index]).map(drop))?;
+        }
+        Ok(if tasks.is_empty() && (is_empty || is_wrong) { None } else { Some(tasks) })
+    }
+
+    /// Handles a task of a type that was not asked for. It returns to the queue when its claim expires; it is never given
+    /// to another type's handler.
+    fn wrong_type(&self, task: &Task, types: &[usize]) {
+        let names: Vec<&str> = types.iter().map(|index| self.context.types[*index].name.as_str()).collect();
+        let again = self.context.in_flight.is_repeated(task.id, Repeated::WrongType);
+        self.context.emit(&Event::WrongType { task, wanted: &names.join(", "), again });
     }
 
     /// Returns the index of a task's type if this poll asked for it. Compares names, since an id may belong to another
-    /// type by now. A task nobody asked for returns to the queue when its claim expires; it is never given to another
-    /// type's handler.
+    /// type by now.
     fn reserved_type(&self, reserved: &Reserved<'_>, task: &Task) -> Option<usize> {
-        let names = reserved.types.iter().map(|index| self.context.types[*index].name.as_str());
-        position_of_type(names, &task.task_type).map(|at| reserved.types[at])
+        let names = reserved.types().map(|index| self.context.types[index].name.as_str());
+        position_of_type(names, &task.task_type).and_then(|at| reserved.types().nth(at))
     }
 
-    /// Claims by the type's id, unless the type is gone. `None` if the answer was lost and lost claims were found.
-    fn claim_by_id(&self, worker_type: &WorkerType, wait: LongPollRequest<'_>) -> Result<Option<Claimed>, Error> {
-        if worker_type.is_gone() && !self.look_up(worker_type)? {
+    /// Claims without losing any task. `None` if the answer was lost and lost claims were found.
+    fn claim_once(
+        &self,
+        request: TaskRequest<'_>,
+        claim: impl Fn(&Client) -> Result<Claimed, Error>,
+    ) -> Result<Option<Claimed>, Error> {
+        let types = request.types.iter().map(|index| &self.context.types[*index]);
+        let mut is_any_known = false;
+        for worker_type in types.clone() {
+            is_any_known |= !worker_type.is_gone() || self.look_up(worker_type)?;
+        }
+        if !is_any_known {
             return Ok(Some(self.nothing()));
         }
-        let worker_id = &self.context.config().worker_id.value;
         let claim = |client: &Client| {
-            let answer = client.claim_long_poll(worker_id, worker_type.id(), self.order, wait);
+            let answer = claim(client);
             if answer.as_ref().is_err_and(Error::may_have_taken_effect) {
-                self.context.in_flight.lost_claims.add();
+                self.context.in_flight.lost_claims.add(request.limit);
             }
             answer.map(Some)
         };
         match self.recovery.client.claim_once(claim, || {
             Ok((self.recovery.search(&self.recovery.client.with_retries(Retries::NONE))? > 0).then_some(None))
         }) {
-            Err(error) if error.says_unknown_type() => self.look_up(worker_type).map(|_| Some(self.nothing())),
+            Err(error) if error.says_unknown_type() => {
+                types.map(|it| self.look_up(it)).collect::<Result<Vec<_>, _>>().map(|_| Some(self.nothing()))
+            }
             other => other,
         }
     }
@@ -334,17 +396,5 @@ pub(crate) fn order(strategy: Strategy) -> Order {
         Strategy::Fifo => Order::OldestFirst,
         Strategy::Lifo => Order::NewestFirst,
         Strategy::Priority => Order::HighestPriorityFirst,
-    }
-}
-
-/// Withdraws an open long poll, until `has_ended` within the given time. The server still answers it, with a task if it
-/// has just claimed one; that is why the connection is not simply closed. Repeats the request, since the poll may not
-/// have reached the server yet.
-pub(crate) fn withdraw_claims(client: &Client, worker_id: &str, has_ended: impl Fn(Duration) -> bool) {
-    let client = client.with_retries(Retries::NONE);
-    let start = Instant::now();
-    while !has_ended(WITHDRAW_EVERY) && start.elapsed() < WITHDRAW_FOR {
-        // A TaskManager without long polling answers the claim itself soon enough.
-        let _ = client.withdraw_claims(worker_id);
     }
 }

@@ -17,7 +17,7 @@ use crate::clock::{Moment, Slept, after};
 use crate::config::Origin;
 use crate::handler;
 use crate::store::{Process, StoreError};
-use crate::task::{Claim, position_of_type};
+use crate::task::{Claim, TaskId, position_of_type};
 use crate::taskmanager::{Client, Error, TaskView};
 
 /// A process that noted a poll within this time may have died just now: polls are noted every few seconds, and each
@@ -83,6 +83,12 @@ impl<'w> Recovery<'w> {
         !self.of_type(index).is_empty()
     }
 
+    /// Returns the claims of recovered tasks, by worker ID and task.
+    pub(super) fn claims(&self) -> Vec<(String, TaskId)> {
+        let of_type = |claim: &(Claim, Moment)| (claim.0.worker_id.clone(), claim.0.task.id);
+        (0..self.claims.len()).flat_map(|index| self.of_type(index).iter().map(of_type).collect::<Vec<_>>()).collect()
+    }
+
     /// Returns the number of recovered tasks of each type.
     pub(super) fn counts(&self) -> Vec<usize> {
         (0..self.claims.len()).map(|index| self.of_type(index).len()).collect()
@@ -99,11 +105,13 @@ impl<'w> Recovery<'w> {
         let context = self.context;
         loop {
             let (mut claim, end) = self.of_type(index).remove(first)?;
-            claim.deadline = context.clock().moment().later(context.types[index].timeout).min(end);
+            claim.deadline = context.clock().moment().later(context.executor.timeout(&context.types[index])).min(end);
             if !claim.deadline.left().is_zero() {
                 return Some(claim);
             }
-            context.in_flight.give_up((claim.task.id, claim.task.attempt));
+            context.in_flight.forget_attempt((claim.task.id, claim.task.attempt));
+            // A search checks whether it has really expired.
+            context.in_flight.lost_claims.add(1);
             // If this fails, the next write that matters says so.
             let _ = context.store().forget_claim(&claim, context.client().url());
         }
@@ -181,7 +189,7 @@ impl<'w> Recovery<'w> {
                 match self.recover(client, &task) {
                     Ok(true) => found.push(task),
                     answer => {
-                        self.context.in_flight.forget(attempt);
+                        self.context.in_flight.forget_attempt(attempt);
                         answer?;
                     }
                 }
@@ -247,10 +255,11 @@ impl<'w> Recovery<'w> {
 
 /// Gives a task that had to wait before its run its full timeout again, as far as its claim allows.
 pub(super) fn extend_deadline(context: &Context<'_>, worker_type: &WorkerType, claim: &mut Claim) {
-    let whole = default_timeout(context.config().claim_timeout.value);
+    let (whole, timeout) =
+        (default_timeout(context.config().claim_timeout.value), context.executor.timeout(worker_type));
     // Its deadline was one `timeout` after the claim.
-    let end = claim.deadline.later(whole.saturating_sub(worker_type.timeout));
-    claim.deadline = context.clock().moment().later(worker_type.timeout).min(end);
+    let end = claim.deadline.later(whole.saturating_sub(timeout));
+    claim.deadline = context.clock().moment().later(timeout).min(end);
 }
 
 /// Returns when a claim expires that may be another process's: by the time of day, but no later than if it was made
@@ -258,7 +267,7 @@ pub(super) fn extend_deadline(context: &Context<'_>, worker_type: &WorkerType, c
 pub(super) fn claim_expiry(claim: &Claim, worker_type: &WorkerType, context: &Context<'_>) -> Moment {
     let (now, whole) = (context.clock().moment(), default_timeout(context.config().claim_timeout.value));
     let end = after(claim.claimed_at, whole).max(claim.deadline.time);
-    Moment::at(end, now).min(now.later(whole.max(worker_type.timeout)))
+    Moment::at(end, now).min(now.later(whole.max(context.executor.timeout(worker_type))))
 }
 
 /// Makes this process the reaper of its handlers' descendants if they are programs, and kills the orphans of dead

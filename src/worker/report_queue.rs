@@ -1,6 +1,7 @@
 //! Stored results on their way to the TaskManager: those that are sent for the first time, those whose report did not get
 //! through, and those that were refused.
 
+mod pending;
 #[cfg(test)]
 mod tests;
 
@@ -9,69 +10,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+pub(super) use pending::{FirstReport, PendingReport};
+
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::store::{ResultId, StoredResult};
-use crate::task::{TaskId, TaskResult};
-use crate::taskmanager::Error;
+use crate::store::StoredResult;
+use crate::task::TaskId;
+use crate::taskmanager::{Error, MOST_RENEWALS};
 
 /// How long postponed reports may delay the worker's exit; their results are safe in the results file.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 /// Maximum wait between two retries of a refused report.
 const LONGEST_REFUSED_WAIT: Duration = Duration::from_hours(1);
-/// A report that fails this often while other calls are answered is itself the problem.
-const MOST_FAILED_ALONE: u32 = 12;
-
-/// A stored result that is not settled.
-pub(super) struct PendingReport {
-    pub(super) id: ResultId,
-    pub(super) result: TaskResult,
-    /// Whether it may have arrived, or its claim may have been lost: the task is looked up before anything is sent.
-    pub(super) in_doubt: bool,
-    /// What to note after its first report, until that was sent.
-    pub(super) first: Option<FirstReport>,
-    /// Number of answered calls when it last failed.
-    failed_after: Option<u64>,
-    /// How often it failed although other calls had been answered since the failure before.
-    failed_alone: u32,
-    /// Its last wait after a refusal by the TaskManager.
-    refused_for: Option<Duration>,
-}
-
-/// What to note after the first report of a result.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FirstReport {
-    /// Number of the attempt when it was claimed.
-    pub(super) attempt: u32,
-    /// When the poll that claimed it began.
-    pub(super) polled_at: Instant,
-    /// Whether a handler ran.
-    pub(super) has_run: bool,
-}
-
-impl PendingReport {
-    /// Creates the pending report of a newly stored result.
-    pub(super) fn new(id: ResultId, result: TaskResult, in_doubt: bool, first: FirstReport) -> Self {
-        let first = Some(first);
-        Self { id, result, in_doubt, first, failed_after: None, failed_alone: 0, refused_for: None }
-    }
-
-    /// Notes a failure after `answers` answered calls. True if it has failed so often while others were answered that
-    /// it counts as refused.
-    pub(super) fn fails_alone(&mut self, error: &Error, answers: u64) -> bool {
-        let others_get_through = self.failed_after.replace(answers).is_some_and(|before| before < answers);
-        if others_get_through && error.retry_after().is_none() {
-            self.failed_alone += 1;
-        }
-        self.failed_alone >= MOST_FAILED_ALONE
-    }
-
-    /// Whether the TaskManager has refused it. Then its task is no longer in flight, and a later claim of the task runs
-    /// anew.
-    pub(super) fn was_refused(&self) -> bool {
-        self.refused_for.is_some()
-    }
-}
 
 /// A refused report whose claim may still hold. It is sent again now and then: the cause may be fixed, and if the claim
 /// is lost, looking the task up shows that.
@@ -98,6 +48,8 @@ struct State {
     /// Senders waiting for fresh reports.
     idle_senders: usize,
     senders: usize,
+    /// Whether a sender sends a batch: what is added meanwhile is in the next.
+    is_sending_batch: bool,
     /// Whether the TaskManager has just answered again.
     woken: bool,
     /// Until when the TaskManager's Retry-After holds for reports.
@@ -130,22 +82,40 @@ impl State {
         postponed.into_iter().chain(refused).min()
     }
 
-    fn take_fresh(&mut self) -> Option<PendingReport> {
-        let index = self.fresh.iter().position(|it| self.is_free(it))?;
-        let report = self.fresh.remove(index)?;
-        self.begin(&report, None);
-        Some(report)
+    /// Takes up to `most` fresh reports, each of another task.
+    fn take_fresh(&mut self, most: usize) -> Vec<PendingReport> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(index) = self.fresh.iter().position(|it| self.is_free(it))
+            && let Some(report) = self.fresh.remove(index)
+        {
+            self.begin(&report, None);
+            taken.push(report);
+        }
+        taken
     }
 
-    fn take_postponed(&mut self) -> Option<PendingReport> {
-        let index = self.postponed.iter().position(|it| self.is_free(it))?;
-        self.postponed.remove(index)
+    /// Takes up to `most` postponed reports, each of another task.
+    fn take_postponed(&mut self, most: usize) -> Vec<PendingReport> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(index) = self.postponed.iter().position(|it| self.is_free(it))
+            && let Some(report) = self.postponed.remove(index)
+        {
+            let finished_at = report.result.finished_at;
+            self.begin(&report, Some(finished_at));
+            taken.push(report);
+        }
+        taken
     }
 
     fn take_refused(&mut self) -> Option<PendingReport> {
         let now = Instant::now();
         let index = self.refused.iter().position(|it| it.due <= now && self.is_free(&it.report))?;
-        Some(self.refused.remove(index).report)
+        let report = self.refused.remove(index).report;
+        let finished_at = report.result.finished_at;
+        self.begin(&report, Some(finished_at));
+        Some(report)
     }
 
     fn begin(&mut self, report: &PendingReport, postponed: Option<Timestamp>) {
@@ -190,6 +160,7 @@ impl ReportQueue {
             sending: Vec::new(),
             idle_senders: 0,
             senders: 0,
+            is_sending_batch: false,
             woken: false,
             paused_until: Instant::now(),
             ended_at: None,
@@ -222,6 +193,13 @@ impl ReportQueue {
     /// Returns the tasks whose reports the TaskManager refuses, and why.
     pub(super) fn refused(&self) -> Vec<(TaskId, Error)> {
         self.lock().refused.iter().map(|it| (it.report.result.task_id, it.error.clone())).collect()
+    }
+
+    /// Returns the claims of results to report, by worker ID and task: some, if there are many.
+    pub(super) fn claims(&self) -> Vec<(String, TaskId)> {
+        let state = self.lock();
+        let reports = state.fresh.iter().chain(&state.postponed).take(MOST_RENEWALS);
+        reports.map(|it| (it.result.worker_id.clone(), it.result.task_id)).collect()
     }
 
     /// Calls `listen` with the number of postponed and refused reports, the number of refused ones, and the time at
@@ -267,13 +245,14 @@ impl ReportQueue {
         self.lock().ended_at.is_some()
     }
 
-    /// Adds a report to send for the first time.
-    pub(super) fn add_fresh(&self, report: PendingReport) -> Needs {
+    /// Adds a report to send for the first time, with up to `most` in one call.
+    pub(super) fn add_fresh(&self, report: PendingReport, most: usize) -> Needs {
         let mut state = self.lock();
         state.fresh.push_back(report);
-        if state.fresh.len() <= state.idle_senders {
+        let most_senders = if most > 1 { 1 } else { self.most_senders };
+        if state.fresh.len() <= state.idle_senders || most > 1 && state.idle_senders > 0 {
             self.has_fresh.notify_one();
-        } else if state.senders < self.most_senders {
+        } else if state.senders < most_senders {
             state.senders += 1;
             return Needs::Sender;
         }
@@ -288,12 +267,16 @@ impl ReportQueue {
         if state.senders == 0 { state.fresh.drain(..).collect() } else { Vec::new() }
     }
 
-    /// Waits for a report to send for the first time; `None` once the queue is closed and empty.
-    pub(super) fn next_fresh(&self) -> Option<PendingReport> {
+    /// Waits for reports to send for the first time, up to `most` for one call; `None` once the queue is closed and
+    /// empty. Of calls for several, one is made at a time.
+    pub(super) fn next_fresh(&self, most: impl Fn() -> usize) -> Option<Vec<PendingReport>> {
         let mut state = self.lock();
         loop {
-            if let Some(report) = state.take_fresh() {
-                return Some(report);
+            let most = most();
+            let reports = if most > 1 && state.is_sending_batch { Vec::new() } else { state.take_fresh(most) };
+            if !reports.is_empty() {
+                state.is_sending_batch |= most > 1;
+                return Some(reports);
             }
             if state.ended_at.is_some() && state.fresh.is_empty() {
                 return None;
@@ -301,6 +284,16 @@ impl ReportQueue {
             state.idle_senders += 1;
             self.has_fresh.wait(&mut state);
             state.idle_senders -= 1;
+        }
+    }
+
+    /// Notes that a sender has sent what it took, or has died of a panic.
+    pub(super) fn fresh_sent(&self, has_died: bool) {
+        let mut state = self.lock();
+        state.is_sending_batch = false;
+        state.senders -= usize::from(has_died);
+        if !state.fresh.is_empty() {
+            self.has_fresh.notify_one();
         }
     }
 
@@ -341,27 +334,29 @@ impl ReportQueue {
         }
     }
 
-    /// Takes the next postponed report, or the next refused one that is due.
-    pub(super) fn next_postponed(&self) -> Option<PendingReport> {
+    /// Takes the next postponed reports, up to `most`, or the next refused one that is due; none if there are none.
+    pub(super) fn next_postponed(&self, most: usize) -> Vec<PendingReport> {
         let mut state = self.lock();
         let too_late = state.ended_at.is_some_and(|ended_at| ended_at.elapsed() > LAST_TRIES);
-        let next = if too_late { None } else { state.take_postponed() };
-        let next = next.or_else(|| if state.ended_at.is_none() { state.take_refused() } else { None })?;
-        let finished_at = next.result.finished_at;
-        state.begin(&next, Some(finished_at));
-        Some(next)
+        let reports = if too_late { Vec::new() } else { state.take_postponed(most) };
+        if reports.is_empty() && state.ended_at.is_none() {
+            return state.take_refused().into_iter().collect();
+        }
+        reports
     }
 
-    /// Puts a failed report back: in front, unless it may itself be the problem.
-    pub(super) fn put_back(&self, report: PendingReport) {
-        let task_id = report.result.task_id;
+    /// Puts failed reports back: in front, unless one may itself be the problem.
+    pub(super) fn put_back(&self, reports: Vec<PendingReport>) {
         let mut state = self.lock();
-        if report.failed_alone > 0 {
-            state.postponed.push_back(report);
-        } else {
-            state.postponed.push_front(report);
+        for report in reports.into_iter().rev() {
+            let task_id = report.result.task_id;
+            if report.failed_alone > 0 {
+                state.postponed.push_back(report);
+            } else {
+                state.postponed.push_front(report);
+            }
+            self.sent_locked(&mut state, task_id);
         }
-        self.sent_locked(&mut state, task_id);
     }
 
     /// Notes that a report is no longer being sent.
@@ -378,12 +373,5 @@ impl ReportQueue {
         if !state.postponed.is_empty() || !state.refused.is_empty() {
             self.changed.notify_all();
         }
-    }
-}
-
-impl From<StoredResult> for PendingReport {
-    fn from(stored: StoredResult) -> Self {
-        let StoredResult { id, result, .. } = stored;
-        Self { id, result, in_doubt: true, first: None, failed_after: None, failed_alone: 0, refused_for: None }
     }
 }

@@ -1,5 +1,6 @@
-//! The reporter: sends stored results and settles them. Several senders send new results; reports that fail are sent
-//! again by one thread, oldest first, when the TaskManager answers again.
+//! The reporter: sends stored results and settles them. Several senders send new results, or one sends them in batches if
+//! the server takes those. Reports that fail are sent again by one thread, oldest first, when the TaskManager answers
+//! again.
 
 use std::cell::Cell;
 use std::thread::{self, Scope};
@@ -12,9 +13,9 @@ use super::schedule::Closed;
 use super::store_health::LOOK_EVERY;
 use super::{Completer, Context, Event, StoreHealth};
 use crate::failpoint;
-use crate::store::StoreError;
-use crate::task::TaskId;
-use crate::taskmanager::{Backoff, Delivery, Error, Retries};
+use crate::store::{ResultId, StoreError};
+use crate::task::{TaskId, TaskResult};
+use crate::taskmanager::{Backoff, Delivery, Error, MOST_REPORTS, Retries};
 
 /// Maximum wait between two retries: results arrive within a second after the TaskManager is back.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -43,6 +44,17 @@ pub(super) struct Reporter<'w> {
     pub(super) context: &'w Context<'w>,
     pub(super) store_health: &'w StoreHealth<'w>,
     reports: &'w ReportQueue,
+}
+
+/// Notes the end of a sender when dropped after a panic, so that another takes its place.
+struct EndOfSending<'w>(&'w ReportQueue);
+
+impl Drop for EndOfSending<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fresh_sent(true);
+        }
+    }
 }
 
 /// Releases a first report when dropped, even after a panic, so that nobody waits for it forever.
@@ -74,7 +86,7 @@ impl<'w> Reporter<'w> {
 
     /// Takes over a newly stored result. The slot does not wait for its report.
     pub(super) fn submit<'scope>(&'scope self, report: PendingReport, scope: &'scope Scope<'scope, '_>) {
-        if self.reports.add_fresh(report) == Needs::Nothing {
+        if self.reports.add_fresh(report, self.most()) == Needs::Nothing {
             return;
         }
         let spawn = || {
@@ -82,51 +94,78 @@ impl<'w> Reporter<'w> {
             thread::Builder::new().name("sender".into()).spawn_scoped(scope, || self.run_sender())
         };
         if spawn().is_err() {
-            for report in self.reports.sender_refused() {
-                self.send_first(report, |report| self.postpone(report));
-            }
+            self.send_first(self.reports.sender_refused(), |reports| {
+                reports.into_iter().map(|report| self.postpone(report)).collect()
+            });
         }
+    }
+
+    /// Returns how many results one call may report.
+    fn most(&self) -> usize {
+        if self.context.client().known_features().batch { MOST_REPORTS } else { 1 }
     }
 
     fn run_sender(&self) {
-        while let Some(report) = self.reports.next_fresh() {
-            self.send_first(report, |report| self.report(report));
+        let _end = EndOfSending(self.reports);
+        while let Some(reports) = self.reports.next_fresh(|| self.most()) {
+            self.send_first(reports, |reports| self.report(reports));
+            self.reports.fresh_sent(false);
         }
     }
 
-    /// Sends a result for the first time with `send`, and updates everything that waits for it, even after a panic.
-    fn send_first(&self, mut report: PendingReport, send: impl FnOnce(PendingReport) -> FirstSent) {
-        let first = report.first.take();
-        let task_id = report.result.task_id;
-        let mut delivered = Delivered { reporter: self, task_id, may_be_back: true };
-        let FirstSent { is_taken, may_be_back } = send(report);
-        delivered.may_be_back = may_be_back;
-        if let Some(FirstReport { attempt, polled_at, has_run }) = first {
-            self.context.schedule.note_claim(task_id, !(is_taken && has_run), polled_at);
-            self.context.in_flight.release((task_id, attempt));
+    /// Sends results for the first time with `send`, and updates everything that waits for them, even after a panic.
+    fn send_first(&self, mut reports: Vec<PendingReport>, send: impl FnOnce(Vec<PendingReport>) -> Vec<FirstSent>) {
+        let firsts: Vec<Option<FirstReport>> = reports.iter_mut().map(|report| report.first.take()).collect();
+        let task_ids = reports.iter().map(|report| report.result.task_id);
+        let delivered: Vec<Delivered<'_>> =
+            task_ids.map(|task_id| Delivered { reporter: self, task_id, may_be_back: true }).collect();
+        for ((first, mut delivered), sent) in firsts.into_iter().zip(delivered).zip(send(reports)) {
+            let FirstSent { is_taken, may_be_back } = sent;
+            delivered.may_be_back = may_be_back;
+            if let Some(FirstReport { attempt, polled_at, has_run }) = first {
+                self.context.schedule.note_claim(delivered.task_id, !(is_taken && has_run), polled_at);
+                self.context.in_flight.end_attempt((delivered.task_id, attempt));
+            }
         }
     }
 
-    /// Reports a newly stored result; postpones it if the report fails.
-    fn report(&self, mut report: PendingReport) -> FirstSent {
+    /// Reports newly stored results; postpones those whose report fails. Returns the outcome of each.
+    fn report(&self, mut reports: Vec<PendingReport>) -> Vec<FirstSent> {
         // The end of the worker waits for no report that will not get through: it is safe in the results file.
         let is_ending = self.context.schedule.is_closed() && self.context.outage.is_failing();
         if self.reports.is_paused() || is_ending {
-            return self.postpone(report);
+            return reports.into_iter().map(|report| self.postpone(report)).collect();
         }
-        match self.deliver(&self.context.executor.completer, &mut report) {
-            Err(error) if !error.refuses_report() => {
-                self.context.outage.failed(&error);
-                self.reports.pause(error.retry_after().unwrap_or_default());
-                let (task_id, error) = (report.result.task_id, error.to_string());
-                self.context.emit(&Event::ReportPostponed { task_id, error });
-                self.postpone(report)
+        let answers = self.deliver_all(&self.context.executor.completer, &mut reports);
+        let (mut sent, mut answered, mut failure) = (Vec::new(), Vec::new(), None);
+        for (report, answer) in reports.into_iter().zip(answers) {
+            match answer {
+                Err(error) if !error.refuses_report() => {
+                    self.call_failed(&error, &mut failure);
+                    self.reports.pause(error.retry_after().unwrap_or_default());
+                    let (task_id, error) = (report.result.task_id, error.to_string());
+                    self.context.emit(&Event::ReportPostponed { task_id, error });
+                    sent.push(self.postpone(report));
+                }
+                answer => {
+                    let is_done = report.result.outcome.failure.is_none() && answer == Ok(Delivery::Confirmed);
+                    answered.push((sent.len(), (report, answer)));
+                    sent.push(FirstSent { is_taken: false, may_be_back: !is_done });
+                }
             }
-            answer => {
-                let is_done = report.result.outcome.failure.is_none() && answer == Ok(Delivery::Confirmed);
-                let is_taken = self.settle_or_fail(report, answer);
-                FirstSent { is_taken, may_be_back: !is_done }
-            }
+        }
+        let (indexes, answered): (Vec<usize>, Vec<_>) = answered.into_iter().unzip();
+        for (index, is_taken) in indexes.into_iter().zip(self.settle_all(answered)) {
+            sent[index].is_taken = is_taken;
+        }
+        sent
+    }
+
+    /// Notes a failed call, once for all reports that it was for.
+    fn call_failed(&self, error: &Error, noted: &mut Option<Error>) {
+        if noted.as_ref() != Some(error) {
+            self.context.outage.failed(error);
+            *noted = Some(error.clone());
         }
     }
 
@@ -175,31 +214,68 @@ impl<'w> Reporter<'w> {
     }
 
     /// Sends postponed reports, then refused ones that are due, until none is left or the TaskManager does not answer.
-    /// Calls `each` before each.
+    /// Calls `each` before each call.
     pub(super) fn send_postponed(&self, retries: Retries, each: impl Fn()) -> Result<(), Error> {
         let completer = self.context.executor.completer.with_retries(retries);
-        while let Some(mut report) = self.reports.next_postponed() {
+        loop {
+            self.context.client().update_features();
+            let mut reports = self.reports.next_postponed(self.most());
+            if reports.is_empty() {
+                return Ok(());
+            }
             each();
-            let answer = self.deliver(&completer, &mut report);
-            if let Err(error) = &answer
-                && !error.refuses_report()
-            {
-                self.context.outage.failed(error);
-                if !report.fails_alone(error, self.context.outage.answers()) {
-                    self.reports.put_back(report);
-                    return answer.map(drop);
+            let answers = self.deliver_all(&completer, &mut reports);
+            let (mut answered, mut failed, mut failure) = (Vec::new(), Vec::new(), None);
+            for (mut report, answer) in reports.into_iter().zip(answers) {
+                match answer {
+                    Err(error) if !error.refuses_report() => {
+                        self.call_failed(&error, &mut failure);
+                        if report.fails_alone(&error, self.context.outage.answers()) {
+                            answered.push((report, Err(error)));
+                        } else {
+                            failed.push(report);
+                        }
+                    }
+                    answer => answered.push((report, answer)),
                 }
             }
-            let task_id = report.result.task_id;
-            self.settle_or_fail(report, answer);
-            self.reports.sent(task_id);
-            self.note_unreported();
+            if !answered.is_empty() {
+                let task_ids: Vec<TaskId> = answered.iter().map(|(report, _)| report.result.task_id).collect();
+                self.settle_all(answered);
+                for task_id in task_ids {
+                    self.reports.sent(task_id);
+                }
+                self.note_unreported();
+                // As if they had been sent one by one: the next failure is not the first thing that happens.
+                each();
+            }
+            if let Some(error) = failure.filter(|_| !failed.is_empty()) {
+                self.reports.put_back(failed);
+                return Err(error);
+            }
             if self.store_health.is_failing() {
                 // A result that could not be marked waits with all others.
                 return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Reports results, in one call if there are several; returns the answer to each.
+    fn deliver_all(&self, completer: &Completer<'_>, reports: &mut [PendingReport]) -> Vec<Result<Delivery, Error>> {
+        if reports.len() == 1 || !completer.client.features().batch {
+            return reports.iter_mut().map(|report| self.deliver(completer, report)).collect();
+        }
+        for report in reports.iter_mut() {
+            self.context.in_flight.report(&mut report.result);
+            report.in_doubt = true;
+        }
+        let answers = completer.report_all(reports.iter().map(|report| &report.result));
+        let settled = |(report, answer): (&mut PendingReport, _)| {
+            let is_lost = answer == Ok(Delivery::ClaimLost);
+            let has_moved = is_lost && self.context.in_flight.renew(&mut report.result);
+            if has_moved { self.deliver(completer, report) } else { answer }
+        };
+        reports.iter_mut().zip(answers).map(settled).collect()
     }
 
     /// Reports a result, under a later claim of its task if there is one by now.
@@ -217,11 +293,27 @@ impl<'w> Reporter<'w> {
         }
     }
 
+    /// Settles results according to their answers, those that the TaskManager has confirmed or lost in one transaction.
+    /// Returns for each whether the TaskManager has taken it.
+    fn settle_all(&self, answered: Vec<(PendingReport, Result<Delivery, Error>)>) -> Vec<bool> {
+        failpoint::reach("reported");
+        if !answered.is_empty() && self.context.outage.answered() {
+            self.reports.wake();
+        }
+        let delivered: Vec<(ResultId, &TaskResult, Delivery)> = answered
+            .iter()
+            .filter_map(|(report, answer)| Some((report.id, &report.result, *answer.as_ref().ok()?)))
+            .collect();
+        // If this fails, each is marked by itself, with retries.
+        let are_marked = delivered.len() > 1 && self.context.executor.completer.settle_all(&delivered).is_ok();
+        answered.into_iter().map(|(report, answer)| self.settle_or_fail(report, answer, are_marked)).collect()
+    }
+
     /// Settles a result, or handles the error if the results file cannot be written; true if the TaskManager has taken
     /// it.
-    fn settle_or_fail(&self, report: PendingReport, answer: Result<Delivery, Error>) -> bool {
+    fn settle_or_fail(&self, report: PendingReport, answer: Result<Delivery, Error>, is_marked: bool) -> bool {
         let task_id = report.result.task_id;
-        self.settle(report, answer).unwrap_or_else(|error| {
+        self.settle(report, answer, is_marked).unwrap_or_else(|error| {
             let text = error.to_string();
             self.context.emit(&Event::NotStored { task_id, error: text, reported: true });
             self.store_health.failed(error);
@@ -230,18 +322,20 @@ impl<'w> Reporter<'w> {
     }
 
     /// Settles a result according to the answer; keeps it if it was refused. True if the TaskManager has taken it.
-    fn settle(&self, report: PendingReport, answer: Result<Delivery, Error>) -> Result<bool, StoreError> {
-        failpoint::reach("reported");
+    fn settle(
+        &self,
+        report: PendingReport,
+        answer: Result<Delivery, Error>,
+        is_marked: bool,
+    ) -> Result<bool, StoreError> {
         let was_refused = report.was_refused();
         let PendingReport { id, result, .. } = &report;
         let task_id = result.task_id;
-        if self.context.outage.answered() {
-            self.reports.wake();
-        }
         let settled = match answer {
             Ok(delivery) => {
                 let until = self.context.clock().moment().later(MARK_TIMEOUT);
-                let mark = || self.context.executor.completer.settle(*id, result, delivery);
+                let completer = &self.context.executor.completer;
+                let mark = || if is_marked { Ok(()) } else { completer.settle(*id, result, delivery) };
                 if delivery == Delivery::Confirmed {
                     self.context.in_flight.forget_repeated(task_id);
                 }
@@ -265,7 +359,7 @@ impl<'w> Reporter<'w> {
             }
         };
         if !was_refused {
-            self.context.in_flight.leave(task_id);
+            self.context.in_flight.settle(task_id);
         }
         failpoint::reach("marked");
         settled

@@ -4,19 +4,25 @@
 //! empty, there is one permit for all slots: its owner backs off or long-polls while the others sleep. When it gets a
 //! task it wakes two slots, and each of those that gets one wakes two more. So an idle worker polls once an interval,
 //! however many slots it has.
+//!
+//! If the server takes batches, one slot polls for all that are free: it runs one of the tasks itself and hands the
+//! others to slots that wait. Slots that become free meanwhile are in the next poll.
 
 mod end;
 mod pauses;
+mod permits;
 mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use pauses::RepeatedClaims;
-pub(super) use terms::{Closed, Limits, PollPermit, Polled, Reservation};
+pub(super) use permits::Reserved;
+pub(super) use terms::{ClaimedTask, Closed, Limits, NextStep, PollPermit, Polled, Reservation};
 use terms::{Flow, IdlePoll};
 
 use super::breaker::{Breaker, Change, Verdict};
@@ -32,8 +38,16 @@ struct State {
     in_flight: Vec<usize>,
     /// By type.
     breakers: Vec<Breaker>,
-    /// Slots that are polling now.
-    asking: u64,
+    /// Slots that are polling now, and the number of tasks they ask for.
+    asking: usize,
+    asked_for: usize,
+    /// Maximum number of tasks that one call claims.
+    most_per_call: usize,
+    /// Slots that wait for a permit or a task, and how many of them polls may bring a task for.
+    waiting: usize,
+    promised: usize,
+    /// Claimed tasks for waiting slots.
+    handed: VecDeque<ClaimedTask>,
     /// Room reserved by polls, by type.
     reserved: Vec<usize>,
     /// Concurrent polls skipped types that another polled for: the next slot polls alone.
@@ -101,6 +115,11 @@ impl PollSchedule {
             in_flight: vec![0; concurrency.len()],
             breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
             asking: 0,
+            asked_for: 0,
+            most_per_call: 1,
+            waiting: 0,
+            promised: 0,
+            handed: VecDeque::new(),
             reserved: vec![0; concurrency.len()],
             alone: false,
             claimed: 0,
@@ -151,13 +170,21 @@ impl PollSchedule {
         }
     }
 
-    /// Waits until a slot may poll; `None` once the schedule is closed.
-    pub(super) fn acquire(&self) -> Option<PollPermit> {
+    /// Waits until a slot may poll, or another slot has claimed a task for it; `None` once the schedule is closed and no
+    /// poll can bring a task for it.
+    pub(super) fn acquire(&self) -> Option<NextStep> {
         let mut state = self.lock();
         let (mut fresh, mut is_idle) = (true, false);
         loop {
+            if let Some(task) = state.handed.pop_front() {
+                if is_idle {
+                    state.idle_poll = IdlePoll::Nobody;
+                    self.notify(&state);
+                }
+                return Some(NextStep::Run(task));
+            }
             state.close_when_done(&self.limits);
-            if state.closed.is_some() {
+            if state.closed.is_some() && state.promised == 0 {
                 self.notify(&state);
                 return None;
             }
@@ -165,45 +192,56 @@ impl PollSchedule {
             if state.flow != Flow::Tasks && state.idle_poll == IdlePoll::Nobody && wake.is_some() {
                 (is_idle, state.idle_poll) = (true, IdlePoll::Polling);
             }
-            let called = if state.flow == Flow::Tasks { fresh || state.called > 0 } else { is_idle };
-            let called = called && !(state.alone && state.asking > 0);
+            let called = state.is_called(fresh, is_idle);
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
                 if !fresh {
                     state.called = state.called.saturating_sub(1);
                 }
-                return Some(state.permit(is_idle, &self.limits));
+                return Some(NextStep::Poll(state.permit(is_idle, &self.limits)));
             }
             // Other slots sleep until somebody has news; so does one that must poll alone while another polls.
             let until = if called { wake } else { None };
             fresh &= called || state.alone;
+            state.waiting += 1;
             wait(&self.changed, &mut state, until);
+            state.waiting -= 1;
         }
     }
 
-    /// Reserves room for a task of a type before the poll.
-    pub(super) fn reserve(&self, index: usize) -> Reservation {
+    /// Reserves room for up to `most` tasks of a type before the poll.
+    pub(super) fn reserve(&self, index: usize, most: usize) -> Reservation {
         let mut state = self.lock();
         // A permit given before the schedule was closed claims nothing more.
         if state.closed.is_some() {
             return Reservation::Full;
         }
-        if state.in_flight[index] >= self.concurrency[index] {
+        let room = self.concurrency[index].saturating_sub(state.in_flight[index]);
+        if room == 0 {
             return if state.reserved[index] > 0 { Reservation::Contested } else { Reservation::Full };
         }
-        if !state.breakers[index].try_claim(Instant::now()) {
+        let count = state.breakers[index].admit(room.min(most), Instant::now());
+        if count == 0 {
             return Reservation::Paused;
         }
-        state.in_flight[index] += 1;
-        state.reserved[index] += 1;
-        Reservation::Made
+        state.in_flight[index] += count;
+        state.reserved[index] += count;
+        Reservation::Made(count)
     }
 
-    /// Releases a reservation that was not used.
-    pub(super) fn release(&self, index: usize) {
+    /// Releases reservations that were not used.
+    pub(super) fn release(&self, index: usize, count: usize) {
         let mut state = self.lock();
-        state.in_flight[index] -= 1;
-        state.reserved[index] -= 1;
+        state.in_flight[index] -= count;
+        state.reserved[index] -= count;
         state.breakers[index].withdraw();
+    }
+
+    /// Notes how many tasks one call may claim.
+    pub(super) fn note_most_per_call(&self, most: usize) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.most_per_call, most) != most {
+            self.notify(&state);
+        }
     }
 
     /// Notes whether the server supports long polls.
@@ -216,10 +254,13 @@ impl PollSchedule {
         self.lock().long_poll.is_for_any()
     }
 
-    /// Returns a permit with what the poll found.
-    pub(super) fn finish_poll(&self, permit: &PollPermit, polled: Polled) {
+    /// Returns a permit with what the poll found. Returns the first task, for the slot that polled; the others go to slots
+    /// that wait.
+    pub(super) fn finish_poll(&self, permit: &PollPermit, polled: Polled) -> Option<ClaimedTask> {
         let mut state = self.lock();
         state.asking -= 1;
+        state.asked_for -= permit.limit;
+        state.promised = state.promised.saturating_sub(permit.limit - 1);
         if permit.is_idle {
             state.idle_poll = IdlePoll::Nobody;
         }
@@ -228,38 +269,22 @@ impl PollSchedule {
             state.pauses.reset();
         }
         state.alone = polled == Polled::Partial && !self.limits.runs_until_stopped();
-        match polled {
-            Polled::Task(index) => {
-                state.claimed += 1;
-                state.reserved[index] -= 1;
-                state.first = (index + 1) % self.concurrency.len();
-                (state.flow, state.called) = (Flow::Tasks, CALLED_BY_A_TASK);
-                state.last_active = Instant::now();
-                state.backoff.reset();
+        let own = match polled {
+            Polled::Tasks(tasks) => state.take_over(permit, tasks, &self.limits),
+            polled => {
+                state.found_nothing(permit, &polled);
+                None
             }
-            // A task that ended meanwhile has made room, or has returned to the queue: poll again.
-            Polled::Empty { .. } if permit.finished_before != state.finished => {}
-            // A drain must know of all types that they are empty: poll again.
-            Polled::Partial if state.alone => {}
-            Polled::Partial | Polled::Empty { .. } => {
-                // Rotate the types: only the last is long-polled.
-                state.first = (permit.first + 1) % self.concurrency.len();
-                state.schedule(permit, None);
-                state.last_in_vain = state.last_in_vain.max(Some(permit.start));
-                if polled == (Polled::Empty { left_out: false }) {
-                    state.nothing_left_after = Some(permit.finished_before);
-                }
-            }
-            // The next types come first next time: their claims may succeed.
-            Polled::Failed { index, pause } => {
-                state.first = (index + 1) % self.concurrency.len();
-                state.nothing_left_after = None;
-                state.schedule(permit, pause);
-            }
-        }
+        };
         state.close_when_drained(&self.limits);
         state.close_when_idle(&self.limits);
-        self.notify(&state);
+        if state.is_batch() && own.is_some() && state.closed.is_none() {
+            // One slot for each task, and one for the next poll: to wake all would be costly.
+            (0..=state.handed.len()).for_each(|_| _ = self.changed.notify_one());
+        } else {
+            self.notify(&state);
+        }
+        own
     }
 
     /// Notes that a task has finished running, and its verdict on the type's service. If its result `is_stored`, its
@@ -267,52 +292,18 @@ impl PollSchedule {
     pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<Change> {
         let mut state = self.lock();
         // If the type was full, or the task may have created another, there may be more to claim.
-        if state.in_flight[index] == self.concurrency[index] || self.limits.drain {
+        let is_news = state.in_flight[index] == self.concurrency[index] || self.limits.drain;
+        if is_news {
             state.flow = Flow::Tasks;
         }
         state.in_flight[index] -= 1;
         state.delivering += usize::from(is_stored);
         state.finished += 1;
         state.last_active = Instant::now();
-        self.notify(&state);
-        state.breakers[index].record(verdict, Instant::now())
-    }
-
-    /// Notes that the first report of a stored result is settled or postponed, and whether the task `may_be_back` in
-    /// the queue.
-    pub(super) fn delivered(&self, may_be_back: bool) {
-        let mut state = self.lock();
-        let was_held_up = state.delivering >= self.most_delivering;
-        state.delivering -= 1;
-        state.last_active = Instant::now();
-        if may_be_back {
-            state.finished += 1;
-            if self.limits.drain {
-                (state.flow, state.called) = (Flow::Tasks, state.called.max(1));
-            }
-        }
-        state.close_when_drained(&self.limits);
-        // Most reports change nothing for the slots: waking all of them would be costly.
-        if may_be_back || was_held_up || state.closed.is_some() || !self.limits.runs_until_stopped() {
+        if is_news || state.closed.is_some() || !self.limits.runs_until_stopped() {
             self.notify(&state);
         }
-    }
-
-    /// Notes the number of unreported results, counted under the lock so that the latest count wins.
-    pub(super) fn note_unreported(&self, count: impl FnOnce() -> usize) {
-        let mut state = self.lock();
-        let unreported = count();
-        let now = Instant::now();
-        // A failure that has only now arrived returns the task to the queue.
-        if unreported < state.unreported {
-            state.last_active = now;
-            if self.limits.drain {
-                (state.flow, state.called, state.finished) = (Flow::Tasks, 1, state.finished + 1);
-            }
-        }
-        state.unreported = unreported;
-        state.unreported_since = (unreported > 0).then(|| state.unreported_since.unwrap_or(now));
-        self.notify(&state);
+        state.breakers[index].record(verdict, Instant::now())
     }
 
     /// Closes the schedule: nothing more is claimed. The first reason is kept.
@@ -330,6 +321,12 @@ impl PollSchedule {
         self.notify(&state);
     }
 
+    /// Closes the schedule after a panic in a slot: its poll, if it had a permit, brings no tasks.
+    pub(super) fn abort(&self) {
+        self.lock().promised = 0;
+        self.close(Closed::Failed);
+    }
+
     /// Notes that a slot has ended.
     pub(super) fn slot_ended(&self) {
         let mut state = self.lock();
@@ -339,9 +336,9 @@ impl PollSchedule {
 
     /// Returns when a slot may poll next; `None` if that depends on other threads.
     fn may_ask_at(&self, state: &State) -> Option<Instant> {
-        let enough = self.limits.max_tasks > 0 && state.claimed + state.asking >= self.limits.max_tasks;
+        let enough = self.limits.max_tasks > 0 && state.left_to_claim(&self.limits) == 0;
         let full = state.in_flight.iter().zip(&self.concurrency).all(|(in_flight, limit)| in_flight >= limit);
-        if enough || full || state.delivering >= self.most_delivering {
+        if state.closed.is_some() || enough || full || state.delivering >= self.most_delivering {
             return None;
         }
         Some(state.next_poll_at(&self.limits))
@@ -352,25 +349,6 @@ impl State {
     /// Returns the number of running tasks.
     fn working(&self) -> usize {
         self.in_flight.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
-    }
-
-    fn permit(&mut self, is_idle: bool, limits: &Limits) -> PollPermit {
-        let start = Instant::now();
-        self.asking += 1;
-        self.due = None;
-        self.last_poll_began = Some(start);
-        let may_wait = is_idle && limits.runs_until_stopped() && !self.unanswered;
-        let wait = if may_wait { self.long_poll.longest(self.backoff.clone().grow()) } else { Duration::ZERO };
-        if !wait.is_zero() {
-            self.idle_poll = IdlePoll::LongPoll;
-        }
-        PollPermit { first: self.first, wait, start, is_idle, finished_before: self.finished }
-    }
-
-    /// Whether the next poll may be a long poll, after one without a task. Not if the server failed, or answered the
-    /// last long poll at once: that would be a busy loop.
-    fn may_wait_at_server(&self, permit: &PollPermit) -> bool {
-        !self.unanswered && self.long_poll.may_wait(permit.start, !permit.wait.is_zero())
     }
 
     /// Returns when to poll next. A worker about to exit because it is idle polls once more.

@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 
 use super::breaker::{Change, Verdict};
 use super::in_flight::{Entered, Repeated};
-use super::poller::{ClaimedTask, Poller};
+use super::poller::Poller;
 use super::recovery::{Recovery, extend_deadline};
 use super::report_queue::{FirstReport, PendingReport};
 use super::reporter::{MARK_TIMEOUT, Reporter};
-use super::schedule::{Closed, PollSchedule};
+use super::schedule::{ClaimedTask, NextStep, PollSchedule};
 use super::snooze::snooze;
 use super::watchdog::Watchdog;
 use super::{Context, Event, StoreHealth, WorkerType};
@@ -42,7 +42,7 @@ struct EndOfSlot<'a>(&'a PollSchedule);
 impl Drop for EndOfSlot<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.close(Closed::Failed);
+            self.0.abort();
         }
         self.0.slot_ended();
     }
@@ -62,9 +62,15 @@ impl<'w> Slots<'w> {
     /// Runs tasks in one slot until the schedule is closed.
     pub(super) fn run<'scope>(&'scope self, number: usize, scope: &'scope Scope<'scope, '_>) {
         let _ended = EndOfSlot(&self.context.schedule);
-        while let Some(permit) = self.context.schedule.acquire() {
-            self.watchdog.expect_within(number, permit.wait);
-            if let Some(claimed) = self.poller.poll(&permit) {
+        while let Some(next) = self.context.schedule.acquire() {
+            let claimed = match next {
+                NextStep::Poll(permit) => {
+                    self.watchdog.expect_within(number, permit.wait);
+                    self.poller.poll(&permit)
+                }
+                NextStep::Run(claimed) => Some(claimed),
+            };
+            if let Some(claimed) = claimed {
                 self.watchdog.expect_within(number, claimed.claim.deadline.left());
                 self.work(claimed, scope);
             }
@@ -86,7 +92,8 @@ impl<'w> Slots<'w> {
             while let Some(claim) = self.recovery.take_from(index, first) {
                 self.context.schedule.enter(index);
                 self.watchdog.expect_within(number, claim.deadline.left());
-                self.work(ClaimedTask { index, claim, is_recovered: true, polled_at: Instant::now() }, scope);
+                let polled_at = Instant::now();
+                self.work(ClaimedTask { index, claim, is_recovered: true, polled_at, noted: None }, scope);
             }
         }
         self.watchdog.rest(number);
@@ -105,7 +112,7 @@ impl<'w> Slots<'w> {
                 if let Err(error) = not_stored {
                     self.store_health.failed(error);
                 }
-                self.context.in_flight.release(attempt);
+                self.context.in_flight.end_attempt(attempt);
                 self.context.schedule.note_claim(attempt.0, true, polled_at);
                 self.finish_run(index, Verdict::Unknown, false);
             }
@@ -125,10 +132,12 @@ impl<'w> Slots<'w> {
     /// the task must not run.
     fn run_and_store(&self, claimed: ClaimedTask) -> Result<Option<(PendingReport, Verdict)>, StoreError> {
         let context = self.context;
-        let ClaimedTask { index, claim, is_recovered, polled_at } = claimed;
+        let ClaimedTask { index, claim, is_recovered, polled_at, noted } = claimed;
         let worker_type = &context.types[index];
-        failpoint::reach("claimed");
-        let (mut claim, crashes) = self.note_or_give_back(claim)?;
+        let (mut claim, crashes) = match noted {
+            Some(crashes) => (claim, crashes),
+            None => self.note_or_give_back(claim)?,
+        };
         if self.enter(&claim) != Entered::New {
             return Ok(None);
         }
@@ -192,14 +201,16 @@ impl<'w> Slots<'w> {
         if !is_ending {
             // If this fails, the next important write reports it.
             let _ = self.context.store().forget_claim(claim, self.context.client().url());
-            self.context.in_flight.give_up((claim.task.id, claim.task.attempt));
+            self.context.in_flight.forget_attempt((claim.task.id, claim.task.attempt));
+            // Its claim seems to have expired; a search checks that.
+            self.context.in_flight.lost_claims.add(1);
         }
         let reason = "the report of its previous attempt is still being sent";
         self.context.emit(&Event::NotRun { claim, reason });
     }
 
     fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, crashes: u32) -> TaskResult {
-        let stop = self.context.in_flight.cancel_token();
+        let stop = self.context.in_flight.cancel_token(Some(&claim));
         let result = self.context.executor.run(claim, crashes, worker_type, &stop);
         self.context.in_flight.drop_token(&stop);
         result
@@ -215,7 +226,7 @@ impl<'w> Slots<'w> {
 
     /// Ends idle persistent processes, all at the same time.
     pub(super) fn end_idle_handlers(&self) {
-        let stop = self.context.in_flight.cancel_token();
+        let stop = self.context.in_flight.cancel_token(None);
         for_each_parallel(self.context.types.iter().collect(), |worker_type: &WorkerType| worker_type.end_idle(&stop));
     }
 }
@@ -225,6 +236,7 @@ impl<'w> Slots<'w> {
 impl Slots<'_> {
     /// Notes a claim before it runs. If that fails, claiming stops and the claim is given back.
     fn note_or_give_back(&self, claim: Claim) -> Result<(Claim, u32), StoreError> {
+        failpoint::reach("claimed");
         let error = match self.note(&claim) {
             Ok(crashes) => return Ok((claim, crashes)),
             Err(error) => error,
@@ -243,7 +255,7 @@ impl Slots<'_> {
             }
             let returned = completer.is_confirmed(&result);
             if entered == Entered::New {
-                context.in_flight.leave(task_id);
+                context.in_flight.settle(task_id);
             }
             context.emit(&Event::GivenBack { task_id, error: error.to_string(), returned });
         }
@@ -307,7 +319,7 @@ impl Slots<'_> {
         if survives {
             health.forget_unstored((result.task_id, result.attempt));
         }
-        context.in_flight.leave(result.task_id);
+        context.in_flight.settle(result.task_id);
     }
 }
 

@@ -153,7 +153,22 @@ fn try_resolve(
         }
         resolved
     };
-    options.task_types.iter().zip(handlers).map(&mut resolve).collect()
+    let types = options.task_types.iter().zip(handlers).map(&mut resolve).collect::<Result<_, _>>()?;
+    heartbeat(options, tools);
+    if !client.features().renew {
+        warn_of_limits(options, tools);
+    }
+    Ok(types)
+}
+
+/// Warns of timeouts that are longer than claims, which are not renewed.
+fn warn_of_limits(options: &WorkerOptions, tools: &Tools<'_>) {
+    let claim_timeout = tools.config.claim_timeout.value;
+    let warning =
+        |it: &config::TaskType| it.timeout_beyond(claim_timeout, ", since the TaskManager does not renew claims");
+    for warning in options.task_types.iter().filter_map(warning) {
+        tools.observer.event(&Event::Warning(warning));
+    }
 }
 
 /// What a type needs: its maximum of tasks in flight, and the open files of each.

@@ -150,7 +150,7 @@ impl<'w> StoreHealth<'w> {
     fn forget(&self, (id, attempt): (TaskId, u32)) {
         // If this fails, the next write that matters says so.
         let _ = self.context.store().forget_attempt(id, attempt, self.context.client().url());
-        self.context.in_flight.lost_claims.add();
+        self.context.in_flight.lost_claims.add(1);
     }
 
     /// Records a successful write: if writes failed before, makes up for what was skipped.
@@ -197,7 +197,7 @@ impl<'w> StoreHealth<'w> {
         mut write: impl FnMut() -> Result<T, StoreError>,
         may_pass: impl Fn(&StoreError) -> bool,
     ) -> Result<T, StoreError> {
-        let stop = self.context.in_flight.cancel_token();
+        let stop = self.context.in_flight.cancel_token(None);
         let written = loop {
             let stopped = stop.wait_for(Some(CancelReason::Shutdown), PAUSE);
             match write() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
+use super::renewals::Renewals;
 use super::report_queue::ReportQueue;
 use super::reporter::Reporter;
 use super::schedule::Closed;
@@ -29,6 +30,7 @@ pub(super) struct Supervisor<'w> {
     pub(super) slots: &'w Slots<'w>,
     pub(super) reporter: &'w Reporter<'w>,
     pub(super) reports: &'w ReportQueue,
+    pub(super) renewals: &'w Renewals<'w>,
     pub(super) handlers: &'w dyn HandlerSource,
 }
 
@@ -49,6 +51,7 @@ impl<'w> Supervisor<'w> {
             self.wait_delivered();
             self.wait_reported();
             self.reports.end();
+            self.context.claim_time.end();
             ended.raise(true);
         });
         self.conclude()
@@ -65,10 +68,11 @@ impl<'w> Supervisor<'w> {
             failpoint::check("thread")?;
             thread::Builder::new().name(name).spawn_scoped(scope, run)
         };
-        let (parts, reporter, ended) = (self.slots, self.reporter, Arc::clone(ended));
+        let (parts, reporter, renewals, ended) = (self.slots, self.reporter, self.renewals, Arc::clone(ended));
         let mut refused = spawn("reporter".into(), Box::new(|| reporter.run())).err();
         let watch = move || reporter.store_health.watch_files(&ended);
         refused = refused.or_else(|| spawn("files".into(), Box::new(watch)).err());
+        refused = refused.or_else(|| spawn("renewals".into(), Box::new(|| renewals.run())).err());
         for number in 0..slots {
             let all_started = Arc::clone(&all_started);
             let run = move || {

@@ -23,8 +23,9 @@ pub(crate) struct WorkerType {
     gone: AtomicBool,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) schema: Option<ParamSchema>,
-    /// Maximum time of an attempt.
-    pub(super) timeout: Duration,
+    /// Maximum time of an attempt, if claims are renewed.
+    timeout: Duration,
+    claim_timeout: Duration,
     pub(super) concurrency: usize,
     pub(super) retry: Retry,
     pub(super) snooze: Snooze,
@@ -49,6 +50,12 @@ impl WorkerType {
     /// Returns the type's id at the TaskManager.
     pub(super) fn id(&self) -> u64 {
         self.id.load(Ordering::Relaxed)
+    }
+
+    /// Returns the maximum time of an attempt. Unless the server `renews` claims, a handler must be done before its claim
+    /// expires.
+    pub(super) fn timeout(&self, renews: bool) -> Duration {
+        if renews { self.timeout } else { self.timeout.min(self.claim_timeout) }
     }
 
     /// Whether the TaskManager had no such type when it was last asked.
@@ -95,7 +102,8 @@ impl WorkerType {
             gone: AtomicBool::new(false),
             handler,
             schema: schema(settings, &known, warn).map_err(TypeError::Configuration)?,
-            timeout: timeout(settings, claim_timeout, warn),
+            timeout: settings.timeout.unwrap_or_else(|| default_timeout(claim_timeout)),
+            claim_timeout,
             concurrency: settings.concurrency.unwrap_or(usize::MAX),
             retry: settings.retry,
             snooze: Snooze::default(),
@@ -146,17 +154,6 @@ fn schema(
             Ok(None)
         }
     }
-}
-
-/// Returns the type's timeout: a handler must be done before its claim expires.
-fn timeout(settings: &config::TaskType, claim_timeout: Duration, warn: &mut dyn FnMut(String)) -> Duration {
-    let Some(timeout) = settings.timeout else {
-        return default_timeout(claim_timeout);
-    };
-    if let Some(warning) = settings.timeout_beyond(claim_timeout) {
-        warn(warning);
-    }
-    timeout.min(claim_timeout)
 }
 
 /// Returns the claim timeout less 10 s for the report, or half of it if it is short.

@@ -134,6 +134,8 @@ pub(crate) struct Plan {
     pub(crate) max_attempts: u64,
     /// Whether it answers as the published one.
     pub(crate) published: bool,
+    /// The extensions of the API that it offers, as `serve --fault features` takes them.
+    pub(crate) features: &'static str,
     /// Its faults, as `serve --fault` takes them.
     pub(crate) faults: Vec<String>,
     /// Pauses at the failpoints, as `FAILPOINTS` takes them.
@@ -143,7 +145,7 @@ pub(crate) struct Plan {
 }
 
 /// Points between any two of which a worker may be killed, or another thread may come first.
-const POINTS: [&str; 6] = ["claimed", "noted", "ran", "stored", "reported", "marked"];
+const POINTS: [&str; 7] = ["answered", "claimed", "noted", "ran", "stored", "reported", "marked"];
 
 /// Retryable failures of a type that do not open its circuit breaker, which takes five in a row and ten seconds to close.
 const MOST_RETRYABLE: usize = 4;
@@ -172,7 +174,8 @@ impl Plan {
             strategy: pick(rng, &["fifo", "lifo", "priority"]),
             claim_timeout: 300,
             max_attempts: pick(rng, &[3, 3, 3, 1, 2, 5]),
-            published: rng.u8(..100) < 33,
+            published: rng.u8(..100) < 25,
+            features: pick(rng, &["batch+renew", "batch+renew", "batch+renew", "batch", "renew", "none"]),
             faults: Vec::new(),
             pauses: pauses(rng),
             events: Vec::new(),
@@ -212,6 +215,7 @@ impl Plan {
             claim_timeout: 4,
             max_attempts: 1000,
             published: false,
+            features: pick(&mut rng, &["batch+renew", "none"]),
             faults: ["drop=5%", "reset=4%", "deadlock=4%", "html=2%"].map(str::to_owned).into(),
             pauses: String::new(),
             events,

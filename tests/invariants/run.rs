@@ -148,7 +148,11 @@ impl<'a> Rig<'a> {
         let mut arguments = vec!["serve", "--listen", &listen, "--db", "tasks.db", "--claim-timeout", &claim_timeout];
         arguments.extend(["--max-attempts", &attempts]);
         let mut faults = self.plan.faults.clone();
-        faults.extend(self.plan.published.then(|| "published".to_owned()));
+        faults.push(if self.plan.published {
+            "published".to_owned()
+        } else {
+            format!("features={}", self.plan.features)
+        });
         if !faults.is_empty() {
             faults.push(format!("seed={}", self.plan.seed));
         }

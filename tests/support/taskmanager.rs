@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use prismq::TaskId;
-use prismq::internals::server::{Server, Settings};
+use prismq::internals::server::{OfferedFeatures, Server, Settings};
 use prismq::internals::taskmanager::{Client, Connection, Retries, TaskView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,6 +31,14 @@ impl EmbeddedTaskManager {
         taskmanager.client = client(&taskmanager.settings);
         taskmanager.restart();
         taskmanager
+    }
+
+    /// Starts one whose claims expire after this time, whatever a worker does.
+    pub(crate) fn expiring(claim_timeout: Duration) -> Self {
+        Self::with(|settings| {
+            settings.claim_timeout = Some(claim_timeout);
+            settings.faults.features = OfferedFeatures::NONE;
+        })
     }
 
     /// Returns one that is not started yet, on a free port.

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batches;
 #[cfg(target_os = "linux")]
 mod children;
 #[cfg(target_os = "linux")]
@@ -26,6 +27,7 @@ mod persistent;
 mod polling;
 mod pruning;
 mod refused;
+mod renewals;
 mod replayed;
 mod shortage;
 mod signals;

@@ -98,8 +98,7 @@ fn a_number_that_is_another_types_by_now_hands_no_task_to_the_wrong_handler() {
 
 #[test]
 fn a_claim_that_ran_out_is_another_workers() {
-    let taskmanager =
-        EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(std::time::Duration::from_millis(300)));
+    let taskmanager = EmbeddedTaskManager::expiring(std::time::Duration::from_millis(300));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     // This worker believes that it has the task for 300 s. Another takes it meanwhile.
     let id =

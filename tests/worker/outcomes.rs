@@ -1,5 +1,6 @@
 //! Every kind of outcome, as the results file and the TaskManager show it.
 
+use prismq::internals::server::OfferedFeatures;
 use serde_json::{Value, json};
 
 use crate::support::{EmbeddedTaskManager, Rig, WORKER, without_moments, without_times};
@@ -163,10 +164,12 @@ fn a_handler_that_takes_too_long_is_ended() {
 
 #[test]
 fn a_time_out_over_that_of_the_claim_is_warned_of_and_cut_to_it() {
-    let rig = Rig::of(one_attempt(), &[("case", "timeout = \"1h\"")]);
+    let mut rig = Rig::of(one_attempt(), &[("case", "timeout = \"1h\"")]);
+    rig.taskmanager.restart_with(|settings| settings.faults.features = OfferedFeatures::NONE);
     rig.case("slow", "sleep 20");
     let log = rig.work(["--drain", "--claim-timeout", "1s"]).run().exits(0).stderr;
-    let warning = "case: timeout 3600s is longer than claim_timeout 1s: attempts time out after 1s";
+    let warning = "case: timeout 3600s is longer than claim_timeout 1s: attempts time out after 1s, \
+                   since the TaskManager does not renew claims";
     assert!(log.lines().any(|line| line.contains(" WARN ") && line.contains(warning)), "{log}");
     assert_eq!(rig.rows("results")[0]["error_type"], json!("timeout"));
 }

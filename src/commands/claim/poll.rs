@@ -10,8 +10,10 @@ use crate::commands::setup::Setup;
 use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
 use crate::task::{Task, position_of_type};
-use crate::taskmanager::{Backoff, Claimed, Client, Error, LongPoll, LongPollRequest, Retries, TaskView};
-use crate::worker::{WorkerType, order, withdraw_claims};
+use crate::taskmanager::{
+    Backoff, Claimed, Client, Error, LongPoll, LongPollRequest, Retries, TaskView, withdraw_claims,
+};
+use crate::worker::{WorkerType, order};
 
 /// A type to claim a task of.
 pub(super) struct WantedType<'a> {
@@ -97,7 +99,7 @@ impl ManualPoller<'_> {
         let (config, WantedType { name, id, .. }) = (&self.setup.config, &self.wanted[index]);
         let order = order(config.strategy.value);
         let claim = |client: &Client| client.claim_long_poll(&config.worker_id, *id, order, wait);
-        let claimed = match client.claim_once(claim, || self.look_for_lost_claim()) {
+        let mut claimed = match client.claim_once(claim, || self.look_for_lost_claim()) {
             Ok(claimed) => claimed,
             Err(Error::Interrupted) => return Ok(None),
             Err(error) if error.says_unknown_type() => return Err(errors::unknown_type_at(self.client, name).into()),
@@ -106,10 +108,10 @@ impl ManualPoller<'_> {
         if wait.is_requested() {
             self.long_poll.note(claimed.long_polling);
         }
-        let Some(task) = claimed.task else { return Ok(None) };
+        let (claimed_at, Some(task)) = (claimed.claimed_at, claimed.tasks.pop()) else { return Ok(None) };
         // A long poll may return a task of another type.
         let by_name = position_of_type(self.wanted.iter().map(|wanted| wanted.name), &task.task_type);
-        Ok(Some(ManuallyClaimed { index: by_name.unwrap_or(index), task, claimed_at: claimed.claimed_at }))
+        Ok(Some(ManuallyClaimed { index: by_name.unwrap_or(index), task, claimed_at }))
     }
 
     /// Returns the task that was claimed by a call whose answer was lost: one that the TaskManager shows as claimed by us
@@ -126,11 +128,8 @@ impl ManualPoller<'_> {
         for task in tasks.into_iter().filter(|task| self.is_lost_claim(task, worker_id)) {
             if let Some(whole) = client.task(task.id)?.filter(|whole| self.is_lost_claim(whole, worker_id)) {
                 let claimed_at = self.setup.clock().moment();
-                return Ok(Some(Claimed {
-                    task: Some(whole.into_task()),
-                    claimed_at,
-                    long_polling: self.long_poll.server(),
-                }));
+                let found = Claimed { tasks: vec![whole.into_task()], ..Claimed::nothing(claimed_at) };
+                return Ok(Some(Claimed { long_polling: self.long_poll.server(), ..found }));
             }
         }
         Ok(None)

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::terms::{Closed, IdlePoll, Limits};
+use super::terms::{Closed, Flow, IdlePoll, Limits};
 use super::{Breaker, PollSchedule, State, earliest, wait};
 use crate::taskmanager::Retries;
 
@@ -48,6 +48,43 @@ impl State {
 }
 
 impl PollSchedule {
+    /// Notes that the first report of a stored result is settled or postponed, and whether the task `may_be_back` in
+    /// the queue.
+    pub(in crate::worker) fn delivered(&self, may_be_back: bool) {
+        let mut state = self.lock();
+        let was_held_up = state.delivering >= self.most_delivering;
+        state.delivering -= 1;
+        state.last_active = Instant::now();
+        if may_be_back {
+            state.finished += 1;
+            if self.limits.drain {
+                (state.flow, state.called) = (Flow::Tasks, state.called.max(1));
+            }
+        }
+        state.close_when_drained(&self.limits);
+        // Most reports change nothing for the slots: waking all of them would be costly.
+        if may_be_back || was_held_up || state.closed.is_some() || !self.limits.runs_until_stopped() {
+            self.notify(&state);
+        }
+    }
+
+    /// Notes the number of unreported results, counted under the lock so that the latest count wins.
+    pub(in crate::worker) fn note_unreported(&self, count: impl FnOnce() -> usize) {
+        let mut state = self.lock();
+        let unreported = count();
+        let now = Instant::now();
+        // A failure that has only now arrived returns the task to the queue.
+        if unreported < state.unreported {
+            state.last_active = now;
+            if self.limits.drain {
+                (state.flow, state.called, state.finished) = (Flow::Tasks, 1, state.finished + 1);
+            }
+        }
+        state.unreported = unreported;
+        state.unreported_since = (unreported > 0).then(|| state.unreported_since.unwrap_or(now));
+        self.notify(&state);
+    }
+
     /// Whether the schedule is closed.
     pub(in crate::worker) fn is_closed(&self) -> bool {
         self.lock().closed.is_some()

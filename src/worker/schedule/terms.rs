@@ -1,6 +1,8 @@
-//! Types that slots and the schedule exchange.
+//! Types that slots, the poller and the schedule exchange.
 
 use std::time::{Duration, Instant};
+
+use crate::task::Claim;
 
 /// When the worker is done by itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,11 +33,32 @@ pub(in crate::worker) enum Closed {
     Failed,
 }
 
+/// A claimed task, for a slot.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::worker) struct ClaimedTask {
+    /// Index of its type.
+    pub(in crate::worker) index: usize,
+    pub(in crate::worker) claim: Claim,
+    /// Whether an earlier process left it, or its claim was lost and found.
+    pub(in crate::worker) is_recovered: bool,
+    /// When the poll began.
+    pub(in crate::worker) polled_at: Instant,
+    /// The task's crash count, if the claim was noted together with others.
+    pub(in crate::worker) noted: Option<u32>,
+}
+
+/// What a slot does next.
+pub(in crate::worker) enum NextStep {
+    Poll(PollPermit),
+    /// Runs a task that another slot has claimed.
+    Run(ClaimedTask),
+}
+
 /// The outcome of a poll.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::worker) enum Polled {
-    /// A task of the type at this index.
-    Task(usize),
+    /// Tasks, at least one and at most as many as the permit is for.
+    Tasks(Vec<ClaimedTask>),
     /// No task. `left_out`: a type was skipped that may be claimed soon.
     Empty { left_out: bool },
     /// No task, but a type was skipped since other slots were polling for its last room.
@@ -68,8 +91,8 @@ pub(super) enum IdlePoll {
 /// The answer to a request for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::worker) enum Reservation {
-    /// A task may be claimed; room is reserved for it.
-    Made,
+    /// This many tasks may be claimed; room is reserved for them.
+    Made(usize),
     /// The type's limit is reached, or the schedule is closed.
     Full,
     /// Other slots are polling for the last room.
@@ -84,6 +107,10 @@ pub(in crate::worker) struct PollPermit {
     pub(in crate::worker) first: usize,
     /// How long the server may hold the last claim open.
     pub(in crate::worker) wait: Duration,
+    /// Maximum number of tasks: as many as slots are free.
+    pub(in crate::worker) limit: usize,
+    /// Whether one call may claim several tasks.
+    pub(in crate::worker) is_batch: bool,
     pub(super) start: Instant,
     pub(super) is_idle: bool,
     pub(super) finished_before: u64,

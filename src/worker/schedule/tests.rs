@@ -1,7 +1,26 @@
 //! When it is asked: not in step with other workers, when a type is due, and at once where the server may wait; and when a
 //! drain ends.
 
+use serde_json::Value;
+
 use super::*;
+use crate::clock::Timestamp;
+use crate::task::{Claim, Task, TaskId};
+
+/// A claimed task of the first type.
+fn task() -> ClaimedTask {
+    let now = Timestamp::now();
+    let task = Task { id: TaskId(1), task_type: "any".into(), params: Value::Null, attempt: 1, priority: 0 };
+    let claim = Claim { task, worker_id: "me".into(), claimed_at: now, deadline: now.into() };
+    ClaimedTask { index: 0, claim, is_recovered: false, polled_at: Instant::now(), noted: None }
+}
+
+fn permit_of(queue: &PollSchedule) -> PollPermit {
+    match queue.acquire() {
+        Some(NextStep::Poll(permit)) => permit,
+        _ => panic!("it may not poll"),
+    }
+}
 
 /// Whether some waits are well under `typical`, and some well over it.
 fn are_spread(waits: &[Duration], typical: Duration) -> bool {
@@ -42,11 +61,11 @@ fn workers_that_are_told_to_come_back_at_the_same_time_do_not() {
 }
 
 /// A queue whose next poll was set for half a minute or later by a poll that ended so.
-fn far(polled: Polled) -> PollSchedule {
+fn far(polled: &Polled) -> PollSchedule {
     let queue = PollSchedule::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     while queue.lock().next_poll < Instant::now() + SPREAD * 30 {
         let permit = queue.lock().permit(true, &Limits::default());
-        queue.finish_poll(&permit, polled);
+        queue.finish_poll(&permit, polled.clone());
     }
     queue
 }
@@ -54,7 +73,7 @@ fn far(polled: Polled) -> PollSchedule {
 #[test]
 fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
     let due = || Instant::now() + SPREAD * 5;
-    let queue = far(Polled::Empty { left_out: false });
+    let queue = far(&Polled::Empty { left_out: false });
     queue.note_due(SPREAD * 5);
     assert!(queue.lock().next_poll <= due());
     for _ in 0..10 {
@@ -67,7 +86,7 @@ fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
 
 #[test]
 fn a_type_that_falls_due_during_a_poll_in_vain_is_asked_for_at_once() {
-    let queue = far(Polled::Empty { left_out: false });
+    let queue = far(&Polled::Empty { left_out: false });
     let permit = queue.lock().permit(true, &Limits::default());
     queue.note_due(Duration::ZERO);
     queue.finish_poll(&permit, Polled::Empty { left_out: true });
@@ -76,7 +95,7 @@ fn a_type_that_falls_due_during_a_poll_in_vain_is_asked_for_at_once() {
 
 #[test]
 fn a_server_that_asked_to_be_left_alone_is_left_alone_though_a_type_is_due() {
-    let queue = far(Polled::Failed { index: 0, pause: Some(SPREAD * 60) });
+    let queue = far(&Polled::Failed { index: 0, pause: Some(SPREAD * 60) });
     queue.note_due(SPREAD);
     assert!(queue.lock().next_poll > Instant::now() + SPREAD * 30);
 }
@@ -95,8 +114,8 @@ fn a_schedule_by_which_nobody_polls_is_stalled() {
     assert!(queue.is_stalled(slack));
     let permit = queue.lock().permit(true, &Limits::default());
     assert!(!queue.is_stalled(slack), "somebody asks");
-    assert_eq!(queue.reserve(0), Reservation::Made);
-    queue.finish_poll(&permit, Polled::Task(0));
+    assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
+    queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
     queue.lock().last_active = long_ago;
     assert!(!queue.is_stalled(slack), "nothing more may be claimed");
     queue.finish_run(0, Verdict::Works, false);
@@ -107,27 +126,27 @@ fn a_schedule_by_which_nobody_polls_is_stalled() {
 }
 
 /// Whether the next poll comes at once after each of several polls while tasks come that end with `polled`.
-fn asks_again_at_once(limits: Limits, known: Option<LongPolling>, polled: Polled) -> bool {
+fn asks_again_at_once(limits: Limits, known: Option<LongPolling>, polled: &Polled) -> bool {
     let queue = PollSchedule::new(limits, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     if let Some(waits) = known {
         queue.note_server_waits(waits);
     }
     (0..16).all(|_| {
         let permit = queue.lock().permit(false, &limits);
-        queue.finish_poll(&permit, polled);
+        queue.finish_poll(&permit, polled.clone());
         queue.lock().next_poll <= Instant::now()
     })
 }
 
 #[test]
 fn a_server_that_may_wait_is_asked_to_at_once() {
-    let nothing = Polled::Empty { left_out: false };
-    let patient = |known, polled| asks_again_at_once(Limits::default(), known, polled);
-    assert!(patient(None, nothing), "nobody has asked it yet");
-    assert!(patient(Some(LongPolling::AllTypes), nothing));
-    assert!(!patient(Some(LongPolling::No), nothing));
+    let nothing = || Polled::Empty { left_out: false };
+    let patient = |known, polled: Polled| asks_again_at_once(Limits::default(), known, &polled);
+    assert!(patient(None, nothing()), "nobody has asked it yet");
+    assert!(patient(Some(LongPolling::AllTypes), nothing()));
+    assert!(!patient(Some(LongPolling::No), nothing()));
     let drain = Limits { drain: true, ..Limits::default() };
-    assert!(!asks_again_at_once(drain, None, nothing), "who does not go on for ever does not wait there");
+    assert!(!asks_again_at_once(drain, None, &nothing()), "who does not go on for ever does not wait there");
     for known in [None, Some(LongPolling::AllTypes)] {
         assert!(!patient(known, Polled::Failed { index: 0, pause: None }), "it would be asked in a circle");
     }
@@ -139,8 +158,8 @@ fn is_drained_after(short: Polled, long: Polled) -> bool {
     let queue = PollSchedule::new(limits, vec![3], 3, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     let permit = || queue.lock().permit(false, &limits);
     let [with_task, outlasting] = [permit(), permit()];
-    assert_eq!(queue.reserve(0), Reservation::Made);
-    queue.finish_poll(&with_task, Polled::Task(0));
+    assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
+    queue.finish_poll(&with_task, Polled::Tasks(vec![task()]));
     queue.finish_run(0, Verdict::Works, false);
     let later = permit();
     queue.finish_poll(&later, short);
@@ -151,10 +170,13 @@ fn is_drained_after(short: Polled, long: Polled) -> bool {
 
 #[test]
 fn a_drain_ends_with_its_last_poll_also_if_that_began_before_the_last_task_was_finished() {
-    let (nothing, failed) = (Polled::Empty { left_out: false }, Polled::Failed { index: 0, pause: None });
-    assert!(is_drained_after(nothing, nothing));
-    assert!(!is_drained_after(Polled::Empty { left_out: true }, nothing), "a type was left out");
-    assert!(!is_drained_after(failed, nothing) && !is_drained_after(nothing, failed), "a task may have been claimed");
+    let (nothing, failed) = (|| Polled::Empty { left_out: false }, || Polled::Failed { index: 0, pause: None });
+    assert!(is_drained_after(nothing(), nothing()));
+    assert!(!is_drained_after(Polled::Empty { left_out: true }, nothing()), "a type was left out");
+    assert!(
+        !is_drained_after(failed(), nothing()) && !is_drained_after(nothing(), failed()),
+        "a task may have been claimed"
+    );
 }
 
 /// One slot asks for the only place of a type and is not answered. Another, which had left the type out, must not end the
@@ -165,8 +187,8 @@ fn a_drain_does_not_end_with_a_poll_that_left_out_what_another_slot_asked_for() 
     let queue = PollSchedule::new(limits, vec![1, 1], 2, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     let permit = || queue.lock().permit(false, &limits);
     let [asking, other] = [permit(), permit()];
-    assert_eq!((queue.reserve(0), queue.reserve(0)), (Reservation::Made, Reservation::Contested));
-    queue.release(0);
+    assert_eq!((queue.reserve(0, 1), queue.reserve(0, 1)), (Reservation::Made(1), Reservation::Contested));
+    queue.release(0, 1);
     queue.finish_poll(&asking, Polled::Failed { index: 0, pause: None });
     queue.finish_poll(&other, Polled::Partial);
     assert!(!queue.is_closed());
@@ -179,8 +201,8 @@ fn an_idle_worker_ends_with_a_poll_in_vain_and_not_with_one_that_was_not_answere
     let queue = PollSchedule::new(IDLE, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     for (polled, ends) in [(Polled::Failed { index: 0, pause: None }, false), (Polled::Empty { left_out: false }, true)]
     {
-        let permit = queue.acquire().unwrap();
-        queue.finish_poll(&permit, polled);
+        let permit = permit_of(&queue);
+        queue.finish_poll(&permit, polled.clone());
         assert_eq!(queue.is_closed(), ends, "{polled:?}");
         queue.lock().next_poll = Instant::now();
     }
@@ -189,7 +211,7 @@ fn an_idle_worker_ends_with_a_poll_in_vain_and_not_with_one_that_was_not_answere
 #[test]
 fn a_worker_that_was_asked_to_leave_the_server_alone_polls_for_the_last_time_after_that() {
     let queue = PollSchedule::new(IDLE, vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
-    let permit = queue.acquire().unwrap();
+    let permit = permit_of(&queue);
     queue.finish_poll(&permit, Polled::Failed { index: 0, pause: Some(SPREAD * 60) });
     let state = queue.lock();
     assert!(state.next_poll_at(&IDLE) > Instant::now() + SPREAD * 30);
@@ -199,13 +221,13 @@ fn a_worker_that_was_asked_to_leave_the_server_alone_polls_for_the_last_time_aft
 fn a_worker_is_not_idle_while_the_service_behind_a_type_is_away() {
     let queue = PollSchedule::new(IDLE, vec![9], 9, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     for _ in 0..9 {
-        let permit = queue.acquire().unwrap();
-        assert_eq!(queue.reserve(0), Reservation::Made);
-        queue.finish_poll(&permit, Polled::Task(0));
+        let permit = permit_of(&queue);
+        assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
+        queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
     }
     (0..9).for_each(|_| _ = queue.finish_run(0, Verdict::Fails, false));
-    let permit = queue.acquire().unwrap();
-    assert_eq!(queue.reserve(0), Reservation::Paused);
+    let permit = permit_of(&queue);
+    assert_eq!(queue.reserve(0, 1), Reservation::Paused);
     queue.finish_poll(&permit, Polled::Empty { left_out: true });
     assert!(!queue.is_closed());
     let due = queue.lock().next_poll_at(&IDLE);
@@ -216,11 +238,11 @@ fn a_worker_is_not_idle_while_the_service_behind_a_type_is_away() {
 /// A schedule with one slot whose only task has just run, and a poll after it that found nothing.
 fn with_a_report_under_way(limits: Limits) -> PollSchedule {
     let queue = PollSchedule::new(limits, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
-    let permit = queue.acquire().unwrap();
-    assert_eq!(queue.reserve(0), Reservation::Made);
-    queue.finish_poll(&permit, Polled::Task(0));
+    let permit = permit_of(&queue);
+    assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
+    queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
     queue.finish_run(0, Verdict::Works, true);
-    let permit = queue.acquire().unwrap();
+    let permit = permit_of(&queue);
     queue.finish_poll(&permit, Polled::Empty { left_out: false });
     queue
 }
@@ -233,7 +255,7 @@ fn a_drain_ends_when_the_last_result_is_reported_and_polls_once_more_after_a_fai
         queue.delivered(may_be_back);
         assert_eq!(queue.is_closed(), !may_be_back);
         if may_be_back {
-            let permit = queue.acquire().unwrap();
+            let permit = permit_of(&queue);
             assert!(permit.start().elapsed() < SPREAD * 30, "at once");
             queue.finish_poll(&permit, Polled::Empty { left_out: false });
             assert!(queue.is_closed());
@@ -245,15 +267,15 @@ fn a_drain_ends_when_the_last_result_is_reported_and_polls_once_more_after_a_fai
 fn a_drain_polls_after_the_last_run_whose_handler_may_have_created_a_task() {
     let limits = Limits { drain: true, ..Limits::default() };
     let queue = PollSchedule::new(limits, vec![2], 2, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
-    let permit = queue.acquire().unwrap();
-    assert_eq!(queue.reserve(0), Reservation::Made);
-    queue.finish_poll(&permit, Polled::Task(0));
-    let permit = queue.acquire().unwrap();
+    let permit = permit_of(&queue);
+    assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
+    queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
+    let permit = permit_of(&queue);
     queue.finish_poll(&permit, Polled::Empty { left_out: false });
     queue.finish_run(0, Verdict::Works, true);
     queue.delivered(false);
     assert!(!queue.is_closed());
-    let permit = queue.acquire().unwrap();
+    let permit = permit_of(&queue);
     queue.finish_poll(&permit, Polled::Empty { left_out: false });
     assert!(queue.is_closed());
 }
@@ -287,4 +309,67 @@ fn wait_delivered_waits_for_first_reports() {
     assert!(!queue.wait_delivered(Duration::ZERO));
     queue.delivered(false);
     assert!(queue.wait_delivered(Duration::ZERO));
+}
+
+/// A schedule of a server that takes batches, some of whose slots wait.
+fn batches(limits: Limits, concurrency: usize, waiting: usize) -> PollSchedule {
+    let queue = PollSchedule::new(limits, vec![concurrency], waiting + 1, Backoff::new(SPREAD, 1.0, SPREAD));
+    queue.note_most_per_call(100);
+    {
+        let mut state = queue.lock();
+        (state.waiting, state.flow, state.next_poll) = (waiting, Flow::Tasks, Instant::now());
+    }
+    queue
+}
+
+#[test]
+fn a_slot_polls_for_all_that_wait_and_hands_them_their_tasks() {
+    let queue = batches(Limits::default(), 9, 3);
+    let permit = permit_of(&queue);
+    assert_eq!((permit.limit, queue.reserve(0, permit.limit)), (4, Reservation::Made(4)));
+    assert!(!queue.lock().is_called(true, false), "one call at a time");
+    assert!(queue.finish_poll(&permit, Polled::Tasks(vec![task(), task(), task()])).is_some());
+    queue.release(0, 1);
+    for _ in 0..2 {
+        queue.lock().waiting -= 1;
+        assert!(matches!(queue.acquire(), Some(NextStep::Run(_))));
+    }
+    queue.lock().waiting -= 1;
+    assert_eq!(permit_of(&queue).limit, 1, "the others run");
+}
+
+#[test]
+fn no_more_tasks_are_asked_for_than_may_be_claimed() {
+    let queue = batches(Limits { max_tasks: 3, ..Limits::default() }, 9, 7);
+    let permit = permit_of(&queue);
+    assert_eq!(permit.limit, 3);
+    assert!(queue.may_ask_at(&queue.lock()).is_none());
+    queue.finish_poll(&permit, Polled::Empty { left_out: false });
+    let queue = batches(Limits::default(), 2, 7);
+    assert_eq!((permit_of(&queue).limit, queue.reserve(0, 8)), (8, Reservation::Made(2)));
+}
+
+#[test]
+fn slots_stay_until_a_poll_that_is_under_way_has_brought_its_tasks() {
+    let queue = batches(Limits::default(), 9, 1);
+    let permit = permit_of(&queue);
+    assert_eq!(queue.reserve(0, 2), Reservation::Made(2));
+    queue.close(Closed::Asked);
+    assert_eq!(queue.lock().promised, 1, "the other slot waits");
+    queue.finish_poll(&permit, Polled::Tasks(vec![task(), task()]));
+    assert!(matches!(queue.acquire(), Some(NextStep::Run(_))) && queue.acquire().is_none());
+}
+
+#[test]
+fn a_slot_that_waits_at_the_server_keeps_none_from_asking_for_what_has_room_since() {
+    let queue = batches(Limits::default(), 9, 2);
+    queue.note_server_waits(LongPolling::AllTypes);
+    queue.lock().flow = Flow::Empty;
+    let waits = permit_of(&queue);
+    assert!(!waits.wait.is_zero() && waits.limit == 3);
+    {
+        let mut state = queue.lock();
+        (state.flow, state.waiting) = (Flow::Tasks, 2);
+    }
+    assert_eq!(permit_of(&queue).limit, 1, "the others are promised what it waits for");
 }

@@ -168,7 +168,8 @@ fn a_timeout_longer_than_the_claim_causes_a_warning() {
         "claim_timeout = \"1m\"\n[[task_type]]\nname = \"a.long\"\ntimeout = \"61s\"\n\
          [[task_type]]\nname = \"a.right\"\ntimeout = \"60s\"\n",
     );
-    let warning = "a.long: timeout 61s is longer than claim_timeout 60s: attempts time out after 60s\n";
+    let warning = "a.long: timeout 61s is longer than claim_timeout 60s: attempts time out after 60s, \
+                   unless the TaskManager renews claims\n";
     for arguments in [&["config"][..], &["config", "--json"]] {
         assert_eq!(sandbox.prismq(arguments.iter().copied()).run().exits(0).stderr, warning);
     }

@@ -66,7 +66,7 @@ fn a_claim_begins_with_the_try_that_got_it() {
     let claimed = client.claim_long_poll("w", 1, Order::OldestFirst, LongPollRequest::default()).unwrap();
     let waited: Duration = clock.sleeps().iter().sum();
     assert_eq!(claimed.claimed_at.time, after(Timestamp::UNIX_EPOCH, waited), "its time does not run while we wait");
-    assert!(claimed.task.is_some() && !waited.is_zero());
+    assert!(!claimed.tasks.is_empty() && !waited.is_zero());
 }
 
 #[test]

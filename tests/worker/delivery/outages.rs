@@ -128,7 +128,7 @@ fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
 
 #[test]
 fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
-    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200)));
+    let taskmanager = EmbeddedTaskManager::expiring(Duration::from_millis(200));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let id = rig.case("slow", "while ! [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = rig.work(["--max-tasks", "1"]).start();
@@ -148,7 +148,7 @@ fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
 
 #[test]
 fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
-    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200)));
+    let taskmanager = EmbeddedTaskManager::expiring(Duration::from_millis(200));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let script = "while ! [ -e go ]; do sleep 0.03; done; echo '{\"progress\":50}' >&3; sleep 60";
     let id = rig.case("slow", script);
@@ -164,7 +164,7 @@ fn a_handler_whose_claim_was_lost_is_stopped_by_its_next_progress() {
 
 #[test]
 fn a_task_handed_out_again_while_it_runs_is_not_run_twice() {
-    let taskmanager = EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(500)));
+    let taskmanager = EmbeddedTaskManager::expiring(Duration::from_millis(500));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let script = "echo run >> runs; while ! [ -e go ]; do sleep 0.03; done; echo 1";
     let id = rig.case("slow", script);

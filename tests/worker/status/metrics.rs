@@ -84,10 +84,7 @@ fn an_attempt_that_was_not_run_is_no_failure() {
 
 #[test]
 fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
-    let rig = Rig::of(
-        EmbeddedTaskManager::with(|settings| settings.claim_timeout = Some(Duration::from_millis(200))),
-        &[("case", "")],
-    );
+    let rig = Rig::of(EmbeddedTaskManager::expiring(Duration::from_millis(200)), &[("case", "")]);
     let worker = StatusWorker::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     wait_for("the handler", || rig.sandbox.path("started").exists().then_some(()));

@@ -1,0 +1,134 @@
+//! Renewals: if the server can renew claims, those of unfinished tasks are renewed before they expire. So a task may take
+//! longer than a claim lasts, and claims may be short: the tasks of a machine that dies are soon handed out again. A task
+//! whose claim was lost, or that was cancelled, is stopped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Context;
+use super::recovery::Recovery;
+use super::report_queue::ReportQueue;
+use crate::shutdown::{CancelReason, CancelToken};
+use crate::task::TaskId;
+use crate::taskmanager::{Error, MOST_RENEWALS, Retries};
+
+/// How often to look for claims to renew before it is known how long they last.
+const FIRST: Duration = Duration::from_secs(1);
+/// How often to look whether another server has come that can renew claims.
+const WITHOUT: Duration = Duration::from_secs(10);
+/// Minimum time between two renewals.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+struct State {
+    /// How long claims last, as the server last said.
+    lasts: Option<Duration>,
+    has_ended: bool,
+}
+
+/// How long the server's claims last, and when to renew them.
+#[derive(Default)]
+pub(super) struct ClaimTime {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl ClaimTime {
+    /// Notes how long a claim lasts, if the server says so.
+    pub(super) fn note(&self, lasts: Option<Duration>) {
+        let Some(lasts) = lasts else { return };
+        let mut state = self.state.lock();
+        if state.lasts.replace(lasts).is_none_or(|before| lasts < before) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends the renewals.
+    pub(super) fn end(&self) {
+        self.state.lock().has_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until claims have to be renewed that were renewed at `last`; false once the renewals have ended.
+    fn wait(&self, last: Instant, interval: impl Fn(Option<Duration>) -> Duration) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            let due = last + interval(state.lasts);
+            if state.has_ended || due <= Instant::now() {
+                return !state.has_ended;
+            }
+            self.changed.wait_until(&mut state, due);
+        }
+    }
+}
+
+/// Claims by worker ID and task, each with what stops its handler, if one runs.
+type Claims = BTreeMap<(String, TaskId), Option<Arc<CancelToken>>>;
+
+pub(super) struct Renewals<'w> {
+    pub(super) context: &'w Context<'w>,
+    pub(super) recovery: &'w Recovery<'w>,
+    pub(super) reports: &'w ReportQueue,
+}
+
+impl Renewals<'_> {
+    /// Renews claims until the worker ends: at a third of the time that they last, and sooner after a failed call.
+    pub(super) fn run(&self) {
+        let (mut last, mut has_failed) = (Instant::now(), false);
+        let client = self.context.client();
+        loop {
+            let interval = |lasts: Option<Duration>| match lasts {
+                _ if !client.known_features().renew => WITHOUT,
+                None => FIRST,
+                Some(lasts) => (lasts / if has_failed { 12 } else { 3 }).max(SHORTEST),
+            };
+            if !self.context.claim_time.wait(last, interval) {
+                return;
+            }
+            last = Instant::now();
+            has_failed = client.features().renew && self.renew_all().is_err();
+        }
+    }
+
+    /// Renews the claims of all tasks that run, wait to run, or have an unreported result.
+    fn renew_all(&self) -> Result<(), Error> {
+        let idle = self.recovery.claims().into_iter().chain(self.reports.claims());
+        let mut claims: Claims = idle.map(|claim| (claim, None)).collect();
+        for (worker_id, id, token) in self.context.in_flight.running_claims() {
+            claims.insert((worker_id, id), Some(token));
+        }
+        let mut claims = claims.into_iter().peekable();
+        while let Some(((worker_id, id), token)) = claims.next() {
+            let (mut ids, mut tokens) = (vec![id], vec![token]);
+            while ids.len() < MOST_RENEWALS
+                && let Some(((_, id), token)) = claims.next_if(|((other, _), _)| *other == worker_id)
+            {
+                ids.push(id);
+                tokens.push(token);
+            }
+            self.renew(&worker_id, &ids, &tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Renews claims of one worker ID in one call, and stops the tasks whose claims were lost.
+    fn renew(&self, worker_id: &str, ids: &[TaskId], tokens: &[Option<Arc<CancelToken>>]) -> Result<(), Error> {
+        let client = self.context.client().with_retries(Retries::NONE);
+        for (token, renewed) in tokens.iter().zip(client.renew(worker_id, ids)?) {
+            match renewed {
+                Ok(lasts) => self.context.claim_time.note(Some(lasts)),
+                Err(error) if error.says_not_claimed() => {
+                    if let Some(token) = token {
+                        token.raise(Some(CancelReason::ClaimLost));
+                    }
+                }
+                // The next renewal may succeed.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
