@@ -297,7 +297,7 @@ fn nested(number: usize) -> Value {
 }
 
 #[test]
-fn a_check_that_nobody_waits_for_any_more_keeps_others_off() {
+fn an_abandoned_check_blocks_further_checks() {
     let schema = Arc::new(Schema::new(&json!({"type": "object"})).unwrap());
     let (go_on, held) = mpsc::channel::<()>();
     let (sender, result) = mpsc::channel();
@@ -324,7 +324,7 @@ fn minutes_of_work() -> (Value, Value) {
 }
 
 #[test]
-fn a_check_that_nobody_waits_for_any_more_stops() {
+fn an_abandoned_check_stops() {
     let (schema, long) = minutes_of_work();
     let schema = Arc::new(Schema::new(&schema).unwrap());
     let late = schema.check_within(&long, Duration::from_millis(20), drop);

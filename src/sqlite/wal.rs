@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_nobody_waiting() {
+    fn a_panic_leaves_no_thread_waiting() {
         let first = AtomicUsize::new(0);
         let (made, told) = eight_at_once(|| {
             assert!(first.fetch_add(1, Ordering::Relaxed) > 0, "the first panics");

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_nobody_asked_for_end_at_a_few_seconds() {
+    fn pauses_without_retry_after_are_at_most_a_few_seconds() {
         for (most, longest) in [(60, 5), (3, 3)] {
             let mut backoff = Backoff::when_asked_to_wait(Duration::from_secs(most));
             (0..20).for_each(|_| _ = backoff.grow());

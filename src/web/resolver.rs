@@ -159,11 +159,11 @@ mod tests {
 
     /// A process has its open files for all its threads, so the test runs itself in a child.
     #[test]
-    fn a_want_of_open_files_is_told_from_an_unknown_name() {
+    fn a_shortage_of_open_files_differs_from_an_unknown_name() {
         const CHILD: &str = "PRISMQ_TEST_WITHOUT_FILES";
         if std::env::var_os(CHILD).is_none() {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "web::resolver::tests::a_want_of_open_files_is_told_from_an_unknown_name"]);
+            child.args(["--exact", "web::resolver::tests::a_shortage_of_open_files_differs_from_an_unknown_name"]);
             let output = child.env(CHILD, "1").output().unwrap();
             let stdout = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_a_day_is_a_quota_whatever_its_reason_says() {
+    fn a_daily_limit_is_a_quota_for_any_reason() {
         let message =
             "Quota exceeded for quota metric 'Search' and limit 'Search per day' of service 'youtube.googleapis.com'";
         assert_eq!(refusal(429, &error(message, "global", "rateLimitExceeded")).kind, FailureKind::Quota);

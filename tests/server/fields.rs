@@ -47,7 +47,7 @@ fn refused(answer: &ApiResponse, what: impl std::fmt::Debug) {
 }
 
 #[test]
-fn a_type_is_registered_by_whatever_makes_texts_and_a_schema() {
+fn type_fields_are_accepted_in_every_form_that_makes_texts_and_a_schema() {
     for api in servers() {
         let body = json!({"name": "b", "version": "1", "param_schema": {"type": "object", "title": "t"}, "more": [1]});
         let register = |field, value: Option<&Value>| api.post("/task-types/register", with(&body, field, value));
@@ -86,7 +86,7 @@ fn a_type_is_registered_by_whatever_makes_texts_and_a_schema() {
 }
 
 #[test]
-fn a_task_is_created_whatever_its_priority_is_written_as() {
+fn priority_is_accepted_in_every_form_of_a_number() {
     for (api, published) in servers().into_iter().zip([false, true]) {
         let body = json!({"type": "a", "params": {"n": 0}, "more": {"b": []}});
         let create = |field, value: Option<&Value>, n: usize| {
@@ -135,7 +135,7 @@ fn a_task_is_created_whatever_its_priority_is_written_as() {
 }
 
 #[test]
-fn a_claim_is_made_by_whatever_names_a_type_and_an_order() {
+fn claim_fields_are_accepted_in_every_form_that_names_a_type_and_an_order() {
     for (api, published) in servers().into_iter().zip([false, true]) {
         let nothing = if published { 500 } else { 404 };
         let body = json!({"worker_id": "w", "task_type_id": 1, "sort_by": "id", "sort_order": "ASC", "more": 1});

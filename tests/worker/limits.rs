@@ -92,7 +92,7 @@ fn an_idle_worker_polls_once_more_before_it_ends() {
 }
 
 #[test]
-fn an_idle_worker_does_not_end_while_nobody_answers_whether_there_is_a_task() {
+fn an_idle_worker_does_not_end_while_polls_are_not_answered() {
     let status = task_that_comes_while_idle("50ms", &[], |published| {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(2) {

@@ -190,7 +190,7 @@ fn a_task_whose_claim_is_just_being_answered_to_another_slot_runs_once() {
 }
 
 #[test]
-fn a_drain_does_not_end_well_while_nobody_says_what_is_claimed() {
+fn a_drain_fails_while_the_claimed_tasks_cannot_be_listed() {
     let (published, sandbox) = with_tasks(1);
     published.inject(CLAIM, Fault::AnswerLost);
     for _ in 0..100 {
@@ -224,7 +224,7 @@ fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can
 }
 
 #[test]
-fn a_worker_goes_on_though_nobody_says_what_is_claimed() {
+fn a_worker_continues_although_the_claimed_tasks_cannot_be_listed() {
     at_once([Answer::page(500), Answer::error(404, "no such endpoint")], |answer| {
         let (published, sandbox) = with_tasks(2);
         published.inject(CLAIM, Fault::AnswerLost);

@@ -33,7 +33,7 @@ fn mend(sandbox: &Sandbox) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_worker_survives_whatever_keeps_its_results_file_from_being_written() {
+fn a_worker_survives_every_kind_of_unwritable_results_file() {
     // No claim outlasts a second, nor does it wait for longer to be noted.
     let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "timeout = '1s'")]);
     rig.script("it", "echo 1");

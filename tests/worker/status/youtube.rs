@@ -18,7 +18,7 @@ fn with_youtube(prismq: Prismq, api: &ScriptedServer) -> Prismq {
 }
 
 #[test]
-fn the_days_units_are_shown_and_nobody_is_asked_for_them() {
+fn the_day_s_units_are_shown_without_a_call() {
     let rig = Rig::of(EmbeddedTaskManager::start(), &[]);
     rig.taskmanager.register(TYPE);
     rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = '{TYPE}'\nhandler = 'youtube.video'\n"));
