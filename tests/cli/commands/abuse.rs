@@ -80,7 +80,7 @@ fn many_connections_neither_block_others_nor_take_memory() {
     let grown = memory(serving.id(), "VmRSS").saturating_sub(before);
     assert!(grown < 20 << 10, "{grown} KiB more for {} clients", senders.len() + heads.len());
     assert_eq!(with_key(address, KEY).status, 200);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 #[test]
