@@ -73,7 +73,9 @@ fn a_terminal_shows_bars_and_the_last_24_hours() {
     assert!(shown.contains("\x1b[32m███") && shown.contains("\x1b[31m▒▒▒"), "{shown:?}");
     let lines = text(&shown);
     let lines: Vec<&str> = lines.lines().collect();
-    assert!(lines[1].starts_with(ANY) && lines[1].contains("/s  ██████"), "{lines:?}");
+    // On a busy machine, an attempt may take longer than a second.
+    let is_rated = ["/s  ██████", "/min  ██████"].iter().any(|rate| lines[1].contains(rate));
+    assert!(lines[1].starts_with(ANY) && is_rated, "{lines:?}");
     assert!(lines[2].ends_with("▒▒▒"), "{lines:?}");
     // The results may be in two different hours.
     assert!(lines[4].starts_with("last 24 hours  ·····") && lines[4].ends_with("  2 completed"), "{lines:?}");
