@@ -28,7 +28,7 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
         faults,
         claim_timeout: args.claim_timeout,
         max_attempts: args.max_attempts,
-        keep: args.keep,
+        retention: args.keep,
         ..settings(args.listen, args.db.clone(), setup)
     });
     let server = server.map_err(|error| explain(&error))?;

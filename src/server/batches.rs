@@ -158,7 +158,7 @@ pub(super) async fn renew(
     let renewed = ids.clone();
     let renew = move |queue: &mut Queue| {
         let renew = |id| {
-            let renewed = queue.renew(id, &worker_id).map(|lasts| Renewed { id, expires_in: Seconds(lasts) });
+            let renewed = queue.renew(id, &worker_id).map(|timeout| Renewed { id, expires_in: Seconds(timeout) });
             EntryAnswer::of(Some(id), renewed.map_err(CallError::from))
         };
         renewed.into_iter().map(renew).collect::<Result<_, _>>()

@@ -12,7 +12,7 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 
 use super::envelope::CallError;
-use super::large::LARGE;
+use super::large_calls::LARGE;
 use super::queue::{SharedQueue, within_limits};
 use crate::http::ConnectionHandle;
 use crate::json;

@@ -26,9 +26,9 @@ use super::body;
 use super::committer::{self, Committer};
 use super::envelope::CallError;
 use super::error::Refusal;
-use super::memory::TOO_MANY_LARGE_ANSWERS;
+use super::memory_budget::TOO_MANY_LARGE_ANSWERS;
 use super::queue::{SharedQueue, TaskToCreate};
-use super::storage::{Filter, STATUSES, Side, Time};
+use super::storage::{Cursor, Filter, STATUSES, Time};
 use crate::http::ConnectionHandle;
 use crate::http::page::{Page, short_duration};
 use fields::FormInput;
@@ -171,22 +171,28 @@ async fn list_tasks(State(console): State<Arc<Console>>, Query(query): Query<For
         },
     };
     let task_type = query.get("type").map(String::as_str);
-    let side = side(&query);
+    let cursor = cursor(&query);
     let limit = i64::from(PAGE) + 1;
-    let filter =
-        Filter { status, task_type: task_type.map(escape_like), side: side.unwrap_or(Side::NEWEST), limit, offset: 0 };
+    let filter = Filter {
+        status,
+        task_type: task_type.map(escape_like),
+        cursor: cursor.unwrap_or(Cursor::NEWEST),
+        limit,
+        offset: 0,
+    };
     let (mut tasks, types) = {
         let mut queue = console.queue.lock().await;
         (queue.listed(&filter)?, queue.counts()?)
     };
     // One more task than shown was requested, to know whether there are more.
     let more = tasks.len() > usize::from(PAGE);
-    let after = matches!(side, Some(Side::After(_)));
+    let after = matches!(cursor, Some(Cursor::After(_)));
     if more {
         tasks.remove(if after { 0 } else { tasks.len() - 1 });
     }
-    let newer = tasks.first().filter(|_| if after { more } else { side.is_some() }).map(|it| Side::After(it.task.id));
-    let older = tasks.last().filter(|_| after || more).map(|it| Side::Before(it.task.id));
+    let newer =
+        tasks.first().filter(|_| if after { more } else { cursor.is_some() }).map(|it| Cursor::After(it.task.id));
+    let older = tasks.last().filter(|_| after || more).map(|it| Cursor::Before(it.task.id));
     let mut counts = [0; STATUSES.len()];
     for it in types.iter().filter(|it| task_type.is_none_or(|name| name == it.name)) {
         counts.iter_mut().zip(it.counts).for_each(|(sum, count)| *sum += count);
@@ -203,9 +209,9 @@ fn invalid_status(wanted: &str) -> Response {
 }
 
 /// Returns where a page starts, if it is not the first.
-fn side(query: &FormInput) -> Option<Side> {
+fn cursor(query: &FormInput) -> Option<Cursor> {
     let id = |name| query.get(name).and_then(|id| id.parse().ok());
-    id("after").map(Side::After).or_else(|| id("before").map(Side::Before))
+    id("after").map(Cursor::After).or_else(|| id("before").map(Cursor::Before))
 }
 
 /// Returns the LIKE pattern that matches only `name`.
@@ -233,7 +239,7 @@ async fn retry(
     id: TaskId,
 ) -> PageResult {
     let Path(id) = id.map_err(|_| Refusal::TaskNotFound)?;
-    console.queue.with_tasks(&[id], move |queue| queue.put_back(id)).await?;
+    console.queue.with_tasks(&[id], move |queue| queue.retry(id)).await?;
     log_action(&connection, Some(id), "task retried on the page");
     Ok(redirect(&format!("/tasks/{id}?is=back")))
 }
@@ -332,14 +338,14 @@ fn redirect(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
 }
 
-fn list_link(status: Option<&str>, task_type: Option<&str>, side: Option<Side>) -> String {
+fn list_link(status: Option<&str>, task_type: Option<&str>, cursor: Option<Cursor>) -> String {
     let status = status.map(|status| format!("status={status}"));
     let task_type = task_type.map(|name| format!("type={}", percent(name)));
-    let side = side.map(|side| match side {
-        Side::Before(id) => format!("before={id}"),
-        Side::After(id) => format!("after={id}"),
+    let cursor = cursor.map(|cursor| match cursor {
+        Cursor::Before(id) => format!("before={id}"),
+        Cursor::After(id) => format!("after={id}"),
     });
-    let query: Vec<_> = [status, task_type, side].into_iter().flatten().collect();
+    let query: Vec<_> = [status, task_type, cursor].into_iter().flatten().collect();
     if query.is_empty() { "/tasks".to_owned() } else { format!("/tasks?{}", query.join("&")) }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::Refusal;
-use super::memory::TOO_MANY_LARGE_ANSWERS;
+use super::memory_budget::TOO_MANY_LARGE_ANSWERS;
 use crate::sqlite;
 
 /// The data of a successful answer.

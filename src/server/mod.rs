@@ -13,10 +13,10 @@ mod error;
 mod faults;
 mod features;
 mod key_limiter;
-mod large;
+mod large_calls;
 mod long_poll;
 mod long_poll_queue;
-mod memory;
+mod memory_budget;
 mod params;
 mod published;
 mod queue;
@@ -87,7 +87,7 @@ pub struct Settings {
     /// Number of attempts before a task stays failed.
     pub max_attempts: u32,
     /// How long completed and failed tasks are kept; `None` means forever.
-    pub keep: Option<Duration>,
+    pub retention: Option<Duration>,
     /// Faults to inject, to test clients.
     pub faults: Faults,
 }
@@ -102,7 +102,7 @@ impl Settings {
             api_key: None,
             claim_timeout: None,
             max_attempts: 3,
-            keep: None,
+            retention: None,
             faults: Faults::default(),
         }
     }
@@ -126,7 +126,7 @@ impl Server {
         let committer = Arc::new(Committer::new(queue.clone()));
         let disk = Arc::clone(&queue.disk);
         let long_polls = Arc::clone(&queue.long_polls);
-        let pruning = settings.keep.map(|keep| prune(queue.clone(), Arc::clone(&committer), keep));
+        let pruning = settings.retention.map(|retention| prune(queue.clone(), Arc::clone(&committer), retention));
         let router = router(settings, queue, Arc::clone(&committer), address.port());
         let run = |listener, stopped: oneshot::Receiver<()>| async move {
             tokio::spawn(async move { committer.run().await });
@@ -208,17 +208,17 @@ fn router(settings: &Settings, queue: SharedQueue, committer: Arc<Committer>, po
     })
 }
 
-/// Removes tasks that ended longer ago than `keep`, for as long as the server runs. `committer` commits what is removed.
-async fn prune(queue: SharedQueue, committer: Arc<Committer>, keep: Duration) {
+/// Removes tasks that ended longer ago than `retention`, for as long as the server runs. `committer` commits what is removed.
+async fn prune(queue: SharedQueue, committer: Arc<Committer>, retention: Duration) {
     let start = Moment::from(Timestamp::now());
     loop {
         // An error is reported to callers by their own calls; here, the next iteration tries again.
         let more = queue
             .lock()
             .await
-            .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(keep), PRUNE_STEP)
+            .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(retention), PRUNE_STEP)
             .unwrap_or(false);
         let _ = committer.catch_up().await;
-        sleep(if more { PRUNE_PAUSE } else { PRUNE_EVERY.min(keep).max(PRUNE_PAUSE) }).await;
+        sleep(if more { PRUNE_PAUSE } else { PRUNE_EVERY.min(retention).max(PRUNE_PAUSE) }).await;
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{integer, read_within};
 use super::envelope::{CallError, proxy_page};
-use super::large::{LARGE, LargeCalls};
+use super::large_calls::{LARGE, LargeCalls};
 use super::routes::{DEFAULT_LIMIT, Unlimited};
 
 /// Maximum size of a request for the published server's proxy: 1 MiB.

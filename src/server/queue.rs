@@ -1,7 +1,5 @@
 //! The rules of the TaskManager: what each call changes, and when it is refused.
 
-#[cfg(test)]
-mod growth;
 mod shared;
 
 use std::sync::Arc;
@@ -13,13 +11,13 @@ pub(super) use shared::{STEP, SharedQueue, TaskToCreate};
 
 use super::Settings;
 use super::error::{Refusal, Result, ServerError};
-use super::large::LARGE;
+use super::large_calls::LARGE;
 use super::long_poll_queue::LongPollQueue;
-use super::memory::{MemoryBudget, MemoryReservation};
+use super::memory_budget::{MemoryBudget, MemoryReservation};
 use super::params::{NewParams, Schemas};
 use super::storage::{
-    ClaimOrder, ClaimedTask, Disk, Filter, Json, Listed, NewTask, Overview, Report, Rules, Seconds, Shown,
-    SqliteStorage, TaskClaim, TaskDetails, TaskSummary, Time, TypeCounts, TypeDetails, TypeLimit,
+    ClaimOrder, ClaimedTask, Disk, Filter, Json, NewTask, Overview, Report, Seconds, SqliteStorage, TaskClaim,
+    TaskDetails, TaskPage, TaskRow, TaskSummary, Time, TypeConstraints, TypeCounts, TypeDetails, TypeLimit,
 };
 use crate::json::{self, MAX_BYTES};
 
@@ -169,21 +167,21 @@ impl Queue {
     }
 
     /// Returns the constraints for new tasks of an active type.
-    fn rules(&self, task_type: &str) -> Result<Rules> {
-        let rules = self.storage.rules(task_type)?;
-        if rules.is_active { Ok(rules) } else { Err(Refusal::TypeNotActive) }
+    fn constraints(&self, task_type: &str) -> Result<TypeConstraints> {
+        let constraints = self.storage.constraints(task_type)?;
+        if constraints.is_active { Ok(constraints) } else { Err(Refusal::TypeNotActive) }
     }
 
     /// Returns the schema of a type's params.
     pub(super) fn schema(&self, task_type: &str) -> Result<Value> {
         // It was parsed before it was stored.
-        Ok(serde_json::from_str(&self.storage.rules(task_type)?.schema).unwrap_or_default())
+        Ok(serde_json::from_str(&self.storage.constraints(task_type)?.schema).unwrap_or_default())
     }
 
     /// Stores a task, unless one with the same type and params exists; then returns that one.
     pub(super) fn create(&mut self, task: CheckedTask) -> Result<CreatedTask> {
         let CheckedTask { task_type, params: NewParams { text, dedupe_key }, priority } = task;
-        let type_id = self.rules(&task_type)?.type_id;
+        let type_id = self.constraints(&task_type)?.type_id;
         self.uncommitted += text.len();
         let task = NewTask { type_id, params: &text, priority, dedupe_key: &dedupe_key };
         let (id, known) = self.storage.create(&task)?;
@@ -224,18 +222,18 @@ impl Queue {
         types: &[TypeLimit],
         is_serving: bool,
     ) -> Result<ClaimedTasks> {
-        let lasts = self.claim_timeout(request.renews);
+        let claim_timeout = self.claim_timeout(request.renews);
         let mut room = AnswerRoom { answers: &self.answers, reservation: None, length: 0, is_serving };
         let claim = TaskClaim {
             worker_id: &request.worker_id,
             types,
             limit: request.limit.unwrap_or(1),
             order: request.order,
-            lasts,
+            claim_timeout,
         };
         let mut tasks = self.storage.claim(&claim, |length| room.add(length))?;
         for task in tasks.iter_mut().filter(|_| request.renews) {
-            task.expires_in = Some(Seconds(lasts));
+            task.expires_in = Some(Seconds(claim_timeout));
         }
         // A claim rewrites the row, with its params.
         self.uncommitted += room.length;
@@ -250,9 +248,9 @@ impl Queue {
 
     /// Renews a worker's claim; returns the time until it expires now.
     pub(super) fn renew(&mut self, id: i64, worker_id: &str) -> Result<Duration> {
-        let lasts = self.claim_timeout(true);
-        self.storage.renew(id, worker_id, lasts)?;
-        Ok(lasts)
+        let claim_timeout = self.claim_timeout(true);
+        self.storage.renew(id, worker_id, claim_timeout)?;
+        Ok(claim_timeout)
     }
 
     /// Returns the time until a claim of that type can expire, even one made from now on.
@@ -277,8 +275,8 @@ impl Queue {
     }
 
     /// Makes a failed task pending again, with a fresh set of attempts.
-    pub(super) fn put_back(&mut self, id: i64) -> Result<()> {
-        let type_id = self.storage.put_back(id)?;
+    pub(super) fn retry(&mut self, id: i64) -> Result<()> {
+        let type_id = self.storage.retry(id)?;
         self.long_polls.notify_first_of(type_id);
         Ok(())
     }
@@ -330,11 +328,11 @@ impl Queue {
     }
 
     /// Returns the tasks that pass `filter`, newest first, with their errors.
-    pub(super) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
+    pub(super) fn listed(&self, filter: &Filter) -> Result<Vec<TaskRow>> {
         self.storage.listed(filter)
     }
 
-    pub(super) fn shown(&self, id: i64) -> Result<Shown> {
+    pub(super) fn shown(&self, id: i64) -> Result<TaskPage> {
         self.storage.shown(id)
     }
 

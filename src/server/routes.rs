@@ -21,10 +21,10 @@ use super::committer::{self, Committer};
 use super::envelope::{CallError, Success};
 use super::error::Refusal;
 use super::features::OfferedFeatures;
-use super::large::LARGE;
+use super::large_calls::LARGE;
 use super::long_poll::{self, Preference};
 use super::queue::{ClaimRequest, ClaimedTasks, STEP, SharedQueue, TaskToCreate};
-use super::storage::{ClaimOrder, Filter, Report, STATUSES, Side, SortBy, TypeLimit};
+use super::storage::{ClaimOrder, Cursor, Filter, Report, STATUSES, SortBy, TypeLimit};
 use crate::http::ConnectionHandle;
 use crate::json::MAX_RESULT_DEPTH;
 
@@ -301,13 +301,13 @@ async fn list_tasks(
     let limit = if unlimited.is_some() { i64::MAX } else { limit.min(MAX_LIMIT) };
     let offset = whole_number(&parameters, "offset", 0)?.unwrap_or(0);
     // With `before`, no offset is needed.
-    let (side, offset) = match whole_number(&parameters, "before", 1)? {
-        Some(before) => (Side::Before(before), 0),
-        None => (Side::NEWEST, offset),
+    let (cursor, offset) = match whole_number(&parameters, "before", 1)? {
+        Some(before) => (Cursor::Before(before), 0),
+        None => (Cursor::NEWEST, offset),
     };
     // An unknown status matches no task.
     let most = if wanted.is_some() && status.is_none() { 0 } else { limit };
-    let filter = Filter { status, task_type: task_type(&mut parameters)?, side, limit: most, offset };
+    let filter = Filter { status, task_type: task_type(&mut parameters)?, cursor, limit: most, offset };
     let is_long = usize::try_from(limit).is_ok_and(|limit| limit > STEP);
     let large = queue.large.clone();
     let list = async move {

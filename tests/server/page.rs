@@ -224,7 +224,7 @@ fn an_expired_claim_is_shown() {
 
 #[test]
 fn attempts_go_with_their_task() {
-    let api = Api::start_with(|settings| settings.keep = Some(Duration::from_millis(1)));
+    let api = Api::start_with(|settings| settings.retention = Some(Duration::from_millis(1)));
     let type_id = api.register_any("a");
     api.create("a", json!({}));
     for success in [false, true] {

@@ -39,7 +39,7 @@ fn only_tasks_that_ended_long_ago_are_removed() {
     open(&api).execute(INSERT, []).unwrap();
     let Api { server, mut settings, folder: _folder, .. } = api;
     server.stop();
-    settings.keep = Some(Duration::from_secs(3600));
+    settings.retention = Some(Duration::from_secs(3600));
     let server = Server::start(&settings).unwrap();
     let client = Client::new(server.api_url());
     let ids = || {
@@ -52,7 +52,7 @@ fn only_tasks_that_ended_long_ago_are_removed() {
 
 #[test]
 fn space_of_removed_tasks_is_reused() {
-    let api = Api::start_with(|settings| settings.keep = Some(Duration::from_millis(100)));
+    let api = Api::start_with(|settings| settings.retention = Some(Duration::from_millis(100)));
     api.register_any("a");
     let database = open(&api);
     let pages: Vec<i64> = (0..8)
@@ -69,7 +69,7 @@ fn space_of_removed_tasks_is_reused() {
 
 #[test]
 fn removed_tasks_can_be_created_again() {
-    let api = Api::start_with(|settings| settings.keep = Some(Duration::from_millis(50)));
+    let api = Api::start_with(|settings| settings.retention = Some(Duration::from_millis(50)));
     let type_id = api.register_any("a");
     let task = json!({"type": "a", "params": {"n": 1}});
     let id = api.post("/tasks", task.clone()).data()["id"].clone();

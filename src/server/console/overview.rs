@@ -6,7 +6,7 @@ use super::{ago, list_link, new_link, task_link};
 use crate::failure_rate::mostly_failing;
 use crate::http::page::{bad_class, last_hour, status_heading};
 use crate::output::grouped;
-use crate::server::storage::{Overview, STATUSES, TypeCounts, WorkerSeen};
+use crate::server::storage::{Overview, STATUSES, TypeCounts, WorkerActivity};
 
 /// Maximum number of workers shown, most recently active first.
 const WORKERS: usize = 50;
@@ -97,7 +97,7 @@ fn types(types: &[TypeCounts]) -> Markup {
     }
 }
 
-fn workers(workers: &[WorkerSeen]) -> Markup {
+fn workers(workers: &[WorkerActivity]) -> Markup {
     html! {
         section {
             h2 { "Workers" }

@@ -8,7 +8,9 @@ use crate::headline::{in_one_line, without_colours};
 use crate::http::page::{bad_class, short_duration};
 use crate::output::grouped;
 use crate::output::printable;
-use crate::server::storage::{Excerpt, Fate, Listed, PastAttempt, STATUSES, Shown, Side, TaskSummary, Time};
+use crate::server::storage::{
+    AttemptEnd, Cursor, Excerpt, PastAttempt, STATUSES, TaskPage, TaskRow, TaskSummary, Time,
+};
 
 /// A page of a list.
 pub(super) struct List<'a> {
@@ -16,10 +18,10 @@ pub(super) struct List<'a> {
     pub(super) task_type: Option<&'a str>,
     /// Number of tasks of each status, of the selected type.
     pub(super) counts: [u64; STATUSES.len()],
-    pub(super) tasks: &'a [Listed],
+    pub(super) tasks: &'a [TaskRow],
     /// Links to newer and older tasks.
-    pub(super) newer: Option<Side>,
-    pub(super) older: Option<Side>,
+    pub(super) newer: Option<Cursor>,
+    pub(super) older: Option<Cursor>,
 }
 
 pub(super) fn list(list: &List<'_>) -> Markup {
@@ -94,7 +96,7 @@ fn heading(status: Option<&str>) -> &'static str {
 }
 
 /// Renders the most important detail for a task's status.
-fn what(listed: &Listed) -> Markup {
+fn what(listed: &TaskRow) -> Markup {
     let task = &listed.task;
     let worker = task.claimed_by.as_deref().unwrap_or_default();
     html! {
@@ -124,7 +126,7 @@ fn last_change(task: &TaskSummary) -> Time {
 }
 
 /// Renders a task, with an optional note at the top.
-pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
+pub(super) fn task(shown: &TaskPage, note: Option<&str>) -> Markup {
     let task = &shown.task;
     let of_which = if task.completed_at.is_some() { "" } else { " of the previous attempt" };
     html! {
@@ -157,7 +159,7 @@ pub(super) fn task(shown: &Shown, note: Option<&str>) -> Markup {
     }
 }
 
-fn facts(shown: &Shown) -> Markup {
+fn facts(shown: &TaskPage) -> Markup {
     let task = &shown.task;
     html! {
         ul.facts {
@@ -196,7 +198,7 @@ fn the_rest(excerpt: &Excerpt, id: i64) -> Markup {
 }
 
 /// Renders the attempts, newest first.
-fn history(shown: &Shown) -> Markup {
+fn history(shown: &TaskPage) -> Markup {
     let task = &shown.task;
     html! {
         section {
@@ -231,11 +233,11 @@ fn past(attempt: &PastAttempt) -> Markup {
             td { (attempt.worker_id.as_deref().unwrap_or_default()) }
             td.short { @if let Some(time) = attempt.claimed_at { (ago(time)) } }
             td {
-                @match (attempt.fate, attempt.ended_at) {
-                    (Fate::Expired, _) => { "claim expired, claimed again " (left) },
-                    (Fate::PutBack, Some(time)) => { "failed " (ago(time)) ", retried by hand " (left) },
-                    (Fate::PutBack, None) => { "retried by hand " (left) },
-                    (Fate::Failed, _) => { "failed " (left) ", retrying" },
+                @match (attempt.end, attempt.ended_at) {
+                    (AttemptEnd::Expired, _) => { "claim expired, claimed again " (left) },
+                    (AttemptEnd::Retried, Some(time)) => { "failed " (ago(time)) ", retried by hand " (left) },
+                    (AttemptEnd::Retried, None) => { "retried by hand " (left) },
+                    (AttemptEnd::Failed, _) => { "failed " (left) ", retrying" },
                 }
                 @if let Some(error) = &attempt.error { p.bad-text { (printable(&in_one_line(error))) } }
             }

@@ -12,9 +12,9 @@ use crate::json::{self, MAX_DEPTH};
 use crate::schema::Schema;
 use crate::server::error::{Refusal, Result};
 use crate::server::features::OfferedFeatures;
-use crate::server::large::{LARGE, LargeCalls};
+use crate::server::large_calls::{LARGE, LargeCalls};
 use crate::server::long_poll_queue::LongPollQueue;
-use crate::server::memory::{MemoryBudget, MemoryReservation};
+use crate::server::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::server::params::{NewParams, ParamsError, SchemaChecker};
 use crate::server::storage::{Disk, TaskSummary, TypeLimit};
 
@@ -152,11 +152,11 @@ impl SharedQueue {
     /// Returns the compiled schema of a type. Also checks the limits of `params`, and brings them into canonical form. Does
     /// not lock the queue while it compiles.
     async fn schema_for(&self, task_type: &str, params: &mut Value) -> Result<Arc<Schema>> {
-        let (rules, known) = {
+        let (constraints, known) = {
             let queue = self.lock().await;
-            let rules = queue.rules(task_type)?;
-            let known = queue.schemas.get(rules.type_id, &rules.schema);
-            (rules, known)
+            let constraints = queue.constraints(task_type)?;
+            let known = queue.schemas.get(constraints.type_id, &constraints.schema);
+            (constraints, known)
         };
         json::canonical(params);
         within_limits("params", params, MAX_DEPTH)?;
@@ -164,9 +164,9 @@ impl SharedQueue {
             return Ok(known);
         }
         // It was parsed before it was stored.
-        let schema = serde_json::from_str(&rules.schema).unwrap_or_default();
+        let schema = serde_json::from_str(&constraints.schema).unwrap_or_default();
         let schema = self.checker.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
-        self.lock().await.schemas.insert(rules.type_id, rules.schema, Arc::clone(&schema));
+        self.lock().await.schemas.insert(constraints.type_id, constraints.schema, Arc::clone(&schema));
         Ok(schema)
     }
 

@@ -1,5 +1,7 @@
 //! Test helpers of the queue, and a claim without memory for its answer.
 
+mod cost;
+
 use serde_json::json;
 
 use super::*;

@@ -51,7 +51,7 @@ pub(super) struct TaskClaim<'a> {
     pub(super) limit: usize,
     pub(super) order: ClaimOrder,
     /// Time until it expires.
-    pub(super) lasts: Duration,
+    pub(super) claim_timeout: Duration,
 }
 
 /// A type, and the maximum number of its tasks to claim.
@@ -113,19 +113,19 @@ pub(super) struct Filter {
     pub(super) status: Option<&'static str>,
     /// An SQL LIKE pattern.
     pub(super) task_type: Option<String>,
-    pub(super) side: Side,
+    pub(super) cursor: Cursor,
     pub(super) limit: i64,
     pub(super) offset: i64,
 }
 
 /// The tasks on one side of a given one, which is excluded: those with lower ids, or with higher ones.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Side {
+pub(super) enum Cursor {
     Before(i64),
     After(i64),
 }
 
-impl Side {
+impl Cursor {
     pub(super) const NEWEST: Self = Self::Before(i64::MAX);
 
     pub(super) fn id(self) -> i64 {
@@ -169,7 +169,7 @@ pub(super) struct TypeDetails {
 }
 
 /// Constraints of a type that a new task must meet.
-pub(super) struct Rules {
+pub(super) struct TypeConstraints {
     pub(super) type_id: i64,
     pub(super) is_active: bool,
     /// The JSON Schema of its params, as text.
@@ -178,13 +178,13 @@ pub(super) struct Rules {
 
 /// Why another attempt could follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum AttemptEnd {
     /// It failed, and the task had attempts left.
     Failed,
     /// Its claim expired, and the task was claimed again.
     Expired,
     /// The task had failed for good, and somebody put it back.
-    PutBack,
+    Retried,
 }
 
 /// A past attempt: another followed it.
@@ -197,7 +197,7 @@ pub(super) struct PastAttempt {
     pub(super) ended_at: Option<Time>,
     /// When the task became available for another attempt.
     pub(super) left_at: Time,
-    pub(super) fate: Fate,
+    pub(super) end: AttemptEnd,
     pub(super) error: Option<String>,
 }
 
@@ -217,7 +217,7 @@ pub(super) struct Overview {
     /// By minute, the current one last.
     pub(super) last_hour: Vec<Minute>,
     /// The worker that claimed last comes first.
-    pub(super) workers: Vec<WorkerSeen>,
+    pub(super) workers: Vec<WorkerActivity>,
 }
 
 /// A type and the number of its tasks.
@@ -229,7 +229,7 @@ pub(super) struct TypeCounts {
 }
 
 /// A worker, as seen by its claims.
-pub(super) struct WorkerSeen {
+pub(super) struct WorkerActivity {
     pub(super) worker_id: String,
     /// Its last claim: when, and of which task.
     pub(super) last: Option<(Time, i64)>,
@@ -239,13 +239,13 @@ pub(super) struct WorkerSeen {
 }
 
 /// A task in a list, with its error in one line.
-pub(super) struct Listed {
+pub(super) struct TaskRow {
     pub(super) task: TaskSummary,
     pub(super) error: Option<String>,
 }
 
 /// A task with everything its page shows.
-pub(super) struct Shown {
+pub(super) struct TaskPage {
     pub(super) task: TaskSummary,
     /// The whole error: one longer than 65,535 bytes was refused.
     pub(super) error: Option<String>,

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::headline::in_one_line;
-use crate::server::storage::{Fate, PastAttempt, Time};
+use crate::server::storage::{AttemptEnd, PastAttempt, Time};
 
 /// Maximum number kept of a task: one whose workers keep dying is claimed forever.
 const MOST: i64 = 50;
@@ -12,14 +12,14 @@ const MOST: i64 = 50;
 /// Maximum characters kept of an error, its most telling line first.
 const LONGEST_ERROR: usize = 4_000;
 
-impl Fate {
-    const ALL: [Self; 3] = [Self::Failed, Self::Expired, Self::PutBack];
+impl AttemptEnd {
+    const ALL: [Self; 3] = [Self::Failed, Self::Expired, Self::Retried];
 
     fn sql(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Expired => "expired",
-            Self::PutBack => "put back",
+            Self::Retried => "put back",
         }
     }
 
@@ -30,7 +30,7 @@ impl Fate {
 }
 
 /// Copies the last attempt from the task's row before that is overwritten.
-pub(super) fn keep(connection: &Connection, task_id: i64, fate: Fate, error: Option<&str>) -> Result<()> {
+pub(super) fn archive(connection: &Connection, task_id: i64, end: AttemptEnd, error: Option<&str>) -> Result<()> {
     let error = error.map(|error| in_one_line(error).chars().take(LONGEST_ERROR).collect::<String>());
     connection
         .prepare_cached(
@@ -38,7 +38,7 @@ pub(super) fn keep(connection: &Connection, task_id: i64, fate: Fate, error: Opt
              SELECT id, attempts, claimed_by, claimed_at, completed_at, ?2, ?3, ?4 FROM tasks \
              WHERE id = ?1",
         )?
-        .execute(params![task_id, Time::now(), fate.sql(), error])?;
+        .execute(params![task_id, Time::now(), end.sql(), error])?;
     connection
         .prepare_cached(
             "DELETE FROM past_attempts WHERE task_id = ?1 AND id <= (\
@@ -54,9 +54,9 @@ pub(super) fn remove(connection: &Connection, task_id: i64) -> Result<()> {
     Ok(())
 }
 
-/// Returns the fate of a worker's past attempt. Attempts of a task that was put back are counted from 1 again: then it is
+/// Returns how a worker's past attempt ended. Attempts of a retried task are counted from 1 again: then it is
 /// the last one with that number.
-pub(super) fn fate(connection: &Connection, task_id: i64, attempt: i64, worker_id: &str) -> Result<Option<Fate>> {
+pub(super) fn end(connection: &Connection, task_id: i64, attempt: i64, worker_id: &str) -> Result<Option<AttemptEnd>> {
     connection
         .prepare_cached(
             "SELECT fate FROM past_attempts WHERE task_id = ?1 AND attempt = ?2 AND worker_id = ?3 \
@@ -64,7 +64,7 @@ pub(super) fn fate(connection: &Connection, task_id: i64, attempt: i64, worker_i
         )?
         .query_row(params![task_id, attempt, worker_id], |row| row.get::<_, String>(0))
         .optional()
-        .map(|fate| fate.map(|fate| Fate::of(&fate)))
+        .map(|end| end.map(|end| AttemptEnd::of(&end)))
 }
 
 /// Returns a task's past attempts, newest first.
@@ -79,14 +79,14 @@ pub(super) fn of_task(connection: &Connection, task_id: i64) -> Result<Vec<PastA
 }
 
 fn read(row: &Row<'_>) -> Result<PastAttempt> {
-    let fate: String = row.get(5)?;
+    let end: String = row.get(5)?;
     Ok(PastAttempt {
         attempt: row.get(0)?,
         worker_id: row.get(1)?,
         claimed_at: row.get(2)?,
         ended_at: row.get(3)?,
         left_at: row.get(4)?,
-        fate: Fate::of(&fate),
+        end: AttemptEnd::of(&end),
         error: row.get(6)?,
     })
 }

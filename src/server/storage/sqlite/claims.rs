@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{SqliteStorage, attempts, held_by, tasks};
 use crate::server::error::{Refusal, Result};
-use crate::server::storage::{ClaimOrder, ClaimedTask, Fate, SortBy, TaskClaim, Time};
+use crate::server::storage::{AttemptEnd, ClaimOrder, ClaimedTask, SortBy, TaskClaim, Time};
 
 /// A task that may be claimed.
 pub(super) struct Candidate {
@@ -61,20 +61,20 @@ impl SqliteStorage {
             }
         };
         for candidate in candidates.iter().filter(|candidate| candidate.expired_at.is_none()) {
-            self.tally.moved(candidate.type_id, Some("pending"), Some("claimed"));
+            self.counts.moved(candidate.type_id, Some("pending"), Some("claimed"));
         }
         Ok(claimed)
     }
 
-    /// Renews a worker's claim, which expires after `lasts` from now.
-    pub(in crate::server) fn renew(&mut self, id: i64, worker_id: &str, lasts: Duration) -> Result<()> {
+    /// Renews a worker's claim, which expires after `claim_timeout` from now.
+    pub(in crate::server) fn renew(&mut self, id: i64, worker_id: &str, claim_timeout: Duration) -> Result<()> {
         loop {
             self.follow_clock()?;
             let Self { group, clock, .. } = self;
             let renewed = group.change(|connection| {
                 let Some(now) = clock.now() else { return Ok(false) };
                 held_by(connection, id, worker_id)?;
-                tasks::set_expiry(connection, id, now.later_by(lasts))?;
+                tasks::set_expiry(connection, id, now.later_by(claim_timeout))?;
                 Ok::<_, Refusal>(true)
             })?;
             if renewed {
@@ -138,7 +138,7 @@ fn take(
     now: Time,
 ) -> rusqlite::Result<ClaimedTask> {
     if candidate.expired_at.is_some() {
-        attempts::keep(connection, candidate.id, Fate::Expired, None)?;
+        attempts::archive(connection, candidate.id, AttemptEnd::Expired, None)?;
     }
-    tasks::claim(connection, candidate.id, claim.worker_id, (now, now.later_by(claim.lasts)))
+    tasks::claim(connection, candidate.id, claim.worker_id, (now, now.later_by(claim.claim_timeout)))
 }

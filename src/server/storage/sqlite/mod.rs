@@ -3,7 +3,7 @@
 mod attempts;
 mod claims;
 mod clock;
-mod tally;
+mod task_counts;
 mod tasks;
 mod types;
 mod views;
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Fate, Filter, Json, NewTask, Report, Rules, TaskDetails, TaskSummary, Time, TypeDetails};
+use super::{AttemptEnd, Filter, Json, NewTask, Report, TaskDetails, TaskSummary, Time, TypeConstraints, TypeDetails};
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
 use clock::ClaimClock;
-use tally::Tally;
+use task_counts::CachedCounts;
 use tasks::{Ending, TaskState};
 
 /// The layout of the file. Its application id is `PqTM` in ASCII.
@@ -43,7 +43,7 @@ const LONGEST_REMOVAL: Duration = Duration::from_millis(5);
 /// [`SqliteStorage::commit`].
 pub(in crate::server) struct SqliteStorage {
     group: GroupCommit,
-    tally: Tally,
+    counts: CachedCounts,
     clock: ClaimClock,
     disk: Arc<Disk>,
 }
@@ -94,7 +94,7 @@ impl SqliteStorage {
         tasks::add_missing_expiries(&connection, claim_timeout).map_err(failed)?;
         Ok(Self {
             group: GroupCommit::new(connection),
-            tally: Tally::default(),
+            counts: CachedCounts::default(),
             clock: ClaimClock::new(),
             disk: Arc::new(Disk { log, anchors }),
         })
@@ -106,7 +106,7 @@ impl SqliteStorage {
 
     /// Checks that the database answers.
     pub(in crate::server) fn check(&self) -> Result<()> {
-        types::rules(self.group.connection(), "")?;
+        types::constraints(self.group.connection(), "")?;
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl SqliteStorage {
     pub(in crate::server) fn commit(&mut self) -> std::result::Result<(), String> {
         self.group.commit().map_err(|error| {
             // Counts of rolled-back changes are counted anew.
-            self.tally = Tally::default();
+            self.counts = CachedCounts::default();
             self.clock.forget();
             sqlite::message(&error)
         })
@@ -134,7 +134,7 @@ impl SqliteStorage {
         most: i64,
     ) -> Result<(i64, bool)> {
         self.group.change(|connection| {
-            if types::rules(connection, name)?.is_none() && types::count(connection)? >= most {
+            if types::constraints(connection, name)?.is_none() && types::count(connection)? >= most {
                 return Err(Refusal::BeyondLimit(format!("There are {most} task types already")));
             }
             Ok(types::store(connection, name, version, schema)?)
@@ -156,8 +156,8 @@ impl SqliteStorage {
     }
 
     /// Returns the constraints for new tasks of a type.
-    pub(in crate::server) fn rules(&self, task_type: &str) -> Result<Rules> {
-        types::rules(self.group.connection(), task_type)?.ok_or(Refusal::TypeNotFound)
+    pub(in crate::server) fn constraints(&self, task_type: &str) -> Result<TypeConstraints> {
+        types::constraints(self.group.connection(), task_type)?.ok_or(Refusal::TypeNotFound)
     }
 
     /// Whether the type's name matches `pattern`; true without a pattern.
@@ -172,7 +172,7 @@ impl SqliteStorage {
             None => Ok((tasks::insert(connection, task)?, None)),
         })?;
         if known.is_none() {
-            self.tally.moved(task.type_id, None, Some("pending"));
+            self.counts.moved(task.type_id, None, Some("pending"));
         }
         Ok((id, known))
     }
@@ -216,30 +216,30 @@ impl SqliteStorage {
             };
             let error_message = error.filter(|_| !success);
             if status == "pending" {
-                attempts::keep(connection, id, Fate::Failed, error_message.as_deref())?;
+                attempts::archive(connection, id, AttemptEnd::Failed, error_message.as_deref())?;
             }
             tasks::end(connection, id, &Ending { status, result, error_message })?;
             Ok::<_, Refusal>((Some(task.type_id), status))
         })?;
         if let Some(type_id) = type_id {
-            self.tally.moved(type_id, Some("claimed"), Some(status));
+            self.counts.moved(type_id, Some("claimed"), Some(status));
         }
         Ok((type_id, status))
     }
 
     /// Puts a failed task back with a fresh set of attempts. Its error is kept. Returns its type.
-    pub(in crate::server) fn put_back(&mut self, id: i64) -> Result<i64> {
+    pub(in crate::server) fn retry(&mut self, id: i64) -> Result<i64> {
         let type_id = self.group.change(|connection| {
             let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
             if task.status != "failed" {
                 return Err(Refusal::NotFailed);
             }
             let error = tasks::error_message(connection, id)?;
-            attempts::keep(connection, id, Fate::PutBack, error.as_deref())?;
-            tasks::put_back(connection, id)?;
+            attempts::archive(connection, id, AttemptEnd::Retried, error.as_deref())?;
+            tasks::retry(connection, id)?;
             Ok(task.type_id)
         })?;
-        self.tally.moved(type_id, Some("failed"), Some("pending"));
+        self.counts.moved(type_id, Some("failed"), Some("pending"));
         Ok(type_id)
     }
 
@@ -260,7 +260,7 @@ impl SqliteStorage {
             Ok::<_, Refusal>((more, removed))
         })?;
         for (type_id, status) in removed {
-            self.tally.moved(type_id, Some(&status), None);
+            self.counts.moved(type_id, Some(&status), None);
         }
         Ok(more)
     }
@@ -311,13 +311,13 @@ fn earlier_outcome(
     if is_own && let Some(status) = ["completed", "failed"].into_iter().find(|status| task.status == *status) {
         return Ok(status);
     }
-    match attempts::fate(connection, id, attempt, worker_id)? {
-        Some(Fate::Failed) => Ok("pending"),
+    match attempts::end(connection, id, attempt, worker_id)? {
+        Some(AttemptEnd::Failed) => Ok("pending"),
         // Only a task that has failed for good is put back.
-        Some(Fate::PutBack) => Ok("failed"),
+        Some(AttemptEnd::Retried) => Ok("failed"),
         None if task.status == "claimed" && task.attempts == attempt => Err(Refusal::ClaimedByAnother),
         None if task.status != "claimed" && task.attempts < attempt => Err(Refusal::NotClaimed),
-        Some(Fate::Expired) | None => Err(Refusal::AttemptOver),
+        Some(AttemptEnd::Expired) | None => Err(Refusal::AttemptOver),
     }
 }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 use super::claims::Candidate;
 use super::types;
 use crate::server::storage::{
-    ClaimOrder, ClaimedTask, Filter, NewTask, STATUSES, Side, SortBy, TaskDetails, TaskSummary, Time,
+    ClaimOrder, ClaimedTask, Cursor, Filter, NewTask, STATUSES, SortBy, TaskDetails, TaskSummary, Time,
 };
 
 /// The columns that decide what a worker may do with a task.
@@ -210,7 +210,7 @@ pub(super) fn error_message(connection: &Connection, id: i64) -> Result<Option<S
 }
 
 /// Puts a failed task back as if it had never run. Its error is kept until it ends again.
-pub(super) fn put_back(connection: &Connection, id: i64) -> Result<usize> {
+pub(super) fn retry(connection: &Connection, id: i64) -> Result<usize> {
     connection
         .prepare_cached(
             "UPDATE tasks SET status = 'pending', attempts = 0, progress = 0, claimed_by = NULL, claimed_at = NULL, \
@@ -258,8 +258,8 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<TaskS
 pub(super) fn list_ids(connection: &Connection, filter: &Filter) -> Result<Vec<i64>> {
     let mut ids = match &filter.task_type {
         None => {
-            let sql = ids_sql(filter.side, filter.status, false);
-            ids(connection, &sql, params![filter.side.id(), filter.limit, filter.offset])?
+            let sql = ids_sql(filter.cursor, filter.status, false);
+            ids(connection, &sql, params![filter.cursor.id(), filter.limit, filter.offset])?
         }
         Some(pattern) => ids_of_types(connection, filter, pattern)?,
     };
@@ -281,23 +281,23 @@ fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Resu
     let mut found = Vec::new();
     for type_id in types::like(connection, pattern)? {
         for status in STATUSES.iter().filter(|status| filter.status.is_none_or(|wanted| wanted == **status)) {
-            let sql = ids_sql(filter.side, Some(status), true);
-            found.extend(ids(connection, &sql, params![filter.side.id(), most, 0, type_id])?);
+            let sql = ids_sql(filter.cursor, Some(status), true);
+            found.extend(ids(connection, &sql, params![filter.cursor.id(), most, 0, type_id])?);
         }
     }
-    found.sort_unstable_by_key(|id| id.abs_diff(filter.side.id()));
+    found.sort_unstable_by_key(|id| id.abs_diff(filter.cursor.id()));
     let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(found.into_iter().skip(count(filter.offset)).take(count(filter.limit)).collect())
 }
 
-/// Returns the SQL for the ids on that side, the nearest first. Each combination has its own statement: one for all
+/// Returns the SQL for the ids on that cursor, the nearest first. Each combination has its own statement: one for all
 /// could not use the indexes.
-fn ids_sql(side: Side, status: Option<&str>, of_type: bool) -> String {
+fn ids_sql(cursor: Cursor, status: Option<&str>, of_type: bool) -> String {
     let status = status.map_or_else(String::new, |status| format!("status = '{status}' AND"));
     let of_type = if of_type { "type_id = ?4 AND" } else { "" };
-    let (than, order) = match side {
-        Side::Before(_) => ("<", "DESC"),
-        Side::After(_) => (">", "ASC"),
+    let (than, order) = match cursor {
+        Cursor::Before(_) => ("<", "DESC"),
+        Cursor::After(_) => (">", "ASC"),
     };
     format!("SELECT id FROM tasks WHERE {of_type} {status} id {than} ?1 ORDER BY id {order} LIMIT ?2 OFFSET ?3")
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use crate::server::storage::{Json, Rules, Time, TypeDetails};
+use crate::server::storage::{Json, Time, TypeConstraints, TypeDetails};
 
 const COLUMNS: &str = "id, name, version, param_schema, is_active, created_at, updated_at";
 
@@ -39,10 +39,12 @@ pub(super) fn like(connection: &Connection, pattern: &str) -> Result<Vec<i64>> {
         .collect()
 }
 
-pub(super) fn rules(connection: &Connection, name: &str) -> Result<Option<Rules>> {
+pub(super) fn constraints(connection: &Connection, name: &str) -> Result<Option<TypeConstraints>> {
     connection
         .prepare_cached("SELECT id, is_active, param_schema FROM task_types WHERE name = ?1")?
-        .query_row([name], |row| Ok(Rules { type_id: row.get(0)?, is_active: row.get(1)?, schema: row.get(2)? }))
+        .query_row([name], |row| {
+            Ok(TypeConstraints { type_id: row.get(0)?, is_active: row.get(1)?, schema: row.get(2)? })
+        })
         .optional()
 }
 

@@ -10,7 +10,7 @@ use crate::headline::in_one_line;
 use crate::output::printable;
 use crate::server::error::{Refusal, Result};
 use crate::server::storage::{
-    Excerpt, Filter, LONGEST_EXCERPT, Listed, Overview, Shown, TaskSummary, Time, TypeCounts, WorkerSeen,
+    Excerpt, Filter, LONGEST_EXCERPT, Overview, TaskPage, TaskRow, TaskSummary, Time, TypeCounts, WorkerActivity,
 };
 
 /// Maximum characters of an error in a list, and how many of its last bytes are searched for the most telling ones.
@@ -24,7 +24,7 @@ impl SqliteStorage {
     /// Returns the data of the overview. `waiting` are the long-polling workers, with the ids of the types.
     pub(in crate::server) fn overview(&mut self, waiting: HashMap<String, HashSet<i64>>) -> Result<Overview> {
         let types = self.counts()?;
-        let last_hour = self.tally.look(self.group.connection())?.last_hour();
+        let last_hour = self.counts.current(self.group.connection())?.last_hour();
         let workers = workers(self.group.connection(), waiting)?;
         Ok(Overview { types, last_hour, workers })
     }
@@ -32,14 +32,14 @@ impl SqliteStorage {
     /// Returns each type and the number of its tasks, by name.
     pub(in crate::server) fn counts(&mut self) -> Result<Vec<TypeCounts>> {
         let connection = self.group.connection();
-        let tally = self.tally.look(connection)?;
+        let counts = self.counts.current(connection)?;
         let of_type =
-            |(id, name, version, is_active)| TypeCounts { name, version, is_active, counts: tally.of_type(id) };
+            |(id, name, version, is_active)| TypeCounts { name, version, is_active, counts: counts.of_type(id) };
         Ok(types::names(connection)?.into_iter().map(of_type).collect())
     }
 
     /// Returns the tasks that pass `filter`, newest first.
-    pub(in crate::server) fn listed(&self, filter: &Filter) -> Result<Vec<Listed>> {
+    pub(in crate::server) fn listed(&self, filter: &Filter) -> Result<Vec<TaskRow>> {
         let connection = self.group.connection();
         // It is cut here, because SQLite's functions end a text at its first NUL.
         let mut errors = connection.prepare_cached("SELECT error_message FROM tasks WHERE id = ?1")?;
@@ -47,15 +47,15 @@ impl SqliteStorage {
             let end = &error[error.ceil_char_boundary(error.len().saturating_sub(LAST_LINES))..];
             printable(&in_one_line(end)).chars().take(LINE).collect()
         };
-        let mut with_error = |task: TaskSummary| -> Result<Listed> {
+        let mut with_error = |task: TaskSummary| -> Result<TaskRow> {
             let error: Option<String> = errors.query_row([task.id], |row| row.get(0)).optional()?.flatten();
-            Ok(Listed { task, error: error.map(in_a_list) })
+            Ok(TaskRow { task, error: error.map(in_a_list) })
         };
         tasks::list(connection, filter)?.into_iter().map(&mut with_error).collect()
     }
 
     /// Returns a task for its page.
-    pub(in crate::server) fn shown(&self, id: i64) -> Result<Shown> {
+    pub(in crate::server) fn shown(&self, id: i64) -> Result<TaskPage> {
         let connection = self.group.connection();
         let sql = format!(
             "SELECT {SUMMARY}, error_message, substr(params, 1, ?2), length(params), substr(result, 1, ?2), length(result), \
@@ -63,7 +63,7 @@ impl SqliteStorage {
         );
         let read = |row: &Row<'_>| {
             let task = tasks::summary(row)?;
-            Ok(Shown {
+            Ok(TaskPage {
                 task,
                 error: row.get(10)?,
                 params: excerpt(row, 11)?.unwrap_or(Excerpt { text: String::new(), length: 0 }),
@@ -89,15 +89,15 @@ const ENDED: &str = "SELECT claimed_by, claimed_at, id FROM tasks WHERE complete
                      ORDER BY completed_at DESC LIMIT ?1";
 
 /// Returns the workers of the tasks in flight, of those that ended last, and those that long-poll.
-fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<WorkerSeen>> {
-    let mut seen: HashMap<String, WorkerSeen> = HashMap::new();
+fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<WorkerActivity>> {
+    let mut seen: HashMap<String, WorkerActivity> = HashMap::new();
     for (sql, in_flight) in [(IN_FLIGHT, 1), (ENDED, 0)] {
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query([LAST])?;
         while let Some(row) = rows.next()? {
             let (worker_id, claimed_at): (Option<String>, Option<Time>) = (row.get(0)?, row.get(1)?);
             let (Some(worker_id), Some(claimed_at)) = (worker_id, claimed_at) else { continue };
-            let worker = seen.entry(worker_id.clone()).or_insert_with(|| WorkerSeen::new(worker_id));
+            let worker = seen.entry(worker_id.clone()).or_insert_with(|| WorkerActivity::new(worker_id));
             worker.in_flight += in_flight;
             worker.last = worker.last.max(Some((claimed_at, row.get(2)?)));
         }
@@ -105,14 +105,14 @@ fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> R
     let types = types::names(connection)?;
     for (worker_id, type_ids) in waiting {
         let names = types.iter().filter(|(id, ..)| type_ids.contains(id)).map(|(_, name, ..)| name.clone());
-        seen.entry(worker_id.clone()).or_insert_with(|| WorkerSeen::new(worker_id)).waits_for = names.collect();
+        seen.entry(worker_id.clone()).or_insert_with(|| WorkerActivity::new(worker_id)).waits_for = names.collect();
     }
     let mut seen: Vec<_> = seen.into_values().collect();
     seen.sort_unstable_by(|one, other| (other.last, &one.worker_id).cmp(&(one.last, &other.worker_id)));
     Ok(seen)
 }
 
-impl WorkerSeen {
+impl WorkerActivity {
     fn new(worker_id: String) -> Self {
         Self { worker_id, last: None, in_flight: 0, waits_for: Vec::new() }
     }

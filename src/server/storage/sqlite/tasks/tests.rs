@@ -49,11 +49,11 @@ fn a_query_without_an_index_is_not_flat() {
 
 #[test]
 fn a_list_reads_what_it_shows() {
-    for side in [Side::NEWEST, Side::After(0)] {
-        assert_flat(&ids_sql(side, None, false), "PRIMARY KEY");
+    for cursor in [Cursor::NEWEST, Cursor::After(0)] {
+        assert_flat(&ids_sql(cursor, None, false), "PRIMARY KEY");
         for status in STATUSES {
-            assert_flat(&ids_sql(side, Some(status), false), "tasks_by_status");
-            assert_flat(&ids_sql(side, Some(status), true), "tasks_by_type");
+            assert_flat(&ids_sql(cursor, Some(status), false), "tasks_by_status");
+            assert_flat(&ids_sql(cursor, Some(status), true), "tasks_by_type");
         }
     }
 }

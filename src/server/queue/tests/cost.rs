@@ -7,10 +7,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::{CheckedTask, ClaimRequest, Queue, TypeLimit};
 use crate::server::Settings;
 use crate::server::params::NewParams;
-use crate::server::storage::{ClaimOrder, Filter, Report, STATUSES, Side, SortBy, Time};
+use crate::server::queue::{CheckedTask, ClaimRequest, Queue, TypeLimit};
+use crate::server::storage::{ClaimOrder, Cursor, Filter, Report, STATUSES, SortBy, Time};
 
 /// The last of them has no tasks.
 const TYPES: i64 = 21;
@@ -89,21 +89,21 @@ impl CountedQueue {
         self.count("overview", |queue| queue.overview().unwrap());
         self.count("task on the page", |queue| queue.shown(400).unwrap());
         for status in [None].into_iter().chain(STATUSES.map(Some)) {
-            let filter = Filter { status, task_type: None, side: Side::Before(700), limit: 5, offset: 0 };
+            let filter = Filter { status, task_type: None, cursor: Cursor::Before(700), limit: 5, offset: 0 };
             self.count(format!("page of {status:?}"), |queue| queue.listed(&filter).unwrap());
         }
-        let failed = Filter { status: Some("failed"), task_type: None, side: Side::NEWEST, limit: 1, offset: 0 };
+        let failed = Filter { status: Some("failed"), task_type: None, cursor: Cursor::NEWEST, limit: 1, offset: 0 };
         let id = self.queue.listed(&failed).unwrap()[0].task.id;
-        self.count("put back", |queue| queue.put_back(id).unwrap());
+        self.count("retry", |queue| queue.retry(id).unwrap());
     }
 
     fn count_lists(&mut self) {
         for status in [None].into_iter().chain(STATUSES.map(Some)) {
             for task_type in [None, Some("type.7"), Some("type.%"), Some("type.21")] {
-                for side in [Side::NEWEST, Side::Before(500), Side::After(500)] {
+                for cursor in [Cursor::NEWEST, Cursor::Before(500), Cursor::After(500)] {
                     let task_type = task_type.map(str::to_owned);
-                    let what = format!("list {status:?} {task_type:?} {side:?}");
-                    let filter = Filter { status, task_type, side, limit: 5, offset: 0 };
+                    let what = format!("list {status:?} {task_type:?} {cursor:?}");
+                    let filter = Filter { status, task_type, cursor, limit: 5, offset: 0 };
                     self.count(what, |queue| queue.tasks(&filter).unwrap());
                 }
             }

@@ -15,31 +15,31 @@ const MINUTES: i64 = 60;
 /// If another process changes the file all the time, counting takes at most 1 / `SHARE` of the time.
 const SHARE: u32 = 100;
 
-/// Empty until somebody asks.
+/// The counts, once they were asked for.
 #[derive(Default)]
-pub(super) struct Tally(Option<TaskCounts>);
+pub(super) struct CachedCounts(Option<TaskCounts>);
 
-/// The counts.
+/// Counts, and when they were counted.
 pub(super) struct TaskCounts {
     by_type: HashMap<i64, Counts>,
     /// By minute, counted since 1970.
     by_minute: HashMap<i64, Minute>,
     /// SQLite's `data_version`: changes with every commit of another process.
     version: i64,
-    at: Instant,
-    took: Duration,
+    counted_at: Instant,
+    count_duration: Duration,
 }
 
-impl Tally {
+impl CachedCounts {
     /// Moves a task of that type to another status. A new task had none, a deleted one has none.
     pub(super) fn moved(&mut self, type_id: i64, from: Option<&str>, to: Option<&str>) {
         let Some(counted) = &mut self.0 else { return };
         let counts = counted.by_type.entry(type_id).or_default();
-        if let Some(count) = from.and_then(place).map(|place| &mut counts[place]) {
+        if let Some(count) = from.and_then(status_index).map(|index| &mut counts[index]) {
             *count = count.saturating_sub(1);
         }
-        if let Some(place) = to.and_then(place) {
-            counts[place] += 1;
+        if let Some(index) = to.and_then(status_index) {
+            counts[index] += 1;
         }
         if from == Some("claimed") {
             counted.ended(Time::now().minute(), to.unwrap_or_default(), 1);
@@ -47,9 +47,9 @@ impl Tally {
     }
 
     /// Returns the current counts. If another process changes the file they may be slightly old.
-    pub(super) fn look(&mut self, connection: &Connection) -> Result<&TaskCounts> {
+    pub(super) fn current(&mut self, connection: &Connection) -> Result<&TaskCounts> {
         let version: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        let is_good = |it: &TaskCounts| it.version == version || it.at.elapsed() < it.took * SHARE;
+        let is_good = |it: &TaskCounts| it.version == version || it.counted_at.elapsed() < it.count_duration * SHARE;
         let counted = match self.0.take().filter(is_good) {
             Some(counted) => counted,
             None => TaskCounts::count(connection, version)?,
@@ -65,14 +65,20 @@ const COUNT_ENDED: &str = "SELECT completed_at / 60000000, status, count(*) FROM
 
 impl TaskCounts {
     fn count(connection: &Connection, version: i64) -> Result<Self> {
-        let at = Instant::now();
-        let mut this = Self { by_type: HashMap::new(), by_minute: HashMap::new(), version, at, took: Duration::ZERO };
+        let counted_at = Instant::now();
+        let mut this = Self {
+            by_type: HashMap::new(),
+            by_minute: HashMap::new(),
+            version,
+            counted_at,
+            count_duration: Duration::ZERO,
+        };
         let mut statement = connection.prepare_cached(COUNT)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let status: String = row.get(1)?;
-            if let Some(place) = place(&status) {
-                this.by_type.entry(row.get(0)?).or_default()[place] = row.get(2)?;
+            if let Some(index) = status_index(&status) {
+                this.by_type.entry(row.get(0)?).or_default()[index] = row.get(2)?;
             }
         }
         let mut statement = connection.prepare_cached(COUNT_ENDED)?;
@@ -81,7 +87,7 @@ impl TaskCounts {
             let status: String = row.get(1)?;
             this.ended(row.get(0)?, &status, row.get(2)?);
         }
-        this.took = at.elapsed();
+        this.count_duration = counted_at.elapsed();
         Ok(this)
     }
 
@@ -107,7 +113,7 @@ impl TaskCounts {
     }
 }
 
-fn place(status: &str) -> Option<usize> {
+fn status_index(status: &str) -> Option<usize> {
     STATUSES.iter().position(|it| *it == status)
 }
 
