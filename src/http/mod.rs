@@ -1,7 +1,7 @@
 //! HTTP server for the embedded TaskManager and the status endpoint, with time-outs for slow clients, and the frame of
 //! their pages.
 //!
-//! Each server has its own thread and runtime. There is no other asynchronous code.
+//! Each server has a thread with a runtime; large calls of the TaskManager use a second one.
 
 mod accept_loop;
 mod connection_handle;

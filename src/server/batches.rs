@@ -21,7 +21,7 @@ const MAX_CREATED: usize = 1_000;
 /// Maximum number of claims that a call renews.
 const MAX_RENEWED: usize = 1_000;
 
-/// More tasks than this are created in another thread: checking them and computing their keys takes long.
+/// More tasks than this are created in the large-call threads: checking them and computing their keys takes long.
 const MANY: usize = 100;
 /// Estimated size of a created task in the answer, in bytes.
 const CREATED: usize = 256;

@@ -82,10 +82,12 @@ impl BodyFields {
     pub(super) fn within(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, CallError> {
         let Some(StrictInteger(number)) = self.optional(name)? else { return Ok(None) };
         let (place, least, most) = (&self.place, range.start(), range.end());
-        match () {
-            () if number < *least => Err(CallError::invalid(format!("Field '{place}{name}' must be at least {least}"))),
-            () if number > *most => Err(CallError::invalid(format!("Field '{place}{name}' must be at most {most}"))),
-            () => Ok(Some(number)),
+        if number < *least {
+            Err(CallError::invalid(format!("Field '{place}{name}' must be at least {least}")))
+        } else if number > *most {
+            Err(CallError::invalid(format!("Field '{place}{name}' must be at most {most}")))
+        } else {
+            Ok(Some(number))
         }
     }
 
@@ -335,7 +337,7 @@ pub(super) async fn discard(mut body: Body) {
     }
 }
 
-/// Reads the body of a POST and runs the call; a large one in another thread. Its memory stays reserved until it is
+/// Reads the body of a POST and runs the call; a large one in the large-call threads. Its memory stays reserved until it is
 /// answered.
 pub(super) async fn read_and_run(queue: &SharedQueue, request: Request, next: Next) -> Result<Response, CallError> {
     if request.method() != Method::POST {

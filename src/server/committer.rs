@@ -1,4 +1,5 @@
-//! Commits the changes of calls and syncs them to disk, one commit and one sync for calls that come at about the same time.
+//! Commits changes for all calls and syncs them to disk: one commit and one sync for calls that come at about the same
+//! time.
 //!
 //! A commit is only written to the log: it survives the process, but not a power failure. So a call is answered after a
 //! sync of the log.
@@ -23,18 +24,18 @@ use super::storage::Disk;
 pub(super) struct Committer {
     queue: SharedQueue,
     disk: Arc<Disk>,
-    sync: Arc<dyn Fn() -> Written + Send + Sync>,
-    /// Calls that wait until the current changes are on disk.
-    waiting: Mutex<Vec<oneshot::Sender<Written>>>,
-    called: Notify,
-    /// Number of changes whose outcome is known: on disk, or reported as failed.
-    known: AtomicU64,
-    /// Number of failed writes, and the reason of the last one.
+    sync: Arc<dyn Fn() -> CommitResult + Send + Sync>,
+    /// Calls that wait until their changes are on disk.
+    waiting: Mutex<Vec<oneshot::Sender<CommitResult>>>,
+    has_waiting: Notify,
+    /// Number of changes already committed or reported as failed.
+    decided: AtomicU64,
+    /// Number of failed commits, and the last error.
     failed: Mutex<(u64, String)>,
 }
 
-/// The error is the reason in words for people.
-type Written = Result<(), String>;
+/// Whether changes are on disk; the error is one line.
+type CommitResult = Result<(), String>;
 
 impl Committer {
     pub(super) fn new(queue: SharedQueue) -> Self {
@@ -42,11 +43,11 @@ impl Committer {
         Self::with(queue, move || disk.sync())
     }
 
-    fn with(queue: SharedQueue, sync: impl Fn() -> Written + Send + Sync + 'static) -> Self {
+    fn with(queue: SharedQueue, sync: impl Fn() -> CommitResult + Send + Sync + 'static) -> Self {
         let disk = Arc::clone(&queue.disk);
-        let (waiting, called) = (Mutex::default(), Notify::new());
-        let (known, failed) = (AtomicU64::new(0), Mutex::default());
-        Self { queue, disk, sync: Arc::new(sync), waiting, called, known, failed }
+        let (waiting, has_waiting) = (Mutex::default(), Notify::new());
+        let (decided, failed) = (AtomicU64::new(0), Mutex::default());
+        Self { queue, disk, sync: Arc::new(sync), waiting, has_waiting, decided, failed }
     }
 
     /// Checks that the database file was not moved or deleted.
@@ -54,76 +55,75 @@ impl Committer {
         self.disk.check_in_place()
     }
 
-    /// Returns the number of failed writes so far.
+    /// Returns the number of failed commits so far.
     fn failures(&self) -> u64 {
         self.failed.lock().0
     }
 
-    /// Fails if there are more failed writes than `failures`: one of them may have lost a change that nobody waited for.
-    fn check_since(&self, failures: u64) -> Written {
+    /// Fails if more than `failures` commits have failed: one of them may have lost a change that no call waited for.
+    fn check_since(&self, failures: u64) -> CommitResult {
         let (count, why) = &*self.failed.lock();
         if *count == failures { Ok(()) } else { Err(why.clone()) }
     }
 
-    /// Returns when all earlier changes are on disk. A write that failed before this call is not an error here: see
+    /// Waits until all earlier changes are on disk. A commit that failed before this call is not an error here: see
     /// [`Self::check_since`].
-    pub(super) async fn catch_up(&self) -> Written {
-        // If another call has locked the queue, it may be changing it.
-        let is_free = |queue: MutexGuard<'_, Queue>| queue.changes() == self.known.load(Ordering::SeqCst);
-        if self.queue.try_lock().is_some_and(is_free) {
+    pub(super) async fn wait_committed(&self) -> CommitResult {
+        // If the queue is locked, the lock holder may be changing it.
+        let is_committed = |queue: MutexGuard<'_, Queue>| queue.changes() == self.decided.load(Ordering::SeqCst);
+        if self.queue.try_lock().is_some_and(is_committed) {
             return Ok(());
         }
-        let (sender, written) = oneshot::channel();
+        let (sender, committed) = oneshot::channel();
         self.waiting.lock().push(sender);
-        self.called.notify_one();
-        written.await.unwrap_or_else(|_| Err("the TaskManager has ended".to_owned()))
+        self.has_waiting.notify_one();
+        committed.await.unwrap_or_else(|_| Err("the TaskManager has ended".to_owned()))
     }
 
-    /// Writes changes until the server stops.
+    /// Commits changes until the server stops.
     pub(super) async fn run(&self) {
         loop {
-            self.called.notified().await;
+            self.has_waiting.notified().await;
             // With the lock held, nothing changes before the commit.
             let queue = self.queue.lock_owned().await;
             let waiting = mem::take(&mut *self.waiting.lock());
-            // A short write blocks this thread, and so other calls, for no longer than a switch of threads would take.
+            // A short commit blocks this thread, and so other calls, for no longer than a switch of threads would take.
             let is_long = queue.has_long_commit();
-            let write = writing(queue, self.known.load(Ordering::SeqCst), Arc::clone(&self.sync));
-            let written = if is_long { spawn_blocking(write).await } else { Ok(write()) };
+            let (decided, sync) = (self.decided.load(Ordering::SeqCst), Arc::clone(&self.sync));
+            let commit = move || commit_and_sync(queue, decided, &*sync);
+            let committed = if is_long { spawn_blocking(commit).await } else { Ok(commit()) };
             // After a panic, the waiting calls get an error because their senders are dropped.
-            let Ok((changes, written)) = written else { continue };
-            if let Err(why) = &written {
+            let Ok((changes, result)) = committed else { continue };
+            if let Err(why) = &result {
                 let failed = &mut *self.failed.lock();
                 *failed = (failed.0 + 1, why.clone());
             }
-            self.known.store(changes, Ordering::SeqCst);
+            self.decided.store(changes, Ordering::SeqCst);
             for call in waiting {
                 // The call may have been cancelled.
-                let _ = call.send(written.clone());
+                let _ = call.send(result.clone());
             }
         }
     }
 }
 
-/// Returns a function that commits and syncs the changes since `known`. It returns the number of all changes so far, and
-/// whether they are on disk.
-fn writing(
+/// Commits and syncs the changes after the first `decided`. Returns the number of all changes so far, and whether they are
+/// on disk. The queue is unlocked before the sync.
+fn commit_and_sync(
     mut queue: OwnedMutexGuard<Queue>,
-    known: u64,
-    sync: Arc<dyn Fn() -> Written + Send + Sync>,
-) -> impl FnOnce() -> (u64, Written) {
-    move || {
-        let (changes, committed) = (queue.changes(), queue.commit());
-        drop(queue);
-        if changes == known {
-            return (changes, committed);
-        }
-        (changes, committed.and_then(|()| sync()))
+    decided: u64,
+    sync: &dyn Fn() -> CommitResult,
+) -> (u64, CommitResult) {
+    let (changes, committed) = (queue.changes(), queue.commit());
+    drop(queue);
+    if changes == decided {
+        return (changes, committed);
     }
+    (changes, committed.and_then(|()| sync()))
 }
 
-/// Delays an answer until the changes that it may depend on are on disk, including those of other calls: a worker that is
-/// told that its result has arrived does not send it again.
+/// Waits until everything an answer may show is on disk, including changes of other calls: a worker that is told that its
+/// result has arrived does not send it again.
 pub(super) async fn sync_changes(
     State(committer): State<Arc<Committer>>,
     request: Request,
@@ -131,8 +131,8 @@ pub(super) async fn sync_changes(
 ) -> Result<Response, CallError> {
     let failures = committer.failures();
     let answer = next.run(request).await;
-    let written = committer.catch_up().await.and_then(|()| committer.check_since(failures));
-    written.map(|()| answer).map_err(|error| CallError::internal(&error))
+    let result = committer.wait_committed().await.and_then(|()| committer.check_since(failures));
+    result.map(|()| answer).map_err(|error| CallError::internal(&error))
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
         run(&committer, async {
             let call = async |n| {
                 create(&queue, n);
-                committer.catch_up().await
+                committer.wait_committed().await
             };
             let mut calls: Vec<_> = (0..8).map(call).map(Box::pin).collect();
             // After the first poll, each waits for a sync.
@@ -255,7 +255,7 @@ mod tests {
             let request = Request::builder().method("POST").uri("/").body(Body::empty()).unwrap();
             let other = async {
                 changed.notified().await;
-                assert!(committer.catch_up().await.is_err());
+                assert!(committer.wait_committed().await.is_err());
                 written.notify_one();
             };
             let (answer, ()) = tokio::join!(router.oneshot(request), other);
@@ -268,11 +268,11 @@ mod tests {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         run(&committer, async {
-            assert!(committer.catch_up().await.is_err(), "the type is not on disk yet");
+            assert!(committer.wait_committed().await.is_err(), "the type is not on disk yet");
             create(&queue, 1);
-            let (one, other) = tokio::join!(committer.catch_up(), committer.catch_up());
+            let (one, other) = tokio::join!(committer.wait_committed(), committer.wait_committed());
             assert!(one.is_err() && other.is_err());
-            assert_eq!(committer.catch_up().await, Ok(()), "the failure was reported");
+            assert_eq!(committer.wait_committed().await, Ok(()), "the failure was reported");
         });
     }
 }

@@ -49,7 +49,7 @@ impl LargeCalls {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    /// Runs a call in another thread. Dropping the future aborts the call at its next await point.
+    /// Runs a call in the large-call threads. Dropping the future aborts the call at its next await point.
     pub(super) async fn run<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> T {
         let Some(threads) = self.threads() else {
             // Without threads, other calls have to wait.
@@ -66,7 +66,7 @@ impl LargeCalls {
         }
     }
 
-    /// Encodes an answer, in another thread if it is long.
+    /// Encodes an answer, in the large-call threads if it is long.
     pub(super) async fn answer(&self, length: usize, answer: impl IntoResponse + Send + 'static) -> Response {
         if length <= LARGE {
             return answer.into_response();

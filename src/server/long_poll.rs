@@ -80,8 +80,8 @@ pub(super) async fn claim(
             break;
         }
         if queue.lock().await.changes() != changes {
-            // The clock was set, and the claims were shifted. If that cannot be stored, other calls report the error.
-            let _ = committer.catch_up().await;
+            // The clock was set and claims were shifted: commit. If that fails, the next claim reports it.
+            let _ = committer.wait_committed().await;
         }
         position.wait(next_check).await;
     }

@@ -1,6 +1,6 @@
 //! The embedded TaskManager: the documented API on one SQLite file, and a web page.
 //!
-//! It runs in its own thread and runtime. It logs rejected keys and changes made on the page; all other errors are only
+//! It runs in a thread with a runtime; large calls run in threads of a second one. It logs rejected keys and changes made on the page; all other errors are only
 //! in the answers.
 
 mod access;
@@ -54,15 +54,15 @@ const MIN_KEY_LENGTH: usize = 16;
 /// Maximum number of connections: a few thousand workers, each with a long poll and reports.
 const MAX_CONNECTIONS: u64 = 4096;
 
-/// How many tasks are pruned at once, at most.
+/// Maximum number of tasks that are pruned at once.
 const PRUNE_STEP: usize = 200;
-/// What is left to calls between two steps.
+/// Pause between two steps, for calls.
 const PRUNE_PAUSE: Duration = Duration::from_millis(10);
-/// How soon a task is pruned that may be.
+/// Time between two rounds of pruning.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// A quarter of the files that the system lends this process is left for others: the database, and handlers beside an
-/// embedded TaskManager.
+/// Returns the limits of connections. They use at most three quarters of the files that the process may open: the database
+/// and the handlers of a worker with `--embedded` need some.
 fn limits() -> ConnectionLimits {
     let most = resources::open_files_limit().map_or(MAX_CONNECTIONS, |files| MAX_CONNECTIONS.min(files - files / 4));
     ConnectionLimits {
@@ -82,7 +82,7 @@ pub struct Settings {
     /// The key that callers must send; at least 16 characters if other machines can reach `listen`. Without a key, only
     /// programs on this machine have access.
     pub api_key: Option<String>,
-    /// How long a claim lasts before it expires. By default 300 seconds, or 60 seconds if its worker renews it.
+    /// Time until a claim expires. By default 300 seconds, or 60 seconds if its worker renews it.
     pub claim_timeout: Option<Duration>,
     /// Number of attempts before a task stays failed.
     pub max_attempts: u32,
@@ -218,7 +218,7 @@ async fn prune(queue: SharedQueue, committer: Arc<Committer>, retention: Duratio
             .await
             .remove_ended(Time::from(surely_past(start, Timestamp::now())).earlier_by(retention), PRUNE_STEP)
             .unwrap_or(false);
-        let _ = committer.catch_up().await;
+        let _ = committer.wait_committed().await;
         sleep(if more { PRUNE_PAUSE } else { PRUNE_EVERY.min(retention).max(PRUNE_PAUSE) }).await;
     }
 }

@@ -135,12 +135,12 @@ async fn imitate(State(imitation): State<Imitation>, request: Request, next: Nex
     }
     let is_large = body_sent.len() > LARGE;
     let large = imitation.large.clone();
-    let answered = answered(imitation, call, parts, body_sent, next);
-    if is_large { large.run(answered).await } else { answered.await }
+    let response = respond(imitation, call, parts, body_sent, next);
+    if is_large { large.run(response).await } else { response.await }
 }
 
 /// Makes the documented call and translates its answer.
-async fn answered(
+async fn respond(
     imitation: Imitation,
     call: PublishedCall,
     parts: Parts,

@@ -24,7 +24,7 @@ use crate::json::{self, MAX_BYTES};
 /// Maximum number of task types: one answer lists them all, with their schemas.
 const MAX_TYPES: i64 = 1_000;
 
-/// Upper estimate of the size of an answer to a claim, without the params, in bytes.
+/// Upper estimate of an answer's size without params, in bytes.
 const ENVELOPE: usize = 2048;
 
 /// Time until a claim expires, unless the operator has chosen another.
@@ -98,19 +98,22 @@ struct AnswerRoom<'a> {
 }
 
 impl AnswerRoom<'_> {
-    /// Reserves room for one more task with params of that length. Returns whether there is; an error for the first task.
+    /// Reserves room for one more task with params of that length. Returns whether there was room; fails if there is none
+    /// for the first task.
     fn add(&mut self, length: usize) -> Result<bool> {
         let is_first = self.length == 0;
         let total = self.length + length + ENVELOPE;
-        match () {
-            () if self.is_serving && (length > LARGE || !is_first && total > LARGE) => Err(Refusal::Large),
-            () if !is_first && total > MAX_BYTES => Ok(false),
-            () if self.answers.reserve(&mut self.reservation, total) => {
-                self.length = total;
-                Ok(true)
-            }
-            () if is_first => Err(Refusal::NoRoom),
-            () => Ok(false),
+        if self.is_serving && (length > LARGE || !is_first && total > LARGE) {
+            Err(Refusal::Large)
+        } else if !is_first && total > MAX_BYTES {
+            Ok(false)
+        } else if self.answers.reserve(&mut self.reservation, total) {
+            self.length = total;
+            Ok(true)
+        } else if is_first {
+            Err(Refusal::NoRoom)
+        } else {
+            Ok(false)
         }
     }
 }
@@ -148,7 +151,7 @@ impl Queue {
 
     /// Stores a type, whose schema must have been compiled.
     pub(super) fn register(&mut self, name: String, version: String, schema: Value) -> Result<RegisteredType> {
-        let (id, is_new) = self.storage.register((&name, &version), &Json(schema), MAX_TYPES)?;
+        let (id, is_new) = self.storage.register(&name, &version, &Json(schema), MAX_TYPES)?;
         let how = if is_new { Registration::New { created: true } } else { Registration::Known { updated: true } };
         Ok(RegisteredType { id, name, version, how })
     }
@@ -166,7 +169,7 @@ impl Queue {
         self.storage.task_types(active_only)
     }
 
-    /// Returns the constraints for new tasks of an active type.
+    /// Returns the constraints of new tasks; refuses an inactive type.
     fn constraints(&self, task_type: &str) -> Result<TypeConstraints> {
         let constraints = self.storage.constraints(task_type)?;
         if constraints.is_active { Ok(constraints) } else { Err(Refusal::TypeNotActive) }
@@ -178,7 +181,7 @@ impl Queue {
         Ok(serde_json::from_str(&self.storage.constraints(task_type)?.schema).unwrap_or_default())
     }
 
-    /// Stores a task, unless one with the same type and params exists; then returns that one.
+    /// Stores a task. If one with the same type and params exists, returns that one instead.
     pub(super) fn create(&mut self, task: CheckedTask) -> Result<CreatedTask> {
         let CheckedTask { task_type, params: NewParams { text, dedupe_key }, priority } = task;
         let type_id = self.constraints(&task_type)?.type_id;
@@ -214,8 +217,8 @@ impl Queue {
         self.storage.is_like(type_id, request.type_pattern.as_deref())
     }
 
-    /// Claims tasks of these types: first those whose claims have expired, then pending ones. An expired claim is valid until
-    /// then, so that a late report still counts. On the serving thread (`is_serving`), large tasks are refused.
+    /// Claims tasks of these types: first those whose claims have expired, then pending ones. A late report counts until
+    /// its task is claimed again. On the serving thread (`is_serving`), large tasks are refused.
     pub(super) fn claim(
         &mut self,
         request: &ClaimRequest,
@@ -246,14 +249,14 @@ impl Queue {
         self.claim_timeout.unwrap_or(if renews { RENEWED_CLAIM_TIMEOUT } else { CLAIM_TIMEOUT })
     }
 
-    /// Renews a worker's claim; returns the time until it expires now.
+    /// Renews a worker's claim; returns the time until it expires.
     pub(super) fn renew(&mut self, id: i64, worker_id: &str) -> Result<Duration> {
         let claim_timeout = self.claim_timeout(true);
         self.storage.renew(id, worker_id, claim_timeout)?;
         Ok(claim_timeout)
     }
 
-    /// Returns the time until a claim of that type can expire, even one made from now on.
+    /// Returns the time until the first claim of that type can expire, including claims made later.
     pub(super) fn until_expiry(&self, type_id: i64) -> Result<Duration> {
         let shortest = self.claim_timeout(true);
         let first = self.storage.first_expiry(type_id)?;

@@ -68,7 +68,7 @@ pub(super) fn router(queue: SharedQueue, committer: Arc<Committer>, access: Arc<
     router
         .layer(middleware::from_fn_with_state(queue.clone(), read_and_run))
         .layer(middleware::from_fn_with_state(Arc::clone(&committer), committer::sync_changes))
-        // It does not depend on any change, so it does not wait for the disk.
+        // Health shows no task, so it need not wait for a sync.
         .route("/api/health", get(health))
         .route("/api/health/", get(health))
         .fallback(no_endpoint)
@@ -88,7 +88,7 @@ async fn health(
 ) -> CallResult<Value> {
     committer.check_in_place().map_err(|error| CallError::internal(&error))?;
     let features = queue.features;
-    // A queue that another call has locked is in use, and so healthy.
+    // If another call has locked the queue, the database is in use and works.
     queue.try_lock().map_or(Ok(()), |queue| queue.check())?;
     let timestamp = Timestamp::now().as_second();
     let mut health = json!({"status": "healthy", "timestamp": timestamp, "database": "connected"});
@@ -130,7 +130,7 @@ async fn list_types(State(queue): State<SharedQueue>, parameters: Parameters) ->
     answer_within(&queue, length, list).await
 }
 
-/// Makes an answer of about `length` bytes, if there is memory for it; a long one in another thread.
+/// Makes an answer of about `length` bytes if there is memory for it. A long one is made in the large-call threads.
 async fn answer_within<A>(
     queue: &SharedQueue,
     length: usize,

@@ -9,8 +9,7 @@ use serde_json::{Map, Value, json};
 use super::PublishedCall;
 use crate::server::body::is_truthy;
 
-/// Changes the fields of a call as the published server reads them. It ignores the priority of a new task, reads an empty
-/// object as a list, and ignores a result that PHP converts to false.
+/// Converts the fields of a call as PHP reads them: no priority, `{}` becomes `[]`, and a falsy result counts as absent.
 pub(super) fn read(call: &PublishedCall, fields: &mut Map<String, Value>) {
     match call {
         PublishedCall::Create => {

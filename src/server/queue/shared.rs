@@ -1,4 +1,4 @@
-//! The queue, shared by all calls. Slow work, such as checking params, is done while it is not locked.
+//! The queue, shared by all calls. Slow work, such as checking params, runs without the lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl SharedQueue {
         schema: Value,
     ) -> Result<RegisteredType> {
         within_limits("param_schema", &schema, MAX_DEPTH)?;
-        self.checker.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
+        self.checker.compile(&schema).await.map_err(|error| Refusal::of(error, Refusal::BadSchema))?;
         self.lock().await.register(name, version, schema)
     }
 
@@ -76,7 +76,7 @@ impl SharedQueue {
         let schema = self.schema_for(&task_type, &mut params).await?;
         let params = Arc::new(params);
         let checked = self.checker.check(&schema, &params).await;
-        checked.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))?;
+        checked.map_err(|error| Refusal::of(error, Refusal::BadParams))?;
         let params = NewParams::of(&task_type, &params);
         Ok(CheckedTask { task_type, params, priority })
     }
@@ -87,7 +87,7 @@ impl SharedQueue {
         self.lock().await.create(task)
     }
 
-    /// Claims tasks of these types; large ones in another thread.
+    /// Claims tasks of these types, large ones in the large-call threads.
     pub(in crate::server) async fn claim(&self, request: &ClaimRequest, types: &[TypeLimit]) -> Result<ClaimedTasks> {
         let claimed = self.lock().await.claim(request, types, true);
         if !matches!(claimed, Err(Refusal::Large)) {
@@ -97,7 +97,7 @@ impl SharedQueue {
         self.large.run(async move { shared.lock().await.claim(&request, &types, false) }).await
     }
 
-    /// Works on tasks; on large ones in another thread, since a change rewrites the whole row.
+    /// Runs `work` on tasks. Large ones are processed in the large-call threads, since an update rewrites the whole row.
     pub(in crate::server) async fn with_tasks<T: Send + 'static, E: From<Refusal> + Send + 'static>(
         &self,
         ids: &[i64],
@@ -146,7 +146,7 @@ impl SharedQueue {
         let mut params = Value::Object(params.clone());
         let schema = self.schema_for(task_type, &mut params).await?;
         let faults = self.checker.faults(&schema, &Arc::new(params)).await;
-        faults.map_err(|trouble| Refusal::of(trouble, Refusal::BadParams))
+        faults.map_err(|error| Refusal::of(error, Refusal::BadParams))
     }
 
     /// Returns the compiled schema of a type. Also checks the limits of `params`, and brings them into canonical form. Does
@@ -165,7 +165,7 @@ impl SharedQueue {
         }
         // It was parsed before it was stored.
         let schema = serde_json::from_str(&constraints.schema).unwrap_or_default();
-        let schema = self.checker.compile(&schema).await.map_err(|trouble| Refusal::of(trouble, Refusal::BadSchema))?;
+        let schema = self.checker.compile(&schema).await.map_err(|error| Refusal::of(error, Refusal::BadSchema))?;
         self.lock().await.schemas.insert(constraints.type_id, constraints.schema, Arc::clone(&schema));
         Ok(schema)
     }
@@ -188,8 +188,8 @@ impl SharedQueue {
 }
 
 impl Refusal {
-    fn of(trouble: ParamsError, wrong: fn(String) -> Self) -> Self {
-        match trouble {
+    fn of(error: ParamsError, wrong: fn(String) -> Self) -> Self {
+        match error {
             ParamsError::Invalid(why) => wrong(why),
             ParamsError::Busy(why) => Self::Busy(why),
         }

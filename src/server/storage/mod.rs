@@ -176,14 +176,14 @@ pub(super) struct TypeConstraints {
     pub(super) schema: String,
 }
 
-/// Why another attempt could follow.
+/// How a past attempt ended, so that another could follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptEnd {
     /// It failed, and the task had attempts left.
     Failed,
     /// Its claim expired, and the task was claimed again.
     Expired,
-    /// The task had failed for good, and somebody put it back.
+    /// The task had failed, and somebody retried it on the page.
     Retried,
 }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use crate::headline::in_one_line;
 use crate::server::storage::{AttemptEnd, PastAttempt, Time};
 
-/// Maximum number kept of a task: one whose workers keep dying is claimed forever.
+/// Maximum number of past attempts of a task: one whose workers keep dying is claimed again and again.
 const MOST: i64 = 50;
 
 /// Maximum characters kept of an error, its most telling line first.
@@ -29,7 +29,7 @@ impl AttemptEnd {
     }
 }
 
-/// Copies the last attempt from the task's row before that is overwritten.
+/// Copies the last attempt from the task's row, which the next attempt overwrites.
 pub(super) fn archive(connection: &Connection, task_id: i64, end: AttemptEnd, error: Option<&str>) -> Result<()> {
     let error = error.map(|error| in_one_line(error).chars().take(LONGEST_ERROR).collect::<String>());
     connection

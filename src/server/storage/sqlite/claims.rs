@@ -45,7 +45,7 @@ impl SqliteStorage {
             let claimed = group.change(|connection| {
                 let Some(now) = clock.now() else { return Ok(None) };
                 let mut candidates = candidates(connection, claim, now)?;
-                // A task that cannot be sent would be claimed for nothing.
+                // A task that the answer has no room for must stay available to others.
                 let count = fitting(connection, &candidates, &mut has_room)?;
                 candidates.truncate(count);
                 if candidates.is_empty() {
@@ -66,7 +66,7 @@ impl SqliteStorage {
         Ok(claimed)
     }
 
-    /// Renews a worker's claim, which expires after `claim_timeout` from now.
+    /// Renews a worker's claim, which then expires `claim_timeout` from now.
     pub(in crate::server) fn renew(&mut self, id: i64, worker_id: &str, claim_timeout: Duration) -> Result<()> {
         loop {
             self.follow_clock()?;
@@ -83,7 +83,7 @@ impl SqliteStorage {
         }
     }
 
-    /// Returns when the claim of that type expires that does so first.
+    /// Returns when the first claim of that type expires.
     pub(in crate::server) fn first_expiry(&self, type_id: i64) -> Result<Option<Time>> {
         Ok(tasks::first_expiry(self.group.connection(), type_id)?)
     }
@@ -93,12 +93,7 @@ impl SqliteStorage {
 fn candidates(connection: &Connection, claim: &TaskClaim<'_>, now: Time) -> rusqlite::Result<Vec<Candidate>> {
     let mut selected = Vec::new();
     for of_type in claim.types {
-        selected.extend(tasks::expired(
-            connection,
-            (of_type.type_id, claim.order),
-            now,
-            of_type.limit.min(claim.limit),
-        )?);
+        selected.extend(tasks::expired(connection, of_type.type_id, claim.order, now, of_type.limit.min(claim.limit))?);
     }
     selected.sort_unstable_by_key(|candidate| (candidate.expired_at, candidate.id));
     selected.truncate(claim.limit);
@@ -108,7 +103,7 @@ fn candidates(connection: &Connection, claim: &TaskClaim<'_>, now: Time) -> rusq
         let expired = selected.iter().filter(|candidate| candidate.type_id == of_type.type_id).count();
         let most = free.min(of_type.limit - expired);
         if most > 0 {
-            pending.extend(tasks::pending(connection, (of_type.type_id, claim.order), most)?);
+            pending.extend(tasks::pending(connection, of_type.type_id, claim.order, most)?);
         }
     }
     pending.sort_unstable_by(|one, other| claim.order.compare(one, other));
@@ -140,5 +135,5 @@ fn take(
     if candidate.expired_at.is_some() {
         attempts::archive(connection, candidate.id, AttemptEnd::Expired, None)?;
     }
-    tasks::claim(connection, candidate.id, claim.worker_id, (now, now.later_by(claim.claim_timeout)))
+    tasks::claim(connection, candidate.id, claim.worker_id, now, now.later_by(claim.claim_timeout))
 }

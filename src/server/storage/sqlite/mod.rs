@@ -118,7 +118,7 @@ impl SqliteStorage {
     /// Commits all changes; after an error, none.
     pub(in crate::server) fn commit(&mut self) -> std::result::Result<(), String> {
         self.group.commit().map_err(|error| {
-            // Counts of rolled-back changes are counted anew.
+            // They may include changes that were rolled back.
             self.counts = CachedCounts::default();
             self.clock.forget();
             sqlite::message(&error)
@@ -129,7 +129,8 @@ impl SqliteStorage {
     /// new.
     pub(in crate::server) fn register(
         &mut self,
-        (name, version): (&str, &str),
+        name: &str,
+        version: &str,
         schema: &Json,
         most: i64,
     ) -> Result<(i64, bool)> {
@@ -206,7 +207,7 @@ impl SqliteStorage {
         let (type_id, status) = self.group.change(|connection| {
             let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
             if let Some(attempt) = attempt.filter(|attempt| !task.is_held(worker_id, *attempt)) {
-                return Ok((None, earlier_outcome(connection, id, &task, (worker_id, attempt))?));
+                return Ok((None, earlier_outcome(connection, id, &task, worker_id, attempt)?));
             }
             let task = check_held(task, worker_id)?;
             let status = match success {
@@ -227,7 +228,7 @@ impl SqliteStorage {
         Ok((type_id, status))
     }
 
-    /// Puts a failed task back with a fresh set of attempts. Its error is kept. Returns its type.
+    /// Makes a failed task pending with a fresh set of attempts. Its error stays. Returns its type.
     pub(in crate::server) fn retry(&mut self, id: i64) -> Result<i64> {
         let type_id = self.group.change(|connection| {
             let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
@@ -305,7 +306,8 @@ fn earlier_outcome(
     connection: &Connection,
     id: i64,
     task: &TaskState,
-    (worker_id, attempt): (&str, i64),
+    worker_id: &str,
+    attempt: i64,
 ) -> Result<&'static str> {
     let is_own = task.attempts == attempt && task.claimed_by.as_deref() == Some(worker_id);
     if is_own && let Some(status) = ["completed", "failed"].into_iter().find(|status| task.status == *status) {
@@ -313,7 +315,7 @@ fn earlier_outcome(
     }
     match attempts::end(connection, id, attempt, worker_id)? {
         Some(AttemptEnd::Failed) => Ok("pending"),
-        // Only a task that has failed for good is put back.
+        // Only a failed task can be retried.
         Some(AttemptEnd::Retried) => Ok("failed"),
         None if task.status == "claimed" && task.attempts == attempt => Err(Refusal::ClaimedByAnother),
         None if task.status != "claimed" && task.attempts < attempt => Err(Refusal::NotClaimed),

@@ -102,7 +102,8 @@ pub(super) fn by_key(connection: &Connection, dedupe_key: &str) -> Result<Option
 /// Returns the tasks of that type whose claims have expired by `now`, at most `most`, those that expired first.
 pub(super) fn expired(
     connection: &Connection,
-    (type_id, order): (i64, ClaimOrder),
+    type_id: i64,
+    order: ClaimOrder,
     now: Time,
     most: usize,
 ) -> Result<Vec<Candidate>> {
@@ -110,7 +111,7 @@ pub(super) fn expired(
     statement.query_map(params![type_id, most, now], |row| candidate(row, type_id))?.collect()
 }
 
-/// Returns when the claim of that type expires that does so first.
+/// Returns when the first claim of that type expires.
 pub(super) fn first_expiry(connection: &Connection, type_id: i64) -> Result<Option<Time>> {
     connection.prepare_cached(FIRST_EXPIRY)?.query_row([type_id], |row| row.get(0))
 }
@@ -140,11 +141,7 @@ pub(super) fn shift_claims(connection: &Connection, by: i64) -> Result<usize> {
 }
 
 /// Returns the pending tasks of that type that are first in `order`, at most `most`.
-pub(super) fn pending(
-    connection: &Connection,
-    (type_id, order): (i64, ClaimOrder),
-    most: usize,
-) -> Result<Vec<Candidate>> {
+pub(super) fn pending(connection: &Connection, type_id: i64, order: ClaimOrder, most: usize) -> Result<Vec<Candidate>> {
     let mut statement = connection.prepare_cached(&pending_sql(order))?;
     statement.query_map(params![type_id, most], |row| candidate(row, type_id))?.collect()
 }
@@ -158,7 +155,8 @@ pub(super) fn claim(
     connection: &Connection,
     id: i64,
     worker_id: &str,
-    (now, expires_at): (Time, Time),
+    now: Time,
+    expires_at: Time,
 ) -> Result<ClaimedTask> {
     connection
         .prepare_cached(
@@ -209,7 +207,7 @@ pub(super) fn error_message(connection: &Connection, id: i64) -> Result<Option<S
     connection.prepare_cached("SELECT error_message FROM tasks WHERE id = ?1")?.query_row([id], |row| row.get(0))
 }
 
-/// Puts a failed task back as if it had never run. Its error is kept until it ends again.
+/// Makes a failed task pending, without attempts. Its error stays until it ends again.
 pub(super) fn retry(connection: &Connection, id: i64) -> Result<usize> {
     connection
         .prepare_cached(
@@ -290,7 +288,7 @@ fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Resu
     Ok(found.into_iter().skip(count(filter.offset)).take(count(filter.limit)).collect())
 }
 
-/// Returns the SQL for the ids on that cursor, the nearest first. Each combination has its own statement: one for all
+/// Returns the SQL for the ids past that cursor, the nearest first. Each combination has its own statement: one for all
 /// could not use the indexes.
 fn ids_sql(cursor: Cursor, status: Option<&str>, of_type: bool) -> String {
     let status = status.map_or_else(String::new, |status| format!("status = '{status}' AND"));
