@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_reads_the_change_of_another_waits_for_the_disk_too() {
+    fn a_call_that_reads_an_uncommitted_change_waits_for_the_disk() {
         let (queue, _folder) = queue();
         let committer = Arc::new(Committer::with(queue.clone(), || Err("full".to_owned())));
         run(&committer, async {

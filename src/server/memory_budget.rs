@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_has_its_part_of_the_room_until_it_is_sent() {
+    async fn an_answer_holds_its_reservation_until_it_is_sent() {
         let budget = MemoryBudget::of(100);
         let sent = reserve(&budget, UNCOUNTED + 60 * 1024).await.unwrap();
         assert!(reserve(&budget, UNCOUNTED + 60 * 1024).await.is_none());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_may_have_its_part_before_it_is_made() {
+    async fn memory_for_an_answer_may_be_reserved_in_advance() {
         let (budget, mut reservation) = (MemoryBudget::of(100), None);
         assert!(budget.reserve(&mut reservation, UNCOUNTED + 90 * 1024));
         let mut answer = Response::new(Body::from(vec![0; UNCOUNTED + 80 * 1024]));

@@ -11,7 +11,7 @@ fn with_key() -> Api {
 }
 
 #[test]
-fn the_key_is_required_where_there_is_one() {
+fn the_key_is_required_if_there_is_one() {
     let api = with_key();
     for headers in [&[][..], &[("X-API-Key", "wrong")], &[("X-API-Key", "")], &[("Authorization", KEY)]] {
         for path in ["/tasks", "/task-types/a", "/nothing/here"] {

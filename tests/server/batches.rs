@@ -61,7 +61,7 @@ fn the_health_names_the_extensions() {
 }
 
 #[test]
-fn without_the_extension_its_fields_are_ignored_and_its_calls_unknown() {
+fn without_the_extension_its_fields_and_calls_are_unknown() {
     for published in [false, true] {
         let api = Api::start_with(|settings| {
             settings.faults.published = published;
@@ -114,7 +114,7 @@ fn each_type_has_its_limit_and_all_together_have_one() {
 }
 
 #[test]
-fn the_best_of_all_types_come_first() {
+fn a_claim_of_several_types_gets_the_first_tasks_of_all() {
     let orders = [
         (json!({}), [1, 2, 3, 4]),
         (json!({"sort_order": "DESC"}), [6, 5, 4, 3]),
@@ -162,7 +162,7 @@ fn expired_claims_are_handed_out_with_pending_tasks() {
 }
 
 #[test]
-fn a_claim_of_several_tasks_that_makes_no_sense_is_refused() {
+fn invalid_claims_of_several_tasks_are_refused() {
     let (api, [a, b, _]) = api();
     create(&api, "a", 1);
     let types = json!([{"id": a}]);
@@ -230,7 +230,7 @@ fn a_claim_of_several_waits_for_the_first_of_any_type() {
 }
 
 #[test]
-fn tasks_are_created_at_once_and_one_that_is_refused_holds_up_no_other() {
+fn a_refused_task_does_not_stop_the_creation_of_others() {
     let (api, _) = api();
     api.register("strict", json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}));
     let first = json!({"type": "a", "params": {"n": 1}, "priority": 5});
@@ -266,7 +266,7 @@ fn tasks_are_created_at_once_and_one_that_is_refused_holds_up_no_other() {
 }
 
 #[test]
-fn a_thousand_tasks_are_created_at_once_and_no_more() {
+fn at_most_a_thousand_tasks_are_created_at_once() {
     let (api, [a, ..]) = api();
     let tasks = |count: usize| -> Vec<Value> { (0..count).map(|n| json!({"type": "a", "params": {"n": n}})).collect() };
     let create = |tasks: Vec<Value>| api.post("/tasks", json!({"tasks": tasks}));
@@ -313,7 +313,7 @@ fn several_claims_at_once_hand_out_each_task_once() {
 }
 
 #[test]
-fn large_tasks_are_claimed_together_as_far_as_an_answer_reaches() {
+fn large_tasks_are_claimed_up_to_the_size_of_an_answer() {
     let (api, [a, ..]) = api();
     let mib = 1 << 20;
     for (n, length) in [100, 100_000, 6 * mib, 6 * mib, 6 * mib, 100].into_iter().enumerate() {
@@ -327,7 +327,7 @@ fn large_tasks_are_claimed_together_as_far_as_an_answer_reaches() {
 }
 
 #[test]
-fn answers_that_are_lost_lose_nothing() {
+fn lost_answers_lose_no_task() {
     let (api, [a, ..]) = api();
     // Another server on the same file does its work and does not say so.
     let mut settings = api.settings.clone();

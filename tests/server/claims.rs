@@ -38,7 +38,7 @@ fn a_claim_is_for_one_type() {
 }
 
 #[test]
-fn a_claim_that_makes_no_sense_is_refused() {
+fn invalid_claims_are_refused() {
     let api = Api::start();
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -114,7 +114,7 @@ fn each_task_is_handed_out_once() {
 }
 
 #[test]
-fn the_same_task_created_by_many_at_once_is_one() {
+fn concurrent_creations_of_the_same_task_create_one() {
     let api = Api::start();
     api.register_any("a");
     let body = json!({"type": "a", "params": {"race": 1}}).to_string();
@@ -169,7 +169,7 @@ fn a_result_is_stored() {
 }
 
 #[test]
-fn a_report_that_makes_no_sense_is_refused() {
+fn invalid_reports_are_refused() {
     let api = Api::start();
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -185,7 +185,7 @@ fn a_report_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn a_failed_task_is_tried_again_until_it_has_failed_often_enough() {
+fn a_failed_task_is_retried_up_to_the_maximum_of_attempts() {
     let api = Api::start_with(|settings| settings.max_attempts = 2);
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -230,7 +230,7 @@ fn short_claims() -> (Api, i64) {
 }
 
 #[test]
-fn a_claim_that_has_run_out_goes_to_the_next() {
+fn an_expired_claim_goes_to_the_next_worker() {
     let (api, type_id) = short_claims();
     let claimed =
         wait_for("the expired claim", || Some(api.claim("second", type_id)).filter(|answer| answer.status == 200))
@@ -244,7 +244,7 @@ fn a_claim_that_has_run_out_goes_to_the_next() {
 }
 
 #[test]
-fn a_claim_that_has_run_out_stands_until_the_next() {
+fn an_expired_claim_is_valid_until_the_next_claim() {
     let (api, type_id) = short_claims();
     // Another type's claim running out and going on shows that the first one has run out as well.
     let other = api.register_any("b");

@@ -52,7 +52,7 @@ impl Served {
 }
 
 #[test]
-fn a_claim_lasts_though_the_clock_is_set() {
+fn a_claim_does_not_expire_early_if_the_clock_is_set() {
     for seconds in [DAY, -DAY] {
         let sandbox = with_clock(Sandbox::new());
         let served = Served::start(&sandbox, "300s");
@@ -66,7 +66,7 @@ fn a_claim_lasts_though_the_clock_is_set() {
 }
 
 #[test]
-fn a_claim_ends_in_its_time_though_the_clock_is_set() {
+fn a_claim_expires_on_time_if_the_clock_is_set() {
     for seconds in [DAY, -DAY] {
         let sandbox = with_clock(Sandbox::new());
         let served = Served::start(&sandbox, "2s");
@@ -83,7 +83,7 @@ fn a_claim_ends_in_its_time_though_the_clock_is_set() {
 }
 
 #[test]
-fn a_claim_that_waits_hears_of_the_end_of_another_though_the_clock_is_set() {
+fn a_long_poll_gets_an_expired_claim_if_the_clock_is_set() {
     for seconds in [DAY, -DAY] {
         let sandbox = with_clock(Sandbox::new());
         let served = Served::start(&sandbox, "3s");
@@ -104,7 +104,7 @@ fn a_claim_that_waits_hears_of_the_end_of_another_though_the_clock_is_set() {
 }
 
 #[test]
-fn two_servers_on_a_file_set_its_claims_once() {
+fn two_servers_on_a_file_shift_its_claims_once() {
     let sandbox = with_clock(Sandbox::new());
     let [one, other] = [(); 2].map(|()| Served::start(&sandbox, "300s"));
     one.claimed();
@@ -119,7 +119,7 @@ fn two_servers_on_a_file_set_its_claims_once() {
 }
 
 #[test]
-fn a_claim_lasts_though_the_clock_is_set_while_no_server_runs() {
+fn a_claim_keeps_its_duration_if_the_clock_is_set_while_no_server_runs() {
     let sandbox = with_clock(Sandbox::new());
     let served = Served::start(&sandbox, "300s");
     served.claimed();

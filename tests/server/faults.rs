@@ -50,21 +50,21 @@ impl Faulty {
 }
 
 #[test]
-fn a_dropped_answer_is_to_work_that_was_done() {
+fn the_call_of_a_dropped_answer_is_carried_out() {
     let faulty = Faulty::start(Faults { drop: 1.0, ..Faults::default() });
     assert_eq!(faulty.create(), Err(ErrorKind::UnexpectedEof));
     assert_eq!(faulty.tasks(), 1);
 }
 
 #[test]
-fn a_reset_connection_is_of_work_that_was_not_done() {
+fn the_call_of_a_reset_connection_is_not_carried_out() {
     let faulty = Faulty::start(Faults { reset: 1.0, ..Faults::default() });
     assert_eq!(faulty.create(), Err(ErrorKind::ConnectionReset));
     assert_eq!(faulty.tasks(), 0);
 }
 
 #[test]
-fn of_every_so_many_claims_the_answer_to_the_first_is_lost_and_the_work_done() {
+fn one_of_every_n_claims_loses_its_answer() {
     let faulty = Faulty::start(Faults { claims: 3, ..Faults::default() });
     let claim = r#"{"worker_id":"w","task_type_id":1}"#;
     let mut claimed = Vec::new();
@@ -96,7 +96,7 @@ fn assert_recorded(answer: &Exchange, name: &str, changes: &[(&str, &str)]) {
 }
 
 #[test]
-fn other_answers_come_instead_of_the_work() {
+fn injected_errors_replace_the_call() {
     let deadlock = Faulty::start(Faults { deadlock: 1.0, ..Faults::default() });
     assert_recorded(&deadlock.create().unwrap(), "complete: deadlock in the server's database", &[]);
 
@@ -115,14 +115,14 @@ fn other_answers_come_instead_of_the_work() {
 }
 
 #[test]
-fn an_answer_comes_instead_of_work_however_much_was_sent() {
+fn injected_errors_replace_calls_with_large_bodies() {
     let faulty = Faulty::start(Faults { deadlock: 1.0, ..Faults::default() });
     let long = "x".repeat(8 << 20);
     assert_eq!(exchange(faulty.server.address(), CREATE, None, &long).unwrap().status, 500);
 }
 
 #[test]
-fn a_late_answer_comes_late() {
+fn latency_delays_an_answer() {
     let delay = Duration::from_millis(150);
     let faulty = Faulty::start(Faults { latency: 1.0, delay, ..Faults::default() });
     let start = Instant::now();
@@ -131,7 +131,7 @@ fn a_late_answer_comes_late() {
 }
 
 #[test]
-fn the_work_of_a_late_answer_is_done_at_once() {
+fn the_call_of_a_delayed_answer_is_carried_out_at_once() {
     let faulty = Faulty::start(Faults { latency: 1.0, delay: Faults::MAX_DELAY, ..Faults::default() });
     let client = send(faulty.server.address(), CREATE, None, TASK).unwrap();
     wait_for("the task", || (faulty.tasks() == 1).then_some(()));
@@ -184,7 +184,7 @@ fn each_fault_is_injected_at_its_rate() {
 }
 
 #[test]
-fn chance_follows_the_seed() {
+fn faults_are_determined_by_the_seed() {
     let fates = |faults| Faulty::start(faults).fates(60);
     let once = fates(MIXED);
     assert_eq!(fates(MIXED), once);
@@ -193,7 +193,7 @@ fn chance_follows_the_seed() {
 }
 
 #[test]
-fn the_health_is_spared() {
+fn health_calls_have_no_faults() {
     let faulty = Faulty::start(Faults { drop: 1.0, latency: 1.0, delay: Faults::MAX_DELAY, ..Faults::default() });
     for path in ["/health", "/health/"] {
         assert_eq!(exchange(faulty.server.address(), ("GET", path), None, "").unwrap().status, 200);
@@ -201,7 +201,7 @@ fn the_health_is_spared() {
 }
 
 #[test]
-fn a_client_gets_its_results_through_all_the_same() {
+fn a_client_delivers_its_results_despite_faults() {
     let faulty = Faulty::start(Faults { published: true, ..MIXED });
     let connection = Connection::new(faulty.server.api_url(), None);
     let patience = Retries { tries: 50, ..Retries::STANDARD };

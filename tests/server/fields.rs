@@ -197,7 +197,7 @@ fn report(api: &Api, path: &str, body: Value) -> (ApiResponse, Value) {
 }
 
 #[test]
-fn progress_is_an_integer_to_the_letter() {
+fn progress_must_be_an_integer() {
     for api in servers() {
         let body = json!({"worker_id": "7", "progress": 40, "more": 1});
         let progress = |field, value: &Value| report(&api, "progress", with(&body, field, Some(value)));

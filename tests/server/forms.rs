@@ -32,7 +32,7 @@ fn with_type() -> (Api, Browser) {
 }
 
 #[test]
-fn a_form_is_made_of_the_schema() {
+fn a_form_has_the_fields_of_the_schema() {
     let (_api, browser) = with_type();
     browser.get("/new").has(&["<a href=\"/new?type=a%2Eb\">a.b</a>"]);
     let page = browser.get("/new?type=a.b").has(&[

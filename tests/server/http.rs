@@ -120,7 +120,7 @@ fn a_body_may_come_in_chunks() {
 }
 
 #[test]
-fn params_schemas_and_results_are_taken_as_deep_as_they_can_be_handed_out() {
+fn params_schemas_and_results_have_a_maximum_depth() {
     let api = Api::start();
     let type_id = api.register_any("example.a");
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -167,7 +167,7 @@ fn names_may_have_255_bytes() {
 }
 
 #[test]
-fn names_show_what_they_are() {
+fn names_must_not_have_invisible_characters() {
     let api = Api::start();
     let type_id = api.register_any("a");
     for hidden in [

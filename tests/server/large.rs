@@ -88,7 +88,7 @@ fn stubborn() -> Value {
 }
 
 #[test]
-fn others_are_answered_while_large_calls_are_worked_on() {
+fn other_calls_are_answered_during_large_calls() {
     const CALLS: usize = 4;
     let served = Served::start(&json!({"type": "object"}));
     let list = "0,".repeat(100_000);
@@ -113,7 +113,7 @@ fn others_are_answered_while_large_calls_are_worked_on() {
 }
 
 #[test]
-fn others_are_answered_while_the_published_server_is_imitated() {
+fn other_calls_are_answered_during_large_calls_of_the_published_server() {
     const CALLS: usize = 4;
     let served = Served::start_with(&json!({"type": "object"}), &["--fault", "published"]);
     let body = format!(r#"{{"type":"a","params":{{"v":[{}0]}}}}"#, "0,".repeat(450_000));
@@ -126,7 +126,7 @@ fn others_are_answered_while_the_published_server_is_imitated() {
 }
 
 #[test]
-fn others_are_answered_while_large_tasks_are_read() {
+fn other_calls_are_answered_while_large_tasks_are_read() {
     const CALLS: usize = 20;
     let served = Served::start(&json!({"type": "object"}));
     let text = "x".repeat(12 << 20);
@@ -140,7 +140,7 @@ fn others_are_answered_while_large_tasks_are_read() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn large_answers_share_a_bounded_memory() {
+fn large_answers_share_a_memory_limit() {
     use std::io::Read;
     const MIB: usize = 1 << 20;
     let served = Served::start(&json!({"type": "object"}));
@@ -168,7 +168,7 @@ fn peak_memory(process: u32) -> usize {
 }
 
 #[test]
-fn calls_of_a_connection_keep_their_order_however_large_they_are() {
+fn calls_of_a_connection_keep_their_order() {
     use std::io::{Read, Write};
     let served = Served::start(&json!({"type": "object"}));
     let mut stream = std::net::TcpStream::connect(served.address).unwrap();
@@ -191,7 +191,7 @@ fn calls_of_a_connection_keep_their_order_however_large_they_are() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_check_ends_when_its_client_goes_away() {
+fn a_check_is_cancelled_when_its_client_disconnects() {
     let served = Served::start(&stubborn());
     drop(served.start_long_check());
     wait_for("the check to end", || (!served.is_checking()).then_some(()));
@@ -201,7 +201,7 @@ fn a_check_ends_when_its_client_goes_away() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn sigterm_ends_a_server_that_checks() {
+fn sigterm_ends_a_server_during_a_check() {
     let served = Served::start(&stubborn());
     let _waiting = served.start_long_check();
     served.running.terminate();

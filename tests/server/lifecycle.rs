@@ -58,7 +58,7 @@ fn two_servers_may_share_a_file() {
 }
 
 #[test]
-fn the_file_is_for_its_owner_alone() {
+fn only_the_owner_has_access_to_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("new/folders/tasks.db");
     let server = Server::start(&settings(database.clone())).unwrap();
@@ -133,7 +133,7 @@ fn refused(make: impl FnOnce(&Path)) -> (ServerError, Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_left_alone() {
+fn a_file_that_is_not_a_database_is_left_alone() {
     let (error, before, after) = refused(|file| fs::write(file, "a text, and a rather long one ".repeat(99)).unwrap());
     assert!(matches!(error, ServerError::NotADatabase(_)), "{error}");
     assert_eq!(after, before);
@@ -191,7 +191,7 @@ fn callers_are_told_that_the_database_fails() {
 }
 
 #[test]
-fn it_stops_at_once_though_connections_are_open() {
+fn it_stops_at_once_with_open_connections() {
     let api = Api::start();
     let address = api.server.address();
     let silent = TcpStream::connect(address).unwrap();

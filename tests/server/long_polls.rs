@@ -71,7 +71,7 @@ fn a_claim_waits_for_a_task_of_any_of_several_types() {
 }
 
 #[test]
-fn the_page_says_what_is_waited_for_while_tasks_of_another_type_wait() {
+fn the_page_shows_the_types_of_a_long_poll() {
     let (api, _) = api();
     let others = ["b", "c", "d", "e", "f"].map(|name| api.register_any(name));
     api.create("a", json!({}));
@@ -112,7 +112,7 @@ fn a_type_pattern_applies_to_every_type_of_a_long_poll() {
 }
 
 #[test]
-fn a_wait_ends_after_its_time() {
+fn a_long_poll_ends_after_its_timeout() {
     let (api, type_id) = api();
     let start = Instant::now();
     let mut waiter = waiting(&api, type_id, "Prefer: wait=1\r\n");
@@ -121,7 +121,7 @@ fn a_wait_ends_after_its_time() {
 }
 
 #[test]
-fn a_claim_that_need_not_or_cannot_wait_is_answered_at_once() {
+fn a_claim_that_cannot_wait_is_answered_at_once() {
     let (api, type_id) = api();
     let start = Instant::now();
     let mut waiter = Waiter::new(&api.server);
@@ -153,7 +153,7 @@ fn the_published_server_does_not_wait() {
 }
 
 #[test]
-fn a_worker_withdraws_its_claims_alone() {
+fn a_worker_withdraws_only_its_own_claims() {
     let (api, type_id) = api();
     let other = api.register_any("b");
     let start = Instant::now();
@@ -189,7 +189,7 @@ fn claims_are_withdrawn_only_with_the_key() {
 }
 
 #[test]
-fn each_claim_that_waits_has_one_answer_though_it_is_withdrawn_while_tasks_come() {
+fn each_withdrawn_long_poll_gets_one_answer() {
     let (api, type_id) = api();
     let mut waiters: Vec<Waiter> = (0..40).map(|_| waiting(&api, type_id, WAIT)).collect();
     let client = api.client();
@@ -210,7 +210,7 @@ fn each_claim_that_waits_has_one_answer_though_it_is_withdrawn_while_tasks_come(
 }
 
 #[test]
-fn nothing_is_claimed_for_a_client_that_has_gone() {
+fn nothing_is_claimed_for_a_disconnected_client() {
     let (api, type_id) = api();
     for n in 0..20 {
         drop(waiting(&api, type_id, WAIT));
@@ -228,7 +228,7 @@ fn nothing_is_claimed_for_a_client_that_has_gone() {
 }
 
 #[test]
-fn a_claim_that_waits_gets_what_another_failed() {
+fn a_long_poll_gets_a_task_that_another_worker_failed() {
     let (api, type_id) = api();
     let id = api.create("a", json!({}));
     api.claim("w", type_id).data();
@@ -240,7 +240,7 @@ fn a_claim_that_waits_gets_what_another_failed() {
 }
 
 #[test]
-fn claims_that_wait_get_what_others_lost() {
+fn long_polls_get_tasks_whose_claims_expire() {
     let api = Api::start_with(|settings| settings.claim_timeout = Some(Duration::from_secs(1)));
     let type_id = api.register_any("a");
     let ids = [1, 2].map(|n| api.create("a", json!({"n": n})));
@@ -259,7 +259,7 @@ fn claims_that_wait_get_what_others_lost() {
 }
 
 #[test]
-fn claims_that_wait_are_answered_when_the_server_stops() {
+fn long_polls_are_answered_when_the_server_stops() {
     let (api, type_id) = api();
     let mut waiters = [waiting(&api, type_id, WAIT), waiting(&api, type_id, WAIT)];
     let start = Instant::now();
@@ -301,7 +301,7 @@ fn many_waiting_claims_delay_no_other_call() {
 }
 
 #[test]
-fn faults_befall_claims_that_wait_as_others() {
+fn faults_apply_to_long_polls() {
     let api = Api::start_with(|settings| settings.faults.drop = 1.0);
     // Every call does its work, and none is answered.
     let lost = |method: &str, path: &str, body: &Value| {

@@ -35,7 +35,7 @@ fn link(page: &str, rel: &str) -> Option<String> {
 }
 
 #[test]
-fn it_warns_when_half_of_the_last_hours_attempts_failed_and_lists_what_failed_first() {
+fn the_overview_warns_if_half_of_the_attempts_failed() {
     let api = Api::start_with(|settings| settings.max_attempts = 2);
     let browser = Browser::at(&api);
     let type_id = api.register_any("a.b");
@@ -59,7 +59,7 @@ fn it_warns_when_half_of_the_last_hours_attempts_failed_and_lists_what_failed_fi
 }
 
 #[test]
-fn errors_are_shown_to_their_last_line_whatever_is_in_them() {
+fn errors_are_shown_up_to_their_last_line() {
     let api = Api::start_with(|settings| settings.max_attempts = 2);
     let browser = Browser::at(&api);
     let type_id = api.register_any("a.b");
@@ -150,7 +150,7 @@ fn counts_follow_every_change() {
 }
 
 #[test]
-fn a_list_goes_on_by_the_last_task_that_it_showed() {
+fn a_list_continues_after_its_last_task() {
     let api = Api::start();
     let browser = Browser::at(&api);
     api.register_any("a_b");
@@ -223,7 +223,7 @@ fn an_expired_claim_is_shown() {
 }
 
 #[test]
-fn attempts_go_with_their_task() {
+fn past_attempts_are_removed_with_their_task() {
     let api = Api::start_with(|settings| settings.retention = Some(Duration::from_millis(1)));
     let type_id = api.register_any("a");
     api.create("a", json!({}));
@@ -267,7 +267,7 @@ fn task_data_is_escaped() {
 }
 
 #[test]
-fn long_params_are_shown_as_far_as_people_read() {
+fn long_params_are_truncated_on_the_page() {
     let api = Api::start();
     api.register_any("a");
     api.create("a", json!({"text": "x".repeat(1 << 20)}));
@@ -276,7 +276,7 @@ fn long_params_are_shown_as_far_as_people_read() {
 }
 
 #[test]
-fn a_browser_may_do_nothing_but_what_the_page_needs() {
+fn the_browser_is_restricted_to_what_the_page_needs() {
     let api = Api::start();
     api.register_any("a");
     api.create("a", json!({}));
@@ -298,7 +298,7 @@ fn a_browser_may_do_nothing_but_what_the_page_needs() {
 }
 
 #[test]
-fn there_are_no_other_pages() {
+fn unknown_pages_are_not_found() {
     let api = Api::start();
     let browser = Browser::at(&api);
     for path in ["/nothing", "/tasks/999", "/tasks/x", "/new?type=nothing", "/apis", "/tasks/"] {

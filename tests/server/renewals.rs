@@ -63,7 +63,7 @@ fn a_claim_that_is_renewed_lasts_its_full_time_again() {
 }
 
 #[test]
-fn only_what_a_worker_holds_is_renewed() {
+fn a_worker_renews_only_its_own_claims() {
     let (api, type_id) = api(None);
     for worker in ["w", "other"] {
         api.claim(worker, type_id).data();
@@ -83,7 +83,7 @@ fn only_what_a_worker_holds_is_renewed() {
 }
 
 #[test]
-fn a_claim_that_has_expired_is_renewed_until_another_has_it() {
+fn an_expired_claim_can_be_renewed_until_the_next_claim() {
     let (api, type_id) = api(Some(Duration::from_millis(1)));
     let other = api.register_any("b");
     api.create("b", json!({}));
@@ -101,7 +101,7 @@ fn a_claim_that_has_expired_is_renewed_until_another_has_it() {
 }
 
 #[test]
-fn renewals_that_make_no_sense_are_refused() {
+fn invalid_renewals_are_refused() {
     let (api, _) = api(None);
     renew(&api, "w", json!([])).assert_invalid("Field 'ids' must have at least 1 entry");
     renew(&api, "w", json!(1)).assert_invalid("Field 'ids' must be of type array");
@@ -114,7 +114,7 @@ fn renewals_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn claims_of_workers_that_renew_are_short_and_those_of_others_as_ever() {
+fn claims_of_workers_that_renew_are_shorter() {
     let (api, type_id) = api(None);
     let claimed = api.claim("w", type_id).data();
     assert_eq!(claimed.get("expires_in"), None);
@@ -130,7 +130,7 @@ fn claims_of_workers_that_renew_are_short_and_those_of_others_as_ever() {
 }
 
 #[test]
-fn a_time_that_the_operator_has_chosen_holds_for_all() {
+fn a_claim_timeout_of_the_operator_applies_to_all() {
     let (api, type_id) = api(Some(Duration::from_secs(90)));
     api.claim("w", type_id).data();
     let body = json!({"worker_id": "w", "task_type_id": type_id, "renews": true});
@@ -140,7 +140,7 @@ fn a_time_that_the_operator_has_chosen_holds_for_all() {
 }
 
 #[test]
-fn a_server_without_renewals_ignores_that_a_worker_renews() {
+fn a_server_without_renewals_ignores_the_field_renews() {
     let api = Api::start_with(|settings| settings.faults.features = OfferedFeatures { batch: true, renew: false });
     let type_id = api.register_any("a");
     api.create("a", json!({}));

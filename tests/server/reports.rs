@@ -7,7 +7,7 @@ use crate::batches::{api, claim, complete, create, ids};
 use crate::support::wait_for;
 
 #[test]
-fn results_are_reported_at_once_and_one_that_is_refused_holds_up_no_other() {
+fn a_refused_report_does_not_stop_others() {
     let (api, [a, ..]) = api();
     create(&api, "a", 5);
     assert_eq!(ids(&claim(&api, 4, json!([{"id": a}])).data()).len(), 4);
@@ -45,7 +45,7 @@ fn results_are_reported_at_once_and_one_that_is_refused_holds_up_no_other() {
 }
 
 #[test]
-fn reports_that_cannot_be_answered_one_by_one_are_refused_together() {
+fn a_batch_of_reports_without_ids_is_refused() {
     let (api, [a, ..]) = api();
     create(&api, "a", 1);
     claim(&api, 1, json!([{"id": a}])).data();
@@ -83,7 +83,7 @@ fn said(status: u16, text: &str) -> (u16, String) {
 }
 
 #[test]
-fn a_report_that_names_its_attempt_may_be_sent_again() {
+fn a_report_with_its_attempt_may_be_sent_again() {
     let (api, [a, ..]) = api();
     create(&api, "a", 1);
     assert_eq!(report(&api, "w", 1, true), said(400, "Task is not in claimed state"), "nobody has claimed it yet");
@@ -107,7 +107,7 @@ fn a_report_that_names_its_attempt_may_be_sent_again() {
 }
 
 #[test]
-fn a_report_of_an_earlier_attempt_is_over() {
+fn a_report_of_an_earlier_attempt_is_refused() {
     let api = Api::start_with(|settings| settings.claim_timeout = Some(std::time::Duration::from_millis(1)));
     let a = api.register_any("a");
     create(&api, "a", 1);
@@ -123,7 +123,7 @@ fn a_report_of_an_earlier_attempt_is_over() {
 }
 
 #[test]
-fn a_result_twice_in_a_batch_is_one() {
+fn a_repeated_result_in_a_batch_counts_once() {
     let (api, [a, ..]) = api();
     create(&api, "a", 1);
     api.claim("w", a).data();

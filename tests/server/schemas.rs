@@ -19,7 +19,7 @@ fn doubling(levels: usize) -> Value {
 }
 
 #[test]
-fn a_schema_that_doubles_is_refused_when_it_is_registered() {
+fn a_schema_of_exponential_size_is_refused_at_registration() {
     for published in [false, true] {
         let api = Api::start_with(|settings| settings.faults.published = published);
         let register = |schema: Value| {
@@ -37,7 +37,7 @@ fn a_schema_that_doubles_is_refused_when_it_is_registered() {
 }
 
 #[test]
-fn params_that_are_too_much_work_are_refused() {
+fn params_that_take_too_long_to_check_are_refused() {
     let api = Api::start();
     // What doubles with each level, and is a circle only after 40 of them.
     let level = |n: usize| {
@@ -53,7 +53,7 @@ fn params_that_are_too_much_work_are_refused() {
 }
 
 #[test]
-fn others_are_answered_while_params_are_checked() {
+fn other_calls_are_answered_while_params_are_checked() {
     let api = Api::start();
     api.register(
         "a",

@@ -57,7 +57,7 @@ fn faults_are_said_loudly_with_their_seed() {
 }
 
 #[test]
-fn faults_that_make_no_sense_are_refused() {
+fn invalid_faults_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (faults, error) in [
         ("dorp=5%", "prismq: --fault dorp=5%: no such fault; did you mean `drop`?\n"),

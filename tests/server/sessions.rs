@@ -69,7 +69,7 @@ fn signing_in_gives_a_cookie_that_is_not_the_key() {
 }
 
 #[test]
-fn a_key_that_is_wrong_gets_nothing() {
+fn a_wrong_key_signs_nobody_in() {
     let (_api, browser) = with_key();
     for key in ["", "s3cret", "S3CRET KEY"] {
         let answer = browser.post("/sign-in", &[("key", key)]);
@@ -99,7 +99,7 @@ fn signing_out_ends_the_session() {
 }
 
 #[test]
-fn behind_a_proxy_that_encrypts_the_cookie_stays_on_such_lines() {
+fn behind_an_https_proxy_the_cookie_is_secure() {
     let (_api, mut browser) = with_key();
     browser.form_headers = vec![("Origin".into(), "https://tasks.example.com".into())];
     browser.host = "tasks.example.com".to_owned();

@@ -124,7 +124,7 @@ fn params_are_checked_by_the_schema_of_now() {
 }
 
 #[test]
-fn a_task_that_makes_no_sense_is_refused() {
+fn invalid_tasks_are_refused() {
     let api = Api::start();
     api.register_any("example.a");
     let create = |body| api.post("/tasks", body);
@@ -202,7 +202,7 @@ fn the_published_server_sorts_by_the_second_alone() {
 }
 
 #[test]
-fn a_task_in_a_list_has_all_but_what_may_be_long() {
+fn a_task_in_a_list_has_no_long_fields() {
     let api = Api::start();
     api.register_any("a");
     api.create("a", json!({"a": 1}));
@@ -217,7 +217,7 @@ fn a_task_in_a_list_has_all_but_what_may_be_long() {
 }
 
 #[test]
-fn a_list_that_makes_no_sense_is_refused() {
+fn invalid_list_queries_are_refused() {
     let api = Api::start();
     api.get("/tasks?limit=-1").assert_invalid("Field 'limit' must be at least 0");
     api.get("/tasks?limit=-99999999999999999999").assert_invalid("Field 'limit' must be at least 0");

@@ -29,7 +29,7 @@ fn a_type_is_created_and_then_updated() {
 }
 
 #[test]
-fn a_type_that_makes_no_sense_is_refused() {
+fn invalid_types_are_refused() {
     let api = Api::start();
     let register = |body| api.post("/task-types/register", body);
     let schema = json!({"type": "object"});
@@ -48,7 +48,7 @@ fn a_type_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn a_schema_that_is_none_is_refused_with_the_reason() {
+fn an_invalid_schema_is_refused_with_the_reason() {
     let api = Api::start();
     let reason = |schema| {
         let answer = api.post("/task-types/register", json!({"name": "x", "version": "1.0.0", "param_schema": schema}));

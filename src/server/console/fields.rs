@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_shown_at_the_field_that_it_means() {
+    fn an_error_is_shown_at_its_field() {
         let named = |name: &str| Field {
             name: name.to_owned(),
             kind: InputKind::Line,

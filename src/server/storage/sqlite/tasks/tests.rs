@@ -48,7 +48,7 @@ fn a_query_without_an_index_is_not_flat() {
 }
 
 #[test]
-fn a_list_reads_what_it_shows() {
+fn a_list_reads_only_the_rows_it_shows() {
     for cursor in [Cursor::NEWEST, Cursor::After(0)] {
         assert_flat(&ids_sql(cursor, None, false), "PRIMARY KEY");
         for status in STATUSES {
