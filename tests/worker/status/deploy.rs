@@ -73,7 +73,8 @@ fn the_dashboard_counts_no_workers_while_the_only_one_is_away() {
         let expr = expr.replace("$instance", ".*").replace("$type", ".*");
         json!({"expr": expr, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": 0}]})
     };
-    let counts = ["Healthy workers", "Workers without a TaskManager", "Open circuit breakers"].map(shows_nought);
+    let counts =
+        ["Healthy workers", "Workers that cannot reach the TaskManager", "Open circuit breakers"].map(shows_nought);
     let series = json!([{"series": "up{job=\"prismq\",instance=\"a:9090\"}", "values": "0x4"}]);
     let file = tempfile::NamedTempFile::new().unwrap();
     let test = json!({"tests": [{"interval": "30s", "input_series": series, "promql_expr_test": counts}]});
