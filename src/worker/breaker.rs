@@ -18,7 +18,7 @@ pub(super) enum Verdict {
     Works,
     /// The service may be down: the attempt failed with a retryable error.
     Fails,
-    /// Nothing: the attempt was cancelled.
+    /// Says nothing: not run, not stored, cancelled, or snoozed by its handler.
     Unknown,
 }
 

@@ -153,7 +153,7 @@ impl InFlight {
             return Entered::New;
         }
         let Claim { task, worker_id, claimed_at, .. } = claim;
-        // One that arrives after a later one has expired.
+        // A claim with an earlier attempt number has expired: ignore it.
         if held.next.as_ref().is_none_or(|next| next.attempt < task.attempt) {
             let (attempt, claimed_at, worker_id) = (task.attempt, *claimed_at, worker_id.clone());
             held.next = Some(NextClaim { attempt, claimed_at, worker_id });

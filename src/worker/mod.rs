@@ -1,9 +1,21 @@
 //! The worker: claims tasks, runs them, keeps their results, and reports them.
 //!
-//! It has three parts, each with its own state: the [`Poller`] claims tasks for the slots that are free, the [`Slots`] run
-//! them and store their results, the [`Reporter`] sends and settles what is stored. They meet in three tables:
-//! [`PollSchedule`] (who may poll, and when), [`InFlight`] (which tasks this process holds), and [`ReportQueue`] (which
-//! results are to be sent).
+//! Its parts, each with its own state, and the threads that run them:
+//!
+//! | Part | What it does | Threads |
+//! |---|---|---|
+//! | [`Supervisor`] | starts the threads, prunes old rows, sends heartbeats, waits for the end | the caller's |
+//! | [`Slots`] | run tasks and store their results | one for each slot |
+//! | [`Poller`] | claims tasks for the slots that are free | those of the slots |
+//! | [`Recovery`] | recovers the tasks of dead processes, and searches for lost claims | the caller's at the start, then those of the slots |
+//! | [`Reporter`] | sends and settles what is stored | senders; one for reports that are sent again |
+//! | [`Renewals`] | renews the claims of unfinished tasks | its own |
+//! | [`StoreHealth`] | stops claiming while the results file cannot be written | one that checks that the files are in place; the rest runs in those that write |
+//! | [`OutageTracker`] | tells from all calls whether the TaskManager answers | none |
+//! | [`Watchdog`] | knows whether a slot hangs | none |
+//!
+//! They meet in three tables: [`PollSchedule`] (who may poll, and when), [`InFlight`] (which tasks this process holds),
+//! and [`ReportQueue`] (which results are to be sent).
 //!
 //! Order of writing, so that nothing is lost: claim, note the claim in the results file, run, store the result as
 //! unreported, report, mark it as reported.

@@ -97,14 +97,14 @@ impl<'w> Recovery<'w> {
     /// Takes the oldest recovered task of a type. It gets its full timeout again, as far as its claim allows. If its
     /// claim has expired meanwhile, the task is left to the server.
     pub(super) fn take(&self, index: usize) -> Option<Claim> {
-        self.take_from(index, 0)
+        self.take_after(index, 0)
     }
 
-    /// Like [`Recovery::take`], but skips the `first` tasks.
-    pub(super) fn take_from(&self, index: usize, first: usize) -> Option<Claim> {
+    /// Like [`Recovery::take`], but skips the `skip` oldest tasks.
+    pub(super) fn take_after(&self, index: usize, skip: usize) -> Option<Claim> {
         let context = self.context;
         loop {
-            let (mut claim, end) = self.of_type(index).remove(first)?;
+            let (mut claim, end) = self.of_type(index).remove(skip)?;
             claim.deadline = context.clock().moment().later(context.executor.timeout(&context.types[index])).min(end);
             if !claim.deadline.left().is_zero() {
                 return Some(claim);
@@ -112,7 +112,7 @@ impl<'w> Recovery<'w> {
             context.in_flight.forget_attempt((claim.task.id, claim.task.attempt));
             // A search checks whether it has really expired.
             context.in_flight.lost_claims.add(1);
-            // If this fails, the next write that matters says so.
+            // If this fails, the next required write reports a failure.
             let _ = context.store().forget_claim(&claim, context.client().url());
         }
     }
@@ -280,8 +280,8 @@ pub(super) fn kill_orphans(executor: &Executor<'_>, process: &Process, runs_prog
     }
     // A mark that cannot be looked up may belong to a live process.
     let is_dead = |mark: &str| store.is_mark_alive(mark) == Ok(Some(false));
-    for leftover in handler::kill_orphans(is_dead) {
-        observer.event(&Event::OrphanKilled(leftover));
+    for orphan in handler::kill_orphans(is_dead) {
+        observer.event(&Event::OrphanKilled(orphan));
     }
 }
 

@@ -131,7 +131,7 @@ impl<'w> Reporter<'w> {
 
     /// Reports newly stored results; postpones those whose report fails. Returns the outcome of each.
     fn report(&self, mut reports: Vec<PendingReport>) -> Vec<FirstSent> {
-        // The end of the worker waits for no report that will not get through: it is safe in the results file.
+        // At exit, do not wait for a report that would fail: its result is safe in the results file.
         let is_ending = self.context.schedule.is_closed() && self.context.outage.is_failing();
         if self.reports.is_paused() || is_ending {
             return reports.into_iter().map(|report| self.postpone(report)).collect();
@@ -207,7 +207,7 @@ impl<'w> Reporter<'w> {
         let is_too_long = is_too_long(since.elapsed(), error, self.context.exit_on_outage)
             || self.context.outage.is_given_up(error, self.context.exit_on_outage);
         if is_too_long {
-            self.context.schedule.close(Closed::Done);
+            self.context.schedule.close(Closed::GaveUp);
             self.context.in_flight.end();
         }
         self.context.schedule.note_stuck(is_too_long);
@@ -349,7 +349,7 @@ impl<'w> Reporter<'w> {
             }
             Err(error) => {
                 let words = error.to_string();
-                // If this fails, the next important write reports it.
+                // If this fails, the next required write reports a failure.
                 let _ = self.context.store().refused(*id, &words);
                 let again = self.context.in_flight.is_repeated(task_id, Repeated::ReportRefused);
                 self.context.emit(&Event::ReportRefused { task_id, error: words, again });

@@ -28,14 +28,14 @@ use terms::{Flow, IdlePoll};
 use super::breaker::{Breaker, Change, Verdict};
 use crate::taskmanager::{Backoff, LongPoll, LongPolling};
 
-/// Sleeping slots woken by a slot that gets a task. A single task costs two polls in vain.
+/// Sleeping slots woken by a slot that gets a task. A single task costs two polls without a task.
 const CALLED_BY_A_TASK: usize = 2;
 /// Workers that start together, or get the same Retry-After, spread their polls over this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
 struct State {
-    /// Running tasks, by type.
-    in_flight: Vec<usize>,
+    /// Running tasks and reservations, by type.
+    occupied: Vec<usize>,
     /// By type.
     breakers: Vec<Breaker>,
     /// Slots that are polling now, and the number of tasks they ask for.
@@ -58,7 +58,7 @@ struct State {
     nothing_left_after: Option<u64>,
     /// When the last poll began, and the last that found nothing of any type.
     last_poll_began: Option<Instant>,
-    last_in_vain: Option<Instant>,
+    last_empty_poll: Option<Instant>,
     /// Index of the type to poll first: the one after the last that had a task.
     first: usize,
     flow: Flow,
@@ -112,7 +112,7 @@ impl PollSchedule {
             Duration::ZERO
         };
         let state = State {
-            in_flight: vec![0; concurrency.len()],
+            occupied: vec![0; concurrency.len()],
             breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
             asking: 0,
             asked_for: 0,
@@ -126,7 +126,7 @@ impl PollSchedule {
             finished: 0,
             nothing_left_after: None,
             last_poll_began: None,
-            last_in_vain: None,
+            last_empty_poll: None,
             first: 0,
             flow: Flow::Unknown,
             idle_poll: IdlePoll::Nobody,
@@ -215,7 +215,7 @@ impl PollSchedule {
         if state.closed.is_some() {
             return Reservation::Full;
         }
-        let room = self.concurrency[index].saturating_sub(state.in_flight[index]);
+        let room = self.concurrency[index].saturating_sub(state.occupied[index]);
         if room == 0 {
             return if state.reserved[index] > 0 { Reservation::Contested } else { Reservation::Full };
         }
@@ -223,7 +223,7 @@ impl PollSchedule {
         if count == 0 {
             return Reservation::Paused;
         }
-        state.in_flight[index] += count;
+        state.occupied[index] += count;
         state.reserved[index] += count;
         Reservation::Made(count)
     }
@@ -231,7 +231,7 @@ impl PollSchedule {
     /// Releases reservations that were not used.
     pub(super) fn release(&self, index: usize, count: usize) {
         let mut state = self.lock();
-        state.in_flight[index] -= count;
+        state.occupied[index] -= count;
         state.reserved[index] -= count;
         state.breakers[index].withdraw();
     }
@@ -292,11 +292,11 @@ impl PollSchedule {
     pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<Change> {
         let mut state = self.lock();
         // If the type was full, or the task may have created another, there may be more to claim.
-        let is_news = state.in_flight[index] == self.concurrency[index] || self.limits.drain;
+        let is_news = state.occupied[index] == self.concurrency[index] || self.limits.drain;
         if is_news {
             state.flow = Flow::Tasks;
         }
-        state.in_flight[index] -= 1;
+        state.occupied[index] -= 1;
         state.delivering += usize::from(is_stored);
         state.finished += 1;
         state.last_active = Instant::now();
@@ -337,7 +337,7 @@ impl PollSchedule {
     /// Returns when a slot may poll next; `None` if that depends on other threads.
     fn may_ask_at(&self, state: &State) -> Option<Instant> {
         let enough = self.limits.max_tasks > 0 && state.left_to_claim(&self.limits) == 0;
-        let full = state.in_flight.iter().zip(&self.concurrency).all(|(in_flight, limit)| in_flight >= limit);
+        let full = state.occupied.iter().zip(&self.concurrency).all(|(occupied, limit)| occupied >= limit);
         if state.closed.is_some() || enough || full || state.delivering >= self.most_delivering {
             return None;
         }
@@ -348,7 +348,7 @@ impl PollSchedule {
 impl State {
     /// Returns the number of running tasks.
     fn working(&self) -> usize {
-        self.in_flight.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
+        self.occupied.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
     }
 
     /// Returns when to poll next. A worker about to exit because it is idle polls once more.

@@ -85,11 +85,11 @@ impl<'w> Slots<'w> {
         let _alone = self.settling.lock();
         // Tasks of earlier processes beyond `max_tasks` are left to the next worker.
         let left = self.recovery.counts();
-        if !self.context.schedule.is_done() || !self.recovery.find_all() {
+        if !self.context.schedule.ends_by_itself() || !self.recovery.find_all() {
             return;
         }
-        for (index, first) in left.into_iter().enumerate() {
-            while let Some(claim) = self.recovery.take_from(index, first) {
+        for (index, skip) in left.into_iter().enumerate() {
+            while let Some(claim) = self.recovery.take_after(index, skip) {
                 self.context.schedule.enter(index);
                 self.watchdog.expect_within(number, claim.deadline.left());
                 let polled_at = Instant::now();
@@ -199,7 +199,7 @@ impl<'w> Slots<'w> {
     /// the claim; otherwise a search at the TaskManager finds it again, unless it has expired.
     fn give_up_waiting(&self, claim: &Claim, is_ending: bool) {
         if !is_ending {
-            // If this fails, the next important write reports it.
+            // If this fails, the next required write reports a failure.
             let _ = self.context.store().forget_claim(claim, self.context.client().url());
             self.context.in_flight.forget_attempt((claim.task.id, claim.task.attempt));
             // Its claim seems to have expired; a search checks that.

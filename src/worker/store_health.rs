@@ -148,7 +148,7 @@ impl<'w> StoreHealth<'w> {
 
     /// Removes such a claim. If the report did not arrive, the task is still this worker's, and a search finds it.
     fn forget(&self, (id, attempt): (TaskId, u32)) {
-        // If this fails, the next write that matters says so.
+        // If this fails, the next required write reports a failure.
         let _ = self.context.store().forget_attempt(id, attempt, self.context.client().url());
         self.context.in_flight.lost_claims.add(1);
     }

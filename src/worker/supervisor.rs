@@ -104,7 +104,7 @@ impl<'w> Supervisor<'w> {
     /// Prunes old results and handlers' rows in small steps until the schedule is closed; returns why it was.
     fn maintain(&self) -> Closed {
         let context = self.context;
-        // If this fails, the next write that matters says so.
+        // If this fails, the next required write reports a failure.
         let _ = context.store().forget_ended(&context.process, context.clock().now());
         let (start, mut pruning) = (context.clock().moment(), None);
         loop {

@@ -10,7 +10,7 @@ use crate::taskmanager::Retries;
 impl State {
     /// Whether no task runs and no first report is pending.
     fn is_at_rest(&self) -> bool {
-        self.delivering == 0 && self.in_flight.iter().all(|in_flight| *in_flight == 0)
+        self.delivering == 0 && self.occupied.iter().all(|occupied| *occupied == 0)
     }
 
     /// Returns when the worker will have been idle for too long. An open circuit is not idle: tasks of its type may be
@@ -32,7 +32,7 @@ impl State {
     /// began. A failed poll says nothing: the worker stays until one is answered.
     pub(super) fn close_when_idle(&mut self, limits: &Limits) {
         let end = self.idle_end(limits).filter(|_| self.asking == 0);
-        if end.is_some_and(|end| self.last_in_vain >= Some(end)) {
+        if end.is_some_and(|end| self.last_empty_poll >= Some(end)) {
             self.closed.get_or_insert(Closed::Done);
         }
     }
@@ -90,14 +90,15 @@ impl PollSchedule {
         self.lock().closed.is_some()
     }
 
-    /// Whether the schedule is closed because everything is done.
-    pub(in crate::worker) fn is_done(&self) -> bool {
-        self.lock().closed == Some(Closed::Done)
+    /// Whether the worker ends by itself: everything is done, or its reports have failed for too long. Claims may be
+    /// answered although reports are not.
+    pub(in crate::worker) fn ends_by_itself(&self) -> bool {
+        matches!(self.lock().closed, Some(Closed::Done | Closed::GaveUp))
     }
 
     /// Counts a task that runs although the schedule is closed.
     pub(in crate::worker) fn enter(&self, index: usize) {
-        self.lock().in_flight[index] += 1;
+        self.lock().occupied[index] += 1;
     }
 
     /// Waits until the schedule is closed, and returns why; `None` if that takes longer than `limit`.
@@ -107,7 +108,7 @@ impl PollSchedule {
         while state.closed.is_none() && until.is_none_or(|until| Instant::now() < until) {
             wait(&self.ending, &mut state, until);
         }
-        state.closed.clone()
+        state.closed
     }
 
     /// Waits for up to `timeout` until no long poll is open; true if none is.

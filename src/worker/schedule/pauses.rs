@@ -1,5 +1,5 @@
-//! When to poll next, and pauses between polls. Claims slow down if tasks are claimed again and again in vain: one that is
-//! in flight here already, for example, or whose report the TaskManager refuses.
+//! When to poll next, and pauses between polls. Claims slow down if tasks are claimed again and again without a
+//! use: one that is in flight here already, for example, or whose report the TaskManager refuses.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::{Flow, PollPermit, PollSchedule, SPREAD, State, earliest};
 use crate::task::TaskId;
 use crate::taskmanager::Backoff;
 
-/// Claims in vain that are allowed for a task: failed tasks are retried a few times, and claims expire.
+/// Useless claims that are allowed for a task: failed tasks are retried a few times, and claims expire.
 const FREE: u32 = 5;
 /// Number of tasks to remember. If there are more, it is not one task that keeps coming back.
 const MOST_TASKS: usize = 1000;
@@ -16,7 +16,7 @@ const MOST_TASKS: usize = 1000;
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Claims in vain since the last useful one.
+/// Useless claims since the last useful one.
 pub(super) struct RepeatedClaims {
     counts: HashMap<TaskId, u32>,
     pauses: Backoff,
@@ -32,7 +32,7 @@ impl RepeatedClaims {
         self.pauses.reset();
     }
 
-    /// Counts a claim in vain. Returns how long to claim nothing.
+    /// Counts a useless claim. Returns how long to claim nothing.
     fn add(&mut self, id: TaskId) -> Option<Duration> {
         if self.counts.len() >= MOST_TASKS && !self.counts.contains_key(&id) {
             self.counts.clear();
@@ -44,10 +44,10 @@ impl RepeatedClaims {
 }
 
 impl PollSchedule {
-    /// Notes whether the claim of a task, by a poll begun at `start`, was in vain.
-    pub(in crate::worker) fn note_claim(&self, id: TaskId, is_in_vain: bool, start: Instant) {
+    /// Notes whether the claim of a task, by a poll begun at `start`, was useless.
+    pub(in crate::worker) fn note_claim(&self, id: TaskId, is_useless: bool, start: Instant) {
         let mut state = self.lock();
-        if !is_in_vain {
+        if !is_useless {
             return state.repeats.reset();
         }
         // Polls that began at about the same time count once.

@@ -71,7 +71,7 @@ impl State {
                 // Rotate the types: only the last is long-polled.
                 self.first = (permit.first + 1) % types;
                 self.schedule(permit, None);
-                self.last_in_vain = self.last_in_vain.max(Some(permit.start));
+                self.last_empty_poll = self.last_empty_poll.max(Some(permit.start));
                 if *polled == (Polled::Empty { left_out: false }) {
                     self.nothing_left_after = Some(permit.finished_before);
                 }

@@ -23,10 +23,12 @@ impl Limits {
 }
 
 /// Why the schedule was closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::worker) enum Closed {
     /// A limit was reached: see [`Limits`].
     Done,
+    /// Reports have failed for too long, and somebody waits for the worker's exit.
+    GaveUp,
     /// The program was stopped.
     Asked,
     /// An error occurred that waiting cannot fix.
