@@ -66,15 +66,15 @@ impl Completer<'_> {
     }
 
     /// Marks a stored result as confirmed or lost.
-    pub(crate) fn settle(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
-        self.settle_all(&[(id, result, delivery)])
+    pub(crate) fn mark(&self, id: ResultId, result: &TaskResult, delivery: Delivery) -> Result<(), StoreError> {
+        self.mark_all(&[(id, result, delivery)])
     }
 
     /// Marks stored results as confirmed or lost, in one transaction.
-    pub(super) fn settle_all(&self, delivered: &[(ResultId, &TaskResult, Delivery)]) -> Result<(), StoreError> {
+    pub(super) fn mark_all(&self, delivered: &[(ResultId, &TaskResult, Delivery)]) -> Result<(), StoreError> {
         let is_lost = |delivery| delivery == Delivery::ClaimLost;
-        let settled = delivered.iter().map(|(id, result, delivery)| (*id, *result, is_lost(*delivery)));
-        self.store.settle_all(settled, self.clock.now())?;
+        let marked = delivered.iter().map(|(id, result, delivery)| (*id, *result, is_lost(*delivery)));
+        self.store.settle_all(marked, self.clock.now())?;
         for (_, result, delivery) in delivered {
             self.observer.event(&Event::Reported {
                 task_id: result.task_id,
@@ -102,7 +102,7 @@ impl Completer<'_> {
         };
         match self.report(result, in_doubt) {
             Ok(delivery) => {
-                self.settle(id, result, delivery).map_err(Undelivered::NotSettled)?;
+                self.mark(id, result, delivery).map_err(Undelivered::NotSettled)?;
                 Ok(delivery)
             }
             Err(error) => {

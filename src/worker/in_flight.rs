@@ -117,6 +117,17 @@ struct State {
     is_ending: bool,
 }
 
+/// The tasks in flight. These calls remove a task from it, once all that is known of the task is removed:
+///
+/// | Call | Removes | When, and who calls it |
+/// |---|---|---|
+/// | [`InFlight::settle`] | an unsettled result | its report was answered ([`Reporter`]); its claim or its result could not be written ([`Slots`]) |
+/// | [`InFlight::end_attempt`] | an attempt, unless a search found it | its first report is done ([`Reporter`]); it was not run, or not stored ([`Slots`]) |
+/// | [`InFlight::abandon`] | an attempt, however it became known | it is not worked here: the wait for its earlier report took too long ([`Slots`]), it expired before its run or could not be recovered ([`Recovery`]) |
+///
+/// [`Recovery`]: super::recovery::Recovery
+/// [`Reporter`]: super::reporter::Reporter
+/// [`Slots`]: super::slots::Slots
 pub(super) struct InFlight {
     /// Claims that this process may hold without knowing.
     pub(super) lost_claims: LostClaims,
@@ -200,7 +211,7 @@ impl InFlight {
 
     /// Marks a task as being reported. If nothing of the result may have been sent yet and there is a later claim of
     /// the task, moves the result to that claim; true if it did.
-    pub(super) fn report(&self, result: &mut TaskResult) -> bool {
+    pub(super) fn begin_report(&self, result: &mut TaskResult) -> bool {
         let mut state = self.lock();
         let held = state.tasks.get_mut(&result.task_id).filter(|held| held.phase != Phase::Reporting);
         let Some(held) = held else { return false };
@@ -273,7 +284,7 @@ impl InFlight {
     }
 
     /// Removes an attempt that is not worked after all.
-    pub(super) fn forget_attempt(&self, attempt: Attempt) {
+    pub(super) fn abandon(&self, attempt: Attempt) {
         self.drop_attempt(attempt, |_| true);
     }
 
@@ -325,13 +336,13 @@ impl InFlight {
         }
     }
 
-    /// Whether this event was already emitted for the task. Records it as emitted.
-    pub(super) fn is_repeated(&self, id: TaskId, event: Repeated) -> bool {
+    /// Records this event as emitted for the task. True if it was not already.
+    pub(super) fn mark_emitted(&self, id: TaskId, event: Repeated) -> bool {
         let repeated = &mut self.lock().repeated;
         if repeated.len() >= MOST_REPEATED {
             repeated.clear();
         }
-        !repeated.insert((id, event))
+        repeated.insert((id, event))
     }
 
     /// Forgets a settled task's events, so that new ones are emitted again.
@@ -347,11 +358,11 @@ mod tests {
     #[test]
     fn each_is_told_once_until_the_task_is_done() {
         let (table, task) = (InFlight::new(&[], EarlierWorkers::None), TaskId(1));
-        assert!(!table.is_repeated(task, Repeated::WrongType) && !table.is_repeated(task, Repeated::ClaimRenewed));
-        assert!(table.is_repeated(task, Repeated::WrongType) && !table.is_repeated(TaskId(2), Repeated::WrongType));
+        assert!(table.mark_emitted(task, Repeated::WrongType) && table.mark_emitted(task, Repeated::ClaimRenewed));
+        assert!(!table.mark_emitted(task, Repeated::WrongType) && table.mark_emitted(TaskId(2), Repeated::WrongType));
         table.forget_repeated(task);
-        assert!(!table.is_repeated(task, Repeated::WrongType) && table.is_repeated(TaskId(2), Repeated::WrongType));
-        (0..10 * MOST_REPEATED as u64).for_each(|id| _ = table.is_repeated(TaskId(id), Repeated::WrongType));
+        assert!(table.mark_emitted(task, Repeated::WrongType) && !table.mark_emitted(TaskId(2), Repeated::WrongType));
+        (0..10 * MOST_REPEATED as u64).for_each(|id| _ = table.mark_emitted(TaskId(id), Repeated::WrongType));
         assert!(table.lock().repeated.len() <= MOST_REPEATED);
     }
 }

@@ -31,7 +31,7 @@ struct State {
     /// Number of lost claims found so far.
     found: u64,
     /// A search that begins at this time or later finds all of them.
-    settled_from: Option<Instant>,
+    complete_from: Option<Instant>,
     /// Since when searches have failed, if they do.
     failing_since: Option<Instant>,
 }
@@ -43,25 +43,25 @@ impl LostClaims {
     /// Plans a search if there were earlier processes, and one more if one of them may have just died, since its last
     /// call may not be carried out yet.
     pub(super) fn new(earlier: EarlierWorkers) -> Self {
-        let settled_from = match earlier {
+        let complete_from = match earlier {
             EarlierWorkers::None => None,
             EarlierWorkers::Ended => Some(Instant::now()),
             EarlierWorkers::JustDied => Instant::now().checked_add(LATEST),
         };
-        Self(Mutex::new(State { earlier: settled_from.is_some(), settled_from, ..State::default() }))
+        Self(Mutex::new(State { earlier: complete_from.is_some(), complete_from, ..State::default() }))
     }
 
     /// Records a call that may have claimed up to `most` tasks without an answer.
     pub(super) fn add(&self, most: usize) {
         let mut lost_claims = self.0.lock();
         lost_claims.own += most;
-        lost_claims.settled_from = Instant::now().checked_add(LATEST);
+        lost_claims.complete_from = Instant::now().checked_add(LATEST);
     }
 
     /// Returns the time until the next search; `None` if no claim may be missing.
     pub(super) fn next_search(&self) -> Option<Duration> {
         let lost_claims = self.0.lock();
-        let from = lost_claims.settled_from.filter(|_| lost_claims.own > 0 || lost_claims.earlier)?;
+        let from = lost_claims.complete_from.filter(|_| lost_claims.own > 0 || lost_claims.earlier)?;
         let is_first = lost_claims.earlier && !lost_claims.has_searched;
         Some(if is_first { Duration::ZERO } else { from.saturating_duration_since(Instant::now()) })
     }
@@ -84,7 +84,7 @@ impl LostClaims {
     /// Records a search that began at `start` and found this number of this worker's own tasks.
     pub(super) fn searched(&self, start: Instant, found: usize) {
         let mut lost_claims = self.0.lock();
-        let all = lost_claims.settled_from.is_none_or(|from| from <= start);
+        let all = lost_claims.complete_from.is_none_or(|from| from <= start);
         (lost_claims.failing_since, lost_claims.has_searched) = (None, true);
         lost_claims.own = if all { 0 } else { lost_claims.own.saturating_sub(found) };
         lost_claims.earlier &= !all;

@@ -57,12 +57,12 @@ impl<'w> Poller<'w> {
     /// cannot be written: then nothing is claimed.
     pub(super) fn poll(&self, permit: &PollPermit) -> Option<ClaimedTask> {
         let schedule = &self.context.schedule;
-        if !self.store_health.can_store() {
+        if !self.store_health.ensure_writable() {
             return schedule.finish_poll(permit, Polled::Failed { index: permit.first, pause: Some(LOOK_EVERY) });
         }
         let is_batch = self.context.client().features().batch;
         schedule.note_most_per_call(if is_batch { MOST_CLAIMS } else { 1 });
-        let mut polled = self.poll_types(permit);
+        let mut polled = self.search_and_claim(permit);
         if let Polled::Tasks(tasks) = &mut polled {
             self.note(tasks);
         }
@@ -87,12 +87,12 @@ impl<'w> Poller<'w> {
     /// Searches for lost claims if due, then claims tasks of any type. Reports an empty queue only when no claim may be
     /// lost. Until then this slot claims nothing more: the next answer could be lost as well, and the search would never
     /// end. Work that other slots finish meanwhile is noticed at the end of the poll.
-    fn poll_types(&self, permit: &PollPermit) -> Polled {
+    fn search_and_claim(&self, permit: &PollPermit) -> Polled {
         // If this fails, the claims below fail too, or it is tried again after them.
         let _ = self.recovery.search_if_due();
         loop {
             let known = self.context.in_flight.lost_claims.found();
-            let found = self.claim_any(permit);
+            let found = self.claim_of_types(permit);
             if !matches!(found, Polled::Empty { .. }) || self.context.schedule.is_closed() {
                 return found;
             }
@@ -121,7 +121,7 @@ impl<'w> Poller<'w> {
 
     /// Reserves room for tasks of each type, and claims them: recovered ones first, then in one call if the server takes
     /// batches, else of one type after the other until there is one.
-    fn claim_any(&self, permit: &PollPermit) -> Polled {
+    fn claim_of_types(&self, permit: &PollPermit) -> Polled {
         let snoozed = snoozed_types(self.context);
         let (mut left_out, mut partial) = (snoozed.is_soon(), false);
         let mut reserved = Reserved { schedule: &self.context.schedule, types: Vec::new() };
@@ -245,7 +245,7 @@ impl<'w> Poller<'w> {
             if self.context.schedule.is_closed() {
                 return None;
             }
-            match self.claim(reserved, request, &claim) {
+            match self.claim_and_register(reserved, request, &claim) {
                 Ok(Some(tasks)) if tasks.is_empty() && unread < MAX_UNREADABLE => {}
                 Ok(tasks) => return tasks.filter(|tasks| !tasks.is_empty()).map(Polled::Tasks),
                 Err(error @ Error::InvalidAnswer { .. }) if unread < MAX_UNREADABLE => self.skip_unreadable(error),
@@ -262,16 +262,16 @@ impl<'w> Poller<'w> {
         self.context.note_incomplete(error);
     }
 
-    /// Claims tasks once. `None` if there are none; an empty list if others may follow: those of this answer are here
-    /// already, or cannot be read.
-    fn claim(
+    /// Claims tasks once, and registers them as in flight. `None` if there are none; an empty list if others may follow:
+    /// those of this answer are here already, or cannot be read.
+    fn claim_and_register(
         &self,
         reserved: &mut Reserved<'_>,
         request: TaskRequest<'_>,
         claim: impl Fn(&Client) -> Result<Claimed, Error>,
     ) -> Result<Option<Vec<ClaimedTask>>, Error> {
         let asked_at = Instant::now();
-        let claimed = self.claim_once(request, claim)?;
+        let claimed = self.claim_or_find(request, claim)?;
         for index in request.types {
             if self.context.outage.claim_answered(*index) {
                 self.reports.wake();
@@ -312,7 +312,7 @@ impl<'w> Poller<'w> {
     /// to another type's handler.
     fn wrong_type(&self, task: &Task, types: &[usize]) {
         let names: Vec<&str> = types.iter().map(|index| self.context.types[*index].name.as_str()).collect();
-        let again = self.context.in_flight.is_repeated(task.id, Repeated::WrongType);
+        let again = !self.context.in_flight.mark_emitted(task.id, Repeated::WrongType);
         self.context.emit(&Event::WrongType { task, wanted: &names.join(", "), again });
     }
 
@@ -324,7 +324,7 @@ impl<'w> Poller<'w> {
     }
 
     /// Claims without losing any task. `None` if the answer was lost and lost claims were found.
-    fn claim_once(
+    fn claim_or_find(
         &self,
         request: TaskRequest<'_>,
         claim: impl Fn(&Client) -> Result<Claimed, Error>,

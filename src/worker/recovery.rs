@@ -109,7 +109,7 @@ impl<'w> Recovery<'w> {
             if !claim.deadline.left().is_zero() {
                 return Some(claim);
             }
-            context.in_flight.forget_attempt((claim.task.id, claim.task.attempt));
+            context.in_flight.abandon((claim.task.id, claim.task.attempt));
             // A search checks whether it has really expired.
             context.in_flight.lost_claims.add(1);
             // If this fails, the next required write reports a failure.
@@ -189,7 +189,7 @@ impl<'w> Recovery<'w> {
                 match self.recover(client, &task) {
                     Ok(true) => found.push(task),
                     answer => {
-                        self.context.in_flight.forget_attempt(attempt);
+                        self.context.in_flight.abandon(attempt);
                         answer?;
                     }
                 }

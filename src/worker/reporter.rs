@@ -136,7 +136,7 @@ impl<'w> Reporter<'w> {
         if self.reports.is_paused() || is_ending {
             return reports.into_iter().map(|report| self.postpone(report)).collect();
         }
-        let answers = self.deliver_all(&self.context.executor.completer, &mut reports);
+        let answers = self.send_all(&self.context.executor.completer, &mut reports);
         let (mut sent, mut answered, mut failure) = (Vec::new(), Vec::new(), None);
         for (report, answer) in reports.into_iter().zip(answers) {
             match answer {
@@ -155,7 +155,7 @@ impl<'w> Reporter<'w> {
             }
         }
         let (indexes, answered): (Vec<usize>, Vec<_>) = answered.into_iter().unzip();
-        for (index, is_taken) in indexes.into_iter().zip(self.settle_all(answered)) {
+        for (index, is_taken) in indexes.into_iter().zip(self.process_answers(answered)) {
             sent[index].is_taken = is_taken;
         }
         sent
@@ -224,13 +224,13 @@ impl<'w> Reporter<'w> {
                 return Ok(());
             }
             each();
-            let answers = self.deliver_all(&completer, &mut reports);
+            let answers = self.send_all(&completer, &mut reports);
             let (mut answered, mut failed, mut failure) = (Vec::new(), Vec::new(), None);
             for (mut report, answer) in reports.into_iter().zip(answers) {
                 match answer {
                     Err(error) if !error.refuses_report() => {
                         self.call_failed(&error, &mut failure);
-                        if report.fails_alone(&error, self.context.outage.answers()) {
+                        if report.record_failure(&error, self.context.outage.answers()) {
                             answered.push((report, Err(error)));
                         } else {
                             failed.push(report);
@@ -241,7 +241,7 @@ impl<'w> Reporter<'w> {
             }
             if !answered.is_empty() {
                 let task_ids: Vec<TaskId> = answered.iter().map(|(report, _)| report.result.task_id).collect();
-                self.settle_all(answered);
+                self.process_answers(answered);
                 for task_id in task_ids {
                     self.reports.sent(task_id);
                 }
@@ -261,30 +261,30 @@ impl<'w> Reporter<'w> {
     }
 
     /// Reports results, in one call if there are several; returns the answer to each.
-    fn deliver_all(&self, completer: &Completer<'_>, reports: &mut [PendingReport]) -> Vec<Result<Delivery, Error>> {
+    fn send_all(&self, completer: &Completer<'_>, reports: &mut [PendingReport]) -> Vec<Result<Delivery, Error>> {
         if reports.len() == 1 || !completer.client.features().batch {
-            return reports.iter_mut().map(|report| self.deliver(completer, report)).collect();
+            return reports.iter_mut().map(|report| self.send(completer, report)).collect();
         }
         for report in reports.iter_mut() {
-            self.context.in_flight.report(&mut report.result);
+            self.context.in_flight.begin_report(&mut report.result);
             report.in_doubt = true;
         }
         let answers = completer.report_all(reports.iter().map(|report| &report.result));
         let settled = |(report, answer): (&mut PendingReport, _)| {
             let is_lost = answer == Ok(Delivery::ClaimLost);
             let has_moved = is_lost && self.context.in_flight.renew(&mut report.result);
-            if has_moved { self.deliver(completer, report) } else { answer }
+            if has_moved { self.send(completer, report) } else { answer }
         };
         reports.iter_mut().zip(answers).map(settled).collect()
     }
 
     /// Reports a result, under a later claim of its task if there is one by now.
-    fn deliver(&self, completer: &Completer<'_>, report: &mut PendingReport) -> Result<Delivery, Error> {
+    fn send(&self, completer: &Completer<'_>, report: &mut PendingReport) -> Result<Delivery, Error> {
         if report.was_refused() {
             return completer.report(&report.result, true);
         }
         loop {
-            report.in_doubt |= self.context.in_flight.report(&mut report.result);
+            report.in_doubt |= self.context.in_flight.begin_report(&mut report.result);
             let answer = completer.report(&report.result, report.in_doubt);
             report.in_doubt = true;
             if answer != Ok(Delivery::ClaimLost) || !self.context.in_flight.renew(&mut report.result) {
@@ -295,7 +295,7 @@ impl<'w> Reporter<'w> {
 
     /// Settles results according to their answers, those that the TaskManager has confirmed or lost in one transaction.
     /// Returns for each whether the TaskManager has taken it.
-    fn settle_all(&self, answered: Vec<(PendingReport, Result<Delivery, Error>)>) -> Vec<bool> {
+    fn process_answers(&self, answered: Vec<(PendingReport, Result<Delivery, Error>)>) -> Vec<bool> {
         failpoint::reach("reported");
         if !answered.is_empty() && self.context.outage.answered() {
             self.reports.wake();
@@ -305,15 +305,15 @@ impl<'w> Reporter<'w> {
             .filter_map(|(report, answer)| Some((report.id, &report.result, *answer.as_ref().ok()?)))
             .collect();
         // If this fails, each is marked by itself, with retries.
-        let are_marked = delivered.len() > 1 && self.context.executor.completer.settle_all(&delivered).is_ok();
-        answered.into_iter().map(|(report, answer)| self.settle_or_fail(report, answer, are_marked)).collect()
+        let are_marked = delivered.len() > 1 && self.context.executor.completer.mark_all(&delivered).is_ok();
+        answered.into_iter().map(|(report, answer)| self.process_answer(report, answer, are_marked)).collect()
     }
 
     /// Settles a result, or handles the error if the results file cannot be written; true if the TaskManager has taken
     /// it.
-    fn settle_or_fail(&self, report: PendingReport, answer: Result<Delivery, Error>, is_marked: bool) -> bool {
+    fn process_answer(&self, report: PendingReport, answer: Result<Delivery, Error>, is_marked: bool) -> bool {
         let task_id = report.result.task_id;
-        self.settle(report, answer, is_marked).unwrap_or_else(|error| {
+        self.try_process_answer(report, answer, is_marked).unwrap_or_else(|error| {
             let text = error.to_string();
             self.context.emit(&Event::NotStored { task_id, error: text, reported: true });
             self.store_health.failed(error);
@@ -322,7 +322,7 @@ impl<'w> Reporter<'w> {
     }
 
     /// Settles a result according to the answer; keeps it if it was refused. True if the TaskManager has taken it.
-    fn settle(
+    fn try_process_answer(
         &self,
         report: PendingReport,
         answer: Result<Delivery, Error>,
@@ -335,7 +335,7 @@ impl<'w> Reporter<'w> {
             Ok(delivery) => {
                 let until = self.context.clock().moment().later(MARK_TIMEOUT);
                 let completer = &self.context.executor.completer;
-                let mark = || if is_marked { Ok(()) } else { completer.settle(*id, result, delivery) };
+                let mark = || if is_marked { Ok(()) } else { completer.mark(*id, result, delivery) };
                 if delivery == Delivery::Confirmed {
                     self.context.in_flight.forget_repeated(task_id);
                 }
@@ -351,7 +351,7 @@ impl<'w> Reporter<'w> {
                 let words = error.to_string();
                 // If this fails, the next required write reports a failure.
                 let _ = self.context.store().refused(*id, &words);
-                let again = self.context.in_flight.is_repeated(task_id, Repeated::ReportRefused);
+                let again = !self.context.in_flight.mark_emitted(task_id, Repeated::ReportRefused);
                 self.context.emit(&Event::ReportRefused { task_id, error: words, again });
                 self.reports.keep_refused(report, error);
                 self.note_unreported();

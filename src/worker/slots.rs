@@ -33,7 +33,7 @@ pub(super) struct Slots<'w> {
     reporter: &'w Reporter<'w>,
     pub(super) watchdog: Watchdog,
     /// Held by the slot that searches for lost claims before the worker exits.
-    settling: Mutex<()>,
+    searching_lost_claims: Mutex<()>,
 }
 
 /// Marks the slot as ended when dropped, even after a panic, so that nobody waits for it forever.
@@ -56,7 +56,7 @@ impl<'w> Slots<'w> {
         watchdog: Watchdog,
     ) -> Self {
         let (context, store_health) = (reporter.context, reporter.store_health);
-        Self { context, store_health, recovery, poller, reporter, watchdog, settling: Mutex::default() }
+        Self { context, store_health, recovery, poller, reporter, watchdog, searching_lost_claims: Mutex::default() }
     }
 
     /// Runs tasks in one slot until the schedule is closed.
@@ -82,7 +82,7 @@ impl<'w> Slots<'w> {
     /// Runs tasks that were claimed without this worker hearing of it, so that they do not stay claimed. Done by the
     /// first slot that ends.
     fn work_lost_claims<'scope>(&'scope self, number: usize, scope: &'scope Scope<'scope, '_>) {
-        let _alone = self.settling.lock();
+        let _alone = self.searching_lost_claims.lock();
         // Tasks of earlier processes beyond `max_tasks` are left to the next worker.
         let left = self.recovery.counts();
         if !self.context.schedule.ends_by_itself() || !self.recovery.find_all() {
@@ -171,7 +171,7 @@ impl<'w> Slots<'w> {
         };
         match entered {
             Entered::Continues => {
-                let again = in_flight.is_repeated(claim.task.id, Repeated::ClaimRenewed);
+                let again = !in_flight.mark_emitted(claim.task.id, Repeated::ClaimRenewed);
                 self.context.emit(&Event::ClaimRenewed { claim, again });
             }
             Entered::GivenUp | Entered::Ending => self.give_up_waiting(claim, entered == Entered::Ending),
@@ -201,7 +201,7 @@ impl<'w> Slots<'w> {
         if !is_ending {
             // If this fails, the next required write reports a failure.
             let _ = self.context.store().forget_claim(claim, self.context.client().url());
-            self.context.in_flight.forget_attempt((claim.task.id, claim.task.attempt));
+            self.context.in_flight.abandon((claim.task.id, claim.task.attempt));
             // Its claim seems to have expired; a search checks that.
             self.context.in_flight.lost_claims.add(1);
         }
@@ -251,7 +251,7 @@ impl Slots<'_> {
             let mut result = completer.not_run(claim, &error);
             if entered == Entered::New {
                 // From now on the task may return to the queue and be claimed again.
-                context.in_flight.report(&mut result);
+                context.in_flight.begin_report(&mut result);
             }
             let returned = completer.is_confirmed(&result);
             if entered == Entered::New {
@@ -313,7 +313,7 @@ impl Slots<'_> {
         health.failed(error.clone());
         let survives = health.survives(error);
         if survives || !error.is_of_ideas() {
-            context.in_flight.report(result);
+            context.in_flight.begin_report(result);
         }
         context.executor.completer.report_unstored(result, error, survives);
         if survives {

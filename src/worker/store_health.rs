@@ -61,7 +61,7 @@ impl<'w> StoreHealth<'w> {
     pub(super) fn failed(&self, error: StoreError) {
         if !self.survives(&error) {
             self.context.fail(WorkerError::Store(error));
-        } else if self.begin() {
+        } else if self.record_failure() {
             let room = self.context.store().room_needed(&error);
             self.context.emit(&Event::StoreFailed { error: error.to_string(), room });
             // A claim from an open long poll could not be noted.
@@ -70,7 +70,7 @@ impl<'w> StoreHealth<'w> {
     }
 
     /// Records a failed write. True if the one before succeeded.
-    fn begin(&self) -> bool {
+    fn record_failure(&self) -> bool {
         let mut state = self.lock();
         let is_new = state.since.is_none();
         state.last_look = Some(Instant::now());
@@ -86,13 +86,14 @@ impl<'w> StoreHealth<'w> {
         })
     }
 
-    /// Whether a new claim could be noted, as far as is known.
-    pub(super) fn can_store(&self) -> bool {
+    /// Records that a poll begins, and checks whether the file can be written again if it could not. True if a new claim
+    /// could be noted, as far as is known.
+    pub(super) fn ensure_writable(&self) -> bool {
         if !self.is_failing() {
             self.note_poll();
             return !self.is_failing();
         }
-        self.may_look() && self.has_been_mended()
+        self.may_look() && self.try_recover()
     }
 
     /// Whether a check is due; true for one of the callers.
@@ -105,9 +106,9 @@ impl<'w> StoreHealth<'w> {
         is_due
     }
 
-    /// Checks whether the file can be written again.
-    fn has_been_mended(&self) -> bool {
-        let is_mended = self.context.store().check_room().and_then(|()| self.tell_of_poll()).is_ok();
+    /// Checks whether the file can be written again, and resumes claiming if it can.
+    fn try_recover(&self) -> bool {
+        let is_mended = self.context.store().check_room().and_then(|()| self.write_poll_time()).is_ok();
         if is_mended {
             self.recovered();
         }
@@ -120,13 +121,14 @@ impl<'w> StoreHealth<'w> {
         if self.lock().last_noted_poll.is_some_and(|last| last.elapsed() < NOTE_POLLS_EVERY) {
             return;
         }
-        match self.tell_of_poll() {
+        match self.write_poll_time() {
             Err(error) if self.survives(&error) || !error.may_pass() => self.failed(error),
             noted => self.context.emit(&Event::PollNoted(noted.err().map(|error| error.to_string()))),
         }
     }
 
-    fn tell_of_poll(&self) -> Result<(), StoreError> {
+    /// Writes the time of the last poll.
+    fn write_poll_time(&self) -> Result<(), StoreError> {
         self.lock().last_noted_poll = Some(Instant::now());
         let counters = *self.context.counters.lock();
         self.context.store().note_poll(&self.context.process, counters, self.context.clock().now())

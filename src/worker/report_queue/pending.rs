@@ -45,7 +45,7 @@ impl PendingReport {
 
     /// Notes a failure after `answers` answered calls. True if it has failed so often while others were answered that
     /// it counts as refused.
-    pub(in crate::worker) fn fails_alone(&mut self, error: &Error, answers: u64) -> bool {
+    pub(in crate::worker) fn record_failure(&mut self, error: &Error, answers: u64) -> bool {
         let others_get_through = self.failed_after.replace(answers).is_some_and(|before| before < answers);
         if others_get_through && error.retry_after().is_none() {
             self.failed_alone += 1;

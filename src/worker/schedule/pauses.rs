@@ -1,5 +1,5 @@
-//! When to poll next, and pauses between polls. Claims slow down if tasks are claimed again and again without a
-//! use: one that is in flight here already, for example, or whose report the TaskManager refuses.
+//! When to poll next, and pauses between polls. Claims slow down if useless ones repeat: of a task that is in
+//! flight here already, for example, or whose report the TaskManager refuses.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
