@@ -51,7 +51,7 @@ impl ResultsFile {
     /// Stores a result, reported.
     fn add(&self, result: &TaskResult) -> ResultId {
         let id = self.store.finish(&mut result.clone()).unwrap();
-        self.store.settle(id, result, false, result.finished_at).unwrap();
+        self.store.settle_all(iter::once((id, result, false)), result.finished_at).unwrap();
         id
     }
 }
@@ -100,7 +100,7 @@ fn only_results_are_synced() {
     let id = file.store.finish(&mut stored).unwrap();
     file.store.log = Some(WriteAheadLog::broken());
     file.store.note_claim(&claim(1), URL, Some(&process)).unwrap();
-    file.store.settle(id, &stored, false, Timestamp::now()).unwrap();
+    file.store.settle_all(iter::once((id, &stored, false)), Timestamp::now()).unwrap();
     file.store.note_poll(&process, Counters::default(), Timestamp::now()).unwrap();
     let error = file.store.finish(&mut stored).unwrap_err().to_string();
     assert!(error.contains("results.db cannot be read or written: "), "{error}");
@@ -187,7 +187,7 @@ fn two_hours() -> ResultsFile {
     let other = TaskResult { task_type: "other".into(), worker_id: "worker-2".into(), ..other };
     let id = file.store.finish(&mut other.clone()).unwrap();
     for _ in 0..2 {
-        file.store.settle(id, &other, true, Timestamp::now()).unwrap();
+        file.store.settle_all(iter::once((id, &other, true)), Timestamp::now()).unwrap();
     }
     file
 }
@@ -222,7 +222,9 @@ fn each_result_is_counted_once() {
     // A result that was counted, and one that was not yet.
     for index in [0, 299] {
         let result = result(index, "2026-11-22T03:18:35Z", Duration::ZERO);
-        file.store.settle(ids[usize::try_from(index).unwrap()], &result, true, Timestamp::now()).unwrap();
+        file.store
+            .settle_all(iter::once((ids[usize::try_from(index).unwrap()], &result, true)), Timestamp::now())
+            .unwrap();
     }
     assert_eq!(numbers(), [(300, 2)]);
     file.roll_up();
@@ -326,7 +328,7 @@ fn pruned_results_still_count() {
     assert_eq!(groups(&file.store, By::Type, None), by_type);
     let workers = groups(&file.store, By::Worker, None);
     assert_eq!((workers[0].0.as_str(), workers[0].1, workers.len()), ("(earlier workers)", 451, 2), "{workers:?}");
-    file.store.settle(id, &unreported, true, Timestamp::now()).unwrap();
+    file.store.settle_all(iter::once((id, &unreported, true)), Timestamp::now()).unwrap();
     let lost = |by| groups(&file.store, by, None).iter().map(|it| it.3).sum::<u64>();
     assert_eq!((lost(By::Type), lost(By::Worker)), (1, 1));
 }

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use std::iter;
-
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -86,13 +84,8 @@ impl Store {
         self.write(move |connection| note(connection, id, &reason))
     }
 
-    /// Marks a result as confirmed, or as lost. Also removes claims that its task got meanwhile. If a power failure
-    /// undoes this, the task is looked up and the result marked again.
-    pub fn settle(&self, id: ResultId, result: &TaskResult, lost: bool, now: Timestamp) -> Result<(), StoreError> {
-        self.settle_all(iter::once((id, result, lost)), now)
-    }
-
-    /// Marks results as [`Store::settle`] does, in one transaction. The third value says whether the claim was lost.
+    /// Marks results as confirmed or, if the third value says so, as lost, in one transaction. Also removes claims that
+    /// their tasks got meanwhile. If a power failure undoes this, the tasks are looked up and the results marked again.
     pub fn settle_all<'r>(
         &self,
         results: impl Iterator<Item = (ResultId, &'r TaskResult, bool)>,

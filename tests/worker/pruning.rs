@@ -1,5 +1,6 @@
 //! `--keep-results`: the results file stops growing, and nothing that is still needed goes.
 
+use std::iter;
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ fn store_old_results(rig: &Rig) {
         };
         let id = store.finish(&mut result).unwrap();
         if number > 0 {
-            store.settle(id, &result, false, finished_at).unwrap();
+            store.settle_all(iter::once((id, &result, false)), finished_at).unwrap();
         }
     };
     thread::scope(|scope| {

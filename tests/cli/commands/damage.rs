@@ -1,6 +1,7 @@
 //! Damaged results files: `health` finds what would stop a worker or a reader.
 
 use std::fs;
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,9 +37,9 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     };
     let store_result = |mut result: TaskResult| store.finish(&mut result).unwrap();
     let success = result(1001, Outcome::success(json!({"a": [1, 2, 3]})));
-    store.settle(store_result(success.clone()), &success, false, now).unwrap();
+    store.settle_all(iter::once((store_result(success.clone()), &success, false)), now).unwrap();
     let failure = result(1002, Outcome::failure(ErrorType::Handler, "no luck"));
-    store.settle(store_result(failure.clone()), &failure, true, now).unwrap();
+    store.settle_all(iter::once((store_result(failure.clone()), &failure, true)), now).unwrap();
     let copies = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 509)
         INSERT INTO results SELECT results.* FROM results, n WHERE results.rowid = 1 + n.i % 2";
     let connection = Connection::open(path).unwrap();
@@ -47,7 +48,7 @@ fn filled(path: &Path, api_url: &str) -> Vec<u8> {
     connection.execute("UPDATE workers SET pid = 999999999", []).unwrap();
     drop(connection);
     // Row 512, at which the rollups are updated.
-    store.settle(store_result(success.clone()), &success, false, now).unwrap();
+    store.settle_all(iter::once((store_result(success.clone()), &success, false)), now).unwrap();
     store.refused(store_result(result(1003, Outcome::success(Value::Null))), "too odd").unwrap();
     for id in 2001..2040 {
         let mut claim = claim(id, ANY, json!({"n": id}));
