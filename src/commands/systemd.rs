@@ -80,7 +80,7 @@ impl Systemd {
             }
             Event::OutageEnded { .. } => enter(ServicePhase::Up, "TaskManager available again"),
             Event::StoreFailed { error, .. } => enter(ServicePhase::Waiting, &format!("claiming paused: {error}")),
-            Event::StoreMended { .. } => enter(ServicePhase::Up, "storage recovered: claiming resumed"),
+            Event::StorageRecovered { .. } => enter(ServicePhase::Up, "storage recovered: claiming resumed"),
             Event::Closing { in_flight, .. } => {
                 enter(ServicePhase::Ending, &format!("stopping, tasks in flight: {in_flight}"));
             }

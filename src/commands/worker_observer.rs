@@ -79,12 +79,12 @@ impl PauseRecorder {
 impl Observer for PauseRecorder {
     fn event(&self, event: &Event<'_>) {
         let noted = match event {
-            Event::Paused { task_type, pause } => {
+            Event::CircuitOpened { task_type, pause } => {
                 let until = after(self.clock.now(), *pause);
                 let reason = "circuit open: too many retryable failures";
-                self.begin(task_type, ClaimingPause { cause: Cause::Paused, until, reason })
+                self.begin(task_type, ClaimingPause { cause: Cause::CircuitOpen, until, reason })
             }
-            Event::Resumed(task_type) => self.end(task_type, Cause::Paused),
+            Event::CircuitClosed(task_type) => self.end(task_type, Cause::CircuitOpen),
             Event::Snoozed { task_type, until, reason } => {
                 let reason = reason.unwrap_or("requested by the handler");
                 self.begin(task_type, ClaimingPause { cause: Cause::Snoozed, until: *until, reason })

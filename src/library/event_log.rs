@@ -49,7 +49,7 @@ fn log_start_and_end(event: &Event<'_>) {
         Event::Ended(Summary { counters, unreported, .. }) => {
             log::info!(target: WORKER, completed = counters.completed, failed = counters.failed, unreported; "worker stopped");
         }
-        Event::Hanging(why) => log::error!(target: WORKER, reason = why; "worker hung"),
+        Event::Hung(why) => log::error!(target: WORKER, reason = why; "worker hung"),
         Event::OutageStarted(error) => log::warn!(target: TASKMANAGER, error; "TaskManager unavailable"),
         Event::OutageEnded { length, failed_calls } => {
             let outage_s = rounded(length.as_secs_f64());
@@ -62,23 +62,23 @@ fn log_start_and_end(event: &Event<'_>) {
 /// Logs whether a type is claimed.
 fn log_type(event: &Event<'_>) {
     match event {
-        Event::Paused { task_type, pause } => {
+        Event::CircuitOpened { task_type, pause } => {
             let pause_s = pause.as_secs();
             log::warn!(
                 target: WORKER, task_type, pause_s;
                 "circuit open: too many retryable failures; claiming paused"
             );
         }
-        Event::Resumed(task_type) => log::info!(target: WORKER, task_type; "circuit closed: claiming resumed"),
+        Event::CircuitClosed(task_type) => log::info!(target: WORKER, task_type; "circuit closed: claiming resumed"),
         Event::Snoozed { task_type, until, reason } => {
             let (until, reason) = (format!("{until:.0}"), in_one_line(reason.unwrap_or("requested by the handler")));
             log::warn!(target: WORKER, task_type, until, reason:%; "task type snoozed");
         }
         Event::SnoozeEnded(task_type) => log::info!(target: WORKER, task_type; "snooze over: claiming resumed"),
-        Event::WrongType { task, wanted, again } => {
+        Event::WrongType { task, wanted, is_repeated } => {
             let (task_id, task_type) = (task.id.0, task.task_type.as_str());
             log::log!(
-                target: WORKER, level_unless_repeated(*again, Level::Warn), task_id, task_type, wanted;
+                target: WORKER, level_unless_repeated(*is_repeated, Level::Warn), task_id, task_type, wanted;
                 "claimed task has another type: not run"
             );
         }
@@ -122,8 +122,8 @@ fn log_task(event: &Event<'_>) {
         Event::LostClaimFound(claim) => {
             log_attempt!(Level::Info, WORKER, claim; "recovered task: its claim was not answered");
         }
-        Event::ClaimRenewed { claim, again } => {
-            let level = level_unless_repeated(*again, Level::Warn);
+        Event::ClaimRenewed { claim, is_repeated } => {
+            let level = level_unless_repeated(*is_repeated, Level::Warn);
             log_attempt!(level, WORKER, claim; "claimed again while in flight: continuing");
         }
         Event::NotRun { claim, reason } => log_attempt!(Level::Warn, WORKER, claim, reason; "task not run"),
@@ -152,7 +152,7 @@ fn log_storage(event: &Event<'_>) {
             let room = if kib >= 1 << 10 { format!("{} MiB", kib >> 10) } else { format!("{kib} KiB") };
             log::error!(target: STORE, error, free_space_needed = room; "storage failed: claiming paused");
         }
-        Event::StoreMended { length } => {
+        Event::StorageRecovered { length } => {
             log::info!(target: STORE, outage_s = rounded(length.as_secs_f64()); "storage recovered: claiming resumed");
         }
         Event::FilesGone(error) => log::error!(target: STORE, error; "storage lost: claiming stopped"),
@@ -165,12 +165,14 @@ fn log_storage(event: &Event<'_>) {
         Event::GivenBack { task_id, error, returned: false } => {
             log::error!(target: STORE, task_id = task_id.0, error; "cannot return task: claimed until the claim expires");
         }
-        Event::StoreWaits { task_id, error } => {
+        Event::WriteRetrying { task_id, error } => {
             log::warn!(target: STORE, task_id = task_id.0, error; "write failed: retrying");
         }
-        Event::ClaimWaits { claim, error } => log_attempt!(Level::Warn, STORE, claim, error; "write failed: retrying"),
-        Event::StoreWaited { task_id } => log::info!(target: STORE, task_id = task_id.0; "write succeeded"),
-        Event::PollNoted(Some(error)) => log::warn!(target: STORE, error; "cannot record poll"),
+        Event::ClaimNoteRetrying { claim, error } => {
+            log_attempt!(Level::Warn, STORE, claim, error; "write failed: retrying");
+        }
+        Event::WriteSucceeded { task_id } => log::info!(target: STORE, task_id = task_id.0; "write succeeded"),
+        Event::PollRecorded(Some(error)) => log::warn!(target: STORE, error; "cannot record poll"),
         Event::NotStored { task_id, error, reported } => {
             let fate = if *reported { "reported anyway" } else { "result lost" };
             log::error!(target: STORE, task_id = task_id.0, error; "cannot store result: {fate}");
@@ -213,8 +215,8 @@ fn log_report(event: &Event<'_>) {
         Event::ReportPostponed { task_id, error } => {
             log::debug!(target: WORKER, task_id = task_id.0, error; "report postponed");
         }
-        Event::ReportRefused { task_id, error, again } => {
-            let level = level_unless_repeated(*again, Level::Error);
+        Event::ReportRefused { task_id, error, is_repeated } => {
+            let level = level_unless_repeated(*is_repeated, Level::Error);
             log::log!(target: WORKER, level, task_id = task_id.0, error; "report refused: retrying later");
         }
         _ => {}
@@ -222,8 +224,8 @@ fn log_report(event: &Event<'_>) {
 }
 
 /// Returns `level` for the first occurrence, and `Debug` for repetitions.
-fn level_unless_repeated(again: bool, level: Level) -> Level {
-    if again { Level::Debug } else { level }
+fn level_unless_repeated(is_repeated: bool, level: Level) -> Level {
+    if is_repeated { Level::Debug } else { level }
 }
 
 /// Rounds seconds to milliseconds.

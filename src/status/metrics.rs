@@ -98,10 +98,10 @@ impl Metrics {
         self.lock().types.insert(task_type.to_owned(), Some(id));
     }
 
-    /// The worker's loop is alive, and will confirm that within `again`.
-    pub(crate) fn heartbeat(&self, again: Duration) {
+    /// The worker's loop is alive, and will confirm that within `timeout`.
+    pub(crate) fn heartbeat(&self, timeout: Duration) {
         // A time that is out of range never comes.
-        self.lock().heartbeat = Instant::now().checked_add(again).map(Heartbeat::Alive);
+        self.lock().heartbeat = Instant::now().checked_add(timeout).map(Heartbeat::Alive);
     }
 
     /// The worker reports that its loop is stuck.

@@ -52,17 +52,17 @@ impl MetricsObserver {
         let metrics = &self.metrics;
         match event {
             Event::Ready { task_types, .. } => metrics.ready(task_types),
-            Event::Heartbeat { again } => metrics.heartbeat(*again),
-            Event::Hanging(reason) => metrics.loop_stuck(reason),
+            Event::Heartbeat { timeout } => metrics.heartbeat(*timeout),
+            Event::Hung(reason) => metrics.loop_stuck(reason),
             Event::FilesGone(error) => metrics.files_gone(error),
             Event::Polled => metrics.polled(),
-            Event::PollNoted(error) => metrics.store_error(error.as_deref()),
-            Event::StoreWaits { error, .. } | Event::StoreFailed { error, .. } => metrics.store_error(Some(error)),
-            Event::StoreWaited { .. } | Event::StoreMended { .. } => metrics.store_error(None),
+            Event::PollRecorded(error) => metrics.store_error(error.as_deref()),
+            Event::WriteRetrying { error, .. } | Event::StoreFailed { error, .. } => metrics.store_error(Some(error)),
+            Event::WriteSucceeded { .. } | Event::StorageRecovered { .. } => metrics.store_error(None),
             Event::OutageStarted(error) => metrics.taskmanager_unreachable(error),
             Event::OutageEnded { .. } => metrics.taskmanager_reachable(),
-            Event::Paused { task_type, pause } => metrics.circuit_open(task_type, Some(*pause)),
-            Event::Resumed(task_type) => metrics.circuit_open(task_type, None),
+            Event::CircuitOpened { task_type, pause } => metrics.circuit_open(task_type, Some(*pause)),
+            Event::CircuitClosed(task_type) => metrics.circuit_open(task_type, None),
             Event::Snoozed { task_type, until, .. } => {
                 metrics.snoozed(task_type, Some(between(self.clock.now(), *until)));
             }
@@ -79,7 +79,7 @@ impl MetricsObserver {
     fn task_event(&self, event: &Event<'_>) {
         let metrics = &self.metrics;
         match event {
-            Event::ClaimWaits { claim, error } => {
+            Event::ClaimNoteRetrying { claim, error } => {
                 metrics.store_error(Some(error));
                 metrics.in_flight(claim.task.id.0, &claim.task.task_type);
             }

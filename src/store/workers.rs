@@ -52,7 +52,7 @@ pub enum Cause {
     /// Its handler snoozed it.
     Snoozed,
     /// Its circuit breaker is open.
-    Paused,
+    CircuitOpen,
 }
 
 /// A time during which a worker does not claim a type.
@@ -70,7 +70,7 @@ impl Cause {
     fn as_str(self) -> &'static str {
         match self {
             Self::Snoozed => "snoozed",
-            Self::Paused => "paused",
+            Self::CircuitOpen => "paused",
         }
     }
 }

@@ -44,19 +44,19 @@ pub(crate) enum Event<'a> {
         /// The new claim.
         claim: &'a Claim,
         /// Whether this was already emitted for the task.
-        again: bool,
+        is_repeated: bool,
     },
     /// A claimed task is not run.
     NotRun { claim: &'a Claim, reason: &'static str },
     /// The circuit opened: too many retryable failures of a type; claiming is paused.
-    Paused {
+    CircuitOpened {
         /// Name of the type.
         task_type: &'a str,
         /// For how long.
         pause: Duration,
     },
     /// The circuit closed: the type is claimed again.
-    Resumed(&'a str),
+    CircuitClosed(&'a str),
     /// A type was snoozed by its handler.
     Snoozed {
         /// Name of the type.
@@ -116,7 +116,7 @@ pub(crate) enum Event<'a> {
         /// The server's message.
         error: String,
         /// Whether this was already emitted for the task.
-        again: bool,
+        is_repeated: bool,
     },
     /// An outage of the TaskManager began.
     OutageStarted(String),
@@ -142,15 +142,15 @@ pub(crate) enum Event<'a> {
         /// The requested type.
         wanted: &'a str,
         /// Whether this was already emitted for the task.
-        again: bool,
+        is_repeated: bool,
     },
     /// The worker's loop is alive: its main thread runs, and no slot or report hangs.
     Heartbeat {
         /// Time until the next heartbeat at the latest. If none comes, the worker may be considered hung.
-        again: Duration,
+        timeout: Duration,
     },
     /// The worker's loop hangs, and what shows that.
-    Hanging(String),
+    Hung(String),
     /// The worker stopped claiming.
     Closing {
         /// Whether a signal stopped it.
@@ -172,7 +172,7 @@ pub(crate) enum Event<'a> {
         returned: bool,
     },
     /// A write about a task is being retried, for example because another process holds the results file.
-    StoreWaits { task_id: TaskId, error: String },
+    WriteRetrying { task_id: TaskId, error: String },
     /// The results file or the database of ideas cannot be written: claiming is paused.
     StoreFailed {
         error: String,
@@ -180,16 +180,16 @@ pub(crate) enum Event<'a> {
         room: u64,
     },
     /// The file can be written again.
-    StoreMended {
+    StorageRecovered {
         /// How long it could not be written.
         length: Duration,
     },
     /// A task is claimed, but its claim cannot be noted yet.
-    ClaimWaits { claim: &'a Claim, error: String },
+    ClaimNoteRetrying { claim: &'a Claim, error: String },
     /// The retried write about a task succeeded.
-    StoreWaited { task_id: TaskId },
+    WriteSucceeded { task_id: TaskId },
     /// The time of a poll was written to the results file, or why it could not be.
-    PollNoted(Option<String>),
+    PollRecorded(Option<String>),
     /// A result could not be stored.
     NotStored {
         task_id: TaskId,

@@ -145,7 +145,7 @@ impl<'w> Poller<'w> {
                     partial = true;
                     continue;
                 }
-                Reservation::Paused => {
+                Reservation::CircuitOpen => {
                     left_out = true;
                     continue;
                 }
@@ -312,8 +312,8 @@ impl<'w> Poller<'w> {
     /// to another type's handler.
     fn wrong_type(&self, task: &Task, types: &[usize]) {
         let names: Vec<&str> = types.iter().map(|index| self.context.types[*index].name.as_str()).collect();
-        let again = !self.context.in_flight.mark_emitted(task.id, Repeated::WrongType);
-        self.context.emit(&Event::WrongType { task, wanted: &names.join(", "), again });
+        let is_repeated = !self.context.in_flight.mark_emitted(task.id, Repeated::WrongType);
+        self.context.emit(&Event::WrongType { task, wanted: &names.join(", "), is_repeated });
     }
 
     /// Returns the index of a task's type if this poll asked for it. Compares names, since an id may belong to another

@@ -214,7 +214,7 @@ impl ReportQueue {
     }
 
     /// Whether a report has been in sending for longer than `limit`.
-    pub(super) fn is_overdue(&self, limit: Duration) -> bool {
+    pub(super) fn is_hung(&self, limit: Duration) -> bool {
         self.lock().sending.iter().any(|it| it.since.elapsed() > limit)
     }
 

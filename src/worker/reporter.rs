@@ -178,21 +178,21 @@ impl<'w> Reporter<'w> {
     /// Sends postponed reports until the worker exits.
     pub(super) fn run(&self) {
         let mut backoff = Backoff::new(Duration::from_millis(250), 2.0, LONGEST_WAIT);
-        let (mut due, mut stuck_since) = (Instant::now(), None);
+        let (mut due, mut failing_since) = (Instant::now(), None);
         while self.reports.wait(due) {
             let is_last = self.reports.has_ended();
             let tried = Cell::new(0);
             let answer = self.send_postponed(RESEND_TRIES, || tried.set(tried.get() + 1));
             due = Instant::now();
             if tried.get() > 1 || answer.is_ok() {
-                stuck_since = None;
+                failing_since = None;
             }
             if let Err(error) = answer {
-                self.stuck(&error, *stuck_since.get_or_insert(due));
+                self.reports_failed(&error, *failing_since.get_or_insert(due));
                 due += backoff.jittered();
             } else {
                 backoff.reset();
-                self.context.schedule.note_stuck(false);
+                self.context.schedule.note_reports_failing(false);
             }
             if is_last {
                 return;
@@ -202,7 +202,7 @@ impl<'w> Reporter<'w> {
 
     /// Handles reports that have all failed since `since`: a worker whose exit somebody waits for gives up after a
     /// while.
-    fn stuck(&self, error: &Error, since: Instant) {
+    fn reports_failed(&self, error: &Error, since: Instant) {
         self.reports.pause(error.retry_after().unwrap_or_default());
         let is_too_long = is_too_long(since.elapsed(), error, self.context.exit_on_outage)
             || self.context.outage.is_given_up(error, self.context.exit_on_outage);
@@ -210,7 +210,7 @@ impl<'w> Reporter<'w> {
             self.context.schedule.close(Closed::GaveUp);
             self.context.in_flight.end();
         }
-        self.context.schedule.note_stuck(is_too_long);
+        self.context.schedule.note_reports_failing(is_too_long);
     }
 
     /// Sends postponed reports, then refused ones that are due, until none is left or the TaskManager does not answer.
@@ -351,8 +351,8 @@ impl<'w> Reporter<'w> {
                 let words = error.to_string();
                 // If this fails, the next required write reports a failure.
                 let _ = self.context.store().refused(*id, &words);
-                let again = !self.context.in_flight.mark_emitted(task_id, Repeated::ReportRefused);
-                self.context.emit(&Event::ReportRefused { task_id, error: words, again });
+                let is_repeated = !self.context.in_flight.mark_emitted(task_id, Repeated::ReportRefused);
+                self.context.emit(&Event::ReportRefused { task_id, error: words, is_repeated });
                 self.reports.keep_refused(report, error);
                 self.note_unreported();
                 Ok(false)

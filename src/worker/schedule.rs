@@ -83,7 +83,7 @@ struct State {
     unreported: usize,
     unreported_since: Option<Instant>,
     /// Reports have failed for too long.
-    stuck: bool,
+    reports_failing: bool,
     slots: usize,
     closed: Option<Closed>,
     asked_at: Option<Instant>,
@@ -143,7 +143,7 @@ impl PollSchedule {
             delivering: 0,
             unreported: 0,
             unreported_since: None,
-            stuck: false,
+            reports_failing: false,
             slots,
             closed: None,
             asked_at: None,
@@ -221,7 +221,7 @@ impl PollSchedule {
         }
         let count = state.breakers[index].admit(room.min(most), Instant::now());
         if count == 0 {
-            return Reservation::Paused;
+            return Reservation::CircuitOpen;
         }
         state.occupied[index] += count;
         state.reserved[index] += count;

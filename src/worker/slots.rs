@@ -74,7 +74,7 @@ impl<'w> Slots<'w> {
                 self.watchdog.expect_within(number, claimed.claim.deadline.left());
                 self.work(claimed, scope);
             }
-            self.watchdog.rest(number);
+            self.watchdog.clear(number);
         }
         self.work_lost_claims(number, scope);
     }
@@ -96,7 +96,7 @@ impl<'w> Slots<'w> {
                 self.work(ClaimedTask { index, claim, is_recovered: true, polled_at, noted: None }, scope);
             }
         }
-        self.watchdog.rest(number);
+        self.watchdog.clear(number);
     }
 
     /// Runs a task, frees its room in the schedule, and hands its result to the reporter.
@@ -122,8 +122,8 @@ impl<'w> Slots<'w> {
     fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) {
         let task_type = self.context.types[index].name.as_str();
         match self.context.schedule.finish_run(index, verdict, is_stored) {
-            Some(Change::Opened(pause)) => self.context.emit(&Event::Paused { task_type, pause }),
-            Some(Change::Closed) => self.context.emit(&Event::Resumed(task_type)),
+            Some(Change::Opened(pause)) => self.context.emit(&Event::CircuitOpened { task_type, pause }),
+            Some(Change::Closed) => self.context.emit(&Event::CircuitClosed(task_type)),
             None => {}
         }
     }
@@ -171,8 +171,8 @@ impl<'w> Slots<'w> {
         };
         match entered {
             Entered::Continues => {
-                let again = !in_flight.mark_emitted(claim.task.id, Repeated::ClaimRenewed);
-                self.context.emit(&Event::ClaimRenewed { claim, again });
+                let is_repeated = !in_flight.mark_emitted(claim.task.id, Repeated::ClaimRenewed);
+                self.context.emit(&Event::ClaimRenewed { claim, is_repeated });
             }
             Entered::GivenUp | Entered::Ending => self.give_up_waiting(claim, entered == Entered::Ending),
             Entered::New | Entered::MustWait => {}
@@ -272,7 +272,7 @@ impl Slots<'_> {
             Err(error) if error.may_pass() || health.survives(&error) => error,
             other => return other,
         };
-        context.emit(&Event::ClaimWaits { claim, error: error.to_string() });
+        context.emit(&Event::ClaimNoteRetrying { claim, error: error.to_string() });
         let gives_up = || context.schedule.is_closed();
         let noted = if error.may_pass() {
             health.until_written(claim.deadline, gives_up, note, StoreError::may_pass)
@@ -282,7 +282,7 @@ impl Slots<'_> {
             health.until_written(until, gives_up, note, |error| health.survives(error))
         };
         if noted.is_ok() {
-            context.emit(&Event::StoreWaited { task_id: claim.task.id });
+            context.emit(&Event::WriteSucceeded { task_id: claim.task.id });
             health.recovered();
         }
         noted

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outage::OutageTracker;
-use super::watchdog::{again, heartbeat_interval};
+use super::watchdog::{heartbeat_interval, heartbeat_timeout};
 use super::{Completer, Event, Executor, Tools, TypeError, WorkerError, WorkerOptions, WorkerType, recovery};
 use crate::clock::{Clock, Slept};
 use crate::config;
@@ -88,7 +88,7 @@ pub(super) fn resolve(
             Some(asked) => asked.max(when_asked_to_wait.jittered()),
             None => backoff.jittered(),
         };
-        if rest(wait, options, tools, &*clock) == Slept::Interrupted {
+        if sleep_with_heartbeats(wait, options, tools, &*clock) == Slept::Interrupted {
             return Ok(None);
         }
     }
@@ -109,11 +109,11 @@ fn checked_handler(
 }
 
 /// Waits while sending heartbeats.
-fn rest(wait: Duration, options: &WorkerOptions, tools: &Tools<'_>, clock: &dyn Clock) -> Slept {
+fn sleep_with_heartbeats(wait: Duration, options: &WorkerOptions, tools: &Tools<'_>, clock: &dyn Clock) -> Slept {
     let mut left = wait;
     loop {
         heartbeat(options, tools);
-        let step = heartbeat_interval(again(options.watchdog)).min(left);
+        let step = heartbeat_interval(heartbeat_timeout(options.watchdog)).min(left);
         left -= step;
         let slept = clock.sleep(step);
         if slept == Slept::Interrupted || left.is_zero() {
@@ -124,7 +124,7 @@ fn rest(wait: Duration, options: &WorkerOptions, tools: &Tools<'_>, clock: &dyn 
 
 /// Sends a heartbeat. The next call may take its time.
 fn heartbeat(options: &WorkerOptions, tools: &Tools<'_>) {
-    tools.observer.event(&Event::Heartbeat { again: again(options.watchdog) });
+    tools.observer.event(&Event::Heartbeat { timeout: heartbeat_timeout(options.watchdog) });
 }
 
 fn try_resolve(

@@ -123,7 +123,7 @@ impl<'w> StoreHealth<'w> {
         }
         match self.write_poll_time() {
             Err(error) if self.survives(&error) || !error.may_pass() => self.failed(error),
-            noted => self.context.emit(&Event::PollNoted(noted.err().map(|error| error.to_string()))),
+            noted => self.context.emit(&Event::PollRecorded(noted.err().map(|error| error.to_string()))),
         }
     }
 
@@ -165,7 +165,7 @@ impl<'w> StoreHealth<'w> {
         for attempt in ended {
             self.forget(attempt);
         }
-        self.context.emit(&Event::StoreMended { length });
+        self.context.emit(&Event::StorageRecovered { length });
         self.reports.wake();
     }
 
@@ -181,10 +181,10 @@ impl<'w> StoreHealth<'w> {
             Err(error) if error.may_pass() => error,
             other => return other,
         };
-        self.context.emit(&Event::StoreWaits { task_id, error: error.to_string() });
+        self.context.emit(&Event::WriteRetrying { task_id, error: error.to_string() });
         let written = self.until_written(deadline, || false, write, StoreError::may_pass);
         if written.is_ok() {
-            self.context.emit(&Event::StoreWaited { task_id });
+            self.context.emit(&Event::WriteSucceeded { task_id });
             self.recovered();
         }
         written

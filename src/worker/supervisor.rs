@@ -108,7 +108,7 @@ impl<'w> Supervisor<'w> {
         let _ = context.store().forget_ended(&context.process, context.clock().now());
         let (start, mut pruning) = (context.clock().moment(), None);
         loop {
-            let heartbeat = self.slots.watchdog.every();
+            let heartbeat = self.slots.watchdog.interval();
             let next = self.prune(&mut pruning, start).min(self.prune_of_handlers()).min(heartbeat);
             self.heartbeat();
             if let Some(closed) = context.schedule.wait_closed(next) {
@@ -138,14 +138,14 @@ impl<'w> Supervisor<'w> {
     fn heartbeat(&self) {
         let watchdog = &self.slots.watchdog;
         let claim_timeout = self.context.config().claim_timeout.value;
-        let event = if let Some(slot) = watchdog.overdue(Instant::now()) {
-            Event::Hanging(format!("slot {slot} is overdue with its task"))
-        } else if self.context.schedule.is_stalled(watchdog.slack()) {
-            Event::Hanging("no slot is polling, although one should".into())
-        } else if self.reports.is_overdue(claim_timeout.saturating_add(watchdog.slack())) {
-            Event::Hanging("a report is overdue".into())
+        let event = if let Some(slot) = watchdog.hung_slot(Instant::now()) {
+            Event::Hung(format!("slot {slot} is overdue with its task"))
+        } else if self.context.schedule.is_hung(watchdog.slack()) {
+            Event::Hung("no slot is polling, although one should".into())
+        } else if self.reports.is_hung(claim_timeout.saturating_add(watchdog.slack())) {
+            Event::Hung("a report is overdue".into())
         } else {
-            Event::Heartbeat { again: watchdog.again() }
+            Event::Heartbeat { timeout: watchdog.timeout() }
         };
         self.context.emit(&event);
     }
@@ -154,7 +154,7 @@ impl<'w> Supervisor<'w> {
     fn wait_slots_ended(&self, grace_period: Option<Duration>) -> bool {
         loop {
             self.heartbeat();
-            let heartbeat = self.slots.watchdog.every();
+            let heartbeat = self.slots.watchdog.interval();
             if let Some(ended) = self.context.schedule.wait_slots_ended(grace_period, heartbeat) {
                 return ended;
             }
@@ -163,7 +163,7 @@ impl<'w> Supervisor<'w> {
 
     /// Waits until the first report of each stored result was sent or postponed.
     fn wait_delivered(&self) {
-        while !self.context.schedule.wait_delivered(self.slots.watchdog.every()) {
+        while !self.context.schedule.wait_delivered(self.slots.watchdog.interval()) {
             self.heartbeat();
         }
     }
@@ -171,7 +171,7 @@ impl<'w> Supervisor<'w> {
     /// If somebody waits for the worker's exit, waits for reports that the TaskManager asked to send later.
     fn wait_reported(&self) {
         let is_waited_for = self.context.exit_on_outage.is_some();
-        while is_waited_for && !self.context.schedule.wait_reported(self.slots.watchdog.every()) {
+        while is_waited_for && !self.context.schedule.wait_reported(self.slots.watchdog.interval()) {
             self.heartbeat();
         }
     }

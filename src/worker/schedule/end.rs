@@ -122,9 +122,9 @@ impl PollSchedule {
     }
 
     /// Notes whether reports have failed for too long.
-    pub(in crate::worker) fn note_stuck(&self, stuck: bool) {
+    pub(in crate::worker) fn note_reports_failing(&self, reports_failing: bool) {
         let mut state = self.lock();
-        state.stuck = stuck;
+        state.reports_failing = reports_failing;
         self.notify(&state);
     }
 
@@ -139,12 +139,12 @@ impl PollSchedule {
         state.delivering == 0
     }
 
-    /// Waits until all results are reported, the worker is stopped, or reports are stuck; false if that takes longer
-    /// than `limit`.
+    /// Waits until all results are reported, the worker is stopped, or reports have failed for too long; false if that
+    /// takes longer than `limit`.
     pub(in crate::worker) fn wait_reported(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut state = self.lock();
-        while state.unreported > 0 && !state.stuck && state.asked_at.is_none() {
+        while state.unreported > 0 && !state.reports_failing && state.asked_at.is_none() {
             if until <= Instant::now() {
                 return false;
             }
@@ -172,11 +172,11 @@ impl PollSchedule {
         Some(true)
     }
 
-    /// Whether a poll is overdue by more than `slack` although slots are free to poll.
-    pub(in crate::worker) fn is_stalled(&self, slack: Duration) -> bool {
+    /// Whether a poll should have begun more than `slack` ago although slots are free.
+    pub(in crate::worker) fn is_hung(&self, slack: Duration) -> bool {
         let state = self.lock();
         let due = self.may_ask_at(&state);
-        let is_overdue = due.is_some_and(|due| due.max(state.last_active) + slack < Instant::now());
-        state.closed.is_none() && state.asking == 0 && state.working() < state.slots && is_overdue
+        let is_late = due.is_some_and(|due| due.max(state.last_active) + slack < Instant::now());
+        state.closed.is_none() && state.asking == 0 && state.working() < state.slots && is_late
     }
 }

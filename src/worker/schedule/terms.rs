@@ -100,7 +100,7 @@ pub(in crate::worker) enum Reservation {
     /// Other slots are polling for the last room.
     Contested,
     /// The circuit is open.
-    Paused,
+    CircuitOpen,
 }
 
 /// The right to poll once, for all types.

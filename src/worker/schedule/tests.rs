@@ -80,7 +80,7 @@ fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
         let permit = queue.lock().permit(true, &Limits::default());
         queue.note_due(SPREAD * 5);
         queue.finish_poll(&permit, Polled::Empty { left_out: false });
-        assert!(queue.lock().next_poll <= due(), "another poll in vain does not forget it");
+        assert!(queue.lock().next_poll <= due(), "another empty poll does not forget it");
     }
 }
 
@@ -101,28 +101,28 @@ fn a_server_that_asked_to_be_left_alone_is_left_alone_though_a_type_is_due() {
 }
 
 #[test]
-fn a_schedule_by_which_nobody_polls_is_stalled() {
+fn a_schedule_by_which_nobody_polls_hangs() {
     let queue = PollSchedule::new(Limits::default(), vec![1], 2, Backoff::new(SPREAD, 1.0, SPREAD));
     // This machine has been up for longer than a minute.
     let long_ago = Instant::now().checked_sub(SPREAD * 60).unwrap();
     let slack = SPREAD * 30;
-    assert!(!queue.is_stalled(slack), "it has only started");
+    assert!(!queue.is_hung(slack), "it has only started");
     {
         let mut state = queue.lock();
         (state.next_poll, state.paused_until, state.last_active) = (long_ago, long_ago, long_ago);
     }
-    assert!(queue.is_stalled(slack));
+    assert!(queue.is_hung(slack));
     let permit = queue.lock().permit(true, &Limits::default());
-    assert!(!queue.is_stalled(slack), "somebody asks");
+    assert!(!queue.is_hung(slack), "somebody asks");
     assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
     queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
     queue.lock().last_active = long_ago;
-    assert!(!queue.is_stalled(slack), "nothing more may be claimed");
+    assert!(!queue.is_hung(slack), "nothing more may be claimed");
     queue.finish_run(0, Verdict::Works, false);
     queue.lock().last_active = long_ago;
-    assert!(queue.is_stalled(slack));
+    assert!(queue.is_hung(slack));
     queue.close(Closed::Done);
-    assert!(!queue.is_stalled(slack), "it is to end");
+    assert!(!queue.is_hung(slack), "it is to end");
 }
 
 /// Whether the next poll comes at once after each of several polls while tasks come that end with `polled`.
@@ -227,7 +227,7 @@ fn a_worker_is_not_idle_while_the_service_behind_a_type_is_away() {
     }
     (0..9).for_each(|_| _ = queue.finish_run(0, Verdict::Fails, false));
     let permit = permit_of(&queue);
-    assert_eq!(queue.reserve(0, 1), Reservation::Paused);
+    assert_eq!(queue.reserve(0, 1), Reservation::CircuitOpen);
     queue.finish_poll(&permit, Polled::Empty { left_out: true });
     assert!(!queue.is_closed());
     let due = queue.lock().next_poll_at(&IDLE);
