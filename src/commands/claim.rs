@@ -18,7 +18,7 @@ use crate::output::note;
 use crate::shutdown::Phase;
 use crate::store::Store;
 use crate::task::{Claim, Task};
-use crate::taskmanager::{Client, LongPoll};
+use crate::taskmanager::{Client, LongPollPolicy};
 use crate::worker::{Completer, Executor, HandlerSource, WorkerError, WorkerType};
 
 /// A claim by hand.
@@ -109,7 +109,7 @@ impl<'a> ManualClaim<'a> {
         let _waiting = WaitLine::message(format!("waiting for a task of type {}", names.join(", ")), self.setup);
         let most = if self.args.once { Duration::ZERO } else { self.args.timeout.unwrap_or(Duration::MAX) };
         let (setup, client, store) = (self.setup, &self.client, &*self.store);
-        ManualPoller { setup, client, store, wanted, types, long_poll: LongPoll::new(wanted.len()) }.wait(most)
+        ManualPoller { setup, client, store, wanted, types, long_poll: LongPollPolicy::new(wanted.len()) }.wait(most)
     }
 
     /// Prints the task, notes its claim for `complete`, `fail` and `progress`, and shows these commands.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::features::KnownFeatures;
 use super::http::{Connection, Http, Meter, Method, Request};
 use super::listing::{PageRequest, TaskFilter};
-use super::long_poll::{LongPollRequest, LongPolling};
+use super::long_poll::{LongPollRequest, LongPollSupport};
 use super::retry::RetryState;
 use super::wire::{self, FromWire, Health, Registered, TaskTypeView, TaskView};
 use super::{Error, Retries};
@@ -56,7 +56,7 @@ pub struct Claimed {
     /// How long it lasts unless it is renewed, if the server says so.
     pub expires_in: Option<Duration>,
     /// Whether the server supports long polls.
-    pub long_polling: LongPolling,
+    pub long_polling: LongPollSupport,
 }
 
 impl Claimed {
@@ -66,7 +66,7 @@ impl Claimed {
             unreadable: Vec::new(),
             claimed_at: asked_at,
             expires_in: None,
-            long_polling: LongPolling::No,
+            long_polling: LongPollSupport::No,
         }
     }
 }
@@ -182,7 +182,7 @@ impl Client {
         wait: LongPollRequest<'_>,
         read: impl FnOnce(Value) -> Result<Vec<Value>, String>,
     ) -> Result<Claimed, Error> {
-        let last_try = Cell::new((self.clock.moment(), LongPolling::No));
+        let last_try = Cell::new((self.clock.moment(), LongPollSupport::No));
         if self.known_features().renew {
             body["renews"] = json!(true);
         }
@@ -204,7 +204,7 @@ impl Client {
         };
         let (asked_at, long_polling) = last_try.get();
         // A long poll is answered as soon as there is a task.
-        let is_late = long_polling != LongPolling::No && asked_at.elapsed() > ON_THE_WAY;
+        let is_late = long_polling != LongPollSupport::No && asked_at.elapsed() > ON_THE_WAY;
         let claimed_at = if is_late { self.clock.moment().earlier(ON_THE_WAY) } else { asked_at };
         let mut claimed = Claimed { long_polling, ..Claimed::nothing(claimed_at) };
         for task in tasks {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::Error;
-use super::long_poll::{LongPollRequest, LongPolling};
+use super::long_poll::{LongPollRequest, LongPollSupport};
 use crate::json::MAX_BYTES;
 use crate::os_error;
 use crate::resources::is_shortage;
@@ -142,10 +142,10 @@ impl Request<'_> {
     }
 
     /// Returns what the applied preferences of an answer say about the server.
-    fn long_polling(&self, preferences: &str) -> LongPolling {
+    fn long_polling(&self, preferences: &str) -> LongPollSupport {
         match &self.method {
-            Method::Post { wait, .. } if wait.is_requested() => LongPolling::applied(preferences, wait),
-            _ => LongPolling::No,
+            Method::Post { wait, .. } if wait.is_requested() => LongPollSupport::applied(preferences, wait),
+            _ => LongPollSupport::No,
         }
     }
 
@@ -166,7 +166,7 @@ pub(super) struct Response {
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
     /// Whether the server applied `Prefer: wait`.
-    pub(super) long_polling: LongPolling,
+    pub(super) long_polling: LongPollSupport,
     pub(super) body: Vec<u8>,
     /// Whether the body is longer than the limit and was truncated.
     pub(super) is_cut: bool,
@@ -269,7 +269,7 @@ impl Http {
             retry_after: retry_after(answer.headers()),
             location: header("Location"),
             long_polling: header("Preference-Applied")
-                .map_or(LongPolling::No, |applied| request.long_polling(&applied)),
+                .map_or(LongPollSupport::No, |applied| request.long_polling(&applied)),
             is_cut: body.len() as u64 > MAX_ANSWER,
             body,
         })

@@ -40,7 +40,7 @@ impl LongPollRequest<'_> {
 
 /// Whether a server supports long polls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LongPolling {
+pub enum LongPollSupport {
     /// No: it answers at once.
     #[default]
     No,
@@ -50,7 +50,7 @@ pub enum LongPolling {
     AllTypes,
 }
 
-impl LongPolling {
+impl LongPollSupport {
     /// Reads `Preference-Applied` of the answer to `wait`.
     pub(super) fn applied(preferences: &str, wait: &LongPollRequest<'_>) -> Self {
         let applied = |wanted| preferences.split(',').any(|name| name.trim().eq_ignore_ascii_case(wanted));
@@ -64,14 +64,14 @@ impl LongPolling {
 
 /// What is known about a server's long polling.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LongPoll {
+pub(crate) struct LongPollPolicy {
     /// `None` until it has answered a long poll.
-    server: Option<LongPolling>,
+    server: Option<LongPollSupport>,
     /// Number of types claimed.
     types: usize,
 }
 
-impl LongPoll {
+impl LongPollPolicy {
     /// Creates the policy for claims of `types` types, with nothing known about the server.
     #[must_use]
     pub(crate) fn new(types: usize) -> Self {
@@ -80,24 +80,24 @@ impl LongPoll {
 
     /// Creates the policy of a worker that never long-polls.
     pub(crate) fn never() -> Self {
-        Self { server: Some(LongPolling::No), types: 0 }
+        Self { server: Some(LongPollSupport::No), types: 0 }
     }
 
     /// Notes how the server answered a long poll.
-    pub(crate) fn note(&mut self, waits: LongPolling) {
+    pub(crate) fn note(&mut self, waits: LongPollSupport) {
         self.server = Some(waits);
     }
 
     /// Returns what the server supports, as far as is known.
     #[must_use]
-    pub(crate) fn server(&self) -> LongPolling {
-        self.server.unwrap_or(LongPolling::No)
+    pub(crate) fn server(&self) -> LongPollSupport {
+        self.server.unwrap_or(LongPollSupport::No)
     }
 
     /// Whether one long poll waits for tasks of all types.
     #[must_use]
     pub(crate) fn is_for_any(&self) -> bool {
-        self.server == Some(LongPolling::AllTypes)
+        self.server == Some(LongPollSupport::AllTypes)
     }
 
     /// Returns how long the server may hold the next claim open. If it waits for one type only and there are others, no
@@ -110,14 +110,15 @@ impl LongPoll {
     /// Whether the next claim may follow at once after one that began at `start`, because the server has waited. If it
     /// answered a long poll at once, that would be a busy loop.
     #[must_use]
-    pub(crate) fn has_waited(&self, start: Instant) -> bool {
-        matches!(self.server, Some(LongPolling::ClaimedType | LongPolling::AllTypes)) && start.elapsed() >= SHORTEST
+    pub(crate) fn was_held_open(&self, start: Instant) -> bool {
+        matches!(self.server, Some(LongPollSupport::ClaimedType | LongPollSupport::AllTypes))
+            && start.elapsed() >= SHORTEST
     }
 
     /// Whether the next claim may be a long poll, after one that began at `start` and, if `was_held`, was a long poll
     /// itself.
-    pub(crate) fn may_wait(&self, start: Instant, was_held: bool) -> bool {
-        self.server != Some(LongPolling::No) && (!was_held || start.elapsed() >= SHORTEST)
+    pub(crate) fn may_long_poll(&self, start: Instant, was_held: bool) -> bool {
+        self.server != Some(LongPollSupport::No) && (!was_held || start.elapsed() >= SHORTEST)
     }
 }
 
@@ -141,22 +142,22 @@ mod tests {
 
     #[test]
     fn a_server_that_waits_for_one_of_several_types_waits_until_the_others_are_due() {
-        let mut several = LongPoll::new(2);
-        assert_eq!((LongPoll::new(1).longest(PAUSE), several.longest(PAUSE)), (LONGEST, PAUSE));
+        let mut several = LongPollPolicy::new(2);
+        assert_eq!((LongPollPolicy::new(1).longest(PAUSE), several.longest(PAUSE)), (LONGEST, PAUSE));
         assert_eq!(several.longest(LONGEST * 3), LONGEST);
-        several.note(LongPolling::ClaimedType);
+        several.note(LongPollSupport::ClaimedType);
         assert_eq!(several.longest(PAUSE), PAUSE);
-        several.note(LongPolling::AllTypes);
+        several.note(LongPollSupport::AllTypes);
         assert_eq!(several.longest(PAUSE), LONGEST);
     }
 
     #[test]
     fn a_server_that_ignores_long_polls_is_not_polled_in_a_tight_loop() {
-        let mut one = LongPoll::new(1);
-        assert!(one.may_wait(Instant::now(), false) && !one.may_wait(Instant::now(), true));
-        assert!(!one.has_waited(Instant::now()));
-        one.note(LongPolling::No);
-        assert!(!one.may_wait(Instant::now(), false));
-        assert!(!LongPoll::never().may_wait(Instant::now(), false));
+        let mut one = LongPollPolicy::new(1);
+        assert!(one.may_long_poll(Instant::now(), false) && !one.may_long_poll(Instant::now(), true));
+        assert!(!one.was_held_open(Instant::now()));
+        one.note(LongPollSupport::No);
+        assert!(!one.may_long_poll(Instant::now(), false));
+        assert!(!LongPollPolicy::never().may_long_poll(Instant::now(), false));
     }
 }

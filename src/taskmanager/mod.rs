@@ -27,7 +27,7 @@ pub(crate) use http::{Exchange, Meter};
 pub use listing::TaskFilter;
 pub(crate) use listing::TaskPages;
 pub use long_poll::LongPollRequest;
-pub(crate) use long_poll::{LongPoll, LongPolling, withdraw_claims};
+pub(crate) use long_poll::{LongPollPolicy, LongPollSupport, withdraw_claims};
 pub(crate) use retry::Backoff;
 pub use retry::Retries;
 pub use wire::TaskView;

@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 
 /// A change of the circuit's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum CircuitChange {
     /// The circuit opened: the type is not claimed for this long.
     Opened(Duration),
     /// The circuit closed: the type is claimed again.
@@ -70,7 +70,7 @@ impl Breaker {
     }
 
     /// Records how an attempt ended.
-    pub(super) fn record(&mut self, verdict: Verdict, now: Instant) -> Option<Change> {
+    pub(super) fn record(&mut self, verdict: Verdict, now: Instant) -> Option<CircuitChange> {
         let tried = std::mem::take(&mut self.trying);
         match verdict {
             Verdict::Unknown => None,
@@ -78,7 +78,7 @@ impl Breaker {
                 let was_open = self.opens_until.take().is_some();
                 self.failures = 0;
                 self.pause.reset();
-                was_open.then_some(Change::Closed)
+                was_open.then_some(CircuitChange::Closed)
             }
             Verdict::Fails => {
                 self.failures += 1;
@@ -87,7 +87,7 @@ impl Breaker {
                 opens.then(|| {
                     let pause = self.pause.grow();
                     self.opens_until = Some(now + pause);
-                    Change::Opened(pause)
+                    CircuitChange::Opened(pause)
                 })
             }
         }
@@ -109,7 +109,7 @@ mod tests {
             assert!(breaker.try_claim(now));
             assert_eq!(breaker.record(Verdict::Fails, now), None);
         }
-        assert_eq!(breaker.record(Verdict::Fails, now), Some(Change::Opened(seconds(10))));
+        assert_eq!(breaker.record(Verdict::Fails, now), Some(CircuitChange::Opened(seconds(10))));
         (breaker, now)
     }
 
@@ -121,7 +121,7 @@ mod tests {
         assert!(!breaker.try_claim(now + seconds(10)), "one is enough");
         breaker.withdraw();
         assert!(breaker.try_claim(now + seconds(11)), "there was none: the next may try");
-        assert_eq!(breaker.record(Verdict::Works, now), Some(Change::Closed));
+        assert_eq!(breaker.record(Verdict::Works, now), Some(CircuitChange::Closed));
         assert!(breaker.try_claim(now) && breaker.try_claim(now));
     }
 
@@ -132,7 +132,9 @@ mod tests {
         for _ in 0..8 {
             now += seconds(600);
             assert!(breaker.try_claim(now));
-            let Some(Change::Opened(pause)) = breaker.record(Verdict::Fails, now) else { panic!("it stays open") };
+            let Some(CircuitChange::Opened(pause)) = breaker.record(Verdict::Fails, now) else {
+                panic!("it stays open")
+            };
             pauses.push(pause.as_secs());
         }
         assert_eq!(pauses, [20, 40, 80, 160, 320, 600, 600, 600]);
@@ -141,7 +143,7 @@ mod tests {
         for _ in 1..FAILURES {
             assert_eq!(breaker.record(Verdict::Fails, now), None);
         }
-        assert_eq!(breaker.record(Verdict::Fails, now), Some(Change::Opened(seconds(10))));
+        assert_eq!(breaker.record(Verdict::Fails, now), Some(CircuitChange::Opened(seconds(10))));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Executor<'_> {
         let deadline = claimed_at.later(self.timeout(worker_type));
         let mut claim = Claim { task, worker_id, claimed_at: claimed_at.time, deadline };
         if let Some(schema) = &worker_type.schema {
-            schema.heal(&mut claim.task.params);
+            schema.repair(&mut claim.task.params);
         }
         claim
     }

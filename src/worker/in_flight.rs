@@ -22,7 +22,7 @@ use crate::task::{Claim, Task, TaskId, TaskResult};
 const MOST_REPEATED: usize = 1000;
 
 /// A task and the number of its attempt.
-pub(super) type Attempt = (TaskId, u32);
+pub(super) type AttemptId = (TaskId, u32);
 
 /// What to do with a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) enum Entered {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Phase {
+enum TaskPhase {
     /// Its handler is running or about to run.
     #[default]
     Running,
@@ -58,10 +58,10 @@ struct NextClaim {
 }
 
 #[derive(Default)]
-struct Held {
+struct TaskEntry {
     /// Attempts that are not settled. More than one only if earlier processes left results.
     unsettled: usize,
-    phase: Phase,
+    phase: TaskPhase,
     /// The latest claim, if no attempt continues under it yet.
     next: Option<NextClaim>,
     /// Attempts known to this process. One found by a search keeps its time: the answer to an earlier claim may still
@@ -69,7 +69,7 @@ struct Held {
     attempts: Vec<(u32, Option<Instant>)>,
 }
 
-impl Held {
+impl TaskEntry {
     fn is_next(&self, claim: &Claim) -> bool {
         self.next.as_ref().is_some_and(|next| next.attempt == claim.task.attempt)
     }
@@ -79,7 +79,7 @@ impl Held {
     }
 
     fn begin(&mut self) {
-        (self.unsettled, self.phase, self.next) = (1, Phase::Running, None);
+        (self.unsettled, self.phase, self.next) = (1, TaskPhase::Running, None);
     }
 
     /// Moves a result to the latest claim; false if it is there already.
@@ -108,8 +108,8 @@ struct Cancellable {
 }
 
 #[derive(Default)]
-struct State {
-    tasks: HashMap<TaskId, Held>,
+struct InFlightState {
+    tasks: HashMap<TaskId, TaskEntry>,
     repeated: HashSet<(TaskId, Repeated)>,
     /// What cancels each running task and each wait, and the reason if all were cancelled.
     cancels: Vec<Cancellable>,
@@ -131,46 +131,46 @@ struct State {
 pub(super) struct InFlight {
     /// Claims that this process may hold without knowing.
     pub(super) lost_claims: LostClaims,
-    state: Mutex<State>,
+    state: Mutex<InFlightState>,
     changed: Condvar,
 }
 
 impl InFlight {
     /// Starts with the tasks of earlier processes' pending reports, which may have arrived.
     pub(super) fn new(unreported: &[StoredResult], earlier: EarlierWorkers) -> Self {
-        let mut state = State::default();
+        let mut state = InFlightState::default();
         for StoredResult { result, .. } in unreported {
-            let held = state.tasks.entry(result.task_id).or_default();
-            (held.unsettled, held.phase) = (held.unsettled + 1, Phase::Reporting);
+            let entry = state.tasks.entry(result.task_id).or_default();
+            (entry.unsettled, entry.phase) = (entry.unsettled + 1, TaskPhase::Reporting);
         }
         Self { state: Mutex::new(state), changed: Condvar::new(), lost_claims: LostClaims::new(earlier) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, InFlightState> {
         self.state.lock()
     }
 
     /// Returns the number of running tasks.
     pub(super) fn running(&self) -> usize {
-        self.lock().tasks.values().filter(|held| held.unsettled > 0 && held.phase == Phase::Running).count()
+        self.lock().tasks.values().filter(|entry| entry.unsettled > 0 && entry.phase == TaskPhase::Running).count()
     }
 
     /// Enters a claim, and returns what to do with it.
     pub(super) fn enter(&self, claim: &Claim) -> Entered {
         let mut state = self.lock();
-        let held = state.tasks.entry(claim.task.id).or_default();
-        if held.unsettled == 0 && held.next.is_none() {
-            held.begin();
+        let entry = state.tasks.entry(claim.task.id).or_default();
+        if entry.unsettled == 0 && entry.next.is_none() {
+            entry.begin();
             return Entered::New;
         }
         let Claim { task, worker_id, claimed_at, .. } = claim;
         // A claim with an earlier attempt number has expired: ignore it.
-        if held.next.as_ref().is_none_or(|next| next.attempt < task.attempt) {
+        if entry.next.as_ref().is_none_or(|next| next.attempt < task.attempt) {
             let (attempt, claimed_at, worker_id) = (task.attempt, *claimed_at, worker_id.clone());
-            held.next = Some(NextClaim { attempt, claimed_at, worker_id });
+            entry.next = Some(NextClaim { attempt, claimed_at, worker_id });
             self.changed.notify_all();
         }
-        if held.phase == Phase::Reporting { Entered::MustWait } else { Entered::Continues }
+        if entry.phase == TaskPhase::Reporting { Entered::MustWait } else { Entered::Continues }
     }
 
     /// Waits until the task's earlier reports are settled, at most for `limit` and until this process exits.
@@ -179,14 +179,14 @@ impl InFlight {
         let mut state = self.lock();
         loop {
             let is_ending = state.is_ending;
-            let held = state.tasks.get_mut(&claim.task.id).filter(|held| held.is_next(claim));
-            let Some(held) = held else { return Entered::Continues };
-            if held.unsettled == 0 {
-                held.begin();
+            let entry = state.tasks.get_mut(&claim.task.id).filter(|entry| entry.is_next(claim));
+            let Some(entry) = entry else { return Entered::Continues };
+            if entry.unsettled == 0 {
+                entry.begin();
                 return Entered::New;
             }
             if is_ending || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                held.next = None;
+                entry.next = None;
                 return if is_ending { Entered::Ending } else { Entered::GivenUp };
             }
             match deadline {
@@ -204,8 +204,8 @@ impl InFlight {
 
     /// Marks a task's result as stored.
     pub(super) fn stored(&self, id: TaskId) {
-        if let Some(held) = self.lock().tasks.get_mut(&id).filter(|held| held.phase == Phase::Running) {
-            held.phase = Phase::Stored;
+        if let Some(entry) = self.lock().tasks.get_mut(&id).filter(|entry| entry.phase == TaskPhase::Running) {
+            entry.phase = TaskPhase::Stored;
         }
     }
 
@@ -213,10 +213,10 @@ impl InFlight {
     /// the task, moves the result to that claim; true if it did.
     pub(super) fn begin_report(&self, result: &mut TaskResult) -> bool {
         let mut state = self.lock();
-        let held = state.tasks.get_mut(&result.task_id).filter(|held| held.phase != Phase::Reporting);
-        let Some(held) = held else { return false };
-        held.phase = Phase::Reporting;
-        held.renew(result)
+        let entry = state.tasks.get_mut(&result.task_id).filter(|entry| entry.phase != TaskPhase::Reporting);
+        let Some(entry) = entry else { return false };
+        entry.phase = TaskPhase::Reporting;
+        entry.renew(result)
     }
 
     /// Moves a result that was not sent, or whose claim was lost, to the task's latest claim; false if there is none.
@@ -224,12 +224,12 @@ impl InFlight {
     /// the latest attempt runs.
     pub(super) fn renew(&self, result: &mut TaskResult) -> bool {
         let mut state = self.lock();
-        let is_known = |held: &Held| {
-            let next = held.next.as_ref().map(|next| next.attempt);
-            held.phase != Phase::Reporting || result.outcome.failure.is_none() || next == Some(result.attempt + 1)
+        let is_known = |entry: &TaskEntry| {
+            let next = entry.next.as_ref().map(|next| next.attempt);
+            entry.phase != TaskPhase::Reporting || result.outcome.failure.is_none() || next == Some(result.attempt + 1)
         };
-        let held = state.tasks.get_mut(&result.task_id).filter(|held| is_known(held));
-        let renewed = held.is_some_and(|held| held.renew(result));
+        let entry = state.tasks.get_mut(&result.task_id).filter(|entry| is_known(entry));
+        let renewed = entry.is_some_and(|entry| entry.renew(result));
         if renewed {
             self.changed.notify_all();
         }
@@ -239,9 +239,9 @@ impl InFlight {
     /// Removes an attempt whose result is settled or refused.
     pub(super) fn settle(&self, id: TaskId) {
         let mut state = self.lock();
-        let Some(held) = state.tasks.get_mut(&id) else { return };
-        held.unsettled = held.unsettled.saturating_sub(1);
-        if held.is_empty() {
+        let Some(entry) = state.tasks.get_mut(&id) else { return };
+        entry.unsettled = entry.unsettled.saturating_sub(1);
+        if entry.is_empty() {
             state.tasks.remove(&id);
         }
         self.changed.notify_all();
@@ -253,10 +253,10 @@ impl InFlight {
     /// Registers the attempt returned by a claim made at `asked_at`. False if a search found it first.
     pub(super) fn register(&self, task: &Task, asked_at: Instant) -> bool {
         let mut state = self.lock();
-        let held = state.tasks.entry(task.id).or_default();
-        let known = held.attempts.iter_mut().find(|(attempt, _)| *attempt == task.attempt);
+        let entry = state.tasks.entry(task.id).or_default();
+        let known = entry.attempts.iter_mut().find(|(attempt, _)| *attempt == task.attempt);
         let Some((_, found_at)) = known else {
-            held.attempts.push((task.attempt, None));
+            entry.attempts.push((task.attempt, None));
             return true;
         };
         // A later call gets the same attempt only if somebody has put the task back.
@@ -268,31 +268,31 @@ impl InFlight {
     }
 
     /// Registers an attempt found by a search; false if it is known.
-    pub(super) fn register_found(&self, (id, attempt): Attempt) -> bool {
+    pub(super) fn register_found(&self, (id, attempt): AttemptId) -> bool {
         let mut state = self.lock();
-        let held = state.tasks.entry(id).or_default();
-        let is_new = held.attempts.iter().all(|(known, _)| *known != attempt);
+        let entry = state.tasks.entry(id).or_default();
+        let is_new = entry.attempts.iter().all(|(known, _)| *known != attempt);
         if is_new {
-            held.attempts.push((attempt, Some(Instant::now())));
+            entry.attempts.push((attempt, Some(Instant::now())));
         }
         is_new
     }
 
     /// Removes an attempt that has ended. One found by a search stays: the answer to an earlier claim may still arrive.
-    pub(super) fn end_attempt(&self, attempt: Attempt) {
+    pub(super) fn end_attempt(&self, attempt: AttemptId) {
         self.drop_attempt(attempt, |found_at| found_at.is_none());
     }
 
     /// Removes an attempt that is not worked after all.
-    pub(super) fn abandon(&self, attempt: Attempt) {
+    pub(super) fn abandon(&self, attempt: AttemptId) {
         self.drop_attempt(attempt, |_| true);
     }
 
-    fn drop_attempt(&self, (id, attempt): Attempt, goes: impl Fn(Option<Instant>) -> bool) {
+    fn drop_attempt(&self, (id, attempt): AttemptId, goes: impl Fn(Option<Instant>) -> bool) {
         let mut state = self.lock();
-        let Some(held) = state.tasks.get_mut(&id) else { return };
-        held.attempts.retain(|(known, found_at)| *known != attempt || !goes(*found_at));
-        if held.is_empty() {
+        let Some(entry) = state.tasks.get_mut(&id) else { return };
+        entry.attempts.retain(|(known, found_at)| *known != attempt || !goes(*found_at));
+        if entry.is_empty() {
             state.tasks.remove(&id);
         }
     }

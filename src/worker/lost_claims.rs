@@ -21,7 +21,7 @@ pub(super) enum EarlierWorkers {
 }
 
 #[derive(Default)]
-struct State {
+struct LostClaimsState {
     /// Tasks that calls of this process may have claimed, at most, and that were not found yet.
     own: usize,
     /// Whether an earlier process may have lost claims.
@@ -37,7 +37,7 @@ struct State {
 }
 
 /// Tracks claims that may be lost, and when to search for them.
-pub(super) struct LostClaims(Mutex<State>);
+pub(super) struct LostClaims(Mutex<LostClaimsState>);
 
 impl LostClaims {
     /// Plans a search if there were earlier processes, and one more if one of them may have just died, since its last
@@ -48,7 +48,11 @@ impl LostClaims {
             EarlierWorkers::Ended => Some(Instant::now()),
             EarlierWorkers::JustDied => Instant::now().checked_add(LATEST),
         };
-        Self(Mutex::new(State { earlier: complete_from.is_some(), complete_from, ..State::default() }))
+        Self(Mutex::new(LostClaimsState {
+            earlier: complete_from.is_some(),
+            complete_from,
+            ..LostClaimsState::default()
+        }))
     }
 
     /// Records a call that may have claimed up to `most` tasks without an answer.

@@ -61,7 +61,7 @@ use self::recovery::Recovery;
 use self::renewals::{ClaimTime, Renewals};
 use self::report_queue::ReportQueue;
 use self::reporter::Reporter;
-use self::schedule::{Closed, Limits, PollSchedule};
+use self::schedule::{Closed, ExitLimits, PollSchedule};
 use self::slots::Slots;
 use self::store_health::StoreHealth;
 use self::supervisor::Supervisor;
@@ -208,7 +208,7 @@ impl<'a> Context<'a> {
         exit_on_outage: Option<Duration>,
     ) -> Result<Self, StoreError> {
         let config = executor.config;
-        let limits = Limits {
+        let limits = ExitLimits {
             max_tasks: config.max_tasks.value,
             drain: options.drain,
             exit_after_idle: options.exit_after_idle,
@@ -300,7 +300,7 @@ impl<'a> Context<'a> {
 
     /// Ends this worker's open long polls.
     fn withdraw_claims(&self) {
-        let has_ended = |time| self.schedule.wait_not_held(time);
+        let has_ended = |time| self.schedule.wait_long_poll_ended(time);
         withdraw_claims(self.client(), &self.config().worker_id.value, has_ended);
     }
 }

@@ -23,7 +23,7 @@ const WITHOUT: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
-struct State {
+struct ClaimTimeState {
     /// How long claims last, as the server last said.
     lasts: Option<Duration>,
     has_ended: bool,
@@ -32,7 +32,7 @@ struct State {
 /// How long the server's claims last, and when to renew them.
 #[derive(Default)]
 pub(super) struct ClaimTime {
-    state: Mutex<State>,
+    state: Mutex<ClaimTimeState>,
     changed: Condvar,
 }
 

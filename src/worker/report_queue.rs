@@ -38,7 +38,7 @@ struct Sending {
     postponed: Option<Timestamp>,
 }
 
-struct State {
+struct QueueState {
     /// Reports to send for the first time, by several senders.
     fresh: VecDeque<PendingReport>,
     /// Reports that failed, and those of earlier processes: sent by one sender, oldest first.
@@ -57,7 +57,7 @@ struct State {
     ended_at: Option<Instant>,
 }
 
-impl State {
+impl QueueState {
     /// Whether no report of the same task is being sent: they are sent one after the other.
     fn is_free(&self, report: &PendingReport) -> bool {
         self.sending.iter().all(|it| it.task_id != report.result.task_id)
@@ -134,7 +134,7 @@ pub(super) enum Needs {
 
 /// The reports that are not settled.
 pub(super) struct ReportQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// The sender of postponed reports waits for it.
     changed: Condvar,
     /// The senders of fresh reports wait for it.
@@ -153,7 +153,7 @@ impl ReportQueue {
     }
 
     fn with_limits(left: Vec<StoredResult>, refused_wait: Duration, most_senders: usize) -> Self {
-        let state = State {
+        let state = QueueState {
             fresh: VecDeque::new(),
             postponed: left.into_iter().map(PendingReport::from).collect(),
             refused: Vec::new(),
@@ -175,7 +175,7 @@ impl ReportQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
     }
 
@@ -364,7 +364,7 @@ impl ReportQueue {
         self.sent_locked(&mut self.lock(), task_id);
     }
 
-    fn sent_locked(&self, state: &mut State, task_id: TaskId) {
+    fn sent_locked(&self, state: &mut QueueState, task_id: TaskId) {
         state.sending.retain(|it| it.task_id != task_id);
         // Other reports of the same task may be waiting.
         if state.fresh.iter().any(|it| it.result.task_id == task_id) {

@@ -47,9 +47,9 @@ pub(super) struct Reporter<'w> {
 }
 
 /// Notes the end of a sender when dropped after a panic, so that another takes its place.
-struct EndOfSending<'w>(&'w ReportQueue);
+struct SenderGuard<'w>(&'w ReportQueue);
 
-impl Drop for EndOfSending<'_> {
+impl Drop for SenderGuard<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.fresh_sent(true);
@@ -58,16 +58,16 @@ impl Drop for EndOfSending<'_> {
 }
 
 /// Releases a first report when dropped, even after a panic, so that nobody waits for it forever.
-struct Delivered<'w> {
+struct FirstReportGuard<'w> {
     reporter: &'w Reporter<'w>,
     task_id: TaskId,
     may_be_back: bool,
 }
 
-impl Drop for Delivered<'_> {
+impl Drop for FirstReportGuard<'_> {
     fn drop(&mut self) {
         self.reporter.reports.sent(self.task_id);
-        self.reporter.context.schedule.delivered(self.may_be_back);
+        self.reporter.context.schedule.first_report_done(self.may_be_back);
     }
 }
 
@@ -106,7 +106,7 @@ impl<'w> Reporter<'w> {
     }
 
     fn run_sender(&self) {
-        let _end = EndOfSending(self.reports);
+        let _end = SenderGuard(self.reports);
         while let Some(reports) = self.reports.next_fresh(|| self.most()) {
             self.send_first(reports, |reports| self.report(reports));
             self.reports.fresh_sent(false);
@@ -117,8 +117,8 @@ impl<'w> Reporter<'w> {
     fn send_first(&self, mut reports: Vec<PendingReport>, send: impl FnOnce(Vec<PendingReport>) -> Vec<FirstSent>) {
         let firsts: Vec<Option<FirstReport>> = reports.iter_mut().map(|report| report.first.take()).collect();
         let task_ids = reports.iter().map(|report| report.result.task_id);
-        let delivered: Vec<Delivered<'_>> =
-            task_ids.map(|task_id| Delivered { reporter: self, task_id, may_be_back: true }).collect();
+        let delivered: Vec<FirstReportGuard<'_>> =
+            task_ids.map(|task_id| FirstReportGuard { reporter: self, task_id, may_be_back: true }).collect();
         for ((first, mut delivered), sent) in firsts.into_iter().zip(delivered).zip(send(reports)) {
             let FirstSent { is_taken, may_be_back } = sent;
             delivered.may_be_back = may_be_back;

@@ -9,9 +9,9 @@
 //! others to slots that wait. Slots that become free meanwhile are in the next poll.
 
 mod end;
+mod messages;
 mod pauses;
 mod permits;
-mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -20,26 +20,26 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+pub(super) use messages::{ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, Polled, Reservation};
+use messages::{Flow, IdlePoll};
 use pauses::RepeatedClaims;
 pub(super) use permits::Reserved;
-pub(super) use terms::{ClaimedTask, Closed, Limits, NextStep, PollPermit, Polled, Reservation};
-use terms::{Flow, IdlePoll};
 
-use super::breaker::{Breaker, Change, Verdict};
-use crate::taskmanager::{Backoff, LongPoll, LongPolling};
+use super::breaker::{Breaker, CircuitChange, Verdict};
+use crate::taskmanager::{Backoff, LongPollPolicy, LongPollSupport};
 
 /// Sleeping slots woken by a slot that gets a task. A single task costs two polls without a task.
 const CALLED_BY_A_TASK: usize = 2;
 /// Workers that start together, or get the same Retry-After, spread their polls over this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
-struct State {
+struct ScheduleState {
     /// Running tasks and reservations, by type.
     occupied: Vec<usize>,
     /// By type.
     breakers: Vec<Breaker>,
     /// Slots that are polling now, and the number of tasks they ask for.
-    asking: usize,
+    polling: usize,
     asked_for: usize,
     /// Maximum number of tasks that one call claims.
     most_per_call: usize,
@@ -63,9 +63,9 @@ struct State {
     first: usize,
     flow: Flow,
     idle_poll: IdlePoll,
-    long_poll: LongPoll,
+    long_poll: LongPollPolicy,
     /// The last poll failed. Then the next is not a long poll: its answer tells that the server is back.
-    unanswered: bool,
+    last_poll_failed: bool,
     /// Number of sleeping slots that may poll, since others have just got tasks.
     called: usize,
     backoff: Backoff,
@@ -78,7 +78,7 @@ struct State {
     due: Option<Instant>,
     last_active: Instant,
     /// Stored results whose first report is not settled yet.
-    delivering: usize,
+    first_reports_pending: usize,
     /// Results whose first report did not get through.
     unreported: usize,
     unreported_since: Option<Instant>,
@@ -91,30 +91,30 @@ struct State {
 
 /// Gives slots permits to poll, and decides when the worker is done.
 pub(super) struct PollSchedule {
-    state: Mutex<State>,
+    state: Mutex<ScheduleState>,
     /// Slots wait for it.
     changed: Condvar,
     /// The main thread waits for it: until the schedule is closed, and then until everything has ended.
     ending: Condvar,
-    limits: Limits,
+    limits: ExitLimits,
     /// Maximum of tasks in flight, by type.
     concurrency: Vec<usize>,
     /// Nothing is claimed while this many results wait for their first report: new claims could expire.
-    most_delivering: usize,
+    most_first_reports: usize,
 }
 
 impl PollSchedule {
-    pub(super) fn new(limits: Limits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
+    pub(super) fn new(limits: ExitLimits, concurrency: Vec<usize>, slots: usize, backoff: Backoff) -> Self {
         let now = Instant::now();
         let start = if limits.runs_until_stopped() {
             SPREAD.min(backoff.clone().grow()).mul_f64(fastrand::f64())
         } else {
             Duration::ZERO
         };
-        let state = State {
+        let state = ScheduleState {
             occupied: vec![0; concurrency.len()],
             breakers: concurrency.iter().map(|_| Breaker::new()).collect(),
-            asking: 0,
+            polling: 0,
             asked_for: 0,
             most_per_call: 1,
             waiting: 0,
@@ -130,8 +130,12 @@ impl PollSchedule {
             first: 0,
             flow: Flow::Unknown,
             idle_poll: IdlePoll::Nobody,
-            long_poll: if limits.runs_until_stopped() { LongPoll::new(concurrency.len()) } else { LongPoll::never() },
-            unanswered: false,
+            long_poll: if limits.runs_until_stopped() {
+                LongPollPolicy::new(concurrency.len())
+            } else {
+                LongPollPolicy::never()
+            },
+            last_poll_failed: false,
             called: 0,
             pauses: Backoff::when_asked_to_wait(backoff.longest()),
             repeats: RepeatedClaims::new(),
@@ -140,7 +144,7 @@ impl PollSchedule {
             paused_until: now,
             due: None,
             last_active: now,
-            delivering: 0,
+            first_reports_pending: 0,
             unreported: 0,
             unreported_since: None,
             reports_failing: false,
@@ -154,16 +158,16 @@ impl PollSchedule {
             ending: Condvar::new(),
             limits,
             concurrency,
-            most_delivering: 2 * slots,
+            most_first_reports: 2 * slots,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ScheduleState> {
         self.state.lock()
     }
 
     /// Wakes all waiting threads: the state decides which of them may go on.
-    fn notify(&self, state: &State) {
+    fn notify(&self, state: &ScheduleState) {
         self.changed.notify_all();
         if state.closed.is_some() {
             self.ending.notify_all();
@@ -188,11 +192,11 @@ impl PollSchedule {
                 self.notify(&state);
                 return None;
             }
-            let wake = self.may_ask_at(&state);
+            let wake = self.may_poll_at(&state);
             if state.flow != Flow::Tasks && state.idle_poll == IdlePoll::Nobody && wake.is_some() {
                 (is_idle, state.idle_poll) = (true, IdlePoll::Polling);
             }
-            let called = state.is_called(fresh, is_idle);
+            let called = state.may_poll_next(fresh, is_idle);
             if called && wake.is_some_and(|wake| wake <= Instant::now()) {
                 if !fresh {
                     state.called = state.called.saturating_sub(1);
@@ -245,7 +249,7 @@ impl PollSchedule {
     }
 
     /// Notes whether the server supports long polls.
-    pub(super) fn note_server_waits(&self, waits: LongPolling) {
+    pub(super) fn note_server_waits(&self, waits: LongPollSupport) {
         self.lock().long_poll.note(waits);
     }
 
@@ -258,14 +262,14 @@ impl PollSchedule {
     /// that wait.
     pub(super) fn finish_poll(&self, permit: &PollPermit, polled: Polled) -> Option<ClaimedTask> {
         let mut state = self.lock();
-        state.asking -= 1;
+        state.polling -= 1;
         state.asked_for -= permit.limit;
         state.promised = state.promised.saturating_sub(permit.limit - 1);
         if permit.is_idle {
             state.idle_poll = IdlePoll::Nobody;
         }
-        state.unanswered = matches!(polled, Polled::Failed { .. });
-        if !state.unanswered {
+        state.last_poll_failed = matches!(polled, Polled::Failed { .. });
+        if !state.last_poll_failed {
             state.pauses.reset();
         }
         state.alone = polled == Polled::Partial && !self.limits.runs_until_stopped();
@@ -288,8 +292,8 @@ impl PollSchedule {
     }
 
     /// Notes that a task has finished running, and its verdict on the type's service. If its result `is_stored`, its
-    /// first report is pending until [`PollSchedule::delivered`].
-    pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<Change> {
+    /// first report is pending until [`PollSchedule::first_report_done`].
+    pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<CircuitChange> {
         let mut state = self.lock();
         // If the type was full, or the task may have created another, there may be more to claim.
         let is_news = state.occupied[index] == self.concurrency[index] || self.limits.drain;
@@ -297,7 +301,7 @@ impl PollSchedule {
             state.flow = Flow::Tasks;
         }
         state.occupied[index] -= 1;
-        state.delivering += usize::from(is_stored);
+        state.first_reports_pending += usize::from(is_stored);
         state.finished += 1;
         state.last_active = Instant::now();
         if is_news || state.closed.is_some() || !self.limits.runs_until_stopped() {
@@ -335,24 +339,24 @@ impl PollSchedule {
     }
 
     /// Returns when a slot may poll next; `None` if that depends on other threads.
-    fn may_ask_at(&self, state: &State) -> Option<Instant> {
+    fn may_poll_at(&self, state: &ScheduleState) -> Option<Instant> {
         let enough = self.limits.max_tasks > 0 && state.left_to_claim(&self.limits) == 0;
         let full = state.occupied.iter().zip(&self.concurrency).all(|(occupied, limit)| occupied >= limit);
-        if state.closed.is_some() || enough || full || state.delivering >= self.most_delivering {
+        if state.closed.is_some() || enough || full || state.first_reports_pending >= self.most_first_reports {
             return None;
         }
         Some(state.next_poll_at(&self.limits))
     }
 }
 
-impl State {
+impl ScheduleState {
     /// Returns the number of running tasks.
     fn working(&self) -> usize {
         self.occupied.iter().sum::<usize>() - self.reserved.iter().sum::<usize>()
     }
 
     /// Returns when to poll next. A worker about to exit because it is idle polls once more.
-    fn next_poll_at(&self, limits: &Limits) -> Instant {
+    fn next_poll_at(&self, limits: &ExitLimits) -> Instant {
         if self.flow == Flow::Tasks {
             return self.paused_until;
         }
@@ -361,7 +365,7 @@ impl State {
     }
 }
 
-fn wait(on: &Condvar, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
+fn wait(on: &Condvar, state: &mut MutexGuard<'_, ScheduleState>, until: Option<Instant>) {
     match until {
         None => on.wait(state),
         Some(until) => drop(on.wait_until(state, until)),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::breaker::{Change, Verdict};
+use super::breaker::{CircuitChange, Verdict};
 use super::in_flight::{Entered, Repeated};
 use super::poller::Poller;
 use super::recovery::{Recovery, extend_deadline};
@@ -37,9 +37,9 @@ pub(super) struct Slots<'w> {
 }
 
 /// Marks the slot as ended when dropped, even after a panic, so that nobody waits for it forever.
-struct EndOfSlot<'a>(&'a PollSchedule);
+struct SlotGuard<'a>(&'a PollSchedule);
 
-impl Drop for EndOfSlot<'_> {
+impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.abort();
@@ -61,7 +61,7 @@ impl<'w> Slots<'w> {
 
     /// Runs tasks in one slot until the schedule is closed.
     pub(super) fn run<'scope>(&'scope self, number: usize, scope: &'scope Scope<'scope, '_>) {
-        let _ended = EndOfSlot(&self.context.schedule);
+        let _ended = SlotGuard(&self.context.schedule);
         while let Some(next) = self.context.schedule.acquire() {
             let claimed = match next {
                 NextStep::Poll(permit) => {
@@ -122,8 +122,8 @@ impl<'w> Slots<'w> {
     fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) {
         let task_type = self.context.types[index].name.as_str();
         match self.context.schedule.finish_run(index, verdict, is_stored) {
-            Some(Change::Opened(pause)) => self.context.emit(&Event::CircuitOpened { task_type, pause }),
-            Some(Change::Closed) => self.context.emit(&Event::CircuitClosed(task_type)),
+            Some(CircuitChange::Opened(pause)) => self.context.emit(&Event::CircuitOpened { task_type, pause }),
+            Some(CircuitChange::Closed) => self.context.emit(&Event::CircuitClosed(task_type)),
             None => {}
         }
     }

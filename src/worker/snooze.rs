@@ -18,11 +18,11 @@ const SOON: Duration = Duration::from_secs(60);
 /// The snooze of one type.
 #[derive(Default)]
 pub(super) struct Snooze {
-    state: Mutex<State>,
+    state: Mutex<SnoozeState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SnoozeState {
     /// Snoozed until, as outcomes have said.
     until: Option<Timestamp>,
     /// Snoozed until, as the last event said.
@@ -31,7 +31,7 @@ struct State {
 
 /// The event to emit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum SnoozeChange {
     Began,
     Ended,
 }
@@ -44,15 +44,15 @@ impl Snooze {
         by_outcome: Option<Timestamp>,
         by_handler: Option<Timestamp>,
         now: Timestamp,
-    ) -> (Option<Timestamp>, Option<Change>) {
+    ) -> (Option<Timestamp>, Option<SnoozeChange>) {
         let mut state = self.state.lock();
         // Checked each time: the clock may have been set back since.
         state.until = state.until.max(by_outcome).map(|until| until.min(after(now, LONGEST)));
         let until = state.until.max(by_handler).filter(|until| *until > now);
         let change = match until {
             Some(_) if state.told.is_some_and(|told| told > now) => None,
-            Some(_) => Some(Change::Began),
-            None => state.told.map(|_| Change::Ended),
+            Some(_) => Some(SnoozeChange::Began),
+            None => state.told.map(|_| SnoozeChange::Ended),
         };
         if change.is_some() {
             state.told = until;
@@ -101,7 +101,7 @@ pub(super) fn snooze(context: &Context<'_>, worker_type: &WorkerType, outcome: &
     if let Some(until) = until {
         context.schedule.note_due(between(now, until));
     }
-    if change == Some(Change::Began) {
+    if change == Some(SnoozeChange::Began) {
         // An open long poll may be for this type.
         context.withdraw_claims();
     }
@@ -121,16 +121,16 @@ fn update(
     worker_type: &WorkerType,
     outcome: Option<&Outcome>,
     now: Timestamp,
-) -> (Option<Timestamp>, Option<Change>) {
+) -> (Option<Timestamp>, Option<SnoozeChange>) {
     let task_type = worker_type.name.as_str();
     let by_outcome = outcome.and_then(|outcome| outcome.not_before);
     let (until, change) = worker_type.snooze.update(by_outcome, worker_type.snoozed_until(now), now);
     match (until, change) {
-        (Some(until), Some(Change::Began)) => {
+        (Some(until), Some(SnoozeChange::Began)) => {
             let reason = outcome.filter(|it| it.failure.is_some() || by_outcome >= Some(until)).and_then(words);
             context.emit(&Event::Snoozed { task_type, until, reason });
         }
-        (None, Some(Change::Ended)) => context.emit(&Event::SnoozeEnded(task_type)),
+        (None, Some(SnoozeChange::Ended)) => context.emit(&Event::SnoozeEnded(task_type)),
         _ => {}
     }
     (until, change)
@@ -154,19 +154,19 @@ mod tests {
     fn a_snooze_is_told_of_once_and_so_is_its_end() {
         let snooze = Snooze::default();
         assert_eq!(snooze.update(None, None, at(0)), (None, None));
-        assert_eq!(snooze.update(Some(at(10)), None, at(0)), (Some(at(10)), Some(Change::Began)));
+        assert_eq!(snooze.update(Some(at(10)), None, at(0)), (Some(at(10)), Some(SnoozeChange::Began)));
         assert_eq!(snooze.update(Some(at(5)), None, at(1)), (Some(at(10)), None), "an earlier time shortens nothing");
-        assert_eq!(snooze.update(None, None, at(10)), (None, Some(Change::Ended)));
+        assert_eq!(snooze.update(None, None, at(10)), (None, Some(SnoozeChange::Ended)));
         assert_eq!(snooze.update(Some(at(5)), None, at(11)), (None, None));
     }
 
     #[test]
     fn a_snooze_that_goes_on_is_told_of_again_when_the_time_that_was_told_is_over() {
         let snooze = Snooze::default();
-        assert_eq!(snooze.update(None, Some(at(10)), at(0)), (Some(at(10)), Some(Change::Began)));
+        assert_eq!(snooze.update(None, Some(at(10)), at(0)), (Some(at(10)), Some(SnoozeChange::Began)));
         assert_eq!(snooze.update(Some(at(20)), Some(at(10)), at(9)), (Some(at(20)), None));
-        assert_eq!(snooze.update(None, None, at(10)), (Some(at(20)), Some(Change::Began)));
-        assert_eq!(snooze.update(None, None, at(20)), (None, Some(Change::Ended)));
+        assert_eq!(snooze.update(None, None, at(10)), (Some(at(20)), Some(SnoozeChange::Began)));
+        assert_eq!(snooze.update(None, None, at(20)), (None, Some(SnoozeChange::Ended)));
     }
 
     #[test]

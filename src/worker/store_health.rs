@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 const NOTE_POLLS_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-struct State {
+struct HealthState {
     /// Since when the file cannot be written; `None` if it can.
     since: Option<Instant>,
     last_look: Option<Instant>,
@@ -35,7 +35,7 @@ struct State {
 pub(super) struct StoreHealth<'w> {
     context: &'w Context<'w>,
     reports: &'w ReportQueue,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
 }
 
 impl<'w> StoreHealth<'w> {
@@ -43,7 +43,7 @@ impl<'w> StoreHealth<'w> {
         Self { context, reports, state: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.state.lock()
     }
 

@@ -48,7 +48,7 @@ impl<'w> Supervisor<'w> {
             self.start_threads(scope, concurrency, &ended);
             self.wait_for_slots(context.config().grace_period.value);
             self.slots.end_idle_handlers();
-            self.wait_delivered();
+            self.wait_first_reports();
             self.wait_reported();
             self.reports.end();
             self.context.claim_time.end();
@@ -162,8 +162,8 @@ impl<'w> Supervisor<'w> {
     }
 
     /// Waits until the first report of each stored result was sent or postponed.
-    fn wait_delivered(&self) {
-        while !self.context.schedule.wait_delivered(self.slots.watchdog.interval()) {
+    fn wait_first_reports(&self) {
+        while !self.context.schedule.wait_first_reports(self.slots.watchdog.interval()) {
             self.heartbeat();
         }
     }

@@ -196,22 +196,22 @@ impl ParamSchema {
 
     /// Turns empty lists back into the empty objects they were before the published server, if the schema wants
     /// objects.
-    pub(super) fn heal(&self, params: &mut Value) {
-        heal(&self.schema, params);
+    pub(super) fn repair(&self, params: &mut Value) {
+        repair(&self.schema, params);
     }
 }
 
-fn heal(schema: &Value, value: &mut Value) {
+fn repair(schema: &Value, value: &mut Value) {
     if schema["type"] == "object" && value.as_array().is_some_and(Vec::is_empty) {
         *value = Value::Object(Map::new());
     }
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                heal(&schema["properties"][name], field);
+                repair(&schema["properties"][name], field);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| heal(&schema["items"], item)),
+        Value::Array(items) => items.iter_mut().for_each(|item| repair(&schema["items"], item)),
         _ => {}
     }
 }
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn empty_lists_become_objects_only_where_the_schema_has_objects() {
         let mut params = json!({"max_results": 1, "filter": [], "tags": [], "parts": [[], {}]});
-        param_schema().heal(&mut params);
+        param_schema().repair(&mut params);
         assert_eq!(params, json!({"max_results": 1, "filter": {}, "tags": [], "parts": [{}, {}]}));
         assert_eq!(param_schema().check(&params, Duration::MAX, &CancelToken::new(None)), CheckResult::Fit);
     }

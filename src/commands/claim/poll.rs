@@ -11,7 +11,7 @@ use crate::shutdown::{Phase, Watch};
 use crate::store::Store;
 use crate::task::{Task, position_of_type};
 use crate::taskmanager::{
-    Backoff, Claimed, Client, Error, LongPoll, LongPollRequest, Retries, TaskView, withdraw_claims,
+    Backoff, Claimed, Client, Error, LongPollPolicy, LongPollRequest, Retries, TaskView, withdraw_claims,
 };
 use crate::worker::{WorkerType, order};
 
@@ -36,7 +36,7 @@ pub(super) struct ManualPoller<'a> {
     pub(super) wanted: &'a [WantedType<'a>],
     /// The same types with their handlers if the task is to run here: a handler may have snoozed its type.
     pub(super) types: &'a [WorkerType],
-    pub(super) long_poll: LongPoll,
+    pub(super) long_poll: LongPollPolicy,
 }
 
 impl ManualPoller<'_> {
@@ -61,7 +61,8 @@ impl ManualPoller<'_> {
             if got.is_some() || left().is_zero() {
                 return Ok(got);
             }
-            if !self.long_poll.has_waited(asked) && self.setup.clock().sleep(pause.min(left())) == Slept::Interrupted {
+            if !self.long_poll.was_held_open(asked) && self.setup.clock().sleep(pause.min(left())) == Slept::Interrupted
+            {
                 return Ok(None);
             }
         }

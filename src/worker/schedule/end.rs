@@ -3,26 +3,26 @@
 
 use std::time::{Duration, Instant};
 
-use super::terms::{Closed, Flow, IdlePoll, Limits};
-use super::{Breaker, PollSchedule, State, earliest, wait};
+use super::messages::{Closed, ExitLimits, Flow, IdlePoll};
+use super::{Breaker, PollSchedule, ScheduleState, earliest, wait};
 use crate::taskmanager::Retries;
 
-impl State {
+impl ScheduleState {
     /// Whether no task runs and no first report is pending.
     fn is_at_rest(&self) -> bool {
-        self.delivering == 0 && self.occupied.iter().all(|occupied| *occupied == 0)
+        self.first_reports_pending == 0 && self.occupied.iter().all(|occupied| *occupied == 0)
     }
 
     /// Returns when the worker will have been idle for too long. An open circuit is not idle: tasks of its type may be
     /// waiting. Nor, for a while, are failing reports: failures among them return tasks to the queue.
-    pub(super) fn idle_end(&self, limits: &Limits) -> Option<Instant> {
+    pub(super) fn idle_end(&self, limits: &ExitLimits) -> Option<Instant> {
         let limit = limits.exit_after_idle.filter(|_| self.is_at_rest())?;
         let since = self.unreported_since.and_then(|since| since.checked_add(Retries::STANDARD.retry_after_budget));
         let end = self.last_active.checked_add(limit)?.max(since.unwrap_or(self.last_active));
         Some(self.breakers.iter().filter_map(Breaker::opens_until).fold(end, Instant::max))
     }
 
-    pub(super) fn close_when_done(&mut self, limits: &Limits) {
+    pub(super) fn close_when_done(&mut self, limits: &ExitLimits) {
         if limits.max_tasks > 0 && self.claimed >= limits.max_tasks {
             self.closed.get_or_insert(Closed::Done);
         }
@@ -30,8 +30,8 @@ impl State {
 
     /// Closes the schedule after a poll that found nothing, if the worker had been idle for long enough when the poll
     /// began. A failed poll says nothing: the worker stays until one is answered.
-    pub(super) fn close_when_idle(&mut self, limits: &Limits) {
-        let end = self.idle_end(limits).filter(|_| self.asking == 0);
+    pub(super) fn close_when_idle(&mut self, limits: &ExitLimits) {
+        let end = self.idle_end(limits).filter(|_| self.polling == 0);
         if end.is_some_and(|end| self.last_empty_poll >= Some(end)) {
             self.closed.get_or_insert(Closed::Done);
         }
@@ -39,8 +39,8 @@ impl State {
 
     /// Closes the schedule of a drain after a poll that found nothing, if no task can return to the queue any more.
     /// Another poll may have begun before it, and end after it.
-    pub(super) fn close_when_drained(&mut self, limits: &Limits) {
-        let quiet = self.asking == 0 && self.unreported == 0 && self.is_at_rest();
+    pub(super) fn close_when_drained(&mut self, limits: &ExitLimits) {
+        let quiet = self.polling == 0 && self.unreported == 0 && self.is_at_rest();
         if limits.drain && quiet && self.nothing_left_after == Some(self.finished) {
             self.closed.get_or_insert(Closed::Done);
         }
@@ -50,10 +50,10 @@ impl State {
 impl PollSchedule {
     /// Notes that the first report of a stored result is settled or postponed, and whether the task `may_be_back` in
     /// the queue.
-    pub(in crate::worker) fn delivered(&self, may_be_back: bool) {
+    pub(in crate::worker) fn first_report_done(&self, may_be_back: bool) {
         let mut state = self.lock();
-        let was_held_up = state.delivering >= self.most_delivering;
-        state.delivering -= 1;
+        let was_held_up = state.first_reports_pending >= self.most_first_reports;
+        state.first_reports_pending -= 1;
         state.last_active = Instant::now();
         if may_be_back {
             state.finished += 1;
@@ -112,7 +112,7 @@ impl PollSchedule {
     }
 
     /// Waits for up to `timeout` until no long poll is open; true if none is.
-    pub(in crate::worker) fn wait_not_held(&self, timeout: Duration) -> bool {
+    pub(in crate::worker) fn wait_long_poll_ended(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         while state.idle_poll == IdlePoll::LongPoll && Instant::now() < deadline {
@@ -130,13 +130,13 @@ impl PollSchedule {
 
     /// Waits until the first report of each stored result is settled or postponed; false if that takes longer than
     /// `limit`.
-    pub(in crate::worker) fn wait_delivered(&self, limit: Duration) -> bool {
+    pub(in crate::worker) fn wait_first_reports(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut state = self.lock();
-        while state.delivering > 0 && Instant::now() < until {
+        while state.first_reports_pending > 0 && Instant::now() < until {
             wait(&self.ending, &mut state, Some(until));
         }
-        state.delivering == 0
+        state.first_reports_pending == 0
     }
 
     /// Waits until all results are reported, the worker is stopped, or reports have failed for too long; false if that
@@ -175,8 +175,8 @@ impl PollSchedule {
     /// Whether a poll should have begun more than `slack` ago although slots are free.
     pub(in crate::worker) fn is_hung(&self, slack: Duration) -> bool {
         let state = self.lock();
-        let due = self.may_ask_at(&state);
+        let due = self.may_poll_at(&state);
         let is_late = due.is_some_and(|due| due.max(state.last_active) + slack < Instant::now());
-        state.closed.is_none() && state.asking == 0 && state.working() < state.slots && is_late
+        state.closed.is_none() && state.polling == 0 && state.working() < state.slots && is_late
     }
 }

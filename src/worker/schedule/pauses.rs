@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Flow, PollPermit, PollSchedule, SPREAD, State, earliest};
+use super::{Flow, PollPermit, PollSchedule, SPREAD, ScheduleState, earliest};
 use crate::task::TaskId;
 use crate::taskmanager::Backoff;
 
@@ -76,7 +76,7 @@ impl PollSchedule {
     }
 }
 
-impl State {
+impl ScheduleState {
     /// Returns `time`, or the time at which a type is due if that is earlier.
     pub(super) fn until_due(&self, time: Instant) -> Instant {
         self.due.map_or(time, |due| due.min(time))

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::terms::{Flow, IdlePoll};
-use super::{CALLED_BY_A_TASK, ClaimedTask, Limits, PollPermit, PollSchedule, Polled, State};
+use super::messages::{Flow, IdlePoll};
+use super::{CALLED_BY_A_TASK, ClaimedTask, ExitLimits, PollPermit, PollSchedule, Polled, ScheduleState};
 
-impl State {
+impl ScheduleState {
     /// Returns how many tasks may still be asked for, at most `usize::MAX`.
-    pub(super) fn left_to_claim(&self, limits: &Limits) -> usize {
+    pub(super) fn left_to_claim(&self, limits: &ExitLimits) -> usize {
         let asked_for = self.asked_for as u64;
         match limits.max_tasks {
             0 => usize::MAX,
@@ -21,14 +21,14 @@ impl State {
     }
 
     /// Whether a slot is the one to poll next. `fresh`: it has just become free.
-    pub(super) fn is_called(&self, fresh: bool, is_idle: bool) -> bool {
+    pub(super) fn may_poll_next(&self, fresh: bool, is_idle: bool) -> bool {
         // One that waits at the server is no reason not to ask for what there is room for since.
-        let in_call = self.asking - usize::from(self.idle_poll == IdlePoll::LongPoll);
+        let in_call = self.polling - usize::from(self.idle_poll == IdlePoll::LongPoll);
         let called = match self.flow {
             Flow::Tasks => self.is_batch() || fresh || self.called > 0,
             Flow::Unknown | Flow::Empty => is_idle,
         };
-        called && !(self.alone && self.asking > 0) && !(self.is_batch() && in_call > 0)
+        called && !(self.alone && self.polling > 0) && !(self.is_batch() && in_call > 0)
     }
 
     /// Hands claimed tasks to the slot that polled and to those that wait.
@@ -36,7 +36,7 @@ impl State {
         &mut self,
         permit: &PollPermit,
         tasks: Vec<ClaimedTask>,
-        limits: &Limits,
+        limits: &ExitLimits,
     ) -> Option<ClaimedTask> {
         let (count, is_recovered) = (tasks.len(), tasks.iter().any(|task| task.is_recovered));
         for task in &tasks {
@@ -85,16 +85,16 @@ impl State {
         }
     }
 
-    pub(super) fn permit(&mut self, is_idle: bool, limits: &Limits) -> PollPermit {
+    pub(super) fn permit(&mut self, is_idle: bool, limits: &ExitLimits) -> PollPermit {
         let start = Instant::now();
         let others = if self.is_batch() { self.waiting.saturating_sub(self.promised + self.handed.len()) } else { 0 };
         let limit = (1 + others).min(self.left_to_claim(limits)).clamp(1, self.most_per_call);
-        self.asking += 1;
+        self.polling += 1;
         self.asked_for += limit;
         self.promised += limit - 1;
         self.due = None;
         self.last_poll_began = Some(start);
-        let may_wait = is_idle && limits.runs_until_stopped() && !self.unanswered;
+        let may_wait = is_idle && limits.runs_until_stopped() && !self.last_poll_failed;
         let wait = if may_wait { self.long_poll.longest(self.backoff.clone().grow()) } else { Duration::ZERO };
         if !wait.is_zero() {
             self.idle_poll = IdlePoll::LongPoll;
@@ -106,7 +106,7 @@ impl State {
     /// Whether the next poll may be a long poll, after one without a task. Not if the server failed, or answered the
     /// last long poll at once: that would be a busy loop.
     pub(super) fn may_wait_at_server(&self, permit: &PollPermit) -> bool {
-        !self.unanswered && self.long_poll.may_wait(permit.start, !permit.wait.is_zero())
+        !self.last_poll_failed && self.long_poll.may_long_poll(permit.start, !permit.wait.is_zero())
     }
 }
 

@@ -30,7 +30,7 @@ fn are_spread(waits: &[Duration], typical: Duration) -> bool {
 #[test]
 fn workers_that_start_together_ask_at_different_times() {
     let waits = [(); 64].map(|()| {
-        let queue = PollSchedule::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
+        let queue = PollSchedule::new(ExitLimits::default(), vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
         let state = queue.lock();
         state.next_poll - state.last_active
     });
@@ -39,8 +39,8 @@ fn workers_that_start_together_ask_at_different_times() {
 
 /// The wait before the next poll after a poll that ended so.
 fn wait_after(polled: Polled) -> Duration {
-    let queue = PollSchedule::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD * 10, 1.0, SPREAD * 10));
-    let permit = queue.lock().permit(true, &Limits::default());
+    let queue = PollSchedule::new(ExitLimits::default(), vec![1], 1, Backoff::new(SPREAD * 10, 1.0, SPREAD * 10));
+    let permit = queue.lock().permit(true, &ExitLimits::default());
     queue.finish_poll(&permit, polled);
     let state = queue.lock();
     state.next_poll - state.last_active
@@ -62,9 +62,9 @@ fn workers_that_are_told_to_come_back_at_the_same_time_do_not() {
 
 /// A queue whose next poll was set for half a minute or later by a poll that ended so.
 fn far(polled: &Polled) -> PollSchedule {
-    let queue = PollSchedule::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
+    let queue = PollSchedule::new(ExitLimits::default(), vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     while queue.lock().next_poll < Instant::now() + SPREAD * 30 {
-        let permit = queue.lock().permit(true, &Limits::default());
+        let permit = queue.lock().permit(true, &ExitLimits::default());
         queue.finish_poll(&permit, polled.clone());
     }
     queue
@@ -77,7 +77,7 @@ fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
     queue.note_due(SPREAD * 5);
     assert!(queue.lock().next_poll <= due());
     for _ in 0..10 {
-        let permit = queue.lock().permit(true, &Limits::default());
+        let permit = queue.lock().permit(true, &ExitLimits::default());
         queue.note_due(SPREAD * 5);
         queue.finish_poll(&permit, Polled::Empty { left_out: false });
         assert!(queue.lock().next_poll <= due(), "another empty poll does not forget it");
@@ -87,7 +87,7 @@ fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
 #[test]
 fn a_type_that_falls_due_during_a_poll_in_vain_is_asked_for_at_once() {
     let queue = far(&Polled::Empty { left_out: false });
-    let permit = queue.lock().permit(true, &Limits::default());
+    let permit = queue.lock().permit(true, &ExitLimits::default());
     queue.note_due(Duration::ZERO);
     queue.finish_poll(&permit, Polled::Empty { left_out: true });
     assert!(queue.lock().next_poll <= Instant::now());
@@ -102,7 +102,7 @@ fn a_server_that_asked_to_be_left_alone_is_left_alone_though_a_type_is_due() {
 
 #[test]
 fn a_schedule_by_which_nobody_polls_hangs() {
-    let queue = PollSchedule::new(Limits::default(), vec![1], 2, Backoff::new(SPREAD, 1.0, SPREAD));
+    let queue = PollSchedule::new(ExitLimits::default(), vec![1], 2, Backoff::new(SPREAD, 1.0, SPREAD));
     // This machine has been up for longer than a minute.
     let long_ago = Instant::now().checked_sub(SPREAD * 60).unwrap();
     let slack = SPREAD * 30;
@@ -112,7 +112,7 @@ fn a_schedule_by_which_nobody_polls_hangs() {
         (state.next_poll, state.paused_until, state.last_active) = (long_ago, long_ago, long_ago);
     }
     assert!(queue.is_hung(slack));
-    let permit = queue.lock().permit(true, &Limits::default());
+    let permit = queue.lock().permit(true, &ExitLimits::default());
     assert!(!queue.is_hung(slack), "somebody asks");
     assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
     queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
@@ -126,7 +126,7 @@ fn a_schedule_by_which_nobody_polls_hangs() {
 }
 
 /// Whether the next poll comes at once after each of several polls while tasks come that end with `polled`.
-fn asks_again_at_once(limits: Limits, known: Option<LongPolling>, polled: &Polled) -> bool {
+fn asks_again_at_once(limits: ExitLimits, known: Option<LongPollSupport>, polled: &Polled) -> bool {
     let queue = PollSchedule::new(limits, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     if let Some(waits) = known {
         queue.note_server_waits(waits);
@@ -141,20 +141,20 @@ fn asks_again_at_once(limits: Limits, known: Option<LongPolling>, polled: &Polle
 #[test]
 fn a_server_that_may_wait_is_asked_to_at_once() {
     let nothing = || Polled::Empty { left_out: false };
-    let patient = |known, polled: Polled| asks_again_at_once(Limits::default(), known, &polled);
+    let patient = |known, polled: Polled| asks_again_at_once(ExitLimits::default(), known, &polled);
     assert!(patient(None, nothing()), "nobody has asked it yet");
-    assert!(patient(Some(LongPolling::AllTypes), nothing()));
-    assert!(!patient(Some(LongPolling::No), nothing()));
-    let drain = Limits { drain: true, ..Limits::default() };
+    assert!(patient(Some(LongPollSupport::AllTypes), nothing()));
+    assert!(!patient(Some(LongPollSupport::No), nothing()));
+    let drain = ExitLimits { drain: true, ..ExitLimits::default() };
     assert!(!asks_again_at_once(drain, None, &nothing()), "who does not go on for ever does not wait there");
-    for known in [None, Some(LongPolling::AllTypes)] {
+    for known in [None, Some(LongPollSupport::AllTypes)] {
         assert!(!patient(known, Polled::Failed { index: 0, pause: None }), "it would be asked in a circle");
     }
 }
 
 /// Whether a drain is over after a poll that outlived a task, and a poll begun after that task which ended as `short`.
 fn is_drained_after(short: Polled, long: Polled) -> bool {
-    let limits = Limits { drain: true, ..Limits::default() };
+    let limits = ExitLimits { drain: true, ..ExitLimits::default() };
     let queue = PollSchedule::new(limits, vec![3], 3, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     let permit = || queue.lock().permit(false, &limits);
     let [with_task, outlasting] = [permit(), permit()];
@@ -183,7 +183,7 @@ fn a_drain_ends_with_its_last_poll_also_if_that_began_before_the_last_task_was_f
 /// drain for it.
 #[test]
 fn a_drain_does_not_end_with_a_poll_that_left_out_what_another_slot_asked_for() {
-    let limits = Limits { drain: true, ..Limits::default() };
+    let limits = ExitLimits { drain: true, ..ExitLimits::default() };
     let queue = PollSchedule::new(limits, vec![1, 1], 2, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     let permit = || queue.lock().permit(false, &limits);
     let [asking, other] = [permit(), permit()];
@@ -194,7 +194,7 @@ fn a_drain_does_not_end_with_a_poll_that_left_out_what_another_slot_asked_for() 
     assert!(!queue.is_closed());
 }
 
-const IDLE: Limits = Limits { max_tasks: 0, drain: false, exit_after_idle: Some(Duration::ZERO) };
+const IDLE: ExitLimits = ExitLimits { max_tasks: 0, drain: false, exit_after_idle: Some(Duration::ZERO) };
 
 #[test]
 fn an_idle_worker_ends_with_a_poll_in_vain_and_not_with_one_that_was_not_answered() {
@@ -236,7 +236,7 @@ fn a_worker_is_not_idle_while_the_service_behind_a_type_is_away() {
 }
 
 /// A schedule with one slot whose only task has just run, and a poll after it that found nothing.
-fn with_a_report_under_way(limits: Limits) -> PollSchedule {
+fn with_a_report_under_way(limits: ExitLimits) -> PollSchedule {
     let queue = PollSchedule::new(limits, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     let permit = permit_of(&queue);
     assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
@@ -250,9 +250,9 @@ fn with_a_report_under_way(limits: Limits) -> PollSchedule {
 #[test]
 fn a_drain_ends_when_the_last_result_is_reported_and_polls_once_more_after_a_failure() {
     for may_be_back in [false, true] {
-        let queue = with_a_report_under_way(Limits { drain: true, ..Limits::default() });
+        let queue = with_a_report_under_way(ExitLimits { drain: true, ..ExitLimits::default() });
         assert!(!queue.is_closed(), "its report is under way");
-        queue.delivered(may_be_back);
+        queue.first_report_done(may_be_back);
         assert_eq!(queue.is_closed(), !may_be_back);
         if may_be_back {
             let permit = permit_of(&queue);
@@ -265,7 +265,7 @@ fn a_drain_ends_when_the_last_result_is_reported_and_polls_once_more_after_a_fai
 
 #[test]
 fn a_drain_polls_after_the_last_run_whose_handler_may_have_created_a_task() {
-    let limits = Limits { drain: true, ..Limits::default() };
+    let limits = ExitLimits { drain: true, ..ExitLimits::default() };
     let queue = PollSchedule::new(limits, vec![2], 2, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     let permit = permit_of(&queue);
     assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
@@ -273,7 +273,7 @@ fn a_drain_polls_after_the_last_run_whose_handler_may_have_created_a_task() {
     let permit = permit_of(&queue);
     queue.finish_poll(&permit, Polled::Empty { left_out: false });
     queue.finish_run(0, Verdict::Works, true);
-    queue.delivered(false);
+    queue.first_report_done(false);
     assert!(!queue.is_closed());
     let permit = permit_of(&queue);
     queue.finish_poll(&permit, Polled::Empty { left_out: false });
@@ -284,35 +284,35 @@ fn a_drain_polls_after_the_last_run_whose_handler_may_have_created_a_task() {
 fn a_worker_is_not_idle_while_a_report_is_under_way() {
     let queue = with_a_report_under_way(IDLE);
     assert!(!queue.is_closed() && queue.lock().idle_end(&IDLE).is_none());
-    queue.delivered(false);
+    queue.first_report_done(false);
     assert!(queue.lock().idle_end(&IDLE).is_some());
 }
 
 #[test]
 fn nothing_is_claimed_while_too_many_results_wait_for_their_first_report() {
-    let queue = PollSchedule::new(Limits::default(), vec![9], 2, Backoff::new(SPREAD, 1.0, SPREAD));
+    let queue = PollSchedule::new(ExitLimits::default(), vec![9], 2, Backoff::new(SPREAD, 1.0, SPREAD));
     for _ in 0..4 {
-        assert!(queue.may_ask_at(&queue.lock()).is_some());
+        assert!(queue.may_poll_at(&queue.lock()).is_some());
         queue.enter(0);
         queue.finish_run(0, Verdict::Works, true);
     }
-    assert!(queue.may_ask_at(&queue.lock()).is_none());
-    queue.delivered(false);
-    assert!(queue.may_ask_at(&queue.lock()).is_some());
+    assert!(queue.may_poll_at(&queue.lock()).is_none());
+    queue.first_report_done(false);
+    assert!(queue.may_poll_at(&queue.lock()).is_some());
 }
 
 #[test]
-fn wait_delivered_waits_for_first_reports() {
-    let queue = PollSchedule::new(Limits::default(), vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
+fn waiting_for_first_reports_ends_with_the_last() {
+    let queue = PollSchedule::new(ExitLimits::default(), vec![1], 1, Backoff::new(SPREAD, 1.0, SPREAD));
     queue.enter(0);
     queue.finish_run(0, Verdict::Works, true);
-    assert!(!queue.wait_delivered(Duration::ZERO));
-    queue.delivered(false);
-    assert!(queue.wait_delivered(Duration::ZERO));
+    assert!(!queue.wait_first_reports(Duration::ZERO));
+    queue.first_report_done(false);
+    assert!(queue.wait_first_reports(Duration::ZERO));
 }
 
 /// A schedule of a server that takes batches, some of whose slots wait.
-fn batches(limits: Limits, concurrency: usize, waiting: usize) -> PollSchedule {
+fn batches(limits: ExitLimits, concurrency: usize, waiting: usize) -> PollSchedule {
     let queue = PollSchedule::new(limits, vec![concurrency], waiting + 1, Backoff::new(SPREAD, 1.0, SPREAD));
     queue.note_most_per_call(100);
     {
@@ -324,10 +324,10 @@ fn batches(limits: Limits, concurrency: usize, waiting: usize) -> PollSchedule {
 
 #[test]
 fn a_slot_polls_for_all_that_wait_and_hands_them_their_tasks() {
-    let queue = batches(Limits::default(), 9, 3);
+    let queue = batches(ExitLimits::default(), 9, 3);
     let permit = permit_of(&queue);
     assert_eq!((permit.limit, queue.reserve(0, permit.limit)), (4, Reservation::Made(4)));
-    assert!(!queue.lock().is_called(true, false), "one call at a time");
+    assert!(!queue.lock().may_poll_next(true, false), "one call at a time");
     assert!(queue.finish_poll(&permit, Polled::Tasks(vec![task(), task(), task()])).is_some());
     queue.release(0, 1);
     for _ in 0..2 {
@@ -340,18 +340,18 @@ fn a_slot_polls_for_all_that_wait_and_hands_them_their_tasks() {
 
 #[test]
 fn no_more_tasks_are_asked_for_than_may_be_claimed() {
-    let queue = batches(Limits { max_tasks: 3, ..Limits::default() }, 9, 7);
+    let queue = batches(ExitLimits { max_tasks: 3, ..ExitLimits::default() }, 9, 7);
     let permit = permit_of(&queue);
     assert_eq!(permit.limit, 3);
-    assert!(queue.may_ask_at(&queue.lock()).is_none());
+    assert!(queue.may_poll_at(&queue.lock()).is_none());
     queue.finish_poll(&permit, Polled::Empty { left_out: false });
-    let queue = batches(Limits::default(), 2, 7);
+    let queue = batches(ExitLimits::default(), 2, 7);
     assert_eq!((permit_of(&queue).limit, queue.reserve(0, 8)), (8, Reservation::Made(2)));
 }
 
 #[test]
 fn slots_stay_until_a_poll_that_is_under_way_has_brought_its_tasks() {
-    let queue = batches(Limits::default(), 9, 1);
+    let queue = batches(ExitLimits::default(), 9, 1);
     let permit = permit_of(&queue);
     assert_eq!(queue.reserve(0, 2), Reservation::Made(2));
     queue.close(Closed::Asked);
@@ -362,8 +362,8 @@ fn slots_stay_until_a_poll_that_is_under_way_has_brought_its_tasks() {
 
 #[test]
 fn a_slot_that_waits_at_the_server_keeps_none_from_asking_for_what_has_room_since() {
-    let queue = batches(Limits::default(), 9, 2);
-    queue.note_server_waits(LongPolling::AllTypes);
+    let queue = batches(ExitLimits::default(), 9, 2);
+    queue.note_server_waits(LongPollSupport::AllTypes);
     queue.lock().flow = Flow::Empty;
     let waits = permit_of(&queue);
     assert!(!waits.wait.is_zero() && waits.limit == 3);

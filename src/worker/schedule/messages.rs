@@ -6,7 +6,7 @@ use crate::task::Claim;
 
 /// When the worker is done by itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::worker) struct Limits {
+pub(in crate::worker) struct ExitLimits {
     /// Maximum number of tasks; 0 = no limit.
     pub(in crate::worker) max_tasks: u64,
     /// When the queue is empty and everything is reported.
@@ -15,7 +15,7 @@ pub(in crate::worker) struct Limits {
     pub(in crate::worker) exit_after_idle: Option<Duration>,
 }
 
-impl Limits {
+impl ExitLimits {
     /// Whether the worker runs until stopped.
     pub(super) fn runs_until_stopped(&self) -> bool {
         self.max_tasks == 0 && !self.drain && self.exit_after_idle.is_none()
@@ -25,7 +25,7 @@ impl Limits {
 /// Why the schedule was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::worker) enum Closed {
-    /// A limit was reached: see [`Limits`].
+    /// A limit was reached: see [`ExitLimits`].
     Done,
     /// Reports have failed for too long, and somebody waits for the worker's exit.
     GaveUp,
