@@ -87,6 +87,13 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
+    /// The task was claimed more often than `max_attempts` allows, and is not run.
+    pub(crate) const MAX_ATTEMPTS: &str = "max_attempts";
+    /// Workers died while they ran the task, and it is not run again.
+    pub(crate) const WORKER_DIED: &str = "worker_died";
+    /// The task was cancelled, or its claim was lost, while it ran.
+    pub(crate) const CLAIM_LOST: &str = "claim_lost";
+
     /// Returns the name in the envelope.
     #[must_use]
     pub fn as_str(&self) -> &str {

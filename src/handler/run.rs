@@ -138,7 +138,7 @@ pub(crate) fn stopped(reason: CancelReason) -> Outcome {
 
 /// Returns the outcome of an attempt whose claim was lost. It is always retryable, since the task is not at fault.
 fn claim_lost(error: String) -> Outcome {
-    Failure { error, error_type: ErrorType::Other("claim_lost".into()), retryable: true }.into()
+    Failure { error, error_type: ErrorType::Other(ErrorType::CLAIM_LOST.into()), retryable: true }.into()
 }
 
 /// Appends the stderr tail to `error`.

@@ -77,11 +77,11 @@ impl Executor<'_> {
         let most = self.config.max_attempts.value;
         if task.attempt > most {
             let error = format!("claimed {} times, more than max_attempts = {most}: not run", task.attempt);
-            return Some(Outcome::failure(ErrorType::Other("max_attempts".into()), error));
+            return Some(Outcome::failure(ErrorType::Other(ErrorType::MAX_ATTEMPTS.into()), error));
         }
         if crashes >= MAX_CRASHES {
             let error = format!("a worker died while running this task, {crashes} times: not run again");
-            return Some(Outcome::failure(ErrorType::Other("worker_died".into()), error));
+            return Some(Outcome::failure(ErrorType::Other(ErrorType::WORKER_DIED.into()), error));
         }
         if let Err(error) = check_limits(&task.params) {
             return Some(Outcome::failure(ErrorType::Validation, error));

@@ -71,7 +71,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::handler::Handler;
 use crate::shutdown::{CancelReason, Phase, Shutdown};
 use crate::store::{Counters, Process, Store, StoreError, StoredResult};
-use crate::task::TaskId;
+use crate::task::{Claim, TaskId};
 use crate::taskmanager::{Backoff, Client, Error, withdraw_claims};
 
 /// What a worker should do, in addition to its configuration.
@@ -160,18 +160,22 @@ pub enum WorkerError {
 
 /// Runs a worker until it is done or the program is stopped.
 pub(crate) fn run(options: &WorkerOptions, tools: &Tools<'_>) -> Result<Summary, WorkerError> {
-    let exit_on_outage = startup::exit_on_outage(options, tools);
+    let outage_limit = startup::outage_limit(options, tools);
     // If the server sends Retry-After, all slots pause, instead of one slot waiting inside its call.
     let client = tools.client.with_retry_after_budget(Duration::ZERO);
     let tools = &Tools { client: &client, ..*tools };
-    let Some(types) = startup::resolve(options, tools, exit_on_outage)? else {
+    let Some(types) = startup::resolve(options, tools, outage_limit)? else {
         tools.observer.event(&Event::Ended(&Summary::default()));
         return Ok(Summary::default());
     };
     let executor = startup::executor(tools);
-    let process = startup::start_process(options, tools, &executor)?;
+    let process = startup::start_process(tools, &executor)?;
+    if startup::runs_programs(options) {
+        recovery::supervise_handlers(&executor, &process);
+    }
+    recovery::kill_orphans(&executor);
     let unreported = tools.store.take_unreported(client.url(), &process)?;
-    let context = Context::new(options, (executor, process, types), &unreported, exit_on_outage)?;
+    let context = Context::new(options, (executor, process, types), &unreported, outage_limit)?;
     let reports = ReportQueue::new(unreported, tools.config);
     let store_health = StoreHealth::new(&context, &reports);
     let recovery = Recovery::new(&context, &store_health)?;
@@ -194,8 +198,9 @@ struct Context<'a> {
     schedule: Arc<PollSchedule>,
     outage: OutageTracker<'a>,
     claim_time: ClaimTime,
-    /// If set, the worker exits when the TaskManager is unreachable, or asks for a pause, for this long.
-    exit_on_outage: Option<Duration>,
+    /// How long the worker continues while the TaskManager is unreachable, or asks for a pause. `None`: without end, since
+    /// nobody waits for its exit.
+    outage_limit: Option<Duration>,
     counters: Mutex<Counters>,
     failure: Mutex<Option<WorkerError>>,
 }
@@ -205,7 +210,7 @@ impl<'a> Context<'a> {
         options: &WorkerOptions,
         (executor, process, types): (Executor<'a>, Process, Vec<WorkerType>),
         unreported: &[StoredResult],
-        exit_on_outage: Option<Duration>,
+        outage_limit: Option<Duration>,
     ) -> Result<Self, StoreError> {
         let config = executor.config;
         let limits = ExitLimits {
@@ -224,7 +229,7 @@ impl<'a> Context<'a> {
             executor,
             types,
             process,
-            exit_on_outage,
+            outage_limit,
             counters: Mutex::default(),
             failure: Mutex::new(None),
         })
@@ -244,6 +249,11 @@ impl<'a> Context<'a> {
 
     fn clock(&self) -> &dyn Clock {
         &*self.executor.completer.clock
+    }
+
+    /// Whether somebody waits for the worker's exit. Then it does not wait for the end of an outage or of a full disk.
+    fn is_exit_awaited(&self) -> bool {
+        self.outage_limit.is_some()
     }
 
     /// Sends an event to the observer.
@@ -271,6 +281,15 @@ impl<'a> Context<'a> {
         self.in_flight.end();
     }
 
+    /// Gives up a claim that this process holds but does not work. A search checks whether it has really expired.
+    fn give_up_claim(&self, claim: &Claim) {
+        // First, since a search ignores tasks whose claim is noted. If this fails, the next required write reports a
+        // failure.
+        let _ = self.store().forget_claim(claim, self.client().url());
+        self.in_flight.abandon((claim.task.id, claim.task.attempt));
+        self.in_flight.lost_claims.add(1);
+    }
+
     /// Whether [`run`] will return an error.
     fn has_failed(&self) -> bool {
         self.failure.lock().is_some()
@@ -283,7 +302,7 @@ impl<'a> Context<'a> {
 
     /// Records that some work may remain that this worker cannot do, if somebody waits for its exit.
     fn note_incomplete(&self, error: Error) {
-        if self.exit_on_outage.is_some() {
+        if self.is_exit_awaited() {
             self.note_failure(WorkerError::TaskManager(error));
         }
     }
@@ -294,7 +313,7 @@ impl<'a> Context<'a> {
         match error {
             Error::KeyRefused { .. } => true,
             Error::NotATaskManager { .. } | Error::Interrupted => false,
-            other => self.exit_on_outage.is_some() && !other.is_retryable(),
+            other => self.is_exit_awaited() && !other.is_retryable(),
         }
     }
 

@@ -380,9 +380,8 @@ impl<'w> Poller<'w> {
             return None;
         }
         self.context.outage.claim_failed(index, &error);
-        if self.context.outage.is_claim_given_up(index, &error, self.context.exit_on_outage)
-            || self.context.is_fatal(&error)
-        {
+        let is_given_up = self.context.outage.is_claim_given_up(index, &error, self.context.outage_limit);
+        if is_given_up || self.context.is_fatal(&error) {
             self.context.fail(WorkerError::TaskManager(error));
         }
         pause

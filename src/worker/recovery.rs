@@ -109,11 +109,7 @@ impl<'w> Recovery<'w> {
             if !claim.deadline.left().is_zero() {
                 return Some(claim);
             }
-            context.in_flight.abandon((claim.task.id, claim.task.attempt));
-            // A search checks whether it has really expired.
-            context.in_flight.lost_claims.add(1);
-            // If this fails, the next required write reports a failure.
-            let _ = context.store().forget_claim(&claim, context.client().url());
+            context.give_up_claim(&claim);
         }
     }
 
@@ -149,9 +145,9 @@ impl<'w> Recovery<'w> {
         let pause = error.retry_after();
         self.context.outage.failed(&error);
         let is_too_long =
-            is_too_long(self.context.in_flight.lost_claims.failing_for(), &error, self.context.exit_on_outage);
+            is_too_long(self.context.in_flight.lost_claims.failing_for(), &error, self.context.outage_limit);
         if is_too_long
-            || self.context.outage.is_given_up(&error, self.context.exit_on_outage)
+            || self.context.outage.is_given_up(&error, self.context.outage_limit)
             || self.context.is_fatal(&error)
         {
             self.context.fail(WorkerError::TaskManager(error));
@@ -270,14 +266,17 @@ pub(super) fn claim_expiry(claim: &Claim, worker_type: &WorkerType, context: &Co
     Moment::at(end, now).min(now.later(whole.max(context.executor.timeout(worker_type))))
 }
 
-/// Makes this process the reaper of its handlers' descendants if they are programs, and kills the orphans of dead
-/// processes. If the handlers are the process's own code, its children are not ours to kill.
-pub(super) fn kill_orphans(executor: &Executor<'_>, process: &Process, runs_programs: bool) {
-    let Completer { store, observer, .. } = &executor.completer;
-    if runs_programs && let Err(error) = handler::supervise(process.mark()) {
+/// Makes this process the reaper of its handlers' descendants.
+pub(super) fn supervise_handlers(executor: &Executor<'_>, process: &Process) {
+    if let Err(error) = handler::supervise(process.mark()) {
         let warning = format!("processes that leave their handler's process group cannot be killed with it: {error}");
-        observer.event(&Event::Warning(warning));
+        executor.completer.observer.event(&Event::Warning(warning));
     }
+}
+
+/// Kills the orphans of dead processes.
+pub(super) fn kill_orphans(executor: &Executor<'_>) {
+    let Completer { store, observer, .. } = &executor.completer;
     // A mark that cannot be looked up may belong to a live process.
     let is_dead = |mark: &str| store.is_mark_alive(mark) == Ok(Some(false));
     for orphan in handler::kill_orphans(is_dead) {

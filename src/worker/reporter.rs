@@ -122,8 +122,8 @@ impl<'w> Reporter<'w> {
         for ((first, mut delivered), sent) in firsts.into_iter().zip(delivered).zip(send(reports)) {
             let FirstSent { is_taken, may_be_back } = sent;
             delivered.may_be_back = may_be_back;
-            if let Some(FirstReport { attempt, polled_at, has_run }) = first {
-                self.context.schedule.note_claim(delivered.task_id, !(is_taken && has_run), polled_at);
+            if let Some(FirstReport { attempt, polled_at, is_quick_failure }) = first {
+                self.context.schedule.note_claim(delivered.task_id, !is_taken || is_quick_failure, polled_at);
                 self.context.in_flight.end_attempt((delivered.task_id, attempt));
             }
         }
@@ -204,8 +204,8 @@ impl<'w> Reporter<'w> {
     /// while.
     fn reports_failed(&self, error: &Error, since: Instant) {
         self.reports.pause(error.retry_after().unwrap_or_default());
-        let is_too_long = is_too_long(since.elapsed(), error, self.context.exit_on_outage)
-            || self.context.outage.is_given_up(error, self.context.exit_on_outage);
+        let is_too_long = is_too_long(since.elapsed(), error, self.context.outage_limit)
+            || self.context.outage.is_given_up(error, self.context.outage_limit);
         if is_too_long {
             self.context.schedule.close(Closed::GaveUp);
             self.context.in_flight.end();

@@ -156,7 +156,7 @@ impl<'w> Slots<'w> {
         // Must come before the task can return to the queue.
         let is_snoozed = snooze(context, worker_type, &result.outcome);
         let verdict = verdict(&result, is_snoozed);
-        let first = FirstReport { attempt, polled_at, has_run: has_run(&result) };
+        let first = FirstReport { attempt, polled_at, is_quick_failure: is_quick_failure(&result) };
         failpoint::reach("stored");
         Ok(Some((PendingReport::new(id, result, is_recovered, first), verdict)))
     }
@@ -199,11 +199,8 @@ impl<'w> Slots<'w> {
     /// the claim; otherwise a search at the TaskManager finds it again, unless it has expired.
     fn give_up_waiting(&self, claim: &Claim, is_ending: bool) {
         if !is_ending {
-            // If this fails, the next required write reports a failure.
-            let _ = self.context.store().forget_claim(claim, self.context.client().url());
-            self.context.in_flight.abandon((claim.task.id, claim.task.attempt));
-            // Its claim seems to have expired; a search checks that.
-            self.context.in_flight.lost_claims.add(1);
+            // It seems to have expired.
+            self.context.give_up_claim(claim);
         }
         let reason = "the report of its previous attempt is still being sent";
         self.context.emit(&Event::NotRun { claim, reason });
@@ -323,22 +320,20 @@ impl Slots<'_> {
     }
 }
 
-/// Whether a handler ran. If it did not, another attempt would fail as quickly.
-fn has_run(result: &TaskResult) -> bool {
-    let unrun =
-        [ErrorType::Validation, ErrorType::Other("max_attempts".into()), ErrorType::Other("worker_died".into())];
-    let is_unrun = |failure: &Failure| unrun.contains(&failure.error_type);
-    !result.outcome.is_not_run() && !result.outcome.failure.as_ref().is_some_and(is_unrun)
+/// Whether the task was not run, or failed in a way in which another attempt would fail as quickly.
+fn is_quick_failure(result: &TaskResult) -> bool {
+    let quick = [ErrorType::Validation.as_str(), ErrorType::MAX_ATTEMPTS, ErrorType::WORKER_DIED];
+    let is_quick = |failure: &Failure| quick.contains(&failure.error_type.as_str());
+    result.outcome.is_not_run() || result.outcome.failure.as_ref().is_some_and(is_quick)
 }
 
 /// Returns what an attempt says about the service behind its type. If the type `is_snoozed`, the handler knows when to
 /// continue.
 fn verdict(result: &TaskResult, is_snoozed: bool) -> Verdict {
+    let stopped = [ErrorType::Shutdown.as_str(), ErrorType::CLAIM_LOST];
     match &result.outcome.failure {
         Some(_) if is_snoozed || result.outcome.is_not_run() => Verdict::Unknown,
-        Some(failure) if [ErrorType::Shutdown, ErrorType::Other("claim_lost".into())].contains(&failure.error_type) => {
-            Verdict::Unknown
-        }
+        Some(failure) if stopped.contains(&failure.error_type.as_str()) => Verdict::Unknown,
         Some(failure) if failure.retryable => Verdict::Fails,
         _ => Verdict::Works,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::outage::OutageTracker;
 use super::watchdog::{heartbeat_interval, heartbeat_timeout};
-use super::{Completer, Event, Executor, Tools, TypeError, WorkerError, WorkerOptions, WorkerType, recovery};
+use super::{Completer, Event, Executor, Tools, TypeError, WorkerError, WorkerOptions, WorkerType};
 use crate::clock::{Clock, Slept};
 use crate::config;
 use crate::failpoint;
@@ -23,7 +23,7 @@ const SPARE: u64 = 32;
 
 /// Returns how long a worker whose exit somebody waits for continues without an answer of the TaskManager; `None` if
 /// nobody does.
-pub(super) fn exit_on_outage(options: &WorkerOptions, tools: &Tools<'_>) -> Option<Duration> {
+pub(super) fn outage_limit(options: &WorkerOptions, tools: &Tools<'_>) -> Option<Duration> {
     let is_waited_for = options.drain || tools.config.max_tasks.value > 0;
     let budget = tools.client.retries().retry_after_budget;
     is_waited_for.then(|| failpoint::timeout("short_timeouts", budget, Duration::from_secs(1)))
@@ -41,24 +41,22 @@ pub(super) fn executor<'a>(tools: &Tools<'a>) -> Executor<'a> {
     Executor { config: tools.config, completer }
 }
 
-/// Registers this process in the results file, and kills the orphans of dead processes.
-pub(super) fn start_process(
-    options: &WorkerOptions,
-    tools: &Tools<'_>,
-    executor: &Executor<'_>,
-) -> Result<Process, StoreError> {
+/// Registers this process in the results file.
+pub(super) fn start_process(tools: &Tools<'_>, executor: &Executor<'_>) -> Result<Process, StoreError> {
     let now = executor.completer.clock.now();
-    let process = tools.store.start_process(&tools.config.worker_id.value, tools.client.url(), now)?;
-    let runs_programs = options.task_types.iter().any(|it| !options.handlers.contains_key(&it.name));
-    recovery::kill_orphans(executor, &process, runs_programs);
-    Ok(process)
+    tools.store.start_process(&tools.config.worker_id.value, tools.client.url(), now)
+}
+
+/// Whether a handler is a program. If all are the process's own code, its children are not ours to kill.
+pub(super) fn runs_programs(options: &WorkerOptions) -> bool {
+    options.task_types.iter().any(|it| !options.handlers.contains_key(&it.name))
 }
 
 /// Resolves the types to work; `None` if the program was stopped before the TaskManager answered.
 pub(super) fn resolve(
     options: &WorkerOptions,
     tools: &Tools<'_>,
-    exit_on_outage: Option<Duration>,
+    outage_limit: Option<Duration>,
 ) -> Result<Option<Vec<WorkerType>>, WorkerError> {
     let handlers: Result<Vec<_>, _> = options.task_types.iter().map(|it| checked_handler(it, options, tools)).collect();
     let handlers = handlers.map_err(|error| WorkerError::Type(TypeError::Configuration(error)))?;
@@ -78,8 +76,8 @@ pub(super) fn resolve(
             Err(error) => return Err(WorkerError::Type(error)),
         };
         // If somebody waits for the worker's exit, an unreachable TaskManager is an error at once.
-        let is_away = exit_on_outage.is_some() && outage.answers() == 0 && error.retry_after().is_none();
-        if is_away || outage.is_given_up(&error, exit_on_outage) {
+        let is_away = outage_limit.is_some() && outage.answers() == 0 && error.retry_after().is_none();
+        if is_away || outage.is_given_up(&error, outage_limit) {
             return Err(WorkerError::TaskManager(error));
         }
         outage.failed(&error);

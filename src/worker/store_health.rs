@@ -54,7 +54,7 @@ impl<'w> StoreHealth<'w> {
 
     /// Whether the worker continues after this error.
     pub(super) fn survives(&self, error: &StoreError) -> bool {
-        self.context.exit_on_outage.is_none() && error.can_be_mended()
+        !self.context.is_exit_awaited() && error.can_be_mended()
     }
 
     /// Handles a failed write: stops claiming until the file can be written, or stops the worker.

@@ -170,7 +170,7 @@ impl<'w> Supervisor<'w> {
 
     /// If somebody waits for the worker's exit, waits for reports that the TaskManager asked to send later.
     fn wait_reported(&self) {
-        let is_waited_for = self.context.exit_on_outage.is_some();
+        let is_waited_for = self.context.is_exit_awaited();
         while is_waited_for && !self.context.schedule.wait_reported(self.slots.watchdog.interval()) {
             self.heartbeat();
         }

@@ -32,8 +32,8 @@ pub(in crate::worker) struct FirstReport {
     pub(in crate::worker) attempt: u32,
     /// When the poll that claimed it began.
     pub(in crate::worker) polled_at: Instant,
-    /// Whether a handler ran.
-    pub(in crate::worker) has_run: bool,
+    /// Whether another attempt would fail as quickly.
+    pub(in crate::worker) is_quick_failure: bool,
 }
 
 impl PendingReport {

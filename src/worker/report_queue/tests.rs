@@ -12,7 +12,7 @@ fn report(id: u64, attempt: u32) -> PendingReport {
     let task = Task { id: TaskId(id), task_type: "any".into(), params: Value::Null, attempt, priority: 0 };
     let claim = Claim { task, worker_id: "me".into(), claimed_at: now, deadline: now.into() };
     let result = TaskResult::new(claim, Outcome::success(Value::Null), "", now, now);
-    let first = FirstReport { attempt, polled_at: Instant::now(), has_run: true };
+    let first = FirstReport { attempt, polled_at: Instant::now(), is_quick_failure: false };
     PendingReport::new(ResultId(1), result, false, first)
 }
 
