@@ -121,7 +121,7 @@ fn complete(client: &Client, task: prismq::Task) {
         started_at: now,
         finished_at: now,
     };
-    client.deliver(&ResultReport::from(&result)).expect("it answers");
+    client.send_report(&ResultReport::from(&result)).expect("it answers");
 }
 
 /// How often a second so many threads can do `work`.

@@ -213,9 +213,9 @@ enum ReportState {
 /// Reports.
 impl Client {
     /// Reports a result for the first time.
-    pub fn deliver(&self, report: &ResultReport) -> Result<Delivery, Error> {
+    pub fn send_report(&self, report: &ResultReport) -> Result<Delivery, Error> {
         if self.known_features().batch {
-            return self.deliver_idempotent(report);
+            return self.send_idempotent(report);
         }
         let mut retry_state = self.retries().start();
         match report.send(self) {
@@ -223,7 +223,7 @@ impl Client {
             Err(error) if error.says_not_claimed() => {}
             // Looking up the task tells whether all answers are wrong, or only the one to this report.
             Err(error @ (Error::NotATaskManager { .. } | Error::InvalidAnswer { .. })) => {
-                return match self.settle_within(report, retry_state) {
+                return match self.resend_within(report, retry_state) {
                     Err(Error::NotATaskManager { .. }) => Err(error),
                     other => other,
                 };
@@ -231,25 +231,25 @@ impl Client {
             Err(error) if error.is_retryable() => self.wait(error, &mut retry_state)?,
             Err(error) => return Err(error),
         }
-        self.settle_within(report, retry_state)
+        self.resend_within(report, retry_state)
     }
 
     /// Reports a result that may have arrived already.
-    pub fn redeliver(&self, report: &ResultReport) -> Result<Delivery, Error> {
+    pub fn resend_report(&self, report: &ResultReport) -> Result<Delivery, Error> {
         if self.known_features().batch {
-            return self.deliver_idempotent(report);
+            return self.send_idempotent(report);
         }
-        self.settle_within(report, self.retries().start())
+        self.resend_within(report, self.retries().start())
     }
 
     /// Reports a result to a server that answers a repeated report as it did the first: nothing has to be looked up.
-    fn deliver_idempotent(&self, report: &ResultReport) -> Result<Delivery, Error> {
+    fn send_idempotent(&self, report: &ResultReport) -> Result<Delivery, Error> {
         match self.retrying(|| report.send(self)) {
             Ok(()) => Ok(Delivery::Confirmed),
             Err(error) if error.says_not_claimed() => Ok(Delivery::ClaimLost),
             // Looking up the task tells whether all answers are wrong, or only the one to this report.
             Err(error @ (Error::NotATaskManager { .. } | Error::InvalidAnswer { .. })) => {
-                match self.settle_within(report, self.retries().start()) {
+                match self.resend_within(report, self.retries().start()) {
                     Err(Error::NotATaskManager { .. }) => Err(error),
                     other => other,
                 }
@@ -260,7 +260,7 @@ impl Client {
 
     /// Reports results, at most 100 and each of another task, to a server with the feature `batch`: those of one worker ID
     /// in one call. Returns the outcome of each. If a call fails, so do all later reports, with the same error.
-    pub fn deliver_batch(&self, reports: &[ResultReport]) -> Vec<Result<Delivery, Error>> {
+    pub fn send_reports(&self, reports: &[ResultReport]) -> Vec<Result<Delivery, Error>> {
         let (mut answers, mut rest) = (Vec::with_capacity(reports.len()), reports);
         while !rest.is_empty() {
             let (mut fitted, mut bytes) = (Vec::new(), 0);
@@ -273,7 +273,7 @@ impl Client {
                 fitted.push(next);
             }
             let (batch, later) = rest.split_at(fitted.len());
-            match self.deliver_at_once(batch, &fitted) {
+            match self.send_at_once(batch, &fitted) {
                 Ok(delivered) => answers.extend(delivered),
                 Err(error) => {
                     answers.resize(reports.len(), Err(error));
@@ -286,19 +286,15 @@ impl Client {
     }
 
     /// Sends these reports in one call. If the server cannot take them together, sends them one by one.
-    fn deliver_at_once(
-        &self,
-        reports: &[ResultReport],
-        fitted: &[Fitted],
-    ) -> Result<Vec<Result<Delivery, Error>>, Error> {
+    fn send_at_once(&self, reports: &[ResultReport], fitted: &[Fitted]) -> Result<Vec<Result<Delivery, Error>>, Error> {
         if let [report] = reports {
-            return Ok(vec![self.deliver(report)]);
+            return Ok(vec![self.send_report(report)]);
         }
         let entries = reports.iter().zip(fitted).map(|(report, it)| (report.id, report.entry(&it.result))).collect();
         let answers = match self.complete_batch(&reports[0].worker_id, entries) {
             Ok(answers) => answers,
             Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => {
-                return Ok(reports.iter().map(|report| self.deliver(report)).collect());
+                return Ok(reports.iter().map(|report| self.send_report(report)).collect());
             }
             Err(error) => return Err(error),
         };
@@ -308,17 +304,17 @@ impl Client {
                 Ok(Delivery::Confirmed)
             }
             Err(error) if error.says_not_claimed() => Ok(Delivery::ClaimLost),
-            Err(error) if error.says_too_long() => self.deliver(report),
+            Err(error) if error.says_too_long() => self.send_report(report),
             Err(error) => Err(error),
         };
         Ok(reports.iter().zip(fitted).zip(answers).map(delivered).collect())
     }
 
-    fn settle_within(&self, report: &ResultReport, mut retry_state: RetryState) -> Result<Delivery, Error> {
+    fn resend_within(&self, report: &ResultReport, mut retry_state: RetryState) -> Result<Delivery, Error> {
         let once = self.with_retries(Retries::NONE);
         let mut failures = 0;
         loop {
-            match once.settle(report, failures) {
+            match once.look_up_and_send(report, failures) {
                 Err(error) if error.is_retryable() || error.says_not_claimed() => self.wait(error, &mut retry_state)?,
                 other => return other,
             }
@@ -327,7 +323,7 @@ impl Client {
     }
 
     /// Looks up the task, and sends the report if it has not arrived.
-    fn settle(&self, report: &ResultReport, failures: u32) -> Result<Delivery, Error> {
+    fn look_up_and_send(&self, report: &ResultReport, failures: u32) -> Result<Delivery, Error> {
         match report_state(self.task(report.id)?.as_ref(), report) {
             ReportState::Arrived => Ok(Delivery::Confirmed),
             ReportState::ClaimLost => Ok(Delivery::ClaimLost),

@@ -57,12 +57,12 @@ impl Completer<'_> {
     /// anything.
     pub(crate) fn report(&self, result: &TaskResult, in_doubt: bool) -> Result<Delivery, Error> {
         let report = ResultReport::from(result);
-        if in_doubt { self.client.redeliver(&report) } else { self.client.deliver(&report) }
+        if in_doubt { self.client.resend_report(&report) } else { self.client.send_report(&report) }
     }
 
     /// Reports results, each of another task, to a server that takes batches; returns the answer to each.
     pub(super) fn report_all<'r>(&self, results: impl Iterator<Item = &'r TaskResult>) -> Vec<Result<Delivery, Error>> {
-        self.client.deliver_batch(&results.map(ResultReport::from).collect::<Vec<_>>())
+        self.client.send_reports(&results.map(ResultReport::from).collect::<Vec<_>>())
     }
 
     /// Marks a stored result as confirmed or lost.

@@ -225,7 +225,7 @@ fn a_client_delivers_its_results_despite_faults() {
             started_at: now,
             finished_at: now,
         };
-        assert_eq!(client.deliver(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
+        assert_eq!(client.send_report(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
         delivered.push(task.id.0);
     }
     assert_eq!(faulty.tasks(), 20, "none was created twice");

@@ -327,12 +327,12 @@ fn the_clients_calls_work() {
     assert_eq!(client.progress(TaskId(1), "w", 40, Some("on it")), Ok(()));
 
     let failed = Outcome::failure(ErrorType::Handler, "broken");
-    assert_eq!(client.deliver(&report(failed.clone(), 1)), Ok(Delivery::Confirmed));
-    assert_eq!(client.redeliver(&report(failed, 1)), Ok(Delivery::Confirmed), "it finds that it arrived");
+    assert_eq!(client.send_report(&report(failed.clone(), 1)), Ok(Delivery::Confirmed));
+    assert_eq!(client.resend_report(&report(failed, 1)), Ok(Delivery::Confirmed), "it finds that it arrived");
     client.claim("w", 1, Order::OldestFirst).unwrap().unwrap();
     let long = report(Outcome::success(json!("x".repeat(70_000))), 2);
-    assert_eq!(client.deliver(&long), Ok(Delivery::Confirmed));
-    assert_eq!(client.deliver(&long), Ok(Delivery::Confirmed));
+    assert_eq!(client.send_report(&long), Ok(Delivery::Confirmed));
+    assert_eq!(client.send_report(&long), Ok(Delivery::Confirmed));
     let shown = client.task(TaskId(1)).unwrap().unwrap();
     assert_eq!((shown.status.as_str(), shown.attempts), ("completed", 2));
     assert_eq!(shown.result.unwrap()["data_bytes"], json!(70_002), "the summary");

@@ -44,13 +44,13 @@ fn look(changes: &Value) -> Answer {
 /// sent again.
 fn fate(outcome: Outcome, look: &Answer) -> (Delivery, bool) {
     let server = ScriptedServer::queue([Answer::close(), look.clone(), recorded("complete")]);
-    let first = patient(&server, Retries::STANDARD, &FakeClock::new()).deliver(&report(outcome.clone())).unwrap();
+    let first = patient(&server, Retries::STANDARD, &FakeClock::new()).send_report(&report(outcome.clone())).unwrap();
     let calls = server.calls();
     assert_eq!(calls[..2], [COMPLETE, LOOK]);
 
     // The same after a restart, when it is unknown whether the report was sent.
     let server = ScriptedServer::queue([look.clone(), recorded("complete")]);
-    let later = client(&server).redeliver(&report(outcome)).unwrap();
+    let later = client(&server).resend_report(&report(outcome)).unwrap();
     assert_eq!((later, server.calls()), (first, calls[1..].to_vec()));
     (first, calls.len() == 3)
 }
@@ -136,7 +136,7 @@ fn an_answer_is_lost_in_many_ways() {
             connection.call_timeout = Duration::from_millis(100);
         }
         let client = Client::new(&connection, Retries::STANDARD, FakeClock::new()).unwrap();
-        assert_eq!(client.deliver(&report(success())), Ok(Delivery::Confirmed), "{answer:?}");
+        assert_eq!(client.send_report(&report(success())), Ok(Delivery::Confirmed), "{answer:?}");
         assert_eq!(server.calls(), [COMPLETE, LOOK], "{answer:?}");
     }
 }
@@ -147,7 +147,7 @@ fn a_refused_report_is_looked_up_at_once() {
     {
         let clock = FakeClock::new();
         let server = ScriptedServer::queue([recorded(refusal), recorded("show the completed task")]);
-        let delivery = patient(&server, Retries::NONE, &clock).deliver(&report(success()));
+        let delivery = patient(&server, Retries::NONE, &clock).send_report(&report(success()));
         assert_eq!((delivery, clock.sleeps().len()), (Ok(Delivery::Confirmed), 0), "{refusal}");
     }
 }
@@ -161,7 +161,7 @@ fn looking_and_sending_are_both_tried_again() {
         "POST" => sent.lock().unwrap().next().unwrap(),
         _ => looks.lock().unwrap().next().unwrap_or_else(|| look(&json!({}))),
     });
-    let delivery = patient(&server, Retries::STANDARD, &clock).deliver(&report(success()));
+    let delivery = patient(&server, Retries::STANDARD, &clock).send_report(&report(success()));
     assert_eq!(delivery, Ok(Delivery::Confirmed));
     // There may be more checks before the last report, at random, to get out of step with a load balancer.
     let mut calls = server.calls();
@@ -179,7 +179,7 @@ fn a_report_that_is_refused_after_a_look_is_looked_up_again() {
         (look(&json!({"claimed_by": "worker-2", "attempts": 2})), Delivery::ClaimLost),
     ] {
         let server = ScriptedServer::queue([look(&json!({})), recorded("complete the same again"), then]);
-        let delivery = patient(&server, Retries::STANDARD, &FakeClock::new()).redeliver(&report(success()));
+        let delivery = patient(&server, Retries::STANDARD, &FakeClock::new()).resend_report(&report(success()));
         assert_eq!((delivery, server.calls()), (Ok(expected), [LOOK, COMPLETE, LOOK].map(String::from).to_vec()));
     }
 }
@@ -191,11 +191,11 @@ fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
         let clock = FakeClock::new();
         let server = ScriptedServer::always(fault);
         let client = patient(&server, Retries::STANDARD, &clock);
-        assert!(client.deliver(&report(success())).unwrap_err().is_retryable());
+        assert!(client.send_report(&report(success())).unwrap_err().is_retryable());
         assert_eq!((server.requests().len(), clock.sleeps().len()), (5, 4), "{:?}", server.calls());
         let limits = [250, 500, 1000, 2000].map(Duration::from_millis);
         assert!(clock.sleeps().iter().zip(limits).all(|(wait, limit)| *wait <= limit), "{:?}", clock.sleeps());
-        assert!(client.redeliver(&report(success())).unwrap_err().is_retryable());
+        assert!(client.resend_report(&report(success())).unwrap_err().is_retryable());
         assert_eq!(server.requests().len(), 10);
     }
 }
@@ -204,23 +204,23 @@ fn a_server_that_stays_away_is_asked_no_more_often_than_the_settings_say() {
 fn a_rate_limit_is_obeyed_before_a_report_is_sent_again() {
     let clock = FakeClock::new();
     let answers = [recorded("rate limited"), recorded("rate limited"), look(&json!({})), recorded("complete")];
-    let delivery = patient(&ScriptedServer::queue(answers), Retries::STANDARD, &clock).deliver(&report(success()));
+    let delivery = patient(&ScriptedServer::queue(answers), Retries::STANDARD, &clock).send_report(&report(success()));
     assert_eq!((delivery, clock.sleeps()), (Ok(Delivery::Confirmed), vec![Duration::from_mins(1); 2]));
 }
 
 #[test]
 fn a_single_try_leaves_a_lost_answer_to_later() {
     let server = ScriptedServer::always(Answer::close());
-    assert!(matches!(client(&server).deliver(&report(success())), Err(Error::Unreachable { .. })));
+    assert!(matches!(client(&server).send_report(&report(success())), Err(Error::Unreachable { .. })));
     assert_eq!(server.calls(), [COMPLETE]);
 }
 
 #[test]
 fn final_refusals_are_errors() {
     let wrong_key = patient(&ScriptedServer::always(recorded("wrong key")), Retries::STANDARD, &FakeClock::new())
-        .deliver(&report(success()));
+        .send_report(&report(success()));
     assert!(matches!(wrong_key, Err(Error::KeyRefused { .. })), "{wrong_key:?}");
-    for call in [Client::deliver, Client::redeliver] {
+    for call in [Client::send_report, Client::resend_report] {
         let server = ScriptedServer::always(Answer::error(400, "Missing required field: success"));
         let refusal = call(&patient(&server, Retries::STANDARD, &FakeClock::new()), &report(success()));
         assert_eq!(refusal, Err(refused(400, "Missing required field: success")));
@@ -231,7 +231,7 @@ fn final_refusals_are_errors() {
 /// Returns what is sent for `result` to a server that accepts it.
 fn sent(result: &TaskResult) -> Value {
     let server = ScriptedServer::queue([recorded("complete")]);
-    assert_eq!(client(&server).deliver(&ResultReport::from(result)), Ok(Delivery::Confirmed));
+    assert_eq!(client(&server).send_report(&ResultReport::from(result)), Ok(Delivery::Confirmed));
     server.requests()[0].json()
 }
 
@@ -282,7 +282,7 @@ fn a_result_that_the_server_finds_too_long_goes_as_a_summary() {
         for (outcome, omitted) in [(success(), "videos"), (failure, "data")] {
             let server = ScriptedServer::queue([answer.clone(), recorded("complete")]);
             let result = result(outcome);
-            assert_eq!(client(&server).deliver(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
+            assert_eq!(client(&server).send_report(&ResultReport::from(&result)), Ok(Delivery::Confirmed));
             let [whole, summary] = &server.requests()[..] else { panic!("{:?}", server.calls()) };
             let mut expected = whole.json();
             assert_eq!(expected["result"], result.envelope());

@@ -89,7 +89,7 @@ fn a_claim_asks_for_an_order() {
 fn a_completed_report() {
     for answer in [json!({"id": 1, "status": "completed"}), json!({"id": 1, "status": "pending"})] {
         for answer in [Answer::data(&answer), Answer::json(200, &answer)] {
-            let delivery = client(&ScriptedServer::queue([answer])).deliver(&report(Outcome::success(json!(1))));
+            let delivery = client(&ScriptedServer::queue([answer])).send_report(&report(Outcome::success(json!(1))));
             assert_eq!(delivery, Ok(Delivery::Confirmed));
         }
     }
@@ -155,7 +155,7 @@ fn a_call_the_server_does_not_know_is_no_unknown_task() {
         assert_eq!(client.task(TaskId(1)), Err(unknown("/tasks/1")));
         assert_eq!(client.task_type("a.b"), Err(unknown("/task-types/a.b")));
         assert_eq!(client.claim("w", 1, Order::OldestFirst), Err(unknown("/tasks/claim")));
-        assert_eq!(client.deliver(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1/complete")));
-        assert_eq!(client.redeliver(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1")));
+        assert_eq!(client.send_report(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1/complete")));
+        assert_eq!(client.resend_report(&report(Outcome::success(json!(1)))), Err(unknown("/tasks/1")));
     }
 }

@@ -37,7 +37,7 @@ fn server(most: usize, count: fn(&Value) -> usize) -> ScriptedServer {
 #[track_caller]
 fn kept(outcome: Outcome, most: usize, count: fn(&Value) -> usize) -> Value {
     let server = server(most, count);
-    assert_eq!(client(&server).deliver(&ResultReport::from(&result(outcome))), Ok(Delivery::Confirmed));
+    assert_eq!(client(&server).send_report(&ResultReport::from(&result(outcome))), Ok(Delivery::Confirmed));
     server.requests().last().unwrap().json()["result"].take()
 }
 

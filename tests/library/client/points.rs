@@ -69,7 +69,7 @@ fn point_03_what_may_pass_is_tried_again() {
 fn point_04_a_complete_whose_answer_was_lost_is_looked_up() {
     let server = ScriptedServer::queue([Answer::close(), recorded("show the completed task")]);
     let client = patient(&server, Retries::STANDARD, &FakeClock::new());
-    assert_eq!(client.deliver(&report(Outcome::success(json!({"videos": 5})))), Ok(Delivery::Confirmed));
+    assert_eq!(client.send_report(&report(Outcome::success(json!({"videos": 5})))), Ok(Delivery::Confirmed));
     assert_eq!(server.calls(), ["POST /tasks/1/complete", "GET /tasks/1"]);
 }
 
@@ -83,7 +83,7 @@ fn point_05_a_claim_that_ran_out_is_lost() {
     ]);
     let client = patient(&server, Retries::STANDARD, &FakeClock::new());
     assert!(client.progress(TaskId(1), "worker-1", 90, None).unwrap_err().says_not_claimed());
-    assert_eq!(client.deliver(&report(Outcome::success(json!({"late": true})))), Ok(Delivery::ClaimLost));
+    assert_eq!(client.send_report(&report(Outcome::success(json!({"late": true})))), Ok(Delivery::ClaimLost));
     assert_eq!(claimed(&server).attempt, 2);
     assert_eq!(server.requests().len(), 4, "{:?}", server.calls());
 }
@@ -117,11 +117,11 @@ fn point_07_a_failed_task_comes_back_at_once_with_one_more_attempt() {
     let client = client(&server);
     let failed = report(Outcome::failure(ErrorType::Connection, "quota exceeded"));
     for attempt in [2, 3] {
-        assert_eq!(client.deliver(&failed), Ok(Delivery::Confirmed));
+        assert_eq!(client.send_report(&failed), Ok(Delivery::Confirmed));
         let again = claimed(&server);
         assert_eq!((again.id, again.attempt), (TaskId(2), attempt));
     }
-    assert_eq!(client.deliver(&failed), Ok(Delivery::Confirmed));
+    assert_eq!(client.send_report(&failed), Ok(Delivery::Confirmed));
     let shown = client.task(TaskId(2)).unwrap().unwrap();
     assert_eq!((shown.status.as_str(), shown.attempts), ("failed", 3));
     assert_eq!(claimed(&server).attempt, 10);
@@ -136,7 +136,7 @@ fn point_08_what_is_over_64_kib_goes_as_a_summary_and_is_not_retried() {
     ]);
     let client = patient(&server, Retries::STANDARD, &FakeClock::new());
     assert!(client.create(SEARCH, &json!({"search_query": "…"}), None).unwrap_err().says_too_long());
-    assert_eq!(client.deliver(&report(Outcome::success(json!({"videos": 5})))), Ok(Delivery::Confirmed));
+    assert_eq!(client.send_report(&report(Outcome::success(json!({"videos": 5})))), Ok(Delivery::Confirmed));
     let requests = server.requests();
     assert_eq!(requests.len(), 3, "{:?}", server.calls());
     let (whole, summary) = (requests[1].json(), requests[2].json());

@@ -30,9 +30,9 @@ const CALLS: [(&str, Call); 13] = [
     ("progress", |client| client.progress(TaskId(1), "worker-1", 50, None)),
     ("task", |client| client.task(TaskId(1)).map(drop)),
     ("tasks", |client| client.tasks(&TaskFilter::default()).map(drop)),
-    ("deliver", |client| client.deliver(&report(Outcome::success(json!(1)))).map(drop)),
-    ("deliver a failure", |client| client.deliver(&report(Outcome::failure(ErrorType::Crash, "x"))).map(drop)),
-    ("deliver again", |client| client.redeliver(&report(Outcome::success(json!(1)))).map(drop)),
+    ("deliver", |client| client.send_report(&report(Outcome::success(json!(1)))).map(drop)),
+    ("deliver a failure", |client| client.send_report(&report(Outcome::failure(ErrorType::Crash, "x"))).map(drop)),
+    ("deliver again", |client| client.resend_report(&report(Outcome::success(json!(1)))).map(drop)),
 ];
 
 /// A server that gives the same answer to all requests, until it is changed.

@@ -132,7 +132,7 @@ fn as_many_tries_as_the_settings_say() {
         let client = patient(&server, Retries::NONE, &FakeClock::new()).with_retries(Retries { tries, ..THREE });
         client.task(TaskId(1)).unwrap_err();
         assert_eq!(server.requests().len(), seen, "{tries} tries");
-        client.redeliver(&report(Outcome::success(json!(1)))).unwrap_err();
+        client.resend_report(&report(Outcome::success(json!(1)))).unwrap_err();
         assert_eq!(server.requests().len(), 2 * seen, "{tries} tries");
     }
 }
@@ -237,7 +237,7 @@ fn a_server_that_asks_to_be_left_alone_for_ever_is_given_up() {
         let calls: [Call; 3] = [
             |client| client.task(TaskId(1)).map(drop),
             |client| client.create("a.b", &json!({}), None).map(drop),
-            |client| client.deliver(&report(Outcome::success(json!(1)))).map(drop),
+            |client| client.send_report(&report(Outcome::success(json!(1)))).map(drop),
         ];
         for call in calls {
             let clock = FakeClock::new();
@@ -266,8 +266,8 @@ fn an_interrupted_wait_ends_the_call() {
     let clock = FakeClock::interrupting();
     let client = patient(&server, Retries::STANDARD, &clock);
     assert_eq!(client.task(TaskId(1)), Err(Error::Interrupted));
-    assert_eq!(client.deliver(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
-    assert_eq!(client.redeliver(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
+    assert_eq!(client.send_report(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
+    assert_eq!(client.resend_report(&report(Outcome::success(json!(1)))), Err(Error::Interrupted));
     assert_eq!((server.requests().len(), clock.sleeps().len()), (3, 3));
     assert!(!Error::Interrupted.is_retryable());
 }
@@ -307,7 +307,7 @@ fn calls_that_fail_in_turn_keep_neither_a_claim_nor_a_report_from_getting_throug
         let look = || client.with_retries(Retries::NONE).claimed_tasks().map(|_| None);
         let claimed = client.claim_once(|once| once.claim("w", 1, Order::OldestFirst).map(Some), look).unwrap();
         assert!(claimed.is_some(), "{dead:?}");
-        let delivered = client.deliver(&report(Outcome::success(json!(1)))).unwrap();
+        let delivered = client.send_report(&report(Outcome::success(json!(1)))).unwrap();
         assert_eq!(delivered, Delivery::Confirmed, "{dead:?}");
     }
 }

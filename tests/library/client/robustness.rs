@@ -127,7 +127,7 @@ fn a_damaged_list_or_refusal_is_survived() {
 #[test]
 fn a_damaged_look_at_a_reported_task_never_confirms_it_for_another() {
     let body: Value = serde_json::from_slice(&recorded("show a task").body).unwrap();
-    let call: Call = |client| client.redeliver(&report(Outcome::success(json!(1)))).map(drop);
+    let call: Call = |client| client.resend_report(&report(Outcome::success(json!(1)))).map(drop);
     for changed in ["claimed_by", "attempts", "status"] {
         let mut body = body.clone();
         body["data"]["items"][0][changed] = json!({"neither": "text nor number"});

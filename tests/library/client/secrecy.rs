@@ -82,8 +82,8 @@ fn every_call(client: &Client) -> Vec<String> {
         shown(&client.progress(TaskId(1), "w", 1, None)),
         shown(&client.task(TaskId(1))),
         shown(&client.tasks(&TaskFilter::default())),
-        shown(&client.deliver(&report)),
-        shown(&client.redeliver(&report)),
+        shown(&client.send_report(&report)),
+        shown(&client.resend_report(&report)),
     ]
 }
 

@@ -29,7 +29,7 @@ pub(super) fn progress() -> Vec<Row> {
 fn deliver(id: u64, worker_id: &'static str, outcome: Outcome) -> impl Fn(&Client) -> Got {
     let result = TaskResult { task_id: TaskId(id), worker_id: worker_id.into(), ..result(outcome) };
     move |client| {
-        client.deliver(&ResultReport::from(&result)).map(|delivery| match delivery {
+        client.send_report(&ResultReport::from(&result)).map(|delivery| match delivery {
             Delivery::Confirmed => json!("confirmed"),
             Delivery::ClaimLost => json!("claim lost"),
         })
