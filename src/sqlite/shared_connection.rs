@@ -1,12 +1,10 @@
-//! A connection to SQLite that the threads of a process share. A writer thread makes the changes that have gathered in a
-//! channel, and commits them together.
+//! A connection to SQLite that the threads of a process share. Changes queue up while the connection is in use; the
+//! thread that gets it next makes all of them, and commits them together.
 
-use std::io;
+use std::collections::VecDeque;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::sync_channel;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, Result};
@@ -14,17 +12,11 @@ use rusqlite::{Connection, Result};
 use super::DatabaseError;
 use super::group_commit::GroupCommit;
 
-/// A connection shared by all threads of the process. The writer commits before it releases the connection.
+/// A connection shared by all threads of the process.
 pub(crate) struct SharedConnection {
-    group: Arc<Mutex<GroupCommit>>,
-    /// Started by the first change.
-    writer: OnceLock<io::Result<Writer>>,
-}
-
-/// The writer thread, and the channel to it.
-struct Writer {
-    queue: Sender<QueuedChange>,
-    thread: JoinHandle<()>,
+    group: Mutex<GroupCommit>,
+    /// Changes that wait for the connection. Each is made by the thread that gets it first.
+    queue: Mutex<VecDeque<QueuedChange>>,
 }
 
 /// Makes a change, unless the transaction could not begin.
@@ -35,7 +27,7 @@ type Reply = Box<dyn FnOnce(&std::result::Result<(), DatabaseError>)>;
 
 impl SharedConnection {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { group: Arc::new(Mutex::new(GroupCommit::new(connection))), writer: OnceLock::new() }
+        Self { group: Mutex::new(GroupCommit::new(connection)), queue: Mutex::default() }
     }
 
     /// Runs `work` on its own; it may begin a transaction.
@@ -64,58 +56,27 @@ impl SharedConnection {
             };
             Box::new(reply) as Reply
         };
-        self.submit(Box::new(queued));
+        self.queue.lock().push_back(Box::new(queued));
+        self.write_queued(&mut self.group.lock());
         told.recv().unwrap_or_else(|_| Err(DatabaseError::lasting("a change to it has panicked")))
     }
 
-    fn submit(&self, queued: QueuedChange) {
-        match self.writer.get_or_init(|| Writer::start(Arc::clone(&self.group))) {
-            // The writer ends only after this.
-            Ok(writer) => _ = writer.queue.send(queued),
-            // If the system refuses a thread, the caller writes itself.
-            Err(_) => write(&mut self.group.lock(), iter::once(queued)),
+    /// Makes the queued changes, unless another thread has, commits them, and replies. If another process holds the file,
+    /// all changes queued by the end of the wait fail with it: to wait for each of them would take too long.
+    fn write_queued(&self, group: &mut GroupCommit) {
+        let next = || self.queue.lock().pop_front();
+        let Some(first) = next() else { return };
+        let begun = group.begin().map_err(|error| DatabaseError::of(&error));
+        let mut make = |queued: QueuedChange| {
+            let group = begun.as_ref().map(|()| &mut *group);
+            // A change that panics is rolled back, and its caller gets an error.
+            catch_unwind(AssertUnwindSafe(|| queued(group))).ok()
+        };
+        let replies: Vec<Reply> = iter::once(first).chain(iter::from_fn(next)).filter_map(&mut make).collect();
+        let committed = group.commit().map_err(|error| DatabaseError::of(&error));
+        for reply in replies {
+            reply(&committed);
         }
-    }
-}
-
-/// Waits for the writer to end, so that the file is closed.
-impl Drop for SharedConnection {
-    fn drop(&mut self) {
-        if let Some(Ok(Writer { queue, thread })) = self.writer.take() {
-            drop(queue);
-            // It catches panics.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Writer {
-    fn start(group: Arc<Mutex<GroupCommit>>) -> io::Result<Self> {
-        let (queue, waiting) = channel();
-        let thread = thread::Builder::new().name("writer".into()).spawn(move || run(&group, &waiting))?;
-        Ok(Self { queue, thread })
-    }
-}
-
-fn run(group: &Mutex<GroupCommit>, waiting: &Receiver<QueuedChange>) {
-    while let Ok(first) = waiting.recv() {
-        write(&mut group.lock(), iter::once(first).chain(waiting.try_iter()));
-    }
-}
-
-/// Makes changes, commits them, and replies. If another process holds the file, all changes gathered by the end of the
-/// wait fail with it: to wait for each of them would take too long.
-fn write(group: &mut GroupCommit, queue: impl Iterator<Item = QueuedChange>) {
-    let begun = group.begin().map_err(|error| DatabaseError::of(&error));
-    let mut make = |queued: QueuedChange| {
-        let group = begun.as_ref().map(|()| &mut *group);
-        // A change that panics is rolled back, and its caller gets an error.
-        catch_unwind(AssertUnwindSafe(|| queued(group))).ok()
-    };
-    let replies: Vec<Reply> = queue.filter_map(&mut make).collect();
-    let committed = group.commit().map_err(|error| DatabaseError::of(&error));
-    for reply in replies {
-        reply(&committed);
     }
 }
 
@@ -123,7 +84,10 @@ fn write(group: &mut GroupCommit, queue: impl Iterator<Item = QueuedChange>) {
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use rusqlite::{Error, ffi};
@@ -261,10 +225,17 @@ mod tests {
                     shared.together(move |connection| add(connection, number))
                 })
             };
-            let threads = [0; 4].map(|number| write(number, come.clone()));
-            wait_for_sleepers(&coming.iter().take(4).collect::<Vec<_>>());
+            let first = write(0, come.clone());
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while WAITS.load(Ordering::SeqCst) == 0 {
+                assert!(Instant::now() < deadline, "nobody waits for the file");
+                thread::yield_now();
+            }
+            let others = [1, 2, 3].map(|number| write(number, come.clone()));
+            wait_for_sleepers(&coming.iter().skip(1).take(3).collect::<Vec<_>>());
             ALL_CAME.store(true, Ordering::SeqCst);
-            assert!(threads.into_iter().all(|thread| thread.join().unwrap().is_err_and(|error| error.passes)));
+            let mut threads = others.into_iter().chain([first]);
+            assert!(threads.all(|thread| thread.join().unwrap().is_err_and(|error| error.passes)));
         });
         assert_eq!(WAITS.load(Ordering::SeqCst), 1);
         other.execute_batch("ROLLBACK").unwrap();
