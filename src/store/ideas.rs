@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-pub(crate) use entry::check_ideas;
 pub(super) use entry::{Idea, fill, ideas_of};
+pub(crate) use entry::{check_ideas, has_ideas};
 pub(super) use table::{exists, keep, recognise};
 
 use super::StoreError;

@@ -26,7 +26,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
 use serde_json::Value;
 
-pub(crate) use ideas::check_ideas;
+pub(crate) use ideas::{check_ideas, has_ideas};
 pub(crate) use results::{ResultFilter, ResultId, ResultStatus, StoredResult};
 pub(crate) use retention::Pruning;
 pub(crate) use statistics::{By, Group};

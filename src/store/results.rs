@@ -107,9 +107,20 @@ impl Store {
             *result = stored;
             id
         };
+        self.sync_results().map(|()| id)
+    }
+
+    /// Stores results that have no ideas as unreported, and removes their claims, in one transaction. They survive a
+    /// power failure once [`Store::sync_results`] has returned.
+    pub fn insert_all<'r>(&self, results: impl Iterator<Item = &'r TaskResult>) -> Result<Vec<ResultId>, StoreError> {
+        let rows: Vec<ResultRow> = results.map(ResultRow::new).collect();
+        self.write(move |connection| rows.iter().map(|row| row.insert(connection)).collect())
+    }
+
+    /// Returns when all results stored by this process are on disk.
+    pub fn sync_results(&self) -> Result<(), StoreError> {
         self.sync()?;
-        self.check_results_in_place()?;
-        Ok(id)
+        self.check_results_in_place()
     }
 
     fn insert(&self, result: &mut TaskResult, ideas: &[Idea]) -> Result<ResultId, StoreError> {

@@ -47,10 +47,15 @@ impl Completer<'_> {
     /// Stores a result with its ideas as unreported.
     pub(crate) fn store(&self, result: &mut TaskResult) -> Result<ResultId, StoreError> {
         let id = self.store.finish(result)?;
+        self.stored(result);
+        Ok(id)
+    }
+
+    /// Emits that a result is stored.
+    pub(super) fn stored(&self, result: &mut TaskResult) {
         self.observer.event(&Event::Finished(result));
         // It is in the file, and the result may wait in memory for hours.
         result.outcome.stderr_tail = String::new();
-        Ok(id)
     }
 
     /// Reports a result. If it is `in_doubt` whether an earlier report arrived, looks the task up before sending

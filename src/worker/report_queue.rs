@@ -245,10 +245,10 @@ impl ReportQueue {
         self.lock().ended_at.is_some()
     }
 
-    /// Adds a report to send for the first time, with up to `most` in one call.
-    pub(super) fn add_fresh(&self, report: PendingReport, most: usize) -> Needs {
+    /// Adds reports to send for the first time, up to `most` in one call.
+    pub(super) fn add_fresh(&self, reports: Vec<PendingReport>, most: usize) -> Needs {
         let mut state = self.lock();
-        state.fresh.push_back(report);
+        state.fresh.extend(reports);
         let most_senders = if most > 1 { 1 } else { self.most_senders };
         if state.fresh.len() <= state.idle_senders || most > 1 && state.idle_senders > 0 {
             self.has_fresh.notify_one();

@@ -84,9 +84,9 @@ impl<'w> Reporter<'w> {
         });
     }
 
-    /// Takes over a newly stored result. The slot does not wait for its report.
-    pub(super) fn submit<'scope>(&'scope self, report: PendingReport, scope: &'scope Scope<'scope, '_>) {
-        if self.reports.add_fresh(report, self.most()) == Needs::Nothing {
+    /// Takes over newly stored results. The slot does not wait for their reports.
+    pub(super) fn submit<'scope>(&'scope self, reports: Vec<PendingReport>, scope: &'scope Scope<'scope, '_>) {
+        if self.reports.add_fresh(reports, self.most()) == Needs::Nothing {
             return;
         }
         let spawn = || {

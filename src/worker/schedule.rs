@@ -6,9 +6,12 @@
 //! however many slots it has.
 //!
 //! If the server takes batches, one slot polls for all that are free: it runs one of the tasks itself and hands the
-//! others to slots that wait. Slots that become free meanwhile are in the next poll.
+//! others to slots that wait. Slots that become free meanwhile are in the next poll. Slots wake each other one by one, as
+//! long as there is something to do: short tasks are done by a few slots before the others are awake. One slot stores
+//! the results of several, which run other tasks meanwhile; but nothing is claimed for them until that is done.
 
 mod end;
+mod handover;
 mod messages;
 mod pauses;
 mod permits;
@@ -25,7 +28,7 @@ use messages::{Flow, IdlePoll};
 use pauses::RepeatedClaims;
 pub(super) use permits::Reserved;
 
-use super::breaker::{Breaker, CircuitChange, Verdict};
+use super::breaker::Breaker;
 use crate::taskmanager::{Backoff, LongPollPolicy, LongPollSupport};
 
 /// Sleeping slots woken by a slot that gets a task. A single task costs two polls without a task.
@@ -48,6 +51,12 @@ struct ScheduleState {
     promised: usize,
     /// Claimed tasks for waiting slots.
     handed: VecDeque<ClaimedTask>,
+    /// Results that other slots left to the one that stores.
+    set_aside: usize,
+    /// Results that could not be stored together: each is stored by a slot that waits.
+    to_store: usize,
+    /// Slots that were woken one by one and do not run yet: one at most.
+    woken: usize,
     /// Room reserved by polls, by type.
     reserved: Vec<usize>,
     /// Concurrent polls skipped types that another polled for: the next slot polls alone.
@@ -120,6 +129,9 @@ impl PollSchedule {
             waiting: 0,
             promised: 0,
             handed: VecDeque::new(),
+            set_aside: 0,
+            to_store: 0,
+            woken: 0,
             reserved: vec![0; concurrency.len()],
             alone: false,
             claimed: 0,
@@ -174,21 +186,21 @@ impl PollSchedule {
         }
     }
 
-    /// Waits until a slot may poll, or another slot has claimed a task for it; `None` once the schedule is closed and no
-    /// poll can bring a task for it.
+    /// Waits until a slot may poll, or another slot has left it something to do; `None` once the schedule is closed and
+    /// nothing can follow.
     pub(super) fn acquire(&self) -> Option<NextStep> {
         let mut state = self.lock();
         let (mut fresh, mut is_idle) = (true, false);
         loop {
-            if let Some(task) = state.handed.pop_front() {
+            if let Some(step) = state.take_work() {
                 if is_idle {
                     state.idle_poll = IdlePoll::Nobody;
-                    self.notify(&state);
                 }
-                return Some(NextStep::Run(task));
+                self.wake_next(&mut state);
+                return Some(step);
             }
             state.close_when_done(&self.limits);
-            if state.closed.is_some() && state.promised == 0 {
+            if state.closed.is_some() && state.promised == 0 && state.set_aside == 0 {
                 self.notify(&state);
                 return None;
             }
@@ -209,6 +221,7 @@ impl PollSchedule {
             state.waiting += 1;
             wait(&self.changed, &mut state, until);
             state.waiting -= 1;
+            state.woken = 0;
         }
     }
 
@@ -282,32 +295,14 @@ impl PollSchedule {
         };
         state.close_when_drained(&self.limits);
         state.close_when_idle(&self.limits);
-        if state.is_batch() && own.is_some() && state.closed.is_none() {
-            // One slot for each task, and one for the next poll: to wake all would be costly.
-            (0..=state.handed.len()).for_each(|_| _ = self.changed.notify_one());
-        } else {
+        // The one that waits to poll an empty queue must know when to do that.
+        let is_due_anew = state.idle_poll == IdlePoll::Polling && state.flow != Flow::Tasks;
+        if !state.is_batch() || state.closed.is_some() || is_due_anew {
             self.notify(&state);
+        } else if own.is_some() {
+            self.wake_next(&mut state);
         }
         own
-    }
-
-    /// Notes that a task has finished running, and its verdict on the type's service. If its result `is_stored`, its
-    /// first report is pending until [`PollSchedule::first_report_done`].
-    pub(super) fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) -> Option<CircuitChange> {
-        let mut state = self.lock();
-        // If the type was full, or the task may have created another, there may be more to claim.
-        let is_news = state.occupied[index] == self.concurrency[index] || self.limits.drain;
-        if is_news {
-            state.flow = Flow::Tasks;
-        }
-        state.occupied[index] -= 1;
-        state.first_reports_pending += usize::from(is_stored);
-        state.finished += 1;
-        state.last_active = Instant::now();
-        if is_news || state.closed.is_some() || !self.limits.runs_until_stopped() {
-            self.notify(&state);
-        }
-        state.breakers[index].record(verdict, Instant::now())
     }
 
     /// Closes the schedule: nothing more is claimed. The first reason is kept.
@@ -325,9 +320,12 @@ impl PollSchedule {
         self.notify(&state);
     }
 
-    /// Closes the schedule after a panic in a slot: its poll, if it had a permit, brings no tasks.
+    /// Closes the schedule after a panic in a slot: its poll, if it had a permit, brings no tasks, and it stores nothing.
     pub(super) fn abort(&self) {
-        self.lock().promised = 0;
+        {
+            let mut state = self.lock();
+            (state.promised, state.set_aside) = (0, 0);
+        }
         self.close(Closed::Failed);
     }
 

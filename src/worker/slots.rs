@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::breaker::{CircuitChange, Verdict};
-use super::in_flight::{Entered, Repeated};
+use super::in_flight::{AttemptId, Entered, Repeated};
 use super::poller::Poller;
 use super::recovery::{Recovery, extend_deadline};
-use super::report_queue::{FirstReport, PendingReport};
+use super::report_queue::FirstReport;
 use super::reporter::{MARK_TIMEOUT, Reporter};
 use super::schedule::{ClaimedTask, NextStep, PollSchedule};
-use super::snooze::snooze;
+use super::storing::{RanTask, StoreQueue};
 use super::watchdog::Watchdog;
 use super::{Context, Event, StoreHealth, WorkerType};
 use crate::clock::Moment;
@@ -26,12 +26,13 @@ use crate::task::{Claim, ErrorType, Failure, TaskResult};
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Slots<'w> {
-    context: &'w Context<'w>,
+    pub(super) context: &'w Context<'w>,
     store_health: &'w StoreHealth<'w>,
     recovery: &'w Recovery<'w>,
     poller: &'w Poller<'w>,
-    reporter: &'w Reporter<'w>,
+    pub(super) reporter: &'w Reporter<'w>,
     pub(super) watchdog: Watchdog,
+    pub(super) store_queue: StoreQueue,
     /// Held by the slot that searches for lost claims before the worker exits.
     searching_lost_claims: Mutex<()>,
 }
@@ -56,7 +57,8 @@ impl<'w> Slots<'w> {
         watchdog: Watchdog,
     ) -> Self {
         let (context, store_health) = (reporter.context, reporter.store_health);
-        Self { context, store_health, recovery, poller, reporter, watchdog, searching_lost_claims: Mutex::default() }
+        let (store_queue, searching_lost_claims) = (StoreQueue::default(), Mutex::default());
+        Self { context, store_health, recovery, poller, reporter, watchdog, store_queue, searching_lost_claims }
     }
 
     /// Runs tasks in one slot until the schedule is closed.
@@ -69,10 +71,19 @@ impl<'w> Slots<'w> {
                     self.poller.poll(&permit)
                 }
                 NextStep::Run(claimed) => Some(claimed),
+                NextStep::Store => {
+                    if let Some(ran) = self.store_queue.take_returned() {
+                        self.watchdog.expect_within(number, ran.deadline.left().max(MARK_TIMEOUT));
+                        self.store_alone(ran, scope);
+                    }
+                    None
+                }
             };
             if let Some(claimed) = claimed {
                 self.watchdog.expect_within(number, claimed.claim.deadline.left());
-                self.work(claimed, scope);
+                if let Some(ran) = self.work(claimed) {
+                    self.store_with_others(ran, number, scope);
+                }
             }
             self.watchdog.clear(number);
         }
@@ -93,44 +104,47 @@ impl<'w> Slots<'w> {
                 self.context.schedule.enter(index);
                 self.watchdog.expect_within(number, claim.deadline.left());
                 let polled_at = Instant::now();
-                self.work(ClaimedTask { index, claim, is_recovered: true, polled_at, noted: None }, scope);
+                if let Some(ran) = self.work(ClaimedTask { index, claim, is_recovered: true, polled_at, noted: None }) {
+                    self.store_alone(ran, scope);
+                }
             }
         }
         self.watchdog.clear(number);
     }
 
-    /// Runs a task, frees its room in the schedule, and hands its result to the reporter.
-    fn work<'scope>(&'scope self, claimed: ClaimedTask, scope: &'scope Scope<'scope, '_>) {
+    /// Runs a task; `None` if it must not run.
+    fn work(&self, claimed: ClaimedTask) -> Option<RanTask> {
         let (index, polled_at) = (claimed.index, claimed.polled_at);
         let attempt = (claimed.claim.task.id, claimed.claim.task.attempt);
-        match self.run_and_store(claimed) {
-            Ok(Some((report, verdict))) => {
-                self.finish_run(index, verdict, true);
-                self.reporter.submit(report, scope);
-            }
-            not_stored => {
-                if let Err(error) = not_stored {
-                    self.store_health.failed(error);
-                }
-                self.context.in_flight.end_attempt(attempt);
-                self.context.schedule.note_claim(attempt.0, true, polled_at);
-                self.finish_run(index, Verdict::Unknown, false);
-            }
+        let ran = self.run_noted(claimed);
+        if let Ok(Some(ran)) = ran {
+            return Some(ran);
         }
+        self.not_finished(index, attempt, polled_at, ran.err());
+        None
     }
 
-    fn finish_run(&self, index: usize, verdict: Verdict, is_stored: bool) {
+    /// Notes that there is no stored result of a claimed task, and frees its room in the schedule.
+    pub(super) fn not_finished(&self, index: usize, attempt: AttemptId, polled_at: Instant, error: Option<StoreError>) {
+        if let Some(error) = error {
+            self.store_health.failed(error);
+        }
+        self.context.in_flight.end_attempt(attempt);
+        self.context.schedule.note_claim(attempt.0, true, polled_at);
+        self.emit_change(index, self.context.schedule.finish_run(index, Verdict::Unknown, false));
+    }
+
+    pub(super) fn emit_change(&self, index: usize, change: Option<CircuitChange>) {
         let task_type = self.context.types[index].name.as_str();
-        match self.context.schedule.finish_run(index, verdict, is_stored) {
+        match change {
             Some(CircuitChange::Opened(pause)) => self.context.emit(&Event::CircuitOpened { task_type, pause }),
             Some(CircuitChange::Closed) => self.context.emit(&Event::CircuitClosed(task_type)),
             None => {}
         }
     }
 
-    /// Runs a task and stores its result. Returns the pending report and the verdict for the circuit breaker; `None` if
-    /// the task must not run.
-    fn run_and_store(&self, claimed: ClaimedTask) -> Result<Option<(PendingReport, Verdict)>, StoreError> {
+    /// Runs a task once its claim is noted; `None` if it must not run.
+    fn run_noted(&self, claimed: ClaimedTask) -> Result<Option<RanTask>, StoreError> {
         let context = self.context;
         let ClaimedTask { index, claim, is_recovered, polled_at, noted } = claimed;
         let worker_type = &context.types[index];
@@ -151,14 +165,8 @@ impl<'w> Slots<'w> {
         context.in_flight.renew(&mut result);
         self.count(&result);
         failpoint::reach("ran");
-        let id = self.store(&mut result, deadline).inspect_err(|error| self.not_stored(&mut result, error))?;
-        context.in_flight.stored(result.task_id);
-        // Must come before the task can return to the queue.
-        let is_snoozed = snooze(context, worker_type, &result.outcome);
-        let verdict = verdict(&result, is_snoozed);
         let first = FirstReport { attempt, polled_at, is_quick_failure: is_quick_failure(&result) };
-        failpoint::reach("stored");
-        Ok(Some((PendingReport::new(id, result, is_recovered, first), verdict)))
+        Ok(Some(RanTask { index, result, deadline, is_recovered, first }))
     }
 
     /// Enters a claim in [`InFlight`], and returns what to do with it. If a report of the task is being sent, waits for
@@ -287,7 +295,7 @@ impl Slots<'_> {
 
     /// Stores a result, retrying while that can still help. If the ideas cannot be written, it waits until `deadline`:
     /// nobody else has the result.
-    fn store(&self, result: &mut TaskResult, deadline: Moment) -> Result<ResultId, StoreError> {
+    pub(super) fn store(&self, result: &mut TaskResult, deadline: Moment) -> Result<ResultId, StoreError> {
         let (context, health) = (self.context, self.store_health);
         let completer = &context.executor.completer;
         let until = context.clock().moment().later(deadline.left().max(MARK_TIMEOUT));
@@ -305,7 +313,7 @@ impl Slots<'_> {
     }
 
     /// Handles a result that could not be stored: reports it if that is safe.
-    fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
+    pub(super) fn not_stored(&self, result: &mut TaskResult, error: &StoreError) {
         let (context, health) = (self.context, self.store_health);
         health.failed(error.clone());
         let survives = health.survives(error);
@@ -329,7 +337,7 @@ fn is_quick_failure(result: &TaskResult) -> bool {
 
 /// Returns what an attempt says about the service behind its type. If the type `is_snoozed`, the handler knows when to
 /// continue.
-fn verdict(result: &TaskResult, is_snoozed: bool) -> Verdict {
+pub(super) fn verdict(result: &TaskResult, is_snoozed: bool) -> Verdict {
     let stopped = [ErrorType::Shutdown.as_str(), ErrorType::CLAIM_LOST];
     match &result.outcome.failure {
         Some(_) if is_snoozed || result.outcome.is_not_run() => Verdict::Unknown,

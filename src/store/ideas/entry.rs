@@ -150,6 +150,15 @@ pub(crate) fn check_ideas(outcome: &Outcome) -> Result<(), String> {
 }
 
 /// Returns the ideas of a result in order; none if it failed.
+/// Whether a successful result has ideas, valid or not.
+pub(crate) fn has_ideas(outcome: &Outcome) -> bool {
+    list(outcome).is_some_and(|ideas| !ideas.is_empty())
+}
+
+fn list(outcome: &Outcome) -> Option<&Vec<Value>> {
+    outcome.data.get("ideas").and_then(Value::as_array).filter(|_| outcome.failure.is_none())
+}
+
 pub(in crate::store) fn ideas_of(result: &TaskResult) -> Result<Vec<Idea>, String> {
     let mut ideas = entries(&result.outcome)?;
     for (number, idea) in ideas.iter_mut().enumerate() {
@@ -159,10 +168,7 @@ pub(in crate::store) fn ideas_of(result: &TaskResult) -> Result<Vec<Idea>, Strin
 }
 
 fn entries(outcome: &Outcome) -> Result<Vec<Idea>, String> {
-    let Some(entries) = outcome.data.get("ideas").and_then(Value::as_array).filter(|_| outcome.failure.is_none())
-    else {
-        return Ok(Vec::new());
-    };
+    let Some(entries) = list(outcome) else { return Ok(Vec::new()) };
     let read = |(number, entry)| Idea::of(entry).map_err(|error| format!("data.ideas[{number}]{error}"));
     entries.iter().enumerate().map(read).collect()
 }

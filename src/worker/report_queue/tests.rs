@@ -32,7 +32,7 @@ fn attempts(reports: &[PendingReport]) -> Vec<(u64, u32)> {
 fn reports_of_one_task_are_sent_one_after_the_other_and_hold_up_no_others() {
     let queue = queue(9);
     for (id, number) in [(1, 1), (1, 2), (2, 1)] {
-        queue.add_fresh(report(id, number), 1);
+        queue.add_fresh(vec![report(id, number)], 1);
     }
     assert_eq!(attempts(&queue.next_fresh(|| 1).unwrap()), [(1, 1)]);
     assert_eq!(attempts(&queue.next_fresh(|| 1).unwrap()), [(2, 1)]);
@@ -45,7 +45,7 @@ fn a_refused_report_waits_while_the_next_attempt_is_reported() {
     let queue = queue(9);
     let error = Error::Interrupted;
     queue.keep_refused(report(1, 1), error);
-    queue.add_fresh(report(1, 2), 1);
+    queue.add_fresh(vec![report(1, 2)], 1);
     queue.next_fresh(|| 1).unwrap();
     assert!(queue.next_postponed(1).is_empty() && queue.lock().next_due(Instant::now()).is_none());
     queue.sent(TaskId(1));
@@ -56,15 +56,15 @@ fn a_refused_report_waits_while_the_next_attempt_is_reported() {
 #[test]
 fn senders_are_started_as_they_are_needed_up_to_a_limit() {
     let queue = queue(2);
-    let needs = [1, 2, 3].map(|id| queue.add_fresh(report(id, 1), 1));
+    let needs = [1, 2, 3].map(|id| queue.add_fresh(vec![report(id, 1)], 1));
     assert_eq!(needs, [Needs::Sender, Needs::Sender, Needs::Nothing]);
 }
 
 #[test]
 fn reports_without_a_thread_are_returned_by_the_last_sender() {
     let queue = queue(2);
-    queue.add_fresh(report(1, 1), 1);
-    queue.add_fresh(report(2, 1), 1);
+    queue.add_fresh(vec![report(1, 1)], 1);
+    queue.add_fresh(vec![report(2, 1)], 1);
     assert!(queue.sender_refused().is_empty(), "another takes it");
     assert_eq!(queue.sender_refused().iter().map(attempt).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
 }
@@ -72,7 +72,7 @@ fn reports_without_a_thread_are_returned_by_the_last_sender() {
 #[test]
 fn only_what_did_not_get_through_counts_as_unreported() {
     let queue = queue(2);
-    queue.add_fresh(report(1, 1), 1);
+    queue.add_fresh(vec![report(1, 1)], 1);
     let first = queue.next_fresh(|| 1).unwrap().remove(0);
     assert_eq!((queue.unreported(), queue.postponed()), (0, 0));
     queue.postpone(first);
@@ -88,7 +88,7 @@ fn only_what_did_not_get_through_counts_as_unreported() {
 #[test]
 fn the_last_sender_ends_when_nothing_more_comes() {
     let queue = queue(2);
-    queue.add_fresh(report(1, 1), 1);
+    queue.add_fresh(vec![report(1, 1)], 1);
     queue.end();
     assert!(queue.next_fresh(|| 1).is_some() && queue.next_fresh(|| 1).is_none());
 }
@@ -96,7 +96,7 @@ fn the_last_sender_ends_when_nothing_more_comes() {
 #[test]
 fn a_batch_has_all_that_waits_but_never_two_attempts_of_a_task() {
     let queue = queue(9);
-    let needs = [(1, 1), (1, 2), (2, 1), (3, 1)].map(|(id, number)| queue.add_fresh(report(id, number), 100));
+    let needs = [(1, 1), (1, 2), (2, 1), (3, 1)].map(|(id, number)| queue.add_fresh(vec![report(id, number)], 100));
     assert_eq!(needs, [Needs::Sender, Needs::Nothing, Needs::Nothing, Needs::Nothing], "one sender sends them all");
     assert_eq!(attempts(&queue.next_fresh(|| 100).unwrap()), [(1, 1), (2, 1), (3, 1)]);
     queue.fresh_sent(false);

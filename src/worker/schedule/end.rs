@@ -9,7 +9,7 @@ use crate::taskmanager::Retries;
 
 impl ScheduleState {
     /// Whether no task runs and no first report is pending.
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.first_reports_pending == 0 && self.occupied.iter().all(|occupied| *occupied == 0)
     }
 
@@ -63,8 +63,10 @@ impl PollSchedule {
         }
         state.close_when_drained(&self.limits);
         // Most reports change nothing for the slots: waking all of them would be costly.
-        if may_be_back || was_held_up || state.closed.is_some() || !self.limits.runs_until_stopped() {
+        if may_be_back || was_held_up {
             self.notify(&state);
+        } else {
+            self.notify_if_ending(&state);
         }
     }
 

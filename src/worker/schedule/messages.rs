@@ -54,6 +54,8 @@ pub(in crate::worker) enum NextStep {
     Poll(PollPermit),
     /// Runs a task that another slot has claimed.
     Run(ClaimedTask),
+    /// Stores a result that could not be stored together with others.
+    Store,
 }
 
 /// The outcome of a poll.

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::super::breaker::Verdict;
 use super::*;
 use crate::clock::Timestamp;
 use crate::task::{Claim, Task, TaskId};
@@ -372,4 +373,58 @@ fn a_slot_that_waits_at_the_server_keeps_none_from_asking_for_what_has_room_sinc
         (state.flow, state.waiting) = (Flow::Tasks, 2);
     }
     assert_eq!(permit_of(&queue).limit, 1, "the others are promised what it waits for");
+}
+
+/// Whether one of the slots that wait has something to do.
+fn has_work(queue: &PollSchedule) -> bool {
+    queue.has_work(&queue.lock())
+}
+
+#[test]
+fn slots_wake_each_other_while_there_are_tasks_or_room_for_more() {
+    let queue = batches(ExitLimits::default(), 9, 3);
+    let permit = permit_of(&queue);
+    assert_eq!(queue.reserve(0, permit.limit), Reservation::Made(4));
+    assert!(!has_work(&queue), "all wait for the answer");
+    assert!(queue.finish_poll(&permit, Polled::Tasks(vec![task(), task(), task()])).is_some());
+    queue.release(0, 1);
+    for left in [1, 0] {
+        assert!(has_work(&queue), "{left} others can run a task");
+        queue.lock().waiting -= 1;
+        assert!(matches!(queue.acquire(), Some(NextStep::Run(_))));
+    }
+    assert!(has_work(&queue), "the last one polls");
+    queue.lock().waiting -= 1;
+    assert!(!has_work(&queue));
+}
+
+#[test]
+fn nothing_is_claimed_for_a_slot_before_its_result_is_stored() {
+    let queue = batches(ExitLimits::default(), 9, 1);
+    queue.enter(0);
+    queue.set_aside();
+    queue.lock().waiting = 0;
+    assert!(!queue.lock().may_poll_next(true, false), "its own");
+    queue.lock().waiting = 2;
+    assert!(has_work(&queue));
+    let permit = permit_of(&queue);
+    assert_eq!(permit.limit, 2, "one of three slots is not free");
+    queue.finish_poll(&permit, Polled::Empty { left_out: false });
+    queue.finish_runs(&[(0, Verdict::Works)], 1);
+    queue.lock().flow = Flow::Tasks;
+    assert_eq!(permit_of(&queue).limit, 3);
+}
+
+#[test]
+fn results_that_could_not_be_stored_together_are_stored_by_a_slot_each_also_at_the_end() {
+    let queue = batches(ExitLimits::default(), 9, 2);
+    queue.enter(0);
+    queue.set_aside();
+    queue.close(Closed::Asked);
+    queue.hand_back(2, 1);
+    assert!(has_work(&queue));
+    for _ in 0..2 {
+        assert!(matches!(queue.acquire(), Some(NextStep::Store)));
+    }
+    assert!(queue.acquire().is_none());
 }
