@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-/// Its processor and how many of its cores we may use.
+/// Its processor, how many of its cores we may use, and how much else it does.
 pub(crate) fn describe() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -22,12 +22,25 @@ pub(crate) fn resident(pid: u32) -> f64 {
     kilobytes / 1024.0
 }
 
-/// The CPU time that the threads of a process have used so far, in milliseconds.
-pub(crate) fn cpu(pid: u32) -> f64 {
+/// The CPU time of the threads that a process has now, to the nanosecond, in milliseconds.
+pub(crate) fn cpu_of_threads(pid: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives").flatten();
     let nanoseconds = threads.filter_map(|thread| {
         let times = fs::read_to_string(thread.path().join("schedstat")).ok()?;
         times.split(' ').next()?.parse::<f64>().ok()
     });
     nanoseconds.sum::<f64>() / 1e6
+}
+
+/// The CPU time of a process and of its threads that have ended, but not of its children, in milliseconds.
+pub(crate) fn cpu_time(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let (_, fields) = stat.rsplit_once(')').expect("it contains the name"); // which may contain anything
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("it is a number"));
+    ticks.sum::<f64>() * 1000.0 / ticks_per_second()
+}
+
+fn ticks_per_second() -> f64 {
+    let ticks = rustix::param::clock_ticks_per_second();
+    f64::from(u32::try_from(ticks).expect("it is 100 or so"))
 }

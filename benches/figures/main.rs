@@ -1,91 +1,55 @@
-//! What prismq costs, as figures of the release binary, each a ratio within one run where it can be. One command makes
-//! the table of `docs/performance.md`:
+//! What prismq costs, as figures of the optimized binary, each a ratio within one run if it can be. One command makes the
+//! table of `docs/performance.md`:
 //!
 //! ```sh
-//! cargo bench --bench figures            # all figures
-//! cargo bench --bench figures -- idle    # those whose name holds `idle`
-//! cargo bench --bench figures -- steps   # where the time of one task goes
+//! cargo bench --bench figures                  # all
+//! cargo bench --bench figures -- echo idle     # those whose name contains one of these words
 //! ```
 //!
-//! `PRISMQ_BENCH_RUNS` is how often each is measured: 5 where it is not set.
+//! - `PRISMQ_BENCH_BEFORE` names the binary of an earlier build, to compare with. Without it, rows that compare are left
+//!   out.
+//! - `PRISMQ_BENCH_BINARY` names the binary to measure, instead of building one.
+//! - `PRISMQ_BENCH_RUNS` is how often each figure is measured: 5 if it is not set.
+//! - `PRISMQ_BENCH_GROWTH` is after how many tasks memory is compared: 1,000,000 if it is not set.
 
 mod latency;
 mod machine;
 mod rest;
+mod row;
 mod scene;
 mod throughput;
 
 use std::env;
 
-/// One line of the table.
+use row::Row;
+
+/// Rows that are measured together.
 struct Figure {
     name: &'static str,
-    /// What it is to be at least or at most.
-    bar: Bar,
-    /// Measures it once.
-    measure: fn() -> f64,
+    /// Measures them once.
+    measure: fn() -> Vec<Row>,
+    /// It takes minutes, so it is measured once only.
+    is_slow: bool,
 }
 
-enum Bar {
-    AtLeast(f64),
-    AtMost(f64),
+const fn figure(name: &'static str, measure: fn() -> Vec<Row>) -> Figure {
+    Figure { name, measure, is_slow: false }
 }
 
-const FIGURES: [Figure; 14] = [
-    Figure {
-        name: "echo, 8 slots: tasks/s over bare claim-and-complete pairs",
-        bar: Bar::AtLeast(0.7),
-        measure: throughput::echo,
-    },
-    Figure {
-        name: "persistent Python, 8 slots: tasks/s over bare claim-and-complete pairs",
-        bar: Bar::AtLeast(0.5),
-        measure: throughput::persistent,
-    },
-    Figure {
-        name: "persistent Python, 8 slots: tasks/s",
-        bar: Bar::AtLeast(2500.0),
-        measure: throughput::persistent_per_second,
-    },
-    Figure {
-        name: "once, /bin/true, 8 slots: tasks/s over a bare loop that spawns it",
-        bar: Bar::AtLeast(0.7),
-        measure: throughput::once,
-    },
-    Figure {
-        name: "server that takes 20 ms a call, 16 slots: tasks/s over 16 / 40 ms",
-        bar: Bar::AtLeast(0.95),
-        measure: throughput::slow_server,
-    },
-    Figure {
-        name: "create-task --from: tasks/s over those without batches",
-        bar: Bar::AtLeast(3.0),
-        measure: throughput::creation,
-    },
-    Figure {
-        name: "idle, server cannot wait: creation to handler's start over the poll interval, median of 11",
-        bar: Bar::AtMost(0.55),
-        measure: latency::polling,
-    },
-    Figure {
-        name: "idle, server can wait: creation to handler's start, ms, median of 21",
-        bar: Bar::AtMost(10.0),
-        measure: latency::waiting,
-    },
-    Figure { name: "idle, 16 slots: resident memory, MB", bar: Bar::AtMost(12.0), measure: rest::memory },
-    Figure { name: "idle, --poll-interval 1: CPU, ms a minute", bar: Bar::AtMost(60.0), measure: rest::cpu },
-    Figure {
-        name: "idle, --poll-interval 1, server cannot wait: CPU, ms a minute",
-        bar: Bar::AtMost(60.0),
-        measure: rest::cpu_polling,
-    },
-    Figure {
-        name: "resident memory at 8 slots after 100,000 tasks over after 1,000",
-        bar: Bar::AtMost(1.2),
-        measure: rest::growth,
-    },
-    Figure { name: "prismq --version less /bin/true, ms, medians of 50", bar: Bar::AtMost(5.0), measure: rest::start },
-    Figure { name: "the stripped binary, MB", bar: Bar::AtMost(12.0), measure: rest::size },
+const FIGURES: [Figure; 13] = [
+    figure("echo", throughput::echo),
+    figure("python", throughput::persistent),
+    figure("once", throughput::once),
+    figure("slow-server", throughput::slow_server),
+    figure("one-task", latency::one_task),
+    figure("polling", latency::polling),
+    figure("creation", throughput::creation),
+    figure("idle-memory", rest::memory),
+    figure("idle-cpu", rest::cpu),
+    Figure { name: "growth", measure: rest::growth, is_slow: true },
+    figure("start", rest::start),
+    figure("size", rest::size),
+    figure("steps", throughput::steps),
 ];
 
 fn main() {
@@ -94,50 +58,13 @@ fn main() {
     let runs = env::var("PRISMQ_BENCH_RUNS").map_or(5, |runs| runs.parse().expect("PRISMQ_BENCH_RUNS is a number"));
     scene::build();
     println!("{}\n", machine::describe());
-    println!("| figure | median | least to most of {runs} | bar | |\n|---|---|---|---|---|");
-    for figure in &FIGURES {
-        if wanted.is_empty() || wanted.iter().any(|part| figure.name.contains(part.as_str())) {
-            figure.print(runs);
-        }
+    if scene::binary_before().is_none() {
+        println!("PRISMQ_BENCH_BEFORE is not set: comparisons with an earlier build are left out.\n");
     }
-    if wanted.is_empty() || wanted.iter().any(|part| part == "steps") {
-        print_steps(runs);
-    }
-}
-
-/// Where the time of one task goes.
-fn print_steps(runs: usize) {
-    println!("\n| one at a time | µs, median | least to most of {runs} |\n|---|---|---|");
-    let all: Vec<_> = (0..runs).map(|_| throughput::steps()).collect();
-    for (step, (name, _)) in all[0].iter().enumerate() {
-        let (least, median, most) = spread(all.iter().map(|steps| steps[step].1).collect());
-        println!("| {name} | {} | {} to {} |", short(median), short(least), short(most));
-    }
-}
-
-/// The least, the median and the most.
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[0], values[values.len() / 2], values[values.len() - 1])
-}
-
-impl Figure {
-    fn print(&self, runs: usize) {
-        let (least, median, most) = spread((0..runs).map(|_| (self.measure)()).collect());
-        let (bar, is_met) = match self.bar {
-            Bar::AtLeast(bar) => (format!("≥ {bar}"), median >= bar),
-            Bar::AtMost(bar) => (format!("≤ {bar}"), median <= bar),
-        };
-        let met = if is_met { "met" } else { "missed" };
-        println!("| {} | {} | {} to {} | {bar} | {met} |", self.name, short(median), short(least), short(most));
-    }
-}
-
-/// Three digits that count.
-fn short(value: f64) -> String {
-    match value.abs() {
-        0.0..10.0 => format!("{value:.2}"),
-        10.0..100.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
+    println!("| figure | median | range of {runs} | bar | |\n|---|---|---|---|---|");
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    for Figure { measure, is_slow, .. } in FIGURES.iter().filter(|figure| is_wanted(figure.name)) {
+        let runs = if *is_slow { 1 } else { runs };
+        row::print(&(0..runs).map(|_| measure()).collect::<Vec<_>>());
     }
 }

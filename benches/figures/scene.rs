@@ -1,28 +1,38 @@
-//! A TaskManager and workers in a folder of their own, by the release binary.
+//! A TaskManager and workers in a folder of their own, all of one build.
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::iter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use prismq::internals::taskmanager::{Client, Connection, Retries};
 use prismq::internals::{Phase, Shutdown, SystemClock};
+use rusqlite::{OpenFlags, Row};
 use serde_json::json;
 use tempfile::TempDir;
+
+use crate::machine;
 
 /// The type of all tasks.
 pub(crate) const TYPE: &str = "bench";
 /// What it takes to use the published TaskManager's ways.
 const KEY: &str = "bench-key";
+/// The log of the worker.
+const LOG: &str = "worker.log";
+/// Out of how many tasks of a measurement one is for warm-up, and not measured.
+const WARM_UP: u64 = 10;
 
-/// Builds the binary as people get it: `cargo bench` itself adds what only tests want.
+/// Builds the binary as people get it, unless `PRISMQ_BENCH_BINARY` names one: `cargo bench` itself adds what only tests
+/// want.
 pub(crate) fn build() {
+    if env::var_os("PRISMQ_BENCH_BINARY").is_some() {
+        return;
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--profile", "dist", "--quiet"]);
     // What cargo tells this program about its package would make it build the dependencies anew.
@@ -34,10 +44,25 @@ pub(crate) fn build() {
     assert!(built.is_ok_and(|status| status.success()), "cargo build --profile dist failed");
 }
 
-/// The binary as it is shipped; this program lies in `target/release/deps`.
+/// The binary as it is shipped. This program is in `target/release/deps`.
 pub(crate) fn binary() -> PathBuf {
-    let this = env::current_exe().expect("a program has a path");
-    this.ancestors().nth(3).expect("it lies in target/release/deps").join("dist/prismq")
+    env::var_os("PRISMQ_BENCH_BINARY").map_or_else(
+        || {
+            let this = env::current_exe().expect("a program has a path");
+            this.ancestors().nth(3).expect("it is in target/release/deps").join("dist/prismq")
+        },
+        PathBuf::from,
+    )
+}
+
+/// The binary of an earlier build to compare with, if `PRISMQ_BENCH_BEFORE` names one.
+pub(crate) fn binary_before() -> Option<PathBuf> {
+    env::var_os("PRISMQ_BENCH_BEFORE").map(PathBuf::from)
+}
+
+/// Measures the earlier build, if there is one, and then this one.
+pub(crate) fn before_and_now<T>(measure: impl Fn(&Path) -> T) -> (Option<T>, T) {
+    (binary_before().as_deref().map(&measure), measure(&binary()))
 }
 
 /// A process that ends with its owner.
@@ -61,99 +86,148 @@ impl Drop for Running {
     }
 }
 
+/// What a worker did with many tasks that were waiting for it.
+pub(crate) struct Load {
+    pub(crate) tasks_per_second: f64,
+    /// CPU time of the worker for a task, without programs that it starts, in milliseconds.
+    pub(crate) worker_cpu: f64,
+    /// CPU time of the TaskManager for a task, without its creation, in milliseconds.
+    pub(crate) server_cpu: f64,
+}
+
 /// The folder, the TaskManager and its address.
 pub(crate) struct Scene {
     folder: TempDir,
-    _server: Running,
-    pub(crate) url: String,
+    binary: PathBuf,
+    server: Running,
+    url: String,
     pub(crate) client: Client,
 }
 
 impl Scene {
-    /// With a TaskManager that gets these arguments too, and a `prismq.toml` whose type has these settings.
+    /// Starts this build's TaskManager with these arguments, and a `prismq.toml` whose type has these settings.
     pub(crate) fn start(serve: &[&str], type_settings: &str) -> Self {
-        let folder = tempfile::tempdir().expect("there is room for a folder");
+        Self::start_build(&binary(), serve, type_settings)
+    }
+
+    /// The same with any build.
+    pub(crate) fn start_build(binary: &Path, serve: &[&str], type_settings: &str) -> Self {
+        // Not in /tmp, which may be in memory.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room for a folder");
         let config = format!("[[task_type]]\nname = \"{TYPE}\"\n{type_settings}\n");
         fs::write(folder.path().join("prismq.toml"), config).expect("it can be written to");
-        let mut server = command(&folder);
+        let mut server = command(binary, &folder);
         server.args(["serve", "--listen", "127.0.0.1:0", "--db", "tasks.db"]).args(serve);
         let mut server = server.stdout(Stdio::piped()).spawn().expect("prismq can be started");
         let mut line = String::new();
-        BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut line).expect("it says where it is");
-        let url =
-            line.split_whitespace().find(|word| word.starts_with("http")).expect("it says where it is").to_owned();
+        BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints its address");
+        let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("it prints its address");
         let clock = Arc::new(SystemClock::new(Arc::new(Shutdown::new(Phase::Running)), Phase::Draining));
-        let connection = Connection::new(url.as_str(), Some(KEY.into()));
+        let connection = Connection::new(url, Some(KEY.into()));
         let client = Client::new(&connection, Retries::STANDARD, clock).expect("the address is good");
         client.register_type(TYPE, "1.0.0", &json!({"type": "object"})).expect("the TaskManager answers");
-        Self { folder, _server: Running(server), url, client }
+        Self { url: url.to_owned(), folder, binary: binary.to_owned(), server: Running(server), client }
     }
 
     pub(crate) fn type_id(&self) -> u64 {
         self.client.task_type(TYPE).ok().flatten().expect("the type is registered").id
     }
 
-    /// A worker with these arguments, which is ready when this returns. It logs to a file: reading along would cost more
-    /// than writing does.
+    /// Starts a worker with these arguments, and returns when it is ready.
     pub(crate) fn work(&self, arguments: &[&str]) -> Running {
-        let path = self.folder.path().join("worker.log");
-        let log = fs::File::create(&path).expect("the folder can be written to");
-        let mut worker = command(&self.folder);
-        worker.args(["work", "--results", "results.db"]).args(arguments).env("TASKMANAGER_API_URL", &self.url);
-        let worker = Running(worker.stderr(log).spawn().expect("prismq can be started"));
-        wait_until(|| fs::read_to_string(&path).is_ok_and(|log| log.contains("ready")));
+        let worker = self.spawn_worker(arguments);
+        let path = self.folder.path().join(LOG);
+        wait_until(Duration::from_millis(2), || fs::read_to_string(&path).is_ok_and(|log| log.contains("ready")));
         worker
     }
 
-    /// Creates `count` tasks that differ.
-    pub(crate) fn create(&self, count: u64) {
-        let next = AtomicU64::new(0);
-        thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for n in iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|n| *n < count) {
-                        let salt = fastrand::u64(..1 << 53);
-                        self.client.create(TYPE, &json!({"n": n, "salt": salt}), None).expect("it can be created");
-                    }
-                });
-            }
-        });
+    /// Starts a worker that logs warnings only, with so many slots.
+    pub(crate) fn work_quietly(&self, slots: u32) -> Running {
+        self.spawn_worker(&["--quiet", "--concurrency", &slots.to_string()])
     }
 
-    /// Creates `count` tasks that differ by `create-task --from`. Returns how long that takes.
-    pub(crate) fn create_from_file(&self, count: u64) -> Duration {
-        let lines: Vec<String> = (0..count).map(|n| json!({"n": n, "text": "three small words"}).to_string()).collect();
-        fs::write(self.folder.path().join("lines.jsonl"), lines.join("\n")).expect("it can be written to");
-        let mut create = command(&self.folder);
-        create.args(["create-task", TYPE, "--from", "lines.jsonl"]).env("TASKMANAGER_API_URL", &self.url);
+    fn spawn_worker(&self, arguments: &[&str]) -> Running {
+        let log = fs::File::create(self.folder.path().join(LOG)).expect("the folder can be written to");
+        let mut worker = self.prismq(&["work", "--results", "results.db"]);
+        Running(worker.args(arguments).stderr(log).spawn().expect("prismq can be started"))
+    }
+
+    /// Creates `count` tasks, and then starts a worker, which runs until all are reported.
+    pub(crate) fn work_off(&self, count: u64, slots: u32) -> Load {
+        self.create(count);
+        let server_before = machine::cpu_time(self.server.id());
+        let worker = self.work_quietly(slots);
+        wait_until(Duration::from_millis(50), || self.reported() >= count);
+        Load {
+            tasks_per_second: self.reports_per_second(count),
+            worker_cpu: machine::cpu_time(worker.id()) / as_float(count),
+            server_cpu: (machine::cpu_time(self.server.id()) - server_before) / as_float(count),
+        }
+    }
+
+    /// Creates `count` tasks that differ, by `create-task --from`. Returns how long that takes.
+    pub(crate) fn create(&self, count: u64) -> Duration {
+        let salt = fastrand::u64(..1 << 53);
+        let mut lines = String::new();
+        for n in 0..count {
+            writeln!(lines, "{{\"n\":{n},\"salt\":{salt},\"text\":\"three small words\"}}").expect("memory takes all");
+        }
+        fs::write(self.folder.path().join("lines.jsonl"), lines).expect("it can be written to");
         let start = Instant::now();
-        Running(create.spawn().expect("prismq can be started")).wait();
+        let create = self.prismq(&["create-task", TYPE, "--from", "lines.jsonl"]).spawn();
+        Running(create.expect("prismq can be started")).wait();
         start.elapsed()
     }
 
-    /// How many results the worker has stored.
-    pub(crate) fn results(&self) -> u64 {
-        let file = rusqlite::Connection::open(self.folder.path().join("results.db")).expect("the worker made it");
-        file.query_row("SELECT coalesce(max(rowid), 0) FROM results", [], |row| row.get(0)).expect("it has the table")
+    /// How many results the worker has reported.
+    pub(crate) fn reported(&self) -> u64 {
+        let sql = "SELECT (SELECT coalesce(max(rowid), 0) FROM results)
+                   - (SELECT count(*) FROM results WHERE reported_at IS NULL)";
+        self.query(sql, |row| row.get(0)).unwrap_or(0) // the worker has yet to make the file
     }
 
-    pub(crate) fn wait_for_results(&self, count: u64) {
-        wait_until(|| self.results() >= count);
+    /// How many of the `count` results were reported a second, from the end of warm-up to the last.
+    fn reports_per_second(&self, count: u64) -> f64 {
+        let warm_up = count / WARM_UP;
+        let sql = format!(
+            "SELECT unixepoch(max(reported_at), 'subsec') - (SELECT unixepoch(reported_at, 'subsec')
+             FROM results ORDER BY reported_at LIMIT 1 OFFSET {}) FROM results",
+            warm_up - 1
+        );
+        let seconds: f64 = self.query(&sql, |row| row.get(0)).expect("all is reported");
+        as_float(count - warm_up) / seconds
+    }
+
+    fn query<T>(&self, sql: &str, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let path = self.folder.path().join("results.db");
+        rusqlite::Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?.query_row(sql, [], read)
+    }
+
+    fn prismq(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.binary, &self.folder);
+        command.args(arguments).env("TASKMANAGER_API_URL", &self.url);
+        command
     }
 }
 
-fn command(folder: &TempDir) -> Command {
-    let mut command = Command::new(binary());
+fn command(binary: &Path, folder: &TempDir) -> Command {
+    let mut command = Command::new(binary);
     command.current_dir(folder.path()).env_clear().env("HOME", folder.path()).env("TASKMANAGER_API_KEY", KEY);
     command.env("PATH", env::var_os("PATH").unwrap_or_default());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
-pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) {
+/// Returns when it holds, which is looked at every `interval`.
+pub(crate) fn wait_until(interval: Duration, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(600), "waited in vain");
-        thread::sleep(Duration::from_millis(2));
+        assert!(start.elapsed() < Duration::from_mins(20), "waited in vain");
+        thread::sleep(interval);
     }
+}
+
+#[allow(clippy::cast_precision_loss)] // far below 2^53
+pub(crate) fn as_float(count: u64) -> f64 {
+    count as f64
 }
