@@ -38,15 +38,12 @@ impl GroupCommit {
         change: impl FnOnce(&Connection) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         self.begin()?;
-        let savepoint = self.connection.savepoint()?;
-        let changed = change(&savepoint).and_then(|changed| Ok(savepoint.commit().map(|()| changed)?));
-        if changed.is_ok() {
-            self.changes += 1;
-            self.open += 1;
-        } else if self.open == 0 {
-            self.roll_back();
-        }
-        changed
+        let unfinished = UnfinishedChange::begin(&self.connection, self.open == 0)?;
+        let changed = change(&self.connection)?;
+        unfinished.keep()?;
+        self.changes += 1;
+        self.open += 1;
+        Ok(changed)
     }
 
     /// Begins a transaction, unless one is open.
@@ -54,7 +51,7 @@ impl GroupCommit {
         if self.connection.is_autocommit() {
             // If the disk fails, SQLite may roll back the transaction by itself.
             self.is_lost |= mem::take(&mut self.open) > 0;
-            self.run("BEGIN IMMEDIATE")?;
+            run(&self.connection, "BEGIN IMMEDIATE")?;
         }
         Ok(())
     }
@@ -65,30 +62,66 @@ impl GroupCommit {
         let is_lost = mem::take(&mut self.is_lost) || is_open && self.connection.is_autocommit();
         let committed = match is_lost {
             true => Err(undone()),
-            false if is_open => self.run("COMMIT"),
+            false if is_open => run(&self.connection, "COMMIT"),
             false => Ok(()),
         };
         if committed.is_err() || !is_open {
-            self.roll_back();
+            roll_back(&self.connection);
         }
         committed
-    }
-
-    fn roll_back(&self) {
-        if !self.connection.is_autocommit() {
-            // If this fails, SQLite has already rolled back.
-            let _ = self.run("ROLLBACK");
-        }
-    }
-
-    fn run(&self, statement: &str) -> Result<()> {
-        self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
     /// Returns the connection, for work that begins its own transactions.
     pub(crate) fn connection_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }
+}
+
+/// A change that is rolled back unless it is kept, even if it panics.
+struct UnfinishedChange<'a> {
+    connection: &'a Connection,
+    /// The first change of a transaction needs no savepoint: the transaction has nothing else to roll back. A savepoint
+    /// costs a copy of every page that changes after it.
+    is_first: bool,
+}
+
+impl<'a> UnfinishedChange<'a> {
+    fn begin(connection: &'a Connection, is_first: bool) -> Result<Self> {
+        if !is_first {
+            run(connection, "SAVEPOINT change")?;
+        }
+        Ok(Self { connection, is_first })
+    }
+
+    fn keep(self) -> Result<()> {
+        if !self.is_first {
+            run(self.connection, "RELEASE change")?;
+        }
+        mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for UnfinishedChange<'_> {
+    fn drop(&mut self) {
+        if self.is_first {
+            roll_back(self.connection);
+        } else {
+            // If this fails, SQLite has already rolled back.
+            let _ = run(self.connection, "ROLLBACK TO change").and_then(|()| run(self.connection, "RELEASE change"));
+        }
+    }
+}
+
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit() {
+        // If this fails, SQLite has already rolled back.
+        let _ = run(connection, "ROLLBACK");
+    }
+}
+
+fn run(connection: &Connection, statement: &str) -> Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
 fn undone() -> Error {
@@ -98,6 +131,7 @@ fn undone() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
     use tempfile::TempDir;
@@ -171,6 +205,25 @@ mod tests {
         numbers.add(2);
         numbers.group.commit().unwrap();
         assert_eq!((numbers.seen(), numbers.group.changes()), (vec![1, 2], 2));
+    }
+
+    #[test]
+    fn a_change_that_panics_is_rolled_back_first_or_not() {
+        let mut numbers = Numbers::new();
+        let panic = |numbers: &mut Numbers| {
+            let change = |connection: &Connection| -> Result<()> {
+                add(connection, 9)?;
+                panic!("this one panics")
+            };
+            catch_unwind(AssertUnwindSafe(|| numbers.group.change(change))).unwrap_err();
+        };
+        panic(&mut numbers);
+        assert!(numbers.is_free(), "there is nothing to commit");
+        numbers.add(1);
+        panic(&mut numbers);
+        numbers.add(2);
+        numbers.group.commit().unwrap();
+        assert_eq!(numbers.seen(), [1, 2]);
     }
 
     #[test]
