@@ -178,6 +178,14 @@ pub(crate) fn check(value: &Value, max_depth: usize) -> Result<(), JsonError> {
     if length.0 > MAX_BYTES { Err(too_long()) } else { Ok(()) }
 }
 
+/// Returns a value as text if it is within the limits.
+#[cfg(feature = "server")]
+pub(crate) fn text_within(value: &Value, max_depth: usize) -> Result<String, JsonError> {
+    check_parts(value, max_depth)?;
+    let text = value.to_string();
+    if text.len() > MAX_BYTES { Err(too_long()) } else { Ok(text) }
+}
+
 /// Checks that a value is within the limits, except for its length.
 pub(crate) fn check_parts(value: &Value, max_depth: usize) -> Result<(), JsonError> {
     let mut values_left = MAX_VALUES;

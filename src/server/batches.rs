@@ -1,6 +1,8 @@
 //! The calls for several tasks at once. Their entries are carried out in one transaction and answered one by one, so that
 //! one that is refused does not hold up the others.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -8,9 +10,10 @@ use serde::Serialize;
 
 use super::body::{BodyFields, FieldType, StrictInteger};
 use super::envelope::{CallError, Success};
+use super::error::Refusal;
 use super::queue::{CheckedTask, CreatedTask, Queue, SharedQueue};
 use super::routes::{CallResult, report, task_request};
-use super::storage::{Report, Seconds, TypeLimit};
+use super::storage::{Seconds, TypeLimit};
 
 /// Maximum number of tasks that a call claims, and of results that it reports.
 const MAX_TASKS: usize = 100;
@@ -119,21 +122,22 @@ pub(super) async fn complete(
     mut fields: BodyFields,
 ) -> CallResult<BatchItems<impl Serialize>> {
     let worker_id = fields.name("worker_id")?;
-    let mut reports = Vec::new();
+    let (mut checked, mut reports) = (Vec::new(), Vec::new());
     for entry in fields.entries("results", MAX_TASKS)? {
         let mut entry = entry?;
         let StrictInteger(id) = entry.required("id")?;
-        reports.push((id, report(&mut entry, queue.features)));
+        checked.push((id, report(&mut entry, queue.features).map(|report| reports.push((id, report)))));
     }
     let ids: Vec<i64> = reports.iter().map(|(id, _)| *id).collect();
-    let complete = move |queue: &mut Queue| {
-        let complete = |(id, report): (i64, Result<Report, CallError>)| {
-            let complete = |report| Ok(Reported { id, status: queue.complete(id, &worker_id, report)? });
-            EntryAnswer::of(Some(id), report.and_then(complete))
+    let mut statuses = queue.with_tasks(&ids, move |queue| queue.complete(&worker_id, reports)).await?.into_iter();
+    let answer = |(id, checked): (i64, Result<(), CallError>)| {
+        let status = match checked {
+            Ok(()) => statuses.next()?.map_err(CallError::from),
+            Err(invalid) => Err(invalid),
         };
-        reports.into_iter().map(complete).collect::<Result<_, _>>()
+        Some(EntryAnswer::of(Some(id), status.map(|status| Reported { id, status })))
     };
-    Ok(Success(BatchItems { items: queue.with_tasks(&ids, complete).await? }))
+    Ok(Success(BatchItems { items: checked.into_iter().filter_map(answer).collect::<Result<Vec<_>, _>>()? }))
 }
 
 /// A claim that was renewed.
@@ -155,15 +159,13 @@ pub(super) async fn renew(
         let StrictInteger(id) = StrictInteger::from_json(id).ok_or_else(wrong_type)?;
         ids.push(id);
     }
-    let renewed = ids.clone();
-    let renew = move |queue: &mut Queue| {
-        let renew = |id| {
-            let renewed = queue.renew(id, &worker_id).map(|timeout| Renewed { id, expires_in: Seconds(timeout) });
-            EntryAnswer::of(Some(id), renewed.map_err(CallError::from))
-        };
-        renewed.into_iter().map(renew).collect::<Result<_, _>>()
+    let to_renew = ids.clone();
+    let renewed = queue.with_tasks(&ids, move |queue| queue.renew(&to_renew, &worker_id)).await?;
+    let answer = |(id, renewed): (i64, Result<Duration, Refusal>)| {
+        let renewed = renewed.map(|timeout| Renewed { id, expires_in: Seconds(timeout) });
+        EntryAnswer::of(Some(id), renewed.map_err(CallError::from))
     };
-    Ok(Success(BatchItems { items: queue.with_tasks(&ids, renew).await? }))
+    Ok(Success(BatchItems { items: ids.into_iter().zip(renewed).map(answer).collect::<Result<Vec<_>, _>>()? }))
 }
 
 /// `POST /tasks` with several tasks.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::CallError;
 use super::large_calls::LARGE;
-use super::queue::{SharedQueue, within_limits};
+use super::queue::SharedQueue;
 use crate::http::ConnectionHandle;
 use crate::json;
 use crate::name::{self, MAX_NAME};
@@ -170,8 +170,8 @@ impl BodyFields {
     /// Takes an optional value of any type as text in canonical form, if its nesting and size are within the limits.
     pub(super) fn json_text(&mut self, name: &str, max_depth: usize) -> Result<Option<String>, CallError> {
         let Some(value) = self.any(name) else { return Ok(None) };
-        within_limits(&format!("{}{name}", self.place), &value, max_depth)?;
-        Ok(Some(value.to_string()))
+        let beyond_limit = |error| CallError::invalid(format!("Field '{}{name}' is {error}", self.place));
+        json::text_within(&value, max_depth).map(Some).map_err(beyond_limit)
     }
 }
 

@@ -16,7 +16,7 @@ use super::long_poll_queue::LongPollQueue;
 use super::memory_budget::{MemoryBudget, MemoryReservation};
 use super::params::{NewParams, Schemas};
 use super::storage::{
-    ClaimOrder, ClaimedTask, Disk, Filter, Json, NewTask, Overview, Report, Seconds, SqliteStorage, TaskClaim,
+    ClaimOrder, ClaimedTask, Disk, Ended, Filter, Json, NewTask, Overview, Report, Seconds, SqliteStorage, TaskClaim,
     TaskDetails, TaskPage, TaskRow, TaskSummary, Time, TypeConstraints, TypeCounts, TypeDetails, TypeLimit,
 };
 use crate::json::{self, MAX_BYTES};
@@ -249,11 +249,11 @@ impl Queue {
         self.claim_timeout.unwrap_or(if renews { RENEWED_CLAIM_TIMEOUT } else { CLAIM_TIMEOUT })
     }
 
-    /// Renews a worker's claim; returns the time until it expires.
-    pub(super) fn renew(&mut self, id: i64, worker_id: &str) -> Result<Duration> {
+    /// Renews a worker's claims; returns the time until they expire, or why one was not renewed.
+    pub(super) fn renew(&mut self, ids: &[i64], worker_id: &str) -> Result<Vec<Result<Duration>>> {
         let claim_timeout = self.claim_timeout(true);
-        self.storage.renew(id, worker_id, claim_timeout)?;
-        Ok(claim_timeout)
+        let renewed = self.storage.renew(ids, worker_id, claim_timeout)?;
+        Ok(renewed.into_iter().map(|renewed| renewed.map(|()| claim_timeout)).collect())
     }
 
     /// Returns the time until the first claim of that type can expire, including claims made later.
@@ -267,14 +267,27 @@ impl Queue {
         self.storage.progress(id, worker_id, progress)
     }
 
-    /// Ends an attempt; returns the task's new status.
-    pub(super) fn complete(&mut self, id: i64, worker_id: &str, report: Report) -> Result<&'static str> {
-        self.uncommitted += report.result.as_ref().map_or(0, String::len);
-        let (type_id, status) = self.storage.end(id, worker_id, report, i64::from(self.max_attempts))?;
-        if let Some(type_id) = type_id.filter(|_| status == "pending") {
-            self.long_polls.notify_first_of(type_id);
+    /// Ends attempts; returns the new status of each task, or why its report was refused.
+    pub(super) fn complete(
+        &mut self,
+        worker_id: &str,
+        reports: Vec<(i64, Report)>,
+    ) -> Result<Vec<Result<&'static str>>> {
+        self.uncommitted +=
+            reports.iter().filter_map(|(_, report)| report.result.as_ref()).map(String::len).sum::<usize>();
+        let ended = self.storage.end(worker_id, reports, i64::from(self.max_attempts))?;
+        for Ended { changed, status } in ended.iter().flatten() {
+            if let Some(type_id) = changed.filter(|_| *status == "pending") {
+                self.long_polls.notify_first_of(type_id);
+            }
         }
-        Ok(status)
+        Ok(ended.into_iter().map(|ended| ended.map(|it| it.status)).collect())
+    }
+
+    /// Ends an attempt; returns the new status of its task.
+    pub(super) fn complete_one(&mut self, worker_id: &str, id: i64, report: Report) -> Result<&'static str> {
+        // One report has one outcome.
+        self.complete(worker_id, vec![(id, report)])?.pop().unwrap_or(Err(Refusal::TaskNotFound))
     }
 
     /// Makes a failed task pending again, with a fresh set of attempts.
@@ -291,20 +304,12 @@ impl Queue {
 
     /// Returns the length of the long fields of these tasks, in bytes. Those that do not exist have none.
     pub(super) fn length_of_tasks(&self, ids: &[i64]) -> Result<usize> {
-        let mut length = 0;
-        for id in ids {
-            match self.storage.length_of_task(*id) {
-                Ok(of_task) => length += of_task,
-                Err(Refusal::TaskNotFound) => {}
-                Err(refusal) => return Err(refusal),
-            }
-        }
-        Ok(length)
+        self.storage.length_of_tasks(ids)
     }
 
     /// Returns an upper estimate of the length of the answer that shows a task, in bytes.
     pub(super) fn length_of_task(&self, id: i64) -> Result<usize> {
-        Ok(self.storage.length_of_task(id)? + ENVELOPE)
+        Ok(self.length_of_tasks(&[id])? + ENVELOPE)
     }
 
     pub(super) fn task(&self, id: i64) -> Result<TaskDetails> {

@@ -224,9 +224,8 @@ fn claim_request(mut fields: BodyFields, features: OfferedFeatures) -> Result<Cl
 
 fn claim_order(fields: &mut BodyFields) -> Result<ClaimOrder, CallError> {
     let by = match fields.keyword("sort_by")?.as_deref() {
-        None | Some("created_at") => SortBy::CreatedAt,
+        None | Some("created_at" | "id") => SortBy::Id,
         Some("priority") => SortBy::Priority,
-        Some("id") => SortBy::Id,
         Some("attempts") => SortBy::Attempts,
         Some(_) => {
             let error = "Invalid sort_by field. Allowed values: created_at, priority, id, attempts";
@@ -262,7 +261,7 @@ async fn complete(State(queue): State<SharedQueue>, id: TaskId, mut fields: Body
     let id = task_id(id)?;
     let worker_id = fields.name("worker_id")?;
     let report = report(&mut fields, queue.features)?;
-    let status = queue.with_tasks(&[id], move |queue| queue.complete(id, &worker_id, report)).await?;
+    let status = queue.with_tasks(&[id], move |queue| queue.complete_one(&worker_id, id, report)).await?;
     Ok(Success(json!({"id": id, "status": status})))
 }
 

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::api::{Api, Client, settings};
+use crate::batches::ids;
 use crate::support::wait_for;
 
 #[test]
@@ -160,8 +161,35 @@ fn a_newer_database_is_left_alone() {
         Server::start(&settings(file.to_owned())).unwrap().stop();
         Connection::open(file).unwrap().pragma_update(None, "user_version", 7).unwrap();
     });
-    assert!(matches!(error, ServerError::NewerDatabase { found: 7, known: 5, .. }), "{error}");
+    assert!(matches!(error, ServerError::NewerDatabase { found: 7, known: 6, .. }), "{error}");
     assert_eq!(after, before);
+}
+
+#[test]
+fn a_database_of_an_older_layout_is_migrated() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("tasks.db");
+    fs::write(&database, include_bytes!("../fixtures/tasks-5.sqlite")).unwrap();
+    let server = Server::start(&settings(database)).unwrap();
+    let client = Client::new(server.api_url());
+    for (query, expected) in [
+        ("", &[8, 7, 6, 5, 4, 3, 2, 1][..]),
+        ("?limit=2&offset=3", &[5, 4]),
+        ("?status=pending", &[8, 7, 6, 5, 2]),
+        ("?status=pending&limit=1", &[8]),
+        ("?status=pending&limit=2&offset=1", &[7, 6]),
+        ("?status=pending&before=7&limit=2", &[6, 5]),
+        ("?status=pending&type=b&limit=2", &[8, 6]),
+        ("?status=failed", &[]),
+    ] {
+        let listed = client.get(&format!("/tasks{query}")).data();
+        let ids: Vec<i64> = listed.as_array().unwrap().iter().map(|task| task["id"].as_i64().unwrap()).collect();
+        assert_eq!(ids, expected, "{query}");
+    }
+    let claim = r#"{"worker_id":"v","limit":5,"types":[{"id":1},{"id":2}],"sort_by":"priority","sort_order":"DESC"}"#;
+    let claimed = client.send("POST", "/tasks/claim", &[], claim).data();
+    // The claims of 3 and 4 have expired.
+    assert_eq!(ids(&claimed), [3, 4, 8, 2, 6]);
 }
 
 #[test]

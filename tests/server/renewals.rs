@@ -1,5 +1,6 @@
 //! Claims that are renewed, and how long claims last.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use prismq::internals::server::{OfferedFeatures, Server};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::api::{Api, ApiResponse, Client};
+use crate::api::{Api, ApiResponse, Client, settings};
 use crate::support::{Sandbox, wait_for};
 
 fn api(claim_timeout: Option<Duration>) -> (Api, i64) {
@@ -151,22 +152,18 @@ fn a_server_without_renewals_ignores_the_field_renews() {
 
 #[test]
 fn claims_of_an_earlier_version_get_an_expiry() {
-    let (api, type_id) = api(None);
-    api.claim("w", type_id).data();
-    let Api { server, mut settings, folder, .. } = api;
-    server.stop();
-    let database = Connection::open(&settings.database).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path().join("tasks.db"));
+    fs::write(&settings.database, include_bytes!("../fixtures/tasks-5.sqlite")).unwrap();
     let back_to_4 = "DROP INDEX claimed_by_expiry; ALTER TABLE tasks DROP COLUMN expires_at; PRAGMA user_version = 4;
          CREATE INDEX claimed_by_age ON tasks (type_id, claimed_at, id) WHERE status = 'claimed';";
-    database.execute_batch(back_to_4).unwrap();
-    drop(database);
+    Connection::open(&settings.database).unwrap().execute_batch(back_to_4).unwrap();
     settings.claim_timeout = Some(Duration::from_millis(1));
     let server = Server::start(&settings).unwrap();
     let client = Client::new(server.api_url());
-    let claim = json!({"worker_id": "v", "task_type_id": type_id}).to_string();
+    let claim = json!({"worker_id": "v", "task_type_id": 1}).to_string();
     let claimed = client.send("POST", "/tasks/claim", &[], &claim).data();
-    assert_eq!((&claimed["id"], &claimed["attempts"]), (&json!(1), &json!(2)));
-    drop((server, folder));
+    assert_eq!((&claimed["id"], &claimed["attempts"]), (&json!(3), &json!(2)));
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn a_task_is_not_claimed_if_there_is_no_memory_for_the_answer() {
     };
     create("x".repeat(1 << 20));
     create("short".to_owned());
-    let order = ClaimOrder { by: SortBy::CreatedAt, descending: false };
+    let order = ClaimOrder { by: SortBy::Id, descending: false };
     let types = vec![TypeLimit { type_id: 1, limit: 1 }];
     let worker_id = "w".to_owned();
     let request =

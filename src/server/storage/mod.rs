@@ -107,6 +107,14 @@ pub(super) struct Report {
     pub(super) error: Option<String>,
 }
 
+/// The outcome of a report.
+pub(super) struct Ended {
+    /// The type of the task, if the report has changed it.
+    pub(super) changed: Option<i64>,
+    /// The task's new status.
+    pub(super) status: &'static str,
+}
+
 /// A filter of a list of tasks.
 pub(super) struct Filter {
     /// One of [`STATUSES`].
@@ -141,9 +149,9 @@ pub(super) const STATUSES: [&str; 4] = ["pending", "claimed", "completed", "fail
 /// What tasks are ordered by when claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SortBy {
-    CreatedAt,
-    Priority,
+    /// The order of creation, even if the clock was set meanwhile.
     Id,
+    Priority,
     Attempts,
 }
 
@@ -152,6 +160,13 @@ pub(super) enum SortBy {
 pub(super) struct ClaimOrder {
     pub(super) by: SortBy,
     pub(super) descending: bool,
+}
+
+impl ClaimOrder {
+    /// Whether the highest value goes first. Ties go to the oldest task in either direction, except with newest first.
+    pub(super) fn is_highest_first(self) -> bool {
+        self.descending && self.by != SortBy::Id
+    }
 }
 
 /// A task type, as the API shows it.

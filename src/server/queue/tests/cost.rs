@@ -62,25 +62,23 @@ impl CountedQueue {
     }
 
     fn count_claims(&mut self) {
-        for by in [SortBy::CreatedAt, SortBy::Priority, SortBy::Id, SortBy::Attempts] {
+        for by in [SortBy::Id, SortBy::Priority, SortBy::Attempts] {
             for descending in [false, true] {
                 let order = ClaimOrder { by, descending };
                 let id = self.count(format!("claim by {order:?}"), |queue| claim(queue, order));
                 let attempt = self.queue.summaries(&[id]).unwrap()[0].attempts;
                 self.count("progress", |queue| queue.progress(id, "me", 50).unwrap());
                 let report = |success| Report { attempt: Some(attempt), success, result: None, error: None };
-                self.count("renew", |queue| queue.renew(id, "me").unwrap());
-                self.count("complete", |queue| queue.complete(id, "me", report(descending)).unwrap());
-                self.count("complete again", |queue| queue.complete(id, "me", report(descending)).unwrap());
+                self.count("renew", |queue| queue.renew(&[id], "me").unwrap());
+                self.count("complete", |queue| queue.complete_one("me", id, report(descending)).unwrap());
+                self.count("complete again", |queue| queue.complete_one("me", id, report(descending)).unwrap());
                 let types = [3, 4, 5, 21].map(|type_id| TypeLimit { type_id, limit: 5 });
                 self.count(format!("claim several by {order:?}"), |queue| claim_all(queue, order, &types));
             }
         }
         self.count("look for an expiry", |queue| queue.until_expiry(1).unwrap());
         self.queue.expire_claims();
-        self.count("claim an expired one", |queue| {
-            claim(queue, ClaimOrder { by: SortBy::CreatedAt, descending: false })
-        });
+        self.count("claim an expired one", |queue| claim(queue, ClaimOrder { by: SortBy::Id, descending: false }));
     }
 
     /// Counts the calls of the web page. Only the first overview counts the tasks.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::{SqliteStorage, attempts, held_by, tasks};
+use super::{SqliteStorage, attempts, each, held_by, tasks};
 use crate::server::error::{Refusal, Result};
-use crate::server::storage::{AttemptEnd, ClaimOrder, ClaimedTask, SortBy, TaskClaim, Time};
+use crate::server::storage::{AttemptEnd, ClaimOrder, ClaimedTask, TaskClaim, Time};
 
 /// A task that may be claimed.
 pub(super) struct Candidate {
@@ -23,10 +23,10 @@ impl ClaimOrder {
     /// Compares candidates of any types, as the SQL of this order does those of one type.
     fn compare(self, one: &Candidate, other: &Candidate) -> Ordering {
         let (by_key, by_id) = (one.key.cmp(&other.key), one.id.cmp(&other.id));
-        match (self.by, self.descending) {
-            (_, false) => by_key.then(by_id),
-            (SortBy::CreatedAt | SortBy::Id, true) => by_key.then(by_id).reverse(),
-            (SortBy::Priority | SortBy::Attempts, true) => by_key.reverse().then(by_id),
+        match self.descending {
+            false => by_key.then(by_id),
+            true if self.is_highest_first() => by_key.reverse().then(by_id),
+            true => by_id.reverse(),
         }
     }
 }
@@ -45,15 +45,18 @@ impl SqliteStorage {
             let claimed = group.change(|connection| {
                 let Some(now) = clock.now() else { return Ok(None) };
                 let mut candidates = candidates(connection, claim, now)?;
-                // A task that the answer has no room for must stay available to others.
-                let count = fitting(connection, &candidates, &mut has_room)?;
-                candidates.truncate(count);
+                let mut tasks = Vec::with_capacity(candidates.len());
+                for candidate in &candidates {
+                    // A task that the answer has no room for must stay available to others.
+                    let Some(task) = tasks::to_claim(connection, candidate.id, &mut has_room)? else { break };
+                    tasks.push(task);
+                }
+                candidates.truncate(tasks.len());
                 if candidates.is_empty() {
                     return Err(Refusal::NoTask);
                 }
-                let take = |candidate: &Candidate| take(connection, claim, candidate, now);
-                let claimed = candidates.iter().map(take).collect::<rusqlite::Result<Vec<_>>>()?;
-                Ok(Some((claimed, candidates)))
+                candidates.iter().try_for_each(|candidate| take(connection, claim, candidate, now))?;
+                Ok(Some((tasks, candidates)))
             })?;
             // Otherwise the clock was set just now.
             if let Some(claimed) = claimed {
@@ -66,19 +69,27 @@ impl SqliteStorage {
         Ok(claimed)
     }
 
-    /// Renews a worker's claim, which then expires `claim_timeout` from now.
-    pub(in crate::server) fn renew(&mut self, id: i64, worker_id: &str, claim_timeout: Duration) -> Result<()> {
+    /// Renews a worker's claims, each as if it were the only one. They then expire `claim_timeout` from now.
+    pub(in crate::server) fn renew(
+        &mut self,
+        ids: &[i64],
+        worker_id: &str,
+        claim_timeout: Duration,
+    ) -> Result<Vec<Result<()>>> {
         loop {
             self.follow_clock()?;
             let Self { group, clock, .. } = self;
             let renewed = group.change(|connection| {
-                let Some(now) = clock.now() else { return Ok(false) };
-                held_by(connection, id, worker_id)?;
-                tasks::set_expiry(connection, id, now.later_by(claim_timeout))?;
-                Ok::<_, Refusal>(true)
+                let Some(now) = clock.now() else { return Ok(None) };
+                let renew = |id: &i64| {
+                    held_by(connection, *id, worker_id)?;
+                    Ok(tasks::set_expiry(connection, *id, now.later_by(claim_timeout)).map(drop)?)
+                };
+                each(ids, renew).map(Some)
             })?;
-            if renewed {
-                return Ok(());
+            // Otherwise the clock was set just now.
+            if let Some(renewed) = renewed {
+                return Ok(renewed);
             }
         }
     }
@@ -112,28 +123,9 @@ fn candidates(connection: &Connection, claim: &TaskClaim<'_>, now: Time) -> rusq
     Ok(selected)
 }
 
-/// Returns how many of the candidates there is room for.
-fn fitting(
-    connection: &Connection,
-    candidates: &[Candidate],
-    has_room: &mut impl FnMut(usize) -> Result<bool>,
-) -> Result<usize> {
-    for (count, candidate) in candidates.iter().enumerate() {
-        if !has_room(tasks::length(connection, candidate.id)?.unwrap_or(0))? {
-            return Ok(count);
-        }
-    }
-    Ok(candidates.len())
-}
-
-fn take(
-    connection: &Connection,
-    claim: &TaskClaim<'_>,
-    candidate: &Candidate,
-    now: Time,
-) -> rusqlite::Result<ClaimedTask> {
+fn take(connection: &Connection, claim: &TaskClaim<'_>, candidate: &Candidate, now: Time) -> rusqlite::Result<()> {
     if candidate.expired_at.is_some() {
         attempts::archive(connection, candidate.id, AttemptEnd::Expired, None)?;
     }
-    tasks::claim(connection, candidate.id, claim.worker_id, now, now.later_by(claim.claim_timeout))
+    tasks::claim(connection, candidate.id, claim.worker_id, now, now.later_by(claim.claim_timeout)).map(drop)
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{AttemptEnd, Filter, Json, NewTask, Report, TaskDetails, TaskSummary, Time, TypeConstraints, TypeDetails};
+use super::{
+    AttemptEnd, Ended, Filter, Json, NewTask, Report, TaskDetails, TaskSummary, Time, TypeConstraints, TypeDetails,
+};
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
@@ -31,6 +33,7 @@ const LAYOUT: Layout = Layout {
         |it| it.execute_batch(include_str!("migrations/3.sql")),
         |it| it.execute_batch(include_str!("migrations/4.sql")),
         |it| it.execute_batch(include_str!("migrations/5.sql")),
+        |it| it.execute_batch(include_str!("migrations/6.sql")),
     ],
     // Enough for all statements, so that each is compiled once.
     statements: 64,
@@ -194,38 +197,24 @@ impl SqliteStorage {
         })
     }
 
-    /// Ends an attempt. If it has failed, another follows unless there were `most`. Returns the task's type if this has
-    /// changed the task, and the status that it got. A report of a named attempt that has arrived before changes nothing.
+    /// Ends attempts, each as if it were the only one: a refused report does not affect the others. If an attempt has
+    /// failed, another follows unless there were `most`. A report of a named attempt that has arrived before changes
+    /// nothing.
     pub(in crate::server) fn end(
         &mut self,
-        id: i64,
         worker_id: &str,
-        report: Report,
+        reports: Vec<(i64, Report)>,
         most: i64,
-    ) -> Result<(Option<i64>, &'static str)> {
-        let Report { attempt, success, result, error } = report;
-        let (type_id, status) = self.group.change(|connection| {
-            let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
-            if let Some(attempt) = attempt.filter(|attempt| !task.is_held(worker_id, *attempt)) {
-                return Ok((None, earlier_outcome(connection, id, &task, worker_id, attempt)?));
+    ) -> Result<Vec<Result<Ended>>> {
+        let ended = self
+            .group
+            .change(|connection| each(reports, |(id, report)| end(connection, id, worker_id, report, most)))?;
+        for Ended { changed, status } in ended.iter().flatten() {
+            if let Some(type_id) = changed {
+                self.counts.moved(*type_id, Some("claimed"), Some(status));
             }
-            let task = check_held(task, worker_id)?;
-            let status = match success {
-                true => "completed",
-                false if task.attempts < most => "pending",
-                false => "failed",
-            };
-            let error_message = error.filter(|_| !success);
-            if status == "pending" {
-                attempts::archive(connection, id, AttemptEnd::Failed, error_message.as_deref())?;
-            }
-            tasks::end(connection, id, &Ending { status, result, error_message })?;
-            Ok::<_, Refusal>((Some(task.type_id), status))
-        })?;
-        if let Some(type_id) = type_id {
-            self.counts.moved(type_id, Some("claimed"), Some(status));
         }
-        Ok((type_id, status))
+        Ok(ended)
     }
 
     /// Makes a failed task pending with a fresh set of attempts. Its error stays. Returns its type.
@@ -266,9 +255,9 @@ impl SqliteStorage {
         Ok(more)
     }
 
-    /// Returns the length of a task's long fields, in bytes.
-    pub(in crate::server) fn length_of_task(&self, id: i64) -> Result<usize> {
-        tasks::length(self.group.connection(), id)?.ok_or(Refusal::TaskNotFound)
+    /// Returns the length of the long fields of these tasks, in bytes. Those that do not exist have none.
+    pub(in crate::server) fn length_of_tasks(&self, ids: &[i64]) -> Result<usize> {
+        Ok(tasks::length(self.group.connection(), ids)?)
     }
 
     pub(in crate::server) fn task(&self, id: i64) -> Result<TaskDetails> {
@@ -284,6 +273,37 @@ impl SqliteStorage {
     pub(in crate::server) fn summaries(&self, ids: &[i64]) -> Result<Vec<TaskSummary>> {
         Ok(tasks::summaries(self.group.connection(), ids)?)
     }
+}
+
+/// Runs `work` for each entry of a change. What refuses an entry, before it changes anything, is the outcome of that entry
+/// alone; if the database fails, the whole change fails.
+fn each<E, T>(entries: impl IntoIterator<Item = E>, work: impl FnMut(E) -> Result<T>) -> Result<Vec<Result<T>>> {
+    let outcome = |outcome| match outcome {
+        Err(Refusal::Database(error)) => Err(Refusal::Database(error)),
+        outcome => Ok(outcome),
+    };
+    entries.into_iter().map(work).map(outcome).collect()
+}
+
+/// Ends an attempt.
+fn end(connection: &Connection, id: i64, worker_id: &str, report: Report, most: i64) -> Result<Ended> {
+    let Report { attempt, success, result, error } = report;
+    let task = tasks::state(connection, id)?.ok_or(Refusal::TaskNotFound)?;
+    if let Some(attempt) = attempt.filter(|attempt| !task.is_held(worker_id, *attempt)) {
+        return Ok(Ended { changed: None, status: earlier_outcome(connection, id, &task, worker_id, attempt)? });
+    }
+    let task = check_held(task, worker_id)?;
+    let status = match success {
+        true => "completed",
+        false if task.attempts < most => "pending",
+        false => "failed",
+    };
+    let error_message = error.filter(|_| !success);
+    if status == "pending" {
+        attempts::archive(connection, id, AttemptEnd::Failed, error_message.as_deref())?;
+    }
+    tasks::end(connection, id, &Ending { status, result, error_message })?;
+    Ok(Ended { changed: Some(task.type_id), status })
 }
 
 /// Returns the task if `worker_id` has claimed it.

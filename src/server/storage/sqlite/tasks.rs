@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
+use serde_json::json;
 
 use super::claims::Candidate;
 use super::types;
+use crate::server::error as server;
+use crate::server::large_calls::LARGE;
 use crate::server::storage::{
-    ClaimOrder, ClaimedTask, Cursor, Filter, NewTask, STATUSES, SortBy, TaskDetails, TaskSummary, Time,
+    ClaimOrder, ClaimedTask, Cursor, Filter, JsonText, NewTask, STATUSES, SortBy, TaskDetails, TaskSummary, Time,
 };
 
 /// The columns that decide what a worker may do with a task.
@@ -37,25 +40,9 @@ impl ClaimOrder {
     /// Returns the column that it goes by.
     fn column(self) -> &'static str {
         match self.by {
-            SortBy::CreatedAt => "created_at",
-            SortBy::Priority => "priority",
             SortBy::Id => "id",
+            SortBy::Priority => "priority",
             SortBy::Attempts => "attempts",
-        }
-    }
-
-    /// Returns the SQL of the order. Each has an index of its own. Ties go to the oldest task, except with newest
-    /// first.
-    fn sql(self) -> &'static str {
-        match (self.by, self.descending) {
-            (SortBy::CreatedAt, false) => "created_at, id",
-            (SortBy::CreatedAt, true) => "created_at DESC, id DESC",
-            (SortBy::Priority, false) => "priority, id",
-            (SortBy::Priority, true) => "priority DESC, id",
-            (SortBy::Id, false) => "id",
-            (SortBy::Id, true) => "id DESC",
-            (SortBy::Attempts, false) => "attempts, id",
-            (SortBy::Attempts, true) => "attempts DESC, id",
         }
     }
 }
@@ -78,8 +65,21 @@ fn expired_sql(order: ClaimOrder) -> String {
 }
 
 fn pending_sql(order: ClaimOrder) -> String {
-    let (key, order) = (order.column(), order.sql());
-    format!("SELECT id, {key}, NULL FROM tasks WHERE status = 'pending' AND type_id = ?1 ORDER BY {order} LIMIT ?2")
+    let key = order.column();
+    let direction = if order.descending { "DESC" } else { "ASC" };
+    format!(
+        "SELECT id, {key}, NULL FROM tasks WHERE status = 'pending' AND type_id = ?1 \
+         ORDER BY {key} {direction}, id {direction} LIMIT ?2"
+    )
+}
+
+/// Returns the SQL for the pending tasks with the highest value up to `?3`, the oldest first.
+fn highest_sql(order: ClaimOrder) -> String {
+    let (key, of_type) = (order.column(), "FROM tasks WHERE status = 'pending' AND type_id = ?1");
+    format!(
+        "SELECT id, {key}, NULL {of_type} AND {key} = (SELECT max({key}) {of_type} AND {key} <= ?3) \
+         ORDER BY id LIMIT ?2"
+    )
 }
 
 /// Inserts a task with a unique key; returns its id.
@@ -142,38 +142,72 @@ pub(super) fn shift_claims(connection: &Connection, by: i64) -> Result<usize> {
 
 /// Returns the pending tasks of that type that are first in `order`, at most `most`.
 pub(super) fn pending(connection: &Connection, type_id: i64, order: ClaimOrder, most: usize) -> Result<Vec<Candidate>> {
+    if order.is_highest_first() {
+        return highest(connection, type_id, order, most);
+    }
     let mut statement = connection.prepare_cached(&pending_sql(order))?;
     statement.query_map(params![type_id, most], |row| candidate(row, type_id))?.collect()
+}
+
+/// Returns those with the highest values, the oldest of each value first. No index has this order, read forwards or
+/// backwards: the tasks of each value are read in turn.
+fn highest(connection: &Connection, type_id: i64, order: ClaimOrder, most: usize) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&highest_sql(order))?;
+    let (mut found, mut next) = (Vec::new(), Some(i64::MAX));
+    while let Some(highest) = next
+        && found.len() < most
+    {
+        let values = params![type_id, most - found.len(), highest];
+        let of_value: Vec<_> = statement.query_map(values, |row| candidate(row, type_id))?.collect::<Result<_>>()?;
+        next = of_value.first().and_then(|first: &Candidate| first.key.checked_sub(1));
+        found.extend(of_value);
+    }
+    Ok(found)
 }
 
 fn candidate(row: &Row<'_>, type_id: i64) -> Result<Candidate> {
     Ok(Candidate { id: row.get(0)?, type_id, key: row.get(1)?, expired_at: row.get(2)? })
 }
 
-/// Claims the task for `worker_id` until `expires_at`: a new attempt, without progress.
-pub(super) fn claim(
+/// Returns a task as its next claim returns it; `None` if `has_room` says no to the length of its long fields, which are
+/// not read before.
+pub(super) fn to_claim(
     connection: &Connection,
     id: i64,
-    worker_id: &str,
-    now: Time,
-    expires_at: Time,
-) -> Result<ClaimedTask> {
+    mut has_room: impl FnMut(usize) -> server::Result<bool>,
+) -> server::Result<Option<ClaimedTask>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT task_types.name, iif(octet_length(params) <= ?2, params, NULL), attempts + 1, priority, \
+         octet_length(params) + coalesce(octet_length(result), 0) \
+         FROM tasks JOIN task_types ON task_types.id = type_id WHERE tasks.id = ?1",
+    )?;
+    let mut found = statement.query_and_then(params![id, LARGE], |row| {
+        if !has_room(row.get(4)?)? {
+            return Ok(None);
+        }
+        let params = match row.get(1)? {
+            Some(params) => params,
+            None => long_params(connection, id)?,
+        };
+        let (task_type, attempts, priority) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        Ok(Some(ClaimedTask { id, task_type, params, attempts, priority, expires_in: None }))
+    })?;
+    found.next().transpose().map(Option::flatten)
+}
+
+fn long_params(connection: &Connection, id: i64) -> Result<JsonText> {
+    connection.prepare_cached("SELECT params FROM tasks WHERE id = ?1")?.query_row([id], |row| row.get(0))
+}
+
+/// Claims the task for `worker_id` until `expires_at`: a new attempt, without progress. `RETURNING` would make SQLite copy
+/// each page that changes, to undo a part of the statement.
+pub(super) fn claim(connection: &Connection, id: i64, worker_id: &str, now: Time, expires_at: Time) -> Result<usize> {
     connection
         .prepare_cached(
             "UPDATE tasks SET status = 'claimed', attempts = attempts + 1, progress = 0, claimed_by = ?2, \
-             claimed_at = ?3, expires_at = ?4 WHERE id = ?1 RETURNING id, \
-             (SELECT name FROM task_types WHERE task_types.id = type_id), params, attempts, priority",
+             claimed_at = ?3, expires_at = ?4 WHERE id = ?1",
         )?
-        .query_row(params![id, worker_id, now, expires_at], |row| {
-            Ok(ClaimedTask {
-                id: row.get(0)?,
-                task_type: row.get(1)?,
-                params: row.get(2)?,
-                attempts: row.get(3)?,
-                priority: row.get(4)?,
-                expires_in: None,
-            })
-        })
+        .execute(params![id, worker_id, now, expires_at])
 }
 
 pub(super) fn state(connection: &Connection, id: i64) -> Result<Option<TaskState>> {
@@ -241,10 +275,11 @@ pub(super) fn by_id(connection: &Connection, id: i64) -> Result<Option<TaskDetai
     connection.prepare_cached(&sql)?.query_row([id], read).optional()
 }
 
-/// Returns the length of a task's long fields, in bytes, without reading them.
-pub(super) fn length(connection: &Connection, id: i64) -> Result<Option<usize>> {
-    let sql = "SELECT octet_length(params) + coalesce(octet_length(result), 0) FROM tasks WHERE id = ?1";
-    connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
+/// Returns the length of the long fields of these tasks, in bytes, without reading them.
+pub(super) fn length(connection: &Connection, ids: &[i64]) -> Result<usize> {
+    let sql = "SELECT coalesce(sum(octet_length(params) + coalesce(octet_length(result), 0)), 0) \
+               FROM json_each(?1) CROSS JOIN tasks ON tasks.id = value";
+    connection.prepare_cached(sql)?.query_row([json!(ids).to_string()], |row| row.get(0))
 }
 
 /// Returns the tasks that pass `filter`, newest first.
@@ -254,12 +289,13 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> Result<Vec<TaskS
 
 /// Returns the ids of the tasks that pass `filter`, newest first.
 pub(super) fn list_ids(connection: &Connection, filter: &Filter) -> Result<Vec<i64>> {
-    let mut ids = match &filter.task_type {
-        None => {
-            let sql = ids_sql(filter.cursor, filter.status, false);
-            ids(connection, &sql, params![filter.cursor.id(), filter.limit, filter.offset])?
+    let mut ids = match (&filter.task_type, filter.status) {
+        (None, None) => {
+            let (low, high) = filter.cursor.range(None);
+            let sql = format!("{} OFFSET ?4", ids_sql(filter.cursor, None));
+            ids(connection, &sql, params![low, high, filter.limit, filter.offset])?
         }
-        Some(pattern) => ids_of_types(connection, filter, pattern)?,
+        (pattern, _) => ids_of_types(connection, filter, pattern.as_deref().unwrap_or("%"))?,
     };
     ids.sort_unstable_by(|one, other| other.cmp(one));
     Ok(ids)
@@ -275,29 +311,48 @@ pub(super) fn summaries(connection: &Connection, ids: &[i64]) -> Result<Vec<Task
 /// Merges the nearest tasks of each type matching `pattern`, and of each status: an index has each of these in order,
 /// but none has all of them.
 fn ids_of_types(connection: &Connection, filter: &Filter, pattern: &str) -> Result<Vec<i64>> {
+    let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
     let most = filter.limit.saturating_add(filter.offset);
-    let mut found = Vec::new();
+    let mut found: Vec<i64> = Vec::new();
+    let nearest = |found: &mut Vec<i64>| {
+        // Stable, since that merges sorted runs.
+        found.sort_by_key(|id| id.abs_diff(filter.cursor.id()));
+        found.truncate(count(most));
+    };
     for type_id in types::like(connection, pattern)? {
         for status in STATUSES.iter().filter(|status| filter.status.is_none_or(|wanted| wanted == **status)) {
-            let sql = ids_sql(filter.cursor, Some(status), true);
-            found.extend(ids(connection, &sql, params![filter.cursor.id(), most, 0, type_id])?);
+            // If there are enough, only those nearer than the farthest of them count.
+            let is_full = found.len() >= count(most);
+            if is_full {
+                nearest(&mut found);
+            }
+            let (low, high) = filter.cursor.range(found.last().copied().filter(|_| is_full));
+            found.extend(ids(connection, &ids_sql(filter.cursor, Some(status)), params![low, high, most, type_id])?);
         }
     }
-    found.sort_unstable_by_key(|id| id.abs_diff(filter.cursor.id()));
-    let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
-    Ok(found.into_iter().skip(count(filter.offset)).take(count(filter.limit)).collect())
+    nearest(&mut found);
+    Ok(found.into_iter().skip(count(filter.offset)).collect())
 }
 
-/// Returns the SQL for the ids past that cursor, the nearest first. Each combination has its own statement: one for all
-/// could not use the indexes.
-fn ids_sql(cursor: Cursor, status: Option<&str>, of_type: bool) -> String {
-    let status = status.map_or_else(String::new, |status| format!("status = '{status}' AND"));
-    let of_type = if of_type { "type_id = ?4 AND" } else { "" };
-    let (than, order) = match cursor {
-        Cursor::Before(_) => ("<", "DESC"),
-        Cursor::After(_) => (">", "ASC"),
+impl Cursor {
+    /// Returns the ids between which tasks past this cursor are, as far as `farthest`; both ends are excluded.
+    fn range(self, farthest: Option<i64>) -> (i64, i64) {
+        match self {
+            Self::Before(id) => (farthest.unwrap_or(i64::MIN), id),
+            Self::After(id) => (id, farthest.unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// Returns the SQL for the ids past that cursor, the nearest first; with a status, for those of one type. Each combination
+/// has its own statement: one for all could not use the indexes.
+fn ids_sql(cursor: Cursor, status: Option<&str>) -> String {
+    let of_type = status.map_or_else(String::new, |status| format!("type_id = ?4 AND status = '{status}' AND"));
+    let order = match cursor {
+        Cursor::Before(_) => "DESC",
+        Cursor::After(_) => "ASC",
     };
-    format!("SELECT id FROM tasks WHERE {of_type} {status} id {than} ?1 ORDER BY id {order} LIMIT ?2 OFFSET ?3")
+    format!("SELECT id FROM tasks WHERE {of_type} id > ?1 AND id < ?2 ORDER BY id {order} LIMIT ?3")
 }
 
 fn ids(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> Result<Vec<i64>> {

@@ -10,7 +10,8 @@ use crate::headline::in_one_line;
 use crate::output::printable;
 use crate::server::error::{Refusal, Result};
 use crate::server::storage::{
-    Excerpt, Filter, LONGEST_EXCERPT, Overview, TaskPage, TaskRow, TaskSummary, Time, TypeCounts, WorkerActivity,
+    Cursor, Excerpt, Filter, LONGEST_EXCERPT, Overview, TaskPage, TaskRow, TaskSummary, Time, TypeCounts,
+    WorkerActivity,
 };
 
 /// Maximum characters of an error in a list, and how many of its last bytes are searched for the most telling ones.
@@ -82,25 +83,28 @@ fn excerpt(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Excerpt>> {
     Ok(Some(Excerpt { text, length: row.get(column + 1)? }))
 }
 
-const IN_FLIGHT: &str =
-    "SELECT claimed_by, claimed_at, id FROM tasks WHERE status = 'claimed' ORDER BY id DESC LIMIT ?1";
-
 const ENDED: &str = "SELECT claimed_by, claimed_at, id FROM tasks WHERE completed_at > 0 \
                      ORDER BY completed_at DESC LIMIT ?1";
+
+/// Who has claimed a task, when, and the task.
+type Claimed = (Option<String>, Option<Time>, i64);
 
 /// Returns the workers of the tasks in flight, of those that ended last, and those that long-poll.
 fn workers(connection: &Connection, waiting: HashMap<String, HashSet<i64>>) -> Result<Vec<WorkerActivity>> {
     let mut seen: HashMap<String, WorkerActivity> = HashMap::new();
-    for (sql, in_flight) in [(IN_FLIGHT, 1), (ENDED, 0)] {
-        let mut statement = connection.prepare_cached(sql)?;
-        let mut rows = statement.query([LAST])?;
-        while let Some(row) = rows.next()? {
-            let (worker_id, claimed_at): (Option<String>, Option<Time>) = (row.get(0)?, row.get(1)?);
-            let (Some(worker_id), Some(claimed_at)) = (worker_id, claimed_at) else { continue };
-            let worker = seen.entry(worker_id.clone()).or_insert_with(|| WorkerActivity::new(worker_id));
-            worker.in_flight += in_flight;
-            worker.last = worker.last.max(Some((claimed_at, row.get(2)?)));
-        }
+    let mut see = |(worker_id, claimed_at, id): Claimed, in_flight| {
+        let (Some(worker_id), Some(claimed_at)) = (worker_id, claimed_at) else { return };
+        let worker = seen.entry(worker_id.clone()).or_insert_with(|| WorkerActivity::new(worker_id));
+        worker.in_flight += in_flight;
+        worker.last = worker.last.max(Some((claimed_at, id)));
+    };
+    let in_flight = Filter { status: Some("claimed"), task_type: None, cursor: Cursor::NEWEST, limit: LAST, offset: 0 };
+    for task in tasks::list(connection, &in_flight)? {
+        see((task.claimed_by, task.claimed_at, task.id), 1);
+    }
+    let mut ended = connection.prepare_cached(ENDED)?;
+    for task in ended.query_map([LAST], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+        see(task?, 0);
     }
     let types = types::names(connection)?;
     for (worker_id, type_ids) in waiting {
