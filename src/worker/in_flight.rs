@@ -150,6 +150,11 @@ impl InFlight {
         self.state.lock()
     }
 
+    /// Whether this process holds no task.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().tasks.is_empty()
+    }
+
     /// Returns the number of running tasks.
     pub(super) fn running(&self) -> usize {
         self.lock().tasks.values().filter(|entry| entry.unsettled > 0 && entry.phase == TaskPhase::Running).count()

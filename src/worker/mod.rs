@@ -185,7 +185,8 @@ pub(crate) fn run(options: &WorkerOptions, tools: &Tools<'_>) -> Result<Summary,
     let slots =
         Slots::new(&poller, &recovery, &reporter, Watchdog::new(options.watchdog, tools.config.concurrency.value));
     context.follow_shutdown(tools.shutdown, tools.store);
-    let renewals = Renewals { context: &context, recovery: &recovery, reports: &reports };
+    let has_recovered = !recovery.claims().is_empty();
+    let renewals = Renewals { context: &context, recovery: &recovery, reports: &reports, has_recovered };
     let (context, slots, reporter, reports) = (&context, &slots, &reporter, &reports);
     Supervisor { context, slots, reporter, reports, renewals: &renewals, handlers: tools.handlers }.run()
 }

@@ -282,7 +282,6 @@ impl<'w> Poller<'w> {
         if request.is_long_poll {
             self.context.schedule.note_server_waits(claimed.long_polling);
         }
-        self.context.claim_time.note(claimed.expires_in);
         let is_empty = claimed.tasks.is_empty() && claimed.unreadable.is_empty();
         for error in claimed.unreadable {
             self.context.in_flight.lost_claims.add(1);
@@ -301,6 +300,9 @@ impl<'w> Poller<'w> {
                 let claim = self.context.executor.claim(task, &self.context.types[index], claimed.claimed_at);
                 tasks.push(claimed_task(index, claim, false, request.polled_at));
             }
+        }
+        if !tasks.is_empty() {
+            self.context.claim_time.note(Instant::now(), claimed.expires_in);
         }
         if is_wrong {
             request.types.iter().try_for_each(|index| self.look_up(&self.context.types[*index]).map(drop))?;

@@ -228,6 +228,7 @@ impl<'w> Recovery<'w> {
         self.context.emit(&Event::LostClaimFound(&claim));
         let end = claim_expiry(&claim, &self.context.types[index], self.context);
         self.of_type(index).push_back((claim, end));
+        self.context.claim_time.note(Instant::now(), None);
         self.context.in_flight.lost_claims.count_found();
         Ok(true)
     }

@@ -26,10 +26,12 @@ const SHORTEST: Duration = Duration::from_millis(50);
 struct ClaimTimeState {
     /// How long claims last, as the server last said.
     lasts: Option<Duration>,
+    /// When the first of the claims was made or renewed; `None` if there are no claims.
+    oldest: Option<Instant>,
     has_ended: bool,
 }
 
-/// How long the server's claims last, and when to renew them.
+/// How long the server's claims last, and when to renew them. An idle worker has none, and waits without a deadline.
 #[derive(Default)]
 pub(super) struct ClaimTime {
     state: Mutex<ClaimTimeState>,
@@ -37,11 +39,16 @@ pub(super) struct ClaimTime {
 }
 
 impl ClaimTime {
-    /// Notes how long a claim lasts, if the server says so.
-    pub(super) fn note(&self, lasts: Option<Duration>) {
-        let Some(lasts) = lasts else { return };
+    /// Notes a claim made or renewed at `time`, and how long it lasts if the server says so. A new claim has to be in
+    /// [`InFlight`](super::in_flight::InFlight) before.
+    pub(super) fn note(&self, time: Instant, lasts: Option<Duration>) {
         let mut state = self.state.lock();
-        if state.lasts.replace(lasts).is_none_or(|before| lasts < before) {
+        let is_shorter = lasts.is_some_and(|lasts| state.lasts.replace(lasts).is_none_or(|before| lasts < before));
+        let is_older = state.oldest.is_none_or(|oldest| time < oldest);
+        if is_older {
+            state.oldest = Some(time);
+        }
+        if is_shorter || is_older {
             self.changed.notify_all();
         }
     }
@@ -52,16 +59,20 @@ impl ClaimTime {
         self.changed.notify_all();
     }
 
-    /// Waits until claims have to be renewed that were renewed at `last`; false once the renewals have ended.
-    fn wait(&self, last: Instant, interval: impl Fn(Option<Duration>) -> Duration) -> bool {
+    /// Waits until claims have to be renewed, and forgets them; false once the renewals have ended.
+    fn wait(&self, interval: impl Fn(Option<Duration>) -> Duration) -> bool {
         let mut state = self.state.lock();
-        loop {
-            let due = last + interval(state.lasts);
-            if state.has_ended || due <= Instant::now() {
-                return !state.has_ended;
+        while !state.has_ended {
+            match state.oldest.map(|oldest| oldest + interval(state.lasts)) {
+                Some(due) if due <= Instant::now() => {
+                    state.oldest = None;
+                    return true;
+                }
+                Some(due) => drop(self.changed.wait_until(&mut state, due)),
+                None => self.changed.wait(&mut state),
             }
-            self.changed.wait_until(&mut state, due);
         }
+        false
     }
 }
 
@@ -72,24 +83,31 @@ pub(super) struct Renewals<'w> {
     pub(super) context: &'w Context<'w>,
     pub(super) recovery: &'w Recovery<'w>,
     pub(super) reports: &'w ReportQueue,
+    /// Whether there were recovered tasks at the start. They are not in flight before they run.
+    pub(super) has_recovered: bool,
 }
 
 impl Renewals<'_> {
     /// Renews claims until the worker ends: at a third of the time that they last, and sooner after a failed call.
     pub(super) fn run(&self) {
-        let (mut last, mut has_failed) = (Instant::now(), false);
-        let client = self.context.client();
+        let (client, claim_time) = (self.context.client(), &self.context.claim_time);
+        let mut has_failed = false;
+        // Of earlier processes.
+        claim_time.note(Instant::now(), None);
         loop {
             let interval = |lasts: Option<Duration>| match lasts {
                 _ if !client.known_features().renew => WITHOUT,
                 None => FIRST,
                 Some(lasts) => (lasts / if has_failed { 12 } else { 3 }).max(SHORTEST),
             };
-            if !self.context.claim_time.wait(last, interval) {
+            if !claim_time.wait(interval) {
                 return;
             }
-            last = Instant::now();
+            let time = Instant::now();
             has_failed = client.features().renew && self.renew_all().is_err();
+            if self.has_recovered || !self.context.in_flight.is_empty() {
+                claim_time.note(time, None);
+            }
         }
     }
 
@@ -117,9 +135,10 @@ impl Renewals<'_> {
     /// Renews claims of one worker ID in one call, and stops the tasks whose claims were lost.
     fn renew(&self, worker_id: &str, ids: &[TaskId], tokens: &[Option<Arc<CancelToken>>]) -> Result<(), Error> {
         let client = self.context.client().with_retries(Retries::NONE);
+        let time = Instant::now();
         for (token, renewed) in tokens.iter().zip(client.renew(worker_id, ids)?) {
             match renewed {
-                Ok(lasts) => self.context.claim_time.note(Some(lasts)),
+                Ok(lasts) => self.context.claim_time.note(time, Some(lasts)),
                 Err(error) if error.says_not_claimed() => {
                     if let Some(token) = token {
                         token.raise(Some(CancelReason::ClaimLost));
@@ -130,5 +149,30 @@ impl Renewals<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn without_claims_the_wait_has_no_deadline() {
+        let claim_time = ClaimTime::default();
+        thread::scope(|scope| {
+            let is_due = scope.spawn(|| claim_time.wait(|_| Duration::ZERO));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!is_due.is_finished());
+            claim_time.note(Instant::now(), None);
+            assert!(is_due.join().unwrap());
+
+            let has_ended = scope.spawn(|| !claim_time.wait(|_| Duration::ZERO));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!has_ended.is_finished());
+            claim_time.end();
+            assert!(has_ended.join().unwrap());
+        });
     }
 }
