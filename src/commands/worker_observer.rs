@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::live::Live;
 use super::systemd::Systemd;
 use super::termination::RunningTasks;
-use crate::clock::{Clock, after};
+use crate::clock::{Clock, SystemClock, after};
 use crate::library::EventLog;
-use crate::shutdown::SystemClock;
+use crate::resources;
 use crate::store::{Cause, ClaimingPause, Store, StoreError};
 use crate::worker::{Event, Observer, Summary};
 
@@ -44,8 +44,10 @@ impl Observer for WorkerObserver {
         if let Some(systemd) = &self.systemd {
             systemd.event(event);
         }
-        if let Event::Ended(summary) = event {
-            let _ = self.ended.set(to_json(summary));
+        match event {
+            Event::Ready { .. } => resources::release_memory(),
+            Event::Ended(summary) => _ = self.ended.set(to_json(summary)),
+            _ => {}
         }
         EventLog.event(event);
     }

@@ -26,6 +26,9 @@ pub(crate) use refusal::{WANTS_CREDENTIALS, refusal};
 use resolver::CachingResolver;
 use tls::TrustingConnector;
 
+/// Size of the two buffers of a connection. Each open connection keeps them; the head of a request or an answer must fit.
+const BUFFER: usize = 32 << 10;
+
 /// An agent for one server.
 pub(crate) struct ServerAgent {
     pub(crate) agent: Agent,
@@ -59,6 +62,7 @@ impl ServerAgent {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let is_ipv4_only = proxy.as_ref().is_some_and(Proxy::is_ipv4_only);
         let family = if is_ipv4_only { IpFamily::Ipv4Only } else { IpFamily::Any };
+        let config = config.input_buffer_size(BUFFER).output_buffer_size(BUFFER);
         let config = config.proxy(tunnel).ip_family(family).tls_config(tls).build();
         Ok(Self { agent: Agent::with_parts(config, connector, resolver), proxy })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::snooze::Snooze;
 use crate::clock::Timestamp;
@@ -164,7 +164,9 @@ pub(crate) fn default_timeout(claim_timeout: Duration) -> Duration {
 
 /// The JSON Schema of a type's params, ready to check them with.
 pub(super) struct ParamSchema {
-    compiled: Arc<schema::Schema>,
+    /// `None` if the schema only says that params are an object, as that of a type that was registered without one. The
+    /// first schema that is compiled costs 1.3 MB.
+    compiled: Option<Arc<schema::Schema>>,
     schema: Value,
 }
 
@@ -182,16 +184,26 @@ pub(super) fn check_limits(params: &Value) -> Result<(), String> {
 impl ParamSchema {
     /// Compiles a schema. The error is one line.
     pub(super) fn new(schema: &Value) -> Result<Self, String> {
+        if *schema == json!({"type": "object"}) {
+            return Ok(Self { compiled: None, schema: schema.clone() });
+        }
         let compiled = schema::Schema::compile(schema).map_err(|Fault { path, message }| match path.as_str() {
             "" => format!("not a JSON Schema: {message}"),
             path => format!("not a JSON Schema: {path}: {message}"),
         });
-        Ok(Self { compiled: Arc::new(compiled?), schema: schema.clone() })
+        Ok(Self { compiled: Some(Arc::new(compiled?)), schema: schema.clone() })
     }
 
     /// Checks `params`, for at most `limit` and until `stop` is raised.
     pub(super) fn check(&self, params: &Value, limit: Duration, stop: &CancelToken) -> CheckResult {
-        self.compiled.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt()))
+        match &self.compiled {
+            Some(schema) => schema.check_within(params, limit, |interrupt| stop.on_raise(None, move |_| interrupt())),
+            None if params.is_object() => CheckResult::Fit,
+            None => CheckResult::Unfit(Fault {
+                path: String::new(),
+                message: format!("{params} is not of type \"object\""),
+            }),
+        }
     }
 
     /// Turns empty lists back into the empty objects they were before the published server, if the schema wants
@@ -218,8 +230,6 @@ fn repair(schema: &Value, value: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn param_schema() -> ParamSchema {
@@ -244,6 +254,18 @@ mod tests {
             let CheckResult::Unfit(fault) = verdict else { panic!("{verdict:?}") };
             assert!(fault.path == path && fault.message.contains(part), "{fault:?}");
         }
+    }
+
+    #[test]
+    fn a_schema_without_details_wants_an_object_as_any_other_does() {
+        let verdicts = [json!({"type": "object"}), json!({"type": "object", "title": "compiled"})].map(|schema| {
+            let schema = ParamSchema::new(&schema).unwrap();
+            [json!({"any": 1}), json!([1]), json!("text")]
+                .map(|params| schema.check(&params, Duration::MAX, &CancelToken::new(None)))
+        });
+        assert_eq!(verdicts[0], verdicts[1]);
+        assert_eq!(verdicts[0][0], CheckResult::Fit);
+        assert_ne!(verdicts[0][1], CheckResult::Fit);
     }
 
     #[test]
