@@ -38,10 +38,15 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Parses a command line. A negative number is a value, for its argument to refuse, and not an unknown option.
-    pub(crate) fn read(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    /// Parses a command line. A negative number is a value, for its argument to refuse, and not an unknown option; and
+    /// `help --help` is `help`, whose options the parser would take for commands.
+    pub(crate) fn read(arguments: impl IntoIterator<Item: Into<OsString>>) -> Result<Self, clap::Error> {
         let values = |arg: Arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
         let mut command = Self::command().mut_args(values).mut_subcommands(|it| it.mut_args(values));
+        let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        if arguments.get(1).is_some_and(|it| it == "help") {
+            arguments.retain(|it| it != "--help" && it != "-h");
+        }
         let mut matches = command.try_get_matches_from_mut(arguments)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }

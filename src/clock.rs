@@ -1,10 +1,13 @@
 //! Clocks that can be replaced in tests, so that backoff and deadlines are tested without sleeping.
 
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+
+use crate::shutdown::{Phase, Shutdown};
 
 /// How a [`Clock::sleep`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,32 @@ pub trait Clock: Send + Sync {
 
     /// Sleeps for `duration`, or until the program stops.
     fn sleep(&self, duration: Duration) -> Slept;
+}
+
+/// The system's clock. Its sleeps end when the shutdown reaches a phase.
+pub struct SystemClock {
+    shutdown: Arc<Shutdown>,
+    wakes_at: Phase,
+}
+
+impl SystemClock {
+    /// Creates a clock whose sleeps end when `shutdown` reaches `wakes_at`.
+    #[must_use]
+    pub fn new(shutdown: Arc<Shutdown>, wakes_at: Phase) -> Self {
+        Self { shutdown, wakes_at }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        // Results, logs and envelopes store milliseconds; finer times would differ from the stored ones.
+        let now = Timestamp::now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    fn sleep(&self, duration: Duration) -> Slept {
+        if self.shutdown.wait_for(self.wakes_at, duration) { Slept::Interrupted } else { Slept::Whole }
+    }
 }
 
 /// A point in time by two clocks: the time of day, for users and other programs, and the monotonic clock, for measuring,

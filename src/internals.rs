@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clock::Moment;
+pub use crate::clock::SystemClock;
 use crate::handler::{Listener, Run};
 use crate::library::Worker;
-pub use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
+pub use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown};
 pub use crate::store::Store;
 pub use crate::task::TaskResult;
 use crate::task::{Claim, Task, TaskId};

@@ -1,10 +1,8 @@
 //! Cancellation: of the program by signals, and of a running task by its [`CancelToken`].
 
-use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, Slept, Timestamp};
+use parking_lot::{Condvar, Mutex};
 
 /// The phase of the program's shutdown. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,31 +93,5 @@ impl<T: Copy + Ord> Watch<T> {
             self.changed.wait_until(&mut current, deadline);
         }
         true
-    }
-}
-
-/// The system's clock. Its sleeps end when the shutdown reaches a phase.
-pub struct SystemClock {
-    shutdown: Arc<Shutdown>,
-    wakes_at: Phase,
-}
-
-impl SystemClock {
-    /// Creates a clock whose sleeps end when `shutdown` reaches `wakes_at`.
-    #[must_use]
-    pub fn new(shutdown: Arc<Shutdown>, wakes_at: Phase) -> Self {
-        Self { shutdown, wakes_at }
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        // Results, logs and envelopes store milliseconds; finer times would differ from the stored ones.
-        let now = Timestamp::now();
-        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
-    }
-
-    fn sleep(&self, duration: Duration) -> Slept {
-        if self.shutdown.wait_for(self.wakes_at, duration) { Slept::Interrupted } else { Slept::Whole }
     }
 }

@@ -246,6 +246,12 @@ fn help_shows_exit_codes_and_examples() {
     }
 }
 
+#[test]
+fn help_has_help() {
+    assert_eq!(refused_help("help --help"), refused_help("help"));
+    assert_eq!(refused_help("help work -h"), refused_help("help work"));
+}
+
 fn refused_help(line: &str) -> String {
     let help = parse(line).expect_err(line);
     assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));

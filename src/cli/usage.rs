@@ -33,7 +33,11 @@ fn problem(error: &clap::Error, arguments: &[String]) -> String {
     match error.kind() {
         ErrorKind::ValueValidation => {
             let reason = error.source().map(ToString::to_string).unwrap_or_default();
-            format!("invalid value '{value}' for {argument}: {reason}")
+            if reason.contains(&format!("{value:?}")) || reason.ends_with(&format!(", not {value}")) {
+                format!("{argument}: {reason}")
+            } else {
+                format!("invalid value '{value}' for {argument}: {reason}")
+            }
         }
         ErrorKind::InvalidValue if value.is_empty() => format!("{argument} needs a value"),
         ErrorKind::InvalidValue => format!("invalid value '{value}' for {argument}"),
@@ -128,8 +132,18 @@ mod tests {
             ("stats --by hours", "invalid value 'hours' for --by; did you mean `hour`?"),
             (
                 "list-tasks --limit 0",
-                "invalid value '0' for --limit: must be between 1 and 4294967295, not 0; \
+                "--limit: must be between 1 and 4294967295, not 0; \
                  see `prismq list-tasks --help`",
+            ),
+            (
+                "show-task x",
+                "ID: \"x\" is not a whole number; it must be between 0 and 9223372036854775807; \
+                 see `prismq show-task --help`",
+            ),
+            (
+                "stats --since 0",
+                "invalid value '0' for --since: must be more than 0, such as 10 (seconds), 500ms or 5m; \
+                 see `prismq stats --help`",
             ),
             (
                 "create-task a b",

@@ -187,10 +187,16 @@ impl HealthCheck<'_> {
     }
 
     fn youtube_key(&mut self, accepted: Result<(), KeyProblem>, found: &mut Value) {
-        found["key_accepted"] = json!(accepted.is_ok());
         match accepted {
-            Ok(()) => self.findings.good("YouTube key", "accepted"),
+            Ok(()) => {
+                found["key_accepted"] = json!(true);
+                self.findings.good("YouTube key", "accepted");
+            }
             Err(KeyProblem { message, is_refused }) => {
+                // Otherwise YouTube could not be asked.
+                if is_refused {
+                    found["key_accepted"] = json!(false);
+                }
                 found["error"] = json!(message);
                 self.findings.bad("YouTube key", message, is_refused.then(|| "check YOUTUBE_API_KEY".to_owned()));
             }

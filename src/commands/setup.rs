@@ -10,13 +10,14 @@ use serde::Serialize;
 
 use super::{errors, screen, termination};
 use crate::cli::Cli;
+use crate::clock::SystemClock;
 use crate::config::{self, Config, ConfigError, Flags, Origin, Sources};
 use crate::exit::{Exit, UserError};
 use crate::handler;
 use crate::library;
 use crate::logging::{self, LogTarget};
 use crate::output::{print_json, print_line};
-use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown, SystemClock};
+use crate::shutdown::{CancelReason, CancelToken, Phase, Shutdown};
 use crate::store::Store;
 use crate::task::TaskResult;
 use crate::taskmanager::{Client, Connection, Retries, TaskTypeView};

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::setup::Setup;
+use crate::clock::SystemClock;
 use crate::config::{Action, TaskType};
 use crate::exit::{Exit, UserError};
 use crate::http::{HttpListener, RunningServer, StartError};
 use crate::os_error;
-use crate::shutdown::SystemClock;
 use crate::status::{self, Metrics, MetricsObserver, WorkerInfo};
 use crate::taskmanager::{Exchange, Meter};
 use crate::worker::Observer;

@@ -1,9 +1,9 @@
 //! Replaces `status` in builds without the feature `server`.
 
 use super::setup::Setup;
+use crate::clock::SystemClock;
 use crate::config::TaskType;
 use crate::exit::UserError;
-use crate::shutdown::SystemClock;
 use crate::taskmanager::Meter;
 use crate::worker::Observer;
 use crate::youtube::QuotaListener;

@@ -107,7 +107,7 @@ impl Layer {
         let Some(Given { text, origin, file }) = self.0.get(name) else { return Ok(None) };
         let value = match file {
             Some(what) => {
-                let place = format!("{what} {} ({origin})", text.display());
+                let place = format!("{what} {}, from {origin}", text.display());
                 let bytes = text_file::read(Path::new(text), text_file::MAX_SETTINGS)
                     .map_err(|error| ConfigError::unreadable(&place, &error))?;
                 text_file::utf_8(&bytes).and_then(parse).map_err(|problem| ConfigError::at(&place, problem))?

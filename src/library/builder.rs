@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Worker, connect, connection, install_signal_handlers};
+use crate::clock::SystemClock;
 use crate::config::{self, Config, ConfigError, Flags, Secret, Sources, Strategy, TaskType};
 use crate::handler::Handler;
 use crate::logging::{self, LogTarget};
-use crate::shutdown::{Phase, Shutdown, SystemClock};
+use crate::shutdown::{Phase, Shutdown};
 use crate::store::Store;
 use crate::taskmanager::Retries;
 use crate::worker::{WorkerError, WorkerOptions};

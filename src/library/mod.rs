@@ -14,9 +14,9 @@ pub(crate) use event_log::{EventLog, WORKER, log_quota};
 pub(crate) use handlers::{Handlers, register, usual_schema, youtube_ledger, youtube_settings};
 pub(crate) use signals::{install as install_signal_handlers, on_signal, unblock as unblock_signals};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::shutdown::{Phase, Shutdown, SystemClock};
+use crate::shutdown::{Phase, Shutdown};
 use crate::store::Store;
 use crate::taskmanager::{Client, Connection, Retries};
 use crate::worker::{self, Summary, Tools, WorkerError, WorkerOptions};

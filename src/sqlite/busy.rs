@@ -54,7 +54,7 @@ impl BusyPolicy {
     }
 }
 
-/// Returns how long this thread has waited in vain since the last call, as text.
+/// Returns how long this thread has waited without success since the last call, as text.
 pub(super) fn explain() -> String {
     match WAITED.take().as_secs() {
         0 => "another process holds it".into(),
@@ -62,7 +62,7 @@ pub(super) fn explain() -> String {
     }
 }
 
-/// Records a wait of this thread in vain.
+/// Records a wait of this thread without success.
 pub(super) fn waited(time: Duration) {
     WAITED.set(time);
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::metrics::{AttemptOutcome, Metrics, Quota};
-use crate::clock::{Clock, Timestamp, between};
-use crate::shutdown::SystemClock;
+use crate::clock::{Clock, SystemClock, Timestamp, between};
 use crate::task::TaskResult;
 use crate::taskmanager::Delivery;
 use crate::worker::{Event, Observer};

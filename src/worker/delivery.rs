@@ -121,7 +121,7 @@ impl Completer<'_> {
 
     /// Handles a result that could not be stored; true if the TaskManager has it. If the disk is full, the TaskManager
     /// is the only one left to keep it. If the ideas could not be stored, the TaskManager must not hear that the task
-    /// is done: the task is given back if this worker `goes_on`, otherwise it stays claimed and the next worker runs
+    /// is done: the task is returned if this worker `goes_on`, otherwise it stays claimed and the next worker runs
     /// it.
     pub(crate) fn report_unstored(&self, result: &mut TaskResult, error: &StoreError, goes_on: bool) -> bool {
         let (task_id, text, is_of_ideas) = (result.task_id, error.to_string(), error.is_of_ideas());

@@ -164,7 +164,7 @@ pub(crate) enum Event<'a> {
     Ended(&'a Summary),
     /// The ideas of a result could not be stored: nothing of it is stored or reported.
     IdeasNotKept { task_id: TaskId, error: String },
-    /// A task was given back, since its claim could not be noted, or its ideas could not be stored.
+    /// A task was returned, since its claim could not be recorded, or its ideas could not be stored.
     GivenBack {
         task_id: TaskId,
         error: String,

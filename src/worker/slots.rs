@@ -239,7 +239,7 @@ impl<'w> Slots<'w> {
 /// Claims and results while the results file cannot be written: they wait, or go to the TaskManager, so that no task
 /// stays claimed without being worked.
 impl Slots<'_> {
-    /// Notes a claim before it runs. If that fails, claiming stops and the claim is given back.
+    /// Records a claim before its task runs. If that fails, claiming stops and the task is returned.
     fn note_or_give_back(&self, claim: Claim) -> Result<(Claim, u32), StoreError> {
         failpoint::reach("claimed");
         let error = match self.note(&claim) {
@@ -267,8 +267,8 @@ impl Slots<'_> {
         Err(error)
     }
 
-    /// Notes a claim, retrying while that can still help; returns the task's crash count. If the disk is full, it
-    /// retries only briefly: another worker may have room. But the claim is not given back before all slots know that
+    /// Records a claim, retrying while that can still help; returns the task's crash count. If the disk is full, it
+    /// retries only briefly: another worker may have room. But the task is not returned before all slots know that
     /// claiming has stopped: otherwise they would claim the task one after the other until its attempts are used up.
     fn note(&self, claim: &Claim) -> Result<u32, StoreError> {
         let (context, health) = (self.context, self.store_health);

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::outage::OutageTracker;
 use super::watchdog::{heartbeat_interval, heartbeat_timeout};
 use super::{Completer, Event, Executor, Tools, TypeError, WorkerError, WorkerOptions, WorkerType};
-use crate::clock::{Clock, Slept};
+use crate::clock::{Clock, Slept, SystemClock};
 use crate::config;
 use crate::failpoint;
 use crate::handler::{Handler, OpenFiles};
 use crate::resources;
-use crate::shutdown::{Phase, SystemClock};
+use crate::shutdown::Phase;
 use crate::store::{Process, StoreError};
 use crate::taskmanager::{Backoff, Client, Error};
 

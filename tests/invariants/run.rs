@@ -310,7 +310,7 @@ impl<'a> Rig<'a> {
     fn wait_until(&mut self, what: &str, holds: impl Fn(&mut Self) -> bool) -> Result<(), String> {
         while !holds(self) {
             if self.is_stuck() {
-                return Err(format!("waited in vain for {what}: {}", self.tell()));
+                return Err(format!("timed out waiting for {what}: {}", self.tell()));
             }
             self.look_after_workers()?;
             thread::sleep(Duration::from_millis(3));

@@ -249,7 +249,7 @@ impl Running {
         while !holds(self) {
             let ended = self.child.try_wait().unwrap();
             let in_time = ended.is_none() && start.elapsed() < PATIENCE;
-            assert!(in_time || holds(self), "waited in vain: {what}; {ended:?}\n{}{}", self.stdout(), self.stderr());
+            assert!(in_time || holds(self), "timed out: {what}; {ended:?}\n{}{}", self.stdout(), self.stderr());
             pause(start);
         }
     }

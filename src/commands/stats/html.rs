@@ -136,7 +136,7 @@ fn row(group: &Group, longest: i64) -> Markup {
             td.number { (percent) }
             td.number { (duration(group.mean_ms)) }
             @for ms in [group.p50_ms, group.p95_ms, group.p99_ms] { td.number { (duration_ms(ms)) } }
-            td.number { (rate(group.per_second)) }
+            td.number { (rate(group)) }
             td { (range(group, longest)) }
         }
     }

@@ -78,7 +78,7 @@ fn row(group: &Group, look: &Look) -> [String; 10] {
         duration_ms(group.p50_ms),
         duration_ms(group.p95_ms),
         duration_ms(group.p99_ms),
-        rate(group.per_second),
+        rate(group),
     ]
 }
 
@@ -97,9 +97,10 @@ pub(super) fn duration_ms(ms: i64) -> String {
     duration(ms as f64)
 }
 
-/// Formats a rate in the smallest unit in which it is at least one.
-pub(super) fn rate(per_second: f64) -> String {
-    match per_second {
+/// Formats a group's rate in the smallest unit in which it is at least one. A single attempt has none.
+pub(super) fn rate(group: &Group) -> String {
+    match group.per_second {
+        _ if group.completed + group.failed < 2 => "-".to_owned(),
         rate if rate >= 1.0 => format!("{rate:.1}/s"),
         rate if rate * 60.0 >= 1.0 => format!("{:.1}/min", rate * 60.0),
         rate => format!("{:.1}/h", rate * 3600.0),
@@ -178,12 +179,21 @@ mod tests {
         }
     }
 
+    fn group(completed: u64, per_second: f64) -> Group {
+        Group { completed, per_second, ..Group::default() }
+    }
+
+    #[test]
+    fn a_single_attempt_has_no_rate() {
+        assert_eq!((rate(&group(1, 1000.0)).as_str(), rate(&group(2, 1000.0)).as_str()), ("-", "1000.0/s"));
+    }
+
     #[test]
     fn rates_have_a_suitable_unit() {
         for (per_second, text) in
             [(12.34, "12.3/s"), (1.0, "1.0/s"), (0.5, "30.0/min"), (0.001, "3.6/h"), (0.0, "0.0/h")]
         {
-            assert_eq!(rate(per_second), text);
+            assert_eq!(rate(&group(2, per_second)), text);
         }
     }
 

@@ -34,7 +34,7 @@ fn unusable_key_files_and_keys_in_the_wrong_place_are_named() {
     for (variable, name, what, _) in KEYS {
         let file = format!("{variable}_FILE");
         let (message, _) = Machine::new().variable(&file, "gone").error();
-        assert!(message.starts_with(&format!("{what} work/gone (environment ({file})): cannot")), "{message}");
+        assert!(message.starts_with(&format!("{what} work/gone, from environment ({file}): cannot")), "{message}");
         let (message, _) = Machine::new().file("work/empty", "\n").variable(&file, "empty").error();
         assert!(message.ends_with("the key is empty"), "{message}");
         let (message, hint) = Machine::new().toml(&format!("{name} = 'x'")).error();

@@ -1,12 +1,16 @@
 //! When it is asked: not in step with other workers, when a type is due, and at once where the server may wait; and when a
 //! drain ends.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::super::breaker::Verdict;
-use super::*;
+use super::messages::Flow;
+use super::{ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, PollSchedule, Polled, Reservation, SPREAD};
 use crate::clock::Timestamp;
 use crate::task::{Claim, Task, TaskId};
+use crate::taskmanager::{Backoff, LongPollSupport};
 
 /// A claimed task of the first type.
 fn task() -> ClaimedTask {
@@ -86,7 +90,7 @@ fn a_type_that_is_due_is_asked_for_before_the_next_poll() {
 }
 
 #[test]
-fn a_type_that_falls_due_during_a_poll_in_vain_is_asked_for_at_once() {
+fn a_type_that_falls_due_during_an_empty_poll_is_polled_at_once() {
     let queue = far(&Polled::Empty { left_out: false });
     let permit = queue.lock().permit(true, &ExitLimits::default());
     queue.note_due(Duration::ZERO);
@@ -198,7 +202,7 @@ fn a_drain_does_not_end_with_a_poll_that_left_out_what_another_slot_asked_for() 
 const IDLE: ExitLimits = ExitLimits { max_tasks: 0, drain: false, exit_after_idle: Some(Duration::ZERO) };
 
 #[test]
-fn an_idle_worker_ends_with_a_poll_in_vain_and_not_with_one_that_was_not_answered() {
+fn an_idle_worker_ends_with_an_empty_poll_and_not_with_a_failed_one() {
     let queue = PollSchedule::new(IDLE, vec![1], 1, Backoff::new(SPREAD * 60, 1.0, SPREAD * 60));
     for (polled, ends) in [(Polled::Failed { index: 0, pause: None }, false), (Polled::Empty { left_out: false }, true)]
     {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::standin::{CHANNEL, KEY, YouTube, access_not_configured, id, quota_exceeded, video};
-use crate::support::{Answer, Rig, ScriptedServer, complains};
+use crate::support::{Answer, NOBODY, Rig, ScriptedServer, complains};
 
 pub(crate) const VIDEO: &str = "PrismQ.YouTube.Video.Single";
 pub(crate) const SEARCH: &str = "PrismQ.YouTube.Video.Search";
@@ -197,6 +197,9 @@ fn health_tells_of_the_key() {
     assert_eq!(refused["key_accepted"], false);
     assert!(refused["error"].as_str().unwrap().contains("API key not valid"), "{refused}");
     assert!(rig.run("health --external").exits(1).stdout.contains("check YOUTUBE_API_KEY"));
+    rig.sandbox.write(".env", format!("YOUTUBE_API_URL={NOBODY}\nYOUTUBE_API_KEY=another\n"));
+    let unknown = youtube("health --json --external", 1);
+    assert!(unknown.get("key_accepted").is_none() && unknown["error"].is_string(), "{unknown}");
     rig.sandbox.write(".env", "");
     assert_eq!(youtube("health --json --external", 1), json!({"key_set": false}));
 

@@ -103,7 +103,7 @@ fn a_claim_that_waits_is_left_to_the_next_worker_when_this_one_is_stopped() {
 
 /// Nor for longer than its claim lasts: then a look finds it again, when the fate of the report is known.
 #[test]
-fn a_claim_that_has_waited_in_vain_is_found_again() {
+fn a_claim_whose_wait_timed_out_is_found_again() {
     let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", "timeout = '1s'"));
     sandbox.write("it.sh", "echo $PRISMQ_ATTEMPT >> runs; [ $PRISMQ_ATTEMPT = 2 ] || { echo oops >&2; exit 1; }");
