@@ -33,7 +33,7 @@ fn problem(error: &clap::Error, arguments: &[String]) -> String {
     match error.kind() {
         ErrorKind::ValueValidation => {
             let reason = error.source().map(ToString::to_string).unwrap_or_default();
-            if reason.contains(&format!("{value:?}")) || reason.ends_with(&format!(", not {value}")) {
+            if reason.contains(&format!("{value:?}")) || reason.contains(&format!(", not {value}")) {
                 format!("{argument}: {reason}")
             } else {
                 format!("invalid value '{value}' for {argument}: {reason}")
@@ -144,6 +144,10 @@ mod tests {
                 "stats --since 0",
                 "invalid value '0' for --since: must be more than 0, such as 10 (seconds), 500ms or 5m; \
                  see `prismq stats --help`",
+            ),
+            (
+                "work --max-tasks -1",
+                "--max-tasks: must be between 0 and 18446744073709551615, not -1 (0: no limit); see `prismq work --help`",
             ),
             (
                 "create-task a b",
