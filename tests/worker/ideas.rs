@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{EmbeddedTaskManager, Output, Rig, read_rows};
+use crate::support::{EmbeddedTaskManager, Output, Rig, at_once, read_rows};
 
 /// Creates a task whose handler prints `data`; its number.
 pub(crate) fn task(rig: &Rig, name: &str, data: &Value) -> u64 {
@@ -153,14 +153,12 @@ fn the_same_source_again_updates_its_row_and_leaves_what_others_filled_in() {
 #[test]
 fn results_without_ideas_are_unchanged() {
     let rig = Rig::start();
-    for (name, value) in [("none", json!([])), ("count", json!(3)), ("text", json!("many")), ("null", Value::Null)] {
-        let given = json!({"ideas": value, "bees_id": "bees-1", "idea_id": null});
-        let id = task(&rig, name, &given);
-        rig.drain();
-        assert_eq!(data(&rig, id), given);
-    }
+    let values = [("none", json!([])), ("count", json!(3)), ("text", json!("many")), ("null", Value::Null)];
+    let given = values.map(|(name, value)| (name, json!({"ideas": value, "bees_id": "bees-1", "idea_id": null})));
+    let ids = given.each_ref().map(|(name, given)| task(&rig, name, given));
     let failed = task(&rig, "failed", &json!({"success": false, "error": "no", "data": {"ideas": [bees(), 1]}}));
     rig.drain();
+    assert_eq!(ids.map(|id| data(&rig, id)), given.map(|(_, given)| given));
     assert_eq!(rig.taskmanager.task(failed).error_message.as_deref(), Some("no"));
     assert!(!nature(&rig.sandbox.path("results.db")).3.iter().any(|it| it["name"] == "IdeaInspiration"));
 }
@@ -189,11 +187,13 @@ fn an_idea_that_makes_no_sense_fails_its_task_and_none_is_stored() {
         (bad("tittle", json!("x")), " has a field \"tittle\", which ideas do not have"),
         (bad("id", json!(1)), " has a field \"id\", which ideas do not have"),
     ];
-    for (number, (bad, error)) in cases.iter().enumerate() {
-        let given = json!({"ideas": [bees(), bad]});
-        let id = task(&rig, &format!("bad-{number}"), &given);
-        rig.drain();
-        let row = rig.rows("results").pop().unwrap();
+    let given = cases.each_ref().map(|(bad, _)| json!({"ideas": [bees(), bad]}));
+    let ids: Vec<u64> =
+        given.iter().enumerate().map(|(number, given)| task(&rig, &format!("bad-{number}"), given)).collect();
+    rig.drain();
+    let rows = rig.rows("results");
+    assert_eq!(rig.worked(), ids);
+    for (((id, row), given), (_, error)) in ids.into_iter().zip(&rows).zip(&given).zip(&cases) {
         assert_eq!(row["error"], format!("data.ideas[1]{error}"));
         assert_eq!((&row["error_type"], &row["retryable"]), (&json!("handler"), &json!(0)));
         assert_eq!(row["data"], given.to_string());
@@ -263,7 +263,7 @@ fn ideas_without_an_id_are_those_of_their_task() {
 }
 #[test]
 fn two_workers_that_find_the_same_at_once_make_one_row() {
-    for database in ["results.db", "shared.db"] {
+    at_once(["results.db", "shared.db"], |database| {
         let rig = Rig::start();
         rig.sandbox
             .write("bees.json", json!({"ideas": [bees(), {"title": "More bees", "source_id": "bees-2"}]}).to_string());
@@ -281,7 +281,7 @@ fn two_workers_that_find_the_same_at_once_make_one_row() {
             let data = data(&rig, id);
             assert_eq!((&data["ideas"][0]["id"], &data["ideas"][1]["id"]), (&json!(1), &json!(2)));
         }
-    }
+    });
 }
 
 #[test]

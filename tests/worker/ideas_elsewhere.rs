@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::{Value, json};
 
 use crate::ideas::{assert_refuses, bees, data, execute, nature, task, titles};
-use crate::support::{Rig, read_rows, wait_for};
+use crate::support::{Rig, at_once, read_rows, wait_for};
 
 /// A table as programs made it before there was a `source_platform`.
 const OLD_TABLE: &str = "CREATE TABLE IdeaInspiration (
@@ -69,22 +69,21 @@ fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
         ),
         (no_key, "its id is not an INTEGER PRIMARY KEY".into()),
     ];
-    for (table, words) in &tables {
-        for database in ["shared.db", "results.db"] {
-            let rig = Rig::start();
-            rig.drain();
-            let path = rig.sandbox.path(database);
-            execute(&path, table);
-            let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
-            let before = (nature(&path), read_rows(&path, "IdeaInspiration"));
-            for command in [&["work", "--drain"][..], &["claim", "case", "--run", "--once"], &["complete", "1"]] {
-                let run = rig.sandbox.prismq(command.iter().copied()).args(["--ideas", database]).run();
-                assert_refuses(&run.exits(2), &["cannot store ideas in", database, words]);
-            }
-            assert_eq!((nature(&path), read_rows(&path, "IdeaInspiration")), before, "{words}");
-            assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("pending", ""));
+    let cases = tables.iter().flat_map(|table| ["shared.db", "results.db"].map(|database| (table, database)));
+    at_once(cases, |((table, words), database)| {
+        let rig = Rig::start();
+        rig.drain();
+        let path = rig.sandbox.path(database);
+        execute(&path, table);
+        let id = task(&rig, "bees", &json!({"ideas": [bees()]}));
+        let before = (nature(&path), read_rows(&path, "IdeaInspiration"));
+        for command in [&["work", "--drain"][..], &["claim", "case", "--run", "--once"], &["complete", "1"]] {
+            let run = rig.sandbox.prismq(command.iter().copied()).args(["--ideas", database]).run();
+            assert_refuses(&run.exits(2), &["cannot store ideas in", database, words]);
         }
-    }
+        assert_eq!((nature(&path), read_rows(&path, "IdeaInspiration")), before, "{words}");
+        assert_eq!((rig.taskmanager.status(id).as_str(), rig.sandbox.read("runs").as_str()), ("pending", ""));
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ANY, Answer, NOBODY, Output, Request, Running, Sandbox, ScriptedServer, complains, recorded, type_found,
+    ANY, Answer, NOBODY, Output, Request, Running, Sandbox, ScriptedServer, at_once, complains, recorded, type_found,
 };
 
 const KEY: &str = "a-key-of-the-tests";
@@ -70,11 +70,11 @@ fn refused_key_is_exit_code_5() {
 
 #[test]
 fn web_pages() {
-    for status in [200, 404, 403, 302] {
+    at_once([200, 404, 403, 302], |status| {
         let server = ScriptedServer::always(Answer::page(status));
         let words = &["no TaskManager at", "TASKMANAGER_API_URL must be its base URL"];
         all_complain(&server.url(), 4, words);
-    }
+    });
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn sees_through(line: &str, is_spoilt: fn(&Request) -> bool) {
         assert!(codes.contains(&output.code()), "{line} took {words}: {output:?}");
         complains(&output, output.code(), &[]);
     };
-    shapes().into_iter().for_each(see_through);
+    at_once(shapes(), see_through);
 }
 
 /// The answers of a TaskManager with the type [`ANY`] and task 7, claimed by `me`.
@@ -229,7 +229,7 @@ fn waiting_for_a_result_ends_at_an_invalid_answer() {
 
 #[test]
 fn health_shows_invalid_answers() {
-    for answer in [
+    let answers = [
         Answer::page(200),
         Answer::page(404),
         recorded("backend down"),
@@ -237,13 +237,14 @@ fn health_shows_invalid_answers() {
         Answer::data(&json!({"status": "healthy"})).cut_short(),
         Answer::data(&json!({"status": "healthy"})).endless_chunks(),
         Answer::close(),
-    ] {
+    ];
+    at_once(answers, |answer| {
         let server = ScriptedServer::always(answer);
         let output = sandbox(&server.url()).prismq(["health", "--json"]).run().exits(1);
         let report = output.json();
         assert_eq!((&report["healthy"], &report["api_connectivity"]), (&json!(false), &json!(false)));
         assert!(report["api_error"].is_string() && output.stderr.is_empty(), "{output:?}");
-    }
+    });
 }
 
 #[test]

@@ -147,7 +147,8 @@ fn a_report_by_hand_can_be_repeated() {
 
 #[test]
 fn a_result_that_cannot_be_stored_is_reported_anyway() {
-    for line in ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"] {
+    let lines = ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"];
+    at_once(lines, |line| {
         let Some(disk) = FullDisk::new() else { return };
         disk.task(GLUTTON);
         let output = disk.run(line).exits(1);
@@ -159,12 +160,13 @@ fn a_result_that_cannot_be_stored_is_reported_anyway() {
         disk.make_room();
         assert_eq!(disk.rows(), [] as [Value; 0]);
         disk.run("work example.any --drain -qq").exits(0);
-    }
+    });
 }
 
 #[test]
 fn a_task_is_not_completed_if_its_ideas_cannot_be_stored() {
-    for line in ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"] {
+    let lines = ["claim example.any --run --once", "work example.any --max-tasks 1", "work example.any --drain"];
+    at_once(lines, |line| {
         let Some(disk) = FullDisk::new() else { return };
         let ideas = r#"{"ideas":[{"title":"Bees","source_id":"bees-1"}]}"#;
         disk.task(&format!("cat /dev/zero 2>/dev/null >disk/filler; echo '{ideas}'"));
@@ -187,7 +189,7 @@ fn a_task_is_not_completed_if_its_ideas_cannot_be_stored() {
             run("work example.any --drain -qq").exits(0);
         }
         assert_eq!(disk.rig.task(1)["result"]["data"]["ideas"][0]["id"], 1, "{line}");
-    }
+    });
 }
 
 /// Records that it runs, and prints an idea.
@@ -235,7 +237,8 @@ fn a_task_is_returned_if_its_ideas_cannot_be_stored_in_time() {
 
 #[test]
 fn a_task_that_is_claimed_when_the_disk_has_just_filled_is_returned() {
-    for line in ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"] {
+    let lines = ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"];
+    at_once(lines, |line| {
         let Some(disk) = FullDisk::new() else { return };
         disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
         let running = if line.starts_with("work") {
@@ -257,7 +260,7 @@ fn a_task_that_is_claimed_when_the_disk_has_just_filled_is_returned() {
         disk.make_room();
         disk.run("work example.any --drain -qq").exits(0);
         assert_eq!(disk.rig.task(id)["status"], "completed", "{line}");
-    }
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Output, Rig, complains};
+use crate::support::{ANY, Output, Rig, at_once, complains};
 
 /// A rig with task 1, with these params and this `exec` as its handler.
 fn rig(exec: &str, params: &Value) -> Rig {
@@ -63,14 +63,15 @@ fn fails(line: &str, error_type: &str, words: &str) {
 
 #[test]
 fn a_handler_that_cannot_run_is_reported_before_a_claim() {
-    for (exec, words) in [
+    let execs = [
         ("[\"no-such-program\"]", "no-such-program"),
         ("[\"./no-such-file\"]", "no-such-file"),
         ("[\"./plain.txt\"]", "plain.txt"),
         ("[\"./bare.sh\"]", "#!/bin/sh"),
         ("[\".\"]", "."),
         ("[\"/\"]", "/"),
-    ] {
+    ];
+    at_once(execs, |(exec, words)| {
         let rig = rig(exec, &json!({}));
         rig.sandbox.write("plain.txt", "not a program\n");
         let bare = rig.sandbox.write("bare.sh", "echo no line that says what runs it\n");
@@ -82,7 +83,7 @@ fn a_handler_that_cannot_run_is_reported_before_a_claim() {
         rig.sandbox.write("prismq.toml", "");
         assert_eq!(rig.task(1)["status"], "pending");
         rig.sandbox.write("prismq.toml", config);
-    }
+    });
 }
 
 #[test]
@@ -126,10 +127,8 @@ fn empty_output_is_null() {
 fn input_need_not_be_read() {
     // More than a pipe holds (64 KiB), so the writer has to wait for a reader.
     let long = json!({"text": "x".repeat(150_000)});
-    gives("echo 1", &long, &json!(1));
-    gives("exec 0<&-; sleep 0.1; echo 2", &long, &json!(2));
-    gives("head -c 10 >/dev/null; echo 3", &long, &json!(3));
-    gives("sleep 0.1; wc -l", &long, &json!(1));
+    let lines = ["echo 1", "exec 0<&-; sleep 0.1; echo 2", "head -c 10 >/dev/null; echo 3", "sleep 0.1; wc -l"].iter();
+    at_once(lines.zip([1, 2, 3, 1]), |(line, data)| gives(line, &long, &json!(data)));
 }
 
 #[test]
@@ -139,10 +138,13 @@ fn endless_output_is_an_error() {
 
 #[test]
 fn errors_of_any_length_are_stored_and_reported() {
-    fails("head -c 5000000 /dev/zero | tr '\\0' x >&2; exit 3", "handler", "xxx");
-    fails(r"printf 'bad \033[31m\377 bytes\n' >&2; exit 65", "validation", "bad");
-    fails("exit 75", "temporary", "75");
-    fails("kill -9 $$", "crash", "9");
+    let cases = [
+        ("head -c 5000000 /dev/zero | tr '\\0' x >&2; exit 3", "handler", "xxx"),
+        (r"printf 'bad \033[31m\377 bytes\n' >&2; exit 65", "validation", "bad"),
+        ("exit 75", "temporary", "75"),
+        ("kill -9 $$", "crash", "9"),
+    ];
+    at_once(cases, |(line, error_type, words)| fails(line, error_type, words));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::iter;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use prismq::{ErrorType, Outcome, TaskId};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{ANY, Rig};
+use crate::support::{ANY, Rig, at_once};
 
 const PAGE: usize = 4096;
 
@@ -117,39 +118,59 @@ fn damage(whole: &[u8], seed: u64) -> (Vec<u8>, &'static str) {
     (bytes, kind)
 }
 
-#[test]
-fn a_healthy_file_is_usable() {
-    let rig = Rig::new();
-    rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = ['cat']\n"));
-    let whole = filled(&rig.sandbox.path("whole.db"), &rig.url());
-    let healthy = |file: &str| {
-        let output = rig.prismq("health --json --results").args([file]).run();
+/// A TaskManager, and a results file of its tasks.
+struct Patient {
+    rig: Rig,
+    whole: Vec<u8>,
+}
+
+impl Patient {
+    fn new() -> Self {
+        let rig = Rig::new();
+        rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = ['cat']\n"));
+        let whole = filled(&rig.sandbox.path("whole.db"), &rig.url());
+        Self { rig, whole }
+    }
+
+    /// Whether `health` finds that a file is usable.
+    fn is_healthy(&self, file: &str) -> bool {
+        let output = self.rig.prismq("health --json --results").args([file]).run();
         assert!([0, 1].contains(&output.code()) && output.stderr.is_empty(), "{file}: {output:?}");
         let health = output.json();
         assert_eq!(health["healthy"], health["results_writable"], "{health}");
         assert_eq!(health["results_error"].is_string(), output.code() == 1, "{health}");
         health["healthy"] == json!(true)
-    };
-    let works = |file: &str, how: &str| {
-        rig.create(ANY, &json!({"in": how}));
+    }
+
+    /// Works a task with a file, and reads it.
+    fn use_file(&self, file: &str, how: &str) {
+        self.rig.create(ANY, &json!({"in": how}));
         for line in ["work --drain", "results --json", "stats --json", "results 1001"] {
-            let output = rig.prismq(line).args(["--results", file]).run();
+            let output = self.rig.prismq(line).args(["--results", file]).run();
             assert_eq!(output.code(), 0, "{how}: {line}: {output:?}");
         }
-    };
-    rig.sandbox.write("0.db", &whole);
-    assert!(healthy("0.db"), "as it was");
-    let mut unhealthy = 0;
-    for seed in 0..50 {
-        let (bytes, kind) = damage(&whole, seed);
-        let file = format!("damaged-{seed}.db");
-        rig.sandbox.write(&file, bytes);
-        if healthy(&file) {
-            works(&file, &format!("seed {seed}: {kind}"));
-        } else {
-            unhealthy += 1;
-        }
     }
+}
+
+#[test]
+fn a_healthy_file_is_usable() {
+    let unhealthy = AtomicUsize::new(0);
+    at_once(0..5, |part| {
+        let patient = Patient::new();
+        patient.rig.sandbox.write("0.db", &patient.whole);
+        assert!(patient.is_healthy("0.db"), "as it was");
+        for seed in (0..50).filter(|seed| seed / 10 == part) {
+            let (bytes, kind) = damage(&patient.whole, seed);
+            let file = format!("damaged-{seed}.db");
+            patient.rig.sandbox.write(&file, bytes);
+            if patient.is_healthy(&file) {
+                patient.use_file(&file, &format!("seed {seed}: {kind}"));
+            } else {
+                unhealthy.fetch_add(1, SeqCst);
+            }
+        }
+    });
+    let unhealthy = unhealthy.into_inner();
     println!("{unhealthy} of 50 are unhealthy");
     assert!(unhealthy >= 30, "{unhealthy}");
 }
@@ -166,7 +187,7 @@ fn each_lost_page_is_noticed_or_harmless() {
     let path = rig.sandbox.path("whole.db");
     Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "DELETE").unwrap();
     let whole = fs::read(&path).unwrap();
-    for page in 0..whole.len() / PAGE {
+    at_once(0..whole.len() / PAGE, |page| {
         let mut damaged = whole.clone();
         damaged[page * PAGE..(page + 1) * PAGE].fill(0);
         let file = format!("{page}.db");
@@ -177,7 +198,7 @@ fn each_lost_page_is_noticed_or_harmless() {
                 assert_eq!(output.code(), 0, "page {page}: {line}: {output:?}");
             }
         }
-    }
+    });
 }
 
 #[test]

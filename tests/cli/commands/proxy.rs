@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::tls::{Tasks, config, fixture};
-use crate::support::{Output, Rig, Sandbox, complains, free_port};
+use crate::support::{Output, Rig, Sandbox, at_once, complains, free_port};
 
 const KEY: &str = "a-key-of-the-tests";
 
@@ -104,13 +104,13 @@ fn http_requests_are_sent_to_the_proxy() {
     }
     proxy.lines();
     // The others are for other schemes. HTTP_PROXY may have been set by a request if a web server runs prismq.
-    for (name, value) in [("NO_PROXY", "x, example"), ("no_proxy", "*"), ("no_proxy", "tasks.example.")] {
-        let output = list("http://tasks.example:8000/api", &[("http_proxy", &address), (name, value)]).exits(4);
-        assert!(output.stderr.contains("no such host: tasks.example"), "{}", output.stderr);
-    }
-    for name in ["https_proxy", "HTTPS_PROXY", "HTTP_PROXY"] {
-        list("http://tasks.example:8000/api", &[(name, &address)]).exits(4);
-    }
+    let exceptions = [("NO_PROXY", "x, example"), ("no_proxy", "*"), ("no_proxy", "tasks.example.")];
+    let excepted = exceptions.map(|exception| vec![("http_proxy", address.as_str()), exception]);
+    let others = ["https_proxy", "HTTPS_PROXY", "HTTP_PROXY"].map(|name| vec![(name, address.as_str())]);
+    at_once(excepted.into_iter().chain(others), |variables| {
+        let output = list("http://tasks.example:8000/api", &variables).exits(4);
+        assert!(output.stderr.contains("no such host: tasks.example"), "{variables:?}: {}", output.stderr);
+    });
     assert!(proxy.lines().is_empty());
 }
 

@@ -48,15 +48,14 @@ fn instead() -> [(&'static str, Fault); 7] {
 
 #[test]
 fn a_task_whose_claim_was_not_answered_is_worked_at_once() {
-    for (what, fault) in instead() {
-        for settings in [&["--drain"][..], &["--drain", "--concurrency", "4"], &["--max-tasks", "5"]] {
-            let (published, sandbox) = with_tasks(5);
-            published.inject(CLAIM, fault.clone());
-            let what = format!("{what} {settings:?}");
-            sandbox.prismq(["work"]).args(settings.iter().copied()).run().exits(0);
-            assert_each_ran_once(&published, &sandbox, 5, &what);
-        }
-    }
+    let settings = [&["--drain"][..], &["--drain", "--concurrency", "4"], &["--max-tasks", "5"]];
+    let cases = instead().into_iter().flat_map(|instead| settings.map(|settings| (instead.clone(), settings)));
+    at_once(cases, |((what, fault), settings)| {
+        let (published, sandbox) = with_tasks(5);
+        published.inject(CLAIM, fault);
+        sandbox.prismq(["work"]).args(settings.iter().copied()).run().exits(0);
+        assert_each_ran_once(&published, &sandbox, 5, &format!("{what} {settings:?}"));
+    });
 }
 
 /// More claims than a worker makes that comes to its end.
@@ -184,9 +183,7 @@ fn answer_after_another_slot_has_found(the_run_has_ended: bool) {
 
 #[test]
 fn a_task_whose_claim_is_just_being_answered_to_another_slot_runs_once() {
-    for the_run_has_ended in [false, true] {
-        answer_after_another_slot_has_found(the_run_has_ended);
-    }
+    at_once([false, true], answer_after_another_slot_has_found);
 }
 
 #[test]
@@ -214,13 +211,13 @@ fn a_drain_does_not_end_well_where_it_cannot_see_what_is_claimed() {
 
 #[test]
 fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can_is_told() {
-    for (answers, status, code) in [(2, "completed", 0), (1000, "claimed", 1)] {
+    at_once([(2, "completed", 0), (1000, "claimed", 1)], |(answers, status, code)| {
         let (published, sandbox) = with_tasks(2);
         published.inject(CLAIM, Fault::AnswerLost);
         (0..answers).for_each(|_| published.inject("GET /tasks/1", Fault::Answer(Answer::data(&json!("what?")))));
         sandbox.prismq(["work", "--drain"]).run().exits(code);
         assert_eq!([1, 2].map(|id| published.task(id).status), [status, "completed"]);
-    }
+    });
 }
 
 #[test]
@@ -295,15 +292,18 @@ fn thousands_of_old_ids_cost_one_lookup() {
 #[test]
 fn a_long_list_is_looked_through() {
     let rig = Rig::start();
-    let client = rig.taskmanager.client();
-    let type_id = client.task_type("case").unwrap().unwrap().id;
     rig.script("once", "echo run >> runs; echo 1");
     let first = rig.taskmanager.create("case", json!({"case": "once"}));
     rig.work(["--drain", "--worker-id", "dead"]).env("FAILPOINTS", "claimed=return").run().exits(137);
-    for n in 0..600 {
-        rig.taskmanager.create("case", json!({"case": "once", "n": n}));
-        client.claim("another", type_id, prismq::internals::taskmanager::Order::OldestFirst).unwrap().unwrap();
-    }
+    let add = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 600)
+               INSERT INTO tasks (type_id, params, priority, attempts, dedupe_key, created_at, status, claimed_by,
+                                  claimed_at, expires_at)
+               SELECT type_id, params, priority, 1, 'key-' || n, created_at, 'claimed', 'another', claimed_at,
+                      claimed_at + 3600000000
+               FROM tasks, n WHERE id = ?1";
+    let database = rusqlite::Connection::open(rig.taskmanager.database()).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    assert_eq!(database.execute(add, [first]).unwrap(), 600);
     rig.work(["--drain", "--worker-id", "next"]).run().exits(0);
     assert_eq!((rig.taskmanager.status(first).as_str(), rig.sandbox.read("runs").as_str()), ("completed", "run\n"));
 }
@@ -325,24 +325,21 @@ fn two_workers_that_start_at_once_do_not_both_take_up_a_lost_claim() {
 
 #[test]
 fn a_claim_by_hand_whose_answer_was_lost_is_found() {
-    for (what, fault) in instead() {
-        for more in [&["--once"][..], &["--timeout", "5s"], &["--run"]] {
-            let (published, sandbox) = with_tasks(2);
-            published.inject(CLAIM, fault.clone());
-            let output = sandbox.prismq(["claim", "case"]).args(more.iter().copied()).run().exits(0);
-            if more != ["--run"] {
-                assert_eq!(
-                    (&output.json()["id"], &output.json()["attempt"]),
-                    (&json!(1), &json!(1)),
-                    "{what} {more:?}"
-                );
-                assert_eq!(output.json()["params"], json!({"case": "it", "n": 0}));
-            }
-            let status = |id| published.task(id).status;
-            let first = if more == ["--run"] { "completed" } else { "claimed" };
-            assert_eq!((status(1).as_str(), status(2).as_str()), (first, "pending"), "{what} {more:?}");
+    let more = [&["--once"][..], &["--timeout", "5s"], &["--run"]];
+    let cases = instead().into_iter().flat_map(|instead| more.map(|more| (instead.clone(), more)));
+    at_once(cases, |((what, fault), more)| {
+        let (published, sandbox) = with_tasks(2);
+        published.inject(CLAIM, fault);
+        let output = sandbox.prismq(["claim", "case"]).args(more.iter().copied()).run().exits(0);
+        if more != ["--run"] {
+            let claimed = output.json();
+            assert_eq!((&claimed["id"], &claimed["attempt"]), (&json!(1), &json!(1)), "{what} {more:?}");
+            assert_eq!(claimed["params"], json!({"case": "it", "n": 0}));
         }
-    }
+        let status = |id| published.task(id).status;
+        let first = if more == ["--run"] { "completed" } else { "claimed" };
+        assert_eq!((status(1).as_str(), status(2).as_str()), (first, "pending"), "{what} {more:?}");
+    });
 }
 
 #[test]
