@@ -10,7 +10,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 /// Waits before the next check: only briefly at first, later longer, so that the processor is free for what is waited
 /// for.
 pub(super) fn pause(start: Instant) {
-    thread::sleep((start.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(15)));
+    thread::sleep((start.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(40)));
 }
 
 /// Calls `ask` until it returns a value.

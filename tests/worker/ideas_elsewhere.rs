@@ -22,7 +22,7 @@ const FOREIGN_TABLE: &str = "CREATE TABLE IdeaInspiration (
 
 #[test]
 fn another_programs_database_takes_ideas_and_stays_what_it_is() {
-    for journal in ["delete", "wal"] {
+    at_once(["delete", "wal"], |journal| {
         let rig = Rig::start();
         let path = rig.sandbox.path("shared.db");
         execute(&path, &format!("PRAGMA journal_mode = {journal}"));
@@ -36,12 +36,12 @@ fn another_programs_database_takes_ideas_and_stays_what_it_is() {
         assert_eq!(titles(&path), [(1, "Why bees dance".into())]);
         assert_eq!(data(&rig, id)["ideas"][0]["id"], 1);
         assert!(!nature(&rig.sandbox.path("results.db")).3.iter().any(|it| it["name"] == "IdeaInspiration"));
-    }
+    });
 }
 
 #[test]
 fn an_old_table_gets_the_column_that_it_lacks() {
-    for database in ["shared.db", "results.db"] {
+    at_once(["shared.db", "results.db"], |database| {
         let rig = Rig::start();
         rig.drain();
         let path = rig.sandbox.path(database);
@@ -52,7 +52,7 @@ fn an_old_table_gets_the_column_that_it_lacks() {
         let platforms: Vec<Value> =
             read_rows(&path, "IdeaInspiration").iter().map(|row| row["source_platform"].clone()).collect();
         assert_eq!(platforms, [Value::Null, json!("garden")], "whose the old one is nobody knows");
-    }
+    });
 }
 
 #[test]

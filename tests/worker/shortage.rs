@@ -6,7 +6,7 @@ use std::fs::File;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, EmbeddedTaskManager, Prismq, Rig, Running, ScriptedServer, recorded, wait_for};
+use crate::support::{Answer, EmbeddedTaskManager, Prismq, Rig, Running, ScriptedServer, at_once, recorded, wait_for};
 
 /// A worker in a shell that has first run `limits`.
 fn limited(rig: &Rig, limits: &str, arguments: &str) -> Prismq {
@@ -47,7 +47,7 @@ fn more_slots_than_fit_are_refused_and_as_many_as_fit_do_fit() {
     let warm_ids = warm.create_warm(120);
     let once = Rig::start();
     let once_ids: Vec<u64> = (0..120).map(|n| once.case(&format!("c{n}"), "echo 1")).collect();
-    for (rig, ids) in [(once, once_ids), (warm, warm_ids)] {
+    at_once([(once, once_ids), (warm, warm_ids)], |(rig, ids)| {
         let refused = limited(&rig, "ulimit -n 256", "--concurrency 200").run().exits(2);
         let line = refused.stderr.lines().last().unwrap();
         assert!(line.starts_with("prismq: 200 slots may need ") && line.contains("the limit is 256;"), "{line}");
@@ -60,7 +60,7 @@ fn more_slots_than_fit_are_refused_and_as_many_as_fit_do_fit() {
         assert_eq!(attempts(&rig, &ids), BTreeSet::from([1]));
         let raised = line.split("`ulimit -n ").nth(1).unwrap().split('`').next().unwrap();
         limited(&rig, &format!("ulimit -n {raised}"), "--concurrency 200").run().exits(0);
-    }
+    });
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn not_even_one_slot_may_fit() {
 #[test]
 fn a_task_waits_until_its_handler_can_be_started() {
     // EMFILE, ENFILE, EAGAIN, ENOMEM, ETXTBSY.
-    for number in [24, 23, 11, 12, 26] {
+    at_once([24, 23, 11, 12, 26], |number| {
         let once = Rig::start();
         let once_id = once.case("one", "echo 42");
         let warm = Rig::warm("while next; do answer true; done", "");
@@ -86,7 +86,7 @@ fn a_task_waits_until_its_handler_can_be_started() {
             assert_eq!(worked.stderr.matches("cannot be started now").count(), 1, "{}", worked.stderr);
             assert_eq!(rig.worked(), [id]);
         }
-    }
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prismq::internals::Store;
 use serde_json::{Value, json};
 
-use crate::support::{EmbeddedTaskManager, Rig, Running, wait_for};
+use crate::support::{EmbeddedTaskManager, Rig, Running, at_once, wait_for};
 
 /// A TaskManager whose failed tasks are not handed out again.
 fn one_attempt() -> EmbeddedTaskManager {
@@ -277,7 +277,7 @@ fn the_day_s_units_of_youtube_are_shown() {
 
 #[test]
 fn a_drain_sees_what_is_left_though_many_newer_tasks_of_a_similar_name_wait() {
-    for similar in ["send.mail", "Send_Mail"] {
+    at_once(["send.mail", "Send_Mail"], |similar| {
         let rig = Rig::of(one_attempt(), &[("send_mail", "")]);
         rig.taskmanager.register(similar);
         rig.script("held", &holding(3600, QUOTA));
@@ -291,5 +291,5 @@ fn a_drain_sees_what_is_left_though_many_newer_tasks_of_a_similar_name_wait() {
         assert!(output.stderr.contains("tasks left: send_mail is snoozed until"), "{}", output.stderr);
         let others = rig.work(["--drain", "--handle", &format!("{similar}=cat"), similar]).run();
         assert_eq!(others.code(), 0, "{}", others.stderr);
-    }
+    });
 }

@@ -237,7 +237,7 @@ fn a_task_is_returned_if_its_ideas_cannot_be_stored_in_time() {
 
 #[test]
 fn a_task_that_is_claimed_when_the_disk_has_just_filled_is_returned() {
-    let lines = ["work example.any --max-tasks 1", "claim example.any --run --timeout 15s"];
+    let lines = ["work example.any --max-tasks 1", "claim example.any --run --timeout 100s"];
     at_once(lines, |line| {
         let Some(disk) = FullDisk::new() else { return };
         disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
@@ -291,7 +291,7 @@ fn notices_the_full_disk(size: &str, room: &str) {
     let rig = Rig::with(|settings| settings.faults.published = true).knowing_any();
     let Some(disk) = FullDisk::of(rig, size) else { return };
     disk.rig.sandbox.write("prismq.toml", format!("[[task_type]]\nname = \"{ANY}\"\nexec = 'cat'\n"));
-    let line = "work example.any --poll-interval 50ms --max-backoff 50ms --results disk/results.db";
+    let line = "work example.any --poll-interval 250ms --max-backoff 250ms --results disk/results.db";
     let mut running = disk.rig.spawn(line);
     disk.wait_for_poll();
     disk.fill();
@@ -308,7 +308,7 @@ fn notices_the_full_disk(size: &str, room: &str) {
 #[test]
 fn a_claim_that_could_not_be_noted_can_be_completed() {
     let Some(disk) = FullDisk::new() else { return };
-    let running = disk.start_claim("claim example.any --timeout 15s --worker-id me");
+    let running = disk.start_claim("claim example.any --timeout 100s --worker-id me");
     disk.fill();
     let id = disk.rig.create(ANY, &json!({"n": 1}));
     let output = running.wait().exits(1);

@@ -213,7 +213,8 @@ fn a_second_signal_does_not_wait_for_an_answer() {
     thread::sleep(Duration::from_millis(150)); // two at once would be one
     running.signal(Signal::TERM);
     running.wait().exits(130);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // After the first signal alone, it would wait for 10 s.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
 
 #[test]

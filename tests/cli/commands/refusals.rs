@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::support::{ANY, Answer, Request, Rig, Sandbox, ScriptedServer, complains, recorded, type_found};
+use crate::support::{ANY, Answer, Request, Rig, Sandbox, ScriptedServer, at_once, complains, recorded, type_found};
 
 /// Refuses each kind of call this many times before it is answered by `answer`.
 fn limited(
@@ -65,7 +65,7 @@ fn every_command_waits_for_retry_after() {
 #[test]
 fn each_line_of_a_file_is_created_despite_rate_limits() {
     // The second is the number of tries of other failed calls.
-    for (times, retry_after) in [(2, "1"), (5, "0")] {
+    at_once([(2, "1"), (5, "0")], |(times, retry_after)| {
         let created = Mutex::new(0);
         let server = limited(times, retry_after, move |_| {
             let mut created = created.lock().unwrap();
@@ -78,7 +78,7 @@ fn each_line_of_a_file_is_created_despite_rate_limits() {
         let output = create.stdin(lines.join("\n")).run().exits(0);
         assert_eq!(output.stdout.lines().collect::<HashSet<_>>().len(), 20, "{output:?}");
         assert!(output.stderr.contains("20 created, 0 already existed, 0 failed"), "{output:?}");
-    }
+    });
 }
 
 #[test]

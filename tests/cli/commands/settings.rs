@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::{Rig, Sandbox, complains, complains_in_json};
+use crate::support::{Rig, Sandbox, at_once, complains, complains_in_json};
 
 /// The value and origin of every setting.
 fn settings(sandbox: &Sandbox, flags: &[&str]) -> BTreeMap<String, (String, String)> {
@@ -78,13 +78,13 @@ fn a_refused_key_is_named_by_where_it_came_from() {
     rig.sandbox.write("key", "another\n");
     rig.sandbox.write("prismq.toml", "api_key_file = \"key\"\n[[task_type]]\nname = \"a.b\"\nexec = [\"cat\"]\n");
     let all_name = |origin: &str, variable: Option<(&str, &str)>| {
-        for line in ["list-types", "create-task a.b", "work --drain", "claim a.b --once", "health"] {
+        at_once(["list-types", "create-task a.b", "work --drain", "claim a.b --once", "health"], |line| {
             let prismq = rig.prismq(line);
             let prismq = if let Some((name, value)) = variable { prismq.env(name, value) } else { prismq };
             let output = prismq.run().exits(if line == "health" { 1 } else { 5 });
             let said = output.stdout + &output.stderr;
             assert!(said.lines().any(|line| line.trim_end().ends_with(origin)), "{line}: {said}");
-        }
+        });
     };
     all_name("work/prismq.toml", None);
     rig.sandbox.write(".env", "TASKMANAGER_API_KEY_FILE=key\n");

@@ -7,6 +7,7 @@ use std::thread;
 
 use super::proxy::list;
 use super::tls::Tasks;
+use crate::support::at_once;
 
 /// A SOCKS proxy that forwards everything to one server, whatever the target, and records the targets.
 struct Socks {
@@ -128,8 +129,7 @@ fn until_nul(client: &mut TcpStream) -> io::Result<String> {
 #[test]
 fn socks_versions_resolve_names_as_their_scheme_says() {
     let plain = Tasks::start(None);
-    let socks = Socks::before(plain.port, OPEN);
-    for (scheme, url, expected) in [
+    let cases = [
         ("socks4a", "http://tasks.example/api", "4  tasks.example:80"),
         ("socks5h", "http://tasks.example:8000/api", "5  tasks.example:8000"),
         ("socks5h", "http://192.0.2.7/api", "5  192.0.2.7:80"),
@@ -137,12 +137,15 @@ fn socks_versions_resolve_names_as_their_scheme_says() {
         ("socks5", "http://192.0.2.7:8000/api", "5  192.0.2.7:8000"),
         ("SOCKS4", "http://localhost:8000/api", "4  127.0.0.1:8000"),
         ("socks", "http://localhost:8000/api", "4  127.0.0.1:8000"),
-    ] {
+    ];
+    at_once(cases, |(scheme, url, expected)| {
+        let socks = Socks::before(plain.port, OPEN);
         for variable in ["http_proxy", "ALL_PROXY"] {
             list(url, &[(variable, &format!("{scheme}://127.0.0.1:{}", socks.port))]).exits(0);
             assert_eq!(socks.asked(), [expected], "{scheme} {url}");
         }
-    }
+    });
+    let socks = Socks::before(plain.port, OPEN);
     let address = format!("socks5://localhost:{}", socks.port);
     list("http://localhost:8000/api", &[("http_proxy", &address)]).exits(0);
     let asked = socks.asked();

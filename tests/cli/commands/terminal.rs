@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use serde_json::json;
 
 #[cfg(target_os = "linux")]
-use crate::support::{ANY, Answer, Rig, Running, Sandbox, ScriptedServer, type_found};
+use crate::support::{ANY, Answer, Rig, Running, Sandbox, ScriptedServer, at_once, type_found};
 
 /// Presses Ctrl-C, asserts the exit code, and returns what the terminal shows.
 #[cfg(target_os = "linux")]
@@ -318,12 +318,12 @@ fn no_live_line_if_a_command_is_quick_or_quiet() {
     let rig = Rig::new();
     let quick = rig.prismq("list-types").on_terminal().run().exits(0);
     assert!(quick.stdout.contains(ANY) && !quick.stdout.contains("waiting"), "{quick:?}");
-    rig.create(ANY, &json!({"a": 1}));
-    for (flag, name, value) in [("-q", "A", "b"), ("-v", "NO_COLOR", "1"), ("-v", "TERM", "dumb")] {
+    (1..=3).for_each(|n| _ = rig.create(ANY, &json!({"a": n})));
+    at_once([("-q", "A", "b"), ("-v", "NO_COLOR", "1"), ("-v", "TERM", "dumb")], |(flag, name, value)| {
         let line = ["work", flag, "--handle", "example.any=echo", "--exit-after-idle", "1500ms"];
         let work = rig.sandbox.prismq(line).env(name, value).on_terminal().run().exits(0);
         assert!(!work.stdout.contains('\x1b') && !work.stdout.contains("0 failed,"), "{flag} {name}: {work:?}");
-    }
+    });
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn many_slots_that_are_refused_together_do_not_wait_longer_than_one() {
 /// What a worker is asked to end by is obeyed though it was asked to wait for a minute.
 #[test]
 fn signals_are_obeyed_meanwhile() {
-    for call in ["GET /task-types/case", "POST /tasks/claim", "POST /tasks/1/complete"] {
+    at_once(["GET /task-types/case", "POST /tasks/claim", "POST /tasks/1/complete"], |call| {
         let published = PublishedServer::start(&["case"]);
         let sandbox = published.sandbox(&cases("case", ""));
         sandbox.write("it.sh", "echo 1");
@@ -117,7 +117,7 @@ fn signals_are_obeyed_meanwhile() {
             // It is sent once more before the end.
             assert_eq!(published.task(1).status, "completed", "{}", output.stderr);
         }
-    }
+    });
 }
 
 /// Drains a server in this process, with a patience that is shorter than the real one.
@@ -131,7 +131,7 @@ fn drain(published: &PublishedServer) -> Result<Summary, WorkerError> {
 
 #[test]
 fn a_drain_gives_up_a_server_that_asks_to_be_left_alone_for_ever() {
-    for call in ["GET /task-types/case", "POST /tasks/claim"] {
+    at_once(["GET /task-types/case", "POST /tasks/claim"], |call| {
         let published = PublishedServer::start(&["case"]);
         published.create("case", Value::Null);
         (0..1000).for_each(|_| published.inject(call, Fault::Answer(refusal(429, "0"))));
@@ -139,7 +139,7 @@ fn a_drain_gives_up_a_server_that_asks_to_be_left_alone_for_ever() {
         let is_told = matches!(error, WorkerError::TaskManager(Error::Unavailable { status: 429, .. }));
         assert!(is_told, "{call}: {error}");
         assert!(published.count(call) > 1, "{call}");
-    }
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::{Rig, StatusWorker, wait_for};
+use crate::support::{Rig, StatusWorker, at_once, wait_for};
 
 /// What a worker says that has waited for a second or more.
 const HELD: &str = "another process has held it for ";
@@ -62,7 +62,7 @@ fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_wor
 /// Whoever waits for the file stops waiting: a slot that notes its claim, one that stores a result.
 #[test]
 fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
-    for what in ["claim", "result"] {
+    at_once(["claim", "result"], |what| {
         let rig = Rig::start();
         let mut worker = StatusWorker::start(&rig, []);
         worker.running.wait_for_stderr("ready");
@@ -88,10 +88,11 @@ fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
         worker.running.terminate();
         let output = worker.running.wait();
         assert!(start.elapsed().as_secs() < 8, "{what}: {:?}", start.elapsed());
-        assert!(!output.stderr.contains("held it for 1"), "it did not wait that long: {}", output.stderr);
+        let waited = (10..20).any(|seconds| output.stderr.contains(&format!("held it for {seconds} s")));
+        assert!(!waited, "it did not wait that long: {}", output.stderr);
         let expected = if what == "claim" { "pending" } else { "completed" };
         assert_eq!(rig.taskmanager.status(id), expected, "{what}: the TaskManager hears of it all the same");
-    }
+    });
 }
 
 #[test]
