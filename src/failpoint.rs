@@ -1,6 +1,5 @@
 //! Points at which tests can kill the process, with `FAILPOINTS='NAME=return'`, inject system errors, or
-//! shorten timeouts. They are not part
-//! of releases.
+//! shorten timeouts. They are not part of releases.
 
 use std::io;
 use std::time::Duration;
@@ -17,6 +16,41 @@ pub(crate) fn reach(name: &str) {
 /// Nothing, outside of tests.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn reach(_: &str) {}
+
+/// The points of a call to the TaskManager, named after its path and the step: `claim:changed`, `tasks:changed`.
+#[cfg(feature = "failpoints")]
+pub(crate) struct CallPoints(Option<String>);
+
+#[cfg(feature = "failpoints")]
+impl CallPoints {
+    /// Returns the points of a call. One that only reads has none.
+    pub(crate) fn of(method: &str, path: &str) -> Self {
+        let name = path.rsplit('/').find(|part| !part.is_empty());
+        Self(name.filter(|_| method != "GET").map(str::to_owned))
+    }
+
+    /// Kills the process if a test has activated this step of the call.
+    pub(crate) fn reach(&self, step: &str) {
+        if let Self(Some(name)) = self {
+            reach(&format!("{name}:{step}"));
+        }
+    }
+}
+
+/// Nothing, outside of tests.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) struct CallPoints;
+
+#[cfg(not(feature = "failpoints"))]
+impl CallPoints {
+    pub(crate) fn of(_: &str, _: &str) -> Self {
+        Self
+    }
+
+    // It has a receiver because that of tests needs one.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn reach(&self, _: &str) {}
+}
 
 /// Fails with an error number if a test has activated this point, as in `NAME=return(24)`.
 #[cfg(feature = "failpoints")]

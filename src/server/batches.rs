@@ -14,6 +14,7 @@ use super::error::Refusal;
 use super::queue::{CheckedTask, CreatedTask, Queue, SharedQueue};
 use super::routes::{CallResult, report, task_request};
 use super::storage::{Seconds, TypeLimit};
+use crate::failpoint;
 
 /// Maximum number of tasks that a call claims, and of results that it reports.
 const MAX_TASKS: usize = 100;
@@ -56,15 +57,33 @@ struct RefusedEntry {
 }
 
 impl<T> EntryAnswer<T> {
-    /// Returns the answer to an entry about the task `id`, or about a new one. A failure of the database is the whole call's.
-    fn of(id: Option<i64>, outcome: Result<T, CallError>) -> Result<Self, CallError> {
+    /// Returns the answer to an entry about the task `id`, or about a new one.
+    fn of(id: Option<i64>, outcome: Result<T, CallError>) -> Self {
+        failpoint::reach("entry");
         match outcome {
-            Ok(done) => Ok(Self::Done(done)),
-            Err(failure) if failure.status == StatusCode::INTERNAL_SERVER_ERROR => Err(failure),
+            Ok(done) => Self::Done(done),
             Err(CallError { status, error, details }) => {
-                Ok(Self::Refused(RefusedEntry { id, error, code: status.as_u16(), details }))
+                Self::Refused(RefusedEntry { id, error, code: status.as_u16(), details })
             }
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self, Self::Refused(entry) if entry.code == StatusCode::INTERNAL_SERVER_ERROR.as_u16())
+    }
+}
+
+/// Returns the answers to the entries of a call. If the database failed for all of them, the call has failed.
+fn answers<T>(entries: impl Iterator<Item = EntryAnswer<T>>) -> Result<Vec<EntryAnswer<T>>, CallError> {
+    let answers: Vec<_> = entries.collect();
+    match answers.first() {
+        Some(EntryAnswer::Refused(RefusedEntry { error, details, .. }))
+            if answers.iter().all(EntryAnswer::has_failed) =>
+        {
+            let (error, details) = (error.clone(), details.clone());
+            Err(CallError { status: StatusCode::INTERNAL_SERVER_ERROR, error, details })
+        }
+        _ => Ok(answers),
     }
 }
 
@@ -137,7 +156,7 @@ pub(super) async fn complete(
         };
         Some(EntryAnswer::of(Some(id), status.map(|status| Reported { id, status })))
     };
-    Ok(Success(BatchItems { items: checked.into_iter().filter_map(answer).collect::<Result<Vec<_>, _>>()? }))
+    Ok(Success(BatchItems { items: checked.into_iter().filter_map(answer).collect::<Vec<_>>() }))
 }
 
 /// A claim that was renewed.
@@ -165,7 +184,7 @@ pub(super) async fn renew(
         let renewed = renewed.map(|timeout| Renewed { id, expires_in: Seconds(timeout) });
         EntryAnswer::of(Some(id), renewed.map_err(CallError::from))
     };
-    Ok(Success(BatchItems { items: ids.into_iter().zip(renewed).map(answer).collect::<Result<Vec<_>, _>>()? }))
+    Ok(Success(BatchItems { items: ids.into_iter().zip(renewed).map(answer).collect::<Vec<_>>() }))
 }
 
 /// `POST /tasks` with several tasks.
@@ -197,5 +216,5 @@ fn create_all(
     let create = |task: Result<CheckedTask, CallError>| {
         EntryAnswer::of(None, task.and_then(|task| queue.create(task).map_err(CallError::from)))
     };
-    tasks.into_iter().map(create).collect()
+    answers(tasks.into_iter().map(create))
 }

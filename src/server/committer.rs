@@ -19,6 +19,7 @@ use super::envelope::CallError;
 use super::error::ServerError;
 use super::queue::{Queue, SharedQueue};
 use super::storage::Disk;
+use crate::failpoint::{self, CallPoints};
 
 /// Commits and syncs the changes of a queue.
 pub(super) struct Committer {
@@ -119,6 +120,7 @@ fn commit_and_sync(
     if changes == decided {
         return (changes, committed);
     }
+    failpoint::reach("committed");
     (changes, committed.and_then(|()| sync()))
 }
 
@@ -129,9 +131,13 @@ pub(super) async fn sync_changes(
     request: Request,
     next: Next,
 ) -> Result<Response, CallError> {
+    let points = CallPoints::of(request.method().as_str(), request.uri().path());
     let failures = committer.failures();
+    points.reach("arrived");
     let answer = next.run(request).await;
+    points.reach("changed");
     let result = committer.wait_committed().await.and_then(|()| committer.check_since(failures));
+    points.reach("synced");
     result.map(|()| answer).map_err(|error| CallError::internal(&error))
 }
 

@@ -285,7 +285,8 @@ impl Client {
         answers
     }
 
-    /// Sends these reports in one call. If the server cannot take them together, sends them one by one.
+    /// Sends these reports in one call. If the server cannot take them together, sends each half of them: so one that it does
+    /// not like costs few calls. A report that was sent before is answered as it was then.
     fn send_at_once(&self, reports: &[ResultReport], fitted: &[Fitted]) -> Result<Vec<Result<Delivery, Error>>, Error> {
         if let [report] = reports {
             return Ok(vec![self.send_report(report)]);
@@ -294,7 +295,10 @@ impl Client {
         let answers = match self.complete_batch(&reports[0].worker_id, entries) {
             Ok(answers) => answers,
             Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => {
-                return Ok(reports.iter().map(|report| self.send_report(report)).collect());
+                let middle = reports.len() / 2;
+                let mut answers = self.send_at_once(&reports[..middle], &fitted[..middle])?;
+                answers.extend(self.send_at_once(&reports[middle..], &fitted[middle..])?);
+                return Ok(answers);
             }
             Err(error) => return Err(error),
         };

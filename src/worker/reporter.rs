@@ -262,6 +262,7 @@ impl<'w> Reporter<'w> {
 
     /// Reports results, in one call if there are several; returns the answer to each.
     fn send_all(&self, completer: &Completer<'_>, reports: &mut [PendingReport]) -> Vec<Result<Delivery, Error>> {
+        failpoint::reach("reporting");
         if reports.len() == 1 || !completer.client.features().batch {
             return reports.iter_mut().map(|report| self.send(completer, report)).collect();
         }

@@ -266,6 +266,22 @@ fn a_refused_task_does_not_stop_the_creation_of_others() {
 }
 
 #[test]
+fn a_task_that_fails_in_the_database_does_not_stop_the_creation_of_others() {
+    let (api, _) = api();
+    let database = rusqlite::Connection::open(&api.settings.database).unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON tasks WHEN new.params = '{\"n\":2}'
+                  BEGIN SELECT raise(ABORT, 'broken'); END";
+    database.execute_batch(broken).unwrap();
+    let task = |n: i64| json!({"type": "a", "params": {"n": n}});
+    let create = |numbers: [i64; 3]| api.post("/tasks", json!({"tasks": numbers.map(task)}));
+    let items = create([1, 2, 3]).data()["items"].take();
+    assert_eq!((&items[0]["id"], &items[1]["code"], &items[2]["id"]), (&json!(1), &json!(500), &json!(2)));
+    assert_eq!(create([2, 2, 2]).status, 500, "nothing was done");
+    database.execute_batch("DROP TRIGGER broken").unwrap();
+    assert_eq!(create([1, 2, 3]).data()["items"][1]["id"], json!(3));
+}
+
+#[test]
 fn at_most_a_thousand_tasks_are_created_at_once() {
     let (api, [a, ..]) = api();
     let tasks = |count: usize| -> Vec<Value> { (0..count).map(|n| json!({"type": "a", "params": {"n": n}})).collect() };

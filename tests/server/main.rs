@@ -18,6 +18,7 @@ mod faults;
 mod fields;
 mod forms;
 mod http;
+mod kills;
 mod large;
 mod lifecycle;
 mod long_polls;

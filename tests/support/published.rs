@@ -1,4 +1,5 @@
-//! The published TaskManager, as `serve --fault published` imitates it, behind a server that makes single calls fail.
+//! The published TaskManager, as `serve --fault published` imitates it, or one with extensions, behind a server that makes
+//! single calls fail.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Answer, Request, Sandbox, ScriptedServer, exchange, sandbox};
+use super::{Answer, Refusal, Request, Sandbox, ScriptedServer, exchange, sandbox};
 
 /// The key that it accepts.
 pub(crate) const KEY: &str = "a-key-of-the-tests";
@@ -34,6 +35,10 @@ pub(crate) enum Fault {
     Answer(Answer),
     /// It is processed, and its answer is lost.
     AnswerLost,
+    /// It is processed, and its connection is reset.
+    AnswerReset,
+    /// It is processed, and its answer ends in the middle.
+    AnswerCut,
     /// It is processed, and gets this answer instead.
     AnsweredBy(Answer),
     /// It is processed, and not answered until [`PublishedServer::answer_late`].
@@ -62,9 +67,11 @@ struct State {
     done: usize,
     /// Calls to process after their answer.
     late: Vec<Request>,
+    /// Tasks whose calls are refused.
+    refusals: Vec<Refusal>,
 }
 
-/// The published TaskManager, and the server in front of it.
+/// A TaskManager, and the server in front of it.
 pub(crate) struct PublishedServer {
     pub(crate) server: ScriptedServer,
     shared: Arc<Shared>,
@@ -80,12 +87,17 @@ struct Shared {
 }
 
 impl PublishedServer {
-    /// Starts one with these types.
+    /// Starts the published one with these types.
     pub(crate) fn start(types: &[&str]) -> Self {
+        Self::with(types, |settings| settings.faults.published = true)
+    }
+
+    /// Starts one with these types and other settings. Without any, it offers all extensions.
+    pub(crate) fn with(types: &[&str], change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
         settings.api_key = Some(KEY.to_owned());
-        settings.faults.published = true;
+        change(&mut settings);
         let taskmanager = Server::start(&settings).unwrap();
         let shared =
             Shared { taskmanager, settings, state: Mutex::default(), changed: Condvar::new(), _folder: folder };
@@ -129,7 +141,14 @@ impl PublishedServer {
     pub(crate) fn task(&self, id: u64) -> Task {
         let answer = self.shared.call("GET", &format!("/tasks/{id}"), Some(KEY), "");
         let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
-        serde_json::from_value(body["data"]["items"][0].take()).unwrap()
+        let data =
+            if self.shared.settings.faults.published { &mut body["data"]["items"][0] } else { &mut body["data"] };
+        serde_json::from_value(data.take()).unwrap()
+    }
+
+    /// Refuses calls about a task from now on.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.shared.lock().refusals.push(refusal);
     }
 
     /// Injects a fault into the next call that begins with `call`, such as `POST /tasks/1/complete`.
@@ -232,12 +251,12 @@ impl Shared {
 
     /// Passes a request on to the TaskManager.
     fn answer(&self, request: &Request) -> Answer {
-        self.call(
-            &request.method,
-            &request.path,
-            request.header("X-API-Key"),
-            std::str::from_utf8(&request.body).unwrap(),
-        )
+        self.pass_on(request, std::str::from_utf8(&request.body).unwrap())
+    }
+
+    /// Passes a request on with another body.
+    fn pass_on(&self, request: &Request, body: &str) -> Answer {
+        self.call(&request.method, &request.path, request.header("X-API-Key"), body)
     }
 
     fn call(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> Answer {
@@ -266,12 +285,17 @@ impl Shared {
         let fault = state.faults.iter().position(|(beginning, _)| call.starts_with(beginning));
         let fault = fault.map(|index| state.faults.remove(index).1).or_else(|| state.next_in_turn());
         match fault {
-            None | Some(Fault::Nothing) => self.answer(request),
+            None | Some(Fault::Nothing) => Refusal::apply(&state.refusals, request, |body| self.pass_on(request, body)),
             Some(Fault::Answer(answer)) => answer,
             Some(Fault::AnswerLost) => {
                 self.answer(request);
                 Answer::close()
             }
+            Some(Fault::AnswerReset) => {
+                self.answer(request);
+                Answer::reset()
+            }
+            Some(Fault::AnswerCut) => self.answer(request).cut_short(),
             Some(Fault::AnsweredBy(answer)) => {
                 self.answer(request);
                 answer

@@ -7,9 +7,6 @@ use serde_json::json;
 
 use crate::support::{EmbeddedTaskManager, Rig, wait_for};
 
-/// The exit code of a process that SIGKILL ended.
-const KILLED: i32 = 137;
-
 /// How often each call was made, by a worker's debug log.
 fn calls(log: &str) -> BTreeMap<String, usize> {
     let mut calls = BTreeMap::new();
@@ -78,34 +75,13 @@ fn a_worker_that_is_stopped_runs_all_that_its_last_call_has_claimed() {
     let mut worker = rig.work(["--concurrency", "4"]).start();
     worker.wait_for_stderr("ready");
     let ids: Vec<u64> = (0..12).map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n}))).collect();
-    wait_for("some are claimed", || ids.iter().any(|id| rig.taskmanager.status(*id) == "claimed").then_some(()));
+    // On a busy machine, some may be done by now.
+    wait_for("some are claimed", || ids.iter().any(|id| rig.taskmanager.status(*id) != "pending").then_some(()));
     worker.terminate();
     worker.wait().exits(0);
     let left: Vec<String> = ids.iter().map(|id| rig.taskmanager.status(*id)).collect();
     assert!(left.iter().all(|status| status != "claimed"), "{left:?}");
     assert!(rig.rows("claims").is_empty());
-}
-
-/// Kills a worker with several slots at a point; another does the rest.
-#[track_caller]
-fn kill_in_a_batch(point: &str) -> usize {
-    let rig = Rig::start();
-    let ids = create(&rig, 12);
-    let work = |worker_id| rig.work(["--drain", "--concurrency", "4", "--worker-id", worker_id]);
-    work("old").env("FAILPOINTS", &format!("{point}=2*off->return")).run().exits(KILLED);
-    // It reports what it recovered under the other's ID, in the same batches as its own.
-    work("new").run().exits(0);
-    assert_all_completed(&rig, &ids);
-    rig.sandbox.read("runs").lines().count()
-}
-
-#[test]
-fn killed_at_any_step_of_a_batch_nothing_is_lost() {
-    for point in ["answered", "noted", "stored", "reported", "marked"] {
-        let runs = kill_in_a_batch(point);
-        // Others run when the worker is killed, and are run again.
-        assert!((12..=16).contains(&runs), "{point}: {runs}");
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::published::{Fault, PublishedServer};
 use crate::support::{Output, Rig, cases, recorded, rows, wait_for};
 
 /// The exit code of a process that SIGKILL ended.
-const KILLED: i32 = 137;
+pub(super) const KILLED: i32 = 137;
 
 /// Kills a worker at a point, starts another, and returns how often the handler ran: the same, whether each task has a
 /// process of its own or not.
