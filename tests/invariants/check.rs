@@ -95,11 +95,9 @@ impl Check<'_> {
             let confirmed = rows.iter().filter(|row| !is(row, "lost")).count();
             // Where the answer to a failure was lost, and another attempt has ended since, nothing tells any more that
             // the report had arrived: the row says that the claim was lost.
-            let is_known = !self.plan.may_lose_claims();
+            let is_known = !self.plan.may_lose_claims() || self.plan.names_attempts();
             let holds = match counted.fate.as_str() {
-                "completed" if !self.plan.may_lose_claims() => {
-                    confirmed == 1 && rows.iter().any(|row| is(row, "completed"))
-                }
+                "completed" if is_known => confirmed == 1 && rows.iter().any(|row| is(row, "completed")),
                 // A report names no attempt: that of an expired claim is taken for the next one of the same worker, of which
                 // the worker had not heard yet. The row keeps its number.
                 "completed" => self.reported(key, "completed") == 1,
@@ -119,8 +117,9 @@ impl Check<'_> {
             self.hold(!row["reported_at"].is_null(), || format!("not reported: {row}"));
             let fate = self.fate(key).map(str::to_owned);
             self.hold(fate.is_some(), || format!("the TaskManager has counted no attempt {key:?}: {row}"));
-            let is_known = !self.plan.may_lose_claims();
+            let is_known = !self.plan.may_lose_claims() || self.plan.names_attempts();
             let agrees = match row["status"].as_str() {
+                Some("lost") if self.plan.names_attempts() => fate.as_deref() == Some("expired"),
                 Some("lost") => {
                     // Or an earlier result was taken for it: a report names no attempt.
                     fate.as_deref() != Some("completed")
@@ -146,6 +145,9 @@ impl Check<'_> {
         for row in self.found.rows.iter().filter(|row| !is_not_run(row)) {
             let key = key(row);
             let error_type = row["error_type"].as_str();
+            if error_type == Some("claim_lost") && self.plan.may_lose_claims() {
+                continue;
+            }
             // A busy machine, or a signal, may end what would have succeeded, even before it has left its line.
             if matches!(error_type, Some("timeout" | "shutdown")) && row["retryable"] == 1 {
                 continue;

@@ -26,6 +26,10 @@ work() {
             sleep 0.15
             answer
             ;;
+        long)
+            sleep 3
+            answer
+            ;;
         crash) kill -SEGV $$ ;;
         timeout) exec sleep 60 ;;
         *) fail "$1" ;;

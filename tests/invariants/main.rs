@@ -86,13 +86,23 @@ fn every_task_ends_and_all_accounts_agree_under_random_faults() {
     println!("{plans} plans in {:.1} s", start.elapsed().as_secs_f64());
 }
 
-#[test]
-fn workers_and_the_taskmanager_are_killed_at_random_and_nothing_is_lost() {
+/// Runs a large plan with many kills, against a TaskManager that offers one of `features`.
+fn kill_at_random(features: &[&'static str]) {
     let seed = number("PRISMQ_PLAN_SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
     let tasks = number("PRISMQ_CHAOS_TASKS").unwrap_or(300);
     let kills = number("PRISMQ_CHAOS_KILLS").unwrap_or(30);
-    let plan = Plan::chaos(seed, tasks.try_into().unwrap(), kills.try_into().unwrap());
+    let plan = Plan::chaos(seed, tasks.try_into().unwrap(), kills.try_into().unwrap(), features);
     if let Err(broken) = attempt(&plan) {
         panic!("PRISMQ_PLAN_SEED={seed} PRISMQ_CHAOS_TASKS={tasks} PRISMQ_CHAOS_KILLS={kills}\n{broken}");
     }
+}
+
+#[test]
+fn workers_and_the_taskmanager_are_killed_at_random_and_nothing_is_lost() {
+    kill_at_random(&["batch+renew"]);
+}
+
+#[test]
+fn without_some_extension_they_are_killed_at_random_and_nothing_is_lost() {
+    kill_at_random(&["batch", "renew", "none"]);
 }

@@ -12,6 +12,8 @@ pub(crate) enum Step {
     Progress,
     /// Succeeds after 150 ms.
     Slow,
+    /// Succeeds after three seconds: later than a claim expires that is not renewed.
+    Long,
     /// Exits with 1.
     Handler,
     Validation,
@@ -29,7 +31,8 @@ pub(crate) enum Step {
 }
 
 use Step::{
-    Configuration, Connection, Crash, Envelope, Handler, Ok, Progress, Slow, Snooze, Temporary, Timeout, Validation,
+    Configuration, Connection, Crash, Envelope, Handler, Long, Ok, Progress, Slow, Snooze, Temporary, Timeout,
+    Validation,
 };
 
 impl Step {
@@ -39,6 +42,7 @@ impl Step {
             Ok => "ok",
             Progress => "progress",
             Slow => "slow",
+            Long => "long",
             Handler => "handler",
             Validation => "validation",
             Configuration => "configuration",
@@ -54,7 +58,7 @@ impl Step {
     /// The error type of the failure; `None` for a success.
     pub(crate) fn error_type(self) -> Option<&'static str> {
         match self {
-            Ok | Progress | Slow | Snooze => None,
+            Ok | Progress | Slow | Long | Snooze => None,
             Envelope => Some("odd"),
             _ => Some(self.word()),
         }
@@ -138,6 +142,8 @@ pub(crate) struct Plan {
     pub(crate) features: &'static str,
     /// Its faults, as `serve --fault` takes them.
     pub(crate) faults: Vec<String>,
+    /// The point at which the TaskManager kills itself, and at which passage. Then it is started again without.
+    pub(crate) server_dies: Option<(&'static str, u32)>,
     /// Pauses at the failpoints, as `FAILPOINTS` takes them.
     pub(crate) pauses: String,
     /// Each after so many milliseconds since the one before.
@@ -146,6 +152,20 @@ pub(crate) struct Plan {
 
 /// Points between any two of which a worker may be killed, or another thread may come first.
 const POINTS: [&str; 7] = ["answered", "claimed", "noted", "ran", "stored", "reported", "marked"];
+
+/// Points of the TaskManager: before a change, between it and its commit, before the sync, and before the answer.
+const SERVER_POINTS: [&str; 10] = [
+    "claim:arrived",
+    "claim:changed",
+    "claim:synced",
+    "complete:arrived",
+    "complete:changed",
+    "complete:synced",
+    "renew:changed",
+    "renew:synced",
+    "entry",
+    "committed",
+];
 
 /// Retryable failures of a type that do not open its circuit breaker, which takes five in a row and ten seconds to close.
 const MOST_RETRYABLE: usize = 4;
@@ -177,6 +197,7 @@ impl Plan {
             published: rng.u8(..100) < 25,
             features: pick(rng, &["batch+renew", "batch+renew", "batch+renew", "batch", "renew", "none"]),
             faults: Vec::new(),
+            server_dies: None,
             pauses: pauses(rng),
             events: Vec::new(),
         };
@@ -191,9 +212,9 @@ impl Plan {
         plan
     }
 
-    /// Three workers that are killed at random, a TaskManager that is killed twice and a good part of whose answers is
-    /// faulty, and tasks that all can be completed.
-    pub(crate) fn chaos(seed: u64, tasks: usize, kills: usize) -> Self {
+    /// Three workers that are killed at random, a TaskManager that offers one of `features`, is killed twice and a good
+    /// part of whose answers is faulty, and tasks that all can be completed.
+    pub(crate) fn chaos(seed: u64, tasks: usize, kills: usize, features: &[&'static str]) -> Self {
         let mut rng = Rng::with_seed(seed);
         let a_kill = u64::try_from(tasks / kills.max(1)).unwrap_or(1);
         let mut events = Vec::new();
@@ -208,15 +229,16 @@ impl Plan {
             types: vec![0],
             persistent: false,
             tasks: (0..tasks).map(|_| TaskPlan { task_type: 0, script: vec![pick(&mut rng, &[Ok, Slow])] }).collect(),
-            workers: vec![WorkerPlan { slots: 2, dies: None }; 3],
+            workers: (0..3).map(|_| WorkerPlan { slots: pick(&mut rng, &[2, 4]), dies: None }).collect(),
             until: Until::Stopped,
             named: true,
             strategy: "fifo",
             claim_timeout: 4,
             max_attempts: 1000,
             published: false,
-            features: pick(&mut rng, &["batch+renew", "none"]),
+            features: pick(&mut rng, features),
             faults: ["drop=5%", "reset=4%", "deadlock=4%", "html=2%"].map(str::to_owned).into(),
+            server_dies: None,
             pauses: String::new(),
             events,
         }
@@ -235,15 +257,42 @@ impl Plan {
             let event = pick(rng, &[Event::KillWorker(worker), Event::StopWorker(worker), Event::KillServer(100)]);
             self.events.push((rng.u64(1..150), event));
         }
+        if rng.u8(..100) < 30 {
+            self.server_dies = Some((pick(rng, &SERVER_POINTS), rng.u32(1..6)));
+        }
+        if self.claim_timeout == 2 && self.renews() {
+            for _ in 0..rng.usize(0..3) {
+                let task = rng.usize(..self.tasks.len());
+                self.tasks[task].script.insert(0, Long);
+            }
+        }
         // Of every so many claims one is carried out, and its answer lost.
         if rng.u8(..100) < 25 {
             self.faults.push(format!("claims={}", rng.u8(2..4)));
         }
     }
 
+    /// Whether claims are renewed.
+    fn renews(&self) -> bool {
+        !self.published && self.features.contains("renew")
+    }
+
+    /// Whether reports name their attempts, so that each counts for its own or for none.
+    pub(crate) fn names_attempts(&self) -> bool {
+        !self.published && self.features.contains("batch")
+    }
+
+    /// How long a handler may take, in seconds.
+    pub(crate) fn timeout(&self) -> u64 {
+        let is_long = self.tasks.iter().any(|task| task.script.contains(&Long));
+        if is_long { 8 } else { (self.claim_timeout / 2).min(2) }
+    }
+
     /// Whether calls may fail for no fault of the worker.
     pub(crate) fn has_outages(&self) -> bool {
-        !self.faults.is_empty() || self.events.iter().any(|(_, event)| matches!(event, Event::KillServer(_)))
+        !self.faults.is_empty()
+            || self.server_dies.is_some()
+            || self.events.iter().any(|(_, event)| matches!(event, Event::KillServer(_)))
     }
 
     /// Whether a claim may expire, or be lost, before its report arrives.
@@ -282,6 +331,9 @@ impl Plan {
         }
         if self.workers.iter().any(|worker| worker.dies.is_some()) {
             add(&|plan| plan.workers.iter_mut().for_each(|worker| worker.dies = None));
+        }
+        if self.server_dies.is_some() {
+            add(&|plan| plan.server_dies = None);
         }
         for index in 0..self.faults.len() {
             add(&|plan| {

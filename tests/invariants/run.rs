@@ -58,15 +58,19 @@ fn may_say_nothing(stderr: &str) -> bool {
 /// Runs a plan to its end. What went wrong, in words, where it does not come to one.
 pub(crate) fn run(plan: &Plan) -> Result<Found, String> {
     let mut rig = Rig::new(plan);
-    rig.start_server()?;
+    rig.start_server("")?;
     let ids = rig.create_tasks();
+    if let Some((point, passage)) = plan.server_dies {
+        rig.server.take().expect("it runs").crash();
+        rig.start_server(&format!("{point}={}*off->return", passage - 1))?;
+    }
     for index in 0..rig.workers.len() {
         rig.start_worker(index)?;
     }
     for (wait, event) in &plan.events {
         let due = Instant::now() + Duration::from_millis(*wait);
         while Instant::now() < due {
-            rig.look_after_workers()?;
+            rig.look_after_processes()?;
             thread::sleep(Duration::from_millis(1));
         }
         rig.happens(*event)?;
@@ -108,8 +112,7 @@ impl<'a> Rig<'a> {
                 "[[task_type]]\nname = \"type.{index}\"\nexec = [\"sh\", \"{mode}.sh\"]\nmode = \"{mode}\"\n"
             )
             .unwrap();
-            write!(config, "timeout = \"{}s\"\nenv = {{ MARK = \"{port}\" }}\n", (plan.claim_timeout / 2).min(2))
-                .unwrap();
+            write!(config, "timeout = \"{}s\"\nenv = {{ MARK = \"{port}\" }}\n", plan.timeout()).unwrap();
             if *limit > 0 {
                 writeln!(config, "concurrency = {limit}").unwrap();
             }
@@ -142,7 +145,7 @@ impl<'a> Rig<'a> {
         Client::new(&connection, Retries { tries: 50, ..Retries::STANDARD }, FakeClock::new()).unwrap()
     }
 
-    fn start_server(&mut self) -> Result<(), String> {
+    fn start_server(&mut self, failpoints: &str) -> Result<(), String> {
         let (listen, attempts) = (format!("127.0.0.1:{}", self.port), self.plan.max_attempts.to_string());
         let claim_timeout = format!("{}s", self.plan.claim_timeout);
         let mut arguments = vec!["serve", "--listen", &listen, "--db", "tasks.db", "--claim-timeout", &claim_timeout];
@@ -162,7 +165,7 @@ impl<'a> Rig<'a> {
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut server = self.sandbox.prismq(arguments.clone()).start();
+            let mut server = self.sandbox.prismq(arguments.clone()).env("FAILPOINTS", failpoints).start();
             let listens = |server: &mut Running| server.stdout().contains("/api") || !server.is_running();
             wait_until(deadline, || listens(&mut server)).ok_or("serve does not start")?;
             if server.is_running() {
@@ -220,7 +223,10 @@ impl<'a> Rig<'a> {
     }
 
     /// Starts again what has ended and is not done.
-    fn look_after_workers(&mut self) -> Result<(), String> {
+    fn look_after_processes(&mut self) -> Result<(), String> {
+        if self.plan.server_dies.is_some() && self.server.as_mut().is_some_and(|server| !server.is_running()) {
+            self.start_server("")?;
+        }
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
             let process = worker.process.as_ref().filter(|_| self.is_stopping && !worker.is_ended_from_outside);
@@ -287,7 +293,7 @@ impl<'a> Rig<'a> {
             Event::KillServer(away) => {
                 self.server.take().expect("it runs").crash();
                 thread::sleep(Duration::from_millis(away));
-                self.start_server()?;
+                self.start_server("")?;
             }
         }
         Ok(())
@@ -312,7 +318,7 @@ impl<'a> Rig<'a> {
             if self.is_stuck() {
                 return Err(format!("timed out waiting for {what}: {}", self.tell()));
             }
-            self.look_after_workers()?;
+            self.look_after_processes()?;
             thread::sleep(Duration::from_millis(3));
         }
         Ok(())
