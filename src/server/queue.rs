@@ -91,8 +91,10 @@ pub(super) struct ClaimedTasks {
 struct AnswerRoom<'a> {
     answers: &'a MemoryBudget,
     reservation: Option<MemoryReservation>,
-    /// Length of the tasks so far, in bytes.
+    /// Upper estimate of the answer with the tasks so far, in bytes.
     length: usize,
+    /// Length of the tasks' long fields, in bytes.
+    texts: usize,
     /// Whether the serving thread makes the answer.
     is_serving: bool,
 }
@@ -102,13 +104,14 @@ impl AnswerRoom<'_> {
     /// for the first task.
     fn add(&mut self, length: usize) -> Result<bool> {
         let is_first = self.length == 0;
-        let total = self.length + length + ENVELOPE;
-        if self.is_serving && (length > LARGE || !is_first && total > LARGE) {
+        let (total, texts) = (self.length + length + ENVELOPE, self.texts + length);
+        // By the texts, not by the estimate: short tasks are cheap, however many.
+        if self.is_serving && texts > LARGE {
             Err(Refusal::Large)
         } else if !is_first && total > MAX_BYTES {
             Ok(false)
         } else if self.answers.reserve(&mut self.reservation, total) {
-            self.length = total;
+            (self.length, self.texts) = (total, texts);
             Ok(true)
         } else if is_first {
             Err(Refusal::NoRoom)
@@ -226,7 +229,7 @@ impl Queue {
         is_serving: bool,
     ) -> Result<ClaimedTasks> {
         let claim_timeout = self.claim_timeout(request.renews);
-        let mut room = AnswerRoom { answers: &self.answers, reservation: None, length: 0, is_serving };
+        let mut room = AnswerRoom { answers: &self.answers, reservation: None, length: 0, texts: 0, is_serving };
         let claim = TaskClaim {
             worker_id: &request.worker_id,
             types,
@@ -239,7 +242,7 @@ impl Queue {
             task.expires_in = Some(Seconds(claim_timeout));
         }
         // A claim rewrites the row, with its params.
-        self.uncommitted += room.length;
+        self.uncommitted += room.texts;
         Ok(ClaimedTasks { tasks, reservation: room.reservation })
     }
 

@@ -25,6 +25,29 @@ impl Queue {
 }
 
 #[test]
+fn the_serving_thread_claims_any_number_of_short_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
+    let mut queue = Queue::open(&settings).unwrap();
+    queue.register("a".to_owned(), "1".to_owned(), json!({"type": "object"})).unwrap();
+    for n in 0..200 {
+        let params = NewParams::of("a", &json!({"n": n, "text": "x".repeat(if n < 100 { 1 } else { 1000 })}));
+        queue.create(CheckedTask { task_type: "a".to_owned(), params, priority: 0 }).unwrap();
+    }
+    queue.commit().unwrap();
+    let order = ClaimOrder { by: SortBy::Id, descending: false };
+    let types = vec![TypeLimit { type_id: 1, limit: 100 }];
+    let worker_id = "w".to_owned();
+    let request =
+        ClaimRequest { worker_id, types: types.clone(), limit: Some(100), type_pattern: None, order, renews: false };
+    assert_eq!(queue.claim(&request, &types, true).unwrap().tasks.len(), 100);
+    assert!(!queue.has_long_commit());
+    assert!(matches!(queue.claim(&request, &types, true), Err(Refusal::Large)), "100 KB are too much");
+    assert_eq!(queue.claim(&request, &types, false).unwrap().tasks.len(), 100);
+    assert!(queue.has_long_commit());
+}
+
+#[test]
 fn a_task_is_not_claimed_if_there_is_no_memory_for_the_answer() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::new(([127, 0, 0, 1], 0).into(), folder.path().join("tasks.db"));
