@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, Notify, OwnedMutexGuard, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::envelope::CallError;
 use super::error::ServerError;
@@ -85,6 +85,8 @@ impl Committer {
     pub(super) async fn run(&self) {
         loop {
             self.has_waiting.notified().await;
+            // Calls that have arrived by now share the commit.
+            yield_now().await;
             // With the lock held, nothing changes before the commit.
             let queue = self.queue.lock_owned().await;
             let waiting = mem::take(&mut *self.waiting.lock());
