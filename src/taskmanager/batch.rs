@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Claimed, post};
 use super::wire;
@@ -70,7 +70,9 @@ impl Client {
     ) -> Result<Vec<Result<(), Error>>, Error> {
         let path = "/tasks/complete";
         let (ids, results): (Vec<_>, Vec<_>) = reports.into_iter().unzip();
-        let body = json!({"worker_id": worker_id, "results": results});
+        // Not `json!`, which would copy all results.
+        let body = [("worker_id".to_owned(), worker_id.into()), ("results".to_owned(), Value::Array(results))];
+        let body = Value::Object(Map::from_iter(body));
         let data = self.retrying(|| self.once(path, post(&body))).map_err(|error| self.batch_refused(error))?;
         self.entries(path, data, ids.into_iter(), |_| Ok(()))
     }

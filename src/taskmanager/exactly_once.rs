@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::batch::REPORT_BYTES;
 use super::retry::{RetryState, extra_lookups};
@@ -95,16 +95,17 @@ impl From<&TaskResult> for ResultReport {
 
 impl ResultReport {
     /// Returns the fields of the report, without those that name the task and its worker.
-    fn fields(&self, result: &Value) -> Value {
-        let mut fields = json!({"success": self.error.is_none(), "result": result});
+    fn fields(&self, result: Value) -> Value {
+        let mut fields =
+            Map::from_iter([("success".to_owned(), self.error.is_none().into()), ("result".to_owned(), result)]);
         if let Some(error) = &self.error {
-            fields["error"] = json!(error);
+            fields.insert("error".to_owned(), error.as_str().into());
         }
-        fields
+        fields.into()
     }
 
     /// Returns the entry of the report in a batch.
-    fn entry(&self, result: &Value) -> Value {
+    fn entry(&self, result: Value) -> Value {
         let mut entry = self.fields(result);
         (entry["id"], entry["attempt"]) = (json!(self.id), json!(self.attempt));
         entry
@@ -147,7 +148,7 @@ impl ResultReport {
     /// Sends as much of the result as the server accepts.
     fn send(&self, client: &Client) -> Result<(), Error> {
         let names_attempt = client.known_features().batch;
-        let body = |result: &Value| {
+        let body = |result: Value| {
             let mut body = self.fields(result);
             body["worker_id"] = json!(self.worker_id);
             if names_attempt {
@@ -162,7 +163,7 @@ impl ResultReport {
             if sent.as_ref() == Some(&fitted) && !limit.bare {
                 continue;
             }
-            answer = client.complete_once(self.id, &body(&fitted.result));
+            answer = client.complete_once(self.id, &body(fitted.result.clone()));
             sent = Some(fitted);
             if !answer.as_ref().is_err_and(Error::says_too_long) {
                 break;
@@ -273,7 +274,7 @@ impl Client {
                 fitted.push(next);
             }
             let (batch, later) = rest.split_at(fitted.len());
-            match self.send_at_once(batch, &fitted) {
+            match self.send_at_once(batch, fitted) {
                 Ok(delivered) => answers.extend(delivered),
                 Err(error) => {
                     answers.resize(reports.len(), Err(error));
@@ -287,31 +288,37 @@ impl Client {
 
     /// Sends these reports in one call. If the server cannot take them together, sends each half of them: so one that it does
     /// not like costs few calls. A report that was sent before is answered as it was then.
-    fn send_at_once(&self, reports: &[ResultReport], fitted: &[Fitted]) -> Result<Vec<Result<Delivery, Error>>, Error> {
+    fn send_at_once(
+        &self,
+        reports: &[ResultReport],
+        fitted: Vec<Fitted>,
+    ) -> Result<Vec<Result<Delivery, Error>>, Error> {
         if let [report] = reports {
             return Ok(vec![self.send_report(report)]);
         }
-        let entries = reports.iter().zip(fitted).map(|(report, it)| (report.id, report.entry(&it.result))).collect();
+        let (results, omitted): (Vec<_>, Vec<_>) = fitted.into_iter().map(|it| (it.result, it.omitted)).unzip();
+        let entries = reports.iter().zip(results).map(|(report, result)| (report.id, report.entry(result))).collect();
         let answers = match self.complete_batch(&reports[0].worker_id, entries) {
             Ok(answers) => answers,
             Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => {
-                let middle = reports.len() / 2;
-                let mut answers = self.send_at_once(&reports[..middle], &fitted[..middle])?;
-                answers.extend(self.send_at_once(&reports[middle..], &fitted[middle..])?);
+                let (first, second) = reports.split_at(reports.len() / 2);
+                let send = |half: &[ResultReport]| self.send_at_once(half, half.iter().map(ResultReport::fitted).collect());
+                let mut answers = send(first)?;
+                answers.extend(send(second)?);
                 return Ok(answers);
             }
             Err(error) => return Err(error),
         };
-        let delivered = |((report, fitted), answer): ((&ResultReport, &Fitted), Result<(), Error>)| match answer {
+        let delivered = |((report, omitted), answer): ((&ResultReport, &Vec<_>), Result<(), Error>)| match answer {
             Ok(()) => {
-                report.warn_of_omitted(&fitted.omitted);
+                report.warn_of_omitted(omitted);
                 Ok(Delivery::Confirmed)
             }
             Err(error) if error.says_not_claimed() => Ok(Delivery::ClaimLost),
             Err(error) if error.says_too_long() => self.send_report(report),
             Err(error) => Err(error),
         };
-        Ok(reports.iter().zip(fitted).zip(answers).map(delivered).collect())
+        Ok(reports.iter().zip(&omitted).zip(answers).map(delivered).collect())
     }
 
     fn resend_within(&self, report: &ResultReport, mut retry_state: RetryState) -> Result<Delivery, Error> {
