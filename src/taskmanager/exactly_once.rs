@@ -302,7 +302,8 @@ impl Client {
             Ok(answers) => answers,
             Err(Error::Refused { .. } | Error::InvalidAnswer { .. }) => {
                 let (first, second) = reports.split_at(reports.len() / 2);
-                let send = |half: &[ResultReport]| self.send_at_once(half, half.iter().map(ResultReport::fitted).collect());
+                let send =
+                    |half: &[ResultReport]| self.send_at_once(half, half.iter().map(ResultReport::fitted).collect());
                 let mut answers = send(first)?;
                 answers.extend(send(second)?);
                 return Ok(answers);

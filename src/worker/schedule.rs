@@ -7,8 +7,8 @@
 //!
 //! If the server takes batches, one slot polls for all that are free: it runs one of the tasks itself and hands the
 //! others to slots that wait. Slots that become free meanwhile are in the next poll. Slots wake each other one by one, as
-//! long as there is something to do: short tasks are done by a few slots before the others are awake. One slot stores
-//! the results of several, which run other tasks meanwhile; but nothing is claimed for them until that is done.
+//! long as there is something to do: short tasks are done by a few slots before the others are awake. When no claimed
+//! task is left, one slot stores all results that have gathered; nothing is claimed for the others' slots before that.
 
 mod end;
 mod handover;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-pub(super) use messages::{ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, Polled, Reservation};
+pub(super) use messages::{ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, Polled, RanTask, Reservation};
 use messages::{Flow, IdlePoll};
 use pauses::RepeatedClaims;
 pub(super) use permits::Reserved;
@@ -51,10 +51,11 @@ struct ScheduleState {
     promised: usize,
     /// Claimed tasks for waiting slots.
     handed: VecDeque<ClaimedTask>,
-    /// Results that other slots left to the one that stores.
-    set_aside: usize,
+    /// Results to store. One slot takes all of them, and stores so many now; their slots run other tasks.
+    ran: Vec<RanTask>,
+    storing: usize,
     /// Results that could not be stored together: each is stored by a slot that waits.
-    to_store: usize,
+    returned: Vec<RanTask>,
     /// Slots that were woken one by one and do not run yet: one at most.
     woken: usize,
     /// Room reserved by polls, by type.
@@ -129,8 +130,9 @@ impl PollSchedule {
             waiting: 0,
             promised: 0,
             handed: VecDeque::new(),
-            set_aside: 0,
-            to_store: 0,
+            ran: Vec::new(),
+            storing: 0,
+            returned: Vec::new(),
             woken: 0,
             reserved: vec![0; concurrency.len()],
             alone: false,
@@ -200,7 +202,7 @@ impl PollSchedule {
                 return Some(step);
             }
             state.close_when_done(&self.limits);
-            if state.closed.is_some() && state.promised == 0 && state.set_aside == 0 {
+            if state.closed.is_some() && state.promised == 0 && state.storing == 0 {
                 self.notify(&state);
                 return None;
             }
@@ -324,7 +326,7 @@ impl PollSchedule {
     pub(super) fn abort(&self) {
         {
             let mut state = self.lock();
-            (state.promised, state.set_aside) = (0, 0);
+            (state.promised, state.storing) = (0, 0);
         }
         self.close(Closed::Failed);
     }
@@ -339,7 +341,9 @@ impl PollSchedule {
     /// Returns when a slot may poll next; `None` if that depends on other threads.
     fn may_poll_at(&self, state: &ScheduleState) -> Option<Instant> {
         let enough = self.limits.max_tasks > 0 && state.left_to_claim(&self.limits) == 0;
-        let full = state.occupied.iter().zip(&self.concurrency).all(|(occupied, limit)| occupied >= limit);
+        // A slot may run a task while its last result waits to be stored.
+        let full = state.working() >= state.slots
+            || state.occupied.iter().zip(&self.concurrency).all(|(occupied, limit)| occupied >= limit);
         if state.closed.is_some() || enough || full || state.first_reports_pending >= self.most_first_reports {
             return None;
         }

@@ -11,8 +11,7 @@ use super::poller::Poller;
 use super::recovery::{Recovery, extend_deadline};
 use super::report_queue::FirstReport;
 use super::reporter::{MARK_TIMEOUT, Reporter};
-use super::schedule::{ClaimedTask, NextStep, PollSchedule};
-use super::storing::{RanTask, StoreQueue};
+use super::schedule::{ClaimedTask, NextStep, PollSchedule, RanTask};
 use super::watchdog::Watchdog;
 use super::{Context, Event, StoreHealth, WorkerType};
 use crate::clock::Moment;
@@ -32,7 +31,6 @@ pub(super) struct Slots<'w> {
     poller: &'w Poller<'w>,
     pub(super) reporter: &'w Reporter<'w>,
     pub(super) watchdog: Watchdog,
-    pub(super) store_queue: StoreQueue,
     /// Held by the slot that searches for lost claims before the worker exits.
     searching_lost_claims: Mutex<()>,
 }
@@ -57,8 +55,7 @@ impl<'w> Slots<'w> {
         watchdog: Watchdog,
     ) -> Self {
         let (context, store_health) = (reporter.context, reporter.store_health);
-        let (store_queue, searching_lost_claims) = (StoreQueue::default(), Mutex::default());
-        Self { context, store_health, recovery, poller, reporter, watchdog, store_queue, searching_lost_claims }
+        Self { context, store_health, recovery, poller, reporter, watchdog, searching_lost_claims: Mutex::default() }
     }
 
     /// Runs tasks in one slot until the schedule is closed.
@@ -71,18 +68,21 @@ impl<'w> Slots<'w> {
                     self.poller.poll(&permit)
                 }
                 NextStep::Run(claimed) => Some(claimed),
-                NextStep::Store => {
-                    if let Some(ran) = self.store_queue.take_returned() {
-                        self.watchdog.expect_within(number, ran.deadline.left().max(MARK_TIMEOUT));
-                        self.store_alone(ran, scope);
-                    }
+                NextStep::StoreAll(ran) => {
+                    self.watchdog.expect_within(number, MARK_TIMEOUT);
+                    self.store_all(ran, scope);
+                    None
+                }
+                NextStep::Store(ran) => {
+                    self.watchdog.expect_within(number, ran.deadline.left().max(MARK_TIMEOUT));
+                    self.store_alone(*ran, scope);
                     None
                 }
             };
             if let Some(claimed) = claimed {
                 self.watchdog.expect_within(number, claimed.claim.deadline.left());
                 if let Some(ran) = self.work(claimed) {
-                    self.store_with_others(ran, number, scope);
+                    self.finish(ran, scope);
                 }
             }
             self.watchdog.clear(number);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::breaker::{CircuitChange, Verdict};
-use super::messages::{Flow, IdlePoll, NextStep};
+use super::messages::{Flow, IdlePoll, NextStep, RanTask};
 use super::{PollSchedule, ScheduleState};
 
 impl PollSchedule {
@@ -16,26 +16,26 @@ impl PollSchedule {
 
     /// Whether one of the waiting slots has something to do.
     pub(super) fn has_work(&self, state: &ScheduleState) -> bool {
-        if state.to_store > 0 || !state.handed.is_empty() {
+        if !state.returned.is_empty() || !state.handed.is_empty() || state.can_store() {
             return true;
         }
-        let due = self.may_poll_at(state).filter(|_| state.waiting > state.engaged());
+        let due = self.may_poll_at(state);
         match state.flow {
             Flow::Tasks => state.may_poll_next(false, false) && due.is_some_and(|due| due <= Instant::now()),
             Flow::Unknown | Flow::Empty => state.idle_poll == IdlePoll::Nobody && due.is_some(),
         }
     }
 
-    /// Notes that a slot leaves its result to the one that stores, and is free for what others have claimed.
-    pub(in crate::worker) fn set_aside(&self) {
-        self.lock().set_aside += 1;
+    /// Leaves a result to the slot that stores: the caller, unless there is a claimed task or another slot stores.
+    pub(in crate::worker) fn set_aside(&self, ran: RanTask) {
+        self.lock().ran.push(ran);
     }
 
-    /// Notes that `count` results could not be stored together, `set_aside` of them of other slots.
-    pub(in crate::worker) fn hand_back(&self, count: usize, set_aside: usize) {
+    /// Returns results that could not be stored together.
+    pub(in crate::worker) fn hand_back(&self, ran: Vec<RanTask>) {
         let mut state = self.lock();
-        state.set_aside = state.set_aside.saturating_sub(set_aside);
-        state.to_store += count;
+        state.storing = 0;
+        state.returned.extend(ran);
         self.notify(&state);
     }
 
@@ -53,23 +53,27 @@ impl PollSchedule {
         change
     }
 
-    /// Notes that the results of several tasks are stored, `set_aside` of them of other slots. Returns the changes of
-    /// circuits, by type.
-    pub(in crate::worker) fn finish_runs(
-        &self,
-        runs: &[(usize, Verdict)],
-        set_aside: usize,
-    ) -> Vec<(usize, CircuitChange)> {
+    /// Notes that tasks have finished running, with their types and verdicts, and that their results are stored. Returns
+    /// the changes of circuits, by type.
+    pub(in crate::worker) fn finish_runs(&self, runs: &[(usize, Verdict)]) -> Vec<(usize, CircuitChange)> {
+        self.finish_all(&mut self.lock(), runs)
+    }
+
+    /// Notes that gathered results are stored, with their types and verdicts; none if they could not be. Returns the
+    /// changes of circuits, by type.
+    pub(in crate::worker) fn finish_stored(&self, runs: &[(usize, Verdict)]) -> Vec<(usize, CircuitChange)> {
         let mut state = self.lock();
+        state.storing = 0;
+        self.finish_all(&mut state, runs)
+    }
+
+    fn finish_all(&self, state: &mut ScheduleState, runs: &[(usize, Verdict)]) -> Vec<(usize, CircuitChange)> {
         let finish = |(index, verdict): &(usize, Verdict)| {
-            self.finish(&mut state, *index, *verdict, true).map(|change| (*index, change))
+            self.finish(state, *index, *verdict, true).map(|change| (*index, change))
         };
         let changes = runs.iter().filter_map(finish).collect();
-        state.set_aside = state.set_aside.saturating_sub(set_aside);
-        // Otherwise the caller polls itself: it has no more to store.
-        if !self.notify_if_ending(&state) && state.set_aside > 0 {
-            self.wake_next(&mut state);
-        }
+        // Otherwise the caller does what is next.
+        self.notify_if_ending(state);
         changes
     }
 
@@ -80,8 +84,9 @@ impl PollSchedule {
         verdict: Verdict,
         is_stored: bool,
     ) -> Option<CircuitChange> {
-        // If the type was full, or the task may have created another, there may be more to claim.
-        if state.occupied[index] == self.concurrency[index] || self.limits.drain {
+        // If there was no room, or the task may have created another, there may be more to claim.
+        let was_full = state.occupied[index] == self.concurrency[index] || state.working() >= state.slots;
+        if was_full || self.limits.drain {
             state.flow = Flow::Tasks;
         }
         state.occupied[index] -= 1;
@@ -92,29 +97,38 @@ impl PollSchedule {
     }
 
     /// Wakes all if the worker is about to exit, or will be once it has been idle for long enough: to wake all for each
-    /// task would be costly. True if it did.
-    pub(super) fn notify_if_ending(&self, state: &ScheduleState) -> bool {
-        let is_ending = state.closed.is_some() || self.limits.exit_after_idle.is_some() && state.is_at_rest();
-        if is_ending {
+    /// task would be costly.
+    pub(super) fn notify_if_ending(&self, state: &ScheduleState) {
+        if state.closed.is_some() || self.limits.exit_after_idle.is_some() && state.is_at_rest() {
             self.notify(state);
         }
-        is_ending
     }
 }
 
 impl ScheduleState {
     /// Returns how many of the waiting slots are not free: something is left to them, or a poll may bring them a task,
-    /// or their results are not stored yet.
+    /// or their results are not stored yet. The slot that stores does not wait.
     pub(super) fn engaged(&self) -> usize {
-        self.promised + self.handed.len() + self.to_store + self.set_aside
+        let unstored = self.ran.len() + self.storing - usize::from(self.storing > 0);
+        self.promised + self.handed.len() + self.returned.len() + unstored
     }
 
-    /// Takes what another slot has left to do.
+    fn can_store(&self) -> bool {
+        self.storing == 0 && !self.ran.is_empty()
+    }
+
+    /// Takes what another slot has left to do, or what has gathered.
     pub(super) fn take_work(&mut self) -> Option<NextStep> {
-        if self.to_store > 0 {
-            self.to_store -= 1;
-            return Some(NextStep::Store);
+        if let Some(ran) = self.returned.pop() {
+            return Some(NextStep::Store(Box::new(ran)));
         }
-        self.handed.pop_front().map(NextStep::Run)
+        if let Some(task) = self.handed.pop_front() {
+            return Some(NextStep::Run(task));
+        }
+        if !self.can_store() {
+            return None;
+        }
+        self.storing = self.ran.len();
+        Some(NextStep::StoreAll(std::mem::take(&mut self.ran)))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::task::Claim;
+use super::super::report_queue::{FirstReport, PendingReport};
+use crate::clock::Moment;
+use crate::store::ResultId;
+use crate::task::{Claim, TaskResult};
 
 /// When the worker is done by itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,13 +52,35 @@ pub(in crate::worker) struct ClaimedTask {
     pub(in crate::worker) noted: Option<u32>,
 }
 
+/// An attempt that has run, and whose result is to be stored.
+pub(in crate::worker) struct RanTask {
+    /// Index of its type.
+    pub(in crate::worker) index: usize,
+    pub(in crate::worker) result: TaskResult,
+    /// When its claim expires.
+    pub(in crate::worker) deadline: Moment,
+    /// Whether an earlier process left it, or its claim was lost and found.
+    pub(in crate::worker) is_recovered: bool,
+    /// What to note after its first report.
+    pub(in crate::worker) first: FirstReport,
+}
+
+impl RanTask {
+    /// Returns the pending report of the stored result.
+    pub(in crate::worker) fn into_report(self, id: ResultId) -> PendingReport {
+        PendingReport::new(id, self.result, self.is_recovered, self.first)
+    }
+}
+
 /// What a slot does next.
 pub(in crate::worker) enum NextStep {
     Poll(PollPermit),
     /// Runs a task that another slot has claimed.
     Run(ClaimedTask),
+    /// Stores the results that have gathered.
+    StoreAll(Vec<RanTask>),
     /// Stores a result that could not be stored together with others.
-    Store,
+    Store(Box<RanTask>),
 }
 
 /// The outcome of a poll.

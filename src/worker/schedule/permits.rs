@@ -28,9 +28,7 @@ impl ScheduleState {
             Flow::Tasks => self.is_batch() || fresh || self.called > 0,
             Flow::Unknown | Flow::Empty => is_idle,
         };
-        // One slot that polls is not among those that wait.
-        let is_free = self.waiting >= self.engaged();
-        called && is_free && !(self.alone && self.polling > 0) && !(self.is_batch() && in_call > 0)
+        called && !(self.alone && self.polling > 0) && !(self.is_batch() && in_call > 0)
     }
 
     /// Hands claimed tasks to the slot that polled and to those that wait.
@@ -90,7 +88,8 @@ impl ScheduleState {
     pub(super) fn permit(&mut self, is_idle: bool, limits: &ExitLimits) -> PollPermit {
         let start = Instant::now();
         let others = if self.is_batch() { self.waiting.saturating_sub(self.engaged()) } else { 0 };
-        let limit = (1 + others).min(self.left_to_claim(limits)).clamp(1, self.most_per_call);
+        let free = self.slots.saturating_sub(self.working());
+        let limit = (1 + others).min(free).min(self.left_to_claim(limits)).clamp(1, self.most_per_call);
         self.polling += 1;
         self.asked_for += limit;
         self.promised += limit - 1;

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::breaker::Verdict;
+use super::super::report_queue::FirstReport;
 use super::messages::Flow;
-use super::{ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, PollSchedule, Polled, Reservation, SPREAD};
+use super::{
+    ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, PollSchedule, Polled, RanTask, Reservation, SPREAD,
+};
 use crate::clock::Timestamp;
-use crate::task::{Claim, Task, TaskId};
+use crate::task::{Claim, Outcome, Task, TaskId, TaskResult};
 use crate::taskmanager::{Backoff, LongPollSupport};
 
 /// A claimed task of the first type.
@@ -398,37 +401,64 @@ fn slots_wake_each_other_while_there_are_tasks_or_room_for_more() {
         assert!(matches!(queue.acquire(), Some(NextStep::Run(_))));
     }
     assert!(has_work(&queue), "the last one polls");
-    queue.lock().waiting -= 1;
-    assert!(!has_work(&queue));
+    let _permit = permit_of(&queue);
+    assert!(!has_work(&queue), "one call at a time");
+}
+
+/// A task of the first type that has run.
+fn ran() -> RanTask {
+    let (claim, now) = (task().claim, Timestamp::now());
+    let first = FirstReport { attempt: 1, polled_at: Instant::now(), is_quick_failure: false };
+    let result = TaskResult::new(claim, Outcome::success(Value::Null), "", now, now);
+    RanTask { index: 0, result, deadline: now.into(), is_recovered: false, first }
+}
+
+/// A schedule with three slots that has claimed two tasks, of which one has run.
+fn with_a_result() -> PollSchedule {
+    let queue = batches(ExitLimits::default(), 9, 2);
+    let permit = permit_of(&queue);
+    assert_eq!(queue.reserve(0, 2), Reservation::Made(2));
+    assert!(queue.finish_poll(&permit, Polled::Tasks(vec![task(), task()])).is_some());
+    queue.set_aside(ran());
+    queue
+}
+
+#[test]
+fn results_are_stored_together_when_no_claimed_task_is_left() {
+    let queue = with_a_result();
+    assert!(matches!(queue.acquire(), Some(NextStep::Run(_))));
+    queue.set_aside(ran());
+    assert!(matches!(queue.acquire(), Some(NextStep::StoreAll(results)) if results.len() == 2));
 }
 
 #[test]
 fn nothing_is_claimed_for_a_slot_before_its_result_is_stored() {
-    let queue = batches(ExitLimits::default(), 9, 1);
-    queue.enter(0);
-    queue.set_aside();
-    queue.lock().waiting = 0;
-    assert!(!queue.lock().may_poll_next(true, false), "its own");
-    queue.lock().waiting = 2;
-    assert!(has_work(&queue));
+    let queue = with_a_result();
+    assert!(matches!(queue.acquire(), Some(NextStep::Run(_))));
+    queue.lock().waiting = 1;
+    assert!(matches!(queue.acquire(), Some(NextStep::StoreAll(_))));
+    queue.set_aside(ran());
     let permit = permit_of(&queue);
-    assert_eq!(permit.limit, 2, "one of three slots is not free");
-    queue.finish_poll(&permit, Polled::Empty { left_out: false });
-    queue.finish_runs(&[(0, Verdict::Works)], 1);
-    queue.lock().flow = Flow::Tasks;
-    assert_eq!(permit_of(&queue).limit, 3);
+    assert_eq!(permit.limit, 1, "of three slots, one stores, and the result of another waits");
+    assert_eq!(queue.reserve(0, 1), Reservation::Made(1));
+    queue.finish_poll(&permit, Polled::Tasks(vec![task()]));
+    assert!(queue.may_poll_at(&queue.lock()).is_none());
+    queue.lock().flow = Flow::Empty;
+    queue.finish_stored(&[(0, Verdict::Works)]);
+    assert_eq!(queue.lock().flow, Flow::Tasks, "there is room again");
+    assert!(queue.may_poll_at(&queue.lock()).is_some());
 }
 
 #[test]
 fn results_that_could_not_be_stored_together_are_stored_by_a_slot_each_also_at_the_end() {
-    let queue = batches(ExitLimits::default(), 9, 2);
-    queue.enter(0);
-    queue.set_aside();
+    let queue = with_a_result();
+    assert!(matches!(queue.acquire(), Some(NextStep::Run(_))));
+    queue.set_aside(ran());
     queue.close(Closed::Asked);
-    queue.hand_back(2, 1);
-    assert!(has_work(&queue));
+    let Some(NextStep::StoreAll(results)) = queue.acquire() else { panic!("they are not stored") };
+    queue.hand_back(results);
     for _ in 0..2 {
-        assert!(matches!(queue.acquire(), Some(NextStep::Store)));
+        assert!(matches!(queue.acquire(), Some(NextStep::Store(_))));
     }
     assert!(queue.acquire().is_none());
 }
