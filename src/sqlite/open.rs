@@ -27,6 +27,8 @@ pub(crate) struct Layout {
     pub(crate) migrations: &'static [Migration],
     /// Number of prepared statements that a connection caches.
     pub(crate) statements: usize,
+    /// Memory for the pages that a connection keeps, in KiB.
+    pub(crate) page_cache: u32,
 }
 
 /// An open, writable database.
@@ -50,6 +52,8 @@ impl Layout {
         // Otherwise SQLite recompiles a statement for each value that its plan might depend on.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(self.statements);
+        // SQLite counts pages, and KiB if the number is negative.
+        connection.pragma_update(None, "cache_size", -i64::from(self.page_cache))?;
         self.migrate(&mut connection)?;
         // Statement journals are not worth a file. The sorting for a migration's indexes is, so this comes after it.
         connection.pragma_update(None, "temp_store", "memory")?;
@@ -178,8 +182,12 @@ mod tests {
 
     use super::*;
 
-    const LAYOUT: Layout =
-        Layout { application_id: 7, migrations: &[|it| it.execute_batch("CREATE TABLE t (n)")], statements: 1 };
+    const LAYOUT: Layout = Layout {
+        application_id: 7,
+        migrations: &[|it| it.execute_batch("CREATE TABLE t (n)")],
+        statements: 1,
+        page_cache: 64,
+    };
 
     #[test]
     fn a_file_that_another_process_is_just_creating_is_recognised() {

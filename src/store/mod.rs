@@ -54,6 +54,8 @@ const LAYOUT: Layout = Layout {
         |it| it.execute_batch(include_str!("migrations/7.sql")),
     ],
     statements: 32,
+    // Results are appended: few pages are read again.
+    page_cache: 512,
 };
 
 /// Why the results file could not be used. The text is one line for a person.

@@ -37,6 +37,7 @@ const LAYOUT: Layout = Layout {
     ],
     // Enough for all statements, so that each is compiled once.
     statements: 64,
+    page_cache: 2_000,
 };
 
 /// How long deleting several tasks may hold up calls. A task with a long result takes longer.
