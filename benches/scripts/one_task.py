@@ -6,8 +6,8 @@
 
 Needs strace and valgrind. Each count is the difference between a run with many `echo` tasks and one with few, so the
 start and the end of the programs do not count. Worker and TaskManager are counted in runs of their own. A program under
-strace or valgrind is slow, so the other side has more time to collect batches than usual: with many slots, the counts of
-calls are lower than without it. Thread switches are those that the kernel counts, without strace.
+strace or valgrind is slow, so the other side has more time to collect batches than usual: with many slots, the counts
+of calls are lower than without it. Thread switches are those that the kernel counts, without strace.
 """
 
 import argparse

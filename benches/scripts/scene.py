@@ -1,5 +1,7 @@
 """A TaskManager and a worker in a folder of their own, and what they cost."""
 
+import atexit
+import functools
 import json
 import os
 import pathlib
@@ -7,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "target" / "bench-scripts"
@@ -100,9 +103,18 @@ def task_params(n):
 
 
 def new_folder(name):
-    shutil.rmtree(FOLDER / name, ignore_errors=True)
-    (FOLDER / name).mkdir(parents=True)
-    return FOLDER / name
+    folder = folder_of_this_run() / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+@functools.cache
+def folder_of_this_run():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=FOLDER))
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 def wait_for(condition):
