@@ -63,6 +63,8 @@ impl ServerAgent {
         let is_ipv4_only = proxy.as_ref().is_some_and(Proxy::is_ipv4_only);
         let family = if is_ipv4_only { IpFamily::Ipv4Only } else { IpFamily::Any };
         let config = config.input_buffer_size(BUFFER).output_buffer_size(BUFFER);
+        // If the head of an answer fills the buffer, it is too long: it could not be read on.
+        let config = config.max_response_header_size(BUFFER - 1);
         let config = config.proxy(tunnel).ip_family(family).tls_config(tls).build();
         Ok(Self { agent: Agent::with_parts(config, connector, resolver), proxy })
     }

@@ -34,11 +34,15 @@ fn escaped_processes_end_with_their_handler() {
         // Its parent is in the group, and dies with it.
         "(setsid sh -c 'echo > escaped; exec sleep 60' & sleep 60) &",
     ] {
-        let bench = escaping(escape);
-        let (outcome, took) = bench.run_timed();
-        assert_eq!(outcome.data, json!({"output": "done"}), "{escape}");
-        assert_eq!(processes_in(bench.dir.path()), [""; 0], "{escape}");
-        assert!(took < AT_ONCE, "{escape}: {took:?}");
+        let ends_at_once = || {
+            let bench = escaping(escape);
+            let (outcome, took) = bench.run_timed();
+            assert_eq!(outcome.data, json!({"output": "done"}), "{escape}");
+            assert_eq!(processes_in(bench.dir.path()), [""; 0], "{escape}");
+            took < AT_ONCE
+        };
+        // A busy machine may delay some of them; open pipes would delay all.
+        assert!((0..3).any(|_| ends_at_once()), "{escape}");
     }
 }
 

@@ -149,7 +149,6 @@ pub(crate) fn check_ideas(outcome: &Outcome) -> Result<(), String> {
     entries(outcome).map(drop)
 }
 
-/// Returns the ideas of a result in order; none if it failed.
 /// Whether a successful result has ideas, valid or not.
 pub(crate) fn has_ideas(outcome: &Outcome) -> bool {
     list(outcome).is_some_and(|ideas| !ideas.is_empty())
@@ -159,6 +158,7 @@ fn list(outcome: &Outcome) -> Option<&Vec<Value>> {
     outcome.data.get("ideas").and_then(Value::as_array).filter(|_| outcome.failure.is_none())
 }
 
+/// Returns the ideas of a result in order; none if it failed.
 pub(in crate::store) fn ideas_of(result: &TaskResult) -> Result<Vec<Idea>, String> {
     let mut ideas = entries(&result.outcome)?;
     for (number, idea) in ideas.iter_mut().enumerate() {

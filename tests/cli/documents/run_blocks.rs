@@ -32,7 +32,11 @@ const NOT_TESTED: &[(&str, &str)] = &[
     ("docs/handlers.md", "cargo run --example count"),
     ("docs/operations.md", "set -a; . /etc/prismq/prismq.env; TASKMANAGER_API_KEY_FILE=/etc/prismq/api_key; set +a"),
     ("docs/operations.md", "cargo build --profile dist --locked"),
-    ("docs/performance.md", "cargo bench --bench figures            # all, half an hour"),
+    ("docs/performance.md", "cargo bench --bench figures                # all, half an hour"),
+    (
+        "docs/performance.md",
+        "python3 benches/scripts/compare_celery.py                          # against Celery on Redis, in one run",
+    ),
     ("docs/reliability.md", "PRISMQ_PLANS=10000 cargo test --test invariants every_task -- --nocapture"),
 ];
 
