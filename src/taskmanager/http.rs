@@ -21,6 +21,10 @@ use crate::web::{self, Proxy, ServerAgent, WANTS_CREDENTIALS, is_loopback, refus
 /// Maximum size of an answer, in bytes: the longest params, the longest result, and the rest of the task.
 pub(super) const MAX_ANSWER: u64 = (2 * MAX_BYTES as u64) + (1 << 20);
 
+/// Maximum length of a request's address, and of the key, in bytes: many servers accept no more, and both must fit into the
+/// buffer of a connection.
+const MAX_HEAD_PART: usize = 8 << 10;
+
 /// Time-out of `DELETE`, which only ends long polls early.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -245,6 +249,11 @@ impl Http {
 
     fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
         let url = format!("{}{}", self.url, request.path);
+        if url.len() > MAX_HEAD_PART {
+            let length = url.len();
+            let message = format!("its address would have {length} bytes, more than {MAX_HEAD_PART}");
+            return Err(Error::Refused { status: StatusCode::URI_TOO_LONG.as_u16(), message });
+        }
         let answer = match request.method {
             Method::Get => self.prepare(self.agent.get(&url)).call(),
             Method::Delete => {
@@ -359,6 +368,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn header(key: &str) -> Result<HeaderValue, String> {
+    if key.len() > MAX_HEAD_PART {
+        return Err(format!("the API key has {} bytes, more than {MAX_HEAD_PART}: is that a key?", key.len()));
+    }
     // The library's error is dropped because it could quote the key.
     let mut value =
         HeaderValue::from_str(key).map_err(|_| "the API key contains characters that are not allowed in a header")?;

@@ -319,6 +319,16 @@ fn a_key_that_is_no_header_is_a_setting_error_that_does_not_show_it() {
         let error = setting_error(&Connection::new("http://localhost:8000/api", Some(key.into())));
         assert_eq!(error, "the API key contains characters that are not allowed in a header");
     }
+    let long = setting_error(&Connection::new("http://localhost:8000/api", Some("k".repeat(40_000))));
+    assert_eq!(long, "the API key has 40000 bytes, more than 8192: is that a key?");
+}
+
+#[test]
+fn a_request_whose_address_is_too_long_is_not_sent() {
+    let server = ScriptedServer::queue([]);
+    let error = client(&server).task_type(&"x".repeat(40_000)).unwrap_err().to_string();
+    assert!(error.contains("its address would have 40") && error.ends_with("bytes, more than 8192 (414)"), "{error}");
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[test]
