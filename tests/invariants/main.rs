@@ -89,8 +89,8 @@ fn every_task_ends_and_all_accounts_agree_under_random_faults() {
 /// Runs a large plan with many kills, against a TaskManager that offers one of `features`.
 fn kill_at_random(features: &[&'static str]) {
     let seed = number("PRISMQ_PLAN_SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let tasks = number("PRISMQ_CHAOS_TASKS").unwrap_or(300);
-    let kills = number("PRISMQ_CHAOS_KILLS").unwrap_or(30);
+    let tasks = number("PRISMQ_CHAOS_TASKS").unwrap_or(200);
+    let kills = number("PRISMQ_CHAOS_KILLS").unwrap_or(20);
     let plan = Plan::chaos(seed, tasks.try_into().unwrap(), kills.try_into().unwrap(), features);
     if let Err(broken) = attempt(&plan) {
         panic!("PRISMQ_PLAN_SEED={seed} PRISMQ_CHAOS_TASKS={tasks} PRISMQ_CHAOS_KILLS={kills}\n{broken}");

@@ -5,7 +5,7 @@ use prismq::internals::taskmanager::{Client, Connection, Retries};
 use serde_json::json;
 
 use super::kills::KILLED;
-use crate::support::{FakeClock, Output, Running, Sandbox, cases, free_port, rows, sandbox};
+use crate::support::{FakeClock, Output, Running, Sandbox, at_once, cases, free_port, rows, sandbox};
 
 const TASKS: u64 = 12;
 
@@ -80,7 +80,7 @@ impl Served {
 /// Kills the server at each of these points, at the second passage of calls that come often, while a worker works.
 #[track_caller]
 fn kill_at_each(points: &[&str], arguments: &'static [&'static str], script: &str) {
-    for point in points {
+    at_once(points, |point| {
         let mut served = Served::start(arguments);
         served.create(script);
         served.crash();
@@ -89,7 +89,7 @@ fn kill_at_each(points: &[&str], arguments: &'static [&'static str], script: &st
         served.serve_again();
         let worker = worker.wait().exits(0);
         served.assert_completed_once(point, &worker);
-    }
+    });
 }
 
 /// Lines of params for `create-task --from`.
