@@ -139,17 +139,23 @@ impl Descendants {
     /// still alive.
     ///
     /// When an orphan dies, its children become our orphans and are found in the next iteration; no orphans means no
-    /// descendants.
+    /// descendants. Processes that fork and exit may keep it searching, so other handlers get the lock in between.
     pub(super) fn end(&self, deadline: Instant) -> usize {
+        let mut known_zombies = HashSet::new();
         loop {
-            let Ok((dying, immune)) = self.kill() else {
+            let Ok(Killed { dying, immune, zombies }) = self.kill() else {
                 if Instant::now() >= deadline {
                     return 0;
                 }
                 thread::sleep(RETRY_PAUSE);
                 continue;
             };
-            if dying.is_empty() {
+            // A zombie's children may have become ours after the orphans were listed.
+            let mut has_new_zombies = false;
+            for zombie in zombies {
+                has_new_zombies |= known_zombies.insert(zombie);
+            }
+            if dying.is_empty() && !has_new_zombies {
                 return immune;
             }
             if !dying.iter().all(|process| process.is_gone_by(deadline)) || Instant::now() >= deadline {
@@ -158,30 +164,30 @@ impl Descendants {
         }
     }
 
-    /// Kills the orphans of this run. Returns the ones being killed, and how many may not be killed. Fails if no more files
-    /// can be opened.
-    fn kill(&self) -> io::Result<(Vec<PidHandle>, usize)> {
+    /// Kills the orphans of this run that live now. Fails if no more files can be opened.
+    fn kill(&self) -> io::Result<Killed> {
         // Orphans are only reaped under this lock, so that no PID is reused meanwhile.
         let running = self.supervision.running();
-        let (mut dying, mut immune) = (Vec::new(), 0);
-        for (pid, stat) in reap_and_list_orphans(&running)? {
+        let (living, zombies) = reap_and_list_orphans(&running)?;
+        let mut killed = Killed { dying: Vec::new(), immune: 0, zombies };
+        for (pid, stat) in living {
             let orphan = match PidHandle::open(pid) {
                 Ok(orphan) => orphan,
                 Err(error) if is_shortage(&error) => return Err(error),
                 Err(_) => {
-                    immune += 1;
+                    killed.immune += 1;
                     continue;
                 }
             };
             let belongs_to_another_run = self.belongs_to_another_run(&running, &orphan, &stat);
             // If it exits by itself, its environment is gone, but then it does not matter either.
             if !belongs_to_another_run && orphan.kill().is_err() {
-                immune += 1;
+                killed.immune += 1;
             } else if !belongs_to_another_run || orphan.is_gone_by(Instant::now()) {
-                dying.push(orphan);
+                killed.dying.push(orphan);
             }
         }
-        Ok((dying, immune))
+        Ok(killed)
     }
 
     /// Whether an orphan may belong to another active run. One without a readable mark belongs to a run that started
@@ -198,6 +204,18 @@ impl Descendants {
         !is_ours || others.any(may_own)
     }
 }
+
+/// What [`Descendants::kill`] found.
+struct Killed {
+    dying: Vec<PidHandle>,
+    /// How many may not be killed.
+    immune: usize,
+    /// Orphans of any run that had exited.
+    zombies: Vec<Zombie>,
+}
+
+/// The PID of a process that has exited, and when it started.
+type Zombie = (Pid, u64);
 
 impl Drop for Descendants {
     fn drop(&mut self) {
@@ -219,24 +237,17 @@ impl Supervision {
     }
 }
 
-/// Returns our living orphans and reaps the dead ones, but never a handler's own process, which is waited for.
-fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Vec<(Pid, ProcStat)>> {
+/// Returns our living orphans, and those that have exited, which it reaps. A handler's own process, which is waited for,
+/// is neither.
+fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<(Vec<(Pid, ProcStat)>, Vec<Zombie>)> {
     // Any child may be a handler that is being started.
     let may_reap = running.iter().all(|run| run.leader.is_some());
     let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
-    let mut ended = Vec::new();
-    loop {
-        let children = proc::children_of_main_thread()?;
-        let orphans = children.into_iter().filter(|pid| !is_leader(*pid) && !ended.contains(pid));
-        let orphans = orphans.filter_map(|pid| Some((pid, ProcStat::of(pid)?)));
-        let is_zombie = |(pid, stat): &(Pid, ProcStat)| stat.is_zombie && (!may_reap || is_reaped(*pid));
-        let (zombies, living): (Vec<_>, Vec<_>) = orphans.partition(is_zombie);
-        if zombies.is_empty() {
-            return Ok(living);
-        }
-        // Their children, if any, are ours now: list again.
-        ended.extend(zombies.into_iter().map(|(pid, _)| pid));
-    }
+    let orphans = proc::children_of_main_thread()?.into_iter().filter(|pid| !is_leader(*pid));
+    let orphans = orphans.filter_map(|pid| Some((pid, ProcStat::of(pid)?)));
+    let (zombies, living): (Vec<_>, Vec<_>) =
+        orphans.partition(|(pid, stat)| stat.is_zombie && (!may_reap || is_reaped(*pid)));
+    Ok((living, zombies.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()))
 }
 
 /// Reaps a child that has exited. A zombie whose other threads still run has not.

@@ -54,14 +54,35 @@ fn escaped_processes_end_after_a_timeout() {
     assert_eq!(processes_in(bench.dir.path()), [""; 0]);
 }
 
+/// A script that goes on in another process for ever. Only one of its processes writes to the fifo: a second one would
+/// block there and stop forking.
+const HOP: &str = "[ -e second ] && mkdir told 2> told-by-another && echo > escaped\n: > second\nsetsid sh hop &";
+
 #[test]
 fn processes_that_fork_endlessly_are_killed() {
     let bench = escaping("for n in 1 2 3 4 5 6 7 8; do setsid sh hop & done");
-    // Only one of them writes to the fifo: a second one would block there and stop forking.
-    let hop = "[ -e second ] && mkdir told 2> told-by-another && echo > escaped\n: > second\nsetsid sh hop &";
-    fs::write(bench.path("hop"), hop).unwrap();
+    fs::write(bench.path("hop"), HOP).unwrap();
     assert_eq!(bench.run().data, json!({"output": "done"}));
     assert_eq!(processes_in(bench.dir.path()), [""; 0]);
+}
+
+/// The more orphans there are, the longer one search takes, and the more processes fork and exit meanwhile. If the search
+/// went on until it saw none exit, it would never end, and no handler could start.
+#[test]
+fn handlers_start_while_processes_that_fork_endlessly_are_killed() {
+    let many = Bench::new("for n in $(seq 1000); do setsid sleep 60 & done; echo > ready; sleep 60");
+    let forking = escaping("for n in 1 2 3 4 5 6 7 8; do setsid sh hop & done");
+    fs::write(forking.path("hop"), HOP).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| many.run());
+        wait_for("many orphans", || many.path("ready").exists().then_some(()));
+        let running = scope.spawn(|| forking.run());
+        while !running.is_finished() {
+            assert_eq!(Bench::new("echo done").run().data, json!({"output": "done"}));
+        }
+        many.listener.stop.raise(Some(CancelReason::Kill));
+    });
+    assert_eq!(processes_in(forking.dir.path()), [""; 0]);
 }
 
 #[test]
