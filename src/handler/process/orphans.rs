@@ -168,7 +168,7 @@ impl Descendants {
     fn kill(&self) -> io::Result<Killed> {
         // Orphans are only reaped under this lock, so that no PID is reused meanwhile.
         let running = self.supervision.running();
-        let (living, zombies) = reap_and_list_orphans(&running)?;
+        let Orphans { living, zombies } = reap_and_list_orphans(&running)?;
         let mut killed = Killed { dying: Vec::new(), immune: 0, zombies };
         for (pid, stat) in living {
             let orphan = match PidHandle::open(pid) {
@@ -205,6 +205,12 @@ impl Descendants {
     }
 }
 
+/// Processes that this process has adopted, of all runs.
+struct Orphans {
+    living: Vec<(Pid, ProcStat)>,
+    zombies: Vec<Zombie>,
+}
+
 /// What [`Descendants::kill`] found.
 struct Killed {
     dying: Vec<PidHandle>,
@@ -239,7 +245,7 @@ impl Supervision {
 
 /// Returns our living orphans, and those that have exited, which it reaps. A handler's own process, which is waited for,
 /// is neither.
-fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<(Vec<(Pid, ProcStat)>, Vec<Zombie>)> {
+fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Orphans> {
     // Any child may be a handler that is being started.
     let may_reap = running.iter().all(|run| run.leader.is_some());
     let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
@@ -247,7 +253,7 @@ fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<(Vec<(Pid, ProcSta
     let orphans = orphans.filter_map(|pid| Some((pid, ProcStat::of(pid)?)));
     let (zombies, living): (Vec<_>, Vec<_>) =
         orphans.partition(|(pid, stat)| stat.is_zombie && (!may_reap || is_reaped(*pid)));
-    Ok((living, zombies.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()))
+    Ok(Orphans { living, zombies: zombies.into_iter().map(|(pid, stat)| (pid, stat.started)).collect() })
 }
 
 /// Reaps a child that has exited. A zombie whose other threads still run has not.
