@@ -104,21 +104,21 @@ impl Renewals<'_> {
                 return;
             }
             let time = Instant::now();
-            has_failed = client.features().renew && self.renew_all().is_err();
+            has_failed = client.features().renew && !self.renew_all();
             if self.has_recovered || !self.context.in_flight.is_empty() {
                 claim_time.note(time, None);
             }
         }
     }
 
-    /// Renews the claims of all tasks that run, wait to run, or have an unreported result.
-    fn renew_all(&self) -> Result<(), Error> {
+    /// Renews the claims of all tasks that run, were recovered, or whose reports wait to be sent; false if a call failed.
+    fn renew_all(&self) -> bool {
         let idle = self.recovery.claims().into_iter().chain(self.reports.claims());
         let mut claims: Claims = idle.map(|claim| (claim, None)).collect();
         for (worker_id, id, token) in self.context.in_flight.running_claims() {
             claims.insert((worker_id, id), Some(token));
         }
-        let mut claims = claims.into_iter().peekable();
+        let (mut claims, mut is_done) = (claims.into_iter().peekable(), true);
         while let Some(((worker_id, id), token)) = claims.next() {
             let (mut ids, mut tokens) = (vec![id], vec![token]);
             while ids.len() < MOST_RENEWALS
@@ -127,9 +127,10 @@ impl Renewals<'_> {
                 ids.push(id);
                 tokens.push(token);
             }
-            self.renew(&worker_id, &ids, &tokens)?;
+            // If the server refuses one call, it may accept the others.
+            is_done &= self.renew(&worker_id, &ids, &tokens).is_ok();
         }
-        Ok(())
+        is_done
     }
 
     /// Renews claims of one worker ID in one call, and stops the tasks whose claims were lost.

@@ -1,11 +1,13 @@
 //! A TaskManager that renews claims: tasks may take longer than a claim lasts, and those whose claim was lost are stopped.
 
+use std::thread;
 use std::time::Duration;
 
 use prismq::internals::server::OfferedFeatures;
 use serde_json::json;
 
-use crate::support::{EmbeddedTaskManager, Rig, wait_for};
+use crate::support::published::PublishedServer;
+use crate::support::{EmbeddedTaskManager, Refusal, Rig, cases, wait_for};
 
 fn short_claims(features: OfferedFeatures) -> EmbeddedTaskManager {
     EmbeddedTaskManager::with(|settings| {
@@ -25,6 +27,39 @@ fn a_task_may_take_longer_than_a_claim_lasts() {
         assert_eq!(rig.sandbox.read("runs"), "run\n");
         assert!(!output.stderr.contains(" WARN "), "{}", output.stderr);
     }
+}
+
+#[test]
+fn a_refused_renewal_does_not_hold_up_those_of_other_workers() {
+    let taskmanager =
+        PublishedServer::with(&["case"], |settings| settings.claim_timeout = Some(Duration::from_secs(6)));
+    let sandbox = taskmanager.sandbox(&cases("case", "timeout = \"1h\""));
+    sandbox.write("it.sh", "until [ -e go ]; do sleep 0.03; done; echo 1");
+    let create = |n| taskmanager.create("case", json!({"case": "it", "n": n}));
+    let work = |worker_id| sandbox.prismq(["work", "--worker-id", worker_id, "--concurrency", "2"]).start();
+    let is_claimed = |id| (taskmanager.task(id).status == "claimed").then_some(());
+    let left = create(1);
+    let dead = work("a");
+    wait_for("it to be claimed", || is_claimed(left));
+    dead.crash();
+    taskmanager.refuse(Refusal {
+        task_id: left,
+        calls: &["renew"],
+        status: 400,
+        error: "Request blocked",
+        shown: None,
+        is_whole: true,
+    });
+    let mut worker = work("b");
+    worker.wait_for("recovered task", |it| it.stderr().contains("recovered task"));
+    let own = create(2);
+    wait_for("it to be claimed", || is_claimed(own));
+    thread::sleep(Duration::from_secs(8));
+    sandbox.write("go", "");
+    wait_for("it to be completed", || (taskmanager.task(own).status == "completed").then_some(()));
+    assert_eq!(taskmanager.task(own).attempts, 1, "its claim has not expired");
+    worker.terminate();
+    worker.wait().exits(0);
 }
 
 #[test]
