@@ -267,103 +267,106 @@ impl<'w> Reporter<'w> {
             return reports.iter_mut().map(|report| self.send(completer, report)).collect();
         }
         for report in reports.iter_mut() {
-            self.context.in_flight.begin_report(&mut report.result);
+            self.begin_report(report);
             report.in_doubt = true;
         }
         let answers = completer.report_all(reports.iter().map(|report| &report.result));
         let settled = |(report, answer): (&mut PendingReport, _)| {
             let is_lost = answer == Ok(Delivery::ClaimLost);
-            let has_moved = is_lost && self.context.in_flight.renew(&mut report.result);
-            if has_moved { self.send(completer, report) } else { answer }
+            if is_lost && self.renew(report) { self.send(completer, report) } else { answer }
         };
         reports.iter_mut().zip(answers).map(settled).collect()
     }
 
     /// Reports a result, under a later claim of its task if there is one by now.
     fn send(&self, completer: &Completer<'_>, report: &mut PendingReport) -> Result<Delivery, Error> {
-        if report.was_refused() {
-            return completer.report(&report.result, true);
-        }
         loop {
-            report.in_doubt |= self.context.in_flight.begin_report(&mut report.result);
+            report.in_doubt |= self.begin_report(report);
             let answer = completer.report(&report.result, report.in_doubt);
             report.in_doubt = true;
-            if answer != Ok(Delivery::ClaimLost) || !self.context.in_flight.renew(&mut report.result) {
+            if answer != Ok(Delivery::ClaimLost) || !self.renew(report) {
                 return answer;
             }
         }
     }
 
-    /// Settles results according to their answers, those that the TaskManager has confirmed or lost in one transaction.
-    /// Returns for each whether the TaskManager has taken it.
+    /// Marks a task as being reported, unless the report was refused before: what is in flight of the task now is another
+    /// attempt. True if the result has moved to a later claim.
+    fn begin_report(&self, report: &mut PendingReport) -> bool {
+        !report.was_refused() && self.context.in_flight.begin_report(&mut report.result)
+    }
+
+    /// Moves a result whose claim was lost to a later claim of its task, unless the report was refused before; true if it
+    /// has moved.
+    fn renew(&self, report: &mut PendingReport) -> bool {
+        !report.was_refused() && self.context.in_flight.renew(&mut report.result)
+    }
+
+    /// Settles results according to their answers. Returns for each whether the TaskManager has taken it.
     fn process_answers(&self, answered: Vec<(PendingReport, Result<Delivery, Error>)>) -> Vec<bool> {
         failpoint::reach("reported");
         if !answered.is_empty() && self.context.outage.answered() {
             self.reports.wake();
         }
+        let marked = self.mark(&answered);
+        answered.into_iter().map(|(report, answer)| self.process_answer(report, answer, marked.clone())).collect()
+    }
+
+    /// Marks the results that the TaskManager has confirmed or lost, in one transaction: if another process holds the
+    /// results file, they wait for it together.
+    fn mark(&self, answered: &[(PendingReport, Result<Delivery, Error>)]) -> Result<(), StoreError> {
         let delivered: Vec<(ResultId, &TaskResult, Delivery)> = answered
             .iter()
             .filter_map(|(report, answer)| Some((report.id, &report.result, *answer.as_ref().ok()?)))
             .collect();
-        // If this fails, each is marked by itself, with retries.
-        let are_marked = delivered.len() > 1 && self.context.executor.completer.mark_all(&delivered).is_ok();
-        answered.into_iter().map(|(report, answer)| self.process_answer(report, answer, are_marked)).collect()
+        let Some((_, first, _)) = delivered.first() else { return Ok(()) };
+        let limit = failpoint::timeout("short_timeouts", MARK_TIMEOUT, Duration::from_secs(1));
+        let until = self.context.clock().moment().later(limit);
+        let mark = || self.context.executor.completer.mark_all(&delivered);
+        self.store_health.write_with_retries(first.task_id, until, mark)
     }
 
-    /// Settles a result, or handles the error if the results file cannot be written; true if the TaskManager has taken
-    /// it.
-    fn process_answer(&self, report: PendingReport, answer: Result<Delivery, Error>, is_marked: bool) -> bool {
-        let task_id = report.result.task_id;
-        self.try_process_answer(report, answer, is_marked).unwrap_or_else(|error| {
-            let text = error.to_string();
-            self.context.emit(&Event::NotStored { task_id, error: text, reported: true });
-            self.store_health.failed(error);
-            false
-        })
-    }
-
-    /// Settles a result according to the answer; keeps it if it was refused. True if the TaskManager has taken it.
-    fn try_process_answer(
+    /// Settles a result according to the answer, and to whether it could be marked; keeps it if it was refused, or may
+    /// still be marked. True if the TaskManager has taken it.
+    fn process_answer(
         &self,
         report: PendingReport,
         answer: Result<Delivery, Error>,
-        is_marked: bool,
-    ) -> Result<bool, StoreError> {
-        let was_refused = report.was_refused();
-        let PendingReport { id, result, .. } = &report;
-        let task_id = result.task_id;
-        let settled = match answer {
-            Ok(delivery) => {
-                let until = self.context.clock().moment().later(MARK_TIMEOUT);
-                let completer = &self.context.executor.completer;
-                let mark = || if is_marked { Ok(()) } else { completer.mark(*id, result, delivery) };
-                if delivery == Delivery::Confirmed {
-                    self.context.in_flight.forget_repeated(task_id);
-                }
-                match self.store_health.write_with_retries(task_id, until, mark) {
-                    Err(error) if self.store_health.survives(&error) => {
-                        self.mark_later(report, error);
-                        return Ok(delivery == Delivery::Confirmed);
-                    }
-                    marked => marked.map(|()| delivery == Delivery::Confirmed),
-                }
+        marked: Result<(), StoreError>,
+    ) -> bool {
+        let (task_id, was_refused) = (report.result.task_id, report.was_refused());
+        let is_taken = answer == Ok(Delivery::Confirmed);
+        if is_taken {
+            self.context.in_flight.forget_repeated(task_id);
+        }
+        match (answer, marked) {
+            (Err(error), _) => self.keep_refused(report, error),
+            (Ok(_), Ok(())) => {}
+            (Ok(_), Err(error)) if self.store_health.survives(&error) => {
+                self.mark_later(report, error);
+                return is_taken;
             }
-            Err(error) => {
-                let words = error.to_string();
-                // If this fails, the next required write reports a failure.
-                let _ = self.context.store().refused(*id, &words);
-                let is_repeated = !self.context.in_flight.mark_emitted(task_id, Repeated::ReportRefused);
-                self.context.emit(&Event::ReportRefused { task_id, error: words, is_repeated });
-                self.reports.keep_refused(report, error);
-                self.note_unreported();
-                Ok(false)
+            (Ok(_), Err(error)) => {
+                self.context.emit(&Event::NotStored { task_id, error: error.to_string(), reported: true });
+                self.store_health.failed(error);
             }
-        };
+        }
         if !was_refused {
             self.context.in_flight.settle(task_id);
         }
         failpoint::reach("marked");
-        settled
+        is_taken
+    }
+
+    /// Keeps a report that the TaskManager has refused, and notes why.
+    fn keep_refused(&self, report: PendingReport, error: Error) {
+        let (task_id, reason) = (report.result.task_id, error.to_string());
+        // If this fails, the next required write reports a failure.
+        let _ = self.context.store().refused(report.id, &reason);
+        let is_repeated = !self.context.in_flight.mark_emitted(task_id, Repeated::ReportRefused);
+        self.context.emit(&Event::ReportRefused { task_id, error: reason, is_repeated });
+        self.reports.keep_refused(report, error);
+        self.note_unreported();
     }
 
     /// Keeps a confirmed or lost result that could not be marked. It is looked up again when the results file can be

@@ -1,5 +1,8 @@
 //! Another process holds the results file.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -37,7 +40,7 @@ fn tasks_wait_until_another_process_lets_the_results_file_go() {
 }
 
 #[test]
-fn a_claim_goes_back_where_the_results_file_is_held_until_it_is_over_and_the_worker_goes_on() {
+fn a_task_is_returned_if_its_claim_cannot_be_noted_in_time() {
     let rig = Rig::of(crate::support::EmbeddedTaskManager::start(), &[("case", "timeout = '2s'")]);
     let mut worker = StatusWorker::start_with_short_timeouts(&rig, []);
     worker.running.wait_for_stderr("ready");
@@ -80,11 +83,11 @@ fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
         }
         rig.sandbox.write("go", "");
         // The slot has come to the file.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(500));
         worker.running.terminate();
         // What comes sooner is the same signal.
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let start = std::time::Instant::now();
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
         worker.running.terminate();
         let output = worker.running.wait();
         assert!(start.elapsed().as_secs() < 8, "{what}: {:?}", start.elapsed());
@@ -93,6 +96,30 @@ fn a_second_signal_is_obeyed_though_another_process_holds_the_results_file() {
         let expected = if what == "claim" { "pending" } else { "completed" };
         assert_eq!(rig.taskmanager.status(id), expected, "{what}: the TaskManager hears of it all the same");
     });
+}
+
+#[test]
+fn confirmed_results_wait_together_for_a_results_file_that_another_process_holds() {
+    const TASKS: u64 = 12;
+    let mut rig = Rig::start();
+    rig.script("one", WAITS);
+    let ids: Vec<u64> = (0..TASKS).map(|n| rig.taskmanager.create("case", json!({"case": "one", "n": n}))).collect();
+    let mut worker = StatusWorker::start_with_short_timeouts(&rig, ["--concurrency", "12"]);
+    wait_for("the claims", || ids.iter().all(|id| rig.taskmanager.status(*id) == "claimed").then_some(()));
+    rig.taskmanager.stop();
+    rig.sandbox.write("go", "");
+    wait_for("the results", || (rig.rows("results").len() == ids.len()).then_some(()));
+    let other = Connection::open(rig.sandbox.path("results.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.taskmanager.restart();
+    worker.running.wait_for_stderr(HELD);
+    worker.running.terminate();
+    let log = worker.running.wait().stderr;
+    let retried = log.lines().filter(|line| line.contains("write failed: retrying"));
+    let tasks: BTreeSet<&str> =
+        retried.flat_map(str::split_whitespace).filter(|it| it.starts_with("task_id=")).collect();
+    assert!((1..=2).contains(&tasks.len()), "one result waits for all of its batch: {log}");
+    assert!(ids.iter().all(|id| rig.taskmanager.status(*id) == "completed"));
 }
 
 #[test]
