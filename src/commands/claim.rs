@@ -142,7 +142,7 @@ impl<'a> ManualClaim<'a> {
             Ok(crash_count) => crash_count,
             Err(error) => {
                 let id = claim.task.id;
-                let returned = executor.completer.give_back(claim, &error);
+                let returned = executor.completer.return_task(claim, &error);
                 let fate = if returned { "was returned" } else { "stays claimed until its claim expires" };
                 return Err(errors::of_task(id, fate, &error).into());
             }

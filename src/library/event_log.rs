@@ -159,10 +159,10 @@ fn log_storage(event: &Event<'_>) {
         Event::IdeasNotKept { task_id, error } => {
             log::error!(target: STORE, task_id = task_id.0, error; "cannot store ideas: task will run again");
         }
-        Event::GivenBack { task_id, error, returned: true } => {
+        Event::Returned { task_id, error, is_confirmed: true } => {
             log::error!(target: STORE, task_id = task_id.0, error; "task returned");
         }
-        Event::GivenBack { task_id, error, returned: false } => {
+        Event::Returned { task_id, error, is_confirmed: false } => {
             log::error!(target: STORE, task_id = task_id.0, error; "cannot return task: claimed until the claim expires");
         }
         Event::WriteRetrying { task_id, error } => {

@@ -89,7 +89,7 @@ impl MetricsObserver {
             Event::Finished(result) if result.outcome.is_not_run() => metrics.not_run(result.task_id.0),
             Event::Finished(result) => metrics.finished(&attempt(result)),
             Event::IdeasNotKept { task_id, error }
-            | Event::GivenBack { task_id, error, .. }
+            | Event::Returned { task_id, error, .. }
             | Event::NotStored { task_id, error, .. } => {
                 metrics.not_stored(task_id.0, error);
             }

@@ -136,16 +136,16 @@ impl Completer<'_> {
         }
         let reported = self.is_confirmed(result);
         self.observer.event(&if is_of_ideas {
-            Event::GivenBack { task_id, error: text, returned: reported }
+            Event::Returned { task_id, error: text, is_confirmed: reported }
         } else {
             Event::NotStored { task_id, error: text, reported }
         });
         reported
     }
 
-    /// Gives back a claim that could not be noted, as a retryable failure. True if the TaskManager confirmed that;
-    /// otherwise the task stays claimed until the claim expires.
-    pub(crate) fn give_back(&self, claim: Claim, error: &StoreError) -> bool {
+    /// Returns a task whose claim could not be noted to the queue, as a retryable failure. True if the TaskManager
+    /// confirmed that; otherwise the task stays claimed until the claim expires.
+    pub(crate) fn return_task(&self, claim: Claim, error: &StoreError) -> bool {
         self.is_confirmed(&self.not_run(claim, error))
     }
 

@@ -165,11 +165,11 @@ pub(crate) enum Event<'a> {
     /// The ideas of a result could not be stored: nothing of it is stored or reported.
     IdeasNotKept { task_id: TaskId, error: String },
     /// A task was returned, since its claim could not be recorded, or its ideas could not be stored.
-    GivenBack {
+    Returned {
         task_id: TaskId,
         error: String,
         /// Whether the TaskManager confirmed that. Otherwise it stays claimed until the claim expires.
-        returned: bool,
+        is_confirmed: bool,
     },
     /// A write about a task is being retried, for example because another process holds the results file.
     WriteRetrying { task_id: TaskId, error: String },

@@ -22,7 +22,7 @@ use crate::task::{Claim, ErrorType, Failure, TaskResult};
 
 /// How long to keep a claim that cannot be noted because the disk is full. Longer than the slots need to finish their
 /// polls.
-const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
+const RETURN_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Slots<'w> {
     pub(super) context: &'w Context<'w>,
@@ -150,7 +150,7 @@ impl<'w> Slots<'w> {
         let worker_type = &context.types[index];
         let (mut claim, crashes) = match noted {
             Some(crashes) => (claim, crashes),
-            None => self.note_or_give_back(claim)?,
+            None => self.note_or_return(claim)?,
         };
         if self.enter(&claim) != Entered::New {
             return Ok(None);
@@ -240,7 +240,7 @@ impl<'w> Slots<'w> {
 /// stays claimed without being worked.
 impl Slots<'_> {
     /// Records a claim before its task runs. If that fails, claiming stops and the task is returned.
-    fn note_or_give_back(&self, claim: Claim) -> Result<(Claim, u32), StoreError> {
+    fn note_or_return(&self, claim: Claim) -> Result<(Claim, u32), StoreError> {
         failpoint::reach("claimed");
         let error = match self.note(&claim) {
             Ok(crashes) => return Ok((claim, crashes)),
@@ -258,11 +258,11 @@ impl Slots<'_> {
                 // From now on the task may return to the queue and be claimed again.
                 context.in_flight.begin_report(&mut result);
             }
-            let returned = completer.is_confirmed(&result);
+            let is_confirmed = completer.is_confirmed(&result);
             if entered == Entered::New {
                 context.in_flight.settle(task_id);
             }
-            context.emit(&Event::GivenBack { task_id, error: error.to_string(), returned });
+            context.emit(&Event::Returned { task_id, error: error.to_string(), is_confirmed });
         }
         Err(error)
     }
@@ -283,7 +283,7 @@ impl Slots<'_> {
             health.until_written(claim.deadline, gives_up, note, StoreError::may_pass)
         } else {
             health.failed(error);
-            let until = context.clock().moment().later(GIVE_BACK_AFTER.min(claim.deadline.left()));
+            let until = context.clock().moment().later(RETURN_AFTER.min(claim.deadline.left()));
             health.until_written(until, gives_up, note, |error| health.survives(error))
         };
         if noted.is_ok() {

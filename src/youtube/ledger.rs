@@ -129,7 +129,7 @@ impl Ledger {
     }
 
     /// Refunds units of a call that the API did not count.
-    pub(super) fn give_back(&self, units: u64) -> Result<(), String> {
+    pub(super) fn refund(&self, units: u64) -> Result<(), String> {
         let (day, _) = day_at(self.clock.now());
         self.with(|connection| {
             connection

@@ -50,7 +50,7 @@ impl<'a> ApiSession<'a> {
                 Err(ApiError::Refused(refusal)) => refusal,
             };
             if refusal.kind.is_uncharged() {
-                self.give_back(units)?;
+                self.refund(units)?;
             }
             let FailureKind::Retryable { after, .. } = refusal.kind else { return Err(self.task_error(refusal)) };
             self.check_stopped()?;
@@ -90,9 +90,9 @@ impl<'a> ApiSession<'a> {
         Ok(())
     }
 
-    fn give_back(&self, units: u64) -> Result<(), TaskError> {
+    fn refund(&self, units: u64) -> Result<(), TaskError> {
         self.spent.set(self.spent.get() - units);
-        self.ledger.map_or(Ok(()), |ledger| ledger.give_back(units)).map_err(unusable)
+        self.ledger.map_or(Ok(()), |ledger| ledger.refund(units)).map_err(unusable)
     }
 
     fn wait(&self, wait: Duration, reason: &str) -> Result<(), TaskError> {
