@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_change_is_rolled_back_and_the_others_go_on() {
+    fn only_the_failed_change_of_a_group_is_rolled_back() {
         let full = |connection: &Connection| {
             add(connection, 7)?;
             Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None))
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_panics_is_rolled_back_and_keeps_nobody_waiting() {
+    fn a_panicking_change_keeps_nobody_waiting() {
         let (told, commits, left) = eight_at_once(|connection| {
             add(connection, 7)?;
             panic!("this one panics")

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_failed_calls_is_no_outage_and_several_in_a_row_are_one() {
+    fn several_failed_calls_in_a_row_are_an_outage() {
         let told = Told::default();
         let outage = OutageTracker::answering(&told);
         for _ in 0..10 {

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snooze_is_told_of_once_and_so_is_its_end() {
+    fn a_snooze_and_its_end_are_each_emitted_once() {
         let snooze = Snooze::default();
         assert_eq!(snooze.update(None, None, at(0)), (None, None));
         assert_eq!(snooze.update(Some(at(10)), None, at(0)), (Some(at(10)), Some(SnoozeChange::Began)));

@@ -136,7 +136,7 @@ fn a_task_that_the_form_creates_is_worked() {
 }
 
 #[test]
-fn a_task_that_failed_is_put_back_and_tried_again() {
+fn a_failed_task_is_retried() {
     let rig = rig();
     rig.case("bad", "echo 'no such host' >&2; exit 65");
     let Some(browser) = look_at(&rig, "/tasks/1") else { return };
@@ -151,7 +151,7 @@ fn a_task_that_failed_is_put_back_and_tried_again() {
 }
 
 #[test]
-fn the_key_opens_it_and_no_other() {
+fn only_the_key_opens_the_console() {
     let mut rig = locked_rig();
     let Some(browser) = look_at(&rig, "/tasks?status=pending") else { return };
     sign_in(&browser, "secret");
@@ -193,7 +193,7 @@ fn no_script_runs_that_a_task_or_its_type_has_brought() {
 }
 
 #[test]
-fn every_page_fits_a_phone_and_asks_only_its_own_server() {
+fn every_page_is_self_contained_and_fits_a_phone() {
     let name = "Long.Name".repeat(8);
     let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
     rig.case_of(&name, "bad", &format!("echo {} >&2; exit 65", "word".repeat(60)));

@@ -15,7 +15,7 @@ const MANY: &str = "
         n * 50, reported_at FROM results, numbers";
 
 #[test]
-fn a_window_shows_its_whole_table_and_a_phone_lets_it_be_pushed() {
+fn a_table_scrolls_on_a_phone_only() {
     let rig = Rig::start();
     rig.case("good", "echo 1");
     rig.drain();

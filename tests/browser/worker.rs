@@ -70,7 +70,7 @@ fn no_script_runs_that_a_task_or_its_handler_has_brought() {
 }
 
 #[test]
-fn it_fits_a_phone_by_day_and_by_night() {
+fn it_fits_a_phone_in_light_and_dark_mode() {
     let name = "Long.Name".repeat(8);
     let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", ""), (&name, "")]);
     let worker = StatusWorker::start(&rig, ["--concurrency", "2"]);
@@ -85,7 +85,7 @@ fn it_fits_a_phone_by_day_and_by_night() {
 }
 
 #[test]
-fn it_can_be_read_and_stays_up_to_date_without_scripts() {
+fn it_works_without_scripts() {
     let rig = rig();
     let worker = StatusWorker::start(&rig, []);
     let Some(browser) = Browser::start() else { return };

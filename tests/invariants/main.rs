@@ -58,7 +58,7 @@ fn fail(plan: Plan, broken: String) -> ! {
 }
 
 #[test]
-fn every_task_ends_and_all_accounts_agree_under_random_faults() {
+fn all_accounts_agree_under_random_faults() {
     let plans = number("PRISMQ_PLANS").unwrap_or(60);
     let repeated = number("PRISMQ_PLAN_SEED");
     let first = fastrand::u64(..1 << 40);
@@ -98,11 +98,11 @@ fn kill_at_random(features: &[&'static str]) {
 }
 
 #[test]
-fn workers_and_the_taskmanager_are_killed_at_random_and_nothing_is_lost() {
+fn random_kills_lose_nothing() {
     kill_at_random(&["batch+renew"]);
 }
 
 #[test]
-fn without_some_extension_they_are_killed_at_random_and_nothing_is_lost() {
+fn random_kills_without_some_extension_lose_nothing() {
     kill_at_random(&["batch", "renew", "none"]);
 }

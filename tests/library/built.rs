@@ -60,7 +60,7 @@ fn invalid_settings_are_named() {
 const INNER: &str = "INNER_TEST";
 
 #[test]
-fn the_environment_and_files_are_read_where_that_is_asked_for() {
+fn the_environment_and_files_are_read_only_on_request() {
     if std::env::var_os(INNER).is_some() {
         let builder = || Worker::builder().results("results.db").handler(TYPE, nothing);
         builder().build().unwrap();
@@ -71,7 +71,7 @@ fn the_environment_and_files_are_read_where_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("prismq.toml"), "no_such_key = 1").unwrap();
     let mut inner = Command::new(std::env::current_exe().unwrap());
-    inner.args(["--exact", "built::the_environment_and_files_are_read_where_that_is_asked_for"]);
+    inner.args(["--exact", "built::the_environment_and_files_are_read_only_on_request"]);
     let output = inner.env(INNER, "yes").env("POLL_INTERVAL", "0").current_dir(folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");

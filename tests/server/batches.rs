@@ -61,7 +61,7 @@ fn the_health_names_the_extensions() {
 }
 
 #[test]
-fn without_the_extension_its_fields_and_calls_are_unknown() {
+fn a_disabled_extension_is_unknown() {
     for published in [false, true] {
         let api = Api::start_with(|settings| {
             settings.faults.published = published;
@@ -96,7 +96,7 @@ fn several_tasks_are_claimed_at_once() {
 }
 
 #[test]
-fn each_type_has_its_limit_and_all_together_have_one() {
+fn limits_hold_for_each_type_and_in_total() {
     let (api, [a, b, c]) = api();
     for name in ["a", "b", "c"] {
         create(&api, name, 5);

@@ -54,7 +54,7 @@ fn no_change_is_confirmed_before_it_is_on_disk() {
 }
 
 #[test]
-fn a_server_without_its_database_confirms_nothing_and_ends() {
+fn a_server_whose_database_is_gone_confirms_nothing_more() {
     type Lose = fn(&Sandbox);
     let losses: [(&str, Lose); 4] = [
         ("tasks.db was deleted or moved", |sandbox| fs::remove_file(sandbox.path("tasks.db")).unwrap()),

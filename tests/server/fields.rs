@@ -47,7 +47,7 @@ fn refused(answer: &ApiResponse, what: impl std::fmt::Debug) {
 }
 
 #[test]
-fn type_fields_are_accepted_in_every_form_that_makes_texts_and_a_schema() {
+fn type_fields_are_read_as_by_the_published_server() {
     for api in servers() {
         let body = json!({"name": "b", "version": "1", "param_schema": {"type": "object", "title": "t"}, "more": [1]});
         let register = |field, value: Option<&Value>| api.post("/task-types/register", with(&body, field, value));
@@ -85,103 +85,134 @@ fn type_fields_are_accepted_in_every_form_that_makes_texts_and_a_schema() {
     }
 }
 
+/// Values of `priority`, and what PHP's `intval` makes of each.
+fn priorities() -> [(Value, i64); 17] {
+    [
+        (json!("5"), 5),
+        (json!(" -5 "), -5),
+        (json!(5.0), 5),
+        (json!(-2.9), -2),
+        (json!(""), 0),
+        (json!(null), 0),
+        (json!(true), 1),
+        (json!("high"), 0),
+        (json!("7 of 9"), 7),
+        (json!("1e2"), 100),
+        (json!("0x1A"), 0),
+        (json!("nan"), 0),
+        (json!([]), 0),
+        (json!([5]), 1),
+        (json!({}), 0),
+        (json!({"a": 5}), 1),
+        (json!(1e300), i64::MAX),
+    ]
+}
+
+/// Creates a task with another value for `field`, and with this `n` unless the params are that field.
+fn create(api: &Api, field: &str, value: &Value, n: usize) -> ApiResponse {
+    let mut body = with(&json!({"type": "a", "params": {"n": 0}, "more": {"b": []}}), field, Some(value));
+    if body["params"].get("n").is_some() {
+        body["params"]["n"] = json!(n);
+    }
+    api.post("/tasks", body)
+}
+
 #[test]
 fn priority_is_accepted_in_every_form_of_a_number() {
     for (api, published) in servers().into_iter().zip([false, true]) {
-        let body = json!({"type": "a", "params": {"n": 0}, "more": {"b": []}});
-        let create = |field, value: Option<&Value>, n: usize| {
-            let mut body = with(&body, field, value);
-            if body["params"].get("n").is_some() {
-                body["params"]["n"] = json!(n);
-            }
-            api.post("/tasks", body)
-        };
-        // What PHP's `intval` makes of each.
-        let priorities = [
-            (json!("5"), 5),
-            (json!(" -5 "), -5),
-            (json!(5.0), 5),
-            (json!(-2.9), -2),
-            (json!(""), 0),
-            (json!(null), 0),
-            (json!(true), 1),
-            (json!("high"), 0),
-            (json!("7 of 9"), 7),
-            (json!("1e2"), 100),
-            (json!("0x1A"), 0),
-            (json!("nan"), 0),
-            (json!([]), 0),
-            (json!([5]), 1),
-            (json!({}), 0),
-            (json!({"a": 5}), 1),
-            (json!(1e300), i64::MAX),
-        ];
-        for (n, (sent, kept)) in priorities.iter().enumerate() {
-            let id = create("priority", Some(sent), n + 1).data()["id"].clone();
+        for (n, (sent, kept)) in priorities().iter().enumerate() {
+            let id = create(&api, "priority", sent, n).data()["id"].clone();
             let id = id.as_u64().or_else(|| id.as_str()?.parse().ok()).unwrap();
             let kept = if published { 0 } else { *kept };
             assert_eq!(task(&api, id)["priority"], json!(kept), "{sent}");
-        }
-        let again = create("type", Some(&json!(" a\n")), 1).data();
-        assert_eq!((&again["id"], &again["deduplicated"]), (&json!(1), &json!(true)), "the same type, the same task");
-        for value in others().iter().chain([&json!(""), &json!(" "), &json!(1), &json!(true)]) {
-            let answer = create("type", Some(value), 9);
-            assert!([400, 404].contains(&answer.status), "{value}: {}", answer.body);
-        }
-        for value in [json!("{\"n\":1}"), json!(""), json!(5), json!(true), json!(null), json!([]), json!([1])] {
-            refused(&create("params", Some(&value), 9), value);
         }
     }
 }
 
 #[test]
-fn claim_fields_are_accepted_in_every_form_that_names_a_type_and_an_order() {
+fn the_type_of_a_new_task_is_trimmed() {
+    for api in servers() {
+        create(&api, "type", &json!("a"), 1);
+        let again = create(&api, "type", &json!(" a\n"), 1).data();
+        assert_eq!((&again["id"], &again["deduplicated"]), (&json!(1), &json!(true)), "the same type, the same task");
+        for value in others().iter().chain([&json!(""), &json!(" "), &json!(1), &json!(true)]) {
+            let answer = create(&api, "type", value, 9);
+            assert!([400, 404].contains(&answer.status), "{value}: {}", answer.body);
+        }
+    }
+}
+
+#[test]
+fn params_must_be_an_object() {
+    for api in servers() {
+        for value in [json!("{\"n\":1}"), json!(""), json!(5), json!(true), json!(null), json!([]), json!([1])] {
+            refused(&create(&api, "params", &value, 9), value);
+        }
+    }
+}
+
+/// Claims a task with another value for `field`, or without it.
+fn claim(api: &Api, field: &str, value: Option<&Value>) -> ApiResponse {
+    let body = json!({"worker_id": "w", "task_type_id": 1, "sort_by": "id", "sort_order": "ASC", "more": 1});
+    api.post("/tasks/claim", with(&body, field, value))
+}
+
+/// Values with which a claim gets a task, by field.
+fn values_that_claim() -> [(&'static str, Vec<Value>); 5] {
+    let type_ids = ["1", "\"1\"", "\" 1 \"", "\"01\"", "1.0", "\"1.0\"", "\"1st\"", "true", "[9]", "{\"a\": 9}"];
+    let patterns = ["\"\"", "\" \"", "null", "\" % \"", "\"a\"", "false", "0", "\"0\""];
+    [
+        ("task_type_id", type_ids.map(parsed).to_vec()),
+        ("type_pattern", patterns.map(parsed).to_vec()),
+        ("sort_by", vec![json!(null), json!(" priority ")]),
+        ("sort_order", vec![json!(null), json!("asc"), json!(" Desc ")]),
+        ("worker_id", vec![json!(" w\n")]),
+    ]
+}
+
+/// Values with which a claim is refused, by field.
+fn values_refused_in_a_claim() -> [(&'static str, Vec<Value>); 5] {
+    let type_ids = ["null", "\"\"", "\" \"", "0", "\"-1\"", "\"one\"", "0.9", "false", "[]", "{}"];
+    [
+        ("task_type_id", type_ids.map(parsed).to_vec()),
+        ("type_pattern", vec![json!([1]), json!({"a": 1})]),
+        ("sort_by", vec![json!(""), json!("name"), json!(1), json!([1])]),
+        ("sort_order", vec![json!(""), json!("UP"), json!(1), json!({"a": 1})]),
+        ("worker_id", vec![json!(null), json!(""), json!(" "), json!(5), json!(true), json!(["w"])]),
+    ]
+}
+
+#[test]
+fn claim_fields_are_read_as_by_the_published_server() {
     for (api, published) in servers().into_iter().zip([false, true]) {
         let nothing = if published { 500 } else { 404 };
-        let body = json!({"worker_id": "w", "task_type_id": 1, "sort_by": "id", "sort_order": "ASC", "more": 1});
-        let claim = |field, value: Option<&Value>| api.post("/tasks/claim", with(&body, field, value));
         // Tasks enough for those that are taken.
         for n in 0..50 {
             api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
         }
-        let claims = [
-            (
-                "task_type_id",
-                ["1", "\"1\"", "\" 1 \"", "\"01\"", "1.0", "\"1.0\"", "\"1st\"", "true", "[9]", "{\"a\": 9}"]
-                    .map(parsed)
-                    .to_vec(),
-            ),
-            ("type_pattern", ["\"\"", "\" \"", "null", "\" % \"", "\"a\"", "false", "0", "\"0\""].map(parsed).to_vec()),
-            ("sort_by", vec![json!(null), json!(" priority ")]),
-            ("sort_order", vec![json!(null), json!("asc"), json!(" Desc ")]),
-            ("worker_id", vec![json!(" w\n")]),
-        ];
-        for (field, values) in claims {
+        for (field, values) in values_that_claim() {
             for value in values {
-                let claimed = claim(field, Some(&value)).data();
+                let claimed = claim(&api, field, Some(&value)).data();
                 assert_eq!(task(&api, claimed["id"].as_u64().unwrap())["claimed_by"], "w", "{field}: {value}");
             }
         }
         for (field, value) in [("type_pattern", json!("b")), ("type_pattern", json!(5)), ("task_type_id", json!(9))] {
-            assert_eq!(claim(field, Some(&value)).status, nothing, "{field}: {value}");
+            assert_eq!(claim(&api, field, Some(&value)).status, nothing, "{field}: {value}");
         }
-        let refusals = [
-            (
-                "task_type_id",
-                ["null", "\"\"", "\" \"", "0", "\"-1\"", "\"one\"", "0.9", "false", "[]", "{}"].map(parsed).to_vec(),
-            ),
-            ("type_pattern", vec![json!([1]), json!({"a": 1})]),
-            ("sort_by", vec![json!(""), json!("name"), json!(1), json!([1])]),
-            ("sort_order", vec![json!(""), json!("UP"), json!(1), json!({"a": 1})]),
-            ("worker_id", vec![json!(null), json!(""), json!(" "), json!(5), json!(true), json!(["w"])]),
-        ];
-        for (field, values) in refusals {
+    }
+}
+
+#[test]
+fn invalid_claim_fields_are_refused() {
+    for api in servers() {
+        api.post("/tasks", json!({"type": "a", "params": {"n": 1}}));
+        for (field, values) in values_refused_in_a_claim() {
             for value in values {
-                refused(&claim(field, Some(&value)), (field, value));
+                refused(&claim(&api, field, Some(&value)), (field, value));
             }
         }
-        claim("task_type_id", None).assert_error(400, "Missing required field: task_type_id");
-        claim("worker_id", None).assert_invalid("Worker ID is required");
+        claim(&api, "task_type_id", None).assert_error(400, "Missing required field: task_type_id");
+        claim(&api, "worker_id", None).assert_invalid("Worker ID is required");
     }
 }
 
@@ -215,11 +246,15 @@ fn progress_must_be_an_integer() {
     }
 }
 
+/// Reports a failure with another value for `field`.
+fn complete(api: &Api, field: &str, value: &Value) -> (ApiResponse, Value) {
+    let body = json!({"worker_id": "7", "success": false, "error": "e", "more": 1});
+    report(api, "complete", with(&body, field, Some(value)))
+}
+
 #[test]
 fn success_is_accepted_in_every_form_of_a_boolean() {
-    for (api, published) in servers().into_iter().zip([false, true]) {
-        let body = json!({"worker_id": "7", "success": false, "error": "e", "more": 1});
-        let complete = |field, value: &Value| report(&api, "complete", with(&body, field, Some(value)));
+    for api in servers() {
         let successes = [
             (json!(1), true),
             (json!("1"), true),
@@ -239,19 +274,31 @@ fn success_is_accepted_in_every_form_of_a_boolean() {
             (json!({"a": 0}), true),
         ];
         for (sent, succeeds) in successes {
-            let status = complete("success", &sent).1["status"].clone();
+            let status = complete(&api, "success", &sent).1["status"].clone();
             assert_eq!(status, if succeeds { "completed" } else { "pending" }, "{sent}");
             // Otherwise the next claim is for that one.
             let rest = || api.post("/tasks/claim", json!({"worker_id": "rest", "task_type_id": 1}));
             while rest().status == 200 {}
         }
-        refused(&complete("success", &json!(null)).0, "no success");
+        refused(&complete(&api, "success", &json!(null)).0, "no success");
+    }
+}
+
+#[test]
+fn the_worker_id_of_a_report_may_be_a_number() {
+    for api in servers() {
         for worker in [json!(7), json!(7.0), json!(" 7 ")] {
-            assert_eq!(complete("worker_id", &worker).0.status, 200, "{worker}");
+            assert_eq!(complete(&api, "worker_id", &worker).0.status, 200, "{worker}");
         }
         for worker in [json!(null), json!([7]), json!({"a": 7})] {
-            refused(&complete("worker_id", &worker).0, worker);
+            refused(&complete(&api, "worker_id", &worker).0, worker);
         }
+    }
+}
+
+#[test]
+fn an_error_that_is_not_text_is_kept_as_json() {
+    for api in servers() {
         for (error, kept) in [
             (json!({"b": 1, "a": [null]}), json!("{\"a\":[null],\"b\":1}")),
             (json!(["x"]), json!("[\"x\"]")),
@@ -259,15 +306,54 @@ fn success_is_accepted_in_every_form_of_a_boolean() {
             (json!("a\nb"), json!("a\nb")),
             (json!(null), json!(null)),
         ] {
-            assert_eq!(complete("error", &error).1["error_message"], kept);
+            assert_eq!(complete(&api, "error", &error).1["error_message"], kept);
         }
+    }
+}
+
+#[test]
+fn only_the_published_server_drops_empty_results() {
+    for (api, published) in servers().into_iter().zip([false, true]) {
         for result in [json!(0), json!(""), json!("0"), json!(false), json!([]), json!({}), json!([0]), json!("x")] {
             let is_something = [json!([0]), json!("x")].contains(&result);
-            let kept = complete("result", &result).1["result"].clone();
+            let kept = complete(&api, "result", &result).1["result"].clone();
             assert_eq!(kept, if published && !is_something { json!(null) } else { result });
         }
     }
 }
+
+/// Queries of a list of three tasks, and how many each returns.
+const LISTED: [(&str, u64); 29] = [
+    ("limit=0", 0),
+    ("limit=", 0),
+    ("limit=2", 2),
+    ("limit=%202%20", 2),
+    ("limit=02", 2),
+    ("limit=2.9", 2),
+    ("limit=9223372036854775807", 3),
+    ("limit=99999999999999999999", 3),
+    ("offset=", 3),
+    ("offset=0", 3),
+    ("offset=%2B1", 2),
+    ("offset=9223372036854775807", 0),
+    ("status=", 3),
+    ("type=", 3),
+    ("status=pending&type=a&more=x", 3),
+    ("limit=many", 0),
+    ("limit=2many", 2),
+    ("limit=-0.5", 0),
+    ("limit=1e1", 3),
+    ("limit=1&limit=2", 2),
+    ("offset=some", 3),
+    ("offset=1st", 2),
+    ("status=lost", 0),
+    ("status=PENDING", 3),
+    ("status=Pending%20", 3),
+    ("status=%20pending", 0),
+    ("status=%25", 3),
+    ("status=0", 0),
+    ("status=lost&type=a&limit=2", 0),
+];
 
 #[test]
 fn a_list_is_filtered_by_its_query() {
@@ -275,44 +361,18 @@ fn a_list_is_filtered_by_its_query() {
         for n in 0..3 {
             api.post("/tasks", json!({"type": "a", "params": {"n": n}}));
         }
-        let count = |query: &str| {
+        for (query, expected) in LISTED {
             let data = api.get(&format!("/tasks?{query}")).data();
-            data["count"].as_u64().unwrap_or_else(|| data.as_array().unwrap().len() as u64)
-        };
-        for (query, expected) in [
-            ("limit=0", 0),
-            ("limit=", 0),
-            ("limit=2", 2),
-            ("limit=%202%20", 2),
-            ("limit=02", 2),
-            ("limit=2.9", 2),
-            ("limit=9223372036854775807", 3),
-            ("limit=99999999999999999999", 3),
-            ("offset=", 3),
-            ("offset=0", 3),
-            ("offset=%2B1", 2),
-            ("offset=9223372036854775807", 0),
-            ("status=", 3),
-            ("type=", 3),
-            ("status=pending&type=a&more=x", 3),
-            ("limit=many", 0),
-            ("limit=2many", 2),
-            ("limit=-0.5", 0),
-            ("limit=1e1", 3),
-            ("limit=1&limit=2", 2),
-            ("offset=some", 3),
-            ("offset=1st", 2),
-            ("status=lost", 0),
-            ("status=PENDING", 3),
-            ("status=Pending%20", 3),
-            ("status=%20pending", 0),
-            ("status=%25", 3),
-            ("status=0", 0),
-            ("status=lost&type=a&limit=2", 0),
-        ] {
-            assert_eq!(count(query), expected, "{query}");
+            let count = data["count"].as_u64().unwrap_or_else(|| data.as_array().unwrap().len() as u64);
+            assert_eq!(count, expected, "{query}");
         }
-        assert_eq!(task(&api, 1), task(&api, "001".parse().unwrap()));
+    }
+}
+
+#[test]
+fn an_id_may_have_leading_zeros_or_a_trailing_slash() {
+    for api in servers() {
+        api.post("/tasks", json!({"type": "a", "params": {"n": 1}}));
         for id in ["001", "1/"] {
             assert_eq!(api.get(&format!("/tasks/{id}")).data().to_string(), api.get("/tasks/1").data().to_string());
         }

@@ -50,7 +50,7 @@ fn bodies_that_are_not_json_objects_are_refused() {
 }
 
 #[test]
-fn a_body_may_have_16_mib_and_what_surrounds_them() {
+fn a_value_of_16_mib_fits_a_body() {
     let api = Api::start();
     // It is no JSON from its first byte on, so nothing but its length takes time.
     let largest = "x".repeat((16 << 20) + (64 << 10));

@@ -35,7 +35,7 @@ fn assert_all_completed(rig: &Rig, ids: &[u64]) {
 }
 
 #[test]
-fn one_call_claims_for_all_free_slots_and_one_reports_all_results() {
+fn tasks_are_claimed_and_reported_in_batches() {
     let rig = Rig::start();
     let ids = create(&rig, 40);
     let output = rig.work(["--drain", "--concurrency", "8", "--log-level", "debug"]).run().exits(0);

@@ -62,7 +62,7 @@ pub(crate) fn assert_refuses(output: &Output, words: &[&str]) {
 }
 
 #[test]
-fn every_field_of_an_idea_is_stored_and_the_result_knows_the_row() {
+fn every_field_of_an_idea_is_stored() {
     let rig = Rig::start();
     let whole = json!({
         "title": "Why bees dance", "description": "In short", "content": "At length", "keywords": ["bees", "Tänze"],
@@ -117,7 +117,7 @@ fn every_field_of_an_idea_is_stored_and_the_result_knows_the_row() {
 }
 
 #[test]
-fn the_same_source_again_updates_its_row_and_leaves_what_others_filled_in() {
+fn a_known_source_updates_its_row() {
     let rig = Rig::start();
     let mut first = bees();
     first["description"] = json!("In short");
@@ -164,7 +164,7 @@ fn results_without_ideas_are_unchanged() {
 }
 
 #[test]
-fn an_idea_that_makes_no_sense_fails_its_task_and_none_is_stored() {
+fn an_invalid_idea_fails_its_task() {
     let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let bad = |name: &str, value: Value| {
         let mut idea = bees();
@@ -227,12 +227,12 @@ fn killed_between(rig: &Rig, arguments: &[&str], database: &str) -> (usize, usiz
 }
 
 #[test]
-fn killed_between_ideas_and_result_neither_is_there() {
+fn a_kill_between_ideas_and_result_stores_neither() {
     assert_eq!(killed_between(&Rig::start(), &[], "results.db"), (0, 0));
 }
 
 #[test]
-fn killed_between_ideas_in_another_database_and_the_result_the_rows_are_updated() {
+fn after_a_kill_between_two_databases_the_rows_are_updated() {
     assert_eq!(killed_between(&Rig::start(), &["--ideas", "ideas.db"], "ideas.db"), (3, 0));
 }
 

@@ -21,7 +21,7 @@ const FOREIGN_TABLE: &str = "CREATE TABLE IdeaInspiration (
     INSERT INTO IdeaInspiration VALUES (1, 2, 3, '');";
 
 #[test]
-fn another_programs_database_takes_ideas_and_stays_what_it_is() {
+fn ideas_can_be_stored_in_another_programs_database() {
     at_once(["delete", "wal"], |journal| {
         let rig = Rig::start();
         let path = rig.sandbox.path("shared.db");
@@ -56,7 +56,7 @@ fn an_old_table_gets_the_column_that_it_lacks() {
 }
 
 #[test]
-fn a_table_of_another_make_is_refused_before_any_claim_and_stays_as_it_is() {
+fn a_foreign_table_is_refused_before_any_claim() {
     let another = "its table IdeaInspiration has different columns: missing ";
     let no_key = OLD_TABLE.replace("INTEGER PRIMARY KEY AUTOINCREMENT", "TEXT");
     let tables = [
@@ -128,7 +128,7 @@ fn a_task_whose_ideas_cannot_be_kept_is_worked_again_by_the_next_worker() {
 }
 
 #[test]
-fn a_database_that_is_made_is_its_owners_and_finds_ideas_by_source() {
+fn a_new_database_is_private_and_indexed_by_source() {
     let rig = Rig::start();
     task(&rig, "bees", &json!({"ideas": [bees()]}));
     rig.work(["--drain", "--ideas", "folder/ideas.db"]).run().exits(0);

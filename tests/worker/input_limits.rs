@@ -91,7 +91,7 @@ fn params_at_the_depth_limit_pass_through_everything() {
 }
 
 #[test]
-fn deeper_params_are_refused_by_every_way_in() {
+fn too_deep_params_are_refused_on_every_way_in() {
     let rig = rig();
     for depth in BEYOND {
         let params = object(depth);
@@ -125,7 +125,7 @@ fn a_pair_that_would_be_too_deep_with_its_key_is_refused() {
 }
 
 #[test]
-fn a_result_by_hand_that_is_too_deep_is_refused_and_the_task_can_still_be_completed() {
+fn a_task_can_be_completed_after_a_result_was_too_deep() {
     let rig = rig();
     rig.taskmanager.create("built-in", json!({}));
     rig.sandbox.prismq(["claim", "built-in", "--once"]).run().exits(0);
@@ -161,7 +161,7 @@ fn every_result_is_reported_whatever_its_depth() {
 }
 
 #[test]
-fn a_task_that_is_in_the_database_already_and_too_deep_is_failed_and_can_be_shown() {
+fn a_stored_task_that_is_too_deep_fails() {
     let rig = rig();
     let deep = [97, 122, 125, 127];
     for depth in deep {
@@ -222,7 +222,7 @@ fn task(id: &str, params: &str) -> String {
 }
 
 #[test]
-fn a_task_beyond_a_limit_that_another_taskmanager_hands_out_is_failed_and_the_next_ones_are_worked() {
+fn a_task_beyond_a_limit_does_not_hold_up_others() {
     let long = |bytes: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(bytes));
     let bare = |id: &str, params: &str| format!(r#"{{"id":{id},"type":"once","params":{params},"attempts":1}}"#);
     let too_deep = "params are nested deeper than 96 levels";
@@ -252,7 +252,7 @@ fn a_task_beyond_a_limit_that_another_taskmanager_hands_out_is_failed_and_the_ne
 }
 
 #[test]
-fn a_task_whose_number_cannot_be_read_is_named_and_the_next_ones_are_worked() {
+fn an_unreadable_number_does_not_hold_up_other_tasks() {
     at_once(["18446744073709551616", "-1", "1.5", "\"x\"", "null", "{}", "1e400"], |id| {
         let foreign = Foreign::handing_out([task(id, "{}"), task("2", "{}")]);
         let output = foreign.sandbox.prismq(["work", "once", "--drain"]).run().exits(1);
@@ -308,7 +308,7 @@ fn params_may_be_16_mib_long() {
 }
 
 #[test]
-fn more_values_than_may_be_are_refused_where_they_come_in() {
+fn too_many_values_are_refused_on_every_way_in() {
     let rig = rig();
     let numbers = format!("[{}]", vec!["1"; 1_000_001].join(","));
     rig.sandbox.write("params.json", format!("{{\"n\":{numbers}}}"));

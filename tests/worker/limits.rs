@@ -174,7 +174,7 @@ fn a_drain_waits_for_reports_that_fail_at_first() {
 }
 
 #[test]
-fn a_drain_whose_server_goes_away_says_so_and_keeps_its_results() {
+fn a_drain_keeps_its_results_if_the_server_goes_away() {
     let mut rig = Rig::start();
     rig.case("it", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
     let worker = rig.work(["--drain"]).env("FAILPOINTS", "short_timeouts=return").start();
@@ -204,7 +204,7 @@ fn the_last_task_of_a_limit_whose_report_fails_says_so() {
 }
 
 #[test]
-fn an_embedded_taskmanager_comes_and_goes_with_the_worker() {
+fn an_embedded_taskmanager_runs_as_long_as_its_worker() {
     let taskmanager = EmbeddedTaskManager::away();
     let sandbox = sandbox(&taskmanager.url());
     sandbox.write("prismq.toml", cases("case", ""));

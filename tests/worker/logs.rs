@@ -72,7 +72,7 @@ fn handler_output_can_be_filtered_from_the_log() {
 }
 
 #[test]
-fn text_lines_are_one_line_each_and_steer_no_terminal() {
+fn text_log_lines_are_escaped() {
     let log = log(&[]);
     assert!(!log.contains('\u{1b}'), "{log:?}");
     for line in log.lines() {

@@ -201,7 +201,7 @@ fn leave_the_embedded_taskmanager() -> Duration {
 }
 
 #[test]
-fn the_embedded_taskmanager_waits_and_is_left_at_once() {
+fn long_polls_of_an_embedded_taskmanager_end_at_exit() {
     assert_ends_within_a_second(leave_the_embedded_taskmanager);
 }
 

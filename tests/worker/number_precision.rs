@@ -113,7 +113,7 @@ fn claim_and_complete_keep_every_digit() {
 }
 
 #[test]
-fn spellings_of_one_number_are_one_task_and_a_result_keeps_its_own() {
+fn spellings_of_one_number_make_one_task() {
     let rig = rig();
     let create = |n: &str| rig.sandbox.prismq(["create-task", "built-in", &format!("n:={n}")]).run().exits(0).stdout;
     for spellings in [&["2.5", "2.50", "25e-1"][..], &["100.0", "1e2", "1E+2"], &["-0", "-0.0"], &["1e23", "1.0e23"]] {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{EmbeddedTaskManager, Rig, wait_for};
 
 #[test]
-fn a_restart_of_the_server_is_two_lines_and_nothing_lost() {
+fn a_server_restart_is_logged_in_two_lines() {
     let mut rig = Rig::start();
     rig.script("it", "echo x >>runs; until [ -e go ]; do sleep 0.03; done; echo 1");
     let ids: Vec<u64> = (0..20).map(|n| rig.taskmanager.create("case", json!({"case": "it", "n": n}))).collect();

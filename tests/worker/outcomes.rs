@@ -163,7 +163,7 @@ fn a_handler_that_takes_too_long_is_ended() {
 }
 
 #[test]
-fn a_time_out_over_that_of_the_claim_is_warned_of_and_cut_to_it() {
+fn a_timeout_beyond_the_claim_is_reduced_with_a_warning() {
     let mut rig = Rig::of(one_attempt(), &[("case", "timeout = \"1h\"")]);
     rig.taskmanager.restart_with(|settings| settings.faults.features = OfferedFeatures::NONE);
     rig.case("slow", "sleep 20");

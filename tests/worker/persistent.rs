@@ -39,7 +39,7 @@ fn a_slot_works_all_its_tasks_with_one_process() {
 }
 
 #[test]
-fn there_are_no_more_processes_than_slots_and_than_the_type_may_have() {
+fn processes_are_limited_by_slots_and_by_type() {
     for (settings, most) in [("", 4), ("concurrency = 1", 1)] {
         let rig = Rig::warm(LOYAL, settings);
         rig.create_warm(40);
@@ -109,7 +109,7 @@ fn the_story_of_a_task_has_what_was_printed_for_it() {
 }
 
 #[test]
-fn an_idle_worker_ends_soon_and_lets_its_processes_leave() {
+fn an_idle_worker_exits_soon_after_its_processes() {
     let rig = Rig::warm(&format!("trap 'touch left' EXIT\n{LOYAL}"), "");
     let id = rig.create_warm(1)[0];
     let mut worker = rig.work(["--concurrency", "4"]).start();
@@ -158,7 +158,7 @@ fn a_task_worked_by_hand_ends_its_process() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_killed_worker_takes_its_idle_processes_along_and_the_next_ends_what_they_started() {
+fn idle_processes_of_a_killed_worker_leave_nothing_behind() {
     let rig = Rig::warm(&format!("setsid sleep 600 & echo $! > escaped\n{LOYAL}"), "");
     let id = rig.create_warm(1)[0];
     let mut worker = rig.work([]).start();

@@ -85,7 +85,7 @@ fn tasks_that_arrive_together_wake_as_many_slots() {
 }
 
 #[test]
-fn waits_grow_while_nothing_comes_and_start_again_with_a_task() {
+fn a_task_resets_the_growing_poll_interval() {
     let published = PublishedServer::start(&["case"]);
     let sandbox = sandbox_for(&published);
     let _worker = start(&sandbox, "20ms", "10s", "1");

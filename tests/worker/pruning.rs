@@ -55,7 +55,7 @@ fn old_results(rig: &Rig) -> u64 {
 }
 
 #[test]
-fn old_results_go_while_the_slots_work_and_the_rest_stays() {
+fn old_results_are_pruned_while_slots_work() {
     let rig = Rig::start();
     let first = rig.case("first", "echo 1");
     rig.drain();

@@ -85,7 +85,7 @@ fn refused_reports_are_named_and_set_the_exit_code() {
 }
 
 #[test]
-fn a_refused_report_is_counted_and_named_alike_by_all_who_tell_of_it() {
+fn all_outputs_agree_on_refused_reports() {
     let (published, sandbox) = refusing(&Answer::error(422, "Unprocessable"), "echo 1");
     let ended = sandbox.prismq(["work", "--drain", "--max-backoff", "10m", "--json"]).run().exits(1);
     assert_eq!(ended.json(), json!({"completed": 2, "failed": 0, "unreported": 1, "refused": 1}));
@@ -123,7 +123,7 @@ fn a_refused_report_is_counted_and_named_alike_by_all_who_tell_of_it() {
 }
 
 #[test]
-fn a_worker_goes_on_and_sends_a_refused_report_again_now_and_then() {
+fn a_refused_report_is_sent_again_now_and_then() {
     let (published, sandbox) = refusing(&Answer::redirect(302, "http://127.0.0.1:9/login"), "echo 1");
     let mut worker = sandbox.prismq(["work", "--max-backoff", "200ms"]).start();
     wait_for("it to be tried four times", || (published.count(COMPLETE) >= 4).then_some(()));
@@ -139,7 +139,7 @@ fn a_worker_goes_on_and_sends_a_refused_report_again_now_and_then() {
 }
 
 #[test]
-fn a_task_that_is_handed_out_again_runs_again_and_its_refused_result_has_lost_its_claim() {
+fn a_task_claimed_again_runs_despite_its_refused_report() {
     let (published, sandbox) = refusing(&Answer::error(422, "Unprocessable"), "echo run >>runs; echo 1");
     let worker = sandbox.prismq(["work", "--max-backoff", "200ms"]).start();
     wait_for("a refused report", || (published.count(COMPLETE) >= 2).then_some(()));
@@ -227,7 +227,7 @@ fn a_key_that_is_refused_meanwhile_leaves_its_results_counted() {
 }
 
 #[test]
-fn a_report_by_hand_that_is_refused_is_kept_and_named() {
+fn a_refused_manual_report_is_kept() {
     for (command, code) in [
         (vec!["complete", "1", "--result", "1"], 1),
         (vec!["fail", "1", "--error", "no luck"], 1),

@@ -33,7 +33,7 @@ fn limit_open_files(worker: &Running, current: u64) -> u64 {
 }
 
 #[test]
-fn a_low_soft_limit_is_raised_and_handlers_get_it_back() {
+fn a_raised_soft_limit_is_restored_for_handlers() {
     let rig = Rig::start();
     let ids: Vec<u64> = (0..60).map(|n| rig.case(&format!("c{n}"), "ulimit -Sn")).collect();
     limited(&rig, "ulimit -Sn 64", "--concurrency 30").run().exits(0);
@@ -42,7 +42,7 @@ fn a_low_soft_limit_is_raised_and_handlers_get_it_back() {
 }
 
 #[test]
-fn more_slots_than_fit_are_refused_and_as_many_as_fit_do_fit() {
+fn only_as_many_slots_as_fit_are_accepted() {
     let warm = Rig::warm("while next; do answer true; done", "");
     let warm_ids = warm.create_warm(120);
     let once = Rig::start();
@@ -122,7 +122,7 @@ fn a_program_that_is_just_being_written_is_waited_for() {
 }
 
 #[test]
-fn a_shortage_that_outlasts_the_claim_gives_the_task_back_and_opens_no_breaker() {
+fn a_long_shortage_returns_the_task_without_opening_the_circuit() {
     let settings = "timeout = '200ms'\nretry = { max_attempts = 3, delay = '10ms' }";
     let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 20), &[("case", settings)]);
     let ids: Vec<u64> = (0..7).map(|n| rig.case(&format!("c{n}"), "echo 1")).collect();

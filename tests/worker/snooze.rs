@@ -47,7 +47,7 @@ fn count(log: &str, words: &str) -> usize {
 }
 
 #[test]
-fn a_type_is_not_claimed_before_the_time_and_others_go_on() {
+fn a_snoozed_type_does_not_hold_up_others() {
     let rig = Rig::of(one_attempt(), &[("case", ""), ("other", "")]);
     rig.script("held", &holding(3600, QUOTA));
     let ids = create(&rig, 5, "held");
@@ -165,7 +165,7 @@ fn a_time_that_never_comes_snoozes_for_a_day() {
 }
 
 #[test]
-fn an_invalid_time_is_named_and_snoozes_nothing() {
+fn an_invalid_time_snoozes_nothing() {
     let rig = Rig::of(one_attempt(), &[("case", "")]);
     let values = [
         r#""2026-11-22T08:00:00""#,
@@ -199,7 +199,7 @@ fn a_drain_waits_for_a_short_time() {
 }
 
 #[test]
-fn a_drain_does_not_wait_for_a_long_time_and_says_what_is_left() {
+fn a_drain_does_not_wait_for_a_long_snooze() {
     let rig = Rig::of(one_attempt(), &[("case", ""), ("other", "")]);
     rig.script("held", &holding(3600, QUOTA));
     create(&rig, 2, "held");

@@ -144,7 +144,7 @@ fn a_worker_that_cannot_start_is_never_up() {
 }
 
 #[test]
-fn the_loop_turns_while_the_server_lets_it_wait_and_while_handlers_run() {
+fn heartbeats_continue_during_long_polls_and_handlers() {
     let rig = Rig::start();
     let manager = Manager::of(&rig);
     let mut worker = manager.service(rig.work(["--concurrency", "2"])).start();
@@ -181,7 +181,7 @@ fn a_slot_that_hangs_is_noticed() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_socket_may_have_a_name_and_no_file() {
+fn a_socket_may_be_abstract() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr;
 

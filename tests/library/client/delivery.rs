@@ -153,7 +153,7 @@ fn a_refused_report_is_looked_up_at_once() {
 }
 
 #[test]
-fn looking_and_sending_are_both_tried_again() {
+fn lookups_and_reports_are_both_retried() {
     let clock = FakeClock::new();
     let sent = [Answer::close(), recorded("complete: deadlock in the server's database"), recorded("complete")];
     let (sent, looks) = (Mutex::new(sent.into_iter()), Mutex::new([recorded("backend down")].into_iter()));
@@ -321,7 +321,7 @@ fn a_summary_is_short_however_much_the_handler_wrote_beside_its_data() {
 }
 
 #[test]
-fn a_long_error_text_is_cut_between_letters_and_still_recognised() {
+fn a_truncated_error_text_is_still_recognised() {
     let outcome = Outcome::failure(ErrorType::Handler, format!("x{}", "ž".repeat(10_000)));
     let error = sent(&result(outcome.clone()))["error"].as_str().unwrap().to_owned();
     assert_eq!(error, format!("x{}", "ž".repeat(3_999)));

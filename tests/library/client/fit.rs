@@ -57,7 +57,7 @@ fn failure_with(data: Value) -> Outcome {
 }
 
 #[test]
-fn the_largest_parts_are_left_out_first_and_the_rest_is_kept() {
+fn the_largest_parts_are_omitted_first() {
     let small = || json!({"count": 3, "ok": true});
     for (data, expected, omitted) in [
         (json!({"blob": text(70_000), "n": small()}), json!({"n": small()}), json!(["blob"])),
@@ -100,7 +100,7 @@ fn the_largest_parts_are_left_out_first_and_the_rest_is_kept() {
 }
 
 #[test]
-fn of_many_small_parts_as_many_are_kept_as_have_room_and_the_names_are_few() {
+fn of_many_small_parts_those_that_fit_are_kept() {
     let data: Value =
         (0..9_000).map(|n| (format!("field-{n:05}"), json!("abcdef"))).collect::<serde_json::Map<_, _>>().into();
     let result = kept(Outcome::success(data.clone()), COLUMN, plain);

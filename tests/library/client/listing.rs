@@ -185,7 +185,7 @@ fn a_server_that_answers_nonsense_is_no_circle() {
 }
 
 #[test]
-fn names_are_exact_and_only_the_percent_sign_is_a_pattern() {
+fn names_are_exact_except_for_the_percent_sign() {
     let names = ["send_mail", "send.mail", "Send_Mail", "send_mails", "sendxmail", r"send\mail", "send%mail"];
     let items: Vec<Value> = names
         .iter()

@@ -39,7 +39,7 @@ fn point_01_ids_come_as_numbers_or_digits() {
 }
 
 #[test]
-fn point_02_an_empty_queue_is_no_error_and_not_asked_again() {
+fn point_02_an_empty_queue_is_not_an_error_and_not_retried() {
     let documented = Answer::error(404, "No available tasks");
     for empty in [recorded("claim: queue empty"), documented] {
         let server = ScriptedServer::always(empty);
@@ -128,7 +128,7 @@ fn point_07_a_failed_task_comes_back_at_once_with_one_more_attempt() {
 }
 
 #[test]
-fn point_08_what_is_over_64_kib_goes_as_a_summary_and_is_not_retried() {
+fn point_08_a_result_over_64_kib_is_sent_as_a_summary() {
     let server = ScriptedServer::queue([
         recorded("create: params over 65,535 bytes"),
         recorded("complete: result over 65,535 bytes"),

@@ -161,7 +161,7 @@ fn a_wait_is_logged_with_its_reason_and_length() {
 }
 
 #[test]
-fn health_is_asked_without_the_key_and_all_else_with_it() {
+fn only_health_is_called_without_the_key() {
     let server = ScriptedServer::always(recorded("show a task"));
     every_call(&secret_client(&server, Retries::NONE));
     let without: Vec<String> = server

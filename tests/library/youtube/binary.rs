@@ -62,7 +62,7 @@ fn it_is_reached_through_the_proxy_that_the_environment_names() {
 }
 
 #[test]
-fn a_worker_works_all_three_types_and_the_key_is_seen_nowhere() {
+fn a_worker_handles_all_types_without_showing_the_key() {
     let api = YouTube::start().with_videos((1..=3).map(video));
     let rig = registered(&api);
     let single = rig.create(VIDEO, &json!({"video_id": id(2)}));
@@ -224,7 +224,7 @@ fn no_other_handler_gets_the_key() {
 }
 
 #[test]
-fn the_report_of_a_large_channel_carries_the_ids_of_its_ideas_and_the_results_file_their_texts() {
+fn a_large_channel_is_reported_with_the_ids_of_its_ideas() {
     let wordy = |n: usize| {
         let mut video = video(n);
         video["snippet"]["description"] = json!("Všechno o včelách. ".repeat(200));

@@ -43,7 +43,7 @@ fn the_newest_fifty_are_read_where_nothing_else_is_said() {
 }
 
 #[test]
-fn more_are_read_page_by_page_and_in_batches() {
+fn more_are_read_in_pages_and_batches() {
     for (wanted, calls) in [
         (100, &["channels", "playlistItems", "playlistItems", "videos", "videos"][..]),
         (51, &["channels", "playlistItems", "playlistItems", "videos", "videos"]),

@@ -11,7 +11,7 @@ fn create_searches(rig: &Rig, count: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_type_whose_cheapest_task_cannot_be_paid_is_left_alone_and_others_go_on() {
+fn a_type_without_quota_does_not_hold_up_others() {
     let api = YouTube::start().with_videos((1..=3).map(video));
     let rig = registered(&api);
     let searches = create_searches(&rig, 3);
@@ -40,7 +40,7 @@ fn a_type_whose_cheapest_task_cannot_be_paid_is_left_alone_and_others_go_on() {
 }
 
 #[test]
-fn a_day_that_the_api_calls_used_up_holds_all_types_and_says_why() {
+fn an_exhausted_quota_snoozes_all_types() {
     let api = YouTube::start().with_videos((1..=3).map(video));
     let rig = registered(&api);
     let searches = create_searches(&rig, 2);

@@ -52,7 +52,7 @@ fn search_params_are_sent() {
 }
 
 #[test]
-fn videos_that_vanished_are_named_and_the_rest_is_kept() {
+fn missing_videos_are_named() {
     let bench = Bench::new(YouTube::start().with_videos([video(1), video(2)]).losing("gone-video1"));
     let data = bench.succeed(NAME, json!({"search_query": "bees"}));
     assert_eq!(data["videos"].as_array().unwrap().len(), 2);

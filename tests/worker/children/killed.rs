@@ -24,7 +24,7 @@ fn family(name: &str) -> (Worker, Running, [Pid; 3]) {
 }
 
 #[test]
-fn the_handlers_of_a_killed_worker_die_with_it_and_what_they_had_started_by_the_next_start() {
+fn handlers_of_a_killed_worker_leave_nothing_behind() {
     let (_worker, mut running, [leader, member, escaped]) = family("killed-1");
     running.kill();
     assert_ends(leader);

@@ -149,7 +149,7 @@ fn report_refused(task_id: u64, status: u16, error: &'static str) -> Refusal {
 }
 
 #[test]
-fn a_refused_result_holds_up_none_of_its_batch_and_is_kept() {
+fn a_refused_result_does_not_hold_up_its_batch() {
     let (front, row) = refuse_one(|id| report_refused(id, 400, "Validation failed"));
     assert_eq!(
         (&row["status"], &row["reported_at"]),
@@ -160,7 +160,7 @@ fn a_refused_result_holds_up_none_of_its_batch_and_is_kept() {
 }
 
 #[test]
-fn a_result_whose_claim_was_lost_holds_up_none_of_its_batch() {
+fn a_lost_claim_does_not_hold_up_its_batch() {
     for (status, error) in [
         (404, "Task not found"),
         (403, "Task is claimed by another worker"),
@@ -234,7 +234,7 @@ fn cancel_one(features: OfferedFeatures) {
 }
 
 #[test]
-fn a_cancelled_task_in_the_middle_of_a_batch_is_stopped_and_the_others_go_on() {
+fn only_the_cancelled_task_of_a_batch_is_stopped() {
     cancel_one(OfferedFeatures::default());
 }
 

@@ -134,7 +134,7 @@ fn killed_with_a_part_of_a_batch_stored_only_the_rest_is_run_again() {
 
 /// The first worker of another machine that asks gets them; the results are shown to have lost their claims.
 #[test]
-fn the_claims_of_a_killed_worker_expire_and_are_handed_out_elsewhere() {
+fn the_tasks_of_a_killed_worker_go_to_another() {
     let rig = Rig::of(EmbeddedTaskManager::with(|it| it.claim_timeout = Some(Duration::from_secs(2))), &[("case", "")]);
     let ids = create(&rig, "echo run >> runs; echo 1", SLOTS);
     let work = |worker_id| rig.work(["--drain", "--concurrency", "4", "--worker-id", worker_id]);

@@ -3,7 +3,7 @@
 use crate::support::{EmbeddedTaskManager, Rig, wait_for};
 
 #[test]
-fn a_type_that_keeps_failing_is_paused_and_others_go_on() {
+fn a_failing_type_does_not_hold_up_others() {
     let taskmanager = EmbeddedTaskManager::with(|settings| settings.max_attempts = 1);
     let rig = Rig::of(taskmanager, &[("case", ""), ("other", "")]);
     rig.script("away", "echo run >> runs; exit 69");

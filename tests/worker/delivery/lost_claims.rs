@@ -210,7 +210,7 @@ fn a_drain_does_not_end_well_where_it_cannot_see_what_is_claimed() {
 }
 
 #[test]
-fn a_lost_task_that_cannot_be_read_at_first_is_read_again_and_one_that_never_can_is_told() {
+fn an_unreadable_lost_task_is_read_again_before_it_is_named() {
     at_once([(2, "completed", 0), (1000, "claimed", 1)], |(answers, status, code)| {
         let (published, sandbox) = with_tasks(2);
         published.inject(CLAIM, Fault::AnswerLost);

@@ -12,7 +12,7 @@ use crate::support::published::{Fault, PublishedServer};
 use crate::support::{Answer, EmbeddedTaskManager, Rig, ScriptedServer, at_once, cases, recorded, rows, wait_for};
 
 #[test]
-fn results_wait_while_the_taskmanager_is_away_and_arrive_soon_after_its_return() {
+fn results_arrive_soon_after_an_outage() {
     let mut rig = Rig::start();
     let ids: Vec<u64> = ["a", "b", "c"]
         .map(|name| rig.case(name, &format!("touch {name}.started; while ! [ -e go ]; do sleep 0.03; done; echo 1")))
@@ -69,7 +69,7 @@ fn results_that_waited_arrive_oldest_first_also_by_the_next_start() {
 }
 
 #[test]
-fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
+fn a_pending_report_is_sent_every_second_and_at_exit() {
     let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
@@ -87,7 +87,7 @@ fn a_result_that_waits_is_tried_every_second_and_at_the_end() {
 }
 
 #[test]
-fn a_result_that_was_asked_for_later_is_sent_then_and_not_before_though_other_calls_succeed() {
+fn retry_after_of_a_report_is_respected_although_other_calls_succeed() {
     let published = PublishedServer::start(&["case"]);
     let sandbox = published.sandbox(&cases("case", ""));
     sandbox.write("it.sh", "echo 1");
@@ -127,7 +127,7 @@ fn a_task_handed_out_again_while_its_report_is_under_way_is_not_run_twice() {
 }
 
 #[test]
-fn a_result_that_comes_too_late_is_kept_and_marked_lost() {
+fn a_late_result_is_marked_lost() {
     let taskmanager = EmbeddedTaskManager::expiring(Duration::from_millis(200));
     let rig = Rig::of(taskmanager, &[("case", "")]);
     let id = rig.case("slow", "while ! [ -e go ]; do sleep 0.03; done; echo 1");

@@ -21,7 +21,7 @@ fn alerts_are_raised_when_they_should_be() {
 }
 
 #[test]
-fn alerts_and_dashboard_name_metrics_that_there_are() {
+fn alerts_and_dashboard_use_existing_metrics() {
     let rig = Rig::of(EmbeddedTaskManager::with(|settings| settings.max_attempts = 1), &[("case", "")]);
     let worker = StatusWorker::start(&rig, []);
     rig.case("bad", "exit 65");

@@ -33,7 +33,7 @@ fn the_address_may_come_from_the_environment() {
 }
 
 #[test]
-fn it_answers_reads_of_what_is_there_and_nothing_else() {
+fn it_answers_only_reads_of_known_paths() {
     let rig = Rig::start();
     let worker = StatusWorker::start(&rig, []);
     wait_for("the first answer", || (worker.get("/ready").0 == 200).then_some(()));

@@ -30,7 +30,7 @@ fn assert_named(output: &Output, words: &str) {
 }
 
 #[test]
-fn a_worker_at_rest_notices_that_its_results_file_is_gone_and_ends() {
+fn an_idle_worker_exits_when_its_results_file_is_gone() {
     let cases = [
         ("rm data/results.db", "results.db was deleted or moved while it was in use"),
         ("rm data/results.db*", "results.db was deleted or moved"),
@@ -145,7 +145,7 @@ fn ideas_never_go_into_a_database_that_is_gone() {
 }
 
 #[test]
-fn a_link_to_the_results_file_is_as_good_and_may_not_be_turned() {
+fn a_link_to_the_results_file_must_not_be_redirected() {
     let mut rig = Rig::start();
     fs::create_dir(rig.sandbox.path("real")).unwrap();
     symlink("real/store.db", rig.sandbox.path("link.db")).unwrap();
@@ -167,7 +167,7 @@ fn a_link_to_the_results_file_is_as_good_and_may_not_be_turned() {
 }
 
 #[test]
-fn a_claim_by_hand_whose_results_file_goes_is_reported_and_fails() {
+fn a_manual_claim_fails_if_its_results_file_is_gone() {
     let rig = Rig::of(EmbeddedTaskManager::start(), &[("case", "")]);
     let id = rig.case("one", "rm results.db; echo 42");
     let claimed = rig.sandbox.prismq(["claim", "--run", "--once"]).run().exits(1);

@@ -13,7 +13,7 @@ fn wait_for_status(worker: &StatusWorker, path: &str, status: u16) -> Value {
 }
 
 #[test]
-fn an_outage_makes_it_not_ready_and_leaves_it_healthy() {
+fn an_outage_makes_it_unready_but_not_unhealthy() {
     let mut rig = Rig::start();
     let worker = StatusWorker::start(&rig, []);
     assert_eq!(wait_for_status(&worker, "/ready", 200), json!({"ready": true}));
@@ -30,7 +30,7 @@ fn an_outage_makes_it_not_ready_and_leaves_it_healthy() {
 }
 
 #[test]
-fn a_worker_that_waits_for_its_first_answer_is_healthy_and_not_ready() {
+fn before_its_first_answer_a_worker_is_healthy_but_not_ready() {
     let mut rig = Rig::of(EmbeddedTaskManager::away(), &[]);
     rig.sandbox.write("prismq.toml", "[[task_type]]\nname = 'case'\nhandler = 'echo'\n");
     let mut worker = StatusWorker::start(&rig, ["--register"]);

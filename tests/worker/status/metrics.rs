@@ -83,7 +83,7 @@ fn an_attempt_that_was_not_run_is_no_failure() {
 }
 
 #[test]
-fn a_task_that_runs_is_in_flight_and_a_claim_can_be_lost() {
+fn running_tasks_and_lost_claims_are_counted() {
     let rig = Rig::of(EmbeddedTaskManager::expiring(Duration::from_millis(200)), &[("case", "")]);
     let worker = StatusWorker::start(&rig, []);
     rig.case("slow", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");

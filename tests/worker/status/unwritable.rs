@@ -74,7 +74,7 @@ fn a_worker_survives_every_kind_of_unwritable_results_file() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_result_that_finds_no_room_is_reported_and_the_worker_goes_on() {
+fn a_result_without_room_is_reported_anyway() {
     let rig = Rig::start();
     let waits = "touch started; until [ -e go ]; do sleep 0.03; done; echo 42";
     let first = rig.case("first", waits);
