@@ -320,13 +320,17 @@ impl InFlight {
         self.lock().cancels.retain(|other| !Arc::ptr_eq(&other.token, token));
     }
 
-    /// Returns the claims of running tasks: their worker ID, their task, and what cancels it.
+    /// Returns the claims of running tasks: their worker ID, their task, and what cancels it. A task that continues under
+    /// a later claim has that one's worker ID: a recovered task may have been claimed by a dead worker first.
     pub(super) fn running_claims(&self) -> Vec<(String, TaskId, Arc<CancelToken>)> {
+        let state = self.lock();
         let with_claim = |it: &Cancellable| {
-            let (worker_id, id) = it.claim.clone()?;
-            Some((worker_id, id, Arc::clone(&it.token)))
+            let (worker_id, id) = it.claim.as_ref()?;
+            let next = state.tasks.get(id).and_then(|entry| entry.next.as_ref());
+            let worker_id = next.map_or(worker_id, |next| &next.worker_id);
+            Some((worker_id.clone(), *id, Arc::clone(&it.token)))
         };
-        self.lock().cancels.iter().filter_map(with_claim).collect()
+        state.cancels.iter().filter_map(with_claim).collect()
     }
 
     /// Cancels every running task, and every one that still starts.
@@ -358,7 +362,26 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn claim(attempt: u32, worker_id: &str) -> Claim {
+        let task = Task { id: TaskId(1), task_type: "a".into(), params: json!({}), attempt, priority: 0 };
+        let claimed_at = Timestamp::UNIX_EPOCH;
+        Claim { task, worker_id: worker_id.into(), claimed_at, deadline: claimed_at.into() }
+    }
+
+    #[test]
+    fn a_task_that_continues_is_renewed_under_its_later_claim() {
+        let (table, recovered) = (InFlight::new(&[], EarlierWorkers::None), claim(1, "dead"));
+        assert_eq!(table.enter(&recovered), Entered::New);
+        table.cancel_token(Some(&recovered));
+        let worker_ids = || table.running_claims().into_iter().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>();
+        assert_eq!(worker_ids(), ["dead"]);
+        assert_eq!(table.enter(&claim(2, "own")), Entered::Continues);
+        assert_eq!(worker_ids(), ["own"]);
+    }
 
     #[test]
     fn each_is_told_once_until_the_task_is_done() {
