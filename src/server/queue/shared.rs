@@ -107,6 +107,7 @@ impl SharedQueue {
             let mut queue = self.lock().await;
             let length = queue.length_of_tasks(ids)?;
             if length <= LARGE {
+                queue.uncommitted += length;
                 return work(&mut queue);
             }
             length
