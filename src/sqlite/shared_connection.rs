@@ -43,22 +43,21 @@ impl SharedConnection {
         &self,
         change: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, DatabaseError> {
-        let (teller, told) = sync_channel(1);
+        let (sender, outcome) = sync_channel(1);
         let queued = move |group: std::result::Result<&mut GroupCommit, &DatabaseError>| {
             let changed = match group {
                 Ok(group) => group.change(change).map_err(|error| DatabaseError::of(&error)),
                 Err(error) => Err(error.clone()),
             };
             let reply = move |committed: &std::result::Result<(), DatabaseError>| {
-                let outcome = changed.and_then(|changed| committed.clone().map(|()| changed));
-                // The caller waits for it.
-                let _ = teller.send(outcome);
+                // It cannot fail: the caller waits.
+                let _ = sender.send(changed.and_then(|changed| committed.clone().map(|()| changed)));
             };
             Box::new(reply) as Reply
         };
         self.queue.lock().push_back(Box::new(queued));
         self.write_queued(&mut self.group.lock());
-        told.recv().unwrap_or_else(|_| Err(DatabaseError::lasting("a change to it has panicked")))
+        outcome.recv().unwrap_or_else(|_| Err(DatabaseError::lasting("a change to it has panicked")))
     }
 
     /// Makes the queued changes, unless another thread has, commits them, and replies. If another process holds the file,

@@ -5,7 +5,7 @@
 //! | Part | What it does | Threads |
 //! |---|---|---|
 //! | [`Supervisor`] | starts the threads, prunes old rows, sends heartbeats, waits for the end | the caller's |
-//! | [`Slots`] | run tasks and store their results, one slot for several ([`storing`]) | one for each slot |
+//! | [`Slots`] | run tasks, and store their results, several at once if that helps ([`storing`]) | one for each slot |
 //! | [`Poller`] | claims tasks for the slots that are free | those of the slots |
 //! | [`Recovery`] | recovers the tasks of dead processes, and searches for lost claims | the caller's at the start, then those of the slots |
 //! | [`Reporter`] | sends and settles what is stored | senders; one for reports that are sent again |

@@ -245,7 +245,7 @@ impl ReportQueue {
         self.lock().ended_at.is_some()
     }
 
-    /// Adds reports to send for the first time, up to `most` in one call.
+    /// Adds reports to send for the first time. One call sends up to `most` of them.
     pub(super) fn add_fresh(&self, reports: Vec<PendingReport>, most: usize) -> Needs {
         let mut state = self.lock();
         state.fresh.extend(reports);

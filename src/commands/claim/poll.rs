@@ -1,4 +1,7 @@
 //! Polls until there is a task: by long polls if the server supports them, else at intervals.
+//!
+//! What is the same for workers is shared: [`LongPollPolicy`], [`Backoff`], [`Client::claim_once`], [`withdraw_claims`].
+//! The loop is not: this one claims a single task, and has no slots, no circuit breakers and no tasks in flight.
 
 use std::sync::Arc;
 use std::thread;

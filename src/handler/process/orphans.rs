@@ -179,11 +179,17 @@ impl Descendants {
                     continue;
                 }
             };
-            let belongs_to_another_run = self.belongs_to_another_run(&running, &orphan, &stat);
-            // If it exits by itself, its environment is gone, but then it does not matter either.
-            if !belongs_to_another_run && orphan.kill().is_err() {
+            // One that has just exited has lost its mark, and may seem to belong to another run. Its children may be ours,
+            // so it counts as killed: the next search finds them.
+            let is_killed = if self.belongs_to_another_run(&running, &orphan, &stat) {
+                orphan.is_gone_by(Instant::now())
+            } else if orphan.kill().is_ok() {
+                true
+            } else {
                 killed.immune += 1;
-            } else if !belongs_to_another_run || orphan.is_gone_by(Instant::now()) {
+                false
+            };
+            if is_killed {
                 killed.dying.push(orphan);
             }
         }
