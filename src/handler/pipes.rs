@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::lines::{LineSplitter, ProgressForwarder, RedactingListener, Sink, StderrForwarder};
@@ -81,11 +82,12 @@ impl<S: Sink> OutputPipe<S> {
     }
 
     /// Reads once, so that a child that prints without pause cannot delay its own timeout.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) {
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) {
         let Some(fd) = &self.fd else { return };
-        match rustix::io::read(fd, &mut *buffer) {
+        buffer.clear();
+        match rustix::io::read(fd, spare_capacity(buffer)) {
             Ok(0) => self.fd = None,
-            Ok(count) => self.sink.take(&buffer[..count]),
+            Ok(_) => self.sink.take(buffer),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.fd = None,
         }
@@ -126,7 +128,7 @@ impl<'a, O: Sink> Pipes<'a, O> {
     ///
     /// Standard output is read first. Whatever the child wrote to the other pipes before its answer is then read in the
     /// same call, since a pipe holds no more than the buffer.
-    pub(super) fn transfer(&mut self, buffer: &mut [u8]) {
+    pub(super) fn transfer(&mut self, buffer: &mut Vec<u8>) {
         self.stdin.write();
         self.stdout.read(buffer);
         self.stderr.read(buffer);
@@ -173,7 +175,7 @@ mod tests {
         let input = StdinInput { bytes: Vec::new(), is_last: false };
         let mut pipes = Pipes::new(ends, input, LateStderr(stderr.1), listener);
         stdout.1.write_all(b"answer\n").unwrap();
-        pipes.transfer(&mut [0; 64]);
+        pipes.transfer(&mut Vec::with_capacity(64));
         assert_eq!(pipes.finish().2, "said with it");
     }
 }

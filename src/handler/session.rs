@@ -1,6 +1,6 @@
-//! Runs a child's task in the calling thread, with one `poll` over its pipes, its exit and a wake pipe.
+//! Runs a child's task in the calling thread, with one `poll` over its pipes, its exit and a file that wakes it.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +14,7 @@ use super::Run;
 use super::answer::Output;
 use super::lines::RedactingListener;
 use super::pipes::{Pipes, StdinInput};
-use super::process::{Child, ChildExit, Ends, LINGER, Program};
+use super::process::{Child, ChildExit, Ends, LINGER, Program, wake_files};
 use super::redact::Redactor;
 use super::run::Interruption;
 use crate::shutdown::{CancelReason, CancelToken};
@@ -124,7 +124,7 @@ impl<'a, O: Output> Session<'a, O> {
 
     /// Runs until the child has exited or its output is complete. Returns whether it is alive.
     pub(super) fn run(&mut self) -> io::Result<bool> {
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = Vec::with_capacity(CHUNK);
         // The pipe is empty, and the input usually fits into it.
         self.pipes.stdin.write();
         while !self.is_over() {
@@ -272,32 +272,29 @@ impl<'a, O: Output> Session<'a, O> {
 
 /// Wakes a session that polls it.
 struct Wake {
-    reader: PipeReader,
-    writer: Arc<PipeWriter>,
+    reader: Arc<OwnedFd>,
+    writer: Arc<OwnedFd>,
 }
 
 impl Wake {
     fn new() -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        rustix::io::ioctl_fionbio(&reader, true)?;
-        rustix::io::ioctl_fionbio(&writer, true)?;
-        Ok(Self { reader, writer: Arc::new(writer) })
+        let [reader, writer] = wake_files()?;
+        Ok(Self { reader, writer })
     }
 
-    /// Wakes the session when `stop` is raised. `stop` may outlive the pipe.
+    /// Wakes the session when `stop` is raised. `stop` may outlive the files.
     fn on_raise(&self, stop: &CancelToken) {
         let writer = Arc::downgrade(&self.writer);
         stop.on_raise(None, move |_| {
             if let Some(writer) = writer.upgrade() {
-                // The pipe is never full: only a few bytes go through it.
-                let _ = (&*writer).write(b"s");
+                // There is always room: only a few bytes are written.
+                let _ = rustix::io::write(&*writer, &1_u64.to_ne_bytes());
             }
         });
     }
 
-    /// Empties the pipe.
     fn drain(&self) {
-        let _ = (&self.reader).read(&mut [0; 64]);
+        let _ = rustix::io::read(&*self.reader, &mut [0; 64]);
     }
 }
 

@@ -12,19 +12,28 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitStatus;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use libc::{c_char, c_int, c_uint, c_void, pid_t};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, kill_process, pidfd_open};
 
-use super::orphans::{MARK, limit_with_token};
+use super::orphans::{Descendants, MARK, limit_with_token};
 use super::{PROGRESS_FD, Program, reap};
 use crate::resources;
 
 /// Maximum number of files open while a child is started, and while it runs.
-pub(in crate::handler) const FILES: (usize, usize) = (10, 7);
+pub(in crate::handler) const FILES: (usize, usize) = (9, 6);
 
 /// Size of the child's stack until exec, in units of 16 bytes, its alignment. The child only makes system calls.
 const STACK: usize = 4096;
+
+/// Returns a file that can be polled, and one that makes it readable when 8 bytes are written to it.
+pub(in crate::handler) fn wake_files() -> io::Result<[Arc<OwnedFd>; 2]> {
+    let file = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    Ok([Arc::clone(&file), file])
+}
 
 /// A child process that dies with the thread that started it.
 pub(super) struct ChildProcess {
@@ -33,19 +42,20 @@ pub(super) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts `program` with `mark` in its environment, and with `files` as its descriptors 0 to 3.
-    pub(super) fn start(program: &Program, mark: Option<&str>, files: [OwnedFd; 4]) -> io::Result<Self> {
+    /// Starts `program` as the leader of `descendants`, and with `files` as its descriptors 0 to 3.
+    pub(super) fn start(program: &Program, descendants: Option<&Descendants>, files: [OwnedFd; 4]) -> io::Result<Self> {
+        let mark = descendants.map(Descendants::mark);
         let words = ExecArgs::of(program, mark)?;
         let realtime = mark.and_then(realtime_limit);
         let files_of_child = files.each_ref().map(AsRawFd::as_raw_fd);
-        let pid = Launch { realtime, ..Launch::new(&words, files_of_child) }.start()?;
+        let pid = Launch { realtime, ..Launch::new(&words, files_of_child, descendants) }.start()?;
         // Only the child may keep them open, so that we notice when it closes them.
         drop(files);
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => Ok(Self { pid, fd }),
             Err(error) => {
                 let _ = kill_process(pid, Signal::KILL);
-                let _ = reap(pid);
+                reap_failed(pid, descendants);
                 Err(error.into())
             }
         }
@@ -109,6 +119,7 @@ struct Launch<'a> {
     args: Vec<*const c_char>,
     env: Vec<*const c_char>,
     files: [RawFd; 4],
+    descendants: Option<&'a Descendants>,
     parent: pid_t,
     /// The child's limit on open files, if it differs from ours.
     open_files: Option<libc::rlimit>,
@@ -119,7 +130,7 @@ struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    fn new(words: &'a ExecArgs, files: [RawFd; 4]) -> Self {
+    fn new(words: &'a ExecArgs, files: [RawFd; 4], descendants: Option<&'a Descendants>) -> Self {
         // SAFETY: getpid cannot fail.
         let parent = unsafe { libc::getpid() };
         let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
@@ -130,6 +141,7 @@ impl<'a> Launch<'a> {
             args: null_terminated(&words.args),
             env: null_terminated(&words.env),
             files,
+            descendants,
             parent,
             open_files,
             realtime: None,
@@ -140,13 +152,16 @@ impl<'a> Launch<'a> {
     /// Starts the child. Returns when the program is executed, or has failed.
     fn start(mut self) -> io::Result<Pid> {
         let mut stack: Vec<u128> = Vec::with_capacity(STACK);
+        // The kernel writes the PID before the child runs: others see early that it is a leader, not an orphan.
+        let mut unused = 0;
+        let leader = self.descendants.map_or(&raw mut unused, |descendants| descendants.leader().as_ptr());
         let pid = with_signals_blocked(|| {
             // SAFETY: the child runs `child_main` on a stack of its own, which grows downwards. VFORK holds this thread until
             // the child has executed the program or exited, so the stack and `self` outlive its use of them.
             let pid = unsafe {
                 let top = stack.as_mut_ptr().add(STACK).cast::<c_void>();
-                let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-                libc::clone(child_main, top, flags, ptr::from_mut(&mut self).cast())
+                let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
+                libc::clone(child_main, top, flags, ptr::from_mut(&mut self).cast(), leader)
             };
             // -1 on failure.
             Pid::from_raw(pid.max(0)).ok_or_else(io::Error::last_os_error)
@@ -154,7 +169,7 @@ impl<'a> Launch<'a> {
         match self.error {
             None => Ok(pid),
             Some(error) => {
-                let _ = reap(pid);
+                reap_failed(pid, self.descendants);
                 Err(io::Error::from_raw_os_error(error))
             }
         }
@@ -187,6 +202,14 @@ impl<'a> Launch<'a> {
         }
         Err(errno())
     }
+}
+
+/// Reaps a child that could not be started. From then on its PID may be that of an orphan.
+fn reap_failed(pid: Pid, descendants: Option<&Descendants>) {
+    if let Some(descendants) = descendants {
+        descendants.leader().store(0, Ordering::Release);
+    }
+    let _ = reap(pid);
 }
 
 /// Returns the limit on real-time CPU time that contains the token of `mark`, if our own limit allows it.

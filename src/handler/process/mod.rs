@@ -34,11 +34,11 @@ use crate::failpoint;
 use crate::task::TaskId;
 
 #[cfg(target_os = "linux")]
-pub(super) use self::linux::FILES;
+pub(super) use self::linux::{FILES, wake_files};
 #[cfg(target_os = "linux")]
 pub use self::orphans::{Orphan, kill_orphans, supervise};
 #[cfg(not(target_os = "linux"))]
-pub(super) use self::other_unix::FILES;
+pub(super) use self::other_unix::{FILES, wake_files};
 #[cfg(not(target_os = "linux"))]
 pub use self::other_unix::{Orphan, kill_orphans, supervise};
 
@@ -79,6 +79,14 @@ impl Ends {
     }
 }
 
+/// What is left of a child's descendants after they were killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    alive: usize,
+    /// Whether there may be others: it is not known of each process where it comes from, or they could not be listed.
+    may_be_more: bool,
+}
+
 /// How a child exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChildExit {
@@ -100,6 +108,8 @@ impl From<ExitStatus> for ChildExit {
 pub(super) struct Child {
     process: ChildProcess,
     descendants: Option<Descendants>,
+    /// Whether the child has exited and no descendant of it is left.
+    has_none: bool,
     reaped: bool,
 }
 
@@ -115,11 +125,8 @@ impl Child {
         let ends = Ends::new([stdin.into(), stdout.into(), stderr.into(), progress.into()])?;
         let descendants = Descendants::register(program.task);
         let files = [stdin_of_child.into(), stdout_of_child.into(), stderr_of_child.into(), progress_of_child.into()];
-        let process = ChildProcess::start(program, descendants.as_ref().map(Descendants::mark), files)?;
-        if let Some(descendants) = &descendants {
-            descendants.set_leader(process.pid());
-        }
-        Ok((Self { process, descendants, reaped: false }, ends))
+        let process = ChildProcess::start(program, descendants.as_ref(), files)?;
+        Ok((Self { process, descendants, has_none: false, reaped: false }, ends))
     }
 
     /// Signals the whole group. An empty group is not an error.
@@ -135,8 +142,11 @@ impl Child {
     }
 
     /// Kills descendants outside of the group after the child has exited. Returns how many could not be killed.
-    pub(super) fn end_descendants(&self) -> usize {
-        self.descendants.as_ref().map_or(0, |descendants| descendants.end(Instant::now() + LINGER))
+    pub(super) fn end_descendants(&mut self) -> usize {
+        let Some(descendants) = self.descendants.as_ref().filter(|_| !self.has_none) else { return 0 };
+        let left = descendants.end(Instant::now() + LINGER);
+        self.has_none = left == Left { alive: 0, may_be_more: false };
+        left.alive
     }
 
     /// Kills the rest of the group and reaps the child. Must be called at most once.

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::io;
 use std::iter;
 use std::ops::Range;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use rustix::process::{
     DumpableBehavior, Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, waitid,
 };
 
+use super::Left;
 use super::proc::{self, PidHandle, ProcStat};
 use crate::resources::is_shortage;
 use crate::task::TaskId;
@@ -53,8 +54,14 @@ struct Supervision {
 /// A handler's run that has not ended.
 struct ActiveRun {
     mark: String,
-    /// The handler's process; `None` while it is being started.
-    leader: Option<Pid>,
+    /// The PID of the handler's process; 0 before it exists. Written by the kernel.
+    leader: Arc<AtomicI32>,
+}
+
+impl ActiveRun {
+    fn leader(&self) -> Option<Pid> {
+        Pid::from_raw(self.leader.load(Ordering::Acquire))
+    }
 }
 
 /// Makes this process kill everything that its handlers start when they end, including processes that leave the group
@@ -104,6 +111,7 @@ fn token_in_limit(limit: u64) -> Option<String> {
 pub(super) struct Descendants {
     supervision: &'static Supervision,
     mark: String,
+    leader: Arc<AtomicI32>,
 }
 
 impl Descendants {
@@ -112,8 +120,9 @@ impl Descendants {
         let supervision = SUPERVISION.get()?;
         let run = supervision.runs.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{task}-{run}", supervision.token);
-        supervision.running().push(ActiveRun { mark: mark.clone(), leader: None });
-        Some(Self { supervision, mark })
+        let leader = Arc::default();
+        supervision.running().push(ActiveRun { mark: mark.clone(), leader: Arc::clone(&leader) });
+        Some(Self { supervision, mark, leader })
     }
 
     /// Returns the value of [`MARK`] for the handler.
@@ -121,12 +130,9 @@ impl Descendants {
         &self.mark
     }
 
-    /// Records the handler's process, our child.
-    pub(super) fn set_leader(&self, leader: Pid) {
-        let mut running = self.supervision.running();
-        if let Some(run) = running.iter_mut().find(|run| run.mark == self.mark) {
-            run.leader = Some(leader);
-        }
+    /// Returns where the PID of the handler's process, our child, is to be written; 0 while there is none.
+    pub(super) fn leader(&self) -> &AtomicI32 {
+        &self.leader
     }
 
     /// Reaps orphans that have exited. Those of a handler that runs for hours would pile up otherwise.
@@ -140,12 +146,12 @@ impl Descendants {
     ///
     /// When an orphan dies, its children become our orphans and are found in the next iteration; no orphans means no
     /// descendants. Processes that fork and exit may keep it searching, so other handlers get the lock in between.
-    pub(super) fn end(&self, deadline: Instant) -> usize {
+    pub(super) fn end(&self, deadline: Instant) -> Left {
         let mut known_zombies = HashSet::new();
         loop {
-            let Ok(Killed { dying, immune, zombies }) = self.kill() else {
+            let Ok(Killed { dying, immune, is_other_left, zombies }) = self.kill() else {
                 if Instant::now() >= deadline {
-                    return 0;
+                    return Left { alive: 0, may_be_more: true };
                 }
                 thread::sleep(RETRY_PAUSE);
                 continue;
@@ -156,10 +162,10 @@ impl Descendants {
                 has_new_zombies |= known_zombies.insert(zombie);
             }
             if dying.is_empty() && !has_new_zombies {
-                return immune;
+                return Left { alive: immune, may_be_more: is_other_left };
             }
             if !dying.iter().all(|process| process.is_gone_by(deadline)) || Instant::now() >= deadline {
-                return immune + dying.len();
+                return Left { alive: immune + dying.len(), may_be_more: true };
             }
         }
     }
@@ -169,7 +175,7 @@ impl Descendants {
         // Orphans are only reaped under this lock, so that no PID is reused meanwhile.
         let running = self.supervision.running();
         let Orphans { living, zombies } = reap_and_list_orphans(&running)?;
-        let mut killed = Killed { dying: Vec::new(), immune: 0, zombies };
+        let mut killed = Killed { dying: Vec::new(), immune: 0, is_other_left: false, zombies };
         for (pid, stat) in living {
             let orphan = match PidHandle::open(pid) {
                 Ok(orphan) => orphan,
@@ -191,6 +197,8 @@ impl Descendants {
             };
             if is_killed {
                 killed.dying.push(orphan);
+            } else {
+                killed.is_other_left = true;
             }
         }
         Ok(killed)
@@ -205,7 +213,7 @@ impl Descendants {
         }
         // A run whose leader has exited kills its own orphans.
         let is_older = |leader| ProcStat::of(leader).is_some_and(|leader| leader.started <= stat.started);
-        let may_own = |run: &ActiveRun| run.leader.is_none_or(is_older);
+        let may_own = |run: &ActiveRun| run.leader().is_none_or(is_older);
         let is_ours = self.supervision.only_handlers || self.supervision.has_own_limit(orphan);
         !is_ours || others.any(may_own)
     }
@@ -222,6 +230,8 @@ struct Killed {
     dying: Vec<PidHandle>,
     /// How many may not be killed.
     immune: usize,
+    /// Whether there are some that may belong to another run.
+    is_other_left: bool,
     /// Orphans of any run that had exited.
     zombies: Vec<Zombie>,
 }
@@ -253,9 +263,10 @@ impl Supervision {
 /// is neither.
 fn reap_and_list_orphans(running: &[ActiveRun]) -> io::Result<Orphans> {
     // Any child may be a handler that is being started.
-    let may_reap = running.iter().all(|run| run.leader.is_some());
-    let is_leader = |pid| running.iter().any(|run| run.leader == Some(pid));
-    let orphans = proc::children_of_main_thread()?.into_iter().filter(|pid| !is_leader(*pid));
+    let children = proc::children_of_main_thread()?;
+    let leaders: Vec<Option<Pid>> = running.iter().map(ActiveRun::leader).collect();
+    let may_reap = !leaders.contains(&None);
+    let orphans = children.into_iter().filter(|pid| !leaders.contains(&Some(*pid)));
     let orphans = orphans.filter_map(|pid| Some((pid, ProcStat::of(pid)?)));
     let (zombies, living): (Vec<_>, Vec<_>) =
         orphans.partition(|(pid, stat)| stat.is_zombie && (!may_reap || is_reaped(*pid)));

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::ptr;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, kill_process, setrlimit, setsid, waitid};
 
-use super::{PROGRESS_FD, Program, reap};
+use super::{Left, PROGRESS_FD, Program, reap};
 use crate::resources;
 use crate::task::TaskId;
 
@@ -27,6 +28,14 @@ const MARK: &str = "PRISMQ_TASK_MARK";
 
 const OPEN_FDS: &str = "/dev/fd";
 
+/// Returns a file that can be polled, and one that makes it readable when 8 bytes are written to it.
+pub(in crate::handler) fn wake_files() -> io::Result<[Arc<OwnedFd>; 2]> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    rustix::io::ioctl_fionbio(&writer, true)?;
+    Ok([Arc::new(reader.into()), Arc::new(writer.into())])
+}
+
 pub(super) struct ChildProcess {
     pid: Pid,
     /// Closed when the child has exited.
@@ -35,8 +44,9 @@ pub(super) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts `program` with `mark` in its environment, and with `files` as its descriptors 0 to 3.
-    pub(super) fn start(program: &Program, mark: Option<&str>, files: [OwnedFd; 4]) -> io::Result<Self> {
+    /// Starts `program` as the leader of `descendants`, and with `files` as its descriptors 0 to 3.
+    pub(super) fn start(program: &Program, descendants: Option<&Descendants>, files: [OwnedFd; 4]) -> io::Result<Self> {
+        let mark = descendants.map(Descendants::mark);
         let (exited, waiting) = io::pipe()?;
         let pid = Pid::from_child(&command(program, files)?.envs(mark.map(|mark| (MARK, mark))).spawn()?);
         let wait = move || {
@@ -152,15 +162,11 @@ impl Descendants {
         match *self {}
     }
 
-    pub(super) fn set_leader(&self, _leader: Pid) {
-        match *self {}
-    }
-
     pub(super) fn reap(&self) {
         match *self {}
     }
 
-    pub(super) fn end(&self, _deadline: Instant) -> usize {
+    pub(super) fn end(&self, _deadline: Instant) -> Left {
         match *self {}
     }
 }
