@@ -26,6 +26,7 @@ mod config;
 mod exit;
 mod failpoint;
 mod failure_rate;
+mod file_changes;
 mod handler;
 mod headline;
 #[cfg(feature = "server")]

@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,12 +10,10 @@ use super::setup::Setup;
 use crate::cli::ServeArgs;
 use crate::config::Origin;
 use crate::exit::{Exit, UserError};
+use crate::file_changes::check_places;
 use crate::output::{note, print_json, print_line};
 use crate::server::{Server, ServerError, Settings};
 use crate::shutdown::Phase;
-
-/// How often to check that the database was not moved or deleted.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// `prismq serve`
 pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
@@ -45,11 +42,10 @@ pub(super) fn run(args: &ServeArgs, setup: &Setup) -> anyhow::Result<Exit> {
              machines, or put a TLS proxy in front of it"
         );
     }
-    while !setup.shutdown.wait_for(Phase::Draining, LOOK_EVERY) {
-        server.check_in_place().map_err(|error| {
-            explain(&error).hint("start it again: it continues with the existing file or creates a new one")
-        })?;
-    }
+    let check = || server.check_in_place().map(|()| true);
+    check_places(&server.files(), &setup.shutdown, Phase::Draining, check).map_err(|error| {
+        explain(&error).hint("start it again: it continues with the existing file or creates a new one")
+    })?;
     server.stop();
     Ok(Exit::Done)
 }

@@ -45,6 +45,7 @@ use queue::{Queue, SharedQueue};
 use storage::{Disk, Time};
 
 use crate::clock::{Moment, Timestamp, surely_past};
+use crate::file_changes::WatchedFile;
 use crate::http::{self, ConnectionLimits, HttpListener, RunningServer};
 use crate::resources;
 
@@ -146,6 +147,11 @@ impl Server {
     /// Checks that its database was not moved or deleted. If it was, all changes fail until a restart.
     pub fn check_in_place(&self) -> Result<(), ServerError> {
         self.disk.check_in_place()
+    }
+
+    /// Returns the files that must stay in place.
+    pub(crate) fn files(&self) -> Vec<WatchedFile> {
+        self.disk.files()
     }
 
     /// Returns the address it listens on.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::beside;
+use crate::file_changes::WatchedFile;
 
 /// Identity of a file when it was opened. Links are followed.
 pub(crate) struct Anchor {
@@ -24,6 +25,11 @@ impl Anchor {
     /// Creates an anchor of a file that may legitimately become empty, as a write-ahead log does after a checkpoint.
     fn of_log(path: &Path) -> io::Result<Self> {
         Ok(Self { is_filled: false, ..Self::of(path)? })
+    }
+
+    /// Returns the file, to watch its place.
+    pub(crate) fn file(&self) -> WatchedFile {
+        WatchedFile { path: self.path.clone(), writes: self.is_filled }
     }
 
     /// Returns what happened to the file if it is no longer in place. If that cannot be checked, it is assumed to be
@@ -53,6 +59,11 @@ impl Anchors {
         let beside = ["-wal", "-shm"].map(|suffix| Anchor::of_log(&beside(&home, suffix)));
         // A missing file cannot be lost.
         Ok(Self([Anchor::of(path)?].into_iter().chain(beside.into_iter().flatten()).collect()))
+    }
+
+    /// Returns the files, to watch their places.
+    pub(crate) fn files(&self) -> impl Iterator<Item = WatchedFile> {
+        self.0.iter().map(Anchor::file)
     }
 
     /// Returns the first file that is no longer in place, and what happened to it.

@@ -15,6 +15,7 @@ pub(super) use table::{exists, keep, recognise};
 
 use super::StoreError;
 use crate::clock::Timestamp;
+use crate::file_changes::WatchedFile;
 use crate::sqlite::{self, Anchor, BusyPolicy, DatabaseError, OpenError, free_space, open_as_guest};
 
 /// An open database of ideas, shared by all threads of the process.
@@ -55,6 +56,11 @@ impl IdeaDatabase {
     /// Returns its path without links.
     pub(super) fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// Returns its file.
+    pub(super) fn file(&self) -> WatchedFile {
+        self.anchor.file()
     }
 
     /// Checks that it is still in place.

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
-/// How long a live process takes at most to restore a removed lock. Also how long the child of a killed process may
+/// How long a live process takes at most to restore a removed lock, which it checks at most a second later. Also how long the child of a killed process may
 /// hold its lock, until it executes its program.
 const BACK_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -32,15 +32,19 @@ impl AliveLock {
         Ok(Self { file: Mutex::new(take(&path)?), path })
     }
 
-    /// Takes it again if it is not where others look for it.
-    pub(super) fn keep(&self) -> io::Result<()> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes it again if it is not where others look for it. Returns whether it was there.
+    pub(super) fn keep(&self) -> io::Result<bool> {
         let mut file = self.file.lock();
         let (held, seen) = (file.metadata()?, fs::metadata(&self.path));
         if seen.is_ok_and(|seen| (seen.dev(), seen.ino()) == (held.dev(), held.ino())) {
-            return Ok(());
+            return Ok(true);
         }
         *file = take(&self.path)?;
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -180,8 +184,8 @@ mod tests {
             },
         ] {
             disturb(&path);
-            lock.keep().unwrap();
-            assert_eq!(lock_of(&results, 7), Lock::Held);
+            assert!(!lock.keep().unwrap());
+            assert_eq!((lock_of(&results, 7), lock.keep().unwrap()), (Lock::Held, true));
         }
     }
 

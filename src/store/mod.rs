@@ -36,6 +36,7 @@ pub(crate) use workers::{Cause, ClaimingPause, LiveWorker, Process};
 
 use ideas::IdeaDatabase;
 
+use crate::file_changes::WatchedFile;
 use crate::sqlite::{
     self, Anchors, BusyPolicy, DatabaseError, Frozen, Layout, OpenError, OpenFile, ReadOnly, SharedConnection,
     WriteAheadLog, free_space,
@@ -238,6 +239,12 @@ impl Store {
     pub fn check_in_place(&self) -> Result<(), StoreError> {
         self.check_results_in_place()?;
         self.ideas.as_ref().map_or(Ok(()), IdeaDatabase::check_in_place)
+    }
+
+    /// Returns the files that must stay in place.
+    pub(crate) fn files(&self) -> Vec<WatchedFile> {
+        let ideas = self.ideas.iter().map(IdeaDatabase::file);
+        self.anchors.files().chain(ideas).collect()
     }
 
     fn check_results_in_place(&self) -> Result<(), StoreError> {

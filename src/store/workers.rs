@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::liveness::{AliveLock, living};
 use super::{Store, StoreError, time_column, to_text};
 use crate::clock::Timestamp;
+use crate::file_changes::WatchedFile;
 use crate::os_error;
 use crate::sqlite::DatabaseError;
 
@@ -23,10 +24,15 @@ impl Process {
         self.number
     }
 
-    /// Restores its lock if somebody removed it.
-    pub fn keep_lock(&self) {
+    /// Restores its lock if somebody removed it. Returns whether it was in place.
+    pub fn keep_lock(&self) -> bool {
         // If this fails, it is soon tried again.
-        let _ = self.alive.keep();
+        self.alive.keep().unwrap_or(false)
+    }
+
+    /// Returns the file of its lock.
+    pub(crate) fn lock_file(&self) -> WatchedFile {
+        WatchedFile { path: self.alive.path().to_owned(), writes: false }
     }
 
     /// Returns the mark in its handlers' environment, by which orphans are recognised.

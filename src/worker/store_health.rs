@@ -9,12 +9,12 @@ use parking_lot::{Mutex, MutexGuard};
 use super::report_queue::ReportQueue;
 use super::{Context, Event, WorkerError};
 use crate::clock::Moment;
+use crate::file_changes::check_places;
 use crate::shutdown::{CancelReason, Watch};
 use crate::store::StoreError;
 use crate::task::TaskId;
 
-/// How often to check whether the file can be written again, and whether it is still in its place: a lock that was
-/// removed is back before another worker considers this one dead.
+/// How often to check whether the file can be written again.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause before a write is retried, for example after another process held the file.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -214,14 +214,16 @@ impl<'w> StoreHealth<'w> {
     /// Checks the files' places until `ended` is raised. If the results file or the database of ideas is gone, stops
     /// claiming and ends the worker.
     pub(super) fn watch_files(&self, ended: &Watch<bool>) {
-        while !ended.wait_for(true, LOOK_EVERY) {
-            self.context.process.keep_lock();
-            if let Err(error) = self.context.store().check_in_place() {
-                let text = error.to_string();
-                self.context.fail(WorkerError::Store(error));
-                self.context.emit(&Event::FilesGone(text));
-                return;
-            }
+        let (store, process) = (self.context.store(), &self.context.process);
+        let files: Vec<_> = store.files().into_iter().chain([process.lock_file()]).collect();
+        let check = || {
+            let is_lock_kept = process.keep_lock();
+            store.check_in_place().map(|()| is_lock_kept)
+        };
+        if let Err(error) = check_places(&files, ended, true, check) {
+            let text = error.to_string();
+            self.context.fail(WorkerError::Store(error));
+            self.context.emit(&Event::FilesGone(text));
         }
     }
 }

@@ -17,6 +17,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{
     AttemptEnd, Ended, Filter, Json, NewTask, Report, TaskDetails, TaskSummary, Time, TypeConstraints, TypeDetails,
 };
+use crate::file_changes::WatchedFile;
 use crate::os_error;
 use crate::server::error::{Refusal, Result, ServerError};
 use crate::sqlite::{self, Anchors, BusyPolicy, GroupCommit, Layout, OpenError, OpenFile, WriteAheadLog};
@@ -63,6 +64,11 @@ impl Disk {
     pub(in crate::server) fn sync(&self) -> std::result::Result<(), String> {
         self.log.sync().map_err(|error| os_error::message(&error))?;
         self.check_in_place().map_err(|error| error.to_string())
+    }
+
+    /// Returns the files that must stay in place.
+    pub(in crate::server) fn files(&self) -> Vec<WatchedFile> {
+        self.anchors.files().collect()
     }
 
     /// Checks that the database file is still in place. If not, nothing written to it will ever be read.
