@@ -23,6 +23,12 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 /// Maximum wait between two retries of a refused report.
 const LONGEST_REFUSED_WAIT: Duration = Duration::from_hours(1);
 
+/// So many reports share most of the cost of a call.
+const LARGE_BATCH: usize = 8;
+/// Minimum time between two batches that are smaller than that, and than half of the slots. While short tasks keep the
+/// machine busy, a call for each of them would take CPU time from them.
+const BATCH_INTERVAL: Duration = Duration::from_millis(5);
+
 /// A refused report whose claim may still hold. It is sent again now and then: the cause may be fixed, and if the claim
 /// is lost, looking the task up shows that.
 struct Refused {
@@ -50,6 +56,10 @@ struct QueueState {
     senders: usize,
     /// Whether a sender sends a batch: what is added meanwhile is in the next.
     is_sending_batch: bool,
+    /// When a small batch may be sent.
+    next_batch: Instant,
+    /// Whether a sender waits until then.
+    is_gathering: bool,
     /// Whether the TaskManager has just answered again.
     woken: bool,
     /// Until when the TaskManager's Retry-After holds for reports.
@@ -142,6 +152,7 @@ pub(super) struct ReportQueue {
     /// How long a report waits after its first refusal.
     refused_wait: Duration,
     most_senders: usize,
+    batch_interval: Duration,
     /// Held while a count is announced, so that the latest count is announced last.
     announcing: Mutex<()>,
 }
@@ -161,6 +172,8 @@ impl ReportQueue {
             idle_senders: 0,
             senders: 0,
             is_sending_batch: false,
+            next_batch: Instant::now(),
+            is_gathering: false,
             woken: false,
             paused_until: Instant::now(),
             ended_at: None,
@@ -171,6 +184,7 @@ impl ReportQueue {
             has_fresh: Condvar::new(),
             refused_wait: refused_wait.min(LONGEST_REFUSED_WAIT),
             most_senders,
+            batch_interval: BATCH_INTERVAL,
             announcing: Mutex::default(),
         }
     }
@@ -249,6 +263,9 @@ impl ReportQueue {
     pub(super) fn add_fresh(&self, reports: Vec<PendingReport>, most: usize) -> Needs {
         let mut state = self.lock();
         state.fresh.extend(reports);
+        if state.is_gathering && !self.is_batch_large(&state) {
+            return Needs::Nothing;
+        }
         let most_senders = if most > 1 { 1 } else { self.most_senders };
         if state.fresh.len() <= state.idle_senders || most > 1 && state.idle_senders > 0 {
             self.has_fresh.notify_one();
@@ -267,22 +284,41 @@ impl ReportQueue {
         if state.senders == 0 { state.fresh.drain(..).collect() } else { Vec::new() }
     }
 
+    /// Whether so many reports wait that they are sent without delay.
+    fn is_batch_large(&self, state: &QueueState) -> bool {
+        state.fresh.len() >= (self.most_senders / 2).clamp(1, LARGE_BATCH)
+    }
+
+    /// Returns until when to gather reports for the next batch; `None` if it is to be sent now.
+    fn gather_until(&self, state: &QueueState) -> Option<Instant> {
+        let gathers = !state.fresh.is_empty() && !self.is_batch_large(state) && state.ended_at.is_none();
+        Some(state.next_batch).filter(|next| gathers && Instant::now() < *next)
+    }
+
     /// Waits for reports to send for the first time, up to `most` for one call; `None` once the queue is closed and
     /// empty. Of calls for several, one is made at a time.
     pub(super) fn next_fresh(&self, most: impl Fn() -> usize) -> Option<Vec<PendingReport>> {
         let mut state = self.lock();
         loop {
             let most = most();
-            let reports = if most > 1 && state.is_sending_batch { Vec::new() } else { state.take_fresh(most) };
+            let until = self.gather_until(&state).filter(|_| most > 1);
+            let must_wait = until.is_some() || most > 1 && state.is_sending_batch;
+            let reports = if must_wait { Vec::new() } else { state.take_fresh(most) };
             if !reports.is_empty() {
                 state.is_sending_batch |= most > 1;
+                state.next_batch = Instant::now() + self.batch_interval;
                 return Some(reports);
             }
             if state.ended_at.is_some() && state.fresh.is_empty() {
                 return None;
             }
             state.idle_senders += 1;
-            self.has_fresh.wait(&mut state);
+            state.is_gathering = until.is_some();
+            match until {
+                None => self.has_fresh.wait(&mut state),
+                Some(until) => drop(self.has_fresh.wait_until(&mut state, until)),
+            }
+            state.is_gathering = false;
             state.idle_senders -= 1;
         }
     }

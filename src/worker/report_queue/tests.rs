@@ -107,6 +107,32 @@ fn a_batch_has_all_that_waits_but_never_two_attempts_of_a_task() {
 }
 
 #[test]
+fn small_batches_keep_an_interval_and_large_ones_do_not_wait() {
+    let interval = Duration::from_millis(50);
+    let queue = ReportQueue { batch_interval: interval, ..queue(8) };
+    let start = Instant::now();
+    queue.add_fresh(vec![report(1, 1)], 100);
+    assert_eq!(attempts(&queue.next_fresh(|| 100).unwrap()), [(1, 1)]);
+    assert!(queue.gather_until(&queue.lock()).is_none(), "there is nothing to gather");
+    queue.fresh_sent(false);
+    queue.add_fresh(vec![report(2, 1)], 100);
+    assert_eq!(attempts(&queue.next_fresh(|| 100).unwrap()), [(2, 1)]);
+    assert!(start.elapsed() >= interval);
+
+    let queue = ReportQueue { batch_interval: Duration::from_secs(3600), ..queue };
+    queue.fresh_sent(false);
+    for ids in [[3, 4, 5, 6], [7, 8, 9, 10]] {
+        queue.add_fresh(ids.map(|id| report(id, 1)).into(), 100);
+        assert_eq!(queue.next_fresh(|| 100).unwrap().len(), 4);
+        queue.fresh_sent(false);
+    }
+    queue.add_fresh(vec![report(11, 1)], 100);
+    assert!(queue.gather_until(&queue.lock()).is_some());
+    queue.end();
+    assert_eq!(attempts(&queue.next_fresh(|| 100).unwrap()), [(11, 1)], "the end does not wait");
+}
+
+#[test]
 fn postponed_reports_that_fail_again_keep_their_order() {
     let queue = queue(9);
     for id in 1..=3 {
