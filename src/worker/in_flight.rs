@@ -6,6 +6,9 @@
 //! before this process has read the answer. So the new claim waits for the outcome of that report: if it arrived, the
 //! new attempt runs; if its claim was lost, the result moves to the new claim.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +103,7 @@ pub(super) enum Repeated {
     ReportRefused,
 }
 
-/// A running task, or a wait.
+/// A task that runs or whose result is not stored yet, or a wait.
 struct Cancellable {
     /// The worker ID of its claim, and its task.
     claim: Option<(String, TaskId)>,
@@ -111,10 +114,17 @@ struct Cancellable {
 struct InFlightState {
     tasks: HashMap<TaskId, TaskEntry>,
     repeated: HashSet<(TaskId, Repeated)>,
-    /// What cancels each running task and each wait, and the reason if all were cancelled.
+    /// What cancels each task and each wait, and the reason if all were cancelled.
     cancels: Vec<Cancellable>,
     all_cancelled: Option<CancelReason>,
     is_ending: bool,
+}
+
+impl InFlightState {
+    /// Forgets the claim of a task whose result is stored, or which will have none.
+    fn forget_claim(&mut self, id: TaskId) {
+        self.cancels.retain(|it| it.claim.as_ref().is_none_or(|(_, of)| *of != id));
+    }
 }
 
 /// The tasks in flight. These calls remove a task from it, once all that is known of the task is removed:
@@ -209,7 +219,9 @@ impl InFlight {
 
     /// Marks a task's result as stored.
     pub(super) fn stored(&self, id: TaskId) {
-        if let Some(entry) = self.lock().tasks.get_mut(&id).filter(|entry| entry.phase == TaskPhase::Running) {
+        let mut state = self.lock();
+        state.forget_claim(id);
+        if let Some(entry) = state.tasks.get_mut(&id).filter(|entry| entry.phase == TaskPhase::Running) {
             entry.phase = TaskPhase::Stored;
         }
     }
@@ -244,6 +256,7 @@ impl InFlight {
     /// Removes an attempt whose result is settled or refused.
     pub(super) fn settle(&self, id: TaskId) {
         let mut state = self.lock();
+        state.forget_claim(id);
         let Some(entry) = state.tasks.get_mut(&id) else { return };
         entry.unsettled = entry.unsettled.saturating_sub(1);
         if entry.is_empty() {
@@ -315,14 +328,21 @@ impl InFlight {
         token
     }
 
-    /// Forgets the cancel token of a task that has ended.
+    /// Notes that a task has run: nothing is left to cancel. Its claim is kept until the result is stored.
+    pub(super) fn end_run(&self, token: &Arc<CancelToken>) {
+        if let Some(ended) = self.lock().cancels.iter_mut().find(|it| Arc::ptr_eq(&it.token, token)) {
+            ended.token = Arc::new(CancelToken::new(None));
+        }
+    }
+
+    /// Forgets the cancel token of a wait that has ended.
     pub(super) fn drop_token(&self, token: &Arc<CancelToken>) {
         self.lock().cancels.retain(|other| !Arc::ptr_eq(&other.token, token));
     }
 
-    /// Returns the claims of running tasks: their worker ID, their task, and what cancels it. A task that continues under
-    /// a later claim has that one's worker ID: a recovered task may have been claimed by a dead worker first.
-    pub(super) fn running_claims(&self) -> Vec<(String, TaskId, Arc<CancelToken>)> {
+    /// Returns the claims of tasks whose results are not stored yet: their worker ID, their task, and what cancels it.
+    /// A task that continues under a later claim has that one's worker ID: the first may be a dead worker's.
+    pub(super) fn unstored_claims(&self) -> Vec<(String, TaskId, Arc<CancelToken>)> {
         let state = self.lock();
         let with_claim = |it: &Cancellable| {
             let (worker_id, id) = it.claim.as_ref()?;
@@ -357,40 +377,5 @@ impl InFlight {
     /// Forgets a settled task's events, so that new ones are emitted again.
     pub(super) fn forget_repeated(&self, id: TaskId) {
         self.lock().repeated.retain(|(told, _)| *told != id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn claim(attempt: u32, worker_id: &str) -> Claim {
-        let task = Task { id: TaskId(1), task_type: "a".into(), params: json!({}), attempt, priority: 0 };
-        let claimed_at = Timestamp::UNIX_EPOCH;
-        Claim { task, worker_id: worker_id.into(), claimed_at, deadline: claimed_at.into() }
-    }
-
-    #[test]
-    fn a_task_that_continues_is_renewed_under_its_later_claim() {
-        let (table, recovered) = (InFlight::new(&[], EarlierWorkers::None), claim(1, "dead"));
-        assert_eq!(table.enter(&recovered), Entered::New);
-        table.cancel_token(Some(&recovered));
-        let worker_ids = || table.running_claims().into_iter().map(|(worker_id, ..)| worker_id).collect::<Vec<_>>();
-        assert_eq!(worker_ids(), ["dead"]);
-        assert_eq!(table.enter(&claim(2, "own")), Entered::Continues);
-        assert_eq!(worker_ids(), ["own"]);
-    }
-
-    #[test]
-    fn each_is_told_once_until_the_task_is_done() {
-        let (table, task) = (InFlight::new(&[], EarlierWorkers::None), TaskId(1));
-        assert!(table.mark_emitted(task, Repeated::WrongType) && table.mark_emitted(task, Repeated::ClaimRenewed));
-        assert!(!table.mark_emitted(task, Repeated::WrongType) && table.mark_emitted(TaskId(2), Repeated::WrongType));
-        table.forget_repeated(task);
-        assert!(table.mark_emitted(task, Repeated::WrongType) && !table.mark_emitted(TaskId(2), Repeated::WrongType));
-        (0..10 * MOST_REPEATED as u64).for_each(|id| _ = table.mark_emitted(TaskId(id), Repeated::WrongType));
-        assert!(table.lock().repeated.len() <= MOST_REPEATED);
     }
 }

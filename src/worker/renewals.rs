@@ -111,11 +111,11 @@ impl Renewals<'_> {
         }
     }
 
-    /// Renews the claims of all tasks that run, were recovered, or whose reports wait to be sent; false if a call failed.
+    /// Renews the claims of all tasks that were recovered, run, or are unreported; false if a call failed.
     fn renew_all(&self) -> bool {
         let idle = self.recovery.claims().into_iter().chain(self.reports.claims());
         let mut claims: Claims = idle.map(|claim| (claim, None)).collect();
-        for (worker_id, id, token) in self.context.in_flight.running_claims() {
+        for (worker_id, id, token) in self.context.in_flight.unstored_claims() {
             claims.insert((worker_id, id), Some(token));
         }
         let (mut claims, mut is_done) = (claims.into_iter().peekable(), true);

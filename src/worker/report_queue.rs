@@ -39,6 +39,7 @@ struct Refused {
 
 struct Sending {
     task_id: TaskId,
+    worker_id: String,
     since: Instant,
     /// When the attempt ended, if the report was postponed.
     postponed: Option<Timestamp>,
@@ -129,7 +130,8 @@ impl QueueState {
     }
 
     fn begin(&mut self, report: &PendingReport, postponed: Option<Timestamp>) {
-        self.sending.push(Sending { task_id: report.result.task_id, since: Instant::now(), postponed });
+        let (task_id, worker_id) = (report.result.task_id, report.result.worker_id.clone());
+        self.sending.push(Sending { task_id, worker_id, since: Instant::now(), postponed });
     }
 }
 
@@ -212,8 +214,9 @@ impl ReportQueue {
     /// Returns the claims of results to report, by worker ID and task: some, if there are many.
     pub(super) fn claims(&self) -> Vec<(String, TaskId)> {
         let state = self.lock();
-        let reports = state.fresh.iter().chain(&state.postponed).take(MOST_RENEWALS);
-        reports.map(|it| (it.result.worker_id.clone(), it.result.task_id)).collect()
+        let waiting = state.fresh.iter().chain(&state.postponed).map(|it| (&it.result.worker_id, it.result.task_id));
+        let claims = state.sending.iter().map(|it| (&it.worker_id, it.task_id)).chain(waiting);
+        claims.take(MOST_RENEWALS).map(|(worker_id, id)| (worker_id.clone(), id)).collect()
     }
 
     /// Calls `listen` with the number of postponed and refused reports, the number of refused ones, and the time at

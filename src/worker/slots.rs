@@ -217,7 +217,7 @@ impl<'w> Slots<'w> {
     fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, crashes: u32) -> TaskResult {
         let stop = self.context.in_flight.cancel_token(Some(&claim));
         let result = self.context.executor.run(claim, crashes, worker_type, &stop);
-        self.context.in_flight.drop_token(&stop);
+        self.context.in_flight.end_run(&stop);
         result
     }
 

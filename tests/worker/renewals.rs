@@ -30,6 +30,41 @@ fn a_task_may_take_longer_than_a_claim_lasts() {
 }
 
 #[test]
+fn a_claim_is_renewed_while_its_result_waits_to_be_stored() {
+    let rig = Rig::of(short_claims(OfferedFeatures::default()), &[("case", "timeout = \"1h\"")]);
+    let id = rig.case("one", "touch started; until [ -e go ]; do sleep 0.03; done; echo 1");
+    let worker = rig.work(["--concurrency", "2"]).start();
+    wait_for("it runs", || rig.sandbox.path("started").exists().then_some(()));
+    let other = rusqlite::Connection::open(rig.sandbox.path("results.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.sandbox.write("go", "");
+    thread::sleep(Duration::from_secs(5));
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_for("it to be completed", || (rig.taskmanager.status(id) == "completed").then_some(()));
+    assert_eq!(rig.taskmanager.task(id).attempts, 1);
+    worker.terminate();
+    worker.wait().exits(0);
+}
+
+#[test]
+fn a_claim_is_renewed_while_its_report_is_being_sent() {
+    let taskmanager =
+        PublishedServer::with(&["case"], |settings| settings.claim_timeout = Some(Duration::from_secs(2)));
+    let sandbox = taskmanager.sandbox(&cases("case", "timeout = \"1h\""));
+    sandbox.write("it.sh", "echo 1");
+    let id = taskmanager.create("case", json!({"case": "it"}));
+    taskmanager.hold(&format!("POST /tasks/{id}/complete"));
+    let worker = sandbox.prismq(["work", "--concurrency", "2"]).start();
+    wait_for("the report", || taskmanager.is_holding().then_some(()));
+    thread::sleep(Duration::from_secs(5));
+    taskmanager.release();
+    wait_for("it to be completed", || (taskmanager.task(id).status == "completed").then_some(()));
+    assert_eq!(taskmanager.task(id).attempts, 1);
+    worker.terminate();
+    worker.wait().exits(0);
+}
+
+#[test]
 fn a_refused_renewal_does_not_hold_up_those_of_other_workers() {
     let taskmanager =
         PublishedServer::with(&["case"], |settings| settings.claim_timeout = Some(Duration::from_secs(6)));
