@@ -103,27 +103,29 @@ pub(super) enum Repeated {
     ReportRefused,
 }
 
-/// A task that runs or whose result is not stored yet, or a wait.
+/// A claimed task whose result is not stored yet, or a wait.
 struct Cancellable {
     /// The worker ID of its claim, and its task.
     claim: Option<(String, TaskId)>,
     token: Arc<CancelToken>,
+    /// Its run has ended: the claim is kept for renewals only.
+    has_run: bool,
 }
 
 #[derive(Default)]
 struct InFlightState {
     tasks: HashMap<TaskId, TaskEntry>,
     repeated: HashSet<(TaskId, Repeated)>,
-    /// What cancels each task and each wait, and the reason if all were cancelled.
+    /// What cancels each claimed task and each wait, and the reason if all were cancelled.
     cancels: Vec<Cancellable>,
     all_cancelled: Option<CancelReason>,
     is_ending: bool,
 }
 
 impl InFlightState {
-    /// Forgets the claim of a task whose result is stored, or which will have none.
+    /// Forgets the claim under which a task has run: its result is stored, or there will be none. A later claim may wait.
     fn forget_claim(&mut self, id: TaskId) {
-        self.cancels.retain(|it| it.claim.as_ref().is_none_or(|(_, of)| *of != id));
+        self.cancels.retain(|it| !it.has_run || it.claim.as_ref().is_none_or(|(_, of)| *of != id));
     }
 }
 
@@ -318,24 +320,24 @@ impl InFlight {
 
 /// Cancel tokens, and which events were emitted.
 impl InFlight {
-    /// Returns a cancel token, of a task that starts if `claim` is one; already raised if all tasks were cancelled.
+    /// Returns a cancel token, of a claimed task if `claim` is one; already raised if all tasks were cancelled.
     pub(super) fn cancel_token(&self, claim: Option<&Claim>) -> Arc<CancelToken> {
         let token = Arc::new(CancelToken::new(None));
         let mut state = self.lock();
         token.raise(state.all_cancelled);
         let claim = claim.map(|claim| (claim.worker_id.clone(), claim.task.id));
-        state.cancels.push(Cancellable { claim, token: Arc::clone(&token) });
+        state.cancels.push(Cancellable { claim, token: Arc::clone(&token), has_run: false });
         token
     }
 
     /// Notes that a task has run: nothing is left to cancel. Its claim is kept until the result is stored.
     pub(super) fn end_run(&self, token: &Arc<CancelToken>) {
         if let Some(ended) = self.lock().cancels.iter_mut().find(|it| Arc::ptr_eq(&it.token, token)) {
-            ended.token = Arc::new(CancelToken::new(None));
+            (ended.has_run, ended.token) = (true, Arc::new(CancelToken::new(None)));
         }
     }
 
-    /// Forgets the cancel token of a wait that has ended.
+    /// Forgets the cancel token of a wait that has ended, or of a task that must not run.
     pub(super) fn drop_token(&self, token: &Arc<CancelToken>) {
         self.lock().cancels.retain(|other| !Arc::ptr_eq(&other.token, token));
     }
@@ -353,7 +355,7 @@ impl InFlight {
         state.cancels.iter().filter_map(with_claim).collect()
     }
 
-    /// Cancels every running task, and every one that still starts.
+    /// Cancels every claimed task, and every one that is still claimed.
     pub(super) fn cancel_all(&self, reason: CancelReason) {
         let running = {
             let mut state = self.lock();

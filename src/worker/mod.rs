@@ -44,7 +44,7 @@ mod watchdog;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -62,7 +62,7 @@ use self::recovery::Recovery;
 use self::renewals::{ClaimTime, Renewals};
 use self::report_queue::ReportQueue;
 use self::reporter::Reporter;
-use self::schedule::{Closed, ExitLimits, PollSchedule};
+use self::schedule::{ClaimedTask, Closed, ExitLimits, PollSchedule};
 use self::slots::Slots;
 use self::store_health::StoreHealth;
 use self::supervisor::Supervisor;
@@ -235,6 +235,12 @@ impl<'a> Context<'a> {
             counters: Mutex::default(),
             failure: Mutex::new(None),
         })
+    }
+
+    /// Returns a claimed task for a slot. From now on its claim is renewed, and it can be cancelled.
+    fn claimed_task(&self, index: usize, claim: Claim, is_recovered: bool, polled_at: Instant) -> ClaimedTask {
+        let stop = self.in_flight.cancel_token(Some(&claim));
+        ClaimedTask { index, claim, stop, is_recovered, polled_at, noted: None }
     }
 
     fn config(&self) -> &'a Config {

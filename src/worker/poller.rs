@@ -34,10 +34,6 @@ struct TaskRequest<'a> {
     polled_at: Instant,
 }
 
-fn claimed_task(index: usize, claim: Claim, is_recovered: bool, polled_at: Instant) -> ClaimedTask {
-    ClaimedTask { index, claim, is_recovered, polled_at, noted: None }
-}
-
 pub(super) struct Poller<'w> {
     context: &'w Context<'w>,
     store_health: &'w StoreHealth<'w>,
@@ -60,8 +56,10 @@ impl<'w> Poller<'w> {
         if !self.store_health.ensure_writable() {
             return schedule.finish_poll(permit, Polled::Failed { index: permit.first, pause: Some(LOOK_EVERY) });
         }
-        let is_batch = self.context.client().features().batch;
-        schedule.note_most_per_call(if is_batch { MOST_CLAIMS } else { 1 });
+        let features = self.context.client().features();
+        // Tasks that wait for a slot need their claims renewed.
+        let most_ahead = if features.batch && features.renew { MOST_CLAIMS } else { 0 };
+        schedule.note_most_per_call(if features.batch { MOST_CLAIMS } else { 1 }, most_ahead);
         let mut polled = self.search_and_claim(permit);
         if let Polled::Tasks(tasks) = &mut polled {
             self.note(tasks);
@@ -137,7 +135,7 @@ impl<'w> Poller<'w> {
                     let most = room.min(permit.limit - recovered.len());
                     for claim in iter::from_fn(|| self.recovery.take(index)).take(most) {
                         reserved.use_up(index);
-                        recovered.push(claimed_task(index, claim, true, permit.start()));
+                        recovered.push(self.context.claimed_task(index, claim, true, permit.start()));
                     }
                 }
                 Reservation::Full => continue,
@@ -298,7 +296,7 @@ impl<'w> Poller<'w> {
             if self.context.in_flight.register(&task, asked_at) {
                 reserved.use_up(index);
                 let claim = self.context.executor.claim(task, &self.context.types[index], claimed.claimed_at);
-                tasks.push(claimed_task(index, claim, false, request.polled_at));
+                tasks.push(self.context.claimed_task(index, claim, false, request.polled_at));
             }
         }
         if !tasks.is_empty() {

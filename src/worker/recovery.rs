@@ -250,10 +250,15 @@ impl<'w> Recovery<'w> {
     }
 }
 
-/// Gives a task that had to wait before its run its full timeout again, as far as its claim allows.
+/// Gives a task that had to wait before its run its full timeout again, as far as its claim allows: that of a server
+/// without renewals ends.
 pub(super) fn extend_deadline(context: &Context<'_>, worker_type: &WorkerType, claim: &mut Claim) {
     let (whole, timeout) =
         (default_timeout(context.config().claim_timeout.value), context.executor.timeout(worker_type));
+    if context.client().known_features().renew {
+        claim.deadline = context.clock().moment().later(timeout);
+        return;
+    }
     // Its deadline was one `timeout` after the claim.
     let end = claim.deadline.later(whole.saturating_sub(timeout));
     claim.deadline = context.clock().moment().later(timeout).min(end);

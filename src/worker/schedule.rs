@@ -8,8 +8,10 @@
 //! If the server takes batches, one slot polls for all that are free: it runs one of the tasks itself and hands the
 //! others to slots that wait. Slots that become free meanwhile are in the next poll. Slots wake each other one by one, as
 //! long as there is something to do: short tasks are done by a few slots before the others are awake. When no claimed
-//! task is left, one slot stores all results that have gathered; nothing is claimed for the others' slots before that.
+//! task is left, or no slot that waits, one slot stores all results that have gathered; nothing is claimed for the others'
+//! slots before that. If calls take longer than the tasks that they bring, the next ones ask for more ([`ClaimAhead`]).
 
+mod ahead;
 mod end;
 mod handover;
 mod messages;
@@ -21,6 +23,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ahead::ClaimAhead;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(super) use messages::{ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, Polled, RanTask, Reservation};
@@ -44,12 +47,14 @@ struct ScheduleState {
     /// Slots that are polling now, and the number of tasks they ask for.
     polling: usize,
     asked_for: usize,
-    /// Maximum number of tasks that one call claims.
+    /// Maximum number of tasks that one call claims, and for how many of them there may be no free slot.
     most_per_call: usize,
+    most_ahead: usize,
+    ahead: ClaimAhead,
     /// Slots that wait for a permit or a task, and how many of them polls may bring a task for.
     waiting: usize,
     promised: usize,
-    /// Claimed tasks for waiting slots.
+    /// Claimed tasks for waiting slots, and those claimed ahead.
     handed: VecDeque<ClaimedTask>,
     /// Results to store. One slot takes all of them, and stores so many now; their slots run other tasks.
     ran: Vec<RanTask>,
@@ -109,8 +114,8 @@ pub(super) struct PollSchedule {
     limits: ExitLimits,
     /// Maximum of tasks in flight, by type.
     concurrency: Vec<usize>,
-    /// Nothing is claimed while this many results wait for their first report: new claims could expire.
-    most_first_reports: usize,
+    /// Number of slots at the start.
+    slots: usize,
 }
 
 impl PollSchedule {
@@ -127,6 +132,8 @@ impl PollSchedule {
             polling: 0,
             asked_for: 0,
             most_per_call: 1,
+            most_ahead: 0,
+            ahead: ClaimAhead::default(),
             waiting: 0,
             promised: 0,
             handed: VecDeque::new(),
@@ -166,14 +173,7 @@ impl PollSchedule {
             closed: None,
             asked_at: None,
         };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            ending: Condvar::new(),
-            limits,
-            concurrency,
-            most_first_reports: 2 * slots,
-        }
+        Self { state: Mutex::new(state), changed: Condvar::new(), ending: Condvar::new(), limits, concurrency, slots }
     }
 
     fn lock(&self) -> MutexGuard<'_, ScheduleState> {
@@ -234,7 +234,7 @@ impl PollSchedule {
         if state.closed.is_some() {
             return Reservation::Full;
         }
-        let room = self.concurrency[index].saturating_sub(state.occupied[index]);
+        let room = self.room(&state, index);
         if room == 0 {
             return if state.reserved[index] > 0 { Reservation::Contested } else { Reservation::Full };
         }
@@ -255,12 +255,25 @@ impl PollSchedule {
         state.breakers[index].withdraw();
     }
 
-    /// Notes how many tasks one call may claim.
-    pub(super) fn note_most_per_call(&self, most: usize) {
+    /// Returns how many more tasks of a type may be claimed. Types with a limit of their own are not claimed ahead.
+    fn room(&self, state: &ScheduleState, index: usize) -> usize {
+        let limit = self.concurrency[index];
+        let ahead = if limit < self.slots { 0 } else { state.ahead.tasks() };
+        limit.saturating_add(ahead).saturating_sub(state.occupied[index])
+    }
+
+    /// Notes how many tasks one call may claim, and how many of them when no slot is free.
+    pub(super) fn note_most_per_call(&self, most: usize, most_ahead: usize) {
         let mut state = self.lock();
+        state.most_ahead = most_ahead;
         if std::mem::replace(&mut state.most_per_call, most) != most {
             self.notify(&state);
         }
+    }
+
+    /// Nothing is claimed while this many results wait for their first report: new claims could expire.
+    fn most_first_reports(&self, state: &ScheduleState) -> usize {
+        2 * (self.slots + state.ahead.tasks())
     }
 
     /// Notes whether the server supports long polls.
@@ -279,7 +292,7 @@ impl PollSchedule {
         let mut state = self.lock();
         state.polling -= 1;
         state.asked_for -= permit.limit;
-        state.promised = state.promised.saturating_sub(permit.limit - 1);
+        state.promised = state.promised.saturating_sub(permit.promised);
         if permit.is_idle {
             state.idle_poll = IdlePoll::Nobody;
         }
@@ -287,7 +300,7 @@ impl PollSchedule {
         if !state.last_poll_failed {
             state.pauses.reset();
         }
-        state.alone = polled == Polled::Partial && !self.limits.runs_until_stopped();
+        state.alone = matches!(polled, Polled::Partial) && !self.limits.runs_until_stopped();
         let own = match polled {
             Polled::Tasks(tasks) => state.take_over(permit, tasks, &self.limits),
             polled => {
@@ -344,7 +357,7 @@ impl PollSchedule {
         // A slot may run a task while its last result waits to be stored.
         let full = state.working() >= state.slots
             || state.occupied.iter().zip(&self.concurrency).all(|(occupied, limit)| occupied >= limit);
-        if state.closed.is_some() || enough || full || state.first_reports_pending >= self.most_first_reports {
+        if state.closed.is_some() || enough || full || state.first_reports_pending >= self.most_first_reports(state) {
             return None;
         }
         Some(state.next_poll_at(&self.limits))

@@ -1,5 +1,6 @@
 //! The slots: each runs one task at a time and stores its result.
 
+use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -104,7 +105,7 @@ impl<'w> Slots<'w> {
                 self.context.schedule.enter(index);
                 self.watchdog.expect_within(number, claim.deadline.left());
                 let polled_at = Instant::now();
-                if let Some(ran) = self.work(ClaimedTask { index, claim, is_recovered: true, polled_at, noted: None }) {
+                if let Some(ran) = self.work(self.context.claimed_task(index, claim, true, polled_at)) {
                     self.store_alone(ran, scope);
                 }
             }
@@ -115,11 +116,13 @@ impl<'w> Slots<'w> {
     /// Runs a task; `None` if it must not run.
     fn work(&self, claimed: ClaimedTask) -> Option<RanTask> {
         let (index, polled_at) = (claimed.index, claimed.polled_at);
-        let attempt = (claimed.claim.task.id, claimed.claim.task.attempt);
+        let (attempt, stop) = ((claimed.claim.task.id, claimed.claim.task.attempt), Arc::clone(&claimed.stop));
         let ran = self.run_noted(claimed);
         if let Ok(Some(ran)) = ran {
+            self.context.in_flight.end_run(&stop);
             return Some(ran);
         }
+        self.context.in_flight.drop_token(&stop);
         self.not_finished(index, attempt, polled_at, ran.err());
         None
     }
@@ -146,7 +149,7 @@ impl<'w> Slots<'w> {
     /// Runs a task once its claim is noted; `None` if it must not run.
     fn run_noted(&self, claimed: ClaimedTask) -> Result<Option<RanTask>, StoreError> {
         let context = self.context;
-        let ClaimedTask { index, claim, is_recovered, polled_at, noted } = claimed;
+        let ClaimedTask { index, claim, stop, is_recovered, polled_at, noted } = claimed;
         let worker_type = &context.types[index];
         let (mut claim, crashes) = match noted {
             Some(crashes) => (claim, crashes),
@@ -161,7 +164,7 @@ impl<'w> Slots<'w> {
         context.emit(&Event::Claimed(&claim));
         failpoint::reach("noted");
         let (attempt, deadline) = (claim.task.attempt, claim.deadline);
-        let mut result = self.run_stoppable(worker_type, claim, crashes);
+        let mut result = context.executor.run(claim, crashes, worker_type, &stop);
         context.in_flight.renew(&mut result);
         self.count(&result);
         failpoint::reach("ran");
@@ -212,13 +215,6 @@ impl<'w> Slots<'w> {
         }
         let reason = "the report of its previous attempt is still being sent";
         self.context.emit(&Event::NotRun { claim, reason });
-    }
-
-    fn run_stoppable(&self, worker_type: &WorkerType, claim: Claim, crashes: u32) -> TaskResult {
-        let stop = self.context.in_flight.cancel_token(Some(&claim));
-        let result = self.context.executor.run(claim, crashes, worker_type, &stop);
-        self.context.in_flight.end_run(&stop);
-        result
     }
 
     fn count(&self, result: &TaskResult) {

@@ -270,6 +270,10 @@ impl Plan {
         if rng.u8(..100) < 25 {
             self.faults.push(format!("claims={}", rng.u8(2..4)));
         }
+        // Then short tasks are claimed ahead.
+        if rng.u8(..100) < 30 {
+            self.faults.push("latency=30ms".into());
+        }
     }
 
     /// Whether claims are renewed.

@@ -9,6 +9,7 @@ mod batches;
 #[cfg(target_os = "linux")]
 mod children;
 #[cfg(target_os = "linux")]
+mod claim_ahead;
 mod clock;
 mod delivery;
 mod examples;

@@ -52,7 +52,7 @@ impl PollSchedule {
     /// the queue.
     pub(in crate::worker) fn first_report_done(&self, may_be_back: bool) {
         let mut state = self.lock();
-        let was_held_up = state.first_reports_pending >= self.most_first_reports;
+        let was_held_up = state.first_reports_pending >= self.most_first_reports(&state);
         state.first_reports_pending -= 1;
         state.last_active = Instant::now();
         if may_be_back {

@@ -85,9 +85,12 @@ impl PollSchedule {
         is_stored: bool,
     ) -> Option<CircuitChange> {
         // If there was no room, or the task may have created another, there may be more to claim.
-        let was_full = state.occupied[index] == self.concurrency[index] || state.working() >= state.slots;
+        let was_full = state.occupied[index] >= self.concurrency[index] || state.working() >= state.slots;
         if was_full || self.limits.drain {
             state.flow = Flow::Tasks;
+        }
+        if verdict != Verdict::Works {
+            state.ahead.reset();
         }
         state.occupied[index] -= 1;
         state.first_reports_pending += usize::from(is_stored);
@@ -122,7 +125,9 @@ impl ScheduleState {
         if let Some(ran) = self.returned.pop() {
             return Some(NextStep::Store(Box::new(ran)));
         }
-        if let Some(task) = self.handed.pop_front() {
+        // Nobody else could store if this slot ran a task that takes long.
+        let must_store = self.can_store() && self.waiting == 0;
+        if !must_store && let Some(task) = self.handed.pop_front() {
             return Some(NextStep::Run(task));
         }
         if !self.can_store() {

@@ -1,9 +1,11 @@
 //! Types that slots, the poller and the schedule exchange.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::report_queue::{FirstReport, PendingReport};
 use crate::clock::Moment;
+use crate::shutdown::CancelToken;
 use crate::store::ResultId;
 use crate::task::{Claim, TaskResult};
 
@@ -39,11 +41,13 @@ pub(in crate::worker) enum Closed {
 }
 
 /// A claimed task, for a slot.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub(in crate::worker) struct ClaimedTask {
     /// Index of its type.
     pub(in crate::worker) index: usize,
     pub(in crate::worker) claim: Claim,
+    /// What stops it. As long as [`InFlight`](super::super::in_flight::InFlight) knows it, the claim is renewed.
+    pub(in crate::worker) stop: Arc<CancelToken>,
     /// Whether an earlier process left it, or its claim was lost and found.
     pub(in crate::worker) is_recovered: bool,
     /// When the poll began.
@@ -84,7 +88,7 @@ pub(in crate::worker) enum NextStep {
 }
 
 /// The outcome of a poll.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub(in crate::worker) enum Polled {
     /// Tasks, at least one and at most as many as the permit is for.
     Tasks(Vec<ClaimedTask>),
@@ -136,12 +140,14 @@ pub(in crate::worker) struct PollPermit {
     pub(in crate::worker) first: usize,
     /// How long the server may hold the last claim open.
     pub(in crate::worker) wait: Duration,
-    /// Maximum number of tasks: as many as slots are free.
+    /// Maximum number of tasks: as many as slots are free, and those to claim ahead.
     pub(in crate::worker) limit: usize,
     /// Whether one call may claim several tasks.
     pub(in crate::worker) is_batch: bool,
     pub(super) start: Instant,
     pub(super) is_idle: bool,
+    /// For how many slots that wait it may bring a task.
+    pub(super) promised: usize,
     pub(super) finished_before: u64,
 }
 

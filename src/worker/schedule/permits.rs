@@ -46,6 +46,11 @@ impl ScheduleState {
         }
         self.last_active = Instant::now();
         self.backoff.reset();
+        if permit.is_batch && count == permit.limit && permit.wait.is_zero() {
+            self.ahead.note_full(self.last_active - permit.start, self.last_active, count);
+        } else {
+            self.ahead.reset();
+        }
         let was_all = permit.is_batch && count < permit.limit && !is_recovered;
         if was_all && limits.runs_until_stopped() && self.long_poll.is_for_any() {
             // There are no more: the next poll waits for some.
@@ -62,6 +67,7 @@ impl ScheduleState {
     /// Decides when to poll next after a poll without a task.
     pub(super) fn found_nothing(&mut self, permit: &PollPermit, polled: &Polled) {
         let types = self.reserved.len();
+        self.ahead.reset();
         match *polled {
             // A task that ended meanwhile has made room, or has returned to the queue: poll again.
             Polled::Empty { .. } if permit.finished_before != self.finished => {}
@@ -72,7 +78,7 @@ impl ScheduleState {
                 self.first = (permit.first + 1) % types;
                 self.schedule(permit, None);
                 self.last_empty_poll = self.last_empty_poll.max(Some(permit.start));
-                if *polled == (Polled::Empty { left_out: false }) {
+                if matches!(polled, Polled::Empty { left_out: false }) {
                     self.nothing_left_after = Some(permit.finished_before);
                 }
             }
@@ -89,10 +95,13 @@ impl ScheduleState {
         let start = Instant::now();
         let others = if self.is_batch() { self.waiting.saturating_sub(self.engaged()) } else { 0 };
         let free = self.slots.saturating_sub(self.working());
-        let limit = (1 + others).min(free).min(self.left_to_claim(limits)).clamp(1, self.most_per_call);
+        self.ahead.begin(start, self.most_ahead);
+        let startable = (1 + others).min(free);
+        let limit = (startable + self.ahead.tasks()).min(self.left_to_claim(limits)).clamp(1, self.most_per_call);
+        let promised = others.min(limit - 1);
         self.polling += 1;
         self.asked_for += limit;
-        self.promised += limit - 1;
+        self.promised += promised;
         self.due = None;
         self.last_poll_began = Some(start);
         let may_wait = is_idle && limits.runs_until_stopped() && !self.last_poll_failed;
@@ -101,7 +110,7 @@ impl ScheduleState {
             self.idle_poll = IdlePoll::LongPoll;
         }
         let (first, is_batch, finished_before) = (self.first, self.is_batch(), self.finished);
-        PollPermit { first, wait, limit, is_batch, start, is_idle, finished_before }
+        PollPermit { first, wait, limit, is_batch, start, is_idle, promised, finished_before }
     }
 
     /// Whether the next poll may be a long poll, after one without a task. Not if the server failed, or answered the

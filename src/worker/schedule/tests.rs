@@ -1,6 +1,7 @@
 //! When it is asked: not in step with other workers, when a type is due, and at once where the server may wait; and when a
 //! drain ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,6 +13,7 @@ use super::{
     ClaimedTask, Closed, ExitLimits, NextStep, PollPermit, PollSchedule, Polled, RanTask, Reservation, SPREAD,
 };
 use crate::clock::Timestamp;
+use crate::shutdown::CancelToken;
 use crate::task::{Claim, Outcome, Task, TaskId, TaskResult};
 use crate::taskmanager::{Backoff, LongPollSupport};
 
@@ -20,7 +22,8 @@ fn task() -> ClaimedTask {
     let now = Timestamp::now();
     let task = Task { id: TaskId(1), task_type: "any".into(), params: Value::Null, attempt: 1, priority: 0 };
     let claim = Claim { task, worker_id: "me".into(), claimed_at: now, deadline: now.into() };
-    ClaimedTask { index: 0, claim, is_recovered: false, polled_at: Instant::now(), noted: None }
+    let stop = Arc::new(CancelToken::new(None));
+    ClaimedTask { index: 0, claim, stop, is_recovered: false, polled_at: Instant::now(), noted: None }
 }
 
 fn permit_of(queue: &PollSchedule) -> PollPermit {
@@ -210,8 +213,8 @@ fn an_idle_worker_ends_with_an_empty_poll_and_not_with_a_failed_one() {
     for (polled, ends) in [(Polled::Failed { index: 0, pause: None }, false), (Polled::Empty { left_out: false }, true)]
     {
         let permit = permit_of(&queue);
-        queue.finish_poll(&permit, polled.clone());
-        assert_eq!(queue.is_closed(), ends, "{polled:?}");
+        queue.finish_poll(&permit, polled);
+        assert_eq!(queue.is_closed(), ends);
         queue.lock().next_poll = Instant::now();
     }
 }
@@ -322,7 +325,7 @@ fn waiting_for_first_reports_ends_with_the_last() {
 /// A schedule of a server that takes batches, some of whose slots wait.
 fn batches(limits: ExitLimits, concurrency: usize, waiting: usize) -> PollSchedule {
     let queue = PollSchedule::new(limits, vec![concurrency], waiting + 1, Backoff::new(SPREAD, 1.0, SPREAD));
-    queue.note_most_per_call(100);
+    queue.note_most_per_call(100, 100);
     {
         let mut state = queue.lock();
         (state.waiting, state.flow, state.next_poll) = (waiting, Flow::Tasks, Instant::now());
@@ -461,4 +464,51 @@ fn results_that_could_not_be_stored_together_are_stored_by_a_slot_each_also_at_t
         assert!(matches!(queue.acquire(), Some(NextStep::Store(_))));
     }
     assert!(queue.acquire().is_none());
+}
+
+/// A schedule with four slots, of which the last call took long and brought short tasks.
+fn after_a_slow_call(concurrency: usize) -> PollSchedule {
+    let queue = batches(ExitLimits::default(), concurrency, 3);
+    let mut permit = permit_of(&queue);
+    permit.start = permit.start.checked_sub(Duration::from_secs(20)).unwrap();
+    permit.limit = concurrency;
+    queue.reserve(0, concurrency);
+    queue.finish_poll(&permit, Polled::Tasks(vec![task(); concurrency]));
+    queue.lock().handed.clear();
+    queue.finish_runs(&vec![(0, Verdict::Works); concurrency]);
+    queue
+}
+
+#[test]
+fn more_tasks_than_slots_are_claimed_if_calls_take_longer() {
+    let queue = after_a_slow_call(4);
+    let permit = permit_of(&queue);
+    assert_eq!((permit.limit, permit.promised, queue.reserve(0, permit.limit)), (8, 3, Reservation::Made(8)));
+    assert!(queue.finish_poll(&permit, Polled::Tasks(vec![task(); 8])).is_some());
+    assert_eq!(queue.lock().promised, 0);
+    // Three start on the other slots, and four are ahead: nothing more is claimed.
+    assert!(queue.may_poll_at(&queue.lock()).is_none());
+}
+
+#[test]
+fn none_are_claimed_ahead_of_a_limit_or_after_a_failure() {
+    let queue = after_a_slow_call(3);
+    let permit = permit_of(&queue);
+    assert_eq!((permit.limit, queue.reserve(0, permit.limit)), (7, Reservation::Made(3)), "of the type");
+    let queue = after_a_slow_call(4);
+    queue.enter(0);
+    queue.finish_run(0, Verdict::Fails, false);
+    assert_eq!(permit_of(&queue).limit, 4);
+    let queue = after_a_slow_call(4);
+    queue.note_most_per_call(100, 0);
+    assert_eq!(permit_of(&queue).limit, 4, "the server renews nothing");
+}
+
+#[test]
+fn the_last_slot_stores_what_has_gathered_before_it_runs_a_task_that_may_take_long() {
+    let queue = with_a_result();
+    queue.lock().waiting = 0;
+    assert!(matches!(queue.acquire(), Some(NextStep::StoreAll(_))));
+    queue.set_aside(ran());
+    assert!(matches!(queue.acquire(), Some(NextStep::Run(_))), "another slot stores, and will be back");
 }
