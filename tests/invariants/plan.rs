@@ -271,8 +271,8 @@ impl Plan {
             self.faults.push(format!("claims={}", rng.u8(2..4)));
         }
         // Then short tasks are claimed ahead.
-        if rng.u8(..100) < 30 {
-            self.faults.push("latency=30ms".into());
+        if rng.u8(..100) < 10 {
+            self.faults.push("latency=20ms".into());
         }
     }
 
