@@ -1,7 +1,7 @@
 //! Waits until files may have been deleted, moved or replaced, without looking at them again and again.
 //!
-//! On Linux, the kernel reports changes by inotify. On other systems, and if its limits are reached, nothing is watched,
-//! and whoever waits must look at the files every so often.
+//! On Linux, the kernel reports changes by inotify. On other systems, or if a limit of inotify is reached, nothing is
+//! watched, and the files are checked every second.
 
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader, Write};

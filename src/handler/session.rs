@@ -287,7 +287,7 @@ impl Wake {
         let writer = Arc::downgrade(&self.writer);
         stop.on_raise(None, move |_| {
             if let Some(writer) = writer.upgrade() {
-                // There is always room: only a few bytes are written.
+                // A few bytes always fit.
                 let _ = rustix::io::write(&*writer, &1_u64.to_ne_bytes());
             }
         });

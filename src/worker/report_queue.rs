@@ -23,7 +23,7 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 /// Maximum wait between two retries of a refused report.
 const LONGEST_REFUSED_WAIT: Duration = Duration::from_hours(1);
 
-/// So many reports share most of the cost of a call.
+/// A batch of this size saves most of the cost of single calls.
 const LARGE_BATCH: usize = 8;
 /// Minimum time between two batches that are smaller than that, and than half of the slots. While short tasks keep the
 /// machine busy, a call for each of them would take CPU time from them.
@@ -287,7 +287,7 @@ impl ReportQueue {
         if state.senders == 0 { state.fresh.drain(..).collect() } else { Vec::new() }
     }
 
-    /// Whether so many reports wait that they are sent without delay.
+    /// Whether enough reports wait to send them without delay.
     fn is_batch_large(&self, state: &QueueState) -> bool {
         state.fresh.len() >= (self.most_senders / 2).clamp(1, LARGE_BATCH)
     }

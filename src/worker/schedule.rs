@@ -234,7 +234,7 @@ impl PollSchedule {
         if state.closed.is_some() {
             return Reservation::Full;
         }
-        let room = self.room(&state, index);
+        let room = self.claimable(&state, index);
         if room == 0 {
             return if state.reserved[index] > 0 { Reservation::Contested } else { Reservation::Full };
         }
@@ -256,7 +256,7 @@ impl PollSchedule {
     }
 
     /// Returns how many more tasks of a type may be claimed. Types with a limit of their own are not claimed ahead.
-    fn room(&self, state: &ScheduleState, index: usize) -> usize {
+    fn claimable(&self, state: &ScheduleState, index: usize) -> usize {
         let limit = self.concurrency[index];
         let ahead = if limit < self.slots { 0 } else { state.ahead.tasks() };
         limit.saturating_add(ahead).saturating_sub(state.occupied[index])

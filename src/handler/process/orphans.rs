@@ -130,7 +130,7 @@ impl Descendants {
         &self.mark
     }
 
-    /// Returns where the PID of the handler's process, our child, is to be written; 0 while there is none.
+    /// The PID of the handler's process, written when it is started; 0 before.
     pub(super) fn leader(&self) -> &AtomicI32 {
         &self.leader
     }

@@ -59,7 +59,7 @@ impl ClaimAhead {
 mod tests {
     use super::*;
 
-    /// Returns how many tasks are claimed ahead after a call that `took` so long, if its tasks have `waited` so long.
+    /// Returns how many tasks are claimed ahead after a call of `took` ms whose tasks waited `waited` ms for a slot.
     fn after(ahead: &mut ClaimAhead, took: u64, waited: u64) -> usize {
         let answered = Instant::now();
         ahead.note_full(Duration::from_millis(took), answered, 16 + ahead.tasks());
