@@ -124,7 +124,9 @@ fn killed_at_each_step_of_a_renewal() {
 
 #[test]
 fn killed_at_each_step_of_a_creation_no_task_is_lost_or_created_twice() {
-    let lines = lines(600);
+    const COUNT: usize = 2500;
+    // More than one commit, even if calls that arrive together share one.
+    let lines = lines(COUNT);
     let points = [("tasks:arrived", 1), ("entry", 300), ("tasks:changed", 1), ("committed", 1), ("tasks:synced", 1)];
     for (point, passage) in points {
         let mut served = Served::start(&[]);
@@ -142,6 +144,6 @@ fn killed_at_each_step_of_a_creation_no_task_is_lost_or_created_twice() {
         }
         let mut ids: Vec<u64> = created.exits(0).stdout.lines().map(|id| id.parse().unwrap()).collect();
         ids.sort_unstable();
-        assert_eq!(ids, (1..=600).collect::<Vec<_>>(), "{point}");
+        assert_eq!(ids, (1..=COUNT as u64).collect::<Vec<_>>(), "{point}");
     }
 }
